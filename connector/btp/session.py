@@ -1,0 +1,367 @@
+"""What may be said when on one BTP connection (RFC 23): octets in, events out, octets to send.
+
+No socket, no clock, no randomness of its own: a test is a list of octets. The side that dialled
+opens with an `auth` Message; until it is accepted nothing else is. Then both sides send requests,
+numbered by the sender, and each is answered once, by a Response or an Error with its number.
+
+Prepares go out with a `packet-id` beside them when both sides have said at log-in that they know
+it: then a request that a broken connection left open can be sent again (docs/protocol.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+from connector import limits
+from connector.btp.packet import (
+    ERROR,
+    ERROR_NAMES,
+    MESSAGE,
+    PACKET_ID,
+    PACKET_ID_SIZE,
+    REQUEST_ID_MAX,
+    RESPONSE,
+    TRANSFER,
+    BtpError,
+    BtpPacket,
+    ContentType,
+    Protocol,
+    decode,
+    encode,
+    encode_empty_response,
+    encode_ilp,
+    read_head,
+    read_ilp,
+)
+from connector.errors import DecodeError, ProtocolError
+
+
+class State(Enum):
+    """Where a session is."""
+
+    AWAITING_AUTH = auto()
+    """Listening side: the other has not logged in yet."""
+    CHECKING_AUTH = auto()
+    """Listening side: credentials came, the verdict is out."""
+    LOGGING_IN = auto()
+    """Dialling side: the `auth` Message is sent."""
+    OPEN = auto()
+    CLOSED = auto()
+
+
+class Move(Enum):
+    """What can happen to a session."""
+
+    AUTH_RECEIVED = auto()
+    AUTH_ACCEPTED = auto()
+    AUTH_REFUSED = auto()
+    AUTH_SENT = auto()
+    REQUEST_RECEIVED = auto()
+    ANSWER_RECEIVED = auto()
+    CLOSE = auto()
+
+
+TRANSITIONS: Final[dict[tuple[State, Move], State]] = {
+    (State.AWAITING_AUTH, Move.AUTH_RECEIVED): State.CHECKING_AUTH,
+    (State.AWAITING_AUTH, Move.AUTH_SENT): State.LOGGING_IN,
+    (State.CHECKING_AUTH, Move.AUTH_ACCEPTED): State.OPEN,
+    (State.CHECKING_AUTH, Move.AUTH_REFUSED): State.CLOSED,
+    (State.LOGGING_IN, Move.AUTH_ACCEPTED): State.OPEN,
+    (State.LOGGING_IN, Move.AUTH_REFUSED): State.CLOSED,
+    (State.OPEN, Move.REQUEST_RECEIVED): State.OPEN,
+    (State.OPEN, Move.ANSWER_RECEIVED): State.OPEN,
+    **{(state, Move.CLOSE): State.CLOSED for state in State},
+}
+
+
+class IlpRequest:
+    """The peer sent an ILP packet that wants an answer."""
+
+    __slots__ = ("ilp", "packet_id", "request_id")
+
+    def __init__(self, request_id: int, ilp: bytes, packet_id: int) -> None:
+        self.request_id = request_id
+        self.ilp = ilp
+        self.packet_id = packet_id
+        """The sender's own id of the packet; zero when it gives none."""
+
+
+class IlpAnswer:
+    """The answer to a request of ours."""
+
+    __slots__ = ("ilp", "request")
+
+    def __init__(self, request: Any, ilp: bytes | None) -> None:
+        self.request = request
+        """What `request` was handed."""
+        self.ilp = ilp
+        """None: an Error, or a Response without an ILP packet."""
+
+
+@dataclass(slots=True, frozen=True)
+class AuthRequest:
+    """The other side wants to log in; answer with `accept` or `refuse`."""
+
+    request_id: int
+    username: str
+    token: str
+    resumable: bool
+
+
+@dataclass(slots=True, frozen=True)
+class LoggedIn:
+    """The other side has taken our log-in."""
+
+
+@dataclass(slots=True, frozen=True)
+class LogInRefused:
+    """The other side has not taken our log-in."""
+
+    code: str
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class Ignored:
+    """Nothing to do: counted only."""
+
+    reason: str
+
+
+Event = IlpRequest | IlpAnswer | AuthRequest | LoggedIn | LogInRefused | Ignored
+
+_REFUSAL: Final = "not logged in"
+
+
+class Session:
+    """One side of one BTP connection."""
+
+    def __init__(self, *, first_request_id: int, now_ms: Any) -> None:
+        """`first_request_id` is where our numbers start; `now_ms` dates our Errors."""
+        self.state = State.AWAITING_AUTH
+        self.resumable = False
+        """Whether both sides know packet ids."""
+        self._next_id = first_request_id & REQUEST_ID_MAX
+        self._now_ms = now_ms
+        self._auth_id: int | None = None
+        self._open: dict[int, Any] = {}
+        self._outgoing: list[bytes] = []
+
+    def _move(self, move: Move) -> None:
+        to = TRANSITIONS.get((self.state, move))
+        if to is None:
+            raise ProtocolError(f"{move.name} while {self.state.name}")
+        self.state = to
+
+    # --- octets out
+
+    def take_outgoing(self) -> list[bytes]:
+        """BTP packets to be sent, in order; each is given out once."""
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def log_in(self, username: str, token: str) -> None:
+        """Open the connection from the dialling side (RFC 23, Authentication)."""
+        self._move(Move.AUTH_SENT)
+        self._auth_id = self._take_id()
+        self._outgoing.append(
+            encode(
+                BtpPacket(
+                    kind=MESSAGE,
+                    request_id=self._auth_id,
+                    protocols=[
+                        Protocol("auth", ContentType.OCTET_STREAM, b""),
+                        Protocol("auth_username", ContentType.TEXT, username.encode()),
+                        Protocol("auth_token", ContentType.TEXT, token.encode()),
+                        Protocol(PACKET_ID, ContentType.OCTET_STREAM, b""),
+                    ],
+                )
+            )
+        )
+
+    def accept(self, auth: AuthRequest) -> None:
+        """Let the other side in."""
+        self._move(Move.AUTH_ACCEPTED)
+        self.resumable = auth.resumable
+        if auth.resumable:
+            protocols = [Protocol(PACKET_ID, ContentType.OCTET_STREAM, b"")]
+            self._outgoing.append(
+                encode(BtpPacket(kind=RESPONSE, request_id=auth.request_id, protocols=protocols))
+            )
+        else:
+            self._outgoing.append(encode_empty_response(auth.request_id))
+
+    def refuse(self, auth: AuthRequest) -> None:
+        """Keep the other side out; the reason is for our log only."""
+        self._move(Move.AUTH_REFUSED)
+        self._error(auth.request_id, "F00", b"invalid username or token")
+
+    def request(self, ilp: bytes, request: Any, packet_id: int) -> int:
+        """Queue an ILP packet that wants an answer; `request` comes back with it.
+
+        Returns the request id, for `forget`.
+        """
+        assert self.state is State.OPEN, self.state
+        request_id = self._take_id()
+        self._open[request_id] = request
+        self._outgoing.append(
+            encode_ilp(MESSAGE, request_id, ilp, packet_id if self.resumable else 0)
+        )
+        return request_id
+
+    def respond(self, request_id: int, ilp: bytes) -> None:
+        """Queue the answer to an `IlpRequest`."""
+        assert self.state is State.OPEN, self.state
+        self._outgoing.append(encode_ilp(RESPONSE, request_id, ilp))
+
+    def forget(self, request_id: int) -> None:
+        """Wait no more for an answer; one that comes is ignored."""
+        self._open.pop(request_id, None)
+
+    def close(self) -> list[Any]:
+        """End the session; gives the requests that are left without an answer."""
+        self._move(Move.CLOSE)
+        left, self._open = list(self._open.values()), {}
+        return left
+
+    @property
+    def open_requests(self) -> int:
+        """Requests of ours without an answer."""
+        return len(self._open)
+
+    def _take_id(self) -> int:
+        # Sequential; after 2**32 requests one that is still open is stepped over (RFC 23).
+        request_id = self._next_id
+        while request_id in self._open:
+            request_id = (request_id + 1) & REQUEST_ID_MAX
+        self._next_id = (request_id + 1) & REQUEST_ID_MAX
+        return request_id
+
+    # --- octets in
+
+    def receive(self, octets: bytes) -> Event:
+        """What a BTP packet of the other side means.
+
+        Raises:
+            DecodeError: unreadable; the connection should be closed.
+            ProtocolError: not allowed now; an Error is queued where there is a request to answer,
+                and the connection should be closed after it.
+        """
+        if self.state is State.OPEN:
+            short = read_ilp(octets)
+            if short is not None:
+                kind, request_id = read_head(octets)
+                ilp, packet_id = short
+                if kind == MESSAGE:
+                    return IlpRequest(request_id, ilp, packet_id if self.resumable else 0)
+                if kind == RESPONSE:
+                    request = self._open.pop(request_id, None)
+                    if request is None:
+                        return Ignored("answer without a request")
+                    return IlpAnswer(request, ilp)
+        packet = decode(octets)
+        if packet.kind in (RESPONSE, ERROR):
+            return self._answer(packet)
+        assert isinstance(packet, BtpPacket)
+        if self.state is State.AWAITING_AUTH:
+            return self._auth(packet)
+        if self.state is not State.OPEN:
+            self._error(packet.request_id, "F00", _REFUSAL.encode())
+            raise ProtocolError(f"a request while {self.state.name}")
+        return self._request(packet)
+
+    def _auth(self, packet: BtpPacket) -> Event:
+        fields = {protocol.name: protocol.data for protocol in packet.protocols}
+        if packet.kind != MESSAGE or not packet.protocols or packet.protocols[0].name != "auth":
+            self._error(packet.request_id, "F00", b"log in first")
+            raise ProtocolError("the first packet is not a log-in")
+        if "auth_token" not in fields:
+            self._error(packet.request_id, "F00", b"auth_token is missing")
+            raise ProtocolError("a log-in without auth_token")
+        username = fields.get("auth_username", b"")
+        token = fields["auth_token"]
+        try:
+            if max(len(username), len(token)) > limits.BTP_TOKEN_BYTES_MAX:
+                raise ProtocolError("credentials are too long")
+            names = username.decode("utf-8"), token.decode("utf-8")
+        except (UnicodeDecodeError, ProtocolError):
+            self._error(packet.request_id, "F00", b"credentials are not readable")
+            raise ProtocolError("credentials are not readable") from None
+        self._move(Move.AUTH_RECEIVED)
+        return AuthRequest(packet.request_id, *names, resumable=PACKET_ID in fields)
+
+    def _answer(self, packet: BtpPacket | BtpError) -> Event:
+        if self.state is State.LOGGING_IN and packet.request_id == self._auth_id:
+            if isinstance(packet, BtpError):
+                self._move(Move.AUTH_REFUSED)
+                reason = packet.data[:100].decode("utf-8", "replace")
+                return LogInRefused(packet.code, reason)
+            self._move(Move.AUTH_ACCEPTED)
+            self.resumable = any(protocol.name == PACKET_ID for protocol in packet.protocols)
+            return LoggedIn()
+        request = self._open.pop(packet.request_id, None)
+        if request is None:
+            # "responses without a request get no answer" (RFC 23, Flow)
+            return Ignored("answer without a request")
+        if isinstance(packet, BtpError):
+            return IlpAnswer(request, None)
+        return IlpAnswer(request, _ilp_of(packet.protocols))
+
+    def _request(self, packet: BtpPacket) -> Event:
+        if packet.kind == TRANSFER:
+            self._error(packet.request_id, "F00", b"settlement is not made by BTP Transfer")
+            return Ignored("BTP Transfer")
+        ilp = _ilp_of(packet.protocols)
+        if ilp is not None:
+            return IlpRequest(packet.request_id, ilp, self._packet_id_of(packet.protocols))
+        if not packet.protocols:
+            # A Message that says nothing is acknowledged; JS peers use it as a sign of life.
+            self._outgoing.append(encode_empty_response(packet.request_id))
+            return Ignored("empty Message")
+        self._error(packet.request_id, "F00", b"unknown primary protocol")
+        return Ignored("unknown primary protocol")
+
+    def _packet_id_of(self, protocols: Sequence[Protocol]) -> int:
+        if not self.resumable:
+            return 0
+        for name, _, data in protocols:
+            if name == PACKET_ID and len(data) == PACKET_ID_SIZE:
+                return int.from_bytes(data, "big")
+        return 0
+
+    def _error(self, request_id: int, code: str, data: bytes) -> None:
+        self._outgoing.append(
+            encode(
+                BtpError(
+                    request_id=request_id,
+                    code=code,
+                    name=ERROR_NAMES[code],
+                    triggered_at_ms=self._now_ms(),
+                    data=data,
+                )
+            )
+        )
+
+
+def _ilp_of(protocols: Sequence[Protocol]) -> bytes | None:
+    for name, _, data in protocols:
+        if name == "ilp":
+            return data
+    return None
+
+
+__all__ = [
+    "AuthRequest",
+    "DecodeError",
+    "Event",
+    "Ignored",
+    "IlpAnswer",
+    "IlpRequest",
+    "LogInRefused",
+    "LoggedIn",
+    "Session",
+    "State",
+]

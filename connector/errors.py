@@ -1,0 +1,83 @@
+"""The exceptions of the connector, sorted by whose fault they are.
+
+ConnectorError
+├── PeerError                 a counterparty broke a rule; never our bug
+│   ├── DecodeError           octets that are not what they claim to be
+│   └── ProtocolError         well-formed, but not allowed now (RFC 23)
+├── EnvironmentFault          disk, network or ledger; may pass by itself
+│   ├── LedgerUnavailableError    no acknowledgement; the outcome of the request is unknown
+│   └── ListenError           a port could not be bound
+└── OperatorError             configuration or command line; a human must act
+    ├── ConfigError           settings, with every fault found
+    ├── LedgerLockedError     another process uses the ledger file
+    ├── LedgerCorruptError    the ledger file is damaged or not a ledger
+    └── CreditInUseError      a limit cannot be lowered below what is in use
+
+Our own impossible cases are `AssertionError`. A Reject on the wire is a value, not an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+
+class ConnectorError(Exception):
+    """Base of every error that the package raises on purpose."""
+
+
+class PeerError(ConnectorError):
+    """A counterparty broke a rule."""
+
+
+class DecodeError(PeerError):
+    """Octets that are not what they claim to be: the field, where it starts, and what is wrong."""
+
+    def __init__(self, field: str, offset: int, reason: str) -> None:
+        super().__init__(field, offset, reason)
+        self.field: Final = field
+        self.offset: Final = offset
+        self.reason: Final = reason
+
+    def __str__(self) -> str:
+        return f"{self.field} at octet {self.offset}: {self.reason}"
+
+
+class ProtocolError(PeerError):
+    """A well-formed message that is not allowed in the state its session is in."""
+
+
+class EnvironmentFault(ConnectorError):  # noqa: N818 - "error" would read as ours
+    """Disk, network or ledger failed; trying again may help."""
+
+
+class LedgerUnavailableError(EnvironmentFault):
+    """The ledger did not acknowledge; whether it carried the request out is unknown."""
+
+
+class ListenError(EnvironmentFault):
+    """A port could not be bound."""
+
+
+class OperatorError(ConnectorError):
+    """A human must act; the message says how."""
+
+
+class ConfigError(OperatorError):
+    """Settings that cannot be used; `faults` holds every one, a line each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults: Final = tuple(faults)
+
+
+class LedgerLockedError(OperatorError):
+    """Another process uses the ledger file."""
+
+
+class LedgerCorruptError(OperatorError):
+    """The ledger file is damaged, or is not a ledger."""
+
+
+class CreditInUseError(OperatorError):
+    """A credit limit cannot be lowered below what is in use."""

@@ -1,0 +1,426 @@
+"""ILPv4 packets (RFC 27): Prepare, Fulfill, Reject, and the error codes.
+
+A packet is one octet for its type and a length-prefixed body. `decode` takes any octets and gives
+a packet or a `DecodeError`; `encode` gives the one canonical form. Octets behind the known fields
+of a body are ignored, as RFC 27 asks.
+
+A connector changes two fields of a Prepare (amount and expiry) and nothing of an answer. So a
+packet that came in canonical form keeps its octets in `wire`, and is passed on by `reprice` or as
+it is; one in another form is encoded anew.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum
+from functools import lru_cache
+from typing import Final
+
+from connector import limits
+from connector.errors import DecodeError
+from connector.ilp import address
+from connector.oer import length_size, read_length, read_var_octets, var_octets
+
+PREPARE: Final = 12
+FULFILL: Final = 13
+REJECT: Final = 14
+
+_AMOUNT_EXPIRY: Final = struct.Struct(">Q17s")
+_HEAD: Final = struct.Struct(">Q17s32s")
+_EXPIRY_OFFSET: Final = 8
+_TAIL_OFFSET: Final = 25
+_ADDRESS_OFFSET: Final = 57
+_MINUTE_MS: Final = 60_000
+_EXPIRES_AT_MS_MAX: Final = 253_402_300_800_000
+_CODE: Final = re.compile(rb"[A-Z][0-9]{2}")
+
+
+class Code(Enum):
+    """Error codes of a Reject and their names (RFC 27, error codes)."""
+
+    F00_BAD_REQUEST = "F00"
+    F01_INVALID_PACKET = "F01"
+    F02_UNREACHABLE = "F02"
+    F03_INVALID_AMOUNT = "F03"
+    F04_INSUFFICIENT_DESTINATION_AMOUNT = "F04"
+    F05_WRONG_CONDITION = "F05"
+    F06_UNEXPECTED_PAYMENT = "F06"
+    F07_CANNOT_RECEIVE = "F07"
+    F08_AMOUNT_TOO_LARGE = "F08"
+    F99_APPLICATION_ERROR = "F99"
+    T00_INTERNAL_ERROR = "T00"
+    T01_PEER_UNREACHABLE = "T01"
+    T02_PEER_BUSY = "T02"
+    T03_CONNECTOR_BUSY = "T03"
+    T04_INSUFFICIENT_LIQUIDITY = "T04"
+    T05_RATE_LIMITED = "T05"
+    T99_APPLICATION_ERROR = "T99"
+    R00_TRANSFER_TIMED_OUT = "R00"
+    R01_INSUFFICIENT_SOURCE_AMOUNT = "R01"
+    R02_INSUFFICIENT_TIMEOUT = "R02"
+    R99_APPLICATION_ERROR = "R99"
+
+
+class Prepare:
+    """An offer to pay `amount` for proof of delivery to `destination` before `expires_at_ms`.
+
+    A plain slotted class: one is built for every packet.
+    """
+
+    __slots__ = ("amount", "condition", "data", "destination", "expires_at_ms", "wire")
+
+    amount: int
+    """In the smallest unit of the asset agreed on the link it travels; 0 to 2**64 - 1."""
+    expires_at_ms: int
+    """Milliseconds since the Unix epoch."""
+    condition: bytes
+    """SHA-256 of the fulfillment; 32 octets."""
+    destination: str
+    """An ILP address."""
+    data: bytes
+    """For the receiver, end to end; at most 32767 octets."""
+    wire: bytes | None
+    """The canonical octets it was decoded from, if it was."""
+
+    def __init__(
+        self,
+        *,
+        amount: int,
+        expires_at_ms: int,
+        condition: bytes,
+        destination: str,
+        data: bytes = b"",
+        wire: bytes | None = None,
+    ) -> None:
+        self.amount = amount
+        self.expires_at_ms = expires_at_ms
+        self.condition = condition
+        self.destination = destination
+        self.data = data
+        self.wire = wire
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.amount, self.expires_at_ms, self.condition, self.destination, self.data)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prepare) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return (
+            f"Prepare(amount={self.amount}, destination={self.destination!r}, "
+            f"expires_at_ms={self.expires_at_ms})"
+        )
+
+
+class Fulfill:
+    """Proof that a Prepare was delivered: the preimage of its condition."""
+
+    __slots__ = ("data", "fulfillment", "wire")
+
+    fulfillment: bytes
+    """32 octets."""
+    data: bytes
+    """For the sender, end to end; at most 32767 octets."""
+    wire: bytes | None
+    """The canonical octets it was decoded from, if it was."""
+
+    def __init__(self, *, fulfillment: bytes, data: bytes = b"", wire: bytes | None = None) -> None:
+        self.fulfillment = fulfillment
+        self.data = data
+        self.wire = wire
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fulfill) and (self.fulfillment, self.data) == (
+            other.fulfillment,
+            other.data,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.fulfillment, self.data))
+
+    def __repr__(self) -> str:
+        return f"Fulfill(data={len(self.data)} octets)"
+
+
+class Reject:
+    """The answer that moves no money: a code, who says it, and why."""
+
+    __slots__ = ("code", "data", "message", "triggered_by", "wire")
+
+    code: str
+    """Three characters, usually one of `Code`; F final, T temporary, R relative to the offer."""
+    triggered_by: str
+    """ILP address of the node that rejected; may be empty."""
+    message: str
+    """For humans; at most 8191 octets of UTF-8."""
+    data: bytes
+    """For the sender; at most 32767 octets."""
+    wire: bytes | None
+    """The canonical octets it was decoded from, if it was."""
+
+    def __init__(
+        self,
+        *,
+        code: str,
+        triggered_by: str = "",
+        message: str = "",
+        data: bytes = b"",
+        wire: bytes | None = None,
+    ) -> None:
+        self.code = code
+        self.triggered_by = triggered_by
+        self.message = message
+        self.data = data
+        self.wire = wire
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.code, self.triggered_by, self.message, self.data)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reject) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"Reject({self.code} by {self.triggered_by!r}: {self.message!r})"
+
+
+Answer = Fulfill | Reject
+Packet = Prepare | Fulfill | Reject
+
+
+@lru_cache(maxsize=limits.TIME_CACHE_ENTRIES_MAX)
+def _minute_ms(digits: bytes) -> int:
+    """Milliseconds at the start of the minute that the twelve `digits` YYYYMMDDHHmm name."""
+    moment = datetime.strptime(digits.decode("ascii"), "%Y%m%d%H%M").replace(tzinfo=UTC)
+    return calendar.timegm(moment.utctimetuple()) * 1000
+
+
+@lru_cache(maxsize=limits.TIME_CACHE_ENTRIES_MAX)
+def _minute_digits(minute: int) -> bytes:
+    moment = datetime.fromtimestamp(minute * 60, UTC)
+    return f"{moment.year:04d}{moment:%m%d%H%M}".encode()
+
+
+def read_time(digits: bytes, offset: int = 0) -> int:
+    """Milliseconds since the epoch of an ILP time, 17 digits YYYYMMDDHHmmSSfff in UTC (RFC 27).
+
+    Raises:
+        DecodeError: not 17 digits, or no such moment (month 13, 31 April, hour 24, second 60).
+    """
+    if len(digits) != 17 or not digits.isdigit():
+        raise DecodeError("expiry", offset, "not 17 digits")
+    rest_ms = int(digits[12:])
+    if rest_ms >= _MINUTE_MS:
+        raise DecodeError("expiry", offset, "no such second")
+    try:
+        return _minute_ms(digits[:12]) + rest_ms
+    except ValueError:
+        raise DecodeError("expiry", offset, "no such moment") from None
+
+
+def write_time(at_ms: int) -> bytes:
+    """The 17 digits of a moment (RFC 27).
+
+    Raises:
+        ValueError: before 1970 or after 9999.
+    """
+    if not 0 <= at_ms < _EXPIRES_AT_MS_MAX:
+        raise ValueError(f"{at_ms} ms is outside the years 1970 to 9999")
+    minute, rest_ms = divmod(at_ms, _MINUTE_MS)
+    return _minute_digits(minute) + b"%05d" % rest_ms
+
+
+def decode(octets: bytes) -> Packet:
+    """The packet that `octets` hold.
+
+    Raises:
+        DecodeError: whatever is wrong; no other exception comes out.
+    """
+    if not octets:
+        raise DecodeError("packet", 0, "empty")
+    reader = _READERS.get(octets[0])
+    if reader is None:
+        raise DecodeError("packet", 0, f"unknown type {octets[0]}")
+    return reader(octets)
+
+
+def decode_prepare(octets: bytes) -> Prepare:
+    """The Prepare that `octets` hold.
+
+    Raises:
+        DecodeError: not a Prepare, or malformed.
+    """
+    if not octets or octets[0] != PREPARE:
+        raise DecodeError("packet", 0, "not a Prepare")
+    length, at = read_length(octets, 1, "prepare")
+    end = at + length
+    if length < _ADDRESS_OFFSET:
+        raise DecodeError("prepare", at, "cut off")
+    amount, expiry, condition = _HEAD.unpack_from(octets, at)
+    expires_at_ms = read_time(expiry, at + _EXPIRY_OFFSET)
+    body = octets if end == len(octets) else octets[:end]
+    name, data_at = read_var_octets(
+        body, at + _ADDRESS_OFFSET, "destination", size_max=limits.ADDRESS_CHARACTERS_MAX
+    )
+    data, data_end = read_var_octets(body, data_at, "data", size_max=limits.PACKET_DATA_BYTES_MAX)
+    # Every length in its shortest form and nothing behind the last field: then the octets are the
+    # only encoding of these fields, and can be passed on as they are.
+    size = _ADDRESS_OFFSET + length_size(len(name)) + len(name) + length_size(len(data)) + len(data)
+    canonical = data_end == len(octets) and len(octets) == 1 + length_size(size) + size
+    return Prepare(
+        amount=amount,
+        expires_at_ms=expires_at_ms,
+        condition=condition,
+        destination=address.parse(name),
+        data=data,
+        wire=octets if canonical else None,
+    )
+
+
+def _decode_fulfill(octets: bytes) -> Fulfill:
+    length, at = read_length(octets, 1, "fulfill")
+    end = at + length
+    body = octets if end == len(octets) else octets[:end]
+    if length < 32:
+        raise DecodeError("fulfillment", at, "cut off")
+    data, data_end = read_var_octets(body, at + 32, "data", size_max=limits.PACKET_DATA_BYTES_MAX)
+    size = 32 + length_size(len(data)) + len(data)
+    canonical = data_end == len(octets) and len(octets) == 1 + length_size(size) + size
+    return Fulfill(fulfillment=octets[at : at + 32], data=data, wire=octets if canonical else None)
+
+
+def _decode_reject(octets: bytes) -> Reject:
+    length, at = read_length(octets, 1, "reject")
+    end = at + length
+    body = octets if end == len(octets) else octets[:end]
+    code = body[at : at + 3]
+    if _CODE.fullmatch(code) is None:
+        raise DecodeError("code", at, "not a letter and two digits")
+    by, message_at = read_var_octets(
+        body, at + 3, "triggered by", size_max=limits.ADDRESS_CHARACTERS_MAX
+    )
+    triggered_by = address.parse(by) if by else ""
+    message, data_at = read_var_octets(
+        body, message_at, "message", size_max=limits.REJECT_MESSAGE_BYTES_MAX
+    )
+    try:
+        text = message.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DecodeError("message", message_at, "not UTF-8") from None
+    data, data_end = read_var_octets(body, data_at, "data", size_max=limits.PACKET_DATA_BYTES_MAX)
+    size = 3 + sum(length_size(len(part)) + len(part) for part in (by, message, data))
+    canonical = data_end == len(octets) and len(octets) == 1 + length_size(size) + size
+    return Reject(
+        code=code.decode("ascii"),
+        triggered_by=triggered_by,
+        message=text,
+        data=data,
+        wire=octets if canonical else None,
+    )
+
+
+_READERS: Final[dict[int, Callable[[bytes], Packet]]] = {
+    PREPARE: decode_prepare,
+    FULFILL: _decode_fulfill,
+    REJECT: _decode_reject,
+}
+
+
+def encode(packet: Packet) -> bytes:
+    """The canonical octets of `packet`.
+
+    Raises:
+        ValueError: a field is out of its range.
+    """
+    match packet:
+        case Prepare():
+            return _encode_prepare(packet)
+        case Fulfill():
+            if len(packet.fulfillment) != 32:
+                raise ValueError("a fulfillment has 32 octets")
+            _check_size("data", packet.data, limits.PACKET_DATA_BYTES_MAX)
+            return b"\x0d" + var_octets(packet.fulfillment + var_octets(packet.data))
+        case Reject():
+            return _encode_reject(packet)
+
+
+def _encode_prepare(packet: Prepare) -> bytes:
+    if not 0 <= packet.amount <= limits.AMOUNT_MAX:
+        raise ValueError("an amount lies between 0 and 2**64 - 1")
+    if len(packet.condition) != 32:
+        raise ValueError("a condition has 32 octets")
+    if not address.is_address(packet.destination):
+        raise ValueError("the destination is not an ILP address")
+    _check_size("data", packet.data, limits.PACKET_DATA_BYTES_MAX)
+    head = _HEAD.pack(packet.amount, write_time(packet.expires_at_ms), packet.condition)
+    name = var_octets(packet.destination.encode("ascii"))
+    return b"\x0c" + var_octets(head + name + var_octets(packet.data))
+
+
+def _encode_reject(packet: Reject) -> bytes:
+    code = packet.code.encode("ascii", "replace")
+    if _CODE.fullmatch(code) is None:
+        raise ValueError("a code is a letter and two digits")
+    if packet.triggered_by and not address.is_address(packet.triggered_by):
+        raise ValueError("triggered-by is neither empty nor an ILP address")
+    message = packet.message.encode("utf-8")
+    _check_size("message", message, limits.REJECT_MESSAGE_BYTES_MAX)
+    _check_size("data", packet.data, limits.PACKET_DATA_BYTES_MAX)
+    by = var_octets(packet.triggered_by.encode("ascii"))
+    return b"\x0e" + var_octets(code + by + var_octets(message) + var_octets(packet.data))
+
+
+def _check_size(field: str, value: bytes, size_max: int) -> None:
+    if len(value) > size_max:
+        raise ValueError(f"{field} has {len(value)} octets, at most {size_max} allowed")
+
+
+def reprice(prepare: Prepare, *, amount: int, expires_at_ms: int) -> bytes:
+    """The octets of `prepare` with another amount and expiry; all else passes unchanged (RFC 27).
+
+    Raises:
+        ValueError: the amount or the expiry is out of its range.
+    """
+    if not 0 <= amount <= limits.AMOUNT_MAX:
+        raise ValueError("an amount lies between 0 and 2**64 - 1")
+    wire = prepare.wire
+    if wire is None:
+        return _encode_prepare(
+            Prepare(
+                amount=amount,
+                expires_at_ms=expires_at_ms,
+                condition=prepare.condition,
+                destination=prepare.destination,
+                data=prepare.data,
+            )
+        )
+    at = 2 if wire[1] < 0x80 else 2 + (wire[1] & 0x7F)
+    return (
+        wire[:at]
+        + _AMOUNT_EXPIRY.pack(amount, write_time(expires_at_ms))
+        + wire[at + _TAIL_OFFSET :]
+    )
+
+
+def reject(code: Code, triggered_by: str, message: str, data: bytes = b"") -> Reject:
+    """A Reject of our own; the message is cut to a length that fits on a line."""
+    return Reject(
+        code=code.value,
+        triggered_by=triggered_by,
+        message=message[: limits.REJECT_MESSAGE_CHARACTERS_OURS_MAX],
+        data=data,
+    )
+
+
+def amount_too_large_data(received: int, maximum: int) -> bytes:
+    """The data of an F08: the amount received and the largest allowed, as two u64 (RFC 27)."""
+    return struct.pack(">QQ", received, maximum)

@@ -1,0 +1,75 @@
+"""The contract of a ledger, written with TigerBeetle in mind.
+
+A ledger holds accounts and transfers, forever, and enforces the limits of accounts itself. Results
+come per event, in the order of the request, as `Status`. What a status means is TigerBeetle's
+documentation of `create_transfers`; one contract suite (tests/conformance/test_ledger_contract.py)
+runs against every implementation.
+
+- **Linked** events form a chain up to and including the first one without the flag: all or none.
+- **Pending** transfers reserve; **post** and **void** resolve, once; a timeout expires the rest.
+- **Ids** make requests idempotent: the same transfer again is `EXISTS`, a different one under the
+  same id says in what it differs, one that failed for want of credit is `ID_ALREADY_FAILED`.
+- A request is acknowledged when its result is durable, never earlier.
+- One request at a time. A request that raises `LedgerUnavailableError` may or may not have been
+  carried out: send it again, unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from connector.ledger.model import Account, AccountStatus, Status, Transfer
+
+
+class Ledger(Protocol):
+    """A durable double-entry ledger. See the module for the rules."""
+
+    @property
+    def backend(self) -> str:
+        """Its kind, for logs and health: `embedded`, `tigerbeetle` or `memory`."""
+
+    @property
+    def batch_transfers_max(self) -> int:
+        """The most events that one request may hold."""
+
+    async def open(self) -> None:
+        """Recover what was acknowledged and be ready.
+
+        Raises:
+            LedgerLockedError: another process uses it.
+            LedgerCorruptError: it is damaged.
+            LedgerUnavailableError: it cannot be reached.
+        """
+
+    async def close(self) -> None:
+        """Finish what was begun and let go. Safe to call twice."""
+
+    async def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
+        """Create accounts; balances in the request must be zero.
+
+        Raises:
+            LedgerUnavailableError: no acknowledgement.
+        """
+
+    async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
+        """Create, reserve, post or void, in order.
+
+        Raises:
+            LedgerUnavailableError: no acknowledgement.
+        """
+
+    async def lookup_accounts(self, ids: Sequence[int]) -> list[Account]:
+        """The accounts that exist among `ids`, in their order."""
+
+    async def lookup_transfers(self, ids: Sequence[int]) -> list[Transfer]:
+        """The transfers that exist among `ids`, in their order."""
+
+    async def node_accounts(self, node_tag: int) -> list[Account]:
+        """All accounts whose `user_data_128` is `node_tag`."""
+
+    async def recent_transfers(self, since_ns: int) -> list[Transfer]:
+        """Transfers created at or after `since_ns`, oldest first, at least the newest 100,000.
+
+        A bounded look back, for recovery: what was reserved or resolved shortly before a crash.
+        """

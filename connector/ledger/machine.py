@@ -1,0 +1,526 @@
+"""The rules of a ledger as a state machine: requests in, statuses out, nothing else happens.
+
+TigerBeetle's semantics for all that the product uses: linked chains, pending transfers with
+timeouts, post, void, account limits, idempotent ids. Time comes with the request, so the same
+requests give the same state: the embedded ledger journals requests and replays them.
+
+To stay small it remembers the newest transfers only. Whether an older id exists is asked of
+`archive`, which the owner provides; ids rise with time, so it is rarely needed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from connector import limits
+from connector.ledger.model import (
+    ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS,
+    ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
+    ACCOUNT_HISTORY,
+    ACCOUNT_LINKED,
+    AMOUNT_MAX,
+    ID_MAX,
+    LINKED,
+    PENDING,
+    POST,
+    VOID,
+    Account,
+    AccountStatus,
+    Status,
+    Transfer,
+)
+
+_KNOWN_FLAGS: Final = LINKED | PENDING | POST | VOID
+_KNOWN_ACCOUNT_FLAGS: Final = (
+    ACCOUNT_LINKED
+    | ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS
+    | ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS
+    | ACCOUNT_HISTORY
+)
+_NS: Final = 1_000_000_000
+
+# Failures that depend on the state of the moment: their ids are used up, so that a retry cannot
+# succeed where the first attempt was answered with a refusal (TigerBeetle, "transient errors").
+_TRANSIENT: Final = frozenset(
+    (
+        Status.DEBIT_ACCOUNT_NOT_FOUND,
+        Status.CREDIT_ACCOUNT_NOT_FOUND,
+        Status.PENDING_TRANSFER_NOT_FOUND,
+        Status.EXCEEDS_CREDITS,
+        Status.EXCEEDS_DEBITS,
+    )
+)
+
+Record = tuple[Transfer, Status]
+"""A transfer as it stands in the ledger, or one whose id is used up, and its status."""
+Archive = Callable[[int], Record | None]
+
+
+class AccountState:
+    """The balances of one account; changed in place."""
+
+    __slots__ = (
+        "code", "credits_pending", "credits_posted", "debits_pending", "debits_posted", "flags",
+        "id", "ledger", "timestamp", "user_data_32", "user_data_64", "user_data_128",
+    )  # fmt: skip
+
+    def __init__(self, account: Account) -> None:
+        (
+            self.id, self.debits_pending, self.debits_posted, self.credits_pending,
+            self.credits_posted, self.user_data_128, self.user_data_64, self.user_data_32,
+            self.ledger, self.code, self.flags, self.timestamp,
+        ) = account  # fmt: skip
+
+    def snapshot(self) -> Account:
+        """The account as a value."""
+        return Account(
+            self.id, self.debits_pending, self.debits_posted, self.credits_pending,
+            self.credits_posted, self.user_data_128, self.user_data_64, self.user_data_32,
+            self.ledger, self.code, self.flags, self.timestamp,
+        )  # fmt: skip
+
+
+class Hold:
+    """A pending transfer that is still open."""
+
+    __slots__ = ("credit", "debit", "expires_at_ns", "transfer")
+
+    def __init__(self, transfer: Transfer, debit: AccountState, credit: AccountState) -> None:
+        self.transfer = transfer
+        self.debit = debit
+        self.credit = credit
+        self.expires_at_ns = transfer.timestamp + transfer.timeout * _NS if transfer.timeout else 0
+
+
+_Undo = Callable[[], None]
+
+
+class LedgerMachine:
+    """Accounts, open holds and the newest transfers, under the rules of the contract."""
+
+    def __init__(self, *, archive: Archive | None = None) -> None:
+        self.accounts: dict[int, AccountState] = {}
+        self.holds: dict[int, Hold] = {}
+        self.timestamp = 0
+        """Of the last event, nanoseconds; every event gets a higher one."""
+        self.touched: set[int] = set()
+        """Accounts changed since the owner last cleared it."""
+        self._archive = archive
+        self._records: dict[int, Record] = {}
+        self._order: deque[int] = deque()
+        self._closed: dict[int, Status] = {}
+        self._expiring: defaultdict[int, set[int]] = defaultdict(set)
+        self._forgotten_id_max = 0
+
+    # --- accounts
+
+    def create_accounts(self, accounts: Sequence[Account], now_ns: int) -> list[AccountStatus]:
+        """Create accounts at `now_ns`; a failing member of a linked chain undoes its chain."""
+        statuses: list[AccountStatus] = []
+        chain_start = 0
+        for index, account in enumerate(accounts):
+            status = self._create_account(account, now_ns)
+            statuses.append(status)
+            if account.flags & ACCOUNT_LINKED and index + 1 < len(accounts):
+                continue
+            chain = range(chain_start, index + 1)
+            broken = len(chain) > 1 and any(statuses[i] is not AccountStatus.CREATED for i in chain)
+            if broken:
+                for i in chain:
+                    if statuses[i] is AccountStatus.CREATED:
+                        del self.accounts[accounts[i].id]
+                        statuses[i] = AccountStatus.LINKED_EVENT_FAILED
+            chain_start = index + 1
+        return statuses
+
+    def _create_account(self, account: Account, now_ns: int) -> AccountStatus:
+        both = ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS | ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS
+        if account.flags & ~_KNOWN_ACCOUNT_FLAGS:
+            return AccountStatus.RESERVED_FLAG
+        if account.id == 0:
+            return AccountStatus.ID_MUST_NOT_BE_ZERO
+        if account.id == ID_MAX:
+            return AccountStatus.ID_MUST_NOT_BE_INT_MAX
+        if (old := self.accounts.get(account.id)) is not None:
+            for field, status in (
+                ("flags", AccountStatus.EXISTS_WITH_DIFFERENT_FLAGS),
+                ("user_data_128", AccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_128),
+                ("user_data_64", AccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_64),
+                ("user_data_32", AccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_32),
+                ("ledger", AccountStatus.EXISTS_WITH_DIFFERENT_LEDGER),
+                ("code", AccountStatus.EXISTS_WITH_DIFFERENT_CODE),
+            ):
+                if getattr(old, field) != getattr(account, field):
+                    return status
+            return AccountStatus.EXISTS
+        if account.flags & both == both:
+            return AccountStatus.FLAGS_ARE_MUTUALLY_EXCLUSIVE
+        if account.ledger == 0:
+            return AccountStatus.LEDGER_MUST_NOT_BE_ZERO
+        if account.code == 0:
+            return AccountStatus.CODE_MUST_NOT_BE_ZERO
+        self.timestamp = max(self.timestamp + 1, now_ns)
+        self.accounts[account.id] = AccountState(account._replace(timestamp=self.timestamp))
+        self.touched.add(account.id)
+        return AccountStatus.CREATED
+
+    def restore(
+        self, accounts: Iterable[Account], holds: Iterable[Transfer], timestamp: int
+    ) -> None:
+        """Take up a state that was saved: accounts with balances, open holds, last timestamp."""
+        for account in accounts:
+            self.accounts[account.id] = AccountState(account)
+        for transfer in holds:
+            self._open_hold(
+                transfer,
+                self.accounts[transfer.debit_account_id],
+                self.accounts[transfer.credit_account_id],
+            )
+        self.timestamp = timestamp
+
+    # --- transfers
+
+    def create_transfers(self, transfers: Sequence[Transfer], now_ns: int) -> list[Status]:
+        """Carry out a request that arrives at `now_ns`."""
+        self.expire(now_ns)
+        statuses: list[Status] = []
+        index = 0
+        count = len(transfers)
+        while index < count:
+            if not transfers[index].flags & LINKED:
+                statuses.append(self._create(transfers[index], now_ns, None))
+                index += 1
+                continue
+            end = index
+            while end < count and transfers[end].flags & LINKED:
+                end += 1
+            if end == count:
+                # The last event of the request is still linked: nothing closes the chain.
+                statuses.extend([Status.LINKED_EVENT_FAILED] * (count - index - 1))
+                statuses.append(Status.LINKED_EVENT_CHAIN_OPEN)
+                break
+            statuses.extend(self._create_chain(transfers[index : end + 1], now_ns))
+            index = end + 1
+        return statuses
+
+    def _create_chain(self, chain: Sequence[Transfer], now_ns: int) -> list[Status]:
+        undo: list[_Undo] = []
+        for index, transfer in enumerate(chain):
+            status = self._create(transfer, now_ns, undo)
+            if status is not Status.CREATED:
+                for step in reversed(undo):
+                    step()
+                if status in _TRANSIENT:
+                    self._remember(transfer.id, (transfer, status))
+                statuses = [Status.LINKED_EVENT_FAILED] * len(chain)
+                statuses[index] = status
+                return statuses
+        return [Status.CREATED] * len(chain)
+
+    def _create(self, transfer: Transfer, now_ns: int, undo: list[_Undo] | None) -> Status:
+        (
+            id_, debit_id, credit_id, amount, pending_id, _, _, _, timeout, ledger, code, flags,
+            timestamp,
+        ) = transfer  # fmt: skip
+        if timestamp:
+            return Status.TIMESTAMP_MUST_BE_ZERO
+        if flags & ~_KNOWN_FLAGS:
+            return Status.RESERVED_FLAG
+        if id_ == 0:
+            return Status.ID_MUST_NOT_BE_ZERO
+        if id_ == ID_MAX:
+            return Status.ID_MUST_NOT_BE_INT_MAX
+        if (record := self._find(id_, pending_id)) is not None:
+            return _compare(transfer, record)
+        if flags & (POST | VOID):
+            return self._resolve(transfer, now_ns, undo)
+        if debit_id == 0:
+            return Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_ZERO
+        if debit_id == ID_MAX:
+            return Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX
+        if credit_id == 0:
+            return Status.CREDIT_ACCOUNT_ID_MUST_NOT_BE_ZERO
+        if credit_id == ID_MAX:
+            return Status.CREDIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX
+        if debit_id == credit_id:
+            return Status.ACCOUNTS_MUST_BE_DIFFERENT
+        if pending_id:
+            return Status.PENDING_ID_MUST_BE_ZERO
+        if timeout and not flags & PENDING:
+            return Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER
+        if ledger == 0:
+            return Status.LEDGER_MUST_NOT_BE_ZERO
+        if code == 0:
+            return Status.CODE_MUST_NOT_BE_ZERO
+        debit = self.accounts.get(debit_id)
+        if debit is None:
+            return self._used_up(transfer, Status.DEBIT_ACCOUNT_NOT_FOUND, undo)
+        credit = self.accounts.get(credit_id)
+        if credit is None:
+            return self._used_up(transfer, Status.CREDIT_ACCOUNT_NOT_FOUND, undo)
+        if debit.ledger != credit.ledger:
+            return Status.ACCOUNTS_MUST_HAVE_THE_SAME_LEDGER
+        if ledger != debit.ledger:
+            return Status.TRANSFER_MUST_HAVE_THE_SAME_LEDGER_AS_ACCOUNTS
+        debits = debit.debits_posted + debit.debits_pending + amount
+        credits_ = credit.credits_posted + credit.credits_pending + amount
+        if debits > AMOUNT_MAX:
+            return Status.OVERFLOWS_DEBITS
+        if credits_ > AMOUNT_MAX:
+            return Status.OVERFLOWS_CREDITS
+        if debit.flags & ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS and debits > debit.credits_posted:
+            return self._used_up(transfer, Status.EXCEEDS_CREDITS, undo)
+        if (
+            credit.flags & ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS
+            and credits_ > credit.debits_posted
+        ):
+            return self._used_up(transfer, Status.EXCEEDS_DEBITS, undo)
+        previous = self.timestamp
+        self.timestamp = at = now_ns if now_ns > previous else previous + 1
+        stored = Transfer._make((*transfer[:12], at))
+        if flags & PENDING:
+            debit.debits_pending += amount
+            credit.credits_pending += amount
+            self._open_hold(stored, debit, credit)
+        else:
+            debit.debits_posted += amount
+            credit.credits_posted += amount
+        self._remember(id_, (stored, Status.CREATED))
+        self.touched.add(debit_id)
+        self.touched.add(credit_id)
+        if undo is not None:
+
+            def take_back() -> None:
+                if flags & PENDING:
+                    debit.debits_pending -= amount
+                    credit.credits_pending -= amount
+                    self._close_hold(id_)
+                else:
+                    debit.debits_posted -= amount
+                    credit.credits_posted -= amount
+                del self._records[id_]
+
+            undo.append(take_back)
+        return Status.CREATED
+
+    def _resolve(self, transfer: Transfer, now_ns: int, undo: list[_Undo] | None) -> Status:
+        (
+            id_, debit_id, credit_id, amount, pending_id, _, _, _, timeout, ledger, code, flags, _,
+        ) = transfer  # fmt: skip
+        if (flags & POST and flags & VOID) or flags & PENDING:
+            return Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE
+        if pending_id == 0:
+            return Status.PENDING_ID_MUST_NOT_BE_ZERO
+        if pending_id == ID_MAX:
+            return Status.PENDING_ID_MUST_NOT_BE_INT_MAX
+        if pending_id == id_:
+            return Status.PENDING_ID_MUST_BE_DIFFERENT
+        if timeout:
+            return Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER
+        hold = self.holds.get(pending_id)
+        if hold is None:
+            record = self._find(pending_id, 0)
+            if record is None or record[1] is not Status.CREATED:
+                return self._used_up(transfer, Status.PENDING_TRANSFER_NOT_FOUND, undo)
+            pending = record[0]
+            if not pending.flags & PENDING:
+                return Status.PENDING_TRANSFER_NOT_PENDING
+        else:
+            pending = hold.transfer
+        if debit_id and debit_id != pending.debit_account_id:
+            return Status.PENDING_TRANSFER_HAS_DIFFERENT_DEBIT_ACCOUNT_ID
+        if credit_id and credit_id != pending.credit_account_id:
+            return Status.PENDING_TRANSFER_HAS_DIFFERENT_CREDIT_ACCOUNT_ID
+        if ledger and ledger != pending.ledger:
+            return Status.PENDING_TRANSFER_HAS_DIFFERENT_LEDGER
+        if code and code != pending.code:
+            return Status.PENDING_TRANSFER_HAS_DIFFERENT_CODE
+        held = pending.amount
+        if flags & POST:
+            amount = held if amount == AMOUNT_MAX else amount
+            if amount > held:
+                return Status.EXCEEDS_PENDING_TRANSFER_AMOUNT
+        else:
+            amount = amount or held
+            if amount > held:
+                return Status.EXCEEDS_PENDING_TRANSFER_AMOUNT
+            if amount < held:
+                return Status.PENDING_TRANSFER_HAS_DIFFERENT_AMOUNT
+        if hold is None:
+            return self._how_closed(pending_id)
+        debit, credit = hold.debit, hold.credit
+        debit.debits_pending -= held
+        credit.credits_pending -= held
+        posted = amount if flags & POST else 0
+        if posted:
+            debit.debits_posted += posted
+            credit.credits_posted += posted
+        self._close_hold(pending_id)
+        self._closed[pending_id] = (
+            Status.PENDING_TRANSFER_ALREADY_POSTED
+            if flags & POST
+            else Status.PENDING_TRANSFER_ALREADY_VOIDED
+        )
+        previous = self.timestamp
+        self.timestamp = at = now_ns if now_ns > previous else previous + 1
+        stored = Transfer(
+            id_, pending.debit_account_id, pending.credit_account_id, amount, pending_id,
+            transfer.user_data_128 or pending.user_data_128,
+            transfer.user_data_64 or pending.user_data_64,
+            transfer.user_data_32 or pending.user_data_32,
+            0, pending.ledger, pending.code, flags, at,
+        )  # fmt: skip
+        self._remember(id_, (stored, Status.CREATED))
+        self.touched.add(debit.id)
+        self.touched.add(credit.id)
+        if undo is not None:
+
+            def take_back() -> None:
+                debit.debits_pending += held
+                credit.credits_pending += held
+                if posted:
+                    debit.debits_posted -= posted
+                    credit.credits_posted -= posted
+                del self._closed[pending_id]
+                self._open_hold(pending, debit, credit)
+                del self._records[id_]
+
+            undo.append(take_back)
+        return Status.CREATED
+
+    def expire(self, now_ns: int) -> int:
+        """Void every hold whose timeout has passed at `now_ns`; how many there were."""
+        due = [second for second in self._expiring if second * _NS <= now_ns]
+        count = 0
+        for second in due:
+            for pending_id in list(self._expiring[second]):
+                hold = self.holds[pending_id]
+                if hold.expires_at_ns > now_ns:
+                    continue
+                hold.debit.debits_pending -= hold.transfer.amount
+                hold.credit.credits_pending -= hold.transfer.amount
+                self.touched.add(hold.debit.id)
+                self.touched.add(hold.credit.id)
+                self._close_hold(pending_id)
+                self._closed[pending_id] = Status.PENDING_TRANSFER_EXPIRED
+                count += 1
+        return count
+
+    def next_expiry_ns(self) -> int | None:
+        """No hold expires before this moment; None when none can."""
+        return min(self._expiring, default=None) * _NS if self._expiring else None  # type: ignore[operator]
+
+    # --- memory of transfers
+
+    def find(self, id_: int) -> Record | None:
+        """The transfer under `id_`, or the failed one that used it up."""
+        return self._find(id_, 0)
+
+    def records(self) -> Iterable[Record]:
+        """What is remembered, oldest first."""
+        return self._records.values()
+
+    def remember(self, record: Record) -> None:
+        """Take up a transfer from the journal, oldest first, without carrying it out."""
+        transfer, status = record
+        self._remember(transfer.id, record)
+        if status is Status.CREATED and transfer.flags & (POST | VOID):
+            self._closed[transfer.pending_id] = (
+                Status.PENDING_TRANSFER_ALREADY_POSTED
+                if transfer.flags & POST
+                else Status.PENDING_TRANSFER_ALREADY_VOIDED
+            )
+
+    def forget_below(self, id_max: int) -> None:
+        """Ids up to `id_max` that are not remembered may be in the archive."""
+        self._forgotten_id_max = max(self._forgotten_id_max, id_max)
+
+    def _find(self, id_: int, pending_id: int) -> Record | None:
+        record = self._records.get(id_)
+        if record is not None:
+            return record
+        # Above every forgotten id: surely new. The resolution of an open hold under our own scheme
+        # of ids (the hold's id with another phase) is new as well, else the hold were closed.
+        if id_ > self._forgotten_id_max or self._archive is None:
+            return None
+        if pending_id in self.holds and id_ >> 8 == pending_id >> 8:
+            return None
+        return self._archive(id_)
+
+    def _remember(self, id_: int, record: Record) -> None:
+        self._records[id_] = record
+        self._order.append(id_)
+        if len(self._order) > limits.LEDGER_REMEMBERED_TRANSFERS_MAX:
+            oldest = self._order.popleft()
+            self._records.pop(oldest, None)
+            self._closed.pop(oldest, None)
+            self._forgotten_id_max = max(self._forgotten_id_max, oldest)
+
+    def _used_up(self, transfer: Transfer, status: Status, undo: list[_Undo] | None) -> Status:
+        if undo is None:
+            self._remember(transfer.id, (transfer, status))
+        return status
+
+    def _how_closed(self, pending_id: int) -> Status:
+        closed = self._closed.get(pending_id)
+        if closed is not None:
+            return closed
+        # The hold is long gone: its resolution, if there was one, is archived under our scheme.
+        resolution = self._find(pending_id | 0x10, 0)
+        if resolution is None or resolution[0].pending_id != pending_id:
+            return Status.PENDING_TRANSFER_EXPIRED
+        if resolution[0].flags & POST:
+            return Status.PENDING_TRANSFER_ALREADY_POSTED
+        return Status.PENDING_TRANSFER_ALREADY_VOIDED
+
+    def _open_hold(self, transfer: Transfer, debit: AccountState, credit: AccountState) -> None:
+        hold = Hold(transfer, debit, credit)
+        self.holds[transfer.id] = hold
+        if hold.expires_at_ns:
+            self._expiring[hold.expires_at_ns // _NS].add(transfer.id)
+
+    def _close_hold(self, id_: int) -> None:
+        hold = self.holds.pop(id_)
+        if hold.expires_at_ns:
+            second = hold.expires_at_ns // _NS
+            bucket = self._expiring[second]
+            bucket.discard(id_)
+            if not bucket:
+                del self._expiring[second]
+
+
+def _compare(transfer: Transfer, record: Record) -> Status:
+    """What to say of a transfer whose id is taken, in TigerBeetle's order."""
+    old, status = record
+    if status is not Status.CREATED:
+        return Status.ID_ALREADY_FAILED
+    if transfer.flags != old.flags:
+        return Status.EXISTS_WITH_DIFFERENT_FLAGS
+    if transfer.pending_id != old.pending_id:
+        return Status.EXISTS_WITH_DIFFERENT_PENDING_ID
+    if transfer.timeout != old.timeout:
+        return Status.EXISTS_WITH_DIFFERENT_TIMEOUT
+    inherits = bool(transfer.flags & (POST | VOID))
+    for field, differs in _COMPARED:
+        new = getattr(transfer, field)
+        if inherits and new == 0:
+            continue
+        if field == "amount" and inherits and transfer.flags & POST and new == AMOUNT_MAX:
+            continue
+        if new != getattr(old, field):
+            return differs
+    return Status.EXISTS
+
+
+_COMPARED: Final = (
+    ("debit_account_id", Status.EXISTS_WITH_DIFFERENT_DEBIT_ACCOUNT_ID),
+    ("credit_account_id", Status.EXISTS_WITH_DIFFERENT_CREDIT_ACCOUNT_ID),
+    ("amount", Status.EXISTS_WITH_DIFFERENT_AMOUNT),
+    ("user_data_128", Status.EXISTS_WITH_DIFFERENT_USER_DATA_128),
+    ("user_data_64", Status.EXISTS_WITH_DIFFERENT_USER_DATA_64),
+    ("user_data_32", Status.EXISTS_WITH_DIFFERENT_USER_DATA_32),
+    ("ledger", Status.EXISTS_WITH_DIFFERENT_LEDGER),
+    ("code", Status.EXISTS_WITH_DIFFERENT_CODE),
+)

@@ -1,0 +1,289 @@
+"""Accounts, transfers and their results, in the terms of the reference database, TigerBeetle.
+
+Amounts are unsigned integers in the smallest unit of an asset. Statuses have TigerBeetle's
+numbers, so that every ledger speaks the same language and the contract suite can compare them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+ID_MAX: Final = 2**128 - 1
+AMOUNT_MAX: Final = 2**128 - 1
+"""As the amount of a post: all that was reserved."""
+
+
+class AccountCode(IntEnum):
+    """What an account holds (docs/accounting.md)."""
+
+    PEER = 1
+    CREDIT_LINE = 2
+    REVENUE = 3
+    EXCHANGE = 4
+    WALLET = 5
+    SETTLEMENT = 6
+
+
+class TransferCode(IntEnum):
+    """What a transfer is for."""
+
+    PACKET = 1
+    FEE = 2
+    EXCHANGE_IN = 3
+    EXCHANGE_OUT = 4
+    CREDIT = 5
+    SETTLEMENT = 6
+    CORRECTION = 7
+
+
+ACCOUNT_LINKED: Final = 1 << 0
+ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS: Final = 1 << 1
+ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS: Final = 1 << 2
+ACCOUNT_HISTORY: Final = 1 << 3
+
+LINKED: Final = 1 << 0
+PENDING: Final = 1 << 1
+POST: Final = 1 << 2
+VOID: Final = 1 << 3
+
+
+class Status(IntEnum):
+    """The result of one transfer; TigerBeetle's numbers (`CreateTransferStatus`)."""
+
+    CREATED = 0xFFFFFFFF
+    LINKED_EVENT_FAILED = 1
+    LINKED_EVENT_CHAIN_OPEN = 2
+    TIMESTAMP_MUST_BE_ZERO = 3
+    RESERVED_FLAG = 4
+    ID_MUST_NOT_BE_ZERO = 5
+    ID_MUST_NOT_BE_INT_MAX = 6
+    FLAGS_ARE_MUTUALLY_EXCLUSIVE = 7
+    DEBIT_ACCOUNT_ID_MUST_NOT_BE_ZERO = 8
+    DEBIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX = 9
+    CREDIT_ACCOUNT_ID_MUST_NOT_BE_ZERO = 10
+    CREDIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX = 11
+    ACCOUNTS_MUST_BE_DIFFERENT = 12
+    PENDING_ID_MUST_BE_ZERO = 13
+    PENDING_ID_MUST_NOT_BE_ZERO = 14
+    PENDING_ID_MUST_NOT_BE_INT_MAX = 15
+    PENDING_ID_MUST_BE_DIFFERENT = 16
+    TIMEOUT_RESERVED_FOR_PENDING_TRANSFER = 17
+    LEDGER_MUST_NOT_BE_ZERO = 19
+    CODE_MUST_NOT_BE_ZERO = 20
+    DEBIT_ACCOUNT_NOT_FOUND = 21
+    CREDIT_ACCOUNT_NOT_FOUND = 22
+    ACCOUNTS_MUST_HAVE_THE_SAME_LEDGER = 23
+    TRANSFER_MUST_HAVE_THE_SAME_LEDGER_AS_ACCOUNTS = 24
+    PENDING_TRANSFER_NOT_FOUND = 25
+    PENDING_TRANSFER_NOT_PENDING = 26
+    PENDING_TRANSFER_HAS_DIFFERENT_DEBIT_ACCOUNT_ID = 27
+    PENDING_TRANSFER_HAS_DIFFERENT_CREDIT_ACCOUNT_ID = 28
+    PENDING_TRANSFER_HAS_DIFFERENT_LEDGER = 29
+    PENDING_TRANSFER_HAS_DIFFERENT_CODE = 30
+    EXCEEDS_PENDING_TRANSFER_AMOUNT = 31
+    PENDING_TRANSFER_HAS_DIFFERENT_AMOUNT = 32
+    PENDING_TRANSFER_ALREADY_POSTED = 33
+    PENDING_TRANSFER_ALREADY_VOIDED = 34
+    PENDING_TRANSFER_EXPIRED = 35
+    EXISTS_WITH_DIFFERENT_FLAGS = 36
+    EXISTS_WITH_DIFFERENT_DEBIT_ACCOUNT_ID = 37
+    EXISTS_WITH_DIFFERENT_CREDIT_ACCOUNT_ID = 38
+    EXISTS_WITH_DIFFERENT_AMOUNT = 39
+    EXISTS_WITH_DIFFERENT_PENDING_ID = 40
+    EXISTS_WITH_DIFFERENT_USER_DATA_128 = 41
+    EXISTS_WITH_DIFFERENT_USER_DATA_64 = 42
+    EXISTS_WITH_DIFFERENT_USER_DATA_32 = 43
+    EXISTS_WITH_DIFFERENT_TIMEOUT = 44
+    EXISTS_WITH_DIFFERENT_CODE = 45
+    EXISTS = 46
+    OVERFLOWS_DEBITS_PENDING = 47
+    OVERFLOWS_CREDITS_PENDING = 48
+    OVERFLOWS_DEBITS_POSTED = 49
+    OVERFLOWS_CREDITS_POSTED = 50
+    OVERFLOWS_DEBITS = 51
+    OVERFLOWS_CREDITS = 52
+    OVERFLOWS_TIMEOUT = 53
+    EXCEEDS_CREDITS = 54
+    EXCEEDS_DEBITS = 55
+    EXISTS_WITH_DIFFERENT_LEDGER = 67
+    ID_ALREADY_FAILED = 68
+
+
+DONE: Final = frozenset((Status.CREATED, Status.EXISTS))
+"""The transfer is in the ledger, by this request or an earlier one with the same id."""
+
+
+class AccountStatus(IntEnum):
+    """The result of creating one account; TigerBeetle's numbers (`CreateAccountStatus`)."""
+
+    CREATED = 0xFFFFFFFF
+    LINKED_EVENT_FAILED = 1
+    RESERVED_FLAG = 5
+    ID_MUST_NOT_BE_ZERO = 6
+    ID_MUST_NOT_BE_INT_MAX = 7
+    FLAGS_ARE_MUTUALLY_EXCLUSIVE = 8
+    LEDGER_MUST_NOT_BE_ZERO = 13
+    CODE_MUST_NOT_BE_ZERO = 14
+    EXISTS_WITH_DIFFERENT_FLAGS = 15
+    EXISTS_WITH_DIFFERENT_USER_DATA_128 = 16
+    EXISTS_WITH_DIFFERENT_USER_DATA_64 = 17
+    EXISTS_WITH_DIFFERENT_USER_DATA_32 = 18
+    EXISTS_WITH_DIFFERENT_LEDGER = 19
+    EXISTS_WITH_DIFFERENT_CODE = 20
+    EXISTS = 21
+
+
+class Transfer(NamedTuple):
+    """One debit and one credit, or the resolution of a pending one.
+
+    The fields and their order are TigerBeetle's; all unsigned, of the widths of `ROW`.
+    A tuple because one or more are built per packet.
+    """
+
+    id: int
+    debit_account_id: int = 0
+    credit_account_id: int = 0
+    amount: int = 0
+    pending_id: int = 0
+    user_data_128: int = 0
+    user_data_64: int = 0
+    user_data_32: int = 0
+    timeout: int = 0
+    """Seconds until a pending transfer expires by itself; zero: never."""
+    ledger: int = 0
+    """TigerBeetle's number of the asset; `asset_ledger` elsewhere."""
+    code: int = 0
+    flags: int = 0
+    timestamp: int = 0
+    """Nanoseconds since the epoch, given by the ledger."""
+
+
+class Account(NamedTuple):
+    """An entry in the books with its balances."""
+
+    id: int
+    debits_pending: int = 0
+    debits_posted: int = 0
+    credits_pending: int = 0
+    credits_posted: int = 0
+    user_data_128: int = 0
+    user_data_64: int = 0
+    user_data_32: int = 0
+    ledger: int = 0
+    code: int = 0
+    flags: int = 0
+    timestamp: int = 0
+
+
+ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
+"""A transfer in 128 octets, TigerBeetle's own layout."""
+ACCOUNT_ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
+assert ROW.size == 128
+_LOW: Final = (1 << 64) - 1
+
+
+def pack_transfer(transfer: Transfer, timestamp: int = 0) -> bytes:
+    """The 128 octets of a transfer.
+
+    Raises:
+        struct.error: a field is wider than its place.
+    """
+    (
+        id_,
+        debit,
+        credit,
+        amount,
+        pending,
+        data_128,
+        data_64,
+        data_32,
+        timeout,
+        ledger,
+        code,
+        flags,
+        _,
+    ) = transfer
+    return ROW.pack(
+        id_ & _LOW, id_ >> 64, debit & _LOW, debit >> 64, credit & _LOW, credit >> 64,
+        amount & _LOW, amount >> 64, pending & _LOW, pending >> 64, data_128 & _LOW,
+        data_128 >> 64, data_64, data_32, timeout, ledger, code, flags, timestamp,
+    )  # fmt: skip
+
+
+def unpack_transfer(octets: bytes, at: int = 0) -> Transfer:
+    """The transfer in the 128 octets from `at`."""
+    (
+        id_low, id_high, debit_low, debit_high, credit_low, credit_high, amount_low, amount_high,
+        pending_low, pending_high, data_low, data_high, data_64, data_32, timeout, ledger, code,
+        flags, timestamp,
+    ) = ROW.unpack_from(octets, at)  # fmt: skip
+    return Transfer(
+        id_high << 64 | id_low, debit_high << 64 | debit_low, credit_high << 64 | credit_low,
+        amount_high << 64 | amount_low, pending_high << 64 | pending_low,
+        data_high << 64 | data_low, data_64, data_32, timeout, ledger, code, flags, timestamp,
+    )  # fmt: skip
+
+
+def account_id(node_id: str, code: AccountCode, peer_id: str, asset: str) -> int:
+    """The id of an account: anyone can recompute it, and no two accounts share one.
+
+    The first 16 octets of a SHA-256 over the length-prefixed node id, kind, peer id (empty for
+    accounts of the node itself) and asset (`CODE/scale`).
+    """
+    parts = [part.encode("utf-8") for part in (node_id, code.name.lower(), peer_id, asset)]
+    digest = hashlib.sha256(b"".join(len(part).to_bytes(2, "big") + part for part in parts))
+    return int.from_bytes(digest.digest()[:16], "big") or 1
+
+
+def asset_ledger(code: str, scale: int) -> int:
+    """The u32 that names an asset in every ledger: stable across nodes, never zero."""
+    name = code.encode("utf-8")
+    digest = hashlib.sha256(len(name).to_bytes(2, "big") + name + bytes([scale])).digest()
+    return int.from_bytes(digest[:4], "big") or 1
+
+
+def node_tag(node_id: str) -> int:
+    """The user_data_128 of every account of a node, to find them by."""
+    return int.from_bytes(hashlib.sha256(b"node:" + node_id.encode("utf-8")).digest()[:16], "big")
+
+
+def peer_tag(peer_id: str) -> int:
+    """The user_data_64 of every account of a peer."""
+    return int.from_bytes(hashlib.sha256(b"peer:" + peer_id.encode("utf-8")).digest()[:8], "big")
+
+
+# The id of a transfer of a packet: the packet's id, its low octet naming phase and leg.
+PHASE_RESERVE: Final = 0x00
+PHASE_RESOLVE: Final = 0x10
+PHASE_CORRECT: Final = 0x20
+TAG_BITS: Final = 8
+TAG_MASK: Final = (1 << TAG_BITS) - 1
+
+
+class IdGenerator:
+    """Ids that rise with time: 48 bits of milliseconds, 72 that start random, 8 left at zero.
+
+    The low octet is for the phase and leg of a transfer (`PHASE_*`), so one packet id names all
+    transfers of a packet. Rises even when the clock goes back.
+    """
+
+    def __init__(self, *, random_bits: Callable[[int], int], last: int = 0) -> None:
+        self._random_bits = random_bits
+        self._ms = 0
+        self._last = last
+
+    def next(self, now_ms: int) -> int:
+        """A new id, higher than every one before."""
+        if now_ms > self._ms:
+            self._ms = now_ms
+            # The top bit of the random part is clear, so counting on from it cannot run over.
+            fresh = now_ms << 80 | self._random_bits(71) << TAG_BITS
+            if fresh > self._last:
+                self._last = fresh
+                return fresh
+        self._last += 1 << TAG_BITS
+        return self._last

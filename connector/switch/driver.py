@@ -1,0 +1,401 @@
+"""Carries stories out: resumes each with what came of the step that it asked for.
+
+No task, no await and no callback object per packet: a `Flight` holds a story and where its answer
+goes. Links call `arrived` and `answered`, the `AccountManager` calls `booked`, a timer `tick`.
+
+Prepares of peers that send packet ids are answered once and for all (docs/protocol.md): the same
+id again, on a new connection, joins the story that is under way or gets the answer that was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from connector import limits
+from connector.errors import DecodeError
+from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode_prepare, encode, reject
+from connector.ledger.account_manager import AccountManager, Outcome, Reservation
+from connector.peers import LOCAL, Peer, Unanswered
+from connector.switch.switch import (
+    Deliver,
+    Post,
+    Reserve,
+    Result,
+    Send,
+    Step,
+    Story,
+    Switch,
+    Void,
+)
+
+_NEVER_MS: Final = 1 << 62
+
+
+class ReplyTo(Protocol):
+    """Where the answer of a Prepare goes."""
+
+    def reply(self, request_id: int, octets: bytes) -> bool:
+        """Queue the answer; False when nobody can be told any more."""
+
+
+class Flight:
+    """One Prepare under way."""
+
+    __slots__ = (
+        "again", "began_s", "counted", "deadline_ms", "link_ref", "next_hop", "octets",
+        "packet_id", "prepare", "reply_to", "request_id", "reservation", "sender_packet_id", "source", "story",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        story: Story,
+        source: Peer,
+        prepare: Prepare,
+        packet_id: int,
+        sender_packet_id: int,
+        reply_to: ReplyTo,
+        request_id: int,
+    ) -> None:
+        self.story = story
+        self.source = source
+        self.prepare = prepare
+        self.packet_id = packet_id
+        self.sender_packet_id = sender_packet_id
+        self.reply_to = reply_to
+        self.request_id = request_id
+        self.reservation: Reservation | None = None
+        self.next_hop: Peer | None = None
+        """Where it waits for an answer."""
+        self.octets = b""
+        """The Prepare as sent to the next hop."""
+        self.deadline_ms = _NEVER_MS
+        self.link_ref: Any = None
+        """The outlet's own note of where the request stands."""
+        self.counted = False
+        """Whether it counts as in flight: from its first wait to its end."""
+        self.again = False
+        """Whether it may have been sent to the next hop before this node restarted."""
+        self.began_s = 0.0
+
+
+class Outlet(Protocol):
+    """The ways to next hops."""
+
+    def send(self, flight: Flight) -> Unanswered | None:
+        """Send `flight.octets` to `flight.next_hop`; the answer comes through `answered`."""
+
+    def forget(self, flight: Flight) -> None:
+        """No answer is waited for any more; one that still comes is late."""
+
+
+class Observer(Protocol):
+    """Is told facts; must not wait."""
+
+    def arrived(self, flight: Flight) -> None:
+        """A Prepare was taken up."""
+
+    def forwarded(self, flight: Flight) -> None:
+        """It was sent to the next hop."""
+
+    def ended(self, flight: Flight, result: Result) -> None:
+        """It was answered."""
+
+
+class Inbox:
+    """Prepares of one peer that sends packet ids: under way, or answered lately.
+
+    Answers are kept in generations. A generation is dropped when the peer has shown twice that it
+    read past it; the size is bounded for a peer that never does.
+    """
+
+    __slots__ = ("answers", "older", "oldest", "open")
+
+    def __init__(self) -> None:
+        self.open: dict[int, Flight] = {}
+        self.answers: dict[int, bytes] = {}
+        self.older: dict[int, bytes] = {}
+        self.oldest: dict[int, bytes] = {}
+
+    def find(self, packet_id: int) -> bytes | None:
+        """The answer that was given, if it is still kept."""
+        return (
+            self.answers.get(packet_id) or self.older.get(packet_id) or self.oldest.get(packet_id)
+        )
+
+    def keep(self, packet_id: int, octets: bytes) -> None:
+        """Remember an answer."""
+        self.answers[packet_id] = octets
+        if len(self.answers) >= limits.ANSWERS_KEPT_PER_PEER_MAX:
+            self.rotate()
+
+    def rotate(self) -> None:
+        """The peer has read past all that was kept when it was asked."""
+        self.oldest, self.older, self.answers = self.older, self.answers, {}
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is anything to ask a receipt for."""
+        return bool(self.answers or self.older or self.oldest)
+
+
+class Driver:
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        switch: Switch,
+        accounts: AccountManager,
+        outlet: Outlet,
+        deliver: Callable[[Flight, Deliver], None],
+        observer: Observer,
+        now_ms: Callable[[], int],
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        self._switch = switch
+        self._accounts = accounts
+        self._outlet = outlet
+        self._deliver = deliver
+        self._observer = observer
+        self._now_ms = now_ms
+        self._monotonic_s = monotonic_s
+        self._inboxes: dict[str, Inbox] = {}
+        self._waiting: dict[Flight, None] = {}
+        self._next_deadline_ms = _NEVER_MS
+
+    # --- from the links
+
+    def arrived(
+        self, source: Peer, octets: bytes, sender_packet_id: int, reply_to: ReplyTo, request_id: int
+    ) -> None:
+        """A Message with an ILP packet came from `source`."""
+        node = self._switch.node
+        try:
+            prepare = decode_prepare(octets)
+        except DecodeError as error:
+            reply_to.reply(
+                request_id,
+                encode(
+                    reject(
+                        Code.F01_INVALID_PACKET, node.address, f"unreadable packet: {error.field}"
+                    )
+                ),
+            )
+            source.counters.rejected_in += 1
+            by_code = source.counters.rejected_in_by_code
+            by_code["F01"] = by_code.get("F01", 0) + 1
+            return
+        accounts = self._accounts
+        recovered = None
+        inbox = None
+        if sender_packet_id:
+            inbox = self._inbox(source.peer_id)
+            flight = inbox.open.get(sender_packet_id)
+            if flight is not None:
+                # Sent again over a new connection: the answer goes there.
+                source.counters.resent_in += 1
+                flight.reply_to = reply_to
+                flight.request_id = request_id
+                return
+            answer = inbox.find(sender_packet_id)
+            if answer is not None:
+                source.counters.resent_in += 1
+                reply_to.reply(request_id, answer)
+                return
+            recovered = accounts.take_recovered(source.peer_id, sender_packet_id)
+        if recovered is None:
+            packet_id = accounts.new_packet_id()
+            story = self._switch.forward(source, prepare, packet_id)
+        else:
+            source.counters.resent_in += 1
+            packet_id = recovered.reservation.packet_id
+            story = self._switch.resume(source, prepare, recovered)
+        flight = Flight(story, source, prepare, packet_id, sender_packet_id, reply_to, request_id)
+        if inbox is not None:
+            inbox.open[sender_packet_id] = flight
+        self._start(flight)
+
+    def originate(self, source: Peer, prepare: Prepare, reply_to: ReplyTo) -> None:
+        """A Prepare of this node itself."""
+        packet_id = self._accounts.new_packet_id()
+        story = self._switch.forward(source, prepare, packet_id)
+        self._start(Flight(story, source, prepare, packet_id, 0, reply_to, 0))
+
+    def _start(self, flight: Flight) -> None:
+        source = flight.source
+        source.counters.prepares_in += 1
+        flight.began_s = self._monotonic_s()
+        self._observer.arrived(flight)
+        self._resume(flight, None)
+
+    def answered(self, flight: Flight, said: bytes | Unanswered) -> None:
+        """What the next hop said, or why it said nothing; late answers are only counted."""
+        if flight not in self._waiting:
+            if flight.next_hop is not None:
+                flight.next_hop.counters.answers_late += 1
+            return
+        del self._waiting[flight]
+        self._resume(flight, said)
+
+    def delivered(self, flight: Flight, said: Fulfill | Reject | Unanswered) -> None:
+        """What this node's own receiver said."""
+        if flight in self._waiting:
+            del self._waiting[flight]
+            self._resume(flight, said)
+
+    def receipt(self, peer_id: str) -> None:
+        """The peer has read all answers that were sent before it was pinged."""
+        self._inbox(peer_id).rotate()
+
+    def wants_receipt(self, peer_id: str) -> bool:
+        """Whether answers to this peer are kept."""
+        inbox = self._inboxes.get(peer_id)
+        return inbox is not None and inbox.keeps
+
+    def waiting_for(self, peer: Peer) -> list[Flight]:
+        """Prepares that were sent to `peer` and have no answer, oldest first."""
+        return [flight for flight in self._waiting if flight.next_hop is peer]
+
+    def _inbox(self, peer_id: str) -> Inbox:
+        inbox = self._inboxes.get(peer_id)
+        if inbox is None:
+            inbox = self._inboxes[peer_id] = Inbox()
+        return inbox
+
+    # --- from the account manager
+
+    def booked(self, flight: Flight, outcome: Outcome) -> None:
+        """The ledger's word on a reservation or a post."""
+        if outcome is Outcome.HELD:
+            self._resume(flight, flight.reservation)
+        else:
+            self._resume(flight, outcome)
+
+    # --- time
+
+    def tick(self) -> None:
+        """End the wait of every packet whose deadline has passed (RFC 27, R00)."""
+        now_ms = self._now_ms()
+        if now_ms < self._next_deadline_ms:
+            return
+        late = [flight for flight in self._waiting if flight.deadline_ms <= now_ms]
+        for flight in late:
+            del self._waiting[flight]
+            self._outlet.forget(flight)
+            self._resume(flight, Unanswered.TIMED_OUT)
+        self._next_deadline_ms = min(
+            (flight.deadline_ms for flight in self._waiting), default=_NEVER_MS
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Prepares without an answer."""
+        return self._switch.node.in_flight
+
+    # --- steps
+
+    def _resume(self, flight: Flight, outcome: object) -> None:
+        story = flight.story
+        while True:
+            try:
+                step: Step = story.send(outcome)
+            except StopIteration as end:
+                self._end(flight, end.value)
+                return
+            kind = type(step)
+            if kind is Reserve:
+                outcome = self._reserve(flight, step)  # type: ignore[arg-type]
+                if outcome is None:
+                    return
+            elif kind is Send:
+                outcome = self._send(flight, step)  # type: ignore[arg-type]
+                if outcome is None:
+                    return
+            elif kind is Post:
+                self._accounts.post(flight, step.reservation, step.expires_at_ms)  # type: ignore[union-attr]
+                return
+            elif kind is Void:
+                self._accounts.void(step.reservation)  # type: ignore[union-attr]
+                outcome = None
+            else:
+                assert isinstance(step, Deliver), step
+                self._wait(flight, step.deadline_ms)
+                self._deliver(flight, step)
+                return
+
+    def _reserve(self, flight: Flight, step: Reserve) -> Outcome | None:
+        held = self._accounts.reserve(
+            flight,
+            packet_id=flight.packet_id,
+            sender_packet_id=flight.sender_packet_id,
+            source=step.source,
+            next_hop=step.next_hop,
+            amount_in=step.amount_in,
+            fee=step.fee,
+            amount_out=step.amount_out,
+            condition=step.condition,
+            hold_ms=step.hold_ms,
+        )
+        if isinstance(held, Outcome):
+            return held
+        self._count_in(flight)
+        flight.reservation = held
+        return None
+
+    def _send(self, flight: Flight, step: Send) -> Unanswered | None:
+        flight.next_hop = step.next_hop
+        flight.octets = step.octets
+        flight.packet_id = step.packet_id
+        flight.again = step.again
+        unanswered = self._outlet.send(flight)
+        if unanswered is not None:
+            return unanswered
+        self._count_in(flight)
+        step.next_hop.counters.prepares_out += 1
+        self._wait(flight, step.deadline_ms)
+        self._observer.forwarded(flight)
+        return None
+
+    def _wait(self, flight: Flight, deadline_ms: int) -> None:
+        self._count_in(flight)
+        flight.deadline_ms = deadline_ms
+        self._waiting[flight] = None
+        self._next_deadline_ms = min(self._next_deadline_ms, deadline_ms)
+
+    def _count_in(self, flight: Flight) -> None:
+        if not flight.counted:
+            flight.counted = True
+            flight.source.in_flight += 1
+            self._switch.node.in_flight += 1
+
+    def _end(self, flight: Flight, result: Result) -> None:
+        source = flight.source
+        counters = source.counters
+        if flight.counted:
+            source.in_flight -= 1
+            self._switch.node.in_flight -= 1
+        next_hop = flight.next_hop
+        if result.code is None:
+            counters.fulfilled_in += 1
+            counters.amount_in += flight.prepare.amount
+            if next_hop is not None:
+                next_hop.counters.fulfilled_out += 1
+                next_hop.counters.amount_out += result.amount_out
+        else:
+            counters.rejected_in += 1
+            code = result.code
+            by_code = counters.rejected_in_by_code
+            # Codes come from peers: only so many different ones are told apart.
+            if code not in by_code and len(by_code) >= 64:
+                code = "other"
+            by_code[code] = by_code.get(code, 0) + 1
+            if next_hop is not None:
+                next_hop.counters.rejected_out += 1
+        if flight.sender_packet_id:
+            inbox = self._inbox(source.peer_id)
+            inbox.open.pop(flight.sender_packet_id, None)
+            inbox.keep(flight.sender_packet_id, result.octets)
+        if not flight.reply_to.reply(flight.request_id, result.octets) and source.peer_id != LOCAL:
+            counters.answers_undelivered += 1
+        self._observer.ended(flight, result)

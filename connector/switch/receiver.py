@@ -1,0 +1,32 @@
+"""Packets for this node: what can be answered without asking anyone.
+
+In order: ping, then packets made for `RECEIVER_SECRET`. What neither knows is for the handler of
+the library API or `LOCAL_DELIVERY_URL`, which the driver asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Final
+
+from connector.ilp.packet import Fulfill, Prepare
+
+PING_FULFILLMENT: Final = b"ping" * 8
+PING_CONDITION: Final = hashlib.sha256(PING_FULFILLMENT).digest()
+
+
+def fulfillment_for(secret: bytes, data: bytes) -> bytes:
+    """The preimage that only the holder of `secret` can make: HMAC-SHA256(secret, data)."""
+    return hmac.digest(secret, data, "sha256")
+
+
+def answer(prepare: Prepare, secret: bytes | None) -> Fulfill | None:
+    """The Fulfill of a ping or of a packet made with `secret`; None for everything else."""
+    if prepare.condition == PING_CONDITION:
+        return Fulfill(fulfillment=PING_FULFILLMENT)
+    if secret is not None:
+        fulfillment = fulfillment_for(secret, prepare.data)
+        if hashlib.sha256(fulfillment).digest() == prepare.condition:
+            return Fulfill(fulfillment=fulfillment)
+    return None

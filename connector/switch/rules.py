@@ -1,0 +1,107 @@
+"""Admission: may this Prepare come in? The rules, in order, and nothing else.
+
+A rule takes the offer and gives a Reject or None. The order is the tuple `RULES`: first what costs
+least to check, and a token of the rate limit is spent only on packets that are otherwise welcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from connector import limits
+from connector.ilp.packet import Code, Prepare, Reject, amount_too_large_data, reject
+from connector.peers import Peer
+
+
+class Node:
+    """What rules need to know of this node."""
+
+    __slots__ = ("address", "in_flight", "stopping")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        """Own ILP address; empty while it is not known yet."""
+        self.in_flight = 0
+        """Prepares of all peers without an answer."""
+        self.stopping = False
+
+
+Rule = Callable[[Node, Peer, Prepare, int], Reject | None]
+
+
+def ready(node: Node, _source: Peer, prepare: Prepare, _now_ms: int) -> Reject | None:
+    """A node without an address, or one that stops, takes nothing but peer protocols."""
+    if node.stopping:
+        return reject(Code.T03_CONNECTOR_BUSY, node.address, "shutting down")
+    if not node.address and not prepare.destination.startswith("peer."):
+        return reject(Code.T03_CONNECTOR_BUSY, node.address, "no address yet")
+    return None
+
+
+def not_expired(node: Node, _source: Peer, prepare: Prepare, now_ms: int) -> Reject | None:
+    """An offer that has run out cannot be kept (RFC 27)."""
+    if prepare.expires_at_ms <= now_ms:
+        return reject(Code.R00_TRANSFER_TIMED_OUT, node.address, "packet expired")
+    return None
+
+
+def amount_allowed(node: Node, source: Peer, prepare: Prepare, _now_ms: int) -> Reject | None:
+    """The largest packet that we take from this peer (RFC 27, F08)."""
+    amount_max = source.terms.max_packet_amount
+    if amount_max is not None and prepare.amount > amount_max:
+        return reject(
+            Code.F08_AMOUNT_TOO_LARGE,
+            node.address,
+            "packet amount too large",
+            amount_too_large_data(prepare.amount, amount_max),
+        )
+    return None
+
+
+def same_network(node: Node, _source: Peer, prepare: Prepare, _now_ms: int) -> Reject | None:
+    """Live and test networks are kept apart (RFC 32, requirement 53)."""
+    own_scheme = node.address.split(".", 1)[0]
+    scheme = prepare.destination.split(".", 1)[0]
+    if scheme == own_scheme or scheme == "peer":
+        return None
+    if (own_scheme == "g" and scheme.startswith("test")) or (
+        own_scheme.startswith("test") and scheme == "g"
+    ):
+        return reject(Code.F02_UNREACHABLE, node.address, "other network")
+    return None
+
+
+def in_flight_bounded(node: Node, source: Peer, _prepare: Prepare, _now_ms: int) -> Reject | None:
+    """What is promised at one time is bounded, in all and per peer."""
+    if node.in_flight >= limits.IN_FLIGHT_TOTAL_MAX:
+        return reject(Code.T03_CONNECTOR_BUSY, node.address, "too many packets in flight")
+    if source.in_flight >= limits.IN_FLIGHT_PER_PEER_MAX:
+        return reject(Code.T05_RATE_LIMITED, node.address, "too many packets of yours in flight")
+    return None
+
+
+def rate_allowed(node: Node, source: Peer, _prepare: Prepare, now_ms: int) -> Reject | None:
+    """Packets per second, by token bucket (RFC 18)."""
+    if source.terms.rate_limit is not None and not source.take_token(now_ms):
+        return reject(Code.T05_RATE_LIMITED, node.address, "too many packets per second")
+    return None
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    ready,
+    not_expired,
+    amount_allowed,
+    same_network,
+    in_flight_bounded,
+    rate_allowed,
+)
+
+
+def check(node: Node, source: Peer, prepare: Prepare, now_ms: int) -> Reject | None:
+    """The first objection to `prepare`, or None: it may come in."""
+    for rule in RULES:
+        refusal = rule(node, source, prepare, now_ms)
+        if refusal is not None:
+            return refusal
+    return None

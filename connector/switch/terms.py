@@ -1,0 +1,97 @@
+"""What we offer the next hop: amount and expiry. Integers only, rounded against the sender."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from connector import limits
+from connector.ilp.packet import Code, Reject, amount_too_large_data, reject
+from connector.peers import Asset, PeerTerms
+
+BASIS_POINTS = 10_000
+
+
+@dataclass(slots=True)
+class Amounts:
+    """How an incoming amount is divided."""
+
+    fee: int
+    """Kept, in the incoming asset."""
+    onward: int
+    """Offered to the next hop, in its asset."""
+
+
+class Rates:
+    """A static table of exchange rates between currencies (`RATES`)."""
+
+    def __init__(self, rates: Mapping[tuple[str, str], Fraction]) -> None:
+        """`rates[a, b]` is how many units of currency b one unit of a buys."""
+        self._rates = dict(rates)
+        self._ratios: dict[tuple[Asset, Asset], tuple[int, int] | None] = {}
+
+    def ratio(self, source: Asset, target: Asset) -> tuple[int, int] | None:
+        """Numerator and denominator from units of `source` to units of `target`.
+
+        None when there is no rate. The same currency in two scales needs none.
+        """
+        key = (source, target)
+        if key not in self._ratios:
+            rate = (
+                Fraction(1)
+                if source.code == target.code
+                else self._rates.get((source.code, target.code))
+            )
+            if rate is not None:
+                rate = rate * Fraction(10) ** target.scale / Fraction(10) ** source.scale
+            self._ratios[key] = None if rate is None else (rate.numerator, rate.denominator)
+        return self._ratios[key]
+
+
+def amounts(
+    source: PeerTerms, next_hop: PeerTerms, amount: int, rates: Rates, own_address: str
+) -> Amounts | Reject:
+    """Divide `amount`: the fee rounded up, the onward amount rounded down (RFC 27).
+
+    Zero stays zero and passes: STREAM probes rates with it.
+    """
+    if amount == 0:
+        return Amounts(0, 0)
+    basis_points = source.fee_basis_points
+    fee = -(-amount * basis_points // BASIS_POINTS) if basis_points else 0
+    rest = amount - fee
+    if source.asset == next_hop.asset:
+        onward = rest
+    else:
+        ratio = rates.ratio(source.asset, next_hop.asset)
+        if ratio is None:
+            return reject(Code.T00_INTERNAL_ERROR, own_address, "no exchange rate")
+        numerator, denominator = ratio
+        onward = rest * numerator // denominator
+        if onward > limits.AMOUNT_MAX:
+            amount_max = min(limits.AMOUNT_MAX * denominator // numerator, limits.AMOUNT_MAX)
+            return reject(
+                Code.F08_AMOUNT_TOO_LARGE,
+                own_address,
+                "packet amount too large",
+                amount_too_large_data(amount, amount_max),
+            )
+    if onward == 0:
+        return reject(
+            Code.R01_INSUFFICIENT_SOURCE_AMOUNT, own_address, "nothing is left to forward"
+        )
+    return Amounts(fee, onward)
+
+
+def onward_expiry_ms(
+    expires_at_ms: int, now_ms: int, window_ms: int, hold_ms_max: int, own_address: str
+) -> int | Reject:
+    """When the next hop must have answered: `window_ms` earlier, and capped (RFC 18, RFC 27).
+
+    What is left must itself be at least one window, or the next hop could do nothing with it.
+    """
+    onward = min(expires_at_ms, now_ms + hold_ms_max) - window_ms
+    if onward - now_ms < window_ms:
+        return reject(Code.R02_INSUFFICIENT_TIMEOUT, own_address, "not enough time left to forward")
+    return onward
