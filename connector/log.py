@@ -75,7 +75,7 @@ def set_up(level: str, log_format: str, node_id: str) -> Log:
     )
     # Libraries speak through the standard module: only what matters, in the same place.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
-    for name in ("websockets", "uvicorn", "asyncio"):
+    for name in ("websockets", "uvicorn", "httpx"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     log: Log = structlog.get_logger().bind(node_id=node_id)
     return log

@@ -70,38 +70,6 @@ class PeerTerms:
     """Whether its packets may go back to it."""
 
 
-@dataclass(slots=True, eq=False)
-class Peer:
-    """A counterparty: its terms, and what is going on with it now."""
-
-    terms: PeerTerms
-    in_flight: int = 0
-    """Prepares it sent that have no answer yet."""
-    tokens: float = 0.0
-    """Of the rate limit, as of `tokens_at_ms`."""
-    tokens_at_ms: int = 0
-    counters: PeerCounters = field(default_factory=lambda: PeerCounters())
-
-    @property
-    def peer_id(self) -> str:
-        """Its id; `LOCAL` for this node itself."""
-        return self.terms.peer_id
-
-    def take_token(self, now_ms: int) -> bool:
-        """Whether the rate limit allows one more Prepare now, and count it."""
-        rate = self.terms.rate_limit
-        if rate is None:
-            return True
-        burst = float(max(1, rate * limits.RATE_LIMIT_BURST_SECONDS))
-        gained = max(0, now_ms - self.tokens_at_ms) * rate / 1000
-        self.tokens = min(burst, self.tokens + gained)
-        self.tokens_at_ms = now_ms
-        if self.tokens < 1.0:
-            return False
-        self.tokens -= 1.0
-        return True
-
-
 class PeerCounters:
     """Plain integers, counted on the packet path and read by metrics and status."""
 
@@ -140,6 +108,38 @@ class PeerCounters:
         self.answers_undelivered = 0
         self.resent_in = 0
         self.resent_out = 0
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """A counterparty: its terms, and what is going on with it now."""
+
+    terms: PeerTerms
+    in_flight: int = 0
+    """Prepares it sent that have no answer yet."""
+    tokens: float = 0.0
+    """Of the rate limit, as of `tokens_at_ms`."""
+    tokens_at_ms: int = 0
+    counters: PeerCounters = field(default_factory=PeerCounters)
+
+    @property
+    def peer_id(self) -> str:
+        """Its id; `LOCAL` for this node itself."""
+        return self.terms.peer_id
+
+    def take_token(self, now_ms: int) -> bool:
+        """Whether the rate limit allows one more Prepare now, and count it."""
+        rate = self.terms.rate_limit
+        if rate is None:
+            return True
+        burst = float(max(1, rate * limits.RATE_LIMIT_BURST_SECONDS))
+        gained = max(0, now_ms - self.tokens_at_ms) * rate / 1000
+        self.tokens = min(burst, self.tokens + gained)
+        self.tokens_at_ms = now_ms
+        if self.tokens < 1.0:
+            return False
+        self.tokens -= 1.0
+        return True
 
 
 class PeerRegistry:

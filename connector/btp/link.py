@@ -14,7 +14,7 @@ import hmac
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from tenacity import wait_random_exponential
@@ -119,8 +119,9 @@ class Link(asyncio.Protocol):
     # --- transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        """The socket is there; see `asyncio.Protocol`."""
+        # uvloop's transports do not inherit from asyncio's: a cast, not a check.
+        self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_PAUSE_BYTES)
         name = transport.get_extra_info("peername")
         self.remote = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
@@ -131,6 +132,7 @@ class Link(asyncio.Protocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        """Handle every frame of one read, then write once per link."""
         links = self._links
         self.last_heard_s = links.clock.monotonic_s()
         websocket = self._websocket
@@ -157,10 +159,12 @@ class Link(asyncio.Protocol):
         links.flush()
 
     def eof_received(self) -> None:
+        """The other side has sent all it will send."""
         with contextlib.suppress(EOFError):
             self._websocket.receive_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
+        """The socket is gone."""
         if not self.close_reason:
             self.close_reason = f"connection lost: {error}" if error else "closed by the other side"
         self._closing = True
@@ -168,12 +172,14 @@ class Link(asyncio.Protocol):
         self.closed.set()
 
     def pause_writing(self) -> None:
+        """The other side does not keep up with reading."""
         self._writing_paused = True
         # A peer that does not read its answers is not read from either: its own requests stop.
         if self._transport is not None and not self._closing:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
+        """It has caught up."""
         self._writing_paused = False
         if self._transport is not None and not self._closing:
             self._transport.resume_reading()

@@ -198,8 +198,7 @@ class LedgerMachine:
                 end += 1
             if end == count:
                 # The last event of the request is still linked: nothing closes the chain.
-                statuses.extend([Status.LINKED_EVENT_FAILED] * (count - index - 1))
-                statuses.append(Status.LINKED_EVENT_CHAIN_OPEN)
+                statuses.extend(self._create_open_chain(transfers[index:], now_ns))
                 break
             statuses.extend(self._create_chain(transfers[index : end + 1], now_ns))
             index = end + 1
@@ -219,6 +218,24 @@ class LedgerMachine:
                 return statuses
         return [Status.CREATED] * len(chain)
 
+    def _create_open_chain(self, chain: Sequence[Transfer], now_ns: int) -> list[Status]:
+        """Refuse a chain that nothing closes; the first fault before its end is named as well."""
+        undo: list[_Undo] = []
+        statuses = [Status.LINKED_EVENT_FAILED] * len(chain)
+        statuses[-1] = Status.LINKED_EVENT_CHAIN_OPEN
+        for index, transfer in enumerate(chain[:-1]):
+            status = self._create(transfer, now_ns, undo)
+            if status is not Status.CREATED:
+                statuses[index] = status
+                break
+        for step in reversed(undo):
+            step()
+        # Only now: what was taken back may have had the same id.
+        for transfer, status in zip(chain, statuses, strict=True):
+            if status in _TRANSIENT:
+                self._remember(transfer.id, (transfer, status))
+        return statuses
+
     def _create(self, transfer: Transfer, now_ns: int, undo: list[_Undo] | None) -> Status:
         (
             id_, debit_id, credit_id, amount, pending_id, _, _, _, timeout, ledger, code, flags,
@@ -233,7 +250,7 @@ class LedgerMachine:
         if id_ == ID_MAX:
             return Status.ID_MUST_NOT_BE_INT_MAX
         if (record := self._find(id_, pending_id)) is not None:
-            return _compare(transfer, record)
+            return _compare(transfer, record, self.find)
         if flags & (POST | VOID):
             return self._resolve(transfer, now_ns, undo)
         if debit_id == 0:
@@ -266,10 +283,8 @@ class LedgerMachine:
             return Status.TRANSFER_MUST_HAVE_THE_SAME_LEDGER_AS_ACCOUNTS
         debits = debit.debits_posted + debit.debits_pending + amount
         credits_ = credit.credits_posted + credit.credits_pending + amount
-        if debits > AMOUNT_MAX:
-            return Status.OVERFLOWS_DEBITS
-        if credits_ > AMOUNT_MAX:
-            return Status.OVERFLOWS_CREDITS
+        if debits > AMOUNT_MAX or credits_ > AMOUNT_MAX:
+            return _overflow(debit, credit, amount, pending=bool(flags & PENDING))
         if debit.flags & ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS and debits > debit.credits_posted:
             return self._used_up(transfer, Status.EXCEEDS_CREDITS, undo)
         if (
@@ -491,7 +506,24 @@ class LedgerMachine:
                 del self._expiring[second]
 
 
-def _compare(transfer: Transfer, record: Record) -> Status:
+def _overflow(
+    debit: AccountState, credit: AccountState, amount: int, *, pending: bool
+) -> Status:
+    """Which balance would not fit into 128 bits, in TigerBeetle's order."""
+    if pending and debit.debits_pending + amount > AMOUNT_MAX:
+        return Status.OVERFLOWS_DEBITS_PENDING
+    if pending and credit.credits_pending + amount > AMOUNT_MAX:
+        return Status.OVERFLOWS_CREDITS_PENDING
+    if debit.debits_posted + amount > AMOUNT_MAX:
+        return Status.OVERFLOWS_DEBITS_POSTED
+    if credit.credits_posted + amount > AMOUNT_MAX:
+        return Status.OVERFLOWS_CREDITS_POSTED
+    if debit.debits_pending + debit.debits_posted + amount > AMOUNT_MAX:
+        return Status.OVERFLOWS_DEBITS
+    return Status.OVERFLOWS_CREDITS
+
+
+def _compare(transfer: Transfer, record: Record, find: Archive) -> Status:
     """What to say of a transfer whose id is taken, in TigerBeetle's order."""
     old, status = record
     if status is not Status.CREATED:
@@ -502,16 +534,30 @@ def _compare(transfer: Transfer, record: Record) -> Status:
         return Status.EXISTS_WITH_DIFFERENT_PENDING_ID
     if transfer.timeout != old.timeout:
         return Status.EXISTS_WITH_DIFFERENT_TIMEOUT
-    inherits = bool(transfer.flags & (POST | VOID))
+    if transfer.flags & (POST | VOID):
+        # What a resolution leaves out, it took from its pending transfer.
+        pending = find(old.pending_id)
+        assert pending is not None
+        transfer = _completed(transfer, pending[0])
     for field, differs in _COMPARED:
-        new = getattr(transfer, field)
-        if inherits and new == 0:
-            continue
-        if field == "amount" and inherits and transfer.flags & POST and new == AMOUNT_MAX:
-            continue
-        if new != getattr(old, field):
+        if getattr(transfer, field) != getattr(old, field):
             return differs
     return Status.EXISTS
+
+
+def _completed(transfer: Transfer, pending: Transfer) -> Transfer:
+    """A resolution with what it leaves out filled in from the transfer that it resolves."""
+    all_of_it = AMOUNT_MAX if transfer.flags & POST else 0
+    return transfer._replace(
+        debit_account_id=transfer.debit_account_id or pending.debit_account_id,
+        credit_account_id=transfer.credit_account_id or pending.credit_account_id,
+        amount=pending.amount if transfer.amount == all_of_it else transfer.amount,
+        user_data_128=transfer.user_data_128 or pending.user_data_128,
+        user_data_64=transfer.user_data_64 or pending.user_data_64,
+        user_data_32=transfer.user_data_32 or pending.user_data_32,
+        ledger=transfer.ledger or pending.ledger,
+        code=transfer.code or pending.code,
+    )
 
 
 _COMPARED: Final = (

@@ -222,6 +222,12 @@ class Driver:
         story = self._switch.forward(source, prepare, packet_id)
         self._start(Flight(story, source, prepare, packet_id, 0, reply_to, 0))
 
+    def ask(self, source: Peer, next_hop: Peer, prepare: Prepare, reply_to: ReplyTo) -> None:
+        """A question of this node to a neighbour."""
+        packet_id = self._accounts.new_packet_id()
+        story = self._switch.ask(next_hop, prepare, packet_id)
+        self._start(Flight(story, source, prepare, packet_id, 0, reply_to, 0))
+
     def _start(self, flight: Flight) -> None:
         source = flight.source
         source.counters.prepares_in += 1

@@ -290,6 +290,15 @@ class Switch:
             )
         )
 
+    def ask(self, next_hop: Peer, prepare: Prepare, packet_id: int) -> Story:
+        """Put a question to a neighbour itself (`peer.config`): not routed, no money moves."""
+        deadline_ms = prepare.expires_at_ms
+        said = yield Send(next_hop, encode(prepare), deadline_ms, packet_id)
+        answer = self._check(prepare, said, next_hop, deadline_ms)
+        if isinstance(answer, Reject):
+            return _rejected(answer, next_hop.peer_id)
+        return Result(answer.wire or encode(answer), code=None, next_hop=next_hop.peer_id)
+
     def _conclude(
         self,
         prepare: Prepare,

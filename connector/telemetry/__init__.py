@@ -1,0 +1,1 @@
+"""What happened, for people and machines that watch: never waits, loses nothing but detail."""
