@@ -119,24 +119,37 @@ class LedgerMachine:
     def create_accounts(self, accounts: Sequence[Account], now_ns: int) -> list[AccountStatus]:
         """Create accounts at `now_ns`; a failing member of a linked chain undoes its chain."""
         statuses: list[AccountStatus] = []
-        chain_start = 0
-        for index, account in enumerate(accounts):
-            status = self._create_account(account, now_ns)
-            statuses.append(status)
-            if account.flags & ACCOUNT_LINKED and index + 1 < len(accounts):
-                continue
-            chain = range(chain_start, index + 1)
-            broken = len(chain) > 1 and any(statuses[i] is not AccountStatus.CREATED for i in chain)
-            if broken:
-                for i in chain:
-                    if statuses[i] is AccountStatus.CREATED:
-                        del self.accounts[accounts[i].id]
-                        statuses[i] = AccountStatus.LINKED_EVENT_FAILED
-            chain_start = index + 1
+        index = 0
+        while index < len(accounts):
+            end = index
+            while end < len(accounts) and accounts[end].flags & ACCOUNT_LINKED:
+                end += 1
+            statuses += self._create_account_chain(accounts[index : end + 1], now_ns)
+            index = end + 1
         return statuses
+
+    def _create_account_chain(self, chain: Sequence[Account], now_ns: int) -> list[AccountStatus]:
+        created: list[int] = []
+        for index, account in enumerate(chain):
+            if account.flags & ACCOUNT_LINKED and index + 1 == len(chain):
+                status = AccountStatus.LINKED_EVENT_CHAIN_OPEN
+            else:
+                status = self._create_account(account, now_ns)
+            if status is not AccountStatus.CREATED:
+                for id_ in created:
+                    del self.accounts[id_]
+                statuses = [AccountStatus.LINKED_EVENT_FAILED] * len(chain)
+                statuses[index] = status
+                if chain[-1].flags & ACCOUNT_LINKED:
+                    statuses[-1] = AccountStatus.LINKED_EVENT_CHAIN_OPEN
+                return statuses
+            created.append(account.id)
+        return [AccountStatus.CREATED] * len(chain)
 
     def _create_account(self, account: Account, now_ns: int) -> AccountStatus:
         both = ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS | ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS
+        if account.timestamp:
+            return AccountStatus.TIMESTAMP_MUST_BE_ZERO
         if account.flags & ~_KNOWN_ACCOUNT_FLAGS:
             return AccountStatus.RESERVED_FLAG
         if account.id == 0:
@@ -144,19 +157,15 @@ class LedgerMachine:
         if account.id == ID_MAX:
             return AccountStatus.ID_MUST_NOT_BE_INT_MAX
         if (old := self.accounts.get(account.id)) is not None:
-            for field, status in (
-                ("flags", AccountStatus.EXISTS_WITH_DIFFERENT_FLAGS),
-                ("user_data_128", AccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_128),
-                ("user_data_64", AccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_64),
-                ("user_data_32", AccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_32),
-                ("ledger", AccountStatus.EXISTS_WITH_DIFFERENT_LEDGER),
-                ("code", AccountStatus.EXISTS_WITH_DIFFERENT_CODE),
-            ):
+            for field, status in _ACCOUNT_COMPARED:
                 if getattr(old, field) != getattr(account, field):
                     return status
             return AccountStatus.EXISTS
         if account.flags & both == both:
             return AccountStatus.FLAGS_ARE_MUTUALLY_EXCLUSIVE
+        for field, status in _ZERO_AT_FIRST:
+            if getattr(account, field):
+                return status
         if account.ledger == 0:
             return AccountStatus.LEDGER_MUST_NOT_BE_ZERO
         if account.code == 0:
@@ -506,9 +515,7 @@ class LedgerMachine:
                 del self._expiring[second]
 
 
-def _overflow(
-    debit: AccountState, credit: AccountState, amount: int, *, pending: bool
-) -> Status:
+def _overflow(debit: AccountState, credit: AccountState, amount: int, *, pending: bool) -> Status:
     """Which balance would not fit into 128 bits, in TigerBeetle's order."""
     if pending and debit.debits_pending + amount > AMOUNT_MAX:
         return Status.OVERFLOWS_DEBITS_PENDING
@@ -537,8 +544,7 @@ def _compare(transfer: Transfer, record: Record, find: Archive) -> Status:
     if transfer.flags & (POST | VOID):
         # What a resolution leaves out, it took from its pending transfer.
         pending = find(old.pending_id)
-        assert pending is not None
-        transfer = _completed(transfer, pending[0])
+        transfer = _completed(transfer, old if pending is None else pending[0])
     for field, differs in _COMPARED:
         if getattr(transfer, field) != getattr(old, field):
             return differs
@@ -569,4 +575,18 @@ _COMPARED: Final = (
     ("user_data_32", Status.EXISTS_WITH_DIFFERENT_USER_DATA_32),
     ("ledger", Status.EXISTS_WITH_DIFFERENT_LEDGER),
     ("code", Status.EXISTS_WITH_DIFFERENT_CODE),
+)
+_ACCOUNT_COMPARED: Final = (
+    ("flags", AccountStatus.EXISTS_WITH_DIFFERENT_FLAGS),
+    ("user_data_128", AccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_128),
+    ("user_data_64", AccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_64),
+    ("user_data_32", AccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_32),
+    ("ledger", AccountStatus.EXISTS_WITH_DIFFERENT_LEDGER),
+    ("code", AccountStatus.EXISTS_WITH_DIFFERENT_CODE),
+)
+_ZERO_AT_FIRST: Final = (
+    ("debits_pending", AccountStatus.DEBITS_PENDING_MUST_BE_ZERO),
+    ("debits_posted", AccountStatus.DEBITS_POSTED_MUST_BE_ZERO),
+    ("credits_pending", AccountStatus.CREDITS_PENDING_MUST_BE_ZERO),
+    ("credits_posted", AccountStatus.CREDITS_POSTED_MUST_BE_ZERO),
 )
