@@ -451,12 +451,6 @@ class Connector:
 
     # --- what the parts tell (Observer, LinkObserver)
 
-    def arrived(self, flight: Flight) -> None:
-        """See `Observer`."""
-
-    def forwarded(self, flight: Flight) -> None:
-        """See `Observer`."""
-
     def ended(self, flight: Flight, result: Result) -> None:
         """See `Observer`."""
         now_s = self.clock.monotonic_s()

@@ -407,17 +407,12 @@ class Links:
         self._dialled: dict[Link, Credentials] = {}
         self._server: asyncio.Server | None = None
         self._stopping = False
-        self._driver: PacketHandler | None = None
-
-    @property
-    def driver(self) -> PacketHandler:
-        """Who is told of packets."""
-        assert self._driver is not None
-        return self._driver
+        self.driver: PacketHandler
+        """Who is told of packets; see `attach`."""
 
     def attach(self, driver: PacketHandler) -> None:
         """The driver and the links know each other: this closes the circle."""
-        self._driver = driver
+        self.driver = driver
 
     # --- listening and dialling
 

@@ -110,8 +110,8 @@ def read_head(octets: bytes) -> tuple[int, int]:
     return kind, request_id
 
 
-def read_ilp(octets: bytes) -> tuple[bytes, int] | None:
-    """The ILP packet of a Message or Response that carries little else, and its packet id.
+def read_ilp(octets: bytes) -> tuple[int, int, bytes, int] | None:
+    """Type, request id, ILP packet and packet id of a BTP packet that carries little else.
 
     The short way for nearly all traffic: `ilp` alone, or `ilp` and `packet-id` (zero where it is
     missing). None for every other form, well- or malformed: ask `decode`.
@@ -140,10 +140,11 @@ def read_ilp(octets: bytes) -> tuple[bytes, int] | None:
         length = int.from_bytes(octets[begin:at], "big")
     end = at + length
     if prefix == _ONLY_ILP:
-        return (octets[at:end], 0) if end == size else None
+        return (*_HEAD.unpack_from(octets), octets[at:end], 0) if end == size else None
     id_at = end + len(_ID_PREFIX)
     if id_at + PACKET_ID_SIZE == size and octets[end:id_at] == _ID_PREFIX:
-        return octets[at:end], int.from_bytes(octets[id_at:], "big")
+        packet_id = int.from_bytes(octets[id_at:], "big")
+        return *_HEAD.unpack_from(octets), octets[at:end], packet_id
     return None
 
 

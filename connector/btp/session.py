@@ -33,7 +33,6 @@ from connector.btp.packet import (
     encode,
     encode_empty_response,
     encode_ilp,
-    read_head,
     read_ilp,
 )
 from connector.errors import DecodeError, ProtocolError
@@ -253,8 +252,7 @@ class Session:
         if self.state is State.OPEN:
             short = read_ilp(octets)
             if short is not None:
-                kind, request_id = read_head(octets)
-                ilp, packet_id = short
+                kind, request_id, ilp, packet_id = short
                 if kind == MESSAGE:
                     return IlpRequest(request_id, ilp, packet_id if self.resumable else 0)
                 if kind == RESPONSE:

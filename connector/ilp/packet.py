@@ -261,6 +261,9 @@ def decode_prepare(octets: bytes) -> Prepare:
     """
     if not octets or octets[0] != PREPARE:
         raise DecodeError("packet", 0, "not a Prepare")
+    short = _short_prepare(octets)
+    if short is not None:
+        return short
     length, at = read_length(octets, 1, "prepare")
     end = at + length
     if length < _ADDRESS_OFFSET:
@@ -286,7 +289,62 @@ def decode_prepare(octets: bytes) -> Prepare:
     )
 
 
+def _short_prepare(octets: bytes) -> Prepare | None:
+    """The common case in few steps: canonical, and no length above 65535. None: take the long way.
+
+    A field may be cut off here without an error only if the sizes then do not add up.
+    """
+    size = len(octets)
+    if size < 62:
+        return None
+    at = 2
+    length = octets[1]
+    if length > 0x7F:
+        if length == 0x81:
+            at = 3
+            length = octets[2]
+            if length < 0x80:
+                return None
+        elif length == 0x82:
+            at = 4
+            length = octets[2] << 8 | octets[3]
+            if length < 0x100:
+                return None
+        else:
+            return None
+    if at + length != size or length < _ADDRESS_OFFSET + 1:
+        return None
+    amount, expiry, condition = _HEAD.unpack_from(octets, at)
+    name_at = at + _ADDRESS_OFFSET + 1
+    data_at = name_at + octets[name_at - 1]
+    if octets[name_at - 1] > 0x7F or data_at >= size:
+        return None
+    length = octets[data_at]
+    begin = data_at + 1
+    if length > 0x7F:
+        if length != 0x81 or begin >= size:
+            return None
+        length = octets[begin]
+        begin += 1
+        if length < 0x80:
+            return None
+    if begin + length != size:
+        return None
+    return Prepare(
+        amount=amount,
+        expires_at_ms=read_time(expiry, at + _EXPIRY_OFFSET),
+        condition=condition,
+        destination=address.parse(octets[name_at:data_at]),
+        data=octets[begin:],
+        wire=octets,
+    )
+
+
 def _decode_fulfill(octets: bytes) -> Fulfill:
+    size = len(octets)
+    # The common case: canonical, less than 95 octets of data.
+    if size > 34 and octets[1] == size - 2 and size < 130 and octets[34] == size - 35:
+        return Fulfill(fulfillment=octets[2:34], data=octets[35:], wire=octets)
     length, at = read_length(octets, 1, "fulfill")
     end = at + length
     body = octets if end == len(octets) else octets[:end]

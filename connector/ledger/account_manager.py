@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from connector import limits
 from connector.clock import Clock
@@ -45,6 +45,7 @@ from connector.ledger.model import (
     TransferCode,
     account_id,
     asset_ledger,
+    make_transfer,
     node_tag,
     peer_tag,
 )
@@ -160,6 +161,30 @@ class PeerBooks:
         return self.credit_balance + self.peer.credits_pending - self.debit_balance
 
 
+class Reserve:
+    """A packet's money to be held: what the switch asks for."""
+
+    __slots__ = ("amount_in", "amount_out", "condition", "fee", "hold_ms", "next_hop", "source")
+
+    def __init__(
+        self,
+        source: PeerTerms,
+        next_hop: PeerTerms,
+        amount_in: int,
+        fee: int,
+        amount_out: int,
+        condition: bytes,
+        hold_ms: int,
+    ) -> None:
+        self.source = source
+        self.next_hop = next_hop
+        self.amount_in = amount_in
+        self.fee = fee
+        self.amount_out = amount_out
+        self.condition = condition
+        self.hold_ms = hold_ms
+
+
 class Reservation:
     """Money held for one packet: its legs, and the books they move."""
 
@@ -188,6 +213,15 @@ class Recovered:
     source_id: str
     next_hop_id: str
     condition_tag: int
+
+
+class _Move(NamedTuple):
+    """One leg before it has an id."""
+
+    debit: Book
+    credit: Book
+    amount: int
+    code: TransferCode
 
 
 class _Post:
@@ -466,18 +500,7 @@ class AccountManager:
         return self._ids.next(self._clock.now_ms())
 
     def reserve(
-        self,
-        token: Token,
-        *,
-        packet_id: int,
-        sender_packet_id: int,
-        source: PeerTerms,
-        next_hop: PeerTerms,
-        amount_in: int,
-        fee: int,
-        amount_out: int,
-        condition: bytes,
-        hold_ms: int,
+        self, token: Token, packet_id: int, sender_packet_id: int, asked: Reserve
     ) -> Outcome | Reservation:
         """Queue the reservation of a packet; `resume(token, outcome)` comes when it is booked.
 
@@ -487,86 +510,70 @@ class AccountManager:
             return Outcome.UNAVAILABLE
         if len(self._reserves) >= limits.LEDGER_QUEUE_RESERVATIONS_MAX:
             return Outcome.BUSY
-        target_id = next_hop.peer_id
+        source, next_hop = asked.source, asked.next_hop
+        source_id, target_id = source.peer_id, next_hop.peer_id
         if target_id == LOCAL:
             target = self._own_books[AccountCode.WALLET, next_hop.asset]
         else:
             books = self.peers[target_id]
             target = books.peer
             payable_max = next_hop.max_payable
-            if payable_max is not None and books.payable + amount_out > payable_max:
+            if payable_max is not None and books.payable + asked.amount_out > payable_max:
                 return Outcome.NO_PAYABLE
-        source_book = (
-            self.peers[source.peer_id].peer
-            if source.peer_id != LOCAL
+        debit = (
+            self.peers[source_id].peer
+            if source_id != LOCAL
             else self._own_books[AccountCode.WALLET, source.asset]
         )
-        tag = int.from_bytes(condition[:12], "big")
-        tag_64, tag_32 = tag >> 32, tag & 0xFFFFFFFF
-        timeout = (hold_ms + limits.PENDING_GRACE_MS + 999) // 1000
-        debit_id, ledger = source_book.account_id, source_book.ledger
-        pairs: list[tuple[Book, Book]]
-        if source.asset == next_hop.asset:
-            if not fee:
-                legs = [
-                    Transfer(
-                        packet_id, debit_id, target.account_id, amount_out, 0, sender_packet_id,
-                        tag_64, tag_32, timeout, ledger, 1, PENDING,
-                    )
-                ]  # fmt: skip
-                pairs = [(source_book, target)]
-            else:
-                revenue = self._own_books[AccountCode.REVENUE, source.asset]
-                legs = [
-                    Transfer(
-                        packet_id, debit_id, target.account_id, amount_out, 0, sender_packet_id,
-                        tag_64, tag_32, timeout, ledger, TransferCode.PACKET, PENDING | LINKED,
-                    ),
-                    Transfer(
-                        packet_id | 1, debit_id, revenue.account_id, fee, 0, sender_packet_id,
-                        tag_64, tag_32, timeout, ledger, TransferCode.FEE, PENDING,
-                    ),
-                ]  # fmt: skip
-                pairs = [(source_book, target), (source_book, revenue)]
-        else:
-            legs, pairs = self._exchange_legs(
-                packet_id, source_book, target, amount_in - fee, fee, amount_out,
-                (sender_packet_id, tag_64, tag_32, timeout),
+        condition = asked.condition
+        tag_64 = int.from_bytes(condition[:8], "big")
+        tag_32 = int.from_bytes(condition[8:12], "big")
+        timeout = (asked.hold_ms + limits.PENDING_GRACE_MS + 999) // 1000
+        amount, fee = asked.amount_out, asked.fee
+        if not fee and debit.ledger == target.ledger:
+            # By far the most: one asset, no fee, one leg.
+            leg = make_transfer(
+                (
+                    packet_id, debit.account_id, target.account_id, amount, 0, sender_packet_id,
+                    tag_64, tag_32, timeout, debit.ledger, 1, PENDING, 0,
+                )
             )  # fmt: skip
-        reservation = Reservation(packet_id, legs, pairs)
-        for leg, (debit, credit) in zip(legs, pairs):  # noqa: B905 - built together
-            debit.debits_pending += leg.amount
-            credit.credits_pending += leg.amount
+            debit.debits_pending += amount
+            target.credits_pending += amount
+            legs = [leg]
+            reservation = Reservation(packet_id, legs, [(debit, target)])
+        else:
+            data = (sender_packet_id, tag_64, tag_32, timeout)
+            moves = self._moves(debit, target, asked)
+            legs = [
+                Transfer(
+                    packet_id | index, move.debit.account_id, move.credit.account_id, move.amount,
+                    0, *data, move.debit.ledger, move.code,
+                    PENDING | (LINKED if index + 1 < len(moves) else 0),
+                )
+                for index, move in enumerate(moves)
+            ]  # fmt: skip
+            for move in moves:
+                move.debit.debits_pending += move.amount
+                move.credit.credits_pending += move.amount
+            reservation = Reservation(packet_id, legs, [(m.debit, m.credit) for m in moves])
         self._reserves.append((token, reservation, legs))
         self._wake.set()
         return reservation
 
-    def _exchange_legs(
-        self,
-        packet_id: int,
-        source: Book,
-        target: Book,
-        exchanged: int,
-        fee: int,
-        amount_out: int,
-        data: tuple[int, int, int, int],
-    ) -> tuple[list[Transfer], list[tuple[Book, Book]]]:
-        """The legs of a packet that changes its asset: all linked, so all or none."""
+    def _moves(self, source: Book, target: Book, asked: Reserve) -> list[_Move]:
+        """What a packet with a fee, or one that changes its asset, moves."""
+        revenue = self._own_books[AccountCode.REVENUE, source.asset]
+        fee = [_Move(source, revenue, asked.fee, TransferCode.FEE)] if asked.fee else []
+        if source.ledger == target.ledger:
+            return [_Move(source, target, asked.amount_out, TransferCode.PACKET), *fee]
         exchange_in = self._own_books[AccountCode.EXCHANGE, source.asset]
         exchange_out = self._own_books[AccountCode.EXCHANGE, target.asset]
-        revenue = self._own_books[AccountCode.REVENUE, source.asset]
-        moves = [(source, exchange_in, exchanged, TransferCode.EXCHANGE_IN)]
-        if fee:
-            moves.append((source, revenue, fee, TransferCode.FEE))
-        moves.append((exchange_out, target, amount_out, TransferCode.EXCHANGE_OUT))
-        legs = [
-            Transfer(
-                packet_id | index, debit.account_id, credit.account_id, amount, 0, *data,
-                debit.ledger, code, PENDING | (LINKED if index + 1 < len(moves) else 0),
-            )
-            for index, (debit, credit, amount, code) in enumerate(moves)
-        ]  # fmt: skip
-        return legs, [(debit, credit) for debit, credit, _, _ in moves]
+        return [
+            _Move(source, exchange_in, asked.amount_in - asked.fee, TransferCode.EXCHANGE_IN),
+            *fee,
+            _Move(exchange_out, target, asked.amount_out, TransferCode.EXCHANGE_OUT),
+        ]
 
     def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
         """Make a reservation final; `resume(token, POSTED or RELEASED)` comes when it may be told.
@@ -577,7 +584,9 @@ class AccountManager:
         if len(legs) == 1:
             leg = legs[0]
             transfers = [
-                Transfer(leg.id | PHASE_RESOLVE, 0, 0, leg.amount, leg.id, 0, 0, 0, 0, 0, 0, POST)
+                make_transfer(
+                    (leg.id | PHASE_RESOLVE, 0, 0, leg.amount, leg.id, 0, 0, 0, 0, 0, 0, POST, 0)
+                )
             ]
         else:
             transfers = _resolutions(legs, POST)

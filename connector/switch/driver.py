@@ -10,17 +10,16 @@ id again, on a new connection, joins the story that is under way or gets the ans
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from connector import limits
 from connector.errors import DecodeError
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode_prepare, encode, reject
-from connector.ledger.account_manager import AccountManager, Outcome, Reservation
+from connector.ledger.account_manager import AccountManager, Outcome, Reservation, Reserve
 from connector.peers import LOCAL, Peer, Unanswered
 from connector.switch.switch import (
     Deliver,
     Post,
-    Reserve,
     Result,
     Send,
     Step,
@@ -91,12 +90,6 @@ class Outlet(Protocol):
 
 class Observer(Protocol):
     """Is told facts; must not wait."""
-
-    def arrived(self, flight: Flight) -> None:
-        """A Prepare was taken up."""
-
-    def forwarded(self, flight: Flight) -> None:
-        """It was sent to the next hop."""
 
     def ended(self, flight: Flight, result: Result) -> None:
         """It was answered."""
@@ -232,7 +225,6 @@ class Driver:
         source = flight.source
         source.counters.prepares_in += 1
         flight.began_s = self._monotonic_s()
-        self._observer.arrived(flight)
         self._resume(flight, None)
 
     def answered(self, flight: Flight, said: bytes | Unanswered) -> None:
@@ -331,22 +323,11 @@ class Driver:
                 return
 
     def _reserve(self, flight: Flight, step: Reserve) -> Outcome | None:
-        held = self._accounts.reserve(
-            flight,
-            packet_id=flight.packet_id,
-            sender_packet_id=flight.sender_packet_id,
-            source=step.source,
-            next_hop=step.next_hop,
-            amount_in=step.amount_in,
-            fee=step.fee,
-            amount_out=step.amount_out,
-            condition=step.condition,
-            hold_ms=step.hold_ms,
-        )
-        if isinstance(held, Outcome):
+        held = self._accounts.reserve(flight, flight.packet_id, flight.sender_packet_id, step)
+        if type(held) is Outcome:
             return held
         self._count_in(flight)
-        flight.reservation = held
+        flight.reservation = cast(Reservation, held)
         return None
 
     def _send(self, flight: Flight, step: Send) -> Unanswered | None:
@@ -360,7 +341,6 @@ class Driver:
         self._count_in(flight)
         step.next_hop.counters.prepares_out += 1
         self._wait(flight, step.deadline_ms)
-        self._observer.forwarded(flight)
         return None
 
     def _wait(self, flight: Flight, deadline_ms: int) -> None:

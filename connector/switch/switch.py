@@ -31,7 +31,7 @@ from connector.ilp.packet import (
     reject,
     reprice,
 )
-from connector.ledger.account_manager import Outcome, Recovered, Reservation
+from connector.ledger.account_manager import Outcome, Recovered, Reservation, Reserve
 from connector.peers import (
     LOCAL,
     Asset,
@@ -58,30 +58,6 @@ _REFUSALS: Final = {
     Outcome.BUSY: (Code.T05_RATE_LIMITED, "too many packets wait for the ledger"),
     Outcome.UNAVAILABLE: (Code.T00_INTERNAL_ERROR, "accounting is not available"),
 }
-
-
-class Reserve:
-    """Hold this money."""
-
-    __slots__ = ("amount_in", "amount_out", "condition", "fee", "hold_ms", "next_hop", "source")
-
-    def __init__(
-        self,
-        source: PeerTerms,
-        next_hop: PeerTerms,
-        amount_in: int,
-        fee: int,
-        amount_out: int,
-        condition: bytes,
-        hold_ms: int,
-    ) -> None:
-        self.source = source
-        self.next_hop = next_hop
-        self.amount_in = amount_in
-        self.fee = fee
-        self.amount_out = amount_out
-        self.condition = condition
-        self.hold_ms = hold_ms
 
 
 class Send:
@@ -250,10 +226,21 @@ class Switch:
         # 5. Promise it, and wait.
         octets = reprice(prepare, amount=onward, expires_at_ms=deadline_ms)
         said = yield Send(next_hop, octets, deadline_ms, packet_id)
-        return (
-            yield from self._conclude(
-                prepare, said, held, next_hop, onward, amounts.fee, deadline_ms
-            )
+        # 6. Believe nothing that is not proven.
+        answer = self._check(prepare, said, next_hop, deadline_ms)
+        if type(answer) is Reject:
+            if held is not None:
+                yield Void(held)
+            return _rejected(answer, next_hop.peer_id)
+        # 7. Book it, then tell.
+        if held is not None:
+            yield Post(held, prepare.expires_at_ms)
+        return Result(
+            answer.wire or encode(answer),
+            code=None,
+            next_hop=next_hop.peer_id,
+            amount_out=onward,
+            fee=amounts.fee,
         )
 
     def resume(self, source: Peer, prepare: Prepare, recovered: Recovered) -> Story:
@@ -309,7 +296,7 @@ class Switch:
         fee: int,
         deadline_ms: int,
     ) -> Story:
-        """Steps 6 and 7: believe nothing that is not proven, then book it."""
+        """Steps 6 and 7 of a packet for this node, or of one that is asked for again."""
         hop_id = LOCAL if next_hop is None else next_hop.peer_id
         answer = self._check(prepare, said, next_hop, deadline_ms)
         if isinstance(answer, Reject):

@@ -61,7 +61,7 @@ def amounts(
     basis_points = source.fee_basis_points
     fee = -(-amount * basis_points // BASIS_POINTS) if basis_points else 0
     rest = amount - fee
-    if source.asset == next_hop.asset:
+    if source.asset is next_hop.asset or source.asset == next_hop.asset:
         onward = rest
     else:
         ratio = rates.ratio(source.asset, next_hop.asset)
