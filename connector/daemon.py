@@ -164,6 +164,7 @@ class Connector:
             peers=self.peers,
             credentials=self._credentials,
             random_id=lambda: secrets.randbits(31),
+            random_octets=secrets.token_bytes,
             observer=self,
         )
         self.driver: Final = Driver(

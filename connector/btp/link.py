@@ -27,6 +27,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from connector import limits
+from connector.btp.frames import Splitter, wrap
 from connector.btp.session import (
     AuthRequest,
     Ignored,
@@ -115,6 +116,11 @@ class Link(asyncio.Protocol):
         self._ping_number = 0
         self._writing_paused = False
         self._closing = False
+        listening = isinstance(websocket, ServerProtocol)
+        self._splitter = Splitter(masked=listening, size_max=limits.BTP_MESSAGE_BYTES_MAX)
+        self._mask = None if listening else links.random_octets
+        self._plain = False
+        """Whether the handshake is over: frames may be taken the short way."""
 
     # --- transport
 
@@ -135,28 +141,43 @@ class Link(asyncio.Protocol):
         """Handle every frame of one read, then write once per link."""
         links = self._links
         self.last_heard_s = links.clock.monotonic_s()
+        links.touched.add(self)
+        if self._plain:
+            for is_message, octets in self._splitter.split(data):
+                if not is_message:
+                    self._not_plain(octets)
+                elif self._fragments:
+                    self.drop("websocket: a message within a fragmented one")
+                else:
+                    self._received(octets)
+                if self._closing:
+                    break
+        else:
+            self._not_plain(data)
+        links.flush()
+
+    def _not_plain(self, octets: bytes) -> None:
+        """Everything but whole binary messages: handshake, control frames, fragments."""
         websocket = self._websocket
         try:
-            websocket.receive_data(data)
+            websocket.receive_data(octets)
         except EOFError:
             return  # more octets behind the closing handshake
-        touched = links.touched
-        touched.add(self)
+        # Frames may already stand behind the handshake: then `websockets` keeps the connection.
+        handshake_only = octets.endswith(b"\r\n\r\n")
         for event in websocket.events_received():
-            if type(event) is Frame:
-                if event.opcode is Opcode.BINARY and event.fin:
-                    self._received(event.data)  # type: ignore[arg-type]
-                else:
-                    self._odd_frame(event)
+            if isinstance(event, Frame):
+                self._frame(event)
             elif isinstance(event, Request):
                 self._handshake(event)
+                self._plain = handshake_only and websocket.state is OPEN
             elif isinstance(event, Response):
                 self._handshake_answer()
+                self._plain = handshake_only and websocket.state is OPEN
             if self._closing:
                 break
         if websocket.parser_exc is not None:
             self.drop(f"websocket: {websocket.parser_exc}")
-        links.flush()
 
     def eof_received(self) -> None:
         """The other side has sent all it will send."""
@@ -205,9 +226,10 @@ class Link(asyncio.Protocol):
         self.session.log_in(credentials.username, credentials.token)
         self._queue()
 
-    def _odd_frame(self, frame: Frame) -> None:
-        """Everything but a whole binary message."""
+    def _frame(self, frame: Frame) -> None:
         match frame.opcode:
+            case Opcode.BINARY if frame.fin:
+                self._received(bytes(frame.data))
             case Opcode.BINARY:
                 self._fragments = [bytes(frame.data)]
             case Opcode.CONT if self._fragments:
@@ -231,8 +253,7 @@ class Link(asyncio.Protocol):
         session = self.session
         links = self._links
         try:
-            # `websockets` hands out a bytearray for masked frames.
-            event = session.receive(message if type(message) is bytes else bytes(message))
+            event = session.receive(message)
         except PeerError as error:
             self._queue()
             self.drop(f"BTP: {error}")
@@ -285,14 +306,13 @@ class Link(asyncio.Protocol):
         """Write everything that was queued, at once."""
         websocket = self._websocket
         outgoing = self.session.take_outgoing()
-        if outgoing and websocket.state is OPEN:
-            for message in outgoing:
-                websocket.send_binary(message)
         octets = websocket.data_to_send()
+        if outgoing and websocket.state is OPEN:
+            octets.append(wrap(outgoing, self._mask))
         if not octets or self._transport is None or self._transport.is_closing():
             return
         self._transport.write(b"".join(octets) if len(octets) > 1 else octets[0])
-        if b"" in octets and self._transport.can_write_eof():
+        if octets[-1] == b"" and self._transport.can_write_eof():
             self._transport.write_eof()
         if self._transport.get_write_buffer_size() > limits.WRITE_BUFFER_BYTES_MAX:
             self.close_reason = "the other side does not read"
@@ -386,10 +406,12 @@ class Links:
         peers: PeerRegistry,
         credentials: Iterable[Credentials],
         random_id: Callable[[], int],
+        random_octets: Callable[[int], bytes],
         observer: LinkObserver,
     ) -> None:
         self.clock: Final = clock
         self.random_id: Final = random_id
+        self.random_octets: Final = random_octets
         self.touched: Final[set[Link]] = set()
         self.live: Final[dict[str, Link]] = {}
         """The link of each connected peer, by peer id."""

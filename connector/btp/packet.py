@@ -35,6 +35,7 @@ _HEAD_SIZE: Final = 5
 _ONLY_ILP: Final = b"\x01\x01\x03ilp\x00"
 _ILP_AND_ID: Final = b"\x01\x02\x03ilp\x00"
 _ILP_PREFIX_SIZE: Final = 7
+_LENGTH_HEAD_MAX: Final = 0x88
 PACKET_ID: Final = "packet-id"
 PACKET_ID_SIZE: Final = 16
 _ID_PREFIX: Final = b"\x09packet-id\x00\x10"
@@ -122,6 +123,8 @@ def read_ilp(octets: bytes) -> tuple[int, int, bytes, int] | None:
         return None
     length = octets[_HEAD_SIZE]
     if length & 0x80:
+        if not 0x80 < length <= _LENGTH_HEAD_MAX:
+            return None
         at += length & 0x7F
         length = int.from_bytes(octets[_HEAD_SIZE + 1 : at], "big")
     if at + length != size:
@@ -135,6 +138,8 @@ def read_ilp(octets: bytes) -> tuple[int, int, bytes, int] | None:
     length = octets[at]
     at += 1
     if length & 0x80:
+        if not 0x80 < length <= _LENGTH_HEAD_MAX:
+            return None
         begin = at
         at += length & 0x7F
         length = int.from_bytes(octets[begin:at], "big")
@@ -231,9 +236,6 @@ def read_generalized_time(octets: bytes, offset: int = 0) -> int:
         moment = datetime.strptime(whole.decode("ascii"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         raise DecodeError("error time", offset, "no such moment") from None
-    # `strptime` knows leap seconds and rolls them over; RFC 30 does not (requirement 41).
-    if int(whole[12:]) > 59:
-        raise DecodeError("error time", offset, "no such second")
     ms = int((fraction or b"0").ljust(3, b"0"))
     seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
     return int(seconds) * 1000 + ms
@@ -258,16 +260,20 @@ def encode(packet: BtpPacket | BtpError) -> bytes:
     names = [protocol.name for protocol in packet.protocols]
     if len(set(names)) != len(names):
         raise ValueError("a protocol name stands twice in one packet")
+    if any(not 0 <= protocol.content_type <= 255 for protocol in packet.protocols):
+        raise ValueError("a content type lies between 0 and 255")
     body = var_uint(len(packet.protocols)) + b"".join(
         var_octets(name.encode("utf-8")) + content_type.to_bytes(1, "big") + var_octets(data)
         for name, content_type, data in packet.protocols
     )
     match packet:
         case BtpError():
+            if _CODE.fullmatch(code := packet.code.encode("ascii", "replace")) is None:
+                raise ValueError("a code is a letter and two digits")
             if len(packet.data) > limits.BTP_ERROR_DATA_BYTES_MAX:
                 raise ValueError("error data has at most 8192 octets")
             body = (
-                packet.code.encode("ascii")
+                code
                 + var_octets(packet.name.encode("utf-8"))
                 + var_octets(write_generalized_time(packet.triggered_at_ms))
                 + var_octets(packet.data)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
-from typing import Final
+from typing import Final, assert_never
 
 from connector import limits
 from connector.errors import DecodeError
@@ -409,6 +409,8 @@ def encode(packet: Packet) -> bytes:
             return b"\x0d" + var_octets(packet.fulfillment + var_octets(packet.data))
         case Reject():
             return _encode_reject(packet)
+        case _:
+            assert_never(packet)
 
 
 def _encode_prepare(packet: Prepare) -> bytes:

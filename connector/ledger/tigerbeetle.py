@@ -1,0 +1,540 @@
+"""The contract of a ledger on a TigerBeetle cluster.
+
+The client library reconnects for ever, hides network errors, takes IP addresses only and never
+times out. So here every request has a deadline, names are resolved before a client is made, and a
+client that stays silent is replaced by a new one with fresh addresses: a server that moved is found
+again. A session costs the cluster one of 64 places, the oldest losing its own, so each
+replacement is given twice the time of the one before.
+
+Faults that no waiting cures are `LedgerRefusedError`: an address that is none, a wrong cluster id, a
+client older or newer than the server, a session that others pushed out, a kernel or container that
+denies io_uring (on which the library would take the process down).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from connector import limits
+from connector.clock import Clock
+from connector.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.ledger.model import (
+    ACCOUNT_ROW,
+    ID_MAX,
+    LINKED,
+    ROW,
+    Account,
+    AccountStatus,
+    Status,
+    Transfer,
+    unpack_transfer,
+)
+from connector.ledger.tigerbeetle_client import (
+    AddressRefusedError,
+    Answer,
+    Client,
+    ConnectionLog,
+    Operation,
+    connect,
+)
+
+REPLICAS_MAX: Final = 6
+PORT_DEFAULT: Final = 3001
+"""TigerBeetle's own, for an address without a port."""
+QUERY_FILTER: Final = struct.Struct("<QQQIIH6xQQII")
+assert QUERY_FILTER.size == 64
+_REVERSED: Final = 1
+_ID: Final = struct.Struct("<QQ")
+_LOW: Final = (1 << 64) - 1
+_RESULT_OCTETS: Final = 16
+_CREATED: Final = int(Status.CREATED)
+_STATUS: Final = {int(status): status for status in Status}
+_ACCOUNT_STATUS: Final = {int(status): status for status in AccountStatus}
+
+_FAULTS: Final = {
+    Answer.SESSION_EVICTED: (
+        "session_evicted",
+        "the cluster ended our session: it keeps 64, and others opened more (every connector, every"
+        " run of `tigerbeetle repl`); find out who does",
+    ),
+    Answer.CLIENT_TOO_OLD: (
+        "client_too_old",
+        "the TigerBeetle client is older than the server accepts: install the server's version of"
+        " the Python package `tigerbeetle`",
+    ),
+    Answer.CLIENT_TOO_NEW: (
+        "client_too_new",
+        "the TigerBeetle client is newer than the server: upgrade the server first, or install its"
+        " version of the Python package `tigerbeetle`",
+    ),
+}
+# A client that never connects: the crash, if any, comes while it is made.
+_PROBE: Final = "import os, tigerbeetle; tigerbeetle.ClientSync(0, '127.0.0.1:1'); os._exit(0)"
+
+
+class _TooMuchDataError(Exception):
+    """More events than the cluster takes in one request; none was sent."""
+
+
+def parse_addresses(text: str) -> list[tuple[str, int]]:
+    """Host and port of each replica in `host:port,...`; a bare port is on this machine.
+
+    Raises:
+        LedgerRefusedError: it is none of these.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > REPLICAS_MAX:
+        raise LedgerRefusedError(
+            "bad_address", f"a cluster has at most {REPLICAS_MAX} replicas, {text!r} names more"
+        )
+    return [_parse_address(part) for part in parts]
+
+
+def _parse_address(part: str) -> tuple[str, int]:
+    host, colon, port = part.rpartition(":")
+    if not colon:
+        host, port = ("127.0.0.1", part) if part.isdecimal() else (part, str(PORT_DEFAULT))
+    elif host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise LedgerRefusedError(
+            "bad_address",
+            f"{part!r} is no address of a replica: write host:port, [IPv6 address]:port or a port",
+        )
+    return host, int(port)
+
+
+class TigerBeetleLedger:
+    """A ledger in a TigerBeetle cluster. See the module for how, `Ledger` for what."""
+
+    backend = "tigerbeetle"
+
+    def __init__(
+        self, *, cluster_id: int, addresses: str, clock: Clock, timeout_ms: int = 1000
+    ) -> None:
+        if not 0 <= cluster_id <= ID_MAX:
+            raise LedgerRefusedError("bad_cluster_id", f"{cluster_id} does not fit in 128 bits")
+        self._cluster_id = cluster_id
+        self._addresses = addresses
+        self._replicas = parse_addresses(addresses)
+        self._clock = clock
+        self._timeout_s = timeout_ms / 1000
+        self._log: ConnectionLog | None = None
+        self._client: Client | None = None
+        self._connecting = asyncio.Lock()
+        self._patience_s = limits.TIGERBEETLE_SILENCE_SECONDS_MIN
+        self._batch_max: int | None = None
+        self._retired: set[asyncio.Future[None]] = set()
+        self._answered = False
+        self._closed = False
+
+    @property
+    def batch_transfers_max(self) -> int:
+        """See `Ledger`. What the cluster takes, once it has been asked."""
+        return self._batch_max or limits.LEDGER_BATCH_TRANSFERS_MAX
+
+    # --- opening and closing
+
+    async def open(self) -> None:
+        """See `Ledger`. May be called again after it failed.
+
+        Raises:
+            LedgerRefusedError: it never will work like this; see the module.
+            LedgerUnavailableError: the cluster does not answer.
+        """
+        self._closed = False
+        if self._log is None:
+            await _probe_io_uring()
+            self._log = ConnectionLog()
+        await self._find_batch_max()
+
+    async def close(self) -> None:
+        """See `Ledger`."""
+        self._closed = True
+        async with self._connecting:
+            self._retire()
+        while self._retired:
+            await asyncio.wait(self._retired)
+
+    def _retire(self) -> None:
+        """Close the client; the library may take half a second, so nobody waits for it here."""
+        client, self._client = self._client, None
+        if client is not None:
+            closing = client.close()
+            self._retired.add(closing)
+            closing.add_done_callback(self._retired.discard)
+
+    async def _find_batch_max(self) -> None:
+        """Ask the cluster how many transfers it takes in one request.
+
+        By transfers that are all zeros: the library itself refuses too many, and the cluster
+        refuses each one without taking note of it.
+        """
+        if await self._takes(limits.LEDGER_BATCH_TRANSFERS_MAX):
+            self._batch_max = limits.LEDGER_BATCH_TRANSFERS_MAX
+            return
+        low, high = 0, limits.LEDGER_BATCH_TRANSFERS_MAX
+        while high - low > 1:
+            middle = (low + high) // 2
+            if await self._takes(middle):
+                low = middle
+            else:
+                high = middle
+        if low < limits.TRANSFERS_PER_RESERVATION_MAX:
+            raise LedgerRefusedError(
+                "batch_too_small", f"the cluster takes only {low} transfers in a request"
+            )
+        self._batch_max = low
+
+    async def _takes(self, count: int) -> bool:
+        try:
+            await self._ask(Operation.CREATE_TRANSFERS, bytearray(count * ROW.size))
+        except _TooMuchDataError:
+            return False
+        return True
+
+    # --- one request
+
+    async def _ask(self, operation: Operation, events: bytearray) -> bytes:
+        """The octets of the answer, within the deadline.
+
+        Raises:
+            _TooMuchDataError: nothing was sent.
+            LedgerRefusedError: the cluster will not serve us.
+            LedgerUnavailableError: no answer in time; the outcome is unknown.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                client = await self._ready_client()
+                answer, octets = await client.submit(operation, events)
+        except TimeoutError:
+            raise LedgerUnavailableError(await self._why_silent()) from None
+        if answer is Answer.OK:
+            self._answered = True
+            self._patience_s = limits.TIGERBEETLE_SILENCE_SECONDS_MIN
+            return octets
+        if answer is Answer.TOO_MUCH_DATA:
+            raise _TooMuchDataError
+        if answer is Answer.CLIENT_CLOSED:
+            raise LedgerUnavailableError("the client was closed while a request waited")
+        if (fault := _FAULTS.get(answer)) is not None:
+            # The library has given this session up; another call may begin a new one.
+            if client is self._client:
+                self._retire()
+            raise LedgerRefusedError(fault[0], f"{fault[1]} ({self._addresses})")
+        raise AssertionError(f"the TigerBeetle client does not know what it was asked: {answer!r}")
+
+    async def _ready_client(self) -> Client:
+        client = self._client
+        if client is not None and not self._too_silent(client):
+            return client
+        async with self._connecting:
+            client = self._client
+            if client is not None and not self._too_silent(client):
+                return client
+            if self._closed or self._log is None:
+                raise LedgerUnavailableError("the ledger is not open")
+            addresses = await self._resolve()
+            if client is not None:
+                self._patience_s = min(
+                    2 * self._patience_s, limits.TIGERBEETLE_SILENCE_SECONDS_MAX
+                )
+                self._retire()
+            try:
+                self._client = connect(
+                    cluster_id=self._cluster_id, addresses=addresses, log=self._log
+                )
+            except AddressRefusedError as error:
+                raise LedgerRefusedError(
+                    "bad_address", f"TigerBeetle does not take {self._addresses!r}: {error}"
+                ) from error
+            return self._client
+
+    def _too_silent(self, client: Client) -> bool:
+        since = client.silent_since
+        return (
+            since is not None
+            and asyncio.get_running_loop().time() - since >= self._patience_s
+        )
+
+    async def _resolve(self) -> str:
+        """The replicas by IP address, as the library wants them.
+
+        Raises:
+            LedgerUnavailableError: a name is unknown, which may pass.
+        """
+        return ",".join([await _resolve(host, port) for host, port in self._replicas])
+
+    async def _why_silent(self) -> str:
+        """What is known about the missing answer, for the operator.
+
+        Raises:
+            LedgerRefusedError: the cluster hangs up on us each time: it is not the one we name.
+        """
+        timeout = f"no answer within {round(self._timeout_s * 1000)} ms"
+        client = self._client
+        if client is None:
+            return f"{self._addresses}: {timeout}"
+        seen = client.connection
+        if not self._answered and seen.hung_up and not seen.refused:
+            # One hang-up may be a server that stops; a second one is a habit.
+            wait_until = asyncio.get_running_loop().time() + limits.TIGERBEETLE_VERDICT_SECONDS
+            while seen.hung_up < 2 and asyncio.get_running_loop().time() < wait_until:
+                await asyncio.sleep(0.05)
+            if seen.hung_up >= 2 and not seen.refused and not client.answered:
+                raise LedgerRefusedError(
+                    "wrong_cluster",
+                    f"{self._addresses} hangs up on every request for cluster {self._cluster_id}: "
+                    "it holds another cluster. Set TIGERBEETLE_CLUSTER_ID to the id that its data "
+                    "file was formatted with",
+                )
+        if seen.refused and not seen.connected:
+            return f"{self._addresses}: nothing listens there ({timeout})"
+        if seen.connected:
+            return f"{self._addresses}: connected, but {timeout}"
+        return f"{self._addresses}: cannot be reached ({timeout})"
+
+    # --- the contract
+
+    async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
+        """See `Ledger`. An empty request asks whether the cluster is there."""
+        if not transfers:
+            await self._ask(Operation.LOOKUP_ACCOUNTS, bytearray(_ID.pack(1, 0)))
+            return []
+        if len(transfers) <= self.batch_transfers_max:
+            try:
+                return _statuses(
+                    await self._ask(Operation.CREATE_TRANSFERS, pack_transfers(transfers)),
+                    len(transfers),
+                )
+            except _TooMuchDataError:
+                # The cluster came back with a lower limit.
+                await self._find_batch_max()
+        statuses: list[Status] = []
+        while len(statuses) < len(transfers):
+            part = _whole_chains(transfers, len(statuses), self.batch_transfers_max)
+            octets = await self._ask(Operation.CREATE_TRANSFERS, pack_transfers(part))
+            statuses += _statuses(octets, len(part))
+        return statuses
+
+    async def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
+        """See `Ledger`."""
+        statuses: list[AccountStatus] = []
+        size_max = self.batch_transfers_max
+        for at in range(0, len(accounts), size_max):
+            part = accounts[at : at + size_max]
+            octets = await self._ask(Operation.CREATE_ACCOUNTS, _pack_accounts(part))
+            codes = memoryview(octets).cast("I")[2::4].tolist()
+            assert len(codes) == len(part)
+            statuses += [_ACCOUNT_STATUS[code] for code in codes]
+        return statuses
+
+    async def lookup_accounts(self, ids: Sequence[int]) -> list[Account]:
+        """See `Ledger`.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        return _unpack_accounts(await self._lookup(Operation.LOOKUP_ACCOUNTS, ids))
+
+    async def lookup_transfers(self, ids: Sequence[int]) -> list[Transfer]:
+        """See `Ledger`.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        return _unpack_transfers(await self._lookup(Operation.LOOKUP_TRANSFERS, ids))
+
+    async def _lookup(self, operation: Operation, ids: Sequence[int]) -> bytes:
+        found = []
+        size_max = self.batch_transfers_max
+        for at in range(0, len(ids), size_max):
+            keys = bytearray().join(
+                _ID.pack(id_ & _LOW, id_ >> 64) for id_ in ids[at : at + size_max]
+            )
+            found.append(await self._ask(operation, keys))
+        return b"".join(found)
+
+    async def node_accounts(self, node_tag: int) -> list[Account]:
+        """See `Ledger`.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        assert node_tag, "zero asks for the accounts of everybody"
+        accounts: list[Account] = []
+        after = 0
+        while True:
+            page = _unpack_accounts(
+                await self._ask(
+                    Operation.QUERY_ACCOUNTS, _query(user_data_128=node_tag, timestamp_min=after)
+                )
+            )
+            accounts += page
+            if len(page) < limits.LEDGER_BATCH_TRANSFERS_MAX:
+                return accounts
+            after = page[-1].timestamp + 1
+
+    async def recent_transfers(self, since_ns: int) -> list[Transfer]:
+        """See `Ledger`. The newest `limits.LEDGER_RECENT_TRANSFERS_MAX` when there are more.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        newest_first: list[Transfer] = []
+        before = 0
+        while len(newest_first) < limits.LEDGER_RECENT_TRANSFERS_MAX:
+            page = _unpack_transfers(
+                await self._ask(
+                    Operation.QUERY_TRANSFERS,
+                    _query(timestamp_min=since_ns, timestamp_max=before, flags=_REVERSED),
+                )
+            )
+            newest_first += page
+            if len(page) < limits.LEDGER_BATCH_TRANSFERS_MAX:
+                break
+            before = page[-1].timestamp - 1
+            if before < since_ns:
+                break
+        newest_first.reverse()
+        return newest_first[-limits.LEDGER_RECENT_TRANSFERS_MAX :]
+
+
+def pack_transfers(transfers: Sequence[Transfer]) -> bytearray:
+    """Rows of 128 octets.
+
+    Raises:
+        struct.error: a field is wider than its place.
+    """
+    rows = bytearray(len(transfers) * ROW.size)
+    pack_into = ROW.pack_into
+    low = _LOW
+    at = 0
+    for (
+        id_, debit, credit, amount, pending, data_128, data_64, data_32, timeout, ledger, code,
+        flags, timestamp,
+    ) in transfers:  # fmt: skip
+        pack_into(
+            rows, at, id_ & low, id_ >> 64, debit & low, debit >> 64, credit & low, credit >> 64,
+            amount & low, amount >> 64, pending & low, pending >> 64, data_128 & low,
+            data_128 >> 64, data_64, data_32, timeout, ledger, code, flags, timestamp,
+        )  # fmt: skip
+        at += 128
+    return rows
+
+
+def _statuses(octets: bytes, count: int) -> list[Status]:
+    """One status a row of 16 octets: timestamp, status, reserved."""
+    assert len(octets) == count * _RESULT_OCTETS, (len(octets), count)
+    codes = memoryview(octets).cast("I")[2::4].tolist()
+    if codes.count(_CREATED) == count:
+        return [Status.CREATED] * count
+    return [_STATUS[code] for code in codes]
+
+
+def _whole_chains(transfers: Sequence[Transfer], start: int, size_max: int) -> Sequence[Transfer]:
+    """As many transfers from `start` as fit in a request without parting a chain."""
+    end = min(start + size_max, len(transfers))
+    if end < len(transfers):
+        while end > start and transfers[end - 1].flags & LINKED:
+            end -= 1
+        assert end > start, "a chain is longer than a request"
+    return transfers[start:end]
+
+
+def _pack_accounts(accounts: Sequence[Account]) -> bytearray:
+    rows = bytearray(len(accounts) * ACCOUNT_ROW.size)
+    for index, account in enumerate(accounts):
+        wide = [word for field in account[:6] for word in (field & _LOW, field >> 64)]
+        data_64, data_32, *rest = account[6:]
+        ACCOUNT_ROW.pack_into(rows, index * ACCOUNT_ROW.size, *wide, data_64, data_32, 0, *rest)
+    return rows
+
+
+def _unpack_accounts(octets: bytes) -> list[Account]:
+    return [
+        Account(
+            *(low | high << 64 for low, high in zip(row[0:12:2], row[1:12:2], strict=True)),
+            row[12], row[13], *row[15:],
+        )
+        for row in ACCOUNT_ROW.iter_unpack(octets)
+    ]  # fmt: skip
+
+
+def _unpack_transfers(octets: bytes) -> list[Transfer]:
+    return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
+
+
+def _query(
+    *, user_data_128: int = 0, timestamp_min: int = 0, timestamp_max: int = 0, flags: int = 0
+) -> bytearray:
+    return bytearray(
+        QUERY_FILTER.pack(
+            user_data_128 & _LOW, user_data_128 >> 64, 0, 0, 0, 0, timestamp_min, timestamp_max,
+            limits.LEDGER_BATCH_TRANSFERS_MAX, flags,
+        )
+    )  # fmt: skip
+
+
+async def _resolve(host: str, port: int) -> str:
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+        except (OSError, UnicodeError) as error:
+            raise LedgerUnavailableError(
+                f"the name {host} of the ledger is not known: {error}"
+            ) from error
+        # IPv4 first: it is what servers listen on, and what `localhost` usually means.
+        found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+        literal = ipaddress.ip_address(str(found[0][4][0]).partition("%")[0])
+    return f"{literal}:{port}" if literal.version == 4 else f"[{literal}]:{port}"
+
+
+async def _probe_io_uring() -> None:
+    """Make a client in another process first: where io_uring is denied, making one aborts.
+
+    Raises:
+        LedgerRefusedError: it is denied.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PROBE,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(limits.TIGERBEETLE_PROBE_SECONDS_MAX):
+            _, said = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise LedgerUnavailableError("the TigerBeetle client hangs while it is made") from None
+    if process.returncode == 0:
+        return
+    text = said.decode("utf-8", "replace")
+    if "PermissionDenied" in text or "io_uring" in text:
+        raise LedgerRefusedError(
+            "io_uring_denied",
+            "io_uring is denied here, and TigerBeetle's client cannot do without: give the "
+            "container `security_opt: [seccomp=...]` with a profile that allows io_uring (Docker "
+            "25 and later deny it), or set the sysctl kernel.io_uring_disabled=0",
+        )
+    raise LedgerRefusedError(
+        "client_unusable",
+        f"TigerBeetle's client cannot be used here (exit {process.returncode}): "
+        f"{text.strip()[-500:]}",
+    )
