@@ -1,0 +1,192 @@
+"""Admission: every rule on the line and one step over."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+
+from connector import limits
+from connector.ilp.packet import Prepare, Reject
+from connector.peers import Asset, Peer, PeerTerms
+from connector.switch import rules
+from connector.switch.rules import Node
+
+NOW_MS = 1_700_000_000_000
+TERMS = PeerTerms(peer_id="alice", asset=Asset("XRP", 9))
+
+
+def prepare(
+    *, destination: str = "g.bob", amount: int = 100, expires_at_ms: int = NOW_MS + 30_000
+) -> Prepare:
+    return Prepare(
+        amount=amount,
+        expires_at_ms=expires_at_ms,
+        condition=bytes(32),
+        destination=destination,
+    )
+
+
+def check(
+    offer: Prepare,
+    *,
+    address: str = "g.us",
+    stopping: bool = False,
+    in_flight_total: int = 0,
+    in_flight: int = 0,
+    **terms: object,
+) -> Reject | None:
+    node = Node(address)
+    node.stopping = stopping
+    node.in_flight = in_flight_total
+    source = Peer(replace(TERMS, **terms), in_flight=in_flight)
+    return rules.check(node, source, offer, NOW_MS)
+
+
+def code_of(refusal: Reject | None) -> str | None:
+    return None if refusal is None else refusal.code
+
+
+def test_a_new_node_has_nothing_in_flight_and_does_not_stop() -> None:
+    node = Node("g.us")
+    assert (node.address, node.in_flight, node.stopping) == ("g.us", 0, False)
+
+
+def test_a_good_offer_may_come_in() -> None:
+    assert check(prepare()) is None
+
+
+@pytest.mark.parametrize("amount", [0, 1, limits.AMOUNT_MAX])
+def test_without_a_limit_any_amount_may_come_in(amount: int) -> None:
+    """Zero is what STREAM probes rates with (requirement 37)."""
+    assert check(prepare(amount=amount)) is None
+
+
+@pytest.mark.parametrize("destination", ["g.bob", "peer.config"])
+def test_a_node_that_stops_takes_nothing(destination: str) -> None:
+    refusal = check(prepare(destination=destination), stopping=True)
+    assert refusal == Reject(code="T03", triggered_by="g.us", message="shutting down")
+
+
+def test_a_node_without_an_address_takes_only_peer_protocols() -> None:
+    refusal = check(prepare(), address="")
+    assert refusal == Reject(code="T03", triggered_by="", message="no address yet")
+    assert check(prepare(destination="peer.config"), address="") is None
+
+
+@pytest.mark.parametrize(("left_ms", "code"), [(1, None), (0, "R00"), (-1, "R00")])
+def test_an_offer_may_come_in_until_it_expires(left_ms: int, code: str | None) -> None:
+    assert code_of(check(prepare(expires_at_ms=NOW_MS + left_ms))) == code
+
+
+@pytest.mark.parametrize(("amount", "code"), [(1000, None), (1001, "F08")])
+def test_an_amount_may_be_exactly_the_largest_allowed(amount: int, code: str | None) -> None:
+    assert code_of(check(prepare(amount=amount), max_packet_amount=1000)) == code
+
+
+def test_an_f08_carries_the_amount_received_and_the_largest_allowed() -> None:
+    refusal = check(prepare(amount=1001), max_packet_amount=1000)
+    assert refusal is not None
+    assert refusal.data == struct.pack(">QQ", 1001, 1000)
+
+
+def test_a_limit_of_zero_lets_only_zero_in() -> None:
+    assert check(prepare(amount=0), max_packet_amount=0) is None
+    assert code_of(check(prepare(amount=1), max_packet_amount=0)) == "F08"
+
+
+@pytest.mark.parametrize(
+    ("address", "destination", "code"),
+    [
+        ("g.us", "g.bob", None),
+        ("g.us", "test.bob", "F02"),
+        ("g.us", "test1.bob", "F02"),
+        ("g.us", "test2.bob", "F02"),
+        ("g.us", "test3.bob", "F02"),
+        ("test.us", "g.bob", "F02"),
+        ("test1.us", "g.bob", "F02"),
+        ("test.us", "test.bob", None),
+        ("test.us", "test1.bob", None),
+        ("g.us", "private.bob", None),
+        ("g.us", "example.bob", None),
+        ("private.us", "g.bob", None),
+        ("private.us", "test.bob", None),
+        ("g.us", "peer.config", None),
+        ("test.us", "peer.config", None),
+    ],
+)
+def test_live_and_test_networks_are_kept_apart(
+    address: str, destination: str, code: str | None
+) -> None:
+    assert code_of(check(prepare(destination=destination), address=address)) == code
+
+
+@pytest.mark.parametrize(
+    ("counts", "code"),
+    [
+        ({"in_flight_total": limits.IN_FLIGHT_TOTAL_MAX - 1}, None),
+        ({"in_flight_total": limits.IN_FLIGHT_TOTAL_MAX}, "T03"),
+        ({"in_flight": limits.IN_FLIGHT_PER_PEER_MAX - 1}, None),
+        ({"in_flight": limits.IN_FLIGHT_PER_PEER_MAX}, "T05"),
+    ],
+)
+def test_what_is_in_flight_is_bounded_in_all_and_per_peer(
+    counts: dict[str, int], code: str | None
+) -> None:
+    assert code_of(check(prepare(), **counts)) == code
+
+
+def test_a_rate_is_kept_and_comes_back_with_time() -> None:
+    node, source = Node("g.us"), Peer(replace(TERMS, rate_limit=2))
+    codes = [
+        code_of(rules.check(node, source, prepare(), NOW_MS + ms)) for ms in (0, 0, 0, 499, 500)
+    ]
+    assert codes == [None, None, "T05", "T05", None]
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        prepare(expires_at_ms=NOW_MS),
+        prepare(amount=1001),
+        prepare(destination="test.bob"),
+    ],
+)
+def test_an_offer_refused_for_another_reason_costs_no_token(offer: Prepare) -> None:
+    node = Node("g.us")
+    source = Peer(replace(TERMS, rate_limit=1, max_packet_amount=1000))
+    assert rules.check(node, source, offer, NOW_MS) is not None
+    assert rules.check(node, source, prepare(), NOW_MS) is None
+
+
+def test_the_first_objection_counts() -> None:
+    offer = prepare(expires_at_ms=NOW_MS, amount=1001, destination="test.bob")
+    wrong = {"max_packet_amount": 1000, "rate_limit": 0, "in_flight": limits.IN_FLIGHT_PER_PEER_MAX}
+    assert code_of(check(offer, stopping=True, **wrong)) == "T03"
+    assert code_of(check(offer, **wrong)) == "R00"
+    offer.expires_at_ms = NOW_MS + 1
+    assert code_of(check(offer, **wrong)) == "F08"
+    offer.amount = 1
+    assert code_of(check(offer, **wrong)) == "F02"
+    offer.destination = "g.bob"
+    assert code_of(check(offer, **wrong)) == "T05"
+    assert code_of(check(offer, rate_limit=0)) == "T05"
+    assert check(offer) is None
+
+
+def test_every_refusal_comes_from_us_and_tells_nothing_about_accounts() -> None:
+    refusals = [
+        check(prepare(), stopping=True),
+        check(prepare(expires_at_ms=NOW_MS)),
+        check(prepare(amount=1001), max_packet_amount=1000),
+        check(prepare(destination="test.bob")),
+        check(prepare(), in_flight_total=limits.IN_FLIGHT_TOTAL_MAX),
+        check(prepare(), in_flight=limits.IN_FLIGHT_PER_PEER_MAX),
+        check(prepare(), rate_limit=0),
+    ]
+    for refusal in refusals:
+        assert refusal is not None
+        assert refusal.triggered_by == "g.us"
+        assert refusal.message
+        assert "alice" not in refusal.message
