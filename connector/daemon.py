@@ -345,9 +345,11 @@ class Connector:
         if self._parent is not None:
             self.routes.add(Route(RouteSource.PARENT, self._parent.peer_id, ""))
         if self.node.address:
-            self._add_children()
+            self._add_own()
 
-    def _add_children(self) -> None:
+    def _add_own(self) -> None:
+        """Routes that follow from our own address: ourselves, and our children below us."""
+        self.routes.add(Route(RouteSource.LOCAL, LOCAL, self.node.address))
         for peer in self.peers:
             if peer.terms.relation is Relation.CHILD:
                 prefix = f"{self.node.address}.{peer.peer_id}"
@@ -385,8 +387,8 @@ class Connector:
             self.log.warning(
                 "ildcp_asset_differs", parent=str(asset), configured=str(self._parent.terms.asset)
             )
-        self.node.address = config.address
-        self._add_children()
+        self.node.settle_at(config.address)
+        self._add_own()
         self.log.info("ilp_address_received", ilp_address=config.address)
 
     # --- sending and receiving here
@@ -625,11 +627,7 @@ class Connector:
             "chosen": None if found.chosen is None else _route(found.chosen),
             "shorter": [_route(route) for route in found.shorter],
             "beaten": [_route(route) for route in found.beaten],
-            "local": address.is_within(destination, self.node.address)
-            and (
-                found.chosen is None
-                or not address.is_within(found.chosen.prefix, self.node.address)
-            ),
+            "local": found.chosen is not None and found.chosen.next_hop == LOCAL,
         }
 
 

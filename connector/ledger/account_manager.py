@@ -188,7 +188,7 @@ class Reserve:
 class Reservation:
     """Money held for one packet: its legs, and the books they move."""
 
-    __slots__ = ("books", "legs", "packet_id", "posted")
+    __slots__ = ("books", "legs", "packet_id", "posted", "relay_by_ms", "resolution", "waiter")
 
     def __init__(
         self,
@@ -203,6 +203,12 @@ class Reservation:
         self.books = books
         self.posted = posted
         """Whether it was posted before a restart."""
+        self.resolution: list[Transfer] = []
+        """The transfers that post it, once that is asked for."""
+        self.waiter: Token = None
+        """Who waits for the post."""
+        self.relay_by_ms = 0
+        """When the waiter is let go, posted or not."""
 
 
 @dataclass(slots=True)
@@ -222,20 +228,6 @@ class _Move(NamedTuple):
     credit: Book
     amount: int
     code: TransferCode
-
-
-class _Post:
-    """A post that someone waits for."""
-
-    __slots__ = ("relay_by_ms", "reservation", "token", "transfers")
-
-    def __init__(
-        self, token: Token, reservation: Reservation, transfers: list[Transfer], relay_by_ms: int
-    ) -> None:
-        self.token = token
-        self.reservation = reservation
-        self.transfers = transfers
-        self.relay_by_ms = relay_by_ms
 
 
 _Entry = tuple[Token, Reservation, list[Transfer]]
@@ -294,9 +286,9 @@ class AccountManager:
         self._orphans: dict[int, tuple[int, Reservation]] = {}
         self._reserves: deque[_Entry] = deque()
         self._resolves: deque[_Entry] = deque()
-        self._unposted: dict[int, _Post] = {}
+        self._unposted: dict[int, Reservation] = {}
         self._in_outbox: set[int] = set()
-        self._to_outbox: list[_Post] = []
+        self._to_outbox: list[Reservation] = []
         self._wake = asyncio.Event()
         self._stopping = False
         self._request_began_ms: int | None = None
@@ -596,11 +588,12 @@ class AccountManager:
             credit.credits_pending -= amount
             debit.debits_posted += amount
             credit.credits_posted += amount
-        relay_by_ms = min(
-            self._clock.now_ms() + limits.POST_BUDGET_MS,
-            expires_at_ms - limits.POST_EXPIRY_MARGIN_MS,
-        )
-        self._unposted[reservation.packet_id] = _Post(token, reservation, transfers, relay_by_ms)
+        relay_by_ms = self._clock.now_ms() + limits.POST_BUDGET_MS
+        latest_ms = expires_at_ms - limits.POST_EXPIRY_MARGIN_MS
+        reservation.relay_by_ms = min(latest_ms, relay_by_ms)
+        reservation.waiter = token
+        reservation.resolution = transfers
+        self._unposted[reservation.packet_id] = reservation
         self._resolves.append((token, reservation, transfers))
         self._wake.set()
 
@@ -680,10 +673,8 @@ class AccountManager:
                     self._take_back(reservation)
                     resume(token, self._why_refused(statuses[at - size : at], reservation))
             elif fine:
-                if token is not None:
-                    post = unposted.pop(reservation.packet_id, None)
-                    if post is not None and post.token is not None:
-                        resume(token, Outcome.POSTED)
+                if unposted.pop(reservation.packet_id, None) is not None:
+                    resume(token, Outcome.POSTED)
             else:
                 self._not_resolved(reservation, first, statuses[at - size : at])
         self._turn_done()
@@ -737,9 +728,8 @@ class AccountManager:
                 "statuses": [status.name for status in statuses],
             },
         )
-        post = self._unposted.pop(reservation.packet_id, None)
-        if post is not None and post.token is not None:
-            self._resume(post.token, Outcome.POSTED)
+        if self._unposted.pop(reservation.packet_id, None) is not None:
+            self._resume(reservation.waiter, Outcome.POSTED)
 
     def _alert_books(self, reservation: Reservation, statuses: list[Status]) -> None:
         self.counters.refused_unexpectedly += 1
@@ -809,14 +799,10 @@ class AccountManager:
             self._set_state(State.UNAVAILABLE, f"no answer for {self._timeout_ms} ms")
             self._refuse_queued()
         if self._unposted:
-            late = [
-                post
-                for post in self._unposted.values()
-                if post.token is not None and post.relay_by_ms <= now_ms
-            ]
+            late = [one for one in self._unposted.values() if one.relay_by_ms <= now_ms]
             self._to_outbox.extend(late)
-            for post in late:
-                self._unposted.pop(post.reservation.packet_id)
+            for reservation in late:
+                del self._unposted[reservation.packet_id]
         self._turn_done()
 
     def _forget_orphans(self, now_ns: int) -> None:
@@ -835,7 +821,7 @@ class AccountManager:
         late, self._to_outbox = self._to_outbox, []
         if not late:
             return
-        transfers = [transfer for post in late for transfer in post.transfers]
+        transfers = [transfer for reservation in late for transfer in reservation.resolution]
         durable = False
         try:
             async with asyncio.timeout(limits.OUTBOX_BUDGET_MS / 1000):
@@ -844,11 +830,10 @@ class AccountManager:
         except (OSError, ConnectorError, TimeoutError) as error:
             self._on_alert("outbox_failed", {"error": str(error) or "too slow"})
         self.counters.released += len(late)
-        for post in late:
+        for reservation in late:
             if durable:
-                self._in_outbox.add(post.reservation.packet_id)
-            self._resume(post.token, Outcome.RELEASED)
-            post.token = None
+                self._in_outbox.add(reservation.packet_id)
+            self._resume(reservation.waiter, Outcome.RELEASED)
         self._turn_done()
 
     async def _clear_outbox(self, batch: list[_Entry]) -> None:

@@ -17,14 +17,28 @@ from connector.peers import Peer
 class Node:
     """What rules need to know of this node."""
 
-    __slots__ = ("address", "in_flight", "stopping")
+    __slots__ = ("address", "foreign_prefixes", "in_flight", "stopping")
+
+    address: str
+    """Own ILP address; empty while it is not known yet."""
+    foreign_prefixes: tuple[str, ...]
+    """What addresses of the other network, live or test, start with."""
 
     def __init__(self, address: str) -> None:
-        self.address = address
-        """Own ILP address; empty while it is not known yet."""
+        self.settle_at(address)
         self.in_flight = 0
         """Prepares of all peers without an answer."""
         self.stopping = False
+
+    def settle_at(self, address: str) -> None:
+        """Take up `address` as our own."""
+        self.address = address
+        if address.startswith("g."):
+            self.foreign_prefixes = ("test.", "test1.", "test2.", "test3.")
+        elif address.startswith("test"):
+            self.foreign_prefixes = ("g.",)
+        else:
+            self.foreign_prefixes = ()
 
 
 Rule = Callable[[Node, Peer, Prepare, int], Reject | None]
@@ -61,13 +75,7 @@ def amount_allowed(node: Node, source: Peer, prepare: Prepare, _now_ms: int) -> 
 
 def same_network(node: Node, _source: Peer, prepare: Prepare, _now_ms: int) -> Reject | None:
     """Live and test networks are kept apart (RFC 32, requirement 53)."""
-    own_scheme = node.address.split(".", 1)[0]
-    scheme = prepare.destination.split(".", 1)[0]
-    if scheme == own_scheme or scheme == "peer":
-        return None
-    if (own_scheme == "g" and scheme.startswith("test")) or (
-        own_scheme.startswith("test") and scheme == "g"
-    ):
+    if prepare.destination.startswith(node.foreign_prefixes):
         return reject(Code.F02_UNREACHABLE, node.address, "other network")
     return None
 

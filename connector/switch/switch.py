@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from connector.errors import DecodeError
-from connector.ilp import address, ildcp
+from connector.ilp import ildcp
 from connector.ilp.packet import (
     Answer,
     Code,
@@ -184,14 +184,12 @@ class Switch:
         destination = prepare.destination
         if destination.startswith("peer."):
             return self._peer_protocol(source, prepare)
-        if address.is_within(destination, node.address):
-            route = self._routes.find(destination)
-            # A child's address lies below ours, and is the child's.
-            if route is None or not address.is_within(route.prefix, node.address):
-                return (yield from self._deliver(source, prepare, now_ms))
-        else:
-            route = self._routes.find(destination)
-        next_hop = None if route is None else self._peers.get(route.next_hop)
+        route = self._routes.find(destination)
+        if route is None:
+            return self._refuse(Code.F02_UNREACHABLE, "no route found")
+        if route.next_hop == LOCAL:
+            return (yield from self._deliver(source, prepare, now_ms))
+        next_hop = self._peers.get(route.next_hop)
         if next_hop is None:
             return self._refuse(Code.F02_UNREACHABLE, "no route found")
         if next_hop is source and not source.terms.allow_reflection:
