@@ -11,6 +11,7 @@ ConnectorError
     ├── ConfigError           settings, with every fault found
     ├── LedgerLockedError     another process uses the ledger file
     ├── LedgerCorruptError    the ledger file is damaged or not a ledger
+    ├── LedgerRefusedError    the database will not serve us: cluster, version, session, io_uring
     └── CreditInUseError      a limit cannot be lowered below what is in use
 
 Our own impossible cases are `AssertionError`. A Reject on the wire is a value, not an exception.
@@ -77,6 +78,22 @@ class LedgerLockedError(OperatorError):
 
 class LedgerCorruptError(OperatorError):
     """The ledger file is damaged, or is not a ledger."""
+
+
+class LedgerRefusedError(OperatorError):
+    """The database will not serve us until someone acts; `reason` is a fixed word for why.
+
+    `bad_address`, `bad_cluster_id`, `wrong_cluster`, `client_too_old`, `client_too_new`,
+    `session_evicted`, `batch_too_small`, `io_uring_denied`, `client_unusable`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason: Final = reason
+        self.message: Final = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class CreditInUseError(OperatorError):

@@ -43,9 +43,17 @@ from connector.ledger.tigerbeetle_client import (
     ConnectionLog,
     Operation,
     connect,
+    connection_log,
 )
 
 REPLICAS_MAX: Final = 6
+RECENT_TRANSFERS_MAX: Final = 100_000
+SILENCE_SECONDS_MIN: Final = 1.0
+"""How long a client may leave requests unanswered before a new one takes its place, at first."""
+SILENCE_SECONDS_MAX: Final = 8.0
+VERDICT_SECONDS_MAX: Final = 2.5
+"""How long to watch a server that hangs up before saying that it is another cluster's."""
+PROBE_SECONDS_MAX: Final = 10.0
 PORT_DEFAULT: Final = 3001
 """TigerBeetle's own, for an address without a port."""
 QUERY_FILTER: Final = struct.Struct("<QQQIIH6xQQII")
@@ -59,21 +67,17 @@ _STATUS: Final = {int(status): status for status in Status}
 _ACCOUNT_STATUS: Final = {int(status): status for status in AccountStatus}
 
 _FAULTS: Final = {
-    Answer.SESSION_EVICTED: (
-        "session_evicted",
-        "the cluster ended our session: it keeps 64, and others opened more (every connector, every"
-        " run of `tigerbeetle repl`); find out who does",
-    ),
-    Answer.CLIENT_TOO_OLD: (
-        "client_too_old",
-        "the TigerBeetle client is older than the server accepts: install the server's version of"
-        " the Python package `tigerbeetle`",
-    ),
-    Answer.CLIENT_TOO_NEW: (
-        "client_too_new",
-        "the TigerBeetle client is newer than the server: upgrade the server first, or install its"
-        " version of the Python package `tigerbeetle`",
-    ),
+    Answer.SESSION_EVICTED: "session_evicted",
+    Answer.CLIENT_TOO_OLD: "client_too_old",
+    Answer.CLIENT_TOO_NEW: "client_too_new",
+}
+_FAULT_MESSAGES: Final = {
+    "session_evicted": "the cluster ended our session: it keeps 64, and others have opened more "
+    "since (each connector has one, and each run of `tigerbeetle repl`); find out who does",
+    "client_too_old": "the TigerBeetle client is older than the server accepts: install the Python "
+    "package `tigerbeetle` in the version of the server",
+    "client_too_new": "the TigerBeetle client is newer than the server: upgrade the server first, "
+    "or install the Python package `tigerbeetle` in its version",
 }
 # A client that never connects: the crash, if any, comes while it is made.
 _PROBE: Final = "import os, tigerbeetle; tigerbeetle.ClientSync(0, '127.0.0.1:1'); os._exit(0)"
@@ -131,7 +135,7 @@ class TigerBeetleLedger:
         self._log: ConnectionLog | None = None
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
-        self._patience_s = limits.TIGERBEETLE_SILENCE_SECONDS_MIN
+        self._patience_s = SILENCE_SECONDS_MIN
         self._batch_max: int | None = None
         self._retired: set[asyncio.Future[None]] = set()
         self._answered = False
@@ -154,7 +158,7 @@ class TigerBeetleLedger:
         self._closed = False
         if self._log is None:
             await _probe_io_uring()
-            self._log = ConnectionLog()
+            self._log = connection_log()
         await self._find_batch_max()
 
     async def close(self) -> None:
@@ -220,7 +224,7 @@ class TigerBeetleLedger:
             raise LedgerUnavailableError(await self._why_silent()) from None
         if answer is Answer.OK:
             self._answered = True
-            self._patience_s = limits.TIGERBEETLE_SILENCE_SECONDS_MIN
+            self._patience_s = SILENCE_SECONDS_MIN
             return octets
         if answer is Answer.TOO_MUCH_DATA:
             raise _TooMuchDataError
@@ -230,7 +234,7 @@ class TigerBeetleLedger:
             # The library has given this session up; another call may begin a new one.
             if client is self._client:
                 self._retire()
-            raise LedgerRefusedError(fault[0], f"{fault[1]} ({self._addresses})")
+            raise LedgerRefusedError(fault, f"{self._addresses}: {_FAULT_MESSAGES[fault]}")
         raise AssertionError(f"the TigerBeetle client does not know what it was asked: {answer!r}")
 
     async def _ready_client(self) -> Client:
@@ -245,9 +249,7 @@ class TigerBeetleLedger:
                 raise LedgerUnavailableError("the ledger is not open")
             addresses = await self._resolve()
             if client is not None:
-                self._patience_s = min(
-                    2 * self._patience_s, limits.TIGERBEETLE_SILENCE_SECONDS_MAX
-                )
+                self._patience_s = min(2 * self._patience_s, SILENCE_SECONDS_MAX)
                 self._retire()
             try:
                 self._client = connect(
@@ -261,10 +263,7 @@ class TigerBeetleLedger:
 
     def _too_silent(self, client: Client) -> bool:
         since = client.silent_since
-        return (
-            since is not None
-            and asyncio.get_running_loop().time() - since >= self._patience_s
-        )
+        return since is not None and asyncio.get_running_loop().time() - since >= self._patience_s
 
     async def _resolve(self) -> str:
         """The replicas by IP address, as the library wants them.
@@ -287,10 +286,11 @@ class TigerBeetleLedger:
         seen = client.connection
         if not self._answered and seen.hung_up and not seen.refused:
             # One hang-up may be a server that stops; a second one is a habit.
-            wait_until = asyncio.get_running_loop().time() + limits.TIGERBEETLE_VERDICT_SECONDS
-            while seen.hung_up < 2 and asyncio.get_running_loop().time() < wait_until:
+            wait_until = asyncio.get_running_loop().time() + VERDICT_SECONDS_MAX
+            # The count comes from the library's own thread: there is no event to wait for.
+            while seen.hung_up < 2 and asyncio.get_running_loop().time() < wait_until:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-            if seen.hung_up >= 2 and not seen.refused and not client.answered:
+            if _always_hangs_up(client):
                 raise LedgerRefusedError(
                     "wrong_cluster",
                     f"{self._addresses} hangs up on every request for cluster {self._cluster_id}: "
@@ -385,14 +385,14 @@ class TigerBeetleLedger:
             after = page[-1].timestamp + 1
 
     async def recent_transfers(self, since_ns: int) -> list[Transfer]:
-        """See `Ledger`. The newest `limits.LEDGER_RECENT_TRANSFERS_MAX` when there are more.
+        """See `Ledger`. The newest `RECENT_TRANSFERS_MAX` when there are more.
 
         Raises:
             LedgerUnavailableError: no answer.
         """
         newest_first: list[Transfer] = []
         before = 0
-        while len(newest_first) < limits.LEDGER_RECENT_TRANSFERS_MAX:
+        while len(newest_first) < RECENT_TRANSFERS_MAX:
             page = _unpack_transfers(
                 await self._ask(
                     Operation.QUERY_TRANSFERS,
@@ -406,7 +406,7 @@ class TigerBeetleLedger:
             if before < since_ns:
                 break
         newest_first.reverse()
-        return newest_first[-limits.LEDGER_RECENT_TRANSFERS_MAX :]
+        return newest_first[-RECENT_TRANSFERS_MAX:]
 
 
 def pack_transfers(transfers: Sequence[Transfer]) -> bytearray:
@@ -462,9 +462,11 @@ def _pack_accounts(accounts: Sequence[Account]) -> bytearray:
 
 def _unpack_accounts(octets: bytes) -> list[Account]:
     return [
-        Account(
-            *(low | high << 64 for low, high in zip(row[0:12:2], row[1:12:2], strict=True)),
-            row[12], row[13], *row[15:],
+        Account._make(
+            (
+                *(low | high << 64 for low, high in zip(row[0:12:2], row[1:12:2], strict=True)),
+                row[12], row[13], *row[15:],
+            )
         )
         for row in ACCOUNT_ROW.iter_unpack(octets)
     ]  # fmt: skip
@@ -483,6 +485,11 @@ def _query(
             limits.LEDGER_BATCH_TRANSFERS_MAX, flags,
         )
     )  # fmt: skip
+
+
+def _always_hangs_up(client: Client) -> bool:
+    seen = client.connection
+    return seen.hung_up >= 2 and seen.refused == 0 and not client.answered
 
 
 async def _resolve(host: str, port: int) -> str:
@@ -517,7 +524,7 @@ async def _probe_io_uring() -> None:
         stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     try:
-        async with asyncio.timeout(limits.TIGERBEETLE_PROBE_SECONDS_MAX):
+        async with asyncio.timeout(PROBE_SECONDS_MAX):
             _, said = await process.communicate()
     except TimeoutError:
         process.kill()

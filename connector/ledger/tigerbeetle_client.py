@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from typing import Any, Final, Protocol
 
 import tigerbeetle as tb
-from tigerbeetle import bindings
+from tigerbeetle import bindings, client
 from tigerbeetle.lib import c_uint128
 
 log: Final = logging.getLogger("tigerbeetle")
@@ -91,7 +92,8 @@ class ConnectionLog:
     """Listens to the library's log: the only place where it admits to network errors.
 
     The library has one log for the whole process, without debug lines: each of them would cost a
-    turn of the interpreter.
+    turn of the interpreter. It warns of every failed attempt to connect; who asks for an answer
+    reports that, so here it is for debugging only.
     """
 
     def __init__(self) -> None:
@@ -102,7 +104,7 @@ class ConnectionLog:
     def _said(self, level: int, message: int, size: int) -> None:
         text = ctypes.string_at(message, size).decode("utf-8", "replace")
         self.note(text)
-        log.log(logging.WARNING if level <= bindings.LogLevel.WARN else logging.DEBUG, "%s", text)
+        log.log(logging.WARNING if level == bindings.LogLevel.ERR else logging.DEBUG, "%s", text)
 
     def note(self, text: str) -> None:
         """Count a line, `(part): <client id>: <what happened>`."""
@@ -117,6 +119,12 @@ class ConnectionLog:
             connection.refused += 1
         elif said.startswith("on_recv:") and "shutdown" in said:
             connection.hung_up += 1
+
+
+@functools.cache
+def connection_log() -> ConnectionLog:
+    """The one of this process; it takes over the library's log when first asked for."""
+    return ConnectionLog()
 
 
 class _Request:
@@ -217,7 +225,7 @@ _Rows = tuple[Any, Callable[..., Awaitable[Any]], Any]
 class PublicClient:
     """See `Client`; through the public calls of the official asyncio client."""
 
-    def __init__(self, *, cluster_id: int, addresses: str, log: ConnectionLog) -> None:
+    def __init__(self, *, cluster_id: int, addresses: str) -> None:
         self.answered = False
         self.silent_since: float | None = None
         self.connection = Connection()
@@ -225,18 +233,18 @@ class PublicClient:
         self._tasks: set[asyncio.Task[None]] = set()
         try:
             self._client = tb.ClientAsync(cluster_id, addresses)
-        except tb.InitError as error:
+        except client.InitError as error:
             raise AddressRefusedError(str(error)) from error
-        client = self._client
+        public = self._client
         b = bindings
         self._rows: dict[Operation, _Rows] = {
-            Operation.LOOKUP_ACCOUNTS: (c_uint128, client.lookup_accounts, b.CAccount),
-            Operation.LOOKUP_TRANSFERS: (c_uint128, client.lookup_transfers, b.CTransfer),
-            Operation.QUERY_ACCOUNTS: (b.CQueryFilter, client.query_accounts, b.CAccount),
-            Operation.QUERY_TRANSFERS: (b.CQueryFilter, client.query_transfers, b.CTransfer),
-            Operation.CREATE_ACCOUNTS: (b.CAccount, client.create_accounts, b.CCreateAccountResult),
+            Operation.LOOKUP_ACCOUNTS: (c_uint128, public.lookup_accounts, b.CAccount),
+            Operation.LOOKUP_TRANSFERS: (c_uint128, public.lookup_transfers, b.CTransfer),
+            Operation.QUERY_ACCOUNTS: (b.CQueryFilter, public.query_accounts, b.CAccount),
+            Operation.QUERY_TRANSFERS: (b.CQueryFilter, public.query_transfers, b.CTransfer),
+            Operation.CREATE_ACCOUNTS: (b.CAccount, public.create_accounts, b.CCreateAccountResult),
             Operation.CREATE_TRANSFERS: (
-                b.CTransfer, client.create_transfers, b.CCreateTransferResult,
+                b.CTransfer, public.create_transfers, b.CCreateTransferResult,
             ),
         }  # fmt: skip
 
@@ -256,7 +264,8 @@ class PublicClient:
         event_type, call, result_type = self._rows[operation]
         size = ctypes.sizeof(event_type)
         rows = [
-            event_type.from_buffer_copy(events, at).to_python() for at in range(0, len(events), size)
+            event_type.from_buffer_copy(events, at).to_python()
+            for at in range(0, len(events), size)
         ]
         octets = b""
         answer = Answer.OK
@@ -265,15 +274,15 @@ class PublicClient:
                 rows = rows[0]
             results = await call(rows)
             octets = b"".join(bytes(result_type.from_param(result)) for result in results)
-        except tb.TooMuchDataError:
+        except client.TooMuchDataError:
             answer = Answer.TOO_MUCH_DATA
-        except tb.ClientEvictedError:
+        except client.ClientEvictedError:
             answer = Answer.SESSION_EVICTED
-        except tb.ClientReleaseTooLowError:
+        except client.ClientReleaseTooLowError:
             answer = Answer.CLIENT_TOO_OLD
-        except tb.ClientReleaseTooHighError:
+        except client.ClientReleaseTooHighError:
             answer = Answer.CLIENT_TOO_NEW
-        except tb.ClientClosedError:
+        except client.ClientClosedError:
             answer = Answer.CLIENT_CLOSED
         task = asyncio.current_task()
         assert task is not None
@@ -306,5 +315,6 @@ def connect(*, cluster_id: int, addresses: str, log: ConnectionLog) -> Client:
     Raises:
         AddressRefusedError: the library does not take the addresses.
     """
-    kind = PackedClient if packed_is_possible() else PublicClient
-    return kind(cluster_id=cluster_id, addresses=addresses, log=log)
+    if packed_is_possible():
+        return PackedClient(cluster_id=cluster_id, addresses=addresses, log=log)
+    return PublicClient(cluster_id=cluster_id, addresses=addresses)
