@@ -597,7 +597,7 @@ class Links:
     def _send_again(self, link: Link, peer: Peer) -> None:
         """What the old connection left open: sent again to a peer that knows packet ids."""
         for flight in self.driver.waiting_for(peer):
-            if flight.link_ref is None or flight.link_ref[0] is link:
+            if flight.link_ref is not None and flight.link_ref[0] is link:
                 continue
             if not link.session.resumable:
                 self.driver.answered(flight, Unanswered.LINK_LOST)
@@ -644,11 +644,16 @@ class Links:
         """See `Outlet`."""
         assert flight.next_hop is not None
         link = self.live.get(flight.next_hop.terms.peer_id)
-        if link is None:
+        if flight.again:
+            if link is None:
+                # After a restart the sender may be back before the next hop is: wait for it, until
+                # the packet's deadline.
+                return None
+            if not link.session.resumable:
+                # It may have seen this packet already and would take it for a new one.
+                return Unanswered.LINK_LOST
+        elif link is None:
             return Unanswered.NOT_SENT
-        if flight.again and not link.session.resumable:
-            # It may have seen this packet already and would take it for a new one.
-            return Unanswered.LINK_LOST
         return link.send(flight)
 
     def forget(self, flight: OutgoingRequest) -> None:

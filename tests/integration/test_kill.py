@@ -1,0 +1,82 @@
+"""`kill -9` under load: nothing acknowledged is lost, and neighbours' books mirror each other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+import structlog
+
+from connector.audit import audit, mirror_faults
+from connector.clock import SystemClock
+from connector.config import load
+from connector.demo import DemoNode, at_rest, line, start, wait_ready
+from connector.sender import Order, Report, Sender
+
+CLOCK = SystemClock()
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "5"))
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+
+
+async def _kill_and_restart(node: DemoNode, links: int, down_s: float) -> None:
+    assert node.process is not None
+    node.process.send_signal(signal.SIGKILL)
+    await node.process.wait()
+    await asyncio.sleep(down_s)  # how long it is down is part of the case, not a wait for an event
+    await start(node)
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        await wait_ready(node, client, links, CLOCK)
+
+
+async def _assert_books(nodes: list[DemoNode]) -> None:
+    await at_rest(nodes, CLOCK)
+    reports = [await audit(load(node.environment).settings, CLOCK) for node in nodes]
+    for report in reports:
+        assert report.ok, report.checks
+        assert report.pending == 0, f"{report.node_id} still holds {report.pending}"
+    pairs = [(a.node_id, b.node_id) for a, b in zip(nodes, nodes[1:], strict=False)]
+    assert mirror_faults(reports, pairs) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [1, 2])
+async def test_a_connector_killed_under_load_comes_back_with_mirrored_books(
+    tmp_path: Path, victim: int
+) -> None:
+    """Random moments; the packets in flight are answered over the new connections."""
+    secret = secrets.token_urlsafe(16)
+    dice = random.Random(os.environ.get("KILL_SEED", str(secrets.randbits(32))))
+    async with line(5, tmp_path, _environment(), secret, CLOCK) as nodes:
+        for _ in range(ROUNDS):
+            sender = Sender(
+                url=f"ws://127.0.0.1:{nodes[0].btp_port}",
+                username="sender",
+                token=secret,
+                clock=CLOCK,
+                log=structlog.get_logger(),
+            )
+            order = Order(destination="g.peer5", amount=7, count=3000, window=100)
+            under_load = asyncio.Event()
+
+            def progress(report: Report, moment: int = dice.randrange(100, 1500)) -> None:
+                if report.answered > moment:
+                    under_load.set()  # noqa: B023 - this round's own
+
+            async with asyncio.TaskGroup() as group:
+                sending = group.create_task(sender.send(order, progress))
+                await under_load.wait()
+                await asyncio.sleep(dice.random() * 0.2)  # a random moment
+                await _kill_and_restart(nodes[victim], 2, dice.random())
+                report = await sending
+            assert report.answered == order.count, report
+            assert report.rejected.keys() <= {"T00", "T01", "R00"}, report.messages
+            await _assert_books(nodes)
