@@ -126,8 +126,6 @@ class Connector:
             clock=self.clock,
             ids=IdGenerator(random_bits=secrets.randbits),
             outbox=self._outbox,
-            resume=self._booked,
-            turn_done=self._turn_done,
             on_state=self._accounting_state,
             on_alert=self._alert,
             timeout_ms=settings.accounting_timeout_ms,
@@ -177,6 +175,7 @@ class Connector:
             monotonic_s=self.clock.monotonic_s,
         )
         self.links.attach(self.driver)
+        self.accounts.attach(self.driver.booked, self.links.flush)
         self._latency = Latency()
         self._rejects = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._collector = NodeCollector(
@@ -484,12 +483,6 @@ class Connector:
 
     def disconnected(self, peer_id: str, direction: str, reason: str) -> None:
         """See `LinkObserver`."""
-
-    def _booked(self, flight: Flight, outcome: Any) -> None:
-        self.driver.booked(flight, outcome)
-
-    def _turn_done(self) -> None:
-        self.links.flush()
 
     def _accounting_state(self, state: State, why: str) -> None:
         level = self.log.warning if state is State.UNAVAILABLE else self.log.info

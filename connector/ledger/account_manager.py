@@ -260,8 +260,6 @@ class AccountManager:
         clock: Clock,
         ids: IdGenerator,
         outbox: Outbox,
-        resume: Callable[[Token, Outcome], None],
-        turn_done: Callable[[], None] = lambda: None,
         on_state: Callable[[State, str], None] = lambda _state, _why: None,
         on_alert: Callable[[str, dict[str, object]], None] = lambda _event, _fields: None,
         timeout_ms: int = 1000,
@@ -275,8 +273,8 @@ class AccountManager:
         self._clock = clock
         self._ids = ids
         self._outbox = outbox
-        self._resume = resume
-        self._turn_done = turn_done
+        self._resume: Callable[[Token, Outcome], None] = lambda _token, _outcome: None
+        self._turn_done: Callable[[], None] = lambda: None
         self._on_state = on_state
         self._on_alert = on_alert
         self._timeout_ms = timeout_ms
@@ -290,8 +288,16 @@ class AccountManager:
         self._in_outbox: set[int] = set()
         self._to_outbox: list[Reservation] = []
         self._wake = asyncio.Event()
+        self._idle = False
         self._stopping = False
         self._request_began_ms: int | None = None
+
+    def attach(
+        self, resume: Callable[[Token, Outcome], None], turn_done: Callable[[], None]
+    ) -> None:
+        """Who is told outcomes, and what is called when all of a request have been told."""
+        self._resume = resume
+        self._turn_done = turn_done
 
     # --- opening
 
@@ -550,7 +556,8 @@ class AccountManager:
                 move.credit.credits_pending += move.amount
             reservation = Reservation(packet_id, legs, [(m.debit, m.credit) for m in moves])
         self._reserves.append((token, reservation, legs))
-        self._wake.set()
+        if self._idle:
+            self._start_writing()
         return reservation
 
     def _moves(self, source: Book, target: Book, asked: Reserve) -> list[_Move]:
@@ -595,7 +602,8 @@ class AccountManager:
         reservation.resolution = transfers
         self._unposted[reservation.packet_id] = reservation
         self._resolves.append((token, reservation, transfers))
-        self._wake.set()
+        if self._idle:
+            self._start_writing()
 
     def void(self, reservation: Reservation) -> None:
         """Give a reservation back. Nobody waits: a crash before it is booked only means that the
@@ -605,9 +613,14 @@ class AccountManager:
             debit.debits_pending -= leg.amount
             credit.credits_pending -= leg.amount
         self._resolves.append((None, reservation, _resolutions(reservation.legs, VOID)))
-        self._wake.set()
+        if self._idle:
+            self._start_writing()
 
     # --- the writer
+
+    def _start_writing(self) -> None:
+        self._idle = False
+        self._wake.set()
 
     async def run(self) -> None:
         """Write until `stop`; then until everything queued is written."""
@@ -615,8 +628,10 @@ class AccountManager:
             if not self._resolves and not self._reserves:
                 if self._stopping:
                     return
+                self._idle = True
                 self._wake.clear()
                 await self._wake.wait()
+                self._idle = False
                 continue
             batch, transfers = self._take_batch()
             self._request_began_ms = self._clock.now_ms()
@@ -870,7 +885,7 @@ class AccountManager:
     def stop(self) -> None:
         """Let `run` end once everything queued is written."""
         self._stopping = True
-        self._wake.set()
+        self._start_writing()
 
     def own_book(self, code: AccountCode, asset: Asset) -> Book | None:
         """One of the node's own accounts."""

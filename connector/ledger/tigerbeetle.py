@@ -332,7 +332,7 @@ class TigerBeetleLedger:
         size_max = self.batch_transfers_max
         for at in range(0, len(accounts), size_max):
             part = accounts[at : at + size_max]
-            octets = await self._ask(Operation.CREATE_ACCOUNTS, _pack_accounts(part))
+            octets = await self._ask(Operation.CREATE_ACCOUNTS, pack_accounts(part))
             codes = memoryview(octets).cast("I")[2::4].tolist()
             assert len(codes) == len(part)
             statuses += [_ACCOUNT_STATUS[code] for code in codes]
@@ -376,7 +376,8 @@ class TigerBeetleLedger:
         while True:
             page = _unpack_accounts(
                 await self._ask(
-                    Operation.QUERY_ACCOUNTS, _query(user_data_128=node_tag, timestamp_min=after)
+                    Operation.QUERY_ACCOUNTS,
+                    pack_query(user_data_128=node_tag, timestamp_min=after),
                 )
             )
             accounts += page
@@ -396,7 +397,7 @@ class TigerBeetleLedger:
             page = _unpack_transfers(
                 await self._ask(
                     Operation.QUERY_TRANSFERS,
-                    _query(timestamp_min=since_ns, timestamp_max=before, flags=_REVERSED),
+                    pack_query(timestamp_min=since_ns, timestamp_max=before, flags=_REVERSED),
                 )
             )
             newest_first += page
@@ -451,7 +452,12 @@ def _whole_chains(transfers: Sequence[Transfer], start: int, size_max: int) -> S
     return transfers[start:end]
 
 
-def _pack_accounts(accounts: Sequence[Account]) -> bytearray:
+def pack_accounts(accounts: Sequence[Account]) -> bytearray:
+    """Rows of 128 octets.
+
+    Raises:
+        struct.error: a field is wider than its place.
+    """
     rows = bytearray(len(accounts) * ACCOUNT_ROW.size)
     for index, account in enumerate(accounts):
         wide = [word for field in account[:6] for word in (field & _LOW, field >> 64)]
@@ -476,9 +482,10 @@ def _unpack_transfers(octets: bytes) -> list[Transfer]:
     return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
 
 
-def _query(
+def pack_query(
     *, user_data_128: int = 0, timestamp_min: int = 0, timestamp_max: int = 0, flags: int = 0
 ) -> bytearray:
+    """A filter for queries; zero: no matter."""
     return bytearray(
         QUERY_FILTER.pack(
             user_data_128 & _LOW, user_data_128 >> 64, 0, 0, 0, 0, timestamp_min, timestamp_max,

@@ -338,22 +338,21 @@ class Driver:
         unanswered = self._outlet.send(flight)
         if unanswered is not None:
             return unanswered
-        self._count_in(flight)
         step.next_hop.counters.prepares_out += 1
         self._wait(flight, step.deadline_ms)
         return None
 
     def _wait(self, flight: Flight, deadline_ms: int) -> None:
-        self._count_in(flight)
+        if not flight.counted:
+            self._count_in(flight)
         flight.deadline_ms = deadline_ms
         self._waiting[flight] = None
         self._next_deadline_ms = min(self._next_deadline_ms, deadline_ms)
 
     def _count_in(self, flight: Flight) -> None:
-        if not flight.counted:
-            flight.counted = True
-            flight.source.in_flight += 1
-            self._switch.node.in_flight += 1
+        flight.counted = True
+        flight.source.in_flight += 1
+        self._switch.node.in_flight += 1
 
     def _end(self, flight: Flight, result: Result) -> None:
         source = flight.source
