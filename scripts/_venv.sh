@@ -1,0 +1,78 @@
+# shellcheck shell=bash
+# For the scripts beside it, to be sourced. Afterwards:
+#   $root     the folder of the project, which is the current one
+#   $python   the interpreter of .venv, once `venv base` or `venv dev` was called
+# PYTHON names the interpreter that .venv is made with; default: the first that is new enough.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root" || exit 1
+python=$root/.venv/bin/python
+stamp=$root/.venv/installed
+
+bold='' red='' plain=''
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
+  bold=$'\033[1m' red=$'\033[31m' plain=$'\033[0m'
+fi
+
+say() { printf '%s%s%s\n' "$bold" "$*" "$plain" >&2; }
+
+die() {
+  printf '%s%s:%s %s\n' "$red" "$(basename "$0")" "$plain" "$*" >&2
+  exit 1
+}
+
+# usage "$1": prints the comment at the head of the calling script when asked for help.
+usage() {
+  case ${1:-} in
+    -h | --help)
+      sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "$0"
+      exit 0
+      ;;
+  esac
+}
+
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+find_python() {
+  local candidate without_venv=
+  for candidate in ${PYTHON:+"$PYTHON"} python3.13 python3.12 python3.11 python3; do
+    # A name on PATH may be a shim with nothing behind it: only one that runs counts.
+    new_enough "$candidate" || continue
+    if "$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+    without_venv=${without_venv:-$candidate}
+  done
+  if [ -n "$without_venv" ]; then
+    die "$without_venv has no venv; install it (Debian, Ubuntu: apt-get install python3-venv)"
+  fi
+  die "Python 3.11 or newer is needed; found: $(python3 --version 2>&1 || echo none)." \
+    "Install one, or name it: PYTHON=/path/to/python3 $0"
+}
+
+# venv base|dev: makes .venv and installs the package into it, unless that is done already.
+# The package is linked, not copied: a change of its source needs no installation.
+venv() {
+  local kind=$1 wanted has='' candidate began=$SECONDS
+  wanted="$(cat pyproject.toml connector/version.py | cksum) $root"
+  [ -r "$stamp" ] && has=$(cat "$stamp")
+  if [ "$has" = "dev $wanted" ] || [ "$has" = "$kind $wanted" ]; then
+    new_enough "$python" && return
+  fi
+  # Once with the tools of development, always with them.
+  case $has in dev\ *) kind=dev ;; esac
+  if ! new_enough "$python" || [[ $has != *" $root" ]]; then
+    candidate=$(find_python) || exit 1
+    say "Making .venv with $("$candidate" --version) ..."
+    "$candidate" -m venv --clear .venv || die "cannot make .venv with $candidate"
+  fi
+  rm -f "$stamp"
+  say "Installing the package and what it needs ..."
+  local what=.
+  [ "$kind" = dev ] && what='.[dev]'
+  PIP_DISABLE_PIP_VERSION_CHECK=1 "$python" -m pip install -qq --no-input -e "$what" ||
+    die "pip could not install what is needed; is there a way to a package index?"
+  printf '%s %s\n' "$kind" "$wanted" >"$stamp"
+  say "Installed in $((SECONDS - began)) s."
+}
