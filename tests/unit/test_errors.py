@@ -7,7 +7,7 @@ import re
 import pytest
 
 from connector import errors
-from connector.errors import ConfigError, ConnectorError, DecodeError
+from connector.errors import ConfigError, ConnectorError, DecodeError, LedgerRefusedError
 
 _BRANCH = re.compile(r"^(?P<indent>[│ ]*)[├└]── (?P<name>\w+)", re.MULTILINE)
 
@@ -43,6 +43,12 @@ def test_a_config_error_holds_every_fault_and_shows_a_line_each() -> None:
     error = ConfigError(["one", "two"])
     assert error.faults == ("one", "two")
     assert str(error) == "one\ntwo"
+
+
+def test_a_refusal_of_the_ledger_has_a_fixed_word_and_shows_its_message() -> None:
+    error = LedgerRefusedError("wrong_cluster", "that is cluster 7, not 0")
+    assert error.reason == "wrong_cluster"
+    assert str(error) == error.message == "that is cluster 7, not 0"
 
 
 def test_no_error_on_purpose_is_mistaken_for_a_bug_of_ours() -> None:

@@ -42,6 +42,7 @@ def test_reading_starts_where_it_is_told_and_says_where_the_next_field_starts() 
 @pytest.mark.parametrize("head", ["8105", "820005", "8800000000 00000005"])
 def test_a_longer_form_is_read_but_not_when_strict(head: str) -> None:
     octets = bytes.fromhex(head) + b"hello"
+    assert oer.read_length(octets, 0, "f") == (5, len(octets) - 5)
     assert oer.read_var_octets(octets, 0, "f") == (b"hello", len(octets))
     with pytest.raises(DecodeError, match="shortest form"):
         oer.read_var_octets(octets, 0, "f", strict=True)

@@ -130,6 +130,17 @@ def test_one_of_two_prefixes_of_a_length_can_go() -> None:
     assert hop(table, "g.x") is None
 
 
+def test_only_lengths_that_some_route_has_are_looked_up() -> None:
+    table = RoutingTable([route(""), route("g.a"), route("g.b"), route("g.a.b.c")])
+    assert table._depths == [4, 2, 0]
+    table.remove(route("g.a"))
+    table.remove(route("g.a.b.c"))
+    assert table._depths == [2, 0]
+    table.remove(route("g.b"))
+    table.remove(route(""))
+    assert table._depths == []
+
+
 @pytest.mark.parametrize("prefix", [".", "g.", "g..x", "x", "g.x.", "g x", "G"])
 def test_what_is_no_prefix_is_refused(prefix: str) -> None:
     table = RoutingTable()

@@ -72,6 +72,10 @@ def test_every_scheme_is_a_prefix_but_no_address(scheme: str) -> None:
     assert address.scheme(f"{scheme}.a") == address.scheme(scheme) == scheme
 
 
+def test_the_scheme_is_the_first_of_many_segments() -> None:
+    assert address.scheme("g.a.b.c") == "g"
+
+
 def test_the_empty_prefix_holds_everything() -> None:
     assert address.is_prefix("")
     assert address.is_within("g.alice", "")

@@ -122,6 +122,21 @@ def test_live_and_test_networks_are_kept_apart(
     assert code_of(check(prepare(destination=destination), address=address)) == code
 
 
+def test_a_node_that_is_told_another_address_keeps_to_its_new_network() -> None:
+    node, source = Node(""), Peer(TERMS)
+    for address, refused, taken in (
+        ("test.us", "g.bob", "test.bob"),
+        ("g.us", "test.bob", "g.bob"),
+    ):
+        node.settle_at(address)
+        assert node.address == address
+        assert code_of(rules.check(node, source, prepare(destination=refused), NOW_MS)) == "F02"
+        assert rules.check(node, source, prepare(destination=taken), NOW_MS) is None
+    node.settle_at("private.us")
+    for destination in ("g.bob", "test.bob"):
+        assert rules.check(node, source, prepare(destination=destination), NOW_MS) is None
+
+
 @pytest.mark.parametrize(
     ("counts", "code"),
     [
