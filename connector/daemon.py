@@ -31,6 +31,7 @@ from connector.ledger.interface import Ledger
 from connector.ledger.model import IdGenerator
 from connector.ledger.outbox import FILE_NAME as OUTBOX_FILE
 from connector.ledger.outbox import SqliteOutbox
+from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.log import Log, Sampler
 from connector.log import set_up as set_up_log
 from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation
@@ -52,6 +53,13 @@ ILDCP_SECONDS_MAX: Final = 10
 
 def make_ledger(settings: Settings, clock: Clock, *, read_only: bool = False) -> Ledger:
     """The ledger that the settings name."""
+    if settings.tigerbeetle_cluster_id is not None and settings.tigerbeetle_replicas is not None:
+        return TigerBeetleLedger(
+            cluster_id=settings.tigerbeetle_cluster_id,
+            addresses=settings.tigerbeetle_replicas,
+            clock=clock,
+            timeout_ms=settings.accounting_timeout_ms,
+        )
     if settings.ledger == "memory":
         return MemoryLedger(clock=clock)
     return EmbeddedLedger(settings.data_dir / LEDGER_FILE, clock=clock, read_only=read_only)

@@ -289,6 +289,9 @@ class AccountManager:
         self._to_outbox: list[Reservation] = []
         self._wake = asyncio.Event()
         self._idle = False
+        # The writer, a changed limit and the expiry of holds take turns: one request is out at a
+        # time (see `Ledger`).
+        self._one_at_a_time = asyncio.Lock()
         self._stopping = False
         self._request_began_ms: int | None = None
 
@@ -375,20 +378,31 @@ class AccountManager:
                 self._books_by_id[account.id].load(account)
 
     async def _replay_outbox(self) -> None:
-        transfers = await self._outbox.load()
-        for transfer in transfers:
-            statuses = await self.ledger.create_transfers([transfer])
+        """Book what was promised before the node stopped; under the same ids, so once."""
+        packets: dict[int, list[Transfer]] = {}
+        for transfer in await self._outbox.load():
+            packets.setdefault(transfer.id >> TAG_BITS << TAG_BITS, []).append(transfer)
+        booked: list[int] = []
+        for packet_id, posts in packets.items():
+            statuses = await self.ledger.create_transfers(posts)
             if statuses[0] not in DONE:
-                correction = await self._correction_of(transfer.pending_id)
-                for leg in correction:
-                    await self.ledger.create_transfers(leg)
+                details: dict[str, object] = {
+                    "packetId": f"{packet_id:032x}",
+                    "statuses": [status.name for status in statuses],
+                }
+                held = await self.ledger.lookup_transfers([post.pending_id for post in posts])
+                if not held:
+                    # Another ledger than the one it was meant for: a human must look.
+                    self._on_alert("outbox_transfer_unknown", details)
+                    continue
+                legs = [transfer._replace(timestamp=0) for transfer in held]
+                for chain in _corrections(legs, self._credit_line_of):
+                    await self.ledger.create_transfers(chain)
                 self.counters.corrections += 1
-                self._on_alert(
-                    "accounting_correction",
-                    {"packetId": f"{transfer.id >> TAG_BITS << TAG_BITS:032x}", "atStart": True},
-                )
-        if transfers:
-            await self._outbox.remove([transfer.id for transfer in transfers])
+                self._on_alert("accounting_correction", details)
+            booked.extend(post.id for post in posts)
+        if booked:
+            await self._outbox.remove(booked)
             await self._load_balances()
 
     async def _grant_at_start(self, terms: PeerTerms) -> None:
@@ -429,7 +443,8 @@ class AccountManager:
             ledger=peer.ledger,
             code=TransferCode.CREDIT,
         )
-        status = (await self.ledger.create_transfers([transfer]))[0]
+        async with self._one_at_a_time:
+            status = (await self.ledger.create_transfers([transfer]))[0]
         if status is Status.EXCEEDS_CREDITS:
             raise CreditInUseError(
                 f"peer {peer_id} uses {books.granted - books.available_credit} of its credit of "
@@ -636,7 +651,8 @@ class AccountManager:
             batch, transfers = self._take_batch()
             self._request_began_ms = self._clock.now_ms()
             try:
-                statuses = await self.ledger.create_transfers(transfers)
+                async with self._one_at_a_time:
+                    statuses = await self.ledger.create_transfers(transfers)
             except LedgerUnavailableError as error:
                 self._request_began_ms = None
                 await self._failed(batch, str(error))
@@ -762,12 +778,6 @@ class AccountManager:
             return None
         return self.peers[book.peer_id].credit_line.account_id
 
-    async def _correction_of(self, pending_id: int) -> list[list[Transfer]]:
-        found = await self.ledger.lookup_transfers([pending_id])
-        return _corrections(
-            [transfer._replace(timestamp=0) for transfer in found], self._credit_line_of
-        )
-
     async def _failed(self, batch: list[_Entry], why: str) -> None:
         """No acknowledgement: reservations are refused, resolutions stay and are tried again."""
         self._set_state(State.UNAVAILABLE, why)
@@ -871,7 +881,8 @@ class AccountManager:
         """Let the ledger's timeouts take effect while nothing else is asked of it."""
         if self._request_began_ms is None and not self._resolves and not self._reserves:
             try:
-                await self.ledger.create_transfers([])
+                async with self._one_at_a_time:
+                    await self.ledger.create_transfers([])
             except LedgerUnavailableError as error:
                 self._set_state(State.UNAVAILABLE, str(error))
             else:

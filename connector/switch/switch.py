@@ -221,6 +221,12 @@ class Switch:
             if isinstance(booked, Outcome):
                 return self._refuse(*_REFUSALS[booked], next_hop.peer_id)
             held = booked
+            if self._now_ms() >= deadline_ms:
+                # The ledger took so long that there is no time left to promise anything.
+                yield Void(held)
+                return self._refuse(
+                    Code.R00_TRANSFER_TIMED_OUT, "no time left after accounting", next_hop.peer_id
+                )
         # 5. Promise it, and wait.
         octets = reprice(prepare, amount=onward, expires_at_ms=deadline_ms)
         said = yield Send(next_hop, octets, deadline_ms, packet_id)
