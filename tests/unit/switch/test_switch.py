@@ -1,0 +1,663 @@
+"""The story of one Prepare, driven by hand: what it asks for, and how it ends."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import pytest
+
+from connector.ilp import ildcp
+from connector.ilp.packet import (
+    Answer,
+    Code,
+    Fulfill,
+    Packet,
+    Prepare,
+    Reject,
+    amount_too_large_data,
+    decode,
+    encode,
+)
+from connector.ledger.account_manager import Book, Outcome, Recovered, Reservation, Reserve
+from connector.ledger.model import AccountCode, Transfer
+from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation, Unanswered
+from connector.routing import Route, RouteSource, RoutingTable
+from connector.switch.receiver import PING_CONDITION, PING_FULFILLMENT, fulfillment_for
+from connector.switch.rules import Node
+from connector.switch.switch import Deliver, Post, Result, Send, Step, Story, Switch, Void
+from connector.switch.terms import Rates
+
+NOW_MS = 1_700_000_000_000
+WINDOW_MS = 1000
+HOLD_MS_MAX = 30_000
+USD = Asset("USD", 9)
+EUR = Asset("EUR", 9)
+SECRET = b"a secret of the receiver's"
+PREIMAGE = b"p" * 32
+CONDITION = hashlib.sha256(PREIMAGE).digest()
+PACKET_ID = 77 << 8
+OWN = "g.us"
+
+ALICE = PeerTerms(peer_id="alice", asset=USD)
+TERMS = (
+    ALICE,
+    PeerTerms(peer_id="bob", asset=USD),
+    PeerTerms(peer_id="carol", asset=EUR),
+    PeerTerms(peer_id="kid", asset=EUR, relation=Relation.CHILD),
+)
+ROUTES = (
+    Route(RouteSource.LOCAL, LOCAL, OWN),
+    Route(RouteSource.CONFIG, "alice", "g.alice"),
+    Route(RouteSource.CONFIG, "bob", "g.bob"),
+    Route(RouteSource.CONFIG, "carol", "g.carol"),
+    Route(RouteSource.CONFIG, "gone", "g.gone"),
+)
+
+T = TypeVar("T")
+
+
+def prepare(**fields: Any) -> Prepare:
+    """As it comes from a link: with its canonical octets."""
+    whole = {
+        "amount": 1000,
+        "expires_at_ms": NOW_MS + 20_000,
+        "condition": CONDITION,
+        "destination": "g.bob.shop",
+        "data": b"for bob",
+        **fields,
+    }
+    packet = decode(encode(Prepare(**whole)))
+    assert isinstance(packet, Prepare)
+    return packet
+
+
+class Desk:
+    """A switch whose clock stands still, and whose steps the test takes itself."""
+
+    def __init__(self, *, address: str = OWN, delivers: bool = False, **terms: Any) -> None:
+        self.now_ms = NOW_MS
+        self.node = Node(address)
+        self.peers = PeerRegistry(
+            Peer(replace(one, **terms) if one is ALICE else one) for one in TERMS
+        )
+        self.routes = RoutingTable(ROUTES)
+        self.switch = Switch(
+            node=self.node,
+            peers=self.peers,
+            routes=self.routes,
+            rates=Rates({("USD", "EUR"): Fraction(1, 2)}),
+            now_ms=lambda: self.now_ms,
+            window_ms=WINDOW_MS,
+            hold_ms_max=HOLD_MS_MAX,
+            receiver_secret=SECRET,
+            delivers=lambda: delivers,
+        )
+
+    def forward(self, offer: Prepare, source: str = "alice") -> Story:
+        return self.switch.forward(self.peers[source], offer, PACKET_ID)
+
+    def resume(self, offer: Prepare, recovered: Recovered) -> Story:
+        return self.switch.resume(self.peers[recovered.source_id], offer, recovered)
+
+    def sent(self, offer: Prepare, **terms: Any) -> tuple[Story, Send]:
+        """A story that has its money and waits for the next hop."""
+        story = self.forward(offer)
+        if offer.amount:
+            asked(story, Reserve)
+            return story, told(story, RESERVATION, Send)
+        return story, asked(story, Send)
+
+
+RESERVATION = Reservation(PACKET_ID, [], [])
+
+
+def go(story: Story, outcome: object = None) -> Step | Result:
+    try:
+        return story.send(outcome)
+    except StopIteration as end:
+        assert isinstance(end.value, Result)
+        return end.value
+
+
+def told(story: Story, outcome: object, kind: type[T]) -> T:
+    """What the story does next when told `outcome`."""
+    step = go(story, outcome)
+    assert isinstance(step, kind), step
+    return step
+
+
+def asked(story: Story, kind: type[T]) -> T:
+    return told(story, None, kind)
+
+
+def rejected(result: Step | Result, code: str, triggered_by: str = OWN) -> Reject:
+    """The Reject that a story ended with; the Result says the same."""
+    assert isinstance(result, Result), result
+    answer = decode(result.octets)
+    assert isinstance(answer, Reject)
+    assert (answer.code, answer.triggered_by) == (code, triggered_by)
+    assert (result.code, result.triggered_by) == (code, triggered_by)
+    assert result.message == answer.message
+    assert "\n" not in answer.message
+    for secret in ("alice", "bob", "carol", "kid", "1000", "Traceback", "0x"):
+        assert secret not in answer.message  # nothing of ours is told to strangers
+    return answer
+
+
+def fulfilled(result: Step | Result) -> Fulfill:
+    assert isinstance(result, Result), result
+    assert result.code is None
+    answer = decode(result.octets)
+    assert isinstance(answer, Fulfill)
+    return answer
+
+
+# --- the whole way
+
+
+def test_a_packet_is_held_sent_proven_posted_and_then_told() -> None:
+    desk = Desk()
+    offer = prepare()
+    story = desk.forward(offer)
+
+    hold = asked(story, Reserve)
+    assert (hold.source.peer_id, hold.next_hop.peer_id) == ("alice", "bob")
+    assert (hold.amount_in, hold.fee, hold.amount_out) == (1000, 0, 1000)
+    assert hold.condition == CONDITION
+    assert hold.hold_ms == 20_000
+
+    send = told(story, RESERVATION, Send)
+    assert (send.next_hop.peer_id, send.packet_id, send.again) == ("bob", PACKET_ID, False)
+    assert send.deadline_ms == offer.expires_at_ms - WINDOW_MS
+    onward = decode(send.octets)
+    assert onward == prepare(expires_at_ms=send.deadline_ms)
+
+    answer = encode(Fulfill(fulfillment=PREIMAGE, data=b"thanks"))
+    post = told(story, answer, Post)
+    assert (post.reservation, post.expires_at_ms) == (RESERVATION, offer.expires_at_ms)
+
+    result = told(story, Outcome.POSTED, Result)
+    assert result.octets is answer  # not a byte of it was touched
+    assert (result.code, result.next_hop, result.amount_out) == (None, "bob", 1000)
+
+
+def test_a_released_post_is_told_like_a_booked_one() -> None:
+    story, _ = Desk().sent(prepare())
+    told(story, encode(Fulfill(fulfillment=PREIMAGE)), Post)
+    fulfilled(go(story, Outcome.RELEASED))
+
+
+def test_the_fee_stays_here_and_is_reported() -> None:
+    desk = Desk(fee_basis_points=30)
+    story = desk.forward(prepare())
+    hold = asked(story, Reserve)
+    assert (hold.amount_in, hold.fee, hold.amount_out) == (1000, 3, 997)
+    send = told(story, RESERVATION, Send)
+    assert decode(send.octets).amount == 997  # type: ignore[union-attr]
+    told(story, encode(Fulfill(fulfillment=PREIMAGE)), Post)
+    result = told(story, Outcome.POSTED, Result)
+    assert (result.amount_out, result.fee) == (997, 3)
+
+
+def test_another_asset_is_offered_at_the_rate() -> None:
+    desk = Desk(fee_basis_points=100)
+    story = desk.forward(prepare(destination="g.carol"))
+    hold = asked(story, Reserve)
+    assert (hold.next_hop.asset, hold.fee, hold.amount_out) == (EUR, 10, 495)
+    assert decode(told(story, RESERVATION, Send).octets).amount == 495  # type: ignore[union-attr]
+
+
+def test_nothing_is_held_for_a_packet_of_nothing() -> None:
+    """STREAM probes rates with it (requirement 37)."""
+    story, send = Desk().sent(prepare(amount=0))
+    assert decode(send.octets).amount == 0  # type: ignore[union-attr]
+    fulfilled(go(story, encode(Fulfill(fulfillment=PREIMAGE))))
+
+
+def test_nothing_is_given_back_for_a_packet_of_nothing() -> None:
+    story, _ = Desk().sent(prepare(amount=0))
+    rejected(go(story, Unanswered.TIMED_OUT), "R00")
+
+
+@pytest.mark.parametrize(
+    ("left_ms", "deadline_ms", "hold_ms"),
+    [
+        (2000, 1000, 2000),
+        (HOLD_MS_MAX, HOLD_MS_MAX - WINDOW_MS, HOLD_MS_MAX),
+        (HOLD_MS_MAX + 1, HOLD_MS_MAX - WINDOW_MS, HOLD_MS_MAX),
+        (10**9, HOLD_MS_MAX - WINDOW_MS, HOLD_MS_MAX),
+    ],
+)
+def test_the_onward_expiry_leaves_a_window_and_is_capped(
+    left_ms: int, deadline_ms: int, hold_ms: int
+) -> None:
+    """Requirements 6, 7 and 33."""
+    story = Desk().forward(prepare(expires_at_ms=NOW_MS + left_ms))
+    assert asked(story, Reserve).hold_ms == hold_ms
+    send = told(story, RESERVATION, Send)
+    assert send.deadline_ms == NOW_MS + deadline_ms
+    assert decode(send.octets).expires_at_ms == NOW_MS + deadline_ms  # type: ignore[union-attr]
+
+
+def test_condition_destination_and_data_pass_unchanged_in_any_form() -> None:
+    """A Prepare that did not come in canonical form is encoded anew (requirement 29)."""
+    offer = prepare()
+    offer.wire = None
+    _, send = Desk().sent(offer)
+    onward = decode(send.octets)
+    assert isinstance(onward, Prepare)
+    assert (onward.condition, onward.destination, onward.data) == (
+        offer.condition,
+        offer.destination,
+        offer.data,
+    )
+
+
+# --- what is refused at once
+
+
+@pytest.mark.parametrize(
+    ("offer", "code"),
+    [
+        ({"expires_at_ms": NOW_MS}, "R00"),
+        ({"expires_at_ms": NOW_MS + 2 * WINDOW_MS - 1}, "R02"),
+        ({"amount": 5001}, "F08"),
+        ({"destination": "g.nowhere"}, "F02"),
+        ({"destination": "g.bobby"}, "F02"),
+        ({"destination": "g.gone"}, "F02"),
+        ({"destination": "g.alice.shop"}, "F02"),
+        ({"destination": "test.bob"}, "F02"),
+        ({"destination": "peer.unknown"}, "F01"),
+        ({"destination": "g.us.someone", "expires_at_ms": NOW_MS + 1999}, "R02"),
+        ({"destination": "g.us.someone"}, "F06"),
+        ({"destination": "g.carol", "amount": 1}, "R01"),
+    ],
+)
+def test_refused_before_any_money_moves(offer: dict[str, Any], code: str) -> None:
+    desk = Desk(max_packet_amount=5000)
+    rejected(go(desk.forward(prepare(**offer))), code)
+
+
+def test_a_packet_may_go_back_to_a_sender_that_wants_it() -> None:
+    story = Desk(allow_reflection=True).forward(prepare(destination="g.alice.shop"))
+    assert asked(story, Reserve).next_hop.peer_id == "alice"
+
+
+def test_too_large_a_packet_is_told_the_limit() -> None:
+    """Requirement 35: two u64, received and maximum."""
+    desk = Desk(max_packet_amount=5000)
+    answer = rejected(go(desk.forward(prepare(amount=5001))), "F08")
+    assert answer.data == amount_too_large_data(5001, 5000)
+
+
+def test_without_a_rate_no_packet_changes_its_asset() -> None:
+    desk = Desk()
+    offer = prepare(destination="g.bob")
+    result = go(desk.forward(offer, source="carol"))
+    assert rejected(result, "T00").message == "no exchange rate"
+    assert isinstance(result, Result)
+    assert result.next_hop == "bob"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Outcome.NO_CREDIT, "T04"),
+        (Outcome.NO_PAYABLE, "T04"),
+        (Outcome.BUSY, "T05"),
+        (Outcome.UNAVAILABLE, "T00"),
+    ],
+)
+@pytest.mark.parametrize("destination", ["g.bob", f"{OWN}.ping"])
+def test_what_the_ledger_does_not_hold_is_not_promised(
+    outcome: Outcome, code: str, destination: str
+) -> None:
+    story = Desk().forward(prepare(destination=destination, condition=PING_CONDITION))
+    asked(story, Reserve)
+    rejected(go(story, outcome), code)
+
+
+# --- what the next hop says
+
+
+def test_a_reject_is_passed_on_untouched() -> None:
+    """Requirement 30: code, triggered-by, message and data are the other's."""
+    theirs = encode(Reject(code="F99", triggered_by="g.far.away", message="no", data=b"\0\1"))
+    story, _ = Desk().sent(prepare())
+    void = told(story, theirs, Void)
+    assert void.reservation is RESERVATION
+    result = asked(story, Result)
+    assert result.octets is theirs
+    assert (result.code, result.triggered_by, result.message) == ("F99", "g.far.away", "no")
+    assert result.next_hop == "bob"
+
+
+def long_form(packet: Answer) -> bytes:
+    """The same packet with an octet behind its last field: legal, but not canonical."""
+    canonical = encode(packet)
+    assert canonical[1] < 0x7F
+    return canonical[:1] + bytes([canonical[1] + 1]) + canonical[2:] + b"\0"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Fulfill(fulfillment=PREIMAGE, data=b"d"),
+        Reject(code="T99", triggered_by="g.x", message="m"),
+    ],
+)
+def test_an_answer_in_another_form_is_passed_on_in_the_canonical_one(answer: Answer) -> None:
+    story, _ = Desk().sent(prepare())
+    go(story, long_form(answer))
+    result = go(story)
+    assert isinstance(result, Result)
+    assert result.octets == encode(answer)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (Unanswered.NOT_SENT, "T01"),
+        (Unanswered.TIMED_OUT, "R00"),
+        (Unanswered.LINK_LOST, "T00"),
+        (Unanswered.REFUSED, "T00"),
+        (Unanswered.BUSY, "T02"),
+        (encode(Fulfill(fulfillment=b"q" * 32)), "F05"),
+        (b"", "T00"),
+        (b"\xff\xff", "T00"),
+        (b"\x0d\x02\x00", "T00"),
+        (encode(prepare()), "T00"),
+    ],
+)
+def test_without_a_proof_nobody_is_paid(said: object, code: str) -> None:
+    """Defects 4, 13 and 21: the money is given back, and no parser's words are passed on."""
+    story, _ = Desk().sent(prepare())
+    assert told(story, said, Void).reservation is RESERVATION
+    rejected(go(story), code)
+
+
+def test_there_is_a_code_for_every_way_not_to_answer() -> None:
+    for said in Unanswered:
+        story, _ = Desk().sent(prepare(amount=0))
+        assert isinstance(go(story, said), Result)
+
+
+@pytest.mark.parametrize("said", [b"", b"\x0e\x00", encode(prepare())])
+def test_malformed_answers_are_counted_against_the_next_hop(said: bytes) -> None:
+    desk = Desk()
+    story, send = desk.sent(prepare())
+    go(story, said)
+    assert send.next_hop.counters.answers_malformed == 1
+    assert desk.peers["alice"].counters.answers_malformed == 0
+
+
+@pytest.mark.parametrize(("late_ms", "code"), [(-1, None), (0, "R00"), (1, "R00")])
+def test_a_fulfill_counts_until_the_expiry_on_that_link(late_ms: int, code: str | None) -> None:
+    """Requirement 11: the right preimage, and in time."""
+    desk = Desk()
+    story, send = desk.sent(prepare())
+    desk.now_ms = send.deadline_ms + late_ms
+    answer = encode(Fulfill(fulfillment=PREIMAGE))
+    if code is None:
+        told(story, answer, Post)
+        assert send.next_hop.counters.answers_late == 0
+    else:
+        told(story, answer, Void)
+        rejected(go(story), code)
+        assert send.next_hop.counters.answers_late == 1
+
+
+def test_a_late_reject_is_still_a_reject() -> None:
+    desk = Desk()
+    story, send = desk.sent(prepare())
+    desk.now_ms = send.deadline_ms + 5
+    told(story, encode(Reject(code="F99", triggered_by="g.x")), Void)
+    rejected(go(story), "F99", "g.x")
+
+
+# --- packets for this node
+
+
+def test_a_ping_is_held_answered_and_posted() -> None:
+    story = Desk().forward(prepare(destination=OWN, condition=PING_CONDITION))
+    hold = asked(story, Reserve)
+    assert (hold.source.peer_id, hold.next_hop.peer_id) == ("alice", LOCAL)
+    assert hold.next_hop.asset == hold.source.asset
+    assert (hold.amount_in, hold.fee, hold.amount_out) == (1000, 0, 1000)
+    told(story, RESERVATION, Post)
+    result = told(story, Outcome.POSTED, Result)
+    assert fulfilled(result).fulfillment == PING_FULFILLMENT
+    assert (result.next_hop, result.amount_out, result.fee) == (LOCAL, 1000, 0)
+
+
+def test_a_ping_of_nothing_is_answered_at_once() -> None:
+    story = Desk().forward(prepare(destination=f"{OWN}.x", condition=PING_CONDITION, amount=0))
+    assert fulfilled(go(story)).fulfillment == PING_FULFILLMENT
+
+
+def test_a_packet_made_with_the_receiver_secret_is_accepted() -> None:
+    preimage = fulfillment_for(SECRET, b"order 1")
+    condition = hashlib.sha256(preimage).digest()
+    offer = prepare(destination=f"{OWN}.shop", condition=condition, data=b"order 1")
+    story = Desk().forward(offer)
+    asked(story, Reserve)
+    told(story, RESERVATION, Post)
+    assert fulfilled(go(story, Outcome.POSTED)).fulfillment == preimage
+
+
+def test_a_handler_is_asked_while_the_money_is_held() -> None:
+    story = Desk(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
+    asked(story, Reserve)
+    deliver = told(story, RESERVATION, Deliver)
+    assert deliver.source.peer_id == "alice"
+    assert deliver.prepare.destination == f"{OWN}.shop"
+    assert deliver.deadline_ms == NOW_MS + 19_000
+    told(story, Fulfill(fulfillment=PREIMAGE, data=b"receipt"), Post)
+    assert fulfilled(go(story, Outcome.POSTED)).data == b"receipt"
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "by"),
+    [
+        (Reject(code="F99", triggered_by="g.us.shop", message="sold out"), "F99", "g.us.shop"),
+        (Fulfill(fulfillment=b"q" * 32), "F05", OWN),
+        (Unanswered.TIMED_OUT, "R00", OWN),
+    ],
+)
+def test_what_the_handler_does_not_prove_is_given_back(said: object, code: str, by: str) -> None:
+    story = Desk(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
+    asked(story, Reserve)
+    told(story, RESERVATION, Deliver)
+    told(story, said, Void)
+    rejected(go(story), code, by)
+
+
+def test_a_handler_that_is_late_is_not_paid() -> None:
+    desk = Desk(delivers=True)
+    story = desk.forward(prepare(destination=f"{OWN}.shop"))
+    asked(story, Reserve)
+    desk.now_ms = told(story, RESERVATION, Deliver).deadline_ms
+    told(story, Fulfill(fulfillment=PREIMAGE), Void)
+    rejected(go(story), "R00")
+
+
+def test_a_packet_of_nothing_for_the_handler_needs_no_ledger() -> None:
+    story = Desk(delivers=True).forward(prepare(destination=f"{OWN}.shop", amount=0))
+    asked(story, Deliver)
+    rejected(go(story, Reject(code="F99", triggered_by=OWN)), "F99")
+
+
+# --- between neighbours
+
+
+def config_request(**fields: Any) -> Prepare:
+    return prepare(
+        **{
+            "amount": 0,
+            "condition": ildcp.PEER_CONDITION,
+            "destination": ildcp.DESTINATION,
+            "data": b"",
+            **fields,
+        }
+    )
+
+
+def test_a_child_is_told_its_address_and_asset() -> None:
+    """Requirement 44."""
+    answer = fulfilled(go(Desk().forward(config_request(), source="kid")))
+    assert answer.fulfillment == bytes(32)
+    assert ildcp.read_answer(answer) == ildcp.ChildConfig(
+        address="g.us.kid", asset_scale=9, asset_code="EUR"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "fields", "code"),
+    [
+        ("alice", {}, "F00"),
+        ("kid", {"amount": 1}, "F01"),
+        ("kid", {"condition": CONDITION}, "F01"),
+        ("kid", {"destination": "peer.settle"}, "F01"),
+    ],
+)
+def test_other_questions_between_neighbours_are_refused(
+    source: str, fields: dict[str, Any], code: str
+) -> None:
+    """Requirement 45, and defect 5: `peer.` is never routed, whatever the table says."""
+    desk = Desk()
+    desk.routes.add(Route(RouteSource.CONFIG, "bob", ""))
+    rejected(go(desk.forward(config_request(**fields), source=source)), code)
+
+
+def test_a_node_without_an_address_has_none_to_give() -> None:
+    """Requirement 46: no made-up address, and the child may ask again."""
+    rejected(go(Desk(address="").forward(config_request(), source="kid")), "T03", "")
+
+
+def test_a_question_to_a_neighbour_is_sent_as_it_is() -> None:
+    desk = Desk()
+    question = ildcp.request(NOW_MS + 5000)
+    story = desk.switch.ask(desk.peers["bob"], question, PACKET_ID)
+    send = asked(story, Send)
+    assert (send.octets, send.deadline_ms) == (encode(question), NOW_MS + 5000)
+    answer = encode(
+        ildcp.answer(ildcp.ChildConfig(address="g.bob.us", asset_scale=2, asset_code="X"))
+    )
+    result = told(story, answer, Result)
+    assert (result.octets, result.code, result.next_hop) == (answer, None, "bob")
+
+
+def test_a_question_without_an_answer_ends_as_a_reject() -> None:
+    desk = Desk()
+    story = desk.switch.ask(desk.peers["bob"], ildcp.request(NOW_MS + 5000), PACKET_ID)
+    asked(story, Send)
+    rejected(go(story, Unanswered.LINK_LOST), "T00")
+
+
+# --- packets that were under way when this node stopped
+
+
+def book(code: AccountCode, peer_id: str, asset: Asset = USD) -> Book:
+    return Book("us", code, peer_id, asset)
+
+
+def recovered(next_hop: str, *, posted: bool = False, fee: int = 0) -> Recovered:
+    """1000 of alice's, held for `next_hop`; with a fee in legs as they are booked."""
+    alice = book(AccountCode.PEER, "alice")
+    wallet = book(AccountCode.WALLET, LOCAL)
+    target = wallet if next_hop == LOCAL else book(AccountCode.PEER, next_hop)
+    legs = [Transfer(PACKET_ID, amount=1000 - fee)]
+    books = [(alice, target)]
+    if fee:
+        legs.append(Transfer(PACKET_ID | 1, amount=fee))
+        books.append((alice, book(AccountCode.REVENUE, LOCAL)))
+    return Recovered(Reservation(PACKET_ID, legs, books, posted=posted), "alice", next_hop, 0)
+
+
+def test_a_held_packet_is_asked_for_again_under_its_id_and_then_posted() -> None:
+    desk = Desk()
+    offer = prepare()
+    found = recovered("bob", fee=3)
+    story = desk.resume(offer, found)
+    send = asked(story, Send)
+    assert (send.next_hop.peer_id, send.packet_id, send.again) == ("bob", PACKET_ID, True)
+    assert decode(send.octets) == prepare(amount=997, expires_at_ms=NOW_MS + 19_000)
+    post = told(story, encode(Fulfill(fulfillment=PREIMAGE)), Post)
+    assert (post.reservation, post.expires_at_ms) == (found.reservation, offer.expires_at_ms)
+    result = told(story, Outcome.POSTED, Result)
+    assert (result.code, result.next_hop, result.amount_out) == (None, "bob", 997)
+
+
+def test_a_packet_that_was_posted_is_only_told() -> None:
+    """Once: the second answer costs nobody anything."""
+    story = Desk().resume(prepare(), recovered("bob", posted=True))
+    asked(story, Send)
+    fulfilled(go(story, encode(Fulfill(fulfillment=PREIMAGE))))
+
+
+@pytest.mark.parametrize("said", [encode(Reject(code="F99", triggered_by="g.bob")), b"?"])
+def test_a_packet_that_was_posted_is_never_given_back(said: bytes) -> None:
+    story = Desk().resume(prepare(), recovered("bob", posted=True))
+    asked(story, Send)
+    assert told(story, said, Result).code in ("F99", "T00")
+
+
+def test_a_held_packet_that_the_next_hop_rejects_is_given_back() -> None:
+    found = recovered("bob")
+    story = Desk().resume(prepare(), found)
+    asked(story, Send)
+    assert told(story, Unanswered.LINK_LOST, Void).reservation is found.reservation
+    rejected(go(story), "T00")
+
+
+@pytest.mark.parametrize(
+    ("next_hop", "left_ms"), [("gone", 20_000), ("bob", WINDOW_MS), ("bob", 1)]
+)
+@pytest.mark.parametrize("posted", [False, True])
+def test_where_nobody_can_be_asked_again_a_hold_is_given_back(
+    next_hop: str, left_ms: int, *, posted: bool
+) -> None:
+    offer = prepare(expires_at_ms=NOW_MS + left_ms)
+    story = Desk().resume(offer, recovered(next_hop, posted=posted))
+    if not posted:
+        asked(story, Void)
+    rejected(go(story), "T00")
+
+
+def test_a_held_packet_for_this_node_is_answered_again() -> None:
+    story = Desk().resume(prepare(condition=PING_CONDITION, destination=OWN), recovered(LOCAL))
+    asked(story, Post)
+    result = told(story, Outcome.POSTED, Result)
+    assert fulfilled(result).fulfillment == PING_FULFILLMENT
+    assert (result.next_hop, result.amount_out) == (LOCAL, 1000)
+
+
+def test_a_held_packet_for_the_handler_is_delivered_again() -> None:
+    found = recovered(LOCAL)
+    story = Desk(delivers=True).resume(prepare(destination=f"{OWN}.shop"), found)
+    assert asked(story, Deliver).deadline_ms == NOW_MS + 19_000
+    assert told(story, Fulfill(fulfillment=PREIMAGE), Post).reservation is found.reservation
+    fulfilled(go(story, Outcome.POSTED))
+
+
+def test_a_held_packet_that_nobody_here_expects_any_more_is_given_back() -> None:
+    story = Desk().resume(prepare(destination=f"{OWN}.shop"), recovered(LOCAL))
+    asked(story, Void)
+    rejected(go(story), "F06")
+
+
+def test_every_refusal_of_ours_names_us_and_has_a_known_code() -> None:
+    known = {code.value for code in Code}
+    desk = Desk()
+    packets: list[Packet] = []
+    for offer in (prepare(destination="g.nowhere"), prepare(destination="peer.x")):
+        result = go(desk.forward(offer))
+        assert isinstance(result, Result)
+        packets.append(decode(result.octets))
+    for packet in packets:
+        assert isinstance(packet, Reject)
+        assert packet.triggered_by == OWN
+        assert packet.code in known
