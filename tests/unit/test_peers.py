@@ -34,6 +34,7 @@ def test_a_peer_without_terms_of_its_own_gets_no_credit() -> None:
     assert terms.relation is Relation.PEER
     assert terms.fee_basis_points == 0
     assert not terms.allow_reflection
+    assert terms.settle_to == peer().in_flight == 0
 
 
 def test_a_peer_has_the_id_of_its_terms() -> None:

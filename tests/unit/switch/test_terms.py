@@ -138,6 +138,28 @@ def test_an_amount_that_outgrows_64_bits_is_refused_with_the_largest_that_does_n
     assert refusal.data == struct.pack(">QQ", largest + 1, largest)
 
 
+@pytest.mark.parametrize(
+    ("rate", "largest"),
+    [
+        (Fraction(1), limits.AMOUNT_MAX),
+        (Fraction(3, 2), limits.AMOUNT_MAX * 2 // 3),
+        (Fraction(2, 3), limits.AMOUNT_MAX),
+        (Fraction(10**30), 0),
+    ],
+)
+def test_the_largest_amount_that_a_refusal_names_is_the_largest_that_passes(
+    rate: Fraction, largest: int
+) -> None:
+    rates = Rates({("USD", "EUR"): rate})
+    onward = largest * rate.numerator // rate.denominator
+    assert divide(largest, source=USD2, target=EUR2, rates=rates) == Amounts(0, onward)
+    if largest < limits.AMOUNT_MAX:
+        for amount in (largest + 1, limits.AMOUNT_MAX):
+            refusal = divide(amount, source=USD2, target=EUR2, rates=rates)
+            assert isinstance(refusal, Reject)
+            assert refusal.data == struct.pack(">QQ", amount, largest)
+
+
 # --- expiry
 
 
