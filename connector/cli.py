@@ -123,7 +123,10 @@ def run() -> None:
         await serve(settings, _stop_event())
 
     with _faults_named():
+        # Settings can be large and stay: scanning them for cycles doubles the time to read them.
+        gc.disable()
         settings = load().settings
+        gc.enable()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         # The ledger's thread needs the interpreter only for moments: let it have them soon.
