@@ -337,6 +337,7 @@ class Driver:
         flight.again = step.again
         unanswered = self._outlet.send(flight)
         if unanswered is not None:
+            flight.next_hop = None  # it has seen nothing that could be counted
             return unanswered
         step.next_hop.counters.prepares_out += 1
         self._wait(flight, step.deadline_ms)

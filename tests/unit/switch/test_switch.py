@@ -118,8 +118,8 @@ def go(story: Story, outcome: object = None) -> Step | Result:
     try:
         return story.send(outcome)
     except StopIteration as end:
-        assert isinstance(end.value, Result)
-        return end.value
+        result: Result = end.value
+        return result
 
 
 def told(story: Story, outcome: object, kind: type[T]) -> T:
@@ -318,6 +318,21 @@ def test_what_the_ledger_does_not_hold_is_not_promised(
     story = Desk().forward(prepare(destination=destination, condition=PING_CONDITION))
     asked(story, Reserve)
     rejected(go(story, outcome), code)
+
+
+@pytest.mark.parametrize(("late_ms", "promised"), [(-1, True), (0, False), (1, False)])
+def test_nothing_is_promised_when_the_ledger_took_all_the_time(
+    late_ms: int, *, promised: bool
+) -> None:
+    desk = Desk()
+    story = desk.forward(prepare())
+    asked(story, Reserve)
+    desk.now_ms = NOW_MS + 19_000 + late_ms
+    if promised:
+        told(story, RESERVATION, Send)
+    else:
+        assert told(story, RESERVATION, Void).reservation is RESERVATION
+        rejected(go(story), "R00")
 
 
 # --- what the next hop says

@@ -1,0 +1,546 @@
+"""The driver: carries stories out, once per packet, and forgets none."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from connector import limits
+from connector.ilp import ildcp
+from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode, encode
+from connector.ledger.account_manager import (
+    AccountManager,
+    Book,
+    Outcome,
+    Recovered,
+    Reservation,
+    Reserve,
+)
+from connector.ledger.model import AccountCode, Transfer
+from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Unanswered
+from connector.routing import Route, RouteSource, RoutingTable
+from connector.switch.driver import Driver, Flight, Inbox
+from connector.switch.rules import Node
+from connector.switch.switch import Deliver, Result, Switch
+from connector.switch.terms import Rates
+from tests.support.ledgers import ManualClock
+
+USD = Asset("USD", 9)
+OWN = "g.us"
+PREIMAGE = b"p" * 32
+FULFILL = encode(Fulfill(fulfillment=PREIMAGE))
+REJECT = encode(Reject(code="F99", triggered_by="g.bob", message="no"))
+
+
+class Till:
+    """Stands in for the `AccountManager`: writes down what it is asked, decides nothing."""
+
+    def __init__(self) -> None:
+        self.refuses: Outcome | None = None
+        self.reserved: list[tuple[Flight, int, int, Reserve]] = []
+        self.posted: list[tuple[Flight, Reservation]] = []
+        self.voided: list[Reservation] = []
+        self.recovered: dict[tuple[str, int], Recovered] = {}
+        self._last_id = 0
+
+    def new_packet_id(self) -> int:
+        self._last_id += 1 << 8
+        return self._last_id
+
+    def reserve(
+        self, flight: Flight, packet_id: int, sender_packet_id: int, asked: Reserve
+    ) -> Outcome | Reservation:
+        if self.refuses is not None:
+            return self.refuses
+        self.reserved.append((flight, packet_id, sender_packet_id, asked))
+        return Reservation(packet_id, [Transfer(packet_id, amount=asked.amount_out)], [])
+
+    def post(self, flight: Flight, reservation: Reservation, expires_at_ms: int) -> None:
+        self.posted.append((flight, reservation))
+
+    def void(self, reservation: Reservation) -> None:
+        self.voided.append(reservation)
+
+    def take_recovered(self, source_id: str, sender_packet_id: int, *_: bytes) -> Recovered | None:
+        return self.recovered.pop((source_id, sender_packet_id), None)
+
+
+@dataclass
+class Road:
+    """Stands in for the links to next hops."""
+
+    refuses: Unanswered | None = None
+    sent: list[Flight] = field(default_factory=list)
+    forgotten: list[Flight] = field(default_factory=list)
+
+    def send(self, flight: Flight) -> Unanswered | None:
+        if self.refuses is None:
+            self.sent.append(flight)
+        return self.refuses
+
+    def forget(self, flight: Flight) -> None:
+        self.forgotten.append(flight)
+
+
+@dataclass
+class Back:
+    """The connection that a Prepare came over."""
+
+    open: bool = True
+    answers: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def reply(self, request_id: int, octets: bytes) -> bool:
+        if self.open:
+            self.answers.append((request_id, octets))
+        return self.open
+
+    @property
+    def codes(self) -> list[str | None]:
+        """Of the answers, in order; None for a Fulfill."""
+        answers = [decode(octets) for _, octets in self.answers]
+        return [answer.code if isinstance(answer, Reject) else None for answer in answers]
+
+
+class Office:
+    """A driver with everything around it played by the test."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.node = Node(OWN)
+        self.peers = PeerRegistry(
+            Peer(PeerTerms(peer_id=peer_id, asset=USD)) for peer_id in ("alice", "bob")
+        )
+        self.alice, self.bob = self.peers["alice"], self.peers["bob"]
+        self.local = Peer(PeerTerms(peer_id=LOCAL, asset=USD))
+        self.till = Till()
+        self.road = Road()
+        self.back = Back()
+        self.delivering: list[tuple[Flight, Deliver]] = []
+        self.ended_: list[tuple[Flight, Result]] = []
+        routes = RoutingTable(
+            [
+                Route(RouteSource.CONFIG, "alice", "g.alice"),
+                Route(RouteSource.CONFIG, "bob", "g.bob"),
+                Route(RouteSource.LOCAL, LOCAL, OWN),
+            ]
+        )
+        self.driver = Driver(
+            switch=Switch(
+                node=self.node,
+                peers=self.peers,
+                routes=routes,
+                rates=Rates({}),
+                now_ms=self.clock.now_ms,
+                window_ms=1000,
+                hold_ms_max=30_000,
+                delivers=lambda: True,
+            ),
+            accounts=cast(AccountManager, self.till),
+            outlet=self.road,
+            deliver=lambda flight, step: self.delivering.append((flight, step)),
+            observer=self,
+            now_ms=self.clock.now_ms,
+            monotonic_s=self.clock.monotonic_s,
+        )
+
+    def ended(self, flight: Flight, result: Result) -> None:
+        self.ended_.append((flight, result))
+
+    def prepare(self, **fields: Any) -> Prepare:
+        whole = {
+            "amount": 100,
+            "expires_at_ms": self.clock.now_ms() + 10_000,
+            "condition": hashlib.sha256(PREIMAGE).digest(),
+            "destination": "g.bob",
+            **fields,
+        }
+        return Prepare(**whole)
+
+    def arrive(self, sender_id: int = 0, request_id: int = 1, **fields: Any) -> None:
+        octets = encode(self.prepare(**fields))
+        self.driver.arrived(self.alice, octets, sender_id, self.back, request_id)
+
+    def send(self, sender_id: int = 0, request_id: int = 1, **fields: Any) -> Flight:
+        """A Prepare of alice's that is on its way to bob."""
+        self.arrive(sender_id, request_id, **fields)
+        flight = self.till.reserved[-1][0]
+        self.driver.booked(flight, Outcome.HELD)
+        assert self.road.sent[-1] is flight
+        return flight
+
+    def fulfill(self, flight: Flight) -> None:
+        self.driver.answered(flight, FULFILL)
+        self.driver.booked(flight, Outcome.POSTED)
+
+    def at_rest(self) -> bool:
+        """Nothing is in flight any more, and no counter says so."""
+        return (
+            self.driver.in_flight == 0
+            and all(peer.in_flight == 0 for peer in (*self.peers, self.local))
+            and not any(self.driver.waiting_for(peer) for peer in self.peers)
+        )
+
+
+@pytest.fixture
+def office() -> Office:
+    return Office()
+
+
+# --- there and back
+
+
+def test_a_packet_is_held_sent_posted_and_answered(office: Office) -> None:
+    office.arrive(request_id=7)
+    flight, packet_id, sender_id, asked = office.till.reserved[0]
+    assert (packet_id, sender_id, asked.amount_out) == (flight.packet_id, 0, 100)
+    assert not office.road.sent  # nothing is promised before the money is held
+    office.driver.booked(flight, Outcome.HELD)
+    assert office.road.sent == [flight]
+    assert flight.next_hop is office.bob
+    assert decode(flight.octets) == office.prepare(expires_at_ms=office.clock.now_ms() + 9000)
+    assert not office.back.answers
+    office.driver.answered(flight, FULFILL)
+    assert office.till.posted == [(flight, flight.reservation)]
+    assert not office.back.answers  # nothing is told before it is booked
+    office.driver.booked(flight, Outcome.POSTED)
+    assert office.back.answers == [(7, FULFILL)]
+    assert office.at_rest()
+
+
+def test_a_reject_gives_the_money_back_and_goes_back(office: Office) -> None:
+    flight = office.send()
+    office.driver.answered(flight, REJECT)
+    assert office.till.voided == [flight.reservation]
+    assert office.back.answers == [(1, REJECT)]
+    assert office.at_rest()
+
+
+def test_what_came_of_it_is_counted_on_both_sides(office: Office) -> None:
+    office.fulfill(office.send())
+    office.driver.answered(office.send(), REJECT)
+    came, went = office.alice.counters, office.bob.counters
+    assert (came.prepares_in, came.fulfilled_in, came.rejected_in) == (2, 1, 1)
+    assert (went.prepares_out, went.fulfilled_out, went.rejected_out) == (2, 1, 1)
+    assert (came.amount_in, went.amount_out) == (100, 100)
+    assert came.rejected_in_by_code == {"F99": 1}
+    assert [result.code for _, result in office.ended_] == [None, "F99"]
+
+
+def test_in_flight_counts_from_the_first_wait_to_the_answer(office: Office) -> None:
+    office.arrive()
+    assert (office.driver.in_flight, office.alice.in_flight) == (1, 1)
+    office.driver.booked(office.till.reserved[0][0], Outcome.HELD)
+    assert (office.driver.in_flight, office.alice.in_flight) == (1, 1)
+    flight = office.send(amount=100)
+    assert (office.driver.in_flight, office.alice.in_flight) == (2, 2)
+    assert office.driver.waiting_for(office.bob) == office.road.sent
+    assert office.driver.waiting_for(office.alice) == []
+    office.fulfill(flight)
+    assert office.driver.in_flight == 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NO_CREDIT, Outcome.UNAVAILABLE])
+def test_what_the_ledger_refuses_ends_there(office: Office, outcome: Outcome) -> None:
+    office.arrive()
+    office.driver.booked(office.till.reserved[0][0], outcome)
+    assert office.back.codes in (["T04"], ["T00"])
+    assert not office.road.sent
+    assert not office.till.voided
+    assert office.at_rest()
+
+
+def test_what_is_refused_before_the_queue_is_answered_at_once(office: Office) -> None:
+    office.till.refuses = Outcome.BUSY
+    office.arrive()
+    assert office.back.codes == ["T05"]
+    assert office.at_rest()
+
+
+def test_a_next_hop_that_cannot_be_reached_costs_nothing(office: Office) -> None:
+    office.road.refuses = Unanswered.NOT_SENT
+    office.arrive()
+    flight = office.till.reserved[0][0]
+    office.driver.booked(flight, Outcome.HELD)
+    assert office.back.codes == ["T01"]
+    assert office.till.voided == [flight.reservation]
+    assert office.at_rest()
+    counters = office.bob.counters
+    assert (counters.prepares_out, counters.rejected_out) == (0, 0)  # it has seen nothing
+
+
+def test_a_packet_of_nothing_needs_no_ledger(office: Office) -> None:
+    office.arrive(amount=0)
+    (flight,) = office.road.sent
+    assert office.driver.in_flight == 1
+    office.driver.answered(flight, FULFILL)
+    assert office.back.codes == [None]
+    assert not office.till.reserved
+    assert office.at_rest()
+
+
+def test_an_unreadable_prepare_is_told_so(office: Office) -> None:
+    office.driver.arrived(office.alice, b"\x0c\x01\x00", 5, office.back, 9)
+    ((request_id, octets),) = office.back.answers
+    answer = decode(octets)
+    assert isinstance(answer, Reject)
+    assert (request_id, answer.code, answer.triggered_by) == (9, "F01", OWN)
+    office.driver.arrived(office.alice, REJECT, 0, office.back, 10)
+    assert office.back.codes == ["F01", "F01"]
+    assert office.alice.counters.rejected_in_by_code == {"F01": 2}
+    assert office.at_rest()
+
+
+def test_codes_that_peers_invent_make_no_endless_series(office: Office) -> None:
+    """Defect 18."""
+    for number in range(100):
+        octets = encode(Reject(code=f"Z{number:02}", triggered_by="g.bob"))
+        office.driver.answered(office.send(), octets)
+    by_code = office.alice.counters.rejected_in_by_code
+    assert len(by_code) == 65
+    assert by_code["other"] == 36
+    assert office.alice.counters.rejected_in == 100
+
+
+def test_an_answer_that_nobody_can_be_told_is_booked_all_the_same(office: Office) -> None:
+    """A packet outlives its link: the next hop fulfilled, so we owe it."""
+    flight = office.send()
+    office.back.open = False
+    office.fulfill(flight)
+    assert office.till.posted == [(flight, flight.reservation)]
+    assert office.alice.counters.answers_undelivered == 1
+    assert office.at_rest()
+
+
+# --- time
+
+
+def test_at_the_deadline_the_wait_is_over(office: Office) -> None:
+    flight = office.send()
+    office.clock.advance(8.999)
+    office.driver.tick()
+    assert not office.back.answers
+    office.clock.advance(0.001)
+    office.driver.tick()
+    assert office.back.codes == ["R00"]
+    assert office.till.voided == [flight.reservation]
+    assert office.road.forgotten == [flight]
+    assert office.at_rest()
+
+
+def test_a_late_answer_is_only_counted(office: Office) -> None:
+    """Requirement 52."""
+    flight = office.send()
+    office.clock.advance(9)
+    office.driver.tick()
+    office.driver.answered(flight, FULFILL)
+    assert office.bob.counters.answers_late == 1
+    assert len(office.back.answers) == 1
+    assert not office.till.posted
+
+
+def test_an_answer_to_a_packet_that_never_left_is_not_counted(office: Office) -> None:
+    office.arrive()
+    office.driver.answered(office.till.reserved[0][0], FULFILL)
+    assert not office.back.answers
+    assert office.bob.counters.answers_late == 0
+
+
+def test_each_packet_has_its_own_deadline(office: Office) -> None:
+    now_ms = office.clock.now_ms()
+    for seconds in (8, 4, 6):
+        office.send(request_id=seconds, expires_at_ms=now_ms + seconds * 1000)
+    for _ in range(8):
+        office.clock.advance(1)
+        office.driver.tick()
+    assert [request_id for request_id, _ in office.back.answers] == [4, 6, 8]
+    assert office.at_rest()
+
+
+def test_a_tick_with_nothing_to_do_does_nothing(office: Office) -> None:
+    office.driver.tick()
+    office.clock.advance(10**6)
+    office.driver.tick()
+    assert office.at_rest()
+
+
+# --- packets of the node itself, and for it
+
+
+def test_a_packet_of_this_node_goes_the_same_way(office: Office) -> None:
+    office.driver.originate(office.local, office.prepare(), office.back)
+    flight, _, sender_id, asked = office.till.reserved[0]
+    assert (asked.source.peer_id, sender_id) == (LOCAL, 0)
+    office.driver.booked(flight, Outcome.HELD)
+    office.fulfill(flight)
+    assert office.back.codes == [None]
+    assert office.local.counters.fulfilled_in == 1
+    assert office.at_rest()
+
+
+def test_a_sender_of_this_node_that_gave_up_is_no_lost_answer(office: Office) -> None:
+    office.driver.originate(office.local, office.prepare(), office.back)
+    flight = office.till.reserved[0][0]
+    office.driver.booked(flight, Outcome.HELD)
+    office.back.open = False
+    office.fulfill(flight)
+    assert office.local.counters.answers_undelivered == 0
+    assert office.at_rest()
+
+
+def test_a_question_to_a_neighbour_waits_like_a_packet(office: Office) -> None:
+    question = ildcp.request(office.clock.now_ms() + 5000)
+    office.driver.ask(office.local, office.bob, question, office.back)
+    (flight,) = office.road.sent
+    assert flight.octets == encode(question)
+    office.clock.advance(5)
+    office.driver.tick()
+    assert office.back.codes == ["R00"]
+    assert office.at_rest()
+
+
+def test_a_handler_is_asked_and_its_answer_posted(office: Office) -> None:
+    office.arrive(destination=f"{OWN}.shop")
+    flight = office.till.reserved[0][0]
+    office.driver.booked(flight, Outcome.HELD)
+    ((delivered, step),) = office.delivering
+    assert delivered is flight
+    assert step.source is office.alice
+    assert office.driver.in_flight == 1
+    office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
+    office.driver.booked(flight, Outcome.POSTED)
+    assert office.back.codes == [None]
+    assert office.at_rest()
+
+
+def test_a_handler_that_answers_twice_or_too_late_is_not_heard(office: Office) -> None:
+    office.arrive(destination=f"{OWN}.shop", amount=0)
+    ((flight, _),) = office.delivering
+    office.clock.advance(9)
+    office.driver.tick()
+    office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
+    assert office.back.codes == ["R00"]
+    assert office.at_rest()
+
+
+# --- packets that are sent again
+
+
+def test_the_same_packet_again_while_it_is_under_way_moves_its_answer(office: Office) -> None:
+    flight = office.send(sender_id=11, request_id=1)
+    old, office.back = office.back, Back()
+    old.open = False
+    office.arrive(sender_id=11, request_id=2)
+    assert len(office.till.reserved) == 1  # once
+    assert len(office.road.sent) == 1
+    assert office.alice.counters.resent_in == 1
+    assert office.alice.counters.prepares_in == 1
+    office.fulfill(flight)
+    assert office.back.answers == [(2, FULFILL)]
+    assert not old.answers
+    assert office.alice.counters.answers_undelivered == 0
+    assert office.at_rest()
+
+
+def test_the_same_packet_again_after_its_end_gets_the_same_answer(office: Office) -> None:
+    office.fulfill(office.send(sender_id=11, request_id=1))
+    office.driver.answered(office.send(sender_id=12, request_id=2), REJECT)
+    office.arrive(sender_id=11, request_id=3)
+    office.arrive(sender_id=12, request_id=4)
+    assert office.back.answers[2:] == [(3, FULFILL), (4, REJECT)]
+    assert len(office.till.reserved) == 2
+    assert office.alice.counters.fulfilled_in == 1
+    assert office.at_rest()
+
+
+def test_packet_ids_of_two_peers_have_nothing_to_do_with_each_other(office: Office) -> None:
+    """Defect 7."""
+    office.fulfill(office.send(sender_id=11))
+    octets = encode(office.prepare(destination="g.alice"))
+    office.driver.arrived(office.bob, octets, 11, office.back, 2)
+    assert len(office.till.reserved) == 2
+
+
+def test_packets_without_an_id_are_never_the_same(office: Office) -> None:
+    office.fulfill(office.send())
+    office.send()
+    assert len(office.till.reserved) == 2
+    assert not office.driver.wants_receipt("alice")
+
+
+def test_an_answer_is_kept_until_it_was_read_past_twice(office: Office) -> None:
+    assert not office.driver.wants_receipt("alice")
+    office.fulfill(office.send(sender_id=11))
+    for _ in range(2):
+        office.driver.receipt("alice")
+        assert office.driver.wants_receipt("alice")
+        office.arrive(sender_id=11)
+        assert office.back.codes[-1] is None
+        assert len(office.till.reserved) == 1
+    office.driver.receipt("alice")
+    assert not office.driver.wants_receipt("alice")
+    office.arrive(sender_id=11)
+    assert len(office.till.reserved) == 2  # by now it is a new packet
+
+
+def test_a_packet_under_way_is_not_forgotten_by_receipts(office: Office) -> None:
+    flight = office.send(sender_id=11)
+    for _ in range(5):
+        office.driver.receipt("alice")
+    office.arrive(sender_id=11, request_id=2)
+    office.fulfill(flight)
+    assert office.back.answers == [(2, FULFILL)]
+
+
+def test_what_is_kept_for_a_peer_that_never_reads_is_bounded(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ANSWERS_KEPT_PER_PEER_MAX", 10)
+    inbox = Inbox()
+    for number in range(1, 1000):
+        inbox.keep(number, FULFILL)
+        kept = len(inbox.answers) + len(inbox.older) + len(inbox.oldest)
+        assert kept <= 3 * 10
+        assert inbox.find(number) == FULFILL
+    assert inbox.find(999 - 10) == FULFILL
+    assert inbox.find(1) is None
+
+
+def recovered(*, posted: bool = False) -> Recovered:
+    packet_id = 900 << 8
+    legs = [Transfer(packet_id, amount=100)]
+    books = [tuple(Book("us", AccountCode.PEER, one, USD) for one in ("alice", "bob"))]
+    reservation = Reservation(packet_id, legs, cast(Any, books), posted=posted)
+    return Recovered(reservation, "alice", "bob", 0)
+
+
+@pytest.mark.parametrize("posted", [False, True])
+def test_a_packet_from_before_a_restart_is_asked_for_again(office: Office, *, posted: bool) -> None:
+    office.till.recovered["alice", 11] = recovered(posted=posted)
+    office.arrive(sender_id=11)
+    assert not office.till.reserved  # its money is held or posted already
+    (flight,) = office.road.sent
+    assert (flight.packet_id, flight.again) == (900 << 8, True)
+    assert office.alice.counters.resent_in == 1
+    office.driver.answered(flight, FULFILL)
+    assert len(office.till.posted) == (0 if posted else 1)
+    if not posted:
+        office.driver.booked(flight, Outcome.POSTED)
+    assert office.back.codes == [None]
+    assert office.at_rest()
+
+
+def test_a_packet_from_before_a_restart_is_joined_and_kept_like_any_other(office: Office) -> None:
+    office.till.recovered["alice", 11] = recovered()
+    office.arrive(sender_id=11, request_id=1)
+    office.arrive(sender_id=11, request_id=2)
+    office.fulfill(office.road.sent[0])
+    office.arrive(sender_id=11, request_id=3)
+    assert office.back.answers == [(2, FULFILL), (3, FULFILL)]
+    assert len(office.till.posted) == 1
+
+
+def test_every_code_of_ours_is_told_apart(office: Office) -> None:
+    assert len(Code) < 64
