@@ -16,7 +16,7 @@ from connector.daemon import make_ledger, terms_of
 from connector.ledger.account_manager import Book
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.interface import Ledger
-from connector.ledger.model import Account, AccountCode, node_tag
+from connector.ledger.model import Account, AccountCode, node_tag, peer_tag
 
 
 @dataclass(slots=True)
@@ -55,8 +55,14 @@ class AuditReport:
         }
 
 
-async def audit(settings: Settings, clock: Clock) -> AuditReport:
+async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> AuditReport:
     """Audit the ledger that the settings name; read-only, also beside a running node.
+
+    Args:
+        settings: of the node.
+        clock: what time it is.
+        nodes: other nodes that keep their accounts in the same ledger, whose peers' ids are node
+            ids: their sums are checked too, and that neighbours among them mirror each other.
 
     Raises:
         LedgerCorruptError: the ledger is damaged.
@@ -65,7 +71,10 @@ async def audit(settings: Settings, clock: Clock) -> AuditReport:
     ledger = make_ledger(settings, clock, read_only=True)
     await ledger.open()
     try:
-        return await _audit(settings, ledger)
+        report = await _audit(settings, ledger)
+        if nodes:
+            await _check_nodes(report, ledger, list(dict.fromkeys([settings.node_id, *nodes])))
+        return report
     finally:
         await ledger.close()
 
@@ -192,6 +201,48 @@ async def _check_journal(
         f"{rows} requests replayed"
         + (f"; {len(different)} accounts differ, first {different[0]:032x}" if different else ""),
     )
+
+
+async def _check_nodes(report: AuditReport, ledger: Ledger, nodes: list[str]) -> None:
+    """Invariants 1, 4 and 5 over several nodes of one ledger."""
+    accounts = {node: await ledger.node_accounts(node_tag(node)) for node in nodes}
+    for node, own in accounts.items():
+        report.check(f"node {node}: accounts found", bool(own))
+        part = AuditReport(node, report.backend)
+        _check_totals(part, own)
+        _check_zero_sum(part, own)
+        report.checks.extend((f"node {node}: {name}", ok, text) for name, ok, text in part.checks)
+    for index, a in enumerate(nodes):
+        for b in nodes[index + 1 :]:
+            ours, theirs = _balances(accounts[a], b), _balances(accounts[b], a)
+            for number in ours.keys() | theirs.keys():
+                (debit, credit), (debit_too, credit_too) = (
+                    ours.get(number, (0, 0)),
+                    theirs.get(number, (0, 0)),
+                )
+                report.check(
+                    f"{a} and {b} mirror each other",
+                    (debit, credit) == (credit_too, debit_too),
+                    f"{a}: debit {debit}, credit {credit}; {b}: debit {debit_too}, "
+                    f"credit {credit_too}",
+                )
+
+
+def _balances(accounts: Sequence[Account], peer_id: str) -> dict[int, tuple[int, int]]:
+    """Debit and credit balance with a peer, by the ledger number of the asset."""
+    tag = peer_tag(peer_id)
+    of_peer = [account for account in accounts if account.user_data_64 == tag]
+    granted = {
+        account.ledger: account for account in of_peer if account.code == AccountCode.CREDIT_LINE
+    }
+    return {
+        account.ledger: (
+            account.debits_posted - granted[account.ledger].credits_posted,
+            account.credits_posted - granted[account.ledger].debits_posted,
+        )
+        for account in of_peer
+        if account.code == AccountCode.PEER and account.ledger in granted
+    }
 
 
 def mirror_faults(nodes: Sequence[AuditReport], links: Sequence[tuple[str, str]]) -> list[str]:

@@ -396,13 +396,19 @@ def balances(
 
 
 @app.command()
-def audit(as_json: AsJson = False) -> None:
+def audit(
+    nodes: Annotated[
+        str, typer.Option(help="Other nodes in the same ledger, comma-separated: checked too.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """Check the invariants of the books against the configured ledger."""
     with _faults_named():
         settings = load().settings
         if settings.ledger == "memory":
             raise ConfigError(["LEDGER=memory keeps no books that could be audited"])
-        report = _run(audit_module.audit(settings, SystemClock()))
+        others = [name for name in nodes.split(",") if name]
+        report = _run(audit_module.audit(settings, SystemClock(), others))
     if as_json:
         print(json.dumps(report.as_json(), indent=2))
     else:

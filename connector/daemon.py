@@ -214,6 +214,14 @@ class Connector:
             ConnectorError: a port, a file or the ledger cannot be used; the message says which.
         """
         settings = self.settings
+        self.log.info(
+            "config_loaded",
+            ilp_address=settings.ilp_address,
+            peers=len(settings.peers),
+            routes=len(settings.routes),
+            data_dir=str(settings.data_dir),
+            admin="on" if settings.admin_api_key is not None else "off",
+        )
         stack = contextlib.AsyncExitStack()
         try:
             tls = _tls(settings)
