@@ -39,6 +39,8 @@ from connector.peers import Asset, Relation
 _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
 _PEER_VARIABLE: Final = "BTP_PEER_"
+# Bounded: a long exponent would be a number that nobody can wait for.
+_RATE: Final = re.compile(r"\d{1,40}(?:\.\d{0,40}|/\d{1,40})?(?:e[+-]?\d{1,2})?", re.IGNORECASE)
 _UNRESERVED: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -61,13 +63,19 @@ def _is_dialable(text: str) -> bool:
     try:
         parse_uri(plain)
         parts = urlsplit(plain)
-        return parts.port is not None or parts.username is None
+        _ = parts.port
+        # What has no IDNA form cannot be looked up either; UnicodeError is a ValueError.
+        (parts.hostname or "").encode("idna")
     except (InvalidURI, ValueError):
         return False
+    return "@" not in parts.netloc
 
 
 def _split_prefixes(value: Any) -> Any:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    # A comma too many must not become the empty prefix, which is the default route.
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _split_routes(value: Any) -> Any:
@@ -86,7 +94,8 @@ def _split_routes(value: Any) -> Any:
 def _split_rates(value: Any) -> Any:
     """`USD/EUR=0.92,EUR/USD=1.08`, or a mapping."""
     if isinstance(value, str):
-        value = dict(part.split("=", 1) for part in re.split(r"[,\s]+", value) if "=" in part)
+        parts = [part.partition("=") for part in re.split(r"[,\s]+", value) if part]
+        value = {pair: rate for pair, _, rate in parts}
     if not isinstance(value, Mapping):
         raise ValueError("must be FROM/TO=rate,FROM/TO=rate")  # noqa: TRY004 - pydantic's way
     rates: dict[tuple[str, str], Fraction] = {}
@@ -97,10 +106,12 @@ def _split_rates(value: Any) -> Any:
         source, slash, target = str(pair).partition("/")
         if not slash or not source or not target:
             raise ValueError(f"{pair!r} is not FROM/TO")
+        if not _RATE.fullmatch(str(rate)):
+            raise ValueError(f"the rate {rate!r} of {pair} is not a number such as 0.92 or 12/13")
         try:
             number = Fraction(str(rate))
-        except (ValueError, ZeroDivisionError):
-            raise ValueError(f"the rate {rate!r} of {pair} is not a number") from None
+        except ZeroDivisionError:
+            number = Fraction(0)
         if number <= 0:
             raise ValueError(f"the rate of {pair} must be above zero")
         rates[source, target] = number
@@ -373,12 +384,14 @@ class Loaded:
 
 
 _PEER_SUFFIXES: Final = {
-    name.upper(): name for name in PeerSettings.model_fields if name not in ("id",)
+    name.upper(): name for name in PeerSettings.model_fields if name != "id"
 } | {"ID": "id"}
-_FIELDS: Final = {name.upper(): name for name in Settings.model_fields if name not in ("peers",)}
+_FIELDS: Final = {name.upper(): name for name in Settings.model_fields if name != "peers"}
 # What belongs to other programs or to the daemon's surroundings but looks like ours.
 _PREFIXES: Final = (_PEER_VARIABLE, "BTP_", "TIGERBEETLE_", "ACCOUNTING_", "CONNECTOR_")
-_NOT_SETTINGS: Final = frozenset(("CONFIG_FILE", "CONNECTOR_UI", "TIGERBEETLE_BIN"))
+_NOT_SETTINGS: Final = frozenset(
+    ("CONFIG_FILE", "CONNECTOR_UI", "CONNECTOR_URL", "TIGERBEETLE_BIN")
+)
 
 
 def load(environment: Mapping[str, str] | None = None) -> Loaded:
@@ -522,7 +535,7 @@ def _read_environment(
                 found.setdefault(split[0], {})[split[1]] = (text, variable)
         elif base in _FIELDS:
             text = _value(variable, env, faults)
-            if text is not None and (text or base in ("ROUTES",)):
+            if text is not None and (text or base == "ROUTES"):
                 values[_FIELDS[base]] = text
                 sources[_FIELDS[base]] = variable
         elif variable.startswith(_PREFIXES):

@@ -32,7 +32,9 @@ _CODE: Final = re.compile(r"[FTR][0-9]{2}")
 class Deliveries:
     """Asks the handler of the library API, else LOCAL_DELIVERY_URL."""
 
-    def __init__(self, *, url: str | None, clock: Clock, log: Log, own_address: Callable[[], str]):
+    def __init__(
+        self, *, url: str | None, clock: Clock, log: Log, own_address: Callable[[], str]
+    ) -> None:
         self._url = url
         self._clock = clock
         self._log = log

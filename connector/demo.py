@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -276,9 +277,7 @@ async def run_demo(
                 progress.update(bar, completed=report.answered)
             await at_rest(nodes, clock)
             audits = [await audit(load(node.environment).settings, clock) for node in nodes]
-            neighbours = [
-                (one.node_id, other.node_id) for one, other in zip(nodes, nodes[1:], strict=False)
-            ]
+            neighbours = [(one.node_id, other.node_id) for one, other in pairwise(nodes)]
             faults = mirror_faults(audits, neighbours)
             result = DemoResult(report, audits, faults, nodes, packets)
             show(result, console)

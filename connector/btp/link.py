@@ -369,10 +369,14 @@ class Link(asyncio.Protocol):
         if now_s - self.last_heard_s > limits.KEEPALIVE_SILENCE_SECONDS_MAX:
             self.drop("silent for too long")
             return
-        if self.peer is not None and self.session.resumable and self._receipt_ping is None:
-            if self._links.driver.wants_receipt(self.peer.peer_id):
-                self._receipt_ping = self._ping(now_s)
-                return
+        if (
+            self.peer is not None
+            and self.session.resumable
+            and self._receipt_ping is None
+            and self._links.driver.wants_receipt(self.peer.peer_id)
+        ):
+            self._receipt_ping = self._ping(now_s)
+            return
         if now_s - self._last_ping_s >= limits.KEEPALIVE_PING_SECONDS:
             self._ping(now_s)
 

@@ -621,8 +621,10 @@ class AccountManager:
             self._start_writing()
 
     def void(self, reservation: Reservation) -> None:
-        """Give a reservation back. Nobody waits: a crash before it is booked only means that the
-        ledger's own timeout frees the money later.
+        """Give a reservation back.
+
+        Nobody waits: a crash before it is booked only means that the ledger's own timeout frees the
+        money later.
         """
         for leg, (debit, credit) in zip(reservation.legs, reservation.books):  # noqa: B905
             debit.debits_pending -= leg.amount

@@ -376,7 +376,7 @@ class EmbeddedLedger:
         low = high = None
         if ids:
             low, high = _id_octets(min(ids)), _id_octets(max(ids))
-            self._id_max = max(self._id_max, max(ids))
+            self._id_max = max(self._id_max, *ids)
         self._since_checkpoint += len(statuses)
         save: Callable[[sqlite3.Connection], None] | None = None
         if self._since_checkpoint >= limits.LEDGER_CHECKPOINT_TRANSFERS:

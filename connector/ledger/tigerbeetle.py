@@ -288,7 +288,7 @@ class TigerBeetleLedger:
             # One hang-up may be a server that stops; a second one is a habit.
             wait_until = asyncio.get_running_loop().time() + VERDICT_SECONDS_MAX
             # The count comes from the library's own thread: there is no event to wait for.
-            while seen.hung_up < 2 and asyncio.get_running_loop().time() < wait_until:  # noqa: ASYNC110
+            while seen.hung_up < 2 and asyncio.get_running_loop().time() < wait_until:
                 await asyncio.sleep(0.05)
             if _always_hangs_up(client):
                 raise LedgerRefusedError(
