@@ -26,8 +26,10 @@ pytestmark = [pytest.mark.interop, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture(scope="session")
-def node_modules(request: pytest.FixtureRequest) -> Path:
-    return install_node_modules(Path(request.config.cache.mkdir("interop")))
+def node_modules(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = getattr(request.config, "cache", None)  # `-p no:cacheprovider`: once a session then
+    folder = cache.mkdir("interop") if cache is not None else tmp_path_factory.mktemp("interop")
+    return install_node_modules(folder)
 
 
 @contextlib.asynccontextmanager
