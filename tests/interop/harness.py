@@ -52,7 +52,7 @@ def install_node_modules(cache: Path) -> Path:
             said, failed = "no answer in 180 s", True
         if failed:
             shutil.rmtree(fresh, ignore_errors=True)
-            pytest.skip(f"interop: npm ci failed: {said[-300:]}")
+            pytest.skip(f"interop: npm ci failed: {' '.join(said.split())[:200]}")
         # Complete or not there: a run that is stopped half way leaves nothing to trip over.
         with contextlib.suppress(OSError):
             fresh.rename(folder)
@@ -146,7 +146,7 @@ class JsPeer(JsProcess):
     async def connected(self) -> None:
         """Return when the plugin says that it is."""
         async with asyncio.timeout(SECONDS_MAX):
-            while not (await self.do("state"))["connected"]:  # noqa: ASYNC110 - another process
+            while not (await self.do("state"))["connected"]:
                 await asyncio.sleep(0.02)
 
     async def send(
