@@ -40,7 +40,7 @@ _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
 _PEER_VARIABLE: Final = "BTP_PEER_"
 # Bounded: a long exponent would be a number that nobody can wait for.
-_RATE: Final = re.compile(r"\d{1,40}(?:\.\d{0,40}|/\d{1,40})?(?:e[+-]?\d{1,2})?", re.IGNORECASE)
+_RATE: Final = re.compile(r"\d{1,40}(?:/\d{1,40}|(?:\.\d{0,40})?(?:[eE][+-]?\d{1,2})?)")
 _UNRESERVED: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -531,7 +531,8 @@ def _read_environment(
                 )
                 continue
             text = _value(variable, env, faults)
-            if text is not None:
+            # Empty is unset, as above peers; but an empty secret is a mistake worth its own word.
+            if text is not None and (text or split[1] == "secret"):
                 found.setdefault(split[0], {})[split[1]] = (text, variable)
         elif base in _FIELDS:
             text = _value(variable, env, faults)
@@ -540,9 +541,16 @@ def _read_environment(
                 sources[_FIELDS[base]] = variable
         elif variable.startswith(_PREFIXES):
             faults.append(f"{variable} is not a setting{_suggest(variable, _FIELDS)}")
+    names: dict[str, str] = {}
     for name, fields in found.items():
         given = fields.pop("id", None)
         peer_id = given[0] if given is not None else name.lower().replace("_", "-")
+        other = names.setdefault(peer_id, name)
+        if other != name:
+            faults.append(
+                f"{_PEER_VARIABLE}{other}_* and {_PEER_VARIABLE}{name}_* are both peer {peer_id}: "
+                "keep one"
+            )
         peer = peers.setdefault(peer_id, {"id": peer_id})
         for field, (text, variable) in fields.items():
             peer[field] = text

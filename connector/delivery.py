@@ -17,7 +17,7 @@ import httpx
 
 from connector import limits
 from connector.clock import Clock
-from connector.ilp.packet import Code, Fulfill, Prepare, Reject, reject
+from connector.ilp.packet import Code, Fulfill, Prepare, Reject, encode, reject
 from connector.log import Log
 from connector.peers import Unanswered
 from connector.switch.driver import Driver, Flight
@@ -43,7 +43,7 @@ class Deliveries:
         self._group: asyncio.TaskGroup | None = None
         self._driver: Driver | None = None
         self._client: httpx.AsyncClient | None = None
-        self._under_way = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def attach(self, group: asyncio.TaskGroup, driver: Driver) -> None:
         """Whose tasks deliveries are, and who is told the answers."""
@@ -62,13 +62,14 @@ class Deliveries:
         """Ask, in a task of its own; the driver is told the answer."""
         assert self._group is not None
         assert self._driver is not None
-        if self._under_way >= limits.LOCAL_DELIVERIES_MAX:
+        if len(self._tasks) >= limits.LOCAL_DELIVERIES_MAX:
             busy = reject(Code.T03_CONNECTOR_BUSY, self._own_address(), "receiver is busy")
             # Not from within the story that is being resumed right now.
             asyncio.get_running_loop().call_soon(self._driver.delivered, flight, busy)
             return
-        self._under_way += 1
-        self._group.create_task(self._ask(flight, step))
+        task = self._group.create_task(self._ask(flight, step))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _ask(self, flight: Flight, step: Deliver) -> None:
         assert self._driver is not None
@@ -82,13 +83,12 @@ class Deliveries:
                         raise TypeError(f"the handler returned {type(said).__name__}")
                 else:
                     said = await self._post(step)
+                encode(said)  # what a program made may not fit on the wire: then it raises here
         except TimeoutError:
             said = Unanswered.TIMED_OUT
         except Exception as error:  # noqa: BLE001 - foreign code; the packet must be answered
             self._log.warning("local_delivery_failed", reason=_clean(error))
             said = reject(Code.T00_INTERNAL_ERROR, self._own_address(), "receiver failed")
-        finally:
-            self._under_way -= 1
         self._driver.delivered(flight, said)
 
     async def _post(self, step: Deliver) -> Fulfill | Reject:
@@ -117,7 +117,9 @@ class Deliveries:
         return read_answer(response.json(), self._own_address())
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Ask no more: who has not answered by now is not waited for."""
+        for task in list(self._tasks):
+            task.cancel()
         if self._client is not None:
             await self._client.aclose()
 
