@@ -1,0 +1,251 @@
+"""A chain of nodes in simulated time: whatever breaks, the books of neighbours agree at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.ilp.packet import Fulfill, Prepare, Reject, decode
+from connector.peers import Asset
+from tests.support.accounts import Fault
+from tests.support.clocks import NothingWillHappenError, simulate
+from tests.support.simulator import Network, SimulatedNode
+
+USD = Asset("USD", 9)
+EUR = Asset("EUR", 2)
+RATES = {("USD", "EUR"): Fraction(1, 2), ("EUR", "USD"): Fraction(2)}
+
+
+# --- the simulator itself
+
+
+def test_simulated_time_passes_by_itself() -> None:
+    async def wait() -> float:
+        await asyncio.sleep(3600)
+        return asyncio.get_running_loop().time()
+
+    assert simulate(wait()) == 3600
+
+
+def test_a_wait_without_end_is_an_error() -> None:
+    with pytest.raises(NothingWillHappenError):
+        simulate(asyncio.Event().wait())
+
+
+def test_a_packet_travels_a_chain_and_back() -> None:
+    async def story() -> None:
+        async with Network() as network:
+            a, b, c = await network.chain("a", "b", "c")
+            assert isinstance(await a.send("g.c", 100), Fulfill)
+            assert a.accounts.peers["b"].net_balance == -100
+            assert b.accounts.peers["a"].net_balance == 100
+            assert b.accounts.peers["c"].net_balance == -100
+            assert c.accounts.peers["b"].net_balance == 100
+            assert await network.faults() == []
+
+    simulate(story())
+
+
+def test_a_wire_that_is_cut_and_joined_answers_over_the_new_connection() -> None:
+    """The first connection takes the answer with it; the second asks under the same id."""
+
+    async def story() -> None:
+        async with Network() as network:
+            a, b, c = await network.chain("a", "b", "c")
+            wire = network.wire("b", "c")
+            wire.latency_s = 0.1
+            answer = a.begin("g.c", 100)
+            while not c.results:
+                await asyncio.sleep(0.01)
+            wire.cut()
+            await asyncio.sleep(1)
+            assert not answer.done()
+            wire.join()
+            assert isinstance(decode(await answer), Fulfill)
+            assert len(c.results) == 1
+            assert c.peers["b"].counters.resent_in == 1
+            assert b.peers["c"].counters.answers_late == 0
+            assert await network.faults() == []
+
+    simulate(story())
+
+
+def test_a_cut_without_packet_ids_gives_the_money_back() -> None:
+    async def story() -> None:
+        async with Network() as network:
+            a, _, c = await network.chain("a", "b", "c")
+            c.handler = lambda _prepare: None
+            wire = network.wire("b", "c")
+            wire.resumable = False
+            answer = a.begin("g.c", 100, fulfillment=b"p" * 32)
+            await asyncio.sleep(1)
+            wire.cut()
+            rejected = decode(await answer)
+            assert isinstance(rejected, Reject)
+            assert (rejected.code, rejected.triggered_by) == ("T00", "g.b")
+            wire.join()
+            await network.rest()
+            assert await network.faults() == []
+
+    simulate(story())
+
+
+@pytest.mark.parametrize("victim", ["b", "c"])
+@pytest.mark.parametrize("after_s", [0.001 * ms for ms in range(0, 140, 4)])
+def test_a_node_that_is_killed_at_any_moment_pays_and_is_paid_once(
+    victim: str, after_s: float
+) -> None:
+    """Killed while it reserves, waits, posts, has told: the sender gets its answer all the same."""
+
+    async def story() -> None:
+        async with Network() as network:
+            a, *_ = await network.chain("a", "b", "c")
+            for node in network.nodes.values():
+                node.ledger.latency_s = 0.01
+            for wire in network.wires_of("b"):
+                wire.latency_s = 0.01
+            answer = a.begin("g.c", 100)
+            await asyncio.sleep(after_s)
+            network.nodes[victim].kill()
+            await asyncio.sleep(0.5)
+            await network.nodes[victim].start()
+            said = decode(await answer)
+            if isinstance(said, Reject):
+                # It had not left yet: then it is sure that nothing was promised.
+                assert said.code == "T01", said
+            await network.rest()
+            assert await network.faults() == []
+            assert a.accounts.peers["b"].net_balance == (0 if isinstance(said, Reject) else -100)
+
+    simulate(story())
+
+
+# --- anything at all
+
+
+@dataclass(frozen=True)
+class Payment:
+    """One packet and what its receiver will make of it."""
+
+    at_s: float
+    sender: str
+    receiver: str
+    amount: int
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that breaks for a while."""
+
+    at_s: float
+    for_s: float
+    what: str
+    where: int
+
+
+NODES = ("a", "b", "c")
+moments = st.integers(0, 400).map(lambda tenths: tenths / 100)
+payments = st.builds(
+    Payment,
+    at_s=moments,
+    sender=st.sampled_from(NODES),
+    receiver=st.sampled_from(NODES),
+    amount=st.integers(0, 400) | st.integers(0, 50_000),
+    outcome=st.sampled_from(("pay", "pay", "pay", "reject", "lie", "silence")),
+)
+troubles = st.builds(
+    Trouble,
+    at_s=moments,
+    for_s=st.integers(1, 200).map(lambda tenths: tenths / 100),
+    what=st.sampled_from(("cut", "ledger refuses", "ledger loses", "ledger hangs", "outbox")),
+    where=st.integers(0, 2),
+)
+
+
+def _receive(prepare: Prepare) -> Fulfill | Reject | None:
+    outcome, _, preimage = prepare.data.partition(b" ")
+    match outcome:
+        case b"pay":
+            return Fulfill(fulfillment=preimage)
+        case b"lie":
+            return Fulfill(fulfillment=b"\0" * 32)
+        case b"reject":
+            return Reject(code="F99", triggered_by="g.x")
+        case _:
+            return None
+
+
+async def _pay(network: Network, payment: Payment, number: int) -> None:
+    await asyncio.sleep(payment.at_s)
+    preimage = number.to_bytes(32, "big")
+    node = network.nodes[payment.sender]
+    await node.send(
+        f"g.{payment.receiver}",
+        payment.amount,
+        fulfillment=preimage,
+        data=payment.outcome.encode() + b" " + preimage,
+        expiry_s=15,
+    )
+
+
+async def _trouble(network: Network, trouble: Trouble) -> None:
+    await asyncio.sleep(trouble.at_s)
+    node: SimulatedNode = network.nodes[NODES[trouble.where]]
+    ledger = node.ledger
+    match trouble.what:
+        case "cut":
+            wire = network.wire("b", "ac"[trouble.where % 2])
+            wire.cut()
+            await asyncio.sleep(trouble.for_s)
+            wire.join()
+        case "ledger refuses" | "ledger loses":
+            ledger.down = Fault.REFUSED if trouble.what == "ledger refuses" else Fault.LOST
+            await asyncio.sleep(trouble.for_s)
+            ledger.down = None
+        case "ledger hangs":
+            ledger.gate.clear()
+            await asyncio.sleep(trouble.for_s)
+            ledger.gate.set()
+        case _:
+            node.outbox.error = OSError("disk full")
+            await asyncio.sleep(trouble.for_s)
+            node.outbox.error = None
+
+
+@given(
+    st.lists(payments, min_size=1, max_size=12),
+    st.lists(troubles, max_size=4),
+    st.integers(0, 100),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_the_books_of_a_chain_balance_whatever_breaks(
+    traffic: list[Payment], trouble: list[Trouble], fee: int, two_assets: bool, seed: int
+) -> None:
+    async def story() -> None:
+        async with Network(seed) as network:
+            await network.chain(
+                *NODES,
+                credit_limit=100_000,
+                fee_basis_points=fee,
+                assets=[USD, EUR if two_assets else USD],
+                rates={("USD", "EUR"): Fraction(1, 2), ("EUR", "USD"): Fraction(2)},
+            )
+            for node in network.nodes.values():
+                node.handler = _receive
+                node.ledger.latency_s = 0.004
+            async with asyncio.TaskGroup() as group:
+                for number, payment in enumerate(traffic):
+                    group.create_task(_pay(network, payment, number))
+                for one in trouble:
+                    group.create_task(_trouble(network, one))
+            await network.rest()
+            assert await network.faults() == []
+
+    simulate(story())

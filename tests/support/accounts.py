@@ -1,0 +1,147 @@
+"""What an `AccountManager` stands on, to be broken on purpose; and what must hold of its books."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from connector.clock import Clock
+from connector.errors import LedgerUnavailableError
+from connector.ledger.account_manager import AccountManager, PeerBooks
+from connector.ledger.embedded import MemoryLedger
+from connector.ledger.model import Status, Transfer, node_tag
+
+
+class Fault(Enum):
+    """How a request to a ledger can fail."""
+
+    REFUSED = auto()
+    """Not carried out."""
+    LOST = auto()
+    """Carried out, but the acknowledgement did not arrive."""
+
+
+class ScriptedLedger(MemoryLedger):
+    """A ledger in memory that takes time, fails when told to, and insists on one request at a time."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self.requests: list[list[Transfer]] = []
+        """All that were made and were not empty."""
+        self.latency_s = 0.0
+        self.next_faults: list[Fault | None] = []
+        """What happens to the next requests, first one first; None: nothing."""
+        self.down: Fault | None = None
+        """What happens to all requests after those."""
+        self.gate = asyncio.Event()
+        """Requests wait while it is not set."""
+        self.gate.set()
+        self._busy = False
+
+    async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
+        assert not self._busy, "two requests at a time"
+        assert len(transfers) <= self.batch_transfers_max
+        self._busy = True
+        try:
+            return await self._carry_out(list(transfers))
+        finally:
+            self._busy = False
+
+    async def _carry_out(self, transfers: list[Transfer]) -> list[Status]:
+        if transfers:
+            self.requests.append(transfers)
+        fault = self.next_faults.pop(0) if self.next_faults else self.down
+        # Half of the time passes before it is carried out and half after: a node that is killed
+        # meanwhile cannot know which.
+        await self._pause()
+        if fault is Fault.REFUSED:
+            raise LedgerUnavailableError("refused on purpose")
+        statuses = await super().create_transfers(transfers)
+        await self._pause()
+        if fault is Fault.LOST:
+            raise LedgerUnavailableError("lost on purpose")
+        return statuses
+
+    async def _pause(self) -> None:
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s / 2)
+        await self.gate.wait()
+
+
+class MemoryOutbox:
+    """An outbox that outlives the manager, as a file does; and fails when told to."""
+
+    def __init__(self) -> None:
+        self.transfers: dict[int, Transfer] = {}
+        self.latency_s = 0.0
+        self.error: Exception | None = None
+
+    async def add(self, transfers: list[Transfer]) -> None:
+        await self._work()
+        for transfer in transfers:
+            self.transfers.setdefault(transfer.id, transfer)
+
+    async def remove(self, ids: list[int]) -> None:
+        await self._work()
+        for id_ in ids:
+            self.transfers.pop(id_, None)
+
+    async def load(self) -> list[Transfer]:
+        return list(self.transfers.values())
+
+    async def _work(self) -> None:
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s)
+        if self.error is not None:
+            raise self.error
+
+
+async def books_at_rest(accounts: AccountManager) -> list[str]:
+    """Which of the invariants 1, 2, 3, 5 and 6 of docs/accounting.md a node breaks at rest.
+
+    Corrections grant credit, so a node that made some is allowed more than is configured.
+    """
+    faults: list[str] = []
+    ledger = accounts.ledger
+    found = {
+        account.id: account for account in await ledger.node_accounts(node_tag(accounts.node_id))
+    }
+    totals: dict[int, list[int]] = {}
+    for account in found.values():
+        total = totals.setdefault(account.ledger, [0, 0])
+        total[0] += account.debits_posted
+        total[1] += account.credits_posted
+        if account.debits_pending or account.credits_pending:
+            faults.append(f"2: money is held in {account}")
+    faults += [
+        f"1, 5: in asset {number} debits are {debits}, credits {credits_}"
+        for number, (debits, credits_) in totals.items()
+        if debits != credits_
+    ]
+    for peer_id, books in accounts.peers.items():
+        configured = books.terms.credit_limit
+        if books.granted < configured or (
+            books.granted != configured and not accounts.counters.corrections
+        ):
+            faults.append(f"3: {peer_id} is granted {books.granted}, configured {configured}")
+    for book in accounts.books():
+        account = found[book.account_id]
+        mirror = (
+            book.debits_pending, book.debits_posted, book.credits_pending, book.credits_posted,
+        )  # fmt: skip
+        if mirror != account[1:5]:
+            faults.append(f"6: {book.code.name} of {book.peer_id!r}: {mirror}, {account[1:5]}")
+    if accounts.queue_depth():
+        faults.append(f"{accounts.queue_depth()} packets wait to be written")
+    return faults
+
+
+def neighbours_differ(a: str, ours: PeerBooks, b: str, theirs: PeerBooks) -> list[str]:
+    """Invariant 4: what `a` has debited `b`, `b` has credited `a`, and the reverse."""
+    faults = []
+    if ours.debit_balance != theirs.credit_balance:
+        faults.append(f"4: {a} debited {b} {ours.debit_balance}, got {theirs.credit_balance}")
+    if ours.credit_balance != theirs.debit_balance:
+        faults.append(f"4: {a} credited {b} {ours.credit_balance}, gave {theirs.debit_balance}")
+    return faults
