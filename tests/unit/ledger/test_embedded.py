@@ -1,0 +1,324 @@
+"""The embedded ledger's file: who may use it, what happens when it is damaged or the disk full."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector import limits
+from connector.errors import LedgerCorruptError, LedgerLockedError, LedgerUnavailableError
+from connector.ledger.embedded import EmbeddedLedger
+from connector.ledger.model import AMOUNT_MAX, PENDING, PHASE_RESOLVE, POST, Status, Transfer
+from tests.support.ledgers import Books, ManualClock
+
+
+async def no_waiting(_: float) -> None:
+    raise AssertionError
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "node" / "ledger.db"
+
+
+@pytest.fixture
+async def books(path: Path, clock: ManualClock) -> AsyncIterator[Books]:
+    ledger = EmbeddedLedger(path, clock=clock)
+    await ledger.open()
+    books = Books(ledger, no_waiting)
+    await books.create()
+    yield books
+    await ledger.close()
+
+
+def embedded(books: Books) -> EmbeddedLedger:
+    assert isinstance(books.ledger, EmbeddedLedger)
+    return books.ledger
+
+
+def killed(path: Path, to: Path) -> Path:
+    """The file as `kill -9` would leave it now."""
+    shutil.copytree(path.parent, to)
+    return to / path.name
+
+
+async def reopened(path: Path, clock: ManualClock, **options: Any) -> EmbeddedLedger:
+    ledger = EmbeddedLedger(path, clock=clock, **options)
+    await ledger.open()
+    return ledger
+
+
+async def test_a_second_user_of_the_file_is_refused_by_name(
+    books: Books, path: Path, clock: ManualClock
+) -> None:
+    program = textwrap.dedent(f"""
+        import asyncio, pathlib
+        from connector.clock import SystemClock
+        from connector.errors import LedgerLockedError
+        from connector.ledger.embedded import EmbeddedLedger
+        async def main():
+            try:
+                await EmbeddedLedger(pathlib.Path({str(path)!r}), clock=SystemClock()).open()
+            except LedgerLockedError as error:
+                print(error)
+        asyncio.run(main())
+    """)
+    done = subprocess.run(  # noqa: ASYNC221 - nothing else runs here
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True,
+        text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert "is in use by process" in done.stdout
+    with pytest.raises(LedgerLockedError, match="DATA_DIR"):
+        await EmbeddedLedger(path, clock=clock).open()
+    await books.ledger.close()
+    await (await reopened(path, clock)).close()
+
+
+async def test_the_file_may_be_looked_at_while_it_is_in_use(
+    books: Books, path: Path, clock: ManualClock
+) -> None:
+    await books.done(books.move(1, 30), books.spend(2, 10, flags=PENDING))
+    reader = await reopened(path, clock, read_only=True)
+    ids = [books.peer, books.bank]
+    assert await reader.lookup_accounts(ids) == await books.ledger.lookup_accounts(ids)
+    machine, rows = await reader.replay_all()
+    assert machine.accounts[books.peer].snapshot()[1:5] == (10, 0, 0, 30)
+    assert rows == 2
+    await reader.close()
+    # Looking has changed nothing.
+    await books.done(books.move(3))
+
+
+async def test_closing_twice_and_closing_what_never_opened(path: Path, clock: ManualClock) -> None:
+    ledger = EmbeddedLedger(path, clock=clock)
+    await ledger.close()
+    await ledger.open()
+    await ledger.close()
+    await ledger.close()
+
+
+async def test_what_was_acknowledged_survives_a_kill(
+    books: Books, path: Path, clock: ManualClock, tmp_path: Path
+) -> None:
+    """First all from the journal, then from a checkpoint and the tail after it."""
+    hold = books.spend(2, 40, flags=PENDING, timeout=30)
+    await books.done(books.move(1, 100), hold)
+    for round_ in range(2):
+        if round_ == 1:
+            await books.ledger.close()
+            await books.ledger.open()
+            await books.done(books.move(3, 1))
+        after = await reopened(killed(path, tmp_path / f"copy{round_}"), clock)
+        ids = [books.peer, books.bank, books.sink, books.other]
+        assert await after.lookup_accounts(ids) == await books.ledger.lookup_accounts(ids)
+        assert await after.create_transfers([books.move(1, 100), hold]) == [Status.EXISTS] * 2
+        post = Transfer(hold.id | PHASE_RESOLVE, 0, 0, AMOUNT_MAX, hold.id, flags=POST)
+        assert await after.create_transfers([post]) == [Status.CREATED]
+        await after.close()
+
+
+async def test_checkpoints_are_saved_on_the_way(
+    books: Books, path: Path, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LEDGER_CHECKPOINT_TRANSFERS", 3)
+    for number in range(10):
+        await books.done(books.move(number, 1))
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as file:
+        seq, rows = file.execute(
+            "SELECT seq, (SELECT count(*) FROM journal) FROM checkpoint"
+        ).fetchone()
+    file.close()
+    assert 8 <= seq <= rows == 11
+    after = await reopened(killed(path, tmp_path / "copy"), clock)
+    assert await after.lookup_accounts([books.bank]) == await books.ledger.lookup_accounts(
+        [books.bank]
+    )
+    replayed, _ = await after.replay_all()
+    assert replayed.accounts[books.bank].snapshot() == after.machine.accounts[books.bank].snapshot()
+    await after.close()
+
+
+async def test_ids_older_than_what_is_remembered_are_found_in_the_journal(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LEDGER_REMEMBERED_TRANSFERS_MAX", 4)
+    ledger = await reopened(path, clock)
+    books = Books(ledger, no_waiting)
+    await books.create()
+    hold = books.move(0, 5, flags=PENDING)
+    post = Transfer(hold.id | PHASE_RESOLVE, 0, 0, AMOUNT_MAX, hold.id, flags=POST)
+    refused = books.spend(1, 1000)
+    await books.done(hold, post)
+    assert await books.write(refused) == [Status.EXCEEDS_CREDITS]
+    for number in range(2, 12):
+        await books.done(books.move(number, 1))
+    for _ in range(2):
+        assert hold.id not in [t.id for t, _ in ledger.machine.records()]
+        assert await ledger.create_transfers([hold, post, refused, books.move(2, 1)]) == [
+            Status.EXISTS,
+            Status.EXISTS,
+            Status.ID_ALREADY_FAILED,
+            Status.EXISTS,
+        ]
+        again = post._replace(id=books.id(0) | 0x40)
+        assert await ledger.create_transfers([again]) == [Status.PENDING_TRANSFER_ALREADY_POSTED]
+        found = await ledger.lookup_transfers([hold.id, refused.id, books.id(3)])
+        assert [t.id for t in found] == [hold.id, books.id(3)]
+        # And after a restart, which remembers no more than before.
+        await ledger.close()
+        await ledger.open()
+    await ledger.close()
+
+
+async def test_recent_transfers_include_an_old_hold(
+    books: Books, clock: ManualClock, path: Path
+) -> None:
+    hold = books.move(1, flags=PENDING)
+    await books.done(hold)
+    clock.advance(1000)
+    await books.done(books.move(2))
+    found = await books.ledger.recent_transfers(clock.now_ns() - 1)
+    assert [t.id for t in found] == [hold.id, books.id(2)]
+
+
+# --- damage
+
+
+def break_row(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as file:
+        file.execute(statement)
+    file.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE journal SET events = x'00' WHERE seq = 2",
+        "UPDATE journal SET statuses = x'2e' WHERE seq = 2",
+        "UPDATE checkpoint SET holds = x'1234'",
+        "UPDATE account SET debits_posted = 'many'",
+        "DROP TABLE journal",
+        "PRAGMA user_version = 99",
+    ],
+)
+async def test_a_damaged_file_is_named_not_used(
+    books: Books, path: Path, clock: ManualClock, statement: str
+) -> None:
+    await books.done(books.move(1))
+    await books.ledger.close()
+    if "journal" in statement:
+        break_row(path, "DELETE FROM checkpoint")
+        break_row(path, "DELETE FROM account")
+    break_row(path, statement)
+    read_only = "DROP" in statement or "PRAGMA" in statement
+    with pytest.raises(LedgerCorruptError, match=r"ledger\.db"):
+        await reopened(path, clock, read_only=read_only)
+
+
+async def test_what_is_no_database_is_named(path: Path, clock: ManualClock) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"not a database at all, not by far" * 100)
+    with pytest.raises(LedgerCorruptError, match="not a usable ledger"):
+        await reopened(path, clock)
+    assert path.read_bytes().startswith(b"not a database")
+
+
+async def test_a_replay_that_differs_is_noticed_by_the_audit(
+    books: Books, path: Path, clock: ManualClock
+) -> None:
+    await books.done(books.move(1))
+    break_row(path, "UPDATE journal SET statuses = x'2e' WHERE seq = 2")
+    with pytest.raises(LedgerCorruptError, match="row 2"):
+        await embedded(books).replay_all()
+
+
+async def test_a_folder_that_cannot_be_made(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LedgerUnavailableError, match="cannot write in"):
+        await EmbeddedLedger(tmp_path / "file" / "ledger.db", clock=clock).open()
+
+
+# --- a full disk
+
+
+async def fill(ledger: EmbeddedLedger, full: bool) -> None:
+    def work(connection: sqlite3.Connection) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages if full else 1 << 30}")
+
+    await ledger._file.run(work)
+
+
+async def until_full(books: Books, first: int) -> int:
+    """The number of the first transfer that the disk has no room for."""
+    for number in range(first, first + 1000):
+        try:
+            await books.done(books.move(number, 1))
+        except LedgerUnavailableError:
+            return number
+    raise AssertionError
+
+
+async def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(
+    books: Books, path: Path, clock: ManualClock
+) -> None:
+    ledger = embedded(books)
+    await fill(ledger, True)
+    stuck = await until_full(books, 1)
+    # As if the request had never been: memory is again what is on disk.
+    assert await books.balances(books.bank) == (0, stuck - 1, 0, 0)
+    again = await until_full(books, stuck)
+    await fill(ledger, False)
+    clock.advance(1)
+    assert await books.write(books.move(again, 1), books.move(stuck - 1, 1)) == [
+        Status.CREATED,
+        Status.EXISTS,
+    ]
+    replayed, _ = await ledger.replay_all()
+    assert (
+        replayed.accounts[books.bank].snapshot() == ledger.machine.accounts[books.bank].snapshot()
+    )
+
+
+async def test_a_disk_that_cannot_even_be_read_is_unavailable(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = embedded(books)
+    run = ledger._file.run
+
+    async def broken(_: Callable[[sqlite3.Connection], Any]) -> Any:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(ledger._file, "run", broken)
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailableError, match="Input/output error"):
+            await books.write(books.move(1))
+    with pytest.raises(LedgerUnavailableError):
+        await ledger.lookup_accounts([books.bank])
+    monkeypatch.setattr(ledger._file, "run", run)
+    await books.done(books.move(1))
+
+
+async def test_a_checkpoint_that_fails_at_the_end_costs_nothing(
+    books: Books, path: Path, clock: ManualClock
+) -> None:
+    await books.done(books.move(1, 7))
+    await fill(embedded(books), True)
+    await embedded(books)._file.run(lambda c: c.execute("PRAGMA query_only = 1"))
+    await books.ledger.close()
+    after = await reopened(path, clock)
+    assert (await after.lookup_accounts([books.bank]))[0].debits_posted == 7
+    await after.close()
