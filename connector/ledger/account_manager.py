@@ -188,7 +188,9 @@ class Reserve:
 class Reservation:
     """Money held for one packet: its legs, and the books they move."""
 
-    __slots__ = ("books", "legs", "packet_id", "posted", "relay_by_ms", "resolution", "waiter")
+    __slots__ = (
+        "books", "correcting", "legs", "packet_id", "posted", "relay_by_ms", "resolution", "waiter",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -202,7 +204,10 @@ class Reservation:
         self.legs = legs
         self.books = books
         self.posted = posted
-        """Whether it was posted before a restart."""
+        """Whether the ledger is known to have posted it: before a restart, or after the waiter was
+        let go."""
+        self.correcting = False
+        """Whether the post came too late and a correction takes its place."""
         self.resolution: list[Transfer] = []
         """The transfers that post it, once that is asked for."""
         self.waiter: Token = None
@@ -285,7 +290,7 @@ class AccountManager:
         self._reserves: deque[_Entry] = deque()
         self._resolves: deque[_Entry] = deque()
         self._unposted: dict[int, Reservation] = {}
-        self._in_outbox: set[int] = set()
+        self._in_outbox: dict[int, Reservation] = {}
         self._to_outbox: list[Reservation] = []
         self._wake = asyncio.Event()
         self._idle = False
@@ -396,8 +401,7 @@ class AccountManager:
                     self._on_alert("outbox_transfer_unknown", details)
                     continue
                 legs = [transfer._replace(timestamp=0) for transfer in held]
-                for chain in _corrections(legs, self._credit_line_of):
-                    await self.ledger.create_transfers(chain)
+                await self.ledger.create_transfers(_correction(legs, self._credit_line_of))
                 self.counters.corrections += 1
                 self._on_alert("accounting_correction", details)
             booked.extend(post.id for post in posts)
@@ -497,13 +501,21 @@ class AccountManager:
                 condition_tag=first.user_data_64 << 32 | first.user_data_32,
             )
 
-    def take_recovered(self, source_id: str, sender_packet_id: int) -> Recovered | None:
-        """The packet that `source_id` sent under this id before we restarted; asked for once."""
+    def take_recovered(
+        self, source_id: str, sender_packet_id: int, condition: bytes
+    ) -> Recovered | None:
+        """The packet that `source_id` sent under this id before we restarted; asked for once.
+
+        Under another condition it is another packet: the proof that frees the money that is held
+        would not fit it.
+        """
         if not self._recovered:
             return None
-        recovered = self._recovered.pop((source_id, sender_packet_id), None)
-        if recovered is not None:
-            self._orphans.pop(recovered.reservation.packet_id, None)
+        recovered = self._recovered.get((source_id, sender_packet_id))
+        if recovered is None or recovered.condition_tag != condition_tag(condition):
+            return None
+        del self._recovered[source_id, sender_packet_id]
+        self._orphans.pop(recovered.reservation.packet_id, None)
         return recovered
 
     # --- the packet path
@@ -543,7 +555,7 @@ class AccountManager:
         tag_32 = int.from_bytes(condition[8:12], "big")
         timeout = (asked.hold_ms + limits.PENDING_GRACE_MS + 999) // 1000
         amount, fee = asked.amount_out, asked.fee
-        if not fee and debit.ledger == target.ledger:
+        if not fee and debit.ledger == target.ledger and debit is not target:
             # By far the most: one asset, no fee, one leg.
             leg = make_transfer(
                 (
@@ -579,8 +591,9 @@ class AccountManager:
         """What a packet with a fee, or one that changes its asset, moves."""
         revenue = self._own_books[AccountCode.REVENUE, source.asset]
         fee = [_Move(source, revenue, asked.fee, TransferCode.FEE)] if asked.fee else []
-        if source.ledger == target.ledger:
+        if source.ledger == target.ledger and source is not target:
             return [_Move(source, target, asked.amount_out, TransferCode.PACKET), *fee]
+        # Another asset; or back to where it came from, which no single transfer can be.
         exchange_in = self._own_books[AccountCode.EXCHANGE, source.asset]
         exchange_out = self._own_books[AccountCode.EXCHANGE, target.asset]
         return [
@@ -666,7 +679,7 @@ class AccountManager:
                 self._set_state(State.AVAILABLE, "")
             self._deliver(batch, statuses)
             if self._in_outbox:
-                await self._clear_outbox(batch)
+                await self._clear_outbox()
             # With a ledger that answers at once there may be no other await in this loop.
             await asyncio.sleep(0)
 
@@ -708,6 +721,8 @@ class AccountManager:
             elif fine:
                 if unposted.pop(reservation.packet_id, None) is not None:
                     resume(token, Outcome.POSTED)
+                elif token is not None:
+                    reservation.posted = True
             else:
                 self._not_resolved(reservation, first, statuses[at - size : at])
         self._turn_done()
@@ -737,6 +752,7 @@ class AccountManager:
             gone = (
                 Status.PENDING_TRANSFER_EXPIRED,
                 Status.PENDING_TRANSFER_NOT_FOUND,
+                Status.ID_ALREADY_FAILED,  # the same, told again
                 Status.LINKED_EVENT_FAILED,
             )
             if all(status in gone for status in statuses):
@@ -746,11 +762,13 @@ class AccountManager:
         if not first.flags & POST:
             self._alert_books(reservation, statuses)  # a correction: never correct it again
             return
-        # The post came too late: the ledger gave the money back, but we owe it. Book it outright.
-        for chain in _corrections(reservation.legs, self._credit_line_of):
-            self._resolves.append((None, reservation, chain))
-            if chain[0].code == TransferCode.CREDIT:
-                grant = chain[0]
+        # The post came too late: the ledger gave the money back, but we owe it. Book it outright;
+        # until that is done, whoever waits for the post goes on waiting.
+        reservation.correcting = True
+        correction = _correction(reservation.legs, self._credit_line_of)
+        self._resolves.append((reservation.waiter, reservation, correction))
+        for grant in correction:
+            if grant.code == TransferCode.CREDIT:
                 self._books_by_id[grant.debit_account_id].debits_posted += grant.amount
                 self._books_by_id[grant.credit_account_id].credits_posted += grant.amount
         self.counters.corrections += 1
@@ -761,8 +779,6 @@ class AccountManager:
                 "statuses": [status.name for status in statuses],
             },
         )
-        if self._unposted.pop(reservation.packet_id, None) is not None:
-            self._resume(reservation.waiter, Outcome.POSTED)
 
     def _alert_books(self, reservation: Reservation, statuses: list[Status]) -> None:
         self.counters.refused_unexpectedly += 1
@@ -837,6 +853,8 @@ class AccountManager:
         for packet_id, (expires_at_ns, reservation) in list(self._orphans.items()):
             if expires_at_ns <= now_ns:
                 del self._orphans[packet_id]
+                source_id = reservation.books[0][0].peer_id
+                self._recovered.pop((source_id, reservation.legs[0].user_data_128), None)
                 self._take_back(reservation)
 
     async def release_late(self) -> None:
@@ -846,9 +864,15 @@ class AccountManager:
         risk of a loss into the loss.
         """
         late, self._to_outbox = self._to_outbox, []
-        if not late:
+        transfers = [
+            transfer
+            for reservation in late
+            if not reservation.posted
+            for transfer in reservation.resolution
+        ]
+        if not transfers:
+            self._release(late)
             return
-        transfers = [transfer for reservation in late for transfer in reservation.resolution]
         durable = False
         try:
             async with asyncio.timeout(limits.OUTBOX_BUDGET_MS / 1000):
@@ -856,28 +880,35 @@ class AccountManager:
             durable = True
         except (OSError, ConnectorError, TimeoutError) as error:
             self._on_alert("outbox_failed", {"error": str(error) or "too slow"})
-        self.counters.released += len(late)
+        if durable:
+            self._in_outbox.update((reservation.packet_id, reservation) for reservation in late)
+        self._release(late)
+        # Some may have been booked while they were put there.
+        await self._clear_outbox()
+
+    def _release(self, late: list[Reservation]) -> None:
         for reservation in late:
-            if durable:
-                self._in_outbox.add(reservation.packet_id)
-            self._resume(reservation.waiter, Outcome.RELEASED)
+            if not reservation.posted:
+                self.counters.released += 1
+            self._resume(
+                reservation.waiter, Outcome.POSTED if reservation.posted else Outcome.RELEASED
+            )
         self._turn_done()
 
-    async def _clear_outbox(self, batch: list[_Entry]) -> None:
-        done = [
-            transfer.id
-            for _, reservation, transfers in batch
-            if reservation.packet_id in self._in_outbox
-            for transfer in transfers
-        ]
-        if not done:
+    async def _clear_outbox(self) -> None:
+        """Forget what has been booked: now, or while it was being put into the outbox."""
+        booked = [reservation for reservation in self._in_outbox.values() if reservation.posted]
+        if not booked:
             return
+        for reservation in booked:
+            del self._in_outbox[reservation.packet_id]
         try:
-            await self._outbox.remove(done)
+            await self._outbox.remove(
+                [transfer.id for reservation in booked for transfer in reservation.resolution]
+            )
         except (OSError, ConnectorError) as error:
             # It stays in the outbox: replaying it once more changes nothing.
             self._on_alert("outbox_failed", {"error": str(error)})
-        self._in_outbox -= {reservation.packet_id for _, reservation, _ in batch}
 
     async def expire(self) -> None:
         """Let the ledger's timeouts take effect while nothing else is asked of it."""
@@ -925,21 +956,20 @@ def _resolutions(legs: list[Transfer], flag: int) -> list[Transfer]:
     ]  # fmt: skip
 
 
-def _corrections(
+def _correction(
     legs: list[Transfer], credit_line_of: Callable[[int], int | None]
-) -> list[list[Transfer]]:
+) -> list[Transfer]:
     """What books the legs outright after their reservation has expired.
 
-    A chain per leg. The sender's limit must not stand in the way of what has happened, so the
+    A chain for each leg, one behind the other. The sender's limit must not stand in the way of what has happened, so the
     amount is granted first; `set_credit_limit` takes it back when the sender has paid.
     """
-    chains = []
-    for index, leg in enumerate(legs):
+    correction: list[Transfer] = []
+    for leg in legs:
         base = leg.id | PHASE_CORRECT
-        chain = []
         line = credit_line_of(leg.debit_account_id)
         if line is not None:
-            chain.append(
+            correction.append(
                 Transfer(
                     id=base | 0x40,
                     debit_account_id=line,
@@ -950,7 +980,7 @@ def _corrections(
                     flags=LINKED,
                 )
             )
-        chain.append(
+        correction.append(
             Transfer(
                 id=base,
                 debit_account_id=leg.debit_account_id,
@@ -963,6 +993,4 @@ def _corrections(
                 code=TransferCode.CORRECTION,
             )
         )
-        assert index < limits.TRANSFERS_PER_RESERVATION_MAX
-        chains.append(chain)
-    return chains
+    return correction

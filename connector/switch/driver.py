@@ -196,7 +196,7 @@ class Driver:
                 source.counters.resent_in += 1
                 reply_to.reply(request_id, answer)
                 return
-            recovered = accounts.take_recovered(source.peer_id, sender_packet_id)
+            recovered = accounts.take_recovered(source.peer_id, sender_packet_id, prepare.condition)
         if recovered is None:
             packet_id = accounts.new_packet_id()
             story = self._switch.forward(source, prepare, packet_id)
