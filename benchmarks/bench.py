@@ -1,0 +1,615 @@
+"""Packets per second through one connector process, beside the JS connector in the same run.
+
+The connector is pinned to one core, the load to the other; the targets take turns (A B A B), since
+a figure of a shared machine means little by itself. `scripts/bench --help` lists the options.
+
+    scripts/bench                                      all ledgers, windows 1, 100 and 500
+    scripts/bench --million --ledgers embedded         is memory flat over a million packets?
+    scripts/bench --idle-peers 1000 --routes 100000    what do idle peers and routes cost?
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+START_SECONDS_MAX = 60.0
+WARM_UP_PACKETS = 3000
+OPEN_FILES = 65_536
+JS_CREDIT = "1000000000000000"
+HELD_SETTINGS = ("TIGERBEETLE_", "BTP_", "ACCOUNTING_")
+
+Figures = dict[str, Any]
+
+
+# --- the machine
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """One core for the connector, another for the load; empty where nothing can be pinned."""
+    if not hasattr(os, "sched_getaffinity"):
+        return set(), set()
+    usable = sorted(os.sched_getaffinity(0))
+    return {usable[-1]}, {usable[0]}
+
+
+def pinned(core: set[int]) -> Callable[[], None]:
+    """For a child process, before it starts."""
+
+    def pin() -> None:
+        if core:
+            os.sched_setaffinity(0, core)
+
+    return pin
+
+
+def machine(folder: Path) -> Figures:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "commit": commit(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "fsync_ms": fsync_ms(folder),
+    }  # fmt: skip
+
+
+def commit() -> str:
+    """Of the tree that is measured; `+` behind it: with changes."""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        head = _output("git", "rev-parse", "--short", "HEAD")
+        return head + ("+" if _output("git", "status", "--porcelain", "connector") else "")
+    return "unknown"
+
+
+def _output(*command: str) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def fsync_ms(folder: Path) -> float:
+    """The median time of writing a page durably, where the embedded ledger will write."""
+    times = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(50):
+            file.write(bytes(4096))
+            file.flush()
+            began_s = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - began_s)
+    return round(statistics.median(times) * 1000, 3)
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """CPU that a process has used; None where the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mb(pid: int) -> float | None:
+    """Memory of a process, in 10**6 octets."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free at this moment."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+# --- what is measured
+
+
+class Target(Protocol):
+    """A running connector."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    load_options: list[str]
+
+
+@dataclass
+class Ours:
+    """`python -m connector run` with a ledger of some kind."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    load_options: list[str]
+    url: str
+    start_seconds: float
+
+
+@dataclass
+class Js:
+    """npm's ilp-connector with balances in memory."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    load_options: list[str]
+
+
+def wait_until(check: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Ask until it is so.
+
+    Raises:
+        SystemExit: the process ended, or it took too long; with the end of its log.
+    """
+    deadline_s = time.monotonic() + START_SECONDS_MAX
+    while time.monotonic() < deadline_s and process.poll() is None:
+        with contextlib.suppress(OSError, ValueError):
+            if check():
+                return
+        time.sleep(0.02)
+    raise SystemExit("\n".join(["did not start:", *log.read_text().splitlines()[-10:]]))
+
+
+@contextlib.contextmanager
+def child(
+    command: Sequence[str], environment: Mapping[str, str], core: set[int], log: Path, cwd: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is stopped at the end."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, env=dict(environment), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=out, preexec_fn=pinned(core),  # noqa: PLW1509 - no threads here
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def ours(
+    ledger: str, core: set[int], folder: Path, *, name: str | None = None,
+    config: dict[str, Any] | None = None,
+) -> Iterator[Ours]:  # fmt: skip
+    """A connector of ours with the peers alice and bob, and what `config` adds."""
+    name = name or ledger
+    place = folder / name.replace(" ", "-")
+    place.mkdir(parents=True)
+    btp_port, http_port = free_ports(2)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(HELD_SETTINGS)}
+    environment |= {
+        "NODE_ID": "hub",
+        "ILP_ADDRESS": "g.hub",
+        "DATA_DIR": str(place / "data"),
+        "BTP_SERVER_PORT": str(btp_port),
+        "HTTP_PORT": str(http_port),
+        "LOG_FORMAT": "json",
+        "BTP_PEER_ALICE_SECRET": "sa",
+        "BTP_PEER_ALICE_CREDIT_LIMIT": "1000000000000000",
+        "BTP_PEER_BOB_SECRET": "sb",
+        "BTP_PEER_BOB_ROUTES": "g.hub.bob",
+    }
+    if ledger == "tigerbeetle":
+        for variable in ("TIGERBEETLE_CLUSTER_ID", "TIGERBEETLE_REPLICAS"):
+            if variable not in os.environ:
+                raise SystemExit(f"--ledgers tigerbeetle needs {variable} of a running server")
+            environment[variable] = os.environ[variable]
+        # Balances stay in the cluster: a name of its own for every run.
+        environment["NODE_ID"] = f"bench-{os.urandom(6).hex()}"
+    else:
+        environment["LEDGER"] = ledger
+    if config is not None:
+        environment["CONFIG_FILE"] = str(place / "config.yaml")
+        with (place / "config.yaml").open("w") as file:
+            yaml.dump(config, file, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
+    log = place / "log"
+    url = f"http://127.0.0.1:{http_port}"
+    command = [sys.executable, "-m", "connector", "run"]
+    began_s = time.perf_counter()
+    with child(command, environment, core, log, ROOT) as process:
+        wait_until(lambda: get(f"{url}/health")["status"] == "healthy", process, log)
+        yield Ours(
+            name, process, ["--url", f"ws://127.0.0.1:{btp_port}"], url,
+            time.perf_counter() - began_s,
+        )  # fmt: skip
+
+
+def get(url: str) -> Any:
+    """JSON of a page on loopback; proxies of the environment are left aside."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=5) as response:
+        return json.load(response)
+
+
+def js_modules() -> Path | None:
+    """The folder of the JS connector, filled from npm once; None where that cannot be done."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        return None
+    folder = ROOT / "build" / "bench-js"
+    installed = folder / "node_modules" / "ilp-connector" / "package.json"
+    if not installed.exists():
+        print("installing the JS connector ...", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / "js" / file, folder)
+        done = subprocess.run(
+            ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+            cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            print(f"no JS connector: npm ci failed: {done.stderr[:300]}", file=sys.stderr)
+            return None
+    return folder
+
+
+@contextlib.contextmanager
+def js(modules: Path, core: set[int], folder: Path) -> Iterator[Js]:
+    """npm's ilp-connector with the child accounts a and b; nothing it keeps is durable."""
+    place = folder / "js"
+    place.mkdir()
+    ports = free_ports(2)
+    accounts = {
+        name: {
+            "relation": "child",
+            "plugin": "ilp-plugin-btp",
+            "assetCode": "USD",
+            "assetScale": 9,
+            "balance": {"maximum": JS_CREDIT},
+            "rateLimit": {"refillPeriod": 1000, "refillCount": 10**7, "capacity": 10**7},
+            "options": {
+                "listener": {
+                    "port": port,
+                    "secret": secret,
+                    "wsOpts": {"host": "127.0.0.1", "port": port},
+                }
+            },
+        }
+        for name, port, secret in (("a", ports[0], "sa"), ("b", ports[1], "sb"))
+    }
+    environment = os.environ | {
+        "CONNECTOR_ENV": "production",
+        "CONNECTOR_ILP_ADDRESS": "test.conn",
+        "CONNECTOR_SPREAD": "0",
+        "CONNECTOR_BACKEND": "one-to-one",
+        "CONNECTOR_STORE": "ilp-store-memory",
+        "CONNECTOR_ADMIN_API": "false",
+        "CONNECTOR_LOG_LEVEL": "warn",
+        "CONNECTOR_ACCOUNTS": json.dumps(accounts),
+        "DEBUG": "",
+    }
+    log = place / "log"
+    command = ["node", "node_modules/ilp-connector/dist/index.js"]
+
+    def listening() -> bool:
+        for port in ports:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+
+    with child(command, environment, core, log, modules) as process:
+        wait_until(listening, process, log)
+        options = [
+            "--url", f"ws://127.0.0.1:{ports[0]}", "--receiver-url", f"ws://127.0.0.1:{ports[1]}",
+            "--sender", ":sa", "--receiver", ":sb", "--destination", "test.conn.b.x",
+        ]  # fmt: skip
+        yield Js("js", process, options)
+
+
+# --- measuring
+
+
+def progress(text: str) -> None:
+    """What is being done, on one line of a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<70}", end="\r" if not text else "", file=sys.stderr, flush=True)
+
+
+def measure(target: Target, packets: int, window: int, core: set[int]) -> Figures:
+    """One load on one target.
+
+    Raises:
+        SystemExit: not every packet was fulfilled.
+    """
+    before_s = cpu_seconds(target.process.pid)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "load.py"), *target.load_options,
+         "--packets", str(packets), "--window", str(window)],
+        stdout=subprocess.PIPE, text=True, preexec_fn=pinned(core), check=False,
+    )  # fmt: skip
+    after_s = cpu_seconds(target.process.pid)
+    if done.returncode:
+        raise SystemExit(f"{target.name}, window {window}: {done.stdout or 'the load failed'}")
+    figures: Figures = json.loads(done.stdout)
+    if before_s is not None and after_s is not None:
+        figures["cpu_us"] = round((after_s - before_s) / packets * 1e6, 1)
+    figures["rss_mb"] = rss_mb(target.process.pid)
+    return figures
+
+
+def packets_for(window: int, packets: int) -> int:
+    """A window of few packets has less to do in the same time."""
+    return packets if window >= 50 else max(500, packets // 10)
+
+
+def median(rows: list[Figures], name: str) -> float:
+    """Over the rounds."""
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return float(statistics.median(values)) if values else float("nan")
+
+
+def compare(
+    targets: Sequence[Target], options: argparse.Namespace, core: set[int], base: str | None
+) -> list[Figures]:
+    """Every target at every window, in turns; one row each, with the ratio to target `base`."""
+    for target in targets:
+        measure(target, WARM_UP_PACKETS, 100, core)
+    seen: dict[tuple[str, int], list[Figures]] = {}
+    for number in range(options.rounds):
+        for window in options.windows:
+            for target in targets:
+                progress(f"round {number + 1} of {options.rounds}, window {window}, {target.name}")
+                figures = measure(target, packets_for(window, options.packets), window, core)
+                seen.setdefault((target.name, window), []).append(figures)
+    progress("")
+    rows = []
+    for (name, window), rounds in seen.items():
+        row: Figures = {"target": name, "window": window}
+        row["packets_per_second"] = round(median(rounds, "packets_per_second"))
+        row["best"] = max(one["packets_per_second"] for one in rounds)
+        for figure in ("p50_ms", "p99_ms", "cpu_us", "rss_mb"):
+            row[figure] = round(median(rounds, figure), 3)
+        if base is not None and (base, window) in seen:
+            # Of the same round: what slows the machine down slows both.
+            row["ratio"] = round(
+                statistics.median(
+                    one["packets_per_second"] / other["packets_per_second"]
+                    for one, other in zip(rounds, seen[base, window], strict=True)
+                ),
+                2,
+            )
+        rows.append(row)
+    return rows
+
+
+def show(rows: list[Figures], base: str | None, console: Console) -> None:
+    """The table of `compare`; CPU is that of the connector's process for each packet."""
+    table = Table("connector")
+    for name in ("window", "packets/s", "best", "p50 ms", "p99 ms", "CPU us", "RSS MB"):
+        table.add_column(name, justify="right")
+    if base:
+        table.add_column(f"x {base}", justify="right")
+    previous = None
+    for row in sorted(rows, key=lambda row: row["window"]):
+        if previous not in (None, row["window"]):
+            table.add_section()
+        previous = row["window"]
+        cells = [
+            row["target"], str(row["window"]), f"{row['packets_per_second']:,}",
+            f"{row['best']:,}", f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}",
+            f"{row['cpu_us']:.1f}", f"{row['rss_mb']:.0f}",
+        ]  # fmt: skip
+        if base:
+            cells.append("" if row["target"] == base else f"{row['ratio']:.2f}")
+        table.add_row(*cells)
+    console.print(table)
+
+
+# --- the three questions
+
+
+def throughput(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
+    """How fast, and how much faster than the JS connector?"""
+    own, other = cores()
+    modules = js_modules() if options.js is not False else None
+    if options.js and modules is None:
+        raise SystemExit("--js needs node, npm and an npm registry")
+    if modules is None:
+        console.print("without the JS connector: " + (
+            "--no-js" if options.js is False else "no node, no npm or no registry"
+        ))  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        targets: list[Target] = []
+        if modules is not None:
+            targets.append(stack.enter_context(js(modules, own, folder)))
+        targets += [stack.enter_context(ours(one, own, folder)) for one in options.ledgers]
+        rows = compare(targets, options, other, "js" if modules else None)
+    show(rows, "js" if modules else None, console)
+    return {"throughput": rows}
+
+
+def million(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
+    """Is memory flat over a million packets?"""
+    own, other = cores()
+    table = Table("ledger", "packets", "RSS MB", "packets/s", "CPU us")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    result: Figures = {}
+    parts = 10
+    for ledger in options.ledgers:
+        with ours(ledger, own, folder) as target:
+            sizes: Figures = {"0": rss_mb(target.process.pid)}
+            table.add_row(ledger, "0", f"{sizes['0']}")
+            for part in range(1, parts + 1):
+                progress(f"{ledger}: part {part} of {parts}")
+                figures = measure(target, options.million_packets // parts, 100, other)
+                sent = options.million_packets * part // parts
+                sizes[str(sent)] = figures["rss_mb"]
+                table.add_row(
+                    "", f"{sent:,}", f"{figures['rss_mb']}", f"{figures['packets_per_second']:,}",
+                    f"{figures.get('cpu_us', '')}",
+                )  # fmt: skip
+            table.add_section()
+            progress("")
+            half = sizes[str(options.million_packets // 2)]
+            grown = round(sizes[str(options.million_packets)] - half, 1)
+            result[ledger] = {"rss_mb": sizes, "grown_in_second_half_mb": grown}
+    console.print(table)
+    for ledger, figures in result.items():
+        console.print(f"{ledger}: {figures['grown_in_second_half_mb']:+} MB in the second half")
+    return {"million": result}
+
+
+def crowd(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
+    """What do idle peers and many routes cost?"""
+    own, other = cores()
+    ledger = options.ledgers[0]
+    config = {
+        "peers": [
+            {"id": f"idle-{number}", "secret": f"idle-{number}"}
+            for number in range(options.idle_peers)
+        ],
+        "routes": [
+            {"prefix": f"g.route{number}.far.away", "nextHop": "bob"}
+            for number in range(options.routes)
+        ],
+    }
+    plain_name, crowd_name = f"{ledger} plain", f"{ledger} crowded"
+    with contextlib.ExitStack() as stack:
+        plain = stack.enter_context(ours(ledger, own, folder, name=plain_name))
+        crowded = stack.enter_context(ours(ledger, own, folder, name=crowd_name, config=config))
+        started = {"start_seconds": round(crowded.start_seconds, 2),
+                   "plain_start_seconds": round(plain.start_seconds, 2),
+                   "rss_mb_before_peers": rss_mb(crowded.process.pid)}  # fmt: skip
+        if options.idle_peers:
+            idlers = subprocess.Popen(
+                [sys.executable, str(HERE / "load.py"), *crowded.load_options,
+                 "--idle", str(options.idle_peers)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                preexec_fn=pinned(other),  # noqa: PLW1509 - no threads here
+            )  # fmt: skip
+            stack.callback(idlers.wait)
+            assert idlers.stdin is not None
+            assert idlers.stdout is not None
+            stack.callback(idlers.stdin.close)
+            ready = json.loads(idlers.stdout.readline() or "{}")
+            started["connect_seconds"] = ready.get("seconds")
+            started["peers_connected"] = get(f"{crowded.url}/health")["peersConnected"]
+        started["rss_mb"] = rss_mb(crowded.process.pid)
+        rows = compare([plain, crowded], options, other, plain_name)
+        started["peers_connected_at_end"] = get(f"{crowded.url}/health")["peersConnected"]
+    console.print(
+        f"{options.idle_peers:,} idle peers and {options.routes:,} routes: ready after "
+        f"{started['start_seconds']} s (plain {started['plain_start_seconds']} s), "
+        f"{started.get('peers_connected', 0)} idle peers connected in "
+        f"{started.get('connect_seconds', 0)} s, RSS {started['rss_mb']} MB"
+    )
+    show(rows, plain_name, console)
+    return {"crowd": started | {"rows": rows}}
+
+
+# --- command line
+
+
+def _list(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def parse() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="scripts/bench",
+    )  # fmt: skip
+    parser.add_argument("--packets", type=int, default=20_000, help="in a measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="the median is shown")
+    parser.add_argument(
+        "--windows", type=lambda text: [int(one) for one in _list(text)], default=[1, 100, 500],
+        help="packets in flight; default 1,100,500",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ledgers", type=_list, default=["memory", "embedded"],
+        help="of memory, embedded, tigerbeetle (with TIGERBEETLE_CLUSTER_ID and _REPLICAS set)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--js", action=argparse.BooleanOptionalAction, default=None,
+        help="with the JS connector; default: where node and npm are there",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--data-dir", type=Path, help="where ledgers are written; default build/")
+    parser.add_argument("--million", action="store_true", help="memory over a million packets")
+    parser.add_argument("--million-packets", type=int, default=1_000_000, help=argparse.SUPPRESS)
+    parser.add_argument("--idle-peers", type=int, default=0, help="connected, doing nothing")
+    parser.add_argument("--routes", type=int, default=0, help="static routes beside the one used")
+    options = parser.parse_args()
+    unknown = set(options.ledgers) - {"memory", "embedded", "tigerbeetle"}
+    if unknown or not options.ledgers:
+        parser.error(f"--ledgers: unknown {', '.join(sorted(unknown)) or 'nothing'}")
+    if min(options.packets, options.rounds, *options.windows) < 1:
+        parser.error("--packets, --rounds and --windows must be above zero")
+    return options
+
+
+def main() -> int:
+    """Measure what was asked for."""
+    options = parse()
+    console = Console(quiet=options.json, highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    # Not in /tmp, which may be memory: a ledger there would be durable for nothing.
+    place = options.data_dir or ROOT / "build"
+    place.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=place))
+    try:
+        about = machine(folder)
+        console.print(", ".join(f"{name} {value}" for name, value in about.items()))
+        own, other = cores()
+        if own == other:
+            console.print(
+                "[yellow]one core only, or none to pin: load and connector share[/yellow]"
+            )
+        if options.million:
+            result = million(options, folder, console)
+        elif options.idle_peers or options.routes:
+            result = crowd(options, folder, console)
+        else:
+            result = throughput(options, folder, console)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if options.json:
+        print(json.dumps({"machine": about, **result}, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
