@@ -294,6 +294,13 @@ def btp(**fields: object) -> BtpPacket:
     return BtpPacket(**{"kind": MESSAGE, "request_id": 1} | fields)
 
 
+@pytest.mark.parametrize("request_id", [0, 2**32 - 1])
+@pytest.mark.parametrize("content_type", [0, 255])
+def test_a_field_at_the_end_of_its_range_is_written(request_id: int, content_type: int) -> None:
+    value = btp(request_id=request_id, protocols=[Protocol("x", content_type, b"")])
+    assert packet.decode(packet.encode(value)) == value
+
+
 A_FAULT = BtpError(request_id=1, code="F00", name="E", triggered_at_ms=0)
 
 

@@ -236,6 +236,29 @@ def test_sizes_at_which_a_length_changes_its_form_are_read_and_written(
     canonical(Fulfill(fulfillment=CONDITION, data=data), b"\x0d" + var_octets(body))
 
 
+@pytest.mark.parametrize("size", range(35, 258))
+def test_a_length_octet_of_a_fulfill_that_fits_by_chance_is_not_taken_for_a_length(
+    size: int,
+) -> None:
+    """From 130 octets on, what would be the length in one octet announces a longer form."""
+    octets = bytes((13, size - 2)) + CONDITION + bytes((size - 35,)) + bytes(size - 35)
+    if size < 130:
+        canonical(Fulfill(fulfillment=CONDITION, data=bytes(size - 35)), octets)
+    else:
+        with pytest.raises(DecodeError):
+            packet.decode(octets)
+
+
+@pytest.mark.parametrize("behind", [b"", b"!"], ids=["short way", "long way"])
+def test_a_bad_expiry_is_found_where_it_stands(behind: bytes) -> None:
+    with pytest.raises(DecodeError) as caught:
+        packet.decode(prepare_octets(expiry=b"20171323012140549") + behind)
+    assert (caught.value.field, caught.value.offset) == ("expiry", 10)
+    with pytest.raises(DecodeError) as caught:
+        packet.read_time(b"")
+    assert caught.value.offset == 0
+
+
 @pytest.mark.parametrize("data_size", [0, 5, 128, 200, 255, 300])
 def test_a_wrong_length_at_any_place_of_a_prepare_is_never_canonical(data_size: int) -> None:
     octets = packet.encode(changed(PREPARE, data=b"\x00" * data_size))
