@@ -204,7 +204,10 @@ class PackedClient:
         request = self._requests.pop(key)
         if answer is Answer.OK:
             self.answered = True
-            self.silent_since = self._loop.time() if self._requests else None
+            self.silent_since = self._loop.time()
+        # Not every answer is the cluster's; but where nothing waits, nobody is silent.
+        if not self._requests:
+            self.silent_since = None
         if not request.future.done():
             request.future.set_result((answer, octets))
 
@@ -289,7 +292,9 @@ class PublicClient:
         self._tasks.discard(task)
         if answer is Answer.OK:
             self.answered = True
-            self.silent_since = self._loop.time() if self._tasks else None
+            self.silent_since = self._loop.time()
+        if not self._tasks:
+            self.silent_since = None
         if not future.done():
             future.set_result((answer, octets))
 

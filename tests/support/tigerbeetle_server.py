@@ -37,6 +37,7 @@ class TigerBeetleServer:
             pytest.skip(MISSING)
         self.binary = path
         self.cluster_id = cluster_id
+        self.host = "127.0.0.1"
         self.port = free_port()
         self.options = options or ("--development",)
         self.folder = Path(tempfile.mkdtemp(prefix="tigerbeetle-test-"))
@@ -49,7 +50,7 @@ class TigerBeetleServer:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def start(self) -> None:
         """Run it and wait until it listens."""
@@ -63,7 +64,7 @@ class TigerBeetleServer:
         deadline = time.monotonic() + READY_SECONDS_MAX
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+                socket.create_connection((self.host, self.port), 0.2).close()
                 return
             except OSError:
                 if self._process.poll() is not None or time.monotonic() > deadline:

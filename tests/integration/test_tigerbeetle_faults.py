@@ -1,0 +1,324 @@
+"""TigerBeetle's faults, with a real server: killed, moved, stopped, absent, of another cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from connector.clock import SystemClock
+from connector.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.ledger import tigerbeetle
+from connector.ledger.model import Account, Status, Transfer
+from connector.ledger.tigerbeetle import TigerBeetleLedger, pack_transfers
+from connector.ledger.tigerbeetle_client import (
+    Answer,
+    Operation,
+    PackedClient,
+    PublicClient,
+    connection_log,
+)
+from tests.support.ledgers import Books
+from tests.support.tigerbeetle_server import TigerBeetleServer, free_port, tigerbeetle_server
+
+__all__ = ["tigerbeetle_server"]
+pytestmark = pytest.mark.tigerbeetle
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[TigerBeetleServer]:
+    """A server that these tests may mistreat."""
+    server = TigerBeetleServer(cluster_id=5)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+async def ledger(own_server: TigerBeetleServer) -> AsyncIterator[TigerBeetleLedger]:
+    ledger = ledger_at(own_server.address)
+    await ledger.open()
+    yield ledger
+    await ledger.close()
+
+
+def ledger_at(addresses: str, cluster_id: int = 5) -> TigerBeetleLedger:
+    return TigerBeetleLedger(cluster_id=cluster_id, addresses=addresses, clock=SystemClock())
+
+
+async def no_waiting(_: float) -> None:
+    raise AssertionError
+
+
+async def until_answered(ledger: TigerBeetleLedger, transfer: Transfer) -> Status:
+    """Send it again, unchanged, as the contract says, until there is an answer."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return (await ledger.create_transfers([transfer]))[0]
+            except LedgerUnavailableError:
+                pass
+
+
+async def test_a_server_that_was_killed_is_found_again(
+    ledger: TigerBeetleLedger, own_server: TigerBeetleServer
+) -> None:
+    """What was acknowledged is still there; what was not is sent again under the same id."""
+    books = Books(ledger, no_waiting)
+    await books.create()
+    await books.done(books.move(1))
+    own_server.kill()
+    with pytest.raises(LedgerUnavailableError):
+        await ledger.create_transfers([books.move(2)])
+    with pytest.raises(LedgerUnavailableError):
+        await ledger.create_transfers([])
+    own_server.start()
+    assert await until_answered(ledger, books.move(2)) in (Status.CREATED, Status.EXISTS)
+    assert await ledger.create_transfers([books.move(1)]) == [Status.EXISTS]
+    assert await books.balances(books.bank) == (0, 20, 0, 0)
+    assert await ledger.create_transfers([]) == []
+
+
+async def test_a_server_that_stands_still_for_a_while(
+    ledger: TigerBeetleLedger, own_server: TigerBeetleServer
+) -> None:
+    """Deadlines pass with the outcome unknown; the same transfers again settle it, once."""
+    books = Books(ledger, no_waiting)
+    await books.create()
+    loop = asyncio.get_running_loop()
+    own_server.pause()
+    try:
+        for _ in range(3):
+            began = loop.time()
+            with pytest.raises(LedgerUnavailableError, match="no answer within 1000 ms"):
+                await ledger.create_transfers([books.move(1)])
+            assert 0.9 < loop.time() - began < 2.0
+    finally:
+        own_server.resume()
+    assert await until_answered(ledger, books.move(1)) in (Status.CREATED, Status.EXISTS)
+    assert await books.balances(books.bank) == (0, 10, 0, 0)
+
+
+async def test_a_server_that_moved_is_found_under_its_name(
+    own_server: TigerBeetleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library keeps the first address for ever; a new client asks for the name again."""
+    home = "127.0.0.1"
+    loop = asyncio.get_running_loop()
+
+    async def getaddrinfo(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        assert host == "ledger.example"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (home, port))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    ledger = ledger_at(f"ledger.example:{own_server.port}")
+    await ledger.open()
+    books = Books(ledger, no_waiting)
+    await books.create()
+    own_server.kill()
+    own_server.host = home = "127.0.0.2"
+    own_server.start()
+    try:
+        assert await until_answered(ledger, books.move(1)) in (Status.CREATED, Status.EXISTS)
+    finally:
+        await ledger.close()
+        own_server.kill()
+        own_server.host = "127.0.0.1"
+        own_server.start()
+
+
+async def test_a_wrong_cluster_id_is_named(own_server: TigerBeetleServer) -> None:
+    ledger = ledger_at(own_server.address, cluster_id=6)
+    with pytest.raises(LedgerRefusedError, match="TIGERBEETLE_CLUSTER_ID") as caught:
+        await ledger.open()
+    assert caught.value.reason == "wrong_cluster"
+    await ledger.close()
+
+
+async def test_a_server_that_is_not_there_is_named() -> None:
+    """And nothing is permanent about it: the same ledger opens once the server is there."""
+    ledger = ledger_at(f"127.0.0.1:{free_port()}")
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailableError, match="nothing listens there"):
+            await ledger.open()
+    await ledger.close()
+    await ledger.close()
+
+
+async def test_a_server_that_comes_later(own_server: TigerBeetleServer) -> None:
+    own_server.kill()
+    ledger = ledger_at(own_server.address)
+    try:
+        with pytest.raises(LedgerUnavailableError):
+            await ledger.open()
+        own_server.start()
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await ledger.open()
+                    break
+                except LedgerUnavailableError:
+                    pass
+        assert ledger.batch_transfers_max < 300
+    finally:
+        await ledger.close()
+
+
+async def test_a_session_that_others_pushed_out_is_named_and_then_replaced(
+    ledger: TigerBeetleLedger, own_server: TigerBeetleServer
+) -> None:
+    """The cluster keeps 64 sessions; one that was closed counts until it is pushed out itself."""
+    one_id = bytearray(b"\1" + bytes(15))
+    for _ in range(13):
+        # Not all at once: with --development the server takes only 8 connections.
+        others = [
+            PackedClient(cluster_id=5, addresses=own_server.address, log=connection_log())
+            for _ in range(5)
+        ]
+        async with asyncio.timeout(20):
+            for asked in [client.submit(Operation.LOOKUP_ACCOUNTS, one_id) for client in others]:
+                assert (await asked)[0] is Answer.OK
+        for closing in [client.close() for client in others]:
+            await closing
+    with pytest.raises(LedgerRefusedError, match="ended our session") as caught:
+        await ledger.create_transfers([])
+    assert caught.value.reason == "session_evicted"
+    assert await ledger.create_transfers([]) == []
+
+
+async def test_a_caller_that_gives_up_does_not_lose_its_transfer(
+    ledger: TigerBeetleLedger,
+) -> None:
+    """And the ledger still closes: the official client would fail an assertion."""
+    books = Books(ledger, no_waiting)
+    await books.create()
+    task = asyncio.ensure_future(ledger.create_transfers([books.move(1)]))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await ledger.create_transfers([books.move(1)]) == [Status.EXISTS]
+
+
+async def test_closing_answers_those_who_wait(
+    ledger: TigerBeetleLedger, own_server: TigerBeetleServer
+) -> None:
+    own_server.pause()
+    try:
+        task = asyncio.ensure_future(ledger.create_transfers([]))
+        await asyncio.sleep(0.1)
+        await ledger.close()
+        with pytest.raises(LedgerUnavailableError, match="closed"):
+            await task
+    finally:
+        own_server.resume()
+    with pytest.raises(LedgerUnavailableError, match="not open"):
+        await ledger.create_transfers([])
+
+
+async def test_packed_rows_and_the_public_calls_agree(
+    tigerbeetle_server: TigerBeetleServer,
+) -> None:
+    """The same requests, octet for octet the same answers but for timestamps."""
+    clients = (
+        PackedClient(cluster_id=0, addresses=tigerbeetle_server.address, log=connection_log()),
+        PublicClient(cluster_id=0, addresses=tigerbeetle_server.address),
+    )
+    rng = random.Random(5)
+    base = int.from_bytes(os.urandom(12), "big") << 16
+    transfers = [
+        Transfer(
+            base + rng.randrange(200), base + rng.randrange(3), base + rng.randrange(3),
+            rng.choice((1, 10, 2**64, 2**127)), rng.choice((0, 0, base + 5)), rng.getrandbits(128),
+            rng.getrandbits(64), rng.getrandbits(32), rng.choice((0, 0, 9)), rng.choice((1, 1, 0)),
+            rng.choice((1, 2, 0)), rng.choice((0, 0, 1, 2, 4, 8)),
+        )
+        for _ in range(200)
+    ]  # fmt: skip
+    accounts = [Account(base + n, ledger=1, code=1, user_data_128=base) for n in range(3)]
+    account_rows = tigerbeetle.pack_accounts(accounts)
+    ids = bytearray(b"".join((base + n).to_bytes(16, "little") for n in range(200)))
+    query = tigerbeetle.pack_query(user_data_128=base)
+    first: list[list[bytes]] = []
+    try:
+        for client in clients:
+            answers = []
+            for operation, rows in (
+                (Operation.CREATE_ACCOUNTS, account_rows),
+                (Operation.CREATE_TRANSFERS, pack_transfers(transfers)),
+                # Twice, so that the second client's requests find what the first one's found.
+                (Operation.CREATE_ACCOUNTS, account_rows),
+                (Operation.CREATE_TRANSFERS, pack_transfers(transfers)),
+                (Operation.LOOKUP_TRANSFERS, ids),
+                (Operation.LOOKUP_ACCOUNTS, ids),
+                (Operation.QUERY_ACCOUNTS, query),
+                (Operation.QUERY_TRANSFERS, query),
+            ):
+                answer, octets = await client.submit(operation, rows)
+                assert answer is Answer.OK
+                assert client.answered
+                assert client.silent_since is None
+                answers.append(octets)
+            too_many = bytearray(128 * 9000)
+            assert (await client.submit(Operation.CREATE_TRANSFERS, too_many))[0] is (
+                Answer.TOO_MUCH_DATA
+            )
+            # The library's own refusal leaves nothing waiting: this is no silence.
+            assert client.silent_since is None
+            first.append(answers)
+    finally:
+        for client in clients:
+            await client.close()
+    packed, public = first
+    assert packed[4:] == public[4:]
+    assert len(packed[4]) > 128 * 10
+    for index in (2, 3):
+        again = [memoryview(octets[index]).cast("I")[2::4].tolist() for octets in (packed, public)]
+        assert again[0] == again[1]
+
+
+DENY_IO_URING = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+rows = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in rows))
+class Filter(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_ushort), ("rows", ctypes.c_void_p)]
+filter = Filter(len(rows), ctypes.addressof(program))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(filter), 0, 0) == 0
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="io_uring is Linux's")
+def test_denied_io_uring_is_named_instead_of_a_native_crash() -> None:
+    """As Docker 25 and later deny it: by a seccomp filter that answers EPERM."""
+    program = DENY_IO_URING + textwrap.dedent("""
+        import asyncio
+        from connector.clock import SystemClock
+        from connector.errors import LedgerRefusedError
+        from connector.ledger.tigerbeetle import TigerBeetleLedger
+        async def main():
+            ledger = TigerBeetleLedger(cluster_id=0, addresses="3000", clock=SystemClock())
+            try:
+                await ledger.open()
+            except LedgerRefusedError as error:
+                print(error.reason, error)
+            await ledger.close()
+        asyncio.run(main())
+    """)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.split(" ")[0]) == (0, "io_uring_denied"), done.stderr
+    assert "seccomp" in done.stdout
