@@ -617,7 +617,9 @@ def _shown(location: list[Any], peers: Mapping[str, Mapping[str, Any]], ids: lis
         return ""
     field = location[2]
     value = peers[ids[location[1]]].get(field)
-    return "" if value is None or field == "secret" else f"={value!r}"
+    # A URL with credentials is refused: they must not stand in the message that says so.
+    hidden = value is None or field == "secret" or "@" in str(value)
+    return "" if hidden else f"={value!r}"
 
 
 _SECRETS: Final = frozenset(("secret", "admin_api_key", "receiver_secret"))

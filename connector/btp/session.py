@@ -58,8 +58,6 @@ class Move(Enum):
     AUTH_ACCEPTED = auto()
     AUTH_REFUSED = auto()
     AUTH_SENT = auto()
-    REQUEST_RECEIVED = auto()
-    ANSWER_RECEIVED = auto()
     CLOSE = auto()
 
 
@@ -70,8 +68,6 @@ TRANSITIONS: Final[dict[tuple[State, Move], State]] = {
     (State.CHECKING_AUTH, Move.AUTH_REFUSED): State.CLOSED,
     (State.LOGGING_IN, Move.AUTH_ACCEPTED): State.OPEN,
     (State.LOGGING_IN, Move.AUTH_REFUSED): State.CLOSED,
-    (State.OPEN, Move.REQUEST_RECEIVED): State.OPEN,
-    (State.OPEN, Move.ANSWER_RECEIVED): State.OPEN,
     **{(state, Move.CLOSE): State.CLOSED for state in State},
 }
 

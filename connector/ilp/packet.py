@@ -37,6 +37,8 @@ _ADDRESS_OFFSET: Final = 57
 _MINUTE_MS: Final = 60_000
 _EXPIRES_AT_MS_MAX: Final = 253_402_300_800_000
 _CODE: Final = re.compile(rb"[A-Z][0-9]{2}")
+# RFC 27 says an address; a JS connector that does not know its own says "unknown".
+_TRIGGERED_BY: Final = re.compile(rb"[A-Za-z0-9_~.-]{0,1023}")
 
 
 class Code(Enum):
@@ -157,7 +159,7 @@ class Reject:
     code: str
     """Three characters, usually one of `Code`; F final, T temporary, R relative to the offer."""
     triggered_by: str
-    """ILP address of the node that rejected; may be empty."""
+    """ILP address of the node that rejected, or what it takes for one; may be empty."""
     message: str
     """For humans; at most 8191 octets of UTF-8."""
     data: bytes
@@ -366,7 +368,8 @@ def _decode_reject(octets: bytes) -> Reject:
     by, message_at = read_var_octets(
         body, at + 3, "triggered by", size_max=limits.ADDRESS_CHARACTERS_MAX
     )
-    triggered_by = address.parse(by) if by else ""
+    if _TRIGGERED_BY.fullmatch(by) is None:
+        raise DecodeError("triggered by", at + 3, "not like an ILP address")
     message, data_at = read_var_octets(
         body, message_at, "message", size_max=limits.REJECT_MESSAGE_BYTES_MAX
     )
@@ -379,7 +382,7 @@ def _decode_reject(octets: bytes) -> Reject:
     canonical = data_end == len(octets) and len(octets) == 1 + length_size(size) + size
     return Reject(
         code=code.decode("ascii"),
-        triggered_by=triggered_by,
+        triggered_by=by.decode("ascii"),
         message=text,
         data=data,
         wire=octets if canonical else None,
@@ -430,13 +433,15 @@ def _encode_reject(packet: Reject) -> bytes:
     code = packet.code.encode("ascii", "replace")
     if _CODE.fullmatch(code) is None:
         raise ValueError("a code is a letter and two digits")
-    if packet.triggered_by and not address.is_address(packet.triggered_by):
-        raise ValueError("triggered-by is neither empty nor an ILP address")
+    by = packet.triggered_by.encode("ascii", "replace")
+    if _TRIGGERED_BY.fullmatch(by) is None:
+        raise ValueError("triggered-by is neither empty nor like an ILP address")
     message = packet.message.encode("utf-8")
     _check_size("message", message, limits.REJECT_MESSAGE_BYTES_MAX)
     _check_size("data", packet.data, limits.PACKET_DATA_BYTES_MAX)
-    by = var_octets(packet.triggered_by.encode("ascii"))
-    return b"\x0e" + var_octets(code + by + var_octets(message) + var_octets(packet.data))
+    return b"\x0e" + var_octets(
+        code + var_octets(by) + var_octets(message) + var_octets(packet.data)
+    )
 
 
 def _check_size(field: str, value: bytes, size_max: int) -> None:

@@ -24,7 +24,12 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from connector import limits
 from connector.clock import Clock
-from connector.errors import ConnectorError, CreditInUseError, LedgerUnavailableError
+from connector.errors import (
+    ConnectorError,
+    CreditInUseError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+)
 from connector.ledger.interface import Ledger
 from connector.ledger.model import (
     ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
@@ -668,7 +673,7 @@ class AccountManager:
             try:
                 async with self._one_at_a_time:
                     statuses = await self.ledger.create_transfers(transfers)
-            except LedgerUnavailableError as error:
+            except (LedgerUnavailableError, LedgerRefusedError) as error:
                 self._request_began_ms = None
                 await self._failed(batch, str(error))
                 continue
@@ -916,7 +921,7 @@ class AccountManager:
             try:
                 async with self._one_at_a_time:
                     await self.ledger.create_transfers([])
-            except LedgerUnavailableError as error:
+            except (LedgerUnavailableError, LedgerRefusedError) as error:
                 self._set_state(State.UNAVAILABLE, str(error))
             else:
                 if self.state is State.UNAVAILABLE:

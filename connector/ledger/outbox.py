@@ -6,7 +6,7 @@ One SQLite file in DATA_DIR, apart from the ledger: it is there for the time whe
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -60,13 +60,7 @@ class SqliteOutbox:
             (transfer.id.to_bytes(16, "big"), pack_transfer(transfer)) for transfer in transfers
         ]
 
-        def work(connection: sqlite3.Connection) -> None:
-            connection.executemany(
-                "INSERT OR IGNORE INTO outbox (id, transfer) VALUES (?, ?)", rows
-            )
-
-        await self._change(work)
-        self._count += len(transfers)
+        await self._change("INSERT OR IGNORE INTO outbox (id, transfer) VALUES (?, ?)", rows)
 
     async def remove(self, ids: list[int]) -> None:
         """Forget transfers that the ledger has acknowledged.
@@ -76,15 +70,17 @@ class SqliteOutbox:
         """
         keys = [(id_.to_bytes(16, "big"),) for id_ in ids]
 
-        def work(connection: sqlite3.Connection) -> None:
-            connection.executemany("DELETE FROM outbox WHERE id = ?", keys)
+        await self._change("DELETE FROM outbox WHERE id = ?", keys)
 
-        await self._change(work)
-        self._count = max(0, self._count - len(ids))
+    async def _change(self, statement: str, rows: Sequence[tuple[bytes, ...]]) -> None:
+        """Carry out `statement` for every row, all or none, and count what is left."""
 
-    async def _change(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        def work(connection: sqlite3.Connection) -> int:
+            connection.executemany(statement, rows)
+            return int(connection.execute("SELECT count(*) FROM outbox").fetchone()[0])
+
         try:
-            await self._file.run(lambda connection: in_transaction(connection, work))
+            self._count = await self._file.run(lambda c: in_transaction(c, work))
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailableError(f"outbox: {error}") from error
 
