@@ -330,7 +330,7 @@ class AccountManager:
                 raise ConnectorError(f"assets {other} and {asset} share a ledger number")
         for asset in numbers.values():
             for code in (AccountCode.REVENUE, AccountCode.EXCHANGE, AccountCode.WALLET):
-                self._own_book(code, asset)
+                self._add_own_book(code, asset)
         for peer in terms:
             self._add_books(peer)
         await self._create_accounts(self._books_by_id.values())
@@ -341,13 +341,10 @@ class AccountManager:
         await self._recover()
         self._set_state(State.AVAILABLE, "")
 
-    def _own_book(self, code: AccountCode, asset: Asset) -> Book:
-        book = self._own_books.get((code, asset))
-        if book is None:
-            book = Book(self.node_id, code, LOCAL, asset)
-            self._own_books[code, asset] = book
-            self._books_by_id[book.account_id] = book
-        return book
+    def _add_own_book(self, code: AccountCode, asset: Asset) -> None:
+        book = Book(self.node_id, code, LOCAL, asset)
+        self._own_books[code, asset] = book
+        self._books_by_id[book.account_id] = book
 
     def _add_books(self, terms: PeerTerms) -> None:
         codes = (AccountCode.PEER, AccountCode.CREDIT_LINE, AccountCode.SETTLEMENT)
@@ -816,8 +813,6 @@ class AccountManager:
         self._resolves.extendleft(reversed(again))
         self._refuse_queued()
         self._turn_done()
-        if self._stopping:
-            await asyncio.sleep(0)
         await asyncio.sleep(limits.POST_RETRY_SECONDS)
 
     def _refuse_queued(self) -> None:

@@ -352,7 +352,7 @@ class Network:
         await self.group.__aenter__()
         return self
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(self, *error: object) -> None:
         for node in self.nodes.values():
             if node.alive:
                 node.kill()
