@@ -6,6 +6,7 @@ program (the library use) and reads nothing. Amounts are in the smallest unit of
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -369,7 +370,12 @@ def _contradictions(settings: Settings) -> list[str]:
 
 def is_loopback(host: str) -> bool:
     """Whether a listener at `host` is reachable from this machine only."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 # --- reading
@@ -606,7 +612,10 @@ def _explain(error: ValidationError, peers: Mapping[str, Mapping[str, Any]]) -> 
             if fault["type"] == "missing":
                 message = "is required"
         else:
-            where = "_".join(str(part).upper() for part in location if isinstance(part, str))
+            where = "".join(
+                f"[{part}]" if isinstance(part, int) else f".{part}" if index else str(part).upper()
+                for index, part in enumerate([*location[:1], *fault["loc"][1:]])
+            )
         given = _shown(location, peers, ids)
         lines.extend(f"{where}{given}: {line}" if where else line for line in message.split("\n"))
     return lines
