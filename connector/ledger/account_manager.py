@@ -473,6 +473,10 @@ class AccountManager:
             elif transfer.flags & (POST | VOID):
                 resolved[packet_id] = transfer.flags & (POST | VOID)
         now_ns = self._clock.now_ns()
+        # The ledger may still count a hold whose time is up; the mirror counts those that we know
+        # of and will let go of, so that the two agree as soon as nothing is held.
+        for book in self._books_by_id.values():
+            book.debits_pending = book.credits_pending = 0
         for packet_id, parts in legs.items():
             first = parts[0]
             outcome = resolved.get(packet_id)
@@ -491,6 +495,9 @@ class AccountManager:
             )
             if outcome is None:
                 self._orphans[packet_id] = (expires_at_ns, reservation)
+                for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
+                    debit.debits_pending += leg.amount
+                    credit.credits_pending += leg.amount
             source_id = owners.get(first.debit_account_id)
             if source_id is None or first.user_data_128 == 0:
                 continue

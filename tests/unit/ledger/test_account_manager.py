@@ -1030,6 +1030,10 @@ async def test_what_expired_while_the_node_was_away_is_not_found() -> None:
         await expired(bank, sender_id=11)
     again = await Bank(ledger=bank.ledger).open()
     assert taken(again, 11) is None
+    # The ledger has not been asked since and still counts the hold; nobody would ever let go of it.
+    assert again.manager.peers["alice"].available_credit == 1000
+    await again.manager.expire()
+    assert await books_at_rest(again.manager) == []
 
 
 # --- anything at all

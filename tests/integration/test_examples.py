@@ -1,0 +1,30 @@
+"""The examples run, and say what their readers are promised."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_the_library_example_pays_and_prints_balances() -> None:
+    assert run("examples/library.py").splitlines() == [
+        "100 refused: F99 a coffee is 250",
+        "paid 250: enjoy!",
+        "alice: I owe bob 250",
+        "bob: alice owes me 250",
+    ]
