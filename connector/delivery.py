@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -97,10 +98,12 @@ class Deliveries:
             self._client = httpx.AsyncClient(
                 limits=httpx.Limits(max_connections=limits.LOCAL_DELIVERIES_MAX),
                 follow_redirects=False,
+                trust_env=False,
             )
         prepare = step.prepare
         expires_at = datetime.fromtimestamp(prepare.expires_at_ms / 1000, UTC)
-        response = await self._client.post(
+        async with self._client.stream(
+            "POST",
             self._url,
             json={
                 "destination": prepare.destination,
@@ -111,10 +114,15 @@ class Deliveries:
                 "source": step.source.peer_id,
             },
             timeout=max(0.001, (step.deadline_ms - self._clock.now_ms()) / 1000),
-        )
-        if response.status_code != 200 or len(response.content) > limits.LOCAL_ANSWER_BYTES_MAX:
-            raise ValueError(f"receiver answered HTTP {response.status_code}")
-        return read_answer(response.json(), self._own_address())
+        ) as response:
+            if response.status_code != 200:
+                raise ValueError(f"the receiver answered HTTP {response.status_code}")
+            content = bytearray()
+            async for part in response.aiter_bytes(limits.LOCAL_ANSWER_BYTES_MAX):
+                content += part
+                if len(content) > limits.LOCAL_ANSWER_BYTES_MAX:
+                    raise ValueError("the receiver's answer is too long")
+        return read_answer(json.loads(content), self._own_address())
 
     async def close(self) -> None:
         """Ask no more: who has not answered by now is not waited for."""

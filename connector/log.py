@@ -73,12 +73,30 @@ def set_up(level: str, log_format: str, node_id: str) -> Log:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    # Libraries speak through the standard module: only what matters, in the same place.
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
+    log: Log = structlog.get_logger().bind(node_id=node_id)
+    # Libraries speak through the standard module: only what matters, in the same place and form.
+    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries(log)], force=True)
     for name in ("websockets", "uvicorn", "httpx"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    log: Log = structlog.get_logger().bind(node_id=node_id)
     return log
+
+
+class _Libraries(logging.Handler):
+    """Hands on what libraries log, as lines of ours."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; `detail` is the library's text."""
+        say = self._log.error if record.levelno >= logging.ERROR else self._log.warning
+        say(
+            "library_message",
+            library=record.name,
+            detail=record.getMessage(),
+            exc_info=record.exc_info or None,
+        )
 
 
 class Sampler:

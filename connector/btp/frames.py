@@ -30,12 +30,6 @@ class Splitter:
         self._rest = b""
         self._passing = False
 
-    def pass_on(self) -> bytes:
-        """From now on everything is for `websockets`; gives what was held back."""
-        self._passing = True
-        rest, self._rest = self._rest, b""
-        return rest
-
     def split(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
         """`(True, message)` for each plain message, `(False, octets)` for what is not one.
 

@@ -7,6 +7,7 @@ A Host allow-list keeps DNS rebinding out; errors never repeat what was sent.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -27,6 +28,7 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::\d+)?")
 _OPEN_PATHS: Final = ("/health", "/health/live", "/health/ready", "/metrics")
 
 
@@ -137,9 +139,8 @@ def create_app(
 
 
 def _host(request: Request) -> str:
-    host = request.headers.get("host", "")
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    return name.strip("[]").lower()
+    found = _HOST.fullmatch(request.headers.get("host", "").lower())
+    return (found[1] or found[2]) if found is not None else ""
 
 
 def _allowed(request: Request, key: str | None) -> bool:

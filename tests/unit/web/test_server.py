@@ -1,0 +1,60 @@
+"""uvicorn as a part of the daemon: no exits, no signal handlers, an end that comes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from connector.errors import ListenError
+from connector.web.server import WebServer
+
+
+async def test_it_serves_from_started_to_stop_and_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    app = FastAPI()
+
+    @app.get("/")
+    async def root() -> str:
+        return "here"
+
+    server = WebServer(app, "127.0.0.1", 0)
+    port = server.bind()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        serving = group.create_task(server.run())
+        await server.started()
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://127.0.0.1:{port}/")).json() == "here"
+        server.stop()
+        await serving
+    with socket.socket() as sock:
+        assert sock.connect_ex(("127.0.0.1", port)) != 0, "nobody listens any more"
+
+
+def test_a_taken_port_is_an_error_that_names_it() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{port}.*choose another HTTP_PORT"):
+            WebServer(FastAPI(), "127.0.0.1", port).bind()
+
+
+def test_an_address_that_is_not_ours_is_an_error() -> None:
+    with pytest.raises(ListenError, match=r"cannot listen for HTTP on 192\.0\.2\.1:0"):
+        WebServer(FastAPI(), "192.0.2.1", 0).bind()
+
+
+async def test_ipv6_is_served_where_there_is_any() -> None:
+    server = WebServer(FastAPI(), "::1", 0)
+    try:
+        assert server.bind() > 0
+    except ListenError as error:
+        pytest.skip(f"no IPv6 loopback on this machine: {error}")
+    assert server._socket is not None
+    server._socket.close()
