@@ -579,6 +579,20 @@ async def test_a_post_without_acknowledgement_is_the_same_post_again(
 
 
 @simulated
+async def test_what_is_tried_again_keeps_its_order() -> None:
+    async with Bank() as bank:
+        held = [await bank.hold(number, 1) for number in range(3)]
+        bank.ledger.requests.clear()
+        bank.ledger.next_faults = [Fault.REFUSED]
+        for number, reservation in enumerate(held):
+            bank.post(number, reservation)
+        await bank.idle()
+        first, again = bank.ledger.requests
+        assert len(first) == 3
+        assert again == first
+
+
+@simulated
 async def test_what_waits_behind_a_failed_request_is_refused_too() -> None:
     async with Bank() as bank:
         bank.ledger.next_faults = [Fault.REFUSED]
