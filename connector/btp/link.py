@@ -19,10 +19,9 @@ from urllib.parse import unquote, urlsplit
 
 from tenacity import wait_random_exponential
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake, InvalidURI
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import OPEN
+from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
@@ -39,8 +38,8 @@ from connector.btp.session import (
     State,
 )
 from connector.clock import Clock
-from connector.errors import ConfigError, ListenError, PeerError
-from connector.log import Log
+from connector.errors import ListenError, PeerError
+from connector.log import Log, Sampler
 from connector.peers import Peer, PeerRegistry, Unanswered
 
 
@@ -107,7 +106,8 @@ class Link(asyncio.Protocol):
         self.close_reason = ""
         self.logged_in_at_s = 0.0
         self._transport: asyncio.Transport | None = None
-        self._fragments: list[bytes] = []
+        self._fragments: bytearray | None = None
+        self._handshake_size = 0
         self._opened_at_s = links.clock.monotonic_s()
         self.last_heard_s = self._opened_at_s
         self._last_ping_s = self._opened_at_s
@@ -146,7 +146,7 @@ class Link(asyncio.Protocol):
             for is_message, octets in self._splitter.split(data):
                 if not is_message:
                     self._not_plain(octets)
-                elif self._fragments:
+                elif self._fragments is not None:
                     self.drop("websocket: a message within a fragmented one")
                 else:
                     self._received(octets)
@@ -159,6 +159,11 @@ class Link(asyncio.Protocol):
     def _not_plain(self, octets: bytes) -> None:
         """Everything but whole binary messages: handshake, control frames, fragments."""
         websocket = self._websocket
+        if websocket.state is CONNECTING:
+            self._handshake_size += len(octets)
+            if self._handshake_size > limits.HANDSHAKE_BYTES_MAX:
+                self.drop("websocket: handshake too large")
+                return
         try:
             websocket.receive_data(octets)
         except EOFError:
@@ -176,8 +181,9 @@ class Link(asyncio.Protocol):
                 self._plain = handshake_only and websocket.state is OPEN
             if self._closing:
                 break
-        if websocket.parser_exc is not None:
-            self.drop(f"websocket: {websocket.parser_exc}")
+        broken = websocket.parser_exc or websocket.handshake_exc
+        if broken is not None and not self._closing:
+            self.drop(f"websocket: {_clean(broken)}")
 
     def eof_received(self) -> None:
         """The other side has sent all it will send."""
@@ -231,11 +237,11 @@ class Link(asyncio.Protocol):
             case Opcode.BINARY if frame.fin:
                 self._received(bytes(frame.data))
             case Opcode.BINARY:
-                self._fragments = [bytes(frame.data)]
-            case Opcode.CONT if self._fragments:
-                self._fragments.append(bytes(frame.data))
+                self._fragments = bytearray(frame.data)
+            case Opcode.CONT if self._fragments is not None:
+                self._fragments += frame.data
                 if frame.fin:
-                    message, self._fragments = b"".join(self._fragments), []
+                    message, self._fragments = bytes(self._fragments), None
                     self._received(message)
             case Opcode.PONG:
                 self._pong(bytes(frame.data))
@@ -431,6 +437,9 @@ class Links:
         self._all: set[Link] = set()
         self._not_logged_in = 0
         self._dialled: dict[Link, Credentials] = {}
+        # Strangers decide how often these are said.
+        self._failures = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
+        self._refusals = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._server: asyncio.Server | None = None
         self._stopping = False
         self.driver: PacketHandler
@@ -533,9 +542,14 @@ class Links:
             or self._not_logged_in >= limits.CONNECTIONS_NOT_LOGGED_IN_MAX
         ):
             link.close_reason = "too many connections"
-            self._log.warning(
-                "btp_connection_refused", remote=link.remote, reason=link.close_reason
-            )
+            suppressed = self._refusals.allow(self.clock.monotonic_s())
+            if suppressed is not None:
+                self._log.warning(
+                    "btp_connection_refused",
+                    remote=link.remote,
+                    reason=link.close_reason,
+                    suppressed=suppressed,
+                )
             return False
         self._all.add(link)
         self._not_logged_in += 1
@@ -550,13 +564,16 @@ class Links:
         peer_id = self._authenticate(link.path_peer_id, auth)
         if peer_id is None:
             self.auth_failures += 1
-            self._log.warning(
-                "btp_authentication_failed",
-                remote=link.remote,
-                # What an unknown party says is cut short and never the token.
-                username=auth.username[:64],
-                reason="unknown peer or wrong token",
-            )
+            suppressed = self._failures.allow(self.clock.monotonic_s())
+            if suppressed is not None:
+                self._log.warning(
+                    "btp_authentication_failed",
+                    remote=link.remote,
+                    # What an unknown party says is cut short and never the token.
+                    username=auth.username[:64],
+                    reason="unknown peer or wrong token",
+                    suppressed=suppressed,
+                )
             link.session.refuse(auth)
             link.drop("authentication failed")
             return
@@ -735,21 +752,3 @@ def _peer_in_path(path: str) -> str | None:
 def _clean(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(str(text).split())[:200]
-
-
-def check_url(url: str) -> None:
-    """See that a peer's URL can be dialled.
-
-    Raises:
-        ConfigError: another scheme, credentials within, no host.
-    """
-    try:
-        parts = urlsplit(url.removeprefix("btp+"))
-        if parts.scheme not in ("ws", "wss"):
-            raise ConfigError(["must start with ws:// or wss://"])
-        if parts.username or parts.password:
-            raise ConfigError(["must not hold credentials: use _SECRET and _USERNAME"])
-        parse_uri(url.removeprefix("btp+"))
-        _ = parts.port
-    except (InvalidURI, InvalidHandshake, ValueError) as error:
-        raise ConfigError([f"is not a websocket URL: {_clean(error)}"]) from None
