@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.ilp.packet import Fulfill, Prepare, Reject, decode
@@ -260,6 +260,8 @@ async def _chain(
         wire.latency_s = slowness_s
 
 
+# Each example is a day in the life of a node: fewer of them do.
+@settings(max_examples=settings().max_examples // 10)
 @given(
     st.lists(payments, min_size=1, max_size=20),
     st.lists(troubles, max_size=4),
