@@ -729,6 +729,9 @@ class AccountManager:
                     resume(token, self._why_refused(statuses[at - size : at], reservation))
             elif fine:
                 if unposted.pop(reservation.packet_id, None) is not None:
+                    # Who waits knows its reservation: a pair that keeps each other would be left
+                    # to the collector of cycles, thousands a second.
+                    reservation.waiter = None
                     resume(token, Outcome.POSTED)
                 elif token is not None:
                     reservation.posted = True

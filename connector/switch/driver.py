@@ -356,9 +356,6 @@ class Driver:
         self._switch.node.in_flight += 1
 
     def _end(self, flight: Flight, result: Result) -> None:
-        # The reservation knows who waits for it: without this the two would keep each other, and
-        # thousands of packets a second would wait for the collector of cycles.
-        flight.reservation = None
         source = flight.source
         counters = source.counters
         if flight.counted:
