@@ -1,0 +1,1080 @@
+"""Peers and strangers that do everything wrong: each gets a named answer, and nobody else notices.
+
+Every test runs on a `Scene`: a whole node, two good peers, and mallory, who knows her secret and
+means no good. When a test is over, the good peers still pay each other, mallory's account is as it
+was, the books add up on disk, and no secret stands in a log line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import shutil
+import ssl
+import struct
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.frames import Opcode
+
+import connector.daemon
+from connector import ConfigError, Connector, Fulfill, PeerSettings, Prepare, Reject, limits
+from connector.audit import audit
+from connector.btp.packet import (
+    MESSAGE,
+    RESPONSE,
+    TRANSFER,
+    BtpError,
+    BtpPacket,
+    Protocol,
+    encode,
+    encode_ilp,
+)
+from connector.ilp.packet import encode as encode_ilp_packet
+from connector.ilp.packet import write_time
+from connector.oer import var_octets
+from tests.support.daemons import CLOCK, Daemon, EventLog, Street, until
+from tests.support.guest import AUTH_ID, Guest, auth_packet
+
+PREIMAGE = b"p" * 32
+SECRETS = {name: f"{name}-hunter2" for name in ("alice", "bob", "mallory", "carol")}
+WELCOME = BtpPacket(kind=RESPONSE, request_id=AUTH_ID)
+CREDIT = 1000
+POLICY, UNSUPPORTED, PROTOCOL, TOO_BIG = 1008, 1003, 1002, 1009
+
+
+def prepare(
+    destination: str = "g.bob", amount: int = 10, *, left_ms: int = 20_000, **fields: Any
+) -> Prepare:
+    return Prepare(
+        **{
+            "amount": amount,
+            "expires_at_ms": CLOCK.now_ms() + left_ms,
+            "condition": hashlib.sha256(PREIMAGE).digest(),
+            "destination": destination,
+            **fields,
+        }
+    )
+
+
+def refused(answer: object, code: str, message: str = "") -> None:
+    """It is a Reject of the node's own."""
+    assert isinstance(answer, Reject), answer
+    assert answer.code == code, answer
+    assert answer.triggered_by == "g.node"
+    assert message in answer.message
+
+
+class Scene:
+    """A node, its good peers, and a way for the bad ones in."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.port = daemon.connector.btp_port
+        self.guests = AsyncExitStack()
+        self.alice: Guest
+        self.bob: Guest
+        self._ids = iter(range(100, 10**9))
+
+    @property
+    def log(self) -> EventLog:
+        return self.daemon.log
+
+    @property
+    def ignored(self) -> int:
+        return self.daemon.connector.links.ignored
+
+    async def enter(self, name: str) -> Guest:
+        """A peer, logged in."""
+        guest = await self.guests.enter_async_context(Guest.connect(self.port))
+        assert await guest.log_in(name, SECRETS[name]) == WELCOME
+        return guest
+
+    async def stranger(self, **how: Any) -> Guest:
+        """A connection without a log-in."""
+        return await self.guests.enter_async_context(Guest.connect(self.port, **how))
+
+    def number(self) -> int:
+        return next(self._ids)
+
+    def offer(self, **what: Any) -> int:
+        """Alice sends a Prepare; its request id."""
+        request_id = self.number()
+        self.alice.send(MESSAGE, request_id, prepare(**what))
+        return request_id
+
+    async def at_bob(self) -> tuple[int, Prepare]:
+        """The next Prepare that comes to bob, and the node's request id."""
+        kind, request_id, packet = await self.bob.ilp()
+        assert kind == MESSAGE
+        assert isinstance(packet, Prepare)
+        return request_id, packet
+
+    async def to_alice(self, request_id: int) -> object:
+        """The answer to what alice sent."""
+        kind, answered, packet = await self.alice.ilp()
+        assert (kind, answered) == (RESPONSE, request_id)
+        return packet
+
+    def nets(self) -> dict[str, int]:
+        return {name: self.daemon.net(name) for name in ("alice", "bob", "mallory")}
+
+    def held(self) -> int:
+        books = self.daemon.connector.accounts.peers.values()
+        return sum(one.peer.debits_pending + one.peer.credits_pending for one in books)
+
+    async def all_is_well(self) -> None:
+        """The good peers pay each other: 10 units."""
+        before = self.nets()
+        request_id = self.offer(amount=10)
+        asked, packet = await self.at_bob()
+        assert packet.amount == 10
+        self.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+        assert isinstance(await self.to_alice(request_id), Fulfill)
+        expected = {**before, "alice": before["alice"] + 10, "bob": before["bob"] - 10}
+        assert self.nets() == expected
+        assert self.held() == 0
+
+
+@asynccontextmanager
+async def playing(
+    folder: Path, peers: dict[str, dict[str, Any]] | None = None, **settings: Any
+) -> AsyncIterator[Scene]:
+    street = Street(folder)
+    terms = {
+        name: {"credit_limit": CREDIT, "routes": [f"g.{name}"], **(peers or {}).get(name, {})}
+        for name in ("alice", "bob", "mallory")
+    }
+    async with street:
+        daemon = await street.add(
+            "node",
+            [PeerSettings(id=name, secret=SECRETS[name], **said) for name, said in terms.items()],
+            **{"receiver_secret": "00ff", **settings},
+        )
+        scene = Scene(daemon)
+        async with scene.guests:
+            scene.alice = await scene.enter("alice")
+            scene.bob = await scene.enter("bob")
+            yield scene
+            await scene.all_is_well()
+            assert scene.nets()["mallory"] == 0
+        assert await street.stop() == []
+    said = str(scene.log.events)
+    assert not any(secret in said for secret in SECRETS.values())
+    assert "hunter2" not in said
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with playing(tmp_path) as scene:
+        yield scene
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds become moments."""
+    monkeypatch.setattr(connector.daemon, "SLOW_TICK_SECONDS", 0.02)
+    monkeypatch.setattr(limits, "LOGIN_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(limits, "CLOSE_SECONDS_MAX", 0.2)
+
+
+# --- who is let in
+
+
+@pytest.mark.parametrize(
+    ("path", "username", "token"),
+    [
+        ("/", "mallory", "wrong-hunter2"),
+        ("/", "mallory", ""),
+        ("/", "mallory", SECRETS["alice"]),
+        ("/", "mallory", SECRETS["mallory"] + "\0"),
+        ("/", "nobody", "hunter2"),
+        ("/", "nobody", ""),
+        ("/", "Mallory", SECRETS["mallory"]),
+        ("/", "", "hunter2"),
+        ("/", "", ""),
+        ("/", None, "hunter2"),
+        ("/", "\0" * 32, "\0" * 32),
+        ("/accounts/nobody/ilp/btp", "", SECRETS["mallory"]),
+        ("/accounts/alice/ilp/btp", "", SECRETS["mallory"]),
+        ("/accounts/alice/ilp/btp", "mallory", SECRETS["mallory"]),
+        ("/accounts/%2e%2e/ilp/btp", "", SECRETS["mallory"]),
+    ],
+)
+async def test_without_the_right_token_nobody_is_let_in(
+    scene: Scene, path: str, username: str | None, token: str
+) -> None:
+    stranger = await scene.stranger(path=path)
+    answer = await stranger.log_in(username, token)
+    assert isinstance(answer, BtpError)
+    assert (answer.code, answer.name, answer.request_id) == ("F00", "NotAcceptedError", AUTH_ID)
+    closed = await stranger.closed()
+    assert (closed.code, closed.reason) == (POLICY, "authentication failed")
+    assert scene.log.count("btp_authentication_failed", reason="unknown peer or wrong token") == 1
+    assert scene.daemon.connector.links.auth_failures == 1
+    assert set(scene.daemon.connector.links.live) == {"alice", "bob"}
+
+
+@pytest.mark.parametrize(
+    ("path", "username"),
+    [
+        ("/", "mallory"),
+        ("/", ""),
+        ("/", None),
+        ("/accounts/mallory/ilp/btp", ""),
+        ("/accounts/mallory/ilp/btp", None),
+        ("/accounts/mallory/ilp/btp", "mallory"),
+        ("/accounts/mallory/ilp/btp?x=y", ""),
+        ("/any/other/path", "mallory"),
+    ],
+)
+async def test_a_peer_is_named_by_user_path_or_token(
+    scene: Scene, path: str, username: str | None
+) -> None:
+    guest = await scene.stranger(path=path)
+    assert await guest.log_in(username, SECRETS["mallory"]) == WELCOME
+    assert scene.log.count("btp_connection_established", peer_id="mallory", direction="inbound")
+
+
+async def test_the_newest_log_in_wins_and_the_old_connection_is_closed(scene: Scene) -> None:
+    first = await scene.enter("mallory")
+    second = await scene.enter("mallory")
+    closed = await first.closed()
+    assert (closed.code, closed.reason) == (1000, "replaced by a newer connection")
+    assert scene.log.count(
+        "btp_connection_lost", peer_id="mallory", reason="replaced by a newer connection"
+    )
+    assert scene.daemon.connector.links.live["mallory"].remote.endswith(
+        str(second.writer.get_extra_info("sockname")[1])
+    )
+    refused(await second.ask(1, prepare("g.nowhere")), "F02")
+
+
+async def test_packets_under_way_when_a_peer_logs_in_again_are_not_left_without_an_answer(
+    scene: Scene,
+) -> None:
+    """Bob knows no packet ids: whether he saw the packet is unknown, so it is not sent again."""
+    request_id = scene.offer()
+    await scene.at_bob()
+    scene.bob = await scene.enter("bob")
+    refused(await scene.to_alice(request_id), "T00", "link to the next hop lost")
+
+
+def not_a_log_in() -> Iterator[Any]:
+    yield pytest.param(encode_ilp(MESSAGE, 7, encode_ilp_packet(prepare())), id="a Prepare")
+    yield pytest.param(encode(auth_packet("mallory", None)), id="no token")
+    yield pytest.param(encode(auth_packet("mallory", b"\xff\xfe")), id="a token that is no text")
+    yield pytest.param(encode(auth_packet("mallory", b"t" * 1025)), id="a token that is too long")
+    yield pytest.param(encode(auth_packet("m" * 1025, b"t")), id="a name that is too long")
+    yield pytest.param(
+        encode(
+            BtpPacket(
+                kind=MESSAGE,
+                request_id=7,
+                protocols=[Protocol("x", 0, b""), *auth_packet("mallory", b"t").protocols],
+            )
+        ),
+        id="auth that does not come first",
+    )
+    yield pytest.param(encode(BtpPacket(kind=TRANSFER, request_id=7, amount=1)), id="a Transfer")
+    yield pytest.param(encode(BtpPacket(kind=MESSAGE, request_id=7)), id="an empty Message")
+
+
+@pytest.mark.parametrize("octets", list(not_a_log_in()))
+async def test_what_comes_before_the_log_in_is_an_error_and_the_end(
+    scene: Scene, octets: bytes
+) -> None:
+    stranger = await scene.stranger()
+    stranger.frame(octets)
+    answer = await stranger.heard()
+    assert isinstance(answer, BtpError)
+    assert (answer.code, answer.name) == ("F00", "NotAcceptedError")
+    assert (await stranger.closed()).code == POLICY
+
+
+async def test_a_second_log_in_on_one_connection_changes_nothing(scene: Scene) -> None:
+    """`auth` after the log-in is an unknown primary protocol, whoever it names."""
+    mallory = await scene.enter("mallory")
+    answer = await mallory.log_in("alice", SECRETS["alice"])
+    assert isinstance(answer, BtpError)
+    assert answer.code == "F00"
+    refused(await mallory.ask(2, prepare("g.mallory")), "F02", "back to the sender")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("websocket", [True, False])
+async def test_who_never_logs_in_is_closed_in_time(scene: Scene, websocket: bool) -> None:
+    """A peer that keeps silent after the handshake, and one that does not even begin it."""
+    stranger = await scene.stranger(websocket=websocket)
+    closed = await stranger.closed()
+    assert (closed.code, closed.reason) == (
+        (POLICY, "no log-in in time") if websocket else (1006, "")
+    )
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_answers_to_nothing_do_not_put_the_log_in_off(scene: Scene) -> None:
+    stranger = await scene.stranger()
+    stranger.btp(BtpPacket(kind=RESPONSE, request_id=1))
+    assert (await stranger.closed()).reason == "no log-in in time"
+    assert scene.ignored == 1
+
+
+# --- who is no websocket at all
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50),
+        b"\x00" * 100 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 10_000,
+        b"GET /" + b"x" * 10_000,
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 2000,
+        b"GET / HTTP/1.1\r\n" + (b"X: " + b"y" * 8000 + b"\r\n") * 30,
+        b"POST / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_handshake_is_closed_at_once(scene: Scene, octets: bytes) -> None:
+    stranger = await scene.stranger(websocket=False)
+    stranger.raw(octets + (b"" if b"\r\n\r\n" in octets else b"\r\n\r\n"))
+    assert (await stranger.closed()).code == 1006
+    await until(lambda: len(scene.daemon.connector.links._all) == 2)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", b" 426 "),
+        ("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", b" 400 "),
+        ("PUT / HTTP/1.1\r\nHost: x\r\n\r\n", b" 405 "),
+    ],
+)  # fmt: skip
+async def test_a_request_that_is_no_handshake_is_told_so(
+    scene: Scene, request_text: str, status: bytes
+) -> None:
+    stranger = await scene.stranger(websocket=False)
+    stranger.raw(request_text.encode())
+    async with asyncio.timeout(10):
+        assert status in (await stranger.reader.read()).split(b"\r\n")[0]
+
+
+async def test_compression_that_is_offered_is_refused_cleanly(scene: Scene) -> None:
+    """As the JS client offers it, which then goes on without."""
+    offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+    guest = await scene.stranger(headers=offer)
+    assert guest.response is not None
+    assert guest.response.status_code == 101
+    assert "Sec-WebSocket-Extensions" not in guest.response.headers
+    assert await guest.log_in("mallory", SECRETS["mallory"]) == WELCOME
+
+
+async def test_a_log_in_in_the_same_read_as_the_handshake_is_taken(scene: Scene) -> None:
+    stranger = await scene.stranger(websocket=False)
+    stranger.raw(
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    stranger.frame(encode(auth_packet("mallory", SECRETS["mallory"].encode())))
+    await scene.log.seen("btp_connection_established", peer_id="mallory")
+
+
+# --- how many are let in
+
+
+async def test_strangers_beyond_the_bound_are_turned_away_and_peers_stay(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS_NOT_LOGGED_IN_MAX", 3)
+    inside = [await scene.stranger() for _ in range(3)]
+    for _ in range(20):
+        turned_away = await scene.stranger(websocket=False)
+        assert (await turned_away.closed()).code == 1006
+    lines = scene.log.count("btp_connection_refused", reason="too many connections")
+    assert 1 <= lines <= 3 * limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX, "a flood of lines"
+    await scene.all_is_well()
+    inside[0].writer.close()
+    await until(lambda: scene.daemon.connector.links._not_logged_in == 2)
+    await scene.enter("mallory")
+
+
+async def test_connections_are_bounded_in_all(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 3)
+    await scene.enter("mallory")
+    turned_away = await scene.stranger(websocket=False)
+    assert (await turned_away.closed()).code == 1006
+
+
+async def test_wrong_log_ins_do_not_flood_the_log(scene: Scene) -> None:
+    for _ in range(40):
+        async with Guest.connect(scene.port) as stranger:
+            await stranger.log_in("mallory", "wrong-hunter2")
+    assert scene.daemon.connector.links.auth_failures == 40
+    assert scene.log.count("btp_authentication_failed") < 40
+
+
+# --- frames that are not allowed
+
+
+@pytest.mark.parametrize("size", [limits.BTP_MESSAGE_BYTES_MAX + 1, 70_000, 10_000_000])
+async def test_a_message_that_is_too_large_is_the_end_of_its_connection(
+    scene: Scene, size: int
+) -> None:
+    mallory = await scene.enter("mallory")
+    # Only the head: whoever announces that much is not listened to any longer.
+    mallory.raw(b"\x82\xff" + size.to_bytes(8, "big") + bytes(4))
+    assert (await mallory.closed()).code == TOO_BIG
+    await scene.log.seen("btp_connection_lost", peer_id="mallory")
+
+
+async def test_a_whole_message_of_70_kb_is_refused(scene: Scene) -> None:
+    mallory = await scene.enter("mallory")
+    mallory.frame(bytes(70_000))
+    # What it sent last may have been lost on the way back: the rest of the message was unread.
+    assert (await mallory.closed()).code in (TOO_BIG, 1006)
+    await scene.log.seen("btp_connection_lost", peer_id="mallory")
+
+
+def bad_frames() -> Iterator[Any]:
+    def case(name: str, code: int, say: Callable[[Guest], None]) -> Any:
+        return pytest.param(code, say, id=name)
+
+    yield case("text", UNSUPPORTED, lambda guest: guest.frame(b"hello", Opcode.TEXT))
+    yield case(
+        "text in fragments", UNSUPPORTED, lambda guest: guest.frame(b"h", Opcode.TEXT, fin=False)
+    )
+    yield case("compressed", PROTOCOL, lambda guest: guest.raw(b"\xc2\x81\0\0\0\0x"))
+    yield case("unmasked", PROTOCOL, lambda guest: guest.frame(b"\x00", mask=False))
+    yield case("continuation of nothing", PROTOCOL, lambda guest: guest.frame(b"x", Opcode.CONT))
+    yield case("unknown opcode", PROTOCOL, lambda guest: guest.raw(b"\x83\x80\0\0\0\0"))
+    yield case("long ping", PROTOCOL, lambda guest: guest.raw(b"\x89\xfe\x00\x7e" + bytes(130)))
+    yield case("close of one octet", PROTOCOL, lambda guest: guest.raw(b"\x88\x81\0\0\0\0\x03"))
+
+    def interrupted(guest: Guest) -> None:
+        guest.frame(b"first", fin=False)
+        guest.frame(b"second")
+
+    yield case("a message within another", POLICY, interrupted)
+
+    def too_many(guest: Guest) -> None:
+        guest.frame(bytes(40_000), fin=False)
+        guest.frame(bytes(40_000), Opcode.CONT)
+
+    yield case("too large in fragments", TOO_BIG, too_many)
+
+
+@pytest.mark.parametrize(("code", "say"), list(bad_frames()))
+async def test_frames_that_are_not_allowed_end_their_connection(
+    scene: Scene, code: int, say: Callable[[Guest], None]
+) -> None:
+    mallory = await scene.enter("mallory")
+    say(mallory)
+    assert (await mallory.closed()).code == code
+    await scene.log.seen("btp_connection_lost", peer_id="mallory")
+
+
+async def test_a_message_in_fragments_is_one_message(scene: Scene) -> None:
+    """Clumsy, but allowed; with a ping between, and behind it the short way goes on."""
+    mallory = await scene.enter("mallory")
+    octets = encode_ilp(MESSAGE, 5, encode_ilp_packet(prepare("g.nowhere")))
+    mallory.frame(octets[:10], fin=False)
+    mallory.frame(b"?", Opcode.PING)
+    for at in range(10, len(octets) - 1):
+        mallory.frame(octets[at : at + 1], Opcode.CONT, fin=False)
+    mallory.frame(octets[-1:], Opcode.CONT)
+    kind, request_id, answer = await mallory.ilp()
+    assert (kind, request_id) == (RESPONSE, 5)
+    refused(answer, "F02")
+    refused(await mallory.ask(6, prepare("g.nowhere")), "F02")
+
+
+async def test_fragments_without_end_take_no_memory(scene: Scene) -> None:
+    mallory = await scene.enter("mallory")
+    mallory.frame(b"", fin=False)
+    for _ in range(100):
+        mallory.raw(b"\x00\x80\0\0\0\0" * 1000)
+        await mallory.writer.drain()
+    link = scene.daemon.connector.links.live["mallory"]
+    await until(lambda: link._fragments is not None)
+    assert link._fragments == b""
+    assert len(link._splitter._rest) < 6
+
+
+async def test_a_frame_that_never_becomes_whole_keeps_only_what_came(scene: Scene) -> None:
+    mallory = await scene.enter("mallory")
+    mallory.raw(b"\x82\xfe\xff\xff" + bytes(4) + bytes(1000))
+    link = scene.daemon.connector.links.live["mallory"]
+    await until(lambda: len(link._splitter._rest) == 1008)
+
+
+# --- BTP that is not allowed
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"",
+        b"\x06",
+        b"garbage",
+        b"\x00" * 50,
+        b"\xff" * 50,
+        b"\x06\x00\x00\x00\x01",
+        b"\x06\x00\x00\x00\x01\x88" + b"\xff" * 8,
+        b"\x06\x00\x00\x00\x01\x02\x01\x05",
+        b"\x06\x00\x00\x00\x01\x09\x08" + b"\xff" * 8,
+        encode_ilp(MESSAGE, 1, b"x" * 40)[:-1],
+        b"\x06\x00\x00\x00\x01\x0e\x01\x02" + b"\x03ilp\x00\x00" * 2,
+        b"\x09\x00\x00\x00\x01\x02\x01\x00",
+    ],
+)
+async def test_garbage_in_the_place_of_btp_ends_its_connection(scene: Scene, octets: bytes) -> None:
+    """Unreadable packets get no answer (RFC 23); as the JS peer does, we close."""
+    mallory = await scene.enter("mallory")
+    mallory.frame(octets)
+    closed = await mallory.closed()
+    assert closed.code == POLICY
+    assert closed.reason.startswith("BTP: ")
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        BtpPacket(kind=TRANSFER, request_id=9, amount=2**64 - 1),
+        BtpPacket(kind=MESSAGE, request_id=9, protocols=[Protocol("unheard", 2, b"{}")]),
+        BtpPacket(kind=MESSAGE, request_id=9, protocols=[Protocol("", 255, b"")]),
+    ],
+)
+async def test_what_we_do_not_serve_is_a_btp_error_and_no_more(
+    scene: Scene, packet: BtpPacket
+) -> None:
+    mallory = await scene.enter("mallory")
+    mallory.btp(packet)
+    answer = await mallory.heard()
+    assert isinstance(answer, BtpError)
+    assert (answer.request_id, answer.code) == (9, "F00")
+    refused(await mallory.ask(10, prepare("g.nowhere")), "F02")
+
+
+# --- packets that are not allowed
+
+
+def raw_prepare(expiry: bytes, destination: bytes = b"g.bob") -> bytes:
+    head = struct.pack(">Q17s32s", 10, expiry, bytes(32))
+    return b"\x0c" + var_octets(head + var_octets(destination) + var_octets(b""))
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"",
+        b"\x0c",
+        b"\x0c\x00",
+        b"\xff" * 100,
+        encode_ilp_packet(prepare())[:-1],
+        encode_ilp_packet(Fulfill(fulfillment=PREIMAGE)),
+        encode_ilp_packet(Reject(code="F00")),
+        raw_prepare(b"20261301000000000"),
+        raw_prepare(b"20260230000000000"),
+        raw_prepare(b"20260101240000000"),
+        raw_prepare(b"20260101000060000"),
+        raw_prepare(b"00000101000000000"),
+        raw_prepare(b"not a date at all"),
+        raw_prepare(write_time(CLOCK.now_ms() + 60_000), b"not an address"),
+        raw_prepare(write_time(CLOCK.now_ms() + 60_000), b"g.\xff"),
+        raw_prepare(write_time(CLOCK.now_ms() + 60_000), b""),
+        raw_prepare(write_time(CLOCK.now_ms() + 60_000), b"g." + b"a" * 1022),
+    ],
+)
+async def test_a_packet_that_cannot_be_read_is_rejected_with_f01(
+    scene: Scene, octets: bytes
+) -> None:
+    mallory = await scene.enter("mallory")
+    refused(await mallory.ask(3, octets), "F01", "unreadable packet")
+    refused(await mallory.ask(4, prepare("g.nowhere")), "F02", "no route found")
+
+
+@pytest.mark.parametrize(
+    ("offer", "code", "message"),
+    [
+        ({"left_ms": -1}, "R00", "packet expired"),
+        ({"left_ms": -(10**11)}, "R00", "packet expired"),
+        ({"left_ms": 1500}, "R02", "not enough time left"),
+        ({"amount": 2**64 - 1}, "T04", "credit limit reached"),
+        ({"amount": CREDIT + 1}, "T04", "credit limit reached"),
+        ({"destination": "g.nowhere"}, "F02", "no route found"),
+        ({"destination": "g.bobby"}, "F02", "no route found"),
+        ({"destination": "g.mallory.x"}, "F02", "back to the sender"),
+        ({"destination": "test.bob"}, "F02", "other network"),
+        ({"destination": "peer.bob"}, "F01", "unknown peer protocol"),
+        ({"destination": "peer.config"}, "F01", "not a peer protocol's amount"),
+        ({"destination": "g.node"}, "F06", "unexpected payment"),
+    ],
+)
+async def test_an_offer_that_cannot_be_taken_is_rejected_with_its_code(
+    scene: Scene, offer: dict[str, Any], code: str, message: str
+) -> None:
+    mallory = await scene.enter("mallory")
+    refused(await mallory.ask(3, prepare(**offer)), code, message)
+    assert scene.nets() == {"alice": 0, "bob": 0, "mallory": 0}
+    await until(lambda: scene.held() == 0)
+
+
+async def test_the_credit_limit_holds_on_the_line_and_one_step_over(scene: Scene) -> None:
+    """What is held counts: two halves at a time, and one unit more is refused."""
+    first, second = scene.offer(amount=CREDIT // 2), scene.offer(amount=CREDIT // 2)
+    await scene.at_bob()
+    await scene.at_bob()
+    third = scene.offer(amount=1)
+    refused(await scene.to_alice(third), "T04", "credit limit reached")
+    await scene.guests.enter_async_context(Guest.connect(scene.port))
+    scene.bob = await scene.enter("bob")
+    refused(await scene.to_alice(first), "T00")
+    refused(await scene.to_alice(second), "T00")
+
+
+async def test_a_packet_over_the_agreed_amount_is_f08_with_both_amounts(tmp_path: Path) -> None:
+    async with playing(tmp_path, {"mallory": {"max_packet_amount": 100}}) as scene:
+        mallory = await scene.enter("mallory")
+        answer = await mallory.ask(3, prepare(amount=101))
+        refused(answer, "F08")
+        assert isinstance(answer, Reject)
+        assert struct.unpack(">QQ", answer.data) == (101, 100)
+        mallory.send(MESSAGE, 4, prepare(amount=100))
+        request_id, packet = await scene.at_bob()
+        assert packet.amount == 100
+        scene.bob.send(RESPONSE, request_id, Reject(code="F99"))
+        assert await mallory.ilp() == (RESPONSE, 4, Reject(code="F99"))
+
+
+@pytest.mark.parametrize("amount", [0, 1])
+async def test_the_smallest_amounts_pass_and_zero_is_not_booked(scene: Scene, amount: int) -> None:
+    request_id = scene.offer(amount=amount)
+    asked, packet = await scene.at_bob()
+    assert packet.amount == amount
+    scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+    assert isinstance(await scene.to_alice(request_id), Fulfill)
+    assert scene.nets()["alice"] == amount
+
+
+async def test_an_expiry_far_in_the_future_is_shortened_onward(scene: Scene) -> None:
+    offer = prepare()
+    offer.expires_at_ms = 253_402_300_799_999  # the last moment of the year 9999
+    scene.alice.send(MESSAGE, 1, offer)
+    asked, packet = await scene.at_bob()
+    assert packet.expires_at_ms <= CLOCK.now_ms() + 29_000
+    scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+    assert isinstance(await scene.to_alice(1), Fulfill)
+
+
+async def test_a_flood_is_rate_limited_and_others_are_not(tmp_path: Path) -> None:
+    async with playing(tmp_path, {"mallory": {"rate_limit": 5}}) as scene:
+        mallory = await scene.enter("mallory")
+        for request_id in range(200):
+            mallory.send(MESSAGE, request_id, prepare("g.nowhere"))
+        await scene.all_is_well()
+        codes = [(await mallory.ilp())[2] for _ in range(200)]
+        assert all(isinstance(answer, Reject) for answer in codes)
+        limited = [
+            answer for answer in codes if isinstance(answer, Reject) and answer.code == "T05"
+        ]
+        assert 180 <= len(limited) <= 195
+        refused(limited[0], "T05", "too many packets per second")
+        lines = scene.log.count("packet_rejected", peer_id="mallory")
+        assert lines < 50, "rejects are sampled"
+
+
+async def test_packets_in_flight_are_bounded_per_peer(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "IN_FLIGHT_PER_PEER_MAX", 3)
+    mallory = await scene.enter("mallory")
+    for request_id in range(4):
+        mallory.send(MESSAGE, request_id, prepare(amount=1))
+    kind, request_id, answer = await mallory.ilp()
+    assert (kind, request_id) == (RESPONSE, 3)
+    refused(answer, "T05", "in flight")
+    for _ in range(3):
+        asked, _ = await scene.at_bob()
+        scene.bob.send(RESPONSE, asked, Reject(code="F99"))
+        await mallory.ilp()
+
+
+# --- answers that are not allowed
+
+
+async def test_a_wrong_preimage_pays_nobody(scene: Scene) -> None:
+    request_id = scene.offer()
+    asked, _ = await scene.at_bob()
+    scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=b"w" * 32))
+    refused(await scene.to_alice(request_id), "F05", "does not match the condition")
+    scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))  # too late to think again
+    await until(lambda: scene.ignored == 1)
+    await until(lambda: scene.held() == 0)
+    assert scene.nets() == {"alice": 0, "bob": 0, "mallory": 0}
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"",
+        b"\x0d",
+        b"garbage",
+        encode_ilp_packet(Fulfill(fulfillment=PREIMAGE))[:-1],
+        encode_ilp_packet(prepare()),
+        b"\x0e\x07\x66\x6f\x6f\x00\x00\x00\x00",
+    ],
+)
+async def test_a_garbage_answer_is_a_t00_and_counted(scene: Scene, octets: bytes) -> None:
+    request_id = scene.offer()
+    asked, _ = await scene.at_bob()
+    scene.bob.send(RESPONSE, asked, octets)
+    refused(await scene.to_alice(request_id), "T00", "next hop answered")
+    assert scene.daemon.connector.peers["bob"].counters.answers_malformed == 1
+    await until(lambda: scene.held() == 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        BtpPacket(kind=RESPONSE, request_id=0),
+        BtpPacket(kind=RESPONSE, request_id=0, protocols=[Protocol("other", 0, b"x")]),
+        BtpError(request_id=0, code="F00", name="NotAcceptedError", triggered_at_ms=0),
+        BtpError(request_id=0, code="T00", name="", triggered_at_ms=0, data=bytes(8192)),
+    ],
+)
+async def test_a_btp_answer_without_a_packet_is_a_t00(
+    scene: Scene, answer: BtpPacket | BtpError
+) -> None:
+    request_id = scene.offer()
+    answer.request_id, _ = await scene.at_bob()
+    scene.bob.btp(answer)
+    refused(await scene.to_alice(request_id), "T00", "could not handle the packet")
+
+
+async def test_answers_to_requests_of_others_or_of_nobody_are_ignored_and_counted(
+    scene: Scene,
+) -> None:
+    """Request ids are of one connection: mallory knows the right one and the right preimage."""
+    mallory = await scene.enter("mallory")
+    request_id = scene.offer()
+    asked, _ = await scene.at_bob()
+    for number in (asked, asked + 1, 0, 2**32 - 1):
+        mallory.send(RESPONSE, number, Fulfill(fulfillment=PREIMAGE))
+    mallory.btp(BtpError(request_id=asked, code="F00", name="x", triggered_at_ms=0))
+    refused(await mallory.ask(7, prepare("g.nowhere")), "F02")
+    assert scene.ignored == 5
+    scene.bob.send(RESPONSE, asked, Reject(code="F99", message="mine"))
+    assert await scene.to_alice(request_id) == Reject(code="F99", message="mine")
+    assert scene.nets() == {"alice": 0, "bob": 0, "mallory": 0}
+
+
+async def test_only_the_first_answer_counts(scene: Scene) -> None:
+    request_id = scene.offer()
+    asked, _ = await scene.at_bob()
+    for _ in range(3):
+        scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+    assert isinstance(await scene.to_alice(request_id), Fulfill)
+    await until(lambda: scene.ignored == 2)
+    assert scene.nets() == {"alice": 10, "bob": -10, "mallory": 0}
+
+
+async def test_a_late_fulfill_pays_nobody_and_is_counted(tmp_path: Path) -> None:
+    async with playing(tmp_path, message_window_ms=100, max_hold_ms=30_000) as scene:
+        request_id = scene.offer(left_ms=300)
+        asked, packet = await scene.at_bob()
+        refused(await scene.to_alice(request_id), "R00", "did not answer in time")
+        assert CLOCK.now_ms() >= packet.expires_at_ms
+        scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+        await until(lambda: scene.ignored == 1)
+        await until(lambda: scene.held() == 0)
+        assert scene.nets() == {"alice": 0, "bob": 0, "mallory": 0}
+
+
+async def test_a_peer_that_leaves_with_a_packet_leaves_its_outcome_unknown(scene: Scene) -> None:
+    request_id = scene.offer()
+    await scene.at_bob()
+    scene.bob.writer.transport.abort()
+    refused(await scene.to_alice(request_id), "T00", "link to the next hop lost")
+    again = scene.offer()
+    refused(await scene.to_alice(again), "T01", "next hop not connected")
+    scene.bob = await scene.enter("bob")
+
+
+async def test_a_sender_that_leaves_does_not_stop_its_packet(scene: Scene) -> None:
+    """We still owe the next hop when it fulfils."""
+    mallory = await scene.enter("mallory")
+    mallory.send(MESSAGE, 1, prepare(amount=7))
+    asked, _ = await scene.at_bob()
+    mallory.writer.transport.abort()
+    await scene.log.seen("btp_connection_lost", peer_id="mallory")
+    scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+    await until(lambda: scene.nets() == {"alice": 0, "bob": -7, "mallory": 7})
+    # So that mallory's account is as it was: bob pays her the same.
+    mallory = await scene.enter("mallory")
+    scene.bob.send(MESSAGE, 1, prepare("g.mallory", 7))
+    kind, asked, _ = await mallory.ilp()
+    assert kind == MESSAGE
+    mallory.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+    assert isinstance((await scene.bob.ilp())[2], Fulfill)
+
+
+# --- peers that do not read
+
+
+def pending_octets(scene: Scene, peer_id: str) -> int:
+    link = scene.daemon.connector.links.live.get(peer_id)
+    if link is None or link._transport is None:
+        return 0
+    return link._transport.get_write_buffer_size()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_peer_that_does_not_read_its_answers_is_not_read_from_and_then_closed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WRITE_BUFFER_PAUSE_BYTES", 100_000)
+    monkeypatch.setattr(limits, "KEEPALIVE_SILENCE_SECONDS_MAX", 0.5)
+    mallory = await scene.stranger(receive_buffer=4096)
+    assert await mallory.log_in("mallory", SECRETS["mallory"]) == WELCOME
+    mallory.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    most = 0
+    request = encode_ilp(MESSAGE, 1, encode_ilp_packet(prepare("g.nowhere")))
+    batch = b"".join(
+        b"\x82\xfe" + len(request).to_bytes(2, "big") + bytes(4) + request for _ in range(100)
+    )
+    try:
+        async with asyncio.timeout(15):
+            while True:
+                mallory.raw(batch)
+                await mallory.writer.drain()
+                most = max(most, pending_octets(scene, "mallory"))
+    except ConnectionError:
+        pass  # what a node does to those who do not read
+    await scene.log.seen("btp_connection_lost", peer_id="mallory")
+    assert most < 400_000, "what is kept for her stays near the bound"
+    monkeypatch.setattr(limits, "KEEPALIVE_SILENCE_SECONDS_MAX", 50.0)
+    for name in ("alice", "bob"):
+        setattr(scene, name, await scene.enter(name))
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_next_hop_that_does_not_read_is_busy_and_then_closed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WRITE_BUFFER_PAUSE_BYTES", 100_000)
+    mallory = await scene.stranger(receive_buffer=4096)
+    assert await mallory.log_in("mallory", SECRETS["mallory"]) == WELCOME
+    mallory.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    counters = scene.daemon.connector.peers["mallory"].counters
+    # As long as the sockets between take more, offers go out; then they come back.
+    asked = 0
+    while not scene.alice.reader._buffer:  # type: ignore[attr-defined]
+        asked += 1
+        scene.offer(destination="g.mallory", amount=0, data=bytes(32_000))
+        await until(lambda: scene.daemon.connector.peers["alice"].counters.prepares_in == asked)  # noqa: B023
+    refused((await scene.alice.ilp())[2], "T02", "next hop is too slow")
+    assert counters.prepares_out == asked - 1
+    assert pending_octets(scene, "mallory") < 200_000
+    monkeypatch.setattr(limits, "KEEPALIVE_SILENCE_SECONDS_MAX", 0.1)
+    for _ in range(asked - 1):
+        refused((await scene.alice.ilp())[2], "T00", "link to the next hop lost")
+    assert scene.log.count("btp_connection_lost", peer_id="mallory", reason="silent for too long")
+    monkeypatch.setattr(limits, "KEEPALIVE_SILENCE_SECONDS_MAX", 50.0)
+    for name in ("alice", "bob"):
+        setattr(scene, name, await scene.enter(name))
+
+
+# --- what we dial
+
+
+@asynccontextmanager
+async def listener(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any],
+) -> AsyncIterator[str]:
+    """Someone who listens, and says what `talk` says."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def not_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"220 smtp.example ESMTP\r\n")
+    await reader.read()
+
+
+async def forbidden(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+    await reader.read()
+
+
+async def endless_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 101 Switching Protocols\r\n")
+    while True:
+        writer.write(b"X: y\r\n" * 1000)
+        await writer.drain()
+
+
+async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+
+
+async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("talk", "reason"),
+    [
+        (not_http, "valid HTTP response"),
+        (forbidden, "403"),
+        (endless_head, "too many HTTP headers|too large"),
+        (hangs_up, "closed by the other side"),
+        (says_nothing, "no log-in in time"),
+    ],
+)
+async def test_who_is_dialled_and_is_no_peer_is_named_and_dialled_again(
+    tmp_path: Path, talk: Callable[..., Any], reason: str
+) -> None:
+    async with listener(talk) as url, playing(tmp_path, {"mallory": {"url": url}}) as scene:
+        state = scene.daemon.connector.links.dialling["mallory"]
+        await until(lambda: state.attempts >= 3)
+        await scene.log.seen("btp_dial_failed", peer_id="mallory")
+        assert re.search(reason, state.last_error), state.last_error
+        assert scene.log.count("btp_dial_failed") <= 2, "the same failure is not said again"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_peer_that_does_not_let_us_in_is_named(tmp_path: Path) -> None:
+    """Its Error is repeated in our log; the token that it refused is not."""
+    async with playing(tmp_path / "one") as scene:
+        street = Street(tmp_path / "two")
+        async with street:
+            other = await street.add(
+                "stranger",
+                [PeerSettings(id="node", secret="wrong-hunter2", url=f"ws://127.0.0.1:{scene.port}")],
+            )  # fmt: skip
+            await other.log.seen("btp_dial_failed", peer_id="node")
+            error = other.connector.links.dialling["node"].last_error
+            assert error == "log-in refused: F00 'invalid username or token'"
+            assert "hunter2" not in str(other.log.events)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_nobody_at_the_other_end_is_named(tmp_path: Path) -> None:
+    async with playing(tmp_path, {"mallory": {"url": "ws://127.0.0.1:9"}}) as scene:
+        await scene.log.seen("btp_dial_failed", peer_id="mallory")
+        # asyncio and uvloop have different words for it.
+        error = scene.daemon.connector.links.dialling["mallory"].last_error
+        assert re.search("refused|call failed", error), error
+
+
+# --- TLS
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that only who knows it trusts, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl on PATH to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    made = subprocess.run(
+        [
+            openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", str(key), "-out", str(cert),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if made.returncode:
+        pytest.skip(f"openssl cannot make a certificate: {made.stderr.strip()}")
+    return cert, key
+
+
+async def test_over_tls_peers_log_in_and_pay(
+    tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = certificate
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    async with Street(tmp_path) as street:
+        a = await street.add(
+            "a", [PeerSettings(id="b", secret="s")], btp_tls_cert=cert, btp_tls_key=key
+        )
+        url = f"wss://127.0.0.1:{a.connector.btp_port}"
+        b = await street.add("b", [PeerSettings(id="a", secret="s", url=url, routes=["g.a"])])
+        await b.linked("a")
+        assert isinstance(await b.connector.send("g.a", 5), Fulfill)
+        assert (a.net("b"), b.net("a")) == (5, -5)
+        trusting = ssl.create_default_context(cafile=str(cert))
+        async with Guest.connect(a.connector.btp_port, tls=trusting) as guest:
+            guest.frame(bytes(70_000))
+            assert (await guest.closed()).code in (TOO_BIG, 1006)
+        async with Guest.connect(a.connector.btp_port, websocket=False) as plain:
+            plain.raw(b"GET / HTTP/1.1\r\n\r\n")
+            assert (await plain.closed()).code == 1006
+        assert isinstance(await b.connector.send("g.a", 5), Fulfill)
+
+
+async def test_a_certificate_that_is_not_trusted_is_not_dialled(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    cert, key = certificate
+    async with Street(tmp_path) as street:
+        a = await street.add(
+            "a", [PeerSettings(id="b", secret="s")], btp_tls_cert=cert, btp_tls_key=key
+        )
+        url = f"wss://127.0.0.1:{a.connector.btp_port}"
+        b = await street.add("b", [PeerSettings(id="a", secret="s", url=url)])
+        await b.log.seen("btp_dial_failed", peer_id="a")
+        error = b.connector.links.dialling["a"].last_error
+        assert "CERTIFICATE_VERIFY_FAILED" in error or "certificate verify failed" in error
+        assert not a.log.count("btp_connection_established")
+
+
+async def test_a_certificate_that_cannot_be_used_is_an_error_that_names_its_settings(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "cert.pem").write_text("no certificate")
+    for cert in (tmp_path / "cert.pem", tmp_path / "missing.pem"):
+        settings = connector.Settings(
+            data_dir=tmp_path / "data", btp_server_port=0, http_port=0,
+            btp_tls_cert=cert, btp_tls_key=cert,
+        )  # fmt: skip
+        with pytest.raises(ConfigError, match="BTP_TLS_CERT and BTP_TLS_KEY cannot be used"):
+            async with Connector(settings, log=EventLog()):
+                pass
+
+
+async def test_the_audit_finds_nothing_while_a_peer_misbehaves(scene: Scene) -> None:
+    """Beside the running node, with money held."""
+    scene.offer(amount=5)
+    asked, _ = await scene.at_bob()
+    report = await audit(scene.daemon.settings, CLOCK)
+    assert report.ok, report.checks
+    scene.bob.send(RESPONSE, asked, Reject(code="F99"))
+    await scene.alice.ilp()
