@@ -345,14 +345,10 @@ class EmbeddedLedger:
         if not transfers and not machine.expire(now_ns):
             return []
         statuses = machine.create_transfers(transfers, now_ns)
-        rows: list[bytes] = []
-        for transfer, status in zip(transfers, statuses, strict=True):
-            if status is Status.CREATED:
-                record = machine.find(transfer.id)
-                assert record is not None
-                rows.append(pack_transfer(record[0], record[0].timestamp))
-            else:
-                rows.append(pack_transfer(transfer))
+        rows = [
+            pack_transfer(stored, stored.timestamp)
+            for stored in machine.stored(transfers, statuses)
+        ]
         ids = [transfer.id for transfer in transfers]
         await self._append(now_ns, _TRANSFERS, rows, statuses, ids)
         return statuses
@@ -415,8 +411,11 @@ class EmbeddedLedger:
     def _save_checkpoint(self, seq: int) -> Callable[[sqlite3.Connection], None]:
         """What saves the state of this moment; taken now, written later in the file's thread."""
         machine = self.machine
-        touched = _lookup_accounts(machine, tuple(machine.touched))
-        machine.touched.clear()
+        touched = []
+        for state in machine.accounts.values():
+            if state.touched:
+                state.touched = False
+                touched.append(state.snapshot())
         holds = b"".join(
             pack_transfer(hold.transfer, hold.transfer.timestamp) for hold in machine.holds.values()
         )

@@ -67,7 +67,7 @@ class AccountState:
 
     __slots__ = (
         "code", "credits_pending", "credits_posted", "debits_pending", "debits_posted", "flags",
-        "id", "ledger", "timestamp", "user_data_32", "user_data_64", "user_data_128",
+        "id", "ledger", "timestamp", "touched", "user_data_32", "user_data_64", "user_data_128",
     )  # fmt: skip
 
     def __init__(self, account: Account) -> None:
@@ -76,6 +76,8 @@ class AccountState:
             self.credits_posted, self.user_data_128, self.user_data_64, self.user_data_32,
             self.ledger, self.code, self.flags, self.timestamp,
         ) = account  # fmt: skip
+        self.touched = True
+        """Whether it has changed since the owner last saved it."""
 
     def snapshot(self) -> Account:
         """The account as a value."""
@@ -109,8 +111,6 @@ class LedgerMachine:
         self.holds: dict[int, Hold] = {}
         self.timestamp = 0
         """Of the last event, nanoseconds; every event gets a higher one."""
-        self.touched: set[int] = set()
-        """Accounts changed since the owner last cleared it."""
         self._archive = archive
         self._records: dict[int, Record] = {}
         self._order: deque[int] = deque()
@@ -176,7 +176,6 @@ class LedgerMachine:
             return AccountStatus.CODE_MUST_NOT_BE_ZERO
         self.timestamp = max(self.timestamp + 1, now_ns)
         self.accounts[account.id] = AccountState(account._replace(timestamp=self.timestamp))
-        self.touched.add(account.id)
         return AccountStatus.CREATED
 
     def restore(
@@ -184,7 +183,8 @@ class LedgerMachine:
     ) -> None:
         """Take up a state that was saved: accounts with balances, open holds, last timestamp."""
         for account in accounts:
-            self.accounts[account.id] = AccountState(account)
+            self.accounts[account.id] = state = AccountState(account)
+            state.touched = False
         for transfer in holds:
             self._open_hold(
                 transfer,
@@ -306,8 +306,7 @@ class LedgerMachine:
             debit.debits_posted += amount
             credit.credits_posted += amount
         self._remember(id_, (stored, _CREATED))
-        self.touched.add(debit_id)
-        self.touched.add(credit_id)
+        debit.touched = credit.touched = True
         if undo is not None:
             undo.append(partial(self._undo_create, stored, debit, credit))
         return _CREATED
@@ -391,8 +390,7 @@ class LedgerMachine:
             )
         )  # fmt: skip
         self._remember(id_, (stored, _CREATED))
-        self.touched.add(debit.id)
-        self.touched.add(credit.id)
+        debit.touched = credit.touched = True
         if undo is not None:
             undo.append(partial(self._undo_resolve, pending, id_, posted, debit, credit))
         return _CREATED
@@ -419,8 +417,7 @@ class LedgerMachine:
                     continue
                 hold.debit.debits_pending -= hold.transfer.amount
                 hold.credit.credits_pending -= hold.transfer.amount
-                self.touched.add(hold.debit.id)
-                self.touched.add(hold.credit.id)
+                hold.debit.touched = hold.credit.touched = True
                 self._close_hold(pending_id)
                 self._closed[pending_id] = Status.PENDING_TRANSFER_EXPIRED
                 count += 1
@@ -431,6 +428,17 @@ class LedgerMachine:
         return min(self._expiring, default=None) * _NS if self._expiring else None  # type: ignore[operator]
 
     # --- memory of transfers
+
+    def stored(self, transfers: Sequence[Transfer], statuses: Sequence[Status]) -> list[Transfer]:
+        """The transfers of a request just carried out as the ledger has them now.
+
+        One that was not created stands as it was asked for.
+        """
+        records = self._records
+        return [
+            records[transfer.id][0] if status is _CREATED else transfer
+            for transfer, status in zip(transfers, statuses, strict=True)
+        ]
 
     def find(self, id_: int) -> Record | None:
         """The transfer under `id_`, or the failed one that used it up."""
