@@ -367,13 +367,17 @@ class EmbeddedLedger:
             LedgerUnavailableError: it could not be written; memory is as before the request.
         """
         events = b"".join(rows)
-        results = bytes(map(_status_octet, statuses))
+        # Nearly always all are created, and that octet is zero.
+        size = len(statuses)
+        all_created = statuses.count(Status.CREATED) == size
+        results = bytes(size) if all_created else bytes(map(_status_octet, statuses))
         seq = self._seq + 1
         low = high = None
         if ids:
-            low, high = _id_octets(min(ids)), _id_octets(max(ids))
-            self._id_max = max(self._id_max, *ids)
-        self._since_checkpoint += len(statuses)
+            highest = max(ids)
+            low, high = _id_octets(min(ids)), _id_octets(highest)
+            self._id_max = max(self._id_max, highest)
+        self._since_checkpoint += size
         save: Callable[[sqlite3.Connection], None] | None = None
         if self._since_checkpoint >= limits.LEDGER_CHECKPOINT_TRANSFERS:
             self._since_checkpoint = 0
