@@ -27,7 +27,7 @@ from rich.table import Table
 from connector import audit as audit_module
 from connector import demo as demo_module
 from connector.clock import SystemClock
-from connector.config import describe, load
+from connector.config import describe, is_dialable, load
 from connector.daemon import serve
 from connector.errors import ConfigError, ConnectorError, OperatorError
 from connector.ilp import address
@@ -193,7 +193,7 @@ def send(
     """Send Prepares as a BTP client; exit 0 only when all were fulfilled."""
     if ":" not in auth:
         raise typer.BadParameter("must be USER:TOKEN", param_hint="--auth")
-    if not re.fullmatch(r"(?:btp\+)?wss?://[^/\s@]+(?:/\S*)?", url):
+    if not is_dialable(url):
         raise typer.BadParameter("must be ws://host:port or wss://host:port", param_hint="--url")
     if not address.is_address(destination):
         raise typer.BadParameter("is not an ILP address", param_hint="--destination")

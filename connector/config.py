@@ -59,7 +59,8 @@ def _is_url(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def _is_dialable(text: str) -> bool:
+def is_dialable(text: str) -> bool:
+    """Whether `text` is a ws:// or wss:// URL, without credentials, that can be dialled."""
     plain = text.removeprefix("btp+")
     try:
         parse_uri(plain)
@@ -149,7 +150,7 @@ class PeerSettings(BaseModel):
     """Shared with the peer: the token of the BTP log-in. Without it no peer is accepted."""
     url: Annotated[
         str | None,
-        _check(_is_dialable, "must be a ws:// or wss:// URL without credentials"),
+        _check(is_dialable, "must be a ws:// or wss:// URL without credentials"),
     ] = None
     """Where to dial it; without it, it dials us."""
     username: str | None = None

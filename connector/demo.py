@@ -98,7 +98,7 @@ def chain(
     common = {
         name: value
         for name, value in inherited.items()
-        if not name.startswith("BTP_") and name not in _OWN_SETTINGS
+        if not name.startswith("BTP_") and name.removesuffix("_FILE") not in _OWN_SETTINGS
     }
     nodes = []
     for index, name in enumerate(names):
@@ -134,9 +134,9 @@ def chain(
 
 _OWN_SETTINGS = frozenset(
     (
-        "ADMIN_API_KEY", "CONFIG_FILE", "CREDIT_LIMIT", "DATA_DIR", "FEE_BASIS_POINTS",
-        "HTTP_HOST", "HTTP_PORT", "ILP_ADDRESS", "LOCAL_DELIVERY_URL", "LOG_FORMAT", "NODE_ID",
-        "RATES", "RECEIVER_SECRET", "ROUTES",
+        "ADMIN_API_KEY", "CONFIG", "CREDIT_LIMIT", "DATA_DIR", "FEE_BASIS_POINTS", "HTTP_HOST",
+        "HTTP_PORT", "ILP_ADDRESS", "LEDGER", "LOCAL_DELIVERY_URL", "LOG_FORMAT", "MAX_HOLD_MS",
+        "MESSAGE_WINDOW_MS", "NODE_ID", "RATES", "RECEIVER_SECRET", "ROUTES",
     )
 )  # fmt: skip
 

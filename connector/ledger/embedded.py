@@ -185,7 +185,7 @@ class EmbeddedLedger:
         if not self._read_only:
             self._take_lock()
         try:
-            await self._file.open("" if self._read_only else _SCHEMA)
+            await self._file.open()
             await self._file.run(self._check_format)
             await self._load()
         except sqlite3.DatabaseError as error:
@@ -219,10 +219,13 @@ class EmbeddedLedger:
 
     def _check_format(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != _FORMAT:
+        is_new = version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        if version != _FORMAT and not (is_new and not self._read_only):
             raise LedgerCorruptError(
                 f"{self.path} has format {version}, this version reads {_FORMAT}"
             )
+        if not self._read_only:
+            connection.executescript(_SCHEMA)
 
     async def _load(self) -> None:
         machine, seq, id_max = await self._file.run(self._read_state)

@@ -1,0 +1,643 @@
+"""The commands as a user runs them: real processes, exit codes, what they print and log."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import resource
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any, Self
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 60.0
+ALICE_TOKEN = "alice-hunter2"
+BOB_TOKEN = "bob-hunter2"
+RECEIVER_SECRET = "c0ffee00c0ffee00"
+ADMIN_KEY = "admin-hunter2"
+INHERITED = {
+    name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH", "LANG") if name in os.environ
+}
+CAMEL_CASE = re.compile(r"[a-z][a-zA-Z0-9]*")
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    """A node with two peers on free ports."""
+    return {
+        **INHERITED,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), INHERITED.get("PYTHONPATH")))),
+        "NODE_ID": "node",
+        "ILP_ADDRESS": "g.node",
+        "BTP_SERVER_PORT": "0",
+        "HTTP_PORT": "0",
+        "DATA_DIR": str(folder),
+        "ADMIN_API_KEY": ADMIN_KEY,
+        "RECEIVER_SECRET": RECEIVER_SECRET,
+        "BTP_PEER_ALICE_SECRET": ALICE_TOKEN,
+        "BTP_PEER_ALICE_CREDIT_LIMIT": "5000",
+        "BTP_PEER_BOB_SECRET": BOB_TOKEN,
+        "BTP_PEER_BOB_ROUTES": "g.bob",
+        **settings,
+    }
+
+
+class Done:
+    """A command that has ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+        assert "Traceback" not in out + err, err
+        assert "hunter2" not in out + err, "a secret got out"
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def command(
+    *arguments: str, env: Mapping[str, str] | None = None, python: tuple[str, ...] = ()
+) -> Done:
+    """Run `python -m connector` to its end."""
+    found = subprocess.run(
+        [sys.executable, *python, "-m", "connector", *arguments],
+        env={**INHERITED, "COLUMNS": "200", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    return Done(found.returncode, found.stdout, found.stderr)
+
+
+class Node:
+    """A daemon in a process of its own, and its log, line by line."""
+
+    def __init__(
+        self, env: Mapping[str, str], *arguments: str, file_size_max: int | None = None
+    ) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue()
+
+        def limit() -> None:
+            assert file_size_max is not None
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size_max, file_size_max))
+
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "connector", *arguments],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=limit if file_size_max is not None else None,  # noqa: PLW1509 - takes no lock
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._queue.put(json.loads(line))
+        self._queue.put(None)
+
+    def event(self, name: str, **fields: Any) -> dict[str, Any]:
+        """Wait for a line of the log with these fields."""
+        for line in self.lines:
+            if line["event"] == name and fields.items() <= line.items():
+                return line
+        while True:
+            line_or_end = self._queue.get(timeout=PATIENCE_SECONDS)
+            assert line_or_end is not None, f"no {name} in {self.lines}"
+            self.lines.append(line_or_end)
+            if line_or_end["event"] == name and fields.items() <= line_or_end.items():
+                return line_or_end
+
+    @property
+    def btp(self) -> str:
+        return f"ws://127.0.0.1:{self.event('connector_started')['btpServerPort']}"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.event('connector_started')['httpPort']}"
+
+    def send(self, destination: str, *arguments: str, token: str = ALICE_TOKEN) -> Done:
+        """`send` as alice."""
+        return command(
+            "send", "--url", self.btp, "--auth", f"alice:{token}", "--destination", destination,
+            "--json", *arguments,
+        )  # fmt: skip
+
+    def show(self, name: str, *arguments: str) -> Done:
+        return command(name, "--url", self.url, *arguments)
+
+    def nets(self) -> dict[str, str]:
+        items = self.show("balances", "--json").json["items"]
+        return {item["peerId"]: item["netBalance"] for item in items}
+
+    def stop(self, number: int = signal.SIGTERM) -> float:
+        """Stop it, see that it did so in order, and how many seconds that took."""
+        began_s = monotonic()
+        self.process.send_signal(number)
+        assert self.process.wait(PATIENCE_SECONDS) == 0
+        took_s = monotonic() - began_s
+        self.event("connector_stopped")
+        return took_s
+
+    def __enter__(self) -> Self:
+        self.event("connector_started")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join(PATIENCE_SECONDS)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        out = self.process.stdout.read()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        while (line := self._queue.get_nowait()) is not None:
+            self.lines.append(line)
+        said = json.dumps(self.lines) + out
+        assert "hunter2" not in said, "a secret stands in the log"
+        assert RECEIVER_SECRET not in said
+        assert not [line for line in self.lines if line["level"] == "error"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("commands")
+
+
+@pytest.fixture(scope="module")
+def node(folder: Path) -> Iterator[Node]:
+    """One running node for the commands that only look, or pay."""
+    with Node(environment(folder), "run") as node:
+        yield node
+        node.stop()
+
+
+# --- run
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_daemon_cleanly_and_soon(tmp_path: Path, number: int) -> None:
+    """`run` is the default command; a peer that stays connected does not hold it up."""
+    with Node(environment(tmp_path)) as node:
+        with socket.create_connection(("127.0.0.1", int(node.btp.rsplit(":", 1)[1]))):
+            assert node.stop(number) < 2
+        assert node.lines[-1]["event"] == "connector_stopped"
+        with Node(environment(tmp_path)) as again:
+            again.stop()
+
+
+def test_the_log_is_json_lines_with_the_documented_events(tmp_path: Path) -> None:
+    with Node(environment(tmp_path), "run") as node:
+        assert node.send("g.node").code == 0
+        assert node.send("g.nowhere").code == 1
+        assert node.send("g.node", token="wrong").code == 1
+        node.event("btp_connection_lost", peerId="alice")
+        node.event("btp_authentication_failed", username="alice")
+        node.stop()
+    for line in node.lines:
+        assert {"event", "level", "timestamp", "nodeId"} <= set(line)
+        assert line["nodeId"] == "node"
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"])
+        assert all(CAMEL_CASE.fullmatch(name) for name in line), line
+        assert re.fullmatch(r"[a-z_]+", line["event"]), line
+    events = [line["event"] for line in node.lines]
+    started = node.event("connector_started")
+    assert started["ledger"] == "embedded"
+    assert min(started["btpServerPort"], started["httpPort"]) > 0
+    assert node.event("accounting_initialized")["backend"] == "embedded"
+    assert {"clusterId", "replicas"} <= set(node.event("accounting_initialized"))
+    established = node.event("btp_connection_established")
+    assert (established["peerId"], established["direction"]) == ("alice", "inbound")
+    assert {"peerId", "direction", "reason"} <= set(node.event("btp_connection_lost"))
+    rejected = node.event("packet_rejected")
+    assert (rejected["code"], rejected["peerId"], rejected["suppressed"]) == ("F02", "alice", 0)
+    assert node.event("accounting_state_changed")["state"] == "available"
+    assert events.index("config_loaded") == 0
+    assert events[-1] == "connector_stopped"
+
+
+def test_a_wrong_configuration_names_every_fault_and_exits_2(tmp_path: Path) -> None:
+    done = command(
+        "run",
+        env=environment(
+            tmp_path,
+            HTTP_PORT="many",
+            BTP_SERVER_PROT="1",
+            CREDIT_LIMIT="-1",
+            RECEIVER_SECRET="hunter2",
+            ROUTES="g.x=nobody",
+            BTP_TLS_CERT="cert.pem",
+            BTP_PEER_BOB_SECRET=ALICE_TOKEN,
+        ),
+    )
+    assert done.code == 2
+    assert done.out == ""
+    first, *faults = done.err.splitlines()
+    assert first == "connector: the configuration cannot be used:"
+    for name in (
+        "HTTP_PORT", "BTP_SERVER_PROT", "CREDIT_LIMIT", "RECEIVER_SECRET", "nobody",
+        "BTP_TLS_CERT", "peers alice and bob",
+    ):  # fmt: skip
+        assert sum(name in fault for fault in faults) == 1, (name, faults)
+    assert len(faults) == 7
+    assert not (tmp_path / "ledger.db").exists()
+
+
+@pytest.mark.parametrize("variable", ["BTP_SERVER_PORT", "HTTP_PORT"])
+def test_a_port_in_use_is_said_in_one_line(tmp_path: Path, variable: str) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        done = command("run", env=environment(tmp_path, **{variable: port, "LOG_LEVEL": "error"}))
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert f"127.0.0.1:{port}" in line
+    assert f"choose another {variable}" in line
+
+
+def test_a_ledger_that_another_process_uses_is_left_alone(node: Node, folder: Path) -> None:
+    done = command("run", env=environment(folder, LOG_LEVEL="error"))
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert f"ledger.db is in use by process {node.process.pid}" in line
+    assert "DATA_DIR" in line
+    assert node.send("g.node").code == 0
+
+
+def used(folder: Path) -> None:
+    """Leave the books of a node that had one packet."""
+    with Node(environment(folder), "run") as node:
+        assert node.send("g.node").code == 0
+        node.stop()
+
+
+def garbage(folder: Path) -> None:
+    folder.joinpath("ledger.db").write_bytes(b"garbage" * 1000)
+
+
+def another_database(folder: Path) -> None:
+    with sqlite3.connect(folder / "ledger.db") as connection:
+        connection.execute("CREATE TABLE journal (other)")
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+
+def damaged_row(folder: Path) -> None:
+    used(folder)
+    with sqlite3.connect(folder / "ledger.db") as connection:
+        connection.execute("DELETE FROM checkpoint")
+        connection.execute("DELETE FROM account")
+        connection.execute("UPDATE journal SET events = zeroblob(9) WHERE seq = 2")
+    connection.close()
+
+
+def missing_row(folder: Path) -> None:
+    used(folder)
+    with sqlite3.connect(folder / "ledger.db") as connection:
+        connection.execute("DELETE FROM checkpoint")
+        connection.execute("DELETE FROM account")
+        connection.execute("DELETE FROM journal WHERE seq = 1")
+    connection.close()
+
+
+def contents(folder: Path) -> object:
+    """What a ledger holds, or its octets where it is none."""
+    with sqlite3.connect(folder / "ledger.db") as connection:
+        try:
+            rows = connection.execute("SELECT * FROM journal").fetchall()
+            found: object = (connection.execute("PRAGMA user_version").fetchone(), rows)
+        except sqlite3.DatabaseError:
+            found = (folder / "ledger.db").read_bytes()
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("damage", [garbage, another_database, damaged_row, missing_row])
+def test_a_ledger_that_is_none_or_damaged_is_named_and_not_touched(
+    tmp_path: Path, damage: Any
+) -> None:
+    damage(tmp_path)
+    before = contents(tmp_path)
+    done = command("run", env=environment(tmp_path, LOG_LEVEL="error"))
+    assert done.code == 2
+    assert "ledger.db" in done.err
+    assert re.search(r"not a usable ledger|has format|is damaged", done.err), done.err
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "outbox.db"])
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    done = command("run", env=environment(tmp_path, LOG_LEVEL="error"))
+    assert done.code in (1, 2)
+    (line,) = done.err.splitlines()
+    assert name in line
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A file stands in the way: that stops root too, whom permissions do not."""
+    (tmp_path / "file").write_text("")
+    done = command("run", env=environment(tmp_path / "file" / "data", LOG_LEVEL="error"))
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert str(tmp_path / "file") in line
+
+
+def test_on_a_full_disk_packets_are_rejected_and_nothing_booked_is_lost(tmp_path: Path) -> None:
+    """Files may not grow beyond 300 KB: the same as a full disk, for one process."""
+    with Node(environment(tmp_path), "run", file_size_max=300_000) as node:
+        done = node.send("g.node", "--amount", "1", "--count", "4000")
+        report = done.json
+        assert done.code == 1
+        assert report["fulfilled"] > 0
+        assert set(report["rejected"]) <= {"T00", "R00"}, report
+        assert report["fulfilled"] + sum(report["rejected"].values()) == 4000
+        node.event("accounting_state_changed", state="unavailable")
+        assert node.show("status").code == 0
+        assert node.process.poll() is None
+        node.process.kill()
+    with Node(environment(tmp_path), "run") as node:
+        assert int(node.nets()["alice"]) == report["fulfilled"]
+        assert node.send("g.node", "--amount", "1").code == 0
+        node.stop()
+    assert command("audit", env=environment(tmp_path)).code == 0
+
+
+def test_without_assertions_it_does_not_run(tmp_path: Path) -> None:
+    done = command("run", env=environment(tmp_path), python=("-O",))
+    assert done.code == 1
+    assert "refusing to run with assertions off" in done.err
+
+
+# --- send
+
+
+def test_send_pings_and_reports(node: Node) -> None:
+    before = int(node.nets()["alice"])
+    done = node.send("g.node.any.thing", "--amount", "7", "--count", "20", "--window", "5")
+    assert done.code == 0
+    report = done.json
+    assert (report["sent"], report["fulfilled"], report["rejected"]) == (20, 20, {})
+    assert report["latencyMs"]["p50"] > 0
+    assert int(node.nets()["alice"]) == before + 140
+
+
+def test_send_pays_a_receiver_whose_secret_it_knows(node: Node) -> None:
+    assert node.send("g.node", "--secret", RECEIVER_SECRET, "--data", "hello").code == 0
+    refused = node.send("g.node", "--secret", "00")
+    assert (refused.code, refused.json["rejected"]) == (1, {"F06": 1})
+
+
+@pytest.mark.parametrize(
+    ("destination", "arguments", "code", "message"),
+    [
+        ("g.nowhere", (), "F02", "no route found (by g.node)"),
+        ("g.bob", (), "T01", "next hop not connected (by g.node)"),
+        ("g.bob", ("--expiry", "1.5"), "R02", "not enough time left to forward (by g.node)"),
+        ("g.node", ("--expiry", "0.001"), "R0", ""),
+        ("g.bob", ("--amount", "1000000"), "T04", "credit limit reached (by g.node)"),
+        ("g.node", ("--amount", str(2**64 - 1)), "T04", "credit limit reached (by g.node)"),
+    ],
+)
+def test_send_says_why_a_packet_was_not_fulfilled_and_no_balance_changes(
+    node: Node, destination: str, arguments: tuple[str, ...], code: str, message: str
+) -> None:
+    before = node.nets()
+    done = node.send(destination, *arguments)
+    assert done.code == 1
+    ((found, count),) = done.json["rejected"].items()
+    assert found.startswith(code)
+    assert count == 1
+    assert message in done.json["messages"][found]
+    assert node.nets() == before
+
+
+def test_send_without_json_is_for_people(node: Node) -> None:
+    done = command(
+        "send", "--url", node.btp, "--auth", f"alice:{ALICE_TOKEN}", "--destination", "g.nowhere",
+    )  # fmt: skip
+    assert done.code == 1
+    assert "0 of 1 fulfilled" in done.out
+    assert "1 x F02: no route found (by g.node)" in done.out
+
+
+@pytest.mark.parametrize(
+    ("url", "said"), [(None, "refuses the log-in: check --auth"), ("ws://127.0.0.1:9", "connect")]
+)
+def test_send_names_what_keeps_it_from_sending(node: Node, url: str | None, said: str) -> None:
+    done = command(
+        "send", "--url", url or node.btp, "--auth", "alice:wrong", "--destination", "g.node"
+    )
+    assert done.code == 1
+    assert said in done.err
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"--url": "http://x"}, "ws://host:port"),
+        ({"--url": "ws://user:word@x"}, "ws://host:port"),
+        ({"--url": "ws://a..b:1"}, "--url"),
+        ({"--url": "ws://x:99999"}, "--url"),
+        ({"--auth": "no-colon"}, "USER:TOKEN"),
+        ({"--destination": "nowhere"}, "is not an ILP address"),
+        ({"--amount": "-1"}, "amount"),
+        ({"--amount": str(2**64)}, "amount"),
+        ({"--count": "0"}, "count"),
+        ({"--expiry": "0"}, "expiry"),
+        ({"--secret": "abc"}, "hex"),
+        ({"--data": "x" * 33_000}, "octets"),
+        ({"--colour": "blue"}, "No such option"),
+    ],
+)
+def test_send_refuses_what_makes_no_sense_with_exit_code_2(
+    changed: dict[str, str], said: str
+) -> None:
+    options = {"--url": "ws://127.0.0.1:9", "--auth": "a:b", "--destination": "g.x", **changed}
+    done = command("send", *[part for option in options.items() for part in option])
+    assert done.code == 2, done.err
+    assert said in done.err
+
+
+# --- looking at a node
+
+
+def test_status_shows_the_node_at_a_glance(node: Node) -> None:
+    body = node.show("status", "--json").json
+    assert (body["nodeId"], body["ilpAddress"], body["status"]) == ("node", "g.node", "healthy")
+    assert body["accounting"] == {"state": "available", "backend": "embedded"}
+    assert body["peersTotal"] == 2
+    table = node.show("status")
+    assert table.code == 0
+    assert "g.node" in table.out
+    assert "available (embedded)" in table.out
+
+
+def test_peers_routes_and_balances_are_tables_or_json(node: Node) -> None:
+    peers = node.show("peers", "--json").json["items"]
+    assert {item["peerId"]: item["connected"] for item in peers} == {"alice": False, "bob": False}
+    routes = node.show("routes", "--json").json["items"]
+    assert {(item["prefix"], item["nextHop"], item["source"]) for item in routes} == {
+        ("g.bob", "bob", "config"), ("g.node", "", "local"),
+    }  # fmt: skip
+    accounts = node.show("balances", "--json").json["items"]
+    assert accounts[0]["creditLimit"] == "5000"
+    for name, words in (
+        ("peers", "alice"), ("routes", "(this node)"), ("balances", "USD/9"),
+    ):  # fmt: skip
+        done = node.show(name)
+        assert done.code == 0
+        assert words in done.out
+
+
+@pytest.mark.parametrize("name", ["status", "peers", "routes", "balances"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("http://127.0.0.1:9", "is the node running?"), ("nonsense", "does not answer")],
+)
+def test_a_node_that_does_not_answer_is_said_so(name: str, url: str, said: str) -> None:
+    done = command(name, "--url", url)
+    assert done.code == 1
+    assert said in done.err
+
+
+def test_the_url_may_come_from_the_environment(node: Node) -> None:
+    assert command("status", env={"CONNECTOR_URL": node.url}).code == 0
+
+
+def test_healthcheck_is_for_the_local_daemon(node: Node, folder: Path) -> None:
+    port = node.url.rsplit(":", 1)[1]
+    done = command("healthcheck", env=environment(folder, HTTP_PORT=port))
+    assert (done.code, done.out.strip()) == (0, "ready")
+    done = command("healthcheck", env=environment(folder, HTTP_PORT="9"))
+    assert done.code == 1
+    assert "is the node running?" in done.err
+
+
+# --- configuration and books
+
+
+def test_check_config_shows_values_and_sources_and_no_secrets(tmp_path: Path) -> None:
+    config = tmp_path / "node.yaml"
+    config.write_text("feeBasisPoints: 7\n")
+    env = environment(tmp_path, CONFIG_FILE=str(config))
+    rows = {row["name"]: row for row in command("check-config", "--json", env=env).json}
+    assert rows["NODE_ID"] == {"name": "NODE_ID", "value": "node", "source": "NODE_ID"}
+    assert rows["FEE_BASIS_POINTS"]["value"] == "7"
+    assert rows["FEE_BASIS_POINTS"]["source"] == f"{config}: feeBasisPoints"
+    assert rows["MAX_HOLD_MS"]["source"] == "default"
+    for name in ("ADMIN_API_KEY", "RECEIVER_SECRET", "BTP_PEER_ALICE_SECRET"):
+        assert rows[name]["value"] == "[redacted]"
+    done = command("check-config", env=env)
+    assert done.code == 0
+    assert "BTP_PEER_ALICE_CREDIT_LIMIT" in done.out
+    assert RECEIVER_SECRET not in done.out
+    assert not (tmp_path / "ledger.db").exists(), "it only looks"
+    done = command("check-config", env={**env, "HTTP_PORT": "x"})
+    assert done.code == 2
+    assert "HTTP_PORT" in done.err
+
+
+def test_audit_is_fine_beside_a_running_node_and_finds_a_planted_difference(tmp_path: Path) -> None:
+    env = environment(tmp_path)
+    with Node(env, "run") as node:
+        assert node.send("g.node", "--count", "3").code == 0
+        running = command("audit", "--json", env=env)
+        assert running.code == 0
+        assert running.json["ok"]
+        node.stop()
+    done = command("audit", env=env)
+    assert done.code == 0
+    assert done.out.endswith("audit: ok\n")
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        (account,) = (
+            connection.execute(
+                "SELECT id FROM account WHERE debits_posted = '3000' AND code = 1 LIMIT 1"
+            ).fetchone()
+            or connection.execute(
+                "SELECT id FROM account WHERE debits_posted != '0' LIMIT 1"
+            ).fetchone()
+        )
+        connection.execute("UPDATE account SET debits_posted = '2999' WHERE id = ?", (account,))
+    connection.close()
+    done = command("audit", env=env)
+    assert done.code == 1
+    assert "audit: FAILED" in done.out
+    assert "FAIL" in done.out
+    report = command("audit", "--json", env=env)
+    assert report.code == 1
+    wrong = {check["name"] for check in report.json["checks"] if not check["ok"]}
+    assert "journal replays to these balances" in wrong
+    assert any("debits = credits" in name for name in wrong)
+
+
+def test_audit_of_nothing_says_so(tmp_path: Path) -> None:
+    done = command("audit", env=environment(tmp_path / "none"))
+    assert done.code == 1
+    assert "ledger.db" in done.err
+    assert not (tmp_path / "none").exists(), "it only looks"
+    done = command("audit", env=environment(tmp_path, LEDGER="memory"))
+    assert done.code == 2
+    assert "LEDGER=memory" in done.err
+
+
+def test_audit_of_a_damaged_ledger_says_so(tmp_path: Path) -> None:
+    garbage(tmp_path)
+    done = command("audit", env=environment(tmp_path))
+    assert done.code == 2
+    assert "ledger.db is not a usable ledger" in done.err
+
+
+# --- the rest
+
+
+def test_the_demo_pays_through_a_line_and_its_books_add_up(tmp_path: Path) -> None:
+    """Whatever the environment says about the node of its user."""
+    noise = {"BTP_PEER_X_SECRET": "hunter2", "NODE_ID": "mine", "ROUTES": "=x", "LEDGER": "memory"}
+    done = command(
+        "demo", "--peers", "3", "--packets", "50", "--json", "--data-dir", str(tmp_path / "demo"),
+        env=noise,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    body = done.json
+    assert (body["ok"], body["packets"], body["fulfilled"]) == (True, 50, 50)
+    assert body["mirrorFaults"] == []
+    assert [audit["ok"] for audit in body["audits"]] == [True] * 3
+    last = body["audits"][2]["peers"]
+    assert [(peer["peerId"], peer["netBalance"]) for peer in last] == [("peer2", "50000")]
+    again = command("demo", "--peers", "2", "--data-dir", str(tmp_path / "demo"))
+    assert again.code == 1
+    assert "choose another --data-dir" in again.err
+
+
+def test_help_lists_the_commands_and_version_the_version() -> None:
+    done = command("--help")
+    assert done.code == 0
+    for name in (
+        "run", "demo", "send", "status", "peers", "routes", "balances", "audit", "check-config",
+        "healthcheck",
+    ):  # fmt: skip
+        assert re.search(rf"\b{name}\b", done.out), name
+    version = command("--version")
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", version.out)
+    unknown = command("nonsense")
+    assert unknown.code == 2
