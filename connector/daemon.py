@@ -237,7 +237,7 @@ class Connector:
                 group.create_task(self._every(SLOW_TICK_SECONDS, self._slow_tick)),
             ]
             stack.callback(lambda: [task.cancel() for task in tickers])
-            self._deliveries.attach(group, self.driver)
+            self._deliveries.attach(group, self.driver, self.links.flush)
             stack.push_async_callback(self._deliveries.close)
             stack.push_async_callback(self.links.close)
             self.btp_port = await self.links.listen(

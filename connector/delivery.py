@@ -42,12 +42,16 @@ class Deliveries:
         self._own_address = own_address
         self._handler: Handler | None = None
         self._group: asyncio.TaskGroup | None = None
+        self._turn_done: Callable[[], None] = lambda: None
         self._driver: Driver | None = None
         self._client: httpx.AsyncClient | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def attach(self, group: asyncio.TaskGroup, driver: Driver) -> None:
-        """Whose tasks deliveries are, and who is told the answers."""
+    def attach(
+        self, group: asyncio.TaskGroup, driver: Driver, turn_done: Callable[[], None]
+    ) -> None:
+        """Whose tasks deliveries are, who is told an answer, and what is called after that."""
+        self._turn_done = turn_done
         self._group = group
         self._driver = driver
 
@@ -91,6 +95,7 @@ class Deliveries:
             self._log.warning("local_delivery_failed", reason=_clean(error))
             said = reject(Code.T00_INTERNAL_ERROR, self._own_address(), "receiver failed")
         self._driver.delivered(flight, said)
+        self._turn_done()
 
     async def _post(self, step: Deliver) -> Fulfill | Reject:
         assert self._url is not None

@@ -648,7 +648,8 @@ class Links:
             direction=link.direction,
             reason=link.close_reason,
         )
-        if not link.session.resumable or self._stopping:
+        # Else the peer is asked again, when it is back or, after a stop, when we are.
+        if not link.session.resumable:
             for flight in left:
                 self.driver.answered(flight, Unanswered.LINK_LOST)
         self.flush()

@@ -74,7 +74,7 @@ async def delivering(
     if handler is not None:
         asked.deliveries.on_prepare(handler)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        asked.deliveries.attach(group, asked)  # type: ignore[arg-type]
+        asked.deliveries.attach(group, asked, lambda: None)  # type: ignore[arg-type]
         yield asked
         await asked.deliveries.close()
 
@@ -234,6 +234,7 @@ async def test_a_handler_goes_before_the_wallet() -> None:
 async def endless() -> AsyncIterator[bytes]:
     """An answer that has no end."""
     while True:
+        await asyncio.sleep(0)
         yield b" " * 1000
 
 
