@@ -85,11 +85,14 @@ class Report:
 class _Request:
     """One Prepare under way; see `OutgoingRequest`."""
 
-    __slots__ = ("again", "began_s", "link_ref", "next_hop", "octets", "packet_id")
+    __slots__ = (
+        "again", "began_s", "link_ref", "next_hop", "octets", "packet_id", "sender_packet_id",
+    )  # fmt: skip
 
     def __init__(self, peer: Peer, octets: bytes, packet_id: int) -> None:
         self.octets = octets
         self.packet_id = packet_id
+        self.sender_packet_id = 0
         self.next_hop: Peer | None = peer
         self.again = False
         self.link_ref: Any = None

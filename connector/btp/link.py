@@ -48,6 +48,8 @@ class OutgoingRequest(Protocol):
 
     octets: bytes
     packet_id: int
+    sender_packet_id: int
+    """Under which the sender can ask for it again; zero: it cannot."""
     next_hop: Peer | None
     again: bool
     """Whether it may have been sent before this node restarted."""
@@ -648,9 +650,10 @@ class Links:
             direction=link.direction,
             reason=link.close_reason,
         )
-        # Else the peer is asked again, when it is back or, after a stop, when we are.
-        if not link.session.resumable:
-            for flight in left:
+        # A resumable peer is asked again, when it is back; after a stop, when we are and the
+        # sender asks us again. Who cannot ask again is told before we go.
+        for flight in left:
+            if not link.session.resumable or (self._stopping and not flight.sender_packet_id):
                 self.driver.answered(flight, Unanswered.LINK_LOST)
         self.flush()
 
