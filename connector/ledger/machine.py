@@ -10,7 +10,7 @@ To stay small it remembers the newest transfers only. Whether an older id exists
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
@@ -44,6 +44,7 @@ _KNOWN_ACCOUNT_FLAGS: Final = (
     | ACCOUNT_HISTORY
 )
 _NS: Final = 1_000_000_000
+_NEVER_NS: Final = 1 << 80
 
 # Failures that depend on the state of the moment: their ids are used up, so that a retry cannot
 # succeed where the first attempt was answered with a refusal (TigerBeetle, "transient errors").
@@ -115,7 +116,7 @@ class LedgerMachine:
         self._records: dict[int, Record] = {}
         self._order: deque[int] = deque()
         self._closed: dict[int, Status] = {}
-        self._expiring: defaultdict[int, set[int]] = defaultdict(set)
+        self._earliest_ns = _NEVER_NS
         self._forgotten_id_max = 0
 
     # --- accounts
@@ -315,7 +316,7 @@ class LedgerMachine:
         if transfer.flags & PENDING:
             debit.debits_pending -= transfer.amount
             credit.credits_pending -= transfer.amount
-            self._close_hold(transfer.id)
+            del self.holds[transfer.id]
         else:
             debit.debits_posted -= transfer.amount
             credit.credits_posted -= transfer.amount
@@ -374,7 +375,7 @@ class LedgerMachine:
         if posted:
             debit.debits_posted += posted
             credit.credits_posted += posted
-        self._close_hold(pending_id)
+        del self.holds[pending_id]
         self._closed[pending_id] = (
             Status.PENDING_TRANSFER_ALREADY_POSTED
             if flags & POST
@@ -407,25 +408,30 @@ class LedgerMachine:
         del self._records[id_]
 
     def expire(self, now_ns: int) -> int:
-        """Void every hold whose timeout has passed at `now_ns`; how many there were."""
-        due = [second for second in self._expiring if second * _NS <= now_ns]
-        count = 0
-        for second in due:
-            for pending_id in list(self._expiring[second]):
-                hold = self.holds[pending_id]
-                if hold.expires_at_ns > now_ns:
-                    continue
-                hold.debit.debits_pending -= hold.transfer.amount
-                hold.credit.credits_pending -= hold.transfer.amount
-                hold.debit.touched = hold.credit.touched = True
-                self._close_hold(pending_id)
-                self._closed[pending_id] = Status.PENDING_TRANSFER_EXPIRED
-                count += 1
-        return count
+        """Void every hold whose timeout has passed at `now_ns`; how many there were.
+
+        Looks at the holds only when the earliest that may be there is due: nearly all are resolved
+        long before, and cost nothing here.
+        """
+        if now_ns < self._earliest_ns:
+            return 0
+        due = [hold for hold in self.holds.values() if 0 < hold.expires_at_ns <= now_ns]
+        for hold in due:
+            hold.debit.debits_pending -= hold.transfer.amount
+            hold.credit.credits_pending -= hold.transfer.amount
+            hold.debit.touched = hold.credit.touched = True
+            del self.holds[hold.transfer.id]
+            self._closed[hold.transfer.id] = Status.PENDING_TRANSFER_EXPIRED
+        self._earliest_ns = min(
+            (hold.expires_at_ns for hold in self.holds.values() if hold.expires_at_ns),
+            default=_NEVER_NS,
+        )
+        return len(due)
 
     def next_expiry_ns(self) -> int | None:
-        """No hold expires before this moment; None when none can."""
-        return min(self._expiring, default=None) * _NS if self._expiring else None  # type: ignore[operator]
+        """No hold expires before this moment, a whole second; None when none can."""
+        moments = [hold.expires_at_ns for hold in self.holds.values() if hold.expires_at_ns]
+        return min(moments) // _NS * _NS if moments else None
 
     # --- memory of transfers
 
@@ -502,19 +508,9 @@ class LedgerMachine:
         return Status.PENDING_TRANSFER_ALREADY_VOIDED
 
     def _open_hold(self, transfer: Transfer, debit: AccountState, credit: AccountState) -> None:
-        hold = Hold(transfer, debit, credit)
-        self.holds[transfer.id] = hold
-        if hold.expires_at_ns:
-            self._expiring[hold.expires_at_ns // _NS].add(transfer.id)
-
-    def _close_hold(self, id_: int) -> None:
-        hold = self.holds.pop(id_)
-        if hold.expires_at_ns:
-            second = hold.expires_at_ns // _NS
-            bucket = self._expiring[second]
-            bucket.discard(id_)
-            if not bucket:
-                del self._expiring[second]
+        self.holds[transfer.id] = hold = Hold(transfer, debit, credit)
+        if 0 < hold.expires_at_ns < self._earliest_ns:
+            self._earliest_ns = hold.expires_at_ns
 
 
 def _overflow(debit: AccountState, credit: AccountState, amount: int, *, pending: bool) -> Status:
