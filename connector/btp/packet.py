@@ -32,6 +32,8 @@ REQUEST_ID_MAX: Final = 2**32 - 1
 
 _HEAD: Final = struct.Struct(">BI")
 _HEAD_SIZE: Final = 5
+_ILP_SHORT: Final = struct.Struct(">BIB7sB")
+_ILP_MIDDLE: Final = struct.Struct(">BIBB7sBB")
 _ONLY_ILP: Final = b"\x01\x01\x03ilp\x00"
 _ILP_AND_ID: Final = b"\x01\x02\x03ilp\x00"
 _ILP_PREFIX_SIZE: Final = 7
@@ -290,6 +292,13 @@ def encode(packet: BtpPacket | BtpError) -> bytes:
 
 def encode_ilp(kind: int, request_id: int, ilp: bytes, packet_id: int = 0) -> bytes:
     """A Message or Response that carries `ilp`, and the packet id where it is not zero."""
+    if packet_id == 0:
+        # The two sizes that nearly all packets have, in one step each.
+        size = len(ilp)
+        if size < 0x78:
+            return _ILP_SHORT.pack(kind, request_id, size + 8, _ONLY_ILP, size) + ilp
+        if 0x80 <= size < 0xF7:
+            return _ILP_MIDDLE.pack(kind, request_id, 0x81, size + 9, _ONLY_ILP, 0x81, size) + ilp
     if packet_id:
         body = (
             _ILP_AND_ID + var_octets(ilp) + _ID_PREFIX + packet_id.to_bytes(PACKET_ID_SIZE, "big")

@@ -391,3 +391,12 @@ def test_what_is_no_moment_is_not_read_as_time(text: bytes) -> None:
     with pytest.raises(DecodeError) as caught:
         packet.read_generalized_time(text, 12)
     assert (caught.value.field, caught.value.offset) == ("error time", 12)
+
+
+@pytest.mark.parametrize("size", [0, 1, 0x77, 0x78, 0x7F, 0x80, 0xF6, 0xF7, 0xFF, 0x100, 32_000])
+def test_the_short_ways_to_carry_ilp_give_the_same_octets(size: int) -> None:
+    ilp = bytes(size)
+    carried = packet.BtpPacket(
+        kind=packet.MESSAGE, request_id=7, protocols=[packet.Protocol("ilp", 0, ilp)]
+    )
+    assert packet.encode_ilp(packet.MESSAGE, 7, ilp) == packet.encode(carried)
