@@ -15,6 +15,8 @@ The map, from the wire inwards:
       interface.py    what a ledger promises
       machine.py      the rules of a ledger, pure
       embedded.py     the machine with a durable journal in SQLite
+      tigerbeetle.py  the contract on a TigerBeetle cluster
+      outbox.py       posts that were promised and not yet acknowledged
       account_manager.py  reserve, post, void; the one writer; mirror, outbox, recovery
     routing.py      which peer a packet goes to
     peers.py        who we have terms with

@@ -257,7 +257,8 @@ class Settings(BaseSettings):
     tigerbeetle_replicas: str | None = None
     """Addresses of the replicas, `host:port,host:port`; names allowed."""
     accounting_outage_policy: Literal["spool", "reject"] = "spool"
-    """Go on or stop while TigerBeetle is away."""
+    """What happens to new packets while the ledger is away. In this version both values reject
+    them with T00; packets in flight are resolved through the outbox."""
     accounting_spool_limit: Annotated[int, Field(ge=1, le=100_000_000)] = 1_000_000
     """Transfers that the outbox holds."""
     accounting_timeout_ms: Annotated[int, Field(ge=10, le=60_000)] = 1000
