@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import secrets
@@ -43,7 +44,7 @@ async def _assert_books(nodes: list[DemoNode]) -> None:
     for report in reports:
         assert report.ok, report.checks
         assert report.pending == 0, f"{report.node_id} still holds {report.pending}"
-    pairs = [(a.node_id, b.node_id) for a, b in zip(nodes, nodes[1:], strict=False)]
+    pairs = [(a.node_id, b.node_id) for a, b in itertools.pairwise(nodes)]
     assert mirror_faults(reports, pairs) == []
 
 

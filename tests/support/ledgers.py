@@ -107,5 +107,5 @@ class Books:
 async def eventually(check: Callable[[], Awaitable[Any]], seconds: float = 10.0) -> None:
     """Ask until it is true."""
     async with asyncio.timeout(seconds):
-        while not await check():  # noqa: ASYNC110 - there is no event to wait for
+        while not await check():
             await asyncio.sleep(0.05)
