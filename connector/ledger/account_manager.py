@@ -11,16 +11,21 @@ telemetry and admission read it and cost the ledger nothing. At rest it equals t
 A Fulfill is money that we owe already, so it must not wait for a slow ledger: when the post is not
 acknowledged within its budget, it is put into the durable outbox, the Fulfill is passed on, and
 the post is retried under the same id until it is booked; at the next start if need be.
+
+While the ledger is away there are two ways (`ACCOUNTING_OUTAGE_POLICY`). *Reject*: no new packet is
+taken, and what is to be resolved waits. *Spool*: the mirror decides what a peer may still send, and
+requests go into the outbox instead of the ledger; `attend` asks for the ledger meanwhile and, when
+it is back, replays them in their order and hands it back to the writer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Any, Final, NamedTuple, Protocol
+from enum import Enum
+from typing import Final, NamedTuple, Protocol
 
 from connector import limits
 from connector.clock import Clock
@@ -30,13 +35,28 @@ from connector.errors import (
     LedgerRefusedError,
     LedgerUnavailableError,
 )
+from connector.ledger.books import (
+    Book,
+    Outcome,
+    PeerBooks,
+    Recovered,
+    Reservation,
+    Reserve,
+    Token,
+    chains,
+    condition_tag,
+    correcting_transfers,
+    grant_transfer,
+    is_booked,
+    resolutions,
+    with_legs,
+)
 from connector.ledger.interface import Ledger
 from connector.ledger.model import (
     ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
     DONE,
     LINKED,
     PENDING,
-    PHASE_CORRECT,
     PHASE_RESOLVE,
     POST,
     TAG_BITS,
@@ -45,10 +65,11 @@ from connector.ledger.model import (
     AccountCode,
     AccountStatus,
     IdGenerator,
+    Memory,
+    Posted,
     Status,
     Transfer,
     TransferCode,
-    account_id,
     asset_ledger,
     make_transfer,
     node_tag,
@@ -56,179 +77,43 @@ from connector.ledger.model import (
 )
 from connector.peers import LOCAL, Asset, PeerTerms
 
-Token = Any
-"""Whoever waits; handed back with the outcome. The manager never looks into it."""
-
-
-class Outcome(Enum):
-    """What became of a reservation or a post."""
-
-    HELD = auto()
-    NO_CREDIT = auto()
-    """The sender would owe us more than its limit."""
-    NO_PAYABLE = auto()
-    """We would owe the next hop more than we allow."""
-    BUSY = auto()
-    """The queue is full."""
-    UNAVAILABLE = auto()
-    """The ledger does not answer."""
-    POSTED = auto()
-    RELEASED = auto()
-    """Not acknowledged within the budget; in the outbox, and retried until it is."""
-
 
 class State(Enum):
     """Whether new packets can be accounted for."""
 
-    STARTING = "starting"
-    AVAILABLE = "available"
     UNAVAILABLE = "unavailable"
+    """The balances are not known: before the ledger has been heard for the first time."""
+    AVAILABLE = "available"
+    SPOOLING = "spooling"
+    """The ledger is away, its outbox takes its place."""
+    REJECTING = "rejecting"
+    """The ledger is away, and so is what could take its place."""
 
 
 class Outbox(Protocol):
-    """Durable memory of posts that were promised but not acknowledged."""
-
-    async def add(self, transfers: list[Transfer]) -> None:
-        """On disk when this returns."""
-
-    async def remove(self, ids: list[int]) -> None:
-        """Forget transfers that the ledger has acknowledged."""
-
-    async def load(self) -> list[Transfer]:
-        """All that is in it, oldest first."""
-
-
-class Book:
-    """The mirror of one account."""
-
-    __slots__ = (
-        "account_id", "asset", "code", "credits_pending", "credits_posted", "debits_pending",
-        "debits_posted", "ledger", "peer_id",
-    )  # fmt: skip
-
-    def __init__(self, node_id: str, code: AccountCode, peer_id: str, asset: Asset) -> None:
-        self.account_id = account_id(node_id, code, peer_id, str(asset))
-        self.code = code
-        self.peer_id = peer_id
-        self.asset = asset
-        self.ledger = asset_ledger(asset.code, asset.scale)
-        self.debits_pending = 0
-        self.debits_posted = 0
-        self.credits_pending = 0
-        self.credits_posted = 0
-
-    def load(self, account: Account) -> None:
-        """Take over the balances that the ledger has."""
-        self.debits_pending = account.debits_pending
-        self.debits_posted = account.debits_posted
-        self.credits_pending = account.credits_pending
-        self.credits_posted = account.credits_posted
-
-
-@dataclass(slots=True, eq=False)
-class PeerBooks:
-    """The accounts of one peer."""
-
-    terms: PeerTerms
-    peer: Book
-    credit_line: Book
-    settlement: Book
+    """Durable memory of what was promised but not acknowledged: requests, in order."""
 
     @property
-    def granted(self) -> int:
-        """Credit that the ledger lets it use."""
-        return self.credit_line.debits_posted - self.credit_line.credits_posted
+    def transfers(self) -> int:
+        """How many are in it."""
 
-    @property
-    def debit_balance(self) -> int:
-        """All that it has been debited: value it sent through us."""
-        return self.peer.debits_posted - self.credit_line.credits_posted
+    async def add(self, transfers: list[Transfer]) -> int:
+        """On disk when this returns its number, which rises."""
 
-    @property
-    def credit_balance(self) -> int:
-        """All that it has been credited: value we sent towards it."""
-        return self.peer.credits_posted - self.credit_line.debits_posted
+    async def remove(self, seqs: list[int]) -> None:
+        """Forget requests that the ledger has acknowledged."""
 
-    @property
-    def net_balance(self) -> int:
-        """Positive: it owes us. Negative: we owe it."""
-        return self.debit_balance - self.credit_balance
+    async def load(self, after_seq: int, transfers_max: int) -> list[tuple[int, list[Transfer]]]:
+        """The oldest after `after_seq`, as many as fit in `transfers_max`, and one at least."""
 
-    @property
-    def available_credit(self) -> int:
-        """What it may still send."""
-        book = self.peer
-        return book.credits_posted - book.debits_posted - book.debits_pending
+    async def restore(self) -> bool:
+        """Whether it had been taken away from under us, and is there again."""
 
-    @property
-    def payable(self) -> int:
-        """What we owe it if all that is pending towards it is fulfilled."""
-        return self.credit_balance + self.peer.credits_pending - self.debit_balance
+    async def begin(self) -> Memory:
+        """What is known of the time before; from now on the node has not stopped cleanly."""
 
-
-class Reserve:
-    """A packet's money to be held: what the switch asks for."""
-
-    __slots__ = ("amount_in", "amount_out", "condition", "fee", "hold_ms", "next_hop", "source")
-
-    def __init__(
-        self,
-        source: PeerTerms,
-        next_hop: PeerTerms,
-        amount_in: int,
-        fee: int,
-        amount_out: int,
-        condition: bytes,
-        hold_ms: int,
-    ) -> None:
-        self.source = source
-        self.next_hop = next_hop
-        self.amount_in = amount_in
-        self.fee = fee
-        self.amount_out = amount_out
-        self.condition = condition
-        self.hold_ms = hold_ms
-
-
-class Reservation:
-    """Money held for one packet: its legs, and the books they move."""
-
-    __slots__ = (
-        "books", "correcting", "legs", "packet_id", "posted", "relay_by_ms", "resolution", "waiter",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        packet_id: int,
-        legs: list[Transfer],
-        books: list[tuple[Book, Book]],
-        *,
-        posted: bool = False,
-    ) -> None:
-        self.packet_id = packet_id
-        self.legs = legs
-        self.books = books
-        self.posted = posted
-        """Whether the ledger is known to have posted it: before a restart, or after the waiter was
-        let go."""
-        self.correcting = False
-        """Whether the post came too late and a correction takes its place."""
-        self.resolution: list[Transfer] = []
-        """The transfers that post it, once that is asked for."""
-        self.waiter: Token = None
-        """Who waits for the post."""
-        self.relay_by_ms = 0
-        """When the waiter is let go, posted or not."""
-
-
-@dataclass(slots=True)
-class Recovered:
-    """A packet that was under way when the node stopped; known by the sender's packet id."""
-
-    reservation: Reservation
-    source_id: str
-    next_hop_id: str
-    condition_tag: int
+    async def end(self, books: Mapping[int, Posted]) -> None:
+        """The node stops cleanly, with these balances."""
 
 
 class _Move(NamedTuple):
@@ -251,12 +136,11 @@ class AccountingCounters:
     events: int = 0
     corrections: int = 0
     released: int = 0
+    reconciled: int = 0
+    """Accounts whose mirror was brought up to what another process did."""
+    spooled: int = 0
+    """Transfers that went into the outbox in place of the ledger."""
     refused_unexpectedly: int = 0
-
-
-def condition_tag(condition: bytes) -> int:
-    """The first 96 bits of a condition: user_data_64 and user_data_32 of a leg."""
-    return int.from_bytes(condition[:12], "big")
 
 
 class AccountManager:
@@ -272,13 +156,30 @@ class AccountManager:
         outbox: Outbox,
         on_state: Callable[[State, str], None] = lambda _state, _why: None,
         on_alert: Callable[[str, dict[str, object]], None] = lambda _event, _fields: None,
+        on_request: Callable[[float, int], None] = lambda _seconds, _transfers: None,
         timeout_ms: int = 1000,
+        spool_transfers_max: int = 0,
     ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            node_id: whose accounts these are.
+            ledger: where they are.
+            clock: for holds, budgets and deadlines.
+            ids: for packets.
+            outbox: for what the ledger has not acknowledged; opened and closed by the caller.
+            on_state: told each change of state, with the reason.
+            on_alert: told what an operator should know, as a log event with its fields.
+            on_request: told how long a request of the writer took, and its transfers.
+            timeout_ms: how long the ledger may leave a request without an answer.
+            spool_transfers_max: room in the outbox for new packets while the ledger is away; 0:
+                they are rejected.
+        """
         self.node_id: Final = node_id
         self.ledger: Final = ledger
         self.counters: Final = AccountingCounters()
         self.peers: Final[dict[str, PeerBooks]] = {}
-        self.state = State.STARTING
+        self.state = State.UNAVAILABLE
         self.state_reason = "starting"
         self._clock = clock
         self._ids = ids
@@ -287,6 +188,7 @@ class AccountManager:
         self._turn_done: Callable[[], None] = lambda: None
         self._on_state = on_state
         self._on_alert = on_alert
+        self._on_request = on_request
         self._timeout_ms = timeout_ms
         self._own_books: dict[tuple[AccountCode, Asset], Book] = {}
         self._books_by_id: dict[int, Book] = {}
@@ -295,10 +197,30 @@ class AccountManager:
         self._reserves: deque[_Entry] = deque()
         self._resolves: deque[_Entry] = deque()
         self._unposted: dict[int, Reservation] = {}
-        self._in_outbox: dict[int, Reservation] = {}
+        self._late: dict[int, list[Reservation]] = {}
         self._to_outbox: list[Reservation] = []
+        self._taken: list[_Entry] = []
         self._wake = asyncio.Event()
         self._idle = False
+        self._spool_transfers_max = spool_transfers_max
+        self._terms: list[PeerTerms] = []
+        self._met = False
+        # Requests up to here have been replayed; what came before this life ends at the second.
+        self._replayed_seq = 0
+        self._former_seq = 0
+        self._assumed: dict[int, Posted] = {}
+        self._compared = False
+        self._promised_credit: dict[str, int] = {}
+        self._outbox_is_lost = False
+        self._reconcile_at_s = clock.monotonic_s() + limits.RECONCILE_SECONDS
+        self._is_shared = False
+        self._away = False
+        self._attention = asyncio.Event()
+        self._left_at_s = -1e9
+        self._ask_again_s = limits.LEDGER_ASK_AGAIN_SECONDS_MIN
+        self._spool_lock = asyncio.Lock()
+        self._may_spool = asyncio.Event()
+        self._may_spool.set()
         # The writer, a changed limit and the expiry of holds take turns: one request is out at a
         # time (see `Ledger`).
         self._one_at_a_time = asyncio.Lock()
@@ -314,45 +236,166 @@ class AccountManager:
 
     # --- opening
 
-    async def open(self, peers: Iterable[PeerTerms], assets: Iterable[Asset]) -> None:
+    async def open(
+        self,
+        peers: Iterable[PeerTerms],
+        assets: Iterable[Asset],
+        former: Iterable[PeerTerms] = (),
+    ) -> None:
         """Open the ledger, create what is missing, load the mirror, replay the outbox.
 
+        `former` are peers that we have no terms with any more, but perhaps a balance. When the ledger
+        is away, and may come back, all this is left to `attend`: see `_open_without`.
+
         Raises:
-            LedgerLockedError, LedgerCorruptError, LedgerUnavailableError: see `Ledger.open`.
+            LedgerLockedError, LedgerCorruptError, LedgerUnavailableError, LedgerRefusedError: see
+                `Ledger.open`.
             ConnectorError: two assets share a ledger number.
         """
-        await self.ledger.open()
-        terms = list(peers)
-        numbers: dict[int, Asset] = {}
-        for asset in (*assets, *(peer.asset for peer in terms)):
-            other = numbers.setdefault(asset_ledger(asset.code, asset.scale), asset)
-            if other != asset:
-                raise ConnectorError(f"assets {other} and {asset} share a ledger number")
-        for asset in numbers.values():
-            for code in (AccountCode.REVENUE, AccountCode.EXCHANGE, AccountCode.WALLET):
-                self._add_own_book(code, asset)
-        for peer in terms:
+        self._terms = list(peers)
+        gone = list(former)
+        for asset in (*assets, *(peer.asset for peer in (*self._terms, *gone))):
+            self._add_own_books(asset)
+        for peer in self._terms:
             self._add_books(peer)
-        await self._create_accounts(self._books_by_id.values())
+        for peer in gone:
+            self._add_books(peer, removed=True)
+        memory = await self._outbox.begin()
+        try:
+            await self._open_books(memory)
+        except LedgerUnavailableError as error:
+            if not self.ledger.may_be_away:
+                raise
+            await self._open_without(memory, str(error))
+
+    async def _open_books(self, memory: Memory | None) -> None:
+        await self.ledger.open()
+        existed = await self._create_accounts(self._books_by_id.values())
+        if existed and memory is not None and memory.is_new and self.ledger.may_be_away:
+            self._on_alert(
+                "outbox_is_new",
+                {
+                    "accounts": existed,
+                    "detail": "the ledger knows this node, its DATA_DIR does not: what an outbox "
+                    "held that is gone now was not booked",
+                },
+            )
+        await self._replay_all(adjust=False)
         await self._load_balances()
-        await self._replay_outbox()
-        for peer in terms:
+        for peer in self._terms:
             await self._grant_at_start(peer)
         await self._recover()
+        self._met = True
         self._set_state(State.AVAILABLE, "")
 
-    def _add_own_book(self, code: AccountCode, asset: Asset) -> None:
-        book = Book(self.node_id, code, LOCAL, asset)
-        self._own_books[code, asset] = book
-        self._books_by_id[book.account_id] = book
+    async def _open_without(self, memory: Memory, why: str) -> None:
+        """Start while the ledger is away.
 
-    def _add_books(self, terms: PeerTerms) -> None:
+        After a clean stop, or for the first time, all balances are known, and spooling can begin
+        at once. After a crash it is not known what was held: taking packets that a neighbour sends
+        again for new ones would pay them twice, so nothing is taken until the ledger is there.
+        """
+        knows = memory.is_new or memory.books is not None
+        if not self._spool_transfers_max or not knows:
+            if self._spool_transfers_max:
+                why += "; this node did not stop cleanly, so only the ledger knows what is held"
+            self.state_reason = why
+            self._on_state(State.UNAVAILABLE, why)
+            self._be_away()
+            return
+        books = memory.books or {}
+        for book in self._books_by_id.values():
+            posted = books.get(book.account_id, Posted(0, 0))
+            self._assumed[book.account_id] = posted
+            book.debits_posted, book.credits_posted = posted
+        for one in self.peers.values():
+            if one.removed:
+                continue
+            wanted = one.terms.credit_limit - one.granted
+            promised = max(wanted, -max(0, one.available_credit))
+            self._promised_credit[one.terms.peer_id] = promised
+            one.move_credit(promised)
+        self._former_seq = memory.last_seq
+        self._leave(why)
+
+    def _add_own_books(self, asset: Asset) -> list[Book]:
+        """The node's own accounts in an asset; those that are new."""
+        if (AccountCode.WALLET, asset) in self._own_books:
+            return []
+        number = asset_ledger(asset.code, asset.scale)
+        for (_, other), book in self._own_books.items():
+            if book.ledger == number:
+                raise ConnectorError(f"assets {other} and {asset} share a ledger number")
+        books = []
+        for code in (AccountCode.REVENUE, AccountCode.EXCHANGE, AccountCode.WALLET):
+            book = Book(self.node_id, code, LOCAL, asset)
+            self._own_books[code, asset] = book
+            self._books_by_id[book.account_id] = book
+            books.append(book)
+        return books
+
+    def _add_books(self, terms: PeerTerms, *, removed: bool = False) -> list[Book]:
         codes = (AccountCode.PEER, AccountCode.CREDIT_LINE, AccountCode.SETTLEMENT)
         books = [Book(self.node_id, code, terms.peer_id, terms.asset) for code in codes]
-        self.peers[terms.peer_id] = PeerBooks(terms, *books)
+        self.peers[terms.peer_id] = PeerBooks(terms, books[0], books[1], books[2], removed)
         self._books_by_id.update((book.account_id, book) for book in books)
+        return books
 
-    async def _create_accounts(self, books: Iterable[Book]) -> None:
+    # --- peers that come and go while the node runs
+
+    async def add_peer(self, terms: PeerTerms) -> None:
+        """Take up a peer: its accounts, what it owed before, and its credit.
+
+        Raises:
+            LedgerUnavailableError: no acknowledgement; it is not taken up.
+            CreditInUseError: it owes more than its limit from before.
+            ConnectorError: its asset and another one share a ledger number.
+        """
+        self._must_be_there()
+        former = self.peers.get(terms.peer_id)
+        assert former is None or former.removed, terms.peer_id
+        if former is None or former.terms.asset != terms.asset:
+            assert former is None or former.is_even, "its balance would be lost from sight"
+            new = [*self._add_own_books(terms.asset), *self._add_books(terms, removed=True)]
+            try:
+                async with self._one_at_a_time:
+                    await self._create_accounts(new)
+                    for account in await self._look_up(book.account_id for book in new):
+                        self._books_by_id[account.id].load(account)
+            except BaseException:
+                for book in new:
+                    del self._books_by_id[book.account_id]
+                    self._own_books.pop((book.code, book.asset), None)
+                del self.peers[terms.peer_id]
+                if former is not None:
+                    self.peers[terms.peer_id] = former
+                raise
+        await self.set_credit_limit(terms.peer_id, terms.credit_limit)
+        books = self.peers[terms.peer_id]
+        books.terms = terms
+        books.removed = False
+
+    def remove_peer(self, peer_id: str) -> None:
+        """Let go of a peer. What is held for packets under way is still booked or given back."""
+        self.peers[peer_id].removed = True
+
+    def forget_peer(self, peer_id: str) -> None:
+        """Lose sight of a removed peer that owes nothing and is owed nothing."""
+        books = self.peers[peer_id]
+        assert books.removed, peer_id
+        assert books.is_even, peer_id
+        del self.peers[peer_id]
+        for book in (books.peer, books.credit_line, books.settlement):
+            del self._books_by_id[book.account_id]
+
+    def _must_be_there(self) -> None:
+        if self.state is not State.AVAILABLE:
+            raise LedgerUnavailableError(f"the ledger is away: {self.state_reason}")
+
+    # --- opening, continued
+
+    async def _create_accounts(self, books: Iterable[Book]) -> int:
+        """Create those that are missing; returns how many were there."""
         accounts = [
             Account(
                 id=book.account_id,
@@ -367,6 +410,7 @@ class AccountManager:
             )
             for book in books
         ]
+        existed = 0
         for at in range(0, len(accounts), self.ledger.batch_transfers_max):
             part = accounts[at : at + self.ledger.batch_transfers_max]
             statuses = await self.ledger.create_accounts(part)
@@ -375,41 +419,21 @@ class AccountManager:
                     raise ConnectorError(
                         f"account {account.id:032x} cannot be created: {status.name}"
                     )
+                existed += status is AccountStatus.EXISTS
+        return existed
 
     async def _load_balances(self) -> None:
-        ids = list(self._books_by_id)
-        for at in range(0, len(ids), self.ledger.batch_transfers_max):
-            for account in await self.ledger.lookup_accounts(
-                ids[at : at + self.ledger.batch_transfers_max]
-            ):
-                self._books_by_id[account.id].load(account)
+        for account in await self._look_up(self._books_by_id):
+            self._books_by_id[account.id].load(account)
 
-    async def _replay_outbox(self) -> None:
-        """Book what was promised before the node stopped; under the same ids, so once."""
-        packets: dict[int, list[Transfer]] = {}
-        for transfer in await self._outbox.load():
-            packets.setdefault(transfer.id >> TAG_BITS << TAG_BITS, []).append(transfer)
-        booked: list[int] = []
-        for packet_id, posts in packets.items():
-            statuses = await self.ledger.create_transfers(posts)
-            if statuses[0] not in DONE:
-                details: dict[str, object] = {
-                    "packetId": f"{packet_id:032x}",
-                    "statuses": [status.name for status in statuses],
-                }
-                held = await self.ledger.lookup_transfers([post.pending_id for post in posts])
-                if not held:
-                    # Another ledger than the one it was meant for: a human must look.
-                    self._on_alert("outbox_transfer_unknown", details)
-                    continue
-                legs = [transfer._replace(timestamp=0) for transfer in held]
-                await self.ledger.create_transfers(_correction(legs, self._credit_line_of))
-                self.counters.corrections += 1
-                self._on_alert("accounting_correction", details)
-            booked.extend(post.id for post in posts)
-        if booked:
-            await self._outbox.remove(booked)
-            await self._load_balances()
+    async def _look_up(self, account_ids: Iterable[int]) -> list[Account]:
+        ids = list(account_ids)
+        found: list[Account] = []
+        for at in range(0, len(ids), self.ledger.batch_transfers_max):
+            found += await self.ledger.lookup_accounts(
+                ids[at : at + self.ledger.batch_transfers_max]
+            )
+        return found
 
     async def _grant_at_start(self, terms: PeerTerms) -> None:
         try:
@@ -418,14 +442,17 @@ class AccountManager:
             books = self.peers[terms.peer_id]
             free = max(0, books.available_credit)
             await self.set_credit_limit(terms.peer_id, books.granted - free)
-            self._on_alert(
-                "credit_limit_in_use",
-                {
-                    "peerId": terms.peer_id,
-                    "configured": str(terms.credit_limit),
-                    "granted": str(books.granted),
-                },
-            )
+            self._alert_credit_in_use(books)
+
+    def _alert_credit_in_use(self, books: PeerBooks) -> None:
+        self._on_alert(
+            "credit_limit_in_use",
+            {
+                "peerId": books.terms.peer_id,
+                "configured": str(books.terms.credit_limit),
+                "granted": str(books.granted),
+            },
+        )
 
     async def set_credit_limit(self, peer_id: str, limit: int) -> None:
         """Let a peer owe us up to `limit`: the difference to what is granted is transferred.
@@ -434,31 +461,39 @@ class AccountManager:
             CreditInUseError: it already uses more than that.
             LedgerUnavailableError: no acknowledgement.
         """
+        if self._met and self.state is not State.AVAILABLE:
+            raise LedgerUnavailableError(f"the ledger is away: {self.state_reason}")
         books = self.peers[peer_id]
         change = limit - books.granted
         if change == 0:
             return
+        await self._grant(books, change)
+
+    async def _grant(self, books: PeerBooks, change: int) -> None:
+        """Book a change of the credit granted to a peer, in the ledger and in the mirror.
+
+        The id follows from the balances that it changes: two processes that share the accounts of
+        a node, and start together, grant once.
+        """
         line, peer = books.credit_line, books.peer
-        debit, credit = (line, peer) if change > 0 else (peer, line)
-        amount = abs(change)
-        transfer = Transfer(
-            id=self._ids.next(self._clock.now_ms()),
-            debit_account_id=debit.account_id,
-            credit_account_id=credit.account_id,
-            amount=amount,
-            ledger=peer.ledger,
-            code=TransferCode.CREDIT,
+        transfer = grant_transfer(
+            books,
+            change,
+            (
+                Posted(line.debits_posted, line.credits_posted),
+                Posted(peer.debits_posted + peer.debits_pending, peer.credits_posted),
+            ),
         )
         async with self._one_at_a_time:
             status = (await self.ledger.create_transfers([transfer]))[0]
-        if status is Status.EXCEEDS_CREDITS:
+        if status in (Status.EXCEEDS_CREDITS, Status.ID_ALREADY_FAILED):
             raise CreditInUseError(
-                f"peer {peer_id} uses {books.granted - books.available_credit} of its credit of "
-                f"{books.granted}; a limit of {limit} is below that: let it pay first"
+                f"peer {books.terms.peer_id} uses {books.granted - books.available_credit} of its "
+                f"credit of {books.granted}; a limit of {books.granted + change} is below that: "
+                "let it pay first"
             )
         assert status in DONE, status
-        debit.debits_posted += amount
-        credit.credits_posted += amount
+        books.move_credit(change)
 
     async def _recover(self) -> None:
         """Find packets that a resumable peer may ask for again (docs/protocol.md)."""
@@ -466,9 +501,12 @@ class AccountManager:
         owners = {books.peer.account_id: peer_id for peer_id, books in self.peers.items()}
         legs: dict[int, list[Transfer]] = {}
         resolved: dict[int, int] = {}
+        strange: set[int] = set()
         for transfer in await self.ledger.recent_transfers(since_ns):
             packet_id = transfer.id >> TAG_BITS << TAG_BITS
             if transfer.flags & PENDING and transfer.debit_account_id in self._books_by_id:
+                if transfer.credit_account_id not in self._books_by_id:
+                    strange.add(packet_id)  # towards a peer that is configured no more
                 legs.setdefault(packet_id, []).append(transfer)
             elif transfer.flags & (POST | VOID):
                 resolved[packet_id] = transfer.flags & (POST | VOID)
@@ -479,6 +517,8 @@ class AccountManager:
             book.debits_pending = book.credits_pending = 0
         for packet_id, parts in legs.items():
             first = parts[0]
+            if packet_id in strange:
+                continue
             outcome = resolved.get(packet_id)
             expires_at_ns = first.timestamp + first.timeout * 1_000_000_000
             if outcome == VOID or (outcome is None and expires_at_ns <= now_ns):
@@ -527,6 +567,77 @@ class AccountManager:
         self._orphans.pop(recovered.reservation.packet_id, None)
         return recovered
 
+    # --- settlements (connector/settlement)
+
+    async def record_settlement(
+        self, peer_id: str, transfer_id: int, amount: int, *, outgoing: bool, tag: int
+    ) -> Status:
+        """Book what has moved, or is about to, outside; the same id again is booked once.
+
+        Outgoing: debit the peer, credit its settlement account; incoming: the reverse. Returns
+        CREATED, EXISTS, or why the ledger does not take it, for ever: then nothing has moved.
+
+        Args:
+            peer_id: whose accounts.
+            transfer_id: the same for the same settlement.
+            amount: in units of the peer's asset, above zero.
+            outgoing: whether we pay.
+            tag: 128 bits of the settlement's key, kept in the transfer.
+
+        Raises:
+            LedgerUnavailableError: no acknowledgement; try again with the same id.
+        """
+        if self.state is not State.AVAILABLE:
+            raise LedgerUnavailableError(f"the ledger is away: {self.state_reason}")
+        books = self.peers[peer_id]
+        debit, credit = (
+            (books.peer, books.settlement) if outgoing else (books.settlement, books.peer)
+        )
+        transfer = Transfer(
+            id=transfer_id,
+            debit_account_id=debit.account_id,
+            credit_account_id=credit.account_id,
+            amount=amount,
+            user_data_128=tag,
+            ledger=debit.ledger,
+            code=TransferCode.SETTLEMENT,
+        )
+        async with self._one_at_a_time:
+            status = (await self.ledger.create_transfers([transfer]))[0]
+            if status is Status.EXISTS:
+                # The mirror has counted it, unless the acknowledgement was lost. Nothing but this
+                # moves the settlement account, so what it has and its mirror has not was lost.
+                (account,) = await self.ledger.lookup_accounts([books.settlement.account_id])
+                amount = (
+                    account.credits_posted - books.settlement.credits_posted
+                    if outgoing
+                    else account.debits_posted - books.settlement.debits_posted
+                )
+        if status in DONE:
+            debit.debits_posted += amount
+            credit.credits_posted += amount
+        return status
+
+    async def settleable(self, peer_id: str) -> tuple[int, int]:
+        """What we owe a peer, and how much of it may be paid, as the ledger has it now.
+
+        The mirror is ahead of the ledger, and another process that shares the accounts is in
+        neither queue nor mirror; money that is paid out must be there.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        if self.state is not State.AVAILABLE:
+            raise LedgerUnavailableError(f"the ledger is away: {self.state_reason}")
+        books = self.peers[peer_id]
+        async with self._one_at_a_time:
+            peer, line = await self.ledger.lookup_accounts(
+                [books.peer.account_id, books.credit_line.account_id]
+            )
+        granted = line.debits_posted - line.credits_posted
+        posted = peer.credits_posted - peer.debits_posted
+        return posted - granted, posted - peer.debits_pending
+
     # --- the packet path
 
     def new_packet_id(self) -> int:
@@ -541,7 +652,9 @@ class AccountManager:
         Returns the reservation, or why it was refused at once: then nothing was queued.
         """
         if self.state is not State.AVAILABLE:
-            return Outcome.UNAVAILABLE
+            refused = self._refused_while_away(asked)
+            if refused is not None:
+                return refused
         if len(self._reserves) >= limits.LEDGER_QUEUE_RESERVATIONS_MAX:
             return Outcome.BUSY
         source, next_hop = asked.source, asked.next_hop
@@ -596,6 +709,20 @@ class AccountManager:
             self._start_writing()
         return reservation
 
+    def _refused_while_away(self, asked: Reserve) -> Outcome | None:
+        """Why a packet is not taken while the ledger is away; None: it is, the mirror allows it."""
+        if self.state is not State.SPOOLING:
+            return Outcome.UNAVAILABLE
+        if self._outbox.transfers >= self._spool_transfers_max:
+            self._set_state(
+                State.REJECTING, f"the spool is full: {self._outbox.transfers} transfers"
+            )
+            return Outcome.UNAVAILABLE
+        source_id = asked.source.peer_id
+        if source_id != LOCAL and self.peers[source_id].available_credit < asked.amount_in:
+            return Outcome.NO_CREDIT
+        return None
+
     def _moves(self, source: Book, target: Book, asked: Reserve) -> list[_Move]:
         """What a packet with a fee, or one that changes its asset, moves."""
         revenue = self._own_books[AccountCode.REVENUE, source.asset]
@@ -625,7 +752,7 @@ class AccountManager:
                 )
             ]
         else:
-            transfers = _resolutions(legs, POST)
+            transfers = resolutions(legs, POST)
         for leg, (debit, credit) in zip(legs, reservation.books):  # noqa: B905 - built together
             amount = leg.amount
             debit.debits_pending -= amount
@@ -651,7 +778,7 @@ class AccountManager:
         for leg, (debit, credit) in zip(reservation.legs, reservation.books):  # noqa: B905
             debit.debits_pending -= leg.amount
             credit.credits_pending -= leg.amount
-        self._resolves.append((None, reservation, _resolutions(reservation.legs, VOID)))
+        self._resolves.append((None, reservation, resolutions(reservation.legs, VOID)))
         if self._idle:
             self._start_writing()
 
@@ -672,25 +799,89 @@ class AccountManager:
                 await self._wake.wait()
                 self._idle = False
                 continue
+            if self._spools:
+                await self._may_spool.wait()
+                if self._spools:
+                    await self._spool()
+                    continue
             batch, transfers = self._take_batch()
+            self._taken = batch
             self._request_began_ms = self._clock.now_ms()
+            began_s = self._clock.monotonic_s()
             try:
                 async with self._one_at_a_time:
                     statuses = await self.ledger.create_transfers(transfers)
             except (LedgerUnavailableError, LedgerRefusedError) as error:
                 self._request_began_ms = None
-                await self._failed(batch, str(error))
+                self._taken = []
+                self._failed(batch, str(error))
+                if not self._spools:
+                    await asyncio.sleep(limits.POST_RETRY_SECONDS)
                 continue
             self._request_began_ms = None
+            self._taken = []
             self.counters.requests += 1
             self.counters.events += len(transfers)
-            if self.state is not State.AVAILABLE:
+            self._on_request(self._clock.monotonic_s() - began_s, len(transfers))
+            if self.state is not State.AVAILABLE and not self._spools:
                 self._set_state(State.AVAILABLE, "")
             self._deliver(batch, statuses)
-            if self._in_outbox:
+            if self._late:
                 await self._clear_outbox()
+            if self._clock.monotonic_s() >= self._reconcile_at_s:
+                await self._reconcile()
             # With a ledger that answers at once there may be no other await in this loop.
             await asyncio.sleep(0)
+
+    async def _reconcile(self) -> None:
+        """Bring the mirror up to what other processes did with this node's accounts.
+
+        What the ledger has, and what is queued here and will be written, is what the mirror should
+        have; pending amounts are this process's own affair.
+        """
+        self._reconcile_at_s = self._clock.monotonic_s() + limits.RECONCILE_SECONDS
+        if not self.ledger.may_be_away:
+            return
+        try:
+            async with self._one_at_a_time:
+                found = await self._look_up(self._books_by_id)
+        except (LedgerUnavailableError, LedgerRefusedError):
+            return  # the next request will say so
+        expected = {account.id: [*account[2:5:2]] for account in found}
+        for _, reservation, transfers in (*self._taken, *self._resolves):
+            if transfers[0].flags & (VOID | PENDING):
+                continue
+            for leg in reservation.legs:
+                expected[leg.debit_account_id][0] += leg.amount
+                expected[leg.credit_account_id][1] += leg.amount
+            for grant in transfers:
+                if grant.code == TransferCode.CREDIT:
+                    expected[grant.debit_account_id][0] += grant.amount
+                    expected[grant.credit_account_id][1] += grant.amount
+        differing = 0
+        for id_, posted in expected.items():
+            book = self._books_by_id[id_]
+            if posted != [book.debits_posted, book.credits_posted]:
+                book.debits_posted, book.credits_posted = posted
+                differing += 1
+        if differing:
+            self.counters.reconciled += differing
+            if not self._is_shared:
+                self._is_shared = True
+                self._on_alert(
+                    "accounts_are_shared",
+                    {
+                        "accounts": differing,
+                        "detail": "the ledger has more than this process has written: another one "
+                        "books for this node too; what is shown here follows within "
+                        f"{limits.RECONCILE_SECONDS:.0f} s",
+                    },
+                )
+
+    @property
+    def _spools(self) -> bool:
+        """Whether requests go into the outbox now, until `attend` has brought the ledger back."""
+        return self._spool_transfers_max > 0 and self._away
 
     def _take_batch(self) -> tuple[list[_Entry], list[Transfer]]:
         """The next request: resolutions first, then reservations, whole packets, up to the limit."""
@@ -777,12 +968,9 @@ class AccountManager:
         # The post came too late: the ledger gave the money back, but we owe it. Book it outright;
         # until that is done, whoever waits for the post goes on waiting.
         reservation.correcting = True
-        correction = _correction(reservation.legs, self._credit_line_of)
+        correction = correcting_transfers(reservation.legs, self._credit_line_of)
         self._resolves.append((reservation.waiter, reservation, correction))
-        for grant in correction:
-            if grant.code == TransferCode.CREDIT:
-                self._books_by_id[grant.debit_account_id].debits_posted += grant.amount
-                self._books_by_id[grant.credit_account_id].credits_posted += grant.amount
+        self._mirror_grants(correction)
         self.counters.corrections += 1
         self._on_alert(
             "accounting_correction",
@@ -808,22 +996,53 @@ class AccountManager:
             return None
         return self.peers[book.peer_id].credit_line.account_id
 
-    async def _failed(self, batch: list[_Entry], why: str) -> None:
-        """No acknowledgement: reservations are refused, resolutions stay and are tried again."""
-        self._set_state(State.UNAVAILABLE, why)
-        again: list[_Entry] = []
-        for token, reservation, transfers in batch:
+    def _failed(self, batch: list[_Entry], why: str) -> None:
+        """No acknowledgement: it may be in the ledger all the same.
+
+        Everything is sent again under the same ids, directly or through the outbox; but where
+        reservations are refused now, they are given back, which covers both cases.
+        """
+        self._leave(why)
+        resolves: list[_Entry] = []
+        reserves: list[_Entry] = []
+        for entry in batch:
+            _, reservation, transfers = entry
             if transfers[0].flags & PENDING:
-                # It may be in the ledger all the same: giving it back covers both.
-                again.append((None, reservation, _resolutions(reservation.legs, VOID)))
-                self._take_back(reservation)
-                self._resume(token, Outcome.UNAVAILABLE)
-            else:
-                again.append((token, reservation, transfers))
-        self._resolves.extendleft(reversed(again))
-        self._refuse_queued()
+                reserves.append(entry)
+            elif not reservation.outbox_seq or reservation.correcting or not self._spools:
+                resolves.append(entry)
+            # Else `attend` replays it from the outbox.
+        self._resolves.extendleft(reversed(resolves))
+        if self.state is not State.SPOOLING:
+            for entry in reserves:
+                self._give_back(entry, Outcome.UNAVAILABLE)
+            self._refuse_queued()
+        else:
+            # The ledger did not get to compare these with what the peers may owe us.
+            asked = [*reserves, *self._reserves]
+            self._reserves.clear()
+            for entry in asked:
+                if self._within_credit(entry[1]):
+                    self._reserves.append(entry)
+                else:
+                    self._give_back(entry, Outcome.NO_CREDIT)
         self._turn_done()
-        await asyncio.sleep(limits.POST_RETRY_SECONDS)
+
+    @staticmethod
+    def _within_credit(reservation: Reservation) -> bool:
+        """Whether the mirror has credit for all that its sender has asked for so far."""
+        debit = reservation.books[0][0]
+        return (
+            debit.code is not AccountCode.PEER
+            or debit.debits_posted + debit.debits_pending <= debit.credits_posted
+        )
+
+    def _give_back(self, entry: _Entry, outcome: Outcome) -> None:
+        """Refuse a reservation that may be in the ledger."""
+        token, reservation, _ = entry
+        self._take_back(reservation)
+        self._resolves.append((None, reservation, resolutions(reservation.legs, VOID)))
+        self._resume(token, outcome)
 
     def _refuse_queued(self) -> None:
         while self._reserves:
@@ -832,10 +1051,282 @@ class AccountManager:
             self._resume(token, Outcome.UNAVAILABLE)
 
     def _set_state(self, state: State, why: str) -> None:
+        self.state_reason = why
         if state is not self.state:
             self.state = state
-            self.state_reason = why
             self._on_state(state, why)
+
+    # --- while the ledger is away
+
+    def _leave(self, why: str) -> None:
+        """The ledger does not answer."""
+        if self._away:
+            self.state_reason = why
+            return
+        now_s = self._clock.monotonic_s()
+        if now_s - self._left_at_s > limits.LEDGER_STABLE_SECONDS:
+            self._ask_again_s = limits.LEDGER_ASK_AGAIN_SECONDS_MIN
+        else:
+            # It answers and fails in turn: a full disk, say. Do not flicker.
+            self._ask_again_s = min(2 * self._ask_again_s, limits.LEDGER_ASK_AGAIN_SECONDS_MAX)
+        self._left_at_s = now_s
+        if self._spool_transfers_max:
+            self._be_away()
+            self._set_state(State.SPOOLING, why)
+        else:
+            self._set_state(State.REJECTING, why)
+
+    def _be_away(self) -> None:
+        self._away = True
+        self._attention.set()
+
+    async def _spool(self) -> None:
+        """Put what is queued into the outbox, in place of the ledger."""
+        batch, _ = self._take_batch()
+        rows: list[Transfer] = []
+        for _, reservation, part in batch:
+            if reservation.spooled and part[0].flags & POST:
+                rows += with_legs(part, reservation.legs)
+            else:
+                rows += part
+        try:
+            async with self._spool_lock:
+                await self._outbox.add(rows)
+        except (OSError, ConnectorError) as error:
+            self._resolves.extendleft(
+                entry for entry in reversed(batch) if not entry[2][0].flags & PENDING
+            )
+            if self.state is State.SPOOLING:
+                self._set_state(State.REJECTING, str(error))
+                self._on_alert("outbox_failed", {"error": str(error)})
+            for entry in batch:
+                if entry[2][0].flags & PENDING:
+                    self._give_back(entry, Outcome.UNAVAILABLE)
+            self._refuse_queued()
+            self._turn_done()
+            await asyncio.sleep(limits.POST_RETRY_SECONDS)
+            return
+        if self.state is State.REJECTING and self._outbox.transfers < self._spool_transfers_max:
+            self._set_state(State.SPOOLING, self.state_reason)
+        self.counters.spooled += len(rows)
+        for token, reservation, part in batch:
+            if part[0].flags & PENDING:
+                reservation.spooled = True
+                self._resume(token, Outcome.HELD)
+            elif self._unposted.pop(reservation.packet_id, None) is not None:
+                self.counters.released += 1
+                reservation.waiter = None
+                self._resume(token, Outcome.RELEASED)
+        self._turn_done()
+
+    async def attend(self) -> None:
+        """Ask for a ledger that is away until it is back, and bring it up to date; until `stop`."""
+        while not self._stopping:
+            if not self._away:
+                self._attention.clear()
+                await self._attention.wait()
+                continue
+            await asyncio.sleep(self._ask_again_s)
+            try:
+                await self._come_back()
+            except LedgerUnavailableError as error:
+                if self.state is not State.REJECTING:
+                    self.state_reason = str(error)
+            except LedgerRefusedError as error:
+                if self.state_reason != str(error):
+                    self.state_reason = str(error)
+                    self._on_alert("ledger_refused", {"reason": error.reason, "error": str(error)})
+
+    async def _come_back(self) -> None:
+        if not self._met and self.state is State.UNAVAILABLE:
+            await self._open_books(None)
+            self._away = False
+            return
+        if not self._met:
+            await self._meet()
+        try:
+            while True:
+                rows = await self._replay_next(adjust=True)
+                if self._stopping:
+                    return
+                if rows < self.ledger.batch_transfers_max and self._may_spool.is_set():
+                    # Nearly there: the writer waits, so that the end can be reached.
+                    self._may_spool.clear()
+                    async with self._spool_lock:
+                        continue
+                if not rows:
+                    # From here to the writer's next look at the state nothing can come between.
+                    self._away = False
+                    self._set_state(State.AVAILABLE, "")
+                    return
+        finally:
+            self._may_spool.set()
+
+    async def _meet(self) -> None:
+        """Hear a ledger for the first time, packets having been taken already."""
+        await self.ledger.open()
+        await self._create_accounts(self._books_by_id.values())
+        while self._replayed_seq < self._former_seq:
+            if not await self._replay_next(adjust=False, until_seq=self._former_seq):
+                break
+        if not self._compared:
+            await self._compare()
+            self._compared = True
+        for books in self.peers.values():
+            if not books.removed:
+                await self._keep_promise(books)
+        self._met = True
+
+    async def _compare(self) -> None:
+        """Let the mirror go on from what the ledger has, not from what was assumed of it."""
+        differing = 0
+        for account in await self._look_up(self._books_by_id):
+            book = self._books_by_id[account.id]
+            there, assumed = Posted(*account[2:5:2]), self._assumed[account.id]
+            differing += there != assumed
+            book.debits_posted += there.debits - assumed.debits
+            book.credits_posted += there.credits - assumed.credits
+            self._assumed[account.id] = there
+        if differing:
+            self._on_alert("ledger_differs", {"accounts": differing})
+
+    async def _keep_promise(self, books: PeerBooks) -> None:
+        """Grant in the ledger what the mirror has granted; or what it can be."""
+        line, peer = books.credit_line.account_id, books.peer.account_id
+        there = self._assumed[line], self._assumed[peer]
+        change = books.terms.credit_limit - (there[0].debits - there[0].credits)
+        if not await self._is_granted(books, change, there):
+            change = -max(0, there[1].credits - there[1].debits)
+            if not await self._is_granted(books, change, there):
+                change = 0
+            self._alert_credit_in_use(books)
+        promised = self._promised_credit.pop(books.terms.peer_id, 0)
+        books.move_credit(promised, -1)
+        books.move_credit(change)
+        raised, lowered = max(change, 0), max(-change, 0)
+        self._assumed[line] = Posted(there[0].debits + raised, there[0].credits + lowered)
+        self._assumed[peer] = Posted(there[1].debits + lowered, there[1].credits + raised)
+
+    async def _is_granted(
+        self, books: PeerBooks, change: int, there: tuple[Posted, Posted]
+    ) -> bool:
+        if not change:
+            return True
+        async with self._one_at_a_time:
+            statuses = await self.ledger.create_transfers([grant_transfer(books, change, there)])
+        return statuses[0] in DONE
+
+    async def _replay_all(self, *, adjust: bool) -> None:
+        """Book all that the outbox holds, under the same ids, so once."""
+        while await self._replay_next(adjust=adjust):
+            pass
+
+    async def _replay_next(self, *, adjust: bool, until_seq: int = 1 << 62) -> int:
+        """Book the next requests of the outbox; returns how many transfers they held.
+
+        `adjust`: corrections move the mirror too, which will not be loaded afterwards.
+        """
+        size_max = self.ledger.batch_transfers_max
+        loaded = await self._outbox.load(self._replayed_seq, size_max)
+        requests = [one for one in loaded if one[0] <= until_seq]
+        transfers = [transfer for _, part in requests for transfer in part]
+        done: list[int] = []
+        async with self._one_at_a_time:
+            # An empty request asks whether the ledger is there.
+            statuses = await self.ledger.create_transfers(transfers)
+            at = 0
+            for seq, part in requests:
+                if await self._settle_replayed(seq, part, statuses[at : at + len(part)], adjust):
+                    done.append(seq)
+                at += len(part)
+        if requests:
+            self._replayed_seq = requests[-1][0]
+        for seq in done:
+            for reservation in self._late.pop(seq, ()):
+                reservation.posted = True
+                reservation.outbox_seq = 0
+        if done:
+            await self._forget(done)
+        return len(transfers)
+
+    async def _settle_replayed(
+        self, seq: int, transfers: list[Transfer], statuses: list[Status], adjust: bool
+    ) -> bool:
+        """Correct what the ledger did not take; whether all of the request is booked now."""
+        if all(status in DONE for status in statuses):
+            return True
+        correcting = {one.packet_id for one in self._late.get(seq, ()) if one.correcting}
+        complete = True
+        for start, end in chains(transfers):
+            first, chain = transfers[start], statuses[start:end]
+            packet_id = first.id >> TAG_BITS << TAG_BITS
+            if is_booked(chain) or first.flags & VOID or packet_id in correcting:
+                continue
+            details: dict[str, object] = {
+                "packetId": f"{packet_id:032x}",
+                "statuses": [status.name for status in chain],
+            }
+            if first.flags & PENDING:
+                # If it was fulfilled, its post is corrected; if not, nothing is owed.
+                self._on_alert("spooled_reservation_refused", details)
+            elif not first.flags & POST:
+                self.counters.refused_unexpectedly += 1
+                self._on_alert("accounting_refused", details)
+            else:
+                legs = await self._legs_of(transfers[start:end])
+                if not legs:
+                    # Another ledger than the one it was meant for: a human must look.
+                    self._on_alert("outbox_transfer_unknown", details)
+                    complete = False
+                    continue
+                await self._correct(legs, adjust)
+                self._on_alert("accounting_correction", details)
+        return complete
+
+    async def _legs_of(self, posts: list[Transfer]) -> list[Transfer]:
+        """The holds that `posts` make final."""
+        if posts[0].debit_account_id:
+            if posts[0].debit_account_id not in self._books_by_id:
+                return []
+            return [post._replace(id=post.pending_id, pending_id=0, flags=0) for post in posts]
+        held = await self.ledger.lookup_transfers([post.pending_id for post in posts])
+        return [transfer._replace(timestamp=0) for transfer in held]
+
+    async def _correct(self, legs: list[Transfer], adjust: bool) -> None:
+        correction = correcting_transfers(legs, self._credit_line_of)
+        await self.ledger.create_transfers(correction)
+        self.counters.corrections += 1
+        if adjust:
+            self._mirror_grants(correction)
+
+    def _mirror_grants(self, correction: list[Transfer]) -> None:
+        for grant in correction:
+            if grant.code == TransferCode.CREDIT:
+                self._books_by_id[grant.debit_account_id].debits_posted += grant.amount
+                self._books_by_id[grant.credit_account_id].credits_posted += grant.amount
+
+    async def stopped(self) -> None:
+        """Remember the balances, for a start without the ledger; after the tasks have ended.
+
+        Only when nothing is held or waits: else only the ledger knows.
+        """
+        books = self._books_by_id.values()
+        if (
+            self.state not in (State.AVAILABLE, State.SPOOLING)
+            or self.queue_depth()
+            or self._to_outbox
+            or any(book.debits_pending or book.credits_pending for book in books)
+        ):
+            return
+        for peer_id, promised in self._promised_credit.items():
+            self.peers[peer_id].move_credit(promised, -1)
+        self._promised_credit.clear()
+        try:
+            await self._outbox.end(
+                {book.account_id: Posted(book.debits_posted, book.credits_posted) for book in books}
+            )
+        except (OSError, ConnectorError) as error:
+            self._on_alert("outbox_failed", {"error": str(error)})
 
     # --- time
 
@@ -848,8 +1339,10 @@ class AccountManager:
         if self._orphans:
             self._forget_orphans(now_ms * 1_000_000)
         began = self._request_began_ms
-        if began is not None and now_ms - began > self._timeout_ms:
-            self._set_state(State.UNAVAILABLE, f"no answer for {self._timeout_ms} ms")
+        # A ledger that keeps its deadlines says so itself, and what waits can be spooled.
+        patience_ms = self._timeout_ms + (self._timeout_ms // 4 if self._spool_transfers_max else 0)
+        if began is not None and now_ms - began > patience_ms and not self._away:
+            self._set_state(State.REJECTING, f"no answer for {patience_ms} ms")
             self._refuse_queued()
         if self._unposted:
             late = [one for one in self._unposted.values() if one.relay_by_ms <= now_ms]
@@ -874,24 +1367,28 @@ class AccountManager:
         risk of a loss into the loss.
         """
         late, self._to_outbox = self._to_outbox, []
+        open_ = [reservation for reservation in late if not reservation.posted]
         transfers = [
             transfer
-            for reservation in late
-            if not reservation.posted
-            for transfer in reservation.resolution
+            for reservation in open_
+            for transfer in (
+                with_legs(reservation.resolution, reservation.legs)
+                if reservation.spooled
+                else reservation.resolution
+            )
         ]
         if not transfers:
             self._release(late)
             return
-        durable = False
         try:
             async with asyncio.timeout(limits.OUTBOX_BUDGET_MS / 1000):
-                await self._outbox.add(transfers)
-            durable = True
+                seq = await self._outbox.add(transfers)
         except (OSError, ConnectorError, TimeoutError) as error:
             self._on_alert("outbox_failed", {"error": str(error) or "too slow"})
-        if durable:
-            self._in_outbox.update((reservation.packet_id, reservation) for reservation in late)
+        else:
+            self._late[seq] = open_
+            for reservation in open_:
+                reservation.outbox_seq = seq
         self._release(late)
         # Some may have been booked while they were put there.
         await self._clear_outbox()
@@ -907,38 +1404,64 @@ class AccountManager:
 
     async def _clear_outbox(self) -> None:
         """Forget what has been booked: now, or while it was being put into the outbox."""
-        booked = [reservation for reservation in self._in_outbox.values() if reservation.posted]
-        if not booked:
-            return
-        for reservation in booked:
-            del self._in_outbox[reservation.packet_id]
+        booked = [seq for seq, late in self._late.items() if all(one.posted for one in late)]
+        for seq in booked:
+            del self._late[seq]
+        if booked:
+            await self._forget(booked)
+
+    async def _forget(self, seqs: list[int]) -> None:
         try:
-            await self._outbox.remove(
-                [transfer.id for reservation in booked for transfer in reservation.resolution]
-            )
+            await self._outbox.remove(seqs)
         except (OSError, ConnectorError) as error:
-            # It stays in the outbox: replaying it once more changes nothing.
+            # They stay in the outbox: replaying them once more changes nothing.
             self._on_alert("outbox_failed", {"error": str(error)})
 
     async def expire(self) -> None:
         """Let the ledger's timeouts take effect while nothing else is asked of it."""
+        if self._away:
+            return  # `attend` asks
         if self._request_began_ms is None and not self._resolves and not self._reserves:
             try:
                 async with self._one_at_a_time:
                     await self.ledger.create_transfers([])
             except (LedgerUnavailableError, LedgerRefusedError) as error:
-                self._set_state(State.UNAVAILABLE, str(error))
+                self._leave(str(error))
             else:
-                if self.state is State.UNAVAILABLE:
+                if self.state is State.REJECTING:
                     self._set_state(State.AVAILABLE, "")
+                if self._clock.monotonic_s() >= self._reconcile_at_s:
+                    await self._reconcile()
+
+    async def look_after_outbox(self) -> None:
+        """See that the outbox is still there; called every second or so."""
+        try:
+            was_removed = await self._outbox.restore()
+        except (OSError, ConnectorError) as error:
+            if not self._outbox_is_lost:
+                self._on_alert("outbox_failed", {"error": str(error)})
+            self._outbox_is_lost = True
+            return
+        self._outbox_is_lost = False
+        if was_removed:
+            self._on_alert(
+                "outbox_was_removed",
+                {"transfers": self._outbox.transfers, "detail": "written anew, nothing is lost"},
+            )
+
+    @property
+    def spooled(self) -> int:
+        """Transfers in the outbox."""
+        return self._outbox.transfers
 
     def queue_depth(self) -> int:
         """Packets that wait to be written."""
         return len(self._reserves) + len(self._resolves)
 
     def stop(self) -> None:
-        """Let `run` end once everything queued is written."""
+        """Let `run` end once everything queued is written, and `attend`."""
         self._stopping = True
+        self._attention.set()
         self._start_writing()
 
     def own_book(self, code: AccountCode, asset: Asset) -> Book | None:
@@ -952,55 +1475,3 @@ class AccountManager:
     async def close(self) -> None:
         """Let go of the ledger."""
         await self.ledger.close()
-
-
-def _resolutions(legs: list[Transfer], flag: int) -> list[Transfer]:
-    """The transfers that post or void every leg, linked: all or none."""
-    last = len(legs) - 1
-    return [
-        Transfer(
-            leg.id | PHASE_RESOLVE, 0, 0, leg.amount, leg.id, 0, 0, 0, 0, 0, 0,
-            flag | (LINKED if index < last else 0),
-        )
-        for index, leg in enumerate(legs)
-    ]  # fmt: skip
-
-
-def _correction(
-    legs: list[Transfer], credit_line_of: Callable[[int], int | None]
-) -> list[Transfer]:
-    """What books the legs outright after their reservation has expired.
-
-    A chain for each leg, one behind the other. The sender's limit must not stand in the way of what has happened, so the
-    amount is granted first; `set_credit_limit` takes it back when the sender has paid.
-    """
-    correction: list[Transfer] = []
-    for leg in legs:
-        base = leg.id | PHASE_CORRECT
-        line = credit_line_of(leg.debit_account_id)
-        if line is not None:
-            correction.append(
-                Transfer(
-                    id=base | 0x40,
-                    debit_account_id=line,
-                    credit_account_id=leg.debit_account_id,
-                    amount=leg.amount,
-                    ledger=leg.ledger,
-                    code=TransferCode.CREDIT,
-                    flags=LINKED,
-                )
-            )
-        correction.append(
-            Transfer(
-                id=base,
-                debit_account_id=leg.debit_account_id,
-                credit_account_id=leg.credit_account_id,
-                amount=leg.amount,
-                user_data_128=leg.user_data_128,
-                user_data_64=leg.user_data_64,
-                user_data_32=leg.user_data_32,
-                ledger=leg.ledger,
-                code=TransferCode.CORRECTION,
-            )
-        )
-    return correction

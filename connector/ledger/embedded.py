@@ -6,7 +6,8 @@ same state, and a difference betrays a damaged file. Now and then the same trans
 a checkpoint (accounts, open holds), so that a start replays only the tail. One statement a
 request is also the cheapest way to a disk: the work of SQLite is done outside the interpreter.
 
-    journal     one row a request: transfers in TigerBeetle's 128-octet layout, compressed
+    journal     one row a request: transfers in the dense layout below or, where one does not fit
+                in it, in TigerBeetle's 128 octets, compressed
     account     balances as of the checkpoint; decimal text, ids in hex
     checkpoint  up to which row the accounts and holds are
 
@@ -19,8 +20,9 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -29,7 +31,9 @@ from connector.clock import Clock
 from connector.errors import LedgerCorruptError, LedgerLockedError, LedgerUnavailableError
 from connector.ledger.machine import LedgerMachine, Record
 from connector.ledger.model import (
+    POST,
     ROW,
+    VOID,
     Account,
     AccountStatus,
     Status,
@@ -40,11 +44,14 @@ from connector.ledger.model import (
 from connector.sqlite import SqliteFile, in_transaction
 
 FILE_NAME: Final = "ledger.db"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_FORMATS_READ: Final = (1, 2)
 _TRANSFERS: Final = 0
 _ACCOUNTS: Final = 1
+_DENSE: Final = 2
 _CREATED_OCTET: Final = 0
 _REPLAY_ROWS: Final = 256
+_AFTER_ALL: Final = 2**62
 
 _SCHEMA: Final = f"""
 PRAGMA user_version = {_FORMAT};
@@ -95,6 +102,7 @@ class MemoryLedger:
     """The rules without durability: for tests and benchmarks, never for money."""
 
     backend = "memory"
+    may_be_away = False
     batch_transfers_max = limits.LEDGER_BATCH_TRANSFERS_MAX
 
     def __init__(self, *, clock: Clock) -> None:
@@ -159,6 +167,7 @@ class EmbeddedLedger:
     """A ledger in one SQLite file. See the module for how, `Ledger` for what."""
 
     backend = "embedded"
+    may_be_away = False
     batch_transfers_max = limits.LEDGER_BATCH_TRANSFERS_MAX
 
     def __init__(self, path: Path, *, clock: Clock, read_only: bool = False) -> None:
@@ -173,6 +182,7 @@ class EmbeddedLedger:
         self._id_max = 0
         self._since_checkpoint = 0
         self._stale = False
+        self._account_numbers: dict[int, int] = {}
 
     async def open(self) -> None:
         """See `Ledger`.
@@ -220,7 +230,7 @@ class EmbeddedLedger:
     def _check_format(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         is_new = version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-        if version != _FORMAT and not (is_new and not self._read_only):
+        if version not in _FORMATS_READ and not (is_new and not self._read_only):
             raise LedgerCorruptError(
                 f"{self.path} has format {version}, this version reads {_FORMAT}"
             )
@@ -243,27 +253,39 @@ class EmbeddedLedger:
                 "SELECT seq, timestamp, holds, id_max FROM checkpoint"
             ).fetchone()
             seq, timestamp, holds, id_max = saved or (0, 0, b"", bytes(16))
-            machine = LedgerMachine(archive=self._find_in_journal)
+            archive = _Archive(self._find_in_journal)
+            machine = archive.machine
             holds = zlib.decompress(holds) if holds else b""
             machine.restore(
-                map(_account_of_row, connection.execute("SELECT * FROM account")),
+                map(
+                    _account_of_row, connection.execute("SELECT * FROM account ORDER BY timestamp")
+                ),
                 (unpack_transfer(holds, at) for at in range(0, len(holds), ROW.size)),
                 timestamp,
             )
             highest = int.from_bytes(id_max, "big")
             first = self._first_remembered(connection, seq)
             for _, _, kind, events, statuses in self._rows(connection, first, seq):
-                if kind == _TRANSFERS:
-                    for record in _records(events, statuses):
+                if kind != _ACCOUNTS:
+                    for record in _records(machine, kind, events, statuses):
                         if _uses_up(record[1]):
                             machine.remember(record)
             machine.forget_below(highest)
             for row in self._rows(connection, seq + 1, None):
+                archive.before_seq = row[0]
                 _replay(machine, row, self.path)
                 seq = row[0]
-                if row[2] == _TRANSFERS:
-                    highest = max((highest, *(r[0].id for r in _records(row[3], row[4]))))
-        except (zlib.error, ValueError, KeyError, AssertionError) as error:
+                if row[2] != _ACCOUNTS:
+                    records = _records(machine, *row[2:])
+                    highest = max((highest, *(record[0].id for record in records)))
+            archive.before_seq = _AFTER_ALL
+        except (
+            zlib.error,
+            struct.error,
+            ValueError,
+            LookupError,
+            AssertionError,
+        ) as error:
             raise LedgerCorruptError(f"{self.path} is damaged: {error}") from error
         finally:
             connection.execute("ROLLBACK")
@@ -291,10 +313,10 @@ class EmbeddedLedger:
         yield from connection.execute(
             "SELECT seq, now_ns, kind, events, statuses FROM journal"
             " WHERE seq >= ? AND seq <= ? ORDER BY seq",
-            (first, 2**62 if last is None else last),
+            (first, _AFTER_ALL if last is None else last),
         )
 
-    def _find_in_journal(self, id_: int) -> Record | None:
+    def _find_in_journal(self, id_: int, before_seq: int, machine: LedgerMachine) -> Record | None:
         """A transfer too old to be remembered. Rare: blocks the caller for a look at the file."""
         if self._archive_connection is None:
             self._archive_connection = sqlite3.connect(
@@ -302,12 +324,12 @@ class EmbeddedLedger:
             )
         key = _id_octets(id_)
         cursor = self._archive_connection.execute(
-            "SELECT events, statuses FROM journal"
-            " WHERE kind = ? AND id_min <= ? AND id_max >= ? ORDER BY seq",
-            (_TRANSFERS, key, key),
+            "SELECT kind, events, statuses FROM journal"
+            " WHERE id_min <= ? AND id_max >= ? AND seq < ? ORDER BY seq",
+            (key, key, before_seq),
         )
-        for events, statuses in cursor:
-            for record in _records(events, statuses):
+        for kind, events, statuses in cursor:
+            for record in _records(machine, kind, events, statuses):
                 if record[0].id == id_ and _uses_up(record[1]):
                     return record
         return None
@@ -336,7 +358,8 @@ class EmbeddedLedger:
         now_ns = self._clock.now_ns()
         statuses = self.machine.create_accounts(accounts, now_ns)
         if AccountStatus.CREATED in statuses:
-            await self._append(now_ns, _ACCOUNTS, map(_pack_account, accounts), statuses, None)
+            rows = zlib.compress(b"".join(map(_pack_account, accounts)), 1)
+            await self._append(now_ns, _ACCOUNTS, rows, statuses, None)
         return statuses
 
     async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
@@ -348,19 +371,31 @@ class EmbeddedLedger:
         if not transfers and not machine.expire(now_ns):
             return []
         statuses = machine.create_transfers(transfers, now_ns)
-        rows = [
-            pack_transfer(stored, stored.timestamp)
-            for stored in machine.stored(transfers, statuses)
-        ]
+        stored = machine.stored(transfers, statuses)
         ids = [transfer.id for transfer in transfers]
-        await self._append(now_ns, _TRANSFERS, rows, statuses, ids)
+        try:
+            rows: bytes | bytearray = _pack_dense(stored, self._numbers())
+            kind = _DENSE
+        except (KeyError, struct.error):
+            rows = zlib.compress(b"".join([pack_transfer(one, one.timestamp) for one in stored]), 1)
+            kind = _TRANSFERS
+        await self._append(now_ns, kind, rows, statuses, ids)
         return statuses
+
+    def _numbers(self) -> dict[int, int]:
+        """The number of each account: in the order of their creation."""
+        numbers = self._account_numbers
+        accounts = self.machine.accounts
+        if len(numbers) != len(accounts) + 1:
+            numbers = _numbered(self.machine)
+            self._account_numbers = numbers
+        return numbers
 
     async def _append(
         self,
         now_ns: int,
         kind: int,
-        rows: Iterable[bytes],
+        events: bytes | bytearray,
         statuses: Sequence[Status | AccountStatus],
         ids: Sequence[int] | None,
     ) -> None:
@@ -369,7 +404,6 @@ class EmbeddedLedger:
         Raises:
             LedgerUnavailableError: it could not be written; memory is as before the request.
         """
-        events = b"".join(rows)
         # Nearly always all are created, and that octet is zero.
         size = len(statuses)
         all_created = statuses.count(Status.CREATED) == size
@@ -389,7 +423,7 @@ class EmbeddedLedger:
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (seq, now_ns, kind, zlib.compress(events, 1), results, low, high),
+                (seq, now_ns, kind, events, results, low, high),
             )
 
         def write_and_save(connection: sqlite3.Connection) -> None:
@@ -471,14 +505,33 @@ class EmbeddedLedger:
         """
 
         def work(connection: sqlite3.Connection) -> tuple[LedgerMachine, int]:
-            machine = LedgerMachine(archive=self._find_in_journal)
+            archive = _Archive(self._find_in_journal)
+            machine = archive.machine
             count = 0
             for row in self._rows(connection, 1, self._seq):
+                archive.before_seq = row[0]
                 _replay(machine, row, self.path)
                 count += 1
             return machine, count
 
         return await self._file.run(work)
+
+
+class _Archive:
+    """The journal as a machine finds it, as far as it was written when a row was.
+
+    A replay must not look ahead. Else a transfer whose id is lower than others before it, such as the late post of a packet from
+    before a restart, would be found there already when it is replayed.
+    """
+
+    def __init__(self, find: Callable[[int, int, LedgerMachine], Record | None]) -> None:
+        self.before_seq = 0
+        self.machine: Final = LedgerMachine(archive=self)
+        """Whose accounts the rows refer to."""
+        self._find = find
+
+    def __call__(self, id_: int) -> Record | None:
+        return self._find(id_, self.before_seq, self.machine)
 
 
 def _uses_up(status: Status) -> bool:
@@ -493,23 +546,89 @@ def _uses_up(status: Status) -> bool:
     )
 
 
-def _records(events: bytes, statuses: bytes) -> Iterator[Record]:
+_DENSE_ROW: Final = struct.Struct("<QQIIQQQQIIIHHBQ")
+"""id (low, high), numbers of the accounts, amount, user_data (128 low and high, 64, 32), timeout,
+ledger, code, flags, low octet of the pending id, timestamp."""
+_LOW: Final = (1 << 64) - 1
+_NO_ACCOUNT: Final = (1 << 32) - 1
+_RESOLVES: Final = int(POST | VOID)
+
+
+def _numbered(machine: LedgerMachine) -> dict[int, int]:
+    numbers = {id_: number for number, id_ in enumerate(machine.accounts)}
+    numbers[0] = _NO_ACCOUNT  # as in a post or void that was refused
+    return numbers
+
+
+def _pack_dense(transfers: Sequence[Transfer], numbers: dict[int, int]) -> bytearray:
+    """Rows of 82 octets: what compressing 128 saves, at a fraction of its time.
+
+    Raises:
+        KeyError: an unknown account, or a pending id of another packet.
+        struct.error: an amount over 64 bits.
+    """
+    size = _DENSE_ROW.size
+    rows = bytearray(len(transfers) * size)
+    pack_into = _DENSE_ROW.pack_into
+    low = _LOW
+    at = 0
+    for (
+        id_, debit, credit, amount, pending, data_128, data_64, data_32, timeout, ledger, code,
+        flags, timestamp,
+    ) in transfers:  # fmt: skip
+        if pending:
+            if (pending ^ id_) >> 8 or not flags & _RESOLVES:
+                raise KeyError(pending)
+        elif flags & _RESOLVES:
+            raise KeyError(pending)
+        pack_into(
+            rows, at, id_ & low, id_ >> 64, numbers[debit], numbers[credit], amount,
+            data_128 & low, data_128 >> 64, data_64, data_32, timeout, ledger, code, flags,
+            pending & 0xFF, timestamp,
+        )  # fmt: skip
+        at += size
+    return rows
+
+
+def _unpack_dense(octets: bytes, ids: Sequence[int]) -> Iterator[Transfer]:
+    for (
+        id_low, id_high, debit, credit, amount, data_low, data_high, data_64, data_32, timeout,
+        ledger, code, flags, tag, timestamp,
+    ) in _DENSE_ROW.iter_unpack(octets):  # fmt: skip
+        id_ = id_high << 64 | id_low
+        yield Transfer(
+            id_,
+            0 if debit == _NO_ACCOUNT else ids[debit],
+            0 if credit == _NO_ACCOUNT else ids[credit],
+            amount,
+            id_ >> 8 << 8 | tag if flags & _RESOLVES else 0,
+            data_high << 64 | data_low, data_64, data_32, timeout, ledger, code, flags, timestamp,
+        )  # fmt: skip
+
+
+def _transfers(machine: LedgerMachine, kind: int, events: bytes) -> list[Transfer]:
+    """The transfers of a row of the journal."""
+    if kind == _DENSE:
+        return list(_unpack_dense(events, list(machine.accounts)))
     octets = zlib.decompress(events)
-    for index, status in enumerate(statuses):
-        transfer = unpack_transfer(octets, index * ROW.size)
+    return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
+
+
+def _records(machine: LedgerMachine, kind: int, events: bytes, statuses: bytes) -> Iterator[Record]:
+    for transfer, status in zip(_transfers(machine, kind, events), statuses, strict=True):
         yield transfer, Status.CREATED if status == _CREATED_OCTET else Status(status)
 
 
 def _replay(machine: LedgerMachine, row: _JournalRow, path: Path) -> None:
     seq, now_ns, kind, events, statuses = row
-    octets = zlib.decompress(events)
-    offsets = range(0, len(octets), ROW.size)
     results: Sequence[Status | AccountStatus]
     if kind == _ACCOUNTS:
+        octets = zlib.decompress(events)
+        offsets = range(0, len(octets), ROW.size)
         accounts = [_unpack_account(octets, at)._replace(timestamp=0) for at in offsets]
         results = machine.create_accounts(accounts, now_ns)
     else:
-        transfers = [unpack_transfer(octets, at)._replace(timestamp=0) for at in offsets]
+        transfers = [one._replace(timestamp=0) for one in _transfers(machine, kind, events)]
         results = machine.create_transfers(transfers, now_ns)
     if bytes(map(_status_octet, results)) != statuses:
         raise LedgerCorruptError(f"{path} is damaged: row {seq} of its journal does not replay")

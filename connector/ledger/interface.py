@@ -33,6 +33,10 @@ class Ledger(Protocol):
     def batch_transfers_max(self) -> int:
         """The most events that one request may hold."""
 
+    @property
+    def may_be_away(self) -> bool:
+        """Whether it is another process, for which a node waits rather than not start."""
+
     async def open(self) -> None:
         """Recover what was acknowledged and be ready.
 

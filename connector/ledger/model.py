@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import partial
 from typing import Final, NamedTuple
@@ -255,6 +255,34 @@ def asset_ledger(code: str, scale: int) -> int:
     name = code.encode("utf-8")
     digest = hashlib.sha256(len(name).to_bytes(2, "big") + name + bytes([scale])).digest()
     return int.from_bytes(digest[:4], "big") or 1
+
+
+class Posted(NamedTuple):
+    """What an account has been debited and credited for good."""
+
+    debits: int
+    credits: int
+
+
+class Memory(NamedTuple):
+    """What an outbox knows of the time before this start."""
+
+    is_new: bool
+    """Nothing: it was made just now."""
+    books: Mapping[int, Posted] | None
+    """By account id, everything in the outbox included; None unless the node stopped cleanly."""
+    last_seq: int = 0
+    """The newest request in it; zero: it is empty."""
+
+
+def grant_id(*words: int) -> int:
+    """The id of a credit grant, the same for the same words.
+
+    Far below all ids that have a time in them: a ledger that tells new ids by their height is not
+    misled.
+    """
+    octets = b"".join(word.to_bytes(20, "big", signed=True) for word in words)
+    return int.from_bytes(hashlib.sha256(b"grant" + octets).digest()[:9], "big") << TAG_BITS
 
 
 def node_tag(node_id: str) -> int:

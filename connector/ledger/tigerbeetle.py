@@ -14,6 +14,7 @@ denies io_uring (on which the library would take the process down).
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import ipaddress
 import os
 import socket
@@ -51,13 +52,19 @@ RECENT_TRANSFERS_MAX: Final = 100_000
 SILENCE_SECONDS_MIN: Final = 1.0
 """How long a client may leave requests unanswered before a new one takes its place, at first."""
 SILENCE_SECONDS_MAX: Final = 8.0
+FIRST_ANSWER_SECONDS_MAX: Final = 4.0
+"""How long a new session may take: 0.6 to 1.3 s were seen in clusters of three replicas."""
 VERDICT_SECONDS_MAX: Final = 2.5
 """How long to watch a server that hangs up before saying that it is another cluster's."""
-PROBE_SECONDS_MAX: Final = 10.0
+KNOCK_SECONDS_MAX: Final = 0.3
 PORT_DEFAULT: Final = 3001
 """TigerBeetle's own, for an address without a port."""
 QUERY_FILTER: Final = struct.Struct("<QQQIIH6xQQII")
 assert QUERY_FILTER.size == 64
+ACCOUNT_FILTER: Final = struct.Struct("<QQQQQIH58xQQII")
+assert ACCOUNT_FILTER.size == 128
+_DEBITS_AND_CREDITS: Final = 3
+_REVERSED_OF_ACCOUNT: Final = 4
 _REVERSED: Final = 1
 _ID: Final = struct.Struct("<QQ")
 _LOW: Final = (1 << 64) - 1
@@ -79,8 +86,9 @@ _FAULT_MESSAGES: Final = {
     "client_too_new": "the TigerBeetle client is newer than the server: upgrade the server first, "
     "or install the Python package `tigerbeetle` in its version",
 }
-# A client that never connects: the crash, if any, comes while it is made.
-_PROBE: Final = "import os, tigerbeetle; tigerbeetle.ClientSync(0, '127.0.0.1:1'); os._exit(0)"
+_SYS_IO_URING_SETUP: Final = 425
+"""Its number on every architecture."""
+_IO_URING_PARAMS_OCTETS: Final = 120
 
 
 class _TooMuchDataError(Exception):
@@ -121,6 +129,7 @@ class TigerBeetleLedger:
     """A ledger in a TigerBeetle cluster. See the module for how, `Ledger` for what."""
 
     backend = "tigerbeetle"
+    may_be_away = True
 
     def __init__(
         self, *, cluster_id: int, addresses: str, clock: Clock, timeout_ms: int = 1000
@@ -157,8 +166,10 @@ class TigerBeetleLedger:
         """
         self._closed = False
         if self._log is None:
-            await _probe_io_uring()
+            _probe_io_uring()
             self._log = connection_log()
+        await _knock(await self._resolve())
+        await self._first_answer()
         await self._find_batch_max()
 
     async def close(self) -> None:
@@ -176,6 +187,23 @@ class TigerBeetleLedger:
             closing = client.close()
             self._retired.add(closing)
             closing.add_done_callback(self._retired.discard)
+
+    async def _first_answer(self) -> None:
+        """Wait for a new session, which may take longer than a request of one that is open.
+
+        Raises:
+            LedgerRefusedError, LedgerUnavailableError: see `open`.
+        """
+        loop = asyncio.get_running_loop()
+        latest_s = loop.time() + FIRST_ANSWER_SECONDS_MAX
+        while True:
+            try:
+                await self._ask(Operation.LOOKUP_ACCOUNTS, bytearray(_ID.size))
+                return
+            except LedgerUnavailableError:
+                client = self._client
+                if client is None or not client.connection.connected or loop.time() >= latest_s:
+                    raise
 
     async def _find_batch_max(self) -> None:
         """Ask the cluster how many transfers it takes in one request.
@@ -263,7 +291,12 @@ class TigerBeetleLedger:
 
     def _too_silent(self, client: Client) -> bool:
         since = client.silent_since
-        return since is not None and asyncio.get_running_loop().time() - since >= self._patience_s
+        if since is None:
+            return False
+        patience_s = self._patience_s
+        if client.connection.connected and not client.answered:
+            patience_s = max(patience_s, FIRST_ANSWER_SECONDS_MAX)
+        return asyncio.get_running_loop().time() - since >= patience_s
 
     async def _resolve(self) -> str:
         """The replicas by IP address, as the library wants them.
@@ -409,6 +442,20 @@ class TigerBeetleLedger:
         newest_first.reverse()
         return newest_first[-RECENT_TRANSFERS_MAX:]
 
+    async def account_transfers(self, account_id: int, before: int = 0) -> list[Transfer]:
+        """A page of the transfers of an account, newest first; `before`: the oldest timestamp seen.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        octets = ACCOUNT_FILTER.pack(
+            account_id & _LOW, account_id >> 64, 0, 0, 0, 0, 0, 0, max(0, before - 1),
+            limits.LEDGER_BATCH_TRANSFERS_MAX, _DEBITS_AND_CREDITS | _REVERSED_OF_ACCOUNT,
+        )  # fmt: skip
+        return _unpack_transfers(
+            await self._ask(Operation.GET_ACCOUNT_TRANSFERS, bytearray(octets))
+        )
+
 
 def pack_transfers(transfers: Sequence[Transfer]) -> bytearray:
     """Rows of 128 octets.
@@ -517,38 +564,44 @@ async def _resolve(host: str, port: int) -> str:
     return f"{literal}:{port}" if literal.version == 4 else f"[{literal}]:{port}"
 
 
-async def _probe_io_uring() -> None:
-    """Make a client in another process first: where io_uring is denied, making one aborts.
+async def _knock(replicas: str) -> None:
+    """See whether anybody listens, so that a start without the cluster need not wait.
+
+    Raises:
+        LedgerUnavailableError: every replica's machine says that nobody does.
+    """
+    for replica in replicas.split(","):
+        host, _, port = replica.rpartition(":")
+        try:
+            async with asyncio.timeout(KNOCK_SECONDS_MAX):
+                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        except ConnectionRefusedError:
+            continue
+        except (OSError, TimeoutError):
+            return  # it may only be slow: ask properly
+        writer.close()
+        return
+    raise LedgerUnavailableError(f"{replicas}: nothing listens there")
+
+
+def _probe_io_uring() -> None:
+    """Ask the kernel for a ring first: where that is denied, making a client aborts the process.
 
     Raises:
         LedgerRefusedError: it is denied.
     """
     if not sys.platform.startswith("linux"):
         return
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _PROBE,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(PROBE_SECONDS_MAX):
-            _, said = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise LedgerUnavailableError("the TigerBeetle client hangs while it is made") from None
-    if process.returncode == 0:
+    kernel = ctypes.CDLL(None, use_errno=True)
+    params = ctypes.create_string_buffer(_IO_URING_PARAMS_OCTETS)
+    ring = kernel.syscall(_SYS_IO_URING_SETUP, 1, params)
+    if ring >= 0:
+        os.close(ring)
         return
-    text = said.decode("utf-8", "replace")
-    if "PermissionDenied" in text or "io_uring" in text:
-        raise LedgerRefusedError(
-            "io_uring_denied",
-            "io_uring is denied here, and TigerBeetle's client cannot do without: give the "
-            "container `security_opt: [seccomp=...]` with a profile that allows io_uring (Docker "
-            "25 and later deny it), or set the sysctl kernel.io_uring_disabled=0",
-        )
     raise LedgerRefusedError(
-        "client_unusable",
-        f"TigerBeetle's client cannot be used here (exit {process.returncode}): "
-        f"{text.strip()[-500:]}",
+        "io_uring_denied",
+        f"io_uring is denied here ({os.strerror(ctypes.get_errno())}), and TigerBeetle's client "
+        "cannot do without: give the container `security_opt: [seccomp=...]` with a profile that "
+        "allows io_uring (Docker 25 and later deny it), or set the sysctl "
+        "kernel.io_uring_disabled=0",
     )
