@@ -1,0 +1,211 @@
+"""Who pays: the port, and its two implementations.
+
+`ManualEngine` is an operator, who pays by whatever means there are and then says so. `HttpEngine`
+is a settlement engine of RFC 38: accounts, settlements and messages over HTTP. Both may be asked
+the same thing under the same key any number of times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+import httpx
+
+from connector import limits
+from connector.errors import EngineError
+from connector.settlement.model import Quantity
+
+
+class Answer(Enum):
+    """What an engine says to an order."""
+
+    TAKEN = auto()
+    """It has the order on disk and sees to it (RFC 38): for us it is paid."""
+    WAITING = auto()
+    """Someone has to confirm it."""
+
+
+@dataclass(slots=True, frozen=True)
+class Reply:
+    """What an engine says to a message of the peer's engine."""
+
+    status: int
+    """Of HTTP."""
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether it took the message."""
+        return 200 <= self.status < 300
+
+
+class SettlementEngine(Protocol):
+    """Pays a peer, outside the ledger."""
+
+    @property
+    def kind(self) -> str:
+        """For logs and views: `manual` or `http`."""
+
+    async def settle(self, peer_id: str, key: str, quantity: Quantity) -> Answer:
+        """Pay, once for each key.
+
+        Raises:
+            EngineError: it is not known to have taken the order: ask again under the same key.
+        """
+
+    async def message(self, peer_id: str, octets: bytes) -> Reply:
+        """Hand it a message from the peer's engine.
+
+        Raises:
+            EngineError: it does not answer.
+        """
+
+    async def add_account(self, peer_id: str) -> None:
+        """Tell it of a peer; again as often as one likes.
+
+        Raises:
+            EngineError: it does not answer, or refuses.
+        """
+
+    async def remove_account(self, peer_id: str) -> None:
+        """Tell it that a peer is gone.
+
+        Raises:
+            EngineError: it does not answer, or refuses.
+        """
+
+
+class ManualEngine:
+    """An operator: shown what is to be paid, and asked to say when it is (`settle --confirm`)."""
+
+    kind: Final = "manual"
+
+    async def settle(self, peer_id: str, key: str, quantity: Quantity) -> Answer:
+        """See `SettlementEngine`."""
+        return Answer.WAITING
+
+    async def message(self, peer_id: str, octets: bytes) -> Reply:
+        """There is no engine that could read it."""
+        raise EngineError("peers settle by hand here: there is no settlement engine")
+
+    async def add_account(self, peer_id: str) -> None:
+        """An operator knows."""
+
+    async def remove_account(self, peer_id: str) -> None:
+        """An operator knows."""
+
+
+class HttpEngine:
+    """A settlement engine of RFC 38 over HTTP."""
+
+    kind: Final = "http"
+
+    def __init__(self, url: str, *, client: httpx.AsyncClient, token: str | None) -> None:
+        self._url = url.rstrip("/")
+        self._client = client
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._known: set[str] = set()
+
+    async def settle(self, peer_id: str, key: str, quantity: Quantity) -> Answer:
+        """See `SettlementEngine`."""
+        if peer_id not in self._known:
+            await self.add_account(peer_id)
+        body = {"amount": str(quantity.amount), "scale": quantity.scale}
+        reply = await self._ask(
+            "POST",
+            f"/accounts/{_segment(peer_id)}/settlements",
+            content=json.dumps(body).encode(),
+            kind="application/json",
+            headers={"Idempotency-Key": key},
+        )
+        if not reply.ok:
+            if reply.status == 404:
+                self._known.discard(peer_id)  # it has forgotten the account: made again next time
+            raise EngineError(f"HTTP {reply.status} to a settlement")
+        return Answer.TAKEN
+
+    async def message(self, peer_id: str, octets: bytes) -> Reply:
+        """See `SettlementEngine`."""
+        return await self._ask(
+            "POST",
+            f"/accounts/{_segment(peer_id)}/messages",
+            content=octets,
+            kind="application/octet-stream",
+        )
+
+    async def add_account(self, peer_id: str) -> None:
+        """See `SettlementEngine`."""
+        reply = await self._ask(
+            "POST",
+            "/accounts",
+            content=json.dumps({"id": peer_id}).encode(),
+            kind="application/json",
+        )
+        # RFC 38 does not say what an engine answers that knows the account: 409 would be fair.
+        if not reply.ok and reply.status != 409:
+            raise EngineError(f"HTTP {reply.status} to a new account")
+        self._known.add(peer_id)
+
+    async def remove_account(self, peer_id: str) -> None:
+        """See `SettlementEngine`."""
+        reply = await self._ask("DELETE", f"/accounts/{_segment(peer_id)}")
+        self._known.discard(peer_id)
+        if not reply.ok and reply.status != 404:
+            raise EngineError(f"HTTP {reply.status} to the end of an account")
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes = b"",
+        kind: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> Reply:
+        all_headers = {**self._headers, "Accept": kind or "*/*", **(headers or {})}
+        if kind:
+            all_headers["Content-Type"] = kind
+        body = bytearray()
+        try:
+            async with (
+                asyncio.timeout(limits.SETTLEMENT_ENGINE_SECONDS_MAX),
+                self._client.stream(
+                    method, self._url + path, content=content, headers=all_headers
+                ) as response,
+            ):
+                async for part in response.aiter_bytes(limits.PACKET_DATA_BYTES_MAX + 1):
+                    body += part
+                    if len(body) > limits.PACKET_DATA_BYTES_MAX:
+                        raise EngineError("the answer is too long")
+        except TimeoutError:
+            raise EngineError(
+                f"no answer within {limits.SETTLEMENT_ENGINE_SECONDS_MAX:g} s"
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise EngineError(_clean(error)) from error
+        return Reply(response.status_code, bytes(body))
+
+
+def make_client(**options: Any) -> httpx.AsyncClient:
+    """What all engines of a node are asked through."""
+    return httpx.AsyncClient(
+        limits=httpx.Limits(max_connections=limits.SETTLEMENT_ATTEMPTS_AT_A_TIME_MAX),
+        timeout=limits.SETTLEMENT_ENGINE_SECONDS_MAX,
+        follow_redirects=False,
+        trust_env=False,
+        **options,
+    )
+
+
+def _segment(peer_id: str) -> str:
+    return quote(peer_id, safe="")
+
+
+def _clean(error: Exception) -> str:
+    """In one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,0 +1,239 @@
+"""Every settlement, and what was too small to be credited, in one SQLite file.
+
+Rows are never deleted: they are the record of what was paid, and there are few of them. A key is
+answered the same for ever.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from connector import limits
+from connector.errors import SettlementError, SettlementStoreError
+from connector.peers import Asset
+from connector.settlement.model import (
+    NOTHING,
+    OPEN,
+    Direction,
+    Origin,
+    Payer,
+    Phase,
+    Quantity,
+    Settlement,
+    convert,
+)
+from connector.sqlite import SqliteFile, in_transaction
+
+T = TypeVar("T")
+
+FILE_NAME: Final = "settlements.db"
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS settlement (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    peer_id TEXT NOT NULL, asset_code TEXT NOT NULL, asset_scale INTEGER NOT NULL,
+    direction TEXT NOT NULL, origin TEXT NOT NULL, idempotency_key TEXT NOT NULL,
+    amount TEXT NOT NULL, quantity_amount TEXT NOT NULL, quantity_scale INTEGER NOT NULL,
+    payer TEXT NOT NULL, phase TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
+    UNIQUE (peer_id, origin, idempotency_key, asset_code, asset_scale));
+CREATE INDEX IF NOT EXISTS settlement_phase ON settlement (phase)
+    WHERE phase IN ('pending', 'booked', 'cancelling');
+CREATE INDEX IF NOT EXISTS settlement_peer ON settlement (peer_id, seq);
+CREATE TABLE IF NOT EXISTS remainder (
+    peer_id TEXT NOT NULL, asset_code TEXT NOT NULL, asset_scale INTEGER NOT NULL,
+    amount TEXT NOT NULL, scale INTEGER NOT NULL,
+    PRIMARY KEY (peer_id, asset_code, asset_scale));
+"""
+_COLUMNS: Final = (
+    "id, peer_id, asset_code, asset_scale, direction, origin, idempotency_key, amount, "
+    "quantity_amount, quantity_scale, payer, phase, created_ms, changed_ms, attempts, error"
+)
+
+
+class SettlementStore:
+    """See the module. All that changes is on disk when the call returns."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._file = SqliteFile(path, read_only=read_only)
+        self._read_only = read_only
+
+    async def open(self) -> None:
+        """Open or create the file.
+
+        Raises:
+            SettlementStoreError: it cannot be used.
+        """
+        try:
+            await self._file.open("" if self._read_only else _SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise SettlementStoreError(f"settlements {self._file.path}: {error}") from error
+
+    async def close(self) -> None:
+        """Let go of the file. Safe to call twice."""
+        await self._file.close()
+
+    async def add(self, settlement: Settlement) -> Settlement:
+        """Store it, if its key is new; what is stored under its key.
+
+        What comes in is added to what was kept from before: whole units are its amount, the rest is
+        kept. With nothing whole in it, there is nothing to book, and it is completed at once.
+
+        Raises:
+            SettlementError: it is more than an amount can be.
+        """
+
+        def work(connection: sqlite3.Connection) -> Settlement:
+            found = _with_key(
+                connection,
+                settlement.peer_id,
+                settlement.asset,
+                settlement.origin,
+                settlement.key,
+            )
+            if found is not None:
+                return found
+            if settlement.direction is Direction.INCOMING:
+                kept = _remainder(connection, settlement.peer_id, settlement.asset)
+                settlement.amount, kept = convert(settlement.quantity, kept, settlement.asset.scale)
+                if settlement.amount > limits.AMOUNT_MAX:
+                    raise SettlementError(f"more than {limits.AMOUNT_MAX} units at once")
+                _keep(connection, settlement.peer_id, settlement.asset, kept)
+                if not settlement.amount:
+                    settlement.phase = Phase.COMPLETED
+            connection.execute(
+                f"INSERT INTO settlement ({_COLUMNS}) VALUES ({', '.join('?' * 16)})",  # noqa: S608
+                _row(settlement),
+            )
+            return settlement
+
+        return await self._run(lambda c: in_transaction(c, work))
+
+    async def change(self, settlement: Settlement, phase: Phase, *, error: str, at_ms: int) -> None:
+        """Store a new phase or another attempt, then show it in `settlement`."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE settlement SET phase = ?, attempts = ?, error = ?, changed_ms = ? "
+                "WHERE id = ?",
+                (phase, settlement.attempts, error, at_ms, settlement.settlement_id),
+            )
+
+        await self._run(lambda c: in_transaction(c, work))
+        settlement.phase = phase
+        settlement.error = error
+        settlement.changed_ms = at_ms
+
+    async def find(self, id_: int) -> Settlement | None:
+        """The settlement with this id."""
+        return await self._run(lambda c: _find(c, id_))
+
+    async def with_key(
+        self, peer_id: str, asset: Asset, origin: Origin, key: str
+    ) -> Settlement | None:
+        """The settlement with this key."""
+        return await self._run(lambda c: _with_key(c, peer_id, asset, origin, key))
+
+    async def open_ones(self) -> list[Settlement]:
+        """All that something is still to be done for, oldest first."""
+        phases = ", ".join(f"'{phase}'" for phase in sorted(OPEN))
+        query = f"SELECT {_COLUMNS} FROM settlement WHERE phase IN ({phases}) ORDER BY seq"  # noqa: S608
+        return await self._run(lambda c: [_settlement(row) for row in c.execute(query)])
+
+    async def latest(self, peer_id: str | None, count: int) -> list[Settlement]:
+        """The newest of a peer, or of all, newest first."""
+        where = "" if peer_id is None else "WHERE peer_id = ?"
+        query = f"SELECT {_COLUMNS} FROM settlement {where} ORDER BY seq DESC LIMIT {count:d}"  # noqa: S608
+        values = () if peer_id is None else (peer_id,)
+        return await self._run(lambda c: [_settlement(row) for row in c.execute(query, values)])
+
+    async def remainder(self, peer_id: str, asset: Asset) -> Quantity:
+        """What came in and is less than a unit of the asset."""
+        return await self._run(lambda c: _remainder(c, peer_id, asset))
+
+    async def booked(self, peer_id: str, asset: Asset) -> list[tuple[Phase, Direction, int]]:
+        """Phase, direction and amount of all settlements of an account, for the audit."""
+        query = (
+            "SELECT phase, direction, amount FROM settlement "
+            "WHERE peer_id = ? AND asset_code = ? AND asset_scale = ?"
+        )
+        rows = await self._run(
+            lambda c: c.execute(query, (peer_id, asset.code, asset.scale)).fetchall()
+        )
+        return [(Phase(phase), Direction(way), int(amount)) for phase, way, amount in rows]
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._file.run(work)
+        except (sqlite3.Error, OSError) as error:
+            raise SettlementStoreError(f"settlements: {error}") from error
+
+
+def _row(one: Settlement) -> tuple[Any, ...]:
+    return (
+        one.settlement_id, one.peer_id, one.asset.code, one.asset.scale, one.direction, one.origin,
+        one.key, str(one.amount), str(one.quantity.amount), one.quantity.scale, one.payer,
+        one.phase, one.created_ms, one.changed_ms, one.attempts, one.error,
+    )  # fmt: skip
+
+
+def _settlement(row: Any) -> Settlement:
+    (
+        id_, peer_id, asset_code, asset_scale, direction, origin, key, amount, quantity_amount,
+        quantity_scale, payer, phase, created_ms, changed_ms, attempts, error,
+    ) = row  # fmt: skip
+    return Settlement(
+        id=int(id_, 16),
+        peer_id=peer_id,
+        asset=Asset(asset_code, asset_scale),
+        direction=Direction(direction),
+        origin=Origin(origin),
+        key=key,
+        amount=int(amount),
+        quantity=Quantity(int(quantity_amount), quantity_scale),
+        payer=Payer(payer),
+        phase=Phase(phase),
+        created_ms=created_ms,
+        changed_ms=changed_ms,
+        attempts=attempts,
+        error=error,
+    )
+
+
+def _find(connection: sqlite3.Connection, id_: int) -> Settlement | None:
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM settlement WHERE id = ?",  # noqa: S608 - constants
+        (f"{id_:032x}",),
+    ).fetchone()
+    return None if row is None else _settlement(row)
+
+
+def _with_key(
+    connection: sqlite3.Connection, peer_id: str, asset: Asset, origin: Origin, key: str
+) -> Settlement | None:
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM settlement WHERE peer_id = ? AND origin = ? "  # noqa: S608
+        "AND idempotency_key = ? AND asset_code = ? AND asset_scale = ?",
+        (peer_id, origin, key, asset.code, asset.scale),
+    ).fetchone()
+    return None if row is None else _settlement(row)
+
+
+def _remainder(connection: sqlite3.Connection, peer_id: str, asset: Asset) -> Quantity:
+    row = connection.execute(
+        "SELECT amount, scale FROM remainder "
+        "WHERE peer_id = ? AND asset_code = ? AND asset_scale = ?",
+        (peer_id, asset.code, asset.scale),
+    ).fetchone()
+    return NOTHING if row is None else Quantity(int(row[0]), row[1])
+
+
+def _keep(connection: sqlite3.Connection, peer_id: str, asset: Asset, kept: Quantity) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO remainder VALUES (?, ?, ?, ?, ?)",
+        (peer_id, asset.code, asset.scale, str(kept.amount), kept.scale),
+    )
