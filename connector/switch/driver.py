@@ -15,7 +15,8 @@ from typing import Any, Final, Protocol, cast
 from connector import limits
 from connector.errors import DecodeError
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode_prepare, encode, reject
-from connector.ledger.account_manager import AccountManager, Outcome, Reservation, Reserve
+from connector.ledger.account_manager import AccountManager
+from connector.ledger.books import Book, Outcome, Reservation, Reserve
 from connector.peers import LOCAL, Peer, Unanswered
 from connector.switch.switch import (
     Deliver,
@@ -38,12 +39,27 @@ class ReplyTo(Protocol):
         """Queue the answer; False when nobody can be told any more."""
 
 
+class Trace:
+    """Times of a packet that is looked at closely, by the monotonic clock; None: not yet."""
+
+    __slots__ = ("answered_s", "asked", "forwarded_s", "posted_s", "reserved_s")
+
+    def __init__(self) -> None:
+        self.asked: Reserve | None = None
+        """What was to be held for it."""
+        self.reserved_s: float | None = None
+        self.forwarded_s: float | None = None
+        self.answered_s: float | None = None
+        self.posted_s: float | None = None
+
+
 class Flight:
     """One Prepare under way."""
 
     __slots__ = (
         "again", "began_s", "counted", "deadline_ms", "link_ref", "next_hop", "octets",
         "packet_id", "prepare", "reply_to", "request_id", "reservation", "sender_packet_id", "source", "story",
+        "trace",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +92,8 @@ class Flight:
         self.again = False
         """Whether it may have been sent to the next hop before this node restarted."""
         self.began_s = 0.0
+        self.trace: Trace | None = None
+        """Of few packets only: most are counted and no more."""
 
 
 class Outlet(Protocol):
@@ -90,6 +108,15 @@ class Outlet(Protocol):
 
 class Observer(Protocol):
     """Is told facts; must not wait."""
+
+    def began(self, flight: Flight) -> Trace | None:
+        """It came; a trace if its times are wanted."""
+
+    def forwarded(self, flight: Flight, trace: Trace) -> None:
+        """It went to its next hop. Like the times, only of a packet with a trace."""
+
+    def unreadable(self, source: Peer, packet_id: int, message: str) -> None:
+        """Something came from `source` that is no Prepare, and was refused."""
 
     def ended(self, flight: Flight, result: Result) -> None:
         """It was answered."""
@@ -156,6 +183,7 @@ class Driver:
         self._inboxes: dict[str, Inbox] = {}
         self._waiting: dict[Flight, None] = {}
         self._next_deadline_ms = _NEVER_MS
+        self._touched: set[Book] = set()
 
     # --- from the links
 
@@ -167,17 +195,13 @@ class Driver:
         try:
             prepare = decode_prepare(octets)
         except DecodeError as error:
-            reply_to.reply(
-                request_id,
-                encode(
-                    reject(
-                        Code.F01_INVALID_PACKET, node.address, f"unreadable packet: {error.field}"
-                    )
-                ),
-            )
+            message = f"unreadable packet: {error.field}"
+            answer = encode(reject(Code.F01_INVALID_PACKET, node.address, message))
+            reply_to.reply(request_id, answer)
             source.counters.rejected_in += 1
             by_code = source.counters.rejected_in_by_code
             by_code["F01"] = by_code.get("F01", 0) + 1
+            self._observer.unreadable(source, self._accounts.new_packet_id(), message)
             return
         accounts = self._accounts
         recovered = None
@@ -191,10 +215,10 @@ class Driver:
                 flight.reply_to = reply_to
                 flight.request_id = request_id
                 return
-            answer = inbox.find(sender_packet_id)
-            if answer is not None:
+            given = inbox.find(sender_packet_id)
+            if given is not None:
                 source.counters.resent_in += 1
-                reply_to.reply(request_id, answer)
+                reply_to.reply(request_id, given)
                 return
             recovered = accounts.take_recovered(source.peer_id, sender_packet_id, prepare.condition)
         if recovered is None:
@@ -225,6 +249,7 @@ class Driver:
         source = flight.source
         source.counters.prepares_in += 1
         flight.began_s = self._monotonic_s()
+        flight.trace = self._observer.began(flight)
         self._resume(flight, None)
 
     def answered(self, flight: Flight, said: bytes | Unanswered) -> None:
@@ -234,12 +259,16 @@ class Driver:
                 flight.next_hop.counters.answers_late += 1
             return
         del self._waiting[flight]
+        if flight.trace is not None:
+            flight.trace.answered_s = self._monotonic_s()
         self._resume(flight, said)
 
     def delivered(self, flight: Flight, said: Fulfill | Reject | Unanswered) -> None:
         """What this node's own receiver said."""
         if flight in self._waiting:
             del self._waiting[flight]
+            if flight.trace is not None:
+                flight.trace.answered_s = self._monotonic_s()
             self._resume(flight, said)
 
     def receipt(self, peer_id: str) -> None:
@@ -250,6 +279,11 @@ class Driver:
         """Whether answers to this peer are kept."""
         inbox = self._inboxes.get(peer_id)
         return inbox is not None and inbox.keeps
+
+    def take_touched(self) -> set[Book]:
+        """Accounts whose balances packets have moved since the last call."""
+        touched, self._touched = self._touched, set()
+        return touched
 
     def waiting_for(self, peer: Peer) -> list[Flight]:
         """Prepares that were sent to `peer` and have no answer, oldest first."""
@@ -265,9 +299,14 @@ class Driver:
 
     def booked(self, flight: Flight, outcome: Outcome) -> None:
         """The ledger's word on a reservation or a post."""
+        trace = flight.trace
         if outcome is Outcome.HELD:
+            if trace is not None:
+                trace.reserved_s = self._monotonic_s()
             self._resume(flight, flight.reservation)
         else:
+            if trace is not None and outcome in (Outcome.POSTED, Outcome.RELEASED):
+                trace.posted_s = self._monotonic_s()
             self._resume(flight, outcome)
 
     # --- time
@@ -311,9 +350,11 @@ class Driver:
                 if outcome is None:
                     return
             elif kind is Post:
+                flight.reservation = step.reservation  # type: ignore[union-attr]
                 self._accounts.post(flight, step.reservation, step.expires_at_ms)  # type: ignore[union-attr]
                 return
             elif kind is Void:
+                flight.reservation = step.reservation  # type: ignore[union-attr]
                 self._accounts.void(step.reservation)  # type: ignore[union-attr]
                 outcome = None
             else:
@@ -327,7 +368,11 @@ class Driver:
         if type(held) is Outcome:
             return held
         self._count_in(flight)
-        flight.reservation = cast(Reservation, held)
+        flight.reservation = reservation = cast(Reservation, held)
+        for pair in reservation.books:
+            self._touched.update(pair)
+        if flight.trace is not None:
+            flight.trace.asked = step
         return None
 
     def _send(self, flight: Flight, step: Send) -> Unanswered | None:
@@ -340,6 +385,10 @@ class Driver:
             flight.next_hop = None  # it has seen nothing that could be counted
             return unanswered
         step.next_hop.counters.prepares_out += 1
+        trace = flight.trace
+        if trace is not None:
+            trace.forwarded_s = self._monotonic_s()
+            self._observer.forwarded(flight, trace)
         self._wait(flight, step.deadline_ms)
         return None
 
@@ -378,6 +427,9 @@ class Driver:
             by_code[code] = by_code.get(code, 0) + 1
             if next_hop is not None:
                 next_hop.counters.rejected_out += 1
+        if flight.reservation is not None:
+            for pair in flight.reservation.books:
+                self._touched.update(pair)
         if flight.sender_packet_id:
             inbox = self._inbox(source.peer_id)
             inbox.open.pop(flight.sender_packet_id, None)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from connector.errors import DecodeError
-from connector.ilp import ildcp
+from connector.ilp import ildcp, settle
 from connector.ilp.packet import (
     Answer,
     Code,
@@ -31,7 +31,7 @@ from connector.ilp.packet import (
     reject,
     reprice,
 )
-from connector.ledger.account_manager import Outcome, Recovered, Reservation, Reserve
+from connector.ledger.books import Outcome, Recovered, Reservation, Reserve
 from connector.peers import (
     LOCAL,
     Asset,
@@ -183,6 +183,8 @@ class Switch:
         # 2. Where does it go?
         destination = prepare.destination
         if destination.startswith("peer."):
+            if destination == settle.DESTINATION:
+                return (yield from self._settle(source, prepare, now_ms))
             return self._peer_protocol(source, prepare)
         route = self._routes.find(destination)
         if route is None:
@@ -408,6 +410,21 @@ class Switch:
             asset_code=asset.code,
         )
         return Result(encode(ildcp.answer(config)), code=None, next_hop=LOCAL)
+
+    def _settle(self, source: Peer, prepare: Prepare, now_ms: int) -> Story:
+        """A message for our settlement engine from the sender's (RFC 38): no money moves."""
+        if prepare.amount:
+            return _rejected(
+                settle.refusal(Code.F01_INVALID_PACKET, "peer.settle carries no money"), LOCAL
+            )
+        deadline_ms = min(prepare.expires_at_ms, now_ms + self._hold_ms_max)
+        said = yield Deliver(source, prepare, deadline_ms)
+        if isinstance(said, Unanswered):
+            said = settle.refusal(_UNANSWERED_CODES[said], "no answer from the settlement engine")
+        if isinstance(said, Reject):
+            return _rejected(said, LOCAL)
+        # The condition that RFC 38 gives has no fulfilment that we could check: any is accepted.
+        return Result(encode(said), code=None, next_hop=LOCAL)
 
     def _refuse(self, code: Code, message: str, next_hop: str | None = None) -> Result:
         return _rejected(reject(code, self.node.address, message), next_hop)

@@ -7,7 +7,8 @@ a peer chooses, beyond its configured id; reject codes are counted from a bounde
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -25,23 +26,59 @@ from connector.peers import Peer, PeerRegistry
 LATENCY_BUCKETS_S: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
+REQUEST_BUCKETS_S: Final = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+)  # fmt: skip
+BATCH_BUCKETS_EVENTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
-class Latency:
-    """Time from taking a Prepare up to answering it, in fixed buckets."""
+class Histogram:
+    """Numbers by size, in fixed buckets: plain integers."""
 
-    __slots__ = ("buckets", "count", "sum_s")
+    __slots__ = ("bounds", "buckets", "count", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        """The highest number of each bucket; one more bucket is for what is above."""
+        self.buckets = [0] * (len(bounds) + 1)
+        self.count = 0
+        self.sum = 0.0
+
+    def observe(self, number: float) -> None:
+        """Count one."""
+        self.buckets[bisect_left(self.bounds, number)] += 1
+        self.count += 1
+        self.sum += number
+
+    def family(self, name: str, text: str) -> HistogramMetricFamily:
+        """As Prometheus has it: each bucket with all below it."""
+        counts = accumulate(self.buckets)
+        names = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
+        return HistogramMetricFamily(
+            name, text, buckets=list(zip(names, counts, strict=True)), sum_value=self.sum
+        )
+
+
+class Latency(Histogram):
+    """Time from taking a Prepare up to answering it, in seconds."""
+
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.buckets = [0] * (len(LATENCY_BUCKETS_S) + 1)
-        self.count = 0
-        self.sum_s = 0.0
+        super().__init__(LATENCY_BUCKETS_S)
 
-    def observe(self, seconds: float) -> None:
-        """Count one answer."""
-        self.buckets[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
-        self.count += 1
-        self.sum_s += seconds
+
+class LedgerRequests:
+    """How long requests to the ledger take, and how full they are."""
+
+    def __init__(self) -> None:
+        self.seconds = Histogram(REQUEST_BUCKETS_S)
+        self.events = Histogram(BATCH_BUCKETS_EVENTS)
+
+    def observe(self, seconds: float, events: int) -> None:
+        """Count one request that was acknowledged."""
+        self.seconds.observe(seconds)
+        self.events.observe(events)
 
 
 class NodeCollector(Collector):
@@ -53,13 +90,18 @@ class NodeCollector(Collector):
         peers: PeerRegistry,
         accounts: AccountManager,
         latency: Latency,
+        requests: LedgerRequests,
         in_flight: Callable[[], int],
         connected: Callable[[str], bool],
         counters: Callable[[], dict[str, int]],
+        settlements: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
+        """`settlements`: how many, by peer and result."""
+        self._settlements = {} if settlements is None else settlements
         self._peers = peers
         self._accounts = accounts
         self._latency = latency
+        self._requests = requests
         self._in_flight = in_flight
         self._connected = connected
         self._counters = counters
@@ -103,17 +145,8 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily(
             "ilp_packets_in_flight", "Prepares without an answer.", value=self._in_flight()
         )
-        total = 0
-        buckets: list[tuple[str, float]] = []
-        bounds = [*map(str, LATENCY_BUCKETS_S), "+Inf"]
-        for bound, count in zip(bounds, self._latency.buckets, strict=True):
-            total += count
-            buckets.append((bound, total))
-        yield HistogramMetricFamily(
-            "ilp_packet_latency_seconds",
-            "From taking a Prepare up to answering it.",
-            buckets=buckets,
-            sum_value=self._latency.sum_s,
+        yield self._latency.family(
+            "ilp_packet_latency_seconds", "From taking a Prepare up to answering it."
         )
 
     def _money(self) -> Iterator[Metric]:
@@ -134,9 +167,22 @@ class NodeCollector(Collector):
             ):
                 balances.add_metric((peer_id, asset, kind), value)
         yield balances
+        settlements = CounterMetricFamily(
+            "settlements",
+            "Settlements by how they ended; `failed`: attempts that are made again.",
+            labels=("peer", "result"),
+        )
+        for labels, count in list(self._settlements.items()):
+            settlements.add_metric(labels, count)
+        yield settlements
 
     def _ledger(self) -> Iterator[Metric]:
         counters = self._accounts.counters
+        requests = self._requests
+        yield requests.seconds.family(
+            "ledger_request_seconds", "From a request to its acknowledgement."
+        )
+        yield requests.events.family("ledger_batch_events", "Transfers in a request.")
         yield _counter("ledger_requests", "Requests acknowledged.", counters.requests)
         yield _counter("ledger_events", "Transfers in acknowledged requests.", counters.events)
         yield _counter("ledger_corrections", "Posts that came too late.", counters.corrections)
@@ -145,8 +191,13 @@ class NodeCollector(Collector):
             "ledger_queue_depth", "Packets that wait.", value=self._accounts.queue_depth()
         )
         yield GaugeMetricFamily(
+            "ledger_spooled",
+            "Transfers in the outbox, not acknowledged by the ledger.",
+            value=self._accounts.spooled,
+        )
+        yield GaugeMetricFamily(
             "ledger_available",
-            "1 while new packets can be booked.",
+            "1 while the ledger takes packets itself.",
             value=int(self._accounts.state is State.AVAILABLE),
         )
 

@@ -1,0 +1,232 @@
+"""What happened and what happens: stored events, one packet, balances over time, the live feed.
+
+A viewer of the live feed gets a snapshot and then frames that are encoded once for all. What it
+does not read in time is dropped, oldest first, and it is told so; one that does not read at all is
+let go. Who may look is decided before anything comes here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from json import JSONEncoder, loads
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, HTTPException, Path, Query, Response, WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from connector import limits
+from connector.peers import Asset
+from connector.telemetry.bus import EventBus, Viewer
+from connector.telemetry.events import TYPES
+from connector.telemetry.store import EventQuery, EventStore
+from connector.telemetry.timeline import packet_story
+
+HISTORY_RANGE_MS: Final = 3_600_000
+CLOSE_REFUSED: Final = 1008
+CLOSE_TRY_LATER: Final = 1013
+"""Codes of RFC 6455."""
+
+_encode: Final = JSONEncoder(separators=(",", ":")).encode
+_TYPE_NAMES: Final = frozenset(TYPES.values())
+_PACKET_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+Moment = Annotated[str | None, Query(max_length=40, description="ISO 8601, or ms since 1970")]
+Number = Annotated[str | None, Query(max_length=20, pattern=r"^[0-9]{1,18}$")]
+
+
+def feed_router(
+    *,
+    bus: EventBus,
+    store: EventStore,
+    snapshot: Callable[[], dict[str, Any]],
+    asset_of: Callable[[str], Asset | None],
+    now_ms: Callable[[], int],
+) -> APIRouter:
+    """The routes.
+
+    Args:
+        bus: where events come from.
+        store: those that are kept.
+        snapshot: what a new viewer is shown besides packets: status, peers, accounts.
+        asset_of: the asset of a peer; None: there is no such peer now.
+        now_ms: what time it is.
+    """
+    router = APIRouter(tags=["events"])
+
+    @router.get("/api/events", responses={422: {"description": "a filter is wrong"}})
+    async def events(
+        type: Annotated[str | None, Query(max_length=400)] = None,  # noqa: A002 - its name in the URL
+        peer: Annotated[str | None, Query(max_length=64)] = None,
+        packet: Annotated[str | None, Query(max_length=32)] = None,
+        from_: Annotated[Moment, Query(alias="from")] = None,
+        to: Moment = None,
+        cursor: Number = None,
+        after: Number = None,
+        limit: Annotated[int, Query(description="1 to 1000")] = 100,
+    ) -> Response:
+        """Stored events, newest first; with `after`, those after it, oldest first."""
+        query = EventQuery(
+            types=_types(type),
+            peer=peer,
+            packet=None if packet is None else _packet_id(packet),
+            from_ms=_moment("from", from_),
+            to_ms=_moment("to", to),
+            before=int(cursor) if cursor is not None and after is None else None,
+            after=None if after is None else int(cursor or after),
+            count=max(1, min(limit, limits.HTTP_PAGE_ITEMS_MAX)),
+        )
+        bus.flush()
+        found = await store.events(query)
+        return _json(f'{{"items":[{",".join(found.items)}],"next":{_encode(found.next)}}}')
+
+    @router.get(
+        "/api/packets/{packet_id}",
+        responses={404: {"description": "not stored"}, 422: {"description": "not an id"}},
+    )
+    async def packet(packet_id: Annotated[str, Path(max_length=32)]) -> Response:
+        """One packet: what became of it, when, and by which ledger transfers."""
+        wanted = _packet_id(packet_id)
+        bus.flush()
+        found = await store.packet(wanted)
+        if not found:
+            raise HTTPException(
+                404,
+                "no such packet is stored: it was only counted (see TELEMETRY_PACKETS_PER_SECOND), "
+                "or is older than what is kept",
+            )
+        return _json(_encode(packet_story([loads(text) for text in found])))
+
+    @router.get(
+        "/api/accounts/{peer}/history",
+        responses={404: {"description": "no such peer"}, 422: {"description": "a time is wrong"}},
+    )
+    async def history(
+        peer: Annotated[str, Path(max_length=64)],
+        from_: Annotated[Moment, Query(alias="from")] = None,
+        to: Moment = None,
+        points: Annotated[int, Query(description="2 to 1000")] = 300,
+    ) -> Response:
+        """Balances over time, thinned to `points`."""
+        bus.flush()
+        asset = asset_of(peer) or await store.last_asset(peer)
+        if asset is None:
+            raise HTTPException(404, "no such peer")
+        to_ms = _moment("to", to)
+        to_ms = now_ms() if to_ms is None else to_ms
+        from_ms = _moment("from", from_)
+        from_ms = to_ms - HISTORY_RANGE_MS if from_ms is None else from_ms
+        if from_ms > to_ms:
+            raise HTTPException(422, "not valid: from lies after to")
+        count = max(2, min(points, limits.HISTORY_POINTS_MAX))
+        resolution_ms, found = await store.history(peer, asset, from_ms, to_ms, count)
+        body = {
+            "peerId": peer,
+            "assetCode": asset.code,
+            "assetScale": asset.scale,
+            "resolutionMs": resolution_ms,
+            "items": [point.as_json() for point in found],
+            "next": None,
+        }
+        return _json(_encode(body))
+
+    @router.websocket("/ws")
+    async def watch(socket: WebSocket) -> None:
+        """The live feed."""
+        await socket.accept()
+        if bus.viewers >= limits.VIEWERS_MAX:
+            await socket.close(CLOSE_TRY_LATER, "too many viewers")
+            return
+        since = socket.query_params.get("since", "")
+        resumes = bool(re.fullmatch(r"[0-9]{1,18}", since))
+        viewer, missed = bus.join(int(since) if resumes else None)
+        try:
+            if missed is None:
+                head = {"type": "snapshot", "seq": bus.seq, "gap": resumes, **snapshot()}
+                packets = ",".join(bus.recent_packets)
+                first = f'{_encode(head)[:-1]},"packets":[{packets}]}}'
+            else:
+                first = missed.text
+            await _serve(socket, viewer, first)
+        finally:
+            bus.leave(viewer)
+
+    return router
+
+
+async def _serve(socket: WebSocket, viewer: Viewer, first: str) -> None:
+    """Send until the viewer leaves, or is let go of."""
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(_send_all(socket, viewer, first))
+        try:
+            await _read_all(socket)
+        finally:
+            sending.cancel()
+
+
+async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> None:
+    message = first
+    while True:
+        try:
+            async with asyncio.timeout(limits.VIEWER_SEND_SECONDS_MAX):
+                await socket.send_text(message)
+        except WebSocketDisconnect:
+            return
+        except TimeoutError:
+            # Its socket is full: a close would wait behind what it does not read.
+            abort = socket.scope.get("state", {}).get("abort")
+            if abort is not None:
+                abort()
+            return
+        message = await viewer.next()
+
+
+async def _read_all(socket: WebSocket) -> None:
+    """Until it has gone. What a viewer says is not listened to, and little of it is borne."""
+    for _ in range(limits.VIEWER_MESSAGES_MAX):
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+    if socket.application_state is WebSocketState.CONNECTED:
+        await socket.close(CLOSE_REFUSED, "this feed is for reading")
+
+
+def _json(text: str) -> Response:
+    return Response(text, media_type="application/json")
+
+
+def _types(given: str | None) -> list[str] | None:
+    if given is None:
+        return None
+    names = [name for name in given.split(",") if name]
+    unknown = [name for name in names if name not in _TYPE_NAMES]
+    if unknown or not names:
+        raise HTTPException(422, f"not valid: type is one of {', '.join(sorted(_TYPE_NAMES))}")
+    return list(dict.fromkeys(names))
+
+
+def _packet_id(given: str) -> str:
+    lower = given.lower()
+    if not _PACKET_ID.fullmatch(lower):
+        raise HTTPException(422, "not valid: a packet id has 32 hex digits")
+    return lower
+
+
+def _moment(name: str, given: str | None) -> int | None:
+    """A time as milliseconds since 1970."""
+    if given is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,15}", given):
+        return int(given)
+    try:
+        # A + that nobody encoded has become a space.
+        moment = datetime.fromisoformat(given.replace(" ", "+") if "T" in given else given)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0, round(moment.timestamp() * 1000))
+    except (ValueError, OverflowError):
+        raise HTTPException(
+            422, f"not valid: {name} is a time such as 2026-01-31T12:00:00Z, or ms since 1970"
+        ) from None
