@@ -1,35 +1,49 @@
-"""The FastAPI application of a node.
+"""The web application of a node: the guard, and behind it health, metrics, API, login and page.
 
-Health and metrics are open; the API needs the admin key as soon as the address is not loopback.
-A Host allow-list keeps DNS rebinding out; errors never repeat what was sent.
+Health and metrics are open; the API and the page need the admin key or a login as soon as the
+address is not loopback, and what changes something needs the key always (web/guard.py). Errors
+never repeat what was sent.
 """
 
 from __future__ import annotations
 
-import hmac
-import re
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Final, Protocol
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from connector import limits
+from connector.errors import (
+    ConfigError,
+    ConflictError,
+    ConnectorError,
+    EnvironmentFault,
+    UnknownNameError,
+)
+from connector.log import Log
+from connector.web import models
+from connector.web.access import Access
+from connector.web.guard import HEADERS, Guard
+from connector.web.login import login_page, login_router
+from connector.web.openapi import complete
 
-HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::\d+)?")
-_OPEN_PATHS: Final = ("/health", "/health/live", "/health/ready", "/metrics")
+PAGE: Final = Path(__file__).parent / "page"
+"""Where the build puts the page."""
+_NO_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>ILP connector</title></head>
+<body><h1>The page is not in this installation</h1>
+<p>It is built when the package is installed, unless <code>CONNECTOR_UI=skip</code> was set. To have it,
+install again without that: <code>pip install --force-reinstall --no-deps ilp-connector</code>, or in a
+clone of the repository <code>cd explorer-ui; npm ci; npm run build</code>.</p>
+<p>Everything else is here: <a href="health">health</a>, <a href="metrics">metrics</a>, the API
+(<a href="api/openapi.json">OpenAPI</a>), and the commands <code>python -m connector status</code>,
+<code>peers</code>, <code>routes</code> and <code>balances</code>.</p></body></html>
+"""
 
 
 class NodeView(Protocol):
@@ -59,98 +73,185 @@ class NodeView(Protocol):
     def explain_view(self, destination: str) -> dict[str, Any]:
         """Why packets for an address go where they go."""
 
+    def keys_view(self) -> dict[str, Any]:
+        """What identifies this node and secures its links; never a secret."""
+
 
 def create_app(
-    node: NodeView, *, key: str | None, key_required: bool, hosts: frozenset[str] | None
-) -> FastAPI:
-    """The application. `hosts`: names that the Host header may have; None: any."""
+    node: NodeView,
+    *,
+    access: Access,
+    hosts: frozenset[str] | None,
+    log: Log,
+    node_id: str,
+    engines: Access | None = None,
+    routers: Iterable[APIRouter] = (),
+    page: Path = PAGE,
+) -> Guard:
+    """The application.
+
+    Args:
+        node: what is shown.
+        access: knows the admin key.
+        hosts: names that the Host header may have; None: any.
+        log: is told of failures of ours.
+        node_id: whose page it is.
+        engines: knows the token of settlement engines.
+        routers: what others serve: events, administration.
+        page: folder of the built page.
+    """
     # Its own documentation pages load scripts from elsewhere: off.
     app = FastAPI(
         title="ILP connector", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
     )
+    _say_faults(app)
+    app.include_router(_health_router(node))
+    app.include_router(_read_router(node))
+    app.include_router(login_router(access, node_id))
+    for router in routers:
+        app.include_router(router)
+    _serve_page(app, page)
+    complete(app)
+    return Guard(
+        app,
+        access=access,
+        hosts=hosts,
+        log=log,
+        login_page=login_page(node_id),
+        engines=engines,
+    )
 
-    @app.middleware("http")
-    async def guard(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        if hosts is not None and _host(request) not in hosts:
-            return _fault(421, "unknown host name")
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > limits.HTTP_BODY_BYTES_MAX:
-            return _fault(413, "body too large")
-        if key_required and request.url.path not in _OPEN_PATHS and not _allowed(request, key):
-            return _fault(401, "ADMIN_API_KEY is needed: Authorization: Bearer <key>")
-        response = await call_next(request)
-        response.headers.update(HEADERS)
-        return response
+
+def _say_faults(app: FastAPI) -> None:
+    """All errors in one form, and never with what was sent."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> Response:
-        places = [".".join(map(str, fault["loc"])) for fault in error.errors()]
-        return _fault(422, "not valid: " + ", ".join(places))
+        return fault(422, "not valid: " + ", ".join(faults_of(error)))
 
     @app.exception_handler(HTTPException)
     async def failed(_request: Request, error: HTTPException) -> Response:
-        return _fault(error.status_code, str(error.detail))
+        return fault(error.status_code, str(error.detail), error.headers)
 
-    @app.get("/health", tags=["health"])
+    @app.exception_handler(ConnectorError)
+    async def refused(_request: Request, error: ConnectorError) -> Response:
+        match error:
+            case ConfigError():
+                return fault(422, "not valid: " + "; ".join(error.faults))
+            case UnknownNameError():
+                return fault(404, str(error))
+            case ConflictError():
+                return fault(409, str(error))
+            case EnvironmentFault():
+                return fault(503, str(error))
+            case _:
+                raise error
+
+    @app.exception_handler(Exception)
+    async def broken(_request: Request, _error: Exception) -> Response:
+        return fault(500, "an error of this node, see its log")
+
+
+def fault(status: int, message: str, headers: Any = None) -> JSONResponse:
+    """An error as all are told."""
+    return JSONResponse({"error": message}, status, headers={**HEADERS, **(headers or {})})
+
+
+def faults_of(error: RequestValidationError) -> list[str]:
+    """Where something is wrong and why. What was sent is not repeated: it may be a secret."""
+    faults: list[str] = []
+    for one in error.errors():
+        place = [str(part) for part in one["loc"]]
+        said = str(one["msg"]).removeprefix("Value error, ")
+        if one["type"] == "extra_forbidden":
+            # The last part is a name that was sent.
+            place, said = place[:-1], "an unknown field"
+        elif one["type"] == "json_invalid":
+            place, said = place[:-1], "not JSON"
+        faults.append(f"{'.'.join(place)}: {said}")
+    return list(dict.fromkeys(faults))
+
+
+def _health_router(node: NodeView) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health", responses={200: {"model": models.Health}, 503: {"model": models.Health}})
     async def health() -> JSONResponse:
         body = node.health()
         return JSONResponse(body, 200 if body["status"] != "unhealthy" else 503)
 
-    @app.get("/health/live", tags=["health"])
+    @router.get("/health/live", response_model=None, responses={200: {"model": models.Alive}})
     async def live() -> dict[str, str]:
         return {"status": "alive"}
 
-    @app.get("/health/ready", tags=["health"])
+    @router.get(
+        "/health/ready", responses={200: {"model": models.Ready}, 503: {"model": models.Ready}}
+    )
     async def ready() -> JSONResponse:
         is_ready, reason = node.ready()
         if not is_ready:
             return JSONResponse({"status": "not ready", "reason": reason}, 503)
         return JSONResponse({"status": "degraded" if reason else "ready", "reason": reason})
 
-    @app.get("/metrics", tags=["health"])
-    async def metrics() -> PlainTextResponse:
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
         return PlainTextResponse(node.metrics(), media_type="text/plain; version=0.0.4")
 
-    @app.get("/api/status", tags=["read"])
+    return router
+
+
+def _read_router(node: NodeView) -> APIRouter:
+    router = APIRouter(prefix="/api", tags=["read"])
+
+    @router.get("/status", response_model=None, responses={200: {"model": models.Status}})
     async def status() -> dict[str, Any]:
         return node.status()
 
-    @app.get("/api/peers", tags=["read"])
+    @router.get("/peers", response_model=None, responses={200: {"model": models.Peers}})
     async def peers() -> dict[str, Any]:
         return {"items": node.peers_view(), "next": None}
 
-    @app.get("/api/routes", tags=["read"])
-    async def routes(cursor: str = "", limit: int = 200) -> dict[str, Any]:
+    @router.get("/routes", response_model=None, responses={200: {"model": models.Routes}})
+    async def routes(
+        cursor: str = "", limit: Annotated[int, Query(description="1 to 1000")] = 200
+    ) -> dict[str, Any]:
         count = max(1, min(limit, limits.HTTP_PAGE_ITEMS_MAX))
         items, following = node.routes_view(cursor, count)
         return {"items": items, "next": following}
 
-    @app.get("/api/routes/explain", tags=["read"])
+    @router.get(
+        "/routes/explain", response_model=None, responses={200: {"model": models.Explained}}
+    )
     async def explain(destination: str) -> dict[str, Any]:
         return node.explain_view(destination)
 
-    @app.get("/api/accounts", tags=["read"])
+    @router.get("/accounts", response_model=None, responses={200: {"model": models.Accounts}})
     async def accounts() -> dict[str, Any]:
         return {"items": node.accounts_view(), "next": None}
 
-    return app
+    @router.get("/keys", response_model=None, responses={200: {"model": models.Keys}})
+    async def keys() -> dict[str, Any]:
+        return node.keys_view()
+
+    return router
 
 
-def _host(request: Request) -> str:
-    found = _HOST.fullmatch(request.headers.get("host", "").lower())
-    return (found[1] or found[2]) if found is not None else ""
+class _Assets(StaticFiles):
+    """Files whose names hold a digest of what is in them: they never change."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+        return response
 
 
-def _allowed(request: Request, key: str | None) -> bool:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return (
-        key is not None
-        and scheme.lower() == "bearer"
-        and hmac.compare_digest(given.encode(), key.encode())
-    )
+def _serve_page(app: FastAPI, page: Path) -> None:
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        index = page / "index.html"
+        if not index.is_file():
+            return HTMLResponse(_NO_PAGE)
+        return FileResponse(index, headers={"Cache-Control": "no-cache"})
 
-
-def _fault(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"error": message}, status, headers=HEADERS)
+    if (page / "assets").is_dir():
+        app.mount("/assets", _Assets(directory=page / "assets"))

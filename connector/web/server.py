@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from connector import limits
 from connector.errors import ListenError
 
 
@@ -20,10 +23,33 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Viewers(WebSocketsSansIOProtocol):
+    """A websocket that can be let go of although its socket is full."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "abort": self.transport.abort}
+
+    def shutdown(self) -> None:
+        """Say goodbye, but do not wait for whoever reads nothing."""
+        stuck = not self.writable.is_set()
+        super().shutdown()
+        if stuck:
+            self.transport.abort()
+
+
 class WebServer:
     """Serves an application until `stop`."""
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        host: str,
+        port: int,
+        tls_cert: Path | None = None,
+        tls_key: Path | None = None,
+    ) -> None:
+        """Build it. Certificate chain and private key: both PEM, both usable, or both None."""
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
@@ -40,7 +66,14 @@ class WebServer:
             limit_concurrency=256,
             h11_max_incomplete_event_size=32_768,
             proxy_headers=False,
-            ws="none",
+            ws=_Viewers,
+            ws_max_size=limits.VIEWER_MESSAGE_BYTES_MAX,
+            # Frames are encoded once for all; compressing would be done for each.
+            ws_per_message_deflate=False,
+            ws_ping_interval=20.0,
+            ws_ping_timeout=20.0,
+            ssl_certfile=tls_cert,
+            ssl_keyfile=tls_key,
         )
         self._server = _Server(config)
 

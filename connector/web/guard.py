@@ -1,0 +1,311 @@
+"""What stands before the application: nobody comes past who may not, whatever routes there are.
+
+In order: is it meant for this host (DNS rebinding), does it come from our own page (Origin), is the
+key needed and shown, is the body of a bearable size. Applies to WebSockets too. Every answer leaves
+with the protective headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from connector import limits
+from connector.log import Log
+from connector.web.access import Access, Verdict
+
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # Pages of other origins cannot even embed what they cannot read.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+OPEN_PATHS: Final = frozenset(
+    ("/health", "/health/live", "/health/ready", "/metrics", "/login", "/logout", "/login.css")
+)
+"""What nobody needs the key for."""
+
+_RAW_HEADERS: Final = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::(\d{1,5}))?")
+_SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+_KEY_NEEDED: Final = "ADMIN_API_KEY is needed: Authorization: Bearer <key>"
+_ENGINE_KEY_NEEDED: Final = "SETTLEMENT_TOKEN is needed: Authorization: Bearer <token>"
+ENGINE_PREFIX: Final = "/settlement"
+"""Where settlement engines find their connector."""
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Refusal(NamedTuple):
+    """Why a request goes no further."""
+
+    status: int
+    message: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Guard:
+    """An ASGI application around another one."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        access: Access,
+        hosts: frozenset[str] | None,
+        log: Log,
+        login_page: bytes,
+        engines: Access | None = None,
+    ) -> None:
+        """Build it.
+
+        Args:
+            app: what is guarded.
+            access: knows the key.
+            hosts: names that the Host header may have, in lower case; None: any.
+            log: is told of failures of ours.
+            login_page: what a browser sees that asks for the page without a login.
+            engines: knows the token of settlement engines, which alone opens /settlement.
+        """
+        self.app: Final = app
+        self._access = access
+        self._hosts = hosts
+        self._log = log
+        self._login_page = login_page
+        self._engines = engines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = _headers_of(scope)
+        refusal = self._judge(scope, headers)
+        if refusal is not None:
+            await self._refuse(scope, headers, send, refusal)
+            return
+        if scope["type"] == "websocket":
+            await self.app(scope, receive, send)
+            return
+        body = await _read_body(scope, receive, headers)
+        if isinstance(body, Refusal):
+            await self._refuse(scope, headers, send, body)
+            return
+        await self._call(scope, body, send)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def protected(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message.get("headers", ())}
+                missing = [pair for pair in _RAW_HEADERS if pair[0] not in present]
+                message = {**message, "headers": [*message.get("headers", ()), *missing]}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, protected)
+        except Exception:  # noqa: BLE001 - one broken route must not end the others
+            # It has been answered with a 500 by then. Neither path nor body may hold a secret that
+            # should not be in a log: the route's own pattern says where it was.
+            route = scope.get("route")
+            self._log.error(
+                "http_failed",
+                method=scope["method"],
+                route=getattr(route, "path", ""),
+                exc_info=True,
+            )
+
+    # --- judging
+
+    def _judge(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
+        host = _HOST.fullmatch(headers.get("host", "").lower())
+        if self._hosts is not None and (host is None or (host[1] or host[2]) not in self._hosts):
+            return Refusal(421, "unknown host name: see HTTP_ALLOWED_HOSTS")
+        changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
+        if changes and not _same_origin(headers):
+            return Refusal(403, "requests from pages of other origins are refused")
+        return self._judge_key(scope, headers)
+
+    def _judge_key(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
+        access = self._access
+        path = scope["path"]
+        if path in OPEN_PATHS:
+            return None
+        source = source_of(scope)
+        if self._engines is not None and path.startswith(ENGINE_PREFIX + "/"):
+            return self._judge_engine(self._engines, headers, source)
+        admin = path == "/admin" or path.startswith("/admin/")
+        if admin and not access.has_key:
+            return Refusal(403, "the admin API is off: set ADMIN_API_KEY to turn it on")
+        if not admin and (not access.required or access.has_cookie(headers.get("cookie", ""))):
+            return None
+        verdict = access.by_header(headers.get("authorization", ""), source)
+        match verdict:
+            case Verdict.ALLOWED:
+                return None
+            case Verdict.THROTTLED:
+                return throttled(access, source)
+            case Verdict.NO_KEY | Verdict.WRONG_KEY:
+                return Refusal(401, _KEY_NEEDED, ((b"www-authenticate", b"Bearer"),))
+
+    def _judge_engine(
+        self, engines: Access, headers: dict[str, str], source: str
+    ) -> Refusal | None:
+        if not engines.required:
+            return None
+        if not engines.has_key:
+            return Refusal(
+                403, "settlement engines are let in off loopback by SETTLEMENT_TOKEN only"
+            )
+        given = _token_in(headers.get("authorization", ""))
+        verdict = engines.by_key(given, source) if given else Verdict.NO_KEY
+        match verdict:
+            case Verdict.ALLOWED:
+                return None
+            case Verdict.THROTTLED:
+                return throttled(engines, source)
+            case Verdict.NO_KEY | Verdict.WRONG_KEY:
+                return Refusal(401, _ENGINE_KEY_NEEDED, ((b"www-authenticate", b"Bearer"),))
+
+    async def _refuse(
+        self, scope: Scope, headers: dict[str, str], send: Send, refusal: Refusal
+    ) -> None:
+        content, kind = json.dumps({"error": refusal.message}).encode(), b"application/json"
+        if (
+            scope["type"] == "http"
+            and refusal.status == 401
+            and scope["path"] == "/"
+            and ("text/html" in headers.get("accept", ""))
+        ):
+            content, kind = self._login_page, b"text/html; charset=utf-8"
+        start = {
+            "type": "http.response.start",
+            "status": refusal.status,
+            "headers": [
+                (b"content-type", kind),
+                (b"content-length", str(len(content)).encode()),
+                *refusal.headers,
+                *_RAW_HEADERS,
+            ],
+        }
+        body = {"type": "http.response.body", "body": content}
+        if scope["type"] == "websocket":
+            if "websocket.http.response" not in scope.get("extensions", {}):
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            start["type"], body["type"] = (
+                "websocket.http.response.start",
+                "websocket.http.response.body",
+            )
+        await send(start)
+        await send(body)
+
+
+def _token_in(authorization: str) -> str:
+    """A bearer token, or the password of a URL, which is how most engines can be given one."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(given, validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
+    return given if scheme.lower() == "bearer" else ""
+
+
+def source_of(scope: Scope) -> str:
+    """The address that a request comes from."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def throttled(access: Access, source: str) -> Refusal:
+    """What someone hears who has shown too many wrong keys."""
+    seconds = access.retry_after_s(source)
+    return Refusal(
+        429,
+        f"too many wrong keys from this address: try again in {seconds} s",
+        ((b"retry-after", str(seconds).encode()),),
+    )
+
+
+def _headers_of(scope: Scope) -> dict[str, str]:
+    """By lower-case name; one that stands twice is no single value and so has none."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        text = name.decode("latin-1").lower()
+        both = text in headers and text in ("host", "origin", "authorization", "content-length")
+        headers[text] = "" if both else value.decode("latin-1")
+    return headers
+
+
+def _same_origin(headers: dict[str, str]) -> bool:
+    """Whether a request comes from this node's own page, or from no page at all.
+
+    Browsers send Origin with everything that changes something and with WebSockets; other programs
+    usually do not. The scheme is not compared: a proxy may have ended the TLS.
+    """
+    origin = headers.get("origin")
+    if origin is None:
+        return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+    try:
+        parts = urlsplit(origin.lower())
+        default = {"http": 80, "https": 443}.get(parts.scheme)
+        theirs = parts.hostname, parts.port or default
+    except ValueError:
+        return False
+    host = _HOST.fullmatch(headers.get("host", "").lower())
+    if default is None or host is None:
+        return False
+    return theirs == (host[1] or host[2], int(host[3]) if host[3] else default)
+
+
+async def _read_body(scope: Scope, receive: Receive, headers: dict[str, str]) -> Receive | Refusal:
+    """Take in the whole body, however it is cut, up to the largest one that is allowed."""
+    length = headers.get("content-length", "0")
+    size_max = (
+        limits.HTTP_LOGIN_BYTES_MAX if scope["path"] in OPEN_PATHS else limits.HTTP_BODY_BYTES_MAX
+    )
+    too_large = Refusal(413, "body too large")
+    if not (length.isascii() and length.isdigit()) or len(length) > 10 or int(length) > size_max:
+        return too_large
+    if length == "0" and "transfer-encoding" not in headers:
+        return receive
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.HTTP_BODY_SECONDS_MAX):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return _replay(b"", message, receive)
+                body += message.get("body", b"")
+                if len(body) > size_max:
+                    return too_large
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        return Refusal(408, "the body did not come in time")
+    return _replay(bytes(body), None, receive)
+
+
+def _replay(body: bytes, gone: Message | None, receive: Receive) -> Receive:
+    """Give the body that was read at once, then what follows."""
+    first: list[Message] = [gone or {"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return first.pop() if first else await receive()
+
+    return again

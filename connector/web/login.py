@@ -1,0 +1,136 @@
+"""Logging in: the key for a cookie, from the page's script or from a plain form."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+
+from connector.web.access import Access, Verdict
+from connector.web.guard import source_of, throttled
+
+# Under `no-referrer` a browser sends a form with `Origin: null`, which the guard refuses.
+_FORM: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="same-origin">
+<title>Log in: {node_id}</title>
+<link rel="stylesheet" href="login.css">
+</head>
+<body>
+<main>
+<h1>{node_id}</h1>
+<form method="post" action="login">
+<label for="key">Admin key</label>
+<input id="key" name="key" type="password" autocomplete="current-password" autofocus required>
+<button>Log in</button>
+</form>
+<p role="alert">{message}</p>
+<p>It is the <code>ADMIN_API_KEY</code> that this connector was started with.</p>
+</main>
+</body>
+</html>
+"""
+_STYLE: Final = """
+:root { color-scheme: dark; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: #0b0f14;
+  color: #d6dde6; font: 15px/1.5 system-ui, sans-serif; }
+main { width: min(22rem, 90vw); }
+h1 { font-size: 1.2rem; font-weight: 600; overflow-wrap: anywhere; }
+label { display: block; margin-bottom: .3rem; color: #93a1b1; }
+input, button { box-sizing: border-box; width: 100%; padding: .6rem .7rem; border-radius: .4rem;
+  font: inherit; }
+input { border: 1px solid #2a3542; background: #121821; color: inherit; }
+button { margin-top: .7rem; border: 0; background: #2f6feb; color: #fff; font-weight: 600; }
+input:focus-visible, button:focus-visible { outline: 2px solid #79a8ff; outline-offset: 2px; }
+p { color: #93a1b1; font-size: .9rem; }
+p[role=alert] { color: #fb7185; }
+"""
+
+
+def login_page(node_id: str, message: str = "") -> bytes:
+    """The form. `node_id` has only letters, digits, `_`, `~` and `-`."""
+    return _FORM.format(node_id=node_id, message=message).encode()
+
+
+def login_router(access: Access, node_id: str) -> APIRouter:
+    """`/login`, `/logout`."""
+    router = APIRouter(tags=["login"])
+
+    def refused(status: int, message: str, form: bool, **headers: str) -> Response:
+        if form:
+            return HTMLResponse(login_page(node_id, message), status, headers=headers)
+        return JSONResponse({"error": message}, status, headers=headers)
+
+    @router.get("/login", response_class=HTMLResponse, summary="The login form")
+    async def form() -> Response:
+        return HTMLResponse(login_page(node_id))
+
+    @router.get("/login.css", include_in_schema=False)
+    async def style() -> Response:
+        return Response(_STYLE, media_type="text/css")
+
+    @router.post(
+        "/login",
+        summary="A cookie for the key",
+        status_code=204,
+        responses={401: {"description": "Wrong key"}, 429: {"description": "Too many wrong keys"}},
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "object",
+                            "required": ["key"],
+                            "properties": {"key": {"type": "string", "format": "password"}},
+                        }
+                    }
+                },
+            }
+        },
+    )
+    async def log_in(request: Request) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        is_form = kind == "application/x-www-form-urlencoded"
+        if not access.has_key:
+            return refused(403, "there is no key to log in with: set ADMIN_API_KEY", is_form)
+        given = _key_in(await request.body(), is_form=is_form)
+        if given is None:
+            return refused(422, 'not valid: {"key": "..."} is expected', is_form)
+        source = source_of(request.scope)
+        match access.by_key(given, source):
+            case Verdict.ALLOWED:
+                cookie = {"Set-Cookie": access.new_cookie()}
+                if is_form:
+                    return RedirectResponse("./", 303, headers=cookie)
+                return Response(status_code=204, headers=cookie)
+            case Verdict.THROTTLED:
+                refusal = throttled(access, source)
+                wait = {"Retry-After": str(access.retry_after_s(source))}
+                return refused(429, refusal.message, is_form, **wait)
+            case _:
+                return refused(401, "this is not the key", is_form)
+
+    @router.post("/logout", summary="End the login", status_code=204)
+    async def log_out() -> Response:
+        return Response(status_code=204, headers={"Set-Cookie": access.no_cookie()})
+
+    return router
+
+
+def _key_in(body: bytes, *, is_form: bool) -> str | None:
+    try:
+        if is_form:
+            found: Any = parse_qs(body.decode(), max_num_fields=4).get("key", [None])[0]
+        else:
+            content = json.loads(body)
+            found = content.get("key") if isinstance(content, dict) else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, str) and found else None

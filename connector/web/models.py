@@ -1,0 +1,226 @@
+"""What the read and admin APIs answer, for the OpenAPI document.
+
+Answers are not put through these: they are made in views.py and control.py, and a test holds them
+against this. Fields may be added, so unknown ones are allowed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Amount = Annotated[str, Field(pattern=r"^-?[0-9]+$", examples=["1000"])]
+"""In the smallest unit of the asset, as a decimal string."""
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel, populate_by_name=True)
+
+
+class Fault(_Answer):
+    """Why a request was refused."""
+
+    error: str
+
+
+class Accounting(_Answer):
+    """The ledger."""
+
+    state: str
+    backend: str
+
+
+class Health(_Answer):
+    """Whether the node is well."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    reason: str
+    node_id: str
+    peers_connected: int
+    peers_total: int
+    accounting: Accounting
+    version: str
+    uptime_seconds: int
+
+
+class Alive(_Answer):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Ready(_Answer):
+    """Whether new Prepares can be taken."""
+
+    status: Literal["ready", "degraded", "not ready"]
+    reason: str
+
+
+class Status(Health):
+    """The node at a glance."""
+
+    ilp_address: str
+    btp_server_port: int
+    http_port: int
+    routes: int
+    packets_in_flight: int
+    packets_fulfilled: int
+    packets_rejected: int
+
+
+class PeerItem(_Answer):
+    """A peer and its link."""
+
+    peer_id: str
+    relation: Literal["peer", "parent", "child"]
+    asset_code: str
+    asset_scale: int
+    connected: bool
+    direction: Literal["inbound", "outbound"] | None
+    latency_ms: float | None
+    connects: int
+    last_error: str
+    in_flight: int
+
+
+class RouteItem(_Answer):
+    """A route in effect."""
+
+    prefix: str
+    next_hop: str
+    source: str
+
+
+class Explained(_Answer):
+    """Why packets for an address go where they go."""
+
+    destination: str
+    chosen: RouteItem | None
+    shorter: list[RouteItem]
+    beaten: list[RouteItem]
+    local: bool
+
+
+class AccountItem(_Answer):
+    """How we stand with a peer; `netBalance` above zero: it owes us."""
+
+    peer_id: str
+    asset_code: str
+    asset_scale: int
+    debit_balance: Amount
+    credit_balance: Amount
+    net_balance: Amount
+    pending_debits: Amount
+    pending_credits: Amount
+    credit_limit: Amount
+    available_credit: Amount
+    granted: Amount
+    max_payable: Amount | None
+    removed: bool
+    settlement_threshold: Amount | None
+    settlement_state: str
+
+
+class Certificate(_Answer):
+    """Whether a listener speaks TLS."""
+
+    enabled: bool
+    fingerprint: str | None
+
+
+class KeyItem(_Answer):
+    """What secures the link with a peer."""
+
+    peer_id: str
+    secret_fingerprint: str
+    secret_since: str | None
+    secret_age_seconds: int | None
+    dials: bool
+    tls: bool
+    connected: bool
+
+
+class AdminPeer(_Answer):
+    """The settings of a peer that are in effect, without its secret."""
+
+    id: str
+    url: str | None
+    relation: Literal["peer", "parent", "child"]
+    asset_code: str
+    asset_scale: int
+    credit_limit: Amount
+    max_payable: Amount | None
+    max_packet_amount: Amount | None
+    rate_limit: int | None
+    routes: list[str]
+    source: Literal["config", "admin"]
+    changed: list[str]
+
+
+class AdminRoute(_Answer):
+    """A static route."""
+
+    prefix: str
+    next_hop: str
+
+
+class PacketAnswer(_Answer):
+    """The answer to a packet: `fulfillment` of a Fulfill, `code` and `message` of a Reject."""
+
+    status: Literal["fulfilled", "rejected"]
+    data: str
+    fulfillment: str | None = None
+    code: str | None = None
+    message: str | None = None
+    triggered_by: str | None = None
+
+
+class Peers(_Answer):
+    """All peers."""
+
+    items: list[PeerItem]
+    next: str | None
+
+
+class Routes(_Answer):
+    """Routes by prefix."""
+
+    items: list[RouteItem]
+    next: str | None
+
+
+class Accounts(_Answer):
+    """All accounts."""
+
+    items: list[AccountItem]
+    next: str | None
+
+
+class Keys(_Answer):
+    """What identifies this node and secures its links."""
+
+    node_id: str
+    ilp_address: str
+    admin_key_set: bool
+    admin_key_fingerprint: str | None
+    receiver_secret_set: bool
+    btp_tls: Certificate
+    http_tls: Certificate
+    items: list[KeyItem]
+    next: str | None
+
+
+class AdminPeers(_Answer):
+    """All peers."""
+
+    items: list[AdminPeer]
+    next: str | None
+
+
+class AdminRoutes(_Answer):
+    """The static routes."""
+
+    items: list[AdminRoute]
+    next: str | None

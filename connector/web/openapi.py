@@ -1,0 +1,79 @@
+"""Completes the OpenAPI document with what the guard does for every route."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from connector.version import __version__
+from connector.web.guard import ENGINE_PREFIX, OPEN_PATHS
+from connector.web.models import Fault
+
+_REFERENCE: Final = {"$ref": "#/components/schemas/Fault"}
+_SCHEMES: Final = {
+    "adminKey": {"type": "http", "scheme": "bearer", "description": "ADMIN_API_KEY"},
+    "login": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "connector-<NODE_ID>",
+        "description": "From POST /login; opens the read API and the page.",
+    },
+    "settlementToken": {"type": "http", "scheme": "bearer", "description": "SETTLEMENT_TOKEN"},
+}
+_REFUSALS: Final = {
+    "400": "The body cannot be read",
+    "401": "The key is needed",
+    "403": "From a page of another origin, or admin is off",
+    "404": "There is no such thing",
+    "408": "The body did not come in time",
+    "409": "It does not go with how things are",
+    "413": "The body is too large",
+    "415": "The body is not of a kind that is taken",
+    "421": "Unknown host name",
+    "422": "Not valid; every fault is named",
+    "429": "Too many wrong keys",
+    "503": "Not now: the ledger or the disk does not let it",
+}
+
+
+def complete(app: FastAPI) -> None:
+    """Let the document name keys and refusals; it is made when first asked for."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _completed(make())
+        return app.openapi_schema
+
+    # FastAPI's own way of doing this.
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    document["info"]["version"] = __version__
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    schemas["Fault"] = Fault.model_json_schema(by_alias=True)
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    components["securitySchemes"] = _SCHEMES
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            for status, text in _REFUSALS.items():
+                if status == "503" and path in OPEN_PATHS:
+                    continue  # not a refusal there, but the answer
+                there = responses.setdefault(status, {"description": text})
+                there["content"] = {"application/json": {"schema": _REFERENCE}}
+            if path not in OPEN_PATHS:
+                operation["security"] = _security_of(path)
+    return document
+
+
+def _security_of(path: str) -> list[dict[str, list[str]]]:
+    if path.startswith(ENGINE_PREFIX + "/"):
+        return [{"settlementToken": []}]
+    if path.startswith("/admin/"):
+        return [{"adminKey": []}]
+    return [{"adminKey": []}, {"login": []}]

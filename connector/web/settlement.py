@@ -1,0 +1,239 @@
+"""Settlements over HTTP: what settlement engines call (RFC 38), and what operators use.
+
+Engines are given `http://<node>/settlement` as their connector. Where SETTLEMENT_TOKEN is set they
+show it, as the bearer token or as the password of their URL; where it is not, /settlement is served
+on loopback only. Operators use /admin, under the key of the admin API (web/guard.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from connector import limits
+from connector.errors import (
+    EnvironmentFault,
+    SettlementConflictError,
+    SettlementError,
+    SettlementUnknownError,
+)
+from connector.ilp.packet import Fulfill, Reject
+from connector.settlement.model import Direction, Quantity, Settlement, read_quantity
+from connector.web.guard import ENGINE_PREFIX
+
+Key = Annotated[
+    str | None, Header(alias="Idempotency-Key", description="The same again is done once.")
+]
+
+
+class Settlements(Protocol):
+    """What is asked of the `SettlementManager`."""
+
+    async def receive(self, peer_id: str, key: str, quantity: Quantity) -> Settlement:
+        """A peer's engine saw a payment come in."""
+
+    async def record(
+        self, peer_id: str, direction: Direction, key: str, quantity: Quantity
+    ) -> Settlement:
+        """An operator says that a payment was made."""
+
+    async def pay(self, peer_id: str, key: str, amount: int | None) -> Settlement:
+        """An operator wants a peer paid now."""
+
+    async def confirm(self, peer_id: str, settlement_id: str) -> Settlement:
+        """An operator has paid."""
+
+    async def cancel(self, peer_id: str, settlement_id: str, *, force: bool) -> Settlement:
+        """An operator will not pay."""
+
+    async def relay(self, peer_id: str, octets: bytes) -> Fulfill | Reject:
+        """A message for the peer's engine."""
+
+    async def view(self, peer_id: str | None, count: int) -> list[dict[str, Any]]:
+        """The newest settlements."""
+
+    def as_json(self, one: Settlement) -> dict[str, Any]:
+        """One settlement, for the API."""
+
+    def scale_of(self, peer_id: str) -> int:
+        """The scale of a peer's asset."""
+
+
+def engine_router(settlements: Settlements) -> APIRouter:
+    """What engines call; who may is checked before (web/guard.py)."""
+    router = APIRouter(prefix=ENGINE_PREFIX, tags=["settlement engines"])
+
+    @router.post("/accounts/{peer_id}/settlements", status_code=201)
+    async def credit(request: Request, peer_id: str, idempotency_key: Key = None) -> Response:
+        """Credit an incoming settlement (RFC 38), once for each key."""
+        if _kind(request) != "application/json":
+            return _fault(415, "Content-Type must be application/json")
+        if not idempotency_key:
+            return _fault(400, "Idempotency-Key is needed")
+        try:
+            body = await request.json()
+        except (ValueError, RecursionError):
+            return _fault(400, "not JSON")
+        if not isinstance(body, dict):
+            return _fault(400, 'must be {"amount": "254", "scale": 2}')
+
+        async def work() -> Response:
+            quantity = read_quantity(body.get("amount"), body.get("scale"))
+            await settlements.receive(peer_id, idempotency_key, quantity)
+            # All of it: what is less than a unit here is kept here.
+            answer = {"amount": str(quantity.amount), "scale": quantity.scale}
+            return JSONResponse(answer, 201)
+
+        return await _answered(work)
+
+    @router.post("/accounts/{peer_id}/messages", status_code=201)
+    async def message(request: Request, peer_id: str) -> Response:
+        """Bring a message to the peer's settlement engine; the body is what that one answers."""
+        if _kind(request) != "application/octet-stream":
+            return _fault(415, "Content-Type must be application/octet-stream")
+        octets = await request.body()
+        if len(octets) > limits.PACKET_DATA_BYTES_MAX:
+            return _fault(413, f"a message has at most {limits.PACKET_DATA_BYTES_MAX} octets")
+
+        async def work() -> Response:
+            said = await settlements.relay(peer_id, octets)
+            if isinstance(said, Fulfill):
+                return Response(said.data, 201, media_type="application/octet-stream")
+            # The peer's side refused (F) or could not (T, R): the second may be tried again.
+            status = 400 if said.code.startswith("F") else 502
+            if said.data:
+                return Response(said.data, status, media_type="application/octet-stream")
+            return _fault(status, f"{said.code}: {said.message}")
+
+        return await _answered(work)
+
+    return router
+
+
+class NewSettlement(BaseModel):
+    """A settlement that an operator tells of, or asks for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    direction: Direction
+    """`incoming`: the peer has paid us; `outgoing`: we pay, or have paid, the peer."""
+    amount: str | int | None = Field(default=None, union_mode="left_to_right")
+    """In units of 10**-scale. Without it, only for `execute`: all that is owed above settleTo."""
+    scale: Annotated[int | None, Field(ge=0, le=limits.ASSET_SCALE_DIGITS_MAX)] = None
+    """Default: the scale of the peer's asset."""
+    execute: bool = False
+    """Whether the peer is to be paid by its engine now; else it has been paid already."""
+
+
+class Cancel(BaseModel):
+    """How a settlement is taken back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    force: bool = False
+    """Also when a settlement engine was asked, which may have paid."""
+
+
+def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> APIRouter:
+    """What operators use; `new_key` makes a key where a request has none."""
+    router = APIRouter(prefix="/admin", tags=["admin"])
+
+    @router.get("/settlements")
+    async def all_of_them(limit: int = 100) -> Response:
+        return await _answered(lambda: listed(None, limit))
+
+    @router.get("/accounts/{peer_id}/settlements")
+    async def of_a_peer(peer_id: str, limit: int = 100) -> Response:
+        return await _answered(lambda: listed(peer_id, limit))
+
+    async def listed(peer_id: str | None, limit: int) -> Response:
+        if peer_id is not None:
+            settlements.scale_of(peer_id)
+        count = max(1, min(limit, limits.HTTP_PAGE_ITEMS_MAX))
+        return JSONResponse({"items": await settlements.view(peer_id, count), "next": None})
+
+    @router.post("/accounts/{peer_id}/settlements", status_code=201)
+    async def add(peer_id: str, asked: NewSettlement, idempotency_key: Key = None) -> Response:
+        """Record a settlement that was made, or (`execute`) have the peer paid now.
+
+        The same `Idempotency-Key` again does nothing and is answered the same.
+        """
+        key = new_key() if idempotency_key is None else idempotency_key
+
+        async def work() -> Response:
+            if asked.execute:
+                one = await settlements.pay(peer_id, key, _whole(peer_id, asked))
+            else:
+                one = await settlements.record(
+                    peer_id, asked.direction, key, _quantity(peer_id, asked)
+                )
+            return JSONResponse(settlements.as_json(one), 201)
+
+        return await _answered(work)
+
+    def _quantity(peer_id: str, asked: NewSettlement) -> Quantity:
+        scale = settlements.scale_of(peer_id) if asked.scale is None else asked.scale
+        amount = str(asked.amount) if isinstance(asked.amount, int) else asked.amount
+        return read_quantity(amount, scale)
+
+    def _whole(peer_id: str, asked: NewSettlement) -> int | None:
+        if asked.direction is not Direction.OUTGOING:
+            raise SettlementError("only an outgoing settlement can be executed")
+        if asked.amount is None:
+            return None
+        if asked.scale not in (None, settlements.scale_of(peer_id)):
+            raise SettlementError("execute takes the amount in the scale of the peer's asset")
+        return _quantity(peer_id, asked).amount
+
+    @router.post("/accounts/{peer_id}/settlements/{settlement_id}/confirm")
+    async def confirm(peer_id: str, settlement_id: str) -> Response:
+        """Say that a settlement in progress has been paid."""
+
+        async def work() -> Response:
+            return JSONResponse(
+                settlements.as_json(await settlements.confirm(peer_id, settlement_id))
+            )
+
+        return await _answered(work)
+
+    @router.post("/accounts/{peer_id}/settlements/{settlement_id}/cancel")
+    async def cancel(peer_id: str, settlement_id: str, how: Cancel | None = None) -> Response:
+        """Take a settlement in progress back: it will not be paid, and is booked back."""
+
+        async def work() -> Response:
+            force = how is not None and how.force
+            one = await settlements.cancel(peer_id, settlement_id, force=force)
+            return JSONResponse(settlements.as_json(one))
+
+        return await _answered(work)
+
+    return router
+
+
+async def _answered(work: Callable[[], Awaitable[Response]]) -> Response:
+    """What came of it, with faults in the terms of HTTP."""
+    try:
+        return await work()
+    except SettlementUnknownError as error:
+        return _fault(404, str(error))
+    except SettlementConflictError as error:
+        return _fault(409, str(error))
+    except SettlementError as error:
+        return _fault(400, str(error))
+    except EnvironmentFault as error:
+        # Not done, or not known to be done: the same request again, with its key, is safe.
+        return _fault(503, str(error))
+
+
+def _kind(request: Request) -> str:
+    """The content type. One that a page of another origin cannot send without being asked for."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _fault(status: int, message: str) -> JSONResponse:
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return JSONResponse({"error": message}, status, headers=headers)

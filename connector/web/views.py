@@ -1,0 +1,312 @@
+"""What the web surface shows of a node: values of this moment, read from its parts.
+
+Nothing here changes anything. `NodeView` (web/app.py) says what is asked for; the names of the fields
+are those of the read API.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from connector.btp.link import Links
+from connector.clock import Clock
+from connector.config import Settings
+from connector.known import KnownPeers
+from connector.ledger.account_manager import AccountManager, State
+from connector.peers import LOCAL, Peer, PeerRegistry
+from connector.routing import Route, RoutingTable
+from connector.switch.observer import PacketObserver
+from connector.switch.rules import Node
+from connector.telemetry.bus import EventBus
+from connector.telemetry.events import NodeStatus, body, iso
+from connector.telemetry.metrics import LedgerRequests, NodeCollector, render
+from connector.telemetry.reporter import balance_of
+from connector.telemetry.store import EventStore
+from connector.version import __version__
+
+_PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
+_PEM_END: Final = "-----END CERTIFICATE-----"
+
+
+class Ports(NamedTuple):
+    """Where the node listens; zero: not yet."""
+
+    btp: int
+    http: int
+
+
+class NodeViews:
+    """The `NodeView` of a running node."""
+
+    def __init__(
+        self,
+        *,
+        settings: Callable[[], Settings],
+        known: Callable[[], KnownPeers],
+        clock: Clock,
+        node: Node,
+        local: Peer,
+        peers: PeerRegistry,
+        routes: RoutingTable,
+        accounts: AccountManager,
+        links: Links,
+        packets: PacketObserver,
+        requests: LedgerRequests,
+        bus: EventBus,
+        store: EventStore,
+        ports: Callable[[], Ports],
+        settlement_state: Callable[[str], str],
+        settlements: Mapping[tuple[str, str], int],
+    ) -> None:
+        self._settings = settings
+        self._known = known
+        self._node_id = settings().node_id
+        self._clock = clock
+        self._node = node
+        self._local = local
+        self._peers = peers
+        self._routes = routes
+        self._accounts = accounts
+        self._links = links
+        self._packets = packets
+        self._bus = bus
+        self._store = store
+        self._ports = ports
+        self._settlement_state = settlement_state
+        self._began_s = clock.monotonic_s()
+        self._collector = NodeCollector(
+            peers=peers,
+            accounts=accounts,
+            latency=packets.latency,
+            requests=requests,
+            in_flight=lambda: node.in_flight,
+            connected=lambda peer_id: peer_id in links.live,
+            settlements=settlements,
+            counters=lambda: {
+                "btp_authentication_failures": links.auth_failures,
+                "btp_messages_ignored": links.ignored,
+                "ilp_answers_late": sum(p.counters.answers_late for p in peers),
+                "ilp_answers_malformed": sum(p.counters.answers_malformed for p in peers),
+                "ilp_answers_undelivered": sum(p.counters.answers_undelivered for p in peers),
+                "telemetry_dropped": bus.dropped + bus.frames_dropped_total() + store.dropped,
+                "telemetry_packets_counted": packets.counted,
+            },
+        )
+
+    def health(self) -> dict[str, Any]:
+        """See `NodeView`."""
+        is_ready, reason = self.ready()
+        return {
+            "status": "unhealthy" if not is_ready else "degraded" if reason else "healthy",
+            "reason": reason,
+            "nodeId": self._node_id,
+            "peersConnected": len(self._links.live),
+            "peersTotal": len(self._peers),
+            "accounting": {
+                "state": self._accounts.state.value,
+                "backend": self._accounts.ledger.backend,
+                "spooled": self._accounts.spooled,
+            },
+            "version": __version__,
+            "uptimeSeconds": int(self._clock.monotonic_s() - self._began_s),
+        }
+
+    def ready(self) -> tuple[bool, str]:
+        """See `NodeView`."""
+        if self._node.stopping:
+            return False, "shutting down"
+        if not self._ports().btp:
+            return False, "starting"
+        state = self._accounts.state
+        if state is State.AVAILABLE:
+            return True, ""
+        return state is State.SPOOLING, f"accounting {state.value}: {self._accounts.state_reason}"
+
+    def metrics(self) -> bytes:
+        """See `NodeView`."""
+        return render(self._collector)
+
+    def status(self) -> dict[str, Any]:
+        """See `NodeView`."""
+        peers = list(self._peers)
+        ports = self._ports()
+        return {
+            **self.health(),
+            "ilpAddress": self._node.address,
+            "btpServerPort": ports.btp,
+            "httpPort": ports.http,
+            "routes": len(self._routes),
+            "packetsInFlight": self._node.in_flight,
+            "packetsFulfilled": sum(p.counters.fulfilled_in for p in peers)
+            + self._local.counters.fulfilled_in,
+            "packetsRejected": sum(p.counters.rejected_in for p in peers)
+            + self._local.counters.rejected_in,
+            "packetsCounted": self._packets.counted,
+            "eventsDropped": self._bus.dropped + self._store.dropped,
+            "eventStore": {"events": self._store.stored, "fault": self._store.fault},
+        }
+
+    def peers_view(self) -> list[dict[str, Any]]:
+        """See `NodeView`."""
+        items = []
+        for peer in self._peers:
+            link = self._links.live.get(peer.peer_id)
+            dialling = self._links.dialling.get(peer.peer_id)
+            counters = peer.counters
+            items.append(
+                {
+                    "peerId": peer.peer_id,
+                    "relation": peer.terms.relation.value,
+                    "assetCode": peer.terms.asset.code,
+                    "assetScale": peer.terms.asset.scale,
+                    "connected": link is not None,
+                    "direction": link.direction if link is not None else None,
+                    "resumable": link is not None and link.session.resumable,
+                    "latencyMs": round(link.latency_s * 1000, 3)
+                    if link is not None and link.latency_s is not None
+                    else None,
+                    "connects": self._links.connects.get(peer.peer_id, 0),
+                    "lastError": dialling.last_error if dialling is not None else "",
+                    "inFlight": peer.in_flight,
+                    "packetsIn": counters.prepares_in,
+                    "packetsOut": counters.prepares_out,
+                    "fulfilledIn": counters.fulfilled_in,
+                    "fulfilledOut": counters.fulfilled_out,
+                    "rejectedIn": counters.rejected_in,
+                    "rejectedOut": counters.rejected_out,
+                    "resentIn": counters.resent_in,
+                    "resentOut": counters.resent_out,
+                }
+            )
+        return items
+
+    def routes_view(self, cursor: str, count: int) -> tuple[list[dict[str, Any]], str | None]:
+        """See `NodeView`."""
+        items: list[dict[str, Any]] = []
+        for route in self._routes:
+            if cursor and route.prefix <= cursor:
+                continue
+            if len(items) == count:
+                return items, str(items[-1]["prefix"])
+            items.append(_route(route))
+        return items, None
+
+    def accounts_view(self) -> list[dict[str, Any]]:
+        """See `NodeView`."""
+        return [
+            {
+                **body(balance_of(books, self._settlement_state(peer_id))),
+                "granted": str(books.granted),
+                "maxPayable": None
+                if books.terms.max_payable is None
+                else str(books.terms.max_payable),
+                "removed": books.removed,
+            }
+            for peer_id, books in self._accounts.peers.items()
+            if not (books.removed and books.is_even)
+        ]
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a new viewer of the live feed is shown."""
+        return {
+            "status": self.status(),
+            "peers": self.peers_view(),
+            "accounts": self.accounts_view(),
+        }
+
+    def node_status(self) -> NodeStatus:
+        """The event of this moment."""
+        packets = self._packets
+        p50_ms, p99_ms = packets.take_latencies_ms()
+        return NodeStatus(
+            ilp_address=self._node.address,
+            version=__version__,
+            uptime_seconds=int(self._clock.monotonic_s() - self._began_s),
+            peers_connected=len(self._links.live),
+            peers_total=len(self._peers),
+            routes=len(self._routes),
+            accounting=self._accounts.state.value,
+            packets_in_flight=self._node.in_flight,
+            packets_received=packets.received,
+            packets_fulfilled=packets.fulfilled,
+            packets_rejected=packets.rejected,
+            packets_counted=packets.counted,
+            events_dropped=self._bus.dropped + self._store.dropped,
+            latency_p50_ms=p50_ms,
+            latency_p99_ms=p99_ms,
+        )
+
+    def explain_view(self, destination: str) -> dict[str, Any]:
+        """See `NodeView`."""
+        found = self._routes.explain(destination)
+        return {
+            "destination": destination,
+            "chosen": None if found.chosen is None else _route(found.chosen),
+            "shorter": [_route(route) for route in found.shorter],
+            "beaten": [_route(route) for route in found.beaten],
+            "local": found.chosen is not None and found.chosen.next_hop == LOCAL,
+        }
+
+    def keys_view(self) -> dict[str, Any]:
+        """See `NodeView`."""
+        settings, known = self._settings(), self._known()
+        key = settings.admin_api_key
+        now_ms = self._clock.now_ms()
+        items = []
+        for peer in settings.peers:
+            one = known.peers.get(peer.id)
+            link = self._links.live.get(peer.id)
+            dialled = peer.url is not None and "wss://" in peer.url
+            outbound = peer.url is not None if link is None else link.direction == "outbound"
+            items.append(
+                {
+                    "peerId": peer.id,
+                    "secretFingerprint": known.fingerprint(peer.secret.get_secret_value()),
+                    "secretSince": None if one is None else iso(one.since_ms),
+                    "secretAgeSeconds": None
+                    if one is None
+                    else max(0, now_ms - one.since_ms) // 1000,
+                    "dials": peer.url is not None,
+                    "tls": dialled if outbound else settings.btp_tls_cert is not None,
+                    "connected": link is not None,
+                }
+            )
+        return {
+            "nodeId": self._node_id,
+            "ilpAddress": self._node.address,
+            "adminKeySet": key is not None,
+            "adminKeyFingerprint": None
+            if key is None
+            else known.fingerprint(key.get_secret_value()),
+            "receiverSecretSet": settings.receiver_secret is not None,
+            "btpTls": _certificate(settings.btp_tls_cert),
+            "httpTls": _certificate(settings.http_tls_cert),
+            "items": items,
+            "next": None,
+        }
+
+
+def _certificate(path: Path | None) -> dict[str, Any]:
+    """Whether a listener speaks TLS, and the SHA-256 of the certificate that it shows."""
+    if path is None:
+        return {"enabled": False, "fingerprint": None}
+    try:
+        text = path.read_text("ascii")
+        begin = text.index(_PEM_BEGIN)
+        end = text.index(_PEM_END, begin) + len(_PEM_END)
+        der = ssl.PEM_cert_to_DER_cert(text[begin:end])
+    except (OSError, ValueError):
+        return {"enabled": True, "fingerprint": None}
+    return {"enabled": True, "fingerprint": hashlib.sha256(der).hexdigest()}
+
+
+def _route(route: Route) -> dict[str, Any]:
+    return {
+        "prefix": route.prefix,
+        "nextHop": route.next_hop,
+        "source": route.source.name.lower(),
+    }
