@@ -1,0 +1,246 @@
+/** The frame of the page: header, tabs, keys, dialogs; which tab is shown. */
+
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { count, plural, span } from "./model/format";
+import { TABS, type Tab } from "./model/url";
+import { cls, Dot, Failure, Loading } from "./parts/bits";
+import { Icon } from "./parts/icons";
+import { again, goTo, now, place, setQuery, store } from "./state";
+import { Accounts } from "./views/accounts";
+import { Dashboard } from "./views/dashboard";
+import { Help } from "./views/help";
+import { Keys } from "./views/keys";
+import { Login } from "./views/login";
+import { Packets } from "./views/packets";
+import { Peers } from "./views/peers";
+import { Search } from "./views/search";
+
+const NAMES: Readonly<Record<Tab, string>> = {
+  dashboard: "Dashboard",
+  packets: "Packets",
+  accounts: "Accounts",
+  peers: "Peers",
+  keys: "Keys",
+};
+
+const VIEWS = { dashboard: Dashboard, packets: Packets, accounts: Accounts, peers: Peers, keys: Keys };
+
+/** What Esc closes on a tab, the first that is set. */
+const CLOSES = ["packet", "peer"];
+
+export function App() {
+  const dialog = useSignal<"none" | "help" | "search">("none");
+
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") !== null) return;
+      const target = event.target as HTMLElement;
+      const isTyping = target.matches("input, select, textarea");
+      if (event.key === "Escape") {
+        if (isTyping) target.blur();
+        else {
+          const open = CLOSES.find((name) => place.value.query[name] !== undefined);
+          if (open !== undefined) setQuery({ [open]: "" });
+        }
+        return;
+      }
+      if (isTyping) return;
+      const tab = TABS[Number(event.key) - 1];
+      if (tab !== undefined) goTo(tab);
+      else if (event.key === "/") dialog.value = "search";
+      else if (event.key === "?") dialog.value = "help";
+      else return;
+      event.preventDefault();
+    };
+    window.addEventListener("keydown", onKey);
+    return () => {
+      window.removeEventListener("keydown", onKey);
+    };
+  }, []);
+
+  if (store.needsLogin.value) return <Login />;
+  const { tab } = place.value;
+  const View = VIEWS[tab];
+  const load = store.load.value;
+  return (
+    <>
+      <a class="skip" href="#view" onClick={(event) => {
+        // The address after # is the page's own state.
+        event.preventDefault();
+        document.getElementById("view")?.focus();
+      }}>
+        Skip to content
+      </a>
+      <Header
+        tab={tab}
+        onSearch={() => {
+          dialog.value = "search";
+        }}
+        onHelp={() => {
+          dialog.value = "help";
+        }}
+      />
+      <main class="main">
+       <div id="view" class={`view view-${tab}`} role="tabpanel" aria-labelledby={`tab-${tab}`} tabIndex={-1}>
+        <Notices />
+        {load.state === "error" ? (
+          <Failure message={load.message} retry={again} />
+        ) : load.state === "loading" ? (
+          <Loading what={NAMES[tab]} rows={6} />
+        ) : (
+          <View />
+        )}
+       </div>
+      </main>
+      {dialog.value === "help" && (
+        <Help
+          onClose={() => {
+            dialog.value = "none";
+          }}
+        />
+      )}
+      {dialog.value === "search" && (
+        <Search
+          onClose={() => {
+            dialog.value = "none";
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+function Header(props: { tab: Tab; onSearch: () => void; onHelp: () => void }) {
+  const status = store.status.value;
+  return (
+    <header class="top">
+      <div class="brand">
+        <svg viewBox="0 0 32 32" class="mark" aria-hidden="true">
+          <path d="M6 16h20" />
+          <circle class="mark-owed" cx="6" cy="16" r="4.5" />
+          <circle class="mark-node" cx="16" cy="16" r="3.5" />
+          <circle class="mark-owing" cx="26" cy="16" r="4.5" />
+        </svg>
+        <div class="who">
+          <h1>{status?.nodeId ?? "ILP connector"}</h1>
+          <span class="address" title="ILP address">
+            {status?.ilpAddress ?? ""}
+          </span>
+        </div>
+      </div>
+      <nav class="tabs" role="tablist" aria-label="Views">
+        {TABS.map((tab, index) => (
+          <button
+            key={tab}
+            id={`tab-${tab}`}
+            type="button"
+            role="tab"
+            aria-selected={tab === props.tab}
+            aria-controls="view"
+            class={cls("tab", tab === props.tab && "tab-on")}
+            title={`${NAMES[tab]} (key ${index + 1})`}
+            onClick={() => {
+              goTo(tab);
+            }}
+            onKeyDown={(event) => {
+              const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
+              const next = TABS[(index + step + TABS.length) % TABS.length];
+              if (step === 0 || next === undefined) return;
+              goTo(next);
+              document.getElementById(`tab-${next}`)?.focus();
+            }}
+          >
+            <Icon name={tab} />
+            <span class="tab-name">{NAMES[tab]}</span>
+          </button>
+        ))}
+      </nav>
+      <div class="tools">
+        <Live />
+        <button type="button" class="tool" onClick={props.onSearch} aria-label="Search" title="Search (/)">
+          <Icon name="search" />
+        </button>
+        <button type="button" class="tool" onClick={props.onHelp} aria-label="Help" title="Help (?)">
+          <Icon name="help" />
+        </button>
+      </div>
+    </header>
+  );
+}
+
+function Live() {
+  const connection = store.connection.value;
+  const late = store.lateMs.value;
+  const [kind, text] =
+    connection === "offline"
+      ? (["bad", "offline"] as const)
+      : connection === "connecting"
+        ? (["wait", "connecting"] as const)
+        : late > 1500
+          ? (["warn", `${span(late / 1000)} behind`] as const)
+          : (["live", "live"] as const);
+  return (
+    <span class={cls("live", `live-${kind}`)} role="status" data-testid="live" data-state={kind} title="The live feed of this page">
+      <Dot kind={kind} />
+      {text}
+    </span>
+  );
+}
+
+/** What stands in the way of seeing everything: said above the tab, in words. */
+function Notices() {
+  const offline = store.connection.value !== "live" && store.load.value.state === "ready";
+  const counted = store.countedPerMinute.value;
+  const late = store.lateMs.value;
+  const gaps = store.gaps.value;
+  const dropped = store.lastStatus.value?.eventsDropped ?? 0;
+  return (
+    <div class="notices" aria-live="polite">
+      {offline && (
+        <p class="notice notice-bad">
+          <Icon name="warn" />
+          No connection to the connector: what you see is from {lastSeen()}. Trying again.
+        </p>
+      )}
+      {!offline && late > 1500 && (
+        <p class="notice notice-warn">
+          <Icon name="warn" />
+          The feed is {span(late / 1000)} behind: this page or the way to it is too slow.
+        </p>
+      )}
+      {counted > 0 && (
+        <p class="notice" data-testid="counted">
+          In the last minute {plural(counted, "packet")} {counted === 1 ? "was" : "were"} only counted: more came than are
+          kept whole. Rates and balances include them.
+        </p>
+      )}
+      {gaps > 0 && (
+        <p class="notice" data-testid="gaps">
+          The feed was interrupted {gaps === 1 ? "once" : `${count(gaps)} times`} and has caught up; packets of that time are
+          found by filter, not in the live list.
+          <button
+            type="button"
+            class="link"
+            onClick={() => {
+              store.gaps.value = 0;
+            }}
+          >
+            Dismiss
+          </button>
+        </p>
+      )}
+      {dropped > 0 && (
+        <p class="notice notice-warn">
+          {plural(dropped, "event")} {dropped === 1 ? "was" : "were"} lost on the way to the store since the connector started.
+        </p>
+      )}
+    </div>
+  );
+}
+
+
+function lastSeen(): string {
+  const at = store.lastStatus.value?.timestamp;
+  return at === undefined ? "before" : `${span((now.value - Date.parse(at)) / 1000)} ago`;
+}

@@ -1,0 +1,73 @@
+/** Accounts as the page reckons with them. */
+
+import { percent, units } from "./format";
+import type { AccountItem } from "./types";
+
+export interface Account {
+  readonly key: string;
+  readonly peerId: string;
+  readonly code: string;
+  readonly scale: number;
+  readonly debit: bigint;
+  readonly credit: bigint;
+  /** Positive: the peer owes us. */
+  readonly net: bigint;
+  readonly pendingDebits: bigint;
+  readonly pendingCredits: bigint;
+  readonly creditLimit: bigint;
+  readonly available: bigint;
+  readonly threshold: bigint | null;
+  readonly settlement: string;
+}
+
+export function accountKey(peerId: string, code: string, scale: number): string {
+  return `${peerId}|${code}|${scale}`;
+}
+
+export function accountOf(item: AccountItem): Account {
+  return {
+    key: accountKey(item.peerId, item.assetCode, item.assetScale),
+    peerId: item.peerId,
+    code: item.assetCode,
+    scale: item.assetScale,
+    debit: units(item.debitBalance),
+    credit: units(item.creditBalance),
+    net: units(item.netBalance),
+    pendingDebits: units(item.pendingDebits),
+    pendingCredits: units(item.pendingCredits),
+    creditLimit: units(item.creditLimit),
+    available: units(item.availableCredit),
+    threshold: item.settlementThreshold === null ? null : units(item.settlementThreshold),
+    settlement: item.settlementState,
+  };
+}
+
+export type Level = "calm" | "amber" | "rose";
+
+/** Amber from 70 %, rose from 90 %. */
+export function levelOf(share: number | null): Level {
+  if (share === null || share < 70) return "calm";
+  return share < 90 ? "amber" : "rose";
+}
+
+/** How much of its credit the peer uses, in percent: what it owes and what is held for it. */
+export function creditUsed(account: Account): { used: bigint; share: number | null } {
+  const used = account.creditLimit - account.available;
+  const shown = used > 0n ? used : 0n;
+  return { used: shown, share: percent(shown, account.creditLimit) };
+}
+
+/** How far what we owe has come towards the settlement threshold, in percent. */
+export function towardsSettlement(account: Account): { owed: bigint; share: number } | null {
+  if (account.threshold === null) return null;
+  const owed = account.net < 0n ? -account.net : 0n;
+  if (account.threshold === 0n) return { owed, share: owed > 0n ? 100 : 0 };
+  return { owed, share: percent(owed, account.threshold) ?? 0 };
+}
+
+/** Where `levelOf` is in words, for those who do not see colours. */
+export const LEVEL_WORDS: Readonly<Record<Level, string>> = {
+  calm: "within limits",
+  amber: "above 70 %",
+  rose: "above 90 %",
+};

@@ -1,0 +1,82 @@
+/** Balances over time, made ready to draw. */
+
+import { units } from "./format";
+import type { BalancePoint } from "./store";
+import type { HistoryItem } from "./types";
+
+/** Stored history and what came since, oldest first, without repeats. */
+export function joined(
+  history: readonly HistoryItem[],
+  live: readonly BalancePoint[],
+): BalancePoint[] {
+  const points: BalancePoint[] = history.map((item) => ({
+    at: Date.parse(item.timestamp),
+    net: units(item.netBalance),
+  }));
+  const last = points[points.length - 1]?.at ?? Number.NEGATIVE_INFINITY;
+  for (const point of live) if (point.at > last) points.push(point);
+  return points;
+}
+
+/**
+ * What is seen between two moments: the balance at `from` where it is known, every change, and the
+ * present balance up to `to`. At most `max` points: of each slice the last, the lowest and the
+ * highest stay, so no peak is lost.
+ */
+export function visible(
+  points: readonly BalancePoint[],
+  from: number,
+  to: number,
+  max: number,
+): BalancePoint[] {
+  const found: BalancePoint[] = [];
+  let before: BalancePoint | undefined;
+  for (const point of points) {
+    if (point.at < from) before = point;
+    else if (point.at <= to) found.push(point);
+  }
+  if (before !== undefined) found.unshift({ at: from, net: before.net });
+  const last = found[found.length - 1];
+  if (last !== undefined && last.at < to) found.push({ at: to, net: last.net });
+  return thinned(found, max);
+}
+
+function thinned(points: readonly BalancePoint[], max: number): BalancePoint[] {
+  if (points.length <= max) return [...points];
+  const size = Math.ceil((points.length * 3) / max);
+  const kept: BalancePoint[] = [];
+  for (let begin = 0; begin < points.length; begin += size) {
+    const slice = points.slice(begin, begin + size);
+    const lowest = slice.reduce((a, b) => (b.net < a.net ? b : a));
+    const highest = slice.reduce((a, b) => (b.net > a.net ? b : a));
+    const last = slice[slice.length - 1] as BalancePoint;
+    const some = [...new Set([lowest, highest, last])].sort((a, b) => a.at - b.at);
+    kept.push(...some);
+  }
+  return kept;
+}
+
+/** The last point that is not after `at`. */
+export function pointAt(points: readonly BalancePoint[], at: number): BalancePoint | null {
+  let low = 0;
+  let high = points.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((points[middle] as BalancePoint).at <= at) low = middle + 1;
+    else high = middle;
+  }
+  return points[low - 1] ?? null;
+}
+
+/** From the lowest to the highest, with zero between them and a little air. */
+export function extent(points: readonly BalancePoint[]): [bigint, bigint] {
+  let low = 0n;
+  let high = 0n;
+  for (const { net } of points) {
+    if (net < low) low = net;
+    if (net > high) high = net;
+  }
+  if (low === 0n && high === 0n) return [-1n, 1n];
+  const air = (high - low) / 12n;
+  return [low < 0n ? low - air : 0n, high > 0n ? high + air : 0n];
+}

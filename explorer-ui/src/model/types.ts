@@ -1,0 +1,313 @@
+/** The wire: what the daemon says (docs/api.md). Amounts are decimal strings there. */
+
+export interface Envelope {
+  readonly type: string;
+  readonly nodeId: string;
+  readonly seq: number;
+  readonly timestamp: string;
+}
+
+export interface AccountItem {
+  readonly peerId: string;
+  readonly assetCode: string;
+  readonly assetScale: number;
+  readonly debitBalance: string;
+  readonly creditBalance: string;
+  readonly netBalance: string;
+  readonly pendingDebits: string;
+  readonly pendingCredits: string;
+  readonly creditLimit: string;
+  readonly availableCredit: string;
+  readonly settlementThreshold: string | null;
+  readonly settlementState: string;
+}
+
+export interface AccountBalance extends Envelope, AccountItem {
+  readonly type: "ACCOUNT_BALANCE";
+}
+
+export interface PacketReceived extends Envelope {
+  readonly type: "PACKET_RECEIVED";
+  readonly packetId: string;
+  readonly peerId: string;
+  readonly destination: string;
+  readonly amount: string;
+  readonly expiresAt: string;
+  readonly executionCondition?: string;
+}
+
+export interface PacketForwarded extends Envelope {
+  readonly type: "PACKET_FORWARDED";
+  readonly packetId: string;
+  readonly peerId: string;
+  readonly nextHop: string;
+  readonly destination: string;
+  readonly amount: string;
+  readonly fee: string;
+}
+
+interface Steps {
+  readonly durationMs: number;
+  readonly reservedMs?: number | null;
+  readonly forwardedMs?: number | null;
+  readonly answeredMs?: number | null;
+  readonly postedMs?: number | null;
+  readonly reserveIds?: string;
+  readonly resolveIds?: string;
+}
+
+export interface PacketFulfilled extends Envelope, Steps {
+  readonly type: "PACKET_FULFILLED";
+  readonly packetId: string;
+  readonly peerId: string;
+  readonly nextHop: string;
+  readonly destination: string;
+  readonly amount: string;
+}
+
+export interface PacketRejected extends Envelope, Steps {
+  readonly type: "PACKET_REJECTED";
+  readonly packetId: string;
+  readonly peerId: string;
+  readonly nextHop: string | null;
+  readonly destination: string;
+  readonly amount: string;
+  readonly code: string;
+  readonly message: string;
+  readonly triggeredBy: string;
+}
+
+export type PacketEvent = PacketReceived | PacketForwarded | PacketFulfilled | PacketRejected;
+
+export interface LinkEvent extends Envelope {
+  readonly type: "PEER_CONNECTED" | "PEER_DISCONNECTED";
+  readonly peerId: string;
+  readonly direction: string;
+  readonly reason: string;
+}
+
+export interface RouteEvent extends Envelope {
+  readonly type: "ROUTE_ADDED" | "ROUTE_REMOVED";
+  readonly prefix: string;
+  readonly nextHop: string;
+  readonly source: string;
+}
+
+export interface SettlementEvent extends Envelope {
+  readonly type:
+    | "SETTLEMENT_TRIGGERED"
+    | "SETTLEMENT_STARTED"
+    | "SETTLEMENT_COMPLETED"
+    | "SETTLEMENT_FAILED";
+  readonly peerId: string;
+  readonly assetCode: string;
+  readonly assetScale: number;
+  readonly amount: string;
+  readonly netBalance: string;
+  readonly threshold: string | null;
+  readonly settlementId: string;
+  readonly direction?: string;
+  readonly error?: string;
+}
+
+export interface AccountingEvent extends Envelope {
+  readonly type: "ACCOUNTING_STATE";
+  readonly state: string;
+  readonly backend: string;
+  readonly spooled: number;
+  readonly error: string;
+}
+
+export interface NodeStatusEvent extends Envelope {
+  readonly type: "NODE_STATUS";
+  readonly ilpAddress: string;
+  readonly version: string;
+  readonly uptimeSeconds: number;
+  readonly peersConnected: number;
+  readonly peersTotal: number;
+  readonly routes: number;
+  readonly accounting: string;
+  readonly packetsInFlight?: number;
+  readonly packetsReceived?: number;
+  readonly packetsFulfilled?: number;
+  readonly packetsRejected?: number;
+  readonly packetsCounted?: number;
+  readonly eventsDropped?: number;
+  readonly latencyP50Ms?: number | null;
+  readonly latencyP99Ms?: number | null;
+}
+
+export interface AdminEvent extends Envelope {
+  readonly type: "ADMIN_ACTION";
+  readonly action: string;
+  readonly target: string;
+  readonly keyFingerprint: string;
+  readonly outcome: string;
+}
+
+export type WireEvent =
+  | AccountBalance
+  | PacketEvent
+  | LinkEvent
+  | RouteEvent
+  | SettlementEvent
+  | AccountingEvent
+  | NodeStatusEvent
+  | AdminEvent;
+
+/** `/api/status` */
+export interface Status {
+  readonly status: string;
+  readonly reason: string;
+  readonly nodeId: string;
+  readonly peersConnected: number;
+  readonly peersTotal: number;
+  readonly accounting: { readonly state: string; readonly backend: string; readonly spooled?: number };
+  readonly version: string;
+  readonly uptimeSeconds: number;
+  readonly ilpAddress: string;
+  readonly routes: number;
+  readonly packetsInFlight: number;
+  readonly packetsFulfilled: number;
+  readonly packetsRejected: number;
+}
+
+/** An item of `/api/peers` */
+export interface PeerItem {
+  readonly peerId: string;
+  readonly relation: string;
+  readonly assetCode: string;
+  readonly assetScale: number;
+  readonly connected: boolean;
+  readonly direction: string | null;
+  readonly latencyMs: number | null;
+  readonly connects: number;
+  readonly lastError: string;
+  readonly inFlight: number;
+  readonly packetsIn: number;
+  readonly packetsOut: number;
+  readonly fulfilledIn: number;
+  readonly fulfilledOut: number;
+  readonly rejectedIn: number;
+  readonly rejectedOut: number;
+  readonly resentIn: number;
+  readonly resentOut: number;
+}
+
+export interface RouteItem {
+  readonly prefix: string;
+  readonly nextHop: string;
+  readonly source: string;
+}
+
+export interface Explanation {
+  readonly destination: string;
+  readonly chosen: RouteItem | null;
+  readonly shorter: readonly RouteItem[];
+  readonly beaten: readonly RouteItem[];
+  readonly local: boolean;
+}
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  readonly next: string | number | null;
+}
+
+/** The first message of the live feed. */
+export interface Snapshot {
+  readonly type: "snapshot";
+  readonly seq: number;
+  readonly gap?: boolean;
+  readonly status: Status;
+  readonly peers: readonly PeerItem[];
+  readonly accounts: readonly AccountItem[];
+  readonly packets: readonly PacketEvent[];
+}
+
+/** `/api/packets/{id}` */
+export interface PacketDetail {
+  readonly packetId: string;
+  readonly status: "pending" | "fulfilled" | "rejected";
+  readonly peerId: string | null;
+  readonly nextHop: string | null;
+  readonly destination: string | null;
+  readonly amount: string | null;
+  readonly amountOut: string | null;
+  readonly fee: string | null;
+  readonly executionCondition: string | null;
+  readonly expiresAt: string | null;
+  readonly receivedAt: string | null;
+  readonly durationMs: number | null;
+  readonly code: string | null;
+  readonly message: string | null;
+  readonly triggeredBy: string | null;
+  readonly timeline: readonly TimelineStep[];
+  readonly transfers: readonly { readonly id: string; readonly step: string }[];
+  readonly events: readonly PacketEvent[];
+}
+
+export interface TimelineStep {
+  readonly step: string;
+  readonly ms: number;
+  readonly at: string;
+}
+
+/** An item of `/api/accounts/{peer}/history` */
+export interface HistoryItem {
+  readonly timestamp: string;
+  readonly netBalance: string;
+  readonly debitBalance: string;
+  readonly creditBalance: string;
+  readonly pendingDebits: string;
+  readonly pendingCredits: string;
+}
+
+export interface History {
+  readonly peerId: string;
+  readonly assetCode: string;
+  readonly assetScale: number;
+  readonly resolutionMs: number;
+  readonly items: readonly HistoryItem[];
+}
+
+export interface TlsState {
+  readonly enabled: boolean;
+  readonly fingerprint: string | null;
+}
+
+/** `/api/keys` */
+export interface Keys {
+  readonly nodeId: string;
+  readonly ilpAddress: string;
+  readonly adminKeySet: boolean;
+  readonly adminKeyFingerprint?: string | null;
+  readonly receiverSecretSet?: boolean;
+  readonly btpTls?: TlsState;
+  readonly httpTls?: TlsState;
+  readonly items: readonly {
+    readonly peerId: string;
+    readonly secretFingerprint: string | null;
+    readonly secretSince: string | null;
+    readonly secretAgeSeconds: number | null;
+    readonly dials: boolean;
+    readonly tls: boolean;
+    readonly connected: boolean;
+  }[];
+}
+
+/** `/api/network`: this node and those that `EXPLORER_NODES` names. */
+export interface NetworkNode {
+  readonly url: string;
+  /** Why it could not be asked; empty: it was. */
+  readonly error: string;
+  readonly nodeId: string | null;
+  readonly ilpAddress: string | null;
+  readonly status: string | null;
+  readonly accountingState: string | null;
+  readonly accounts: readonly (AccountItem & { readonly connected?: boolean | null })[];
+}
+
+export interface Network {
+  readonly configured: boolean;
+  readonly nodes: readonly NetworkNode[];
+}

@@ -1,0 +1,209 @@
+/** Small pieces that all tabs share. */
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Level } from "../model/accounts";
+import { amount, type Asset, exactTitle } from "../model/format";
+import { type Load } from "../model/store";
+
+export function cls(...names: (string | false | null | undefined)[]): string {
+  return names.filter(Boolean).join(" ");
+}
+
+/** Money: short to read, exact on hover and for screen readers. */
+export function Money(props: { value: bigint; asset: Asset | null; signed?: boolean; unit?: boolean; class?: string }) {
+  const { value, asset } = props;
+  if (asset === null) {
+    return (
+      <span class={cls("num", props.class)} title="units of an asset that is not known here">
+        {value.toString()}
+      </span>
+    );
+  }
+  return (
+    <span class={cls("num", props.class)} title={exactTitle(value, asset)}>
+      {amount(value, asset.scale, props.signed)}
+      {props.unit !== false && <span class="unit"> {asset.code}</span>}
+    </span>
+  );
+}
+
+export function Chip(props: { kind: string; children: ComponentChildren; title?: string }) {
+  return (
+    <span class={cls("chip", `chip-${props.kind}`)} {...(props.title ? { title: props.title } : {})}>
+      {props.children}
+    </span>
+  );
+}
+
+export function Dot(props: { kind: string }) {
+  return <span class={cls("dot", `dot-${props.kind}`)} aria-hidden="true" />;
+}
+
+/** A bar that fills up; its level is also said in words. */
+export function Progress(props: { label: string; share: number | null; level: Level; words: ComponentChildren; testId?: string }) {
+  const share = Math.max(0, Math.min(100, props.share ?? 0));
+  return (
+    <div class="progress" data-testid={props.testId} data-level={props.level}>
+      <div class="progress-head">
+        <span>{props.label}</span>
+        <span class="progress-words">{props.words}</span>
+      </div>
+      <div
+        class="progress-track"
+        role="progressbar"
+        aria-label={props.label}
+        aria-valuemin={0}
+        aria-valuemax={100}
+        aria-valuenow={Math.round(share)}
+      >
+        <div class={cls("progress-fill", `fill-${props.level}`)} style={{ width: `${share}%` }} />
+      </div>
+    </div>
+  );
+}
+
+export function Panel(props: { title: string; aside?: ComponentChildren; class?: string; children: ComponentChildren; id?: string }) {
+  return (
+    <section class={cls("panel", props.class)} aria-label={props.title} {...(props.id ? { id: props.id } : {})}>
+      <header class="panel-head">
+        <h2>{props.title}</h2>
+        {props.aside !== undefined && <div class="panel-aside">{props.aside}</div>}
+      </header>
+      {props.children}
+    </section>
+  );
+}
+
+export function Empty(props: { title: string; children?: ComponentChildren }) {
+  return (
+    <div class="empty" role="note">
+      <svg viewBox="0 0 48 24" class="empty-mark" aria-hidden="true">
+        <path d="M8 12h32" />
+        <circle cx="8" cy="12" r="5" />
+        <circle cx="24" cy="12" r="4" />
+        <circle cx="40" cy="12" r="5" />
+      </svg>
+      <p class="empty-title">{props.title}</p>
+      {props.children !== undefined && <p class="empty-text">{props.children}</p>}
+    </div>
+  );
+}
+
+export function Loading(props: { what: string; rows?: number }) {
+  return (
+    <div class="loading" role="status" aria-label={`Loading ${props.what}`}>
+      {Array.from({ length: props.rows ?? 4 }, (_, index) => (
+        <div class="bone" key={index} />
+      ))}
+    </div>
+  );
+}
+
+export function Failure(props: { message: string; retry?: () => void }) {
+  return (
+    <div class="failure" role="alert">
+      <p class="failure-title">This could not be loaded</p>
+      <p>{props.message}</p>
+      {props.retry !== undefined && (
+        <button type="button" class="button" onClick={props.retry}>
+          Try again
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** Loading, failed, or the children. */
+export function Loaded(props: { load: Load; what: string; retry?: () => void; children: ComponentChildren }) {
+  if (props.load.state === "loading") return <Loading what={props.what} />;
+  if (props.load.state === "error") {
+    return <Failure message={props.load.message} {...(props.retry ? { retry: props.retry } : {})} />;
+  }
+  return <>{props.children}</>;
+}
+
+export interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** The size of an element, as it changes. */
+export function useSize<T extends Element>() {
+  const ref = useRef<T>(null);
+  const [size, setSize] = useState<Size>({ width: 0, height: 0 });
+  useLayoutEffect(() => {
+    const element = ref.current;
+    if (element === null) return;
+    const measure = () => {
+      const { width, height } = element.getBoundingClientRect();
+      setSize((before) => (before.width === width && before.height === height ? before : { width, height }));
+    };
+    measure();
+    const observer = new ResizeObserver(measure);
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+    };
+  }, []);
+  return [ref, size] as const;
+}
+
+/** Whether an element is on screen, or soon will be. */
+export function useNear<T extends Element>() {
+  const ref = useRef<T>(null);
+  const [near, setNear] = useState(false);
+  useEffect(() => {
+    const element = ref.current;
+    if (element === null) return;
+    const observer = new IntersectionObserver(
+      (entries) => {
+        setNear(entries.some((entry) => entry.isIntersecting));
+      },
+      { rootMargin: "300px" },
+    );
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+    };
+  }, []);
+  return [ref, near] as const;
+}
+
+/** Do something now and every so often while the part is shown and the page looked at. */
+export function useEvery(work: () => unknown, ms: number, deps: readonly unknown[] = []): void {
+  useEffect(() => {
+    void work();
+    const timer = window.setInterval(() => {
+      if (!document.hidden) void work();
+    }, ms);
+    return () => {
+      window.clearInterval(timer);
+    };
+  }, [ms, ...deps]);
+}
+
+/** A dialog of the browser: it keeps the focus, and Esc closes it. */
+export function Dialog(props: { label: string; class?: string; onClose: () => void; children: ComponentChildren }) {
+  const ref = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const dialog = ref.current;
+    dialog?.showModal();
+    return () => {
+      dialog?.close();
+    };
+  }, []);
+  return (
+    <dialog
+      ref={ref}
+      class={cls("dialog", props.class)}
+      aria-label={props.label}
+      onClose={props.onClose}
+      onClick={(event) => {
+        if (event.target === ref.current) props.onClose();
+      }}
+    >
+      <div class="dialog-body">{props.children}</div>
+    </dialog>
+  );
+}

@@ -1,0 +1,147 @@
+/** The one store of the page, its feed, and where the user is. */
+
+import { effect, signal } from "@preact/signals";
+import { ApiError, feedAddress, get } from "./model/api";
+import { Feed, type Socket } from "./model/feed";
+import { Gatherer, LOADING, READY, Store } from "./model/store";
+import type { Network, Page, PeerItem, RouteItem, Status } from "./model/types";
+import { formatPlace, parsePlace, type Place, type Tab, withQuery } from "./model/url";
+
+export const store = new Store();
+
+/** The page's clock, one step a second while it is looked at. */
+export const now = signal(Date.now());
+
+export const place = signal<Place>(parsePlace(location.hash));
+
+export function goTo(tab: Tab, query: Readonly<Record<string, string>> = {}): void {
+  const next = formatPlace({ tab, query });
+  if (next !== location.hash) location.hash = next;
+}
+
+/** Change values of the present place; without an entry in the history for each letter typed. */
+export function setQuery(change: Readonly<Record<string, string>>): void {
+  const next = withQuery(place.value, change);
+  history.replaceState(null, "", formatPlace(next));
+  place.value = next;
+}
+
+export const routes = signal<readonly RouteItem[]>([]);
+export const routesLoad = signal(LOADING);
+export const routesMore = signal(false);
+export const network = signal<Network | null>(null);
+
+function frame(work: () => void): void {
+  // A hidden page draws no frames; its numbers must not pile up until it is looked at again.
+  if (document.hidden) setTimeout(work, 250);
+  else requestAnimationFrame(work);
+}
+
+const gatherer = new Gatherer((events) => {
+  store.apply(events, Date.now());
+}, frame);
+
+export const feed = new Feed({
+  connect: (since) => new WebSocket(feedAddress(since)) as unknown as Socket,
+  onState: (state) => {
+    store.connection.value = state;
+  },
+  onSnapshot: (snapshot) => {
+    gatherer.flush();
+    store.snapshot(snapshot, Date.now());
+    store.needsLogin.value = false;
+  },
+  onEvents: (events) => {
+    gatherer.add(events);
+  },
+  onGap: () => {
+    store.gaps.value += 1;
+  },
+  onClosed: () => {
+    void look();
+  },
+  later: (work, ms) => window.setTimeout(work, ms),
+  cancel: (timer) => {
+    window.clearTimeout(timer);
+  },
+  random: Math.random,
+});
+
+export function failed(error: unknown): string {
+  if (error instanceof ApiError && error.status === 401) store.needsLogin.value = true;
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Why there is no feed: a WebSocket does not say, a plain request does. */
+async function look(): Promise<void> {
+  try {
+    store.status.value = await get<Status>("api/status");
+    store.needsLogin.value = false;
+  } catch (error) {
+    const message = failed(error);
+    if (store.status.value === null) store.load.value = { state: "error", message };
+  }
+}
+
+export function again(): void {
+  if (store.load.value.state === "error") store.load.value = LOADING;
+  feed.now();
+}
+
+export async function loadPeers(): Promise<void> {
+  try {
+    store.peers.value = (await get<Page<PeerItem>>("api/peers")).items;
+  } catch (error) {
+    failed(error);
+  }
+}
+
+const ROUTES_SHOWN_MAX = 2000;
+
+export async function loadRoutes(): Promise<void> {
+  try {
+    let cursor: string | number | null = "";
+    let items: readonly RouteItem[] = [];
+    do {
+      const page: Page<RouteItem> = await get<Page<RouteItem>>("api/routes", { cursor, limit: 1000 });
+      items = [...items, ...page.items];
+      cursor = page.next;
+    } while (cursor !== null && items.length < ROUTES_SHOWN_MAX);
+    routes.value = items;
+    routesMore.value = cursor !== null;
+    routesLoad.value = READY;
+  } catch (error) {
+    routesLoad.value = { state: "error", message: failed(error) };
+  }
+}
+
+export async function loadNetwork(): Promise<void> {
+  try {
+    network.value = await get<Network>("api/network");
+  } catch (error) {
+    failed(error);
+    network.value ??= { configured: false, nodes: [] };
+  }
+}
+
+export function start(): void {
+  window.addEventListener("hashchange", () => {
+    place.value = parsePlace(location.hash);
+  });
+  window.setInterval(() => {
+    if (!document.hidden) now.value = Date.now();
+  }, 1000);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    now.value = Date.now();
+    feed.now();
+  });
+  window.addEventListener("online", () => {
+    feed.now();
+  });
+  effect(() => {
+    const id = store.status.value?.nodeId;
+    document.title = id === undefined ? "ILP connector" : `${id} · ILP connector`;
+  });
+  feed.start();
+}

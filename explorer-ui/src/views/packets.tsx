@@ -1,0 +1,478 @@
+/** Every packet: a table that draws only what is seen, filters, and the story of one packet. */
+
+import { useSignal } from "@preact/signals";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { get } from "../model/api";
+import { isFiltered, NO_FILTER, type PacketFilter, wanted } from "../model/filters";
+import { clock, count, duration, plural, shortId } from "../model/format";
+import { isPacketEvent, type PacketRow, type PacketState } from "../model/packets";
+import type { Page, WireEvent } from "../model/types";
+import { Chip, cls, Empty, Failure, Money, useSize } from "../parts/bits";
+import { failed, now, place, setQuery, store } from "../state";
+import { PacketDrawer } from "./packet";
+
+const STATES: readonly PacketState[] = ["fulfilled", "rejected", "in flight"];
+const SPANS: readonly (readonly [string, string])[] = [
+  ["", "any time"],
+  ["60000", "last minute"],
+  ["300000", "last 5 minutes"],
+  ["3600000", "last hour"],
+  ["86400000", "last 24 hours"],
+  ["604800000", "last 7 days"],
+];
+const PAGE = 500;
+/** Older pages that are searched by themselves for what only the page can filter. */
+const PAGES_AT_ONCE = 4;
+/** An answer that has not been seen for so long will not come any more. */
+const ANSWER_MS_MAX = 320_000;
+
+export function filterOf(query: Readonly<Record<string, string>>): PacketFilter {
+  const state = STATES.find((one) => one === query["state"]);
+  return {
+    ...NO_FILTER,
+    peer: query["peer"] ?? "",
+    state: state ?? "",
+    code: query["code"] ?? "",
+    span: Number(query["span"] ?? 0) || 0,
+    from: moment(query["from"]),
+    to: moment(query["to"]),
+    text: query["q"] ?? "",
+  };
+}
+
+function moment(text: string | undefined): number {
+  const at = Date.parse(text ?? "");
+  return Number.isNaN(at) ? 0 : at;
+}
+
+export function Packets() {
+  const { query } = place.value;
+  const filter = filterOf(query);
+  const open = query["packet"];
+  const older = useOlder(filter);
+  const frozen = useSignal<readonly PacketRow[] | null>(null);
+
+  // The newest rows are drawn at most a few times a second: a busy node must stay readable.
+  const version = useThrottled(store.packetsVersion.value, 200);
+  const live = useMemo(
+    () => store.packets.rows(wanted(filter, now.peek())),
+    [version, older.version, JSON.stringify(query), filter.span > 0 ? now.value : 0],
+  );
+  const rows = frozen.value ?? live;
+  const news = frozen.value === null ? 0 : Math.max(0, countNews(live, frozen.value));
+
+  return (
+    <div class={cls("packets", open !== undefined && "with-drawer")}>
+      <section class="packets-main" aria-label="Packets">
+        <Filters filter={filter} shown={rows.length} />
+        <Table
+          rows={rows}
+          open={open}
+          onFreeze={(freeze) => {
+            frozen.value = freeze ? (frozen.value ?? live) : null;
+          }}
+          news={news}
+          onEnd={older.load}
+          foot={
+            older.error !== "" ? (
+              <Failure message={older.error} retry={older.load} />
+            ) : older.busy ? (
+              "Looking further back …"
+            ) : older.done ? (
+              "No older packets are stored."
+            ) : (
+              <button type="button" class="link" onClick={older.load}>
+                Look further back
+              </button>
+            )
+          }
+          empty={
+            isFiltered(filter) ? (
+              <Empty title="No packet fits these filters">Take one away, or look further back.</Empty>
+            ) : (
+              <Empty title="No packets yet">They appear here the moment the first one arrives.</Empty>
+            )
+          }
+        />
+      </section>
+      {open !== undefined && <PacketDrawer id={open} key={open} />}
+    </div>
+  );
+}
+
+function countNews(live: readonly PacketRow[], frozen: readonly PacketRow[]): number {
+  const newest = frozen[0];
+  if (newest === undefined) return live.length;
+  const at = live.findIndex((row) => row.id === newest.id);
+  return at < 0 ? live.length : at;
+}
+
+function useThrottled(value: number, ms: number): number {
+  const [shown, setShown] = useState(value);
+  const timer = useRef(0);
+  const latest = useRef(value);
+  latest.current = value;
+  useEffect(() => {
+    if (timer.current !== 0 || shown === value) return;
+    timer.current = window.setTimeout(() => {
+      timer.current = 0;
+      setShown(latest.current);
+    }, ms);
+  }, [value, shown]);
+  useEffect(
+    () => () => {
+      window.clearTimeout(timer.current);
+    },
+    [],
+  );
+  return shown;
+}
+
+/** Pages of older answers, from the event store. */
+function useOlder(filter: PacketFilter) {
+  const [state, setState] = useState({ busy: false, done: false, error: "", version: 0 });
+  const cursor = useRef<string | number | null>(null);
+  const run = useRef(0);
+  const key = JSON.stringify([filter.peer, filter.state, filter.span, filter.from, filter.to]);
+
+  const load = () => {
+    if (state.busy || state.done) return;
+    const mine = run.current;
+    setState((before) => ({ ...before, busy: true, error: "" }));
+    void (async () => {
+      try {
+        const test = wanted(filter, Date.now());
+        let done = false;
+        for (let page = 0; page < PAGES_AT_ONCE && !done; page++) {
+          const answer: Page<WireEvent> = await get<Page<WireEvent>>("api/events", {
+            type:
+              filter.state === "fulfilled"
+                ? "PACKET_FULFILLED"
+                : filter.state === "rejected"
+                  ? "PACKET_REJECTED"
+                  : "PACKET_FULFILLED,PACKET_REJECTED",
+            peer: filter.peer,
+            from: filter.span > 0 ? Date.now() - filter.span : filter.from > 0 ? filter.from : null,
+            to: filter.to > 0 ? filter.to : null,
+            limit: PAGE,
+            cursor: cursor.current,
+          });
+          if (run.current !== mine) return;
+          cursor.current = answer.next;
+          const before = store.packets.rows(test).length;
+          store.packets.addPast(answer.items.filter(isPacketEvent));
+          done = answer.next === null || store.packets.pastIsFull;
+          if (store.packets.rows(test).length >= before + 40) break;
+        }
+        setState((before) => ({ busy: false, done, error: "", version: before.version + 1 }));
+      } catch (error) {
+        if (run.current === mine) setState((before) => ({ ...before, busy: false, error: failed(error) }));
+      }
+    })();
+  };
+
+  useEffect(() => {
+    run.current += 1;
+    cursor.current = null;
+    // What was found for another question would leave holes in this list.
+    store.packets.dropPast();
+    setState((before) => ({ busy: false, done: false, error: "", version: before.version + 1 }));
+  }, [key]);
+
+  return { ...state, load };
+}
+
+// --- filters
+
+function Filters(props: { filter: PacketFilter; shown: number }) {
+  const { filter } = props;
+  const change = (name: string) => (event: { currentTarget: { value: string } }) => {
+    setQuery({ [name]: event.currentTarget.value });
+  };
+  const local = (ms: number) => {
+    if (ms === 0) return "";
+    const t = new Date(ms);
+    return new Date(ms - t.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+  };
+  const custom = filter.from > 0 || filter.to > 0 || place.value.query["range"] === "custom";
+  return (
+    <div class="filters" role="search" aria-label="Filter packets">
+      <input
+        class="input grow"
+        type="search"
+        placeholder="Destination, packet id, code, amount …"
+        aria-label="Text"
+        value={filter.text}
+        onInput={change("q")}
+      />
+      <select class="input" aria-label="Peer" value={filter.peer} onChange={change("peer")}>
+        <option value="">all peers</option>
+        {store.peers.value.map((peer) => (
+          <option key={peer.peerId} value={peer.peerId}>
+            {peer.peerId}
+          </option>
+        ))}
+      </select>
+      <select class="input" aria-label="Status" value={filter.state} onChange={change("state")}>
+        <option value="">any status</option>
+        {STATES.map((state) => (
+          <option key={state} value={state}>
+            {state}
+          </option>
+        ))}
+      </select>
+      <select class="input" aria-label="Type of reject" value={filter.code} onChange={change("code")}>
+        <option value="">any answer</option>
+        <option value="F">F: final</option>
+        <option value="T">T: temporary</option>
+        <option value="R">R: relative</option>
+        {filter.code.length > 1 && <option value={filter.code}>{filter.code}</option>}
+      </select>
+      <select
+        class="input"
+        aria-label="Time"
+        value={custom ? "custom" : filter.span === 0 ? "" : String(filter.span)}
+        onChange={(event) => {
+          const value = event.currentTarget.value;
+          setQuery(value === "custom" ? { span: "", range: "custom" } : { span: value, range: "", from: "", to: "" });
+        }}
+      >
+        {SPANS.map(([value, label]) => (
+          <option key={value} value={value}>
+            {label}
+          </option>
+        ))}
+        <option value="custom">from … to …</option>
+      </select>
+      {custom && (
+        <>
+          {(["from", "to"] as const).map((end) => (
+            <input
+              key={end}
+              class="input"
+              type="datetime-local"
+              step="1"
+              aria-label={end === "from" ? "From" : "To"}
+              value={local(filter[end])}
+              onChange={(event) => {
+                const at = Date.parse(event.currentTarget.value);
+                setQuery({ [end]: Number.isNaN(at) ? "" : new Date(at).toISOString() });
+              }}
+            />
+          ))}
+        </>
+      )}
+      <span class="filters-count" aria-live="polite" data-testid="packets-shown">
+        {plural(props.shown, "packet")}
+      </span>
+      {isFiltered(filter) && (
+        <button
+          type="button"
+          class="button"
+          onClick={() => {
+            setQuery({ peer: "", state: "", code: "", span: "", from: "", to: "", range: "", q: "" });
+          }}
+        >
+          Clear
+        </button>
+      )}
+    </div>
+  );
+}
+
+// --- table
+
+const COLUMNS = ["Time", "Packet", "From", "Next hop", "Destination", "Amount", "Status", "Took"];
+const ROWS_BEYOND = 12;
+
+function Table(props: {
+  rows: readonly PacketRow[];
+  open: string | undefined;
+  news: number;
+  onFreeze: (freeze: boolean) => void;
+  onEnd: () => void;
+  foot: preact.ComponentChildren;
+  empty: preact.ComponentChildren;
+}) {
+  const { rows } = props;
+  const [ref, size] = useSize<HTMLDivElement>();
+  const [top, setTop] = useState(0);
+  const focused = useSignal<string | null>(null);
+  const rowHeight = useRowHeight(size.width);
+  const first = Math.max(0, Math.floor(top / rowHeight) - ROWS_BEYOND);
+  const last = Math.min(rows.length, Math.ceil((top + size.height) / rowHeight) + ROWS_BEYOND);
+
+  // The end is in sight: look for older ones, also when there are too few to scroll.
+  const atEnd = size.height > 0 && rows.length * rowHeight - (top + size.height) < rowHeight * 4;
+  useEffect(() => {
+    if (atEnd) props.onEnd();
+  }, [atEnd, rows.length]);
+
+  const focus = (index: number) => {
+    const row = rows[index];
+    const body = ref.current;
+    if (row === undefined || body === null) return;
+    focused.value = row.id;
+    const y = index * rowHeight;
+    if (y < body.scrollTop) body.scrollTop = y;
+    else if (y + rowHeight > body.scrollTop + size.height) body.scrollTop = y + rowHeight - size.height;
+    requestAnimationFrame(() => {
+      body.querySelector<HTMLElement>(`[data-id="${row.id}"]`)?.focus({ preventScroll: true });
+    });
+  };
+
+  return (
+    <div class="table" role="table" aria-label="Packets, newest first" aria-rowcount={rows.length + 1}>
+      <div class="row row-head" role="row" aria-rowindex={1}>
+        {COLUMNS.map((name) => (
+          <span key={name} role="columnheader" class={`cell cell-${name.toLowerCase().replace(" ", "-")}`}>
+            {name}
+          </span>
+        ))}
+      </div>
+      <div
+        class="table-body"
+        role="rowgroup"
+        ref={ref}
+        data-testid="packet-rows"
+        onScroll={(event) => {
+          const y = event.currentTarget.scrollTop;
+          setTop(y);
+          props.onFreeze(y > rowHeight);
+        }}
+        onKeyDown={(event) => {
+          if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+          event.preventDefault();
+          const at = rows.findIndex((row) => row.id === focused.value);
+          focus(at + (event.key === "ArrowDown" ? 1 : -1));
+        }}
+      >
+        {rows.length === 0 && props.empty}
+        <div role="presentation" class="table-space" style={{ height: `${rows.length * rowHeight}px` }}>
+          {rows.slice(first, last).map((row, index) => (
+            <Row
+              key={row.id}
+              row={row}
+              version={row.state}
+              index={first + index}
+              y={(first + index) * rowHeight}
+              height={rowHeight}
+              open={row.id === props.open}
+              isEntry={focused.value === null ? first + index === 0 : row.id === focused.value}
+              onFocus={() => {
+                focused.value = row.id;
+              }}
+            />
+          ))}
+        </div>
+        <div class="table-foot">{props.foot}</div>
+      </div>
+      {props.news > 0 && (
+        <button
+          type="button"
+          class="news"
+          onClick={() => {
+            if (ref.current !== null) ref.current.scrollTop = 0;
+          }}
+        >
+          {count(props.news)} new ↑
+        </button>
+      )}
+    </div>
+  );
+}
+
+function useRowHeight(width: number): number {
+  const [height, setHeight] = useState(34);
+  useLayoutEffect(() => {
+    const rem = Number.parseFloat(getComputedStyle(document.documentElement).fontSize) || 14;
+    // Narrow: two lines a row.
+    setHeight(Math.round(rem * (width > 0 && width < 720 ? 3.9 : 2.35)));
+  }, [width]);
+  return height;
+}
+
+export function StateChip(props: { row: PacketRow }) {
+  const { row } = props;
+  if (row.state === "fulfilled") return <Chip kind="ok">fulfilled</Chip>;
+  if (row.state === "rejected") {
+    return (
+      <Chip kind="bad" title={`${row.message} (${row.triggeredBy === "" ? "here" : row.triggeredBy})`}>
+        {row.code} rejected
+      </Chip>
+    );
+  }
+  if (now.value - row.at > ANSWER_MS_MAX) {
+    return (
+      <Chip kind="quiet" title="Its answer was not kept as an event">
+        no answer seen
+      </Chip>
+    );
+  }
+  return <Chip kind="wait">in flight</Chip>;
+}
+
+function Row(props: {
+  row: PacketRow;
+  version: string;
+  index: number;
+  y: number;
+  height: number;
+  open: boolean;
+  isEntry: boolean;
+  onFocus: () => void;
+}) {
+  const { row } = props;
+  const toggle = () => {
+    setQuery({ packet: props.open ? "" : row.id });
+  };
+  return (
+    <div
+      class={cls("row", "row-body", props.open && "row-open", props.index % 2 === 1 && "row-odd")}
+      role="row"
+      aria-rowindex={props.index + 2}
+      aria-selected={props.open}
+      tabIndex={props.isEntry ? 0 : -1}
+      data-id={row.id}
+      style={{ transform: `translateY(${props.y}px)`, height: `${props.height}px` }}
+      onClick={toggle}
+      onFocus={props.onFocus}
+      onKeyDown={(event) => {
+        if (event.key === "Enter" || event.key === " ") {
+          event.preventDefault();
+          toggle();
+        }
+      }}
+    >
+      <span role="cell" class="cell cell-time num" title={new Date(row.at).toISOString()}>
+        {clock(row.at, true)}
+      </span>
+      <span role="cell" class="cell cell-packet mono" title={row.id}>
+        {shortId(row.id)}
+      </span>
+      <span role="cell" class="cell cell-from">
+        {name(row.peerId)}
+      </span>
+      <span role="cell" class="cell cell-next-hop">
+        {row.nextHop === null ? "–" : name(row.nextHop)}
+      </span>
+      <span role="cell" class="cell cell-destination mono" title={row.destination}>
+        {row.destination}
+      </span>
+      <span role="cell" class="cell cell-amount">
+        <Money value={row.amount} asset={store.assetOf(row.peerId)} />
+      </span>
+      <span role="cell" class="cell cell-status">
+        <StateChip row={row} />
+      </span>
+      <span role="cell" class="cell cell-took num">
+        {duration(row.durationMs)}
+      </span>
+    </div>
+  );
+}
+
+/** The empty id is this node itself. */
+export function name(peerId: string): string {
+  return peerId === "" ? "this node" : peerId;
+}

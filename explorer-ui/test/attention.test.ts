@@ -1,0 +1,33 @@
+import { expect, test } from "vitest";
+import { accountOf } from "../src/model/accounts";
+import { concerns } from "../src/model/attention";
+import type { PeerItem } from "../src/model/types";
+import { balance, snapshot } from "./samples";
+
+const STATUS = snapshot(1).status;
+const peer = (peerId: string, connected: boolean, lastError = "") => ({ peerId, connected, lastError }) as PeerItem;
+
+test("nothing to say when all is well", () => {
+  expect(concerns(STATUS, [peer("a", true)], [accountOf(balance(1))], 100)).toEqual([]);
+  expect(concerns(STATUS, [], [], null)).toEqual([]);
+});
+
+test("the worst comes first, each with the place to look at", () => {
+  const found = concerns(
+    { ...STATUS, accounting: { state: "spooling", backend: "tigerbeetle", spooled: 7 } },
+    [peer("a", false, "refused")],
+    [
+      accountOf(balance(1, { availableCredit: "250" })),
+      accountOf(balance(1, { peerId: "b", netBalance: "-95", settlementThreshold: "100" })),
+    ],
+    40,
+  );
+  expect(found.map((one) => [one.level, one.text])).toEqual([
+    ["rose", "a is not connected: refused"],
+    ["rose", "b: 95 % of the way to settlement"],
+    ["rose", "Only 40 % of the last minute's packets were fulfilled"],
+    ["amber", "Accounting spooling: the ledger is away, packets go on (7 transfers wait)"],
+    ["amber", "alice: 75 % of its credit used"],
+  ]);
+  expect(found[0]).toMatchObject({ tab: "peers", query: { peer: "a" } });
+});

@@ -1,0 +1,170 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import { movedIn } from "../src/model/series";
+import { Gatherer, Store } from "../src/model/store";
+import { T0, at, balance, forwarded, fulfilled, head, received, rejected, snapshot, status } from "./samples";
+
+let store: Store;
+beforeEach(() => {
+  store = new Store();
+  store.snapshot(snapshot(1), T0);
+});
+
+const KEY = "alice|USD|9";
+
+describe("accounts", () => {
+  test("a balance event changes its account only", () => {
+    store.apply([balance(2, { peerId: "bob" })], T0);
+    const bob = store.account("bob|USD|9");
+    const before = bob?.value;
+    store.apply([balance(3, { netBalance: "-250", debitBalance: "50", creditBalance: "300" })], T0);
+    expect(store.account(KEY)?.value.net).toBe(-250n);
+    expect(bob?.value).toBe(before);
+    expect(store.accountKeys.value).toEqual([KEY, "bob|USD|9"]);
+  });
+
+  test("each change is a point of the live history, what does not change is none", () => {
+    for (const [seq, net] of ["10", "10", "30"].entries()) {
+      store.apply([balance(seq + 2, { netBalance: net }, seq * 100)], T0);
+    }
+    expect(store.livePoints(KEY).map((point) => [point.at - T0, point.net])).toEqual([
+      [0, 0n], [0, 10n], [200, 30n],
+    ]);
+  });
+
+  test("an account that a snapshot no longer names is gone", () => {
+    store.snapshot(snapshot(5, { accounts: [balance(0, { peerId: "carol" })] }), T0);
+    expect(store.accountKeys.value).toEqual(["carol|USD|9"]);
+  });
+
+  test("assets are known by peer; the node itself has the first", () => {
+    expect(store.assetOf("alice")).toEqual({ code: "USD", scale: 9 });
+    expect(store.assetOf("")).toEqual({ code: "USD", scale: 9 });
+    expect(store.assetOf("nobody")).toBeNull();
+  });
+});
+
+describe("packets", () => {
+  test("a row grows with its events", () => {
+    store.apply([received(2, "a"), forwarded(3, "a"), fulfilled(4, "a")], T0);
+    const [row] = store.packets.rows(() => true);
+    expect(row).toMatchObject({
+      id: "a", peerId: "alice", nextHop: "bob", amount: 100n, amountOut: 99n, state: "fulfilled",
+      durationMs: 5, at: T0,
+    });
+  });
+
+  test("an answer alone says when the packet came", () => {
+    store.apply([rejected(2, "b", 105)], T0);
+    expect(store.packets.get("b")).toMatchObject({ state: "rejected", code: "F02", at: T0 + 100 });
+  });
+
+  test("newest first; what is known is not added twice by older pages", () => {
+    store.apply([received(2, "a"), received(3, "b", 1)], T0);
+    expect(store.packets.addPast([fulfilled(1, "b"), fulfilled(0, "old", -500)])).toBe(1);
+    expect(store.packets.rows(() => true).map((row) => [row.id, row.state])).toEqual([
+      ["b", "fulfilled"], ["a", "in flight"], ["old", "fulfilled"],
+    ]);
+  });
+
+  test("memory is bounded", () => {
+    for (let index = 0; index < 20_000; index++) store.packets.apply(received(index, `p${index}`));
+    expect(store.packets.size).toBeLessThanOrEqual(6000);
+    expect(store.packets.get("p0")).toBeUndefined();
+    expect(store.packets.get("p19999")).toBeDefined();
+  });
+});
+
+describe("rates", () => {
+  const second = Math.floor(T0 / 1000);
+
+  test("packets are counted in the second of their answer", () => {
+    store.apply([fulfilled(2, "a", 100), fulfilled(3, "b", 1100), rejected(4, "c", 1200)], T0);
+    expect(store.rates.window(second, second + 2).map((one) => [one.fulfilled, one.rejected])).toEqual([
+      [1, 0], [1, 1], [0, 0],
+    ]);
+  });
+
+  test("what was only counted is added from the node's own counters", () => {
+    store.apply([status(2, 0, { packetsFulfilled: 100, packetsCounted: 0 })], T0);
+    store.apply([fulfilled(3, "a", 100)], T0);
+    store.apply([status(4, 1000, { packetsFulfilled: 151, packetsCounted: 50 })], T0);
+    expect(store.rates.window(second, second)[0]?.fulfilled).toBe(51);
+    expect(store.countedPerMinute.value).toBe(50);
+    store.apply([status(5, 62_000, { packetsFulfilled: 151, packetsCounted: 50 })], T0);
+    expect(store.countedPerMinute.value).toBe(0);
+  });
+
+  test("after a restart the counters begin anew and nothing is invented", () => {
+    store.apply([status(2, 0, { packetsFulfilled: 100 })], T0);
+    store.snapshot(snapshot(3), T0);
+    store.apply([status(4, 1000, { packetsFulfilled: 7 }), status(5, 2000, { packetsFulfilled: 9 })], T0);
+    expect(store.rates.window(second, second + 2).map((one) => one.fulfilled)).toEqual([0, 2, 0]);
+  });
+
+  test("value that passes through is counted once", () => {
+    store.apply([balance(2, { peerId: "bob" })], T0);
+    store.apply(
+      [balance(3, { debitBalance: "500" }), balance(4, { peerId: "bob", creditBalance: "495" })],
+      T0,
+    );
+    expect(store.rates.window(second, second)[0]?.value.get("USD|9")).toBe(500n);
+  });
+});
+
+describe("the node", () => {
+  test("accounting and links are known at once, and noted", () => {
+    store.peers.value = [{ peerId: "alice", connected: true, lastError: "" } as never];
+    store.apply(
+      [
+        { ...head("ACCOUNTING_STATE", 2), state: "spooling", backend: "tigerbeetle", spooled: 12, error: "away" },
+        { ...head("PEER_DISCONNECTED", 3), peerId: "alice", direction: "inbound", reason: "gone" },
+      ],
+      T0,
+    );
+    expect(store.status.value?.accounting).toEqual({ state: "spooling", backend: "tigerbeetle", spooled: 12 });
+    expect(store.peers.value[0]).toMatchObject({ connected: false, lastError: "gone" });
+    expect(store.incidents.value.map((one) => one.event.type)).toEqual(["PEER_DISCONNECTED", "ACCOUNTING_STATE"]);
+  });
+
+  test("lateness is told against the quickest frame, whatever the clocks say", () => {
+    const skew = 3_600_000;
+    store.apply([status(2, 0)], T0 + skew + 5);
+    expect(store.lateMs.value).toBe(0);
+    store.apply([status(3, 1000)], T0 + skew + 5000);
+    expect(store.lateMs.value).toBe(3995);
+    store.apply([status(4, 6000)], T0 + skew + 6010);
+    expect(store.lateMs.value).toBe(0);
+  });
+
+  test("an unknown type of event is noted, not fatal", () => {
+    store.apply([{ ...head("SOMETHING_NEW", 2) } as never], T0);
+    expect(store.incidents.value).toHaveLength(1);
+    expect(store.incidents.value[0]?.at).toBe(Date.parse(at(0)));
+  });
+});
+
+test("events are gathered and applied once per frame", () => {
+  const applied: number[] = [];
+  const frames: (() => void)[] = [];
+  const gatherer = new Gatherer((events) => applied.push(events.length), (work) => frames.push(work));
+  gatherer.add([balance(1)]);
+  gatherer.add([balance(2), balance(3)]);
+  expect(applied).toEqual([]);
+  expect(frames).toHaveLength(1);
+  frames.shift()?.();
+  expect(applied).toEqual([3]);
+  gatherer.add([balance(4)]);
+  frames.shift()?.();
+  expect(applied).toEqual([3, 1]);
+});
+
+test("differences between points of a history say what moved, and when", () => {
+  const points = [
+    { at: T0, debit: 5n, credit: 0n },
+    { at: T0 + 1000, debit: 25n, credit: 3n },
+    { at: T0 + 9000, debit: 25n, credit: 9n },
+  ];
+  expect(movedIn(points).map((one) => [one.second - T0 / 1000, one.debit, one.credit])).toEqual([
+    [1, 20n, 3n], [9, 0n, 6n],
+  ]);
+});
