@@ -51,11 +51,30 @@ find_python() {
     "Install one, or name it: PYTHON=/path/to/python3 $0"
 }
 
+# What the explorer page is made of; a change of it asks for an installation, which builds it.
+page_sources() { find explorer-ui -name node_modules -prune -o -type f -print | LC_ALL=C sort; }
+
+# install WHAT: the package, linked. Without a way to build the explorer page it goes on without it.
+install() {
+  local log=$root/.venv/install.log
+  local pip=("$python" -m pip install -qq --no-input -e "$1")
+  PIP_DISABLE_PIP_VERSION_CHECK=1 "${pip[@]}" >"$log" 2>&1 && return
+  if [ "${CONNECTOR_UI:-}" != skip ] &&
+    CONNECTOR_UI=skip PIP_DISABLE_PIP_VERSION_CHECK=1 "${pip[@]}" >>"$log" 2>&1; then
+    say "Installed WITHOUT the explorer page, which could not be built: ${log#"$root/"} says why."
+    say "Everything else works. To try again: rm .venv/installed, then run this again."
+    return
+  fi
+  cat "$log" >&2
+  die "pip could not install what is needed; is there a way to a package index?"
+}
+
 # venv base|dev: makes .venv and installs the package into it, unless that is done already.
-# The package is linked, not copied: a change of its source needs no installation.
+# The package is linked, not copied: a change of its Python source needs no installation.
 venv() {
   local kind=$1 wanted has='' candidate began=$SECONDS
-  wanted="$(cat pyproject.toml connector/version.py | cksum) $root"
+  # shellcheck disable=SC2046 # names without spaces, of our own
+  wanted="$(cat pyproject.toml connector/version.py hatch_build.py $(page_sources) | cksum) $root"
   [ -r "$stamp" ] && has=$(cat "$stamp")
   if [ "$has" = "dev $wanted" ] || [ "$has" = "$kind $wanted" ]; then
     new_enough "$python" && return
@@ -71,8 +90,7 @@ venv() {
   say "Installing the package and what it needs ..."
   local what=.
   [ "$kind" = dev ] && what='.[dev]'
-  PIP_DISABLE_PIP_VERSION_CHECK=1 "$python" -m pip install -qq --no-input -e "$what" ||
-    die "pip could not install what is needed; is there a way to a package index?"
+  install "$what"
   printf '%s %s\n' "$kind" "$wanted" >"$stamp"
   say "Installed in $((SECONDS - began)) s."
 }

@@ -78,7 +78,7 @@ def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
 def _default(value: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f"`{value}`" if isinstance(value, int | str | Path) else ""
+    return f"`{value}`" if isinstance(value, int | float | str | Path) else ""
 
 
 def _rows(model: type[BaseModel], prefix: str, left_out: str) -> Iterator[str]:

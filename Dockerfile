@@ -1,0 +1,71 @@
+# The connector in a container.
+#
+#   docker build -t ilp-connector .
+#   docker run --rm ilp-connector check-config
+#
+# Build arguments:
+#   BASE_IMAGE    any Debian image with Python 3.11 or newer as `python`
+#   VERSION, REVISION   for the labels; the version that counts is in connector/version.py
+#   CONNECTOR_UI  `skip` leaves the explorer page out (no Node is fetched for the build then)
+#
+# Plain Dockerfile syntax on purpose: no BuildKit feature is needed, every engine builds it.
+ARG BASE_IMAGE=python:3.12-slim
+
+# --- build: the package and what it needs, in a virtual environment of its own
+FROM ${BASE_IMAGE} AS build
+ARG CONNECTOR_UI=
+ENV CONNECTOR_UI=${CONNECTOR_UI} PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv --without-pip /opt/connector
+WORKDIR /source
+# What is installed changes less often than our source: this layer is kept between builds.
+COPY docker/dependencies.py pyproject.toml ./
+RUN python dependencies.py >requirements.txt \
+ && python -m pip --python /opt/connector/bin/python install -q -r requirements.txt
+COPY . .
+RUN python -m pip --python /opt/connector/bin/python install -q --no-deps . \
+ && find /opt/connector -name tests -type d -prune -exec rm -rf {} + \
+ && find /opt/connector \( -name '*.pyx' -o -name '*.pxd' -o -name '*.c' \) -delete \
+ && find /opt/connector -path '*tigerbeetle/lib/*' -type f -not -path "*$(uname -m)-linux-gnu*" -delete \
+ && /opt/connector/bin/python -m compileall -q -x pygments/lexers /opt/connector/lib \
+ && mkdir /data
+
+# --- system: the base without what a daemon never opens
+FROM ${BASE_IMAGE} AS system
+RUN rm -rf /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/lintian \
+      /usr/share/bash-completion /usr/share/perl* /usr/bin/perl* /usr/lib/*/perl-base /usr/lib/*/gconv \
+      /var/cache/* /var/log/* /root/.cache \
+ && lib=$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') \
+ && rm -rf "$lib/ensurepip" "$lib/idlelib" "$lib/lib2to3" "$lib/pydoc_data" "$lib/test" \
+      "$lib/tkinter" "$lib/turtledemo" "$lib"/config-* "$lib"/site-packages/pip* \
+      /usr/lib/python3/dist-packages/* \
+ && groupadd --gid 1000 connector \
+ && useradd --uid 1000 --gid 1000 --no-create-home --home-dir /data --shell /usr/sbin/nologin connector
+
+# --- the image: one layer of the system, one of the connector
+FROM scratch
+ARG VERSION=dev
+ARG REVISION=
+LABEL org.opencontainers.image.title="ilp-connector" \
+      org.opencontainers.image.description="An Interledger (ILPv4) connector with the accounting built in" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=system / /
+COPY --from=build /opt/connector /opt/connector
+COPY --from=build --chown=1000:1000 /data /data
+ENV PATH=/opt/connector/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin \
+    LANG=C.UTF-8 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    LOG_FORMAT=json \
+    DATA_DIR=/data \
+    BTP_SERVER_HOST=0.0.0.0
+# HTTP stays on loopback until HTTP_HOST says otherwise: then ADMIN_API_KEY is needed too.
+USER 1000:1000
+WORKDIR /data
+VOLUME /data
+EXPOSE 3000 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["ilp-connector", "healthcheck"]
+ENTRYPOINT ["ilp-connector"]
+CMD ["run"]

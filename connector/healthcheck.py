@@ -1,0 +1,71 @@
+"""`connector healthcheck`, cheaply: a container runs it every few seconds for as long as it lives.
+
+Loading the package takes a hundred times as long as asking its health, so this module imports nothing
+that it can do without, and `__main__` comes here before it loads the commands. Where the
+environment alone does not say where the node listens, it leaves the question to the command proper.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+_SECONDS_MAX: Final = 4.0
+_ANSWER_BYTES_MAX: Final = 65_536
+_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - reaching it, not binding
+# What these name has to be read first; and a port in TLS has to be spoken to in TLS.
+_ELSEWHERE: Final = ("CONFIG_FILE", "HTTP_HOST_FILE", "HTTP_PORT_FILE")
+
+
+def address(environment: Mapping[str, str]) -> tuple[str, int] | None:
+    """Where the node of this environment listens; None when that takes more than reading it."""
+    if any(environment.get(name) for name in _ELSEWHERE):
+        return None
+    if any(name.startswith("HTTP_TLS_") and value for name, value in environment.items()):
+        return None
+    host = environment.get("HTTP_HOST") or "127.0.0.1"
+    port = environment.get("HTTP_PORT") or "8080"
+    if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        return None
+    return _ANYWHERE.get(host, host), int(port)
+
+
+def ask(host: str, port: int) -> tuple[bool, str]:
+    """Whether the node there is ready, and what it says: one line for the operator."""
+    where = f"[{host}]" if ":" in host else host
+    request = f"GET /health/ready HTTP/1.0\r\nHost: {where}:{port}\r\n\r\n"
+    octets = b""
+    try:
+        with socket.create_connection((host, port), _SECONDS_MAX) as connection:
+            connection.sendall(request.encode("ascii"))
+            while len(octets) < _ANSWER_BYTES_MAX and (part := connection.recv(4096)):
+                octets += part
+    except (OSError, UnicodeError) as error:
+        return False, f"http://{where}:{port} does not answer: {error}; is the node running?"
+    head, _, body = octets.partition(b"\r\n\r\n")
+    try:
+        said = json.loads(body)
+        status, reason = str(said["status"]), str(said.get("reason") or "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        line = head.split(b"\r\n", 1)[0].decode("ascii", "replace")
+        return False, f"http://{where}:{port} answered {line!r}: not a connector?"
+    if status not in ("ready", "degraded"):
+        return False, reason or status
+    return True, f"{status}: {reason}" if reason else status
+
+
+def main() -> int | None:
+    """The exit code, 0 when the node is ready; None when the command proper has to find out."""
+    found = address(os.environ)
+    if found is None:
+        return None
+    ready, said = ask(*found)
+    if ready:
+        print(said)  # noqa: T201 - a command
+    else:
+        print(f"connector: {said}", file=sys.stderr)  # noqa: T201
+    return 0 if ready else 1

@@ -1,0 +1,189 @@
+#!/bin/sh
+# Formats the data file of a replica on first start, then runs the replica.
+#
+#   start        (default) format if there is no data file, then run
+#   format       format only; does nothing when the data file is there
+#   recover      for a replica of a running cluster that lost its data file: takes a new one whose
+#                contents come from the others. Never format in that case: the replica would have
+#                forgotten what it promised the others.
+#   healthcheck  exit 0 when the port takes connections
+#
+# Environment:
+#   TIGERBEETLE_CLUSTER_ID     decimal, up to 128 bits; 0 is for tests. Cannot change later.
+#   TIGERBEETLE_REPLICA_ID     0 to TIGERBEETLE_REPLICA_COUNT - 1
+#   TIGERBEETLE_REPLICA_COUNT  1, 2, 3, 5 or 6
+#   TIGERBEETLE_ADDRESSES      IP:port of all replicas, in order of their ids; one replica needs none
+#   TIGERBEETLE_PORT           where one replica alone listens (default 3000)
+#   TIGERBEETLE_DATA_DIR       folder of the data file (default /data)
+#   TIGERBEETLE_CACHE_GRID     such as 256MiB, 512MiB (default 256MiB); the largest part of its memory
+#   TIGERBEETLE_DEVELOPMENT    true: less memory, small requests, 8 client connections; not for money
+#   TIGERBEETLE_AUTO_FORMAT    false: `start` without a data file is an error (default true). Set it
+#                              on each replica of a cluster once the cluster has run.
+#
+# Exit codes: 1 it did not work, 2 wrong configuration, 3 the data file is another replica's or cluster's.
+set -eu
+
+cluster=${TIGERBEETLE_CLUSTER_ID:-0}
+replica=${TIGERBEETLE_REPLICA_ID:-0}
+count=${TIGERBEETLE_REPLICA_COUNT:-1}
+port=${TIGERBEETLE_PORT:-3000}
+folder=${TIGERBEETLE_DATA_DIR:-/data}
+cache_grid=${TIGERBEETLE_CACHE_GRID:-256MiB}
+program=${TIGERBEETLE_PROGRAM:-/tigerbeetle}
+file=$folder/${cluster}_${replica}.tigerbeetle
+temporary=$folder/.formatting.$$
+
+say() { echo "tigerbeetle-entrypoint: $*" >&2; }
+
+die() {
+  code=$1
+  shift
+  say "$@"
+  exit "$code"
+}
+
+is_number() {
+  case $1 in '' | *[!0-9]*) return 1 ;; esac
+}
+
+check_settings() {
+  is_number "$cluster" || die 2 "TIGERBEETLE_CLUSTER_ID=$cluster is not a decimal number"
+  is_number "$replica" || die 2 "TIGERBEETLE_REPLICA_ID=$replica is not a number"
+  case $count in 1 | 2 | 3 | 5 | 6) ;; *) die 2 "TIGERBEETLE_REPLICA_COUNT=$count must be 1, 2, 3, 5 or 6" ;; esac
+  [ "$replica" -lt "$count" ] ||
+    die 2 "TIGERBEETLE_REPLICA_ID=$replica must be below TIGERBEETLE_REPLICA_COUNT=$count"
+  is_number "$port" || die 2 "TIGERBEETLE_PORT=$port is not a port"
+  # 007 and 7 are one cluster, but would be two file names.
+  [ "$cluster" = 0 ] || [ "${cluster#0}" = "$cluster" ] || die 2 "TIGERBEETLE_CLUSTER_ID=$cluster must not begin with 0"
+  case ${TIGERBEETLE_DEVELOPMENT:-false} in
+    true) development=--development ;;
+    false) development= ;;
+    *) die 2 "TIGERBEETLE_DEVELOPMENT=$TIGERBEETLE_DEVELOPMENT must be true or false" ;;
+  esac
+  if ! [ -d "$folder" ] || ! [ -w "$folder" ]; then
+    die 2 "TIGERBEETLE_DATA_DIR=$folder is not a folder that uid $(id -u) can write: use a named volume, or chown the folder to $(id -u)"
+  fi
+  addresses=${TIGERBEETLE_ADDRESSES:-}
+  if [ -z "$addresses" ]; then
+    [ "$count" = 1 ] || die 2 "TIGERBEETLE_ADDRESSES must name all $count replicas: IP:port,IP:port,..."
+    addresses=0.0.0.0:$port
+  fi
+  check_addresses
+}
+
+# Sets `listen`, the addresses with our own replaced by "all of this machine": then the health check
+# and port forwarding reach it too.
+check_addresses() {
+  listen=''
+  number=0
+  rest=$addresses,
+  while [ -n "$rest" ]; do
+    one=${rest%%,*}
+    rest=${rest#*,}
+    case $one in
+      *[!0-9.:]* | '' | *:*:* | :* | *:)
+        die 2 "TIGERBEETLE_ADDRESSES: '$one' is not IPv4:port; names are not possible, give each replica a fixed ipv4_address" ;;
+      *:*) ;;
+      *) die 2 "TIGERBEETLE_ADDRESSES: '$one' has no port" ;;
+    esac
+    [ "$number" != "$replica" ] || one=0.0.0.0:${one#*:}
+    listen=$listen${listen:+,}$one
+    number=$((number + 1))
+  done
+  [ "$number" = "$count" ] ||
+    die 2 "TIGERBEETLE_ADDRESSES names $number replicas, TIGERBEETLE_REPLICA_COUNT says $count"
+}
+
+# run WHAT ARGUMENT...: the program's output is kept, and explained when it fails.
+run() {
+  what=$1
+  shift
+  if output=$("$program" "$@" 2>&1); then
+    return 0
+  fi
+  case $output in
+    *PermissionDenied* | *"io_uring"*)
+      die 1 "io_uring is denied here, and TigerBeetle cannot do without: run the container with security_opt: [seccomp=docker/tigerbeetle/seccomp.json] (Docker 25 and later deny io_uring), or set the sysctl kernel.io_uring_disabled=0" ;;
+    *NoSpaceLeft*) die 1 "cannot $what: no space left in $folder" ;;
+  esac
+  say "cannot $what:"
+  printf '%s\n' "$output" | tail -n 5 >&2
+  return 1
+}
+
+# Another data file in the folder, by its name or by what is in it, is never touched.
+check_data_file() {
+  for other in "$folder"/*.tigerbeetle; do
+    [ "$other" = "$file" ] || [ ! -e "$other" ] ||
+      die 3 "$other is there, but this is cluster $cluster, replica $replica: another data file is never taken over. Set TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICA_ID to what it was formatted with, or use another volume"
+  done
+  [ -e "$file" ] || return 0
+  run "read $file" inspect superblock "$file" || die 1 "$file is damaged: restore it from a backup, or (in a cluster) remove it and run 'recover'"
+  found=$(printf '%s\n' "$output" | sed -n 's/.* vsr_state\.checkpoint\.header=.*[ {]\.cluster=\([0-9]*\),.*/\1/p' | head -n 1)
+  [ "${found:-$cluster}" = "$cluster" ] ||
+    die 3 "$file belongs to cluster $found, not to TIGERBEETLE_CLUSTER_ID=$cluster: use the volume of this cluster, or set the id to $found"
+  found=$(printf '%s\n' "$output" | sed -n 's/.* vsr_state\.replica_count=\([0-9]*\)$/\1/p' | head -n 1)
+  [ "${found:-$count}" = "$count" ] ||
+    die 3 "$file was formatted for $found replicas, TIGERBEETLE_REPLICA_COUNT says $count: it cannot change"
+  own=$(printf '%s\n' "$output" | sed -n 's/.* vsr_state\.replica_id=\(0x[0-9a-f]*\)$/\1/p' | head -n 1)
+  found=$(printf '%s\n' "$output" | sed -n "s/.* vsr_state\\.members\\[\\([0-9]*\\)\\]=$own\$/\\1/p" | head -n 1)
+  [ "${found:-$replica}" = "$replica" ] ||
+    die 3 "$file belongs to replica $found, not to TIGERBEETLE_REPLICA_ID=$replica: each replica needs its own volume"
+}
+
+# A file that is half written must never be found under the real name: it would stop the server.
+make_data_file() {
+  rm -f "$folder"/.formatting.*
+  # shellcheck disable=SC2064 # the name of now
+  trap "rm -f '$temporary'" EXIT
+  # shellcheck disable=SC2086 # empty or one option
+  run "$1 $file" "$@" --cluster="$cluster" --replica="$replica" --replica-count="$count" $development "$temporary" ||
+    exit 1
+  mv "$temporary" "$file"
+  trap - EXIT
+}
+
+case ${1:-start} in
+  start)
+    check_settings
+    check_data_file
+    if [ ! -e "$file" ]; then
+      [ "${TIGERBEETLE_AUTO_FORMAT:-true}" = true ] ||
+        die 1 "there is no $file, and TIGERBEETLE_AUTO_FORMAT=false: run 'format' for a new cluster, 'recover' for a replica that lost its file"
+      make_data_file format
+      say "formatted $file for cluster $cluster, replica $replica of $count"
+    fi
+    # shellcheck disable=SC2086 # empty or one option
+    exec "$program" start --addresses="$listen" --cache-grid="$cache_grid" $development "$file"
+    ;;
+  format)
+    check_settings
+    check_data_file
+    if [ -e "$file" ]; then
+      say "$file is there already: nothing to do"
+    else
+      make_data_file format
+      say "formatted $file for cluster $cluster, replica $replica of $count"
+    fi
+    ;;
+  recover)
+    check_settings
+    check_data_file
+    [ "$count" != 1 ] || die 2 "a single replica has nobody to recover from: restore a backup"
+    [ ! -e "$file" ] || die 2 "$file is there: a replica is recovered only when its data file is lost; move it away first"
+    make_data_file recover --addresses="$addresses"
+    say "recovered $file from the other replicas; start the replica now"
+    ;;
+  healthcheck)
+    own=${TIGERBEETLE_ADDRESSES:-}
+    while [ -n "$own" ] && [ "$replica" -gt 0 ]; do
+      own=${own#*,}
+      replica=$((replica - 1))
+    done
+    own=${own%%,*}
+    [ -z "$own" ] || port=${own#*:}
+    exec nc -w 1 127.0.0.1 "$port" </dev/null
+    ;;
+  -h | --help) sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "$0" ;;
+  *) exec "$program" "$@" ;;
+esac

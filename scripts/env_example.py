@@ -1,0 +1,188 @@
+"""Writes `.env.production.example`: every variable, with values for development and production.
+
+`python scripts/env_example.py > .env.production.example`; a test fails while that is out of date. What
+a setting means comes from the docstrings of connector/config.py; only what differs between
+development and production stands here.
+"""
+
+# ruff: noqa: INP001 - a script, no part of a package
+from __future__ import annotations
+
+import runpy
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from connector.config import PeerSettings, Settings
+
+_reference = runpy.run_path(str(Path(__file__).with_name("configuration_reference.py")))
+
+_HEAD: Final = """\
+# Every variable of the compose files and of the connector. Made by scripts/env_example.py.
+#
+#   cp .env.production.example .env            for docker-compose-5-peer-multihop.yml
+#   cp .env.production.example docker/.env     for docker/docker-compose.production.yml
+#   chmod 600 .env                             it holds secrets
+#
+# As it is, it runs the five peers on a machine for development. For production replace every
+# `change-me` (`openssl rand -hex 32` makes a secret) and go through the lines marked "production".
+# Lines that begin with `# NAME=` are off: the value shown is the default, or an example.
+# docker-compose.yml (three nodes) needs none of this.
+"""
+
+# Read by compose, not by the connector: name, active value or None, meaning, development, production.
+_COMPOSE: Final[tuple[tuple[str, str | None, str, str, str], ...]] = (
+    (
+        "SENDER_SECRET", "change-me-sender",
+        "Token of whoever sends packets in at peer1, as user `sender`.",
+        "anything", "a secret of its own",
+    ),
+    *(
+        (
+            f"LINK_SECRET_{n}_{n + 1}", f"change-me-{n}-{n + 1}",
+            f"Shared by peer{n} and peer{n + 1}.", "anything", "a secret of its own",
+        )
+        for n in range(1, 5)
+    ),
+    (
+        "CONNECTOR_IMAGE", None, "Image of the connector.",
+        "ilp-connector:local, built here", "a version in your registry",
+    ),
+    (
+        "CONNECTOR_MEM_LIMIT", None, "Memory of a connector.",
+        "512m", "2g: room for a million spooled transfers",
+    ),
+    (
+        "TIGERBEETLE_SERVER_IMAGE", None,
+        "Image of the TigerBeetle server; its version must not be older than the client's.",
+        "ilp-connector-tigerbeetle:0.17.9, built here", "a version in your registry",
+    ),
+    (
+        "TIGERBEETLE_DEVELOPMENT", None,
+        "Less memory (1.5 GiB), small requests, 8 client connections.",
+        "false, or true on a small machine with TIGERBEETLE_MEM_LIMIT=1536m", "false, always",
+    ),
+    (
+        "TIGERBEETLE_CACHE_GRID", None, "Cache of a TigerBeetle server, most of its memory.",
+        "256MiB (about 2.3 GiB in all)", "512MiB or more",
+    ),
+    (
+        "TIGERBEETLE_MEM_LIMIT", None, "Memory of a TigerBeetle server; with less it is killed.",
+        "3g", "grid cache + 3g",
+    ),
+    (
+        "TIGERBEETLE_AUTO_FORMAT", None,
+        "Whether a replica of a cluster without a data file formats a new one.",
+        "true", "false once the cluster has run: a lost file must be recovered, never formatted",
+    ),
+    (
+        "TIGERBEETLE_IPV4", None, "Address of TigerBeetle among the five peers.",
+        "172.30.5.10", "the same, or one in ILP_NETWORK_SUBNET",
+    ),
+    (
+        "ILP_NETWORK_SUBNET", None, "Network of the five peers.",
+        "172.30.5.0/24", "one that is free on the machine",
+    ),
+    (
+        "BTP_BIND_ADDRESS", None, "Address of the host on which BTP listens.",
+        "127.0.0.1", "0.0.0.0 (default), or the address that peers reach",
+    ),
+    (
+        "HTTP_BIND_ADDRESS", None, "Address of the host on which HTTP listens.",
+        "127.0.0.1 (default)", "127.0.0.1, behind a proxy with TLS",
+    ),
+    ("PROMETHEUS_IMAGE", None, "Image of Prometheus.", "prom/prometheus:v2.53.2", "the same"),
+    ("GRAFANA_IMAGE", None, "Image of Grafana.", "grafana/grafana:11.1.4", "the same"),
+)  # fmt: skip
+
+_ACTIVE: Final = {
+    "ADMIN_API_KEY": "change-me-admin",
+    "TIGERBEETLE_CLUSTER_ID": "0",
+    "NODE_ID": "connector",
+    "ILP_ADDRESS": "test.connector",
+    "LOG_LEVEL": "info",
+}
+
+# Of settings whose default is not right for both: development, production.
+_VALUES: Final = {
+    "NODE_ID": ("connector", "a name that never changes: account ids are made of it"),
+    "ILP_ADDRESS": ("test.connector", "the address that your parent or the network gave you"),
+    "BTP_SERVER_HOST": ("127.0.0.1", "0.0.0.0 in a container (set by the image)"),
+    "BTP_TLS_CERT": ("unset", "/certificates/fullchain.pem, unless a proxy ends TLS"),
+    "BTP_TLS_KEY": ("unset", "/certificates/key.pem"),
+    "HTTP_HOST": ("127.0.0.1", "0.0.0.0 in a container, published on loopback only"),
+    "ADMIN_API_KEY": ("anything", "a secret of its own; or ADMIN_API_KEY_FILE"),
+    "DATA_DIR": ("./data", "/data in a container: a volume"),
+    "LOG_FORMAT": ("console", "json"),
+    "TIGERBEETLE_CLUSTER_ID": (
+        "0: TigerBeetle keeps it for tests",
+        "a number of your own, for ever",
+    ),
+    "TIGERBEETLE_REPLICAS": ("127.0.0.1:3001", "all replicas, host:port,host:port,host:port"),
+    "CREDIT_LIMIT": ("1000000000000", "what you can afford to lose to a peer"),
+    "RECEIVER_SECRET": ("anything in hex", "unset, or a secret of its own"),
+    "LOCAL_DELIVERY_URL": ("unset", "where your application takes payments"),
+    "BTP_PEER_<ID>_SECRET": ("anything", "a secret of its own; or BTP_PEER_<ID>_SECRET_FILE"),
+    "BTP_PEER_<ID>_URL": ("ws://127.0.0.1:3001", "wss://..., always with TLS"),
+    "BTP_PEER_<ID>_CREDIT_LIMIT": ("1000000000000", "what you can afford to lose to this peer"),
+    "BTP_PEER_<ID>_MAX_PAYABLE": ("no bound", "what you can pay"),
+    "BTP_PEER_<ID>_RATE_LIMIT": ("no bound", "what this peer is expected to send"),
+    "BTP_PEER_<ID>_SETTLE_THRESHOLD": ("never", "below what the peer lets you owe it"),
+}
+
+
+def _setting(name: str, meaning: str, default: str) -> Iterator[str]:
+    yield from _comment(meaning)
+    if name in _VALUES:
+        development, production = _VALUES[name]
+        yield from _comment(f"development: {development}", f"production: {production}")
+    else:
+        yield from _comment(f"development and production: {default or 'unset'}")
+    shown = name.replace("<ID>", "ALICE")
+    active = _ACTIVE.get(name)
+    yield f"{shown}={active}" if active is not None else f"# {shown}={default}"
+    yield ""
+
+
+def _comment(*lines: str) -> Iterator[str]:
+    for line in lines:
+        yield from textwrap.wrap(
+            line, 100, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False
+        )
+
+
+def _settings(model: type[BaseModel], prefix: str, left_out: str) -> Iterator[str]:
+    texts = _reference["docstrings"](model)
+    for name, field in model.model_fields.items():
+        if name == left_out:
+            continue
+        default: Any = "" if field.is_required() else field.get_default()
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        known = isinstance(default, int | str | Path)
+        yield from _setting(f"{prefix}{name.upper()}", texts[name], shown if known else "")
+
+
+def example() -> str:
+    """The file."""
+    lines = [_HEAD, "# --- compose", ""]
+    for name, active, meaning, development, production in _COMPOSE:
+        lines += _comment(meaning, f"development: {development}", f"production: {production}")
+        lines += [f"{name}={active}" if active is not None else f"# {name}=", ""]
+    lines += [
+        "# --- the connector (docs/configuration.md); any <NAME> can be <NAME>_FILE, a file",
+        "",
+    ]
+    lines += _comment("YAML file with the same settings; what stands here wins.")
+    lines += _comment("development and production: unset")
+    lines += ["# CONFIG_FILE=", ""]
+    lines += _settings(Settings, "", "peers")
+    lines += ["# --- a peer, here `alice`: as many as there are", ""]
+    lines += _settings(PeerSettings, "BTP_PEER_<ID>_", "id")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    print(example(), end="")  # noqa: T201 - what it is for
