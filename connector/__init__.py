@@ -3,13 +3,14 @@
 The map, from the wire inwards:
 
     btp/            websockets and BTP sessions: octets in, events out (RFC 23)
-    ilp/            ILPv4 packets, addresses, ILDCP (RFC 27, 15, 31)
+    ilp/            ILPv4 packets, addresses, ILDCP, peer.settle (RFC 27, 15, 31, 38)
     switch/         the story of one packet: rules, routing, terms, reserve, send, check, post
       rules.py        may it come in?
       terms.py        what do we offer the next hop?
       receiver.py     what is for this node
       switch.py       the story, one generator, top to bottom
       driver.py       carries stories out; joins packets that are sent again
+      observer.py     what is told of packets: whole, or only counted
     ledger/         the books
       model.py        accounts, transfers, statuses: the words
       interface.py    what a ledger promises
@@ -17,14 +18,37 @@ The map, from the wire inwards:
       embedded.py     the machine with a durable journal in SQLite
       tigerbeetle.py  the contract on a TigerBeetle cluster
       outbox.py       posts that were promised and not yet acknowledged
-      account_manager.py  reserve, post, void; the one writer; mirror, outbox, recovery
+      books.py        the mirror of accounts, what is held, the transfers of each step; pure
+      account_manager.py  reserve, post, void; the one writer; outages, recovery
+    settlement/     paying a balance outside the ledger
+      model.py        quantities, phases, what may follow what; pure
+      store.py        every settlement, in one file
+      engine.py       who pays: an operator, or an RFC 38 engine over HTTP
+      manager.py      decides, books, has it paid, confirms; once, whatever dies
     routing.py      which peer a packet goes to
     peers.py        who we have terms with
     config.py       settings: environment, YAML, defaults
+    overlay.py      what was changed while the node ran, over the settings
+    neighbours.py   the settings made true: accounts, links, routes
+    control.py      how an operator changes them
+    known.py        what is remembered of peers over restarts
     daemon.py       builds and starts everything; `Connector`, the library
-    web/            health, metrics, read API
-    telemetry/      metrics
+    web/            HTTP: health, metrics, API, login, page
+      guard.py        what every request passes first      access.py  the key and the cookie
+      admin.py        the admin API                   views.py   what is shown of a node
+      settlement.py   what settlement engines call, and operators who settle
+    telemetry/      what is happening
+      events.py       every event, and its JSON
+      bus.py          from whoever knows to viewers and the store
+      reporter.py     balances that changed, and how the node is
+      store.py        the last events on disk
+      timeline.py     one packet told from its events
+      traces.py       OpenTelemetry traces of sampled packets
+      metrics.py      Prometheus
     cli.py          the commands
+    follow.py       the live feed for a command
+    compose.py      compose files for any number of nodes
+    healthcheck.py  the one that containers run all the time, without loading the rest
     limits.py       every bound      errors.py  whose fault      clock.py  the only clock
 
 Use as a library:
@@ -33,12 +57,16 @@ Use as a library:
         answer = await node.send("g.bob", 1000)
 """
 
-from connector.config import PeerSettings, Settings
-from connector.daemon import Connector
-from connector.errors import ConfigError, ConnectorError
-from connector.ilp.packet import Fulfill, Prepare, Reject
-from connector.peers import Relation
-from connector.version import __version__
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from connector.config import PeerSettings, Settings
+    from connector.daemon import Connector
+    from connector.errors import ConfigError, ConnectorError
+    from connector.ilp.packet import Fulfill, Prepare, Reject
+    from connector.peers import Relation
+    from connector.version import __version__
 
 __all__ = [
     "ConfigError",
@@ -52,3 +80,23 @@ __all__ = [
     "Settings",
     "__version__",
 ]
+
+# Loaded when asked for: a health check, run every few seconds, needs none of it.
+_HOMES = {
+    "ConfigError": "errors",
+    "Connector": "daemon",
+    "ConnectorError": "errors",
+    "Fulfill": "ilp.packet",
+    "PeerSettings": "config",
+    "Prepare": "ilp.packet",
+    "Reject": "ilp.packet",
+    "Relation": "peers",
+    "Settings": "config",
+    "__version__": "version",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'connector' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"connector.{_HOMES[name]}"), name)

@@ -6,17 +6,39 @@ explained is a fault. At rest everything is exact.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from connector.clock import Clock
 from connector.config import Settings
-from connector.daemon import make_ledger, terms_of
-from connector.ledger.account_manager import Book
+from connector.daemon import make_ledger
+from connector.ledger.books import Book
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.interface import Ledger
-from connector.ledger.model import Account, AccountCode, node_tag, peer_tag
+from connector.ledger.model import (
+    PENDING,
+    TAG_BITS,
+    VOID,
+    Account,
+    AccountCode,
+    Transfer,
+    TransferCode,
+    node_tag,
+    peer_tag,
+)
+from connector.ledger.tigerbeetle import TigerBeetleLedger
+from connector.neighbours import terms_of
+from connector.overlay import in_effect
+from connector.settlement.model import Direction, Phase, settled_sums
+from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
+from connector.settlement.store import SettlementStore
+
+MIRROR_ATTEMPTS_MAX: Final = 4
+MIRROR_SECONDS: Final = 1.0
+COMPARED_TRANSFERS_MAX: Final = 1_000_000
+UNMATCHED_SHOWN_MAX: Final = 5
 
 
 @dataclass(slots=True)
@@ -68,6 +90,7 @@ async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> 
         LedgerCorruptError: the ledger is damaged.
         LedgerUnavailableError: it cannot be read.
     """
+    settings = in_effect(settings).settings
     ledger = make_ledger(settings, clock, read_only=True)
     await ledger.open()
     try:
@@ -81,6 +104,8 @@ async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> 
 
 async def _audit(settings: Settings, ledger: Ledger) -> AuditReport:
     report = AuditReport(settings.node_id, ledger.backend)
+    # Before and after: settlements that are made meanwhile are in the second only.
+    settled = await _settlements(settings)
     accounts = {
         account.id: account for account in await ledger.node_accounts(node_tag(settings.node_id))
     }
@@ -90,6 +115,7 @@ async def _audit(settings: Settings, ledger: Ledger) -> AuditReport:
     _check_totals(report, accounts.values())
     _check_limits(report, settings, accounts)
     _check_zero_sum(report, accounts.values())
+    _check_settlements(report, settings, accounts, settled, await _settlements(settings))
     _list_peers(report, settings, accounts)
     if isinstance(ledger, EmbeddedLedger):
         await _check_journal(report, ledger, accounts)
@@ -161,6 +187,59 @@ def _check_zero_sum(report: AuditReport, accounts: Any) -> None:
         )
 
 
+_Settled = dict[str, list[tuple[Phase, Direction, int]]]
+
+
+async def _settlements(settings: Settings) -> _Settled | None:
+    """What this node has noted of settlements with each peer; None: it has never noted any."""
+    path = settings.data_dir / SETTLEMENTS_FILE
+    if not path.is_file():
+        return None
+    store = SettlementStore(path, read_only=True)
+    await store.open()
+    try:
+        return {
+            peer.id: await store.booked(peer.id, settings.asset_of(peer)) for peer in settings.peers
+        }
+    finally:
+        await store.close()
+
+
+def _check_settlements(
+    report: AuditReport,
+    settings: Settings,
+    accounts: Mapping[int, Account],
+    before: _Settled | None,
+    after: _Settled | None,
+) -> None:
+    """Invariant 7: the ledger has moved what is noted as settled, and nothing else."""
+    for peer in settings.peers:
+        book = Book(settings.node_id, AccountCode.SETTLEMENT, peer.id, settings.asset_of(peer))
+        account = accounts.get(book.account_id)
+        if account is None:
+            continue
+        paid, received = account.credits_posted, account.debits_posted
+        name = f"peer {peer.id}: settlements in the ledger = settlements noted"
+        if before is None or after is None:
+            if paid or received:
+                report.check(
+                    name, False, f"{SETTLEMENTS_FILE} is missing: paid {paid}, received {received}"
+                )
+            continue
+        least_paid, least_received = settled_sums(before[peer.id], with_open=False)
+        most_paid, most_received = settled_sums(after[peer.id], with_open=True)
+        report.check(
+            name,
+            least_paid <= paid <= most_paid and least_received <= received <= most_received,
+            f"ledger: paid {paid}, received {received}; noted: paid {_span(least_paid, most_paid)}, "
+            f"received {_span(least_received, most_received)}",
+        )
+
+
+def _span(least: int, most: int) -> str:
+    return str(least) if least == most else f"{least} to {most}"
+
+
 def _list_peers(report: AuditReport, settings: Settings, accounts: Mapping[int, Account]) -> None:
     for peer in settings.peers:
         asset = settings.asset_of(peer)
@@ -212,37 +291,201 @@ async def _check_nodes(report: AuditReport, ledger: Ledger, nodes: list[str]) ->
         _check_totals(part, own)
         _check_zero_sum(part, own)
         report.checks.extend((f"node {node}: {name}", ok, text) for name, ok, text in part.checks)
-    for index, a in enumerate(nodes):
-        for b in nodes[index + 1 :]:
-            ours, theirs = _balances(accounts[a], b), _balances(accounts[b], a)
-            for number in ours.keys() | theirs.keys():
-                (debit, credit), (debit_too, credit_too) = (
-                    ours.get(number, (0, 0)),
-                    theirs.get(number, (0, 0)),
-                )
-                report.check(
-                    f"{a} and {b} mirror each other",
-                    (debit, credit) == (credit_too, debit_too),
-                    f"{a}: debit {debit}, credit {credit}; {b}: debit {debit_too}, "
-                    f"credit {credit_too}",
-                )
+    sides = {
+        (node, other): _sides(accounts[node], other)
+        for node in nodes
+        for other in nodes
+        if node != other
+    }
+    links = [
+        (a, b)
+        for index, a in enumerate(nodes)
+        for b in nodes[index + 1 :]
+        if sides[a, b] or sides[b, a]
+    ]
+    for attempt in range(MIRROR_ATTEMPTS_MAX):
+        faults = [
+            fault
+            for fault in await _mirror_faults_now(ledger, links, sides)
+            if not fault.is_explained
+        ]
+        if not faults or attempt + 1 == MIRROR_ATTEMPTS_MAX:
+            break
+        # What is under way may be posted on one side, and on its way to the other.
+        await asyncio.sleep(MIRROR_SECONDS)
+    wrong = {frozenset((fault.giver, fault.taker)): fault for fault in faults}
+    for a, b in links:
+        found = wrong.get(frozenset((a, b)))
+        details = ""
+        if found is not None:
+            details = f"{found}; {await _unmatched(ledger, found)}"
+        report.check(f"{a} and {b} mirror each other", found is None, details)
 
 
-def _balances(accounts: Sequence[Account], peer_id: str) -> dict[int, tuple[int, int]]:
-    """Debit and credit balance with a peer, by the ledger number of the asset."""
+class _Side(NamedTuple):
+    """One node's accounts with a neighbour, in one asset."""
+
+    account_id: int
+    line_id: int
+    settlement_id: int
+
+
+def _sides(accounts: Sequence[Account], peer_id: str) -> dict[int, _Side]:
+    """By the ledger number of the asset."""
     tag = peer_tag(peer_id)
-    of_peer = [account for account in accounts if account.user_data_64 == tag]
-    granted = {
-        account.ledger: account for account in of_peer if account.code == AccountCode.CREDIT_LINE
+    by_code = {
+        (account.ledger, account.code): account.id
+        for account in accounts
+        if account.user_data_64 == tag
     }
     return {
-        account.ledger: (
-            account.debits_posted - granted[account.ledger].credits_posted,
-            account.credits_posted - granted[account.ledger].debits_posted,
+        number: _Side(
+            id_,
+            by_code[number, AccountCode.CREDIT_LINE],
+            by_code[number, AccountCode.SETTLEMENT],
         )
-        for account in of_peer
-        if account.code == AccountCode.PEER and account.ledger in granted
+        for (number, code), id_ in by_code.items()
+        if code == AccountCode.PEER
+        and (number, AccountCode.CREDIT_LINE) in by_code
+        and (number, AccountCode.SETTLEMENT) in by_code
     }
+
+
+@dataclass(slots=True)
+class _MirrorFault:
+    """For packets, what a node credited its neighbour is not what that one debited it."""
+
+    giver: str
+    taker: str
+    credited: int
+    debited: int
+    pending: int
+    """Of the giver, towards the taker: fulfilled ones may be posted by the taker already."""
+    giver_account_id: int
+    taker_account_id: int
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether packets under way can be all of it."""
+        return 0 <= self.debited - self.credited <= self.pending
+
+    def __str__(self) -> str:
+        return (
+            f"{self.giver} credited {self.taker} {self.credited}, {self.taker} debited "
+            f"{self.giver} {self.debited}, under way {self.pending}"
+        )
+
+
+async def _mirror_faults_now(
+    ledger: Ledger,
+    links: Sequence[tuple[str, str]],
+    sides: Mapping[tuple[str, str], Mapping[int, _Side]],
+) -> list[_MirrorFault]:
+    """Both directions of every link, as of one moment: the ledger answers a request at once.
+
+    Of packets alone: a settlement reaches the other side by way of another system, when it does.
+    """
+    ids = [
+        id_
+        for a, b in links
+        for pair in ((a, b), (b, a))
+        for side in sides[pair].values()
+        for id_ in side
+    ]
+    found: dict[int, Account] = {}
+    for at in range(0, len(ids), ledger.batch_transfers_max):
+        part = ids[at : at + ledger.batch_transfers_max]
+        found.update({account.id: account for account in await ledger.lookup_accounts(part)})
+    faults = []
+    for a, b in links:
+        for giver, taker in ((a, b), (b, a)):
+            for number in sides[giver, taker].keys() | sides[taker, giver].keys():
+                ours = sides[giver, taker].get(number)
+                theirs = sides[taker, giver].get(number)
+                credited = debited = pending = 0
+                if ours is not None:
+                    account = found[ours.account_id]
+                    credited = (
+                        account.credits_posted
+                        - found[ours.line_id].debits_posted
+                        - found[ours.settlement_id].debits_posted
+                    )
+                    pending = account.credits_pending
+                if theirs is not None:
+                    account = found[theirs.account_id]
+                    debited = (
+                        account.debits_posted
+                        - found[theirs.line_id].credits_posted
+                        - found[theirs.settlement_id].credits_posted
+                    )
+                if credited != debited:
+                    faults.append(
+                        _MirrorFault(
+                            giver, taker, credited, debited, pending,
+                            ours.account_id if ours else 0, theirs.account_id if theirs else 0,
+                        )
+                    )  # fmt: skip
+    return faults
+
+
+async def _unmatched(ledger: Ledger, fault: _MirrorFault) -> str:
+    """Which packets are in the books of one side only, newest first until they are the difference.
+
+    The taker's transfers carry the packet id of the giver (docs/protocol.md).
+    """
+    if not isinstance(ledger, TigerBeetleLedger):
+        return "which packets it is, only transfers in one ledger can tell"
+    open_: dict[int, int] = {}
+    names: dict[int, int] = {}
+    missing = fault.credited - fault.debited
+    ends: dict[bool, int | None] = {
+        is_giver: 0 if id_ else None
+        for is_giver, id_ in ((True, fault.giver_account_id), (False, fault.taker_account_id))
+    }
+    compared = 0
+    while any(end is not None for end in ends.values()) and compared < COMPARED_TRANSFERS_MAX:
+        for is_giver, account_id in (
+            (True, fault.giver_account_id),
+            (False, fault.taker_account_id),
+        ):
+            before = ends[is_giver]
+            if before is None:
+                continue
+            page = await ledger.account_transfers(account_id, before)
+            compared += len(page)
+            ends[is_giver] = page[-1].timestamp if page else None
+            for transfer in page:
+                if not _is_final(transfer):
+                    continue
+                if is_giver and transfer.credit_account_id == account_id:
+                    key, amount = transfer.id >> TAG_BITS << TAG_BITS, transfer.amount
+                elif not is_giver and transfer.debit_account_id == account_id:
+                    key, amount = transfer.user_data_128, -transfer.amount
+                else:
+                    continue
+                names.setdefault(key, transfer.id >> TAG_BITS << TAG_BITS)
+                left = open_.get(key, 0) + amount
+                if left:
+                    open_[key] = left
+                else:
+                    del open_[key]
+        if open_ and sum(open_.values()) == missing:
+            break
+    said = [
+        f"packet {names[key]:032x}: {abs(amount)} "
+        f"{'credited' if amount > 0 else 'debited'} on one side only"
+        for key, amount in list(open_.items())[:UNMATCHED_SHOWN_MAX]
+    ]
+    if len(open_) > UNMATCHED_SHOWN_MAX:
+        said.append(f"and {len(open_) - UNMATCHED_SHOWN_MAX} more")
+    return "; ".join(said) or f"nothing found in the newest {compared} transfers"
+
+
+def _is_final(transfer: Transfer) -> bool:
+    return not transfer.flags & (PENDING | VOID) and transfer.code not in (
+        TransferCode.CREDIT,
+        TransferCode.SETTLEMENT,
+    )
 
 
 def mirror_faults(nodes: Sequence[AuditReport], links: Sequence[tuple[str, str]]) -> list[str]:

@@ -5,32 +5,42 @@ Exit codes: 0 done, 1 it did not work, 2 wrong configuration or usage.
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import logging
 import os
 import re
+import resource
+import secrets
 import signal
 import sys
+import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Optional
+from urllib.parse import quote
 
 import httpx
 import structlog
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from connector import audit as audit_module
+from connector import compose as compose_module
 from connector import demo as demo_module
+from connector import follow as follow_module
+from connector import limits
 from connector.clock import SystemClock
 from connector.config import describe, is_dialable, load
 from connector.daemon import serve
 from connector.errors import ConfigError, ConnectorError, OperatorError
 from connector.ilp import address
+from connector.overlay import with_changes
 from connector.sender import Order, Report, Sender
 from connector.version import __version__
 
@@ -43,7 +53,9 @@ app = typer.Typer(
 )
 
 Url = Annotated[str, typer.Option(help="HTTP address of the node.", envvar="CONNECTOR_URL")]
-Key = Annotated[Optional[str], typer.Option(help="ADMIN_API_KEY of the node.")]
+Key = Annotated[
+    Optional[str], typer.Option(help="ADMIN_API_KEY of the node.", envvar="ADMIN_API_KEY")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Show it again every second.")]
 
@@ -131,7 +143,17 @@ def run() -> None:
         gc.set_threshold(*_GC_THRESHOLDS)
         # The ledger's thread needs the interpreter only for moments: let it have them soon.
         sys.setswitchinterval(0.0005)
+        _raise_open_files_limit()
         _run(work())
+
+
+def _raise_open_files_limit() -> None:
+    """A link is an open file: let there be as many as the system allows, not the usual 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @app.command()
@@ -178,7 +200,12 @@ def _hex(text: str | None) -> bytes | None:
 @app.command()
 def send(
     url: Annotated[str, typer.Option(help="BTP listener, ws://host:port or wss://...")],
-    auth: Annotated[str, typer.Option(metavar="USER:TOKEN", help="Log-in; USER may be empty.")],
+    auth: Annotated[
+        str,
+        typer.Option(
+            metavar="USER:TOKEN", help="Log-in; USER may be empty.", envvar="CONNECTOR_AUTH"
+        ),
+    ],
     destination: Annotated[str, typer.Option(help="ILP address to send to.")],
     amount: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Amount of each.")] = 1000,
     count: Annotated[int, typer.Option(min=1, max=100_000_000, help="How many packets.")] = 1,
@@ -261,10 +288,12 @@ def _print_report(report: Report, order: Order, console: Console) -> None:
         console.print(f"{count} x {code}: {report.messages.get(code, '')}", highlight=False)
 
 
-def _get(url: str, path: str, key: str | None) -> dict[str, Any]:
+def _get(url: str, path: str, key: str | None, *, verify: bool = True) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        response = httpx.get(url.rstrip("/") + path, headers=headers, timeout=5, trust_env=False)
+        response = httpx.get(
+            url.rstrip("/") + path, headers=headers, timeout=5, trust_env=False, verify=verify
+        )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _fail(f"{url} does not answer: {error}; is the node running?", 1) from None
     if response.status_code == 401:
@@ -301,9 +330,14 @@ class SystemSleep:
     @staticmethod
     def one_second() -> None:
         """Wait a second; Ctrl-C ends it."""
-        import time  # noqa: PLC0415 - for this command only
+        SystemSleep.seconds(1)
 
-        time.sleep(1)
+    @staticmethod
+    def seconds(seconds: float) -> None:
+        """Wait so many seconds; Ctrl-C ends it."""
+        import time  # noqa: PLC0415 - for these commands only
+
+        time.sleep(seconds)
 
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -369,6 +403,30 @@ def routes(
     _table_command("/api/routes?limit=1000", make, url, key, as_json, watch)
 
 
+def _standing(item: dict[str, Any]) -> tuple[str, ...]:
+    """How we stand with a peer, in plain words."""
+    net, granted = int(item["netBalance"]), int(item.get("granted", item["creditLimit"]))
+    if net == 0:
+        words = "even"
+    elif net > 0:
+        words = f"[green]owes us {net}[/green]"
+    else:
+        words = f"[magenta]we owe {-net}[/magenta]"
+    payable = item.get("maxPayable")
+    room = "any amount"
+    if payable is not None:
+        room = str(max(0, int(payable) + net - int(item["pendingCredits"])))
+    credit = f"{granted} granted of limit {item['creditLimit']}"
+    return (
+        words,
+        item["availableCredit"],
+        room,
+        item["pendingDebits"],
+        item["pendingCredits"],
+        credit,
+    )
+
+
 @app.command()
 def balances(
     url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False, watch: Watch = False
@@ -376,23 +434,224 @@ def balances(
     """What every peer owes us and we owe it, in plain words."""
 
     def make(body: dict[str, Any]) -> Table:
-        table = Table("peer", "asset", "balance", "may still send", "pending in", "pending out",
-                      "credit limit")  # fmt: skip
+        table = Table(
+            "peer", "asset", "balance", "may still send", "we may still owe it",
+            "pending from it", "pending to it", "credit",
+        )  # fmt: skip
         for item in body["items"]:
-            net = int(item["netBalance"])
-            words = (
-                "even" if net == 0
-                else f"[green]owes us {net}[/green]" if net > 0
-                else f"[magenta]we owe {-net}[/magenta]"
-            )  # fmt: skip
             table.add_row(
-                item["peerId"], f"{item['assetCode']}/{item['assetScale']}", words,
-                item["availableCredit"], item["pendingDebits"], item["pendingCredits"],
-                item["creditLimit"],
-            )  # fmt: skip
+                item["peerId"] + (" (removed)" if item.get("removed") else ""),
+                f"{item['assetCode']}/{item['assetScale']}",
+                *_standing(item),
+            )
         return table
 
     _table_command("/api/accounts", make, url, key, as_json, watch)
+
+
+_ENDS = ("PACKET_FULFILLED", "PACKET_REJECTED")
+
+
+def _packet_row(event: dict[str, Any]) -> tuple[str, ...]:
+    """Cells of a packet that has ended."""
+    rejected = event["type"] == "PACKET_REJECTED"
+    said = (
+        f"[red]{event['code']}[/red] {escape(event['message'])}"
+        if rejected
+        else "[green]ok[/green]"
+    )
+    hop = event["nextHop"]
+    return (
+        event["timestamp"][11:23],
+        event["packetId"][:20],
+        event["peerId"] or "(this node)",
+        "" if hop is None else hop or "(this node)",
+        escape(event["destination"]),
+        event["amount"],
+        f"{event['durationMs']:.1f} ms",
+        said,
+    )
+
+
+@app.command()
+def packets(
+    url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False, watch: Watch = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print packets as they end, until Ctrl-C.")
+    ] = False,
+    count: Annotated[
+        int, typer.Option(min=1, max=limits.HTTP_PAGE_ITEMS_MAX, help="How many, newest first.")
+    ] = 20,
+    peer: Annotated[Optional[str], typer.Option(help="Only from or to this peer.")] = None,
+) -> None:  # fmt: skip
+    """The last packets and how they ended."""
+    if follow:
+        with _faults_named(), contextlib.suppress(KeyboardInterrupt):
+            _follow_packets(url, key, as_json, peer)
+        return
+
+    def make(body: dict[str, Any]) -> Table:
+        table = Table("time (UTC)", "packet", "from", "next hop", "destination", "amount", "took",
+                      "result")  # fmt: skip
+        for event in body["items"]:
+            table.add_row(*_packet_row(event))
+        return table
+
+    query = httpx.QueryParams({"type": ",".join(_ENDS), "limit": count})
+    if peer is not None:
+        query = query.set("peer", peer)
+    _table_command(f"/api/events?{query}", make, url, key, as_json, watch)
+
+
+def _follow_packets(url: str, key: str | None, as_json: bool, peer: str | None) -> None:
+    console = Console()
+    for event in follow_module.follow(url, key, SystemSleep.seconds):
+        if event["type"] not in _ENDS:
+            continue
+        if peer is not None and peer not in (event["peerId"], event["nextHop"]):
+            continue
+        if as_json:
+            print(json.dumps(event), flush=True)
+        else:
+            console.print("  ".join(_packet_row(event)), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def settle(
+    peer: Annotated[
+        Optional[str], typer.Argument(help="Whose settlements; without it, those of all.")
+    ] = None,
+    incoming: Annotated[
+        Optional[int], typer.Option(min=1, metavar="AMOUNT", help="Record: the peer has paid us.")
+    ] = None,
+    outgoing: Annotated[
+        Optional[int], typer.Option(min=1, metavar="AMOUNT", help="Record: we have paid the peer.")
+    ] = None,
+    pay: Annotated[
+        bool,
+        typer.Option("--pay", help="Have the peer paid now, all that we owe it or --amount."),
+    ] = False,
+    amount: Annotated[Optional[int], typer.Option(min=1, help="For --pay.")] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Say that the settlement in progress has been paid.")
+    ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Take the settlement in progress back, unpaid.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Cancel although an engine was asked, and may pay.")
+    ] = False,
+    scale: Annotated[
+        Optional[int],
+        typer.Option(min=0, max=255, help="Of the recorded amount; else the asset's."),
+    ] = None,
+    settlement_id: Annotated[
+        str, typer.Option("--id", help="Which settlement; else the one in progress.")
+    ] = "",
+    idempotency_key: Annotated[
+        Optional[str], typer.Option(help="The same key again does nothing; else a new one.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List settlements; record one, have one made, confirm or cancel the one in progress.
+
+    Amounts are in the smallest unit of the peer's asset. Changing something needs ADMIN_API_KEY.
+    """
+    asked = {
+        "--incoming": incoming is not None, "--outgoing": outgoing is not None, "--pay": pay,
+        "--confirm": confirm, "--cancel": cancel,
+    }  # fmt: skip
+    chosen = [name for name, given in asked.items() if given]
+    if len(chosen) > 1:
+        raise typer.BadParameter(f"{' and '.join(chosen)} exclude each other")
+    if chosen and peer is None:
+        raise typer.BadParameter("needs a peer", param_hint=chosen[0])
+    path = "/admin/settlements" if peer is None else f"/admin/accounts/{quote(peer)}/settlements"
+    if not chosen:
+        body = _admin("GET", url, path, key)
+        print(json.dumps(body, indent=2)) if as_json else Console().print(_settlements(body))
+        return
+    if confirm or cancel:
+        named = settlement_id or _in_progress(_admin("GET", url, path, key), peer or "")
+        step = "confirm" if confirm else "cancel"
+        done = _admin(
+            "POST", url, f"{path}/{quote(named)}/{step}", key,
+            {"force": force} if cancel else None,
+        )  # fmt: skip
+    else:
+        order: dict[str, Any] = {"direction": "incoming" if incoming else "outgoing"}
+        wanted = amount if pay else incoming or outgoing
+        if pay:
+            order["execute"] = True
+        if wanted is not None:
+            order["amount"] = str(wanted)
+        if scale is not None:
+            order["scale"] = scale
+        # Kept over all attempts of this command, so that one whose answer was lost is safe.
+        done = _admin("POST", url, path, key, order, idempotency_key or uuid.uuid4().hex)
+    if as_json:
+        print(json.dumps(done, indent=2))
+    else:
+        print(
+            f"{done['direction']} settlement of {done['amount']} with {done['peerId']}: "
+            f"{done['phase']} ({done['settlementId']})"
+        )
+
+
+def _in_progress(body: dict[str, Any], peer: str) -> str:
+    for one in body["items"]:
+        if one["state"] == "IN_PROGRESS":
+            return str(one["settlementId"])
+    raise _fail(f"no settlement with {peer} is in progress", 1)
+
+
+def _settlements(body: dict[str, Any]) -> Table:
+    table = Table("settlement", "peer", "direction", "amount", "asset", "phase", "paid by", "note")
+    for one in body["items"]:
+        table.add_row(
+            one["settlementId"], one["peerId"], one["direction"], one["amount"],
+            f"{one['assetCode']}/{one['assetScale']}", one["phase"],
+            "" if one["payer"] == "nobody" else one["payer"], one["error"],
+        )  # fmt: skip
+    return table
+
+
+def _admin(
+    method: str, url: str, path: str, key: str | None, body: dict[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Ask the admin API. With an idempotency key a lost answer is asked for once more."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    if idempotency_key is not None:
+        headers["Idempotency-Key"] = idempotency_key
+    attempts = 2 if idempotency_key is not None else 1
+    for attempt in range(1, attempts + 1):
+        try:
+            response = httpx.request(
+                method, url.rstrip("/") + path, headers=headers, json=body, timeout=10,
+                trust_env=False,
+            )  # fmt: skip
+            break
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if attempt == attempts:
+                again = (
+                    f"; if it may have been done, repeat it with --idempotency-key {idempotency_key}"
+                    if idempotency_key is not None
+                    else ""
+                )
+                raise _fail(f"{url} does not answer: {error}{again}", 1) from None
+    try:
+        said = response.json()
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise _fail(f"{url}{path} answered HTTP {response.status_code}: not a connector?", 1)
+    if response.status_code >= 400:
+        hint = ": pass --key ADMIN_API_KEY" if response.status_code == 401 else ""
+        raise _fail(f"{said.get('error')}{hint}", 1)
+    return said
 
 
 @app.command()
@@ -426,7 +685,7 @@ def audit(
 def check_config(as_json: AsJson = False) -> None:
     """Validate the configuration and print it, secrets redacted, with the source of each value."""
     with _faults_named():
-        rows = describe(load())
+        rows = describe(with_changes(load()))
     if as_json:
         print(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows],
                          indent=2))  # fmt: skip
@@ -438,6 +697,63 @@ def check_config(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def compose(
+    topology: Annotated[compose_module.Topology, typer.Option(help="How the nodes are linked.")],
+    nodes: Annotated[int, typer.Option(help="How many nodes.")] = 3,
+    ledger: Annotated[
+        str, typer.Option(help="`embedded`: each its own; `tigerbeetle`: one server for all.")
+    ] = "embedded",
+    btp_port: Annotated[int, typer.Option(help="Of the first node, on the host.")] = 3000,
+    http_port: Annotated[int, typer.Option(help="Of the first node, on the host.")] = 8080,
+    image: Annotated[str, typer.Option(help="Image of the connector.")] = "ilp-connector:local",
+    project: Annotated[
+        str,
+        typer.Option(help="Folder of this project, seen from the file: the image is built there."),
+    ] = ".",
+    subnet: Annotated[
+        str, typer.Option(help="First three numbers of the network, for TigerBeetle's address.")
+    ] = "172.30.6",
+    output: Annotated[
+        Optional[Path], typer.Option(help="File to write (default: standard output).")
+    ] = None,
+) -> None:
+    """Write a compose file: a line, a ring, a mesh or a hub of connectors, with secrets of its own."""
+    if ledger not in ("embedded", "tigerbeetle"):
+        raise typer.BadParameter("must be embedded or tigerbeetle", param_hint="--ledger")
+    number = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+    if not re.fullmatch(rf"{number}\.{number}\.{number}", subnet):
+        raise typer.BadParameter("must be three numbers such as 172.30.6", param_hint="--subnet")
+    try:
+        plan = compose_module.Plan(
+            topology=topology,
+            # A wrong number is Plan's to report, without making so many names first.
+            names=compose_module.default_names(topology, min(nodes, limits.COMPOSE_NODES_MAX + 1)),
+            secret=functools.cache(lambda _: secrets.token_urlsafe(24)),
+            image=image,
+            project=project,
+            tigerbeetle=ledger == "tigerbeetle",
+            subnet=subnet,
+            btp_port=btp_port,
+            http_port=http_port,
+        )
+    except ValueError as error:
+        raise _fail(str(error), 2) from None
+    command = f"docker compose -f {output or 'FILE'}"
+    header = f"{compose_module.describe(plan, command)}\nThe secrets are this file's own: keep it to yourself."
+    text = compose_module.compose_file(plan, header)
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        # It holds secrets: for its owner only, and no other file is lost for it.
+        output.touch(mode=0o600, exist_ok=False)
+        output.write_text(text, "utf-8")
+    except OSError as error:
+        raise _fail(f"cannot write {output}: {error.strerror}", 1) from None
+    print(f"{output}: {nodes} nodes; start them with: docker compose -f {output} up -d --build")
+
+
+@app.command()
 def healthcheck() -> None:
     """Exit 0 when the local daemon is ready; for Docker's HEALTHCHECK."""
     with _faults_named():
@@ -445,7 +761,9 @@ def healthcheck() -> None:
     host = settings.http_host
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - reaching it, not binding
     where = f"[{host}]" if ":" in host else host
-    body = _get(f"http://{where}:{settings.http_port}", "/health/ready", None)
+    scheme = "http" if settings.http_tls_cert is None else "https"
+    # The certificate is for the name that others use; this is our own machine.
+    body = _get(f"{scheme}://{where}:{settings.http_port}", "/health/ready", None, verify=False)
     if body.get("status") not in ("ready", "degraded"):
         raise _fail(str(body.get("reason") or body.get("error") or body), 1)
     print(body["status"])

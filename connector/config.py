@@ -25,6 +25,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -42,6 +43,7 @@ _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
 _PEER_VARIABLE: Final = "BTP_PEER_"
 # Bounded: a long exponent would be a number that nobody can wait for.
 _RATE: Final = re.compile(r"\d{1,40}(?:/\d{1,40}|(?:\.\d{0,40})?(?:[eE][+-]?\d{1,2})?)")
+_HOST_NAME: Final = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
 _UNRESERVED: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -59,6 +61,10 @@ def _is_url(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
+def _is_engine(text: str) -> bool:
+    return text == "manual" or (_is_url(text) and "@" not in urlsplit(text).netloc)
+
+
 def is_dialable(text: str) -> bool:
     """Whether `text` is a ws:// or wss:// URL, without credentials, that can be dialled."""
     plain = text.removeprefix("btp+")
@@ -73,11 +79,18 @@ def is_dialable(text: str) -> bool:
     return "@" not in parts.netloc
 
 
-def _split_prefixes(value: Any) -> Any:
+def _split_list(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     # A comma too many must not become the empty prefix, which is the default route.
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _no_flag(value: Any) -> Any:
+    """`true` is no number, although Python counts with it."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic's way
+    return value
 
 
 def _split_routes(value: Any) -> Any:
@@ -122,7 +135,20 @@ def _split_rates(value: Any) -> Any:
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 BasisPoints = Annotated[int, Field(ge=0, le=10_000)]
-Amount = Annotated[int, Field(ge=0, le=limits.AMOUNT_MAX)]
+Amount = Annotated[
+    int,
+    Field(ge=0, le=limits.AMOUNT_MAX),
+    BeforeValidator(_no_flag),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": limits.AMOUNT_MAX},
+                {"type": "string", "pattern": "^[0-9]+$"},
+            ]
+        }
+    ),
+]
+RateLimit = Annotated[int, Field(ge=1, le=limits.RATE_LIMIT_PACKETS_PER_SECOND_MAX)]
 Scale = Annotated[int, Field(ge=0, le=255)]
 AssetCode = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._-]+$")]
 IlpAddress = Annotated[str, _check(address.is_address, "is not an ILP address such as g.us.alice")]
@@ -134,7 +160,23 @@ PeerId = Annotated[
         "must be 1 to 63 lower-case letters, digits and hyphens",
     ),
 ]
+HostName = Annotated[
+    str,
+    AfterValidator(str.lower),
+    _check(
+        lambda text: _HOST_NAME.fullmatch(text) is not None,
+        "must be a host name or an address, without a port",
+    ),
+]
 HttpUrl = Annotated[str, _check(_is_url, "must be an http:// or https:// URL")]
+
+PlainHttpUrl = Annotated[
+    HttpUrl,
+    _check(
+        lambda url: not {"@", "?", "#"} & set(url),
+        "must be a URL without credentials, such as http://10.0.0.2:8080",
+    ),
+]
 
 
 class PeerSettings(BaseModel):
@@ -167,15 +209,21 @@ class PeerSettings(BaseModel):
     """What we may owe it. Default: no bound."""
     max_packet_amount: Amount | None = None
     """The largest packet taken from it. Default: no bound."""
-    rate_limit: Annotated[int | None, Field(ge=1, le=limits.RATE_LIMIT_PACKETS_PER_SECOND_MAX)] = (
-        None
-    )
+    rate_limit: RateLimit | None = None
     """Packets per second taken from it. Default: no bound."""
     settle_threshold: Amount | None = None
     """When we owe it more than this, settle. Default: never."""
     settle_to: Amount = 0
     """What we go on owing it after a settlement."""
-    routes: Annotated[list[Prefix], BeforeValidator(_split_prefixes)] = Field(default_factory=list)
+    settlement_engine_url: Annotated[
+        str | None, _check(_is_engine, "must be an http:// or https:// URL, or `manual`")
+    ] = None
+    """Settlement engine (RFC 38) that pays it; `manual`: an operator does. Default:
+    SETTLEMENT_ENGINE_URL."""
+    settlement_engine_scale: Scale | None = None
+    """Scale that its settlement engine is given amounts in; what is less than a unit of it stays
+    owed. Default: the scale of the asset."""
+    routes: Annotated[list[Prefix], BeforeValidator(_split_list)] = Field(default_factory=list)
     """Prefixes that are reached through it."""
     fee_basis_points: BasisPoints | None = None
     """Taken from what it sends. Default: FEE_BASIS_POINTS."""
@@ -242,10 +290,19 @@ class Settings(BaseSettings):
     """Address of health, metrics, API and page."""
     http_port: Port = 8080
     """Port of health, metrics, API and page; 0 takes a free one."""
+    http_tls_cert: Path | None = None
+    """PEM certificate chain: with it and HTTP_TLS_KEY health, API and page are served over https."""
+    http_tls_key: Path | None = None
+    """PEM private key of HTTP_TLS_CERT."""
+    http_allowed_hosts: Annotated[list[HostName], BeforeValidator(_split_list)] = Field(
+        default_factory=list
+    )
+    """Names by which the node may be asked, comma-separated, besides those of this machine: for a
+    proxy in front of it. Unset, and HTTP_HOST not loopback: any name."""
     admin_api_key: SecretStr | None = None
     """Key of the admin API and, off loopback, of the page. Unset: admin off."""
     data_dir: Path = Path("./data")
-    """Folder of the embedded ledger and the outbox."""
+    """Folder of the embedded ledger, the outbox and the event store."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged."""
     log_format: Literal["json", "console"] | None = None
@@ -257,12 +314,35 @@ class Settings(BaseSettings):
     tigerbeetle_replicas: str | None = None
     """Addresses of the replicas, `host:port,host:port`; names allowed."""
     accounting_outage_policy: Literal["spool", "reject"] = "spool"
-    """What happens to new packets while the ledger is away. In this version both values reject
-    them with T00; packets in flight are resolved through the outbox."""
-    accounting_spool_limit: Annotated[int, Field(ge=1, le=100_000_000)] = 1_000_000
-    """Transfers that the outbox holds."""
+    """What happens to new packets while TigerBeetle is away: `spool` goes on, within the limits that
+    the mirror of the balances knows, and books them when it is back; `reject` answers T00. An
+    embedded ledger whose disk fails always rejects."""
+    accounting_spool_limit: Annotated[int, Field(ge=1, le=limits.SPOOL_TRANSFERS_MAX)] = 1_000_000
+    """Transfers in the outbox from which on new packets are rejected although the policy is
+    `spool`."""
     accounting_timeout_ms: Annotated[int, Field(ge=10, le=60_000)] = 1000
     """Deadline of one request to the ledger, in milliseconds."""
+    telemetry_packets_per_second: Annotated[int, Field(ge=0, le=100_000)] = 200
+    """Packets per second that have events of their own; what comes beyond is only counted. 0: all
+    are only counted."""
+    otlp_endpoint: PlainHttpUrl | None = None
+    """OpenTelemetry collector that gets traces of packets, such as `http://localhost:4318` (OTLP over
+    HTTP, JSON). Packets that are only counted have none: see TELEMETRY_PACKETS_PER_SECOND."""
+    otlp_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the packets that is traced, from 0 to 1; all nodes of a path choose the same ones."""
+    explorer_max_events: Annotated[int, Field(ge=0, le=100_000_000)] = 1_000_000
+    """Events that are kept for the page, in DATA_DIR; 0 keeps none."""
+    explorer_retention_days: Annotated[int, Field(ge=1, le=3650)] = 7
+    """How long they are kept, in days."""
+    explorer_nodes: Annotated[
+        list[PlainHttpUrl],
+        BeforeValidator(_split_list),
+        Field(max_length=limits.EXPLORER_NODES_MAX),
+    ] = Field(default_factory=list)
+    """Pages of other nodes, `http://host:port,http://host:port`: the page then shows the network,
+    with both sides' balance of each link. This node may be among them."""
+    explorer_nodes_key: SecretStr | None = None
+    """Shown to the nodes of EXPLORER_NODES that want a key: their ADMIN_API_KEY."""
     asset_code: AssetCode = "USD"
     """Asset of peers that name none."""
     asset_scale: Scale = 9
@@ -287,6 +367,14 @@ class Settings(BaseSettings):
     """Hex: packets to this node whose fulfilment is HMAC-SHA256(secret, data) are accepted."""
     local_delivery_url: HttpUrl | None = None
     """Packets to this node are POSTed there as JSON."""
+    settlement_engine_url: Annotated[
+        str | None, _check(_is_engine, "must be an http:// or https:// URL, or `manual`")
+    ] = None
+    """Settlement engine (RFC 38) of peers that name none. Unset or `manual`: an operator pays, and
+    confirms it with `settle`."""
+    settlement_token: SecretStr | None = None
+    """Shared with the settlement engines: they show it at /settlement, as the bearer token or the
+    password, and are shown it. Without it /settlement is served on loopback only."""
     peers: list[PeerSettings] = Field(default_factory=list)
     """Whom we have terms with; in the environment `BTP_PEER_<ID>_*`."""
 
@@ -308,6 +396,11 @@ class Settings(BaseSettings):
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    def settlement_engine_of(self, peer: PeerSettings) -> str | None:
+        """Where the settlement engine of a peer is; None: an operator settles."""
+        url = peer.settlement_engine_url or self.settlement_engine_url
+        return None if url == "manual" else url
 
     def asset_of(self, peer: PeerSettings) -> Asset:
         """The asset that amounts with `peer` are in."""
@@ -350,6 +443,8 @@ def _contradictions(settings: Settings) -> list[str]:
         faults.append(f"more than one parent: {', '.join(parents)}")
     if (settings.btp_tls_cert is None) != (settings.btp_tls_key is None):
         faults.append("BTP_TLS_CERT and BTP_TLS_KEY go together: set both or neither")
+    if (settings.http_tls_cert is None) != (settings.http_tls_key is None):
+        faults.append("HTTP_TLS_CERT and HTTP_TLS_KEY go together: set both or neither")
     if (settings.tigerbeetle_cluster_id is None) != (settings.tigerbeetle_replicas is None):
         faults.append(
             "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go together: set both or neither"
@@ -362,6 +457,19 @@ def _contradictions(settings: Settings) -> list[str]:
         faults.append("MAX_HOLD_MS must be at least twice MESSAGE_WINDOW_MS")
     if settings.admin_api_key is not None and not settings.admin_api_key.get_secret_value():
         faults.append("ADMIN_API_KEY must not be empty: unset it to turn the admin API off")
+    if settings.settlement_token is not None:
+        token = settings.settlement_token.get_secret_value()
+        if not _UNRESERVED.fullmatch(token):
+            faults.append("SETTLEMENT_TOKEN must be printable ASCII characters without spaces")
+    if (
+        not is_loopback(settings.http_host)
+        and settings.settlement_token is None
+        and any(settings.settlement_engine_of(peer) for peer in settings.peers)
+    ):
+        faults.append(
+            f"HTTP_HOST={settings.http_host} is not loopback: set SETTLEMENT_TOKEN, which the "
+            "settlement engines have to show at /settlement, or use 127.0.0.1"
+        )
     if not is_loopback(settings.http_host) and settings.admin_api_key is None:
         faults.append(
             f"HTTP_HOST={settings.http_host} is not loopback: set ADMIN_API_KEY to protect the "
@@ -396,10 +504,26 @@ _PEER_SUFFIXES: Final = {
 } | {"ID": "id"}
 _FIELDS: Final = {name.upper(): name for name in Settings.model_fields if name != "peers"}
 # What belongs to other programs or to the daemon's surroundings but looks like ours.
-_PREFIXES: Final = (_PEER_VARIABLE, "BTP_", "TIGERBEETLE_", "ACCOUNTING_", "CONNECTOR_")
-_NOT_SETTINGS: Final = frozenset(
-    ("CONFIG_FILE", "CONNECTOR_UI", "CONNECTOR_URL", "TIGERBEETLE_BIN")
+_PREFIXES: Final = (
+    _PEER_VARIABLE,
+    "BTP_",
+    "TIGERBEETLE_",
+    "ACCOUNTING_",
+    "CONNECTOR_",
+    "TELEMETRY_",
+    "EXPLORER_",
 )
+_NOT_SETTINGS: Final = frozenset(
+    (
+        "CONFIG_FILE", "CONNECTOR_AUTH", "CONNECTOR_UI", "CONNECTOR_URL", "TIGERBEETLE_BIN",
+        # One .env may serve compose, the image of the TigerBeetle server and the node.
+        "CONNECTOR_IMAGE", "CONNECTOR_MEM_LIMIT", "TIGERBEETLE_SERVER_IMAGE",
+        "TIGERBEETLE_MEM_LIMIT", "TIGERBEETLE_IPV4", "TIGERBEETLE_REPLICA_ID",
+        "TIGERBEETLE_REPLICA_COUNT", "TIGERBEETLE_ADDRESSES", "TIGERBEETLE_PORT",
+        "TIGERBEETLE_DATA_DIR", "TIGERBEETLE_CACHE_GRID", "TIGERBEETLE_DEVELOPMENT",
+        "TIGERBEETLE_AUTO_FORMAT",
+    )
+)  # fmt: skip
 
 
 def load(environment: Mapping[str, str] | None = None) -> Loaded:
@@ -633,7 +757,9 @@ def _shown(location: list[Any], peers: Mapping[str, Mapping[str, Any]], ids: lis
     return "" if hidden else f"={value!r}"
 
 
-_SECRETS: Final = frozenset(("secret", "admin_api_key", "receiver_secret"))
+_SECRETS: Final = frozenset(
+    ("secret", "admin_api_key", "explorer_nodes_key", "receiver_secret", "settlement_token")
+)
 
 
 def describe(loaded: Loaded) -> list[tuple[str, str, str]]:
@@ -667,4 +793,6 @@ def _text(name: str, value: Any) -> str:
             shown = [f"{route.prefix}={route.next_hop}" for route in value[:20]]
             return ",".join(shown) + (f",... ({len(value)})" if len(value) > len(shown) else "")
         return ",".join(value)
+    if isinstance(value, list):
+        return ",".join(map(str, value))
     return str(value)

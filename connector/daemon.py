@@ -14,16 +14,22 @@ import hashlib
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Self
+from pathlib import Path
+from typing import Final, Self
+
+import httpx
 
 from connector import limits
-from connector.btp.link import Credentials, Links
+from connector.btp.link import Links
 from connector.clock import Clock, SystemClock
 from connector.config import PeerSettings, Settings, is_loopback
+from connector.control import Control
 from connector.delivery import Deliveries, Handler
 from connector.errors import ConfigError, ConnectorError, DecodeError
 from connector.ilp import address, ildcp
 from connector.ilp.packet import Answer, Fulfill, Prepare, Reject, decode
+from connector.known import FILE_NAME as KNOWN_FILE
+from connector.known import KnownPeers
 from connector.ledger.account_manager import AccountManager, State
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger, MemoryLedger
@@ -32,19 +38,43 @@ from connector.ledger.model import IdGenerator
 from connector.ledger.outbox import FILE_NAME as OUTBOX_FILE
 from connector.ledger.outbox import SqliteOutbox
 from connector.ledger.tigerbeetle import TigerBeetleLedger
-from connector.log import Log, Sampler
+from connector.log import Log
 from connector.log import set_up as set_up_log
+from connector.neighbours import Neighbours, credentials_of, terms_of
+from connector.overlay import FILE_NAME as CHANGES_FILE
+from connector.overlay import in_effect
 from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation
-from connector.routing import Explanation, Route, RouteSource, RoutingTable
-from connector.switch.driver import Driver, Flight
+from connector.routing import Explanation, RoutingTable
+from connector.settlement.engine import HttpEngine, make_client
+from connector.settlement.manager import SettlementManager
+from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
+from connector.settlement.store import SettlementStore
+from connector.switch.driver import Driver
+from connector.switch.observer import PacketObserver
 from connector.switch.receiver import PING_CONDITION
 from connector.switch.rules import Node
-from connector.switch.switch import Result, Switch
+from connector.switch.switch import Switch
 from connector.switch.terms import Rates
-from connector.telemetry.metrics import Latency, NodeCollector, render
+from connector.telemetry.bus import EventBus
+from connector.telemetry.events import (
+    AccountingState,
+    PeerConnected,
+    PeerDisconnected,
+)
+from connector.telemetry.metrics import LedgerRequests
+from connector.telemetry.reporter import Reporter
+from connector.telemetry.store import FILE_NAME as EVENTS_FILE
+from connector.telemetry.store import EventStore
+from connector.telemetry.traces import Traces
 from connector.version import __version__
+from connector.web.access import Access
+from connector.web.admin import admin_router
 from connector.web.app import create_app
+from connector.web.feed import feed_router
+from connector.web.network import Neighbourhood, network_router
 from connector.web.server import WebServer
+from connector.web.settlement import engine_router, settlements_router
+from connector.web.views import NodeViews, Ports
 
 TICK_SECONDS: Final = 0.02
 SLOW_TICK_SECONDS: Final = 1.0
@@ -58,32 +88,14 @@ def make_ledger(settings: Settings, clock: Clock, *, read_only: bool = False) ->
             cluster_id=settings.tigerbeetle_cluster_id,
             addresses=settings.tigerbeetle_replicas,
             clock=clock,
-            timeout_ms=settings.accounting_timeout_ms,
+            # Whoever only looks can wait: a cluster that just came back is slow at first.
+            timeout_ms=max(settings.accounting_timeout_ms, limits.LEDGER_LOOK_MS)
+            if read_only
+            else settings.accounting_timeout_ms,
         )
     if settings.ledger == "memory":
         return MemoryLedger(clock=clock)
     return EmbeddedLedger(settings.data_dir / LEDGER_FILE, clock=clock, read_only=read_only)
-
-
-def terms_of(settings: Settings, peer: PeerSettings) -> PeerTerms:
-    """A peer's settings with the node's defaults filled in."""
-
-    def or_default(value: int | None, default: int) -> int:
-        return default if value is None else value
-
-    return PeerTerms(
-        peer_id=peer.id,
-        asset=settings.asset_of(peer),
-        relation=peer.relation,
-        credit_limit=or_default(peer.credit_limit, settings.credit_limit),
-        max_payable=peer.max_payable,
-        max_packet_amount=peer.max_packet_amount,
-        rate_limit=peer.rate_limit,
-        fee_basis_points=or_default(peer.fee_basis_points, settings.fee_basis_points),
-        settle_threshold=peer.settle_threshold,
-        settle_to=peer.settle_to,
-        allow_reflection=peer.allow_reflection,
-    )
 
 
 class _Answered:
@@ -107,36 +119,53 @@ class Connector:
         self, settings: Settings, *, clock: Clock | None = None, log: Log | None = None
     ) -> None:
         """Build every part; nothing is opened yet."""
-        self.settings: Final = settings
+        found = in_effect(settings)
+        settings = found.settings
         self.clock: Final = clock or SystemClock()
         self.log: Final = log or set_up_log(
             settings.log_level, settings.log_format or "", settings.node_id
+        )
+        self.events: Final = EventBus(node_id=settings.node_id, clock=self.clock)
+        """What happens here, for viewers and the event store."""
+        self._store = EventStore(
+            path=settings.data_dir / EVENTS_FILE,
+            node_id=settings.node_id,
+            clock=self.clock,
+            log=self.log,
+            events_max=settings.explorer_max_events,
+            retention_days=settings.explorer_retention_days,
         )
         self.btp_port = 0
         """Where peers are let in, once started."""
         self.http_port = 0
         """Where health, metrics and API are, once started."""
-        self._began_s = self.clock.monotonic_s()
         self.peers: Final = PeerRegistry(Peer(terms_of(settings, peer)) for peer in settings.peers)
         own_asset = Asset(settings.asset_code, settings.asset_scale)
         self._local = Peer(PeerTerms(peer_id=LOCAL, asset=own_asset))
-        parents = [peer for peer in self.peers if peer.terms.relation is Relation.PARENT]
-        self._parent = parents[0] if parents else None
         own_address = settings.ilp_address or (
-            "" if self._parent is not None else f"test.{settings.node_id}"
+            ""
+            if any(peer.relation is Relation.PARENT for peer in settings.peers)
+            else f"test.{settings.node_id}"
         )
         self.node: Final = Node(own_address)
         self.routes: Final = RoutingTable()
         self._outbox = SqliteOutbox(settings.data_dir / OUTBOX_FILE)
+        ledger = make_ledger(settings, self.clock)
+        # An embedded ledger fails with its disk, which is the outbox's too: what room is left
+        # there is for the posts of packets in flight.
+        spools = settings.accounting_outage_policy == "spool" and ledger.may_be_away
+        self._requests = LedgerRequests()
         self.accounts: Final = AccountManager(
             node_id=settings.node_id,
-            ledger=make_ledger(settings, self.clock),
+            ledger=ledger,
             clock=self.clock,
             ids=IdGenerator(random_bits=secrets.randbits),
             outbox=self._outbox,
             on_state=self._accounting_state,
             on_alert=self._alert,
+            on_request=self._requests.observe,
             timeout_ms=settings.accounting_timeout_ms,
+            spool_transfers_max=settings.accounting_spool_limit if spools else 0,
         )
         self._deliveries = Deliveries(
             url=settings.local_delivery_url,
@@ -155,55 +184,122 @@ class Connector:
             receiver_secret=settings.receiver_key,
             delivers=self._deliveries.possible,
         )
-        self._credentials = [
-            Credentials(
-                peer_id=peer.id,
-                token=peer.secret.get_secret_value(),
-                username=peer.username or settings.node_id,
-                url=peer.url,
-            )
-            for peer in settings.peers
-        ]
         self.links: Final = Links(
             clock=self.clock,
             log=self.log,
             peers=self.peers,
-            credentials=self._credentials,
+            credentials=[credentials_of(settings, peer) for peer in settings.peers],
             random_id=lambda: secrets.randbits(31),
             random_octets=secrets.token_bytes,
             observer=self,
+        )
+        self.packets: Final = PacketObserver(
+            emit=self.events.emit,
+            log=self.log,
+            monotonic_s=self.clock.monotonic_s,
+            packets_per_second=settings.telemetry_packets_per_second,
+            own_address=lambda: self.node.address,
         )
         self.driver: Final = Driver(
             switch=self.switch,
             accounts=self.accounts,
             outlet=self.links,
             deliver=self._deliveries.deliver,
-            observer=self,
+            observer=self.packets,
             now_ms=self.clock.now_ms,
             monotonic_s=self.clock.monotonic_s,
         )
         self.links.attach(self.driver)
         self.accounts.attach(self.driver.booked, self.links.flush)
-        self._latency = Latency()
-        self._rejects = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
-        self._collector = NodeCollector(
+        self.neighbours: Final = Neighbours(
+            settings=settings,
+            node=self.node,
             peers=self.peers,
+            links=self.links,
             accounts=self.accounts,
-            latency=self._latency,
-            in_flight=lambda: self.driver.in_flight,
-            connected=lambda peer_id: peer_id in self.links.live,
-            counters=lambda: {
-                "btp_authentication_failures": self.links.auth_failures,
-                "btp_messages_ignored": self.links.ignored,
-                "ilp_answers_late": sum(p.counters.answers_late for p in self.peers),
-                "ilp_answers_malformed": sum(p.counters.answers_malformed for p in self.peers),
-                "ilp_answers_undelivered": sum(p.counters.answers_undelivered for p in self.peers),
-            },
+            routes=self.routes,
+            emit=self.events.emit,
         )
+        self.control: Final = Control(
+            found=found,
+            path=settings.data_dir / CHANGES_FILE,
+            neighbours=self.neighbours,
+            accounts=self.accounts,
+            changed=self._peers_changed,
+            fingerprint=self._key_fingerprint,
+            emit=self.events.emit,
+            log=self.log,
+        )
+        """Peers, routes and limits, changed while the node runs."""
+        self.known = KnownPeers.make(secrets.token_bytes)
+        """What is remembered of peers; of other starts too, once started."""
+        self._engine_client: httpx.AsyncClient | None = None
+        self._engines: dict[str, tuple[str | None, int | None]] = {}
+        self.settlements: Final = SettlementManager(
+            accounts=self.accounts,
+            store=SettlementStore(
+                # As lasting as the ledger.
+                Path(":memory:")
+                if settings.ledger == "memory" and settings.tigerbeetle_cluster_id is None
+                else settings.data_dir / SETTLEMENTS_FILE
+            ),
+            clock=self.clock,
+            log=self.log,
+            emit=self.events.emit,
+            touch=self._account_changed,
+            ask_peer=self.ask_peer,
+            new_key=lambda: secrets.token_hex(16),
+            random=secrets.SystemRandom().random,
+        )
+        for peer in settings.peers:
+            self._use_engine(peer)
+        self._deliveries.on_settle_message(self.settlements.answer)
+        self.views: Final = NodeViews(
+            settings=lambda: self.settings,
+            known=lambda: self.known,
+            clock=self.clock,
+            node=self.node,
+            local=self._local,
+            peers=self.peers,
+            routes=self.routes,
+            accounts=self.accounts,
+            links=self.links,
+            packets=self.packets,
+            requests=self._requests,
+            bus=self.events,
+            store=self._store,
+            ports=lambda: Ports(self.btp_port, self.http_port),
+            settlement_state=lambda peer_id: self.settlements.state(peer_id).value,
+            settlements=self.settlements.counts,
+        )
+        self.reporter: Final = Reporter(
+            bus=self.events,
+            accounts=self.accounts,
+            take_touched=self.driver.take_touched,
+            status=self.views.node_status,
+            monotonic_s=self.clock.monotonic_s,
+            settlement_state=lambda peer_id: self.settlements.state(peer_id).value,
+        )
+        self.events.ask_before_flush(self.reporter.report)
+        self.events.hand_to(self._store.take)
+        self._traces: Traces | None = None
+        if settings.otlp_endpoint is not None:
+            self._traces = Traces(
+                endpoint=settings.otlp_endpoint,
+                sample_ratio=settings.otlp_sample_ratio,
+                node_id=settings.node_id,
+                log=self.log,
+            )
+            self.events.hand_to(self._traces.take)
         self._web: WebServer | None = None
         self._stack: contextlib.AsyncExitStack | None = None
         self._stopping = asyncio.Event()
         self._asking_parent = False
+
+    @property
+    def settings(self) -> Settings:
+        """In effect: as given, with what was changed while the node ran."""
+        return self.neighbours.settings
 
     # --- life
 
@@ -224,31 +320,37 @@ class Connector:
         )
         stack = contextlib.AsyncExitStack()
         try:
-            tls = _tls(settings)
+            tls = _tls("BTP", settings.btp_tls_cert, settings.btp_tls_key)
+            await self._open_store(stack)
             await self._open_books(stack)
-            self._add_routes()
+            self.neighbours.add_routes()
             group = await stack.enter_async_context(asyncio.TaskGroup())
             # Left in reverse: the last thing entered is the first to be stopped.
-            writer = group.create_task(self.accounts.run())
-            stack.push_async_callback(self._drain, writer)
+            books = [
+                group.create_task(self.accounts.run()),
+                group.create_task(self.accounts.attend()),
+            ]
+            stack.push_async_callback(self._drain, books)
             tickers = [
                 group.create_task(self._every(TICK_SECONDS, self._tick)),
                 group.create_task(self._every(TICK_SECONDS, self.accounts.release_late)),
                 group.create_task(self._every(SLOW_TICK_SECONDS, self._slow_tick)),
+                group.create_task(self.events.run(self.log)),
+                group.create_task(self._store.run()),
             ]
+            if self._traces is not None:
+                tickers.append(group.create_task(self._traces.run()))
             stack.callback(lambda: [task.cancel() for task in tickers])
+            settling = group.create_task(self.settlements.run())
+            stack.push_async_callback(self._stop_settling, settling)
             self._deliveries.attach(group, self.driver, self.links.flush)
             stack.push_async_callback(self._deliveries.close)
             stack.push_async_callback(self.links.close)
             self.btp_port = await self.links.listen(
                 settings.btp_server_host, settings.btp_server_port, tls
             )
-            dialling = [
-                group.create_task(self.links.dial(credentials))
-                for credentials in self._credentials
-                if credentials.url is not None
-            ]
-            stack.callback(lambda: [task.cancel() for task in dialling])
+            self.neighbours.start(group)
+            stack.callback(self.neighbours.stop)
             stack.push_async_callback(self._wait_for_packets)
             await self._start_web(stack, group)
         except BaseException:
@@ -274,6 +376,17 @@ class Connector:
             await stack.aclose()
             self.log.info("connector_stopped")
 
+    async def _open_store(self, stack: contextlib.AsyncExitStack) -> None:
+        """Events of earlier runs; no ground to refuse to start."""
+        await self._store.open()
+        stack.push_async_callback(self._close_store)
+        self.events.number_from(self._store.last_seq)
+        self.events.recent_packets.extend(await self._store.last_packet_events())
+
+    async def _close_store(self) -> None:
+        self.events.flush()
+        await self._store.close()
+
     async def _open_books(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self.settings
         if settings.ledger == "memory":
@@ -282,7 +395,19 @@ class Connector:
         assets = [Asset(settings.asset_code, settings.asset_scale)]
         await self._outbox.open()
         stack.push_async_callback(self._outbox.close)
-        await self.accounts.open((peer.terms for peer in self.peers), assets)
+        self._remember_peers()
+        former = [
+            PeerTerms(peer_id=peer_id, asset=known.asset)
+            for peer_id, known in self.known.peers.items()
+            if peer_id not in self.peers
+        ]
+        await self.accounts.open((peer.terms for peer in self.peers), assets, former)
+        stack.push_async_callback(self._close_engine_client)
+        stack.push_async_callback(self.settlements.close)
+        await self.settlements.open()
+        self._forget_even(former)
+        if self.accounts.state is not State.AVAILABLE:
+            return  # said when the state was set
         self.log.info(
             "accounting_initialized",
             backend=self.accounts.ledger.backend,
@@ -290,23 +415,124 @@ class Connector:
             replicas=settings.tigerbeetle_replicas,
         )
 
+    def _remember_peers(self) -> None:
+        """Whom we had, and since when secrets are in use; no ground to refuse to start."""
+        path = self.settings.data_dir / KNOWN_FILE
+        try:
+            if self.settings.ledger != "memory":
+                self.known = KnownPeers.read(path, secrets.token_bytes)
+        except (OSError, ValueError) as error:
+            self.log.warning("known_peers_unreadable", path=str(path), reason=str(error))
+        self._meet_peers()
+
+    def _meet_peers(self) -> None:
+        """Note peers and secrets that are new."""
+        settings = self.settings
+        peers = [
+            (peer.id, settings.asset_of(peer), peer.secret.get_secret_value())
+            for peer in settings.peers
+        ]
+        if self.known.meet(peers, self.clock.now_ms()):
+            self._write_known()
+
+    def _write_known(self) -> None:
+        if self.settings.ledger == "memory":
+            return
+        path = self.settings.data_dir / KNOWN_FILE
+        try:
+            self.known.write(path)
+        except OSError as error:
+            self.log.warning("known_peers_not_written", path=str(path), reason=str(error))
+
+    def _forget_even(self, former: list[PeerTerms]) -> None:
+        """Peers that are gone are remembered only as long as there is a balance with them."""
+        if self.accounts.state is not State.AVAILABLE:
+            return  # balances are not known for sure
+        even = [
+            one.peer_id
+            for one in former
+            if self.accounts.peers[one.peer_id].is_even
+            and self.settlements.under_way(one.peer_id) is None
+        ]
+        for peer_id in even:
+            self.accounts.forget_peer(peer_id)
+            del self.known.peers[peer_id]
+        if even:
+            self._write_known()
+
+    def _key_fingerprint(self) -> str:
+        key = self.settings.admin_api_key
+        return "" if key is None else self.known.fingerprint(key.get_secret_value())
+
     async def _start_web(self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup) -> None:
         settings = self.settings
         loopback = is_loopback(settings.http_host)
         key = settings.admin_api_key
-        app = create_app(
-            self,
+        tls = _tls("HTTP", settings.http_tls_cert, settings.http_tls_key)
+        access = Access(
             key=key.get_secret_value() if key is not None else None,
-            key_required=not loopback,
-            hosts=frozenset(("localhost", "127.0.0.1", "::1", settings.http_host))
-            if loopback
-            else None,
+            required=not loopback,
+            node_id=settings.node_id,
+            clock=self.clock,
+            log=self.log,
+            secure=tls is not None,
         )
-        self._web = WebServer(app, settings.http_host, settings.http_port)
+        token = settings.settlement_token
+        engines = Access(
+            key=token.get_secret_value() if token is not None else None,
+            required=token is not None or not loopback,
+            node_id=settings.node_id,
+            clock=self.clock,
+            log=self.log,
+        )
+        names = frozenset(settings.http_allowed_hosts)
+        own_names = frozenset(("localhost", "127.0.0.1", "::1", settings.http_host))
+        app = create_app(
+            self.views,
+            access=access,
+            hosts=own_names | names if loopback or names else None,
+            log=self.log,
+            node_id=settings.node_id,
+            engines=engines,
+            routers=[
+                admin_router(self.control, self.views, self),
+                feed_router(
+                    bus=self.events,
+                    store=self._store,
+                    snapshot=self.views.snapshot,
+                    asset_of=self._asset_of,
+                    now_ms=self.clock.now_ms,
+                ),
+                engine_router(self.settlements),
+                settlements_router(self.settlements, lambda: secrets.token_hex(16)),
+                network_router(self._neighbourhood()),
+            ],
+        )
+        self._web = WebServer(
+            app,
+            settings.http_host,
+            settings.http_port,
+            settings.http_tls_cert,
+            settings.http_tls_key,
+        )
         self.http_port = self._web.bind()
         serving = group.create_task(self._web.run())
         stack.push_async_callback(self._stop_web, serving)
         await self._web.started()
+
+    def _asset_of(self, peer_id: str) -> Asset | None:
+        books = self.accounts.peers.get(peer_id)
+        return None if books is None else books.terms.asset
+
+    def _neighbourhood(self) -> Neighbourhood:
+        settings = self.settings
+        key = settings.explorer_nodes_key
+        return Neighbourhood(
+            own=self.views,
+            urls=settings.explorer_nodes,
+            key=key.get_secret_value() if key is not None else None,
+            clock=self.clock,
+        )
 
     async def _stop_web(self, serving: asyncio.Task[None]) -> None:
         assert self._web is not None
@@ -321,13 +547,48 @@ class Connector:
         while self.driver.in_flight and self.clock.monotonic_s() < deadline_s:
             await asyncio.sleep(TICK_SECONDS)
 
-    async def _drain(self, writer: asyncio.Task[None]) -> None:
+    async def _drain(self, books: list[asyncio.Task[None]]) -> None:
         self.accounts.stop()
         # A ledger that does not answer must not keep a node from stopping: what was promised is
         # in the outbox by then, or can be asked for again.
-        _, late = await asyncio.wait([writer], timeout=limits.STOP_IN_FLIGHT_SECONDS_MAX)
+        _, late = await asyncio.wait(books, timeout=limits.STOP_IN_FLIGHT_SECONDS_MAX)
         for task in late:
             task.cancel()
+        if not late:
+            await self.accounts.stopped()
+
+    def _use_engine(self, peer: PeerSettings) -> None:
+        """Who pays a peer: its settlement engine, or an operator."""
+        settings = self.settings
+        url = settings.settlement_engine_of(peer)
+        if self._engines.get(peer.id) == (url, peer.settlement_engine_scale):
+            return
+        self._engines[peer.id] = url, peer.settlement_engine_scale
+        token = settings.settlement_token
+        engine = None
+        if url is not None:
+            self._engine_client = self._engine_client or make_client()
+            secret = None if token is None else token.get_secret_value()
+            engine = HttpEngine(url, client=self._engine_client, token=secret)
+        self.settlements.use(peer.id, engine, peer.settlement_engine_scale)
+
+    async def _close_engine_client(self) -> None:
+        if self._engine_client is not None:
+            await self._engine_client.aclose()
+
+    def _peers_changed(self) -> None:
+        """While running. Who pays a peer that is gone stays, until its balance is settled."""
+        self._meet_peers()
+        for peer in self.settings.peers:
+            self._use_engine(peer)
+
+    def _account_changed(self, peer_id: str) -> None:
+        """A settlement moved it, or took a step."""
+        self.reporter.touch(peer_id)
+
+    async def _stop_settling(self, settling: asyncio.Task[None]) -> None:
+        await self.settlements.stop()
+        settling.cancel()
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set: the daemon."""
@@ -346,33 +607,14 @@ class Connector:
     async def _slow_tick(self) -> None:
         self.links.tick()
         await self.accounts.expire()
+        await self.accounts.look_after_outbox()
         self._ask_parent()
 
     # --- addresses and routes
 
-    def _add_routes(self) -> None:
-        settings = self.settings
-        for peer in settings.peers:
-            for prefix in peer.routes:
-                self.routes.add(Route(RouteSource.CONFIG, peer.id, prefix))
-        for route in settings.routes:
-            self.routes.add(Route(RouteSource.CONFIG, route.next_hop, route.prefix))
-        if self._parent is not None:
-            self.routes.add(Route(RouteSource.PARENT, self._parent.peer_id, ""))
-        if self.node.address:
-            self._add_own()
-
-    def _add_own(self) -> None:
-        """Routes that follow from our own address: ourselves, and our children below us."""
-        self.routes.add(Route(RouteSource.LOCAL, LOCAL, self.node.address))
-        for peer in self.peers:
-            if peer.terms.relation is Relation.CHILD:
-                prefix = f"{self.node.address}.{peer.peer_id}"
-                self.routes.add(Route(RouteSource.CHILD, peer.peer_id, prefix))
-
     def _ask_parent(self) -> None:
         """Without an address of its own a child asks its parent (RFC 31); again until it knows."""
-        parent = self._parent
+        parent = self.neighbours.parent
         if self.node.address or parent is None or parent.peer_id not in self.links.live:
             return
         if self._asking_parent:
@@ -396,14 +638,14 @@ class Connector:
         except DecodeError as error:
             self.log.warning("ildcp_failed", reason=str(error))
             return
-        assert self._parent is not None
+        parent = self.neighbours.parent
         asset = Asset(config.asset_code, config.asset_scale)
-        if asset != self._parent.terms.asset:
+        if parent is not None and asset != parent.terms.asset:
             self.log.warning(
-                "ildcp_asset_differs", parent=str(asset), configured=str(self._parent.terms.asset)
+                "ildcp_asset_differs", parent=str(asset), configured=str(parent.terms.asset)
             )
         self.node.settle_at(config.address)
-        self._add_own()
+        self.neighbours.add_routes()
         self.log.info("ilp_address_received", ilp_address=config.address)
 
     # --- sending and receiving here
@@ -455,6 +697,15 @@ class Connector:
         assert isinstance(answer, Fulfill | Reject), answer
         return answer
 
+    async def ask_peer(self, peer_id: str, prepare: Prepare) -> Fulfill | Reject:
+        """Put a question to a neighbour itself: it is not routed, and no money moves."""
+        waiter = _Answered()
+        self.driver.ask(self._local, self.peers[peer_id], prepare, waiter)
+        self.links.flush()
+        answer = decode(await waiter.future)
+        assert isinstance(answer, Fulfill | Reject), answer
+        return answer
+
     def on_prepare(self, handler: Handler) -> None:
         """Let `handler` answer packets for this node that are neither ping nor RECEIVER_SECRET's.
 
@@ -467,196 +718,51 @@ class Connector:
         """Which route packets for `destination` take, and which others there were."""
         return self.routes.explain(destination)
 
-    # --- what the parts tell (Observer, LinkObserver)
-
-    def ended(self, flight: Flight, result: Result) -> None:
-        """See `Observer`."""
-        now_s = self.clock.monotonic_s()
-        self._latency.observe(now_s - flight.began_s)
-        if result.code is None:
-            return
-        suppressed = self._rejects.allow(now_s)
-        if suppressed is not None:
-            self.log.info(
-                "packet_rejected",
-                packet_id=f"{flight.packet_id:032x}",
-                peer_id=flight.source.peer_id,
-                next_hop=result.next_hop,
-                destination=flight.prepare.destination,
-                amount=str(flight.prepare.amount),
-                code=result.code,
-                reason=result.message[: limits.REJECT_MESSAGE_CHARACTERS_OURS_MAX],
-                triggered_by=result.triggered_by,
-                suppressed=suppressed,
-            )
+    # --- what the parts tell (LinkObserver)
 
     def connected(self, peer_id: str, direction: str) -> None:
         """See `LinkObserver`."""
-        del direction
-        if self._parent is not None and peer_id == self._parent.peer_id:
+        self.events.emit(PeerConnected(peer_id=peer_id, direction=direction))
+        parent = self.neighbours.parent
+        if parent is not None and peer_id == parent.peer_id:
             # Not from within the log-in that is being handled.
             asyncio.get_running_loop().call_soon(self._ask_parent)
 
     def disconnected(self, peer_id: str, direction: str, reason: str) -> None:
         """See `LinkObserver`."""
+        self.events.emit(PeerDisconnected(peer_id=peer_id, direction=direction, reason=reason))
 
     def _accounting_state(self, state: State, why: str) -> None:
-        level = self.log.warning if state is State.UNAVAILABLE else self.log.info
+        level = self.log.info if state is State.AVAILABLE else self.log.warning
         level(
             "accounting_state_changed",
             state=state.value,
             backend=self.accounts.ledger.backend,
             reason=why,
         )
+        self.events.emit(
+            AccountingState(
+                state=state.value,
+                backend=self.accounts.ledger.backend,
+                spooled=self.accounts.spooled,
+                error=why,
+            )
+        )
 
     def _alert(self, event: str, fields: dict[str, object]) -> None:
         self.log.warning(event, **fields)
 
-    # --- what the web surface shows (NodeView)
 
-    def health(self) -> dict[str, Any]:
-        """See `NodeView`."""
-        is_ready, reason = self.ready()
-        return {
-            "status": "healthy" if is_ready else "unhealthy",
-            "reason": reason,
-            "nodeId": self.settings.node_id,
-            "peersConnected": len(self.links.live),
-            "peersTotal": len(self.peers),
-            "accounting": {
-                "state": self.accounts.state.value,
-                "backend": self.accounts.ledger.backend,
-            },
-            "version": __version__,
-            "uptimeSeconds": int(self.clock.monotonic_s() - self._began_s),
-        }
-
-    def ready(self) -> tuple[bool, str]:
-        """See `NodeView`."""
-        if self.node.stopping:
-            return False, "shutting down"
-        if not self.btp_port:
-            return False, "starting"
-        if self.accounts.state is not State.AVAILABLE:
-            return False, f"accounting {self.accounts.state.value}: {self.accounts.state_reason}"
-        return True, ""
-
-    def metrics(self) -> bytes:
-        """See `NodeView`."""
-        return render(self._collector)
-
-    def status(self) -> dict[str, Any]:
-        """See `NodeView`."""
-        peers = list(self.peers)
-        return {
-            **self.health(),
-            "ilpAddress": self.node.address,
-            "btpServerPort": self.btp_port,
-            "httpPort": self.http_port,
-            "routes": len(self.routes),
-            "packetsInFlight": self.driver.in_flight,
-            "packetsFulfilled": sum(p.counters.fulfilled_in for p in peers)
-            + self._local.counters.fulfilled_in,
-            "packetsRejected": sum(p.counters.rejected_in for p in peers)
-            + self._local.counters.rejected_in,
-        }
-
-    def peers_view(self) -> list[dict[str, Any]]:
-        """See `NodeView`."""
-        items = []
-        for peer in self.peers:
-            link = self.links.live.get(peer.peer_id)
-            dialling = self.links.dialling.get(peer.peer_id)
-            counters = peer.counters
-            items.append(
-                {
-                    "peerId": peer.peer_id,
-                    "relation": peer.terms.relation.value,
-                    "assetCode": peer.terms.asset.code,
-                    "assetScale": peer.terms.asset.scale,
-                    "connected": link is not None,
-                    "direction": link.direction if link is not None else None,
-                    "resumable": link is not None and link.session.resumable,
-                    "latencyMs": round(link.latency_s * 1000, 3)
-                    if link is not None and link.latency_s is not None
-                    else None,
-                    "connects": self.links.connects.get(peer.peer_id, 0),
-                    "lastError": dialling.last_error if dialling is not None else "",
-                    "inFlight": peer.in_flight,
-                    "packetsIn": counters.prepares_in,
-                    "packetsOut": counters.prepares_out,
-                    "fulfilledIn": counters.fulfilled_in,
-                    "fulfilledOut": counters.fulfilled_out,
-                    "rejectedIn": counters.rejected_in,
-                    "rejectedOut": counters.rejected_out,
-                    "resentIn": counters.resent_in,
-                    "resentOut": counters.resent_out,
-                }
-            )
-        return items
-
-    def routes_view(self, cursor: str, count: int) -> tuple[list[dict[str, Any]], str | None]:
-        """See `NodeView`."""
-        items: list[dict[str, Any]] = []
-        for route in self.routes:
-            if cursor and route.prefix <= cursor:
-                continue
-            if len(items) == count:
-                return items, str(items[-1]["prefix"])
-            items.append(_route(route))
-        return items, None
-
-    def accounts_view(self) -> list[dict[str, Any]]:
-        """See `NodeView`."""
-        return [
-            {
-                "peerId": peer_id,
-                "assetCode": books.terms.asset.code,
-                "assetScale": books.terms.asset.scale,
-                "debitBalance": str(books.debit_balance),
-                "creditBalance": str(books.credit_balance),
-                "netBalance": str(books.net_balance),
-                "pendingDebits": str(books.peer.debits_pending),
-                "pendingCredits": str(books.peer.credits_pending),
-                "creditLimit": str(books.terms.credit_limit),
-                "availableCredit": str(books.available_credit),
-                "settlementThreshold": None
-                if books.terms.settle_threshold is None
-                else str(books.terms.settle_threshold),
-                "settlementState": "IDLE",
-            }
-            for peer_id, books in self.accounts.peers.items()
-        ]
-
-    def explain_view(self, destination: str) -> dict[str, Any]:
-        """See `NodeView`."""
-        found = self.explain(destination)
-        return {
-            "destination": destination,
-            "chosen": None if found.chosen is None else _route(found.chosen),
-            "shorter": [_route(route) for route in found.shorter],
-            "beaten": [_route(route) for route in found.beaten],
-            "local": found.chosen is not None and found.chosen.next_hop == LOCAL,
-        }
-
-
-def _route(route: Route) -> dict[str, Any]:
-    return {
-        "prefix": route.prefix,
-        "nextHop": route.next_hop,
-        "source": route.source.name.lower(),
-    }
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.btp_tls_cert is None or settings.btp_tls_key is None:
+def _tls(which: str, cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if cert is None or key is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(settings.btp_tls_cert, settings.btp_tls_key)
+        # A key that asks for a password would wait at a terminal that a daemon does not have.
+        context.load_cert_chain(cert, key, password="")
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
-            [f"BTP_TLS_CERT and BTP_TLS_KEY cannot be used: {error.strerror or error}"]
+            [f"{which}_TLS_CERT and {which}_TLS_KEY cannot be used: {error.strerror or error}"]
         ) from error
     return context
 

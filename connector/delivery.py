@@ -18,6 +18,7 @@ import httpx
 
 from connector import limits
 from connector.clock import Clock
+from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, encode, reject
 from connector.log import Log
 from connector.peers import Unanswered
@@ -26,6 +27,9 @@ from connector.switch.switch import Deliver
 
 Handler = Callable[[Prepare], Awaitable[Fulfill | Reject]]
 """Answers a packet for this node; an exception becomes a T00."""
+
+SettleHandler = Callable[[str, bytes], Awaitable[Fulfill | Reject]]
+"""Answers a message of a peer's settlement engine: peer id and octets."""
 
 _CODE: Final = re.compile(r"[FTR][0-9]{2}")
 
@@ -41,6 +45,7 @@ class Deliveries:
         self._log = log
         self._own_address = own_address
         self._handler: Handler | None = None
+        self._settle_handler: SettleHandler | None = None
         self._group: asyncio.TaskGroup | None = None
         self._turn_done: Callable[[], None] = lambda: None
         self._driver: Driver | None = None
@@ -58,6 +63,10 @@ class Deliveries:
     def on_prepare(self, handler: Handler) -> None:
         """Let `handler` answer packets for this node."""
         self._handler = handler
+
+    def on_settle_message(self, handler: SettleHandler) -> None:
+        """Let `handler` answer what peers send to `peer.settle`."""
+        self._settle_handler = handler
 
     def possible(self) -> bool:
         """Whether there is anyone to ask."""
@@ -82,7 +91,9 @@ class Deliveries:
         left_s = max(0.0, (step.deadline_ms - self._clock.now_ms()) / 1000)
         try:
             async with asyncio.timeout(left_s):
-                if self._handler is not None:
+                if step.prepare.destination == settle.DESTINATION:
+                    said = await self._settle_message(step)
+                elif self._handler is not None:
                     said = await self._handler(step.prepare)
                     if type(said) not in (Fulfill, Reject):  # what a program returns is not typed
                         raise TypeError(f"the handler returned {type(said).__name__}")
@@ -96,6 +107,11 @@ class Deliveries:
             said = reject(Code.T00_INTERNAL_ERROR, self._own_address(), "receiver failed")
         self._driver.delivered(flight, said)
         self._turn_done()
+
+    async def _settle_message(self, step: Deliver) -> Fulfill | Reject:
+        if self._settle_handler is None:
+            return settle.refusal(Code.F00_BAD_REQUEST, "there is no settlement engine here")
+        return await self._settle_handler(step.source.peer_id, step.prepare.data)
 
     async def _post(self, step: Deliver) -> Fulfill | Reject:
         assert self._url is not None

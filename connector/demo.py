@@ -126,6 +126,7 @@ def chain(
             environment[f"BTP_PEER_{after.upper()}_SECRET"] = tokens[index]
             routes += [f"g.{other}={after}" for other in names[index + 1 :]]
         environment["ROUTES"] = ",".join(routes)
+        environment["EXPLORER_NODES"] = ",".join(f"http://127.0.0.1:{port}" for port in ports[1::2])
         nodes.append(
             DemoNode(name, ports[2 * index], ports[2 * index + 1], data_dir / name, environment)
         )
@@ -134,9 +135,10 @@ def chain(
 
 _OWN_SETTINGS = frozenset(
     (
-        "ADMIN_API_KEY", "CONFIG", "CREDIT_LIMIT", "DATA_DIR", "FEE_BASIS_POINTS", "HTTP_HOST",
-        "HTTP_PORT", "ILP_ADDRESS", "LEDGER", "LOCAL_DELIVERY_URL", "LOG_FORMAT", "MAX_HOLD_MS",
+        "ADMIN_API_KEY", "CONFIG", "CREDIT_LIMIT", "DATA_DIR", "EXPLORER_NODES",
+        "EXPLORER_NODES_KEY", "FEE_BASIS_POINTS", "HTTP_HOST", "HTTP_PORT", "ILP_ADDRESS", "LEDGER", "LOCAL_DELIVERY_URL", "LOG_FORMAT", "MAX_HOLD_MS",
         "MESSAGE_WINDOW_MS", "NODE_ID", "RATES", "RECEIVER_SECRET", "ROUTES",
+        "SETTLEMENT_ENGINE_URL", "SETTLEMENT_TOKEN",
     )
 )  # fmt: skip
 
@@ -341,7 +343,7 @@ def _show_urls(nodes: list[DemoNode], sender_secret: str, console: Console) -> N
     console.print("\nThe line stays up until Ctrl-C.")
     for node in nodes:
         console.print(
-            f"  {node.node_id}  {node.url}/api/status  BTP ws://127.0.0.1:{node.btp_port}",
+            f"  {node.node_id}  page {node.url}/  BTP ws://127.0.0.1:{node.btp_port}",
             highlight=False,
         )
     last = nodes[-1].environment["ILP_ADDRESS"]

@@ -6,13 +6,20 @@ ConnectorError
 │   └── ProtocolError         well-formed, but not allowed now (RFC 23)
 ├── EnvironmentFault          disk, network or ledger; may pass by itself
 │   ├── LedgerUnavailableError    no acknowledgement; the outcome of the request is unknown
-│   └── ListenError           a port could not be bound
+│   ├── ListenError           a port could not be bound
+│   ├── SettlementStoreError  the file of settlements cannot be used
+│   └── EngineError           a settlement engine did not do what it was asked
 └── OperatorError             configuration or command line; a human must act
     ├── ConfigError           settings, with every fault found
     ├── LedgerLockedError     another process uses the ledger file
     ├── LedgerCorruptError    the ledger file is damaged or not a ledger
     ├── LedgerRefusedError    the database will not serve us: cluster, version, session, io_uring
-    └── CreditInUseError      a limit cannot be lowered below what is in use
+    ├── UnknownNameError      what was named does not exist
+    ├── ConflictError         what was asked for does not go with how things are
+    │   └── CreditInUseError  a limit cannot be lowered below what is in use
+    └── SettlementError       a settlement that cannot be made as it was asked for
+        ├── SettlementConflictError   it contradicts one that there is
+        └── SettlementUnknownError    no such peer or settlement
 
 Our own impossible cases are `AssertionError`. A Reject on the wire is a value, not an exception.
 """
@@ -60,6 +67,14 @@ class ListenError(EnvironmentFault):
     """A port could not be bound."""
 
 
+class SettlementStoreError(EnvironmentFault):
+    """The file of settlements cannot be read or written."""
+
+
+class EngineError(EnvironmentFault):
+    """A settlement engine did not answer, or not with success; whether it paid is unknown."""
+
+
 class OperatorError(ConnectorError):
     """A human must act; the message says how."""
 
@@ -84,7 +99,7 @@ class LedgerRefusedError(OperatorError):
     """The database will not serve us until someone acts; `reason` is a fixed word for why.
 
     `bad_address`, `bad_cluster_id`, `wrong_cluster`, `client_too_old`, `client_too_new`,
-    `session_evicted`, `batch_too_small`, `io_uring_denied`, `client_unusable`.
+    `session_evicted`, `batch_too_small`, `io_uring_denied`.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -96,5 +111,25 @@ class LedgerRefusedError(OperatorError):
         return self.message
 
 
-class CreditInUseError(OperatorError):
+class UnknownNameError(OperatorError):
+    """What was named does not exist."""
+
+
+class ConflictError(OperatorError):
+    """What was asked for does not go with how things are; the message says what stands in the way."""
+
+
+class CreditInUseError(ConflictError):
     """A credit limit cannot be lowered below what is in use."""
+
+
+class SettlementError(OperatorError):
+    """A settlement that cannot be made as it was asked for."""
+
+
+class SettlementConflictError(SettlementError):
+    """It contradicts a settlement that there is: another amount under its key, or one under way."""
+
+
+class SettlementUnknownError(SettlementError):
+    """There is no such peer, or no such settlement with it."""

@@ -148,6 +148,15 @@ class PeerRegistry:
     def __init__(self, peers: Iterable[Peer] = ()) -> None:
         self._peers: dict[str, Peer] = {peer.peer_id: peer for peer in peers}
 
+    def add(self, peer: Peer) -> None:
+        """Take up a peer."""
+        assert peer.peer_id not in self._peers, peer.peer_id
+        self._peers[peer.peer_id] = peer
+
+    def remove(self, peer_id: str) -> Peer:
+        """Let go of a peer: packets of and to it are not taken any more."""
+        return self._peers.pop(peer_id)
+
     def get(self, peer_id: str) -> Peer | None:
         """The peer, if there is one."""
         return self._peers.get(peer_id)

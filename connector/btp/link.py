@@ -534,6 +534,36 @@ class Links:
             raise
         return link
 
+    # --- peers that come and go
+
+    def add_peer(self, credentials: Credentials) -> None:
+        """Let a peer log in, with these credentials from now on."""
+        self._credentials[credentials.peer_id] = credentials
+        self._by_token = _unique_tokens(self._credentials.values())
+
+    def remove_peer(self, peer_id: str, reason: str) -> None:
+        """Let a peer in no more, and close its link; whoever dials it is stopped by its owner.
+
+        Packets that were sent to it and have no answer are answered: it cannot give one any more.
+        """
+        del self._credentials[peer_id]
+        self._by_token = _unique_tokens(self._credentials.values())
+        self.hang_up(peer_id, reason)
+        for flight in self.driver.waiting_for(self._peers[peer_id]):
+            self.driver.answered(flight, Unanswered.LINK_LOST)
+        self.flush()
+        self.connects.pop(peer_id, None)
+        self.dialling.pop(peer_id, None)
+
+    def hang_up(self, peer_id: str, reason: str) -> None:
+        """Close the link of a peer, and those that are being opened to it."""
+        for link, credentials in list(self._dialled.items()):
+            if credentials.peer_id == peer_id and link.peer is None:
+                link.drop(reason)
+        live = self.live.get(peer_id)
+        if live is not None:
+            live.drop(reason, CloseCode.NORMAL_CLOSURE)
+
     # --- from the links
 
     def admit(self, link: Link) -> bool:
