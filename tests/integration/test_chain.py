@@ -77,7 +77,7 @@ async def test_a_packet_travels_three_nodes_and_is_in_the_books_of_all(tmp_path:
         assert balances(a) == {"b": (-250, 0, 0)}
         assert balances(b) == {"a": (250, 0, 0), "c": (-250, 0, 0)}
         assert balances(c) == {"b": (250, 0, 0)}
-        assert b.connector.status()["packetsFulfilled"] == 5
+        assert b.connector.views.status()["packetsFulfilled"] == 5
         assert await street.stop() == []
 
 

@@ -363,15 +363,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_on_a_full_disk_packets_are_rejected_and_nothing_booked_is_lost(tmp_path: Path) -> None:
-    """Files may not grow beyond 300 KB: the same as a full disk, for one process."""
-    with Node(environment(tmp_path), "run", file_size_max=300_000) as node:
+    """Files may not grow beyond 2 MB: the same as a full disk, for one process."""
+    with Node(environment(tmp_path), "run", file_size_max=2_000_000) as node:
         done = node.send("g.node", "--amount", "1", "--count", "4000")
         report = done.json
         assert done.code == 1
         assert report["fulfilled"] > 0
         assert set(report["rejected"]) <= {"T00", "R00"}, report
         assert report["fulfilled"] + sum(report["rejected"].values()) == 4000
-        node.event("accounting_state_changed", state="unavailable")
+        node.event("accounting_state_changed", state="rejecting")
         assert node.show("status").code == 0
         assert node.process.poll() is None
         node.process.kill()
@@ -484,7 +484,7 @@ def test_send_refuses_what_makes_no_sense_with_exit_code_2(
 def test_status_shows_the_node_at_a_glance(node: Node) -> None:
     body = node.show("status", "--json").json
     assert (body["nodeId"], body["ilpAddress"], body["status"]) == ("node", "g.node", "healthy")
-    assert body["accounting"] == {"state": "available", "backend": "embedded"}
+    assert body["accounting"] == {"state": "available", "backend": "embedded", "spooled": 0}
     assert body["peersTotal"] == 2
     table = node.show("status")
     assert table.code == 0
@@ -509,7 +509,47 @@ def test_peers_routes_and_balances_are_tables_or_json(node: Node) -> None:
         assert words in done.out
 
 
-@pytest.mark.parametrize("name", ["status", "peers", "routes", "balances"])
+def test_packets_shows_how_the_last_ones_ended(node: Node) -> None:
+    assert node.send("g.node", "--amount", "77").code == 0
+    assert node.send("g.nowhere", "--amount", "78").code == 1
+    newest, before = node.show("packets", "--json", "--count", "2").json["items"]
+    assert (newest["type"], newest["amount"], newest["code"]) == ("PACKET_REJECTED", "78", "F02")
+    assert (before["type"], before["amount"], before["peerId"]) == (
+        "PACKET_FULFILLED", "77", "alice",
+    )  # fmt: skip
+    table = node.show("packets", "--peer", "alice")
+    assert table.code == 0
+    assert "no route found" in table.out
+    assert "(this node)" in table.out
+    of_bob = node.show("packets", "--peer", "bob", "--json").json["items"]
+    assert all("bob" in (item["peerId"], item["nextHop"]) for item in of_bob)
+
+
+def test_packets_are_followed_until_ctrl_c(node: Node) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "connector", "packets", "--follow", "--json", "--url", node.url],
+        env=INHERITED,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as following:
+        assert following.stdout is not None
+        patience = threading.Timer(PATIENCE_SECONDS, following.kill)
+        patience.start()
+        assert node.send("g.node", "--amount", "43").code == 0
+        for line in following.stdout:
+            event = json.loads(line)
+            assert event["type"] in ("PACKET_FULFILLED", "PACKET_REJECTED")
+            if event["amount"] == "43":
+                break
+        following.send_signal(signal.SIGINT)
+        assert following.wait(PATIENCE_SECONDS) == 0
+        patience.cancel()
+        assert following.stderr is not None
+        assert following.stderr.read() == ""
+
+
+@pytest.mark.parametrize("name", ["status", "peers", "routes", "balances", "packets"])
 @pytest.mark.parametrize(
     ("url", "said"),
     [("http://127.0.0.1:9", "is the node running?"), ("nonsense", "does not answer")],
@@ -633,7 +673,7 @@ def test_help_lists_the_commands_and_version_the_version() -> None:
     done = command("--help")
     assert done.code == 0
     for name in (
-        "run", "demo", "send", "status", "peers", "routes", "balances", "audit", "check-config",
+        "run", "demo", "send", "compose", "status", "peers", "routes", "balances", "audit", "check-config",
         "healthcheck",
     ):  # fmt: skip
         assert re.search(rf"\b{name}\b", done.out), name

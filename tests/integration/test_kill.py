@@ -19,6 +19,7 @@ from connector.clock import SystemClock
 from connector.config import load
 from connector.demo import DemoNode, at_rest, line, start, wait_ready
 from connector.sender import Order, Report, Sender
+from tests.support.tigerbeetle_server import TigerBeetleServer
 
 CLOCK = SystemClock()
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "5"))
@@ -53,11 +54,29 @@ async def _assert_books(nodes: list[DemoNode]) -> None:
 async def test_a_connector_killed_under_load_comes_back_with_mirrored_books(
     tmp_path: Path, victim: int
 ) -> None:
-    """Random moments; the packets in flight are answered over the new connections."""
+    await _kill_again_and_again(tmp_path, victim, {}, ROUNDS)
+
+
+@pytest.mark.slow
+@pytest.mark.tigerbeetle
+async def test_the_same_with_the_accounts_of_all_in_one_cluster(tmp_path: Path) -> None:
+    server = TigerBeetleServer(3, "--cache-grid=256MiB")
+    server.start()
+    try:
+        cluster = {"TIGERBEETLE_CLUSTER_ID": "3", "TIGERBEETLE_REPLICAS": server.address}
+        await _kill_again_and_again(tmp_path, 2, cluster, max(2, ROUNDS // 2))
+    finally:
+        server.remove()
+
+
+async def _kill_again_and_again(
+    tmp_path: Path, victim: int, settings: dict[str, str], rounds: int
+) -> None:
+    """At random moments; the packets in flight are answered over the new connections."""
     secret = secrets.token_urlsafe(16)
     dice = random.Random(os.environ.get("KILL_SEED", str(secrets.randbits(32))))
-    async with line(5, tmp_path, _environment(), secret, CLOCK) as nodes:
-        for _ in range(ROUNDS):
+    async with line(5, tmp_path, _environment() | settings, secret, CLOCK) as nodes:
+        for _ in range(rounds):
             sender = Sender(
                 url=f"ws://127.0.0.1:{nodes[0].btp_port}",
                 username="sender",

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
 from connector.clock import Clock
 from connector.errors import LedgerUnavailableError
-from connector.ledger.account_manager import AccountManager, PeerBooks
+from connector.ledger.account_manager import AccountManager
+from connector.ledger.books import PeerBooks
 from connector.ledger.embedded import MemoryLedger
-from connector.ledger.model import Status, Transfer, node_tag
+from connector.ledger.model import (
+    Memory,
+    Posted,
+    Status,
+    Transfer,
+    node_tag,
+)
 
 
 class Fault(Enum):
@@ -37,10 +44,22 @@ class ScriptedLedger(MemoryLedger):
         self.gate = asyncio.Event()
         """Requests wait while it is not set."""
         self.gate.set()
+        self.may_be_away = False
+        self.is_open = True
+        """Where not, opening it fails while it is down."""
+        self.refusal: Exception | None = None
+        self.one_at_a_time = True
         self._busy = False
 
+    async def open(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        if not self.is_open and self.down is not None:
+            raise LedgerUnavailableError("refused on purpose")
+        self.is_open = True
+
     async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
-        assert not self._busy, "two requests at a time"
+        assert not self._busy or not self.one_at_a_time, "two requests at a time"
         assert len(transfers) <= self.batch_transfers_max
         self._busy = True
         try:
@@ -73,22 +92,59 @@ class MemoryOutbox:
     """An outbox that outlives the manager, as a file does; and fails when told to."""
 
     def __init__(self) -> None:
-        self.transfers: dict[int, Transfer] = {}
+        self.requests: dict[int, list[Transfer]] = {}
         self.latency_s = 0.0
         self.error: Exception | None = None
+        self.was_removed = False
+        self._seq = 0
+        self._is_new = True
+        self._books: dict[int, Posted] | None = None
 
-    async def add(self, transfers: list[Transfer]) -> None:
+    @property
+    def transfers(self) -> int:
+        return sum(map(len, self.requests.values()))
+
+    @property
+    def ids(self) -> list[int]:
+        """Of the transfers in it, oldest first."""
+        return [transfer.id for request in self.requests.values() for transfer in request]
+
+    async def add(self, transfers: list[Transfer]) -> int:
         await self._work()
-        for transfer in transfers:
-            self.transfers.setdefault(transfer.id, transfer)
+        self._seq += 1
+        self.requests[self._seq] = transfers
+        return self._seq
 
-    async def remove(self, ids: list[int]) -> None:
+    async def remove(self, seqs: list[int]) -> None:
         await self._work()
-        for id_ in ids:
-            self.transfers.pop(id_, None)
+        for seq in seqs:
+            self.requests.pop(seq, None)
 
-    async def load(self) -> list[Transfer]:
-        return list(self.transfers.values())
+    async def load(self, after_seq: int, transfers_max: int) -> list[tuple[int, list[Transfer]]]:
+        found: list[tuple[int, list[Transfer]]] = []
+        for seq, request in self.requests.items():
+            if seq <= after_seq:
+                continue
+            transfers_max -= len(request)
+            if transfers_max < 0 and found:
+                break
+            found.append((seq, request))
+        return found
+
+    async def restore(self) -> bool:
+        await self._work()
+        was_removed, self.was_removed = self.was_removed, False
+        return was_removed
+
+    async def begin(self) -> Memory:
+        await self._work()
+        memory = Memory(self._is_new, self._books, max(self.requests, default=0))
+        self._is_new, self._books = False, None
+        return memory
+
+    async def end(self, books: Mapping[int, Posted]) -> None:
+        await self._work()
+        self._books = dict(books)
 
     async def _work(self) -> None:
         if self.latency_s:

@@ -28,7 +28,7 @@ from connector.ledger.account_manager import AccountManager
 from connector.ledger.model import IdGenerator
 from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Unanswered
 from connector.routing import Route, RouteSource, RoutingTable
-from connector.switch.driver import Driver, Flight
+from connector.switch.driver import Driver, Flight, Trace
 from connector.switch.receiver import PING_CONDITION
 from connector.switch.rules import Node
 from connector.switch.switch import Deliver, Result, Switch
@@ -321,6 +321,15 @@ class SimulatedNode:
         said = self.handler(step.prepare)
         if said is not None:
             asyncio.get_running_loop().call_soon(self.driver.delivered, flight, said)
+
+    def began(self, _flight: Flight) -> None:
+        """See `Observer`."""
+
+    def forwarded(self, _flight: Flight, _trace: Trace) -> None:
+        """See `Observer`."""
+
+    def unreadable(self, _source: Peer, _packet_id: int, _message: str) -> None:
+        """See `Observer`."""
 
     def ended(self, _flight: Flight, result: Result) -> None:
         """See `Observer`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -9,48 +10,75 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-MISSING = "no TigerBeetle server: no `tigerbeetle` on PATH and TIGERBEETLE_BIN is not set"
+MISSING = (
+    "no TigerBeetle server: no `tigerbeetle` on PATH, TIGERBEETLE_BIN is not set, and "
+    "`scripts/tigerbeetle install` was not run"
+)
+INSTALLED = Path(__file__).parents[2] / ".tigerbeetle" / "tigerbeetle"
 READY_SECONDS_MAX = 60.0
+QUIET_SECONDS = 2.0
+"""How long a replica says nothing of lagging before it is believed to have caught up."""
 
 
 def binary() -> str | None:
     """Where the server is, if anywhere."""
     named = os.environ.get("TIGERBEETLE_BIN")
-    return named or shutil.which("tigerbeetle")
+    installed = str(INSTALLED) if INSTALLED.exists() else None
+    return named or shutil.which("tigerbeetle") or installed
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free at this moment."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(server.getsockname()[1]) for server in servers]
+    for server in servers:
+        server.close()
+    return ports
 
 
 class TigerBeetleServer:
-    """One replica on loopback with a data file of its own (1.1 GB, removed by `remove`)."""
+    """One replica on loopback with a data file of its own (1.1 GB, removed by `remove`).
 
-    def __init__(self, cluster_id: int = 0, *options: str) -> None:
+    It is the only one of its cluster, or number `replica` of those that listen at `ports`.
+    """
+
+    def __init__(
+        self, cluster_id: int = 0, *options: str, replica: int = 0, ports: Sequence[int] = ()
+    ) -> None:
         path = binary()
         if path is None:
             pytest.skip(MISSING)
         self.binary = path
         self.cluster_id = cluster_id
         self.host = "127.0.0.1"
-        self.port = free_port()
+        self.ports = tuple(ports) or (free_port(),)
+        self.port = self.ports[replica]
         self.options = options or ("--development",)
         self.folder = Path(tempfile.mkdtemp(prefix="tigerbeetle-test-"))
         self._process: subprocess.Popen[bytes] | None = None
         subprocess.run(
-            [path, "format", f"--cluster={cluster_id}", "--replica=0", "--replica-count=1",
-             "--development", str(self.folder / "data")],
+            [path, "format", f"--cluster={cluster_id}", f"--replica={replica}",
+             f"--replica-count={len(self.ports)}", "--development", str(self.folder / "data")],
             check=True, capture_output=True,
         )  # fmt: skip
 
     @property
     def address(self) -> str:
-        return f"{self.host}:{self.port}"
+        """Where the whole cluster is."""
+        return ",".join(f"{self.host}:{port}" for port in self.ports)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Run it and wait until it listens."""
@@ -72,6 +100,21 @@ class TigerBeetleServer:
                     raise AssertionError(f"the server did not start: {said}") from None
                 time.sleep(0.05)
 
+    async def caught_up(self) -> None:
+        """Wait until a replica that was started again has what the others committed meanwhile.
+
+        Its log is the only place that tells: while it lags, every prepare that comes says so.
+        """
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        lines, quiet_since = -1, time.monotonic()
+        while time.monotonic() - quiet_since < QUIET_SECONDS:
+            assert time.monotonic() < deadline, "the replica does not catch up"
+            said = (self.folder / "log").read_text(errors="replace")
+            lagging = said.count("lagging behind the cluster") + said.count("(too far ahead")
+            if lagging != lines:
+                lines, quiet_since = lagging, time.monotonic()
+            await asyncio.sleep(0.1)
+
     def kill(self) -> None:
         """End it as `kill -9` does."""
         if self._process is not None:
@@ -91,6 +134,33 @@ class TigerBeetleServer:
     def remove(self) -> None:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class TigerBeetleCluster:
+    """Several replicas on loopback."""
+
+    def __init__(self, cluster_id: int, replicas: int, *options: str) -> None:
+        ports = free_ports(replicas)
+        self.cluster_id = cluster_id
+        self.replicas = [
+            TigerBeetleServer(cluster_id, *options, replica=replica, ports=ports)
+            for replica in range(replicas)
+        ]
+
+    @property
+    def address(self) -> str:
+        return self.replicas[0].address
+
+    def start(self) -> None:
+        """Run those that do not run."""
+        for replica in self.replicas:
+            if not replica.running:
+                replica.kill()
+                replica.start()
+
+    def remove(self) -> None:
+        for replica in self.replicas:
+            replica.remove()
 
 
 _shared: list[TigerBeetleServer] = []

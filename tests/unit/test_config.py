@@ -67,6 +67,9 @@ def test_without_any_variable_everything_has_its_documented_default() -> None:
         "btp_tls_key": None,
         "http_host": "127.0.0.1",
         "http_port": 8080,
+        "http_tls_cert": None,
+        "http_tls_key": None,
+        "http_allowed_hosts": [],
         "admin_api_key": None,
         "log_level": "info",
         "log_format": None,
@@ -76,6 +79,13 @@ def test_without_any_variable_everything_has_its_documented_default() -> None:
         "accounting_outage_policy": "spool",
         "accounting_spool_limit": 1_000_000,
         "accounting_timeout_ms": 1000,
+        "telemetry_packets_per_second": 200,
+        "otlp_endpoint": None,
+        "otlp_sample_ratio": 0.01,
+        "explorer_max_events": 1_000_000,
+        "explorer_retention_days": 7,
+        "explorer_nodes": [],
+        "explorer_nodes_key": None,
         "asset_code": "USD",
         "asset_scale": 9,
         "credit_limit": 1_000_000_000,
@@ -84,6 +94,8 @@ def test_without_any_variable_everything_has_its_documented_default() -> None:
         "fee_basis_points": 0,
         "receiver_secret": None,
         "local_delivery_url": None,
+        "settlement_engine_url": None,
+        "settlement_token": None,
     }
     assert found.data_dir == Path("data")
     assert (found.peers, found.routes, found.rates) == ([], [], {})
@@ -379,6 +391,17 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"TIGERBEETLE_REPLICAS": "tb:1"}, "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go"),
         ({"TIGERBEETLE_CLUSTER_ID": "x", "TIGERBEETLE_REPLICAS": "t:1"}, "TIGERBEETLE_CLUSTER_ID"),
         ({"HTTP_HOST": "0.0.0.0"}, "HTTP_HOST=0.0.0.0 is not loopback: set ADMIN_API_KEY"),
+        ({"SETTLEMENT_ENGINE_URL": "engine"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
+        ({"SETTLEMENT_ENGINE_URL": "http://u:p@e"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
+        ({"SETTLEMENT_TOKEN": "two words"}, "SETTLEMENT_TOKEN must be printable ASCII"),
+        (
+            {**ALICE, "BTP_PEER_ALICE_SETTLEMENT_ENGINE_URL": "e:1"},
+            "BTP_PEER_ALICE_SETTLEMENT_ENGINE_URL='e:1': must be an http://",
+        ),
+        (
+            {**ALICE, "HTTP_HOST": "0.0.0.0", "ADMIN_API_KEY": "k", "SETTLEMENT_ENGINE_URL": "http://e"},
+            "HTTP_HOST=0.0.0.0 is not loopback: set SETTLEMENT_TOKEN",
+        ),
         ({"CONFIG_FILE": "/no/such.yaml"}, "CONFIG_FILE=/no/such.yaml cannot be read: No such file"),
     ],
 )  # fmt: skip
@@ -387,6 +410,24 @@ def test_each_fault_is_named_with_its_variable(environment: dict[str, str], said
     assert any(said in line for line in found), found
     if "TIGERBEETLE_CLUSTER_ID" not in said:
         assert len(found) == 1, found
+
+
+@pytest.mark.parametrize(
+    ("node", "own", "engine"),
+    [
+        ("", "", None),
+        ("manual", "", None),
+        ("http://e", "", "http://e"),
+        ("http://e", "manual", None),
+        ("http://e", "https://own/x", "https://own/x"),
+        ("manual", "https://own/x", "https://own/x"),
+    ],
+)
+def test_a_peer_has_its_own_settlement_engine_or_that_of_the_node(
+    node: str, own: str, engine: str | None
+) -> None:
+    found = settings(**ALICE, SETTLEMENT_ENGINE_URL=node, BTP_PEER_ALICE_SETTLEMENT_ENGINE_URL=own)
+    assert found.settlement_engine_of(found.peers[0]) == engine
 
 
 @pytest.mark.parametrize(
@@ -563,3 +604,29 @@ def test_the_reference_in_docs_is_made_from_the_docstrings_of_today() -> None:
     assert committed == script["reference"](), (
         "run: python scripts/configuration_reference.py > docs/configuration.md"
     )
+
+
+# --- HTTP
+
+
+def test_http_tls_goes_together_and_host_names_are_checked() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"HTTP_TLS_CERT": "a.pem", "HTTP_ALLOWED_HOSTS": "Node.Example:80,ok.example"})
+    text = str(caught.value)
+    assert "HTTP_TLS_CERT and HTTP_TLS_KEY go together" in text
+    assert "without a port" in text
+    loaded = load({"HTTP_ALLOWED_HOSTS": "Node.Example, ::1"})
+    assert loaded.settings.http_allowed_hosts == ["node.example", "::1"]
+    rows = {name: value for name, value, _ in describe(loaded)}
+    assert rows["HTTP_ALLOWED_HOSTS"] == "node.example,::1"
+
+
+def test_the_nodes_of_the_network_are_urls_without_credentials() -> None:
+    for wrong in ("b:8080", "ftp://b", "http://user:word@b", "http://b/?key=word"):
+        with pytest.raises(ConfigError) as caught:
+            load({"EXPLORER_NODES": f"http://a:1,{wrong}"})
+        assert "EXPLORER_NODES[1]" in str(caught.value)
+        assert "word" not in str(caught.value)
+    loaded = load({"EXPLORER_NODES": "http://a:1, https://b/x", "EXPLORER_NODES_KEY": "word"})
+    assert loaded.settings.explorer_nodes == ["http://a:1", "https://b/x"]
+    assert ("EXPLORER_NODES_KEY", "[redacted]", "EXPLORER_NODES_KEY") in describe(loaded)

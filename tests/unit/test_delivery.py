@@ -40,19 +40,21 @@ class Asked:
     def delivered(self, flight: Any, said: Said) -> None:
         self.said.put_nowait((flight, said))
 
-    def deliver(self, flight: int = 1, *, left_ms: int = 20_000) -> None:
+    def deliver(
+        self, flight: int = 1, *, left_ms: int = 20_000, destination: str = "g.us.invoice"
+    ) -> None:
         now_ms = self.clock.now_ms()
         prepare = Prepare(
             amount=2**64 - 1,
             expires_at_ms=now_ms + left_ms + 1000,
             condition=bytes(range(32)),
-            destination="g.us.invoice",
+            destination=destination,
             data=b"\x00\xff",
         )
         step = Deliver(SOURCE, prepare, now_ms + left_ms)
         self.deliveries.deliver(flight, step)  # type: ignore[arg-type]
 
-    async def ask(self, **how: int) -> Said:
+    async def ask(self, **how: Any) -> Said:
         self.deliver(**how)
         return (await self.said.get())[1]
 
@@ -100,6 +102,26 @@ async def test_a_handler_is_asked_with_the_prepare_and_its_answer_is_told() -> N
     async with delivering(handler=handler) as asked:
         assert await asked.ask() == Fulfill(fulfillment=PREIMAGE, data=b"thanks")
     assert [prepare.destination for prepare in seen] == ["g.us.invoice"]
+
+
+async def test_a_message_between_settlement_engines_goes_to_the_engine_alone() -> None:
+    seen: list[tuple[str, bytes]] = []
+
+    async def engine(peer_id: str, octets: bytes) -> Fulfill | Reject:
+        seen.append((peer_id, octets))
+        return Fulfill(fulfillment=bytes(32), data=b"hello")
+
+    async def handler(_: Prepare) -> Fulfill | Reject:
+        raise AssertionError
+
+    async with delivering(handler=handler) as asked:
+        refused = await asked.ask(destination="peer.settle")
+        assert isinstance(refused, Reject)
+        assert (refused.code, refused.triggered_by) == ("F00", "peer.settle")
+        asked.deliveries.on_settle_message(engine)
+        said = await asked.ask(destination="peer.settle")
+        assert said == Fulfill(fulfillment=bytes(32), data=b"hello")
+    assert seen == [("alice", b"\x00\xff")]
 
 
 async def test_there_is_nobody_to_ask_until_there_is() -> None:

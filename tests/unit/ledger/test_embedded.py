@@ -183,6 +183,34 @@ async def test_ids_older_than_what_is_remembered_are_found_in_the_journal(
     await ledger.close()
 
 
+async def test_what_comes_late_under_a_low_id_survives_a_kill_like_all_else(
+    books: Books, path: Path, tmp_path: Path, clock: ManualClock
+) -> None:
+    """After a restart, the resolution of an old hold: its id is lower than many before it."""
+    await books.done(books.move(1, 10, flags=PENDING), books.move(50))
+    await books.ledger.close()
+    second = Books(await reopened(path, clock), no_waiting)
+    second.base = books.base
+    second.peer, second.bank = books.peer, books.bank
+    await second.done(second.move(60))  # the first request saves a checkpoint, those below do not
+    late = Transfer(
+        second.id(1) | PHASE_RESOLVE, amount=AMOUNT_MAX, pending_id=second.id(1), flags=POST
+    )
+    await second.done(late)
+    await second.done(second.move(2))
+    third = await reopened(killed(path, tmp_path / "copy"), clock)
+    try:
+        assert third.machine.accounts[books.bank].snapshot().debits_posted == 40
+        assert await third.create_transfers([late, second.move(2)]) == [Status.EXISTS] * 2
+        machine, _ = await third.replay_all()
+        assert (
+            machine.accounts[books.bank].snapshot() == third.machine.accounts[books.bank].snapshot()
+        )
+    finally:
+        await third.close()
+        await second.ledger.close()
+
+
 async def test_recent_transfers_include_an_old_hold(
     books: Books, clock: ManualClock, path: Path
 ) -> None:

@@ -39,6 +39,7 @@ class ScriptedClient:
             self.silent_since = self.silent_since or loop.time()
         else:
             self.answered = True
+            self.silent_since = None
             future.set_result(answer)
         return future
 
@@ -63,11 +64,12 @@ class Cluster:
             self.clients.append(ScriptedClient(self._answer))
             return self.clients[-1]
 
-        async def probe() -> None:
+        async def knock(_replicas: str) -> None:
             pass
 
         monkeypatch.setattr(tigerbeetle, "connect", connect)
-        monkeypatch.setattr(tigerbeetle, "_probe_io_uring", probe)
+        monkeypatch.setattr(tigerbeetle, "_probe_io_uring", lambda: None)
+        monkeypatch.setattr(tigerbeetle, "_knock", knock)
         monkeypatch.setattr(tigerbeetle, "connection_log", object)
 
     def _answer(self, operation: Operation, events: bytes) -> Response | None:
@@ -221,13 +223,45 @@ async def test_a_silent_client_is_replaced_under_fresh_addresses_ever_more_patie
             await ledger.create_transfers([Transfer(1)])
     # After 0.05, then 0.1, then every 0.2 seconds: sessions are scarce.
     assert 3 <= len(cluster.clients) <= 6
-    assert cluster.addresses[:2] == ["10.0.0.1:7", "10.0.0.2:7"]
+    assert cluster.addresses[:2] == ["10.0.0.2:7", "10.0.0.3:7"]  # the first was only knocked at
     assert [client.closed for client in cluster.clients[:-1]] == [True] * (len(cluster.clients) - 1)
     cluster.answer = all_created
     assert await ledger.create_transfers([Transfer(1)]) == [Status.CREATED]
     await ledger.close()
     await ledger.close()
     assert cluster.clients[-1].closed
+
+
+async def test_a_new_session_may_take_longer_than_a_request(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in clusters of several replicas; one that cannot be reached is not waited for."""
+    monkeypatch.setattr(tigerbeetle, "SILENCE_SECONDS_MIN", 0.0)
+    left = 3
+
+    def slow(operation: Operation, events: bytes) -> Response | None:
+        nonlocal left
+        cluster.clients[-1].connection.connected = 1
+        left -= 1
+        return all_created(operation, events) if left <= 0 else None
+
+    cluster.answer = slow
+    ledger = ledger_at()
+    await ledger.open()
+    assert len(cluster.clients) == 1, "a session that is about to be is not thrown away"
+    await ledger.close()
+    monkeypatch.setattr(tigerbeetle, "FIRST_ANSWER_SECONDS_MAX", 0.1)
+    left = 1000
+    with pytest.raises(LedgerUnavailableError, match="connected, but no answer"):
+        await ledger.open()
+    assert 990 < left < 1000
+    await ledger.close()
+    cluster.answer = lambda *_: None
+    asked = len(cluster.clients)
+    with pytest.raises(LedgerUnavailableError, match="cannot be reached"):
+        await ledger.open()
+    assert len(cluster.clients[asked].asked) == 1
+    await ledger.close()
 
 
 async def test_an_unknown_name_may_become_known(

@@ -11,18 +11,12 @@ import pytest
 from connector import limits
 from connector.ilp import ildcp
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode, encode
-from connector.ledger.account_manager import (
-    AccountManager,
-    Book,
-    Outcome,
-    Recovered,
-    Reservation,
-    Reserve,
-)
+from connector.ledger.account_manager import AccountManager
+from connector.ledger.books import Book, Outcome, Recovered, Reservation, Reserve
 from connector.ledger.model import AccountCode, Transfer
 from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Unanswered
 from connector.routing import Route, RouteSource, RoutingTable
-from connector.switch.driver import Driver, Flight, Inbox
+from connector.switch.driver import Driver, Flight, Inbox, Trace
 from connector.switch.rules import Node
 from connector.switch.switch import Deliver, Result, Switch
 from connector.switch.terms import Rates
@@ -44,6 +38,7 @@ class Till:
         self.posted: list[tuple[Flight, Reservation]] = []
         self.voided: list[Reservation] = []
         self.recovered: dict[tuple[str, int], Recovered] = {}
+        self.books: list[tuple[Book, Book]] = []
         self._last_id = 0
 
     def new_packet_id(self) -> int:
@@ -56,7 +51,7 @@ class Till:
         if self.refuses is not None:
             return self.refuses
         self.reserved.append((flight, packet_id, sender_packet_id, asked))
-        return Reservation(packet_id, [Transfer(packet_id, amount=asked.amount_out)], [])
+        return Reservation(packet_id, [Transfer(packet_id, amount=asked.amount_out)], self.books)
 
     def post(self, flight: Flight, reservation: Reservation, expires_at_ms: int) -> None:
         self.posted.append((flight, reservation))
@@ -120,6 +115,9 @@ class Office:
         self.back = Back()
         self.delivering: list[tuple[Flight, Deliver]] = []
         self.ended_: list[tuple[Flight, Result]] = []
+        self.traced = False
+        self.forwarded_: list[Flight] = []
+        self.unreadable_: list[tuple[Peer, str]] = []
         routes = RoutingTable(
             [
                 Route(RouteSource.CONFIG, "alice", "g.alice"),
@@ -145,6 +143,15 @@ class Office:
             now_ms=self.clock.now_ms,
             monotonic_s=self.clock.monotonic_s,
         )
+
+    def began(self, _flight: Flight) -> Trace | None:
+        return Trace() if self.traced else None
+
+    def forwarded(self, flight: Flight, _trace: Trace) -> None:
+        self.forwarded_.append(flight)
+
+    def unreadable(self, source: Peer, _packet_id: int, message: str) -> None:
+        self.unreadable_.append((source, message))
 
     def ended(self, flight: Flight, result: Result) -> None:
         self.ended_.append((flight, result))
@@ -544,3 +551,60 @@ def test_a_packet_from_before_a_restart_is_joined_and_kept_like_any_other(office
 
 def test_every_code_of_ours_is_told_apart(office: Office) -> None:
     assert len(Code) < 64
+
+
+# --- what is told about it
+
+
+def test_a_traced_packet_knows_when_each_of_its_steps_was(office: Office) -> None:
+    office.traced = True
+    began_s = office.clock.monotonic_s()
+    office.arrive()
+    flight = office.till.reserved[0][0]
+    trace = flight.trace
+    assert trace is not None
+    assert trace.asked is office.till.reserved[0][3]
+    assert trace.reserved_s is None
+    office.clock.advance(1)
+    office.driver.booked(flight, Outcome.HELD)
+    assert office.forwarded_ == [flight]
+    office.clock.advance(1)
+    office.driver.answered(flight, FULFILL)
+    office.clock.advance(1)
+    office.driver.booked(flight, Outcome.POSTED)
+    times = (trace.reserved_s, trace.forwarded_s, trace.answered_s, trace.posted_s)
+    assert times == (began_s + 1, began_s + 1, began_s + 2, began_s + 3)
+
+
+def test_a_packet_without_a_trace_is_not_told_of_between(office: Office) -> None:
+    office.fulfill(office.send())
+    assert office.forwarded_ == []
+    assert len(office.ended_) == 1
+
+
+def test_a_refused_reservation_is_no_step(office: Office) -> None:
+    office.traced = True
+    office.arrive()
+    flight = office.till.reserved[0][0]
+    office.driver.booked(flight, Outcome.NO_CREDIT)
+    assert flight.trace is not None
+    assert flight.trace.reserved_s is None
+    assert flight.trace.posted_s is None
+
+
+def test_what_is_no_prepare_is_told_with_who_sent_it(office: Office) -> None:
+    office.driver.arrived(office.alice, b"\x0c", 0, office.back, 1)
+    ((source, message),) = office.unreadable_
+    assert source is office.alice
+    assert message.startswith("unreadable packet: ")
+
+
+def test_the_accounts_that_packets_move_are_known_once(office: Office) -> None:
+    book = Book("me", AccountCode.PEER, "alice", USD)
+    other = Book("me", AccountCode.PEER, "bob", USD)
+    office.till.books = [(book, other)]
+    flight = office.send()
+    assert office.driver.take_touched() == {book, other}
+    assert office.driver.take_touched() == set()
+    office.fulfill(flight)
+    assert office.driver.take_touched() == {book, other}

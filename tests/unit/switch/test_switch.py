@@ -21,7 +21,7 @@ from connector.ilp.packet import (
     decode,
     encode,
 )
-from connector.ledger.account_manager import Book, Outcome, Recovered, Reservation, Reserve
+from connector.ledger.books import Book, Outcome, Recovered, Reservation, Reserve
 from connector.ledger.model import AccountCode, Transfer
 from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation, Unanswered
 from connector.routing import Route, RouteSource, RoutingTable
@@ -529,13 +529,49 @@ def test_a_child_is_told_its_address_and_asset() -> None:
     )
 
 
+def settle_message(**fields: Any) -> Prepare:
+    return prepare(**{"amount": 0, "destination": "peer.settle", "data": b"hello", **fields})
+
+
+def test_a_message_for_the_settlement_engine_is_answered_under_any_condition() -> None:
+    """Requirements 66 and 67: RFC 38 gives a condition that no fulfilment of zeros has."""
+    desk = Desk()
+    desk.routes.add(Route(RouteSource.CONFIG, "bob", ""))
+    story = desk.forward(settle_message())
+    deliver = asked(story, Deliver)
+    assert (deliver.source.peer_id, deliver.prepare.data) == ("alice", b"hello")
+    assert deliver.deadline_ms == NOW_MS + 20_000
+    answer = fulfilled(go(story, Fulfill(fulfillment=bytes(32), data=b"hello back")))
+    assert (answer.fulfillment, answer.data) == (bytes(32), b"hello back")
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (Reject(code="F00", triggered_by="peer.settle", message="what?"), "F00"),
+        (Unanswered.TIMED_OUT, "R00"),
+    ],
+)
+def test_a_message_that_the_settlement_engine_does_not_answer_is_rejected(
+    said: object, code: str
+) -> None:
+    story = Desk().forward(settle_message())
+    asked(story, Deliver)
+    rejected(go(story, said), code, "peer.settle")
+
+
+def test_a_message_for_the_settlement_engine_carries_no_money() -> None:
+    rejected(go(Desk().forward(settle_message(amount=1))), "F01", "peer.settle")
+
+
 @pytest.mark.parametrize(
     ("source", "fields", "code"),
     [
         ("alice", {}, "F00"),
         ("kid", {"amount": 1}, "F01"),
         ("kid", {"condition": CONDITION}, "F01"),
-        ("kid", {"destination": "peer.settle"}, "F01"),
+        ("kid", {"destination": "peer.other"}, "F01"),
+        ("kid", {"destination": "peer.settle.more"}, "F01"),
     ],
 )
 def test_other_questions_between_neighbours_are_refused(

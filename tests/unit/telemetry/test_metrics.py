@@ -13,7 +13,13 @@ from connector.ledger.account_manager import AccountManager
 from connector.ledger.embedded import MemoryLedger
 from connector.ledger.model import IdGenerator
 from connector.peers import Asset, Peer, PeerRegistry, PeerTerms
-from connector.telemetry.metrics import LATENCY_BUCKETS_S, Latency, NodeCollector, render
+from connector.telemetry.metrics import (
+    LATENCY_BUCKETS_S,
+    Latency,
+    LedgerRequests,
+    NodeCollector,
+    render,
+)
 from tests.support.accounts import MemoryOutbox
 from tests.support.ledgers import ManualClock
 
@@ -26,6 +32,7 @@ class Metrics:
     def __init__(self, accounts: AccountManager, peers: list[Peer]) -> None:
         self.peers = {peer.peer_id: peer for peer in peers}
         self.latency = Latency()
+        self.requests = LedgerRequests()
         self.live = {"alice"}
         self.in_flight = 0
         self.counters: dict[str, int] = {"btp_messages_ignored": 0}
@@ -33,6 +40,7 @@ class Metrics:
             peers=PeerRegistry(peers),
             accounts=accounts,
             latency=self.latency,
+            requests=self.requests,
             in_flight=lambda: self.in_flight,
             connected=lambda peer_id: peer_id in self.live,
             counters=lambda: self.counters,
@@ -158,3 +166,17 @@ async def test_no_label_is_chosen_by_a_peer(metrics: Metrics) -> None:
     assert labels["result"] == {"fulfilled", "rejected"}
     assert labels["code"] == {"", "F02"}
     assert labels["asset"] == {"USD/9"}
+
+
+async def test_requests_to_the_ledger_by_duration_and_size(metrics: Metrics) -> None:
+    metrics.requests.observe(0.0004, 64)
+    metrics.requests.observe(3.0, 1)
+    assert metrics.value("ledger_request_seconds_count") == 2
+    assert metrics.value("ledger_request_seconds_sum") == pytest.approx(3.0004)
+    assert metrics.value("ledger_request_seconds_bucket", le="0.0005") == 1
+    assert metrics.value("ledger_request_seconds_bucket", le="2.5") == 1
+    assert metrics.value("ledger_request_seconds_bucket", le="+Inf") == 2
+    assert metrics.value("ledger_batch_events_bucket", le="1.0") == 1
+    assert metrics.value("ledger_batch_events_bucket", le="32.0") == 1
+    assert metrics.value("ledger_batch_events_bucket", le="64.0") == 2
+    assert metrics.value("ledger_batch_events_sum") == 65

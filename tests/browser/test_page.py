@@ -1,0 +1,364 @@
+"""The explorer page in a real browser, before real daemons with real packets."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector import Fulfill, Reject
+from connector.demo import free_ports
+from connector.telemetry.events import AccountBalance
+from tests.browser.conftest import Viewer
+from tests.support.daemons import Daemon, Street
+
+pytestmark = pytest.mark.browser
+
+TABS = ["Dashboard", "Packets", "Accounts", "Peers", "Keys"]
+# The only words of the browser for a server that is away; it says them whatever the page does.
+AWAY = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "WebSocket connection to")
+EMERALD, ROSE = "rgb(52, 211, 153)", "rgb(251, 113, 133)"
+
+
+async def colour_of(viewer: Viewer, selector: str, of: str = "color") -> str:
+    return await viewer.page.eval_on_selector(selector, f"one => getComputedStyle(one).{of}")
+
+
+async def test_all_five_tabs_are_alive(viewer: Viewer, tmp_path: Path) -> None:
+    async with Street(tmp_path) as street, viewer:
+        a, b, _c = await street.chain("a", "b", "c")
+        assert isinstance(await a.connector.send("g.c", 700), Fulfill)
+        await viewer.open(b.connector.http_port)
+        page = viewer.page
+        assert await page.title() == "b · ILP connector"
+        says = {
+            "Dashboard": ["Packets / s", "Who owes whom", "available", "2 / 2"],
+            "Packets": ["g.c", "0.0000007"],
+            "Accounts": ["owes us", "we owe"],
+            "Peers": ["2 of 2 connected", "Routing table", "g.a"],
+            "Keys": ["g.b", "Secrets of the links", "plain ws"],
+        }
+        for name in TABS:
+            await viewer.tab(name)
+            assert await page.get_by_role("tab", name=name).get_attribute("aria-selected") == "true"
+            for text in says[name]:
+                await page.get_by_role("tabpanel").get_by_text(text).first.wait_for()
+            await viewer.shot(f"tab-{name.lower()}")
+
+
+async def test_ten_packets_and_the_cards_say_who_owes_whom(viewer: Viewer, tmp_path: Path) -> None:
+    amounts = [1, 20, 300, 4_000, 50_000, 600_000, 7, 80, 900, 1_000_000]
+    async with Street(tmp_path) as street, viewer:
+        a, b, _c = await street.chain(
+            "a", "b", "c", node={"b": {"asset_scale": 6}, "a": {"asset_scale": 6},
+                                 "c": {"asset_scale": 6}}
+        )  # fmt: skip
+        await viewer.open(b.connector.http_port, "#accounts?range=5m")
+        for amount in amounts:
+            assert isinstance(await a.connector.send("g.c", amount), Fulfill)
+        total = sum(amounts)
+        for peer, net, shown, words, colour in (
+            ("a", total, "+1.655308", "owes us", EMERALD),
+            ("c", -total, "\u22121.655308", "we owe", ROSE),
+        ):
+            card = viewer.at(f"account-{peer}")
+            selector = f'[data-testid="account-{peer}"] [data-testid=net]'
+            await viewer.page.wait_for_selector(f'{selector}[data-net="{net}"]')
+            assert await card.locator(".net-value").inner_text() == shown
+            assert await card.locator(".net-words").inner_text() == words
+            assert await colour_of(viewer, selector) == colour
+            title = await card.get_by_test_id("net").get_attribute("title")
+            assert title is not None
+            assert f"{total:,} units" in title
+            # The history: an area filled with a gradient, and a tooltip with words.
+            area = card.get_by_test_id("history-area")
+            fill = await area.get_attribute("fill")
+            assert fill is not None
+            gradient = re.fullmatch(r"url\(#(.+)\)", fill)
+            assert gradient is not None
+            assert await viewer.page.locator(f'[id="{gradient[1]}"] stop').count() >= 2
+            assert len(await area.get_attribute("d") or "") > 20
+            box = await card.locator(".chart svg").bounding_box()
+            assert box is not None
+            await viewer.page.mouse.move(box["x"] + box["width"] - 9, box["y"] + box["height"] / 2)
+            await card.get_by_role("tooltip").get_by_text(words, exact=True).wait_for()
+        await viewer.shot("cards")
+        # Other ranges are asked of the store.
+        for label in ("7 d", "24 h", "1 h", "15 min"):
+            await viewer.page.get_by_role("radio", name=label).click()
+            await viewer.at("history-area").first.wait_for(state="attached")
+
+
+async def test_progress_to_settlement_in_three_colours_and_its_states(
+    viewer: Viewer, tmp_path: Path
+) -> None:
+    async with Street(tmp_path) as street, viewer:
+        a, _b = await street.chain("a", "b", peer={"a-b": {"settle_threshold": 1000}})
+        await viewer.open(a.connector.http_port, "#accounts")
+        bar = viewer.at("settlement")
+        for amount, level, share in (
+            (500, "calm", "50 %"),
+            (250, "amber", "75 %"),
+            (200, "rose", "95 %"),
+        ):
+            assert isinstance(await a.connector.send("g.b", amount), Fulfill)
+            await viewer.page.wait_for_selector(f'[data-testid=settlement][data-level="{level}"]')
+            assert share in await bar.inner_text()
+            assert await bar.locator(f".fill-{level}").count() == 1
+            await viewer.shot(f"settlement-{level}")
+        assert "above 90 %" in await bar.inner_text()
+        for state, words in (
+            ("PENDING", "settlement pending"),
+            ("IN_PROGRESS", "settling now"),
+            ("IDLE", "settlement idle"),
+        ):
+            a.connector.events.emit(balance(a, settlement_state=state))
+            await viewer.page.wait_for_selector(
+                f'[data-testid=settlement-state][data-state="{state}"]'
+            )
+            assert words in await viewer.at("settlement-state").inner_text()
+
+
+def balance(daemon: Daemon, **change: Any) -> AccountBalance:
+    """How a daemon stands with its peer b, as an event."""
+    books = daemon.connector.accounts.peers["b"]
+    fields: dict[str, Any] = {
+        "peer_id": "b",
+        "asset_code": "USD",
+        "asset_scale": 9,
+        "debit_balance": books.debit_balance,
+        "credit_balance": books.credit_balance,
+        "net_balance": books.net_balance,
+        "pending_debits": 0,
+        "pending_credits": 0,
+        "credit_limit": books.terms.credit_limit,
+        "available_credit": books.available_credit,
+        "settlement_threshold": 1000,
+        **change,
+    }
+    return AccountBalance(**fields)
+
+
+async def test_a_change_is_on_screen_within_100_ms_of_the_fulfill(
+    viewer: Viewer, tmp_path: Path
+) -> None:
+    async with Street(tmp_path) as street, viewer:
+        a, _b = await street.chain("a", "b")
+        await viewer.open(a.connector.http_port, "#accounts")
+        # The time of the frame in which a new balance is drawn, by the balance.
+        await viewer.page.evaluate(
+            """() => {
+              window.drawn = {};
+              const net = document.querySelector('[data-testid=net]');
+              new MutationObserver(() => {
+                const value = net.dataset.net;
+                requestAnimationFrame(() => { window.drawn[value] ??= Date.now(); });
+              }).observe(net, { attributes: true, attributeFilter: ['data-net'] });
+            }"""
+        )
+        took_ms: list[float] = []
+        for number in range(1, 21):
+            assert isinstance(await a.connector.send("g.b", 1), Fulfill)
+            fulfilled_ms = time.time() * 1000
+            drawn = await viewer.page.wait_for_function(f"() => window.drawn['{-number}']")
+            took_ms.append(await drawn.json_value() - fulfilled_ms)
+        print(f"on screen after ms: {sorted(round(one) for one in took_ms)}")
+        assert statistics.median(took_ms) < 100
+
+
+async def test_the_timeline_of_every_kind_of_packet(viewer: Viewer, tmp_path: Path) -> None:
+    async with Street(tmp_path) as street, viewer:
+        a, b, _c = await street.chain(
+            "a", "b", "c", peer={"b-c": {"routes": ["g.c", "g.far"]}, "a-b": {"routes": ["g"]}}
+        )
+        await viewer.open(b.connector.http_port, "#packets")
+        assert isinstance(await a.connector.send("g.c", 42), Fulfill)
+        nowhere = await a.connector.send("g.nowhere", 43)
+        assert isinstance(nowhere, Reject)
+        far = await a.connector.send("g.far.away", 44)
+        assert isinstance(far, Reject)
+        cases = (
+            ("g.c", "fulfilled", ["received", "reserved", "forwarded", "answered", "posted", "fulfilled"],
+             ["reserve", "post"], "fulfilled"),
+            ("g.nowhere", "rejected", ["received", "rejected"], [], "by this node"),
+            ("g.far.away", "rejected", ["received", "reserved", "forwarded", "answered", "rejected"],
+             ["reserve", "void"], "by g.c"),
+        )  # fmt: skip
+        rows = viewer.at("packet-rows")
+        for destination, status, steps, transfers, said in cases:
+            await rows.get_by_text(destination, exact=True).click()
+            drawer = viewer.at("packet-drawer")
+            await drawer.get_by_test_id("timeline").wait_for()
+            await drawer.locator(f'[data-step="{status}"]').wait_for()
+            found = await drawer.locator("[data-step]").evaluate_all(
+                "all => all.map(one => one.dataset.step)"
+            )
+            assert found == steps
+            texts = await drawer.get_by_test_id("transfers").all_inner_texts()
+            for transfer in transfers:
+                assert transfer in texts[0]
+            assert bool(texts) == bool(transfers)
+            assert said in await drawer.get_by_test_id("packet-status").inner_text()
+            await viewer.shot(f"packet-{destination}")
+            # The link to the raw JSON leads to this packet.
+            href = await drawer.get_by_role("link", name="Raw JSON").get_attribute("href")
+            answer = await viewer.page.request.get(
+                f"http://127.0.0.1:{b.connector.http_port}/{href}"
+            )
+            assert (await answer.json())["destination"] == destination
+            await viewer.page.keyboard.press("Escape")
+            await drawer.wait_for(state="detached")
+
+
+async def test_filters_and_what_is_open_stand_in_the_address(
+    viewer: Viewer, tmp_path: Path
+) -> None:
+    async with Street(tmp_path) as street, viewer:
+        a, b, _c = await street.chain("a", "b", "c", peer={"a-b": {"routes": ["g"]}})
+        for amount in range(1, 31):
+            await a.connector.send("g.c" if amount % 3 else "g.nobody", amount)
+        await viewer.open(b.connector.http_port, "#packets")
+        shown = viewer.at("packets-shown")
+        await shown.get_by_text("30 packets").wait_for()
+        await viewer.page.get_by_label("Status").select_option("rejected")
+        await shown.get_by_text("10 packets").wait_for()
+        await viewer.page.get_by_label("Text").fill("nobody")
+        assert "state=rejected" in viewer.page.url
+        await viewer.page.reload()
+        await viewer.live()
+        await shown.get_by_text("10 packets").wait_for()
+        assert await viewer.page.get_by_label("Text").input_value() == "nobody"
+        await viewer.page.get_by_role("button", name="Clear").click()
+        await shown.get_by_text("30 packets").wait_for()
+        await viewer.page.get_by_label("Peer").select_option("c")
+        await shown.get_by_text("20 packets").wait_for()
+
+
+async def test_keys_of_the_keyboard(viewer: Viewer, tmp_path: Path) -> None:
+    async with Street(tmp_path) as street, viewer:
+        _a, b = await street.chain("a", "b")
+        await viewer.open(b.connector.http_port)
+        page = viewer.page
+        for number, name in enumerate(TABS, 1):
+            await page.keyboard.press(str(number))
+            await page.locator(f"#tab-{name.lower()}[aria-selected=true]").wait_for()
+        await page.keyboard.press("?")
+        await page.get_by_role("dialog", name="Help").wait_for()
+        await page.keyboard.press("Escape")
+        await page.get_by_role("dialog").wait_for(state="detached")
+        await page.keyboard.press("/")
+        await page.get_by_role("dialog", name="Search").wait_for()
+        await page.keyboard.type("a")
+        await page.get_by_role("option").first.wait_for()
+        await page.keyboard.press("Enter")
+        await page.locator("#peer-card").wait_for()
+        assert page.url.endswith("#peers?peer=a")
+        await page.keyboard.press("Escape")
+        await page.locator("#peer-card").wait_for(state="detached")
+        # Typing in a field is typing, not changing tabs.
+        await page.get_by_label("Filter routes").fill("")
+        await page.keyboard.type("12")
+        assert await page.get_by_label("Filter routes").input_value() == "12"
+
+
+async def test_after_a_restart_of_the_daemon_the_page_goes_on(
+    viewer: Viewer, tmp_path: Path
+) -> None:
+    viewer.expected = AWAY
+    (port,) = free_ports(1)
+    async with Street(tmp_path) as street, viewer:
+        a, b = await street.chain("a", "b", node={"b": {"http_port": port}})
+        await a.connector.send("g.b", 100)
+        await viewer.open(port, "#accounts")
+        await viewer.page.wait_for_selector('[data-testid=net][data-net="100"]')
+        await viewer.page.evaluate("window.notReloaded = true")
+        await b.stop()
+        await viewer.page.wait_for_selector('[data-testid=live]:not([data-state="live"])')
+        await viewer.page.get_by_text("No connection to the connector").wait_for()
+        await viewer.shot("offline")
+        await street.restart("b")
+        await viewer.live()
+        await a.linked("b", times=2)
+        await a.connector.send("g.b", 11)
+        await viewer.page.wait_for_selector('[data-testid=net][data-net="111"]')
+        assert await viewer.page.evaluate("window.notReloaded")
+        # Packets of before and after are both to be found.
+        await viewer.tab("Packets")
+        await viewer.at("packets-shown").get_by_text("2 packets").wait_for()
+
+
+async def test_where_a_key_is_needed_the_page_asks_for_it(viewer: Viewer, tmp_path: Path) -> None:
+    viewer.expected = ("401", "WebSocket connection to")
+    async with Street(tmp_path) as street, viewer:
+        node = await street.add("a", [], http_host="0.0.0.0", admin_api_key="key-of-the-admin")
+        page = viewer.page
+        port = node.connector.http_port
+        await page.goto(f"http://127.0.0.1:{port}/")
+        await page.get_by_label("Admin key").fill("not-the-key")
+        await page.get_by_role("button", name="Log in").click()
+        await page.get_by_role("alert").filter(has_text=re.compile("not the key")).wait_for()
+        await page.get_by_label("Admin key").fill("key-of-the-admin")
+        await page.get_by_role("button", name="Log in").click()
+        await viewer.live()
+        # The login ends while the page is open: it asks again, in place.
+        await page.context.clear_cookies()
+        await page.keyboard.press("5")
+        await page.get_by_label("Admin key").wait_for()
+        await viewer.shot("login")
+        await page.get_by_label("Admin key").fill("key-of-the-admin")
+        await page.get_by_role("button", name="Log in").click()
+        await page.get_by_role("tab", name="Keys").wait_for()
+        await viewer.live()
+
+
+async def test_the_network_shows_both_sides_and_marks_books_that_differ(
+    viewer: Viewer, tmp_path: Path
+) -> None:
+    ports = free_ports(3)
+    nodes = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+    async with Street(tmp_path) as street, viewer:
+        a, _b, c = await street.chain(
+            "a", "b", "c",
+            node={
+                name: {"http_port": port, "explorer_nodes": nodes.split(",")}
+                for name, port in zip("abc", ports, strict=True)
+            },
+        )  # fmt: skip
+        await a.connector.send("g.c", 2_000_000_000)
+        await a.connector.send("g.c", 500_000_000)
+        await viewer.open(ports[1])
+        picture = viewer.page.locator("#network")
+        await picture.locator('[data-verdict="mirrored"]').nth(1).wait_for()
+        texts = await picture.locator(".net-label").all_text_contents()
+        assert (
+            sum("\u22120.5 USD" in text for text in texts)
+            + sum("\u22122.5 USD" in text for text in texts)
+            == 2
+        )
+        honest = c.connector.views.accounts_view
+        c.connector.views.accounts_view = lambda: [  # type: ignore[method-assign]
+            {**one, "debitBalance": "7", "netBalance": "7"} for one in honest()
+        ]
+        await picture.locator('[data-verdict="differs"]').wait_for()
+        await picture.get_by_text("books of 1 link differ").wait_for()
+        await viewer.shot("network")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 3840])
+async def test_nothing_is_cut_off_at_any_width(viewer: Viewer, tmp_path: Path, width: int) -> None:
+    async with Street(tmp_path) as street, viewer:
+        a, b, _c = await street.chain("a", "b", "c")
+        await a.connector.send("g.c", 123_456_789)
+        await viewer.page.set_viewport_size({"width": width, "height": 800})
+        await viewer.open(b.connector.http_port)
+        for name in TABS:
+            await viewer.page.keyboard.press(str(TABS.index(name) + 1))
+            await viewer.page.locator(f"#tab-{name.lower()}[aria-selected=true]").wait_for()
+            await viewer.page.wait_for_function("() => !document.querySelector('.loading')")
+            beyond = await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert beyond <= 0, name
+            await viewer.shot(f"{width}-{name.lower()}")

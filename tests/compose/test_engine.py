@@ -1,0 +1,362 @@
+"""The compose files on a real Docker engine.
+
+Each stack is apart from all else on the engine (`Stack`), and gone afterwards. Images are built once;
+ILP_TEST_CONNECTOR_IMAGE names one that is built already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from connector.compose import Plan, Topology, compose_file, default_names
+from tests.support.compose import BASE_IMAGE, ROOT, Stack, docker, missing
+
+pytestmark = [pytest.mark.compose, pytest.mark.slow]
+
+PEERS = [f"peer{number}" for number in range(1, 6)]
+# Half of that is promised for a machine with nothing else to do.
+UP_SECONDS_MAX = 120
+SERVER = ROOT / "docker" / "tigerbeetle"
+
+Start = Callable[..., Stack]
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, str]:
+    """Both images, by the variables that name them."""
+    lack = missing()
+    if lack:
+        pytest.skip(lack)
+    connector = os.environ.get("ILP_TEST_CONNECTOR_IMAGE")
+    if not connector:
+        connector = "ilp-connector:test"
+        docker(
+            "build", "-q", "--build-arg", "CONNECTOR_UI=skip", "--build-arg",
+            f"BASE_IMAGE={BASE_IMAGE}", "-t", connector, str(ROOT),
+        )  # fmt: skip
+    server = "ilp-connector-tigerbeetle:test"
+    docker("build", "-q", "-t", server, str(SERVER))
+    return {"CONNECTOR_IMAGE": connector, "TIGERBEETLE_SERVER_IMAGE": server}
+
+
+@pytest.fixture(scope="module")
+def start(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Makes stacks, and removes them."""
+    folder = tmp_path_factory.mktemp("compose")
+    made: list[Stack] = []
+
+    def make(path: Path, **values: str) -> Stack:
+        stack = Stack(path, folder, images=images, values=values)
+        for service in stack.content["services"].values():
+            # Files that the generator made name the images themselves.
+            variable = (
+                "TIGERBEETLE_SERVER_IMAGE"
+                if "tigerbeetle" in service["image"]
+                else "CONNECTOR_IMAGE"
+            )
+            if service["image"].startswith("ilp-connector"):
+                service["image"] = images[variable]
+        stack.write()
+        made.append(stack)
+        return stack
+
+    yield make
+    for stack in made:
+        stack.remove()
+
+
+# --- images
+
+
+def test_the_image_is_small_and_not_roots(images: dict[str, str]) -> None:
+    (found,) = json.loads(docker("image", "inspect", images["CONNECTOR_IMAGE"]))
+    assert found["Size"] < 200_000_000
+    assert found["Config"]["User"] == "1000:1000"
+    assert set(found["Config"]["ExposedPorts"]) == {"3000/tcp", "8080/tcp"}
+    assert found["Config"]["Healthcheck"]["Test"] == ["CMD", "ilp-connector", "healthcheck"]
+
+
+def test_it_runs_the_commands_with_a_read_only_root(images: dict[str, str]) -> None:
+    run = ["run", "--rm", "--read-only", "--cap-drop", "ALL", images["CONNECTOR_IMAGE"]]
+    assert docker(*run, "--version")
+    assert "BTP_SERVER_HOST" in docker(*run, "check-config")
+
+
+def serve(image: str, *options: str, command: str = "start") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", "run", "--rm", *options, image, command],
+        check=False, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "said"),
+    [
+        ({"TIGERBEETLE_CLUSTER_ID": "8"}, 3, "this is cluster 8"),
+        ({"TIGERBEETLE_CLUSTER_ID": "x"}, 2, "not a decimal number"),
+        ({"TIGERBEETLE_REPLICA_ID": "1"}, 2, "must be below"),
+        ({"TIGERBEETLE_REPLICA_COUNT": "3"}, 2, "must name all 3 replicas"),
+        (
+            {"TIGERBEETLE_REPLICA_COUNT": "3", "TIGERBEETLE_ADDRESSES": "1.1.1.1:1,1.1.1.2:1,tb:1"},
+            2, "give each replica a fixed ipv4_address",
+        ),
+        (
+            {"TIGERBEETLE_REPLICA_COUNT": "3", "TIGERBEETLE_ADDRESSES": "1.1.1.1:1,1.1.1.2:1,1.1.1.3:1"},
+            3, "formatted for 1 replicas",
+        ),
+    ],
+)  # fmt: skip
+def test_the_server_refuses_in_one_clear_line(
+    formatted: str, images: dict[str, str], environment: dict[str, str], code: int, said: str
+) -> None:
+    options = [
+        word
+        for item in {"TIGERBEETLE_CLUSTER_ID": "7", **environment}.items()
+        for word in ("-e", "=".join(item))
+    ]
+    options += ["--security-opt", f"seccomp={SERVER / 'seccomp.json'}", "-v", f"{formatted}:/data"]
+    done = serve(images["TIGERBEETLE_SERVER_IMAGE"], *options)
+    assert done.returncode == code, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert said in line
+
+
+@pytest.fixture(scope="module")
+def formatted(images: dict[str, str]) -> Iterator[str]:
+    """A volume with the data file of cluster 7."""
+    volume = docker("volume", "create")
+    done = serve(
+        images["TIGERBEETLE_SERVER_IMAGE"], "-e", "TIGERBEETLE_CLUSTER_ID=7", "-v",
+        f"{volume}:/data", "--security-opt", f"seccomp={SERVER / 'seccomp.json'}", command="format",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    yield volume
+    docker("volume", "rm", volume)
+
+
+def test_where_io_uring_is_denied_both_say_so(
+    formatted: str, images: dict[str, str], tmp_path: Path
+) -> None:
+    profile = json.loads((SERVER / "seccomp.json").read_text("utf-8"))
+    profile["syscalls"] = profile["syscalls"][1:]
+    denying = tmp_path / "as-docker-25.json"
+    denying.write_text(json.dumps(profile))
+    options = ["--security-opt", f"seccomp={denying}"]
+    server = serve(
+        images["TIGERBEETLE_SERVER_IMAGE"], *options, "-e", "TIGERBEETLE_CLUSTER_ID=7",
+        "-v", f"{formatted}:/data",
+    )  # fmt: skip
+    assert server.returncode == 1
+    (line,) = server.stderr.strip().splitlines()
+    assert "io_uring is denied" in line
+    assert "security_opt" in line
+    connector = serve(
+        images["CONNECTOR_IMAGE"], *options, "-e", "TIGERBEETLE_CLUSTER_ID=7",
+        "-e", "TIGERBEETLE_REPLICAS=127.0.0.1:3000", command="run",
+    )  # fmt: skip
+    assert connector.returncode == 2, connector.stderr
+    (line,) = [line for line in connector.stderr.splitlines() if not line.startswith("{")]
+    assert "io_uring is denied" in line
+    assert "security_opt" in line
+
+
+# --- five peers
+
+
+@pytest.fixture(scope="module")
+def five(start: Start) -> Stack:
+    """The five peers, up; tests leave them so."""
+    stack = start(ROOT / "docker-compose-5-peer-multihop.yml")
+    assert stack.up() < UP_SECONDS_MAX
+    return stack
+
+
+def test_tigerbeetle_is_there_first_then_each_peer_after_the_one_before(five: Stack) -> None:
+    began = [five.inspect(name)["State"]["StartedAt"] for name in ("tigerbeetle", *PEERS)]
+    assert began == sorted(began)
+
+
+def test_packets_travel_the_whole_line_and_the_books_mirror_each_other(five: Stack) -> None:
+    before = {name: five.balances(name) for name in PEERS}
+    report = five.send("peer1", "g.peer5", 100)
+    assert report["fulfilled"] == 100
+    for one, other in pairwise(PEERS):
+        debit, credit = five.balances(other)[one]
+        assert (debit - before[other][one][0], credit - before[other][one][1]) == (100_000, 0)
+    five.assert_mirrored()
+    five.assert_audit()
+    five.assert_no_errors()
+
+
+def test_down_and_up_keeps_the_books(five: Stack) -> None:
+    five.send("peer1", "g.peer5", 5)
+    before = {name: five.balances(name) for name in PEERS}
+    five.down()
+    five.up()
+    assert {name: five.balances(name) for name in PEERS} == before
+
+
+def load(five: Stack) -> subprocess.Popen[str]:
+    """Packets without end through all five, until the sender is stopped."""
+    command = five.send_command("peer1", "g.peer5", 10_000_000, 50)
+    process = subprocess.Popen(
+        ["docker", "exec", five.container("peer1"), *command],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    until(lambda: fulfilled(five, "peer5") > 100)
+    return process
+
+
+def fulfilled(five: Stack, service: str) -> int:
+    return int(five.api(service, "/api/status")["packetsFulfilled"])
+
+
+def until(holds: Callable[[], bool], seconds: float = 60) -> float:
+    """Wait for something that happens in a container, and say how long it took."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def end_load(five: Stack, process: subprocess.Popen[str]) -> None:
+    five.execute(
+        "peer1",
+        "sh",
+        "-c",
+        "for p in /proc/[0-9]*; do grep -qs '[s]end' $p/cmdline && kill ${p#/proc/}; done; true",
+    )
+    process.kill()
+    process.wait()
+
+
+def test_a_connector_stops_under_load_in_two_seconds_and_leaves_nothing_held(five: Stack) -> None:
+    process = load(five)
+    container = five.container("peer3")
+    try:
+        began = time.monotonic()
+        docker("stop", "-t", "10", container)
+        took = time.monotonic() - began
+        code = five.inspect("peer3")["State"]["ExitCode"]
+    finally:
+        end_load(five, process)
+        docker("start", container)
+    five.wait_healthy("peer3")
+    assert code == 0
+    assert took < 2, f"docker stop took {took:.1f} s"
+    five.assert_mirrored()
+    five.assert_audit()
+
+
+@pytest.mark.parametrize("service", ["tigerbeetle", "peer3"])
+def test_a_container_that_dies_under_load_comes_back_and_the_books_agree(
+    five: Stack, service: str
+) -> None:
+    process = load(five)
+    try:
+        # Not `docker kill`: an engine takes that for a stop and does not restart the container.
+        os.kill(int(five.inspect(service)["State"]["Pid"]), 9)
+    finally:
+        end_load(five, process)
+    for name in ("tigerbeetle", *PEERS):
+        five.wait_healthy(name)
+    five.send("peer1", "g.peer5", 10)
+    five.assert_mirrored()
+    five.assert_audit()
+
+
+def test_connectors_find_a_server_that_moved_within_five_seconds(five: Stack) -> None:
+    network = five.content["services"]["tigerbeetle"]["networks"]["ilp-network"]
+    network["ipv4_address"] = network["ipv4_address"].rpartition(".")[0] + ".99"
+    five.write()
+    five.compose("up", "-d", "--no-build", "--no-deps", "tigerbeetle")
+    five.wait_healthy("tigerbeetle")
+
+    def all_available() -> bool:
+        states = [five.api(name, "/health")["accounting"]["state"] for name in PEERS]
+        return states == ["available"] * len(PEERS)
+
+    assert until(all_available) < 5
+    five.send("peer1", "g.peer5", 10)
+    five.assert_mirrored()
+    five.assert_audit()
+    five.assert_no_errors()
+    five.down()
+
+
+# --- other topologies
+
+
+def ring_of_ten(folder: Path) -> Path:
+    plan = Plan(
+        topology=Topology.RING, names=default_names(Topology.RING, 10), project=str(ROOT),
+        secret=lambda name: f"secret-{name}",
+    )  # fmt: skip
+    path = folder / "ring.yml"
+    path.write_text(compose_file(plan, "ten in a ring"), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "end"),
+    [
+        ("docker-compose.yml", "connector-a", "connector-c"),
+        ("docker/docker-compose.mesh.yml", "node1", "node4"),
+        ("docker/docker-compose.hub-spoke.yml", "spoke1", "spoke3"),
+        ("docker/docker-compose.custom-template.yml", "alice", "bob"),
+        ("a ring of ten", "node1", "node6"),
+    ],
+)
+def test_packets_get_across(start: Start, tmp_path: Path, name: str, begin: str, end: str) -> None:
+    stack = start(ring_of_ten(tmp_path) if name == "a ring of ten" else ROOT / name)
+    try:
+        assert stack.up() < UP_SECONDS_MAX
+        assert stack.send(begin, f"g.{end}", 20)["fulfilled"] == 20
+        stack.assert_mirrored()
+        for node in stack.connectors():
+            said = {event["event"] for event in stack.events(node)}
+            assert {"connector_started", "btp_connection_established"} <= said
+        stack.assert_audit()
+        stack.assert_no_errors()
+    finally:
+        stack.remove()
+
+
+# --- a cluster
+
+
+def test_a_replica_that_lost_its_file_is_recovered_from_the_others(start: Start) -> None:
+    # Development mode takes a third of the memory and is right for one packet after the other.
+    stack = start(
+        ROOT / "docker" / "docker-compose.tigerbeetle-cluster.yml", TIGERBEETLE_DEVELOPMENT="true"
+    )
+    stack.profiles = ["connectors"]
+    replicas = [f"tigerbeetle-{number}" for number in range(3)]
+    try:
+        stack.up()
+        stack.send("connector-a", "g.connector-b", 20)
+        stack.compose("rm", "-fsv", "tigerbeetle-2")
+        docker("volume", "rm", f"{stack.project}_tigerbeetle-2-data")
+        stack.send("connector-a", "g.connector-b", 20)
+        stack.compose("run", "--rm", "tigerbeetle-2", "recover")
+        stack.up("tigerbeetle-2")
+        # With another one gone, nothing goes on unless the recovered one takes part.
+        stack.compose("stop", "tigerbeetle-0")
+        stack.send("connector-a", "g.connector-b", 20)
+        stack.compose("start", "tigerbeetle-0")
+        for name in replicas:
+            stack.wait_healthy(name)
+        stack.assert_mirrored()
+        stack.assert_audit()
+        stack.assert_no_errors()
+    finally:
+        stack.remove()

@@ -1,0 +1,374 @@
+"""What can be said of the compose files, images and docs without an engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from connector.config import PeerSettings, Settings, load
+from tests.support.compose import ROOT, compose_files, example, fill_in, read, variables
+
+FILES = compose_files()
+EXAMPLE = ROOT / ".env.production.example"
+SERVER = ROOT / "docker" / "tigerbeetle"
+IO_URING = {"io_uring_setup", "io_uring_enter", "io_uring_register"}
+
+per_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+
+
+def is_server(service: dict[str, Any]) -> bool:
+    return "TIGERBEETLE_REPLICA_ID" in service.get("environment", {})
+
+
+def is_connector(service: dict[str, Any]) -> bool:
+    return "NODE_ID" in service.get("environment", {})
+
+
+def test_every_file_that_was_promised_is_there() -> None:
+    names = {str(path.relative_to(ROOT)) for path in FILES}
+    assert names >= {
+        "docker-compose.yml",
+        "docker-compose-5-peer-multihop.yml",
+        "docker/docker-compose.mesh.yml",
+        "docker/docker-compose.hub-spoke.yml",
+        "docker/docker-compose.custom-template.yml",
+        "docker/docker-compose.tigerbeetle-cluster.yml",
+        "docker/docker-compose.production.yml",
+    }
+
+
+# --- all files
+
+
+@per_file
+def test_who_talks_to_tigerbeetle_is_allowed_io_uring(path: Path) -> None:
+    talking = {
+        name: service
+        for name, service in read(path)["services"].items()
+        if is_server(service) or "TIGERBEETLE_REPLICAS" in service.get("environment", {})
+    }
+    for name, service in talking.items():
+        profiles = [
+            option.partition("=")[2]
+            for option in service["security_opt"]
+            if option.startswith("seccomp=")
+        ]
+        assert len(profiles) == 1, f"{name} has no seccomp profile"
+        assert (path.parent / profiles[0]).resolve() == SERVER / "seccomp.json", name
+
+
+@per_file
+def test_who_is_waited_for_has_a_health_check(path: Path) -> None:
+    services = read(path)["services"]
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert how == {"condition": "service_healthy"}, f"{name} on {other}"
+            assert services[other]["healthcheck"]["test"], f"{name} on {other}"
+
+
+@per_file
+def test_every_variable_is_one_that_the_connector_knows(path: Path) -> None:
+    for name, service in read(path)["services"].items():
+        if is_connector(service):
+            settings = load(
+                {key: str(value) for key, value in service["environment"].items()}
+            ).settings
+            assert settings.http_host == "0.0.0.0", name
+            assert settings.admin_api_key is not None, name
+
+
+@per_file
+def test_every_variable_is_one_that_the_server_image_knows(path: Path) -> None:
+    known = set(re.findall(r"TIGERBEETLE_[A-Z_]+", (SERVER / "entrypoint.sh").read_text()))
+    for service in read(path)["services"].values():
+        if is_server(service):
+            assert set(service["environment"]) <= known
+
+
+@per_file
+def test_links_have_two_ends_with_one_secret_and_lead_to_a_service(path: Path) -> None:
+    nodes = {
+        name: load({key: str(value) for key, value in service["environment"].items()}).settings
+        for name, service in read(path)["services"].items()
+        if is_connector(service)
+    }
+    for name, settings in nodes.items():
+        for peer in settings.peers:
+            if peer.id == "sender":
+                continue
+            back = [other for other in nodes[peer.id].peers if other.id == name]
+            assert [other.secret for other in back] == [peer.secret]
+            assert (peer.url is None) != (back[0].url is None), "one side dials"
+            assert peer.url in (None, f"ws://{peer.id}:{nodes[peer.id].btp_server_port}")
+    if len(nodes) > 1:
+        assert any(peer.url for settings in nodes.values() for peer in settings.peers)
+
+
+@per_file
+def test_containers_may_do_no_more_than_they_need(path: Path) -> None:
+    for name, service in read(path)["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert service["mem_limit"], name
+        assert service["restart"] == "unless-stopped", name
+        if is_server(service) or is_connector(service):
+            assert service["read_only"] is True, name
+            assert "privileged" not in service
+
+
+@per_file
+def test_only_btp_is_open_to_others(path: Path) -> None:
+    for name, service in read(path)["services"].items():
+        ports = [port.rsplit(":", 2) for port in service.get("ports", [])]
+        assert not (ports and is_server(service)), "TigerBeetle asks nobody who he is"
+        for address, _, inner in ports:
+            assert address == "127.0.0.1" or (is_connector(service) and inner == "3000"), name
+
+
+@per_file
+def test_servers_have_memory_to_start_with_and_an_address_that_stays(path: Path) -> None:
+    content = read(path)
+    for name, service in content["services"].items():
+        if not is_server(service):
+            continue
+        (network,) = service["networks"].values()
+        assert network["ipv4_address"], name
+        limit = re.fullmatch(r"(\d+)([mg])", service["mem_limit"])
+        assert limit is not None
+        assert int(limit[1]) * {"m": 1, "g": 1024}[limit[2]] >= 2560, name
+        addresses = service["environment"].get("TIGERBEETLE_ADDRESSES", "")
+        if addresses:
+            own = addresses.split(",")[int(service["environment"]["TIGERBEETLE_REPLICA_ID"])]
+            assert own.split(":")[0] == network["ipv4_address"]
+
+
+@per_file
+def test_what_is_mounted_and_built_from_is_there(path: Path) -> None:
+    content = read(path)
+    for service in content["services"].values():
+        if "build" in service:
+            assert (path.parent / service["build"] / "Dockerfile").is_file()
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (path.parent / source).exists(), source
+            else:
+                assert source in content["volumes"], source
+
+
+@per_file
+def test_what_old_and_new_compose_both_read(path: Path) -> None:
+    text = path.read_text("utf-8")
+    content = read(path)
+    assert {"version", "name", "include"}.isdisjoint(content)
+    assert "start_interval" not in text
+    assert "pull_policy" not in text
+    assert not re.search(r"\$\{[^}]*\$\{", text), "1.29 fills in no variable within a variable"
+    built = [
+        (service["image"], service["build"])
+        for service in content["services"].values()
+        if "build" in service
+    ]
+    assert len(built) == len(set(built)), "build each image on one service only"
+
+
+@per_file
+def test_images_have_a_version(path: Path) -> None:
+    for service in read(path)["services"].values():
+        assert re.search(r":[^:]+$", service["image"]), service["image"]
+        assert not service["image"].endswith(":latest")
+
+
+@per_file
+def test_the_variables_of_the_file_are_explained(path: Path) -> None:
+    text = EXAMPLE.read_text("utf-8")
+    for name, rest in variables(path.read_text("utf-8")).items():
+        explained = re.search(rf"^(?:# )?{name}=", text, re.MULTILINE)
+        assert explained, f"${{{name}{rest}}} is not in {EXAMPLE.name}"
+
+
+# --- the five peers
+
+
+def test_five_peers_in_a_line_behind_tigerbeetle() -> None:
+    content = read(ROOT / "docker-compose-5-peer-multihop.yml")
+    services = content["services"]
+    peers = [f"peer{number}" for number in range(1, 6)]
+    server = services["tigerbeetle"]
+    assert server["container_name"] == "tigerbeetle-5peer"
+    assert server["volumes"] == ["tigerbeetle-5peer-data:/data"]
+    assert content["volumes"]["tigerbeetle-5peer-data"] == {"name": "tigerbeetle-5peer-data"}
+    assert "ilp-network" in server["networks"]
+    assert "ports" not in server
+    for index, peer in enumerate(peers):
+        service = services[peer]
+        environment = service["environment"]
+        assert (environment["NODE_ID"], environment["ILP_ADDRESS"]) == (peer, f"g.{peer}")
+        assert environment["TIGERBEETLE_REPLICAS"] == "tigerbeetle-5peer:3000"
+        ports = [port.rsplit(":", 2)[1:] for port in service["ports"]]
+        assert ports == [[str(3000 + index), "3000"], [str(9080 + index), "8080"]]
+        waits = {"tigerbeetle", *peers[max(0, index - 1) : index]}
+        assert set(service["depends_on"]) == waits
+        neighbours = {*peers[max(0, index - 1) : index], *peers[index + 1 : index + 2]}
+        settings = load({key: str(value) for key, value in environment.items()}).settings
+        assert {peer.id for peer in settings.peers} - {"sender"} == neighbours
+        assert {route.prefix for route in settings.routes} == {
+            f"g.{other}" for other in peers if other != peer
+        }
+
+
+@pytest.mark.parametrize("path", FILES[:1], ids=lambda path: path.name)
+def test_a_secret_that_is_not_set_is_named(path: Path) -> None:
+    text = (ROOT / "docker-compose-5-peer-multihop.yml").read_text("utf-8")
+    with pytest.raises(KeyError, match="ADMIN_API_KEY"):
+        fill_in(text, {})
+
+
+def test_the_line_of_three_needs_no_env_file() -> None:
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    services = yaml.safe_load(fill_in(text, {}))["services"]
+    assert list(services) == ["connector-a", "connector-b", "connector-c"]
+
+
+# --- the example
+
+
+def test_the_example_explains_every_setting_and_no_other() -> None:
+    text = EXAMPLE.read_text("utf-8")
+    named = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
+    ours = {name.upper() for name in Settings.model_fields if name != "peers"}
+    ours |= {f"BTP_PEER_ALICE_{name.upper()}" for name in PeerSettings.model_fields if name != "id"}
+    of_compose = {
+        name for path in FILES for name in variables(path.read_text("utf-8")) if name not in ours
+    }
+    assert named == ours | of_compose | {"CONFIG_FILE"}
+
+
+def test_the_example_is_up_to_date() -> None:
+    made = runpy.run_path(str(ROOT / "scripts" / "env_example.py"))["example"]()
+    assert EXAMPLE.read_text("utf-8") == made, (
+        "run: python scripts/env_example.py > .env.production.example"
+    )
+
+
+def test_the_example_has_values_for_development_and_production() -> None:
+    text = EXAMPLE.read_text("utf-8")
+    for block in text.split("\n\n"):
+        if re.search(r"^(?:# )?[A-Z][A-Z0-9_]*=", block, re.MULTILINE) and "cp .env" not in block:
+            assert "# development" in block, block
+            assert "production:" in block, block
+
+
+def test_a_node_takes_the_example_as_its_environment() -> None:
+    settings = load({**example(), "TIGERBEETLE_REPLICAS": "tigerbeetle:3000"}).settings
+    assert settings.ilp_address == "test.connector"
+
+
+# --- the images
+
+
+def test_server_and_client_have_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    (client,) = [text for text in project["dependencies"] if text.startswith("tigerbeetle==")]
+    version = client.partition("==")[2]
+    assert f"tigerbeetle:{version}\n" in (SERVER / "Dockerfile").read_text("utf-8")
+    for path in FILES:
+        for found in re.findall(r"ilp-connector-tigerbeetle:([\d.]+)", path.read_text("utf-8")):
+            assert found.rstrip(".") == version, path.name
+
+
+@pytest.mark.parametrize("path", [ROOT / "Dockerfile", SERVER / "Dockerfile"], ids=str)
+def test_any_engine_builds_the_images(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert "# syntax=" not in text
+    assert "<<" not in text
+    assert "--mount" not in text
+    assert "--chmod" not in text
+    assert "@sha256" not in text
+    assert re.search(r"^USER 1000", text, re.MULTILINE)
+    assert "HEALTHCHECK" in text
+    assert "EXPOSE" in text
+    assert "LABEL" in text
+
+
+def test_secrets_and_books_stay_out_of_the_build() -> None:
+    lines = (ROOT / ".dockerignore").read_text("utf-8").split()
+    assert "*" in lines, "only what is named goes in"
+    assert ".env*" in lines
+    assert ".env" in (ROOT / ".gitignore").read_text("utf-8").split()
+
+
+def test_the_profile_allows_io_uring_and_is_else_dockers() -> None:
+    profile = json.loads((SERVER / "seccomp.json").read_text("utf-8"))
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    ours, *rest = profile["syscalls"]
+    assert set(ours["names"]) == IO_URING
+    assert ours["action"] == "SCMP_ACT_ALLOW"
+    free = {
+        name
+        for rule in rest
+        for name in rule["names"]
+        if rule["action"] == "SCMP_ACT_ALLOW" and not {"includes", "args"} & set(rule)
+    }
+    assert not free & IO_URING
+    # What Docker denies a container that was given nothing.
+    assert not free & {
+        "mount", "umount2", "unshare", "setns", "bpf", "perf_event_open", "init_module", "reboot",
+        "swapon", "keyctl", "add_key", "kexec_load", "open_by_handle_at", "userfaultfd", "clone",
+    }  # fmt: skip
+    assert {"read", "write", "futex", "execve", "epoll_wait", "close_range"} <= free
+
+
+def test_the_entrypoint_is_plain_sh() -> None:
+    script = SERVER / "entrypoint.sh"
+    assert script.read_text("utf-8").startswith("#!/bin/sh\n")
+    subprocess.run(["sh", "-n", script], check=True)
+
+
+# --- scripts and docs
+
+
+def documents() -> list[Path]:
+    return [
+        ROOT / "README.md",
+        ROOT / "docker" / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        *FILES,
+        EXAMPLE,
+    ]
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_every_script_that_is_named_exists(path: Path) -> None:
+    for name in re.findall(r"\bscripts/[\w./-]*\w", path.read_text("utf-8")):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_every_verb_of_make_that_is_named_exists(path: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    verbs = {
+        verb
+        for line in makefile.splitlines()
+        if (rule := re.match(r"([\w -]+):(?!=)", line))
+        for verb in rule[1].split()
+    }
+    text = path.read_text("utf-8")
+    named = re.findall(r"(?:`|^\$? *)make ([a-z][\w-]*)", text, re.MULTILINE)
+    assert set(named) <= verbs
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_every_compose_file_that_is_named_exists(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for name in re.findall(r"-f ((?:docker/)?docker-compose[\w.-]*\.yml)", text):
+        found = (ROOT / name).exists() or (path.parent / name).exists()
+        assert found or name == "docker-compose.ring.yml", name

@@ -1,0 +1,367 @@
+"""The ledger goes away under load and comes back: by policy, within the limits, nothing lost.
+
+Three connectors in a row on one real TigerBeetle server. `OUTAGE_ROUNDS` repeats each fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import structlog
+
+from connector import Fulfill, PeerSettings, Settings
+from connector.audit import audit
+from connector.ledger.account_manager import State
+from connector.ledger.outbox import SqliteOutbox
+from connector.limits import PENDING_GRACE_MS
+from connector.sender import Order, Sender
+from tests.support.daemons import CLOCK, Daemon, Street, until
+from tests.support.tigerbeetle_server import TigerBeetleServer
+
+pytestmark = [pytest.mark.tigerbeetle, pytest.mark.slow]
+ROUNDS = int(os.environ.get("OUTAGE_ROUNDS", "1"))
+AWAY_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "4"))
+WINDOW = 40
+LIMIT = 10**12
+NODES = ("a", "b", "c")
+
+
+@pytest.fixture(params=range(ROUNDS), autouse=True)
+def _round(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TigerBeetleServer]:
+    # Not `--development`, which serves eight connections.
+    server = TigerBeetleServer(9, "--cache-grid=256MiB")
+    server.start()
+    yield server
+    server.remove()
+
+
+class Load:
+    """Keeps packets from the first node to the last in flight, and what became of them."""
+
+    def __init__(self, source: Daemon, destination: str) -> None:
+        self._source = source
+        self._destination = destination
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self.answers: list[tuple[float, float, str]] = []
+        """When it was answered, how long that took in seconds, and the code; empty: fulfilled."""
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._keep_sending()) for _ in range(WINDOW)]
+        await self.more(3 * WINDOW)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+
+    async def _keep_sending(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._stopping:
+            began_s = loop.time()
+            answer = await self._source.connector.send(self._destination, 7)
+            now_s = loop.time()
+            code = "" if isinstance(answer, Fulfill) else answer.code
+            self.answers.append((now_s, now_s - began_s, code))
+            if code:
+                await asyncio.sleep(0.02)
+
+    async def more(self, count: int) -> None:
+        """Wait for so many more answers."""
+        goal = len(self.answers) + count
+        await until(lambda: len(self.answers) >= goal)
+
+    def since(self, moment_s: float) -> Counter[str]:
+        return Counter(code for at_s, _, code in self.answers if at_s >= moment_s)
+
+    @property
+    def fulfilled(self) -> int:
+        return sum(not code for _, _, code in self.answers)
+
+
+@asynccontextmanager
+async def street_on(
+    addresses: str, folder: Path, policy: str = "spool", **settings: Any
+) -> AsyncIterator[tuple[Street, list[Daemon]]]:
+    """Three nodes whose names no other test has used; their books are exact at the end."""
+    names = [f"{name}{random.getrandbits(40):x}" for name in NODES]
+    common = {
+        "tigerbeetle_cluster_id": 9,
+        "tigerbeetle_replicas": addresses,
+        "accounting_outage_policy": policy,
+        "credit_limit": LIMIT,
+        **settings,
+    }
+    async with Street(folder) as street:
+        nodes = await street.chain(*names, node=dict.fromkeys(names, common))
+        yield street, nodes
+        await until(lambda: all(n.connector.accounts.state is State.AVAILABLE for n in nodes))
+        # What was held when the ledger went away, and not given back, expires.
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(30 + PENDING_GRACE_MS / 1000):
+                while any(held(node) for node in nodes):
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            pass  # the audit says what is held
+        assert await street.stop() == []
+
+
+def held(node: Daemon) -> int:
+    books = node.connector.accounts.books()
+    return sum(book.debits_pending + book.credits_pending for book in books)
+
+
+async def all_are(nodes: list[Daemon], state: State) -> None:
+    try:
+        await until(lambda: all(node.connector.accounts.state is state for node in nodes))
+    except TimeoutError:
+        accounts = [node.connector.accounts for node in nodes]
+        found = [(one.state.value, one.state_reason, one.queue_depth()) for one in accounts]
+        raise AssertionError(f"not {state.value}: {found}") from None
+
+
+def balanced(nodes: list[Daemon], load: Load) -> None:
+    """Everything that was fulfilled is owed at every hop, and nothing else."""
+    a, b, c = nodes
+    owed = 7 * load.fulfilled
+    names = [node.settings.node_id for node in nodes]
+    assert (a.net(names[1]), b.net(names[0])) == (-owed, owed)
+    assert (b.net(names[2]), c.net(names[1])) == (-owed, owed)
+
+
+async def test_a_server_killed_and_restarted_costs_no_packet(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    async with street_on(server.address, tmp_path) as (_, nodes):
+        async with Load(nodes[0], nodes[2].connector.node.address) as load:
+            server.kill()
+            await all_are(nodes, State.SPOOLING)
+            await load.more(500)
+            await asyncio.to_thread(server.start)
+            await all_are(nodes, State.AVAILABLE)
+            await load.more(500)
+        assert load.since(0).keys() == {""}
+        assert [node.log.count("accounting_correction") for node in nodes] == [0, 0, 0]
+        balanced(nodes, load)
+
+
+async def test_while_the_server_stands_still_packets_go_on_and_limits_hold(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    async with street_on(server.address, tmp_path) as (_, nodes):
+        b = nodes[1].connector.accounts
+        first = b.peers[nodes[0].settings.node_id]
+        async with Load(nodes[0], nodes[2].connector.node.address) as load:
+            server.pause()
+            await all_are(nodes, State.SPOOLING)
+            before = load.fulfilled
+            await asyncio.sleep(AWAY_SECONDS)
+            assert load.fulfilled - before > 100 * AWAY_SECONDS
+            assert nodes[1].connector.views.health()["status"] == "degraded"
+            # One unit more than it may owe us.
+            over = first.available_credit + 1
+            answer = await nodes[0].connector.send(nodes[2].connector.node.address, over)
+            assert getattr(answer, "code", "") == "T04"
+            spooled = b.spooled
+            assert spooled > 0
+            server.resume()
+            loop = asyncio.get_running_loop()
+            began_s = loop.time()
+            await all_are(nodes, State.AVAILABLE)
+            assert loop.time() - began_s < 10
+            assert b.spooled == 0
+            await load.more(500)
+        assert load.since(0).keys() == {""}
+        balanced(nodes, load)
+
+
+async def test_with_policy_reject_packets_get_t00_in_time_and_go_on_afterwards(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    async with street_on(server.address, tmp_path, "reject") as (_, nodes):
+        loop = asyncio.get_running_loop()
+        async with Load(nodes[0], nodes[2].connector.node.address) as load:
+            server.pause()
+            paused_s = loop.time()
+            await all_are(nodes, State.REJECTING)
+            await asyncio.sleep(AWAY_SECONDS)
+            answers = [one for one in load.answers if one[0] > paused_s + 0.1]
+            assert {code for _, _, code in answers} <= {"", "T00"}
+            assert max(took_s for _, took_s, code in answers if code) < 2.5
+            assert nodes[0].connector.views.health()["status"] == "unhealthy"
+            server.resume()
+            resumed_s = loop.time()
+            await all_are(nodes, State.AVAILABLE)
+            goal = load.fulfilled + 100
+            await until(lambda: load.fulfilled >= goal)
+            assert loop.time() - resumed_s < 4
+        balanced(nodes, load)
+
+
+async def test_a_server_that_comes_back_at_another_address_is_found(
+    server: TigerBeetleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    real = loop.getaddrinfo
+
+    async def getaddrinfo(host: Any, port: Any, **options: Any) -> Any:
+        if host == "ledger.example":
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (server.host, port))]
+        return await real(host, port, **options)
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    addresses = f"ledger.example:{server.port}"
+    async with street_on(addresses, tmp_path) as (_, nodes):
+        async with Load(nodes[0], nodes[2].connector.node.address) as load:
+            server.kill()
+            server.host = "127.0.0.2" if server.host == "127.0.0.1" else "127.0.0.1"
+            await asyncio.to_thread(server.start)
+            await all_are(nodes, State.SPOOLING)
+            await all_are(nodes, State.AVAILABLE)
+            await load.more(500)
+        assert load.since(0).keys() == {""}
+        balanced(nodes, load)
+
+
+async def test_an_outbox_that_is_deleted_meanwhile_is_told_and_written_anew(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    async with street_on(server.address, tmp_path) as (_, nodes):
+        folder = nodes[1].settings.data_dir
+        async with Load(nodes[0], nodes[2].connector.node.address) as load:
+            server.pause()
+            await all_are(nodes, State.SPOOLING)
+            await load.more(200)
+            for file in folder.glob("outbox.db*"):
+                file.unlink()
+            await nodes[1].log.seen("outbox_was_removed")
+            await load.more(200)
+            copy = SqliteOutbox(folder / "outbox.db")
+            await copy.open()
+            assert copy.transfers > 0
+            await copy.close()
+            server.resume()
+            await all_are(nodes, State.AVAILABLE)
+        assert load.since(0).keys() == {""}
+        balanced(nodes, load)
+
+
+async def test_an_outbox_without_room_on_its_disk_rejects_and_recovers(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    async with street_on(server.address, tmp_path) as (_, nodes):
+        file = nodes[1].connector._outbox._file
+        pages = await file.run(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+        async with Load(nodes[0], nodes[2].connector.node.address) as load:
+            await file.run(lambda c: c.execute(f"PRAGMA max_page_count={pages + 50}"))
+            server.pause()
+            await until(lambda: nodes[1].connector.accounts.state is State.REJECTING)
+            assert "full" in nodes[1].connector.accounts.state_reason
+            await until(lambda: load.answers[-1][2] == "T00")
+            server.resume()
+            await all_are(nodes, State.AVAILABLE)
+            goal = load.fulfilled + 100
+            await until(lambda: load.fulfilled >= goal)
+        assert load.since(0).keys() <= {"", "T00"}
+        balanced(nodes, load)
+
+
+async def test_nodes_start_without_the_server_and_have_accounts_when_it_comes(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    server.kill()
+    async with street_on(server.address, tmp_path) as (_, nodes):
+        assert all(node.connector.accounts.state is State.SPOOLING for node in nodes)
+        async with Load(nodes[0], nodes[2].connector.node.address) as load:
+            await asyncio.to_thread(server.start)
+            await all_are(nodes, State.AVAILABLE)
+            await load.more(500)
+        assert load.since(0).keys() == {""}
+        assert [node.log.count("ledger_differs") for node in nodes] == [0, 0, 0]
+        balanced(nodes, load)
+
+
+async def test_a_node_that_was_stopped_and_started_during_an_outage_goes_on(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    async with street_on(server.address, tmp_path) as (street, nodes):
+        async with Load(nodes[0], nodes[2].connector.node.address) as load:
+            server.pause()
+            await all_are(nodes, State.SPOOLING)
+            await load.more(200)
+        name = nodes[1].settings.node_id
+        nodes[1] = await street.restart(name)
+        assert nodes[1].connector.accounts.state is State.SPOOLING
+        for neighbour in (nodes[0], nodes[2]):
+            await neighbour.linked(name, times=2)
+        async with Load(nodes[0], nodes[2].connector.node.address) as more:
+            server.resume()
+            await all_are(nodes, State.AVAILABLE)
+            await more.more(200)
+        assert more.since(0).keys() == {""}
+        load.answers += more.answers
+        balanced(nodes, load)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_hundred_senders_get_exactly_the_limit_through(
+    server: TigerBeetleServer, tmp_path: Path, processes: int
+) -> None:
+    """It is the ledger that counts: also where two processes book for one node."""
+    name = f"n{random.getrandbits(40):x}"
+    alice = PeerSettings(id="alice", secret="alice-token", credit_limit=700)
+    daemons = [
+        Daemon(
+            Settings(
+                node_id=name,
+                ilp_address=f"g.{name}",
+                btp_server_port=0,
+                http_port=0,
+                data_dir=tmp_path / str(number),
+                tigerbeetle_cluster_id=9,
+                tigerbeetle_replicas=server.address,
+                peers=[alice],
+            )
+        )
+        for number in range(processes)
+    ]
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for daemon in daemons:
+            group.create_task(daemon.connector.run_until(stop))
+        for daemon in daemons:
+            await daemon.log.seen("connector_started")
+        senders = [
+            Sender(
+                url=f"ws://127.0.0.1:{daemon.connector.btp_port}", username="alice",
+                token="alice-token", clock=CLOCK, log=structlog.get_logger(),
+            )
+            for daemon in daemons
+        ]  # fmt: skip
+        order = Order(destination=f"g.{name}", amount=7, count=200 // processes, window=100)
+        reports = await asyncio.gather(*(sender.send(order) for sender in senders))
+        assert sum(report.fulfilled for report in reports) == 100
+        assert sum((report.rejected for report in reports), Counter()) == {"T04": 100}
+        books = [daemon.connector.accounts.peers["alice"] for daemon in daemons]
+        async with asyncio.timeout(20):  # the mirrors meet when the ledger is looked at next
+            while any(one.net_balance != 700 or one.available_credit for one in books):
+                await asyncio.sleep(0.1)
+        stop.set()
+    report = await audit(daemons[0].settings, CLOCK)
+    assert report.ok, report.checks
+    assert report.pending == 0

@@ -1,0 +1,182 @@
+"""The HTTP surface of whole nodes: TLS, keys, and what a stranger gets."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
+
+from connector import Connector, PeerSettings, Settings
+from connector.errors import ConfigError
+from tests.support.daemons import EventLog, Street
+
+KEY = "key-of-the-admin"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    if shutil.which("openssl") is None:
+        pytest.skip("makes its certificate with openssl, which is not on PATH")
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+async def test_health_api_and_login_over_tls(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    cert, key = certificate
+    async with Street(tmp_path) as street:
+        a = await street.add(
+            "a", [], http_host="0.0.0.0", admin_api_key=KEY, http_tls_cert=cert, http_tls_key=key
+        )
+        base = f"https://127.0.0.1:{a.connector.http_port}"
+        trusted = ssl.create_default_context(cafile=str(cert))
+        async with httpx.AsyncClient(base_url=base, verify=trusted, trust_env=False) as client:
+            assert (await client.get("/health/ready")).status_code == 200
+            assert (await client.get("/api/status")).status_code == 401
+            cookie = (await client.post("/login", json={"key": KEY})).headers["set-cookie"]
+            assert cookie.endswith("; Secure")
+            keys = (await client.get("/api/keys")).json()
+            assert keys["httpTls"]["enabled"]
+            assert len(keys["httpTls"]["fingerprint"]) == 64
+        async with httpx.AsyncClient(trust_env=False) as client:
+            with pytest.raises(httpx.HTTPError):
+                await client.get(base.replace("https", "http") + "/health")
+
+
+def test_a_certificate_that_cannot_be_used_is_a_fault_that_is_named(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    cert, _ = certificate
+
+    async def start() -> None:
+        settings = Settings(
+            data_dir=tmp_path, btp_server_port=0, http_port=0, http_tls_cert=cert, http_tls_key=cert
+        )
+        async with Connector(settings, log=EventLog()):
+            raise AssertionError("it must not start")
+
+    import asyncio
+
+    with pytest.raises(ConfigError, match="HTTP_TLS_CERT and HTTP_TLS_KEY cannot be used"):
+        asyncio.run(start())
+
+
+def test_exposed_without_a_key_it_refuses_to_start() -> None:
+    with pytest.raises(
+        ValueError, match=r"HTTP_HOST=0\.0\.0\.0 is not loopback: set ADMIN_API_KEY"
+    ):
+        Settings(http_host="0.0.0.0")
+
+
+async def test_keys_are_told_apart_and_never_shown(tmp_path: Path) -> None:
+    secrets = {"bob": "hunter2-of-bob", "carol": "hunter2-of-carol"}
+    peers = [PeerSettings(id=name, secret=secret) for name, secret in secrets.items()]
+    async with Street(tmp_path) as street:
+        a = await street.add("a", peers, admin_api_key=KEY)
+
+        async def keys() -> dict[str, dict[str, str]]:
+            port = street.daemons["a"].connector.http_port
+            async with httpx.AsyncClient(trust_env=False) as client:
+                answer = await client.get(f"http://127.0.0.1:{port}/api/keys")
+            assert "hunter2" not in answer.text
+            assert KEY not in answer.text
+            body = answer.json()
+            assert (body["ilpAddress"], body["adminKeySet"]) == ("g.a", True)
+            return {item["peerId"]: item for item in body["items"]}
+
+        first = await keys()
+        assert len({item["secretFingerprint"] for item in first.values()}) == 2
+        changed = [PeerSettings(id="bob", secret="another-one"), peers[1]]
+        a.settings = a.settings.model_copy(update={"peers": changed})
+        await street.restart("a")
+        second = await keys()
+        assert second["carol"] == {
+            **first["carol"],
+            "secretAgeSeconds": second["carol"]["secretAgeSeconds"],
+        }
+        assert second["bob"]["secretFingerprint"] != first["bob"]["secretFingerprint"]
+        assert second["bob"]["secretSince"] > first["bob"]["secretSince"]
+    known = tmp_path / "a" / "known_peers.json"
+    assert known.stat().st_mode & 0o077 == 0
+    assert "hunter2" not in known.read_text()
+
+
+async def test_a_damaged_memory_of_peers_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "known_peers.json").write_text('{"salt": 5')
+    async with Street(tmp_path) as street:
+        a = await street.add("a", [PeerSettings(id="bob", secret="s")])
+        assert a.log.count("known_peers_unreadable") == 1
+
+
+async def test_without_the_key_no_route_of_a_whole_node_does_anything(tmp_path: Path) -> None:
+    """All routes that its document names, with every method; a new one is covered when it is added."""
+    async with Street(tmp_path) as street:
+        a = await street.add("a", [], admin_api_key=KEY, http_host="0.0.0.0")
+        base = f"http://127.0.0.1:{a.connector.http_port}"
+        async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+            bearer = {"authorization": f"Bearer {KEY}"}
+            document = (await client.get("/api/openapi.json", headers=bearer)).json()
+            open_ones = set()
+            for path, operations in document["paths"].items():
+                for method in (*operations, "head", "options", "patch", "trace"):
+                    where = path.replace("{", "").replace("}", "")
+                    answer = await client.request(method.upper(), where)
+                    if answer.status_code not in (401, 403):
+                        open_ones.add(path)
+            assert open_ones == {
+                "/health", "/health/live", "/health/ready", "/metrics", "/login", "/logout",
+            }  # fmt: skip
+            for path in ("/", "/ws", "/assets/app.js", "/nowhere"):
+                assert (await client.get(path)).status_code == 401
+
+
+async def test_strangers_at_the_sockets_of_a_whole_node(tmp_path: Path) -> None:
+    """What a browser sends for a page of another origin, and bodies that do not end."""
+    async with Street(tmp_path) as street:
+        a = await street.add("a", [], admin_api_key=KEY)
+        port = a.connector.http_port
+        url = f"ws://127.0.0.1:{port}/ws"
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url, origin=Origin("http://evil.example"), proxy=None)
+        assert refused.value.response.status_code == 403
+        async with connect(url, origin=Origin(f"http://127.0.0.1:{port}"), proxy=None) as feed:
+            assert b'"snapshot"' in (await feed.recv(decode=False))
+
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(40):
+                yield b"x" * 65_536
+
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False
+        ) as client:
+            rebound = await client.get("/api/accounts", headers={"host": "evil.example"})
+            assert rebound.status_code == 421
+            bearer = {"authorization": f"Bearer {KEY}"}
+            crossed = await client.post(
+                "/admin/packets", headers={**bearer, "origin": "http://evil.example"}
+            )
+            assert crossed.status_code == 403
+            too_much = await client.post("/admin/peers", headers=bearer, content=endless())
+            assert too_much.status_code == 413
+            for content in (b"{", b"\xff", b"[" * 100_000, b'{"id": 1e999}'):
+                headers = {**bearer, "content-type": "application/json"}
+                broken = await client.post("/admin/peers", headers=headers, content=content)
+                assert broken.status_code in (400, 422)
+            assert (await client.get("/health/ready")).status_code == 200

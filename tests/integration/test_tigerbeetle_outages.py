@@ -1,0 +1,253 @@
+"""Connectors under load, their accounts in a real TigerBeetle cluster, while parts of it fail.
+
+Three connectors, each a process of its own, share one cluster of three replicas. Packets never stop
+coming. Afterwards the books are exact: every node's invariants hold, nothing is held, neighbours
+mirror each other, and what the sender saw fulfilled is what was booked.
+
+OUTAGE_ROUNDS says how often each fault is repeated (default 1; 10 for a full run). What a single
+server can do to a node is in test_outages.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from connector.audit import audit, mirror_faults
+from connector.clock import SystemClock
+from connector.config import load as load_settings
+from connector.demo import DemoNode, at_rest, line, start, wait_ready
+from tests.support.load import Portion, Portions, load
+from tests.support.tigerbeetle_server import TigerBeetleCluster
+
+pytestmark = [pytest.mark.tigerbeetle, pytest.mark.slow]
+
+CLOCK = SystemClock()
+ROUNDS = int(os.environ.get("OUTAGE_ROUNDS", "1"))
+NODES = 3
+AMOUNT = 7
+PATIENCE_SECONDS = 60.0
+AWAY = {"reject": (503, "rejecting"), "spool": (200, "spooling")}
+"""What /health/ready answers, and the state of accounting, while the ledger is away."""
+ANSWERED_MS_MAX = 15_000
+"""Half of a packet's life: nobody is left to wait. (On a machine with nothing else to do no answer
+takes longer than 1.3 seconds; while other tests run, starved servers are no fault of ours.)"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[TigerBeetleCluster]:
+    """Three replicas that these tests may mistreat."""
+    cluster = TigerBeetleCluster(9, 3)
+    cluster.start()
+    yield cluster
+    cluster.remove()
+
+
+@dataclass(slots=True)
+class Chain:
+    """Connectors in a line and the load on them."""
+
+    nodes: list[DemoNode]
+    secret: str
+    client: httpx.AsyncClient
+    dice: random.Random
+    policy: str
+    said: str = ""
+    """How long the last outage took to be seen, and to end."""
+
+    @property
+    def last(self) -> str:
+        return self.nodes[-1].node_id
+
+    def load(self) -> AbstractAsyncContextManager[Portions]:
+        return load(
+            f"ws://127.0.0.1:{self.nodes[0].btp_port}", self.secret, f"g.{self.last}", amount=AMOUNT
+        )
+
+    async def ready(self, node: DemoNode) -> tuple[int, str]:
+        """The status of /health/ready and what the node says of its accounting."""
+        answer = await self.client.get(f"{node.url}/health/ready")
+        health = (await self.client.get(f"{node.url}/health")).json()
+        return answer.status_code, str(health["accounting"]["state"])
+
+    async def until(self, fits: Callable[[int, str], bool]) -> float:
+        """Wait until all nodes are so; how many seconds that took."""
+        began_s = CLOCK.monotonic_s()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for node in self.nodes:
+                while not fits(*await self.ready(node)):
+                    await asyncio.sleep(0.02)
+        return CLOCK.monotonic_s() - began_s
+
+    async def available(self) -> float:
+        return await self.until(lambda status, state: (status, state) == (200, "available"))
+
+    async def outage(self, load: Portions) -> None:
+        """Wait until packets are treated as the policy says."""
+        began_s = CLOCK.monotonic_s()
+        if self.policy == "reject":
+            await load.next(rejected_at_once)
+        await self.until(lambda *seen: seen == AWAY[self.policy])
+        self.said = f"away after {CLOCK.monotonic_s() - began_s:.1f} s, "
+        if self.policy == "spool":
+            await load.whole(5)
+
+    async def recovery(self, load: Portions) -> None:
+        """Wait until the ledger has the books again."""
+        took_s = await self.available()
+        self.said += f"back after {took_s:.1f} s, "
+        await load.whole(3)
+
+    async def received(self) -> int:
+        """What the sender owes, as the first node has booked it."""
+        items = (await self.client.get(f"{self.nodes[0].url}/api/accounts")).json()["items"]
+        (sender,) = [item for item in items if item["peerId"] == "sender"]
+        return int(sender["debitBalance"])
+
+
+@asynccontextmanager
+async def chain(
+    folder: Path, cluster: TigerBeetleCluster, policy: str, **settings: str
+) -> AsyncIterator[Chain]:
+    cluster.start()
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ},
+        "TIGERBEETLE_CLUSTER_ID": str(cluster.cluster_id),
+        "TIGERBEETLE_REPLICAS": cluster.address,
+        "ACCOUNTING_OUTAGE_POLICY": policy,
+        **settings,
+    }
+    secret = secrets.token_urlsafe(16)
+    seed = os.environ.get("OUTAGE_SEED", str(secrets.randbits(32)))
+    print(f"OUTAGE_SEED={seed}")
+    async with (
+        line(NODES, folder, environment, secret, CLOCK) as nodes,
+        httpx.AsyncClient(timeout=5, trust_env=False) as client,
+    ):
+        yield Chain(nodes, secret, client, random.Random(seed), policy)
+
+
+async def assert_exact(chain: Chain, booked: int) -> None:
+    """The books of every node, and the sender's word against the first one's."""
+    await chain.available()
+    await at_rest(chain.nodes, CLOCK)
+    names = [node.node_id for node in chain.nodes]
+    reports = [
+        await audit(load_settings(node.environment).settings, CLOCK, names) for node in chain.nodes
+    ]
+    for report in reports:
+        assert report.ok, [check for check in report.checks if not check[1]]
+        assert report.pending == 0, f"{report.node_id} still holds {report.pending}"
+    assert mirror_faults(reports, list(itertools.pairwise(names))) == []
+    assert await chain.received() == booked
+
+
+def rejected_at_once(portion: Portion) -> bool:
+    """Nobody waits for a ledger that is known to be away."""
+    return set(portion.rejected) == {"T00"} and not portion.fulfilled and portion.slowest_ms < 500
+
+
+def describe(portions: Portions) -> str:
+    """For those who run it with -s."""
+    return (
+        f"{portions.fulfilled} fulfilled, {dict(portions.rejected)}, "
+        f"slowest {portions.slowest_ms:.0f} ms"
+    )
+
+
+# --- what goes wrong, while packets come
+
+
+async def one_replica_dies(chain: Chain, cluster: TigerBeetleCluster, load: Portions) -> None:
+    """Two of them in turn; sooner or later it is the one that leads."""
+    for replica in chain.dice.sample(cluster.replicas, 2):
+        replica.kill()
+        await load.whole(3)
+        await asyncio.to_thread(replica.start)
+        # Until then it is none of the majority, and the next one to die would end it.
+        await replica.caught_up()
+
+
+async def two_replicas_die(chain: Chain, cluster: TigerBeetleCluster, load: Portions) -> None:
+    """No majority is left; with the first of them it is back."""
+    dead = chain.dice.sample(cluster.replicas, 2)
+    for replica in dead:
+        replica.kill()
+    await chain.outage(load)
+    await asyncio.to_thread(dead[0].start)
+    await chain.recovery(load)
+    await asyncio.to_thread(dead[1].start)
+    await dead[1].caught_up()
+
+
+async def all_replicas_die(chain: Chain, cluster: TigerBeetleCluster, load: Portions) -> None:
+    """At once, as a power cut would: what was acknowledged is there afterwards."""
+    for replica in cluster.replicas:
+        replica.kill()
+    await chain.outage(load)
+    await asyncio.to_thread(cluster.start)
+    await chain.recovery(load)
+
+
+async def a_connector_is_killed(chain: Chain, cluster: TigerBeetleCluster, load: Portions) -> None:
+    """The one in the middle: its packets are asked for again when it is back."""
+    victim = chain.nodes[1]
+    assert victim.process is not None
+    victim.process.send_signal(signal.SIGKILL)
+    await victim.process.wait()
+    await asyncio.sleep(chain.dice.random())  # how long it is down is part of the case
+    await start(victim)
+    await wait_ready(victim, chain.client, 2, CLOCK)
+    await load.whole(3)
+
+
+LEDGER_FAULTS = (one_replica_dies, two_replicas_die, all_replicas_die)
+
+
+@pytest.mark.parametrize("policy", ["reject", "spool"])
+async def test_faults_under_load(tmp_path: Path, cluster: TigerBeetleCluster, policy: str) -> None:
+    """Every fault in turn; after each the books are exact."""
+    async with chain(tmp_path, cluster, policy) as nodes:
+        booked = await nodes.received()
+        for _ in range(ROUNDS):
+            for fault in (*LEDGER_FAULTS, a_connector_is_killed):
+                async with nodes.load() as portions:
+                    await asyncio.sleep(nodes.dice.random() * 0.2)  # a random moment
+                    await fault(nodes, cluster, portions)
+                print(f"{policy}, {fault.__name__}: {nodes.said}{describe(portions)}")
+                if fault in LEDGER_FAULTS:
+                    assert portions.slowest_ms < ANSWERED_MS_MAX, fault
+                    # With the spool nobody notices.
+                    fair = {"T00"} if policy == "reject" else set()
+                else:
+                    fair = {"T00", "T01"}
+                assert portions.rejected.keys() <= fair, (fault, portions.rejected)
+                booked += portions.fulfilled * AMOUNT
+                await assert_exact(nodes, booked)
+
+
+async def test_with_time_enough_nobody_notices_that_a_replica_died(
+    tmp_path: Path, cluster: TigerBeetleCluster
+) -> None:
+    """Without the spool, too: a new leader takes a second or two, so requests are given more."""
+    patient = {"ACCOUNTING_TIMEOUT_MS": "15000"}
+    async with chain(tmp_path, cluster, "reject", **patient) as nodes:
+        booked = await nodes.received()
+        for _ in range(ROUNDS):
+            async with nodes.load() as portions:
+                await one_replica_dies(nodes, cluster, portions)
+            print("one of three, patiently:", describe(portions))
+            assert not portions.rejected
+            booked += portions.fulfilled * AMOUNT
+            await assert_exact(nodes, booked)

@@ -1,0 +1,326 @@
+"""A node's books and settlements in simulated time, on what outlives a crash: ledger, file, engine.
+
+`Life` is one process: it can be killed at any await. What it stood on stays, and the next `Life` is
+begun on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import sqlite3
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from connector.errors import EngineError
+from connector.ilp.packet import Fulfill, Prepare, Reject
+from connector.ledger.account_manager import AccountManager
+from connector.ledger.books import Outcome, Reservation, Reserve
+from connector.ledger.model import IdGenerator, Status, Transfer, TransferCode
+from connector.peers import Asset, PeerTerms
+from connector.settlement.engine import Answer, Reply
+from connector.settlement.manager import SettlementManager
+from connector.settlement.model import Quantity
+from connector.settlement.store import _SCHEMA, SettlementStore
+from connector.telemetry.events import Event
+from tests.support.accounts import MemoryOutbox, ScriptedLedger
+from tests.support.clocks import SimulatedClock
+from tests.support.daemons import EventLog
+
+T = TypeVar("T")
+
+USD = Asset("USD", 9)
+ALICE = PeerTerms(peer_id="alice", asset=USD, credit_limit=10**12)
+BOB = PeerTerms(peer_id="bob", asset=USD, credit_limit=1000, settle_threshold=100)
+
+
+class EngineFault(Enum):
+    """How a settlement engine can fail."""
+
+    REFUSED = auto()
+    """It did not take the order."""
+    LOST = auto()
+    """It took the order, but the answer did not arrive."""
+
+
+class Fuse:
+    """Kills a process at the n-th point where it leaves itself: for disk, ledger or engine."""
+
+    def __init__(self) -> None:
+        self.points = 0
+        """Passed since `light`."""
+        self.blown = asyncio.Event()
+        self._left: int | None = None
+
+    def light(self, points: int | None) -> None:
+        """Let so many points pass; None: all."""
+        self.points = 0
+        self._left = points
+        self.blown.clear()
+
+    async def point(self) -> None:
+        self.points += 1
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                self.blown.set()
+                await asyncio.Event().wait()  # dead: what follows never happens
+        await asyncio.sleep(0)
+
+
+class FusedLedger(ScriptedLedger):
+    """Passes a point before and after it carries a request out."""
+
+    def __init__(self, fuse: Fuse, *, clock: SimulatedClock) -> None:
+        super().__init__(clock=clock)
+        self._fuse = fuse
+
+    async def _carry_out(self, transfers: list[Transfer]) -> list[Status]:
+        if not any(transfer.code == TransferCode.SETTLEMENT for transfer in transfers):
+            return await super()._carry_out(transfers)
+        await self._fuse.point()
+        statuses = await super()._carry_out(transfers)
+        await self._fuse.point()
+        return statuses
+
+
+class MadeUpEngine:
+    """A settlement engine that remembers keys, as RFC 38 says, and fails when told to."""
+
+    kind = "http"
+
+    def __init__(self, fuse: Fuse) -> None:
+        self._fuse = fuse
+        self.paid: dict[str, Quantity] = {}
+        """By key: each is paid once."""
+        self.asked: list[str] = []
+        """Keys, each time they came."""
+        self.accounts: set[str] = set()
+        self.messages: list[tuple[str, bytes]] = []
+        self.reply = Reply(201, b"fine")
+        self.latency_s = 0.0
+        self.next_faults: list[EngineFault | None] = []
+        self.down: EngineFault | None = None
+
+    async def settle(self, peer_id: str, key: str, quantity: Quantity) -> Answer:
+        self.asked.append(key)
+        fault = self.next_faults.pop(0) if self.next_faults else self.down
+        await self._fuse.point()
+        await asyncio.sleep(self.latency_s / 2)
+        if fault is EngineFault.REFUSED:
+            raise EngineError("refused on purpose")
+        assert self.paid.setdefault(key, quantity) == quantity, "one key, two orders"
+        await self._fuse.point()
+        await asyncio.sleep(self.latency_s / 2)
+        if fault is EngineFault.LOST:
+            raise EngineError("lost on purpose")
+        return Answer.TAKEN
+
+    async def message(self, peer_id: str, octets: bytes) -> Reply:
+        self.messages.append((peer_id, octets))
+        if self.down is not None:
+            raise EngineError("down")
+        return self.reply
+
+    async def add_account(self, peer_id: str) -> None:
+        if self.down is not None:
+            raise EngineError("down")
+        self.accounts.add(peer_id)
+
+    async def remove_account(self, peer_id: str) -> None:
+        self.accounts.discard(peer_id)
+
+
+class InlineFile:
+    """A `SqliteFile` whose work takes no time but may be cut off before and after it."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        self._fuse = fuse
+        self.path = Path("made-up.db")
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.executescript(_SCHEMA)
+        self.next_errors: list[sqlite3.Error | None] = []
+        self.down: sqlite3.Error | None = None
+
+    async def open(self, schema: str) -> None:
+        await asyncio.sleep(0)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        await self._fuse.point()
+        error = self.next_errors.pop(0) if self.next_errors else self.down
+        if error is not None:
+            raise error
+        result = work(self.connection)
+        await self._fuse.point()
+        return result
+
+    async def close(self) -> None:
+        """It stays, as a file does."""
+
+
+class Ground:
+    """What outlives a process."""
+
+    def __init__(self) -> None:
+        self.clock = SimulatedClock()
+        self.fuse = Fuse()
+        self.ledger = FusedLedger(self.fuse, clock=self.clock)
+        self.outbox = MemoryOutbox()
+        self.file = InlineFile(self.fuse)
+        self.engine = MadeUpEngine(self.fuse)
+        self.keys = (f"{number:032x}" for number in itertools.count(1))
+        self.dice = random.Random(7)
+
+
+class Life:
+    """One process: an `AccountManager` and a `SettlementManager` at work."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        terms: Iterable[PeerTerms] = (ALICE, BOB),
+        *,
+        by_hand: bool = False,
+        scale: int | None = None,
+        spool: int = 0,
+    ) -> None:
+        self.ground = ground
+        self.clock = ground.clock
+        self.log = EventLog()
+        self.events: list[Event] = []
+        self.touched: set[str] = set()
+        self.terms = list(terms)
+        self._outcomes: dict[object, asyncio.Future[Outcome]] = {}
+        self.accounts = AccountManager(
+            node_id="us",
+            ledger=ground.ledger,
+            clock=self.clock,
+            ids=IdGenerator(random_bits=ground.dice.getrandbits),
+            outbox=ground.outbox,
+            spool_transfers_max=spool,
+        )
+        self.accounts.attach(self._told, lambda: None)
+        store = SettlementStore(Path("made-up.db"))
+        store._file = ground.file  # type: ignore[assignment]
+        self.store = store
+        self.settlements = SettlementManager(
+            accounts=self.accounts,
+            store=store,
+            clock=self.clock,
+            log=self.log,
+            emit=self.events.append,
+            touch=self.touched.add,
+            ask_peer=self._ask_peer,
+            new_key=lambda: next(ground.keys),
+            random=ground.dice.random,
+        )
+        for one in self.terms:
+            engine = ground.engine if not by_hand and one.settle_threshold is not None else None
+            self.settlements.use(one.peer_id, engine, scale)
+        self.asked_peer: list[tuple[str, Prepare]] = []
+        self.peer_answer: Fulfill | Reject = Fulfill(fulfillment=bytes(32), data=b"theirs")
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def _ask_peer(self, peer_id: str, prepare: Prepare) -> Fulfill | Reject:
+        self.asked_peer.append((peer_id, prepare))
+        return self.peer_answer
+
+    def _told(self, token: object, outcome: Outcome) -> None:
+        future = self._outcomes.get(token)
+        if future is not None and not future.done():
+            future.set_result(outcome)
+
+    async def __aenter__(self) -> Self:
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        await self.accounts.open(self.terms, [])
+        self._tasks = [
+            self._group.create_task(self.accounts.run()),
+            self._group.create_task(self.accounts.attend()),
+            self._group.create_task(self._tick()),
+        ]
+        await self.settlements.open()
+        self._tasks.append(self._group.create_task(self.settlements.run()))
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Killed: nothing is finished that was begun."""
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(*error)  # type: ignore[arg-type]
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self.accounts.tick()
+            await self.accounts.release_late()
+            await self.accounts.expire()
+
+    async def hold(
+        self, amount: int, *, source: str = "alice", next_hop: str = "bob"
+    ) -> Reservation | None:
+        """Money held for a packet; None: refused."""
+        packet_id = self.accounts.new_packet_id()
+        peers = self.accounts.peers
+        asked = Reserve(
+            peers[source].terms, peers[next_hop].terms, amount, 0, amount, b"c" * 32, 20_000
+        )
+        future = self._outcomes[packet_id] = asyncio.get_running_loop().create_future()
+        held = self.accounts.reserve(packet_id, packet_id, 0, asked)
+        if isinstance(held, Outcome) or await future is not Outcome.HELD:
+            return None
+        return held
+
+    async def owe(self, amount: int, *, source: str = "alice", next_hop: str = "bob") -> bool:
+        """Have a packet of this amount fulfilled: we owe its next hop; False: refused."""
+        held = await self.hold(amount, source=source, next_hop=next_hop)
+        if held is None:
+            return False
+        token = ("post", held.packet_id)
+        future = self._outcomes[token] = asyncio.get_running_loop().create_future()
+        self.accounts.post(token, held, self.clock.now_ms() + 20_000)
+        await future
+        return True
+
+    def net(self, peer_id: str = "bob") -> int:
+        return self.accounts.peers[peer_id].net_balance
+
+    def logged(self, event: str) -> int:
+        return self.log.count(event)
+
+    async def until(self, check: Callable[[], bool], seconds: float = 10_000.0) -> None:
+        """Wait, in simulated time."""
+        async with asyncio.timeout(seconds):
+            while not check():
+                await asyncio.sleep(0.25)
+
+    async def quiet(self) -> None:
+        """Until nothing is under way and nothing is due."""
+        await self.until(lambda: not self.settlements._open and not self.settlements._busy, 20_000)
+        await asyncio.sleep(65)  # longer than any decision is held off
+        await self.until(lambda: not self.settlements._open and not self.settlements._busy, 20_000)
+
+    def settled(self, peer_id: str = "bob") -> tuple[int, int]:
+        """What the ledger has as paid to the peer and as paid by it."""
+        book = self.accounts.peers[peer_id].settlement
+        account = self.ground.ledger.machine.accounts[book.account_id].snapshot()
+        return account.credits_posted, account.debits_posted
+
+
+def settlement_transfers(ground: Ground) -> list[int]:
+    """Amounts of the settlements in the ledger."""
+    return [
+        transfer.amount
+        for transfer, status in ground.ledger.machine.records()
+        if transfer.code == TransferCode.SETTLEMENT and status.name == "CREATED"
+    ]
+
+
+__all__ = [
+    "ALICE", "BOB", "USD", "EngineFault", "Fuse", "Ground", "InlineFile", "Life", "MadeUpEngine",
+    "settlement_transfers",
+]  # fmt: skip

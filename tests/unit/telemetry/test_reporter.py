@@ -1,0 +1,166 @@
+"""Balances are told when they change, the last value, and nothing when nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from connector.ledger.account_manager import AccountManager
+from connector.ledger.books import Book
+from connector.ledger.embedded import MemoryLedger
+from connector.ledger.model import IdGenerator
+from connector.peers import Asset, PeerTerms
+from connector.telemetry.bus import EventBus
+from connector.telemetry.events import AccountBalance, NodeStatus
+from connector.telemetry.reporter import ROUND_FLUSHES, STATUS_SECONDS, Reporter
+from tests.support.accounts import MemoryOutbox
+from tests.support.ledgers import ManualClock
+
+USD = Asset("USD", 9)
+PEERS = [f"peer-{number:03d}" for number in range(100)]
+
+
+class Desk:
+    """A reporter over a hundred accounts that the test moves."""
+
+    def __init__(self, accounts: AccountManager, clock: ManualClock) -> None:
+        self.accounts = accounts
+        self.clock = clock
+        self.bus = EventBus(node_id="me", clock=clock)
+        self.touched: set[Book] = set()
+        self.states: dict[str, str] = {}
+        self.looked_at = 0
+        self.reporter = Reporter(
+            bus=self.bus,
+            accounts=accounts,
+            take_touched=self.take,
+            status=self.status,
+            monotonic_s=clock.monotonic_s,
+            settlement_state=self.state,
+        )
+
+    def take(self) -> set[Book]:
+        touched, self.touched = self.touched, set()
+        return touched
+
+    def state(self, peer_id: str) -> str:
+        self.looked_at += 1
+        return self.states.get(peer_id, "IDLE")
+
+    def status(self) -> NodeStatus:
+        return NodeStatus(
+            ilp_address="g.me",
+            version="1",
+            uptime_seconds=0,
+            peers_connected=0,
+            peers_total=0,
+            routes=0,
+            accounting="available",
+        )
+
+    def move(self, peer_id: str, amount: int, *, marked: bool = True) -> None:
+        book = self.accounts.peers[peer_id].peer
+        book.debits_posted += amount
+        if marked:
+            self.touched.add(book)
+
+    def flush(self, seconds: float = 0.05) -> list[AccountBalance]:
+        """The balances that one flush tells."""
+        self.clock.advance(seconds)
+        before = self.bus.seq
+        self.reporter.report()
+        return [
+            one.event
+            for one in self.bus.remembered()
+            if one.seq > before and isinstance(one.event, AccountBalance)
+        ]
+
+    def round(self) -> list[AccountBalance]:
+        return [told for _ in range(ROUND_FLUSHES) for told in self.flush()]
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    clock = ManualClock()
+    accounts = AccountManager(
+        node_id="me",
+        ledger=MemoryLedger(clock=clock),
+        clock=clock,
+        ids=IdGenerator(random_bits=lambda bits: bits),
+        outbox=MemoryOutbox(),
+    )
+    terms = [PeerTerms(peer_id=peer_id, asset=USD, credit_limit=1000) for peer_id in PEERS]
+    await accounts.open(terms, [USD])
+    yield Desk(accounts, clock)
+    await accounts.close()
+
+
+async def test_every_balance_is_told_once_in_the_first_round(desk: Desk) -> None:
+    told = desk.round()
+    assert sorted(one.peer_id for one in told) == PEERS
+    assert {one.available_credit for one in told} == {1000}
+    assert desk.round() == []
+
+
+async def test_a_viewer_is_told_a_marked_account_with_the_next_flush(desk: Desk) -> None:
+    desk.round()
+    desk.bus.join(None)
+    for amount in (5, 6, 7):
+        desk.move("peer-042", amount)
+    (told,) = desk.flush()
+    assert (told.peer_id, told.net_balance, told.debit_balance) == ("peer-042", 18, 18)
+    assert desk.flush() == []
+
+
+async def test_what_came_back_to_where_it_was_is_not_told(desk: Desk) -> None:
+    desk.round()
+    desk.bus.join(None)
+    desk.move("peer-001", 5)
+    desk.move("peer-001", -5)
+    assert desk.flush() == []
+
+
+async def test_without_a_viewer_a_change_is_told_once_a_second(desk: Desk) -> None:
+    desk.round()
+    told = []
+    for _ in range(3 * ROUND_FLUSHES):
+        desk.move("peer-007", 1)
+        told += desk.flush()
+    assert len(told) == 3
+
+
+async def test_what_no_packet_marked_is_found_within_a_second(desk: Desk) -> None:
+    desk.round()
+    desk.bus.join(None)
+    desk.move("peer-099", 3, marked=False)
+    (told,) = desk.round()
+    assert told.net_balance == 3
+    desk.states["peer-000"] = "PENDING"
+    desk.reporter.touch("peer-000")
+    (told,) = desk.flush()
+    assert (told.peer_id, told.settlement_state) == ("peer-000", "PENDING")
+
+
+async def test_an_idle_flush_looks_at_a_twentieth_of_the_accounts(desk: Desk) -> None:
+    desk.round()
+    desk.bus.join(None)
+    desk.looked_at = 0
+    desk.round()
+    assert desk.looked_at == len(PEERS)
+
+
+async def test_a_peer_that_is_gone_is_forgotten(desk: Desk) -> None:
+    desk.round()
+    del desk.accounts.peers["peer-050"]
+    desk.reporter.touch("peer-050")
+    assert desk.round() == []
+    assert "peer-050" not in desk.reporter._told
+
+
+async def test_the_status_comes_every_second(desk: Desk) -> None:
+    before = desk.bus.seq
+    for _ in range(100):
+        desk.flush(STATUS_SECONDS / 20)
+    told = [one for one in desk.bus.remembered() if one.seq > before]
+    assert sum(isinstance(one.event, NodeStatus) for one in told) == 5

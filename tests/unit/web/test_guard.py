@@ -1,0 +1,359 @@
+"""What stands before the application: other origins, bodies of all sorts, WebSockets, the login."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request, WebSocket
+
+from connector import limits
+from connector.web.guard import HEADERS, Guard, Message
+from tests.support.daemons import EventLog
+from tests.unit.web.test_app import KEY, MadeUpNode, app_of, client_of
+
+BEARER = {"authorization": f"Bearer {KEY}"}
+OWN = "http://127.0.0.1:8080"
+
+
+def routers() -> list[APIRouter]:
+    """A route that takes a body, one of the admin API, one that breaks, and a WebSocket."""
+    router = APIRouter()
+
+    @router.post("/api/size")
+    async def size(request: Request) -> dict[str, int]:
+        return {"size": len(await request.body())}
+
+    @router.post("/admin/touch")
+    async def touch() -> dict[str, str]:
+        return {"touched": "yes"}
+
+    @router.get("/api/broken")
+    async def broken() -> None:
+        raise RuntimeError("hunter2")
+
+    @router.websocket("/ws")
+    async def feed(websocket: WebSocket) -> None:
+        await websocket.accept()
+
+    return [router]
+
+
+@pytest.fixture
+def log() -> EventLog:
+    return EventLog()
+
+
+@pytest.fixture
+async def client(log: EventLog) -> AsyncIterator[httpx.AsyncClient]:
+    """To a node off loopback."""
+    async with client_of(app_of(MadeUpNode(), log=log, routers=routers())) as client:
+        yield client
+
+
+# --- other origins
+
+
+@pytest.mark.parametrize("path", ["/admin/touch", "/api/size", "/login", "/logout"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"}, {"origin": "null"}, {"origin": ""},
+        {"origin": "http://127.0.0.1:8081"}, {"origin": "http://127.0.0.1"},
+        {"origin": "http://127.0.0.1:8080.evil.example"}, {"origin": "file://127.0.0.1:8080"},
+        {"origin": "http://[::1"}, {"origin": "http://127.0.0.1:99999"},
+        {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"},
+    ],
+)  # fmt: skip
+async def test_a_page_of_another_origin_changes_nothing(
+    client: httpx.AsyncClient, path: str, headers: dict[str, str]
+) -> None:
+    answer = await client.post(path, headers={**BEARER, **headers}, content=b'{"key": "x"}')
+    assert answer.status_code == 403
+    assert "other origins" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("127.0.0.1:8080", "http://127.0.0.1:8080"), ("node.example", "http://node.example"),
+        ("node.example", "https://node.example"), ("Node.Example:443", "https://node.example"),
+        ("[::1]:8080", "http://[::1]:8080"),
+    ],
+)  # fmt: skip
+async def test_our_own_page_and_programs_may(
+    client: httpx.AsyncClient, host: str, origin: str
+) -> None:
+    for headers in ({"host": host, "origin": origin}, {"host": host}):
+        answer = await client.post("/admin/touch", headers={**BEARER, **headers})
+        assert answer.json() == {"touched": "yes"}
+
+
+# --- bodies
+
+
+async def in_pieces(size: int) -> AsyncIterator[bytes]:
+    while size > 0:
+        yield b"x" * min(size, 65_536)
+        size -= 65_536
+
+
+@pytest.mark.parametrize(
+    ("size", "status"),
+    [(0, 200), (1, 200), (limits.HTTP_BODY_BYTES_MAX, 200), (limits.HTTP_BODY_BYTES_MAX + 1, 413)],
+)
+async def test_a_body_without_a_length_is_measured_as_it_comes(
+    client: httpx.AsyncClient, size: int, status: int
+) -> None:
+    answer = await client.post("/api/size", content=in_pieces(size), headers=BEARER)
+    assert answer.request.headers["transfer-encoding"] == "chunked"
+    assert answer.status_code == status
+    assert answer.json() == ({"size": size} if status == 200 else {"error": "body too large"})
+
+
+async def test_a_stranger_sends_no_more_than_a_key_takes(client: httpx.AsyncClient) -> None:
+    for content in (in_pieces(65_536), b"x" * 65_536):
+        assert (await client.post("/login", content=content)).status_code == 413
+    # Without the key nothing is read at all.
+    assert (await client.post("/api/size", content=in_pieces(1 << 22))).status_code == 401
+
+
+async def call(
+    app: Guard, scope: dict[str, Any], messages: list[Message], *, then_wait: bool = False
+) -> list[Message]:
+    """Call an application as a server does."""
+    sent: list[Message] = []
+    coming = iter(messages)
+
+    async def receive() -> Message:
+        for message in coming:
+            return message
+        if then_wait:
+            await asyncio.Event().wait()
+        raise AssertionError("nothing more comes")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+def http_scope(path: str, **headers: str) -> dict[str, Any]:
+    return {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(),
+        "query_string": b"", "http_version": "1.1", "scheme": "http", "client": ("192.0.2.1", 5),
+        "server": ("127.0.0.1", 8080), "root_path": "",
+        "headers": [(name.replace("_", "-").encode(), value.encode())
+                    for name, value in {"host": "a", **headers}.items()],
+    }  # fmt: skip
+
+
+async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HTTP_BODY_SECONDS_MAX", 0.02)
+    app = app_of(MadeUpNode(), routers=routers())
+    scope = http_scope("/api/size", content_length="10", authorization=f"Bearer {KEY}")
+    piece = {"type": "http.request", "body": b"x", "more_body": True}
+    start, _ = await call(app, scope, [piece], then_wait=True)
+    assert start["status"] == 408
+
+
+async def test_a_header_that_stands_twice_is_none() -> None:
+    """Proxies and servers disagree which of two counts."""
+    app = app_of(MadeUpNode(), routers=routers())
+    scope = http_scope("/admin/touch", authorization=f"Bearer {KEY}")
+    scope["headers"].append((b"authorization", b"Bearer other"))
+    assert (await call(app, scope, []))[0]["status"] == 401
+    scope = http_scope("/admin/touch", authorization=f"Bearer {KEY}", origin="http://a")
+    scope["headers"].append((b"origin", b"http://a"))
+    assert (await call(app, scope, []))[0]["status"] == 403
+
+
+# --- WebSockets
+
+
+def ws_scope(*, extension: bool = True, **headers: str) -> dict[str, Any]:
+    scope = {**http_scope("/ws", **headers), "type": "websocket", "subprotocols": []}
+    del scope["method"]
+    if extension:
+        scope["extensions"] = {"websocket.http.response": {}}
+    return scope
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"authorization": f"Bearer {KEY}", "origin": "http://evil.example"}, 403),
+        ({"authorization": f"Bearer {KEY}", "origin": "null"}, 403),
+    ],
+)
+async def test_a_websocket_is_refused_before_it_is_one(
+    headers: dict[str, str], status: int
+) -> None:
+    app = app_of(MadeUpNode(), routers=routers())
+    start, body = await call(app, ws_scope(**headers), [])
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", status)
+    assert body["body"].startswith(b'{"error": ')
+    (closed,) = await call(app, ws_scope(extension=False, **headers), [])
+    assert closed == {"type": "websocket.close", "code": 1008}
+
+
+async def test_a_websocket_under_a_strange_name_is_refused() -> None:
+    app = app_of(MadeUpNode(), routers=routers(), required=False, hosts=frozenset(("localhost",)))
+    start, _ = await call(app, ws_scope(host="evil.example", origin="http://evil.example"), [])
+    assert start["status"] == 421
+
+
+@pytest.mark.parametrize("headers", [{"origin": "http://a"}, {}])
+async def test_a_websocket_with_key_or_cookie_is_let_in(headers: dict[str, str]) -> None:
+    app = app_of(MadeUpNode(), routers=routers())
+    async with client_of(app) as client:
+        answer = await client.post("/login", json={"key": KEY})
+    name, value = next(iter(answer.cookies.items()))
+    for shown in ({"authorization": f"Bearer {KEY}"}, {"cookie": f"{name}={value}"}):
+        sent = await call(app, ws_scope(**headers, **shown), [{"type": "websocket.connect"}])
+        assert sent[0]["type"] == "websocket.accept"
+
+
+# --- admin
+
+
+async def test_admin_takes_the_key_and_no_cookie(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/admin/touch")).status_code == 401
+    assert (await client.post("/login", json={"key": KEY})).status_code == 204
+    assert (await client.get("/api/status")).status_code == 200, "the cookie opens the page"
+    answer = await client.post("/admin/touch")
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert (await client.post("/admin/touch", headers=BEARER)).status_code == 200
+
+
+async def test_on_loopback_too_admin_needs_the_key() -> None:
+    async with client_of(app_of(MadeUpNode(), required=False, routers=routers())) as client:
+        assert (await client.get("/api/status")).status_code == 200
+        assert (await client.post("/admin/touch")).status_code == 401
+        assert (await client.post("/admin/touch", headers=BEARER)).status_code == 200
+
+
+async def test_without_a_key_admin_is_off() -> None:
+    app = app_of(MadeUpNode(), key=None, required=False, routers=routers())
+    async with client_of(app) as client:
+        for path in ("/admin/touch", "/admin", "/admin/nowhere"):
+            answer = await client.post(path, headers=BEARER)
+            assert answer.status_code == 403
+            assert "set ADMIN_API_KEY" in answer.json()["error"]
+
+
+async def test_twenty_wrong_keys_are_enough(client: httpx.AsyncClient, log: EventLog) -> None:
+    wrong = {"authorization": "Bearer hunter2"}
+    for number in range(limits.HTTP_WRONG_KEYS_MAX):
+        path = ("/api/status", "/admin/touch")[number % 2]
+        assert (await client.request("POST" if number % 2 else "GET", path, headers=wrong)
+                ).status_code == 401  # fmt: skip
+    for headers in (wrong, BEARER):
+        answer = await client.get("/api/status", headers=headers)
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 1
+    assert (await client.post("/login", json={"key": KEY})).status_code == 429
+    assert (await client.get("/health")).status_code == 200
+    assert log.count("http_authentication_failed", remote="127.0.0.1") > 0
+    assert "hunter2" not in str(log.events)
+
+
+# --- login
+
+
+async def test_the_key_is_changed_for_a_cookie_and_back(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/login", json={"key": KEY}, headers={"origin": OWN})
+    assert answer.status_code == 204
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert KEY not in cookie
+    assert (await client.get("/api/accounts")).status_code == 200
+    assert (await client.post("/logout", headers={"origin": OWN})).status_code == 204
+    assert (await client.get("/api/accounts")).status_code == 401
+
+
+async def test_a_browser_without_a_login_sees_a_form(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/", headers={"accept": "text/html,*/*"})
+    assert answer.status_code == 401
+    assert 'action="login"' in answer.text
+    assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+    assert (await client.get("/login")).status_code == 200
+    assert (await client.get("/login.css")).headers["content-type"].startswith("text/css")
+    wrong = await client.post("/login", data={"key": "hunter2"})
+    assert wrong.status_code == 401
+    assert "this is not the key" in wrong.text
+    assert "hunter2" not in wrong.text
+    right = await client.post("/login", data={"key": KEY})
+    assert (right.status_code, right.headers["location"]) == (303, "./")
+    page = await client.get("/", headers={"accept": "text/html"})
+    assert (page.status_code, "form" in page.text) == (200, False)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'"key"', b'{"key": 1}', b'{"key": ""}', b'{"key": null}', b"\xff",
+     b"[" * 8000],
+)  # fmt: skip
+async def test_what_is_no_key_is_no_wrong_key(client: httpx.AsyncClient, content: bytes) -> None:
+    answer = await client.post("/login", content=content)
+    assert answer.status_code == 422
+    assert answer.json() == {"error": 'not valid: {"key": "..."} is expected'}
+
+
+async def test_without_a_key_there_is_nothing_to_log_in_to() -> None:
+    async with client_of(app_of(MadeUpNode(), key=None, required=False)) as client:
+        assert (await client.post("/login", json={"key": "None"})).status_code == 403
+
+
+# --- the page, and what breaks
+
+
+async def test_a_failure_of_ours_is_told_to_the_log_and_not_to_the_asker(
+    client: httpx.AsyncClient, log: EventLog
+) -> None:
+    answer = await client.get("/api/broken", headers=BEARER)
+    assert (answer.status_code, list(answer.json())) == (500, ["error"])
+    assert "hunter2" not in answer.text
+    assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+    assert log.count("http_failed", method="GET") == 1
+
+
+async def test_an_installation_without_the_page_says_how_to_get_it(tmp_path: Path) -> None:
+    app = app_of(MadeUpNode(), key=None, required=False, page=tmp_path / "none")
+    async with client_of(app) as client:
+        answer = await client.get("/")
+        assert answer.status_code == 200
+        assert "CONNECTOR_UI=skip" in answer.text
+        assert (await client.get("/assets/x.js")).status_code == 404
+
+
+async def test_the_page_is_served_and_nothing_beside_it(tmp_path: Path) -> None:
+    page = tmp_path / "page"
+    (page / "assets").mkdir(parents=True)
+    (page / "index.html").write_text("<title>the page</title>")
+    (page / "assets" / "app-1f.js").write_text("export {};")
+    (tmp_path / "secret").write_text("hunter2")
+    app = app_of(MadeUpNode(), key=None, required=False, page=page)
+    async with client_of(app) as client:
+        index = await client.get("/")
+        assert (index.text, index.headers["cache-control"]) == (
+            "<title>the page</title>",
+            "no-cache",
+        )
+        script = await client.get("/assets/app-1f.js")
+        assert script.headers["content-type"].startswith("text/javascript")
+        assert "immutable" in script.headers["cache-control"]
+        assert script.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+        for path in ("/assets/../../secret", "/assets/%2e%2e/%2e%2e/secret", "/assets/", "/assets",
+                     "/assets/..%2f..%2fsecret", "/index.html", "/assets/nowhere.js"):  # fmt: skip
+            answer = await client.get(path)
+            assert answer.status_code in (404, 307, 405), path
+            assert "hunter2" not in answer.text

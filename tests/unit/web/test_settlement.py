@@ -1,0 +1,301 @@
+"""What settlement engines and operators are answered, and who is let in."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import sqlite3
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from connector.clock import SystemClock
+from connector.ilp import settle
+from connector.ilp.packet import Code, Fulfill
+from connector.web.access import Access
+from connector.web.guard import Guard
+from connector.web.settlement import engine_router, settlements_router
+from tests.support.settlements import Ground, Life
+from tests.unit.web.test_app import KEY, MadeUpNode, app_of, client_of
+
+TOKEN = "shared-with-the-engine"
+CREDIT = "/settlement/accounts/bob/settlements"
+MESSAGE = "/settlement/accounts/bob/messages"
+ADMIN = "/admin/accounts/bob/settlements"
+BEARER = {"authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture
+async def life() -> AsyncIterator[Life]:
+    async with Life(Ground()) as life:
+        yield life
+
+
+def app_with(
+    life: Life, *, token: str | None = None, loopback: bool = True, key: str | None = KEY
+) -> Guard:
+    numbers = itertools.count()
+    engines = Access(
+        key=token, required=token is not None or not loopback, node_id="made-up",
+        clock=SystemClock(), log=life.log,
+    )  # fmt: skip
+    return app_of(
+        MadeUpNode(),
+        key=key,
+        required=not loopback,
+        engines=engines,
+        routers=[
+            engine_router(life.settlements),
+            settlements_router(life.settlements, lambda: f"made-{next(numbers)}"),
+        ],
+    )
+
+
+@pytest.fixture
+async def client(life: Life) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app_with(life)) as client:
+        yield client
+
+
+async def credit(
+    client: httpx.AsyncClient, key: str | None = "k", body: Any = None, **headers: str
+) -> httpx.Response:
+    return await client.post(
+        CREDIT,
+        json={"amount": "254", "scale": 9} if body is None else body,
+        headers={**({} if key is None else {"idempotency-key": key}), **headers},
+    )
+
+
+# --- engines
+
+
+async def test_a_payment_is_credited_once_and_answered_the_same(
+    client: httpx.AsyncClient, life: Life
+) -> None:
+    first, again = await credit(client), await credit(client)
+    assert (first.status_code, first.json()) == (201, {"amount": "254", "scale": 9})
+    assert (again.status_code, again.content) == (201, first.content)
+    assert life.settled() == (0, 254)
+
+
+async def test_another_amount_under_the_key_is_a_conflict(
+    client: httpx.AsyncClient, life: Life
+) -> None:
+    await credit(client)
+    answer = await credit(client, body={"amount": "255", "scale": 9})
+    assert answer.status_code == 409
+    assert "was used for" in answer.json()["error"]
+    assert life.settled() == (0, 254)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 400), ([], 400), ("x", 400), ({"amount": 254, "scale": 9}, 400),
+        ({"amount": "254", "scale": 256}, 400), ({"amount": "254"}, 400),
+        ({"amount": "-1", "scale": 9}, 400), ({"amount": "0", "scale": 9}, 400),
+        ({"amount": "9" * 60, "scale": 9}, 400),
+        ({"amount": "254", "scale": 9, "more": "is ignored"}, 201),
+    ],
+)  # fmt: skip
+async def test_what_is_no_quantity_is_refused(
+    client: httpx.AsyncClient, body: Any, status: int
+) -> None:
+    assert (await credit(client, body=body)).status_code == status
+
+
+async def test_without_a_key_nothing_is_credited(client: httpx.AsyncClient, life: Life) -> None:
+    assert (await credit(client, key=None)).status_code == 400
+    assert (await credit(client, key="")).status_code == 400
+    assert (await credit(client, key="k" * 257)).status_code == 400
+    assert life.settled() == (0, 0)
+
+
+async def test_a_page_of_another_origin_cannot_make_a_payment_up(
+    client: httpx.AsyncClient, life: Life
+) -> None:
+    """What a browser sends without asking first is not taken."""
+    headers = {"idempotency-key": "k", "content-type": "text/plain"}
+    answer = await client.post(CREDIT, content='{"amount":"1","scale":9}', headers=headers)
+    assert answer.status_code == 415
+    assert (await credit(client, origin="http://evil.example")).status_code == 403
+    assert life.settled() == (0, 0)
+
+
+async def test_what_cannot_be_booked_now_is_to_be_told_again(
+    client: httpx.AsyncClient, life: Life
+) -> None:
+    life.ground.file.down = sqlite3.OperationalError("disk is full")
+    answer = await credit(client)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    life.ground.file.down = None
+    assert (await credit(client)).status_code == 201
+    assert life.settled() == (0, 254)
+
+
+async def test_an_unknown_account_is_not_there(client: httpx.AsyncClient) -> None:
+    headers = {"idempotency-key": "k"}
+    path = CREDIT.replace("bob", "nobody")
+    answer = await client.post(path, json={"amount": "1", "scale": 9}, headers=headers)
+    assert (answer.status_code, answer.json()) == (404, {"error": "there is no peer nobody"})
+
+
+async def test_a_message_is_brought_to_the_peers_engine(
+    client: httpx.AsyncClient, life: Life
+) -> None:
+    life.peer_answer = Fulfill(fulfillment=bytes(32), data=b"\x00theirs")
+    headers = {"content-type": "application/octet-stream"}
+    answer = await client.post(MESSAGE, content=b"\xffours", headers=headers)
+    assert (answer.status_code, answer.content) == (201, b"\x00theirs")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert [(peer, one.data) for peer, one in life.asked_peer] == [("bob", b"\xffours")]
+    assert (await client.post(MESSAGE, json={})).status_code == 415
+    too_long = await client.post(MESSAGE, content=bytes(32_768), headers=headers)
+    assert too_long.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("code", "data", "status", "content"),
+    [
+        (Code.F00_BAD_REQUEST, b"no", 400, b"no"),
+        (Code.T01_PEER_UNREACHABLE, b"", 502, b'{"error":"T01: away"}'),
+    ],
+)
+async def test_a_message_that_is_not_taken_says_whether_to_try_again(
+    client: httpx.AsyncClient, life: Life, code: Code, data: bytes, status: int, content: bytes
+) -> None:
+    life.peer_answer = settle.refusal(code, "away", data)
+    headers = {"content-type": "application/octet-stream"}
+    answer = await client.post(MESSAGE, content=b"?", headers=headers)
+    assert (answer.status_code, answer.content) == (status, content)
+
+
+# --- who is let in
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"connector:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        (f"Bearer {TOKEN}", 201), (basic(TOKEN), 201), ("", 401), (f"Bearer {KEY}", 401),
+        (basic("wrong"), 401), ("Basic !", 401), (TOKEN, 401), ("Bearer ", 401),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("loopback", [True, False])
+async def test_with_a_token_only_who_shows_it_is_let_in(
+    life: Life, authorization: str, status: int, loopback: bool
+) -> None:
+    async with client_of(app_with(life, token=TOKEN, loopback=loopback)) as client:
+        answer = await credit(client, authorization=authorization)
+        assert answer.status_code == status
+
+
+async def test_off_loopback_nobody_is_let_in_without_a_token(life: Life) -> None:
+    async with client_of(app_with(life, loopback=False)) as client:
+        for authorization in ("", f"Bearer {KEY}"):
+            assert (await credit(client, authorization=authorization)).status_code == 403
+
+
+async def test_the_token_opens_nothing_else(life: Life) -> None:
+    async with client_of(app_with(life, token=TOKEN, loopback=False)) as client:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        for path in ("/api/status", "/admin/settlements", "/", "/settlement"):
+            assert (await client.get(path, headers=headers)).status_code == 401
+
+
+async def test_whoever_guesses_tokens_is_not_listened_to_for_a_while(life: Life) -> None:
+    async with client_of(app_with(life, token=TOKEN)) as client:
+        statuses = {
+            (await credit(client, authorization=f"Bearer {n}")).status_code for n in range(40)
+        }
+        assert statuses == {401, 429}
+
+
+# --- operators
+
+
+async def test_the_admin_key_is_needed_to_settle(client: httpx.AsyncClient, life: Life) -> None:
+    body = {"direction": "incoming", "amount": "5"}
+    assert (await client.post(ADMIN, json=body)).status_code == 401
+    assert (await client.get("/admin/settlements")).status_code == 401
+    async with client_of(app_with(life, key=None)) as off:
+        assert (await off.post(ADMIN, json=body, headers=BEARER)).status_code == 403
+    assert life.settled() == (0, 0)
+
+
+async def test_an_operator_records_a_payment_once_for_each_key(
+    client: httpx.AsyncClient, life: Life
+) -> None:
+    headers = {**BEARER, "idempotency-key": "k"}
+    body = {"direction": "incoming", "amount": "50"}
+    first = await client.post(ADMIN, json=body, headers=headers)
+    assert first.status_code == 201
+    said = first.json()
+    assert (said["amount"], said["direction"], said["phase"], said["peerId"]) == (
+        "50", "incoming", "completed", "bob",
+    )  # fmt: skip
+    assert (await client.post(ADMIN, json=body, headers=headers)).json() == said
+    other = await client.post(ADMIN, json={**body, "amount": "51"}, headers=headers)
+    assert other.status_code == 409
+    assert life.settled() == (0, 50)
+    for _ in range(2):  # without a key each is one of its own
+        assert (await client.post(ADMIN, json=body, headers=BEARER)).status_code == 201
+    assert life.settled() == (0, 150)
+    out = {"direction": "outgoing", "amount": 15, "scale": 8}
+    assert (await client.post(ADMIN, json=out, headers=BEARER)).json()["amount"] == "150"
+    assert life.net() == 0
+    listed = (await client.get(ADMIN, headers=BEARER)).json()["items"]
+    assert [one["amount"] for one in listed] == ["150", "50", "50", "50"]
+    some = (await client.get("/admin/settlements?limit=2", headers=BEARER)).json()["items"]
+    assert len(some) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        (ADMIN, {"direction": "sideways", "amount": "5"}, 422),
+        (ADMIN, {"direction": "incoming", "amount": "5", "more": 1}, 422),
+        (ADMIN, {"direction": "incoming"}, 400),
+        (ADMIN, {"direction": "incoming", "amount": "five"}, 400),
+        (ADMIN, {"direction": "outgoing", "amount": str(10**10)}, 409),
+        (ADMIN, {"direction": "outgoing", "execute": True}, 400),
+        (ADMIN, {"direction": "incoming", "amount": "5", "execute": True}, 400),
+        (ADMIN, {"direction": "outgoing", "amount": "5", "scale": 3, "execute": True}, 400),
+        ("/admin/accounts/nobody/settlements", {"direction": "incoming", "amount": "5"}, 404),
+        (f"{ADMIN}/abc/confirm", None, 404),
+        (f"{ADMIN}/not-hex/cancel", {"force": True}, 404),
+    ],
+)
+async def test_what_cannot_be_done_says_why(
+    client: httpx.AsyncClient, path: str, body: Any, status: int
+) -> None:
+    answer = await client.post(path, json=body, headers=BEARER)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+async def test_settlements_of_a_peer_that_is_not_there(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/admin/accounts/nobody/settlements", headers=BEARER)
+    assert answer.status_code == 404
+
+
+async def test_an_operator_has_a_peer_paid_confirms_and_cancels() -> None:
+    async with Life(Ground(), by_hand=True) as life, client_of(app_with(life)) as client:
+        await life.owe(70)
+        key = {**BEARER, "idempotency-key": "k"}
+        order = {"direction": "outgoing", "execute": True}
+        said = (await client.post(ADMIN, json=order, headers=key)).json()
+        assert (said["amount"], said["payer"]) == ("70", "operator")
+        await life.until(lambda: life.settlements.state("bob").value == "IN_PROGRESS")
+        path = f"{ADMIN}/{said['settlementId']}"
+        done = await client.post(f"{path}/confirm", headers=BEARER)
+        assert (done.status_code, done.json()["phase"]) == (200, "completed")
+        late = await client.post(f"{path}/cancel", headers=BEARER)
+        assert late.status_code == 409
+        assert life.net() == 0
