@@ -104,7 +104,7 @@ class Sender:
 
     def __init__(self, *, url: str, username: str, token: str, clock: Clock, log: Log) -> None:
         self._clock = clock
-        terms = PeerTerms(peer_id=_PEER_ID, asset=Asset("XXX", 0))
+        terms = PeerTerms(peer_id=_PEER_ID, asset=Asset("NONE", 0))
         self._peer = Peer(terms)
         self._credentials = Credentials(peer_id=_PEER_ID, token=token, username=username, url=url)
         self._links = Links(

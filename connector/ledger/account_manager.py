@@ -198,6 +198,8 @@ class AccountManager:
         self._resolves: deque[_Entry] = deque()
         self._unposted: dict[int, Reservation] = {}
         self._late: dict[int, list[Reservation]] = {}
+        # Booked, but a fault kept them in the outbox: no more than it holds.
+        self._booked_seqs: list[int] = []
         self._to_outbox: list[Reservation] = []
         self._taken: list[_Entry] = []
         self._wake = asyncio.Event()
@@ -847,21 +849,22 @@ class AccountManager:
                 found = await self._look_up(self._books_by_id)
         except (LedgerUnavailableError, LedgerRefusedError):
             return  # the next request will say so
+        if self._away or self.state is not State.AVAILABLE:
+            return  # while we waited for our turn, entries went into the outbox
         expected = {account.id: [*account[2:5:2]] for account in found}
         for _, reservation, transfers in (*self._taken, *self._resolves):
             if transfers[0].flags & (VOID | PENDING):
                 continue
-            for leg in reservation.legs:
-                expected[leg.debit_account_id][0] += leg.amount
-                expected[leg.credit_account_id][1] += leg.amount
-            for grant in transfers:
-                if grant.code == TransferCode.CREDIT:
-                    expected[grant.debit_account_id][0] += grant.amount
-                    expected[grant.credit_account_id][1] += grant.amount
+            grants = [one for one in transfers if one.code == TransferCode.CREDIT]
+            for move in (*reservation.legs, *grants):
+                # An account that came meanwhile was not looked up.
+                for account_id, side in ((move.debit_account_id, 0), (move.credit_account_id, 1)):
+                    if account_id in expected:
+                        expected[account_id][side] += move.amount
         differing = 0
         for id_, posted in expected.items():
-            book = self._books_by_id[id_]
-            if posted != [book.debits_posted, book.credits_posted]:
+            book = self._books_by_id.get(id_)
+            if book is not None and posted != [book.debits_posted, book.credits_posted]:
                 book.debits_posted, book.credits_posted = posted
                 differing += 1
         if differing:
@@ -904,13 +907,7 @@ class AccountManager:
             size = len(transfers)
             first = transfers[0]
             status = statuses[at]
-            if status is created and size == 1:
-                fine = True
-            else:
-                fine = all(status in DONE for status in statuses[at : at + size]) or (
-                    # A chain that is there already: seen on a retry (docs/accounting.md).
-                    status is Status.EXISTS and size > 1
-                )
+            fine = (status is created and size == 1) or is_booked(statuses[at : at + size])
             at += size
             if first.flags & PENDING:
                 if fine:
@@ -933,14 +930,7 @@ class AccountManager:
     def _why_refused(self, statuses: list[Status], reservation: Reservation) -> Outcome:
         if Status.EXCEEDS_CREDITS in statuses:
             return Outcome.NO_CREDIT
-        self.counters.refused_unexpectedly += 1
-        self._on_alert(
-            "accounting_refused",
-            {
-                "packetId": f"{reservation.packet_id:032x}",
-                "statuses": [status.name for status in statuses],
-            },
-        )
+        self._alert_books(reservation, statuses)
         return Outcome.UNAVAILABLE
 
     def _take_back(self, reservation: Reservation) -> None:
@@ -1411,10 +1401,16 @@ class AccountManager:
             await self._forget(booked)
 
     async def _forget(self, seqs: list[int]) -> None:
+        """Take what is booked out of the outbox; what stays there now goes the next time.
+
+        A crash meanwhile is no harm: replaying it once more changes nothing.
+        """
+        self._booked_seqs += seqs
+        seqs, self._booked_seqs = self._booked_seqs, []
         try:
             await self._outbox.remove(seqs)
         except (OSError, ConnectorError) as error:
-            # They stay in the outbox: replaying them once more changes nothing.
+            self._booked_seqs += seqs
             self._on_alert("outbox_failed", {"error": str(error)})
 
     async def expire(self) -> None:
@@ -1443,6 +1439,8 @@ class AccountManager:
             self._outbox_is_lost = True
             return
         self._outbox_is_lost = False
+        if self._booked_seqs:
+            await self._forget([])
         if was_removed:
             self._on_alert(
                 "outbox_was_removed",

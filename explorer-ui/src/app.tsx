@@ -32,6 +32,11 @@ const CLOSES = ["packet", "peer"];
 export function App() {
   const dialog = useSignal<"none" | "help" | "search">("none");
 
+  // The browser tells late that a dialog has closed: another one may be open by then.
+  const close = (name: "help" | "search") => {
+    if (dialog.value === name) dialog.value = "none";
+  };
+
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") !== null) return;
@@ -96,14 +101,14 @@ export function App() {
       {dialog.value === "help" && (
         <Help
           onClose={() => {
-            dialog.value = "none";
+            close("help");
           }}
         />
       )}
       {dialog.value === "search" && (
         <Search
           onClose={() => {
-            dialog.value = "none";
+            close("search");
           }}
         />
       )}

@@ -131,7 +131,7 @@ async def test_there_is_nobody_to_ask_until_there_is() -> None:
     assert not deliveries.possible()
 
     async def handler(_prepare: Prepare) -> Fulfill | Reject:
-        raise NotImplementedError
+        raise AssertionError("never asked")
 
     deliveries.on_prepare(handler)
     assert deliveries.possible()

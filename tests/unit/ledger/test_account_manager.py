@@ -1161,6 +1161,24 @@ async def test_an_outbox_that_was_taken_away_is_told() -> None:
         assert bank.alerts == ["outbox_was_removed", "outbox_failed"]
 
 
+@simulated
+async def test_what_could_not_be_taken_out_of_the_outbox_goes_later() -> None:
+    async with Bank() as bank:
+        held = await bank.hold("a")
+        bank.ledger.gate.clear()
+        bank.post("a", held)
+        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        bank.outbox.error = OSError("disk full")
+        bank.ledger.gate.set()
+        await bank.idle()
+        assert bank.alerts == ["outbox_failed"]
+        bank.outbox.error = None
+        assert bank.outbox.transfers == 1
+        await bank.manager.look_after_outbox()
+        assert bank.outbox.transfers == 0
+        assert await bank.rest() == []
+
+
 # --- starting without the ledger
 
 
@@ -1386,6 +1404,28 @@ async def test_a_mirror_that_is_ahead_of_a_busy_ledger_is_left_alone() -> None:
         await bank.manager.expire()
         assert bank.manager.counters.reconciled == 0
         assert bank.net("alice") == 120
+        assert await bank.rest() == []
+
+
+@simulated
+async def test_a_mirror_is_left_alone_when_the_ledger_goes_away_before_it_is_looked_up() -> None:
+    bank = Bank(spool=1000)
+    bank.ledger.may_be_away = True
+    async with bank:
+        held = await bank.hold("a")
+        await asyncio.sleep(limits.RECONCILE_SECONDS)
+        bank.ledger.latency_s = 0.4
+        bank.outbox.latency_s = 0.1
+        bank.ledger.next_faults = [None, Fault.REFUSED]
+        expiring = asyncio.create_task(bank.manager.expire())
+        await asyncio.sleep(0.1)
+        # The writer's turn comes first, and its post is on its way to the outbox at the look.
+        bank.post("a", held)
+        await expiring
+        assert bank.manager.state is State.SPOOLING
+        assert bank.net("alice") == 100
+        await bank.idle()
+        assert bank.manager.counters.reconciled == 0
         assert await bank.rest() == []
 
 
@@ -1650,6 +1690,7 @@ def test_whatever_happens_the_books_balance_and_say_what_was_promised(
             for peer_id in ("alice", "bob", "carol"):
                 assert clerk.bank.net(peer_id) == clerk.owed[peer_id]
             assert "accounting_refused" not in clerk.bank.alerts
+            await clerk.bank.manager.look_after_outbox()
             assert clerk.bank.outbox.requests == {}
         finally:
             await clerk.bank.__aexit__(None, None, None)
