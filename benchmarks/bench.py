@@ -4,6 +4,9 @@ The load is pinned to one core; the connector, ours or the JS one, may use any, 
 threads of their own (`--one-core` pins it to another core). The targets take turns (A B A B): a
 figure of a shared machine means little by itself. `scripts/bench --help` lists the options.
 
+What is measured is what `pip install .` installs: with its core compiled, where there is a C compiler
+(the first run compiles it, which takes a minute); `--interpreted` measures the sources as they are.
+
     scripts/bench                                      all ledgers, windows 1, 100 and 500
     scripts/bench --million --ledgers embedded         is memory flat over a million packets?
     scripts/bench --idle-peers 1000 --routes 100000    what do idle peers and routes cost?
@@ -36,6 +39,9 @@ from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+import hatch_compile  # noqa: E402 - it stands beside the package
+
 START_SECONDS_MAX = 60.0
 WARM_UP_PACKETS = 3000
 OPEN_FILES = 65_536
@@ -49,6 +55,8 @@ Figures = dict[str, Any]
 
 
 ONE_CORE = "--one-core" in sys.argv
+INTERPRETED = "--interpreted" in sys.argv
+COMPILED = ROOT / "build" / "compiled"
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -247,6 +255,8 @@ def ours(
             yaml.dump(config, file, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
     log = place / "log"
     url = f"http://127.0.0.1:{http_port}"
+    if not INTERPRETED:
+        environment |= {"PYTHONPATH": str(COMPILED), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-m", "connector", "run"]
     began_s = time.perf_counter()
     with child(command, environment, core, log, ROOT) as process:
@@ -569,6 +579,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--data-dir", type=Path, help="where ledgers are written; default build/")
     parser.add_argument("--one-core", action="store_true", help="pin the connector to one core")
+    parser.add_argument(
+        "--interpreted", action="store_true", help="the sources, nothing of them compiled"
+    )
     parser.add_argument("--million", action="store_true", help="memory over a million packets")
     parser.add_argument("--million-packets", type=int, default=1_000_000, help=argparse.SUPPRESS)
     parser.add_argument("--idle-peers", type=int, default=0, help="connected, doing nothing")
@@ -580,6 +593,21 @@ def parse() -> argparse.Namespace:
     if min(options.packets, options.rounds, *options.windows) < 1:
         parser.error("--packets, --rounds and --windows must be above zero")
     return options
+
+
+def compile_core(console: Console) -> None:
+    """Have the package with its core compiled, unless that cannot be, or is not wanted."""
+    global INTERPRETED  # noqa: PLW0603 - settled once, before anything is measured
+    why = "--interpreted" if INTERPRETED else hatch_compile.missing()
+    if why is not None:
+        INTERPRETED = True
+        console.print(f"[yellow]interpreted: {why}[/yellow]")
+        return
+    with console.status("compiling the core ..."):
+        program = [sys.executable, str(ROOT / "hatch_compile.py"), "package", str(COMPILED)]
+        done = subprocess.run(program, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"the core could not be compiled:\n{(done.stdout + done.stderr)[-4000:]}")
 
 
 def main() -> int:
@@ -596,6 +624,7 @@ def main() -> int:
     place.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=place))
     try:
+        compile_core(console)
         about = machine(folder)
         console.print(", ".join(f"{name} {value}" for name, value in about.items()))
         own, other = cores()

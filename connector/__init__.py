@@ -13,6 +13,7 @@ The map, from the wire inwards:
       observer.py     what is told of packets: whole, or only counted
     ledger/         the books
       model.py        accounts, transfers, statuses: the words
+      rows.py         the same as octets
       interface.py    what a ledger promises
       machine.py      the rules of a ledger, pure
       embedded.py     the machine with a durable journal in SQLite

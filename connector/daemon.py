@@ -66,7 +66,7 @@ from connector.telemetry.reporter import Reporter
 from connector.telemetry.store import FILE_NAME as EVENTS_FILE
 from connector.telemetry.store import EventStore
 from connector.telemetry.traces import Traces
-from connector.version import __version__
+from connector.version import __version__, is_compiled
 from connector.web.access import Access
 from connector.web.admin import admin_router
 from connector.web.app import create_app
@@ -360,6 +360,7 @@ class Connector:
         self.log.info(
             "connector_started",
             version=__version__,
+            compiled=is_compiled(),
             ilp_address=self.node.address,
             btp_server_port=self.btp_port,
             http_port=self.http_port,

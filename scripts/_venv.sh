@@ -74,7 +74,7 @@ install() {
 venv() {
   local kind=$1 wanted has='' candidate began=$SECONDS
   # shellcheck disable=SC2046 # names without spaces, of our own
-  wanted="$(cat pyproject.toml connector/version.py hatch_build.py $(page_sources) | cksum) $root"
+  wanted="$(cat pyproject.toml connector/version.py hatch_build.py hatch_compile.py $(page_sources) | cksum) $root"
   [ -r "$stamp" ] && has=$(cat "$stamp")
   if [ "$has" = "dev $wanted" ] || [ "$has" = "$kind $wanted" ]; then
     new_enough "$python" && return

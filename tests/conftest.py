@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from connector.version import is_compiled
 
 # No deadline and no complaint about slow examples: machines that run tests are busy with others.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -13,3 +16,12 @@ settings.register_profile("ci", max_examples=3000, print_blob=True, **_COMMON)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "dev")
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what cannot run on compiled modules, where those are tested."""
+    if is_compiled():
+        reason = "puts a stand-in where compiled modules insist on their own kind"
+        for item in items:
+            if item.get_closest_marker("interpreted"):
+                item.add_marker(pytest.mark.skip(reason=reason))

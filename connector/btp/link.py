@@ -475,7 +475,8 @@ class Links:
                 f"cannot listen for BTP on {host}:{port}: {error.strerror or error}; "
                 "choose another BTP_SERVER_PORT or BTP_SERVER_HOST"
             ) from error
-        address: tuple[Any, ...] = self._server.sockets[0].getsockname()
+        server: Any = self._server  # uvloop's `sockets` is a list
+        address: Any = server.sockets[0].getsockname()
         return int(address[1])
 
     async def dial(self, credentials: Credentials) -> None:

@@ -1143,8 +1143,8 @@ class AccountManager:
                     # Nearly there: the writer waits, so that the end can be reached.
                     self._may_spool.clear()
                     async with self._spool_lock:
-                        continue
-                if not rows:
+                        pass  # the request that was being spooled is in the outbox now
+                elif not rows:
                     # From here to the writer's next look at the state nothing can come between.
                     self._away = False
                     self._set_state(State.AVAILABLE, "")

@@ -31,14 +31,17 @@ from connector.clock import Clock
 from connector.errors import LedgerCorruptError, LedgerLockedError, LedgerUnavailableError
 from connector.ledger.machine import LedgerMachine, Record
 from connector.ledger.model import (
-    POST,
-    ROW,
-    VOID,
     Account,
     AccountStatus,
     Status,
     Transfer,
+)
+from connector.ledger.rows import (
+    NO_ACCOUNT,
+    ROW,
+    pack_dense,
     pack_transfer,
+    unpack_dense,
     unpack_transfer,
 )
 from connector.sqlite import SqliteFile, in_transaction
@@ -374,7 +377,7 @@ class EmbeddedLedger:
         stored = machine.stored(transfers, statuses)
         ids = [transfer.id for transfer in transfers]
         try:
-            rows: bytes | bytearray = _pack_dense(stored, self._numbers())
+            rows: bytes | bytearray = pack_dense(stored, self._numbers())
             kind = _DENSE
         except (KeyError, struct.error):
             rows = zlib.compress(b"".join([pack_transfer(one, one.timestamp) for one in stored]), 1)
@@ -546,70 +549,16 @@ def _uses_up(status: Status) -> bool:
     )
 
 
-_DENSE_ROW: Final = struct.Struct("<QQIIQQQQIIIHHBQ")
-"""id (low, high), numbers of the accounts, amount, user_data (128 low and high, 64, 32), timeout,
-ledger, code, flags, low octet of the pending id, timestamp."""
-_LOW: Final = (1 << 64) - 1
-_NO_ACCOUNT: Final = (1 << 32) - 1
-_RESOLVES: Final = int(POST | VOID)
-
-
 def _numbered(machine: LedgerMachine) -> dict[int, int]:
     numbers = {id_: number for number, id_ in enumerate(machine.accounts)}
-    numbers[0] = _NO_ACCOUNT  # as in a post or void that was refused
+    numbers[0] = NO_ACCOUNT  # as in a post or void that was refused
     return numbers
-
-
-def _pack_dense(transfers: Sequence[Transfer], numbers: dict[int, int]) -> bytearray:
-    """Rows of 82 octets: what compressing 128 saves, at a fraction of its time.
-
-    Raises:
-        KeyError: an unknown account, or a pending id of another packet.
-        struct.error: an amount over 64 bits.
-    """
-    size = _DENSE_ROW.size
-    rows = bytearray(len(transfers) * size)
-    pack_into = _DENSE_ROW.pack_into
-    low = _LOW
-    at = 0
-    for (
-        id_, debit, credit, amount, pending, data_128, data_64, data_32, timeout, ledger, code,
-        flags, timestamp,
-    ) in transfers:  # fmt: skip
-        if pending:
-            if (pending ^ id_) >> 8 or not flags & _RESOLVES:
-                raise KeyError(pending)
-        elif flags & _RESOLVES:
-            raise KeyError(pending)
-        pack_into(
-            rows, at, id_ & low, id_ >> 64, numbers[debit], numbers[credit], amount,
-            data_128 & low, data_128 >> 64, data_64, data_32, timeout, ledger, code, flags,
-            pending & 0xFF, timestamp,
-        )  # fmt: skip
-        at += size
-    return rows
-
-
-def _unpack_dense(octets: bytes, ids: Sequence[int]) -> Iterator[Transfer]:
-    for (
-        id_low, id_high, debit, credit, amount, data_low, data_high, data_64, data_32, timeout,
-        ledger, code, flags, tag, timestamp,
-    ) in _DENSE_ROW.iter_unpack(octets):  # fmt: skip
-        id_ = id_high << 64 | id_low
-        yield Transfer(
-            id_,
-            0 if debit == _NO_ACCOUNT else ids[debit],
-            0 if credit == _NO_ACCOUNT else ids[credit],
-            amount,
-            id_ >> 8 << 8 | tag if flags & _RESOLVES else 0,
-            data_high << 64 | data_low, data_64, data_32, timeout, ledger, code, flags, timestamp,
-        )  # fmt: skip
 
 
 def _transfers(machine: LedgerMachine, kind: int, events: bytes) -> list[Transfer]:
     """The transfers of a row of the journal."""
     if kind == _DENSE:
-        return list(_unpack_dense(events, list(machine.accounts)))
+        return list(unpack_dense(events, list(machine.accounts)))
     octets = zlib.decompress(events)
     return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
 

@@ -7,7 +7,6 @@ numbers, so that every ledger speaks the same language and the contract suite ca
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import partial
@@ -188,55 +187,6 @@ class Account(NamedTuple):
     code: int = 0
     flags: int = 0
     timestamp: int = 0
-
-
-ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
-"""A transfer in 128 octets, TigerBeetle's own layout."""
-ACCOUNT_ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
-assert ROW.size == 128
-_LOW: Final = (1 << 64) - 1
-
-
-def pack_transfer(transfer: Transfer, timestamp: int = 0) -> bytes:
-    """The 128 octets of a transfer.
-
-    Raises:
-        struct.error: a field is wider than its place.
-    """
-    (
-        id_,
-        debit,
-        credit,
-        amount,
-        pending,
-        data_128,
-        data_64,
-        data_32,
-        timeout,
-        ledger,
-        code,
-        flags,
-        _,
-    ) = transfer
-    return ROW.pack(
-        id_ & _LOW, id_ >> 64, debit & _LOW, debit >> 64, credit & _LOW, credit >> 64,
-        amount & _LOW, amount >> 64, pending & _LOW, pending >> 64, data_128 & _LOW,
-        data_128 >> 64, data_64, data_32, timeout, ledger, code, flags, timestamp,
-    )  # fmt: skip
-
-
-def unpack_transfer(octets: bytes, at: int = 0) -> Transfer:
-    """The transfer in the 128 octets from `at`."""
-    (
-        id_low, id_high, debit_low, debit_high, credit_low, credit_high, amount_low, amount_high,
-        pending_low, pending_high, data_low, data_high, data_64, data_32, timeout, ledger, code,
-        flags, timestamp,
-    ) = ROW.unpack_from(octets, at)  # fmt: skip
-    return Transfer(
-        id_high << 64 | id_low, debit_high << 64 | debit_low, credit_high << 64 | credit_low,
-        amount_high << 64 | amount_low, pending_high << 64 | pending_low,
-        data_high << 64 | data_low, data_64, data_32, timeout, ledger, code, flags, timestamp,
-    )  # fmt: skip
 
 
 def account_id(node_id: str, code: AccountCode, peer_id: str, asset: str) -> int:

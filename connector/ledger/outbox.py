@@ -15,7 +15,8 @@ from typing import Final, TypeVar
 
 from connector import limits
 from connector.errors import LedgerCorruptError, LedgerUnavailableError
-from connector.ledger.model import ROW, Memory, Posted, Transfer, pack_transfer, unpack_transfer
+from connector.ledger.model import Memory, Posted, Transfer
+from connector.ledger.rows import ROW, pack_transfer, unpack_transfer
 from connector.sqlite import SqliteFile, in_transaction
 
 T = TypeVar("T")

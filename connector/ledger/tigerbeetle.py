@@ -27,15 +27,20 @@ from connector import limits
 from connector.clock import Clock
 from connector.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.model import (
-    ACCOUNT_ROW,
     ID_MAX,
     LINKED,
-    ROW,
     Account,
     AccountStatus,
     Status,
     Transfer,
-    unpack_transfer,
+)
+from connector.ledger.rows import (
+    ROW,
+    pack_accounts,
+    pack_transfers,
+    read_statuses,
+    unpack_accounts,
+    unpack_transfers,
 )
 from connector.ledger.tigerbeetle_client import (
     AddressRefusedError,
@@ -68,9 +73,6 @@ _REVERSED_OF_ACCOUNT: Final = 4
 _REVERSED: Final = 1
 _ID: Final = struct.Struct("<QQ")
 _LOW: Final = (1 << 64) - 1
-_RESULT_OCTETS: Final = 16
-_CREATED: Final = int(Status.CREATED)
-_STATUS: Final = {int(status): status for status in Status}
 _ACCOUNT_STATUS: Final = {int(status): status for status in AccountStatus}
 
 _FAULTS: Final = {
@@ -345,7 +347,7 @@ class TigerBeetleLedger:
             return []
         if len(transfers) <= self.batch_transfers_max:
             try:
-                return _statuses(
+                return read_statuses(
                     await self._ask(Operation.CREATE_TRANSFERS, pack_transfers(transfers)),
                     len(transfers),
                 )
@@ -356,7 +358,7 @@ class TigerBeetleLedger:
         while len(statuses) < len(transfers):
             part = _whole_chains(transfers, len(statuses), self.batch_transfers_max)
             octets = await self._ask(Operation.CREATE_TRANSFERS, pack_transfers(part))
-            statuses += _statuses(octets, len(part))
+            statuses += read_statuses(octets, len(part))
         return statuses
 
     async def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
@@ -377,7 +379,7 @@ class TigerBeetleLedger:
         Raises:
             LedgerUnavailableError: no answer.
         """
-        return _unpack_accounts(await self._lookup(Operation.LOOKUP_ACCOUNTS, ids))
+        return unpack_accounts(await self._lookup(Operation.LOOKUP_ACCOUNTS, ids))
 
     async def lookup_transfers(self, ids: Sequence[int]) -> list[Transfer]:
         """See `Ledger`.
@@ -385,7 +387,7 @@ class TigerBeetleLedger:
         Raises:
             LedgerUnavailableError: no answer.
         """
-        return _unpack_transfers(await self._lookup(Operation.LOOKUP_TRANSFERS, ids))
+        return unpack_transfers(await self._lookup(Operation.LOOKUP_TRANSFERS, ids))
 
     async def _lookup(self, operation: Operation, ids: Sequence[int]) -> bytes:
         found = []
@@ -407,7 +409,7 @@ class TigerBeetleLedger:
         accounts: list[Account] = []
         after = 0
         while True:
-            page = _unpack_accounts(
+            page = unpack_accounts(
                 await self._ask(
                     Operation.QUERY_ACCOUNTS,
                     pack_query(user_data_128=node_tag, timestamp_min=after),
@@ -427,7 +429,7 @@ class TigerBeetleLedger:
         newest_first: list[Transfer] = []
         before = 0
         while len(newest_first) < RECENT_TRANSFERS_MAX:
-            page = _unpack_transfers(
+            page = unpack_transfers(
                 await self._ask(
                     Operation.QUERY_TRANSFERS,
                     pack_query(timestamp_min=since_ns, timestamp_max=before, flags=_REVERSED),
@@ -452,41 +454,7 @@ class TigerBeetleLedger:
             account_id & _LOW, account_id >> 64, 0, 0, 0, 0, 0, 0, max(0, before - 1),
             limits.LEDGER_BATCH_TRANSFERS_MAX, _DEBITS_AND_CREDITS | _REVERSED_OF_ACCOUNT,
         )  # fmt: skip
-        return _unpack_transfers(
-            await self._ask(Operation.GET_ACCOUNT_TRANSFERS, bytearray(octets))
-        )
-
-
-def pack_transfers(transfers: Sequence[Transfer]) -> bytearray:
-    """Rows of 128 octets.
-
-    Raises:
-        struct.error: a field is wider than its place.
-    """
-    rows = bytearray(len(transfers) * ROW.size)
-    pack_into = ROW.pack_into
-    low = _LOW
-    at = 0
-    for (
-        id_, debit, credit, amount, pending, data_128, data_64, data_32, timeout, ledger, code,
-        flags, timestamp,
-    ) in transfers:  # fmt: skip
-        pack_into(
-            rows, at, id_ & low, id_ >> 64, debit & low, debit >> 64, credit & low, credit >> 64,
-            amount & low, amount >> 64, pending & low, pending >> 64, data_128 & low,
-            data_128 >> 64, data_64, data_32, timeout, ledger, code, flags, timestamp,
-        )  # fmt: skip
-        at += 128
-    return rows
-
-
-def _statuses(octets: bytes, count: int) -> list[Status]:
-    """One status a row of 16 octets: timestamp, status, reserved."""
-    assert len(octets) == count * _RESULT_OCTETS, (len(octets), count)
-    codes = memoryview(octets).cast("I")[2::4].tolist()
-    if codes.count(_CREATED) == count:
-        return [Status.CREATED] * count
-    return [_STATUS[code] for code in codes]
+        return unpack_transfers(await self._ask(Operation.GET_ACCOUNT_TRANSFERS, bytearray(octets)))
 
 
 def _whole_chains(transfers: Sequence[Transfer], start: int, size_max: int) -> Sequence[Transfer]:
@@ -497,36 +465,6 @@ def _whole_chains(transfers: Sequence[Transfer], start: int, size_max: int) -> S
             end -= 1
         assert end > start, "a chain is longer than a request"
     return transfers[start:end]
-
-
-def pack_accounts(accounts: Sequence[Account]) -> bytearray:
-    """Rows of 128 octets.
-
-    Raises:
-        struct.error: a field is wider than its place.
-    """
-    rows = bytearray(len(accounts) * ACCOUNT_ROW.size)
-    for index, account in enumerate(accounts):
-        wide = [word for field in account[:6] for word in (field & _LOW, field >> 64)]
-        data_64, data_32, *rest = account[6:]
-        ACCOUNT_ROW.pack_into(rows, index * ACCOUNT_ROW.size, *wide, data_64, data_32, 0, *rest)
-    return rows
-
-
-def _unpack_accounts(octets: bytes) -> list[Account]:
-    return [
-        Account._make(
-            (
-                *(low | high << 64 for low, high in zip(row[0:12:2], row[1:12:2], strict=True)),
-                row[12], row[13], *row[15:],
-            )
-        )
-        for row in ACCOUNT_ROW.iter_unpack(octets)
-    ]  # fmt: skip
-
-
-def _unpack_transfers(octets: bytes) -> list[Transfer]:
-    return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
 
 
 def pack_query(

@@ -183,7 +183,7 @@ class Driver:
         self._inboxes: dict[str, Inbox] = {}
         self._waiting: dict[Flight, None] = {}
         self._next_deadline_ms = _NEVER_MS
-        self._touched: set[Book] = set()
+        self._touched: set[Book] | None = None
 
     # --- from the links
 
@@ -280,9 +280,13 @@ class Driver:
         inbox = self._inboxes.get(peer_id)
         return inbox is not None and inbox.keeps
 
-    def take_touched(self) -> set[Book]:
-        """Accounts whose balances packets have moved since the last call."""
-        touched, self._touched = self._touched, set()
+    def take_touched(self, watched: bool) -> set[Book]:
+        """Accounts whose balances packets have moved since the last call.
+
+        They are noted only while somebody looks: `watched`, until the next call.
+        """
+        touched = self._touched or set()
+        self._touched = set() if watched else None
         return touched
 
     def waiting_for(self, peer: Peer) -> list[Flight]:
@@ -369,8 +373,9 @@ class Driver:
             return held
         self._count_in(flight)
         flight.reservation = reservation = cast(Reservation, held)
-        for pair in reservation.books:
-            self._touched.update(pair)
+        if self._touched is not None:
+            for pair in reservation.books:
+                self._touched.update(pair)
         if flight.trace is not None:
             flight.trace.asked = step
         return None
@@ -427,7 +432,7 @@ class Driver:
             by_code[code] = by_code.get(code, 0) + 1
             if next_hop is not None:
                 next_hop.counters.rejected_out += 1
-        if flight.reservation is not None:
+        if flight.reservation is not None and self._touched is not None:
             for pair in flight.reservation.books:
                 self._touched.update(pair)
         if flight.sender_packet_id:

@@ -7,6 +7,7 @@ when it comes, by a budget of so many a second.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from connector import limits
@@ -74,7 +75,7 @@ class PacketObserver:
         self._whole = Budget(packets_per_second)
         self._rejects = Budget(packets_per_second)
         self._log_lines = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
-        self._durations_ms: list[float] = []
+        self._durations_ms: deque[float] = deque(maxlen=limits.STATUS_LATENCY_PACKETS_MAX)
 
     # --- from the driver
 
@@ -219,7 +220,8 @@ class PacketObserver:
 
     def take_latencies_ms(self) -> tuple[float | None, float | None]:
         """Median and 99th percentile since the last call, of packets that were kept whole."""
-        durations_ms, self._durations_ms = sorted(self._durations_ms), []
+        durations_ms = sorted(self._durations_ms)
+        self._durations_ms.clear()
         if not durations_ms:
             return None, None
         last = len(durations_ms) - 1

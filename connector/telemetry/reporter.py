@@ -47,7 +47,7 @@ class Reporter:
         *,
         bus: EventBus,
         accounts: AccountManager,
-        take_touched: Callable[[], Iterable[Book]],
+        take_touched: Callable[[bool], Iterable[Book]],
         status: Callable[[], NodeStatus],
         monotonic_s: Callable[[], float],
         settlement_state: Callable[[str], str] = lambda _peer_id: "IDLE",
@@ -62,6 +62,7 @@ class Reporter:
         self._touched: set[str] = set()
         self._round: list[str] = []
         self._slice = 0
+        self._was_watched = False
         self._next_status_s = 0.0
 
     def touch(self, peer_id: str) -> None:
@@ -78,9 +79,13 @@ class Reporter:
 
     def _tell_balances(self) -> None:
         peer_ids = self._touched
-        if self._bus.viewers:
-            peer_ids.update(book.peer_id for book in self._take_touched())
-            peer_ids.discard(LOCAL)
+        watched = bool(self._bus.viewers)
+        peer_ids.update(book.peer_id for book in self._take_touched(watched))
+        peer_ids.discard(LOCAL)
+        if watched and not self._was_watched:
+            # What moved between the viewer's snapshot and now was not noted.
+            peer_ids.update(self._accounts.peers)
+        self._was_watched = watched
         peer_ids.update(self._next_slice())
         self._touched = set()
         for peer_id in peer_ids:

@@ -18,7 +18,8 @@ from connector.clock import SystemClock
 from connector.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger import tigerbeetle
 from connector.ledger.model import Account, Status, Transfer
-from connector.ledger.tigerbeetle import TigerBeetleLedger, pack_transfers
+from connector.ledger.rows import pack_accounts, pack_transfers
+from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.ledger.tigerbeetle_client import (
     Answer,
     Operation,
@@ -244,7 +245,7 @@ async def test_packed_rows_and_the_public_calls_agree(
         for _ in range(200)
     ]  # fmt: skip
     accounts = [Account(base + n, ledger=1, code=1, user_data_128=base) for n in range(3)]
-    account_rows = tigerbeetle.pack_accounts(accounts)
+    account_rows = pack_accounts(accounts)
     ids = bytearray(b"".join((base + n).to_bytes(16, "little") for n in range(200)))
     query = tigerbeetle.pack_query(user_data_128=base)
     first: list[list[bytes]] = []

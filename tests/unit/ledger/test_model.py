@@ -7,7 +7,6 @@ import struct
 
 import pytest
 
-from connector.ledger import model
 from connector.ledger.model import (
     ID_MAX,
     AccountCode,
@@ -16,10 +15,9 @@ from connector.ledger.model import (
     account_id,
     asset_ledger,
     node_tag,
-    pack_transfer,
     peer_tag,
-    unpack_transfer,
 )
+from connector.ledger.rows import ROW, pack_transfer, unpack_transfer
 
 FULL = Transfer(
     2**128 - 1, 2**127, 3, 2**128 - 2, 5, 2**126 + 6, 2**64 - 1, 2**32 - 1, 2**32 - 2, 2**32 - 3,
@@ -29,7 +27,7 @@ FULL = Transfer(
 
 def test_a_transfer_is_128_octets_and_comes_back_whole() -> None:
     octets = pack_transfer(FULL, FULL.timestamp)
-    assert len(octets) == model.ROW.size == 128
+    assert len(octets) == ROW.size == 128
     assert unpack_transfer(b"x" * 7 + octets, 7) == FULL
     # Unless one is given, the timestamp is the ledger's to set.
     assert unpack_transfer(pack_transfer(FULL)) == FULL._replace(timestamp=0)

@@ -11,8 +11,9 @@ import pytest
 from connector.clock import SystemClock
 from connector.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger import tigerbeetle
-from connector.ledger.model import LINKED, ROW, Status, Transfer, pack_transfer
-from connector.ledger.tigerbeetle import TigerBeetleLedger, pack_transfers, parse_addresses
+from connector.ledger.model import LINKED, Status, Transfer
+from connector.ledger.rows import ROW, pack_transfer, pack_transfers
+from connector.ledger.tigerbeetle import TigerBeetleLedger, parse_addresses
 from connector.ledger.tigerbeetle_client import Answer, Connection, Operation, Response
 
 CREATED = b"\0" * 8 + b"\xff\xff\xff\xff" + b"\0" * 4

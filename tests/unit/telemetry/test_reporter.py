@@ -40,9 +40,9 @@ class Desk:
             settlement_state=self.state,
         )
 
-    def take(self) -> set[Book]:
+    def take(self, watched: bool) -> set[Book]:
         touched, self.touched = self.touched, set()
-        return touched
+        return touched if watched else set()
 
     def state(self, peer_id: str) -> str:
         self.looked_at += 1
@@ -145,6 +145,7 @@ async def test_what_no_packet_marked_is_found_within_a_second(desk: Desk) -> Non
 async def test_an_idle_flush_looks_at_a_twentieth_of_the_accounts(desk: Desk) -> None:
     desk.round()
     desk.bus.join(None)
+    assert desk.round() == []  # all are looked at once, when the first viewer has come
     desk.looked_at = 0
     desk.round()
     assert desk.looked_at == len(PEERS)

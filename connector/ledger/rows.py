@@ -1,0 +1,181 @@
+"""Transfers and accounts as octets: TigerBeetle's own layout, and a denser one for the journal.
+
+Pure, and compiled where that can be: every transfer goes through here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from connector.ledger.model import POST, VOID, Account, Status, Transfer
+
+ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
+"""A transfer in 128 octets, TigerBeetle's own layout."""
+ACCOUNT_ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
+assert ROW.size == 128
+_RESULT_OCTETS: Final = 16
+_CREATED: Final = int(Status.CREATED)
+_STATUS: Final = {int(status): status for status in Status}
+_LOW: Final = (1 << 64) - 1
+
+
+def pack_transfer(transfer: Transfer, timestamp: int = 0) -> bytes:
+    """The 128 octets of a transfer.
+
+    Raises:
+        struct.error: a field is wider than its place.
+    """
+    (
+        id_,
+        debit,
+        credit,
+        amount,
+        pending,
+        data_128,
+        data_64,
+        data_32,
+        timeout,
+        ledger,
+        code,
+        flags,
+        _,
+    ) = transfer
+    return ROW.pack(
+        id_ & _LOW, id_ >> 64, debit & _LOW, debit >> 64, credit & _LOW, credit >> 64,
+        amount & _LOW, amount >> 64, pending & _LOW, pending >> 64, data_128 & _LOW,
+        data_128 >> 64, data_64, data_32, timeout, ledger, code, flags, timestamp,
+    )  # fmt: skip
+
+
+def unpack_transfer(octets: bytes, at: int = 0) -> Transfer:
+    """The transfer in the 128 octets from `at`."""
+    (
+        id_low, id_high, debit_low, debit_high, credit_low, credit_high, amount_low, amount_high,
+        pending_low, pending_high, data_low, data_high, data_64, data_32, timeout, ledger, code,
+        flags, timestamp,
+    ) = ROW.unpack_from(octets, at)  # fmt: skip
+    return Transfer(
+        id_high << 64 | id_low, debit_high << 64 | debit_low, credit_high << 64 | credit_low,
+        amount_high << 64 | amount_low, pending_high << 64 | pending_low,
+        data_high << 64 | data_low, data_64, data_32, timeout, ledger, code, flags, timestamp,
+    )  # fmt: skip
+
+
+def pack_transfers(transfers: Sequence[Transfer]) -> bytearray:
+    """Rows of 128 octets.
+
+    Raises:
+        struct.error: a field is wider than its place.
+    """
+    rows = bytearray(len(transfers) * ROW.size)
+    pack_into = ROW.pack_into
+    low = _LOW
+    at = 0
+    for (
+        id_, debit, credit, amount, pending, data_128, data_64, data_32, timeout, ledger, code,
+        flags, timestamp,
+    ) in transfers:  # fmt: skip
+        pack_into(
+            rows, at, id_ & low, id_ >> 64, debit & low, debit >> 64, credit & low, credit >> 64,
+            amount & low, amount >> 64, pending & low, pending >> 64, data_128 & low,
+            data_128 >> 64, data_64, data_32, timeout, ledger, code, flags, timestamp,
+        )  # fmt: skip
+        at += 128
+    return rows
+
+
+def read_statuses(octets: bytes, count: int) -> list[Status]:
+    """One status a row of 16 octets: timestamp, status, reserved."""
+    assert len(octets) == count * _RESULT_OCTETS, (len(octets), count)
+    codes = memoryview(octets).cast("I")[2::4].tolist()
+    if codes.count(_CREATED) == count:
+        return [Status.CREATED] * count
+    return [_STATUS[code] for code in codes]
+
+
+def unpack_transfers(octets: bytes) -> list[Transfer]:
+    """The transfers in rows of 128 octets."""
+    return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
+
+
+def pack_accounts(accounts: Sequence[Account]) -> bytearray:
+    """Rows of 128 octets.
+
+    Raises:
+        struct.error: a field is wider than its place.
+    """
+    rows = bytearray(len(accounts) * ACCOUNT_ROW.size)
+    for index, account in enumerate(accounts):
+        wide = [word for field in account[:6] for word in (field & _LOW, field >> 64)]
+        data_64, data_32, *rest = account[6:]
+        ACCOUNT_ROW.pack_into(rows, index * ACCOUNT_ROW.size, *wide, data_64, data_32, 0, *rest)
+    return rows
+
+
+def unpack_accounts(octets: bytes) -> list[Account]:
+    """The accounts in rows of 128 octets."""
+    return [
+        Account._make(
+            (
+                *(low | high << 64 for low, high in zip(row[0:12:2], row[1:12:2], strict=True)),
+                row[12], row[13], *row[15:],
+            )
+        )
+        for row in ACCOUNT_ROW.iter_unpack(octets)
+    ]  # fmt: skip
+
+
+_DENSE_ROW: Final = struct.Struct("<QQIIQQQQIIIHHBQ")
+"""id (low, high), numbers of the accounts, amount, user_data (128 low and high, 64, 32), timeout,
+ledger, code, flags, low octet of the pending id, timestamp."""
+NO_ACCOUNT: Final = (1 << 32) - 1
+_RESOLVES: Final = int(POST | VOID)
+
+
+def pack_dense(transfers: Sequence[Transfer], numbers: dict[int, int]) -> bytearray:
+    """Rows of 82 octets: what compressing 128 saves, at a fraction of its time.
+
+    Raises:
+        KeyError: an unknown account, or a pending id of another packet.
+        struct.error: an amount over 64 bits.
+    """
+    size = _DENSE_ROW.size
+    rows = bytearray(len(transfers) * size)
+    pack_into = _DENSE_ROW.pack_into
+    low = _LOW
+    at = 0
+    for (
+        id_, debit, credit, amount, pending, data_128, data_64, data_32, timeout, ledger, code,
+        flags, timestamp,
+    ) in transfers:  # fmt: skip
+        if pending:
+            if (pending ^ id_) >> 8 or not flags & _RESOLVES:
+                raise KeyError(pending)
+        elif flags & _RESOLVES:
+            raise KeyError(pending)
+        pack_into(
+            rows, at, id_ & low, id_ >> 64, numbers[debit], numbers[credit], amount,
+            data_128 & low, data_128 >> 64, data_64, data_32, timeout, ledger, code, flags,
+            pending & 0xFF, timestamp,
+        )  # fmt: skip
+        at += size
+    return rows
+
+
+def unpack_dense(octets: bytes, ids: Sequence[int]) -> Iterator[Transfer]:
+    """The transfers in dense rows; `ids`: of the accounts, by their numbers."""
+    for (
+        id_low, id_high, debit, credit, amount, data_low, data_high, data_64, data_32, timeout,
+        ledger, code, flags, tag, timestamp,
+    ) in _DENSE_ROW.iter_unpack(octets):  # fmt: skip
+        id_ = id_high << 64 | id_low
+        yield Transfer(
+            id_,
+            0 if debit == NO_ACCOUNT else ids[debit],
+            0 if credit == NO_ACCOUNT else ids[credit],
+            amount,
+            id_ >> 8 << 8 | tag if flags & _RESOLVES else 0,
+            data_high << 64 | data_low, data_64, data_32, timeout, ledger, code, flags, timestamp,
+        )  # fmt: skip
