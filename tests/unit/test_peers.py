@@ -100,6 +100,7 @@ def test_a_clock_that_goes_back_takes_no_tokens_away_and_does_not_stop_the_bucke
 # --- counters
 
 
+@pytest.mark.interpreted
 def test_every_counter_starts_at_nothing_and_belongs_to_one_peer() -> None:
     one, other = peer("a"), peer("b")
     for name in one.counters.__slots__:

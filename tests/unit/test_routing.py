@@ -149,6 +149,7 @@ def test_what_is_no_prefix_is_refused(prefix: str) -> None:
     assert len(table) == 0
 
 
+@pytest.mark.interpreted
 def test_the_table_takes_exactly_as_many_prefixes_as_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -160,6 +161,7 @@ def test_the_table_takes_exactly_as_many_prefixes_as_allowed(
     assert [found.prefix for found in table] == ["g.a", "g.b"]
 
 
+@pytest.mark.interpreted
 def test_the_cache_is_bounded_and_still_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ROUTE_CACHE_ENTRIES_MAX", 3)
     table = RoutingTable([route("g.even", "even"), route("g.odd", "odd")])

@@ -306,6 +306,7 @@ def test_a_field_out_of_its_range_is_not_written(value: packet.Packet, why: str)
         packet.encode(value)
 
 
+@pytest.mark.interpreted
 def test_what_is_no_packet_is_not_written() -> None:
     with pytest.raises(AssertionError):
         packet.encode(b"octets")

@@ -241,6 +241,7 @@ async def test_an_account_that_cannot_be_created_stops_the_start() -> None:
         await Bank(ledger=bank.ledger).open()
 
 
+@pytest.mark.interpreted
 @simulated
 async def test_two_assets_under_one_number_stop_the_start() -> None:
     bank = Bank()
@@ -415,6 +416,7 @@ async def test_what_we_may_owe_ends_on_the_line() -> None:
         assert "over" not in bank.outcomes  # refused at once, nobody waits
 
 
+@pytest.mark.interpreted
 @simulated
 async def test_a_full_queue_takes_no_more() -> None:
     async with Bank() as bank:
@@ -1332,9 +1334,8 @@ async def test_a_new_outbox_for_an_old_node_is_told() -> None:
 
 @simulated
 async def test_two_processes_that_start_together_grant_once() -> None:
-    one, two = Bank(), Bank()
-    two.ledger = one.ledger
-    two.manager.ledger = one.ledger  # type: ignore[misc]
+    one = Bank()
+    two = Bank(ledger=one.ledger)
     one.ledger.latency_s = 0.1
     one.ledger.one_at_a_time = False
     await asyncio.gather(one.open(), two.open())
@@ -1347,9 +1348,8 @@ async def test_two_processes_that_start_together_grant_once() -> None:
 
 async def pair() -> tuple[Bank, Bank]:
     """Two processes with the accounts of one node."""
-    one, two = Bank(), Bank()
-    two.ledger = one.ledger
-    two.manager.ledger = one.ledger  # type: ignore[misc]
+    one = Bank()
+    two = Bank(ledger=one.ledger)
     two.manager._ids = IdGenerator(random_bits=random.Random(77).getrandbits)
     one.ledger.one_at_a_time = False
     one.ledger.may_be_away = True

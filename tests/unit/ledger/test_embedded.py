@@ -151,6 +151,7 @@ async def test_checkpoints_are_saved_on_the_way(
     await after.close()
 
 
+@pytest.mark.interpreted
 async def test_ids_older_than_what_is_remembered_are_found_in_the_journal(
     path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -353,6 +353,7 @@ def test_resolutions_taken_up_from_the_journal_close_their_hold(
     assert write(books, SPEND._replace(id=0x900)) == [Status.ID_ALREADY_FAILED]
 
 
+@pytest.mark.interpreted
 def test_the_oldest_transfers_are_forgotten_and_the_archive_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

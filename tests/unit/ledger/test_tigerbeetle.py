@@ -314,6 +314,7 @@ async def test_one_hang_up_is_no_wrong_cluster(
         await ledger_at().open()
 
 
+@pytest.mark.interpreted
 async def test_recent_transfers_are_bounded_and_the_newest_win(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -285,6 +285,7 @@ async def test_money_held_for_the_peers_own_packets_is_not_paid_out() -> None:
         assert ("bob", "refused") not in life.settlements.counts
 
 
+@pytest.mark.interpreted
 @simulated
 async def test_what_the_ledger_refuses_is_settled_anew_under_another_key() -> None:
     ground = Ground()

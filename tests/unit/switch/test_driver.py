@@ -22,6 +22,7 @@ from connector.switch.switch import Deliver, Result, Switch
 from connector.switch.terms import Rates
 from tests.support.ledgers import ManualClock
 
+pytestmark = pytest.mark.interpreted
 USD = Asset("USD", 9)
 OWN = "g.us"
 PREIMAGE = b"p" * 32
