@@ -114,3 +114,45 @@ def test_the_lock_file_names_no_registry(hook: ModuleType) -> None:
     lock = (ROOT / hook.SOURCES / "package-lock.json").read_text("utf-8")
     assert '"resolved"' not in lock
     assert "sha512-" in lock
+
+
+@pytest.mark.parametrize(
+    ("asked", "why", "is_wanted"),
+    [
+        ("", None, True),
+        ("auto", None, True),
+        ("YES", None, True),
+        ("no", None, False),
+        ("", "no compiler", False),
+        ("no", "no compiler", False),
+    ],
+)
+def test_the_core_is_compiled_where_that_can_be_and_is_wanted(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, asked: str, why: str | None, is_wanted: bool
+) -> None:
+    monkeypatch.setenv("CONNECTOR_COMPILE", asked)
+    monkeypatch.setattr(hook.hatch_compile, "missing", lambda: why)
+    assert hook.wants_compiled() is is_wanted
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [("yes", "is yes, but there is no compiler"), ("perhaps", "'perhaps'; it may be auto, yes or")],
+)
+def test_a_core_that_should_be_compiled_and_cannot_ends_the_installation(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, asked: str, said: str
+) -> None:
+    monkeypatch.setenv("CONNECTOR_COMPILE", asked)
+    monkeypatch.setattr(hook.hatch_compile, "missing", lambda: "there is no compiler")
+    with pytest.raises(SystemExit, match=said):
+        hook.wants_compiled()
+
+
+def test_a_missing_compiler_is_told(hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert "no C compiler" in hook.hatch_compile.missing()
+
+
+def test_what_is_compiled_is_there(hook: ModuleType) -> None:
+    for module in hook.hatch_compile.MODULES:
+        assert (ROOT / module).is_file()
