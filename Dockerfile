@@ -7,6 +7,8 @@
 #   BASE_IMAGE    any Debian image with Python 3.11 or newer as `python`
 #   VERSION, REVISION   for the labels; the version that counts is in connector/version.py
 #   CONNECTOR_UI  `skip` leaves the explorer page out (no Node is fetched for the build then)
+#   CONNECTOR_COMPILE  `no` leaves the core interpreted (no C compiler is fetched for the build then;
+#                 packets take about twice the time), `yes` makes it an error when it cannot be compiled
 #
 # Plain Dockerfile syntax on purpose: no BuildKit feature is needed, every engine builds it.
 ARG BASE_IMAGE=python:3.12-slim
@@ -14,7 +16,14 @@ ARG BASE_IMAGE=python:3.12-slim
 # --- build: the package and what it needs, in a virtual environment of its own
 FROM ${BASE_IMAGE} AS build
 ARG CONNECTOR_UI=
-ENV CONNECTOR_UI=${CONNECTOR_UI} PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ARG CONNECTOR_COMPILE=auto
+ENV CONNECTOR_UI=${CONNECTOR_UI} CONNECTOR_COMPILE=${CONNECTOR_COMPILE} PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# Headers: of a Python in /usr/local they are there, of Debian's own they are a package.
+RUN if [ "$CONNECTOR_COMPILE" != no ] && ! command -v cc >/dev/null; then \
+      { apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev \
+          $([ "$(command -v python3)" = /usr/bin/python3 ] && echo python3-dev) >/dev/null \
+        && rm -rf /var/lib/apt/lists/*; } \
+      || { echo "no C compiler can be installed here" >&2; [ "$CONNECTOR_COMPILE" != yes ]; }; fi
 RUN python -m venv --without-pip /opt/connector
 WORKDIR /source
 # What is installed changes less often than our source: this layer is kept between builds.
