@@ -21,7 +21,7 @@ settings.load_profile(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what cannot run on compiled modules, where those are tested."""
     if is_compiled():
-        reason = "puts a stand-in where compiled modules insist on their own kind"
+        reason = "puts stand-ins or other bounds where compiled modules take none"
         for item in items:
             if item.get_closest_marker("interpreted"):
                 item.add_marker(pytest.mark.skip(reason=reason))
