@@ -142,7 +142,7 @@ def run() -> None:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         # The ledger's thread needs the interpreter only for moments: let it have them soon.
-        sys.setswitchinterval(0.0005)
+        sys.setswitchinterval(0.0001)
         _raise_open_files_limit()
         _run(work())
 
