@@ -402,14 +402,20 @@ backups() {
   done | sort
 }
 
-# What `inspect integrity` of 0.17.9 does to a file that has no grid yet is die of a division.
+# What `inspect integrity` of 0.17.9 does to a file that has no grid yet is die of a division. It dies
+# as well of a server that was stopped while it wrote: the last prepares in the log (8 are under way
+# at most) are not among its redundant headers then. A start mends that, as it does after a crash.
 # shellcheck disable=SC2016 # expanded in the container
 readonly INSPECT='
 inspect() {
   skip=""
   /tigerbeetle inspect superblock "$1" >/tmp/superblock 2>/tmp/said || { tail -n 3 /tmp/said >&2; return 1; }
   ! grep -q "free_set_blocks_acquired_size=0$" /tmp/superblock || skip=--skip-grid
-  /tigerbeetle inspect integrity $skip "$1" >/tmp/said 2>&1 || { tail -n 3 /tmp/said >&2; return 1; }
+  /tigerbeetle inspect integrity $skip "$1" >/tmp/said 2>&1 && return
+  last=$(/tigerbeetle inspect wal "$1" 2>/dev/null | grep -c "^_|") || true
+  [ "$last" -ge 1 ] && [ "$last" -le 8 ] && /tigerbeetle inspect integrity --skip-wal $skip "$1" >/tmp/said 2>&1 && return
+  tail -n 3 /tmp/said >&2
+  return 1
 }'
 
 # verify_backup FOLDER ID: in a container of the image of ID, compares it with its checksum, unpacks

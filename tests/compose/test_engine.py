@@ -11,6 +11,8 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -200,19 +202,33 @@ def test_down_and_up_keeps_the_books(five: Stack) -> None:
     five.send("peer1", "g.peer5", 5)
     before = {name: five.balances(name) for name in PEERS}
     five.down()
+    five.check_often()
     five.up()
     assert {name: five.balances(name) for name in PEERS} == before
 
 
-def load(five: Stack) -> subprocess.Popen[str]:
-    """Packets without end through all five, until the sender is stopped."""
-    command = five.send_command("peer1", "g.peer5", 10_000_000, 50)
-    process = subprocess.Popen(
-        ["docker", "exec", five.container("peer1"), *command],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    until(lambda: fulfilled(five, "peer5") > 100)
-    return process
+@contextmanager
+def load(five: Stack, count: int = 4000) -> Iterator[None]:
+    """Packets through all five meanwhile; all are answered, and nothing is under way, afterwards.
+
+    From a container of its own: a sender that dies with a node asks for no answer again.
+    """
+    name = f"{five.project}-sender"
+    command = five.send_command("peer1", "g.peer5", count, 50)
+    command[command.index("--url") + 1] = "ws://peer1:3000"
+    image = five.content["services"]["peer1"]["image"]
+    network = f"{five.project}_ilp-network"
+    before = fulfilled(five, "peer1")
+    docker("run", "-d", "--init", "--name", name, "--network", network, image, *command[1:])
+    try:
+        until(lambda: fulfilled(five, "peer1") > before + 100)
+        yield
+        docker("wait", name)
+        report = json.loads(docker("logs", name))
+        assert report["fulfilled"] + sum(report["rejected"].values()) == count, report
+        assert report["rejected"].keys() <= {"T00", "T01", "T03", "R00"}, report
+    finally:
+        docker("rm", "-fv", name)
 
 
 def fulfilled(five: Stack, service: str) -> int:
@@ -228,50 +244,63 @@ def until(holds: Callable[[], bool], seconds: float = 60) -> float:
     return time.monotonic() - began
 
 
-def end_load(five: Stack, process: subprocess.Popen[str]) -> None:
-    five.execute(
-        "peer1",
-        "sh",
-        "-c",
-        "for p in /proc/[0-9]*; do grep -qs '[s]end' $p/cmdline && kill ${p#/proc/}; done; true",
-    )
-    process.kill()
-    process.wait()
-
-
 def test_a_connector_stops_under_load_in_two_seconds_and_leaves_nothing_held(five: Stack) -> None:
-    process = load(five)
     container = five.container("peer3")
-    try:
+    with load(five):
         began = time.monotonic()
         docker("stop", "-t", "10", container)
         took = time.monotonic() - began
         code = five.inspect("peer3")["State"]["ExitCode"]
-    finally:
-        end_load(five, process)
         docker("start", container)
-    five.wait_healthy("peer3")
     assert code == 0
     assert took < 2, f"docker stop took {took:.1f} s"
-    five.assert_mirrored()
-    five.assert_audit()
+    assert_all_is_well(five)
 
 
-@pytest.mark.parametrize("service", ["tigerbeetle", "peer3"])
+@pytest.mark.parametrize("service", ["tigerbeetle", "peer1", "peer3"])
 def test_a_container_that_dies_under_load_comes_back_and_the_books_agree(
     five: Stack, service: str
 ) -> None:
-    process = load(five)
-    try:
-        # Not `docker kill`: an engine takes that for a stop and does not restart the container.
+    with load(five):
+        # As a crash does. `docker kill` is a stop for the engine's restart policy: see below.
         os.kill(int(five.inspect(service)["State"]["Pid"]), 9)
+        until(lambda: five.inspect(service)["RestartCount"] > 0)
+    assert_all_is_well(five)
+
+
+def test_what_docker_kills_under_load_is_started_again_and_what_it_stops_is_not(
+    five: Stack,
+) -> None:
+    keeper = subprocess.Popen(
+        [ROOT / "scripts" / "docker-keep-running.sh", "-f", five.file, "-i", "1"],
+        env={**os.environ, "COMPOSE_PROJECT_NAME": five.project},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with load(five):
+            for service in ("peer5", "tigerbeetle"):
+                docker("kill", five.container(service))
+                until(partial(five.is_running, service))
+        docker("stop", five.container("peer5"))
+        time.sleep(2.5)  # it has looked twice by then
+        assert not five.is_running("peer5")
     finally:
-        end_load(five, process)
+        keeper.kill()
+        keeper.wait()
+        docker("start", five.container("peer5"))
+    assert_all_is_well(five)
+
+
+def assert_all_is_well(five: Stack) -> None:
+    """All healthy and linked again, the books in order."""
     for name in ("tigerbeetle", *PEERS):
         five.wait_healthy(name)
+    # Who dials tries again at longer and longer intervals.
+    until(lambda: [five.links(name) for name in PEERS] == [1, 2, 2, 2, 1])
     five.send("peer1", "g.peer5", 10)
     five.assert_mirrored()
     five.assert_audit()
+    five.assert_no_errors()
 
 
 def test_connectors_find_a_server_that_moved_within_five_seconds(five: Stack) -> None:
@@ -286,11 +315,26 @@ def test_connectors_find_a_server_that_moved_within_five_seconds(five: Stack) ->
         return states == ["available"] * len(PEERS)
 
     assert until(all_available) < 5
+    assert_all_is_well(five)
+
+
+def test_a_backup_brings_back_the_books_when_all_else_is_gone(five: Stack, tmp_path: Path) -> None:
+    def script(name: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [ROOT / "scripts" / name, *arguments, "-f", five.file, "-d", tmp_path],
+            check=False, capture_output=True, text=True, timeout=300,
+            env={**os.environ, "COMPOSE_PROJECT_NAME": five.project},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    before = {name: five.balances(name) for name in PEERS}
+    script("backup-tigerbeetle.sh")
     five.send("peer1", "g.peer5", 10)
-    five.assert_mirrored()
-    five.assert_audit()
-    five.assert_no_errors()
-    five.down()
+    five.remove()
+    script("restore-tigerbeetle.sh", "--yes")
+    assert {name: five.balances(name) for name in PEERS} == before
+    assert_all_is_well(five)
+    five.remove()
 
 
 # --- other topologies
@@ -318,6 +362,8 @@ def ring_of_ten(folder: Path) -> Path:
 )
 def test_packets_get_across(start: Start, tmp_path: Path, name: str, begin: str, end: str) -> None:
     stack = start(ring_of_ten(tmp_path) if name == "a ring of ten" else ROOT / name)
+    if name != "docker-compose.yml":
+        stack.check_often()
     try:
         assert stack.up() < UP_SECONDS_MAX
         assert stack.send(begin, f"g.{end}", 20)["fulfilled"] == 20

@@ -124,7 +124,7 @@ def helpers(project: Path, program: str, **variables: str) -> subprocess.Complet
 
 def test_there_are_scripts() -> None:
     assert "deploy-5-peer-multihop.sh" in DOCKER_SCRIPTS
-    assert len(DOCKER_SCRIPTS) == 8
+    assert len(DOCKER_SCRIPTS) == 9
 
 
 @pytest.mark.parametrize("name", DOCKER_SCRIPTS)
@@ -190,6 +190,8 @@ def test_shellcheck_finds_nothing() -> None:
         ("docker-test-packet-flow.sh --count 1000000000", "not '1000000000'"),
         ("docker-test-packet-flow.sh --window 5001", "5000 at most"),
         ("wait-for-healthy.sh --timeout soon", "not 'soon'"),
+        ("docker-keep-running.sh --interval 0.5", "not '0.5'"),
+        ("docker-keep-running.sh peer1", "unknown argument peer1"),
         ("backup-tigerbeetle.sh --keep 0", "not '0'"),
         ("backup-tigerbeetle.sh --verify", "--verify needs a value"),
         ("restore-tigerbeetle.sh --dir", "--dir needs a value"),
@@ -213,6 +215,7 @@ WORKING: Final = [
     "docker-network-status.sh",
     "docker-test-packet-flow.sh",
     "docker-rebuild.sh",
+    "docker-keep-running.sh",
     "wait-for-healthy.sh",
     "backup-tigerbeetle.sh",
     "restore-tigerbeetle.sh",
@@ -294,6 +297,21 @@ def test_books_are_removed_only_when_that_is_confirmed(
     result = run([script, *arguments, "-y"], bare, project, **secrets)
     assert result.returncode == 0, result.stderr
     assert "down -v" in called(bare)
+
+
+@pytest.mark.parametrize(("policy", "started"), [("unless-stopped", True), ("no", False)])
+def test_what_was_killed_is_started_again_unless_its_policy_is_no(
+    policy: str, started: bool, bare: Path, project: Path
+) -> None:
+    engine = ENGINE.replace(
+        "esac", f"  'ps '*) echo c1 ;;\n  'inspect '*) echo /peer1 {policy} ;;\nesac"
+    )
+    fake(bare, "docker", engine)
+    result = run([str(project / "scripts/docker-keep-running.sh"), "--once"], bare, project)
+    assert result.returncode == 0, result.stderr
+    assert "--filter status=exited --filter exited=137" in called(bare)
+    assert ("start c1" in called(bare)) is started
+    assert ("peer1 was killed: started again" in result.stderr) is started
 
 
 def test_down_leaves_the_volumes(bare: Path, project: Path) -> None:
@@ -425,6 +443,29 @@ def test_no_backups_at_all(tmp_path: Path, bare: Path, project: Path) -> None:
     result = run([script, "-d", str(tmp_path / "none")], bare, project, **secrets)
     assert result.returncode == 3
     assert "there are no backups" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("unmatched", "whole", "accepted"),
+    [(0, 1, False), (1, 1, True), (8, 1, True), (9, 1, False), (1, 0, False)],
+)
+def test_a_copy_may_lack_the_last_headers_of_its_log_and_nothing_else(
+    unmatched: int, whole: int, accepted: bool, bare: Path, tmp_path: Path
+) -> None:
+    """As it is when the server was stopped while it wrote."""
+    fake(
+        bare,
+        "tigerbeetle",
+        f"""case "$*" in
+  'inspect wal '*) for slot in $(seq {unmatched}); do echo "|__$slot: a"; echo "_|_$slot: b"; done ;;
+  'inspect integrity --skip-wal '*) exit $((1 - {whole})) ;;
+  'inspect integrity '*) echo 'panic: reached unreachable code'; exit 1 ;;
+esac""",
+    )
+    (bare / "seq").symlink_to(shutil.which("seq") or "/usr/bin/seq")
+    inspect = helpers(ROOT, 'printf %s "$INSPECT"').stdout.replace("/tigerbeetle", "tigerbeetle")
+    result = run(["sh", "-euc", f"{inspect}\ninspect {tmp_path}/copy"], bare)
+    assert (result.returncode == 0) is accepted, result.stderr
 
 
 # --- make
