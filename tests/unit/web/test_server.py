@@ -36,6 +36,36 @@ async def test_it_serves_from_started_to_stop_and_leaves_signals_alone() -> None
         assert sock.connect_ex(("127.0.0.1", port)) != 0, "nobody listens any more"
 
 
+async def test_an_answer_on_a_kept_connection_is_sent_at_once() -> None:
+    """Head and body are two segments: the second may not wait until the first is acknowledged."""
+    server = WebServer(FastAPI(), "127.0.0.1", 0)
+    port = server.bind()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(server.run())
+        await server.started()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await client.get(f"http://127.0.0.1:{port}/")
+            (connection,) = server._server.server_state.connections
+            sock = connection.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        server.stop()
+
+
+async def test_where_nobody_is_connected_it_stops_at_once() -> None:
+    loop = asyncio.get_running_loop()
+    took_s = []
+    for _ in range(5):
+        server = WebServer(FastAPI(), "127.0.0.1", 0)
+        server.bind()
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            group.create_task(server.run())
+            await server.started()
+            began_s = loop.time()
+            server.stop()
+        took_s.append(loop.time() - began_s)
+    assert min(took_s) < 0.05, took_s
+
+
 def test_a_taken_port_is_an_error_that_names_it() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
