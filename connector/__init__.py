@@ -29,6 +29,7 @@ The map, from the wire inwards:
     routing.py      which peer a packet goes to
     peers.py        who we have terms with
     config.py       settings: environment, YAML, defaults
+    urls.py         which URLs can be dialled
     overlay.py      what was changed while the node ran, over the settings
     neighbours.py   the settings made true: accounts, links, routes
     control.py      how an operator changes them

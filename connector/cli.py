@@ -19,9 +19,8 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Optional
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-import httpx
 import structlog
 import typer
 from rich.console import Console
@@ -30,19 +29,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from connector import audit as audit_module
 from connector import compose as compose_module
-from connector import demo as demo_module
-from connector import follow as follow_module
 from connector import limits
 from connector.clock import SystemClock
-from connector.config import describe, is_dialable, load
-from connector.daemon import serve
 from connector.errors import ConfigError, ConnectorError, OperatorError
 from connector.ilp import address
-from connector.overlay import with_changes
 from connector.sender import Order, Report, Sender
+from connector.urls import is_dialable
 from connector.version import __version__
+
+# What only some commands need is imported by them: the daemon with its web framework, the settings
+# and the HTTP client take half a second to load, longer than most commands have to do.
 
 app = typer.Typer(
     help="An Interledger (ILPv4) connector with the accounting built in.",
@@ -73,7 +70,7 @@ def main() -> None:
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
     try:
-        import uvloop  # noqa: PLC0415 - there is none on Windows
+        import uvloop  # there is none on Windows
     except ImportError:
         return asyncio.run(work)
     return uvloop.run(work)
@@ -130,6 +127,8 @@ def _default(
 @app.command()
 def run() -> None:
     """Run the daemon, configured from the environment (default)."""
+    from connector.config import load
+    from connector.daemon import serve
 
     async def work() -> None:
         await serve(settings, _stop_event())
@@ -168,6 +167,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Five connectors in a line, packets through all of them, balances, audit."""
+    from connector import demo as demo_module
 
     async def work() -> demo_module.DemoResult:
         return await demo_module.run_demo(
@@ -289,6 +289,8 @@ def _print_report(report: Report, order: Order, console: Console) -> None:
 
 
 def _get(url: str, path: str, key: str | None, *, verify: bool = True) -> dict[str, Any]:
+    import httpx
+
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         response = httpx.get(
@@ -335,7 +337,7 @@ class SystemSleep:
     @staticmethod
     def seconds(seconds: float) -> None:
         """Wait so many seconds; Ctrl-C ends it."""
-        import time  # noqa: PLC0415 - for these commands only
+        import time
 
         time.sleep(seconds)
 
@@ -497,15 +499,15 @@ def packets(
             table.add_row(*_packet_row(event))
         return table
 
-    query = httpx.QueryParams({"type": ",".join(_ENDS), "limit": count})
-    if peer is not None:
-        query = query.set("peer", peer)
-    _table_command(f"/api/events?{query}", make, url, key, as_json, watch)
+    query = {"type": ",".join(_ENDS), "limit": count, **({} if peer is None else {"peer": peer})}
+    _table_command(f"/api/events?{urlencode(query)}", make, url, key, as_json, watch)
 
 
 def _follow_packets(url: str, key: str | None, as_json: bool, peer: str | None) -> None:
+    from connector.follow import follow
+
     console = Console()
-    for event in follow_module.follow(url, key, SystemSleep.seconds):
+    for event in follow(url, key, SystemSleep.seconds):
         if event["type"] not in _ENDS:
             continue
         if peer is not None and peer not in (event["peerId"], event["nextHop"]):
@@ -623,6 +625,8 @@ def _admin(
     idempotency_key: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Ask the admin API. With an idempotency key a lost answer is asked for once more."""
+    import httpx
+
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
@@ -662,6 +666,9 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Check the invariants of the books against the configured ledger."""
+    from connector import audit as audit_module
+    from connector.config import load
+
     with _faults_named():
         settings = load().settings
         if settings.ledger == "memory":
@@ -684,6 +691,9 @@ def audit(
 @app.command("check-config")
 def check_config(as_json: AsJson = False) -> None:
     """Validate the configuration and print it, secrets redacted, with the source of each value."""
+    from connector.config import describe, load
+    from connector.overlay import with_changes
+
     with _faults_named():
         rows = describe(with_changes(load()))
     if as_json:
@@ -756,6 +766,8 @@ def compose(
 @app.command()
 def healthcheck() -> None:
     """Exit 0 when the local daemon is ready; for Docker's HEALTHCHECK."""
+    from connector.config import load
+
     with _faults_named():
         settings = load().settings
     host = settings.http_host

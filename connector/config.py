@@ -30,13 +30,12 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from websockets.exceptions import InvalidURI
-from websockets.uri import parse_uri
 
 from connector import limits
 from connector.errors import ConfigError
 from connector.ilp import address
 from connector.peers import Asset, Relation
+from connector.urls import is_dialable
 
 _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
@@ -63,20 +62,6 @@ def _is_url(text: str) -> bool:
 
 def _is_engine(text: str) -> bool:
     return text == "manual" or (_is_url(text) and "@" not in urlsplit(text).netloc)
-
-
-def is_dialable(text: str) -> bool:
-    """Whether `text` is a ws:// or wss:// URL, without credentials, that can be dialled."""
-    plain = text.removeprefix("btp+")
-    try:
-        parse_uri(plain)
-        parts = urlsplit(plain)
-        _ = parts.port
-        # What has no IDNA form cannot be looked up either; UnicodeError is a ValueError.
-        (parts.hostname or "").encode("idna")
-    except (InvalidURI, ValueError):
-        return False
-    return "@" not in parts.netloc
 
 
 def _split_list(value: Any) -> Any:
