@@ -261,7 +261,7 @@ async def _chain(
 
 
 # Each example is a day in the life of a node: fewer of them do.
-@settings(max_examples=settings().max_examples // 10)
+@settings(max_examples=settings().max_examples // 6)
 @given(
     st.lists(payments, min_size=1, max_size=20),
     st.lists(troubles, max_size=4),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.btp.packet import BtpError, BtpPacket, Protocol, decode, encode
@@ -58,6 +58,11 @@ def in_some_state(start: str) -> Session:
     return one
 
 
+# Each example is several messages, or a whole conversation: fewer of them do.
+fewer = settings(max_examples=settings().max_examples // 4)
+
+
+@fewer
 @given(
     st.sampled_from(("fresh", "dialled", "asked to", "logged in", "closed")),
     st.lists(_anything, min_size=1, max_size=6),
@@ -102,6 +107,7 @@ def conversations(draw: st.DrawFn) -> list[tuple[str, int]]:
     return draw(st.lists(st.tuples(names, st.integers(0, 7)), max_size=40))
 
 
+@fewer
 @given(
     conversations(),
     st.integers(0, 2**32 - 1) | st.integers(2**32 - 5, 2**32 - 1),

@@ -38,6 +38,8 @@ from tests.support.clocks import SimulatedClock
 
 USD = Asset("USD", 9)
 TICK_SECONDS = 0.02
+RESTING_TICK_SECONDS = 0.2
+"""Where nothing is left but to expire, ticks would be all that happens."""
 WINDOW_MS = 1000
 HOLD_MS_MAX = 30_000
 Handler = Callable[[Prepare], Fulfill | Reject | None]
@@ -247,9 +249,9 @@ class SimulatedNode:
         run = network.group.create_task
         self._tasks = [
             run(self.accounts.run()),
-            run(self._every(TICK_SECONDS, self._tick)),
-            run(self._every(TICK_SECONDS, self.accounts.release_late)),
-            run(self._every(1.0, self.accounts.expire)),
+            run(self._every(lambda: network.tick_s, self._tick)),
+            run(self._every(lambda: network.tick_s, self.accounts.release_late)),
+            run(self._every(lambda: 1.0, self.accounts.expire)),
         ]
         for wire in network.wires_of(self.node_id):
             wire.join()
@@ -271,9 +273,11 @@ class SimulatedNode:
         await asyncio.sleep(0)  # until its tasks have ended
         await self.start()
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _every(
+        self, seconds: Callable[[], float], work: Callable[[], Awaitable[None]]
+    ) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds())
             await work()
 
     async def _tick(self) -> None:
@@ -355,6 +359,7 @@ class Network:
         self.random = random.Random(seed)
         self.nodes: dict[str, SimulatedNode] = {}
         self.group = asyncio.TaskGroup()
+        self.tick_s = TICK_SECONDS
         self._wires: dict[frozenset[str], Wire] = {}
 
     async def __aenter__(self) -> Self:
@@ -435,4 +440,6 @@ class Network:
 
     async def rest(self) -> None:
         """Wait until everything that can still happen has: holds of the longest kind expire."""
+        self.tick_s = RESTING_TICK_SECONDS
         await asyncio.sleep(HOLD_MS_MAX / 1000 + 15)
+        self.tick_s = TICK_SECONDS
