@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
+import pytest_asyncio
 
 from connector.web.app import PAGE
 
@@ -29,8 +30,9 @@ def chromium() -> str | None:
     return named or next(filter(None, map(shutil.which, names)), None)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
+    """One for all tests: each has a context of its own, which shares nothing with the others."""
     pytest.importorskip("playwright", reason="playwright is not installed")
     program = chromium()
     if program is None:
@@ -101,7 +103,7 @@ class Viewer:
         assert not left, left
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def viewer(browser: Browser) -> AsyncIterator[Viewer]:
     context = await browser.new_context(viewport={"width": 1280, "height": 900})
     yield Viewer(await context.new_page())
