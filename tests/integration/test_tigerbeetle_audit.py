@@ -25,7 +25,7 @@ async def row(street: Street, server: TigerBeetleServer) -> tuple[list[str], lis
         "tigerbeetle_replicas": server.address,
         "credit_limit": 10**9,
     }
-    return names, await street.chain(*names, node=dict.fromkeys(names, cluster))
+    return names, await street.chain(*names, node=dict.fromkeys(names, cluster), at_once=True)
 
 
 async def audited(daemon: Daemon, names: list[str]) -> dict[str, tuple[bool, str]]:
@@ -49,7 +49,7 @@ async def test_packets_under_way_explain_what_differs(
             for _ in range(15):
                 group.create_task(traffic(nodes[0], nodes[2]))
                 group.create_task(traffic(nodes[2], nodes[0]))
-            for _ in range(5):
+            for _ in range(3):
                 checks = await audited(nodes[0], names)
                 assert [one for one in checks.items() if not one[1][0]] == []
             stop.set()

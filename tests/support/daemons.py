@@ -15,6 +15,7 @@ from typing import Any, Self
 from connector import Connector, PeerSettings, Settings
 from connector.audit import audit, mirror_faults
 from connector.clock import SystemClock
+from connector.demo import free_ports
 
 PATIENCE_SECONDS = 20.0
 CLOCK = SystemClock()
@@ -138,36 +139,51 @@ class Street:
         *node_ids: str,
         peer: dict[str, dict[str, Any]] | None = None,
         node: dict[str, dict[str, Any]] | None = None,
+        at_once: bool = False,
     ) -> list[Daemon]:
         """Nodes in a row, connected.
 
         `node[id]` are settings of a node; `peer["a-b"]` those that `a` has for its peer `b`.
+        `at_once`: none waits for the one before it, where a ledger takes its time to open.
         """
-        for at, node_id in enumerate(node_ids):
+        ports = dict(zip(node_ids, free_ports(len(node_ids)), strict=True)) if at_once else {}
+
+        async def start(at: int) -> None:
+            node_id, left, right = node_ids[at], node_ids[:at], node_ids[at + 1 :]
             peers = []
-            for beside, prefixes in (
-                (node_ids[at - 1 : at], node_ids[:at]),
-                (node_ids[at + 1 : at + 2], node_ids[at + 1 :]),
-            ):
+            for beside, prefixes in ((left[-1:], left), (right[:1], right)):
                 for other in beside:
                     dial = self.url_of(other) if other in self.daemons else None
+                    if at_once and beside == left[-1:]:
+                        dial = f"ws://127.0.0.1:{ports[other]}"
+                    own = {
+                        "id": other,
+                        "secret": secret_of(node_id, other),
+                        "url": dial,
+                        "routes": [f"g.{one}" for one in prefixes],
+                    }
                     peers.append(
-                        PeerSettings(
-                            **{
-                                "id": other,
-                                "secret": secret_of(node_id, other),
-                                "url": dial,
-                                "routes": [f"g.{one}" for one in prefixes],
-                                **(peer or {}).get(f"{node_id}-{other}", {}),
-                            }
-                        )
+                        PeerSettings(**{**own, **(peer or {}).get(f"{node_id}-{other}", {})})
                     )
-            daemon = await self.add(node_id, peers, **(node or {}).get(node_id, {}))
-            if at:
-                left = node_ids[at - 1]
-                self._pairs.append((left, node_id))
-                await daemon.linked(left)
-                await self.daemons[left].linked(node_id)
+            port = {"btp_server_port": ports[node_id]} if at_once else {}
+            await self.add(node_id, peers, **{**port, **(node or {}).get(node_id, {})})
+
+        async def linked(at: int) -> None:
+            for left in node_ids[:at][-1:]:
+                self._pairs.append((left, node_ids[at]))
+                await self.daemons[node_ids[at]].linked(left)
+                await self.daemons[left].linked(node_ids[at])
+
+        if at_once:
+            async with asyncio.TaskGroup() as group:
+                for at in range(len(node_ids)):
+                    group.create_task(start(at))
+            # In the order of the street: it is stopped in reverse.
+            self.daemons |= {node_id: self.daemons.pop(node_id) for node_id in node_ids}
+        for at in range(len(node_ids)):
+            if not at_once:
+                await start(at)
+            await linked(at)
         return [self.daemons[node_id] for node_id in node_ids]
 
     def url_of(self, node_id: str) -> str:
@@ -188,7 +204,9 @@ class Street:
         """Stop all nodes; what is wrong with the books that they leave behind on disk."""
         for daemon in reversed(self.daemons.values()):
             await daemon.stop()
-        reports = [await audit(daemon.settings, CLOCK) for daemon in self.daemons.values()]
+        reports = await asyncio.gather(
+            *(audit(daemon.settings, CLOCK) for daemon in self.daemons.values())
+        )
         faults = [
             f"{report.node_id}: {check}"
             for report in reports

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ INSTALLED = Path(__file__).parents[2] / ".tigerbeetle" / "tigerbeetle"
 READY_SECONDS_MAX = 60.0
 QUIET_SECONDS = 2.0
 """How long a replica says nothing of lagging before it is believed to have caught up."""
+_IN_VIEW = re.compile(r"transition_to_normal_from_\w+: view=(?:\d+\.\.)?(\d+) (primary|backup)")
 
 
 def binary() -> str | None:
@@ -64,6 +66,8 @@ class TigerBeetleServer:
         self.port = self.ports[replica]
         self.options = options or ("--development",)
         self.folder = Path(tempfile.mkdtemp(prefix="tigerbeetle-test-"))
+        self._log = self.folder / "log"
+        self._log_began = 0
         self._process: subprocess.Popen[bytes] | None = None
         subprocess.run(
             [path, "format", f"--cluster={cluster_id}", f"--replica={replica}",
@@ -82,23 +86,44 @@ class TigerBeetleServer:
 
     def start(self) -> None:
         """Run it and wait until it listens."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Run it."""
         assert self._process is None
-        with (self.folder / "log").open("ab") as log:
+        with self._log.open("ab") as log:
+            self._log_began = log.tell()
             self._process = subprocess.Popen(
                 [self.binary, "start", f"--addresses={self.address}", *self.options,
                  str(self.folder / "data")],
                 stdout=log, stderr=log,
             )  # fmt: skip
+
+    def wait_ready(self) -> None:
+        """Wait until it says that it listens.
+
+        A connection proves nothing: it may be taken by the server that was killed before, whose
+        socket the kernel closes a little later.
+        """
+        assert self._process is not None
         deadline = time.monotonic() + READY_SECONDS_MAX
-        while True:
-            try:
-                socket.create_connection((self.host, self.port), 0.2).close()
-                return
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    said = (self.folder / "log").read_text(errors="replace")[-2000:]
-                    raise AssertionError(f"the server did not start: {said}") from None
-                time.sleep(0.05)
+        while ": listening on " not in self._said():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the server did not start: {self._said()[-2000:]}")
+            time.sleep(0.02)
+
+    @property
+    def leads_in_view(self) -> int:
+        """Since which view it leads, by its log; -1: another one does."""
+        if not self.running or not (found := _IN_VIEW.findall(self._said())):
+            return -1
+        view, role = found[-1]
+        return int(view) if role == "primary" else -1
+
+    def _said(self) -> str:
+        """Its log since it was started last."""
+        return self._log.read_bytes()[self._log_began :].decode("utf-8", "replace")
 
     async def caught_up(self) -> None:
         """Wait until a replica that was started again has what the others committed meanwhile.
@@ -109,7 +134,7 @@ class TigerBeetleServer:
         lines, quiet_since = -1, time.monotonic()
         while time.monotonic() - quiet_since < QUIET_SECONDS:
             assert time.monotonic() < deadline, "the replica does not catch up"
-            said = (self.folder / "log").read_text(errors="replace")
+            said = self._said()
             lagging = said.count("lagging behind the cluster") + said.count("(too far ahead")
             if lagging != lines:
                 lines, quiet_since = lagging, time.monotonic()
@@ -152,11 +177,18 @@ class TigerBeetleCluster:
         return self.replicas[0].address
 
     def start(self) -> None:
-        """Run those that do not run."""
+        """Run those that do not run, at once: each takes a while to get its memory."""
         for replica in self.replicas:
             if not replica.running:
                 replica.kill()
-                replica.start()
+                replica.launch()
+        for replica in self.replicas:
+            replica.wait_ready()
+
+    @property
+    def leader(self) -> TigerBeetleServer:
+        """Who leads, by their logs."""
+        return max(self.replicas, key=lambda replica: replica.leads_in_view)
 
     def remove(self) -> None:
         for replica in self.replicas:
