@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import re
 import resource
@@ -23,6 +22,7 @@ import structlog
 from typer.testing import CliRunner
 
 from connector import cli, limits
+from tests.support.inherited import INHERITED
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
@@ -30,9 +30,6 @@ ALICE_TOKEN = "alice-hunter2"
 BOB_TOKEN = "bob-hunter2"
 RECEIVER_SECRET = "c0ffee00c0ffee00"
 ADMIN_KEY = "admin-hunter2"
-INHERITED = {
-    name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH", "LANG") if name in os.environ
-}
 CAMEL_CASE = re.compile(r"[a-z][a-zA-Z0-9]*")
 
 
@@ -40,7 +37,6 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     """A node with two peers on free ports."""
     return {
         **INHERITED,
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), INHERITED.get("PYTHONPATH")))),
         "NODE_ID": "node",
         "ILP_ADDRESS": "g.node",
         "BTP_SERVER_PORT": "0",

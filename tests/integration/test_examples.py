@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.support.inherited import INHERITED
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(*command: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *command],
-        capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT, check=False,
+        capture_output=True, text=True, timeout=60, env=INHERITED, cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

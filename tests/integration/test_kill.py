@@ -22,6 +22,7 @@ from connector.clock import SystemClock
 from connector.config import load
 from connector.demo import DemoNode, at_rest, line, start, wait_ready
 from connector.sender import Order, Report, Sender
+from tests.support.inherited import INHERITED
 from tests.support.tigerbeetle_server import TigerBeetleServer
 
 CLOCK = SystemClock()
@@ -29,7 +30,7 @@ ROUNDS = int(os.environ.get("KILL_ROUNDS", "2"))
 
 
 def _environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    return dict(INHERITED)
 
 
 async def _kill_and_restart(node: DemoNode, links: int, down_s: float) -> None:

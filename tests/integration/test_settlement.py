@@ -26,6 +26,7 @@ from connector.sender import Order, Sender
 from connector.settlement.store import FILE_NAME
 from tests.support.daemons import Daemon, Street, until
 from tests.support.engine import EngineProcess
+from tests.support.inherited import INHERITED
 from tests.support.tigerbeetle_server import TigerBeetleServer, tigerbeetle_server
 
 __all__ = ["tigerbeetle_server"]
@@ -240,7 +241,7 @@ async def test_engines_talk_to_each_other_through_their_connectors(
 
 
 def environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    return dict(INHERITED)
 
 
 @asynccontextmanager

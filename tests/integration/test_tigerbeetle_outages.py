@@ -28,6 +28,7 @@ from connector.audit import audit, mirror_faults
 from connector.clock import SystemClock
 from connector.config import load as load_settings
 from connector.demo import DemoNode, at_rest, line, start, wait_ready
+from tests.support.inherited import INHERITED
 from tests.support.load import Portion, Portions, load
 from tests.support.tigerbeetle_server import TigerBeetleCluster
 
@@ -123,7 +124,7 @@ async def chain(
 ) -> AsyncIterator[Chain]:
     cluster.start()
     environment = {
-        **{name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ},
+        **INHERITED,
         "TIGERBEETLE_CLUSTER_ID": str(cluster.cluster_id),
         "TIGERBEETLE_REPLICAS": cluster.address,
         "ACCOUNTING_OUTAGE_POLICY": policy,

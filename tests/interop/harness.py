@@ -20,6 +20,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.inherited import INHERITED
+
 HERE = Path(__file__).parent
 SECONDS_MAX = 30.0
 """For anything to happen: machines that run tests are busy with others."""
@@ -178,7 +180,7 @@ class Node:
         self.btp_port, self.http_port = ports
         self._log = folder / f"{name}.log"
         self._environment = {
-            **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "PYTHONPATH", "LANG")},
+            **INHERITED,
             "NODE_ID": name,
             "ILP_ADDRESS": f"g.{name}",
             "BTP_SERVER_PORT": str(self.btp_port),

@@ -16,6 +16,7 @@ from connector import Connector, PeerSettings, Settings
 from connector.audit import audit, mirror_faults
 from connector.clock import SystemClock
 from connector.demo import free_ports
+from connector.version import is_compiled
 
 PATIENCE_SECONDS = 20.0
 CLOCK = SystemClock()
@@ -70,7 +71,7 @@ class Daemon:
 
     async def start(self, group: asyncio.TaskGroup) -> None:
         self._task = group.create_task(self.connector.run_until(self._stop))
-        await self.log.seen("connector_started")
+        await self.log.seen("connector_started", compiled=is_compiled())
 
     async def stop(self) -> None:
         """Stop it as a signal would, and wait until it has."""
