@@ -22,6 +22,7 @@ import structlog
 from typer.testing import CliRunner
 
 from connector import cli, limits
+from connector.version import is_compiled
 from tests.support.inherited import INHERITED
 
 ROOT = Path(__file__).parents[2]
@@ -220,6 +221,7 @@ def test_the_log_is_json_lines_with_the_documented_events(tmp_path: Path) -> Non
         assert re.fullmatch(r"[a-z_]+", line["event"]), line
     events = [line["event"] for line in node.lines]
     started = node.event("connector_started")
+    assert started["compiled"] is is_compiled()
     assert started["ledger"] == "embedded"
     assert min(started["btpServerPort"], started["httpPort"]) > 0
     assert node.event("accounting_initialized")["backend"] == "embedded"
