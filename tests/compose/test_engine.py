@@ -12,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -208,13 +207,13 @@ def test_down_and_up_keeps_the_books(five: Stack) -> None:
 
 
 @contextmanager
-def load(five: Stack, count: int = 4000) -> Iterator[None]:
-    """Packets through all five meanwhile; all are answered, and nothing is under way, afterwards.
+def load(five: Stack) -> Iterator[None]:
+    """Packets through all five meanwhile, without end.
 
     From a container of its own: a sender that dies with a node asks for no answer again.
     """
     name = f"{five.project}-sender"
-    command = five.send_command("peer1", "g.peer5", count, 50)
+    command = five.send_command("peer1", "g.peer5", 10_000_000, 50)
     command[command.index("--url") + 1] = "ws://peer1:3000"
     image = five.content["services"]["peer1"]["image"]
     network = f"{five.project}_ilp-network"
@@ -223,10 +222,9 @@ def load(five: Stack, count: int = 4000) -> Iterator[None]:
     try:
         until(lambda: fulfilled(five, "peer1") > before + 100)
         yield
-        docker("wait", name)
-        report = json.loads(docker("logs", name))
-        assert report["fulfilled"] + sum(report["rejected"].values()) == count, report
-        assert report["rejected"].keys() <= {"T00", "T01", "T03", "R00"}, report
+        assert json.loads(docker("inspect", name))[0]["State"]["Running"], docker("logs", name)
+        # What it has sent is answered, also where nobody was there to do so.
+        until(lambda: five.links("peer1") == 2)
     finally:
         docker("rm", "-fv", name)
 
@@ -257,38 +255,39 @@ def test_a_connector_stops_under_load_in_two_seconds_and_leaves_nothing_held(fiv
     assert_all_is_well(five)
 
 
-@pytest.mark.parametrize("service", ["tigerbeetle", "peer1", "peer3"])
-def test_a_container_that_dies_under_load_comes_back_and_the_books_agree(
-    five: Stack, service: str
-) -> None:
+def test_each_that_dies_under_load_comes_back_and_the_books_agree(five: Stack) -> None:
     with load(five):
-        # As a crash does. `docker kill` is a stop for the engine's restart policy: see below.
-        os.kill(int(five.inspect(service)["State"]["Pid"]), 9)
-        until(lambda: five.inspect(service)["RestartCount"] > 0)
+        for service in ("tigerbeetle", "peer1", "peer3"):
+            before = fulfilled(five, "peer5")
+            # As a crash does. `docker kill` is a stop for the engine's restart policy: see below.
+            os.kill(int(five.inspect(service)["State"]["Pid"]), 9)
+            until(lambda: fulfilled(five, "peer5") > before + 100)  # noqa: B023 - awaited here
+            assert five.inspect(service)["RestartCount"] == 1
     assert_all_is_well(five)
 
 
-def test_what_docker_kills_under_load_is_started_again_and_what_it_stops_is_not(
+def test_what_docker_killed_under_load_is_started_again_and_what_it_stopped_is_not(
     five: Stack,
 ) -> None:
-    keeper = subprocess.Popen(
-        [ROOT / "scripts" / "docker-keep-running.sh", "-f", five.file, "-i", "1"],
-        env={**os.environ, "COMPOSE_PROJECT_NAME": five.project},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        with load(five):
-            for service in ("peer5", "tigerbeetle"):
-                docker("kill", five.container(service))
-                until(partial(five.is_running, service))
+    with load(five):
+        docker("kill", five.container("peer4"))
         docker("stop", five.container("peer5"))
-        time.sleep(2.5)  # it has looked twice by then
+        assert not five.is_running("peer4")
+        script(five, "docker-keep-running.sh", "--once")
+        assert five.is_running("peer4")
         assert not five.is_running("peer5")
-    finally:
-        keeper.kill()
-        keeper.wait()
         docker("start", five.container("peer5"))
     assert_all_is_well(five)
+
+
+def script(stack: Stack, name: str, *arguments: str) -> None:
+    """One of scripts/, on this stack; it has to work."""
+    done = subprocess.run(
+        [ROOT / "scripts" / name, *arguments, "-f", stack.file],
+        check=False, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "COMPOSE_PROJECT_NAME": stack.project},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def assert_all_is_well(five: Stack) -> None:
@@ -319,19 +318,11 @@ def test_connectors_find_a_server_that_moved_within_five_seconds(five: Stack) ->
 
 
 def test_a_backup_brings_back_the_books_when_all_else_is_gone(five: Stack, tmp_path: Path) -> None:
-    def script(name: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [ROOT / "scripts" / name, *arguments, "-f", five.file, "-d", tmp_path],
-            check=False, capture_output=True, text=True, timeout=300,
-            env={**os.environ, "COMPOSE_PROJECT_NAME": five.project},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-
     before = {name: five.balances(name) for name in PEERS}
-    script("backup-tigerbeetle.sh")
+    script(five, "backup-tigerbeetle.sh", "-d", str(tmp_path))
     five.send("peer1", "g.peer5", 10)
     five.remove()
-    script("restore-tigerbeetle.sh", "--yes")
+    script(five, "restore-tigerbeetle.sh", "-d", str(tmp_path), "--yes")
     assert {name: five.balances(name) for name in PEERS} == before
     assert_all_is_well(five)
     five.remove()
@@ -362,8 +353,7 @@ def ring_of_ten(folder: Path) -> Path:
 )
 def test_packets_get_across(start: Start, tmp_path: Path, name: str, begin: str, end: str) -> None:
     stack = start(ring_of_ten(tmp_path) if name == "a ring of ten" else ROOT / name)
-    if name != "docker-compose.yml":
-        stack.check_often()
+    stack.check_often()
     try:
         assert stack.up() < UP_SECONDS_MAX
         assert stack.send(begin, f"g.{end}", 20)["fulfilled"] == 20
