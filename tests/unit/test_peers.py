@@ -134,3 +134,13 @@ def test_the_registry_does_not_know_strangers() -> None:
 
 def test_two_peers_are_never_equal() -> None:
     assert peer("alice") != peer("alice")
+
+
+def test_peers_come_and_go() -> None:
+    registry = PeerRegistry([peer("alice")])
+    bob = peer("bob")
+    registry.add(bob)
+    assert registry.get("bob") is bob
+    assert registry.remove("bob") is bob
+    assert registry.get("bob") is None
+    assert [one.peer_id for one in registry] == ["alice"]

@@ -29,6 +29,7 @@ from connector.settlement.model import (
     convert,
     key_tag,
     read_quantity,
+    settled_sums,
     to_engine,
 )
 
@@ -168,3 +169,17 @@ def test_what_is_due(
 def test_a_key_of_ours_stands_in_its_transfer_as_it_is() -> None:
     assert key_tag("00000000000000000000000000000abc") == 0xABC
     assert key_tag("any other") == key_tag("any other") != key_tag("another")
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("direction", list(Direction))
+def test_what_the_ledger_should_have_of_a_settlement(phase: Phase, direction: Direction) -> None:
+    is_in = phase in IN_LEDGER
+    is_asked_for = is_in or phase is Phase.PENDING
+    is_back = phase is Phase.CANCELLED
+    may_be_back = is_back or phase is Phase.CANCELLING
+    outgoing = direction is Direction.OUTGOING
+    for with_open, booked, back in ((False, is_in, is_back), (True, is_asked_for, may_be_back)):
+        paid, received = settled_sums([(phase, direction, 7)] * 2, with_open=with_open)
+        assert paid == (14 if booked and outgoing else 0)
+        assert received == (14 if booked and not outgoing else 0) + (14 if back else 0)

@@ -423,6 +423,16 @@ def test_a_handler_is_asked_and_its_answer_posted(office: Office) -> None:
     assert office.at_rest()
 
 
+def test_a_traced_packet_knows_when_a_handler_answered(office: Office) -> None:
+    office.traced = True
+    office.arrive(destination=f"{OWN}.shop", amount=0)
+    ((flight, _),) = office.delivering
+    office.clock.advance(2)
+    office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
+    assert flight.trace is not None
+    assert flight.trace.answered_s == flight.began_s + 2
+
+
 def test_a_handler_that_answers_twice_or_too_late_is_not_heard(office: Office) -> None:
     office.arrive(destination=f"{OWN}.shop", amount=0)
     ((flight, _),) = office.delivering

@@ -1,0 +1,84 @@
+"""Transfers and accounts as octets, in both layouts."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from connector.ledger.model import (
+    PENDING,
+    POST,
+    VOID,
+    Account,
+    Status,
+    Transfer,
+)
+from connector.ledger.rows import (
+    pack_accounts,
+    pack_dense,
+    pack_transfer,
+    pack_transfers,
+    read_statuses,
+    unpack_accounts,
+    unpack_dense,
+    unpack_transfers,
+)
+
+A, B = 2**127 + 1, 2**64 - 1
+NUMBERS = {A: 0, B: 1, 0: 2**32 - 1}
+HOLD = Transfer(7 << 8, A, B, 2**64 - 1, 0, 2**127 + 3, 4, 5, 6, 1, 1, PENDING, 9)
+POSTED = HOLD._replace(id=(7 << 8) + 16, pending_id=7 << 8, flags=POST)
+VOIDED = Transfer((7 << 8) + 17, pending_id=7 << 8, flags=VOID)
+
+
+def test_many_transfers_are_as_each_by_itself() -> None:
+    rows = pack_transfers([HOLD, POSTED, VOIDED])
+    each = [pack_transfer(one, one.timestamp) for one in (HOLD, POSTED, VOIDED)]
+    assert bytes(rows) == b"".join(each)
+    assert unpack_transfers(bytes(rows)) == [HOLD, POSTED, VOIDED]
+
+
+def test_accounts_come_back_whole() -> None:
+    accounts = [
+        Account(A, 2**128 - 1, 2, 2**127, 4, 2**126, 2**64 - 1, 2**32 - 1, 9, 2**16 - 1, 11, 12),
+        Account(B, ledger=1, code=1),
+    ]
+    assert unpack_accounts(bytes(pack_accounts(accounts))) == accounts
+    with pytest.raises(struct.error):
+        pack_accounts([accounts[0]._replace(code=2**16)])
+
+
+def test_statuses_are_one_a_row() -> None:
+    def rows(*statuses: Status) -> bytes:
+        return b"".join(struct.pack("<QII", 123, status, 0) for status in statuses)
+
+    assert read_statuses(rows(Status.CREATED, Status.CREATED), 2) == [Status.CREATED] * 2
+    mixed = Status.CREATED, Status.EXISTS, Status.EXCEEDS_CREDITS
+    assert read_statuses(rows(*mixed), 3) == list(mixed)
+    assert read_statuses(b"", 0) == []
+
+
+def test_dense_rows_come_back_whole() -> None:
+    rows = pack_dense([HOLD, POSTED, VOIDED], NUMBERS)
+    assert len(rows) == 3 * 81
+    assert list(unpack_dense(bytes(rows), [A, B])) == [HOLD, POSTED, VOIDED]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pending_id": 9 << 8, "flags": POST},  # of another packet
+        {"pending_id": 7 << 8},  # neither post nor void
+        {"flags": VOID},  # of nothing
+        {"debit_account_id": 3},  # an account that has no number
+    ],
+)
+def test_what_does_not_fit_in_a_dense_row_is_told(fields: dict[str, int]) -> None:
+    with pytest.raises(KeyError):
+        pack_dense([HOLD._replace(**fields)], NUMBERS)
+
+
+def test_a_large_amount_does_not_fit_in_a_dense_row() -> None:
+    with pytest.raises(struct.error):
+        pack_dense([HOLD._replace(amount=2**64)], NUMBERS)
