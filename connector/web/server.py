@@ -7,13 +7,15 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from connector import limits
 from connector.errors import ListenError
+
+_TURNS_TO_LET_IN: Final = 4
 
 
 class _Server(uvicorn.Server):
@@ -39,14 +41,13 @@ class _Server(uvicorn.Server):
         """Wait for nobody where nobody is connected."""
         for server in self.servers:
             server.close()
-        await asyncio.sleep(0)  # whoever has just been let in is noted by then
-        if self.server_state.connections or self.server_state.tasks:
-            await super().shutdown(sockets)
-            return
-        for server in self.servers:
-            await server.wait_closed()
         for sock in sockets or []:
             sock.close()
+        # Whoever has just been let in is noted some turns of the loop later.
+        for _ in range(_TURNS_TO_LET_IN):
+            await asyncio.sleep(0)
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

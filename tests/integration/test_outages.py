@@ -25,7 +25,7 @@ from connector.ledger.outbox import SqliteOutbox
 from connector.limits import PENDING_GRACE_MS
 from connector.sender import Order, Sender
 from tests.support.daemons import CLOCK, Daemon, Street, until
-from tests.support.tigerbeetle_server import TigerBeetleServer
+from tests.support.tigerbeetle_server import MORE_CONNECTIONS, TigerBeetleServer
 
 pytestmark = [pytest.mark.tigerbeetle, pytest.mark.slow]
 ROUNDS = int(os.environ.get("OUTAGE_ROUNDS", "1"))
@@ -42,8 +42,7 @@ def _round(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[TigerBeetleServer]:
-    # `--development` alone serves eight connections; without it, a gigabyte more is filled at start.
-    server = TigerBeetleServer(9, "--development", "--experimental", "--limit-pipeline-requests=24")
+    server = TigerBeetleServer(9, *MORE_CONNECTIONS)
     server.start()
     yield server
     server.remove()

@@ -28,7 +28,12 @@ from connector.ledger.tigerbeetle_client import (
     connection_log,
 )
 from tests.support.ledgers import Books
-from tests.support.tigerbeetle_server import TigerBeetleServer, free_port, tigerbeetle_server
+from tests.support.tigerbeetle_server import (
+    MORE_CONNECTIONS,
+    TigerBeetleServer,
+    free_port,
+    tigerbeetle_server,
+)
 
 __all__ = ["tigerbeetle_server"]
 pytestmark = pytest.mark.tigerbeetle
@@ -36,8 +41,8 @@ pytestmark = pytest.mark.tigerbeetle
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[TigerBeetleServer]:
-    """A server that these tests may mistreat; it takes some more connections at once than eight."""
-    server = TigerBeetleServer(5, "--development", "--experimental", "--limit-pipeline-requests=24")
+    """A server that these tests may mistreat."""
+    server = TigerBeetleServer(5, *MORE_CONNECTIONS)
     server.start()
     yield server
     server.remove()
