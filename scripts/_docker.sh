@@ -285,12 +285,13 @@ any_gave_up() {
   return 1
 }
 
-# start_all SECONDS: all of the file, until healthy. Compose starts each service when those it
-# depends on are healthy, and gives up when one is late: as long as that is all, and none has failed
-# for good, what is left is started in another go.
+# start_all SECONDS: all of the file, until healthy; of a profile, what has a container. Compose starts
+# each service when those it depends on are healthy, and gives up when one is late: as long as that is
+# all, and none has failed for good, what is left is started in another go.
 start_all() {
   local deadline=$((SECONDS + $1)) said
-  until said=$(compose up -d 2>&1 | tee >(cat >&2)); do
+  # shellcheck disable=SC2086 # names of services have no spaces
+  until said=$(compose up -d $all_services 2>&1 | tee >(cat >&2)); do
     case $said in *unhealthy*) ;; *) deadline=$SECONDS ;; esac
     if [ "$SECONDS" -ge "$deadline" ] || any_gave_up; then break; fi
     say "Compose could not start everything yet, going on ..."

@@ -142,8 +142,9 @@ for one in "${files[@]}"; do
   sum=$(in_tigerbeetle "$id" -v "$work:/backup" -- "$INSPECT"'
     cd /backup
     [ "$(stat -c %s "$1")" = "$2" ] || { echo "$1: the copy is not as long as the file" >&2; exit 1; }
+    gzip -1 -c "$1" >"$1.gz" &
     inspect "$1"
-    gzip -1 -c "$1" >"$1.gz"
+    wait $!
     gzip -t "$1.gz"
     rm "$1"
     chown "$3" "$1.gz"

@@ -57,7 +57,7 @@ up() {
 down() {
   [ $# -eq 0 ] || misused "down takes no argument"
   need_stack
-  compose down >&2 || fail "$FAILED" "not everything was stopped"
+  COMPOSE_PROFILES='*' compose down >&2 || fail "$FAILED" "not everything was stopped"
   say "Stopped. The books are in the volume $BOOKS; 'up' goes on with them."
 }
 
@@ -69,7 +69,7 @@ clean() {
   esac
   need_stack
   confirm "All containers and volumes of project $project go, and with $BOOKS all books (backups and .env stay)."
-  compose down -v >&2 || fail "$FAILED" "not everything was removed"
+  COMPOSE_PROFILES='*' compose down -v >&2 || fail "$FAILED" "not everything was removed"
   ! docker volume inspect "$BOOKS" >/dev/null 2>&1 || fail "$FAILED" "the volume $BOOKS is still there; who uses it? docker ps -a --filter volume=$BOOKS"
   say "Removed, the volume $BOOKS too."
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sends real packets through the running containers of a compose file and checks what came of them:
 # every one fulfilled, the books of the first and of the last node moved by what was sent, both
-# sides of every link mirror, the audit holds, and no log has a line of level error.
+# sides of every link mirror, the audit holds, and no log has a line of level error. For a network
+# that nobody else uses meanwhile: other packets would move the same books.
 #
 #   scripts/docker-test-packet-flow.sh [-f FILE] [-n COUNT] [-a AMOUNT] [-w WINDOW] [--from SERVICE] [--to SERVICE]
 #

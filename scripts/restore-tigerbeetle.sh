@@ -93,7 +93,8 @@ put_back() {
 undo() {
   say "Putting the former files back ..."
   put_back
-  compose up -d >/dev/null 2>&1 || say "Not everything started again; see docker-network-status.sh"
+  # shellcheck disable=SC2086 # names of services have no spaces
+  compose up -d $all_services >/dev/null 2>&1 || say "Not everything started again; see docker-network-status.sh"
 }
 trap undo EXIT
 trap 'exit 130' INT

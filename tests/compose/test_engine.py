@@ -176,6 +176,7 @@ def test_where_io_uring_is_denied_both_say_so(
 def five(start: Start) -> Stack:
     """The five peers, up; tests leave them so."""
     stack = start(ROOT / "docker-compose-5-peer-multihop.yml")
+    stack.check_often()
     assert stack.up() < UP_SECONDS_MAX
     return stack
 
@@ -201,7 +202,6 @@ def test_down_and_up_keeps_the_books(five: Stack) -> None:
     five.send("peer1", "g.peer5", 5)
     before = {name: five.balances(name) for name in PEERS}
     five.down()
-    five.check_often()
     five.up()
     assert {name: five.balances(name) for name in PEERS} == before
 

@@ -314,12 +314,12 @@ def test_what_was_killed_is_started_again_unless_its_policy_is_no(
     assert ("peer1 was killed: started again" in result.stderr) is started
 
 
-def test_down_leaves_the_volumes(bare: Path, project: Path) -> None:
-    fake(bare, "docker", ENGINE)
+def test_down_leaves_the_volumes_and_no_container_of_any_profile(bare: Path, project: Path) -> None:
+    fake(bare, "docker", f'echo "profiles $COMPOSE_PROFILES" >>"{bare}/called"\n{ENGINE}')
     script = str(project / "scripts/deploy-5-peer-multihop.sh")
     result = run([script, "down"], bare, project, ADMIN_API_KEY="a", LINK_SECRET_1_2="b")
     assert result.returncode == 0, result.stderr
-    assert "down\n" in called(bare)
+    assert "down\nprofiles *\n" in called(bare)
     assert "-v" not in called(bare)
 
 
