@@ -13,8 +13,11 @@ import pytest
 from connector import Fulfill, Reject
 from connector.demo import free_ports
 from connector.telemetry.events import AccountBalance
-from tests.browser.conftest import Viewer
+from tests.browser.conftest import PATIENCE_MS, Viewer
 from tests.support.daemons import Daemon, Street
+
+expect = pytest.importorskip("playwright.async_api", reason="playwright is not installed").expect
+expect.set_options(timeout=PATIENCE_MS)
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -24,17 +27,13 @@ AWAY = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "WebSocket connection 
 EMERALD, ROSE = "rgb(52, 211, 153)", "rgb(251, 113, 133)"
 
 
-async def colour_of(viewer: Viewer, selector: str, of: str = "color") -> str:
-    return await viewer.page.eval_on_selector(selector, f"one => getComputedStyle(one).{of}")
-
-
 async def test_all_five_tabs_are_alive(viewer: Viewer, tmp_path: Path) -> None:
     async with Street(tmp_path) as street, viewer:
         a, b, _c = await street.chain("a", "b", "c")
         assert isinstance(await a.connector.send("g.c", 700), Fulfill)
         await viewer.open(b.connector.http_port)
         page = viewer.page
-        assert await page.title() == "b · ILP connector"
+        await expect(page).to_have_title("b · ILP connector")
         says = {
             "Dashboard": ["Packets / s", "Who owes whom", "available", "2 / 2"],
             "Packets": ["g.c", "0.0000007"],
@@ -44,7 +43,7 @@ async def test_all_five_tabs_are_alive(viewer: Viewer, tmp_path: Path) -> None:
         }
         for name in TABS:
             await viewer.tab(name)
-            assert await page.get_by_role("tab", name=name).get_attribute("aria-selected") == "true"
+            await expect(page.get_by_role("tab", name=name, selected=True)).to_be_visible()
             for text in says[name]:
                 await page.get_by_role("tabpanel").get_by_text(text).first.wait_for()
             await viewer.shot(f"tab-{name.lower()}")
@@ -66,22 +65,18 @@ async def test_ten_packets_and_the_cards_say_who_owes_whom(viewer: Viewer, tmp_p
             ("c", -total, "\u22121.655308", "we owe", ROSE),
         ):
             card = viewer.at(f"account-{peer}")
-            selector = f'[data-testid="account-{peer}"] [data-testid=net]'
-            await viewer.page.wait_for_selector(f'{selector}[data-net="{net}"]')
-            assert await card.locator(".net-value").inner_text() == shown
-            assert await card.locator(".net-words").inner_text() == words
-            assert await colour_of(viewer, selector) == colour
-            title = await card.get_by_test_id("net").get_attribute("title")
-            assert title is not None
-            assert f"{total:,} units" in title
+            await expect(card.get_by_test_id("net")).to_have_attribute("data-net", str(net))
+            await expect(card.locator(".net-value")).to_have_text(shown)
+            await expect(card.locator(".net-words")).to_have_text(words)
+            await expect(card.get_by_test_id("net")).to_have_css("color", colour)
+            exact = re.compile(re.escape(f"{total:,} units"))
+            await expect(card.get_by_test_id("net")).to_have_attribute("title", exact)
             # The history: an area filled with a gradient, and a tooltip with words.
             area = card.get_by_test_id("history-area")
-            fill = await area.get_attribute("fill")
-            assert fill is not None
-            gradient = re.fullmatch(r"url\(#(.+)\)", fill)
-            assert gradient is not None
-            assert await viewer.page.locator(f'[id="{gradient[1]}"] stop').count() >= 2
-            assert len(await area.get_attribute("d") or "") > 20
+            await expect(area).to_have_attribute("fill", re.compile(r"url\(#.+\)"))
+            await expect(area).to_have_attribute("d", re.compile(r".{20}"))
+            gradient = (await area.get_attribute("fill") or "")[len("url(#") : -len(")")]
+            assert await viewer.page.locator(f'[id="{gradient}"] stop').count() >= 2
             box = await card.locator(".chart svg").bounding_box()
             assert box is not None
             await viewer.page.mouse.move(box["x"] + box["width"] - 9, box["y"] + box["height"] / 2)
@@ -109,19 +104,17 @@ async def test_progress_to_settlement_in_three_colours_and_its_states(
             await viewer.page.wait_for_selector(f'[data-testid=settlement][data-level="{level}"]')
             # Nothing owed is calm, too: the level alone does not tell that the payment is shown.
             await bar.get_by_text(share).wait_for()
-            assert await bar.locator(f".fill-{level}").count() == 1
+            await expect(bar.locator(f".fill-{level}")).to_have_count(1)
             await viewer.shot(f"settlement-{level}")
-        assert "above 90 %" in await bar.inner_text()
+        await expect(bar).to_contain_text("above 90 %")
         for state, words in (
             ("PENDING", "settlement pending"),
             ("IN_PROGRESS", "settling now"),
             ("IDLE", "settlement idle"),
         ):
             a.connector.events.emit(balance(a, settlement_state=state))
-            await viewer.page.wait_for_selector(
-                f'[data-testid=settlement-state][data-state="{state}"]'
-            )
-            assert words in await viewer.at("settlement-state").inner_text()
+            await expect(viewer.at("settlement-state")).to_have_attribute("data-state", state)
+            await expect(viewer.at("settlement-state")).to_contain_text(words)
 
 
 def balance(daemon: Daemon, **change: Any) -> AccountBalance:
@@ -183,27 +176,25 @@ async def test_the_timeline_of_every_kind_of_packet(viewer: Viewer, tmp_path: Pa
         far = await a.connector.send("g.far.away", 44)
         assert isinstance(far, Reject)
         cases = (
-            ("g.c", "fulfilled", ["received", "reserved", "forwarded", "answered", "posted", "fulfilled"],
+            ("g.c", ["received", "reserved", "forwarded", "answered", "posted", "fulfilled"],
              ["reserve", "post"], "fulfilled"),
-            ("g.nowhere", "rejected", ["received", "rejected"], [], "by this node"),
-            ("g.far.away", "rejected", ["received", "reserved", "forwarded", "answered", "rejected"],
+            ("g.nowhere", ["received", "rejected"], [], "by this node"),
+            ("g.far.away", ["received", "reserved", "forwarded", "answered", "rejected"],
              ["reserve", "void"], "by g.c"),
         )  # fmt: skip
         rows = viewer.at("packet-rows")
-        for destination, status, steps, transfers, said in cases:
+        for destination, steps, transfers, said in cases:
             await rows.get_by_text(destination, exact=True).click()
             drawer = viewer.at("packet-drawer")
             await drawer.get_by_test_id("timeline").wait_for()
-            await drawer.locator(f'[data-step="{status}"]').wait_for()
-            found = await drawer.locator("[data-step]").evaluate_all(
-                "all => all.map(one => one.dataset.step)"
-            )
-            assert found == steps
-            texts = await drawer.get_by_test_id("transfers").all_inner_texts()
+            found = drawer.locator("[data-step]")
+            await expect(found).to_have_count(len(steps))
+            for number, step in enumerate(steps):
+                await expect(found.nth(number)).to_have_attribute("data-step", step)
+            await expect(drawer.get_by_test_id("transfers")).to_have_count(int(bool(transfers)))
             for transfer in transfers:
-                assert transfer in texts[0]
-            assert bool(texts) == bool(transfers)
-            assert said in await drawer.get_by_test_id("packet-status").inner_text()
+                await expect(drawer.get_by_test_id("transfers")).to_contain_text(transfer)
+            await expect(drawer.get_by_test_id("packet-status")).to_contain_text(said)
             await viewer.shot(f"packet-{destination}")
             # The link to the raw JSON leads to this packet.
             href = await drawer.get_by_role("link", name="Raw JSON").get_attribute("href")
@@ -228,11 +219,11 @@ async def test_filters_and_what_is_open_stand_in_the_address(
         await viewer.page.get_by_label("Status").select_option("rejected")
         await shown.get_by_text("10 packets").wait_for()
         await viewer.page.get_by_label("Text").fill("nobody")
-        assert "state=rejected" in viewer.page.url
+        await expect(viewer.page).to_have_url(re.compile("state=rejected.*nobody"))
         await viewer.page.reload()
         await viewer.live()
         await shown.get_by_text("10 packets").wait_for()
-        assert await viewer.page.get_by_label("Text").input_value() == "nobody"
+        await expect(viewer.page.get_by_label("Text")).to_have_value("nobody")
         await viewer.page.get_by_role("button", name="Clear").click()
         await shown.get_by_text("30 packets").wait_for()
         await viewer.page.get_by_label("Peer").select_option("c")
@@ -257,13 +248,13 @@ async def test_keys_of_the_keyboard(viewer: Viewer, tmp_path: Path) -> None:
         await page.get_by_role("option").first.wait_for()
         await page.keyboard.press("Enter")
         await page.locator("#peer-card").wait_for()
-        assert page.url.endswith("#peers?peer=a")
+        await expect(page).to_have_url(re.compile(re.escape("#peers?peer=a") + "$"))
         await page.keyboard.press("Escape")
         await page.locator("#peer-card").wait_for(state="detached")
         # Typing in a field is typing, not changing tabs.
         await page.get_by_label("Filter routes").fill("")
         await page.keyboard.type("12")
-        assert await page.get_by_label("Filter routes").input_value() == "12"
+        await expect(page.get_by_label("Filter routes")).to_have_value("12")
 
 
 async def test_after_a_restart_of_the_daemon_the_page_goes_on(
