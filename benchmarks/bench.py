@@ -10,6 +10,7 @@ What is measured is what `pip install .` installs: with its core compiled, where
     scripts/bench                                      all ledgers, windows 1, 100 and 500
     scripts/bench --million --ledgers embedded         is memory flat over a million packets?
     scripts/bench --idle-peers 1000 --routes 100000    what do idle peers and routes cost?
+    scripts/bench --viewers 1,5 --stalled-seconds 300  what do those cost who look at the page?
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import yaml
@@ -171,6 +173,11 @@ class Ours:
     url: str
     start_seconds: float
 
+    @property
+    def feed(self) -> str:
+        """The live feed of its page."""
+        return self.url.replace("http", "ws", 1) + "/ws"
+
 
 @dataclass
 class Js:
@@ -220,9 +227,9 @@ def child(
 @contextlib.contextmanager
 def ours(
     ledger: str, core: set[int], folder: Path, *, name: str | None = None,
-    config: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None, settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Ours]:  # fmt: skip
-    """A connector of ours with the peers alice and bob, and what `config` adds."""
+    """A connector of ours with the peers alice and bob, and what `config` and `settings` add."""
     name = name or ledger
     place = folder / name.replace(" ", "-")
     place.mkdir(parents=True)
@@ -253,6 +260,7 @@ def ours(
         environment["CONFIG_FILE"] = str(place / "config.yaml")
         with (place / "config.yaml").open("w") as file:
             yaml.dump(config, file, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
+    environment |= settings
     log = place / "log"
     url = f"http://127.0.0.1:{http_port}"
     if not INTERPRETED:
@@ -272,6 +280,17 @@ def get(url: str) -> Any:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, timeout=5) as response:
         return json.load(response)
+
+
+def metric(target: Ours, name: str) -> float:
+    """A metric without labels."""
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+        f"{target.url}/metrics", timeout=5
+    ) as response:
+        for line in response.read().decode().splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+    raise SystemExit(f"{target.url}/metrics has no {name}")
 
 
 def js_modules() -> Path | None:
@@ -446,7 +465,7 @@ def show(rows: list[Figures], base: str | None, console: Console) -> None:
     console.print(table)
 
 
-# --- the three questions
+# --- the questions
 
 
 def throughput(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
@@ -501,6 +520,101 @@ def million(options: argparse.Namespace, folder: Path, console: Console) -> Figu
     return {"million": result}
 
 
+@contextlib.contextmanager
+def company(load_options: Sequence[str], core: set[int]) -> Iterator[Figures]:
+    """Clients that are there meanwhile; yields what they say when they are."""
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "load.py"), *load_options],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=pinned(core),  # noqa: PLW1509 - no threads here
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    said: Figures = {}
+    try:
+        said.update(json.loads(process.stdout.readline() or "{}"))
+        yield said
+    finally:
+        process.stdin.close()
+        said.update(json.loads(process.stdout.readline() or "{}"))
+        process.wait()
+
+
+def audience(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
+    """What do events and viewers cost, and one that does not read?"""
+    if not options.viewers:
+        return {"audience": {"stalled": stalled(options, folder, console)}}
+    own, other = cores()
+    ledger = options.ledgers[0]
+    nothing = {"EXPLORER_MAX_EVENTS": "0", "TELEMETRY_PACKETS_PER_SECOND": "0"}
+    base = "no events"
+    result: Figures = {}
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, settings: Mapping[str, str] = MappingProxyType({})) -> Ours:
+            return stack.enter_context(ours(ledger, own, folder, name=name, settings=settings))
+
+        targets = [start(base, nothing), start("0 viewers")]
+        watched = []
+        for count in options.viewers:
+            targets.append(start(f"{count} viewers"))
+            many = ["--url", targets[-1].feed, "--viewers", str(count)]
+            watched.append(stack.enter_context(company(many, other)))
+        rows = compare(targets, options, other, base)
+        show(rows, base, console)
+        result["rows"] = rows
+    for count, said in zip(options.viewers, watched, strict=True):
+        console.print(
+            f"{count} viewers got {said['frames']:,} frames with {said['octets']:,} octets; "
+            f"{said['lost']} were let go of"
+        )
+        result[f"{count} viewers"] = said
+    if options.stalled_seconds:
+        result["stalled"] = stalled(options, folder, console)
+    return {"audience": result}
+
+
+def stalled(options: argparse.Namespace, folder: Path, console: Console) -> list[Figures]:
+    """Rate and memory without viewers, and with one that does not read, for so long."""
+    own, other = cores()
+    table = Table("target")
+    for column in ("seconds", "packets/s", "RSS MB", "CPU us"):
+        table.add_column(column, justify="right")
+    rows = []
+    with contextlib.ExitStack() as stack:
+        plain, deaf = (
+            stack.enter_context(ours(options.ledgers[0], own, folder, name=name))
+            for name in ("no viewer", "a stalled viewer")
+        )
+        for target in (plain, deaf):
+            measure(target, WARM_UP_PACKETS, 100, other)
+        stack.enter_context(company(["--url", deaf.feed, "--stalled"], other))
+        began_s = time.monotonic()
+        while (passed_s := time.monotonic() - began_s) < options.stalled_seconds or not rows:
+            progress(f"a stalled viewer: {passed_s:.0f} of {options.stalled_seconds} s")
+            for target in (plain, deaf):
+                figures = measure(target, options.packets, 100, other)
+                rows.append({"target": target.name, "after_seconds": round(passed_s), **figures})
+        dropped = metric(deaf, "telemetry_viewers_dropped_total")
+    progress("")
+    step = max(1, len(rows) // 20)
+    for one, other_one in list(zip(rows[::2], rows[1::2], strict=True))[::step]:
+        for row in (one, other_one):
+            table.add_row(
+                row["target"], f"{row['after_seconds']}", f"{row['packets_per_second']:,}",
+                f"{row['rss_mb']}", f"{row.get('cpu_us', '')}",
+            )  # fmt: skip
+    console.print(table)
+    for target in (plain, deaf):
+        own_rows = [row for row in rows if row["target"] == target.name]
+        console.print(
+            f"{target.name}: median {median(own_rows, 'packets_per_second'):,.0f} packets/s, "
+            f"memory {own_rows[0]['rss_mb']} MB at first, {own_rows[-1]['rss_mb']} MB at the end"
+        )
+    console.print(f"{dropped:.0f} viewer was let go of for not reading")
+    return rows
+
+
 def crowd(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
     """What do idle peers and many routes cost?"""
     own, other = cores()
@@ -523,17 +637,8 @@ def crowd(options: argparse.Namespace, folder: Path, console: Console) -> Figure
                    "plain_start_seconds": round(plain.start_seconds, 2),
                    "rss_mb_before_peers": rss_mb(crowded.process.pid)}  # fmt: skip
         if options.idle_peers:
-            idlers = subprocess.Popen(
-                [sys.executable, str(HERE / "load.py"), *crowded.load_options,
-                 "--idle", str(options.idle_peers)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                preexec_fn=pinned(other),  # noqa: PLW1509 - no threads here
-            )  # fmt: skip
-            stack.callback(idlers.wait)
-            assert idlers.stdin is not None
-            assert idlers.stdout is not None
-            stack.callback(idlers.stdin.close)
-            ready = json.loads(idlers.stdout.readline() or "{}")
+            many = ["--idle", str(options.idle_peers)]
+            ready = stack.enter_context(company([*crowded.load_options, *many], other))
             started["connect_seconds"] = ready.get("seconds")
             started["peers_connected"] = get(f"{crowded.url}/health")["peersConnected"]
         started["rss_mb"] = rss_mb(crowded.process.pid)
@@ -586,6 +691,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--million-packets", type=int, default=1_000_000, help=argparse.SUPPRESS)
     parser.add_argument("--idle-peers", type=int, default=0, help="connected, doing nothing")
     parser.add_argument("--routes", type=int, default=0, help="static routes beside the one used")
+    parser.add_argument(
+        "--viewers", type=lambda text: [int(one) for one in _list(text)], default=[],
+        help="of the page, such as 1,5; beside none, and no events at all",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stalled-seconds", type=int, default=0, help="how long a viewer does not read"
+    )
     options = parser.parse_args()
     unknown = set(options.ledgers) - {"memory", "embedded", "tigerbeetle"}
     if unknown or not options.ledgers:
@@ -634,6 +746,8 @@ def main() -> int:
             )
         if options.million:
             result = million(options, folder, console)
+        elif options.viewers or options.stalled_seconds:
+            result = audience(options, folder, console)
         elif options.idle_peers or options.routes:
             result = crowd(options, folder, console)
         else:

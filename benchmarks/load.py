@@ -2,6 +2,8 @@
 
     python benchmarks/load.py --url ws://127.0.0.1:3000 --destination g.hub.bob --packets 30000
     python benchmarks/load.py --url ws://127.0.0.1:3000 --idle 1000      peers that do nothing
+    python benchmarks/load.py --url ws://127.0.0.1:8080/ws --viewers 5   pages that look on
+    python benchmarks/load.py --url ws://127.0.0.1:8080/ws --stalled     one that does not read
 
 The sender keeps `--window` Prepares in flight; the receiver fulfils each at once. Every Prepare is
 another one, so a connector that remembers packets has the full work. Prints one line of JSON:
@@ -15,6 +17,7 @@ import asyncio
 import hashlib
 import json
 import os
+import socket
 import struct
 import sys
 import time
@@ -22,6 +25,7 @@ from array import array
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
@@ -253,6 +257,52 @@ async def idle(options: argparse.Namespace) -> int:
     return 0
 
 
+class Looker(WSListener):  # type: ignore[misc]  # picows is compiled
+    """A viewer of the live feed, which reads all it is sent."""
+
+    frames = octets = lost = 0
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type is WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
+            return
+        self.frames += 1
+        self.octets += len(frame.get_payload_as_bytes())
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self.lost = 1
+
+
+async def look(options: argparse.Namespace) -> int:
+    """Watch the live feed until stdin is closed."""
+    lookers = [(await ws_connect(Looker, options.url))[1] for _ in range(options.viewers)]
+    print(json.dumps({"viewers": len(lookers)}), flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    seen = {
+        name: sum(getattr(one, name) for one in lookers) for name in ("frames", "octets", "lost")
+    }
+    print(json.dumps(seen), flush=True)
+    return 0
+
+
+async def stall(options: argparse.Namespace) -> int:
+    """Ask for the live feed, and read none of it, until stdin is closed."""
+    place = urlsplit(options.url)
+    ask = (
+        f"GET {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    with socket.socket() as one:
+        # So little fits that the connector's side fills at once.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect((place.hostname, place.port))
+        one.sendall(ask.encode())
+        print(json.dumps({"viewers": 1}), flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    return 0
+
+
 def main() -> int:
     """Read the options and run."""
     parser = argparse.ArgumentParser(
@@ -271,7 +321,13 @@ def main() -> int:
     parser.add_argument("--settle", type=float, default=0.5, help="seconds after the log-in")
     parser.add_argument("--timeout", type=float, default=300.0)
     parser.add_argument("--idle", type=int, default=0, help="only log in so many idle peers")
+    parser.add_argument("--viewers", type=int, default=0, help="only watch the feed at --url")
+    parser.add_argument("--stalled", action="store_true", help="only ask for the feed at --url")
     options = parser.parse_args()
+    if options.stalled:
+        return uvloop.run(stall(options))
+    if options.viewers:
+        return uvloop.run(look(options))
     return uvloop.run(idle(options) if options.idle else load(options))
 
 

@@ -119,6 +119,8 @@ class EventBus:
         """Events that came faster than they could be flushed."""
         self.frames_dropped = 0
         """Messages that viewers, who have left since, did not read in time."""
+        self.viewers_dropped = 0
+        """Viewers that were let go of, because they did not read at all."""
         # Microseconds since the epoch: so numbers go on rising when the node is started again, and
         # one number tells an event of any run, with nothing to be kept for it.
         self.seq = clock.now_ms() * 1000

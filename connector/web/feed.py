@@ -149,37 +149,41 @@ def feed_router(
                 first = f'{_encode(head)[:-1]},"packets":[{packets}]}}'
             else:
                 first = missed.text
-            await _serve(socket, viewer, first)
+            if not await _serve(socket, viewer, first):
+                bus.viewers_dropped += 1
         finally:
             bus.leave(viewer)
 
     return router
 
 
-async def _serve(socket: WebSocket, viewer: Viewer, first: str) -> None:
-    """Send until the viewer leaves, or is let go of."""
+async def _serve(socket: WebSocket, viewer: Viewer, first: str) -> bool:
+    """Send until the viewer leaves; False: it did not read, and was let go of."""
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(_send_all(socket, viewer, first))
         try:
             await _read_all(socket)
         finally:
+            has_ended = sending.done()
             sending.cancel()
+    return not (has_ended and sending.result())
 
 
-async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> None:
+async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> bool:
+    """Until it has gone; True: it does not read."""
     message = first
     while True:
         try:
             async with asyncio.timeout(limits.VIEWER_SEND_SECONDS_MAX):
                 await socket.send_text(message)
         except WebSocketDisconnect:
-            return
+            return False
         except TimeoutError:
             # Its socket is full: a close would wait behind what it does not read.
             abort = socket.scope.get("state", {}).get("abort")
             if abort is not None:
                 abort()
-            return
+            return True
         message = await viewer.next()
 
 

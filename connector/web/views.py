@@ -94,6 +94,7 @@ class NodeViews:
                 "ilp_answers_undelivered": sum(p.counters.answers_undelivered for p in peers),
                 "telemetry_dropped": bus.dropped + bus.frames_dropped_total() + store.dropped,
                 "telemetry_packets_counted": packets.counted,
+                "telemetry_viewers_dropped": bus.viewers_dropped,
             },
         )
 

@@ -245,6 +245,7 @@ async def test_a_viewer_that_never_reads_costs_nothing_but_itself(
                 await reader.saw("PACKET_FULFILLED", amount="77")
             assert viewer.dropped > 0
         assert bus.frames_dropped_total() >= viewer.dropped
+        assert bus.viewers_dropped == 1
 
 
 @contextmanager
