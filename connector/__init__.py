@@ -2,8 +2,13 @@
 
 The map, from the wire inwards:
 
+    oer.py          the encoding of everything below (RFC 30)
     btp/            websockets and BTP sessions: octets in, events out (RFC 23)
-    ilp/            ILPv4 packets, addresses, ILDCP, peer.settle (RFC 27, 15, 31, 38)
+      packet.py       BTP packets                     session.py  requests, answers, log-in; pure
+      frames.py       plain websocket frames, fast    link.py     connections that come and go
+    ilp/            ILPv4 (RFC 27)
+      packet.py       Prepare, Fulfill, Reject        address.py  addresses (RFC 15)
+      ildcp.py        what a child is told (RFC 31)   settle.py   peer.settle (RFC 38)
     switch/         the story of one packet: rules, routing, terms, reserve, send, check, post
       rules.py        may it come in?
       terms.py        what do we offer the next hop?
@@ -17,7 +22,7 @@ The map, from the wire inwards:
       interface.py    what a ledger promises
       machine.py      the rules of a ledger, pure
       embedded.py     the machine with a durable journal in SQLite
-      tigerbeetle.py  the contract on a TigerBeetle cluster
+      tigerbeetle.py  the contract on a TigerBeetle cluster; its client: tigerbeetle_client.py
       outbox.py       posts that were promised and not yet acknowledged
       books.py        the mirror of accounts, what is held, the transfers of each step; pure
       account_manager.py  reserve, post, void; the one writer; outages, recovery
@@ -26,6 +31,7 @@ The map, from the wire inwards:
       store.py        every settlement, in one file
       engine.py       who pays: an operator, or an RFC 38 engine over HTTP
       manager.py      decides, books, has it paid, confirms; once, whatever dies
+    delivery.py     packets for this node, to a URL or a handler
     routing.py      which peer a packet goes to
     peers.py        who we have terms with
     config.py       settings: environment, YAML, defaults
@@ -38,7 +44,10 @@ The map, from the wire inwards:
     web/            HTTP: health, metrics, API, login, page
       guard.py        what every request passes first      access.py  the key and the cookie
       admin.py        the admin API                   views.py   what is shown of a node
+      feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle
+      app.py          all of it together              server.py  the listener   login.py  the cookie's
+      models.py       answers, for the document       openapi.py the document
     telemetry/      what is happening
       events.py       every event, and its JSON
       bus.py          from whoever knows to viewers and the store
@@ -47,11 +56,14 @@ The map, from the wire inwards:
       timeline.py     one packet told from its events
       traces.py       OpenTelemetry traces of sampled packets
       metrics.py      Prometheus
-    cli.py          the commands
-    follow.py       the live feed for a command
+    cli.py          the commands                      terminal.py  how they print
+    demo.py         `demo`: a line of connectors      sender.py    `send`: a BTP client
+    audit.py        `audit`: do the books add up?     follow.py    the live feed for a command
     compose.py      compose files for any number of nodes
     healthcheck.py  the one that containers run all the time, without loading the rest
     limits.py       every bound      errors.py  whose fault      clock.py  the only clock
+    sqlite.py       a file and its thread             files.py   written whole or not at all
+    log.py          structured, secrets redacted      version.py
 
 Use as a library:
 

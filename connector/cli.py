@@ -25,7 +25,6 @@ import structlog
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -35,6 +34,7 @@ from connector.clock import SystemClock
 from connector.errors import ConfigError, ConnectorError, OperatorError
 from connector.ilp import address
 from connector.sender import Order, Report, Sender
+from connector.terminal import console, plain, table
 from connector.urls import is_dialable
 from connector.version import __version__
 
@@ -176,7 +176,7 @@ def demo(
             amount=amount,
             keep=keep,
             data_dir=data_dir,
-            console=Console(quiet=as_json),
+            console=console(quiet=as_json),
             clock=SystemClock(),
             log=_quiet_log(),
             stopped=_stop_event() if keep else asyncio.Event(),
@@ -241,7 +241,7 @@ def send(
         sender = Sender(url=url, username=user, token=token, clock=SystemClock(), log=_quiet_log())
         return await sender.send(order, on_progress)
 
-    console = Console(quiet=as_json)
+    screen = console(quiet=as_json)
     with (
         _faults_named(),
         _grouped_faults(),
@@ -249,7 +249,7 @@ def send(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            console=console,
+            console=screen,
             disable=as_json or count == 1,
         ) as progress,
     ):
@@ -259,7 +259,7 @@ def send(
     if as_json:
         print(json.dumps(report.as_json()))
     else:
-        _print_report(report, order, console)
+        _print_report(report, order, screen)
     raise typer.Exit(0 if report.fulfilled == count else 1)
 
 
@@ -278,14 +278,15 @@ def _grouped_faults() -> Iterator[None]:
         raise error from None
 
 
-def _print_report(report: Report, order: Order, console: Console) -> None:
-    console.print(
+def _print_report(report: Report, order: Order, screen: Console) -> None:
+    screen.print(
         f"{report.fulfilled} of {order.count} fulfilled in {report.seconds:.2f} s: "
         f"{report.answered / report.seconds if report.seconds else 0:,.0f} packets/s, "
         f"p50 {report.percentile(0.5):.2f} ms, p99 {report.percentile(0.99):.2f} ms"
     )
     for code, count in report.rejected.items():
-        console.print(f"{count} x {code}: {report.messages.get(code, '')}", highlight=False)
+        message = plain(report.messages.get(code, ""))
+        screen.print(f"{count} x {plain(code)}: {message}", highlight=False)
 
 
 def _get(url: str, path: str, key: str | None, *, verify: bool = True) -> dict[str, Any]:
@@ -316,11 +317,11 @@ def _table_command(
     if as_json:
         print(json.dumps(_get(url, path, key), indent=2))
         return
-    console = Console()
+    screen = console()
     if not watch:
-        console.print(make(_get(url, path, key)))
+        screen.print(make(_get(url, path, key)))
         return
-    with Live(console=console, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
+    with Live(console=screen, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
         while True:
             live.update(make(_get(url, path, key)), refresh=True)
             SystemSleep.one_second()
@@ -352,14 +353,14 @@ def status(
     """The node at a glance."""
 
     def make(body: dict[str, Any]) -> Table:
-        table = Table("what", "value", title=body["nodeId"], title_justify="left")
+        rows = table("what", "value", title=body["nodeId"])
         for name in ("status", "ilpAddress", "version", "uptimeSeconds", "peersConnected",
                      "peersTotal", "routes", "packetsInFlight", "packetsFulfilled",
                      "packetsRejected"):  # fmt: skip
-            table.add_row(name, str(body[name]))
+            rows.add_row(name, str(body[name]))
         accounting = body["accounting"]
-        table.add_row("accounting", f"{accounting['state']} ({accounting['backend']})")
-        return table
+        rows.add_row("accounting", f"{accounting['state']} ({accounting['backend']})")
+        return rows
 
     _table_command("/api/status", make, url, key, as_json, watch)
 
@@ -371,10 +372,14 @@ def peers(
     """Peers and their links."""
 
     def make(body: dict[str, Any]) -> Table:
-        table = Table("peer", "relation", "asset", "link", "packets in", "packets out", "in flight")
+        rows = table("peer", "relation", "asset", "link", "packets in", "packets out", "in flight")
         for item in body["items"]:
-            link = item["direction"] if item["connected"] else f"down {item['lastError']}".strip()
-            table.add_row(
+            link = (
+                item["direction"]
+                if item["connected"]
+                else f"down {plain(item['lastError'])}".strip()
+            )
+            rows.add_row(
                 item["peerId"],
                 item["relation"],
                 f"{item['assetCode']}/{item['assetScale']}",
@@ -383,7 +388,7 @@ def peers(
                 f"{item['fulfilledOut']} ok, {item['rejectedOut']} rejected",
                 str(item["inFlight"]),
             )
-        return table
+        return rows
 
     _table_command("/api/peers", make, url, key, as_json, watch)
 
@@ -395,12 +400,12 @@ def routes(
     """The routing table (the first 1000 routes)."""
 
     def make(body: dict[str, Any]) -> Table:
-        table = Table("prefix", "next hop", "source")
+        rows = table("prefix", "next hop", "source")
         for item in body["items"]:
-            table.add_row(
+            rows.add_row(
                 item["prefix"] or "(default)", item["nextHop"] or "(this node)", item["source"]
             )
-        return table
+        return rows
 
     _table_command("/api/routes?limit=1000", make, url, key, as_json, watch)
 
@@ -436,17 +441,17 @@ def balances(
     """What every peer owes us and we owe it, in plain words."""
 
     def make(body: dict[str, Any]) -> Table:
-        table = Table(
+        rows = table(
             "peer", "asset", "balance", "may still send", "we may still owe it",
             "pending from it", "pending to it", "credit",
         )  # fmt: skip
         for item in body["items"]:
-            table.add_row(
+            rows.add_row(
                 item["peerId"] + (" (removed)" if item.get("removed") else ""),
                 f"{item['assetCode']}/{item['assetScale']}",
                 *_standing(item),
             )
-        return table
+        return rows
 
     _table_command("/api/accounts", make, url, key, as_json, watch)
 
@@ -458,9 +463,7 @@ def _packet_row(event: dict[str, Any]) -> tuple[str, ...]:
     """Cells of a packet that has ended."""
     rejected = event["type"] == "PACKET_REJECTED"
     said = (
-        f"[red]{event['code']}[/red] {escape(event['message'])}"
-        if rejected
-        else "[green]ok[/green]"
+        f"[red]{event['code']}[/red] {plain(event['message'])}" if rejected else "[green]ok[/green]"
     )
     hop = event["nextHop"]
     return (
@@ -468,7 +471,7 @@ def _packet_row(event: dict[str, Any]) -> tuple[str, ...]:
         event["packetId"][:20],
         event["peerId"] or "(this node)",
         "" if hop is None else hop or "(this node)",
-        escape(event["destination"]),
+        plain(event["destination"]),
         event["amount"],
         f"{event['durationMs']:.1f} ms",
         said,
@@ -493,11 +496,11 @@ def packets(
         return
 
     def make(body: dict[str, Any]) -> Table:
-        table = Table("time (UTC)", "packet", "from", "next hop", "destination", "amount", "took",
+        rows = table("time (UTC)", "packet", "from", "next hop", "destination", "amount", "took",
                       "result")  # fmt: skip
         for event in body["items"]:
-            table.add_row(*_packet_row(event))
-        return table
+            rows.add_row(*_packet_row(event))
+        return rows
 
     query = {"type": ",".join(_ENDS), "limit": count, **({} if peer is None else {"peer": peer})}
     _table_command(f"/api/events?{urlencode(query)}", make, url, key, as_json, watch)
@@ -506,7 +509,7 @@ def packets(
 def _follow_packets(url: str, key: str | None, as_json: bool, peer: str | None) -> None:
     from connector.follow import follow
 
-    console = Console()
+    screen = console()
     for event in follow(url, key, SystemSleep.seconds):
         if event["type"] not in _ENDS:
             continue
@@ -515,7 +518,7 @@ def _follow_packets(url: str, key: str | None, as_json: bool, peer: str | None) 
         if as_json:
             print(json.dumps(event), flush=True)
         else:
-            console.print("  ".join(_packet_row(event)), highlight=False, soft_wrap=True)
+            screen.print("  ".join(_packet_row(event)), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -573,7 +576,7 @@ def settle(
     path = "/admin/settlements" if peer is None else f"/admin/accounts/{quote(peer)}/settlements"
     if not chosen:
         body = _admin("GET", url, path, key)
-        print(json.dumps(body, indent=2)) if as_json else Console().print(_settlements(body))
+        print(json.dumps(body, indent=2)) if as_json else console().print(_settlements(body))
         return
     if confirm or cancel:
         named = settlement_id or _in_progress(_admin("GET", url, path, key), peer or "")
@@ -610,14 +613,14 @@ def _in_progress(body: dict[str, Any], peer: str) -> str:
 
 
 def _settlements(body: dict[str, Any]) -> Table:
-    table = Table("settlement", "peer", "direction", "amount", "asset", "phase", "paid by", "note")
+    rows = table("settlement", "peer", "direction", "amount", "asset", "phase", "paid by", "note")
     for one in body["items"]:
-        table.add_row(
+        rows.add_row(
             one["settlementId"], one["peerId"], one["direction"], one["amount"],
             f"{one['assetCode']}/{one['assetScale']}", one["phase"],
-            "" if one["payer"] == "nobody" else one["payer"], one["error"],
+            "" if one["payer"] == "nobody" else one["payer"], plain(one["error"]),
         )  # fmt: skip
-    return table
+    return rows
 
 
 def _admin(
@@ -678,13 +681,14 @@ def audit(
     if as_json:
         print(json.dumps(report.as_json(), indent=2))
     else:
-        console = Console()
+        screen = console()
         for name, holds, details in report.checks:
             mark = "[green]ok  [/green]" if holds else "[red]FAIL[/red]"
-            console.print(f"{mark} {name}" + (f"  [dim]{details}[/dim]" if details else ""))
+            said = f"  [dim]{plain(details)}[/dim]" if details else ""
+            screen.print(f"{mark} {name}{said}")
         if report.pending:
-            console.print(f"{report.pending} held by packets in flight")
-        console.print(f"audit: {'ok' if report.ok else 'FAILED'}")
+            screen.print(f"{report.pending} held by packets in flight")
+        screen.print(f"audit: {'ok' if report.ok else 'FAILED'}")
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -700,10 +704,10 @@ def check_config(as_json: AsJson = False) -> None:
         print(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows],
                          indent=2))  # fmt: skip
         return
-    table = Table("setting", "value", "source")
+    shown = table("setting", "value", "source")
     for name, value, source in rows:
-        table.add_row(name, value, source, style="dim" if source == "default" else None)
-    Console().print(table)
+        shown.add_row(name, plain(value), source, style="dim" if source == "default" else None)
+    console().print(shown)
 
 
 @app.command()

@@ -27,7 +27,6 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from connector import limits
 from connector.audit import AuditReport, audit, mirror_faults
@@ -36,6 +35,7 @@ from connector.config import load
 from connector.errors import ConnectorError
 from connector.log import Log
 from connector.sender import Order, Report, Sender
+from connector.terminal import plain, table
 
 START_SECONDS_MAX = 30.0
 REST_SECONDS_MAX = 15.0
@@ -302,18 +302,17 @@ def show(result: DemoResult, console: Console) -> None:
         f"p50 {report.percentile(0.5):.1f} ms, p99 {report.percentile(0.99):.1f} ms"
     )
     for code, count in report.rejected.items():
-        console.print(f"[red]{count} x {code}: {report.messages.get(code, '')}[/red]")
-    table = Table(title="Balances of all links", title_justify="left")
-    for name in ("node", "with", "asset", "debited", "credited", "net", "in words"):
-        table.add_column(
-            name, justify="right" if name in ("debited", "credited", "net") else "left"
-        )
+        console.print(f"[red]{count} x {plain(code)}: {plain(report.messages.get(code, ''))}[/red]")
+    balances = table(
+        "node", "with", "asset", "debited", "credited", "net", "in words",
+        right=("debited", "credited", "net"), title="Balances of all links",
+    )  # fmt: skip
     for one in result.audits:
         for peer in one.peers:
             net = int(peer["netBalance"])
             words = "even" if not net else "owes us" if net > 0 else "we owe"
             colour = "green" if net > 0 else "magenta" if net < 0 else "dim"
-            table.add_row(
+            balances.add_row(
                 one.node_id,
                 peer["peerId"],
                 peer["asset"],
@@ -322,13 +321,13 @@ def show(result: DemoResult, console: Console) -> None:
                 f"[{colour}]{net:+d}[/{colour}]",
                 words,
             )
-    console.print(table)
+    console.print(balances)
     for one in result.audits:
         for name, holds, details in one.checks:
             if not holds:
-                console.print(f"[red]{one.node_id}: {name}: {details}[/red]")
+                console.print(f"[red]{one.node_id}: {name}: {plain(details)}[/red]")
     for fault in result.mirror_faults:
-        console.print(f"[red]not mirrored: {fault}[/red]")
+        console.print(f"[red]not mirrored: {plain(fault)}[/red]")
     if all(one.ok for one in result.audits) and not result.mirror_faults:
         checks = sum(len(one.checks) for one in result.audits)
         console.print(

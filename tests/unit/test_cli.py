@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from connector.cli import _standing
+from connector.cli import _print_report, _standing
+from connector.sender import Order, Report
+from connector.terminal import console, plain, table
 
 EVEN = {
     "netBalance": "0", "availableCredit": "100", "pendingDebits": "0", "pendingCredits": "0",
@@ -30,3 +33,30 @@ def test_an_account_is_explained_in_plain_words(
     change: dict[str, Any], said: tuple[str, ...]
 ) -> None:
     assert _standing({**EVEN, **change}) == said
+
+
+def test_no_figure_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    figure = str(2**127)
+    rows = table("peer", "balance", "may still send", right=("balance",))
+    rows.add_row("alice", figure, figure)
+    console().print(rows)
+    assert capsys.readouterr().out.count(figure) == 2
+    monkeypatch.setenv("COLUMNS", "30")
+    console().print(rows)
+    folded = capsys.readouterr().out
+    assert "\u2026" not in folded
+    assert sum(one.isdecimal() for one in folded) == 2 * len(figure)
+
+
+def test_what_others_say_is_neither_markup_nor_an_order_to_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = Report(rejected=Counter({"F99": 1}), messages={"F99": "[/red] [bold]x \x1b[2J\a"})
+    _print_report(report, Order(destination="g.x", amount=1, count=1), console())
+    out = capsys.readouterr().out
+    assert "1 x F99: [/red] [bold]x \ufffd[2J\ufffd" in out
+    console().print(plain("[red]7[/red]"))
+    assert "[red]7[/red]" in capsys.readouterr().out
