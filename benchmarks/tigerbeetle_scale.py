@@ -2,6 +2,7 @@
 
     python benchmarks/tigerbeetle_scale.py                       a server of its own, in full mode
     python benchmarks/tigerbeetle_scale.py --accounts 10,1000 --grow 0,1000000 --json
+    python benchmarks/tigerbeetle_scale.py --history      accounts keep their balances
 
 Each step books packets as the connector's writer does: a request of pending transfers between
 random peer accounts with a credit limit, then a request that posts them, one request at a time.
@@ -32,6 +33,7 @@ import uvloop
 from connector.clock import SystemClock
 from connector.ledger.model import (
     ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
+    ACCOUNT_HISTORY,
     PENDING,
     PHASE_RESOLVE,
     POST,
@@ -54,9 +56,12 @@ CREDIT = 10**15
 class Load:
     """Accounts of one step, and packets between them."""
 
-    def __init__(self, ledger: TigerBeetleLedger, accounts: int, batch: int) -> None:
+    def __init__(
+        self, ledger: TigerBeetleLedger, accounts: int, batch: int, flags: int = 0
+    ) -> None:
         self.ledger = ledger
         self.batch = batch
+        self.flags = flags
         self.ids = IdGenerator(random_bits=secrets.randbits)
         tag = secrets.token_bytes(8)
         self.accounts = [
@@ -68,11 +73,9 @@ class Load:
     async def open(self) -> None:
         """Create the accounts and grant each its credit."""
         line = int.from_bytes(secrets.token_bytes(15), "big")
-        rows = [Account(line, ledger=LEDGER, code=2)]
-        rows += [
-            Account(one, ledger=LEDGER, code=1, flags=ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS)
-            for one in self.accounts
-        ]
+        rows = [Account(line, ledger=LEDGER, code=2, flags=self.flags)]
+        flags = ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS | self.flags
+        rows += [Account(one, ledger=LEDGER, code=1, flags=flags) for one in self.accounts]
         assert set(await self.ledger.create_accounts(rows)) == {AccountStatus.CREATED}
         grants = [
             Transfer(self.id(), line, one, CREDIT, ledger=LEDGER, code=5) for one in self.accounts
@@ -155,6 +158,7 @@ async def measure(arguments: argparse.Namespace, server: Server) -> list[dict[st
     )
     await ledger.open()
     rows: list[dict[str, Any]] = []
+    flags = ACCOUNT_HISTORY if arguments.history else 0
 
     def note(step: str, accounts: int, figures: dict[str, Any]) -> None:
         row = {"step": step, "accounts": accounts, "file_mb": server.megabytes(), **figures}
@@ -163,14 +167,14 @@ async def measure(arguments: argparse.Namespace, server: Server) -> list[dict[st
             print(LINE.format(**row), flush=True)
 
     for count in arguments.accounts:
-        load = Load(ledger, count, arguments.batch)
+        load = Load(ledger, count, arguments.batch, flags)
         began_s = time.perf_counter()
         await load.open()
         opened_s = time.perf_counter() - began_s
         await load.run(events=4 * arguments.batch)  # not measured: everybody warms up
         figures = await load.run(seconds=arguments.seconds)
         note(f"accounts (made in {opened_s:.1f} s)", count, figures)
-    load = Load(ledger, arguments.grow_accounts, arguments.batch)
+    load = Load(ledger, arguments.grow_accounts, arguments.batch, flags)
     await load.open()
     total = 0
     for target in arguments.grow:
@@ -212,6 +216,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1000, help="transfers a request")
     parser.add_argument("--cache-grid", default="1GiB", help="page cache of the server")
     parser.add_argument("--folder", type=Path, help="where the data file goes (default: temporary)")
+    parser.add_argument("--history", action="store_true", help="accounts keep their balances")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tigerbeetle-scale-", dir=arguments.folder))
