@@ -298,6 +298,9 @@ class Settings(BaseSettings):
     """With TIGERBEETLE_REPLICAS: accounts are in this TigerBeetle cluster."""
     tigerbeetle_replicas: str | None = None
     """Addresses of the replicas, `host:port,host:port`; names allowed."""
+    tigerbeetle_history: bool = False
+    """Accounts of peers that are new from now on keep all their balances in TigerBeetle, and the page
+    shows those from before the stored events, too. What it costs is in tigerbeetle.md."""
     accounting_outage_policy: Literal["spool", "reject"] = "spool"
     """What happens to new packets while TigerBeetle is away: `spool` goes on, within the limits that
     the mirror of the balances knows, and books them when it is back; `reject` answers T00. An
@@ -433,6 +436,11 @@ def _contradictions(settings: Settings) -> list[str]:
     if (settings.tigerbeetle_cluster_id is None) != (settings.tigerbeetle_replicas is None):
         faults.append(
             "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go together: set both or neither"
+        )
+    if settings.tigerbeetle_history and settings.tigerbeetle_cluster_id is None:
+        faults.append(
+            "TIGERBEETLE_HISTORY is kept by TigerBeetle only: set TIGERBEETLE_CLUSTER_ID and "
+            "TIGERBEETLE_REPLICAS too, or unset it"
         )
     if settings.receiver_secret is not None:
         text = settings.receiver_secret.get_secret_value()

@@ -33,6 +33,7 @@ from connector.known import KnownPeers
 from connector.ledger.account_manager import AccountManager, State
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger, MemoryLedger
+from connector.ledger.history import LedgerHistory
 from connector.ledger.interface import Ledger
 from connector.ledger.model import IdGenerator
 from connector.ledger.outbox import FILE_NAME as OUTBOX_FILE
@@ -166,6 +167,11 @@ class Connector:
             on_request=self._requests.observe,
             timeout_ms=settings.accounting_timeout_ms,
             spool_transfers_max=settings.accounting_spool_limit if spools else 0,
+            keeps_history=settings.tigerbeetle_history,
+        )
+        # Whatever the setting says now: accounts keep what they were made to keep.
+        self._past = (
+            LedgerHistory(ledger, self.accounts) if isinstance(ledger, TigerBeetleLedger) else None
         )
         self._deliveries = Deliveries(
             url=settings.local_delivery_url,
@@ -502,6 +508,7 @@ class Connector:
                     store=self._store,
                     snapshot=self.views.snapshot,
                     asset_of=self._asset_of,
+                    past=self._past,
                     now_ms=self.clock.now_ms,
                 ),
                 engine_router(self.settlements),

@@ -82,10 +82,17 @@ OUTBOX_TRANSFERS_MAX: Final = (
 RECONCILE_SECONDS: Final = 5.0
 LEDGER_LOOK_MS: Final = 10_000
 OUTBOX_RESERVED_BYTES: Final = 1 << 20
+# Balances of the past are read one at a time, so many for an answer, with a pause for packets after
+# each; an answer that takes longer goes without the rest.
+LEDGER_HISTORY_POINTS_MAX: Final = 100
+LEDGER_HISTORY_PAUSE_SECONDS: Final = 0.005
+LEDGER_HISTORY_SECONDS_MAX: Final = 2.0
+LEDGER_HISTORY_ANSWERS_WAITING_MAX: Final = 16
 LEDGER_ASK_AGAIN_SECONDS_MIN: Final = 0.25
 LEDGER_ASK_AGAIN_SECONDS_MAX: Final = 2.0
 LEDGER_STABLE_SECONDS: Final = 5.0
 assert LEDGER_REMEMBERED_TRANSFERS_MAX > 4 * LEDGER_BATCH_TRANSFERS_MAX
+assert LEDGER_HISTORY_SECONDS_MAX > LEDGER_HISTORY_POINTS_MAX * LEDGER_HISTORY_PAUSE_SECONDS
 # A packet that was admitted can always be resolved: resolutions are not counted against the queue,
 # and there are at most as many of them as packets in flight.
 assert LEDGER_QUEUE_RESERVATIONS_MAX >= IN_FLIGHT_TOTAL_MAX

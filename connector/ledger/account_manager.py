@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from connector import limits
 from connector.clock import Clock
@@ -54,6 +54,7 @@ from connector.ledger.books import (
 from connector.ledger.interface import Ledger
 from connector.ledger.model import (
     ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
+    ACCOUNT_HISTORY,
     DONE,
     LINKED,
     PENDING,
@@ -76,6 +77,8 @@ from connector.ledger.model import (
     peer_tag,
 )
 from connector.peers import LOCAL, Asset, PeerTerms
+
+T = TypeVar("T")
 
 
 class State(Enum):
@@ -159,6 +162,7 @@ class AccountManager:
         on_request: Callable[[float, int], None] = lambda _seconds, _transfers: None,
         timeout_ms: int = 1000,
         spool_transfers_max: int = 0,
+        keeps_history: bool = False,
     ) -> None:
         """Nothing is opened yet.
 
@@ -174,6 +178,8 @@ class AccountManager:
             timeout_ms: how long the ledger may leave a request without an answer.
             spool_transfers_max: room in the outbox for new packets while the ledger is away; 0:
                 they are rejected.
+            keeps_history: whether accounts of peers that are created from now on keep all their
+                balances, so that the ledger can be asked for those of the past.
         """
         self.node_id: Final = node_id
         self.ledger: Final = ledger
@@ -205,6 +211,7 @@ class AccountManager:
         self._wake = asyncio.Event()
         self._idle = False
         self._spool_transfers_max = spool_transfers_max
+        self._keeps_history = keeps_history
         self._terms: list[PeerTerms] = []
         self._met = False
         # Requests up to here have been replayed; what came before this life ends at the second.
@@ -406,9 +413,7 @@ class AccountManager:
                 user_data_32=book.code,
                 ledger=book.ledger,
                 code=book.code,
-                flags=ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS
-                if book.code is AccountCode.PEER
-                else 0,
+                flags=self._flags_of(book),
             )
             for book in books
         ]
@@ -416,13 +421,36 @@ class AccountManager:
         for at in range(0, len(accounts), self.ledger.batch_transfers_max):
             part = accounts[at : at + self.ledger.batch_transfers_max]
             statuses = await self.ledger.create_accounts(part)
+            differing: list[Account] = []
             for account, status in zip(part, statuses, strict=True):
-                if status not in (AccountStatus.CREATED, AccountStatus.EXISTS):
-                    raise ConnectorError(
-                        f"account {account.id:032x} cannot be created: {status.name}"
-                    )
-                existed += status is AccountStatus.EXISTS
+                if status is AccountStatus.EXISTS_WITH_DIFFERENT_FLAGS:
+                    differing.append(account)
+                elif status not in (AccountStatus.CREATED, AccountStatus.EXISTS):
+                    raise _cannot_be_created(account, status)
+                existed += status is not AccountStatus.CREATED
+            await self._differ_in_history_only(differing)
         return existed
+
+    def _flags_of(self, book: Book) -> int:
+        flags = ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS if book.code is AccountCode.PEER else 0
+        # What was granted must be known of the same moments (`PeerBooks`).
+        if self._keeps_history and book.code in (AccountCode.PEER, AccountCode.CREDIT_LINE):
+            flags |= ACCOUNT_HISTORY
+        return flags
+
+    async def _differ_in_history_only(self, accounts: list[Account]) -> None:
+        """See that they are as wanted but for the history: that was decided when they were made.
+
+        The status names the first difference only, so all else is compared here.
+        """
+        if not accounts:
+            return
+        found = {account.id: account for account in await self._look_up(a.id for a in accounts)}
+        for account in accounts:
+            there = found[account.id]
+            as_wanted = account._replace(flags=account.flags ^ ACCOUNT_HISTORY)
+            if there[5:11] != as_wanted[5:11]:
+                raise _cannot_be_created(account, AccountStatus.EXISTS_WITH_DIFFERENT_FLAGS)
 
     async def _load_balances(self) -> None:
         for account in await self._look_up(self._books_by_id):
@@ -568,6 +596,16 @@ class AccountManager:
         del self._recovered[source_id, sender_packet_id]
         self._orphans.pop(recovered.reservation.packet_id, None)
         return recovered
+
+    async def in_turn(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` answers: one request to the ledger that is for looking, between the others.
+
+        Raises:
+            LedgerUnavailableError: the ledger is away, or does not answer.
+        """
+        self._must_be_there()
+        async with self._one_at_a_time:
+            return await ask()
 
     # --- settlements (connector/settlement)
 
@@ -1473,3 +1511,7 @@ class AccountManager:
     async def close(self) -> None:
         """Let go of the ledger."""
         await self.ledger.close()
+
+
+def _cannot_be_created(account: Account, status: AccountStatus) -> ConnectorError:
+    return ConnectorError(f"account {account.id:032x} cannot be created: {status.name}")

@@ -214,6 +214,17 @@ class Posted(NamedTuple):
     credits: int
 
 
+class Balance(NamedTuple):
+    """What a ledger says of an account's past: its balances after a transfer."""
+
+    debits_pending: int = 0
+    debits_posted: int = 0
+    credits_pending: int = 0
+    credits_posted: int = 0
+    timestamp: int = 0
+    """Of that transfer, nanoseconds since the epoch."""
+
+
 class Memory(NamedTuple):
     """What an outbox knows of the time before this start."""
 

@@ -31,6 +31,7 @@ from connector.ledger.model import (
     LINKED,
     Account,
     AccountStatus,
+    Balance,
     Status,
     Transfer,
 )
@@ -68,6 +69,8 @@ QUERY_FILTER: Final = struct.Struct("<QQQIIH6xQQII")
 assert QUERY_FILTER.size == 64
 ACCOUNT_FILTER: Final = struct.Struct("<QQQQQIH58xQQII")
 assert ACCOUNT_FILTER.size == 128
+BALANCE_ROW: Final = struct.Struct("<QQQQQQQQQ56x")
+assert BALANCE_ROW.size == 128
 _DEBITS_AND_CREDITS: Final = 3
 _REVERSED_OF_ACCOUNT: Final = 4
 _REVERSED: Final = 1
@@ -450,11 +453,25 @@ class TigerBeetleLedger:
         Raises:
             LedgerUnavailableError: no answer.
         """
-        octets = ACCOUNT_FILTER.pack(
-            account_id & _LOW, account_id >> 64, 0, 0, 0, 0, 0, 0, max(0, before - 1),
-            limits.LEDGER_BATCH_TRANSFERS_MAX, _DEBITS_AND_CREDITS | _REVERSED_OF_ACCOUNT,
-        )  # fmt: skip
-        return unpack_transfers(await self._ask(Operation.GET_ACCOUNT_TRANSFERS, bytearray(octets)))
+        rows = pack_account_filter(
+            account_id, timestamp_max=max(0, before - 1), count=limits.LEDGER_BATCH_TRANSFERS_MAX
+        )
+        return unpack_transfers(await self._ask(Operation.GET_ACCOUNT_TRANSFERS, rows))
+
+    async def balance_at(self, account_id: int, at_ns: int) -> Balance | None:
+        """See `PastLedger`.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        assert 0 < at_ns < 1 << 63, "zero asks for the newest"
+        rows = pack_account_filter(account_id, timestamp_max=at_ns, count=1)
+        octets = await self._ask(Operation.GET_ACCOUNT_BALANCES, rows)
+        if not octets:
+            return None
+        row = BALANCE_ROW.unpack(octets)
+        amounts = (low | high << 64 for low, high in zip(row[:8:2], row[1:8:2], strict=True))
+        return Balance._make((*amounts, row[8]))
 
 
 def _whole_chains(transfers: Sequence[Transfer], start: int, size_max: int) -> Sequence[Transfer]:
@@ -475,6 +492,16 @@ def pack_query(
         QUERY_FILTER.pack(
             user_data_128 & _LOW, user_data_128 >> 64, 0, 0, 0, 0, timestamp_min, timestamp_max,
             limits.LEDGER_BATCH_TRANSFERS_MAX, flags,
+        )
+    )  # fmt: skip
+
+
+def pack_account_filter(account_id: int, *, timestamp_max: int, count: int) -> bytearray:
+    """A filter for the newest of an account up to a time; zero: of all times."""
+    return bytearray(
+        ACCOUNT_FILTER.pack(
+            account_id & _LOW, account_id >> 64, 0, 0, 0, 0, 0, 0, timestamp_max, count,
+            _DEBITS_AND_CREDITS | _REVERSED_OF_ACCOUNT,
         )
     )  # fmt: skip
 

@@ -34,6 +34,7 @@ class Operation(IntEnum):
     LOOKUP_ACCOUNTS = 140
     LOOKUP_TRANSFERS = 141
     GET_ACCOUNT_TRANSFERS = 142
+    GET_ACCOUNT_BALANCES = 143
     QUERY_ACCOUNTS = 144
     QUERY_TRANSFERS = 145
     CREATE_ACCOUNTS = 146
@@ -224,6 +225,12 @@ class PackedClient:
 
 
 _Rows = tuple[Any, Callable[..., Awaitable[Any]], Any]
+_ASKED_WITH_ONE_FILTER: Final = (
+    Operation.GET_ACCOUNT_TRANSFERS,
+    Operation.GET_ACCOUNT_BALANCES,
+    Operation.QUERY_ACCOUNTS,
+    Operation.QUERY_TRANSFERS,
+)
 
 
 class PublicClient:
@@ -244,6 +251,12 @@ class PublicClient:
         self._rows: dict[Operation, _Rows] = {
             Operation.LOOKUP_ACCOUNTS: (c_uint128, public.lookup_accounts, b.CAccount),
             Operation.LOOKUP_TRANSFERS: (c_uint128, public.lookup_transfers, b.CTransfer),
+            Operation.GET_ACCOUNT_TRANSFERS: (
+                b.CAccountFilter, public.get_account_transfers, b.CTransfer,
+            ),
+            Operation.GET_ACCOUNT_BALANCES: (
+                b.CAccountFilter, public.get_account_balances, b.CAccountBalance,
+            ),
             Operation.QUERY_ACCOUNTS: (b.CQueryFilter, public.query_accounts, b.CAccount),
             Operation.QUERY_TRANSFERS: (b.CQueryFilter, public.query_transfers, b.CTransfer),
             Operation.CREATE_ACCOUNTS: (b.CAccount, public.create_accounts, b.CCreateAccountResult),
@@ -274,7 +287,7 @@ class PublicClient:
         octets = b""
         answer = Answer.OK
         try:
-            if operation in (Operation.QUERY_ACCOUNTS, Operation.QUERY_TRANSFERS):
+            if operation in _ASKED_WITH_ONE_FILTER:
                 rows = rows[0]
             results = await call(rows)
             octets = b"".join(bytes(result_type.from_param(result)) for result in results)

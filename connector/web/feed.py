@@ -18,10 +18,11 @@ from fastapi import APIRouter, HTTPException, Path, Query, Response, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from connector import limits
+from connector.ledger.history import LedgerHistory, PastBalance
 from connector.peers import Asset
 from connector.telemetry.bus import EventBus, Viewer
 from connector.telemetry.events import TYPES
-from connector.telemetry.store import EventQuery, EventStore
+from connector.telemetry.store import EventQuery, EventStore, Point
 from connector.telemetry.timeline import packet_story
 
 HISTORY_RANGE_MS: Final = 3_600_000
@@ -43,6 +44,7 @@ def feed_router(
     store: EventStore,
     snapshot: Callable[[], dict[str, Any]],
     asset_of: Callable[[str], Asset | None],
+    past: LedgerHistory | None,
     now_ms: Callable[[], int],
 ) -> APIRouter:
     """The routes.
@@ -52,6 +54,7 @@ def feed_router(
         store: those that are kept.
         snapshot: what a new viewer is shown besides packets: status, peers, accounts.
         asset_of: the asset of a peer; None: there is no such peer now.
+        past: balances from before those that are stored; None: there are none.
         now_ms: what time it is.
     """
     router = APIRouter(tags=["events"])
@@ -122,6 +125,12 @@ def feed_router(
             raise HTTPException(422, "not valid: from lies after to")
         count = max(2, min(points, limits.HISTORY_POINTS_MAX))
         resolution_ms, found = await store.history(peer, asset, from_ms, to_ms, count)
+        if past is not None and (not found or found[0].at_ms > from_ms):
+            until_ms = found[0].at_ms if found else to_ms + 1
+            older = await past.balances(
+                peer, asset, from_ms, until_ms, points_max=count, step_ms_min=resolution_ms
+            )
+            found = [*map(_point, older), *found]
         body = {
             "peerId": peer,
             "assetCode": asset.code,
@@ -195,6 +204,17 @@ async def _read_all(socket: WebSocket) -> None:
             return
     if socket.application_state is WebSocketState.CONNECTED:
         await socket.close(CLOSE_REFUSED, "this feed is for reading")
+
+
+def _point(past: PastBalance) -> Point:
+    return Point(
+        past.at_ms,
+        str(past.debit_balance - past.credit_balance),
+        str(past.debit_balance),
+        str(past.credit_balance),
+        str(past.pending_debits),
+        str(past.pending_credits),
+    )
 
 
 def _json(text: str) -> Response:

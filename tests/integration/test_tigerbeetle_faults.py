@@ -17,7 +17,7 @@ import pytest
 from connector.clock import SystemClock
 from connector.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger import tigerbeetle
-from connector.ledger.model import Account, Status, Transfer
+from connector.ledger.model import ACCOUNT_HISTORY, Account, Status, Transfer
 from connector.ledger.rows import pack_accounts, pack_transfers
 from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.ledger.tigerbeetle_client import (
@@ -249,10 +249,14 @@ async def test_packed_rows_and_the_public_calls_agree(
         )
         for _ in range(200)
     ]  # fmt: skip
-    accounts = [Account(base + n, ledger=1, code=1, user_data_128=base) for n in range(3)]
+    accounts = [
+        Account(base + n, ledger=1, code=1, user_data_128=base, flags=ACCOUNT_HISTORY)
+        for n in range(3)
+    ]
     account_rows = pack_accounts(accounts)
     ids = bytearray(b"".join((base + n).to_bytes(16, "little") for n in range(200)))
     query = tigerbeetle.pack_query(user_data_128=base)
+    of_account = tigerbeetle.pack_account_filter(base, timestamp_max=0, count=100)
     first: list[list[bytes]] = []
     try:
         for client in clients:
@@ -267,6 +271,8 @@ async def test_packed_rows_and_the_public_calls_agree(
                 (Operation.LOOKUP_ACCOUNTS, ids),
                 (Operation.QUERY_ACCOUNTS, query),
                 (Operation.QUERY_TRANSFERS, query),
+                (Operation.GET_ACCOUNT_TRANSFERS, of_account),
+                (Operation.GET_ACCOUNT_BALANCES, of_account),
             ):
                 answer, octets = await client.submit(operation, rows)
                 assert answer is Answer.OK
@@ -286,6 +292,7 @@ async def test_packed_rows_and_the_public_calls_agree(
     packed, public = first
     assert packed[4:] == public[4:]
     assert len(packed[4]) > 128 * 10
+    assert len(packed[-1]) == len(packed[-2]) > 128 * 5
     for index in (2, 3):
         again = [memoryview(octets[index]).cast("I")[2::4].tolist() for octets in (packed, public)]
         assert again[0] == again[1]

@@ -191,12 +191,18 @@ class Street:
         """Where to dial a node."""
         return f"ws://127.0.0.1:{self.daemons[node_id].connector.btp_port}"
 
-    async def restart(self, node_id: str) -> Daemon:
-        """Stop a node and start it again, at the same port, on the same files."""
+    async def restart(
+        self, node_id: str, meanwhile: Callable[[], None] = lambda: None, **changes: Any
+    ) -> Daemon:
+        """Stop a node and start it again, at the same port, on the same files.
+
+        `meanwhile` is called while it does not run; `changes` are of its settings.
+        """
         old = self.daemons[node_id]
         await old.stop()
+        meanwhile()
         port = old.connector.btp_port
-        daemon = Daemon(old.settings.model_copy(update={"btp_server_port": port}))
+        daemon = Daemon(old.settings.model_copy(update={"btp_server_port": port, **changes}))
         await daemon.start(self._group)
         self.daemons[node_id] = daemon
         return daemon

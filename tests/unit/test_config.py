@@ -76,6 +76,7 @@ def test_without_any_variable_everything_has_its_documented_default() -> None:
         "ledger": "embedded",
         "tigerbeetle_cluster_id": None,
         "tigerbeetle_replicas": None,
+        "tigerbeetle_history": False,
         "accounting_outage_policy": "spool",
         "accounting_spool_limit": 1_000_000,
         "accounting_timeout_ms": 1000,
@@ -145,9 +146,12 @@ def test_settings_that_go_together_are_taken_together() -> None:
     found = settings(
         BTP_TLS_CERT="cert.pem", BTP_TLS_KEY="key.pem",
         TIGERBEETLE_CLUSTER_ID="0", TIGERBEETLE_REPLICAS="tb1:3000,tb2:3000",
+        TIGERBEETLE_HISTORY="true",
     )  # fmt: skip
     assert (found.btp_tls_cert, found.btp_tls_key) == (Path("cert.pem"), Path("key.pem"))
     assert (found.tigerbeetle_cluster_id, found.tigerbeetle_replicas) == (0, "tb1:3000,tb2:3000")
+    assert found.tigerbeetle_history
+    assert not settings(TIGERBEETLE_HISTORY="false").tigerbeetle_history
 
 
 def test_routes_are_prefix_equals_peer_and_an_empty_prefix_is_the_default() -> None:
@@ -390,6 +394,8 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"TIGERBEETLE_CLUSTER_ID": "0"}, "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go"),
         ({"TIGERBEETLE_REPLICAS": "tb:1"}, "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go"),
         ({"TIGERBEETLE_CLUSTER_ID": "x", "TIGERBEETLE_REPLICAS": "t:1"}, "TIGERBEETLE_CLUSTER_ID"),
+        ({"TIGERBEETLE_HISTORY": "true"}, "TIGERBEETLE_HISTORY is kept by TigerBeetle only"),
+        ({"TIGERBEETLE_HISTORY": "perhaps"}, "TIGERBEETLE_HISTORY"),
         ({"HTTP_HOST": "0.0.0.0"}, "HTTP_HOST=0.0.0.0 is not loopback: set ADMIN_API_KEY"),
         ({"SETTLEMENT_ENGINE_URL": "engine"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
         ({"SETTLEMENT_ENGINE_URL": "http://u:p@e"}, "SETTLEMENT_ENGINE_URL: must be an http://"),

@@ -24,6 +24,8 @@ from connector.errors import (
 from connector.ledger.account_manager import AccountManager, State
 from connector.ledger.books import Outcome, Recovered, Reservation, Reserve
 from connector.ledger.model import (
+    ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
+    ACCOUNT_HISTORY,
     PHASE_CORRECT,
     PHASE_RESOLVE,
     POST,
@@ -69,6 +71,7 @@ class Bank:
         ledger: ScriptedLedger | None = None,
         outbox: MemoryOutbox | None = None,
         spool: int = 0,
+        history: bool = False,
     ) -> None:
         self.spool = spool
         self.clock = SimulatedClock()
@@ -91,6 +94,7 @@ class Bank:
             on_state=lambda state, _why: self.states.append(state),
             on_alert=lambda event, _fields: self.alerts.append(event),
             spool_transfers_max=spool,
+            keeps_history=history,
         )
         self.manager.attach(self._tell, self._turn)
 
@@ -239,6 +243,82 @@ async def test_an_account_that_cannot_be_created_stops_the_start() -> None:
     state.flags = 0
     with pytest.raises(ConnectorError, match="EXISTS_WITH_DIFFERENT_FLAGS"):
         await Bank(ledger=bank.ledger).open()
+
+
+@simulated
+async def test_accounts_of_peers_keep_their_history_when_it_is_wanted() -> None:
+    bank = await Bank(history=True).open()
+    flags = {
+        (book.code, bank.ledger.machine.accounts[book.account_id].flags)
+        for book in bank.manager.books()
+    }
+    assert flags == {
+        (AccountCode.PEER, ACCOUNT_HISTORY | ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS),
+        (AccountCode.CREDIT_LINE, ACCOUNT_HISTORY),
+        *((code, 0) for code in AccountCode if code > AccountCode.CREDIT_LINE),
+    }
+
+
+@pytest.mark.parametrize("at_first", [False, True])
+@simulated
+async def test_accounts_keep_what_they_were_made_to_keep(at_first: bool) -> None:
+    """Flags cannot be changed; a setting that was changed is no ground to refuse to start."""
+    bank = await Bank([ALICE], history=at_first).open()
+    alice = bank.manager.peers["alice"]
+    again = await Bank([ALICE, BOB], ledger=bank.ledger, history=not at_first).open()
+    assert again.manager.state is State.AVAILABLE
+    accounts = bank.ledger.machine.accounts
+    for books, kept in ((alice, at_first), (again.manager.peers["bob"], not at_first)):
+        for book in (books.peer, books.credit_line):
+            assert bool(accounts[book.account_id].flags & ACCOUNT_HISTORY) is kept
+    assert await books_at_rest(again.manager) == []
+
+
+@pytest.mark.parametrize("field", ["code", "ledger", "user_data_128", "user_data_64", "flags"])
+@simulated
+async def test_an_account_that_differs_in_more_than_its_history_stops_the_start(field: str) -> None:
+    """The ledger names the flags first, and nothing behind them."""
+    bank = await Bank(history=True).open()
+    state = bank.ledger.machine.accounts[bank.manager.peers["bob"].credit_line.account_id]
+    setattr(state, field, getattr(state, field) ^ 2)
+    with pytest.raises(ConnectorError, match="EXISTS_WITH_DIFFERENT_FLAGS"):
+        await Bank(ledger=bank.ledger).open()
+
+
+@simulated
+async def test_who_only_looks_waits_for_its_turn() -> None:
+    async with Bank() as bank:
+        bank.ledger.gate.clear()
+        held = bank.reserve("one")
+        assert isinstance(held, Reservation)
+        await asyncio.sleep(0.01)
+        asked: list[bool] = []
+
+        async def ask() -> str:
+            asked.append(bank.ledger.gate.is_set())
+            return "seen"
+
+        looking = asyncio.ensure_future(bank.manager.in_turn(ask))
+        await asyncio.sleep(0.01)
+        assert asked == []
+        bank.ledger.gate.set()
+        assert await looking == "seen"
+        assert asked == [True]
+        assert await bank.outcome("one") is Outcome.HELD
+
+
+@simulated
+async def test_nobody_looks_while_the_ledger_is_away() -> None:
+    async with Bank() as bank:
+        bank.ledger.down = Fault.REFUSED
+        bank.reserve("one")
+        assert await bank.outcome("one") is Outcome.UNAVAILABLE
+
+        async def ask() -> None:
+            raise AssertionError
+
+        with pytest.raises(LedgerUnavailableError, match="away"):
+            await bank.manager.in_turn(ask)
 
 
 @pytest.mark.interpreted

@@ -11,7 +11,7 @@ import pytest
 from connector.clock import SystemClock
 from connector.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger import tigerbeetle
-from connector.ledger.model import LINKED, Status, Transfer
+from connector.ledger.model import LINKED, Balance, Status, Transfer
 from connector.ledger.rows import ROW, pack_transfer, pack_transfers
 from connector.ledger.tigerbeetle import TigerBeetleLedger, parse_addresses
 from connector.ledger.tigerbeetle_client import Answer, Connection, Operation, Response
@@ -336,4 +336,25 @@ async def test_recent_transfers_are_bounded_and_the_newest_win(
     newest = 8189
     assert [t.id for t in await ledger.recent_transfers(1)] == list(range(1, 8190))
     assert [t.id for t in await ledger.recent_transfers(8000)] == list(range(8000, 8190))
+    await ledger.close()
+
+
+async def test_a_balance_of_the_past_is_the_newest_until_then(cluster: Cluster) -> None:
+    ledger = ledger_at()
+    await ledger.open()
+    account_id, at_ns = 2**127 + 5, 2**63 - 1
+    amounts = (2**64 + 1, 2, 2**127 + 3, 4)
+    words = [word for one in amounts for word in (one % 2**64, one >> 64)]
+
+    def found(operation: Operation, events: bytes) -> Response:
+        assert operation is Operation.GET_ACCOUNT_BALANCES
+        low, high, *tags, before, size, flags = tigerbeetle.ACCOUNT_FILTER.unpack(events)
+        assert (high << 64 | low, before, size, flags) == (account_id, at_ns, 1, 7)
+        assert not any(tags)
+        return Answer.OK, tigerbeetle.BALANCE_ROW.pack(*words, 77)
+
+    cluster.answer = found
+    assert await ledger.balance_at(account_id, at_ns) == Balance(*amounts, 77)
+    cluster.answer = all_created
+    assert await ledger.balance_at(account_id, at_ns) is None
     await ledger.close()

@@ -1,0 +1,233 @@
+"""Balances from before the stored events, out of a real TigerBeetle server."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from connector import Fulfill
+from connector.ledger.model import ACCOUNT_HISTORY
+from connector.telemetry.store import FILE_NAME
+from tests.support.daemons import CLOCK, PATIENCE_SECONDS, Daemon, Street
+from tests.support.tigerbeetle_server import MORE_CONNECTIONS, TigerBeetleServer
+
+pytestmark = pytest.mark.tigerbeetle
+
+CREDIT = 10**9
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TigerBeetleServer]:
+    """A server that these tests may stop in its tracks."""
+    server = TigerBeetleServer(7, *MORE_CONNECTIONS)
+    server.start()
+    yield server
+    server.remove()
+
+
+def on(server: TigerBeetleServer, *, history: bool) -> dict[str, Any]:
+    return {
+        "tigerbeetle_cluster_id": server.cluster_id,
+        "tigerbeetle_replicas": server.address,
+        "tigerbeetle_history": history,
+        "credit_limit": CREDIT,
+    }
+
+
+async def pair(
+    street: Street, server: TigerBeetleServer, *, history: bool
+) -> tuple[list[str], list[Daemon]]:
+    names = [f"{name}{random.getrandbits(40):x}" for name in "ab"]
+    node = dict.fromkeys(names, on(server, history=history))
+    return names, await street.chain(*names, node=node, at_once=True)
+
+
+async def history_of(daemon: Daemon, peer_id: str, from_ms: int, **more: Any) -> list[Any]:
+    url = f"http://127.0.0.1:{daemon.connector.http_port}/api/accounts/{peer_id}/history"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        response = await client.get(url, params={"from": from_ms, **more})
+    assert response.status_code == 200, response.text
+    return [
+        (
+            ms(item["timestamp"]),
+            *(int(item[name]) for name in ("netBalance", "debitBalance", "creditBalance")),
+        )
+        for item in response.json()["items"]
+    ]
+
+
+def at(points: list[Any], moment_ms: int) -> Any:
+    """Net, debit and credit at a time."""
+    return [point for point in points if point[0] <= moment_ms][-1][1:]
+
+
+def without_events(street: Street, node_id: str) -> Callable[[], None]:
+    def remove() -> None:
+        files = list((street.folder / node_id).glob(f"{FILE_NAME}*"))
+        assert files
+        for file in files:
+            file.unlink()
+
+    return remove
+
+
+async def last_stored(daemon: Daemon, peer_id: str, debit: int) -> int:
+    """Wait until the event store has the balance of a peer that has been debited so much; when."""
+    url = f"http://127.0.0.1:{daemon.connector.http_port}/api/events"
+    async with asyncio.timeout(PATIENCE_SECONDS), httpx.AsyncClient(trust_env=False) as client:
+        while True:
+            answer = await client.get(url, params={"type": "ACCOUNT_BALANCE", "peer": peer_id})
+            for item in answer.json()["items"]:
+                if item["debitBalance"] == str(debit):
+                    return ms(item["timestamp"])
+            await asyncio.sleep(0.02)
+
+
+def ms(moment: str) -> int:
+    return round(datetime.fromisoformat(moment).timestamp() * 1000)
+
+
+async def pay(source: Daemon, target: Daemon, amount: int) -> None:
+    answer = await source.connector.send(target.connector.node.address, amount)
+    assert isinstance(answer, Fulfill)
+
+
+def keeps_history(daemon: Daemon, peer_id: str) -> Callable[[], Any]:
+    """Asks the ledger whether the account of a peer has the flag."""
+    manager = daemon.connector.accounts
+    book = manager.peers[peer_id].peer
+
+    async def ask() -> bool:
+        (account,) = await manager.in_turn(
+            lambda: manager.ledger.lookup_accounts([book.account_id])
+        )
+        return bool(account.flags & ACCOUNT_HISTORY)
+
+    return ask
+
+
+async def test_the_past_is_there_without_the_event_store(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    async with Street(tmp_path) as street:
+        (a_id, b_id), (a, b) = await pair(street, server, history=True)
+        noted: list[tuple[int, int, int]] = []
+        """When, and what `b` had credited and debited `a`."""
+        credited = debited = 0
+        limits_of_a = iter((CREDIT // 2, 3 * CREDIT, CREDIT // 4))
+        for step in range(6):
+            if step % 2:
+                await pay(b, a, 7 * step + 1)
+                credited += 7 * step + 1
+                # What is merely granted is not part of a balance.
+                await b.connector.accounts.set_credit_limit(a_id, next(limits_of_a))
+            else:
+                await pay(a, b, 100 * step + 5)
+                await pay(a, b, 10)
+                debited += 100 * step + 15
+            await asyncio.sleep(1.1)  # balances are told apart by the second
+            noted.append((CLOCK.now_ms(), debited, credited))
+        b = await street.restart(b_id, meanwhile=without_events(street, b_id))
+        restarted_ms = CLOCK.now_ms()
+        await a.linked(b_id, times=2)
+        await pay(a, b, 1000)
+        await last_stored(b, a_id, debited + 1000)
+
+        points = await history_of(b, a_id, noted[0][0] - 60_000)
+        assert [point[0] for point in points] == sorted(point[0] for point in points)
+        for moment_ms, debit, credit in noted:
+            assert at(points, moment_ms) == (debit - credit, debit, credit)
+        assert points[-1][1:] == (debited - credited + 1000, debited + 1000, credited)
+        assert points[-1][0] >= restarted_ms - 1000
+        # From the middle on: the first point is the balance at that moment.
+        moment_ms, debit, credit = noted[2]
+        assert (await history_of(b, a_id, moment_ms))[0] == (
+            moment_ms, debit - credit, debit, credit,
+        )  # fmt: skip
+        # A range that ends before anything was stored.
+        only = await history_of(b, a_id, noted[0][0] - 60_000, to=noted[3][0])
+        assert only == [point for point in points if point[0] <= noted[3][0]]
+        few = await history_of(b, a_id, noted[0][0], points=3)
+        assert few[0][0] == noted[0][0]
+        assert at(few, CLOCK.now_ms()) == points[-1][1:]
+        # The other side, which has lost nothing, had the same.
+        theirs = await history_of(a, b_id, noted[0][0] - 60_000)
+        assert at(theirs, noted[4][0]) == (
+            noted[4][2] - noted[4][1], noted[4][2], noted[4][1],
+        )  # fmt: skip
+        assert await street.stop() == []
+
+
+async def test_a_ledger_that_stands_still_leaves_the_stored_part(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    async with Street(tmp_path) as street:
+        (a_id, b_id), (a, b) = await pair(street, server, history=True)
+        await pay(a, b, 10)
+        await asyncio.sleep(1.1)
+        before_ms = CLOCK.now_ms()
+        b = await street.restart(b_id, meanwhile=without_events(street, b_id))
+        await a.linked(b_id, times=2)
+        stored_ms = await last_stored(b, a_id, 10)
+        whole = await history_of(b, a_id, before_ms - 60_000)
+        assert at(whole, before_ms) == (10, 10, 0)
+        server.pause()
+        try:
+            began_s = CLOCK.monotonic_s()
+            part = await history_of(b, a_id, before_ms - 60_000)
+            assert CLOCK.monotonic_s() - began_s < 4
+            assert part == [(stored_ms, 10, 10, 0)]
+        finally:
+            server.resume()
+        await pay(a, b, 5)
+        assert await street.stop() == []
+
+
+async def test_accounts_made_without_it_have_what_is_stored_and_the_setting_may_change(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    async with Street(tmp_path) as street:
+        (a_id, b_id), (a, b) = await pair(street, server, history=False)
+        await pay(a, b, 10)
+        await asyncio.sleep(1.1)
+        await last_stored(b, a_id, 10)
+        noted_ms = CLOCK.now_ms()
+        assert at(await history_of(b, a_id, noted_ms - 60_000), noted_ms) == (10, 10, 0)
+        for times, history in enumerate((True, False, True), 2):
+            b = await street.restart(
+                b_id, meanwhile=without_events(street, b_id), tigerbeetle_history=history
+            )
+            await a.linked(b_id, times=times)
+            await pay(a, b, 1)
+            assert not await keeps_history(b, a_id)()
+        await last_stored(b, a_id, 13)
+        points = await history_of(b, a_id, noted_ms - 60_000)
+        assert points[0][0] > noted_ms
+        assert at(points, CLOCK.now_ms()) == (13, 13, 0)
+        assert await street.stop() == []
+
+
+async def test_accounts_made_with_it_keep_it_whatever_the_setting_says_later(
+    server: TigerBeetleServer, tmp_path: Path
+) -> None:
+    async with Street(tmp_path) as street:
+        (a_id, b_id), (a, b) = await pair(street, server, history=True)
+        await pay(a, b, 10)
+        await asyncio.sleep(1.1)
+        noted_ms = CLOCK.now_ms()
+        for times, history in enumerate((False, True, False), 2):
+            b = await street.restart(
+                b_id, meanwhile=without_events(street, b_id), tigerbeetle_history=history
+            )
+            await a.linked(b_id, times=times)
+            await pay(a, b, 1)
+            assert await keeps_history(b, a_id)()
+            assert at(await history_of(b, a_id, noted_ms - 60_000), noted_ms) == (10, 10, 0)
+        assert await street.stop() == []
