@@ -66,9 +66,9 @@ for service in $servers; do
     fail "$FAILED" "$name is of cluster $(manifest "$backup" cluster), but $service is configured for $cluster: set TIGERBEETLE_CLUSTER_ID in $(env_file), run 'up' again, then this"
 done
 
+confirm "The books of project $project will be as they were at $(manifest "$backup" made); what was booked since is lost."
 say "Verifying $name ..."
 verify_backup "$backup" "$id" || fail "$FAILED" "$name cannot be restored; choose an earlier one. Nothing was changed"
-confirm "The books of project $project will be as they were at $(manifest "$backup" made); what was booked since is lost."
 
 nodes=$(connectors)
 say "Stopping the connectors and TigerBeetle ..."
