@@ -24,6 +24,7 @@ The map, from the wire inwards:
       embedded.py     the machine with a durable journal in SQLite
       tigerbeetle.py  the contract on a TigerBeetle cluster; its client: tigerbeetle_client.py
       outbox.py       posts that were promised and not yet acknowledged
+      history.py      balances of the past, from a ledger that keeps them
       books.py        the mirror of accounts, what is held, the transfers of each step; pure
       account_manager.py  reserve, post, void; the one writer; outages, recovery
     settlement/     paying a balance outside the ledger
