@@ -82,9 +82,10 @@ OUTBOX_TRANSFERS_MAX: Final = (
 RECONCILE_SECONDS: Final = 5.0
 LEDGER_LOOK_MS: Final = 10_000
 OUTBOX_RESERVED_BYTES: Final = 1 << 20
-# Balances of the past are read one at a time, so many for an answer, with a pause for packets after
-# each; an answer that takes longer goes without the rest.
+# Balances of the past: so many for an answer and in a request, with a pause for packets after each
+# request; an answer that takes longer goes without the rest.
 LEDGER_HISTORY_POINTS_MAX: Final = 100
+LEDGER_HISTORY_POINTS_PER_REQUEST_MAX: Final = 16
 LEDGER_HISTORY_PAUSE_SECONDS: Final = 0.005
 LEDGER_HISTORY_SECONDS_MAX: Final = 2.0
 LEDGER_HISTORY_ANSWERS_WAITING_MAX: Final = 16

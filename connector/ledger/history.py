@@ -1,14 +1,14 @@
 """Balances of the past from a ledger that keeps them: what the event store has forgotten, or lost.
 
-Only for looking, so packets go first: one balance is read at a time, in its turn between the
-writer's requests and with a pause after it, for one viewer at a time. It begins with the newest, so
-that what has been found is right even if the ledger goes away or takes too long.
+Only for looking, so packets go first: few balances are read at a time, in their turn between the
+writer's requests and with a pause after each, for one viewer at a time. It begins with the newest,
+so that what has been found is right even if the ledger goes away or takes too long.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
@@ -22,6 +22,8 @@ from connector.peers import Asset
 _MS: Final = 1_000_000
 _TIMESTAMP_MAX: Final = (1 << 63) - 1
 _NOTHING: Final = Balance()
+_PAUSE_FACTOR: Final = 3
+"""However slow the ledger is, three quarters of its time are for packets."""
 
 
 class PastLedger(Protocol):
@@ -30,8 +32,8 @@ class PastLedger(Protocol):
     async def lookup_accounts(self, ids: Sequence[int]) -> list[Account]:
         """See `Ledger`."""
 
-    async def balance_at(self, account_id: int, at_ns: int) -> Balance | None:
-        """The newest balance at or before a time; None: nothing was booked until then.
+    async def balances_at(self, account_id: int, moments_ns: Sequence[int]) -> list[Balance | None]:
+        """The newest balance at or before each moment; None: nothing was booked until then.
 
         Raises:
             LedgerUnavailableError: no answer.
@@ -56,6 +58,7 @@ class LedgerHistory:
         self._accounts = accounts
         self._waiting = 0
         self._one_viewer = asyncio.Lock()
+        self._pause_until_s = 0.0
 
     async def balances(
         self,
@@ -116,23 +119,51 @@ class LedgerHistory:
         begin_ns = max(from_ns, created_ns)
         step_ns = max(step_ns_min, -((begin_ns - until_ns) // intervals_max))
         line = Balance(timestamp=_TIMESTAMP_MAX)
-        moment_ns = until_ns - 1
-        while moment_ns >= begin_ns:
-            peer = await self._read(ids[0], moment_ns)
-            # Credit is granted by a transfer between the two, so both have it at the same time.
-            if line.timestamp > peer.timestamp:
-                line = await self._read(ids[1], peer.timestamp) if peer.timestamp else _NOTHING
-            since_ns = max(peer.timestamp, begin_ns)
-            newest_first.append(_past(peer, line, since_ns // _MS))
-            if since_ns == begin_ns:
-                return
-            # The end of the interval before, or the beginning of all.
-            moment_ns = max(begin_ns, since_ns // step_ns * step_ns - 1)
+        since_ns, count = until_ns, 1
+        moments_ns = [until_ns - 1] if begin_ns < until_ns else []
+        while moments_ns:
+            for peer in await self._read(ids[0], moments_ns):
+                if max(peer.timestamp, begin_ns) >= since_ns:
+                    continue  # nothing happened between two moments
+                # Credit is granted by a transfer between the two: both have it at the same time.
+                if not peer.timestamp:
+                    line = _NOTHING
+                elif line.timestamp > peer.timestamp:
+                    (line,) = await self._read(ids[1], [peer.timestamp])
+                since_ns = max(peer.timestamp, begin_ns)
+                newest_first.append(_past(peer, line, since_ns // _MS))
+            # One that moves seldom is asked for few moments, one that moves often for ever more.
+            count = min(2 * count, limits.LEDGER_HISTORY_POINTS_PER_REQUEST_MAX)
+            moments_ns = list(_moments_before(since_ns, begin_ns, step_ns, count))
 
-    async def _read(self, account_id: int, at_ns: int) -> Balance:
-        balance = await self._accounts.in_turn(partial(self._ledger.balance_at, account_id, at_ns))
-        await asyncio.sleep(limits.LEDGER_HISTORY_PAUSE_SECONDS)
-        return balance or _NOTHING
+    async def _read(self, account_id: int, moments_ns: Sequence[int]) -> list[Balance]:
+        loop = asyncio.get_running_loop()
+        began_s = 0.0
+
+        async def ask() -> list[Balance | None]:
+            nonlocal began_s
+            began_s = loop.time()
+            return await self._ledger.balances_at(account_id, moments_ns)
+
+        await asyncio.sleep(max(0.0, self._pause_until_s - loop.time()))
+        try:
+            found = await self._accounts.in_turn(ask)
+        finally:
+            now_s = loop.time()
+            took_s = now_s - (began_s or now_s)
+            self._pause_until_s = now_s + max(
+                limits.LEDGER_HISTORY_PAUSE_SECONDS, _PAUSE_FACTOR * took_s
+            )
+        return [balance or _NOTHING for balance in found]
+
+
+def _moments_before(since_ns: int, begin_ns: int, step_ns: int, count: int) -> Iterator[int]:
+    """The ends of the intervals before that of `since_ns`, newest first; the last is `begin_ns`."""
+    for _ in range(count):
+        if since_ns <= begin_ns:
+            return
+        since_ns = max(begin_ns, since_ns // step_ns * step_ns - 1)
+        yield since_ns
 
 
 def _past(peer: Balance, line: Balance, at_ms: int) -> PastBalance:

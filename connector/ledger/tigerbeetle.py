@@ -255,6 +255,20 @@ class TigerBeetleLedger:
                 answer, octets = await client.submit(operation, events)
         except TimeoutError:
             raise LedgerUnavailableError(await self._why_silent()) from None
+        return self._octets(client, answer, octets)
+
+    async def _ask_all(self, operation: Operation, questions: Sequence[bytearray]) -> list[bytes]:
+        """As `_ask`, of several at once: the library sends them in one or two requests."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                client = await self._ready_client()
+                asked = [client.submit(operation, events) for events in questions]
+                answers = [await one for one in asked]
+        except TimeoutError:
+            raise LedgerUnavailableError(await self._why_silent()) from None
+        return [self._octets(client, answer, octets) for answer, octets in answers]
+
+    def _octets(self, client: Client, answer: Answer, octets: bytes) -> bytes:
         if answer is Answer.OK:
             self._answered = True
             self._patience_s = SILENCE_SECONDS_MIN
@@ -458,20 +472,18 @@ class TigerBeetleLedger:
         )
         return unpack_transfers(await self._ask(Operation.GET_ACCOUNT_TRANSFERS, rows))
 
-    async def balance_at(self, account_id: int, at_ns: int) -> Balance | None:
+    async def balances_at(self, account_id: int, moments_ns: Sequence[int]) -> list[Balance | None]:
         """See `PastLedger`.
 
         Raises:
             LedgerUnavailableError: no answer.
         """
-        assert 0 < at_ns < 1 << 63, "zero asks for the newest"
-        rows = pack_account_filter(account_id, timestamp_max=at_ns, count=1)
-        octets = await self._ask(Operation.GET_ACCOUNT_BALANCES, rows)
-        if not octets:
-            return None
-        row = BALANCE_ROW.unpack(octets)
-        amounts = (low | high << 64 for low, high in zip(row[:8:2], row[1:8:2], strict=True))
-        return Balance._make((*amounts, row[8]))
+        assert all(0 < at_ns < 1 << 63 for at_ns in moments_ns), "zero asks for the newest"
+        filters = [
+            pack_account_filter(account_id, timestamp_max=at_ns, count=1) for at_ns in moments_ns
+        ]
+        found = await self._ask_all(Operation.GET_ACCOUNT_BALANCES, filters)
+        return [_unpack_balance(octets) if octets else None for octets in found]
 
 
 def _whole_chains(transfers: Sequence[Transfer], start: int, size_max: int) -> Sequence[Transfer]:
@@ -504,6 +516,12 @@ def pack_account_filter(account_id: int, *, timestamp_max: int, count: int) -> b
             _DEBITS_AND_CREDITS | _REVERSED_OF_ACCOUNT,
         )
     )  # fmt: skip
+
+
+def _unpack_balance(octets: bytes) -> Balance:
+    row = BALANCE_ROW.unpack(octets)
+    amounts = (low | high << 64 for low, high in zip(row[:8:2], row[1:8:2], strict=True))
+    return Balance._make((*amounts, row[8]))
 
 
 def _always_hangs_up(client: Client) -> bool:

@@ -354,7 +354,12 @@ async def test_a_balance_of_the_past_is_the_newest_until_then(cluster: Cluster) 
         return Answer.OK, tigerbeetle.BALANCE_ROW.pack(*words, 77)
 
     cluster.answer = found
-    assert await ledger.balance_at(account_id, at_ns) == Balance(*amounts, 77)
-    cluster.answer = all_created
-    assert await ledger.balance_at(account_id, at_ns) is None
+    assert await ledger.balances_at(account_id, [at_ns]) == [Balance(*amounts, 77)]
+    empty = iter((False, True, False))
+    cluster.answer = lambda *asked: ANSWERED if next(empty) else found(*asked)
+    balances = await ledger.balances_at(account_id, [at_ns] * 3)
+    assert balances == [Balance(*amounts, 77), None, Balance(*amounts, 77)]
+    cluster.answer = lambda *_: None
+    with pytest.raises(LedgerUnavailableError, match="no answer within 20 ms"):
+        await ledger.balances_at(account_id, [at_ns] * 3)
     await ledger.close()
