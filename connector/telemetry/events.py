@@ -225,6 +225,10 @@ class NodeStatus:
     peers_total: int
     routes: int
     accounting: str
+    accounting_reason: str = ""
+    """Why it is not available."""
+    accounting_spooled: int = 0
+    """Transfers that wait for the ledger to come back."""
     packets_in_flight: int = 0
     packets_received: int = 0
     packets_fulfilled: int = 0

@@ -231,6 +231,10 @@ class NodeViews:
             peers_total=len(self._peers),
             routes=len(self._routes),
             accounting=self._accounts.state.value,
+            accounting_reason=""
+            if self._accounts.state is State.AVAILABLE
+            else self._accounts.state_reason,
+            accounting_spooled=self._accounts.spooled,
             packets_in_flight=self._node.in_flight,
             packets_received=packets.received,
             packets_fulfilled=packets.fulfilled,
