@@ -2,9 +2,11 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { accountingInWords } from "./model/attention";
+import { behind } from "./model/feed";
 import { count, plural, span } from "./model/format";
 import { TABS, type Tab } from "./model/url";
-import { cls, Dot, Failure, Loading } from "./parts/bits";
+import { cls, Dot, Failure, Loading, stepped } from "./parts/bits";
 import { Icon } from "./parts/icons";
 import { again, goTo, now, place, setQuery, store } from "./state";
 import { Accounts } from "./views/accounts";
@@ -88,11 +90,11 @@ export function App() {
       />
       <main class="main">
        <div id="view" class={`view view-${tab}`} role="tabpanel" aria-labelledby={`tab-${tab}`} tabIndex={-1}>
-        <Notices />
+        <Notices tab={tab} />
         {load.state === "error" ? (
           <Failure message={load.message} retry={again} />
         ) : load.state === "loading" ? (
-          <Loading what={NAMES[tab]} rows={6} />
+          <Loading what={NAMES[tab]} rows={6} words="The connector has not told its state yet: waiting for it …" />
         ) : (
           <View />
         )}
@@ -143,15 +145,16 @@ function Header(props: { tab: Tab; onSearch: () => void; onHelp: () => void }) {
             role="tab"
             aria-selected={tab === props.tab}
             aria-controls="view"
+            tabIndex={tab === props.tab ? 0 : -1}
             class={cls("tab", tab === props.tab && "tab-on")}
             title={`${NAMES[tab]} (key ${index + 1})`}
             onClick={() => {
               goTo(tab);
             }}
             onKeyDown={(event) => {
-              const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
-              const next = TABS[(index + step + TABS.length) % TABS.length];
-              if (step === 0 || next === undefined) return;
+              const next = TABS[stepped(event.key, index, TABS.length) ?? -1];
+              if (next === undefined) return;
+              event.preventDefault();
               goTo(next);
               document.getElementById(`tab-${next}`)?.focus();
             }}
@@ -176,14 +179,14 @@ function Header(props: { tab: Tab; onSearch: () => void; onHelp: () => void }) {
 
 function Live() {
   const connection = store.connection.value;
-  const late = store.lateMs.value;
+  const late = lateness();
   const [kind, text] =
     connection === "offline"
       ? (["bad", "offline"] as const)
       : connection === "connecting"
         ? (["wait", "connecting"] as const)
-        : late > 1500
-          ? (["warn", `${span(late / 1000)} behind`] as const)
+        : late !== null
+          ? (["warn", late.silent ? "silent" : "behind"] as const)
           : (["live", "live"] as const);
   return (
     <span class={cls("live", `live-${kind}`)} role="status" data-testid="live" data-state={kind} title="The live feed of this page">
@@ -193,25 +196,38 @@ function Live() {
   );
 }
 
+function lateness(): ReturnType<typeof behind> {
+  return behind(store.lateMs.value, now.value - store.heardAt);
+}
+
 /** What stands in the way of seeing everything: said above the tab, in words. */
-function Notices() {
+function Notices(props: { tab: Tab }) {
   const offline = store.connection.value !== "live" && store.load.value.state === "ready";
   const counted = store.countedPerMinute.value;
-  const late = store.lateMs.value;
+  const late = lateness();
+  const accounting = store.status.value?.accounting;
   const gaps = store.gaps.value;
   const dropped = store.lastStatus.value?.eventsDropped ?? 0;
   return (
     <div class="notices" aria-live="polite">
       {offline && (
         <p class="notice notice-bad">
-          <Icon name="warn" />
+          <Icon name="stop" />
           No connection to the connector: what you see is from {lastSeen()}. Trying again.
         </p>
       )}
-      {!offline && late > 1500 && (
-        <p class="notice notice-warn">
+      {!offline && late !== null && (
+        <p class="notice notice-warn" data-testid="behind">
           <Icon name="warn" />
-          The feed is {span(late / 1000)} behind: this page or the way to it is too slow.
+          {late.silent
+            ? `Nothing was heard from the connector for ${span(late.ms / 1000)}: what you see may be old.`
+            : `The feed is ${span(late.ms / 1000)} behind: this page or the way to it is too slow.`}
+        </p>
+      )}
+      {!offline && props.tab !== "dashboard" && accounting !== undefined && accounting.state !== "available" && (
+        <p class={cls("notice", accounting.state === "spooling" ? "notice-warn" : "notice-bad")} data-testid="accounting-notice">
+          <Icon name={accounting.state === "spooling" ? "warn" : "stop"} />
+          {accountingInWords(accounting)}
         </p>
       )}
       {counted > 0 && (
@@ -244,8 +260,6 @@ function Notices() {
   );
 }
 
-
 function lastSeen(): string {
-  const at = store.lastStatus.value?.timestamp;
-  return at === undefined ? "before" : `${span((now.value - Date.parse(at)) / 1000)} ago`;
+  return `${span(Math.max(0, now.value - store.heardAt) / 1000)} ago`;
 }

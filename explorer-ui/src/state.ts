@@ -3,7 +3,7 @@
 import { effect, signal } from "@preact/signals";
 import { ApiError, feedAddress, get } from "./model/api";
 import { Feed, type Socket } from "./model/feed";
-import { Gatherer, LOADING, READY, Store } from "./model/store";
+import { Gatherer, LOADING, READY, Store, withReason } from "./model/store";
 import type { Network, Page, PeerItem, RouteItem, Status } from "./model/types";
 import { formatPlace, parsePlace, type Place, type Tab, withQuery } from "./model/url";
 
@@ -47,11 +47,13 @@ export const feed = new Feed({
     store.connection.value = state;
   },
   onSnapshot: (snapshot) => {
+    store.heardAt = Date.now();
     gatherer.flush();
     store.snapshot(snapshot, Date.now());
     store.needsLogin.value = false;
   },
   onEvents: (events) => {
+    store.heardAt = Date.now();
     gatherer.add(events);
   },
   onGap: () => {
@@ -75,7 +77,7 @@ export function failed(error: unknown): string {
 /** Why there is no feed: a WebSocket does not say, a plain request does. */
 async function look(): Promise<void> {
   try {
-    store.status.value = await get<Status>("api/status");
+    store.status.value = withReason(await get<Status>("api/status"));
     store.needsLogin.value = false;
   } catch (error) {
     const message = failed(error);

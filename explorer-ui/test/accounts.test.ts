@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { accountOf, creditUsed, levelOf, towardsSettlement } from "../src/model/accounts";
+import { accountOf, creditUsed, levelOf, levelWords, towardsSettlement } from "../src/model/accounts";
 import { balance } from "./samples";
 
 test.each([
@@ -27,4 +27,15 @@ test("progress to settlement counts what we owe", () => {
   expect(account("700", "1000")).toEqual({ owed: 0n, share: 0 });
   expect(account("-1", "0")).toEqual({ owed: 1n, share: 100 });
   expect(account("-700", null)).toBeNull();
+});
+
+test.each([
+  [null, ""],
+  [69.9, ""],
+  [70, "above 70 %"],
+  [90, "above 90 %"],
+  [100, "above 90 %"],
+  [100.1, "above 100 %"],
+])("a share of %s is in words %j", (share, words) => {
+  expect(levelWords(share)).toBe(words);
 });

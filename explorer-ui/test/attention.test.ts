@@ -7,6 +7,12 @@ import { balance, snapshot } from "./samples";
 const STATUS = snapshot(1).status;
 const peer = (peerId: string, connected: boolean, lastError = "") => ({ peerId, connected, lastError }) as PeerItem;
 
+test("books that differ are never quiet", () => {
+  expect(concerns(STATUS, [], [], 100, ["a and b"])).toMatchObject([
+    { level: "rose", text: "The books of a and b differ", tab: "dashboard" },
+  ]);
+});
+
 test("nothing to say when all is well", () => {
   expect(concerns(STATUS, [peer("a", true)], [accountOf(balance(1))], 100)).toEqual([]);
   expect(concerns(STATUS, [], [], null)).toEqual([]);
@@ -14,7 +20,7 @@ test("nothing to say when all is well", () => {
 
 test("the worst comes first, each with the place to look at", () => {
   const found = concerns(
-    { ...STATUS, accounting: { state: "spooling", backend: "tigerbeetle", spooled: 7 } },
+    { ...STATUS, accounting: { state: "spooling", backend: "tigerbeetle", spooled: 7, reason: "no answer in 1 s" } },
     [peer("a", false, "refused")],
     [
       accountOf(balance(1, { availableCredit: "250" })),
@@ -26,7 +32,7 @@ test("the worst comes first, each with the place to look at", () => {
     ["rose", "a is not connected: refused"],
     ["rose", "b: 95 % of the way to settlement"],
     ["rose", "Only 40 % of the last minute's packets were fulfilled"],
-    ["amber", "Accounting spooling: the ledger is away, packets go on (7 transfers wait)"],
+    ["amber", "Accounting spooling: the ledger is away, packets go on (7 transfers wait). no answer in 1 s"],
     ["amber", "alice: 75 % of its credit used"],
   ]);
   expect(found[0]).toMatchObject({ tab: "peers", query: { peer: "a" } });

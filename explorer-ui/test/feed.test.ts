@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { Feed, type FeedState, RETRY_MS_MAX, SILENCE_MS_MAX, type Socket } from "../src/model/feed";
+import { behind, Feed, type FeedState, RETRY_MS_MAX, SILENCE_MS_MAX, type Socket } from "../src/model/feed";
 import type { Snapshot, WireEvent } from "../src/model/types";
 import { balance, snapshot } from "./samples";
 
@@ -135,7 +135,13 @@ describe("the feed", () => {
     net.socket.onclose?.({ code: 1006 });
     net.feed.now();
     expect(net.sockets).toHaveLength(2);
-    expect(net.timers.size).toBe(0);
+    expect([...net.timers.values()].map((timer) => timer.ms)).toEqual([SILENCE_MS_MAX]);
+  });
+
+  test("a way that neither opens nor refuses is given up", () => {
+    expect(net.runTimer()).toBe(SILENCE_MS_MAX);
+    expect(net.states.at(-1)).toBe("offline");
+    expect(net.sockets).toHaveLength(1);
   });
 
   test("stopped, it stays so", () => {
@@ -145,4 +151,11 @@ describe("the feed", () => {
     net.feed.now();
     expect(net.sockets).toHaveLength(1);
   });
+});
+
+test("the page is behind by what comes late, or comes no more", () => {
+  expect(behind(1500, 3000)).toBeNull();
+  expect(behind(1501, 0)).toEqual({ ms: 1501, silent: false });
+  expect(behind(9000, 3001)).toEqual({ ms: 3001, silent: true });
+  expect(behind(0, Number.NEGATIVE_INFINITY)).toBeNull();
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { amount, compact, count, duration, exact, exactTitle, owes, percent, shortId, span, units } from "../src/model/format";
+import { amount, compact, count, duration, exact, exactTitle, owes, percent, share, shortId, span, units } from "../src/model/format";
 
 describe("amounts", () => {
   test.each([
@@ -84,4 +84,8 @@ test("counts, durations and spans", () => {
 test("a short id keeps both ends", () => {
   expect(shortId("0123456789abcdef")).toBe("012345…cdef");
   expect(shortId("short")).toBe("short");
+});
+
+test("a large share is a round number", () => {
+  expect([0, 12.3, 999.9, 94_621.3].map(share)).toEqual(["0 %", "12.3 %", "999.9 %", "94,621 %"]);
 });

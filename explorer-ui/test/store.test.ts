@@ -94,6 +94,12 @@ describe("rates", () => {
     expect(store.countedPerMinute.value).toBe(0);
   });
 
+  test("what was only counted is told from the snapshot on", () => {
+    store.snapshot(snapshot(2, { status: { ...snapshot(2).status, packetsCounted: 7 } }), T0);
+    store.apply([status(3, 0, { packetsCounted: 12 })], T0);
+    expect(store.countedPerMinute.value).toBe(5);
+  });
+
   test("after a restart the counters begin anew and nothing is invented", () => {
     store.apply([status(2, 0, { packetsFulfilled: 100 })], T0);
     store.snapshot(snapshot(3), T0);
@@ -112,18 +118,32 @@ describe("rates", () => {
 });
 
 describe("the node", () => {
-  test("accounting and links are known at once, and noted", () => {
-    store.peers.value = [{ peerId: "alice", connected: true, lastError: "" } as never];
+  test("the state of the accounting is known at once, with its reason, and what waits every second", () => {
     store.apply(
-      [
-        { ...head("ACCOUNTING_STATE", 2), state: "spooling", backend: "tigerbeetle", spooled: 12, error: "away" },
-        { ...head("PEER_DISCONNECTED", 3), peerId: "alice", direction: "inbound", reason: "gone" },
-      ],
+      [{ ...head("ACCOUNTING_STATE", 2), state: "spooling", backend: "tigerbeetle", spooled: 12, error: "away" }],
       T0,
     );
-    expect(store.status.value?.accounting).toEqual({ state: "spooling", backend: "tigerbeetle", spooled: 12 });
+    expect(store.status.value?.accounting).toEqual({
+      state: "spooling", backend: "tigerbeetle", spooled: 12, reason: "away",
+    });
+    store.apply([status(4, 1000, { accounting: "spooling", accountingReason: "away", accountingSpooled: 40 })], T0);
+    expect(store.status.value?.accounting).toMatchObject({ spooled: 40, reason: "away" });
+    store.apply([status(5, 2000, { accountingReason: "", accountingSpooled: 0 })], T0);
+    expect(store.status.value?.accounting).toMatchObject({ state: "available", spooled: 0, reason: "" });
+  });
+
+  test("why the accounting is away stands in the snapshot once", () => {
+    const { status: whole } = snapshot(1);
+    const accounting = { state: "spooling", backend: "tigerbeetle", spooled: 3 };
+    store.snapshot(snapshot(9, { status: { ...whole, reason: "accounting spooling: no answer", accounting } }), T0);
+    expect(store.status.value?.accounting).toEqual({ ...accounting, reason: "no answer" });
+  });
+
+  test("links are noted", () => {
+    store.peers.value = [{ peerId: "alice", connected: true, lastError: "" } as never];
+    store.apply([{ ...head("PEER_DISCONNECTED", 3), peerId: "alice", direction: "inbound", reason: "gone" }], T0);
     expect(store.peers.value[0]).toMatchObject({ connected: false, lastError: "gone" });
-    expect(store.incidents.value.map((one) => one.event.type)).toEqual(["PEER_DISCONNECTED", "ACCOUNTING_STATE"]);
+    expect(store.incidents.value.map((one) => one.event.type)).toEqual(["PEER_DISCONNECTED"]);
   });
 
   test("lateness is told against the quickest frame, whatever the clocks say", () => {

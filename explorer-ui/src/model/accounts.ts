@@ -65,9 +65,9 @@ export function towardsSettlement(account: Account): { owed: bigint; share: numb
   return { owed, share: percent(owed, account.threshold) ?? 0 };
 }
 
-/** Where `levelOf` is in words, for those who do not see colours. */
-export const LEVEL_WORDS: Readonly<Record<Level, string>> = {
-  calm: "within limits",
-  amber: "above 70 %",
-  rose: "above 90 %",
-};
+/** Where `levelOf` is in words, for those who do not see colours; nothing where all is calm. */
+export function levelWords(share: number | null): string {
+  const level = levelOf(share);
+  if (share === null || level === "calm") return "";
+  return share > 100 ? "above 100 %" : level === "amber" ? "above 70 %" : "above 90 %";
+}

@@ -1,7 +1,8 @@
 /** What an operator should look at, worst first. Empty: all is well. */
 
 import { type Account, creditUsed, levelOf, towardsSettlement } from "./accounts";
-import type { PeerItem, Status } from "./types";
+import { plural, share as shareText } from "./format";
+import type { AccountingView, PeerItem, Status } from "./types";
 import type { Tab } from "./url";
 
 export interface Concern {
@@ -19,20 +20,37 @@ export const ACCOUNTING_WORDS: Readonly<Record<string, string>> = {
   unavailable: "unavailable: new packets are refused",
 };
 
+/** What is the matter with the accounting, why, and how much waits for it. */
+export function accountingInWords(accounting: AccountingView): string {
+  const spooled = accounting.spooled ?? 0;
+  const waits = spooled > 0 ? ` (${plural(spooled, "transfer")} ${spooled === 1 ? "waits" : "wait"})` : "";
+  const why = accounting.reason ? `. ${accounting.reason}` : "";
+  return `Accounting ${ACCOUNTING_WORDS[accounting.state] ?? accounting.state}${waits}${why}`;
+}
+
 export function concerns(
   status: Status,
   peers: readonly PeerItem[],
   accounts: readonly Account[],
   success: number | null,
+  differing: readonly string[] = [],
 ): Concern[] {
   const found: Concern[] = [];
   const accounting = status.accounting.state;
   if (accounting !== "available") {
-    const spooled = status.accounting.spooled ?? 0;
     found.push({
       key: "accounting",
       level: accounting === "spooling" ? "amber" : "rose",
-      text: `Accounting ${ACCOUNTING_WORDS[accounting] ?? accounting}${spooled > 0 ? ` (${spooled} transfers wait)` : ""}`,
+      text: accountingInWords(status.accounting),
+      tab: "dashboard",
+      query: {},
+    });
+  }
+  for (const link of differing) {
+    found.push({
+      key: `books ${link}`,
+      level: "rose",
+      text: `The books of ${link} differ`,
       tab: "dashboard",
       query: {},
     });
@@ -50,13 +68,13 @@ export function concerns(
   for (const account of accounts) {
     const credit = creditUsed(account).share;
     const settle = towardsSettlement(account)?.share ?? null;
-    for (const [what, share] of [["of its credit used", credit], ["of the way to settlement", settle]] as const) {
+    for (const [what, share] of [["of its credit used", credit], [(settle ?? 0) > 100 ? "of its settlement threshold" : "of the way to settlement", settle]] as const) {
       const level = levelOf(share);
       if (level === "calm") continue;
       found.push({
         key: `${account.key} ${what}`,
         level,
-        text: `${account.peerId}: ${share} % ${what}`,
+        text: `${account.peerId}: ${shareText(share ?? 0)} ${what}`,
         tab: "accounts",
         query: { q: account.peerId },
       });

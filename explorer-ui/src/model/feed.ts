@@ -45,6 +45,16 @@ export const RETRY_MS_MIN = 250;
 export const RETRY_MS_MAX = 5000;
 /** The daemon tells its status every second: silence for so long is a dead connection. */
 export const SILENCE_MS_MAX = 15_000;
+/** Later than this is worth a word. */
+const BEHIND_MS = 1500;
+/** A status a second, and what delays one for a moment. */
+const SILENT_MS = 3000;
+
+/** How far the page is behind the node, ms: by what it hears late, or hears no more. */
+export function behind(lateMs: number, silentMs: number): { readonly ms: number; readonly silent: boolean } | null {
+  if (silentMs > SILENT_MS) return { ms: silentMs, silent: true };
+  return lateMs > BEHIND_MS ? { ms: lateMs, silent: false } : null;
+}
 
 export class Feed {
   private socket: Socket | null = null;
@@ -81,6 +91,8 @@ export class Feed {
     this.ports.onState("connecting");
     const socket = this.ports.connect(this.last);
     this.socket = socket;
+    // A way that swallows everything does not even refuse.
+    this.watch();
     socket.onopen = () => {
       this.watch();
     };

@@ -148,3 +148,8 @@ export function shortId(id: string, head = 6, tail = 4): string {
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${count(n)} ${n === 1 ? one : many}`;
 }
+
+/** A share in percent, as long as its digits tell something. */
+export function share(percent_: number): string {
+  return `${percent_ < 1000 ? percent_ : count(Math.round(percent_))} %`;
+}

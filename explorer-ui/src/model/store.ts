@@ -73,7 +73,10 @@ export class Store {
   private latencies: { at: number; ms: number }[] = [];
   private seen = { fulfilled: 0, rejected: 0 };
   private previous: NodeStatusEvent | null = null;
+  private countedBefore: number | null = null;
   private offsetMs = Number.POSITIVE_INFINITY;
+  /** When the feed was last heard, by the page's clock. */
+  heardAt = Number.POSITIVE_INFINITY;
   /** When the first snapshot came, by the page's clock. */
   firstAt = Number.POSITIVE_INFINITY;
 
@@ -112,7 +115,7 @@ export class Store {
 
   snapshot(snapshot: Snapshot, now: number): void {
     batch(() => {
-      this.status.value = snapshot.status;
+      this.status.value = withReason(snapshot.status);
       this.peers.value = snapshot.peers;
       this.setAccounts(snapshot.accounts, now);
       for (const event of snapshot.packets) {
@@ -123,6 +126,7 @@ export class Store {
       this.routesVersion.value += 1;
       // Counters of the node begin anew with it: differences across a restart mean nothing.
       this.previous = null;
+      this.countedBefore = snapshot.status.packetsCounted ?? null;
       this.seen = { fulfilled: 0, rejected: 0 };
       this.offsetMs = Number.POSITIVE_INFINITY;
       this.load.value = READY;
@@ -190,7 +194,7 @@ export class Store {
             if (this.status.value !== null) {
               this.status.value = {
                 ...this.status.value,
-                accounting: { state: event.state, backend: event.backend, spooled: event.spooled },
+                accounting: { state: event.state, backend: event.backend, spooled: event.spooled, reason: event.error },
               };
             }
             break;
@@ -253,7 +257,12 @@ export class Store {
         peersConnected: event.peersConnected,
         peersTotal: event.peersTotal,
         routes: event.routes,
-        accounting: { ...status.accounting, state: event.accounting },
+        accounting: {
+          ...status.accounting,
+          state: event.accounting,
+          spooled: event.accountingSpooled ?? status.accounting.spooled ?? 0,
+          reason: event.accountingReason ?? status.accounting.reason ?? "",
+        },
         packetsInFlight: event.packetsInFlight ?? status.packetsInFlight,
         packetsFulfilled: event.packetsFulfilled ?? status.packetsFulfilled,
         packetsRejected: event.packetsRejected ?? status.packetsRejected,
@@ -269,9 +278,10 @@ export class Store {
         (event.packetsFulfilled ?? 0) - (before.packetsFulfilled ?? 0) - this.seen.fulfilled,
         (event.packetsRejected ?? 0) - (before.packetsRejected ?? 0) - this.seen.rejected,
       );
-      const count = (event.packetsCounted ?? 0) - (before.packetsCounted ?? 0);
-      if (count > 0) this.counted.push({ at, count });
     }
+    const counted = (event.packetsCounted ?? 0) - (this.countedBefore ?? event.packetsCounted ?? 0);
+    if (counted > 0) this.counted.push({ at, count: counted });
+    this.countedBefore = event.packetsCounted ?? null;
     while (this.counted[0] !== undefined && this.counted[0].at < at - 60_000) this.counted.shift();
     this.countedPerMinute.value = this.counted.reduce((sum, one) => sum + one.count, 0);
     this.previous = event;
@@ -306,6 +316,13 @@ export class Store {
     }
     return null;
   }
+}
+
+/** The reason for the whole node's health begins with what is told of the accounting anyway. */
+export function withReason(status: Status): Status {
+  const { accounting, reason } = status;
+  const why = accounting.state === "available" ? "" : reason.replace(/^accounting \w+: ?/, "");
+  return { ...status, accounting: { ...accounting, reason: why } };
 }
 
 /** Gathers events and hands them on once per drawn frame. */

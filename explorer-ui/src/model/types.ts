@@ -127,6 +127,8 @@ export interface NodeStatusEvent extends Envelope {
   readonly peersTotal: number;
   readonly routes: number;
   readonly accounting: string;
+  readonly accountingReason?: string;
+  readonly accountingSpooled?: number;
   readonly packetsInFlight?: number;
   readonly packetsReceived?: number;
   readonly packetsFulfilled?: number;
@@ -155,6 +157,14 @@ export type WireEvent =
   | NodeStatusEvent
   | AdminEvent;
 
+export interface AccountingView {
+  readonly state: string;
+  readonly backend: string;
+  readonly spooled?: number;
+  /** Why it is not available; of the page's own making. */
+  readonly reason?: string;
+}
+
 /** `/api/status` */
 export interface Status {
   readonly status: string;
@@ -162,7 +172,7 @@ export interface Status {
   readonly nodeId: string;
   readonly peersConnected: number;
   readonly peersTotal: number;
-  readonly accounting: { readonly state: string; readonly backend: string; readonly spooled?: number };
+  readonly accounting: AccountingView;
   readonly version: string;
   readonly uptimeSeconds: number;
   readonly ilpAddress: string;
@@ -170,6 +180,7 @@ export interface Status {
   readonly packetsInFlight: number;
   readonly packetsFulfilled: number;
   readonly packetsRejected: number;
+  readonly packetsCounted?: number;
 }
 
 /** An item of `/api/peers` */

@@ -1,6 +1,6 @@
 /** Small pieces that all tabs share. */
 
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Level } from "../model/accounts";
 import { amount, type Asset, exactTitle } from "../model/format";
@@ -90,9 +90,11 @@ export function Empty(props: { title: string; children?: ComponentChildren }) {
   );
 }
 
-export function Loading(props: { what: string; rows?: number }) {
+/** What it waits for is said in words as soon as it takes longer than a moment. */
+export function Loading(props: { what: string; rows?: number; words?: string }) {
   return (
     <div class="loading" role="status" aria-label={`Loading ${props.what}`}>
+      <p class="loading-words">{props.words ?? `Loading ${props.what} …`}</p>
       {Array.from({ length: props.rows ?? 4 }, (_, index) => (
         <div class="bone" key={index} />
       ))}
@@ -181,6 +183,93 @@ export function useEvery(work: () => unknown, ms: number, deps: readonly unknown
       window.clearInterval(timer);
     };
   }, [ms, ...deps]);
+}
+
+/** Where an arrow key, Home or End leads in a row of `length` things; null: it is another key. */
+export function stepped(key: string, index: number, length: number): number | null {
+  switch (key) {
+    case "ArrowRight":
+    case "ArrowDown":
+      return (index + 1) % length;
+    case "ArrowLeft":
+    case "ArrowUp":
+      return (index - 1 + length) % length;
+    case "Home":
+      return 0;
+    case "End":
+      return length - 1;
+    default:
+      return null;
+  }
+}
+
+/** One of several, side by side: one stop of the Tab key, arrows choose. */
+export function Segments(props: {
+  label: string;
+  options: readonly (readonly [id: string, label: string, ...rest: unknown[]])[];
+  chosen: string;
+  onChoose: (id: string) => void;
+}) {
+  const { options } = props;
+  const box = useRef<HTMLDivElement>(null);
+  return (
+    <div class="segments" role="radiogroup" aria-label={props.label} ref={box}>
+      {options.map(([id, label], index) => (
+        <button
+          key={id}
+          type="button"
+          role="radio"
+          aria-checked={id === props.chosen}
+          tabIndex={id === props.chosen ? 0 : -1}
+          class={cls("segment", id === props.chosen && "segment-on")}
+          onClick={() => {
+            props.onChoose(id);
+          }}
+          onKeyDown={(event) => {
+            const at = stepped(event.key, index, options.length);
+            const next = options[at ?? -1];
+            if (at === null || next === undefined) return;
+            event.preventDefault();
+            props.onChoose(next[0]);
+            box.current?.querySelectorAll("button")[at]?.focus();
+          }}
+        >
+          {label}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+/** Give the focus to what `find` names when this part goes while it has the focus. */
+export function useFocusBack(box: RefObject<HTMLElement | null>, find: () => HTMLElement | null): void {
+  useLayoutEffect(() => {
+    const element = box.current;
+    return () => {
+      if (!element?.contains(document.activeElement)) return;
+      // When it has gone: what it covered could not be reached before.
+      requestAnimationFrame(() => {
+        if (document.activeElement === document.body) find()?.focus({ preventScroll: true });
+      });
+    };
+  }, []);
+}
+
+/** Whether the window is as narrow as a media query says. */
+export function useMedia(query: string): boolean {
+  const [matches, setMatches] = useState(() => window.matchMedia(query).matches);
+  useEffect(() => {
+    const list = window.matchMedia(query);
+    const change = () => {
+      setMatches(list.matches);
+    };
+    change();
+    list.addEventListener("change", change);
+    return () => {
+      list.removeEventListener("change", change);
+    };
+  }, [query]);
+  return matches;
 }
 
 /** A dialog of the browser: it keeps the focus, and Esc closes it. */

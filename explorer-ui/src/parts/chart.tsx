@@ -13,7 +13,6 @@ import { cls, useSize } from "./bits";
 const LEFT_MIN = 30;
 const RIGHT = 8;
 const TOP = 10;
-const BOTTOM = 22;
 
 interface FrameProps {
   readonly label: string;
@@ -37,10 +36,11 @@ function Frame(props: FrameProps) {
   const [ref, size] = useSize<HTMLDivElement>();
   // Where the pointer is, as a part of the width: it stays while time moves on.
   const [pointer, setPointer] = useState<number | null>(null);
-  const height = Math.max(0, size.height - TOP - BOTTOM);
+  const rem = em();
+  const height = Math.max(0, size.height - TOP - rem * 1.6);
   const ticks = height > 0 ? props.yTicks(height) : [];
   // As wide as the longest number needs, so that small amounts keep all their zeros.
-  const left = Math.max(LEFT_MIN, 14 + Math.max(0, ...ticks.map((tick) => tick.label.length)) * letter());
+  const left = Math.max(LEFT_MIN, 14 + Math.max(0, ...ticks.map((tick) => tick.label.length)) * rem * LETTER);
   const width = Math.max(0, size.width - left - RIGHT);
   const { from, to } = props;
   const box: Box = { width, height, x: (at) => ((at - from) / Math.max(1, to - from)) * width };
@@ -92,11 +92,14 @@ function Frame(props: FrameProps) {
                 </text>
               </g>
             ))}
-            {timeTicks(from, to, width / 90).map((tick) => (
-              <text key={tick.at} class="axis-text" x={box.x(tick.at)} y={height + 16} text-anchor="middle">
-                {box.x(tick.at) > 14 && box.x(tick.at) < width - 14 ? tick.label : ""}
-              </text>
-            ))}
+            {timeTicks(from, to, width / (rem * 6.5))
+              .map((tick) => ({ ...tick, x: box.x(tick.at), half: (tick.label.length * rem * LETTER) / 2 }))
+              .filter((tick) => tick.x >= tick.half - left + 8 && tick.x <= width + RIGHT - tick.half)
+              .map((tick) => (
+                <text key={tick.at} class="axis-text" x={tick.x} y={height + rem * 1.2} text-anchor="middle">
+                  {tick.label}
+                </text>
+              ))}
             {props.plot(box)}
             {tip !== null && (
               <g class="cursor">
@@ -120,9 +123,12 @@ function Frame(props: FrameProps) {
   );
 }
 
-/** The width of a digit in the text of axes, px. */
-function letter(): number {
-  return (Number.parseFloat(getComputedStyle(document.documentElement).fontSize) || 14) * 0.45;
+/** The width of a digit in the text of axes, of the page's letter size. */
+const LETTER = 0.45;
+
+/** The page's letter size, px. */
+function em(): number {
+  return Number.parseFloat(getComputedStyle(document.documentElement).fontSize) || 14;
 }
 
 // --- rates
@@ -165,7 +171,7 @@ export function RateChart(props: {
       yTicks={(height) => {
         const y = scaleLinear([0, high], [height, 0]);
         if (highest === 0) return [{ y: height, label: "0", zero: true }];
-        return y.ticks(Math.max(2, Math.floor(height / 44))).map((value) => ({ y: y(value), label: axis(value), zero: value === 0 }));
+        return y.ticks(Math.max(2, Math.floor(height / (em() * 3.2)))).map((value) => ({ y: y(value), label: axis(value), zero: value === 0 }));
       }}
       plot={({ width, height, x }) => {
         const y = scaleLinear([0, high], [height, 0]);
@@ -251,7 +257,7 @@ export function BalanceChart(props: {
       to={to}
       yTicks={(height) => {
         const y = scale(height);
-        return amountTicks(low, high, Math.max(2, Math.floor(height / 36))).map((value) => ({
+        return amountTicks(low, high, Math.max(2, Math.floor(height / (em() * 2.6)))).map((value) => ({
           y: y(value),
           label: compact(value, asset.scale),
           zero: value === 0n,

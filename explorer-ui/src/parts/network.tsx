@@ -1,5 +1,6 @@
 /** The picture of several nodes: who is linked to whom, and what each side books. */
 
+import { signal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { amount, exactTitle } from "../model/format";
 import { lineOf, type NetLink, type NetNode, type NetPicture, pictureOf, type Verdict } from "../model/network";
@@ -7,6 +8,9 @@ import { loadNetwork, network, store } from "../state";
 import { Chip, cls, Panel, useEvery, useSize } from "./bits";
 
 const REFRESH_MS = 2000;
+
+/** Links whose two sides book differently. */
+export const differing = signal<readonly string[]>([]);
 
 export function NetworkPanel() {
   const before = useRef(new Map<string, string>());
@@ -18,9 +22,11 @@ export function NetworkPanel() {
     const { picture, still } = pictureOf(value, before.current);
     before.current = still;
     last.current = { from: value, picture };
+    const found = picture.links.filter((link) => link.verdict === "differs").map((link) => `${link.a} and ${link.b}`);
+    if (found.join() !== differing.peek().join()) queueMicrotask(() => (differing.value = found));
   }
   const { picture } = last.current;
-  const differing = picture.links.filter((link) => link.verdict === "differs").length;
+  const wrong = picture.links.filter((link) => link.verdict === "differs").length;
   const silent = picture.nodes.filter((node) => node.error !== "").length;
   return (
     <Panel
@@ -29,8 +35,8 @@ export function NetworkPanel() {
       aside={
         <>
           {silent > 0 && <Chip kind="warn">{silent} not answering</Chip>}
-          {differing > 0 ? (
-            <Chip kind="bad">{differing === 1 ? "books of 1 link differ" : `books of ${differing} links differ`}</Chip>
+          {wrong > 0 ? (
+            <Chip kind="bad">{wrong === 1 ? "books of 1 link differ" : `books of ${wrong} links differ`}</Chip>
           ) : (
             picture.links.length > 0 && <Chip kind="ok">all books agree</Chip>
           )}
@@ -55,7 +61,7 @@ function Picture(props: { picture: NetPicture }) {
   return (
     <div class="network" ref={ref}>
       {size.width > 0 && (
-        <svg width={size.width} height={height} viewBox={`0 0 ${size.width} ${height}`} role="img" aria-label={inWords(picture)}>
+        <svg width={size.width} height={height} viewBox={`0 0 ${size.width} ${height}`} role="group" aria-label={inWords(picture)}>
           {picture.links.map((link) => {
             const a = spots.get(link.a);
             const b = spots.get(link.b);
@@ -173,7 +179,7 @@ function NodeMark(props: { node: NetNode; spot: Spot; radius: number; self: bool
         {node.id.length > 24 ? `${node.id.slice(0, 23)}…` : node.id}
       </text>
       <text x={text.x} y={text.y + radius * 0.95} text-anchor={text.anchor} class="net-note">
-        {node.error !== "" ? "not answering" : props.self ? "this node" : health === "healthy" ? node.address : health}
+        {node.error !== "" ? "not answering" : props.self ? (health === "healthy" ? "this node" : `this node, ${health}`) : health === "healthy" ? node.address : health}
       </text>
     </g>
   );

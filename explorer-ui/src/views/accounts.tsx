@@ -2,12 +2,12 @@
 
 import { signal, useComputed } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { type Account, creditUsed, LEVEL_WORDS, levelOf, towardsSettlement } from "../model/accounts";
+import { type Account, creditUsed, levelOf, levelWords, towardsSettlement } from "../model/accounts";
 import { get } from "../model/api";
-import { amount, exactTitle, owes } from "../model/format";
+import { amount, exactTitle, owes, share } from "../model/format";
 import { joined } from "../model/points";
 import type { History, HistoryItem } from "../model/types";
-import { Chip, cls, Empty, Money, Progress, useNear } from "../parts/bits";
+import { Chip, cls, Empty, Money, Progress, Segments, useNear } from "../parts/bits";
 import { BalanceChart } from "../parts/chart";
 import { Icon } from "../parts/icons";
 import { failed, goTo, now, place, setQuery, store } from "../state";
@@ -74,22 +74,14 @@ export function Accounts() {
             </option>
           ))}
         </select>
-        <div class="segments" role="radiogroup" aria-label="Time range">
-          {RANGES.map(([id, label]) => (
-            <button
-              key={id}
-              type="button"
-              role="radio"
-              aria-checked={id === range[0]}
-              class={cls("segment", id === range[0] && "segment-on")}
-              onClick={() => {
-                setQuery({ range: id });
-              }}
-            >
-              {label}
-            </button>
-          ))}
-        </div>
+        <Segments
+          label="Time range"
+          options={RANGES}
+          chosen={range[0]}
+          onChoose={(id) => {
+            setQuery({ range: id });
+          }}
+        />
       </div>
       {keys.length === 0 ? (
         all.length === 0 ? (
@@ -113,6 +105,10 @@ const SETTLEMENT_WORDS: Readonly<Record<string, readonly [string, string]>> = {
   PENDING: ["warn", "settlement pending"],
   IN_PROGRESS: ["busy", "settling now"],
 };
+
+function inWords(percent: number): string {
+  return [share(percent), levelWords(percent)].filter(Boolean).join(", ");
+}
 
 function Card(props: { accountKey: string; rangeMs: number }) {
   const source = store.account(props.accountKey);
@@ -186,7 +182,7 @@ function Card(props: { accountKey: string; rangeMs: number }) {
             <>
               <Money value={credit.used} asset={asset} unit={false} /> of <Money value={account.creditLimit} asset={asset} />
               {" · "}
-              {credit.share} %
+              {inWords(credit.share)}
             </>
           )
         }
@@ -201,7 +197,7 @@ function Card(props: { accountKey: string; rangeMs: number }) {
             <>
               <Money value={settle.owed} asset={asset} unit={false} /> of <Money value={account.threshold} asset={asset} />
               {" · "}
-              {settle.share} %{levelOf(settle.share) !== "calm" && `, ${LEVEL_WORDS[levelOf(settle.share)]}`}
+              {inWords(settle.share)}
             </>
           }
         />
@@ -281,13 +277,14 @@ function HistoryChart(props: { account: Account; rangeMs: number }) {
   }, [key, gaps]);
   // Always up to the newest balance, also between two steps of the clock.
   const live = store.livePoints(account.key);
-  const to = Math.max(now.value, live[live.length - 1]?.at ?? 0);
+  const points = joined(history.items.value, live);
+  const to = Math.max(now.value, points[points.length - 1]?.at ?? 0);
   return (
     <>
       <BalanceChart
         peerId={account.peerId}
         asset={{ code: account.code, scale: account.scale }}
-        points={joined(history.items.value, live)}
+        points={points}
         from={to - rangeMs}
         to={to}
       />

@@ -1,15 +1,16 @@
 /** The node in five seconds: do packets flow, who owes whom, what is wrong. */
 
+import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { concerns } from "../model/attention";
 import { get } from "../model/api";
-import { amount, clock, compact, count, duration, exactTitle, owes, span, units } from "../model/format";
+import { amount, clock, compact, count, duration, exactTitle, owes, plural, span, units } from "../model/format";
 import { movedIn, type RateBucket } from "../model/series";
 import type { History, NodeStatusEvent, Page } from "../model/types";
-import { Chip, cls, Dot, Empty, Money, Panel } from "../parts/bits";
+import { Chip, cls, Dot, Empty, Money, Panel, Segments } from "../parts/bits";
 import { RateChart, type RateLine, Spark } from "../parts/chart";
 import { Icon } from "../parts/icons";
-import { NetworkPanel } from "../parts/network";
+import { differing, NetworkPanel } from "../parts/network";
 import { failed, goTo, now, place, setQuery, store } from "../state";
 import { name, StateChip } from "./packets";
 
@@ -22,6 +23,8 @@ const POINTS = 150;
 const TONES = ["sky", "violet", "amber"];
 
 let filledIn = false;
+/** Why the minutes before the page was opened are not known. */
+const unfilled = signal("");
 
 /** Rates of the minutes before the page was opened, from the stored counters. */
 async function fillIn(): Promise<void> {
@@ -33,6 +36,8 @@ async function fillIn(): Promise<void> {
       from: Date.now() - 900_000,
       limit: 200,
     });
+    // All of it or nothing: what is asked for again must not count twice.
+    const moved = await movedBefore();
     const first = store.firstAt;
     const items = [...page.items].reverse();
     for (const [index, after] of items.entries()) {
@@ -47,17 +52,23 @@ async function fillIn(): Promise<void> {
         (after.packetsRejected ?? 0) - (before.packetsRejected ?? 0),
       );
     }
-    await fillInValue(first);
+    for (const [key, { debit, credit }] of moved) {
+      const [second = "", asset = ""] = key.split(" ", 2);
+      const at = parseInt(second, 10) * 1000;
+      if (at < first - 1000) store.rates.value(at, asset, debit > credit ? debit : credit);
+    }
     store.ratesVersion.value += 1;
+    unfilled.value = "";
   } catch (error) {
-    failed(error);
+    unfilled.value = failed(error);
+    filledIn = false;
   }
 }
 
 const ACCOUNTS_ASKED_MAX = 12;
 
-/** Value of those minutes, from the balances of the accounts. */
-async function fillInValue(before: number): Promise<void> {
+/** Value of those minutes, from the balances of the accounts, by second and asset. */
+async function movedBefore(): Promise<Map<string, { debit: bigint; credit: bigint }>> {
   const sums = new Map<string, { debit: bigint; credit: bigint }>();
   for (const account of store.allAccounts().slice(0, ACCOUNTS_ASKED_MAX)) {
     const history = await get<History>(`api/accounts/${encodeURIComponent(account.peerId)}/history`, {
@@ -75,11 +86,7 @@ async function fillInValue(before: number): Promise<void> {
       sums.set(key, { debit: sum.debit + debit, credit: sum.credit + credit });
     }
   }
-  for (const [key, { debit, credit }] of sums) {
-    const [second = "", asset = ""] = key.split(" ", 2);
-    const at = parseInt(second, 10) * 1000;
-    if (at < before - 1000) store.rates.value(at, asset, debit > credit ? debit : credit);
-  }
+  return sums;
 }
 
 export function Dashboard() {
@@ -124,7 +131,7 @@ function Attention() {
   const status = store.status.value;
   void store.ratesVersion.value;
   if (status === null) return null;
-  const found = concerns(status, store.peers.value, store.allAccounts(), success());
+  const found = concerns(status, store.peers.value, store.allAccounts(), success(), differing.value);
   if (found.length === 0) {
     return (
       <p class="attention attention-calm" role="status">
@@ -143,7 +150,7 @@ function Attention() {
               goTo(one.tab, one.query);
             }}
           >
-            <Icon name="warn" />
+            <Icon name={one.level === "rose" ? "stop" : "warn"} />
             {one.text}
           </button>
         </li>
@@ -189,7 +196,7 @@ function Numbers() {
           <div class="gauge-fill" style={{ width: `${good ?? 0}%` }} />
         </div>
       </Number>
-      <Number label="In flight" value={count(status.packetsInFlight)} note="packets without an answer yet" />
+      <Number label="In flight" value={count(status.packetsInFlight)} note="not answered yet" />
       <Number label="Latency" value={duration(p50)} note={`median; p99 ${duration(p99)}`} />
       <Number label="Accounting" value="" note={accounting.backend} testId="accounting">
         <Chip kind={kind}>{accounting.state}</Chip>
@@ -198,7 +205,7 @@ function Numbers() {
       <Number
         label="Peers up"
         value={`${status.peersConnected} / ${status.peersTotal}`}
-        note={`${count(status.routes)} routes, up ${span(status.uptimeSeconds)}`}
+        note={`${plural(status.routes, "route")}, up ${span(status.uptimeSeconds)}`}
       >
         <span class="pips" aria-hidden="true">
           {store.peers.value.slice(0, 40).map((peer) => (
@@ -271,22 +278,14 @@ function Charts(props: { seconds: number; chosen: string }) {
             <span class="legend tone-rose">
               <span class="swatch" /> rejected
             </span>
-            <div class="segments" role="radiogroup" aria-label="Time range">
-              {WINDOWS.map(([id, label]) => (
-                <button
-                  key={id}
-                  type="button"
-                  role="radio"
-                  aria-checked={id === props.chosen}
-                  class={cls("segment", id === props.chosen && "segment-on")}
-                  onClick={() => {
-                    setQuery({ range: id });
-                  }}
-                >
-                  {label}
-                </button>
-              ))}
-            </div>
+            <Segments
+              label="Time range"
+              options={WINDOWS}
+              chosen={props.chosen}
+              onChoose={(id) => {
+                setQuery({ range: id });
+              }}
+            />
           </>
         }
       >
@@ -311,9 +310,11 @@ function Charts(props: { seconds: number; chosen: string }) {
               ))}
             </select>
           ) : (
-            <span class="legend tone-sky">
-              <span class="swatch" /> {code}
-            </span>
+            code !== "" && (
+              <span class="legend tone-sky">
+                <span class="swatch" /> {code}
+              </span>
+            )
           )
         }
       >
@@ -334,6 +335,14 @@ function Charts(props: { seconds: number; chosen: string }) {
           ]}
         />
       </Panel>
+      {unfilled.value !== "" && (
+        <p class="chart-note wide-note" role="alert">
+          The minutes before this page was opened could not be loaded: {unfilled.value}{" "}
+          <button type="button" class="link" onClick={() => void fillIn()}>
+            Try again
+          </button>
+        </p>
+      )}
     </div>
   );
 }

@@ -94,8 +94,8 @@ function Shown(props: { keys: KeysAnswer }) {
                   <th scope="col">Secret</th>
                   <th scope="col">In use for</th>
                   <th scope="col">TLS</th>
-                  <th scope="col">Who dials</th>
-                  <th scope="col">Link</th>
+                  <th scope="col" class="roomy">Who dials</th>
+                  <th scope="col" class="roomy">Link</th>
                 </tr>
               </thead>
               <tbody>
@@ -105,6 +105,7 @@ function Shown(props: { keys: KeysAnswer }) {
                       <button
                         type="button"
                         class="link strong"
+                        title={peer.peerId}
                         onClick={() => {
                           goTo("peers", { peer: peer.peerId });
                         }}
@@ -120,8 +121,8 @@ function Shown(props: { keys: KeysAnswer }) {
                       {peer.secretAgeSeconds !== null && peer.secretAgeSeconds > OLD_SECONDS && <Chip kind="warn">change it</Chip>}
                     </td>
                     <td>{peer.tls ? <Chip kind="ok">wss</Chip> : <Chip kind="warn">plain ws</Chip>}</td>
-                    <td>{peer.dials ? "we dial it" : "it dials us"}</td>
-                    <td>{peer.connected ? <Chip kind="ok">connected</Chip> : <Chip kind="bad">not connected</Chip>}</td>
+                    <td class="roomy">{peer.dials ? "we dial it" : "it dials us"}</td>
+                    <td class="roomy">{peer.connected ? <Chip kind="ok">connected</Chip> : <Chip kind="bad">not connected</Chip>}</td>
                   </tr>
                 ))}
               </tbody>
@@ -149,9 +150,9 @@ function Shown(props: { keys: KeysAnswer }) {
 function Tile(props: { label: string; icon: "link" | "keys" | "lock" | "shield"; children: preact.ComponentChildren }) {
   return (
     <section class="tile" aria-label={props.label}>
-      <h3>
+      <h2>
         <Icon name={props.icon} /> {props.label}
-      </h3>
+      </h2>
       {props.children}
     </section>
   );

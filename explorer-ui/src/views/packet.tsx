@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { ApiError, get, withSearch } from "../model/api";
 import { amount, dateClock, duration, exact, units } from "../model/format";
 import type { PacketDetail } from "../model/types";
-import { Chip, cls, Failure, Loading, Money } from "../parts/bits";
+import { Chip, cls, Failure, Loading, Money, useFocusBack } from "../parts/bits";
 import { Icon } from "../parts/icons";
 import { failed, goTo, setQuery, store } from "../state";
 import { name, StateChip } from "./packets";
@@ -58,6 +58,7 @@ export function PacketDrawer(props: { id: string }) {
       timers.forEach(window.clearTimeout);
     };
   }, [id, state]);
+  useFocusBack(box, () => document.querySelector(`[data-id="${CSS.escape(id)}"]`));
   useEffect(() => {
     box.current?.focus({ preventScroll: true });
   }, [id]);

@@ -7,7 +7,7 @@ import { isFiltered, NO_FILTER, type PacketFilter, wanted } from "../model/filte
 import { clock, count, duration, plural, shortId } from "../model/format";
 import { isPacketEvent, type PacketRow, type PacketState } from "../model/packets";
 import type { Page, WireEvent } from "../model/types";
-import { Chip, cls, Empty, Failure, Money, useSize } from "../parts/bits";
+import { Chip, cls, Empty, Failure, Money, useMedia, useSize } from "../parts/bits";
 import { failed, now, place, setQuery, store } from "../state";
 import { PacketDrawer } from "./packet";
 
@@ -59,11 +59,13 @@ export function Packets() {
     [version, older.version, JSON.stringify(query), filter.span > 0 ? now.value : 0],
   );
   const rows = frozen.value ?? live;
+  // The story of a packet then covers the table: what is beneath must not take the focus.
+  const covers = useMedia("(max-width: 52rem)");
   const news = frozen.value === null ? 0 : Math.max(0, countNews(live, frozen.value));
 
   return (
     <div class={cls("packets", open !== undefined && "with-drawer")}>
-      <section class="packets-main" aria-label="Packets">
+      <section class="packets-main" aria-label="Packets" inert={covers && open !== undefined}>
         <Filters filter={filter} shown={rows.length} />
         <Table
           rows={rows}
@@ -73,6 +75,7 @@ export function Packets() {
           }}
           news={news}
           onEnd={older.load}
+          round={older.round}
           foot={
             older.error !== "" ? (
               <Failure message={older.error} retry={older.load} />
@@ -130,7 +133,7 @@ function useThrottled(value: number, ms: number): number {
 
 /** Pages of older answers, from the event store. */
 function useOlder(filter: PacketFilter) {
-  const [state, setState] = useState({ busy: false, done: false, error: "", version: 0 });
+  const [state, setState] = useState({ busy: false, done: false, error: "", version: 0, round: 0 });
   const cursor = useRef<string | number | null>(null);
   const run = useRef(0);
   const key = JSON.stringify([filter.peer, filter.state, filter.span, filter.from, filter.to]);
@@ -164,7 +167,7 @@ function useOlder(filter: PacketFilter) {
           done = answer.next === null || store.packets.pastIsFull;
           if (store.packets.rows(test).length >= before + 40) break;
         }
-        setState((before) => ({ busy: false, done, error: "", version: before.version + 1 }));
+        setState((before) => ({ ...before, busy: false, done, error: "", version: before.version + 1 }));
       } catch (error) {
         if (run.current === mine) setState((before) => ({ ...before, busy: false, error: failed(error) }));
       }
@@ -176,7 +179,7 @@ function useOlder(filter: PacketFilter) {
     cursor.current = null;
     // What was found for another question would leave holes in this list.
     store.packets.dropPast();
-    setState((before) => ({ busy: false, done: false, error: "", version: before.version + 1 }));
+    setState((before) => ({ busy: false, done: false, error: "", version: before.version + 1, round: before.round + 1 }));
   }, [key]);
 
   return { ...state, load };
@@ -262,7 +265,7 @@ function Filters(props: { filter: PacketFilter; shown: number }) {
           ))}
         </>
       )}
-      <span class="filters-count" aria-live="polite" data-testid="packets-shown">
+      <span class="filters-count" aria-live={isFiltered(filter) ? "polite" : "off"} data-testid="packets-shown">
         {plural(props.shown, "packet")}
       </span>
       {isFiltered(filter) && (
@@ -291,6 +294,8 @@ function Table(props: {
   news: number;
   onFreeze: (freeze: boolean) => void;
   onEnd: () => void;
+  /** Rises when it is asked anew what is older. */
+  round: number;
   foot: preact.ComponentChildren;
   empty: preact.ComponentChildren;
 }) {
@@ -306,7 +311,7 @@ function Table(props: {
   const atEnd = size.height > 0 && rows.length * rowHeight - (top + size.height) < rowHeight * 4;
   useEffect(() => {
     if (atEnd) props.onEnd();
-  }, [atEnd, rows.length]);
+  }, [atEnd, rows.length, props.round]);
 
   const focus = (index: number) => {
     const row = rows[index];
@@ -321,8 +326,14 @@ function Table(props: {
     });
   };
 
+  const drawn = rows.slice(first, last);
+  // Where Tab leads to; the row that had the focus may have moved out of what is drawn.
+  const seen = Math.min(Math.ceil(top / rowHeight), rows.length - 1);
+  const entry = drawn.some((row) => row.id === focused.value) ? focused.value : rows[seen]?.id;
+
   return (
-    <div class="table" role="table" aria-label="Packets, newest first" aria-rowcount={rows.length + 1}>
+    <div class="table">
+     <div role="grid" aria-label="Packets, newest first" aria-rowcount={rows.length + 2} aria-readonly="true">
       <div class="row row-head" role="row" aria-rowindex={1}>
         {COLUMNS.map((name) => (
           <span key={name} role="columnheader" class={`cell cell-${name.toLowerCase().replace(" ", "-")}`}>
@@ -332,7 +343,7 @@ function Table(props: {
       </div>
       <div
         class="table-body"
-        role="rowgroup"
+        role="presentation"
         ref={ref}
         data-testid="packet-rows"
         onScroll={(event) => {
@@ -342,14 +353,15 @@ function Table(props: {
         }}
         onKeyDown={(event) => {
           if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
-          event.preventDefault();
           const at = rows.findIndex((row) => row.id === focused.value);
+          if (!(event.target as Element).matches("[data-id]")) return;
+          event.preventDefault();
           focus(at + (event.key === "ArrowDown" ? 1 : -1));
         }}
       >
-        {rows.length === 0 && props.empty}
-        <div role="presentation" class="table-space" style={{ height: `${rows.length * rowHeight}px` }}>
-          {rows.slice(first, last).map((row, index) => (
+        {rows.length === 0 && <Whole index={2}>{props.empty}</Whole>}
+        <div role="rowgroup" class="table-space" style={{ height: `${rows.length * rowHeight}px` }}>
+          {drawn.map((row, index) => (
             <Row
               key={row.id}
               row={row}
@@ -358,15 +370,18 @@ function Table(props: {
               y={(first + index) * rowHeight}
               height={rowHeight}
               open={row.id === props.open}
-              isEntry={focused.value === null ? first + index === 0 : row.id === focused.value}
+              isEntry={row.id === entry}
               onFocus={() => {
                 focused.value = row.id;
               }}
             />
           ))}
         </div>
-        <div class="table-foot">{props.foot}</div>
+        <Whole index={rows.length + 2} class="table-foot">
+          {props.foot}
+        </Whole>
       </div>
+     </div>
       {props.news > 0 && (
         <button
           type="button"
@@ -378,6 +393,19 @@ function Table(props: {
           {count(props.news)} new ↑
         </button>
       )}
+    </div>
+  );
+}
+
+/** A row with something else than a packet. */
+function Whole(props: { index: number; class?: string; children: preact.ComponentChildren }) {
+  return (
+    <div role="rowgroup">
+      <div role="row" aria-rowindex={props.index} class={props.class}>
+        <div role="gridcell" aria-colspan={COLUMNS.length}>
+          {props.children}
+        </div>
+      </div>
     </div>
   );
 }
@@ -444,28 +472,28 @@ function Row(props: {
         }
       }}
     >
-      <span role="cell" class="cell cell-time num" title={new Date(row.at).toISOString()}>
+      <span role="gridcell" class="cell cell-time num" title={new Date(row.at).toISOString()}>
         {clock(row.at, true)}
       </span>
-      <span role="cell" class="cell cell-packet mono" title={row.id}>
+      <span role="gridcell" class="cell cell-packet mono" title={row.id}>
         {shortId(row.id)}
       </span>
-      <span role="cell" class="cell cell-from">
+      <span role="gridcell" class="cell cell-from">
         {name(row.peerId)}
       </span>
-      <span role="cell" class="cell cell-next-hop">
+      <span role="gridcell" class="cell cell-next-hop">
         {row.nextHop === null ? "–" : name(row.nextHop)}
       </span>
-      <span role="cell" class="cell cell-destination mono" title={row.destination}>
+      <span role="gridcell" class="cell cell-destination mono" title={row.destination}>
         {row.destination}
       </span>
-      <span role="cell" class="cell cell-amount">
+      <span role="gridcell" class="cell cell-amount">
         <Money value={row.amount} asset={store.assetOf(row.peerId)} />
       </span>
-      <span role="cell" class="cell cell-status">
+      <span role="gridcell" class="cell cell-status">
         <StateChip row={row} />
       </span>
-      <span role="cell" class="cell cell-took num">
+      <span role="gridcell" class="cell cell-took num">
         {duration(row.durationMs)}
       </span>
     </div>

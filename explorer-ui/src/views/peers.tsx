@@ -1,11 +1,11 @@
 /** The links and the routing table. */
 
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { get } from "../model/api";
 import { amount, clock, count, duration, owes } from "../model/format";
 import type { Explanation, PeerItem, RouteItem } from "../model/types";
-import { Chip, cls, Dot, Empty, Loaded, Panel, useEvery } from "../parts/bits";
+import { Chip, cls, Dot, Empty, Loaded, Panel, useEvery, useFocusBack } from "../parts/bits";
 import { Icon } from "../parts/icons";
 import { failed, goTo, loadPeers, loadRoutes, place, routes, routesLoad, routesMore, setQuery, store } from "../state";
 import { name } from "./packets";
@@ -20,7 +20,7 @@ export function Peers() {
     <div class="peers">
       <div class="peers-left">
         <PeerTable selected={query["peer"]} />
-        {selected !== undefined && <PeerCard peer={selected} />}
+        {selected !== undefined && <PeerCard key={selected.peerId} peer={selected} />}
         {query["peer"] !== undefined && selected === undefined && (
           <Panel title={query["peer"]}>
             <p class="muted pad">There is no peer of that name.</p>
@@ -46,12 +46,12 @@ function PeerTable(props: { selected: string | undefined }) {
               <tr>
                 <th scope="col">Peer</th>
                 <th scope="col">Link</th>
-                <th scope="col">Relation</th>
-                <th scope="col">Asset</th>
+                <th class="roomy" scope="col">Relation</th>
+                <th class="roomy" scope="col">Asset</th>
                 <th scope="col" class="right">Latency</th>
-                <th scope="col" class="right">Reconnects</th>
-                <th scope="col" class="right" title="Prepares taken from it">Packets in</th>
-                <th scope="col" class="right" title="Prepares sent to it">Packets out</th>
+                <th scope="col" class="right roomy">Reconnects</th>
+                <th scope="col" class="right" title="Prepares taken from it"><span class="roomy">Packets </span>in</th>
+                <th scope="col" class="right" title="Prepares sent to it"><span class="roomy">Packets </span>out</th>
               </tr>
             </thead>
             <tbody>
@@ -65,7 +65,7 @@ function PeerTable(props: { selected: string | undefined }) {
                   }}
                 >
                   <th scope="row">
-                    <button type="button" class="link strong" aria-expanded={peer.peerId === props.selected}>
+                    <button type="button" class="link strong" title={peer.peerId} aria-expanded={peer.peerId === props.selected}>
                       {peer.peerId}
                     </button>
                   </th>
@@ -73,12 +73,12 @@ function PeerTable(props: { selected: string | undefined }) {
                     <Dot kind={peer.connected ? "live" : "bad"} />
                     {peer.connected ? (peer.direction ?? "connected") : "down"}
                   </td>
-                  <td>{peer.relation}</td>
-                  <td>
+                  <td class="roomy">{peer.relation}</td>
+                  <td class="roomy">
                     {peer.assetCode} <span class="muted">{peer.assetScale}</span>
                   </td>
                   <td class="right num">{duration(peer.latencyMs)}</td>
-                  <td class="right num">{Math.max(0, peer.connects - 1)}</td>
+                  <td class="right num roomy">{Math.max(0, peer.connects - 1)}</td>
                   <td class="right num">{count(peer.packetsIn)}</td>
                   <td class="right num">{count(peer.packetsOut)}</td>
                 </tr>
@@ -93,6 +93,8 @@ function PeerTable(props: { selected: string | undefined }) {
 
 function PeerCard(props: { peer: PeerItem }) {
   const { peer } = props;
+  const frame = useRef<HTMLDivElement>(null);
+  useFocusBack(frame, () => document.querySelector(`[data-testid="peer-${CSS.escape(peer.peerId)}"] button`));
   const account = store.allAccounts().find((one) => one.peerId === peer.peerId);
   const events = store.incidents.value.filter(
     ({ event }) => "peerId" in event && event.peerId === peer.peerId && event.type.startsWith("PEER_"),
@@ -104,61 +106,67 @@ function PeerCard(props: { peer: PeerItem }) {
     </div>
   );
   return (
-    <Panel
-      title={`Peer ${peer.peerId}`}
-      id="peer-card"
-      aside={
-        <button
-          type="button"
-          class="tool"
-          aria-label="Close"
-          onClick={() => {
-            setQuery({ peer: "" });
-          }}
-        >
-          <Icon name="close" />
-        </button>
-      }
-    >
-      <div class="stats">
-        {box("fulfilled in", count(peer.fulfilledIn), "Its packets that we fulfilled to it")}
-        {box("rejected in", count(peer.rejectedIn), "Its packets that we rejected to it")}
-        {box("fulfilled out", count(peer.fulfilledOut), "Packets that it fulfilled")}
-        {box("rejected out", count(peer.rejectedOut), "Packets that it rejected")}
-        {box("in flight", count(peer.inFlight))}
-        {box("sent again", `${count(peer.resentIn)} / ${count(peer.resentOut)}`, "After a broken connection: by it / by us")}
-      </div>
-      {!peer.connected && (
-        <p class="notice notice-bad">
-          <Icon name="warn" />
-          Not connected{peer.lastError === "" ? "." : `: ${peer.lastError}`}
-        </p>
-      )}
-      {account !== undefined && (
-        <p class="pad">
-          <span class={account.net > 0n ? "owed" : account.net < 0n ? "owing" : "even"}>
-            {account.net === 0n ? "Even" : owes(account.net)} {account.net !== 0n && amount(account.net < 0n ? -account.net : account.net, account.scale)}{" "}
-            {account.code}
-          </span>{" "}
-          <button type="button" class="link" onClick={() => { goTo("accounts", { q: peer.peerId }); }}>
-            Account
-          </button>{" "}
-          <button type="button" class="link" onClick={() => { goTo("packets", { peer: peer.peerId }); }}>
-            Packets
+    <div ref={frame}>
+      <Panel
+        title={`Peer ${peer.peerId}`}
+        id="peer-card"
+        aside={
+          <button
+            type="button"
+            class="tool"
+            aria-label="Close"
+            onClick={() => {
+              setQuery({ peer: "" });
+            }}
+          >
+            <Icon name="close" />
           </button>
-        </p>
-      )}
-      {events.length > 0 && (
-        <ul class="log">
-          {events.slice(0, 8).map(({ seq, at, event }) => (
-            <li key={seq}>
-              <span class="num muted">{clock(at)}</span> {event.type === "PEER_CONNECTED" ? "connected" : "disconnected"}
-              {"reason" in event && event.reason !== "" && <span class="muted">: {event.reason}</span>}
-            </li>
-          ))}
-        </ul>
-      )}
-    </Panel>
+        }
+      >
+        <div class="stats">
+          {box("fulfilled in", count(peer.fulfilledIn), "Its packets that we fulfilled to it")}
+          {box("rejected in", count(peer.rejectedIn), "Its packets that we rejected to it")}
+          {box("fulfilled out", count(peer.fulfilledOut), "Packets that it fulfilled")}
+          {box("rejected out", count(peer.rejectedOut), "Packets that it rejected")}
+          {box("in flight", count(peer.inFlight))}
+          {box("reconnects", count(Math.max(0, peer.connects - 1)))}
+          {box("relation", peer.relation)}
+          {box("asset", `${peer.assetCode} ${peer.assetScale}`, "Code and scale")}
+          {box("sent again", `${count(peer.resentIn)} / ${count(peer.resentOut)}`, "After a broken connection: by it / by us")}
+        </div>
+        {!peer.connected && (
+          <p class="notice notice-bad">
+            <Icon name="stop" />
+            Not connected{peer.lastError === "" ? "." : `: ${peer.lastError}`}
+          </p>
+        )}
+        {account !== undefined && (
+          <p class="pad peer-links">
+            <span class={account.net > 0n ? "owed" : account.net < 0n ? "owing" : "even"}>
+              {account.net === 0n
+              ? "Even"
+              : `${owes(account.net)} ${amount(account.net < 0n ? -account.net : account.net, account.scale)} ${account.code}`}
+          </span>{" "}
+            <button type="button" class="link" onClick={() => { goTo("accounts", { q: peer.peerId }); }}>
+              Account
+            </button>{" "}
+            <button type="button" class="link" onClick={() => { goTo("packets", { peer: peer.peerId }); }}>
+              Packets
+            </button>
+          </p>
+        )}
+        {events.length > 0 && (
+          <ul class="log">
+            {events.slice(0, 8).map(({ seq, at, event }) => (
+              <li key={seq}>
+                <span class="num muted">{clock(at)}</span> {event.type === "PEER_CONNECTED" ? "connected" : "disconnected"}
+                {"reason" in event && event.reason !== "" && <span class="muted">: {event.reason}</span>}
+              </li>
+            ))}
+          </ul>
+        )}
+      </Panel>
+    </div>
   );
 }
 

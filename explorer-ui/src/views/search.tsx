@@ -88,8 +88,11 @@ export function Search(props: { onClose: () => void }) {
           placeholder="Peer, account, packet id, destination …"
           autofocus
           autocomplete="off"
+          role="combobox"
+          aria-expanded={hits.length > 0}
+          aria-autocomplete="list"
           aria-controls="hits"
-          aria-activedescendant={`hit-${at}`}
+          {...(hits.length > 0 ? { "aria-activedescendant": `hit-${at}` } : {})}
           aria-label="Search"
           value={text.value}
           onInput={(event) => {
@@ -107,23 +110,27 @@ export function Search(props: { onClose: () => void }) {
       </div>
       <ul class="hits" id="hits" role="listbox" aria-label="Results">
         {hits.map((hit, index) => (
-          <li key={hit.key} id={`hit-${index}`} role="option" aria-selected={index === at}>
-            <button
-              type="button"
-              tabIndex={-1}
-              class={cls("hit", index === at && "hit-on")}
-              onClick={() => {
-                open(hit);
-              }}
-            >
-              <Icon name={hit.icon} />
-              <span class="hit-title">{hit.title}</span>
-              <span class="hit-note">{hit.note}</span>
-            </button>
+          <li
+            key={hit.key}
+            id={`hit-${index}`}
+            role="option"
+            aria-selected={index === at}
+            class={cls("hit", index === at && "hit-on")}
+            onClick={() => {
+              open(hit);
+            }}
+          >
+            <Icon name={hit.icon} />
+            <span class="hit-title">{hit.title}</span>
+            <span class="hit-note">{hit.note}</span>
           </li>
         ))}
-        {hits.length === 0 && <li class="muted">Nothing found.</li>}
       </ul>
+      {hits.length === 0 && (
+        <p class="muted pad" role="status">
+          Nothing found.
+        </p>
+      )}
     </Dialog>
   );
 }
