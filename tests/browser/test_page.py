@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import statistics
 import time
@@ -12,9 +13,9 @@ import pytest
 
 from connector import Fulfill, Reject
 from connector.demo import free_ports
-from connector.telemetry.events import AccountBalance
 from tests.browser.conftest import PATIENCE_MS, Viewer
-from tests.support.daemons import Daemon, Street
+from tests.support.admin import KEY, Operator
+from tests.support.daemons import Street
 
 expect = pytest.importorskip("playwright.async_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE_MS)
@@ -88,9 +89,7 @@ async def test_ten_packets_and_the_cards_say_who_owes_whom(viewer: Viewer, tmp_p
             await viewer.at("history-area").first.wait_for(state="attached")
 
 
-async def test_progress_to_settlement_in_three_colours_and_its_states(
-    viewer: Viewer, tmp_path: Path
-) -> None:
+async def test_progress_to_settlement_in_three_colours(viewer: Viewer, tmp_path: Path) -> None:
     async with Street(tmp_path) as street, viewer:
         a, _b = await street.chain("a", "b", peer={"a-b": {"settle_threshold": 1000}})
         await viewer.open(a.connector.http_port, "#accounts")
@@ -107,34 +106,57 @@ async def test_progress_to_settlement_in_three_colours_and_its_states(
             await expect(bar.locator(f".fill-{level}")).to_have_count(1)
             await viewer.shot(f"settlement-{level}")
         await expect(bar).to_contain_text("above 90 %")
-        for state, words in (
-            ("PENDING", "settlement pending"),
-            ("IN_PROGRESS", "settling now"),
-            ("IDLE", "settlement idle"),
-        ):
-            a.connector.events.emit(balance(a, settlement_state=state))
-            await expect(viewer.at("settlement-state")).to_have_attribute("data-state", state)
-            await expect(viewer.at("settlement-state")).to_contain_text(words)
 
 
-def balance(daemon: Daemon, **change: Any) -> AccountBalance:
-    """How a daemon stands with its peer b, as an event."""
-    books = daemon.connector.accounts.peers["b"]
-    fields: dict[str, Any] = {
-        "peer_id": "b",
-        "asset_code": "USD",
-        "asset_scale": 9,
-        "debit_balance": books.debit_balance,
-        "credit_balance": books.credit_balance,
-        "net_balance": books.net_balance,
-        "pending_debits": 0,
-        "pending_credits": 0,
-        "credit_limit": books.terms.credit_limit,
-        "available_credit": books.available_credit,
-        "settlement_threshold": 1000,
-        **change,
-    }
-    return AccountBalance(**fields)
+async def test_a_settlement_from_the_threshold_to_the_word_of_the_operator(
+    viewer: Viewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else pays: it is booked, and waits until an operator says over the API that he has."""
+    may_book = asyncio.Event()
+    async with Street(tmp_path) as street, viewer:
+        a, _b = await street.chain(
+            "a", "b",
+            peer={"a-b": {"settle_threshold": 1000}},
+            node={"a": {"admin_api_key": KEY}},
+        )  # fmt: skip
+        booked = a.connector.settlements._enter
+
+        async def book(*args: Any, **fields: Any) -> Any:
+            """A ledger that takes its time: else this state is too short to be seen."""
+            await may_book.wait()
+            return await booked(*args, **fields)
+
+        monkeypatch.setattr(a.connector.settlements, "_enter", book)
+        await viewer.open(a.connector.http_port, "#accounts")
+        card, state = viewer.at("account-b"), viewer.at("settlement-state")
+        assert isinstance(await a.connector.send("g.b", 1000), Fulfill)
+        await expect(viewer.at("net")).to_have_attribute("data-net", "-1000")
+        await expect(state).to_have_attribute("data-state", "IDLE")
+        assert isinstance(await a.connector.send("g.b", 1), Fulfill)
+        await expect(state).to_have_attribute("data-state", "PENDING")
+        await expect(state).to_contain_text("settlement pending")
+        await expect(card).to_contain_text("last: triggered")
+        await viewer.shot("settlement-pending")
+        may_book.set()
+        await expect(state).to_have_attribute("data-state", "IN_PROGRESS")
+        await expect(state).to_contain_text("settling now")
+        await expect(card).to_contain_text("last: started")
+        # Booked before anybody is asked to pay.
+        await expect(viewer.at("net")).to_have_attribute("data-net", "0")
+        await viewer.shot("settlement-in-progress")
+        operator = Operator(a)
+        (one,) = (await operator.get("/admin/accounts/b/settlements"))["items"]
+        path = f"/admin/accounts/b/settlements/{one['settlementId']}/confirm"
+        answer = await operator.ask("POST", path)
+        assert answer.status_code == 200, answer.text
+        await expect(state).to_have_attribute("data-state", "IDLE")
+        await expect(state).to_contain_text("settlement idle")
+        await expect(card).to_contain_text(re.compile("last: completed, 0.000001001 USD"))
+        await viewer.shot("settlement-completed")
+        # The dashboard has the whole story.
+        await viewer.tab("Dashboard")
+        for step in ("settlement triggered", "settlement started", "settlement completed"):
+            await expect(viewer.page.get_by_role("tabpanel")).to_contain_text(step)
 
 
 async def test_a_change_is_on_screen_within_100_ms_of_the_fulfill(
@@ -337,6 +359,7 @@ async def test_the_network_shows_both_sides_and_marks_books_that_differ(
         ]
         await picture.locator('[data-verdict="differs"]').wait_for()
         await picture.get_by_text("books of 1 link differ").wait_for()
+        await viewer.page.get_by_role("button", name="The books of b and c differ").wait_for()
         await viewer.shot("network")
 
 
