@@ -616,6 +616,7 @@ class Connector:
         self.links.tick()
         await self.accounts.expire()
         await self.accounts.look_after_outbox()
+        await self.accounts.take_back_credit()
         self._ask_parent()
 
     # --- addresses and routes

@@ -21,6 +21,7 @@ it is back, replays them in their order and hands it back to the writer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -220,6 +221,8 @@ class AccountManager:
         self._assumed: dict[int, Posted] = {}
         self._compared = False
         self._promised_credit: dict[str, int] = {}
+        # Granted beyond the limit: by corrections, and where a lowered limit was in use.
+        self._lent: dict[str, int] = {}
         self._outbox_is_lost = False
         self._reconcile_at_s = clock.monotonic_s() + limits.RECONCILE_SECONDS
         self._is_shared = False
@@ -471,10 +474,14 @@ class AccountManager:
         except CreditInUseError:
             books = self.peers[terms.peer_id]
             free = max(0, books.available_credit)
-            await self.set_credit_limit(terms.peer_id, books.granted - free)
-            self._alert_credit_in_use(books)
+            with contextlib.suppress(CreditInUseError):
+                least = max(terms.credit_limit, books.granted - free)
+                await self.set_credit_limit(terms.peer_id, least)
+            self._lend(books)
 
-    def _alert_credit_in_use(self, books: PeerBooks) -> None:
+    def _lend(self, books: PeerBooks) -> None:
+        """Leave it the credit that it uses; `take_back_credit` lowers it as the peer pays."""
+        self._lent[books.terms.peer_id] = books.granted - books.terms.credit_limit
         self._on_alert(
             "credit_limit_in_use",
             {
@@ -495,9 +502,34 @@ class AccountManager:
             raise LedgerUnavailableError(f"the ledger is away: {self.state_reason}")
         books = self.peers[peer_id]
         change = limit - books.granted
-        if change == 0:
-            return
-        await self._grant(books, change)
+        if change:
+            await self._grant(books, change)
+        if books.granted > limit:
+            self._lent[peer_id] = books.granted - limit  # a correction came meanwhile
+        else:
+            self._lent.pop(peer_id, None)
+
+    async def take_back_credit(self) -> None:
+        """Lower what was granted beyond a limit, as far as it is free; called every second or so."""
+        for peer_id, lent in list(self._lent.items()):
+            books = self.peers.get(peer_id)
+            if books is None or books.removed:
+                del self._lent[peer_id]
+                continue
+            free = min(lent, books.available_credit)
+            if free <= 0 or self.state is not State.AVAILABLE:
+                continue
+            try:
+                await self._grant(books, -free)
+            except CreditInUseError:
+                continue  # it has sent packets meanwhile
+            except (LedgerUnavailableError, LedgerRefusedError):
+                # It may have been done, and must not be done twice: the next start sees to it.
+                self._lent.pop(peer_id, None)
+                continue
+            left = self._lent.pop(peer_id, 0) - free
+            if left > 0:
+                self._lent[peer_id] = left
 
     async def _grant(self, books: PeerBooks, change: int) -> None:
         """Book a change of the credit granted to a peer, in the ledger and in the mirror.
@@ -1224,13 +1256,14 @@ class AccountManager:
         there = self._assumed[line], self._assumed[peer]
         change = books.terms.credit_limit - (there[0].debits - there[0].credits)
         if not await self._is_granted(books, change, there):
-            change = -max(0, there[1].credits - there[1].debits)
+            change = max(change, -max(0, there[1].credits - there[1].debits))
             if not await self._is_granted(books, change, there):
                 change = 0
-            self._alert_credit_in_use(books)
         promised = self._promised_credit.pop(books.terms.peer_id, 0)
         books.move_credit(promised, -1)
         books.move_credit(change)
+        if books.granted > books.terms.credit_limit:
+            self._lend(books)
         raised, lowered = max(change, 0), max(-change, 0)
         self._assumed[line] = Posted(there[0].debits + raised, there[0].credits + lowered)
         self._assumed[peer] = Posted(there[1].debits + lowered, there[1].credits + raised)
@@ -1331,7 +1364,9 @@ class AccountManager:
         for grant in correction:
             if grant.code == TransferCode.CREDIT:
                 self._books_by_id[grant.debit_account_id].debits_posted += grant.amount
-                self._books_by_id[grant.credit_account_id].credits_posted += grant.amount
+                peer = self._books_by_id[grant.credit_account_id]
+                peer.credits_posted += grant.amount
+                self._lent[peer.peer_id] = self._lent.get(peer.peer_id, 0) + grant.amount
 
     async def stopped(self) -> None:
         """Remember the balances, for a start without the ledger; after the tasks have ended.

@@ -225,7 +225,7 @@ def correcting_transfers(
     """What books the legs outright after their reservation has expired.
 
     A chain for each leg, one behind the other. The sender's limit must not stand in the way of what has happened, so the
-    amount is granted first; `set_credit_limit` takes it back when the sender has paid.
+    amount is granted first; `take_back_credit` lowers it again as far as it is free.
     """
     correction: list[Transfer] = []
     for leg in legs:

@@ -192,6 +192,7 @@ class Bank:
         await asyncio.sleep((HOLD_MS + limits.PENDING_GRACE_MS) / 1000 + 2)
         await self.manager.expire()
         await asyncio.sleep(0.1)
+        await self.manager.take_back_credit()
         return await books_at_rest(self.manager)
 
     def net(self, peer_id: str) -> int:
@@ -365,6 +366,80 @@ async def test_at_the_start_a_limit_is_lowered_as_far_as_it_can_be() -> None:
     assert again.alerts == ["credit_limit_in_use"]
     assert again.manager.peers["alice"].granted == 300
     assert again.manager.peers["alice"].available_credit == 0
+
+
+@simulated
+async def test_what_is_granted_beyond_a_limit_is_taken_back_as_the_peer_pays() -> None:
+    async with Bank() as bank:
+        await bank.pay("a", 300)
+    lower = [replace(ALICE, credit_limit=100), BOB, CAROL]
+    async with Bank(lower, ledger=bank.ledger) as again:
+        alice = again.manager.peers["alice"]
+        for paid, granted, available in ((50, 250, 0), (130, 120, 0), (70, 100, 50), (20, 100, 70)):
+            await again.pay(paid, paid, source=BOB, next_hop=ALICE)
+            await again.manager.take_back_credit()
+            assert (alice.granted, alice.available_credit) == (granted, available)
+        asked = len(again.ledger.requests)
+        await again.manager.take_back_credit()
+        assert len(again.ledger.requests) == asked
+        assert await again.rest() == []
+
+
+@simulated
+async def test_a_limit_that_is_raised_is_not_lowered_again() -> None:
+    async with Bank() as bank:
+        reservation = await expired(bank)
+        bank.post("late", reservation)
+        assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
+        alice = bank.manager.peers["alice"]
+        assert alice.granted == 1100
+        await bank.manager.set_credit_limit("alice", 2000)
+        alice.terms = replace(ALICE, credit_limit=2000)
+        await bank.manager.take_back_credit()
+        assert alice.granted == 2000
+        assert await bank.rest() == []
+
+
+@simulated
+async def test_credit_is_taken_back_once_whatever_the_ledger_answers() -> None:
+    async with Bank() as bank:
+        reservation = await expired(bank)
+        bank.post("late", reservation)
+        assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
+        alice = bank.manager.peers["alice"]
+        # Refused: packets have used it meanwhile, and the mirror does not know.
+        state = bank.ledger.machine.accounts[alice.peer.account_id]
+        state.debits_pending += 1000
+        await bank.manager.take_back_credit()
+        assert alice.granted == 1100
+        state.debits_pending -= 1000
+        # No answer: it may have been done.
+        bank.ledger.down = Fault.LOST
+        await bank.manager.take_back_credit()
+        bank.ledger.down = None
+        asked = len(bank.ledger.requests)
+        await bank.manager.take_back_credit()
+        assert len(bank.ledger.requests) == asked
+        assert alice.granted == 1100
+    # An id that the ledger has refused stays refused, until the balances are others.
+    async with Bank(ledger=bank.ledger) as again:
+        assert again.alerts == ["credit_limit_in_use"]
+        assert again.manager.peers["alice"].granted == 1100
+        await again.pay("more")
+        assert await again.rest() == []
+        assert again.manager.peers["alice"].granted == 1000
+
+
+@simulated
+async def test_nothing_is_taken_back_of_a_peer_that_was_removed() -> None:
+    async with Bank() as bank:
+        reservation = await expired(bank)
+        bank.post("late", reservation)
+        assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
+        bank.manager.remove_peer("alice")
+        asked = len(bank.ledger.requests)
+        await bank.manager.take_back_credit()
+        assert len(bank.ledger.requests) == asked
 
 
 # --- a packet
