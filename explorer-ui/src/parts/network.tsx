@@ -91,8 +91,8 @@ function layout(picture: NetPicture, width: number) {
     return { spots, height: rem * 9, vertical: false, radius };
   }
   if (line !== null) {
-    for (const [index, id] of line.entries()) spots.set(id, { x: rem * 2.6, y: rem * (2.4 + index * 6.4) });
-    return { spots, height: rem * (4.8 + (count - 1) * 6.4), vertical: true, radius };
+    for (const [index, id] of line.entries()) spots.set(id, { x: rem * 2.6, y: rem * (2.4 + index * 7.4) });
+    return { spots, height: rem * (4.8 + (count - 1) * 7.4), vertical: true, radius };
   }
   const height = Math.max(rem * 24, Math.min(width * 0.6, rem * 40));
   for (const [index, node] of picture.nodes.entries()) {
