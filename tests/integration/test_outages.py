@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.tigerbeetle, pytest.mark.slow]
 ROUNDS = int(os.environ.get("OUTAGE_ROUNDS", "1"))
 AWAY_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "2"))
 WINDOW = 40
+PACKETS_PER_SECOND_MAX = 2000
+"""What the server can book afterwards in a fraction of the time it was away, whatever its disk."""
 LIMIT = 10**12
 NODES = ("a", "b", "c")
 
@@ -76,8 +78,7 @@ class Load:
             now_s = loop.time()
             code = "" if isinstance(answer, Fulfill) else answer.code
             self.answers.append((now_s, now_s - began_s, code))
-            if code:
-                await asyncio.sleep(0.02)
+            await asyncio.sleep(WINDOW / PACKETS_PER_SECOND_MAX - (now_s - began_s))
 
     async def more(self, count: int) -> None:
         """Wait for so many more answers."""
@@ -182,7 +183,9 @@ async def test_while_the_server_stands_still_packets_go_on_and_limits_hold(
             loop = asyncio.get_running_loop()
             began_s = loop.time()
             await all_are(nodes, State.AVAILABLE)
-            assert loop.time() - began_s < 10
+            took_s = loop.time() - began_s
+            print(f"{spooled} transfers of one node were booked {took_s:.1f} s after")
+            assert took_s < 10
             assert b.spooled == 0
             await load.more(500)
         assert load.since(0).keys() == {""}
@@ -201,14 +204,17 @@ async def test_with_policy_reject_packets_get_t00_in_time_and_go_on_afterwards(
             await asyncio.sleep(AWAY_SECONDS)
             answers = [one for one in load.answers if one[0] > paused_s + 0.1]
             assert {code for _, _, code in answers} <= {"", "T00"}
-            assert max(took_s for _, took_s, code in answers if code) < 2.5
+            slowest_s = max(took_s for _, took_s, code in answers if code)
+            assert slowest_s < 2.5
             assert nodes[0].connector.views.health()["status"] == "unhealthy"
             server.resume()
             resumed_s = loop.time()
             await all_are(nodes, State.AVAILABLE)
             goal = load.fulfilled + 100
             await until(lambda: load.fulfilled >= goal)
-            assert loop.time() - resumed_s < 4
+            back_s = loop.time() - resumed_s
+            print(f"T00 after {slowest_s:.2f} s at most; fulfilled again after {back_s:.2f} s")
+            assert back_s < 4
         balanced(nodes, load)
 
 
