@@ -111,6 +111,9 @@ def feed_router(
         from_: Annotated[Moment, Query(alias="from")] = None,
         to: Moment = None,
         points: Annotated[int, Query(description="2 to 1000")] = 300,
+        stored: Annotated[
+            bool, Query(description="only what is stored here, nothing that the ledger remembers")
+        ] = False,
     ) -> Response:
         """Balances over time, thinned to `points`."""
         bus.flush()
@@ -125,7 +128,7 @@ def feed_router(
             raise HTTPException(422, "not valid: from lies after to")
         count = max(2, min(points, limits.HISTORY_POINTS_MAX))
         resolution_ms, found = await store.history(peer, asset, from_ms, to_ms, count)
-        if past is not None and (not found or found[0].at_ms > from_ms):
+        if past is not None and not stored and (not found or found[0].at_ms > from_ms):
             until_ms = found[0].at_ms if found else to_ms + 1
             older = await past.balances(
                 peer, asset, from_ms, until_ms, points_max=count, step_ms_min=resolution_ms

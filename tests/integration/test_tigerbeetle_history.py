@@ -146,6 +146,9 @@ async def test_the_past_is_there_without_the_event_store(
             assert at(points, moment_ms) == (debit - credit, debit, credit)
         assert points[-1][1:] == (debited - credited + 1000, debited + 1000, credited)
         assert points[-1][0] >= restarted_ms - 1000
+        kept = await history_of(b, a_id, noted[0][0] - 60_000, stored=True)
+        assert kept == points[-len(kept) :]
+        assert kept[0][0] >= restarted_ms - 1000
         # From the middle on: the first point is the balance at that moment.
         moment_ms, debit, credit = noted[2]
         assert (await history_of(b, a_id, moment_ms))[0] == (
