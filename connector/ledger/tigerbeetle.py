@@ -173,7 +173,8 @@ class TigerBeetleLedger:
         if self._log is None:
             _probe_io_uring()
             self._log = connection_log()
-        await _knock(await self._resolve())
+        if not await _somebody_listens(await self._resolve()):
+            raise LedgerUnavailableError(f"{self._addresses}: nothing listens there")
         await self._first_answer()
         await self._find_batch_max()
 
@@ -547,11 +548,10 @@ async def _resolve(host: str, port: int) -> str:
     return f"{literal}:{port}" if literal.version == 4 else f"[{literal}]:{port}"
 
 
-async def _knock(replicas: str) -> None:
-    """See whether anybody listens, so that a start without the cluster need not wait.
+async def _somebody_listens(replicas: str) -> bool:
+    """Whether it is worth asking, so that a start without the cluster need not wait.
 
-    Raises:
-        LedgerUnavailableError: every replica's machine says that nobody does.
+    False only where every replica's machine says that nobody does.
     """
     for replica in replicas.split(","):
         host, _, port = replica.rpartition(":")
@@ -561,10 +561,10 @@ async def _knock(replicas: str) -> None:
         except ConnectionRefusedError:
             continue
         except (OSError, TimeoutError):
-            return  # it may only be slow: ask properly
+            return True  # it may only be slow: ask properly
         writer.close()
-        return
-    raise LedgerUnavailableError(f"{replicas}: nothing listens there")
+        return True
+    return False
 
 
 def _probe_io_uring() -> None:

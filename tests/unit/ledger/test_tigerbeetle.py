@@ -65,12 +65,12 @@ class Cluster:
             self.clients.append(ScriptedClient(self._answer))
             return self.clients[-1]
 
-        async def knock(_replicas: str) -> None:
-            pass
+        async def somebody_listens(_replicas: str) -> bool:
+            return True
 
         monkeypatch.setattr(tigerbeetle, "connect", connect)
         monkeypatch.setattr(tigerbeetle, "_probe_io_uring", lambda: None)
-        monkeypatch.setattr(tigerbeetle, "_knock", knock)
+        monkeypatch.setattr(tigerbeetle, "_somebody_listens", somebody_listens)
         monkeypatch.setattr(tigerbeetle, "connection_log", object)
 
     def _answer(self, operation: Operation, events: bytes) -> Response | None:
