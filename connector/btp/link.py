@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import os
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -786,4 +787,6 @@ def _peer_in_path(path: str) -> str | None:
 
 def _clean(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, ConnectionError) and error.errno:
+        text = os.strerror(error.errno)  # asyncio's own words are for its authors
     return " ".join(str(text).split())[:200]
