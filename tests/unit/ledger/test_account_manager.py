@@ -22,7 +22,7 @@ from connector.errors import (
     LedgerUnavailableError,
 )
 from connector.ledger.account_manager import AccountManager, State
-from connector.ledger.books import Outcome, Recovered, Reservation, Reserve
+from connector.ledger.books import Outcome, PeerBooks, Recovered, Reservation, Reserve
 from connector.ledger.model import (
     ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
     ACCOUNT_HISTORY,
@@ -388,11 +388,7 @@ async def test_what_is_granted_beyond_a_limit_is_taken_back_as_the_peer_pays() -
 @simulated
 async def test_a_limit_that_is_raised_is_not_lowered_again() -> None:
     async with Bank() as bank:
-        reservation = await expired(bank)
-        bank.post("late", reservation)
-        assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
-        alice = bank.manager.peers["alice"]
-        assert alice.granted == 1100
+        alice = await corrected(bank)
         await bank.manager.set_credit_limit("alice", 2000)
         alice.terms = replace(ALICE, credit_limit=2000)
         await bank.manager.take_back_credit()
@@ -403,10 +399,7 @@ async def test_a_limit_that_is_raised_is_not_lowered_again() -> None:
 @simulated
 async def test_credit_is_taken_back_once_whatever_the_ledger_answers() -> None:
     async with Bank() as bank:
-        reservation = await expired(bank)
-        bank.post("late", reservation)
-        assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
-        alice = bank.manager.peers["alice"]
+        alice = await corrected(bank)
         # Refused: packets have used it meanwhile, and the mirror does not know.
         state = bank.ledger.machine.accounts[alice.peer.account_id]
         state.debits_pending += 1000
@@ -433,9 +426,7 @@ async def test_credit_is_taken_back_once_whatever_the_ledger_answers() -> None:
 @simulated
 async def test_nothing_is_taken_back_of_a_peer_that_was_removed() -> None:
     async with Bank() as bank:
-        reservation = await expired(bank)
-        bank.post("late", reservation)
-        assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
+        await corrected(bank)
         bank.manager.remove_peer("alice")
         asked = len(bank.ledger.requests)
         await bank.manager.take_back_credit()
@@ -963,6 +954,15 @@ async def expired(bank: Bank, **options: Any) -> Reservation:
     reservation = await bank.hold("late", hold_ms=1000, **options)
     await asyncio.sleep(12)
     return reservation
+
+
+async def corrected(bank: Bank) -> PeerBooks:
+    """Alice, after a correction has granted her 100 more than agreed."""
+    reservation = await expired(bank)
+    bank.post("late", reservation)
+    assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
+    assert bank.manager.peers["alice"].granted == 1100
+    return bank.manager.peers["alice"]
 
 
 @pytest.mark.parametrize("fee", [0, 3])
