@@ -95,9 +95,12 @@ class Load:
 
 @asynccontextmanager
 async def street_on(
-    addresses: str, folder: Path, policy: str = "spool", **settings: Any
+    addresses: str, folder: Path, policy: str = "spool", *, there: bool = True, **settings: Any
 ) -> AsyncIterator[tuple[Street, list[Daemon]]]:
-    """Three nodes whose names no other test has used; their books are exact at the end."""
+    """Three nodes whose names no other test has used; their books are exact at the end.
+
+    `there`: the server runs, and the nodes have found it when this begins.
+    """
     names = [f"{name}{random.getrandbits(40):x}" for name in NODES]
     common = {
         "tigerbeetle_cluster_id": 9,
@@ -108,6 +111,8 @@ async def street_on(
     }
     async with Street(folder) as street:
         nodes = await street.chain(*names, node=dict.fromkeys(names, common), at_once=True)
+        if there:
+            await all_are(nodes, State.AVAILABLE)
         yield street, nodes
         await until(lambda: all(n.connector.accounts.state is State.AVAILABLE for n in nodes))
         # What was held when the ledger went away, and not given back, expires.
@@ -291,7 +296,7 @@ async def test_nodes_start_without_the_server_and_have_accounts_when_it_comes(
     server: TigerBeetleServer, tmp_path: Path
 ) -> None:
     server.kill()
-    async with street_on(server.address, tmp_path) as (_, nodes):
+    async with street_on(server.address, tmp_path, there=False) as (_, nodes):
         assert all(node.connector.accounts.state is State.SPOOLING for node in nodes)
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
             await asyncio.to_thread(server.start)
