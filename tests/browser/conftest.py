@@ -86,8 +86,9 @@ class Viewer:
         return self.page.get_by_test_id(test_id)
 
     async def tab(self, name: str) -> None:
-        """Go to a tab by its button."""
+        """Go to a tab by its button; return when it is there."""
         await self.page.get_by_role("tab", name=name).click()
+        await self.page.get_by_role("tab", name=name, selected=True).wait_for()
 
     async def shot(self, name: str) -> None:
         """A picture, into the folder that BROWSER_SHOTS names."""
