@@ -179,6 +179,16 @@ class Stack:
         """With how many peers a connector is connected."""
         return int(self.api(service, "/health")["peersConnected"])
 
+    def is_linked(self, service: str) -> bool:
+        """Whether a connector is connected with all its peers but the sender, who comes and goes."""
+        health = self.api(service, "/health")
+        senders = int("BTP_PEER_SENDER_SECRET" in self.environment(service))
+        return bool(health["peersConnected"] >= health["peersTotal"] - senders)
+
+    def has_ledger(self, service: str) -> bool:
+        """Whether the ledger of a connector is there."""
+        return bool(self.api(service, "/health")["accounting"]["state"] == "available")
+
     def wait_healthy(self, service: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while self.inspect(service)["State"].get("Health", {}).get("Status") != "healthy":
