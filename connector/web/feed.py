@@ -161,8 +161,7 @@ def feed_router(
                 first = f'{_encode(head)[:-1]},"packets":[{packets}]}}'
             else:
                 first = missed.text
-            if not await _serve(socket, viewer, first):
-                bus.viewers_dropped += 1
+            bus.viewers_dropped += await _serve(socket, viewer, first)
         finally:
             bus.leave(viewer)
 
@@ -170,7 +169,7 @@ def feed_router(
 
 
 async def _serve(socket: WebSocket, viewer: Viewer, first: str) -> bool:
-    """Send until the viewer leaves; False: it did not read, and was let go of."""
+    """Send until the viewer leaves; whether it did not read, and was let go of."""
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(_send_all(socket, viewer, first))
         try:
@@ -178,11 +177,11 @@ async def _serve(socket: WebSocket, viewer: Viewer, first: str) -> bool:
         finally:
             has_ended = sending.done()
             sending.cancel()
-    return not (has_ended and sending.result())
+    return has_ended and sending.result()
 
 
 async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> bool:
-    """Until it has gone; True: it does not read."""
+    """Until it has gone; whether that was for not reading."""
     message = first
     while True:
         try:
