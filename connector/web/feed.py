@@ -161,7 +161,8 @@ def feed_router(
                 first = f'{_encode(head)[:-1]},"packets":[{packets}]}}'
             else:
                 first = missed.text
-            bus.viewers_dropped += await _serve(socket, viewer, first)
+            if await _serve(socket, viewer, first):
+                bus.viewers_dropped += 1
         finally:
             bus.leave(viewer)
 
