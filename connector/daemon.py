@@ -340,6 +340,7 @@ class Connector:
             tickers = [
                 group.create_task(self._every(TICK_SECONDS, self._tick)),
                 group.create_task(self._every(TICK_SECONDS, self.accounts.release_late)),
+                group.create_task(self._every(TICK_SECONDS, self._look_up)),
                 group.create_task(self._every(SLOW_TICK_SECONDS, self._slow_tick)),
                 group.create_task(self.events.run(self.log)),
                 group.create_task(self._store.run()),
@@ -612,8 +613,17 @@ class Connector:
         self.driver.tick()
         self.accounts.tick()
 
+    async def _look_up(self) -> None:
+        """Take up Prepares that were sent again, when the ledger has said which of them it knows."""
+        asked = self.driver.to_look_up()
+        if asked:
+            self.driver.looked_up(await self.accounts.find_former(asked))
+            self.links.flush()
+
     async def _slow_tick(self) -> None:
         self.links.tick()
+        self.driver.give_up_asking()
+        self.links.flush()
         await self.accounts.expire()
         await self.accounts.look_after_outbox()
         await self.accounts.take_back_credit()

@@ -47,6 +47,8 @@ assert WRITE_BUFFER_BYTES_MAX > WRITE_BUFFER_PAUSE_BYTES
 IN_FLIGHT_TOTAL_MAX: Final = 20_000
 IN_FLIGHT_PER_PEER_MAX: Final = 5_000
 HOLD_MS_MAX: Final = 300_000
+# A packet may be asked for again as long as it lives; clocks differ.
+FORMER_PACKETS_MS: Final = HOLD_MS_MAX + 60_000
 LOCAL_DELIVERIES_MAX: Final = 256
 LOCAL_ANSWER_BYTES_MAX: Final = 65_536
 RATE_LIMIT_PACKETS_PER_SECOND_MAX: Final = 10_000_000
@@ -55,6 +57,10 @@ assert IN_FLIGHT_TOTAL_MAX >= IN_FLIGHT_PER_PEER_MAX
 
 # Answers are kept until the peer has shown twice that it read past them (docs/protocol.md).
 ANSWERS_KEPT_PER_PEER_MAX: Final = 200_000
+# Prepares that were sent again and wait until the ledger has said whether it knows them.
+PACKETS_ASKED_AGAIN_PER_PEER_MAX: Final = IN_FLIGHT_PER_PEER_MAX
+PACKETS_ASKED_AGAIN_MAX: Final = IN_FLIGHT_TOTAL_MAX
+PACKETS_LOOKED_UP_AT_ONCE_MAX: Final = 256
 
 # Routing
 ROUTES_MAX: Final = 1_000_000
@@ -81,6 +87,7 @@ OUTBOX_TRANSFERS_MAX: Final = (
 )
 RECONCILE_SECONDS: Final = 5.0
 LEDGER_LOOK_MS: Final = 10_000
+LEDGER_REQUESTS_AT_ONCE_MAX: Final = 64
 OUTBOX_RESERVED_BYTES: Final = 1 << 20
 # Balances of the past: so many for an answer and in a request, with a pause for packets after each
 # request; an answer that takes longer goes without the rest.

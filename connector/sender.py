@@ -214,10 +214,16 @@ class Sender:
     # --- PacketHandler
 
     def arrived(
-        self, source: Peer, octets: bytes, sender_packet_id: int, reply_to: Link, request_id: int
+        self,
+        source: Peer,
+        octets: bytes,
+        sender_packet_id: int,
+        reply_to: Link,
+        request_id: int,
+        again: bool,
     ) -> None:
         """A sender takes no packets."""
-        del source, octets, sender_packet_id
+        del source, octets, sender_packet_id, again
         refusal = Reject(code="F02", message="this is a sender")
         reply_to.reply(request_id, encode(refusal))
 
@@ -258,6 +264,9 @@ class Sender:
         """Nothing is kept."""
         del peer_id
         return False
+
+    def reconnected(self, peer_id: str) -> None:
+        """See `PacketHandler`."""
 
     def waiting_for(self, peer: Peer) -> list[Any]:
         """See `PacketHandler`."""

@@ -62,9 +62,18 @@ class PacketHandler(Protocol):
     """Who is told of packets; the switch's driver."""
 
     def arrived(
-        self, source: Peer, octets: bytes, sender_packet_id: int, reply_to: Link, request_id: int
+        self,
+        source: Peer,
+        octets: bytes,
+        sender_packet_id: int,
+        reply_to: Link,
+        request_id: int,
+        again: bool,
     ) -> None:
         """A request with an ILP packet came; answer through `reply_to.reply`."""
+
+    def reconnected(self, peer_id: str) -> None:
+        """A new connection with a peer is there: answers to it from before may not be read."""
 
     def answered(self, flight: Any, said: bytes | Unanswered) -> None:
         """The answer to a request of ours, or why there is none."""
@@ -269,7 +278,9 @@ class Link(asyncio.Protocol):
             return
         if type(event) is IlpRequest:
             assert self.peer is not None
-            links.driver.arrived(self.peer, event.ilp, event.packet_id, self, event.request_id)
+            links.driver.arrived(
+                self.peer, event.ilp, event.packet_id, self, event.request_id, event.again
+            )
         elif type(event) is IlpAnswer:
             ilp = event.ilp
             links.driver.answered(event.request, Unanswered.REFUSED if ilp is None else ilp)
@@ -300,11 +311,12 @@ class Link(asyncio.Protocol):
         self._links.touched.add(self)
         return True
 
-    def send(self, flight: OutgoingRequest) -> Unanswered | None:
-        """See `Outlet`."""
+    def send(self, flight: OutgoingRequest, again: bool) -> Unanswered | None:
+        """See `Outlet`; `again`: over another connection it may have been sent before."""
         if self._writing_paused:
             return Unanswered.BUSY
-        flight.link_ref = (self, self.session.request(flight.octets, flight, flight.packet_id))
+        request_id = self.session.request(flight.octets, flight, flight.packet_id, again)
+        flight.link_ref = (self, request_id)
         self._links.touched.add(self)
         return None
 
@@ -647,6 +659,7 @@ class Links:
             remote=link.remote,
         )
         self._observer.connected(peer.peer_id, link.direction)
+        self.driver.reconnected(peer.peer_id)
         self._send_again(link, peer)
 
     def _send_again(self, link: Link, peer: Peer) -> None:
@@ -659,7 +672,7 @@ class Links:
                 continue
             peer.counters.resent_out += 1
             # A link that is full now: the packet waits for its deadline like any other.
-            link.send(flight)
+            link.send(flight, again=True)
 
     def gone(self, link: Link) -> None:
         """A link is closed or closing."""
@@ -711,7 +724,7 @@ class Links:
                 return Unanswered.LINK_LOST
         elif link is None:
             return Unanswered.NOT_SENT
-        return link.send(flight)
+        return link.send(flight, flight.again)
 
     def forget(self, flight: OutgoingRequest) -> None:
         """See `Outlet`."""

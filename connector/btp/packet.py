@@ -41,6 +41,9 @@ _LENGTH_HEAD_MAX: Final = 0x88
 PACKET_ID: Final = "packet-id"
 PACKET_ID_SIZE: Final = 16
 _ID_PREFIX: Final = b"\x09packet-id\x00\x10"
+PACKET_AGAIN: Final = "packet-again"
+_ILP_ID_AND_AGAIN: Final = b"\x01\x03\x03ilp\x00"
+_AGAIN: Final = b"\x0cpacket-again\x00\x00"
 _CODE: Final = re.compile(rb"[A-Z][0-9]{2}")
 _TIME: Final = re.compile(rb"(\d{14})(?:\.(\d{1,3}))?Z")
 
@@ -290,8 +293,13 @@ def encode(packet: BtpPacket | BtpError) -> bytes:
     return _HEAD.pack(packet.kind, packet.request_id) + var_octets(body)
 
 
-def encode_ilp(kind: int, request_id: int, ilp: bytes, packet_id: int = 0) -> bytes:
-    """A Message or Response that carries `ilp`, and the packet id where it is not zero."""
+def encode_ilp(
+    kind: int, request_id: int, ilp: bytes, packet_id: int = 0, again: bool = False
+) -> bytes:
+    """A Message or Response that carries `ilp`, and the packet id where it is not zero.
+
+    `again`: it also says that this packet may have been sent before, over another connection.
+    """
     if packet_id == 0:
         # The two sizes that nearly all packets have, in one step each.
         size = len(ilp)
@@ -300,9 +308,9 @@ def encode_ilp(kind: int, request_id: int, ilp: bytes, packet_id: int = 0) -> by
         if 0x80 <= size < 0xF7:
             return _ILP_MIDDLE.pack(kind, request_id, 0x81, size + 9, _ONLY_ILP, 0x81, size) + ilp
     if packet_id:
-        body = (
-            _ILP_AND_ID + var_octets(ilp) + _ID_PREFIX + packet_id.to_bytes(PACKET_ID_SIZE, "big")
-        )
+        head, tail = (_ILP_ID_AND_AGAIN, _AGAIN) if again else (_ILP_AND_ID, b"")
+        named = _ID_PREFIX + packet_id.to_bytes(PACKET_ID_SIZE, "big")
+        body = head + var_octets(ilp) + named + tail
     else:
         body = _ONLY_ILP + var_octets(ilp)
     return _HEAD.pack(kind, request_id) + var_octets(body)

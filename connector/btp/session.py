@@ -20,6 +20,7 @@ from connector.btp.packet import (
     ERROR,
     ERROR_NAMES,
     MESSAGE,
+    PACKET_AGAIN,
     PACKET_ID,
     PACKET_ID_SIZE,
     REQUEST_ID_MAX,
@@ -75,13 +76,15 @@ TRANSITIONS: Final[dict[tuple[State, Move], State]] = {
 class IlpRequest:
     """The peer sent an ILP packet that wants an answer."""
 
-    __slots__ = ("ilp", "packet_id", "request_id")
+    __slots__ = ("again", "ilp", "packet_id", "request_id")
 
-    def __init__(self, request_id: int, ilp: bytes, packet_id: int) -> None:
+    def __init__(self, request_id: int, ilp: bytes, packet_id: int, again: bool = False) -> None:
         self.request_id = request_id
         self.ilp = ilp
         self.packet_id = packet_id
         """The sender's own id of the packet; zero when it gives none."""
+        self.again = again
+        """Whether it says that it may have sent this packet before."""
 
 
 class IlpAnswer:
@@ -194,16 +197,17 @@ class Session:
         self._move(Move.AUTH_REFUSED)
         self._error(auth.request_id, "F00", b"invalid username or token")
 
-    def request(self, ilp: bytes, request: Any, packet_id: int) -> int:
+    def request(self, ilp: bytes, request: Any, packet_id: int, again: bool = False) -> int:
         """Queue an ILP packet that wants an answer; `request` comes back with it.
 
-        Returns the request id, for `forget`.
+        `again`: it may have been sent before, over another connection. Returns the request id, for
+        `forget`.
         """
         assert self.state is State.OPEN, self.state
         request_id = self._take_id()
         self._open[request_id] = request
         self._outgoing.append(
-            encode_ilp(MESSAGE, request_id, ilp, packet_id if self.resumable else 0)
+            encode_ilp(MESSAGE, request_id, ilp, packet_id if self.resumable else 0, again)
         )
         return request_id
 
@@ -310,7 +314,9 @@ class Session:
             return Ignored("BTP Transfer")
         ilp = _ilp_of(packet.protocols)
         if ilp is not None:
-            return IlpRequest(packet.request_id, ilp, self._packet_id_of(packet.protocols))
+            packet_id = self._packet_id_of(packet.protocols)
+            again = any(protocol.name == PACKET_AGAIN for protocol in packet.protocols)
+            return IlpRequest(packet.request_id, ilp, packet_id, again=again and packet_id != 0)
         if not packet.protocols:
             # A Message that says nothing is acknowledged; JS peers use it as a sign of life.
             self._outgoing.append(encode_empty_response(packet.request_id))

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -77,6 +77,7 @@ from connector.ledger.model import (
     node_tag,
     peer_tag,
 )
+from connector.ledger.recovery import FormerPacket, former_packets, recovered
 from connector.peers import LOCAL, Asset, PeerTerms
 
 T = TypeVar("T")
@@ -200,6 +201,7 @@ class AccountManager:
         self._own_books: dict[tuple[AccountCode, Asset], Book] = {}
         self._books_by_id: dict[int, Book] = {}
         self._recovered: dict[tuple[str, int], Recovered] = {}
+        self._former_until_ms = 0
         self._orphans: dict[int, tuple[int, Reservation]] = {}
         self._reserves: deque[_Entry] = deque()
         self._resolves: deque[_Entry] = deque()
@@ -273,6 +275,7 @@ class AccountManager:
         for peer in gone:
             self._add_books(peer, removed=True)
         memory = await self._outbox.begin()
+        self._former_until_ms = self._clock.now_ms() + limits.FORMER_PACKETS_MS
         try:
             await self._open_books(memory)
         except LedgerUnavailableError as error:
@@ -283,6 +286,8 @@ class AccountManager:
     async def _open_books(self, memory: Memory | None) -> None:
         await self.ledger.open()
         existed = await self._create_accounts(self._books_by_id.values())
+        if not existed:
+            self._former_until_ms = 0  # nobody has kept these books before
         if existed and memory is not None and memory.is_new and self.ledger.may_be_away:
             self._on_alert(
                 "outbox_is_new",
@@ -559,58 +564,84 @@ class AccountManager:
 
     async def _recover(self) -> None:
         """Find packets that a resumable peer may ask for again (docs/protocol.md)."""
-        since_ns = self._clock.now_ns() - (limits.HOLD_MS_MAX + 60_000) * 1_000_000
-        owners = {books.peer.account_id: peer_id for peer_id, books in self.peers.items()}
-        legs: dict[int, list[Transfer]] = {}
-        resolved: dict[int, int] = {}
-        strange: set[int] = set()
-        for transfer in await self.ledger.recent_transfers(since_ns):
-            packet_id = transfer.id >> TAG_BITS << TAG_BITS
-            if transfer.flags & PENDING and transfer.debit_account_id in self._books_by_id:
-                if transfer.credit_account_id not in self._books_by_id:
-                    strange.add(packet_id)  # towards a peer that is configured no more
-                legs.setdefault(packet_id, []).append(transfer)
-            elif transfer.flags & (POST | VOID):
-                resolved[packet_id] = transfer.flags & (POST | VOID)
         now_ns = self._clock.now_ns()
         # The ledger may still count a hold whose time is up; the mirror counts those that we know
         # of and will let go of, so that the two agree as soon as nothing is held.
         for book in self._books_by_id.values():
             book.debits_pending = book.credits_pending = 0
-        for packet_id, parts in legs.items():
-            first = parts[0]
-            if packet_id in strange:
+        for packet in former_packets(await self.ledger.recent_transfers(self._former_since_ns())):
+            if not packet.is_over(now_ns):
+                reservation = packet.reservation(self._books_by_id)
+                if reservation is not None:
+                    self._take_up(reservation, packet.expires_at_ns)
+
+    def _former_since_ns(self) -> int:
+        """From when on packets may be asked for again: none lives longer."""
+        return self._clock.now_ns() - limits.FORMER_PACKETS_MS * 1_000_000
+
+    def _take_up(self, reservation: Reservation, expires_at_ns: int) -> None:
+        """Count what is held for a packet that this process has not reserved, and await its sender."""
+        if not reservation.posted:
+            self._orphans[reservation.packet_id] = (expires_at_ns, reservation)
+            for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
+                debit.debits_pending += leg.amount
+                credit.credits_pending += leg.amount
+        found = recovered(reservation)
+        if found is not None:
+            self._recovered[found.source_id, found.sender_packet_id] = found
+
+    @property
+    def may_know_former(self) -> bool:
+        """Whether the ledger may have packets that were taken by another process than this.
+
+        Before this one was started, or beside it, where several share a node's accounts.
+        """
+        if self.ledger.may_be_away and self.state is State.AVAILABLE:
+            return True  # it can be asked: no need to guess
+        return self._is_shared or self._clock.now_ms() < self._former_until_ms
+
+    async def find_former(self, asked: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+        """Ask the ledger whether it has packets, by their sources and the senders' ids of them.
+
+        Returns those about which it has spoken: `take_recovered` knows now which of them it has.
+        None of them while it is away.
+        """
+        if self.state is not State.AVAILABLE:
+            return ()
+        unknown = [tag for source_id, tag in asked if (source_id, tag) not in self._recovered]
+        if not unknown:
+            return asked
+        try:
+            found = await self.in_turn(lambda: self._former_packets(unknown))
+        except (LedgerUnavailableError, LedgerRefusedError):
+            return ()
+        # What this process has answered and forgotten, and the ledger does not have yet: a post in
+        # the outbox, a resolution in the queue. Asked again in a moment, the ledger will know.
+        on_the_way = {one.packet_id for late in self._late.values() for one in late}
+        on_the_way.update(one.packet_id for _, one, _ in (*self._taken, *self._resolves))
+        on_the_way.update(one.packet_id for one in self._to_outbox)
+        wanted, undecided = set(asked), set()
+        now_ns = self._clock.now_ns()
+        for packet in found:
+            reservation = packet.reservation(self._books_by_id)
+            former = None if reservation is None else recovered(reservation)
+            # Other peers may use the same ids.
+            if former is None or (former.source_id, former.sender_packet_id) not in wanted:
                 continue
-            outcome = resolved.get(packet_id)
-            expires_at_ns = first.timestamp + first.timeout * 1_000_000_000
-            if outcome == VOID or (outcome is None and expires_at_ns <= now_ns):
-                continue
-            reservation = Reservation(
-                packet_id,
-                # As it was asked for: timestamps are the ledger's.
-                [part._replace(timestamp=0) for part in parts],
-                [
-                    (self._books_by_id[p.debit_account_id], self._books_by_id[p.credit_account_id])
-                    for p in parts
-                ],
-                posted=outcome == POST,
-            )
-            if outcome is None:
-                self._orphans[packet_id] = (expires_at_ns, reservation)
-                for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
-                    debit.debits_pending += leg.amount
-                    credit.credits_pending += leg.amount
-            source_id = owners.get(first.debit_account_id)
-            if source_id is None or first.user_data_128 == 0:
-                continue
-            # At most one leg credits a peer; a packet without such a leg was for this node.
-            targets = [owners[p.credit_account_id] for p in parts if p.credit_account_id in owners]
-            self._recovered[source_id, first.user_data_128] = Recovered(
-                reservation=reservation,
-                source_id=source_id,
-                next_hop_id=targets[0] if targets else LOCAL,
-                condition_tag=first.user_data_64 << 32 | first.user_data_32,
-            )
+            if packet.packet_id in on_the_way:
+                undecided.add((former.source_id, former.sender_packet_id))
+            elif not packet.is_over(now_ns) and packet.packet_id not in self._orphans:
+                self._take_up(former.reservation, packet.expires_at_ns)
+        return [one for one in asked if one not in undecided]
+
+    async def _former_packets(self, tags: Sequence[int]) -> list[FormerPacket]:
+        """Packets by the senders' ids of them, with what became of them."""
+        packets = former_packets(await self.ledger.tagged_transfers(tags, self._former_since_ns()))
+        by_id = {one.resolution_id: one for one in packets if not one.outcome}
+        if by_id:
+            for transfer in await self.ledger.lookup_transfers(list(by_id)):
+                by_id[transfer.id].outcome = transfer.flags & (POST | VOID)
+        return packets
 
     def take_recovered(
         self, source_id: str, sender_packet_id: int, condition: bytes
@@ -1225,7 +1256,8 @@ class AccountManager:
     async def _meet(self) -> None:
         """Hear a ledger for the first time, packets having been taken already."""
         await self.ledger.open()
-        await self._create_accounts(self._books_by_id.values())
+        if not await self._create_accounts(self._books_by_id.values()):
+            self._former_until_ms = 0
         while self._replayed_seq < self._former_seq:
             if not await self._replay_next(adjust=False, until_seq=self._former_seq):
                 break
@@ -1396,11 +1428,13 @@ class AccountManager:
     def tick(self) -> None:
         """Look at the clock: release posts whose budget is used up, open the breaker.
 
-        Called some 20 times a second. An idle tick looks at three empty containers.
+        Called some 20 times a second. An idle tick looks at four empty containers.
         """
         now_ms = self._clock.now_ms()
         if self._orphans:
             self._forget_orphans(now_ms * 1_000_000)
+        if self._recovered and now_ms >= self._former_until_ms:
+            self._recovered.clear()  # nobody asks any more
         began = self._request_began_ms
         # A ledger that keeps its deadlines says so itself, and what waits can be spooled.
         patience_ms = self._timeout_ms + (self._timeout_ms // 4 if self._spool_transfers_max else 0)

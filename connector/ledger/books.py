@@ -194,10 +194,11 @@ class Reservation:
 
 @dataclass(slots=True)
 class Recovered:
-    """A packet that was under way when the node stopped; known by the sender's packet id."""
+    """A packet that another process has taken, or this one has forgotten; known by its sender's id."""
 
     reservation: Reservation
     source_id: str
+    sender_packet_id: int
     next_hop_id: str
     condition_tag: int
 

@@ -77,3 +77,9 @@ class Ledger(Protocol):
 
         A bounded look back, for recovery: what was reserved or resolved shortly before a crash.
         """
+
+    async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
+        """Transfers created at or after `since_ns` whose `user_data_128` is among `tags`, oldest first.
+
+        Complete, however many were made since; `tags` are not zero.
+        """

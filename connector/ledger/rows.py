@@ -130,6 +130,7 @@ def unpack_accounts(octets: bytes) -> list[Account]:
 _DENSE_ROW: Final = struct.Struct("<QQIIQQQQIIIHHBQ")
 """id (low, high), numbers of the accounts, amount, user_data (128 low and high, 64, 32), timeout,
 ledger, code, flags, low octet of the pending id, timestamp."""
+_DENSE_TAG_AT: Final = 32
 NO_ACCOUNT: Final = (1 << 32) - 1
 _RESOLVES: Final = int(POST | VOID)
 
@@ -162,6 +163,14 @@ def pack_dense(transfers: Sequence[Transfer], numbers: dict[int, int]) -> bytear
         )  # fmt: skip
         at += size
     return rows
+
+
+def has_tag(octets: bytes, tags: frozenset[bytes]) -> bool:
+    """Whether dense rows have a transfer with one of these `user_data_128`, in little-endian octets."""
+    for at in range(_DENSE_TAG_AT, len(octets), _DENSE_ROW.size):
+        if octets[at : at + 16] in tags:
+            return True
+    return False
 
 
 def unpack_dense(octets: bytes, ids: Sequence[int]) -> Iterator[Transfer]:

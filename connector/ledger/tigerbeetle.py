@@ -462,6 +462,21 @@ class TigerBeetleLedger:
         newest_first.reverse()
         return newest_first[-RECENT_TRANSFERS_MAX:]
 
+    async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
+        """See `Ledger`.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        assert all(tags), "zero asks for those of everybody"
+        found: list[Transfer] = []
+        for at in range(0, len(tags), limits.LEDGER_REQUESTS_AT_ONCE_MAX):
+            part = tags[at : at + limits.LEDGER_REQUESTS_AT_ONCE_MAX]
+            questions = [pack_query(user_data_128=tag, timestamp_min=since_ns) for tag in part]
+            for octets in await self._ask_all(Operation.QUERY_TRANSFERS, questions):
+                found += unpack_transfers(octets)
+        return sorted(found, key=lambda transfer: transfer.timestamp)
+
     async def account_transfers(self, account_id: int, before: int = 0) -> list[Transfer]:
         """A page of the transfers of an account, newest first; `before`: the oldest timestamp seen.
 

@@ -5,11 +5,13 @@ goes. Links call `arrived` and `answered`, the `AccountManager` calls `booked`, 
 
 Prepares of peers that send packet ids are answered once and for all (docs/protocol.md): the same
 id again, on a new connection, joins the story that is under way or gets the answer that was given.
+Where that may be forgotten, or was another process, the ledger is asked before it counts as new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Final, Protocol, cast
 
 from connector import limits
@@ -122,25 +124,49 @@ class Observer(Protocol):
         """It was answered."""
 
 
+class Asked:
+    """A Prepare that was sent again, and of which only the ledger knows whether it came before."""
+
+    __slots__ = ("prepare", "reply_to", "request_id", "source")
+
+    def __init__(self, source: Peer, prepare: Prepare, reply_to: ReplyTo, request_id: int) -> None:
+        self.source = source
+        self.prepare = prepare
+        self.reply_to = reply_to
+        self.request_id = request_id
+
+
 class Inbox:
     """Prepares of one peer that sends packet ids: under way, or answered lately.
 
     Answers are kept in generations. A generation is dropped when the peer has shown twice that it
-    read past it; the size is bounded for a peer that never does.
+    read past it; the size is bounded for a peer that never does. What was sent over a connection
+    that is gone nobody knows to be read: it is kept as long as the peer may ask for it.
     """
 
-    __slots__ = ("answers", "older", "oldest", "open")
+    __slots__ = (
+        "answers", "asked", "forgotten_id_max", "older", "oldest", "open", "unread",
+        "unread_until_ms",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.open: dict[int, Flight] = {}
         self.answers: dict[int, bytes] = {}
         self.older: dict[int, bytes] = {}
         self.oldest: dict[int, bytes] = {}
+        self.unread: dict[int, bytes] = {}
+        self.unread_until_ms = 0
+        self.forgotten_id_max = 0
+        """Answers under ids above this one have not been dropped."""
+        self.asked: dict[int, Asked] = {}
 
     def find(self, packet_id: int) -> bytes | None:
         """The answer that was given, if it is still kept."""
         return (
-            self.answers.get(packet_id) or self.older.get(packet_id) or self.oldest.get(packet_id)
+            self.answers.get(packet_id)
+            or self.older.get(packet_id)
+            or self.oldest.get(packet_id)
+            or self.unread.get(packet_id)
         )
 
     def keep(self, packet_id: int, octets: bytes) -> None:
@@ -151,7 +177,32 @@ class Inbox:
 
     def rotate(self) -> None:
         """The peer has read past all that was kept when it was asked."""
+        self._forget(self.oldest)
         self.oldest, self.older, self.answers = self.older, self.answers, {}
+
+    def reconnected(self, now_ms: int) -> None:
+        """Answers so far went over another connection: receipts of this one say nothing of them."""
+        given = self.oldest | self.older | self.answers
+        if not given:
+            return
+        self.oldest, self.older, self.answers = {}, {}, {}
+        if len(self.unread) + len(given) > limits.ANSWERS_KEPT_PER_PEER_MAX:
+            self._forget(self.unread)
+            self.unread = given
+        else:
+            self.unread |= given
+        self.unread_until_ms = now_ms + limits.FORMER_PACKETS_MS
+
+    def drop_unread(self, now_ms: int) -> None:
+        """Forget what nobody asks for any more."""
+        if self.unread and now_ms >= self.unread_until_ms:
+            self._forget(self.unread)
+            self.unread = {}
+
+    def _forget(self, answers: dict[int, bytes]) -> None:
+        if answers:
+            highest = max(answers)
+            self.forgotten_id_max = max(self.forgotten_id_max, highest)
 
     @property
     def keeps(self) -> bool:
@@ -181,6 +232,7 @@ class Driver:
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
         self._inboxes: dict[str, Inbox] = {}
+        self._asking: dict[str, Inbox] = {}
         self._waiting: dict[Flight, None] = {}
         self._next_deadline_ms = _NEVER_MS
         self._touched: set[Book] | None = None
@@ -188,9 +240,15 @@ class Driver:
     # --- from the links
 
     def arrived(
-        self, source: Peer, octets: bytes, sender_packet_id: int, reply_to: ReplyTo, request_id: int
+        self,
+        source: Peer,
+        octets: bytes,
+        sender_packet_id: int,
+        reply_to: ReplyTo,
+        request_id: int,
+        again: bool = False,
     ) -> None:
-        """A Message with an ILP packet came from `source`."""
+        """A Message with an ILP packet came from `source`; `again`: perhaps not for the first time."""
         node = self._switch.node
         try:
             prepare = decode_prepare(octets)
@@ -203,23 +261,38 @@ class Driver:
             by_code["F01"] = by_code.get("F01", 0) + 1
             self._observer.unreadable(source, self._accounts.new_packet_id(), message)
             return
+        if not sender_packet_id:
+            self._begin(source, prepare, 0, reply_to, request_id)
+            return
+        inbox = self._inbox(source.peer_id)
+        flight = inbox.open.get(sender_packet_id)
+        if flight is not None:
+            # Sent again over a new connection: the answer goes there.
+            source.counters.resent_in += 1
+            flight.reply_to = reply_to
+            flight.request_id = request_id
+            return
+        given = inbox.find(sender_packet_id)
+        if given is not None:
+            source.counters.resent_in += 1
+            reply_to.reply(request_id, given)
+            return
+        if again and (sender_packet_id <= inbox.forgotten_id_max or self._accounts.may_know_former):
+            self._ask_ledger(inbox, sender_packet_id, Asked(source, prepare, reply_to, request_id))
+            return
+        self._begin(source, prepare, sender_packet_id, reply_to, request_id)
+
+    def _begin(
+        self,
+        source: Peer,
+        prepare: Prepare,
+        sender_packet_id: int,
+        reply_to: ReplyTo,
+        request_id: int,
+    ) -> None:
         accounts = self._accounts
         recovered = None
-        inbox = None
         if sender_packet_id:
-            inbox = self._inbox(source.peer_id)
-            flight = inbox.open.get(sender_packet_id)
-            if flight is not None:
-                # Sent again over a new connection: the answer goes there.
-                source.counters.resent_in += 1
-                flight.reply_to = reply_to
-                flight.request_id = request_id
-                return
-            given = inbox.find(sender_packet_id)
-            if given is not None:
-                source.counters.resent_in += 1
-                reply_to.reply(request_id, given)
-                return
             recovered = accounts.take_recovered(source.peer_id, sender_packet_id, prepare.condition)
         if recovered is None:
             packet_id = accounts.new_packet_id()
@@ -229,8 +302,8 @@ class Driver:
             packet_id = recovered.reservation.packet_id
             story = self._switch.resume(source, prepare, recovered)
         flight = Flight(story, source, prepare, packet_id, sender_packet_id, reply_to, request_id)
-        if inbox is not None:
-            inbox.open[sender_packet_id] = flight
+        if sender_packet_id:
+            self._inbox(source.peer_id).open[sender_packet_id] = flight
         self._start(flight)
 
     def originate(self, source: Peer, prepare: Prepare, reply_to: ReplyTo) -> None:
@@ -273,7 +346,13 @@ class Driver:
 
     def receipt(self, peer_id: str) -> None:
         """The peer has read all answers that were sent before it was pinged."""
-        self._inbox(peer_id).rotate()
+        inbox = self._inbox(peer_id)
+        inbox.rotate()
+        inbox.drop_unread(self._now_ms())
+
+    def reconnected(self, peer_id: str) -> None:
+        """The peer has a new connection: what it was told over another one it may not have read."""
+        self._inbox(peer_id).reconnected(self._now_ms())
 
     def wants_receipt(self, peer_id: str) -> bool:
         """Whether answers to this peer are kept."""
@@ -298,6 +377,57 @@ class Driver:
         if inbox is None:
             inbox = self._inboxes[peer_id] = Inbox()
         return inbox
+
+    # --- Prepares that were sent again, and are not known here
+
+    def _ask_ledger(self, inbox: Inbox, sender_packet_id: int, asked: Asked) -> None:
+        """Leave it without an answer until the ledger has been asked for it.
+
+        Any answer before that could be wrong: the money may be on its way, or paid.
+        """
+        if sender_packet_id not in inbox.asked and (
+            len(inbox.asked) >= limits.PACKETS_ASKED_AGAIN_PER_PEER_MAX
+            or sum(len(one.asked) for one in self._asking.values())
+            >= limits.PACKETS_ASKED_AGAIN_MAX
+        ):
+            # More than can have been in flight: no answer at all, until the sender's time is up.
+            return
+        inbox.asked[sender_packet_id] = asked
+        self._asking[asked.source.peer_id] = inbox
+
+    def to_look_up(self) -> list[tuple[str, int]]:
+        """For which packets the ledger is to be asked, by source and the sender's id; some of them."""
+        if not self._asking:
+            return []
+        keys = ((peer_id, id_) for peer_id, inbox in self._asking.items() for id_ in inbox.asked)
+        return list(islice(keys, limits.PACKETS_LOOKED_UP_AT_ONCE_MAX))
+
+    def give_up_asking(self) -> None:
+        """Answer those whose time is up: nobody can use what the ledger knows of them."""
+        now_ms = self._now_ms()
+        self.looked_up(
+            [
+                (peer_id, id_)
+                for peer_id, inbox in self._asking.items()
+                for id_, asked in inbox.asked.items()
+                if asked.prepare.expires_at_ms <= now_ms
+            ]
+        )
+
+    def looked_up(self, keys: Sequence[tuple[str, int]]) -> None:
+        """The account manager knows now which of these were taken before."""
+        for peer_id, sender_packet_id in keys:
+            inbox = self._asking.get(peer_id)
+            asked = None if inbox is None else inbox.asked.pop(sender_packet_id, None)
+            if inbox is None or asked is None:
+                continue
+            if not inbox.asked:
+                del self._asking[peer_id]
+            books = self._accounts.peers.get(peer_id)
+            if books is not None and not books.removed:
+                self._begin(
+                    asked.source, asked.prepare, sender_packet_id, asked.reply_to, asked.request_id
+                )
 
     # --- from the account manager
 

@@ -735,6 +735,27 @@ async def test_recent_transfers_come_oldest_first(books: Books) -> None:
     assert found == all_five
 
 
+async def test_transfers_are_found_by_their_tags(books: Books) -> None:
+    """However many there are: more tags than go into one question, too."""
+    tags = [books.tag + n for n in range(1, 100)]
+    await books.done(
+        *(books.move(n, user_data_128=tag) for n, tag in enumerate(tags)),
+        books.move(200, user_data_128=tags[3], flags=PENDING, timeout=100),
+        books.move(201),
+    )
+    post_of = post(books.move(200), user_data_128=tags[3])
+    await books.done(post_of)
+    asked = [tags[7], tags[3], books.tag + 999, *tags[8:]]
+    found = await books.ledger.tagged_transfers(asked, 0)
+    by_number = [books.id(3), *(books.id(n) for n in range(7, 99)), books.id(200), post_of.id]
+    assert [one.id for one in found] == by_number
+    assert found[-2:] == await books.ledger.lookup_transfers([books.id(200), post_of.id])
+    since_ns = found[-1].timestamp
+    assert await books.ledger.tagged_transfers(asked, since_ns) == found[-1:]
+    assert await books.ledger.tagged_transfers(asked, since_ns + 10**9) == []
+    assert await books.ledger.tagged_transfers([], 0) == []
+
+
 async def test_more_than_fits_in_one_request_of_a_small_cluster(books: Books) -> None:
     """Chains stay whole even where a request must be parted."""
     transfers = [books.move(n, 1, flags=LINKED if n % 2 == 0 else 0) for n in range(1000)]

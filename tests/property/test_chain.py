@@ -215,8 +215,10 @@ async def _trouble(network: Network, trouble: Trouble) -> None:
                 node = network.nodes["b"]
                 node.kill()
                 await asyncio.sleep(trouble.for_s)
-                node.ledger.down = None
+                if not node.ledger.may_be_away:
+                    node.ledger.down = None
                 node.ledger.gate.set()
+                node.outbox.error = None
                 await node.start()
         case "ledger refuses" | "ledger loses":
             ledger.down = Fault.REFUSED if trouble.what == "ledger refuses" else Fault.LOST
@@ -313,6 +315,52 @@ def test_the_books_of_a_busy_chain_balance_whatever_breaks(seed: int) -> None:
 
     async def story() -> None:
         async with Network(seed) as network:
+            await _chain(
+                network,
+                fee_basis_points=dice.choice((0, 30)),
+                two_assets=dice.random() < 0.5,
+                slowness_s=dice.choice((0.001, 0.02, 0.1)),
+            )
+            await _survive(network, traffic, trouble)
+
+    simulate(story())
+
+
+@pytest.mark.parametrize("spool_transfers_max", [0, 10_000])
+@pytest.mark.parametrize("seed", range(int(os.environ.get("CHAIN_SEEDS", "30"))))
+def test_the_books_balance_when_ledgers_are_away_and_nodes_die_meanwhile(
+    seed: int, spool_transfers_max: int
+) -> None:
+    """A node that is back before its ledger is: only the ledger knows what it had taken."""
+    dice = random.Random(seed)
+    traffic = [
+        Payment(
+            at_s=dice.random() * 5,
+            sender=dice.choice("ac"),
+            receiver=dice.choice(NODES),
+            amount=dice.choice((0, 10, 400)),
+            outcome=dice.choice(("pay", "pay", "pay", "pay", "reject", "silence")),
+        )
+        for _ in range(300)
+    ]
+    trouble = [
+        Trouble(
+            at_s=dice.random() * 3,
+            for_s=dice.choice((0.05, 0.4, 1.0, 3.0)),
+            what=dice.choice(("cut", "kill", "ledger refuses", "ledger loses", "ledger hangs")),
+            where=dice.randrange(3),
+        )
+        for _ in range(dice.randrange(6))
+    ]
+    # The two at once, for longer than answers are kept of which a receipt came.
+    died_s, away_s = dice.random() * 3, dice.random() * 3
+    trouble += [
+        Trouble(away_s, dice.choice((2.0, 4.0, 6.0)), "ledger refuses", 1),
+        Trouble(died_s, dice.choice((0.05, 0.5, 2.0)), "kill", 1),
+    ]
+
+    async def story() -> None:
+        async with Network(seed, spool_transfers_max=spool_transfers_max) as network:
             await _chain(
                 network,
                 fee_basis_points=dice.choice((0, 30)),

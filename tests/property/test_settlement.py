@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from fractions import Fraction
 
@@ -45,8 +47,20 @@ class Story:
         self.told: dict[str, Quantity] = {}
         """Payments of the peer, by key."""
 
-    def life(self) -> Life:
-        return Life(self.ground, (ALICE, BUSY), scale=self.scale)
+    @asynccontextmanager
+    async def life(self) -> AsyncIterator[Life]:
+        """A process; one that a fault keeps from starting is started again."""
+        while True:
+            life = Life(self.ground, (ALICE, BUSY), scale=self.scale)
+            try:
+                await life.__aenter__()
+                break
+            except EnvironmentFault:
+                pass
+        try:
+            yield life
+        finally:
+            await life.__aexit__(None, None, None)
 
     async def go(self, todo: list[tuple[str, object]]) -> None:
         """One process after the other, until all is done."""

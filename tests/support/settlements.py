@@ -15,7 +15,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from connector.errors import EngineError
+from connector.errors import EngineError, EnvironmentFault
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.ledger.account_manager import AccountManager
 from connector.ledger.books import Outcome, Reservation, Reserve
@@ -176,7 +176,10 @@ class Ground:
 
 
 class Life:
-    """One process: an `AccountManager` and a `SettlementManager` at work."""
+    """One process: an `AccountManager` and a `SettlementManager` at work.
+
+    Entering raises an `EnvironmentFault` where the process could not start.
+    """
 
     def __init__(
         self,
@@ -236,13 +239,17 @@ class Life:
     async def __aenter__(self) -> Self:
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
-        await self.accounts.open(self.terms, [])
-        self._tasks = [
-            self._group.create_task(self.accounts.run()),
-            self._group.create_task(self.accounts.attend()),
-            self._group.create_task(self._tick()),
-        ]
-        await self.settlements.open()
+        try:
+            await self.accounts.open(self.terms, [])
+            self._tasks = [
+                self._group.create_task(self.accounts.run()),
+                self._group.create_task(self.accounts.attend()),
+                self._group.create_task(self._tick()),
+            ]
+            await self.settlements.open()
+        except EnvironmentFault:
+            await self.__aexit__(None, None, None)
+            raise
         self._tasks.append(self._group.create_task(self.settlements.run()))
         await asyncio.sleep(0)
         return self

@@ -8,9 +8,10 @@ real ones; time, wires and ledgers are the simulator's.
 
     simulate(story())
 
-A node can be killed in the middle of anything and started again on the same ledger. A wire can be
-slow, cut and joined again; what is on its way over a wire that is cut is lost. Messages of one wire
-stay in order. What the real links promise to the driver, a wire promises too (`btp.link`).
+A node can be killed in the middle of anything and started again on the same ledger, also while that
+is away, if it is of the kind that may be. A wire can be slow, cut and joined again; what is on its
+way over a wire that is cut is lost. Messages of one wire stay in order. What the real links promise
+to the driver, a wire promises too (`btp.link`): receipts for what was read, once a second.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class End:
         self._last_id = 0
         self._on_the_way: deque[Callable[[], None]] = deque()
 
-    def request(self, flight: Flight) -> None:
-        """Send the Prepare of `flight` and wait for its answer."""
+    def request(self, flight: Flight, *, again: bool) -> None:
+        """Send the Prepare of `flight`, perhaps not for the first time, and wait for its answer."""
         self._last_id += 1
         request_id = self._last_id
         self.requests[request_id] = flight
@@ -69,7 +70,9 @@ class End:
         packet_id = flight.packet_id if self.wire.resumable else 0
         source = self.there.peers[self.here.node_id]
         self.carry(
-            lambda: self.there.driver.arrived(source, octets, packet_id, self.other, request_id)
+            lambda: self.there.driver.arrived(
+                source, octets, packet_id, self.other, request_id, again and packet_id != 0
+            )
         )
 
     def reply(self, request_id: int, octets: bytes) -> bool:
@@ -121,9 +124,10 @@ class Wire:
         self.ends = {left.node_id: there, right.node_id: back}
         for end in (there, back):
             driver = end.here.driver
+            driver.reconnected(end.there.node_id)
             for flight in driver.waiting_for(end.here.peers[end.there.node_id]):
                 if self.resumable:
-                    end.request(flight)
+                    end.request(flight, again=True)
                 else:
                     driver.answered(flight, Unanswered.LINK_LOST)
 
@@ -152,7 +156,7 @@ class _Outlet:
             return None if flight.again else Unanswered.NOT_SENT
         if flight.again and not wire.resumable:
             return Unanswered.LINK_LOST
-        end.request(flight)
+        end.request(flight, again=flight.again)
         return None
 
     def forget(self, flight: Flight) -> None:
@@ -197,6 +201,7 @@ class SimulatedNode:
         self.routes = dict(routes)
         self.rates = dict(rates)
         self.ledger = ScriptedLedger(clock=network.clock)
+        self.ledger.may_be_away = network.spool_transfers_max is not None
         self.outbox = MemoryOutbox()
         self.handler: Handler = lambda _prepare: None
         self.alerts: list[tuple[str, dict[str, object]]] = []
@@ -222,6 +227,7 @@ class SimulatedNode:
             ids=IdGenerator(random_bits=network.random.getrandbits),
             outbox=self.outbox,
             on_alert=lambda event, fields: self.alerts.append((event, fields)),
+            spool_transfers_max=network.spool_transfers_max or 0,
         )
         routes = [Route(RouteSource.LOCAL, LOCAL, self.node.address)]
         routes += [Route(RouteSource.CONFIG, to, prefix) for prefix, to in self.routes.items()]
@@ -249,9 +255,13 @@ class SimulatedNode:
         run = network.group.create_task
         self._tasks = [
             run(self.accounts.run()),
+            run(self.accounts.attend()),
             run(self._every(lambda: network.tick_s, self._tick)),
             run(self._every(lambda: network.tick_s, self.accounts.release_late)),
+            run(self._every(lambda: network.tick_s, self._look_up)),
             run(self._every(lambda: 1.0, self.accounts.expire)),
+            run(self._every(lambda: 1.0, self.accounts.look_after_outbox)),
+            run(self._every(lambda: 1.0, self._ask_for_receipts)),
         ]
         for wire in network.wires_of(self.node_id):
             wire.join()
@@ -262,6 +272,7 @@ class SimulatedNode:
         for wire in self.network.wires_of(self.node_id):
             wire.cut()
         self.alive = False
+        self.ledger.is_open = False
         for task in self._tasks:
             task.cancel()
         for future in list(self._waiters):
@@ -279,6 +290,18 @@ class SimulatedNode:
         while True:
             await asyncio.sleep(seconds())
             await work()
+
+    async def _look_up(self) -> None:
+        self.driver.give_up_asking()
+        asked = self.driver.to_look_up()
+        if asked:
+            self.driver.looked_up(await self.accounts.find_former(asked))
+
+    async def _ask_for_receipts(self) -> None:
+        for wire in self.network.wires_of(self.node_id):
+            end = wire.ends.get(self.node_id)
+            if end is not None and self.driver.wants_receipt(end.there.node_id):
+                end.ping()
 
     async def _tick(self) -> None:
         self.driver.tick()
@@ -347,14 +370,16 @@ class SimulatedNode:
         if self.driver.in_flight or any(peer.in_flight for peer in (*self.peers, self.local)):
             faults.append(f"{self.driver.in_flight} packets are said to be in flight")
         if self.outbox.transfers:
-            faults.append(f"{len(self.outbox.transfers)} transfers are left in the outbox")
+            faults.append(f"{self.outbox.transfers} transfers are left in the outbox")
         return [f"{self.node_id}: {fault}" for fault in faults]
 
 
 class Network:
     """Nodes, the wires between them, and the one source of chance."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, spool_transfers_max: int | None = None) -> None:
+        """`spool_transfers_max`: room for new packets while ledgers are away; None: they never are."""
+        self.spool_transfers_max = spool_transfers_max
         self.clock = SimulatedClock()
         self.random = random.Random(seed)
         self.nodes: dict[str, SimulatedNode] = {}

@@ -238,6 +238,16 @@ def test_every_other_form_goes_the_long_way(protocols: list[Protocol]) -> None:
     assert packet.read_ilp(octets) is None
 
 
+@pytest.mark.parametrize("size", [0, 113, 300])
+def test_a_packet_that_was_perhaps_sent_before_goes_the_long_way(size: int) -> None:
+    octets = packet.encode_ilp(MESSAGE, 258, bytes(size), ID_VALUE, again=True)
+    assert packet.read_ilp(octets) is None
+    again = Protocol("packet-again", 0, b"")
+    assert packet.decode(octets) == BtpPacket(
+        kind=MESSAGE, request_id=258, protocols=[Protocol("ilp", 0, bytes(size)), ID, again]
+    )
+
+
 @pytest.mark.parametrize("packet_id", [0, ID_VALUE])
 @pytest.mark.parametrize("size", [2, 200])
 def test_a_damaged_packet_goes_the_long_way(size: int, packet_id: int) -> None:

@@ -582,6 +582,27 @@ def test_a_packet_id_is_neither_sent_to_nor_taken_from_who_did_not_say_that_it_k
     assert (long.ilp, long.packet_id) == (b"x", 0)
 
 
+def test_a_packet_that_was_perhaps_sent_before_says_so() -> None:
+    pair = with_packet_ids()
+    pair.client.request(b"prepare", "r", 42, again=True)
+    (sent,) = pair.client.take_outgoing()
+    event = pair.server.receive(sent)
+    assert (event.ilp, event.packet_id, event.again) == (b"prepare", 42, True)
+    pair.client.request(b"prepare", "r", 43)
+    (sent,) = pair.client.take_outgoing()
+    assert not pair.server.receive(sent).again
+
+
+def test_only_with_an_id_it_says_that_it_was_perhaps_sent_before() -> None:
+    """Who does not know packet ids is not bothered; who says it without one has said nothing."""
+    one = in_state(State.OPEN)
+    one.request(b"prepare", "r", 42, again=True)
+    assert one.take_outgoing() == [encode_ilp(MESSAGE, 0, b"prepare")]
+    pair = with_packet_ids()
+    event = pair.server.receive(message(octets("ilp", b"x"), octets("packet-again")))
+    assert (event.packet_id, event.again) == (0, False)
+
+
 def test_an_answer_never_carries_a_packet_id() -> None:
     pair = with_packet_ids()
     pair.server.respond(3, b"x")

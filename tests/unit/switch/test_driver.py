@@ -12,7 +12,7 @@ from connector import limits
 from connector.ilp import ildcp
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode, encode
 from connector.ledger.account_manager import AccountManager
-from connector.ledger.books import Book, Outcome, Recovered, Reservation, Reserve
+from connector.ledger.books import Book, Outcome, PeerBooks, Recovered, Reservation, Reserve
 from connector.ledger.model import AccountCode, Transfer
 from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Unanswered
 from connector.routing import Route, RouteSource, RoutingTable
@@ -30,6 +30,9 @@ FULFILL = encode(Fulfill(fulfillment=PREIMAGE))
 REJECT = encode(Reject(code="F99", triggered_by="g.bob", message="no"))
 
 
+_CODES = (AccountCode.PEER, AccountCode.CREDIT_LINE, AccountCode.SETTLEMENT)
+
+
 class Till:
     """Stands in for the `AccountManager`: writes down what it is asked, decides nothing."""
 
@@ -39,6 +42,13 @@ class Till:
         self.posted: list[tuple[Flight, Reservation]] = []
         self.voided: list[Reservation] = []
         self.recovered: dict[tuple[str, int], Recovered] = {}
+        self.may_know_former = False
+        self.peers: dict[str, PeerBooks] = {
+            terms.peer_id: PeerBooks(
+                terms, *(Book("us", code, terms.peer_id, USD) for code in _CODES)
+            )
+            for terms in (PeerTerms(peer_id=peer_id, asset=USD) for peer_id in ("alice", "bob"))
+        }
         self.books: list[tuple[Book, Book]] = []
         self._last_id = 0
 
@@ -167,9 +177,11 @@ class Office:
         }
         return Prepare(**whole)
 
-    def arrive(self, sender_id: int = 0, request_id: int = 1, **fields: Any) -> None:
+    def arrive(
+        self, sender_id: int = 0, request_id: int = 1, *, again: bool = False, **fields: Any
+    ) -> None:
         octets = encode(self.prepare(**fields))
-        self.driver.arrived(self.alice, octets, sender_id, self.back, request_id)
+        self.driver.arrived(self.alice, octets, sender_id, self.back, request_id, again)
 
     def send(self, sender_id: int = 0, request_id: int = 1, **fields: Any) -> Flight:
         """A Prepare of alice's that is on its way to bob."""
@@ -503,6 +515,137 @@ def test_an_answer_is_kept_until_it_was_read_past_twice(office: Office) -> None:
     assert len(office.till.reserved) == 2  # by now it is a new packet
 
 
+def test_receipts_of_a_new_connection_say_nothing_of_what_went_over_the_old_one(
+    office: Office,
+) -> None:
+    office.fulfill(office.send(sender_id=11))
+    office.driver.reconnected("alice")
+    assert not office.driver.wants_receipt("alice")
+    office.fulfill(office.send(sender_id=12))
+    for _ in range(3):
+        office.driver.receipt("alice")
+    office.arrive(sender_id=11, request_id=2, again=True)
+    assert office.back.answers[2:] == [(2, FULFILL)]
+    office.driver.reconnected("alice")  # nothing new to keep
+    office.clock.advance(limits.FORMER_PACKETS_MS / 1000)
+    office.driver.receipt("alice")
+    office.arrive(sender_id=11)
+    assert len(office.till.reserved) == 3  # by now nobody asks for the old one
+
+
+def test_what_is_kept_of_old_connections_is_bounded_and_dropping_it_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "ANSWERS_KEPT_PER_PEER_MAX", 10)
+    inbox = Inbox()
+    for first in (1, 7):
+        for number in range(first, first + 6):
+            inbox.keep(number, FULFILL)
+        inbox.reconnected(0)
+    assert [number for number in range(20) if inbox.find(number)] == [7, 8, 9, 10, 11, 12]
+    assert inbox.forgotten_id_max == 6
+
+
+def test_a_new_packet_is_taken_at_once_whatever_the_ledger_may_know(office: Office) -> None:
+    office.till.may_know_former = True
+    office.arrive(sender_id=11)
+    assert len(office.till.reserved) == 1
+    assert office.driver.to_look_up() == []
+
+
+def test_a_packet_sent_again_that_was_never_forgotten_is_new(office: Office) -> None:
+    office.arrive(sender_id=11, again=True)
+    assert len(office.till.reserved) == 1
+
+
+def forgotten(office: Office, sender_id: int) -> None:
+    """It was answered, and its sender has shown that it read past that."""
+    office.fulfill(office.send(sender_id=sender_id))
+    for _ in range(3):
+        office.driver.receipt("alice")
+
+
+def test_a_packet_that_may_be_forgotten_waits_for_the_word_of_the_ledger(office: Office) -> None:
+    forgotten(office, 11)
+    office.arrive(sender_id=11, request_id=2, again=True)
+    office.arrive(sender_id=10, request_id=3, again=True)
+    assert len(office.till.reserved) == 1
+    assert office.driver.to_look_up() == [("alice", 11), ("alice", 10)]
+    office.till.recovered["alice", 11] = Recovered(
+        Reservation(0x700, [Transfer(0x700, amount=100)], [], posted=True), "alice", 11, LOCAL, 0
+    )
+    office.driver.looked_up([("alice", 11)])
+    assert office.driver.to_look_up() == [("alice", 10)]
+    flight, step = office.delivering[0]
+    assert (flight.packet_id, step.prepare.amount) == (0x700, 100)
+    assert len(office.till.reserved) == 1  # paid already
+    office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
+    assert office.back.answers[-1][0] == 2
+    office.driver.looked_up([("alice", 10), ("alice", 11)])
+    assert len(office.till.reserved) == 2  # the ledger did not know it
+    assert office.driver.to_look_up() == []
+
+
+def test_asked_for_over_one_connection_after_the_other_it_is_taken_up_once(office: Office) -> None:
+    office.till.may_know_former = True
+    office.arrive(sender_id=11, request_id=1, again=True)
+    old, office.back = office.back, Back()
+    old.open = False
+    office.arrive(sender_id=11, request_id=2, again=True)
+    assert office.driver.to_look_up() == [("alice", 11)]
+    office.driver.looked_up([("alice", 11)])
+    flight = office.till.reserved[0][0]
+    office.driver.booked(flight, Outcome.HELD)
+    office.fulfill(flight)
+    assert office.back.answers == [(2, FULFILL)]
+    assert not old.answers
+    assert office.at_rest()
+
+
+def test_who_waits_for_the_ledger_until_its_time_is_up_is_told_so(office: Office) -> None:
+    office.till.may_know_former = True
+    office.arrive(sender_id=11, again=True)
+    office.arrive(sender_id=12, again=True, expires_at_ms=office.clock.now_ms() + 20_000)
+    office.clock.advance(9.9)
+    office.driver.give_up_asking()
+    assert not office.back.answers
+    office.clock.advance(0.1)
+    office.driver.give_up_asking()
+    assert office.back.codes == ["R00"]
+    assert office.driver.to_look_up() == [("alice", 12)]
+
+
+def test_what_waits_for_the_ledger_is_bounded(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PACKETS_ASKED_AGAIN_PER_PEER_MAX", 3)
+    monkeypatch.setattr(limits, "PACKETS_ASKED_AGAIN_MAX", 4)
+    monkeypatch.setattr(limits, "PACKETS_LOOKED_UP_AT_ONCE_MAX", 2)
+    office.till.may_know_former = True
+    for sender_id in range(1, 6):
+        office.arrive(sender_id=sender_id, again=True)
+    octets = encode(office.prepare(destination="g.alice"))
+    for sender_id in (1, 2):
+        office.driver.arrived(office.bob, octets, sender_id, office.back, sender_id, True)
+    office.arrive(sender_id=1, again=True)  # known already
+    assert not office.back.answers  # any answer could be wrong
+    seen = []
+    while keys := office.driver.to_look_up():
+        assert len(keys) <= 2
+        seen += keys
+        office.driver.looked_up(keys)
+    assert seen == [("alice", 1), ("alice", 2), ("alice", 3), ("bob", 1)]
+
+
+def test_a_peer_that_is_gone_meanwhile_is_not_waited_for(office: Office) -> None:
+    office.till.may_know_former = True
+    office.arrive(sender_id=11, again=True)
+    office.till.peers["alice"].removed = True
+    office.driver.looked_up(office.driver.to_look_up())
+    assert not office.till.reserved
+    assert office.driver.to_look_up() == []
+
+
 def test_a_packet_under_way_is_not_forgotten_by_receipts(office: Office) -> None:
     flight = office.send(sender_id=11)
     for _ in range(5):
@@ -531,7 +674,7 @@ def recovered(*, posted: bool = False) -> Recovered:
     legs = [Transfer(packet_id, amount=100)]
     books = [tuple(Book("us", AccountCode.PEER, one, USD) for one in ("alice", "bob"))]
     reservation = Reservation(packet_id, legs, cast(Any, books), posted=posted)
-    return Recovered(reservation, "alice", "bob", 0)
+    return Recovered(reservation, "alice", 11, "bob", 0)
 
 
 @pytest.mark.parametrize("posted", [False, True])

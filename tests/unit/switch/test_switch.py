@@ -625,7 +625,7 @@ def recovered(next_hop: str, *, posted: bool = False, fee: int = 0) -> Recovered
     if fee:
         legs.append(Transfer(PACKET_ID | 1, amount=fee))
         books.append((alice, book(AccountCode.REVENUE, LOCAL)))
-    return Recovered(Reservation(PACKET_ID, legs, books, posted=posted), "alice", next_hop, 0)
+    return Recovered(Reservation(PACKET_ID, legs, books, posted=posted), "alice", 11, next_hop, 0)
 
 
 def test_a_held_packet_is_asked_for_again_under_its_id_and_then_posted() -> None:
