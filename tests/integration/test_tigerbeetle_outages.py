@@ -92,6 +92,18 @@ class Chain:
                     await asyncio.sleep(0.02)
         return CLOCK.monotonic_s() - began_s
 
+    async def linked(self, node: DemoNode) -> None:
+        """Wait until it is connected to both sides; whatever its ledger does."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                try:
+                    health = (await self.client.get(f"{node.url}/health")).json()
+                    if health["peersConnected"] == health["peersTotal"]:
+                        return
+                except httpx.HTTPError:
+                    pass  # not up yet
+                await asyncio.sleep(0.02)
+
     async def available(self) -> float:
         return await self.until(lambda status, state: (status, state) == (200, "available"))
 
@@ -225,7 +237,30 @@ async def a_connector_is_killed(chain: Chain, cluster: TigerBeetleCluster, load:
     await load.whole(3)
 
 
+async def a_connector_dies_while_all_replicas_are_dead(
+    chain: Chain, cluster: TigerBeetleCluster, load: Portions
+) -> None:
+    """It is back first, and only the cluster knows what it had taken: nothing is answered before.
+
+    For longer, now and then, than its next hop keeps answers of which a receipt came.
+    """
+    await asyncio.to_thread(cluster.start)
+    for replica in cluster.replicas:
+        replica.kill()
+    await asyncio.sleep(chain.dice.random() * 2)  # before it is noticed, or afterwards
+    victim = chain.dice.choice(chain.nodes[1:])
+    assert victim.process is not None
+    victim.process.send_signal(signal.SIGKILL)
+    await victim.process.wait()
+    await start(victim)
+    await chain.linked(victim)
+    await asyncio.sleep(chain.dice.random() * 5)
+    await asyncio.to_thread(cluster.start)
+    await chain.recovery(load)
+
+
 LEDGER_FAULTS = (the_leader_dies, two_replicas_die, all_replicas_die)
+CONNECTOR_FAULTS = (a_connector_is_killed, a_connector_dies_while_all_replicas_are_dead)
 
 
 @pytest.mark.parametrize("policy", ["reject", "spool"])
@@ -234,7 +269,7 @@ async def test_faults_under_load(tmp_path: Path, cluster: TigerBeetleCluster, po
     async with chain(tmp_path, cluster, policy) as nodes:
         booked = await nodes.received()
         for _ in range(ROUNDS):
-            for fault in (*LEDGER_FAULTS, a_connector_is_killed):
+            for fault in (*LEDGER_FAULTS, *CONNECTOR_FAULTS):
                 async with nodes.load() as portions:
                     await asyncio.sleep(nodes.dice.random() * 0.2)  # a random moment
                     await fault(nodes, cluster, portions)
