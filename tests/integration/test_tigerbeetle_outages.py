@@ -71,10 +71,10 @@ class Chain:
     def last(self) -> str:
         return self.nodes[-1].node_id
 
-    def load(self) -> AbstractAsyncContextManager[Portions]:
+    def load(self, count: int = 100, window: int = 50) -> AbstractAsyncContextManager[Portions]:
         return load(
             f"ws://127.0.0.1:{self.nodes[0].btp_port}", self.secret, f"g.{self.last}",
-            amount=AMOUNT, count=100,
+            amount=AMOUNT, count=count, window=window,
         )  # fmt: skip
 
     async def ready(self, node: DemoNode) -> tuple[int, str]:
@@ -103,6 +103,14 @@ class Chain:
                 except httpx.HTTPError:
                     pass  # not up yet
                 await asyncio.sleep(0.02)
+
+    async def busy(self, node: DemoNode) -> None:
+        """Wait until it has packets in flight."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (
+                "ilp_packets_in_flight 0.0" in (await self.client.get(f"{node.url}/metrics")).text
+            ):
+                pass
 
     async def available(self) -> float:
         return await self.until(lambda status, state: (status, state) == (200, "available"))
@@ -247,8 +255,12 @@ async def a_connector_dies_while_all_replicas_are_dead(
     await asyncio.to_thread(cluster.start)
     for replica in cluster.replicas:
         replica.kill()
-    await asyncio.sleep(chain.dice.random() * 2)  # before it is noticed, or afterwards
+    if chain.dice.random() < 0.7:
+        await chain.outage(load)
+    await asyncio.sleep(chain.dice.random())  # before it is noticed, or afterwards
     victim = chain.dice.choice(chain.nodes[1:])
+    if chain.policy == "spool":
+        await chain.busy(victim)
     assert victim.process is not None
     victim.process.send_signal(signal.SIGKILL)
     await victim.process.wait()
@@ -270,7 +282,9 @@ async def test_faults_under_load(tmp_path: Path, cluster: TigerBeetleCluster, po
         booked = await nodes.received()
         for _ in range(ROUNDS):
             for fault in (*LEDGER_FAULTS, *CONNECTOR_FAULTS):
-                async with nodes.load() as portions:
+                # Many at once are at many places of their way.
+                size = (2000, 400) if fault is CONNECTOR_FAULTS[-1] else (100, 50)
+                async with nodes.load(*size) as portions:
                     await asyncio.sleep(nodes.dice.random() * 0.2)  # a random moment
                     await fault(nodes, cluster, portions)
                 print(f"{policy}, {fault.__name__}: {nodes.said}{describe(portions)}")
