@@ -26,6 +26,7 @@ The map, from the wire inwards:
       outbox.py       posts that were promised and not yet acknowledged
       history.py      balances of the past, from a ledger that keeps them
       books.py        the mirror of accounts, what is held, the transfers of each step; pure
+      recovery.py     what a ledger's transfers say of packets that are sent again; pure
       account_manager.py  reserve, post, void; the one writer; outages, recovery
     settlement/     paying a balance outside the ledger
       model.py        quantities, phases, what may follow what; pure

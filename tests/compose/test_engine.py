@@ -256,6 +256,7 @@ def test_a_connector_stops_under_load_in_two_seconds_and_leaves_nothing_held(fiv
 
 
 def test_each_that_dies_under_load_comes_back_and_the_books_agree(five: Stack) -> None:
+    """One after the other, whether or not those before are whole again."""
     with load(five):
         for service in ("tigerbeetle", "peer1", "peer3"):
             before = fulfilled(five, "peer5")
@@ -263,8 +264,6 @@ def test_each_that_dies_under_load_comes_back_and_the_books_agree(five: Stack) -
             os.kill(int(five.inspect(service)["State"]["Pid"]), 9)
             until(lambda: fulfilled(five, "peer5") > before + 100)  # noqa: B023 - awaited here
             assert five.inspect(service)["RestartCount"] == 1
-            # In turn: a connector that dies while the ledger is away, too, is another matter.
-            until(lambda: all(map(five.has_ledger, PEERS)))
     assert_all_is_well(five)
 
 

@@ -185,10 +185,6 @@ class Stack:
         senders = int("BTP_PEER_SENDER_SECRET" in self.environment(service))
         return bool(health["peersConnected"] >= health["peersTotal"] - senders)
 
-    def has_ledger(self, service: str) -> bool:
-        """Whether the ledger of a connector is there."""
-        return bool(self.api(service, "/health")["accounting"]["state"] == "available")
-
     def wait_healthy(self, service: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while self.inspect(service)["State"].get("Health", {}).get("Status") != "healthy":
