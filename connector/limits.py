@@ -87,7 +87,11 @@ OUTBOX_TRANSFERS_MAX: Final = (
 )
 RECONCILE_SECONDS: Final = 5.0
 LEDGER_LOOK_MS: Final = 10_000
+# A packet is looked up by its tag: its legs, posts and corrections are a dozen transfers at most, and
+# the answers to so many questions fit in one message.
 LEDGER_REQUESTS_AT_ONCE_MAX: Final = 64
+LEDGER_TRANSFERS_PER_TAG_MAX: Final = 64
+assert LEDGER_REQUESTS_AT_ONCE_MAX * LEDGER_TRANSFERS_PER_TAG_MAX < LEDGER_BATCH_TRANSFERS_MAX
 OUTBOX_RESERVED_BYTES: Final = 1 << 20
 # Balances of the past: so many for an answer and in a request, with a pause for packets after each
 # request; an answer that takes longer goes without the rest.

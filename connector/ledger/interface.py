@@ -81,5 +81,6 @@ class Ledger(Protocol):
     async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
         """Transfers created at or after `since_ns` whose `user_data_128` is among `tags`, oldest first.
 
-        Complete, however many were made since; `tags` are not zero.
+        Complete, however many were made since, but for tags that more than
+        `LEDGER_TRANSFERS_PER_TAG_MAX` transfers share: then the newest. `tags` are not zero.
         """

@@ -472,7 +472,16 @@ class TigerBeetleLedger:
         found: list[Transfer] = []
         for at in range(0, len(tags), limits.LEDGER_REQUESTS_AT_ONCE_MAX):
             part = tags[at : at + limits.LEDGER_REQUESTS_AT_ONCE_MAX]
-            questions = [pack_query(user_data_128=tag, timestamp_min=since_ns) for tag in part]
+            # Small answers: the library puts as many questions into a request as answers fit.
+            questions = [
+                pack_query(
+                    user_data_128=tag,
+                    timestamp_min=since_ns,
+                    count=limits.LEDGER_TRANSFERS_PER_TAG_MAX,
+                    flags=_REVERSED,
+                )
+                for tag in part
+            ]
             for octets in await self._ask_all(Operation.QUERY_TRANSFERS, questions):
                 found += unpack_transfers(octets)
         return sorted(found, key=lambda transfer: transfer.timestamp)
@@ -513,13 +522,18 @@ def _whole_chains(transfers: Sequence[Transfer], start: int, size_max: int) -> S
 
 
 def pack_query(
-    *, user_data_128: int = 0, timestamp_min: int = 0, timestamp_max: int = 0, flags: int = 0
+    *,
+    user_data_128: int = 0,
+    timestamp_min: int = 0,
+    timestamp_max: int = 0,
+    count: int = limits.LEDGER_BATCH_TRANSFERS_MAX,
+    flags: int = 0,
 ) -> bytearray:
     """A filter for queries; zero: no matter."""
     return bytearray(
         QUERY_FILTER.pack(
             user_data_128 & _LOW, user_data_128 >> 64, 0, 0, 0, 0, timestamp_min, timestamp_max,
-            limits.LEDGER_BATCH_TRANSFERS_MAX, flags,
+            count, flags,
         )
     )  # fmt: skip
 
