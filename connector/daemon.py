@@ -79,6 +79,8 @@ from connector.web.views import NodeViews, Ports
 
 TICK_SECONDS: Final = 0.02
 SLOW_TICK_SECONDS: Final = 1.0
+LOOK_UP_PAUSE_TIMES: Final = 4
+"""A look-up is followed by a pause of so many times what it took."""
 ILDCP_SECONDS_MAX: Final = 10
 
 
@@ -617,8 +619,13 @@ class Connector:
         """Take up Prepares that were sent again, when the ledger has said which of them it knows."""
         asked = self.driver.to_look_up()
         if asked:
+            began_s = self.clock.monotonic_s()
             self.driver.looked_up(await self.accounts.find_former(asked))
             self.links.flush()
+            # A peer that says of all its packets that they were sent before gets its share of the
+            # ledger and no more.
+            took_s = self.clock.monotonic_s() - began_s
+            await asyncio.sleep(took_s * LOOK_UP_PAUSE_TIMES)
 
     async def _slow_tick(self) -> None:
         self.links.tick()

@@ -956,6 +956,8 @@ class AccountManager:
         for _, reservation, transfers in (*self._taken, *self._resolves):
             if transfers[0].flags & (VOID | PENDING):
                 continue
+            if reservation.posted and not reservation.correcting:
+                continue  # `attend` has booked it from the outbox, while the writer was busy
             grants = [one for one in transfers if one.code == TransferCode.CREDIT]
             for move in (*reservation.legs, *grants):
                 # An account that came meanwhile was not looked up.

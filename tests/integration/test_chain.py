@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from fractions import Fraction
@@ -19,8 +20,12 @@ from connector.ilp.packet import Answer
 from connector.ledger.account_manager import AccountManager
 from connector.ledger.model import AccountCode
 from connector.peers import Asset
-from connector.switch.receiver import fulfillment_for
-from tests.support.daemons import Daemon, Street, secret_of, until
+from connector.switch.receiver import PING_CONDITION, fulfillment_for
+from tests.support.daemons import CLOCK, Daemon, Street, secret_of, until
+from tests.support.guest import Guest
+from tests.support.tigerbeetle_server import TigerBeetleServer, tigerbeetle_server
+
+__all__ = ["tigerbeetle_server"]
 
 PREIMAGE = b"p" * 32
 
@@ -236,6 +241,47 @@ async def test_an_answer_that_was_lost_with_its_link_is_given_again(tmp_path: Pa
         assert len(shop.asked) == 1
         assert b.net("c") == -100
         assert await street.stop() == []
+
+
+async def _asked_when_it_is_forgotten(folder: Path, settings: dict[str, Any]) -> None:
+    alice = PeerSettings(id="alice", secret="alice-token", credit_limit=1000)
+    node_id = f"n{secrets.token_hex(5)}"
+    async with Street(folder) as street:
+        node = await street.add(node_id, [alice], **settings)
+        driver, port = node.connector.driver, node.connector.btp_port
+        ping = Prepare(
+            amount=100,
+            expires_at_ms=CLOCK.now_ms() + 20_000,
+            condition=PING_CONDITION,
+            destination=node.connector.node.address,
+        )
+        async with Guest.connect(port) as guest:
+            await guest.log_in("alice", "alice-token", with_ids=True)
+            fulfilled = await guest.ask(2, ping, packet_id=77)
+            assert isinstance(fulfilled, Fulfill)
+            reading = asyncio.create_task(guest.next_frame())  # answers pings
+            await until(lambda: not driver.wants_receipt("alice"))
+            reading.cancel()
+        async with Guest.connect(port) as guest:
+            await guest.log_in("alice", "alice-token", with_ids=True)
+            assert await guest.ask(2, ping, packet_id=77, again=True) == fulfilled
+            assert node.net("alice") == 100
+            assert await guest.ask(3, ping, packet_id=78, again=True) == fulfilled
+            assert node.net("alice") == 200  # that one the ledger had not
+        assert await street.stop() == []
+
+
+async def test_a_packet_that_was_read_and_forgotten_is_found_in_the_ledger(tmp_path: Path) -> None:
+    """Whoever asks for it read the answer once, and lost it in a crash."""
+    await _asked_when_it_is_forgotten(tmp_path, {})
+
+
+@pytest.mark.tigerbeetle
+async def test_a_packet_that_was_read_and_forgotten_is_found_in_tigerbeetle(
+    tmp_path: Path, tigerbeetle_server: TigerBeetleServer
+) -> None:
+    settings = {"tigerbeetle_cluster_id": 0, "tigerbeetle_replicas": tigerbeetle_server.address}
+    await _asked_when_it_is_forgotten(tmp_path, settings)
 
 
 async def test_a_packet_outlives_the_link_of_its_sender(

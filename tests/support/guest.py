@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
@@ -127,19 +128,32 @@ class Guest:
     def btp(self, packet: BtpPacket | BtpError) -> None:
         self.frame(encode(packet))
 
-    def send(self, kind: int, request_id: int, ilp: Packet | bytes) -> None:
+    def send(
+        self,
+        kind: int,
+        request_id: int,
+        ilp: Packet | bytes,
+        packet_id: int = 0,
+        *,
+        again: bool = False,
+    ) -> None:
         """An ILP packet, or octets in the place of one."""
         octets = ilp if isinstance(ilp, bytes) else encode_packet(ilp)
-        self.frame(encode_ilp(kind, request_id, octets))
+        self.frame(encode_ilp(kind, request_id, octets, packet_id, again))
 
-    async def log_in(self, username: str | None, token: str | None) -> BtpPacket | BtpError:
-        """The answer to a log-in."""
-        self.btp(auth_packet(username, None if token is None else token.encode()))
+    async def log_in(
+        self, username: str | None, token: str | None, *, with_ids: bool = False
+    ) -> BtpPacket | BtpError:
+        """The answer to a log-in; `with_ids`: that says it knows packet ids."""
+        packet = auth_packet(username, None if token is None else token.encode())
+        if with_ids:
+            packet.protocols = [*packet.protocols, Protocol("packet-id", 0, b"")]
+        self.btp(packet)
         return await self.heard()
 
-    async def ask(self, request_id: int, ilp: Packet | bytes) -> Packet:
+    async def ask(self, request_id: int, ilp: Packet | bytes, **how: Any) -> Packet:
         """What an ILP packet is answered with; other requests meanwhile are an error."""
-        self.send(MESSAGE, request_id, ilp)
+        self.send(MESSAGE, request_id, ilp, **how)
         kind, answered, answer = await self.ilp()
         assert (kind, answered) == (RESPONSE, request_id)
         return answer

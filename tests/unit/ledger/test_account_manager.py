@@ -1584,6 +1584,25 @@ async def test_a_mirror_is_left_alone_when_the_ledger_goes_away_before_it_is_loo
         assert await bank.rest() == []
 
 
+@simulated
+async def test_what_was_booked_from_the_outbox_and_still_waits_is_counted_once() -> None:
+    """The ledger comes back while the writer is busy with something else."""
+    bank = Bank(spool=1000)
+    bank.ledger.may_be_away = True
+    async with bank:
+        held = await bank.hold("a")
+        bank._tasks[0].cancel()  # the writer
+        bank.post("a", held)
+        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        bank.manager._leave("no answer")
+        while bank.manager.state is not State.AVAILABLE:
+            await asyncio.sleep(0.02)
+        assert bank.manager.queue_depth() == 1
+        await bank.manager._reconcile()
+        assert bank.net("alice") == 100
+        assert bank.alerts == []
+
+
 # --- starting again
 
 
