@@ -511,7 +511,7 @@ class EmbeddedLedger:
         return _recent_transfers(self.machine, since_ns)
 
     async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
-        """See `Ledger`. Reads the journal: some tenths of a second for a million transfers."""
+        """See `Ledger`. Reads the journal: a tenth of a second for a million transfers."""
         await self._refresh()
         machine = self.machine
         wanted = frozenset(tags)
