@@ -604,10 +604,8 @@ class AccountManager:
         """Ask the ledger whether it has packets, by their sources and the senders' ids of them.
 
         Returns those about which it has spoken: `take_recovered` knows now which of them it has.
-        None of them while it is away.
+        None of them while it is away, unless all are known since the start.
         """
-        if self.state is not State.AVAILABLE:
-            return ()
         unknown = [tag for source_id, tag in asked if (source_id, tag) not in self._recovered]
         if not unknown:
             return asked
@@ -615,11 +613,12 @@ class AccountManager:
             found = await self.in_turn(lambda: self._former_packets(unknown))
         except (LedgerUnavailableError, LedgerRefusedError):
             return ()
-        # What this process has answered and forgotten, and the ledger does not have yet: a post in
-        # the outbox, a resolution in the queue. Asked again in a moment, the ledger will know.
-        on_the_way = {one.packet_id for late in self._late.values() for one in late}
-        on_the_way.update(one.packet_id for _, one, _ in (*self._taken, *self._resolves))
-        on_the_way.update(one.packet_id for one in self._to_outbox)
+        if self.state is not State.AVAILABLE:
+            return ()  # while we waited for our turn, resolutions went into the outbox
+        # What this process has answered and forgotten, and the ledger does not have yet: also what
+        # is in the outbox is in the queue as long as the ledger is there. Asked again in a moment,
+        # it will know.
+        on_the_way = {one.packet_id for _, one, _ in (*self._taken, *self._resolves)}
         wanted, undecided = set(asked), set()
         now_ns = self._clock.now_ns()
         for packet in found:

@@ -262,7 +262,7 @@ class Driver:
             self._observer.unreadable(source, self._accounts.new_packet_id(), message)
             return
         if not sender_packet_id:
-            self._begin(source, prepare, 0, reply_to, request_id)
+            self._begin(None, source, prepare, 0, reply_to, request_id)
             return
         inbox = self._inbox(source.peer_id)
         flight = inbox.open.get(sender_packet_id)
@@ -280,10 +280,11 @@ class Driver:
         if again and (sender_packet_id <= inbox.forgotten_id_max or self._accounts.may_know_former):
             self._ask_ledger(inbox, sender_packet_id, Asked(source, prepare, reply_to, request_id))
             return
-        self._begin(source, prepare, sender_packet_id, reply_to, request_id)
+        self._begin(inbox, source, prepare, sender_packet_id, reply_to, request_id)
 
     def _begin(
         self,
+        inbox: Inbox | None,
         source: Peer,
         prepare: Prepare,
         sender_packet_id: int,
@@ -292,7 +293,7 @@ class Driver:
     ) -> None:
         accounts = self._accounts
         recovered = None
-        if sender_packet_id:
+        if inbox is not None:
             recovered = accounts.take_recovered(source.peer_id, sender_packet_id, prepare.condition)
         if recovered is None:
             packet_id = accounts.new_packet_id()
@@ -302,8 +303,8 @@ class Driver:
             packet_id = recovered.reservation.packet_id
             story = self._switch.resume(source, prepare, recovered)
         flight = Flight(story, source, prepare, packet_id, sender_packet_id, reply_to, request_id)
-        if sender_packet_id:
-            self._inbox(source.peer_id).open[sender_packet_id] = flight
+        if inbox is not None:
+            inbox.open[sender_packet_id] = flight
         self._start(flight)
 
     def originate(self, source: Peer, prepare: Prepare, reply_to: ReplyTo) -> None:
@@ -426,7 +427,12 @@ class Driver:
             books = self._accounts.peers.get(peer_id)
             if books is not None and not books.removed:
                 self._begin(
-                    asked.source, asked.prepare, sender_packet_id, asked.reply_to, asked.request_id
+                    inbox,
+                    asked.source,
+                    asked.prepare,
+                    sender_packet_id,
+                    asked.reply_to,
+                    asked.request_id,
                 )
 
     # --- from the account manager

@@ -262,6 +262,24 @@ async def _chain(
         wire.latency_s = slowness_s
 
 
+async def _busy_day(
+    dice: random.Random,
+    traffic: list[Payment],
+    trouble: list[Trouble],
+    *,
+    seed: int,
+    spool_transfers_max: int | None = None,
+) -> None:
+    async with Network(seed, spool_transfers_max=spool_transfers_max) as network:
+        await _chain(
+            network,
+            fee_basis_points=dice.choice((0, 30)),
+            two_assets=dice.random() < 0.5,
+            slowness_s=dice.choice((0.001, 0.02, 0.1)),
+        )
+        await _survive(network, traffic, trouble)
+
+
 # Each example is a day in the life of a node: fewer of them do.
 @settings(max_examples=settings().max_examples // 6)
 @given(
@@ -312,18 +330,7 @@ def test_the_books_of_a_busy_chain_balance_whatever_breaks(seed: int) -> None:
         )
         for _ in range(dice.randrange(8))
     ]
-
-    async def story() -> None:
-        async with Network(seed) as network:
-            await _chain(
-                network,
-                fee_basis_points=dice.choice((0, 30)),
-                two_assets=dice.random() < 0.5,
-                slowness_s=dice.choice((0.001, 0.02, 0.1)),
-            )
-            await _survive(network, traffic, trouble)
-
-    simulate(story())
+    simulate(_busy_day(dice, traffic, trouble, seed=seed))
 
 
 @pytest.mark.parametrize("spool_transfers_max", [0, 10_000])
@@ -358,15 +365,5 @@ def test_the_books_balance_when_ledgers_are_away_and_nodes_die_meanwhile(
         Trouble(away_s, dice.choice((2.0, 4.0, 6.0)), "ledger refuses", 1),
         Trouble(died_s, dice.choice((0.05, 0.5, 2.0)), "kill", 1),
     ]
-
-    async def story() -> None:
-        async with Network(seed, spool_transfers_max=spool_transfers_max) as network:
-            await _chain(
-                network,
-                fee_basis_points=dice.choice((0, 30)),
-                two_assets=dice.random() < 0.5,
-                slowness_s=dice.choice((0.001, 0.02, 0.1)),
-            )
-            await _survive(network, traffic, trouble)
-
-    simulate(story())
+    day = _busy_day(dice, traffic, trouble, seed=seed, spool_transfers_max=spool_transfers_max)
+    simulate(day)
