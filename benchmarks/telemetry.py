@@ -20,9 +20,9 @@ from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from connector.clock import SystemClock
+from connector.base.clock import SystemClock
 from connector.ilp.packet import Prepare
-from connector.peers import Asset, Peer, PeerTerms
+from connector.peering.model import Asset, Peer, PeerTerms
 from connector.switch.driver import Flight, ReplyTo, Story
 from connector.switch.observer import PacketObserver
 from connector.switch.switch import Result

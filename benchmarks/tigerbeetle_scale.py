@@ -30,7 +30,7 @@ from typing import Any
 
 import uvloop
 
-from connector.clock import SystemClock
+from connector.base.clock import SystemClock
 from connector.ledger.model import (
     ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
     ACCOUNT_HISTORY,

@@ -7,7 +7,7 @@ anything is cut out or allocated. Every fault is a `DecodeError`.
 
 from __future__ import annotations
 
-from connector.errors import DecodeError
+from connector.base.errors import DecodeError
 
 _LENGTH_OCTETS_MAX = 8
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from connector.compose import Plan, Topology, compose_file, default_names, describe
+from connector.tools.compose import Plan, Topology, compose_file, default_names, describe
 
 _NOTE: Final = """
 The secrets are made for the demo and known to everybody: never let these ports off loopback.

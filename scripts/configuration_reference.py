@@ -16,12 +16,12 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from connector.config import PeerSettings, Settings
+from connector.settings.model import PeerSettings, Settings
 
 _HEAD: Final = """\
 # Configuration
 
-Made from the docstrings of `connector/config.py` by
+Made from the docstrings of `connector/settings/model.py` by
 `python scripts/configuration_reference.py`: change them there.
 
 Values come from the environment, then from the YAML file that `CONFIG_FILE` names, then from the

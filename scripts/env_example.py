@@ -1,7 +1,7 @@
 """Writes `.env.production.example`: every variable, with values for development and production.
 
 `python scripts/env_example.py > .env.production.example`; a test fails while that is out of date. What
-a setting means comes from the docstrings of connector/config.py; only what differs between
+a setting means comes from the docstrings of connector/settings/model.py; only what differs between
 development and production stands here.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from connector.config import PeerSettings, Settings
+from connector.settings.model import PeerSettings, Settings
 
 _reference = runpy.run_path(str(Path(__file__).with_name("configuration_reference.py")))
 

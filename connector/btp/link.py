@@ -26,7 +26,11 @@ from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from connector import limits
+from connector.base import limits
+from connector.base.clock import Clock
+from connector.base.errors import ListenError, PeerError
+from connector.base.log import Log, Sampler
+from connector.btp import bounds
 from connector.btp.frames import Splitter, wrap
 from connector.btp.session import (
     AuthRequest,
@@ -38,10 +42,7 @@ from connector.btp.session import (
     Session,
     State,
 )
-from connector.clock import Clock
-from connector.errors import ListenError, PeerError
-from connector.log import Log, Sampler
-from connector.peers import Peer, PeerRegistry, Unanswered
+from connector.peering.model import Peer, PeerRegistry, Unanswered
 
 
 class OutgoingRequest(Protocol):
@@ -140,7 +141,7 @@ class Link(asyncio.Protocol):
         """The socket is there; see `asyncio.Protocol`."""
         # uvloop's transports do not inherit from asyncio's: a cast, not a check.
         self._transport = transport = cast(asyncio.Transport, transport)
-        transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_PAUSE_BYTES)
+        transport.set_write_buffer_limits(high=bounds.WRITE_BUFFER_PAUSE_BYTES)
         name = transport.get_extra_info("peername")
         self.remote = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
         if isinstance(self._websocket, ClientProtocol):
@@ -173,7 +174,7 @@ class Link(asyncio.Protocol):
         websocket = self._websocket
         if websocket.state is CONNECTING:
             self._handshake_size += len(octets)
-            if self._handshake_size > limits.HANDSHAKE_BYTES_MAX:
+            if self._handshake_size > bounds.HANDSHAKE_BYTES_MAX:
                 self.drop("websocket: handshake too large")
                 return
         try:
@@ -335,7 +336,7 @@ class Link(asyncio.Protocol):
         self._transport.write(b"".join(octets) if len(octets) > 1 else octets[0])
         if octets[-1] == b"" and self._transport.can_write_eof():
             self._transport.write_eof()
-        if self._transport.get_write_buffer_size() > limits.WRITE_BUFFER_BYTES_MAX:
+        if self._transport.get_write_buffer_size() > bounds.WRITE_BUFFER_BYTES_MAX:
             self.close_reason = "the other side does not read"
             self._transport.abort()
 
@@ -354,7 +355,7 @@ class Link(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.resume_reading()
             self._links.gone(self)
-            asyncio.get_running_loop().call_later(limits.CLOSE_SECONDS_MAX, self._abort)
+            asyncio.get_running_loop().call_later(bounds.CLOSE_SECONDS_MAX, self._abort)
         if self._transport is not None:
             self._transport.close()
 
@@ -387,7 +388,7 @@ class Link(asyncio.Protocol):
             if now_s - self._opened_at_s > limits.LOGIN_SECONDS_MAX:
                 self.drop("no log-in in time")
             return
-        if now_s - self.last_heard_s > limits.KEEPALIVE_SILENCE_SECONDS_MAX:
+        if now_s - self.last_heard_s > bounds.KEEPALIVE_SILENCE_SECONDS_MAX:
             self.drop("silent for too long")
             return
         if (
@@ -398,7 +399,7 @@ class Link(asyncio.Protocol):
         ):
             self._receipt_ping = self._ping(now_s)
             return
-        if now_s - self._last_ping_s >= limits.KEEPALIVE_PING_SECONDS:
+        if now_s - self._last_ping_s >= bounds.KEEPALIVE_PING_SECONDS:
             self._ping(now_s)
 
 
@@ -496,7 +497,7 @@ class Links:
         """Stay connected to a peer, for ever: dial, wait until it is gone, dial again."""
         assert credentials.url is not None
         back_off = wait_random_exponential(
-            multiplier=limits.RECONNECT_DELAY_SECONDS_MIN, max=limits.RECONNECT_DELAY_SECONDS_MAX
+            multiplier=bounds.RECONNECT_DELAY_SECONDS_MIN, max=bounds.RECONNECT_DELAY_SECONDS_MAX
         )
         state = self.dialling.setdefault(credentials.peer_id, DialState())
         failures = 0
@@ -504,7 +505,7 @@ class Links:
             state.attempts += 1
             link = None
             try:
-                async with asyncio.timeout(limits.DIAL_SECONDS_MAX):
+                async with asyncio.timeout(bounds.DIAL_SECONDS_MAX):
                     link = await self._connect(credentials)
             except (OSError, TimeoutError, ssl.SSLError) as error:
                 reason = _clean(error) or "timed out"
@@ -512,7 +513,7 @@ class Links:
                 await link.closed.wait()
                 reason = link.close_reason
                 lived_s = self.clock.monotonic_s() - link.logged_in_at_s
-                if link.logged_in_at_s and lived_s > limits.RECONNECT_STABLE_SECONDS:
+                if link.logged_in_at_s and lived_s > bounds.RECONNECT_STABLE_SECONDS:
                     failures = 0
             failures = min(failures + 1, 16)
             if link is None or not link.logged_in_at_s:
@@ -522,7 +523,7 @@ class Links:
             else:
                 state.last_error = ""
             await asyncio.sleep(
-                limits.RECONNECT_DELAY_SECONDS_MIN / 2 + back_off(_Attempt(failures))  # type: ignore[arg-type]
+                bounds.RECONNECT_DELAY_SECONDS_MIN / 2 + back_off(_Attempt(failures))  # type: ignore[arg-type]
             )
 
     async def _connect(self, credentials: Credentials) -> Link:
@@ -584,8 +585,8 @@ class Links:
         """Whether one more connection is taken."""
         if (
             self._stopping
-            or len(self._all) >= limits.CONNECTIONS_MAX
-            or self._not_logged_in >= limits.CONNECTIONS_NOT_LOGGED_IN_MAX
+            or len(self._all) >= bounds.CONNECTIONS_MAX
+            or self._not_logged_in >= bounds.CONNECTIONS_NOT_LOGGED_IN_MAX
         ):
             link.close_reason = "too many connections"
             suppressed = self._refusals.allow(self.clock.monotonic_s())
@@ -756,7 +757,7 @@ class Links:
         for link in links:
             link.drop("shutting down", CloseCode.GOING_AWAY)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2 * limits.CLOSE_SECONDS_MAX):
+            async with asyncio.timeout(2 * bounds.CLOSE_SECONDS_MAX):
                 for link in links:
                     await link.closed.wait()
 

@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from connector import limits
-from connector.errors import DecodeError
+from connector.base import limits
+from connector.base.errors import DecodeError
+from connector.btp import bounds
 from connector.oer import read_length, read_var_octets, read_var_uint, var_octets, var_uint
 
 RESPONSE: Final = 1
@@ -187,7 +188,7 @@ def _decode_error(request_id: int, body: bytes, at: int) -> BtpError:
     name, moment_at = read_var_octets(body, at + 3, "error name")
     moment, data_at = read_var_octets(body, moment_at, "error time")
     data, protocols_at = read_var_octets(
-        body, data_at, "error data", size_max=limits.BTP_ERROR_DATA_BYTES_MAX
+        body, data_at, "error data", size_max=bounds.BTP_ERROR_DATA_BYTES_MAX
     )
     return BtpError(
         request_id=request_id,
@@ -201,13 +202,13 @@ def _decode_error(request_id: int, body: bytes, at: int) -> BtpError:
 
 def _read_protocols(body: bytes, at: int) -> list[Protocol]:
     count, at = read_var_uint(body, at, "protocol count")
-    if count > limits.BTP_PROTOCOLS_MAX:
-        raise DecodeError("protocol count", at, f"{count}, at most {limits.BTP_PROTOCOLS_MAX}")
+    if count > bounds.BTP_PROTOCOLS_MAX:
+        raise DecodeError("protocol count", at, f"{count}, at most {bounds.BTP_PROTOCOLS_MAX}")
     protocols: list[Protocol] = []
     names: set[bytes] = set()
     for _ in range(count):
         name, type_at = read_var_octets(
-            body, at, "protocol name", size_max=limits.BTP_PROTOCOL_NAME_BYTES_MAX
+            body, at, "protocol name", size_max=bounds.BTP_PROTOCOL_NAME_BYTES_MAX
         )
         if type_at >= len(body):
             raise DecodeError("content type", type_at, "cut off")
@@ -275,7 +276,7 @@ def encode(packet: BtpPacket | BtpError) -> bytes:
         case BtpError():
             if _CODE.fullmatch(code := packet.code.encode("ascii", "replace")) is None:
                 raise ValueError("a code is a letter and two digits")
-            if len(packet.data) > limits.BTP_ERROR_DATA_BYTES_MAX:
+            if len(packet.data) > bounds.BTP_ERROR_DATA_BYTES_MAX:
                 raise ValueError("error data has at most 8192 octets")
             body = (
                 code

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
 
-from connector import limits
+from connector.base import limits
+from connector.base.errors import DecodeError, ProtocolError
 from connector.btp.packet import (
     ERROR,
     ERROR_NAMES,
@@ -36,7 +37,6 @@ from connector.btp.packet import (
     encode_ilp,
     read_ilp,
 )
-from connector.errors import DecodeError, ProtocolError
 
 
 class State(Enum):

@@ -10,8 +10,9 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from connector import limits
-from connector.errors import DecodeError
+from connector.base import limits
+from connector.base.errors import DecodeError
+from connector.ilp import bounds
 
 SCHEMES: Final = frozenset(
     ("g", "private", "example", "peer", "self", "test", "test1", "test2", "test3", "local")
@@ -25,7 +26,7 @@ _PREFIX: Final = re.compile(
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_~-]+")
 
 
-@lru_cache(maxsize=limits.ADDRESS_CACHE_ENTRIES_MAX)
+@lru_cache(maxsize=bounds.ADDRESS_CACHE_ENTRIES_MAX)
 def parse(octets: bytes) -> str:
     """The address that `octets` spell.
 

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from connector.errors import DecodeError
+from connector.base.errors import DecodeError
 from connector.ilp import address
 from connector.ilp.packet import Fulfill, Prepare
 from connector.oer import read_var_octets, var_octets

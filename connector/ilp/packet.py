@@ -20,9 +20,9 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final, assert_never
 
-from connector import limits
-from connector.errors import DecodeError
-from connector.ilp import address
+from connector.base import limits
+from connector.base.errors import DecodeError
+from connector.ilp import address, bounds
 from connector.oer import length_size, read_length, read_var_octets, var_octets
 
 PREPARE: Final = 12
@@ -199,14 +199,14 @@ Answer = Fulfill | Reject
 Packet = Prepare | Fulfill | Reject
 
 
-@lru_cache(maxsize=limits.TIME_CACHE_ENTRIES_MAX)
+@lru_cache(maxsize=bounds.TIME_CACHE_ENTRIES_MAX)
 def _minute_ms(digits: bytes) -> int:
     """Milliseconds at the start of the minute that the twelve `digits` YYYYMMDDHHmm name."""
     moment = datetime.strptime(digits.decode("ascii"), "%Y%m%d%H%M").replace(tzinfo=UTC)
     return calendar.timegm(moment.utctimetuple()) * 1000
 
 
-@lru_cache(maxsize=limits.TIME_CACHE_ENTRIES_MAX)
+@lru_cache(maxsize=bounds.TIME_CACHE_ENTRIES_MAX)
 def _minute_digits(minute: int) -> bytes:
     moment = datetime.fromtimestamp(minute * 60, UTC)
     return f"{moment.year:04d}{moment:%m%d%H%M}".encode()

@@ -26,9 +26,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from connector import limits
-from connector.clock import Clock
-from connector.errors import LedgerCorruptError, LedgerLockedError, LedgerUnavailableError
+from connector.base.clock import Clock
+from connector.base.errors import LedgerCorruptError, LedgerLockedError, LedgerUnavailableError
+from connector.base.sqlite import SqliteFile, in_transaction
+from connector.ledger import bounds
 from connector.ledger.machine import LedgerMachine, Record
 from connector.ledger.model import (
     Account,
@@ -45,7 +46,6 @@ from connector.ledger.rows import (
     unpack_dense,
     unpack_transfer,
 )
-from connector.sqlite import SqliteFile, in_transaction
 
 FILE_NAME: Final = "ledger.db"
 _FORMAT: Final = 2
@@ -109,7 +109,7 @@ class MemoryLedger:
 
     backend = "memory"
     may_be_away = False
-    batch_transfers_max = limits.LEDGER_BATCH_TRANSFERS_MAX
+    batch_transfers_max = bounds.LEDGER_BATCH_TRANSFERS_MAX
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
@@ -183,7 +183,7 @@ class EmbeddedLedger:
 
     backend = "embedded"
     may_be_away = False
-    batch_transfers_max = limits.LEDGER_BATCH_TRANSFERS_MAX
+    batch_transfers_max = bounds.LEDGER_BATCH_TRANSFERS_MAX
 
     def __init__(self, path: Path, *, clock: Clock, read_only: bool = False) -> None:
         self.path = path
@@ -257,7 +257,7 @@ class EmbeddedLedger:
         self.machine = machine
         self._seq = seq
         self._id_max = id_max
-        self._since_checkpoint = limits.LEDGER_CHECKPOINT_TRANSFERS  # save soon: a start was work
+        self._since_checkpoint = bounds.LEDGER_CHECKPOINT_TRANSFERS  # save soon: a start was work
         self._stale = False
 
     def _read_state(self, connection: sqlite3.Connection) -> tuple[LedgerMachine, int, int]:
@@ -316,7 +316,7 @@ class EmbeddedLedger:
         )
         for row_seq, size in cursor:
             count += size
-            if count > limits.LEDGER_REMEMBERED_TRANSFERS_MAX:
+            if count > bounds.LEDGER_REMEMBERED_TRANSFERS_MAX:
                 break
             first = row_seq
         return first
@@ -431,7 +431,7 @@ class EmbeddedLedger:
             self._id_max = max(self._id_max, highest)
         self._since_checkpoint += size
         save: Callable[[sqlite3.Connection], None] | None = None
-        if self._since_checkpoint >= limits.LEDGER_CHECKPOINT_TRANSFERS:
+        if self._since_checkpoint >= bounds.LEDGER_CHECKPOINT_TRANSFERS:
             self._since_checkpoint = 0
             save = self._save_checkpoint(seq)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from connector import limits
+from connector.ledger import bounds
 from connector.ledger.model import (
     ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS,
     ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
@@ -484,7 +484,7 @@ class LedgerMachine:
     def _remember(self, id_: int, record: Record) -> None:
         self._records[id_] = record
         self._order.append(id_)
-        if len(self._order) > limits.LEDGER_REMEMBERED_TRANSFERS_MAX:
+        if len(self._order) > bounds.LEDGER_REMEMBERED_TRANSFERS_MAX:
             oldest = self._order.popleft()
             self._records.pop(oldest, None)
             self._closed.pop(oldest, None)

@@ -23,9 +23,10 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from connector import limits
-from connector.clock import Clock
-from connector.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.base import limits
+from connector.base.clock import Clock
+from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.ledger import bounds
 from connector.ledger.model import (
     ID_MAX,
     LINKED,
@@ -158,7 +159,7 @@ class TigerBeetleLedger:
     @property
     def batch_transfers_max(self) -> int:
         """See `Ledger`. What the cluster takes, once it has been asked."""
-        return self._batch_max or limits.LEDGER_BATCH_TRANSFERS_MAX
+        return self._batch_max or bounds.LEDGER_BATCH_TRANSFERS_MAX
 
     # --- opening and closing
 
@@ -217,10 +218,10 @@ class TigerBeetleLedger:
         By transfers that are all zeros: the library itself refuses too many, and the cluster
         refuses each one without taking note of it.
         """
-        if await self._takes(limits.LEDGER_BATCH_TRANSFERS_MAX):
-            self._batch_max = limits.LEDGER_BATCH_TRANSFERS_MAX
+        if await self._takes(bounds.LEDGER_BATCH_TRANSFERS_MAX):
+            self._batch_max = bounds.LEDGER_BATCH_TRANSFERS_MAX
             return
-        low, high = 0, limits.LEDGER_BATCH_TRANSFERS_MAX
+        low, high = 0, bounds.LEDGER_BATCH_TRANSFERS_MAX
         while high - low > 1:
             middle = (low + high) // 2
             if await self._takes(middle):
@@ -434,7 +435,7 @@ class TigerBeetleLedger:
                 )
             )
             accounts += page
-            if len(page) < limits.LEDGER_BATCH_TRANSFERS_MAX:
+            if len(page) < bounds.LEDGER_BATCH_TRANSFERS_MAX:
                 return accounts
             after = page[-1].timestamp + 1
 
@@ -454,7 +455,7 @@ class TigerBeetleLedger:
                 )
             )
             newest_first += page
-            if len(page) < limits.LEDGER_BATCH_TRANSFERS_MAX:
+            if len(page) < bounds.LEDGER_BATCH_TRANSFERS_MAX:
                 break
             before = page[-1].timestamp - 1
             if before < since_ns:
@@ -470,14 +471,14 @@ class TigerBeetleLedger:
         """
         assert all(tags), "zero asks for those of everybody"
         found: list[Transfer] = []
-        for at in range(0, len(tags), limits.LEDGER_REQUESTS_AT_ONCE_MAX):
-            part = tags[at : at + limits.LEDGER_REQUESTS_AT_ONCE_MAX]
+        for at in range(0, len(tags), bounds.LEDGER_REQUESTS_AT_ONCE_MAX):
+            part = tags[at : at + bounds.LEDGER_REQUESTS_AT_ONCE_MAX]
             # Small answers: the library puts as many questions into a request as answers fit.
             questions = [
                 pack_query(
                     user_data_128=tag,
                     timestamp_min=since_ns,
-                    count=limits.LEDGER_TRANSFERS_PER_TAG_MAX,
+                    count=bounds.LEDGER_TRANSFERS_PER_TAG_MAX,
                     flags=_REVERSED,
                 )
                 for tag in part
@@ -493,7 +494,7 @@ class TigerBeetleLedger:
             LedgerUnavailableError: no answer.
         """
         rows = pack_account_filter(
-            account_id, timestamp_max=max(0, before - 1), count=limits.LEDGER_BATCH_TRANSFERS_MAX
+            account_id, timestamp_max=max(0, before - 1), count=bounds.LEDGER_BATCH_TRANSFERS_MAX
         )
         return unpack_transfers(await self._ask(Operation.GET_ACCOUNT_TRANSFERS, rows))
 
@@ -526,7 +527,7 @@ def pack_query(
     user_data_128: int = 0,
     timestamp_min: int = 0,
     timestamp_max: int = 0,
-    count: int = limits.LEDGER_BATCH_TRANSFERS_MAX,
+    count: int = bounds.LEDGER_BATCH_TRANSFERS_MAX,
     flags: int = 0,
 ) -> bytearray:
     """A filter for queries; zero: no matter."""

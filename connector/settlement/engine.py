@@ -16,8 +16,9 @@ from urllib.parse import quote
 
 import httpx
 
-from connector import limits
-from connector.errors import EngineError
+from connector.base import limits
+from connector.base.errors import EngineError
+from connector.settlement import bounds
 from connector.settlement.model import Quantity
 
 
@@ -173,7 +174,7 @@ class HttpEngine:
         body = bytearray()
         try:
             async with (
-                asyncio.timeout(limits.SETTLEMENT_ENGINE_SECONDS_MAX),
+                asyncio.timeout(bounds.SETTLEMENT_ENGINE_SECONDS_MAX),
                 self._client.stream(
                     method, self._url + path, content=content, headers=all_headers
                 ) as response,
@@ -184,7 +185,7 @@ class HttpEngine:
                         raise EngineError("the answer is too long")
         except TimeoutError:
             raise EngineError(
-                f"no answer within {limits.SETTLEMENT_ENGINE_SECONDS_MAX:g} s"
+                f"no answer within {bounds.SETTLEMENT_ENGINE_SECONDS_MAX:g} s"
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise EngineError(_clean(error)) from error
@@ -194,8 +195,8 @@ class HttpEngine:
 def make_client(**options: Any) -> httpx.AsyncClient:
     """What all engines of a node are asked through."""
     return httpx.AsyncClient(
-        limits=httpx.Limits(max_connections=limits.SETTLEMENT_ATTEMPTS_AT_A_TIME_MAX),
-        timeout=limits.SETTLEMENT_ENGINE_SECONDS_MAX,
+        limits=httpx.Limits(max_connections=bounds.SETTLEMENT_ATTEMPTS_AT_A_TIME_MAX),
+        timeout=bounds.SETTLEMENT_ENGINE_SECONDS_MAX,
         follow_redirects=False,
         trust_env=False,
         **options,

@@ -12,9 +12,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
-from connector import limits
-from connector.clock import Clock
-from connector.errors import (
+from connector.accounting.books import PeerBooks
+from connector.accounting.manager import State as BooksState
+from connector.base import limits
+from connector.base.clock import Clock
+from connector.base.errors import (
     EngineError,
     LedgerRefusedError,
     LedgerUnavailableError,
@@ -23,12 +25,11 @@ from connector.errors import (
     SettlementStoreError,
     SettlementUnknownError,
 )
+from connector.base.log import Log
 from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject
-from connector.ledger.account_manager import State as BooksState
-from connector.ledger.books import PeerBooks
 from connector.ledger.model import DONE, Status
-from connector.log import Log
+from connector.settlement import bounds
 from connector.settlement.engine import Answer, ManualEngine, SettlementEngine
 from connector.settlement.model import (
     OPEN,
@@ -196,13 +197,13 @@ class SettlementManager:
         async with asyncio.TaskGroup() as group:
             self._group = group
             while True:
-                await self._pause(limits.SETTLEMENT_CHECK_SECONDS)
+                await self._pause(bounds.SETTLEMENT_CHECK_SECONDS)
                 self.look()
 
     async def stop(self) -> None:
         """Begin nothing new, and return when nothing is being booked; before `run` is cancelled."""
         self._stopping = True
-        deadline_s = self._clock.monotonic_s() + limits.SETTLEMENT_STOP_SECONDS_MAX
+        deadline_s = self._clock.monotonic_s() + bounds.SETTLEMENT_STOP_SECONDS_MAX
         while self._booking and self._clock.monotonic_s() < deadline_s:
             await self._pause(0.01)
 
@@ -243,7 +244,7 @@ class SettlementManager:
         return self._manual if one.payer is Payer.OPERATOR else self.engine_of(one.peer_id)
 
     def _begin(self, what: object, work: Any) -> None:
-        if what in self._busy or len(self._busy) >= limits.SETTLEMENT_ATTEMPTS_AT_A_TIME_MAX:
+        if what in self._busy or len(self._busy) >= bounds.SETTLEMENT_ATTEMPTS_AT_A_TIME_MAX:
             work.close()
             return
         assert self._group is not None, "run first"
@@ -275,7 +276,7 @@ class SettlementManager:
             if one is not None:
                 await self._go_on(one)
             else:
-                wait_ms = int(limits.SETTLEMENT_LEDGER_RETRY_SECONDS_MAX * 1000)
+                wait_ms = int(bounds.SETTLEMENT_LEDGER_RETRY_SECONDS_MAX * 1000)
                 self._not_before_ms[peer_id] = self._clock.now_ms() + wait_ms
         except SettlementConflictError:
             return  # an operator was quicker
@@ -444,10 +445,10 @@ class SettlementManager:
         self._tell(SettlementCompleted, one)
 
     async def _failed(self, one: Settlement, error: Exception) -> None:
-        slowest_s = limits.SETTLEMENT_RETRY_SECONDS_MAX
+        slowest_s = bounds.SETTLEMENT_RETRY_SECONDS_MAX
         if not isinstance(error, EngineError):
             # Our own ledger or disk: it is asked often, since nobody else is burdened.
-            slowest_s = limits.SETTLEMENT_LEDGER_RETRY_SECONDS_MAX
+            slowest_s = bounds.SETTLEMENT_LEDGER_RETRY_SECONDS_MAX
         wait_ms = self._wait_ms(one.attempts, slowest_s)
         one.next_attempt_ms = self._clock.now_ms() + wait_ms
         reason = str(error)
@@ -466,10 +467,10 @@ class SettlementManager:
             one.error = reason  # what is on disk is older, and as true
 
     def _wait_ms(
-        self, attempts: int, slowest_s: float = limits.SETTLEMENT_RETRY_SECONDS_MAX
+        self, attempts: int, slowest_s: float = bounds.SETTLEMENT_RETRY_SECONDS_MAX
     ) -> int:
         """Twice as long each time, the second half of it by chance (RFC 38, Retry behavior)."""
-        doubled_s = limits.SETTLEMENT_RETRY_SECONDS_MIN * 2.0 ** min(attempts - 1, 20)
+        doubled_s = bounds.SETTLEMENT_RETRY_SECONDS_MIN * 2.0 ** min(attempts - 1, 20)
         return int(1000 * min(doubled_s, slowest_s) * (0.5 + 0.5 * self._random()))
 
     def _hold_off(self, peer_id: str) -> None:
@@ -651,9 +652,9 @@ class SettlementManager:
 
     def _check(self, peer_id: str, key: str) -> None:
         self.scale_of(peer_id)
-        if not 0 < len(key) <= limits.SETTLEMENT_KEY_CHARACTERS_MAX:
+        if not 0 < len(key) <= bounds.SETTLEMENT_KEY_CHARACTERS_MAX:
             raise SettlementError(
-                f"Idempotency-Key must be 1 to {limits.SETTLEMENT_KEY_CHARACTERS_MAX} characters"
+                f"Idempotency-Key must be 1 to {bounds.SETTLEMENT_KEY_CHARACTERS_MAX} characters"
             )
 
     # --- messages between the engines (RFC 38, Exchanging messages)
@@ -687,7 +688,7 @@ class SettlementManager:
             SettlementUnknownError: there is no such peer.
         """
         self.scale_of(peer_id)
-        expires_at_ms = self._clock.now_ms() + int(limits.SETTLEMENT_MESSAGE_SECONDS_MAX * 1000)
+        expires_at_ms = self._clock.now_ms() + int(bounds.SETTLEMENT_MESSAGE_SECONDS_MAX * 1000)
         return await self._ask_peer(peer_id, settle.request(octets, expires_at_ms))
 
     # --- what is shown

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from connector import limits
-from connector.errors import ProtocolError, SettlementError
-from connector.peers import Asset
+from connector.base import limits
+from connector.base.errors import ProtocolError, SettlementError
+from connector.peering.model import Asset
 
 _DIGITS: Final = re.compile(r"[0-9]{1,100}")
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from connector import limits
-from connector.errors import SettlementError, SettlementStoreError
-from connector.peers import Asset
+from connector.base import limits
+from connector.base.errors import SettlementError, SettlementStoreError
+from connector.base.sqlite import SqliteFile, in_transaction
+from connector.peering.model import Asset
 from connector.settlement.model import (
     NOTHING,
     OPEN,
@@ -25,7 +26,6 @@ from connector.settlement.model import (
     Settlement,
     convert,
 )
-from connector.sqlite import SqliteFile, in_transaction
 
 T = TypeVar("T")
 

@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol, cast
 
-from connector import limits
-from connector.errors import DecodeError
+from connector.accounting.books import Book, Outcome, Reservation, Reserve
+from connector.accounting.manager import AccountManager
+from connector.base import limits
+from connector.base.errors import DecodeError
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode_prepare, encode, reject
-from connector.ledger.account_manager import AccountManager
-from connector.ledger.books import Book, Outcome, Reservation, Reserve
-from connector.peers import LOCAL, Peer, Unanswered
+from connector.peering.model import LOCAL, Peer, Unanswered
+from connector.switch import bounds
 from connector.switch.switch import (
     Deliver,
     Post,
@@ -172,7 +173,7 @@ class Inbox:
     def keep(self, packet_id: int, octets: bytes) -> None:
         """Remember an answer."""
         self.answers[packet_id] = octets
-        if len(self.answers) >= limits.ANSWERS_KEPT_PER_PEER_MAX:
+        if len(self.answers) >= bounds.ANSWERS_KEPT_PER_PEER_MAX:
             self.rotate()
 
     def rotate(self) -> None:
@@ -186,7 +187,7 @@ class Inbox:
         if not given:
             return
         self.oldest, self.older, self.answers = {}, {}, {}
-        if len(self.unread) + len(given) > limits.ANSWERS_KEPT_PER_PEER_MAX:
+        if len(self.unread) + len(given) > bounds.ANSWERS_KEPT_PER_PEER_MAX:
             self._forget(self.unread)
             self.unread = given
         else:
@@ -387,9 +388,9 @@ class Driver:
         Any answer before that could be wrong: the money may be on its way, or paid.
         """
         if sender_packet_id not in inbox.asked and (
-            len(inbox.asked) >= limits.PACKETS_ASKED_AGAIN_PER_PEER_MAX
+            len(inbox.asked) >= bounds.PACKETS_ASKED_AGAIN_PER_PEER_MAX
             or sum(len(one.asked) for one in self._asking.values())
-            >= limits.PACKETS_ASKED_AGAIN_MAX
+            >= bounds.PACKETS_ASKED_AGAIN_MAX
         ):
             # More than can have been in flight: no answer at all, until the sender's time is up.
             return
@@ -401,7 +402,7 @@ class Driver:
         if not self._asking:
             return []
         keys = ((peer_id, id_) for peer_id, inbox in self._asking.items() for id_ in inbox.asked)
-        return list(islice(keys, limits.PACKETS_LOOKED_UP_AT_ONCE_MAX))
+        return list(islice(keys, bounds.PACKETS_LOOKED_UP_AT_ONCE_MAX))
 
     def give_up_asking(self) -> None:
         """Answer those whose time is up: nobody can use what the ledger knows of them."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from connector import limits
+from connector.base import limits
+from connector.base.log import Log, Sampler
 from connector.ilp.packet import Code, decode_prepare
 from connector.ledger.model import PHASE_RESOLVE
-from connector.log import Log, Sampler
-from connector.peers import Peer
+from connector.peering.model import Peer
+from connector.switch import bounds
 from connector.switch.driver import Flight, Trace
 from connector.switch.switch import Result
 from connector.telemetry.events import (
@@ -75,7 +76,7 @@ class PacketObserver:
         self._whole = Budget(packets_per_second)
         self._rejects = Budget(packets_per_second)
         self._log_lines = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
-        self._durations_ms: deque[float] = deque(maxlen=limits.STATUS_LATENCY_PACKETS_MAX)
+        self._durations_ms: deque[float] = deque(maxlen=bounds.STATUS_LATENCY_PACKETS_MAX)
 
     # --- from the driver
 

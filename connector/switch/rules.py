@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from connector import limits
+from connector.base import limits
 from connector.ilp.packet import Code, Prepare, Reject, amount_too_large_data, reject
-from connector.peers import Peer
+from connector.peering.model import Peer
 
 
 class Node:

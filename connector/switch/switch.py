@@ -18,7 +18,8 @@ import hashlib
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
-from connector.errors import DecodeError
+from connector.accounting.books import Outcome, Recovered, Reservation, Reserve
+from connector.base.errors import DecodeError
 from connector.ilp import ildcp, settle
 from connector.ilp.packet import (
     Answer,
@@ -31,8 +32,7 @@ from connector.ilp.packet import (
     reject,
     reprice,
 )
-from connector.ledger.books import Outcome, Recovered, Reservation, Reserve
-from connector.peers import (
+from connector.peering.model import (
     LOCAL,
     Asset,
     Peer,
@@ -41,7 +41,7 @@ from connector.peers import (
     Relation,
     Unanswered,
 )
-from connector.routing import RoutingTable
+from connector.peering.routing import RoutingTable
 from connector.switch import receiver, rules, terms
 
 _UNANSWERED_CODES: Final = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from connector import limits
+from connector.base import limits
 from connector.ilp.packet import Code, Reject, amount_too_large_data, reject
-from connector.peers import Asset, PeerTerms
+from connector.peering.model import Asset, PeerTerms
 
 BASIS_POINTS = 10_000
 

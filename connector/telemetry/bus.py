@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from json import JSONEncoder
 from typing import Final, NamedTuple
 
-from connector import limits
-from connector.clock import Clock
-from connector.log import Log
+from connector.base import limits
+from connector.base.clock import Clock
+from connector.base.log import Log
+from connector.telemetry import bounds
 from connector.telemetry.events import (
     TYPES,
     Event,
@@ -80,7 +81,7 @@ class Viewer:
         """Queue a message; the text is the same object for every viewer."""
         self._frames.append(frame)
         self._bytes += len(frame.text)
-        while len(self._frames) > limits.VIEWER_FRAMES_MAX or self._bytes > limits.VIEWER_BYTES_MAX:
+        while len(self._frames) > bounds.VIEWER_FRAMES_MAX or self._bytes > limits.VIEWER_BYTES_MAX:
             oldest = self._frames.popleft()
             self._bytes -= len(oldest.text)
             self._gap_seq = oldest.seq
@@ -125,12 +126,12 @@ class EventBus:
         # one number tells an event of any run, with nothing to be kept for it.
         self.seq = clock.now_ms() * 1000
         """Of the last event."""
-        self.recent_packets: deque[str] = deque(maxlen=limits.VIEWER_PACKET_EVENTS_MAX)
+        self.recent_packets: deque[str] = deque(maxlen=bounds.VIEWER_PACKET_EVENTS_MAX)
         """The last `PACKET_*` events as JSON, oldest first."""
         self._clock = clock
         self._pending: deque[Emitted] = deque()
         self._lost_seq = 0
-        self._ring: deque[Emitted] = deque(maxlen=limits.TELEMETRY_RING_EVENTS_MAX)
+        self._ring: deque[Emitted] = deque(maxlen=bounds.TELEMETRY_RING_EVENTS_MAX)
         self._viewers: set[Viewer] = set()
         self._sources: list[Callable[[], None]] = []
         self._takers: list[Callable[[Sequence[Emitted]], None]] = []
@@ -145,7 +146,7 @@ class EventBus:
         """Give the event a number and a time, and pass it on with the next flush."""
         self.seq = seq = self.seq + 1
         pending = self._pending
-        if len(pending) >= limits.TELEMETRY_RING_EVENTS_MAX:
+        if len(pending) >= bounds.TELEMETRY_RING_EVENTS_MAX:
             self._lost_seq = pending.popleft().seq
             self.dropped += 1
         pending.append(Emitted(seq, self._clock.now_ms(), event))
@@ -215,8 +216,8 @@ class EventBus:
             taker(batch)
         if not self._viewers:
             return
-        for at in range(0, len(batch), limits.VIEWER_FRAME_EVENTS_MAX):
-            part = batch[at : at + limits.VIEWER_FRAME_EVENTS_MAX]
+        for at in range(0, len(batch), bounds.VIEWER_FRAME_EVENTS_MAX):
+            part = batch[at : at + bounds.VIEWER_FRAME_EVENTS_MAX]
             message = frame(part[-1].seq, [one.text(node_id) for one in part])
             for viewer in self._viewers:
                 viewer.put(message)

@@ -20,8 +20,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from connector.ledger.account_manager import AccountManager, State
-from connector.peers import Peer, PeerRegistry
+from connector.accounting.manager import AccountManager, State
+from connector.peering.model import Peer, PeerRegistry
 
 LATENCY_BUCKETS_S: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,

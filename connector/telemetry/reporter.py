@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from connector.ledger.account_manager import AccountManager
-from connector.ledger.books import Book, PeerBooks
-from connector.peers import LOCAL
+from connector.accounting.books import Book, PeerBooks
+from connector.accounting.manager import AccountManager
+from connector.peering.model import LOCAL
 from connector.telemetry.bus import FLUSH_SECONDS, EventBus
 from connector.telemetry.events import AccountBalance, NodeStatus
 

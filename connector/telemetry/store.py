@@ -22,11 +22,11 @@ from heapq import nlargest, nsmallest
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from connector import limits
-from connector.clock import Clock
-from connector.log import Log
-from connector.peers import Asset
-from connector.sqlite import SqliteFile, in_transaction
+from connector.base.clock import Clock
+from connector.base.log import Log
+from connector.base.sqlite import SqliteFile, in_transaction
+from connector.peering.model import Asset
+from connector.telemetry import bounds
 from connector.telemetry.bus import PACKET_TYPES, Emitted
 from connector.telemetry.events import TYPES, AccountBalance, NodeStatus, iso
 
@@ -248,7 +248,7 @@ class EventStore:
                 if one.at_ms < self._status_due_ms:
                     continue
                 self._status_due_ms = one.at_ms + STATUS_SECONDS * 1000
-            if len(self._rows) >= limits.EVENT_STORE_QUEUE_EVENTS_MAX:
+            if len(self._rows) >= bounds.EVENT_STORE_QUEUE_EVENTS_MAX:
                 self.dropped += 1
             else:
                 self._rows.append(self._row(one))
@@ -392,7 +392,7 @@ class EventStore:
     def _trim_history(self, connection: sqlite3.Connection, now_s: int, oldest_s: int) -> None:
         excess = self.history_points - self._events_max
         for step_s, before_s in (
-            (_FINE_S, now_s - limits.HISTORY_FINE_SECONDS),
+            (_FINE_S, now_s - bounds.HISTORY_FINE_SECONDS),
             (_COARSE_S, oldest_s),
         ):
             first = connection.execute(
@@ -430,7 +430,7 @@ class EventStore:
 
     async def last_packet_events(self) -> list[str]:
         """As many as a new viewer is shown, oldest first."""
-        query = EventQuery(types=PACKET_TYPES, count=limits.VIEWER_PACKET_EVENTS_MAX)
+        query = EventQuery(types=PACKET_TYPES, count=bounds.VIEWER_PACKET_EVENTS_MAX)
         return (await self.events(query)).items[::-1]
 
     async def packet(self, packet_id: str) -> list[str]:
@@ -455,7 +455,7 @@ class EventStore:
     ) -> tuple[int, list[Point]]:
         """Milliseconds between points, and the balances of an account, oldest first."""
         now_s = self._clock.now_ms() // 1000
-        fine = from_ms // 1000 >= now_s - limits.HISTORY_FINE_SECONDS
+        fine = from_ms // 1000 >= now_s - bounds.HISTORY_FINE_SECONDS
         step_s = _FINE_S if fine else _COARSE_S
         width_s = max(step_s, -(-(to_ms - from_ms) // (1000 * points)))
         width_s = -(-width_s // step_s) * step_s

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from connector import limits
-from connector.log import Log
+from connector.base.log import Log
+from connector.telemetry import bounds
 from connector.telemetry.bus import Emitted
 from connector.telemetry.events import (
     PacketForwarded,
@@ -63,7 +63,7 @@ class Traces:
             event = one.event
             if isinstance(event, PacketReceived):
                 if int.from_bytes(trace_id(event)[:8], "big") < self._threshold:
-                    if len(self._begun) >= limits.TRACED_PACKETS_MAX:
+                    if len(self._begun) >= bounds.TRACED_PACKETS_MAX:
                         del self._begun[next(iter(self._begun))]
                     self._begun[event.packet_id] = (one, None)
             elif isinstance(event, PacketForwarded):
@@ -77,7 +77,7 @@ class Traces:
 
     def _add(self, spans: list[_Span]) -> None:
         for span in spans:
-            if len(self._spans) >= limits.TRACE_RECORDS_MAX:
+            if len(self._spans) >= bounds.TRACE_RECORDS_MAX:
                 self._spans.popleft()
                 self.dropped += 1
             self._spans.append(span)
@@ -85,7 +85,7 @@ class Traces:
     async def run(self) -> None:
         """Send until cancelled."""
         async with httpx.AsyncClient(
-            timeout=limits.TRACE_SEND_SECONDS_MAX, trust_env=False
+            timeout=bounds.TRACE_SEND_SECONDS_MAX, trust_env=False
         ) as client:
             while True:
                 await asyncio.sleep(SEND_SECONDS)
@@ -95,7 +95,7 @@ class Traces:
 
     async def _send(self, client: httpx.AsyncClient) -> bool:
         """One request; whether the collector took it. One line a change, not one a failure."""
-        count = min(len(self._spans), limits.TRACE_RECORDS_PER_REQUEST_MAX)
+        count = min(len(self._spans), bounds.TRACE_RECORDS_PER_REQUEST_MAX)
         spans = [self._spans.popleft() for _ in range(count)]
         try:
             answer = await client.post(self.url, json=self._request(spans))

@@ -17,9 +17,10 @@ from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
-from connector import limits
-from connector.clock import Clock
-from connector.log import Log, Sampler
+from connector.base import limits
+from connector.base.clock import Clock
+from connector.base.log import Log, Sampler
+from connector.web import bounds
 
 
 class Verdict(Enum):
@@ -42,19 +43,19 @@ class Throttle:
     def wait_s(self, source: str, now_s: float) -> float:
         """Seconds until `source` is listened to again; zero: now."""
         left = self._left(source, now_s)
-        return 0.0 if left >= 1.0 else (1.0 - left) * limits.HTTP_WRONG_KEY_SECONDS
+        return 0.0 if left >= 1.0 else (1.0 - left) * bounds.HTTP_WRONG_KEY_SECONDS
 
     def failed(self, source: str, now_s: float) -> None:
         """Count a wrong key; who failed longest ago is forgotten when there are too many."""
         self._buckets[source] = self._left(source, now_s) - 1.0, now_s
         self._buckets.move_to_end(source)
-        if len(self._buckets) > limits.HTTP_THROTTLED_SOURCES_MAX:
+        if len(self._buckets) > bounds.HTTP_THROTTLED_SOURCES_MAX:
             self._buckets.popitem(last=False)
 
     def _left(self, source: str, now_s: float) -> float:
-        left, at_s = self._buckets.get(source, (float(limits.HTTP_WRONG_KEYS_MAX), now_s))
-        gained = (now_s - at_s) / limits.HTTP_WRONG_KEY_SECONDS
-        return min(float(limits.HTTP_WRONG_KEYS_MAX), left + gained)
+        left, at_s = self._buckets.get(source, (float(bounds.HTTP_WRONG_KEYS_MAX), now_s))
+        gained = (now_s - at_s) / bounds.HTTP_WRONG_KEY_SECONDS
+        return min(float(bounds.HTTP_WRONG_KEYS_MAX), left + gained)
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -153,7 +154,7 @@ class Access:
 
     def new_cookie(self) -> str:
         """A `Set-Cookie` header for someone who has shown the key."""
-        seconds = limits.HTTP_LOGIN_SECONDS_MAX
+        seconds = bounds.HTTP_LOGIN_SECONDS_MAX
         text = str(self._clock.now_ms() + seconds * 1000)
         return self._set_cookie(f"{text}.{self._sign(text)}", seconds)
 

@@ -15,8 +15,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from connector import limits
-from connector.config import (
+from connector.base import limits
+from connector.base.errors import ConfigError
+from connector.ilp.packet import Answer, Fulfill
+from connector.settings.model import (
     Amount,
     IlpAddress,
     PeerSettings,
@@ -24,8 +26,6 @@ from connector.config import (
     RateLimit,
     RouteSettings,
 )
-from connector.errors import ConfigError
-from connector.ilp.packet import Answer, Fulfill
 from connector.web import models
 
 _ID: Final = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"

@@ -17,15 +17,15 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from connector import limits
-from connector.errors import (
+from connector.base import limits
+from connector.base.errors import (
     ConfigError,
     ConflictError,
     ConnectorError,
     EnvironmentFault,
     UnknownNameError,
 )
-from connector.log import Log
+from connector.base.log import Log
 from connector.web import models
 from connector.web.access import Access
 from connector.web.guard import HEADERS, Guard

@@ -17,13 +17,14 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, HTTPException, Path, Query, Response, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from connector import limits
-from connector.ledger.history import LedgerHistory, PastBalance
-from connector.peers import Asset
+from connector.accounting.history import LedgerHistory, PastBalance
+from connector.base import limits
+from connector.peering.model import Asset
 from connector.telemetry.bus import EventBus, Viewer
 from connector.telemetry.events import TYPES
 from connector.telemetry.store import EventQuery, EventStore, Point
 from connector.telemetry.timeline import packet_story
+from connector.web import bounds
 
 HISTORY_RANGE_MS: Final = 3_600_000
 CLOSE_REFUSED: Final = 1008
@@ -126,7 +127,7 @@ def feed_router(
         from_ms = to_ms - HISTORY_RANGE_MS if from_ms is None else from_ms
         if from_ms > to_ms:
             raise HTTPException(422, "not valid: from lies after to")
-        count = max(2, min(points, limits.HISTORY_POINTS_MAX))
+        count = max(2, min(points, bounds.HISTORY_POINTS_MAX))
         resolution_ms, found = await store.history(peer, asset, from_ms, to_ms, count)
         if past is not None and not stored and (not found or found[0].at_ms > from_ms):
             until_ms = found[0].at_ms if found else to_ms + 1
@@ -148,7 +149,7 @@ def feed_router(
     async def watch(socket: WebSocket) -> None:
         """The live feed."""
         await socket.accept()
-        if bus.viewers >= limits.VIEWERS_MAX:
+        if bus.viewers >= bounds.VIEWERS_MAX:
             await socket.close(CLOSE_TRY_LATER, "too many viewers")
             return
         since = socket.query_params.get("since", "")
@@ -186,7 +187,7 @@ async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> bool:
     message = first
     while True:
         try:
-            async with asyncio.timeout(limits.VIEWER_SEND_SECONDS_MAX):
+            async with asyncio.timeout(bounds.VIEWER_SEND_SECONDS_MAX):
                 await socket.send_text(message)
         except WebSocketDisconnect:
             return False
@@ -201,7 +202,7 @@ async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> bool:
 
 async def _read_all(socket: WebSocket) -> None:
     """Until it has gone. What a viewer says is not listened to, and little of it is borne."""
-    for _ in range(limits.VIEWER_MESSAGES_MAX):
+    for _ in range(bounds.VIEWER_MESSAGES_MAX):
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             return

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from connector import limits
-from connector.log import Log
+from connector.base.log import Log
+from connector.web import bounds
 from connector.web.access import Access, Verdict
 
 HEADERS: Final = {
@@ -277,7 +277,7 @@ async def _read_body(scope: Scope, receive: Receive, headers: dict[str, str]) ->
     """Take in the whole body, however it is cut, up to the largest one that is allowed."""
     length = headers.get("content-length", "0")
     size_max = (
-        limits.HTTP_LOGIN_BYTES_MAX if scope["path"] in OPEN_PATHS else limits.HTTP_BODY_BYTES_MAX
+        bounds.HTTP_LOGIN_BYTES_MAX if scope["path"] in OPEN_PATHS else bounds.HTTP_BODY_BYTES_MAX
     )
     too_large = Refusal(413, "body too large")
     if not (length.isascii() and length.isdigit()) or len(length) > 10 or int(length) > size_max:
@@ -286,7 +286,7 @@ async def _read_body(scope: Scope, receive: Receive, headers: dict[str, str]) ->
         return receive
     body = bytearray()
     try:
-        async with asyncio.timeout(limits.HTTP_BODY_SECONDS_MAX):
+        async with asyncio.timeout(bounds.HTTP_BODY_SECONDS_MAX):
             while True:
                 message = await receive()
                 if message["type"] != "http.request":

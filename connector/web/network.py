@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 import httpx
 from fastapi import APIRouter
 
-from connector import limits
-from connector.clock import Clock
+from connector.base.clock import Clock
+from connector.web import bounds
 
 _ACCOUNT_FIELDS: Final = (
     "peerId", "assetCode", "assetScale", "debitBalance", "creditBalance", "netBalance",
@@ -75,7 +75,7 @@ class Neighbourhood:
         # Whoever comes while others are being asked gets their answer.
         async with self._asking:
             now_s = self._clock.monotonic_s()
-            if self._asked_s is None or now_s - self._asked_s >= limits.NETWORK_ANSWER_SECONDS:
+            if self._asked_s is None or now_s - self._asked_s >= bounds.NETWORK_ANSWER_SECONDS:
                 self._answer = await self._ask_all()
                 self._asked_s = self._clock.monotonic_s()
         own = _node("", self._own.status(), self._own.accounts_view())
@@ -86,14 +86,14 @@ class Neighbourhood:
         if self._key is not None:
             headers["authorization"] = f"Bearer {self._key}"
         async with httpx.AsyncClient(
-            timeout=limits.NETWORK_SECONDS_MAX,
+            timeout=bounds.NETWORK_SECONDS_MAX,
             headers=headers,
             transport=self._transport,
             trust_env=False,
             # A key is for the node that was named, not for where that one points.
             follow_redirects=False,
         ) as client:
-            places = asyncio.Semaphore(limits.NETWORK_REQUESTS_AT_ONCE_MAX)
+            places = asyncio.Semaphore(bounds.NETWORK_REQUESTS_AT_ONCE_MAX)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(_ask(client, places, url)) for url in self._urls]
         return [task.result() for task in tasks]
@@ -101,14 +101,14 @@ class Neighbourhood:
 
 async def _ask(client: httpx.AsyncClient, places: asyncio.Semaphore, url: str) -> dict[str, Any]:
     try:
-        async with places, asyncio.timeout(limits.NETWORK_SECONDS_MAX):
+        async with places, asyncio.timeout(bounds.NETWORK_SECONDS_MAX):
             status = await _get(client, f"{url}/api/status")
             accounts = await _get(client, f"{url}/api/accounts")
         if not isinstance(status.get("nodeId"), str) or not isinstance(accounts["items"], list):
             return _silent(url, "its answer is not that of a connector")
         return _node(url, status, accounts["items"])
     except TimeoutError:
-        return _silent(url, f"no answer within {limits.NETWORK_SECONDS_MAX:g} s")
+        return _silent(url, f"no answer within {bounds.NETWORK_SECONDS_MAX:g} s")
     except httpx.HTTPStatusError as error:
         code = error.response.status_code
         hint = " (EXPLORER_NODES_KEY is missing or wrong)" if code == 401 else ""
@@ -126,7 +126,7 @@ async def _get(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
         octets = bytearray()
         async for part in response.aiter_bytes():
             octets += part
-            if len(octets) > limits.NETWORK_ANSWER_BYTES_MAX:
+            if len(octets) > bounds.NETWORK_ANSWER_BYTES_MAX:
                 raise ValueError("too long")
     found: dict[str, Any] = json.loads(octets)
     return found

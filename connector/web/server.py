@@ -12,8 +12,8 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from connector import limits
-from connector.errors import ListenError
+from connector.base.errors import ListenError
+from connector.web import bounds
 
 _TURNS_TO_LET_IN: Final = 4
 
@@ -99,7 +99,7 @@ class WebServer:
             h11_max_incomplete_event_size=32_768,
             proxy_headers=False,
             ws=_Viewers,
-            ws_max_size=limits.VIEWER_MESSAGE_BYTES_MAX,
+            ws_max_size=bounds.VIEWER_MESSAGE_BYTES_MAX,
             # Frames are encoded once for all; compressing would be done for each.
             ws_per_message_deflate=False,
             ws_ping_interval=20.0,

@@ -14,8 +14,8 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from connector import limits
-from connector.errors import (
+from connector.base import limits
+from connector.base.errors import (
     EnvironmentFault,
     SettlementConflictError,
     SettlementError,

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from connector.accounting.manager import AccountManager, State
+from connector.base.clock import Clock
 from connector.btp.link import Links
-from connector.clock import Clock
-from connector.config import Settings
-from connector.known import KnownPeers
-from connector.ledger.account_manager import AccountManager, State
-from connector.peers import LOCAL, Peer, PeerRegistry
-from connector.routing import Route, RoutingTable
+from connector.peering.model import LOCAL, Peer, PeerRegistry
+from connector.peering.remembered import KnownPeers
+from connector.peering.routing import Route, RoutingTable
+from connector.settings.model import Settings
 from connector.switch.observer import PacketObserver
 from connector.switch.rules import Node
 from connector.telemetry.bus import EventBus

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connector import Fulfill, Reject
-from connector.demo import free_ports
+from connector.tools.demo import free_ports
 from tests.browser.axe import audit
 from tests.browser.conftest import PATIENCE_MS, Viewer
 from tests.support.daemons import Street

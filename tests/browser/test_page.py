@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from connector import Fulfill, Reject
-from connector.demo import free_ports
+from connector.tools.demo import free_ports
 from tests.browser.conftest import PATIENCE_MS, Viewer
 from tests.support.admin import KEY, Operator
 from tests.support.daemons import Street

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connector import Fulfill, limits
-from connector.demo import free_ports
-from connector.ledger.account_manager import State
+from connector import Fulfill
+from connector.accounting.manager import State
+from connector.telemetry import bounds as telemetry_bounds
+from connector.tools.demo import free_ports
 from tests.browser.axe import audit
 from tests.browser.conftest import PATIENCE_MS, Viewer
 from tests.browser.way import Way
@@ -64,7 +65,7 @@ async def test_a_feed_that_comes_late_is_said_to(viewer: Viewer, tmp_path: Path)
 async def test_a_viewer_that_could_not_keep_up_says_so_and_asks_anew(
     viewer: Viewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "VIEWER_FRAMES_MAX", 10)
+    monkeypatch.setattr(telemetry_bounds, "VIEWER_FRAMES_MAX", 10)
     async with Street(tmp_path) as street:
         a, b = await street.chain("a", "b", node={"a": {"telemetry_packets_per_second": 100_000}})
         async with Way(a.connector.http_port) as way, viewer:

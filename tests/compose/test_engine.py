@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from connector.compose import Plan, Topology, compose_file, default_names
+from connector.tools.compose import Plan, Topology, compose_file, default_names
 from tests.support.compose import BASE_IMAGE, ROOT, Stack, docker, missing
 
 pytestmark = [pytest.mark.compose, pytest.mark.slow]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from connector.clock import SystemClock
+from connector.base.clock import SystemClock
 from connector.ledger.embedded import EmbeddedLedger, MemoryLedger
 from connector.ledger.interface import Ledger
 from connector.ledger.model import (

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from connector.base.errors import DecodeError
 from connector.btp import packet as btp
 from connector.btp.packet import BtpError, BtpPacket, Protocol
-from connector.errors import DecodeError
 from connector.ilp import packet as ilp
 from connector.ilp.packet import Fulfill, Packet, Prepare, Reject
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from connector import Connector, Fulfill, PeerSettings, Reject, Settings
-from connector.audit import audit
-from connector.errors import ConfigError
-from connector.overlay import FILE_NAME
+from connector.base.errors import ConfigError
+from connector.settings.overlay import FILE_NAME
+from connector.tools.audit import audit
 from tests.support.admin import KEY, Operator
 from tests.support.daemons import CLOCK, EventLog, Street, until
 
@@ -368,7 +368,7 @@ async def test_what_cannot_be_kept_is_not_done(street: Street) -> None:
 async def test_a_ledger_that_is_away_changes_nothing(
     street: Street, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from connector.errors import LedgerUnavailableError
+    from connector.base.errors import LedgerUnavailableError
 
     a = await node(street, "a")
 
@@ -455,8 +455,8 @@ def test_what_refers_to_a_peer_that_is_configured_no_more_is_left_out(tmp_path: 
 
 
 def test_the_effective_configuration_names_the_file_as_source(tmp_path: Path) -> None:
-    from connector.config import describe, load
-    from connector.overlay import with_changes
+    from connector.settings.model import describe, load
+    from connector.settings.overlay import with_changes
 
     content = {"peers": {"c": {"creditLimit": 5}, "d": {"secret": "hunter2"}}}
     (tmp_path / FILE_NAME).write_text(json.dumps(content))

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from connector import Fulfill, PeerSettings, Prepare, Reject, Relation, limits
+from connector import Fulfill, PeerSettings, Prepare, Reject, Relation
+from connector.accounting.manager import AccountManager
+from connector.base import limits
 from connector.ilp.packet import Answer
-from connector.ledger.account_manager import AccountManager
 from connector.ledger.model import AccountCode
-from connector.peers import Asset
+from connector.peering.model import Asset
 from connector.switch.receiver import PING_CONDITION, fulfillment_for
 from tests.support.daemons import CLOCK, Daemon, Street, secret_of, until
 from tests.support.guest import Guest

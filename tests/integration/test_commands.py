@@ -21,7 +21,8 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from connector import cli, limits
+from connector.base import limits
+from connector.cli import main as cli
 from connector.version import is_compiled
 from tests.support.inherited import INHERITED
 

@@ -15,9 +15,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from connector import Fulfill, Reject, limits
+from connector import Fulfill, Reject
+from connector.telemetry import bounds as telemetry_bounds
 from connector.telemetry import store as store_module
 from connector.telemetry.events import Event, PeerDisconnected
+from connector.web import bounds as web_bounds
 from tests.support.daemons import PATIENCE_SECONDS, Daemon, Street, until
 
 PEER = {"credit_limit": 10**9}
@@ -222,8 +224,8 @@ async def test_numbers_and_packets_outlive_a_restart(tmp_path: Path) -> None:
 async def test_a_viewer_that_never_reads_costs_nothing_but_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "VIEWER_SEND_SECONDS_MAX", 1.0)
-    monkeypatch.setattr(limits, "VIEWER_FRAMES_MAX", 5)
+    monkeypatch.setattr(web_bounds, "VIEWER_SEND_SECONDS_MAX", 1.0)
+    monkeypatch.setattr(telemetry_bounds, "VIEWER_FRAMES_MAX", 5)
     async with Street(tmp_path) as street:
         a, _b = await street.chain("a", "b")
         with deaf_viewer(a):
@@ -286,7 +288,7 @@ async def test_a_stop_does_not_wait_for_a_viewer_that_never_reads(tmp_path: Path
 async def test_there_are_only_so_many_viewers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "VIEWERS_MAX", 1)
+    monkeypatch.setattr(web_bounds, "VIEWERS_MAX", 1)
     async with Street(tmp_path) as street:
         a, _b = await street.chain("a", "b")
         async with page(a):
@@ -304,11 +306,11 @@ async def test_what_a_viewer_says_is_bounded(tmp_path: Path) -> None:
     async with Street(tmp_path) as street:
         a, _b = await street.chain("a", "b")
         async with page(a) as chatty:
-            for _ in range(2 * limits.VIEWER_MESSAGES_MAX):
+            for _ in range(2 * web_bounds.VIEWER_MESSAGES_MAX):
                 await chatty.link.send("hello")
             assert await chatty.closed() == 1008
         async with page(a) as loud:
-            await loud.link.send("x" * (limits.VIEWER_MESSAGE_BYTES_MAX + 1))
+            await loud.link.send("x" * (web_bounds.VIEWER_MESSAGE_BYTES_MAX + 1))
             assert await loud.closed() == 1009
         await until(lambda: a.connector.events.viewers == 0)
         assert isinstance(await a.connector.send("g.b", 1), Fulfill)

@@ -19,12 +19,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import connector.node.connector
 import pytest
 from websockets.frames import Opcode
 
-import connector.daemon
-from connector import ConfigError, Connector, Fulfill, PeerSettings, Prepare, Reject, limits
-from connector.audit import audit
+from connector import ConfigError, Connector, Fulfill, PeerSettings, Prepare, Reject
+from connector.base import limits
+from connector.btp import bounds as btp_bounds
 from connector.btp.packet import (
     MESSAGE,
     RESPONSE,
@@ -38,6 +39,7 @@ from connector.btp.packet import (
 from connector.ilp.packet import encode as encode_ilp_packet
 from connector.ilp.packet import write_time
 from connector.oer import var_octets
+from connector.tools.audit import audit
 from tests.support.daemons import CLOCK, Daemon, EventLog, Street, until
 from tests.support.guest import AUTH_ID, Guest, auth_packet
 
@@ -181,9 +183,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds become moments."""
-    monkeypatch.setattr(connector.daemon, "SLOW_TICK_SECONDS", 0.02)
+    monkeypatch.setattr(connector.node.connector, "SLOW_TICK_SECONDS", 0.02)
     monkeypatch.setattr(limits, "LOGIN_SECONDS_MAX", 0.2)
-    monkeypatch.setattr(limits, "CLOSE_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(btp_bounds, "CLOSE_SECONDS_MAX", 0.2)
 
 
 # --- who is let in
@@ -395,7 +397,7 @@ async def test_a_log_in_in_the_same_read_as_the_handshake_is_taken(scene: Scene)
 async def test_strangers_beyond_the_bound_are_turned_away_and_peers_stay(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "CONNECTIONS_NOT_LOGGED_IN_MAX", 3)
+    monkeypatch.setattr(btp_bounds, "CONNECTIONS_NOT_LOGGED_IN_MAX", 3)
     inside = [await scene.stranger() for _ in range(3)]
     for _ in range(20):
         turned_away = await scene.stranger(websocket=False)
@@ -411,7 +413,7 @@ async def test_strangers_beyond_the_bound_are_turned_away_and_peers_stay(
 async def test_connections_are_bounded_in_all(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 3)
+    monkeypatch.setattr(btp_bounds, "CONNECTIONS_MAX", 3)
     await scene.enter("mallory")
     turned_away = await scene.stranger(websocket=False)
     assert (await turned_away.closed()).code == 1006
@@ -844,8 +846,8 @@ def pending_octets(scene: Scene, peer_id: str) -> int:
 async def test_a_peer_that_does_not_read_its_answers_is_not_read_from_and_then_closed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "WRITE_BUFFER_PAUSE_BYTES", 100_000)
-    monkeypatch.setattr(limits, "KEEPALIVE_SILENCE_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(btp_bounds, "WRITE_BUFFER_PAUSE_BYTES", 100_000)
+    monkeypatch.setattr(btp_bounds, "KEEPALIVE_SILENCE_SECONDS_MAX", 0.5)
     mallory = await scene.stranger(receive_buffer=4096)
     assert await mallory.log_in("mallory", SECRETS["mallory"]) == WELCOME
     mallory.reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -864,7 +866,7 @@ async def test_a_peer_that_does_not_read_its_answers_is_not_read_from_and_then_c
         pass  # what a node does to those who do not read
     await scene.log.seen("btp_connection_lost", peer_id="mallory")
     assert most < 400_000, "what is kept for her stays near the bound"
-    monkeypatch.setattr(limits, "KEEPALIVE_SILENCE_SECONDS_MAX", 50.0)
+    monkeypatch.setattr(btp_bounds, "KEEPALIVE_SILENCE_SECONDS_MAX", 50.0)
     for name in ("alice", "bob"):
         setattr(scene, name, await scene.enter(name))
 
@@ -873,7 +875,7 @@ async def test_a_peer_that_does_not_read_its_answers_is_not_read_from_and_then_c
 async def test_a_next_hop_that_does_not_read_is_busy_and_then_closed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "WRITE_BUFFER_PAUSE_BYTES", 100_000)
+    monkeypatch.setattr(btp_bounds, "WRITE_BUFFER_PAUSE_BYTES", 100_000)
     mallory = await scene.stranger(receive_buffer=4096)
     assert await mallory.log_in("mallory", SECRETS["mallory"]) == WELCOME
     mallory.reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -887,11 +889,11 @@ async def test_a_next_hop_that_does_not_read_is_busy_and_then_closed(
     refused((await scene.alice.ilp())[2], "T02", "next hop is too slow")
     assert counters.prepares_out == asked - 1
     assert pending_octets(scene, "mallory") < 200_000
-    monkeypatch.setattr(limits, "KEEPALIVE_SILENCE_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(btp_bounds, "KEEPALIVE_SILENCE_SECONDS_MAX", 0.1)
     for _ in range(asked - 1):
         refused((await scene.alice.ilp())[2], "T00", "link to the next hop lost")
     assert scene.log.count("btp_connection_lost", peer_id="mallory", reason="silent for too long")
-    monkeypatch.setattr(limits, "KEEPALIVE_SILENCE_SECONDS_MAX", 50.0)
+    monkeypatch.setattr(btp_bounds, "KEEPALIVE_SILENCE_SECONDS_MAX", 50.0)
     for name in ("alice", "bob"):
         setattr(scene, name, await scene.enter(name))
 

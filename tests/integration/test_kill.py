@@ -17,11 +17,11 @@ import httpx
 import pytest
 import structlog
 
-from connector.audit import audit, mirror_faults
-from connector.clock import SystemClock
-from connector.config import load
-from connector.demo import DemoNode, at_rest, line, start, wait_ready
-from connector.sender import Order, Report, Sender
+from connector.base.clock import SystemClock
+from connector.settings.model import load
+from connector.tools.audit import audit, mirror_faults
+from connector.tools.demo import DemoNode, at_rest, line, start, wait_ready
+from connector.tools.sender import Order, Report, Sender
 from tests.support.inherited import INHERITED
 from tests.support.tigerbeetle_server import TigerBeetleServer, tigerbeetle_server
 

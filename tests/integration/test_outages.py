@@ -19,11 +19,11 @@ import pytest
 import structlog
 
 from connector import Fulfill, PeerSettings, Settings
-from connector.audit import audit
-from connector.ledger.account_manager import State
-from connector.ledger.outbox import SqliteOutbox
-from connector.limits import PENDING_GRACE_MS
-from connector.sender import Order, Sender
+from connector.accounting.manager import State
+from connector.accounting.outbox import SqliteOutbox
+from connector.base.limits import PENDING_GRACE_MS
+from connector.tools.audit import audit
+from connector.tools.sender import Order, Sender
 from tests.support.daemons import CLOCK, Daemon, Street, until
 from tests.support.tigerbeetle_server import MORE_CONNECTIONS, TigerBeetleServer
 

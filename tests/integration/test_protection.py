@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from connector import Connector, PeerSettings, Settings
-from connector.errors import ConfigError
+from connector.base.errors import ConfigError
 from tests.support.daemons import EventLog, Street
 
 KEY = "key-of-the-admin"

@@ -17,13 +17,14 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from connector import Fulfill, PeerSettings, limits
-from connector.audit import audit
-from connector.clock import SystemClock
-from connector.config import load
-from connector.demo import DemoNode, chain, start, stop, wait_ready
-from connector.sender import Order, Sender
+from connector import Fulfill, PeerSettings
+from connector.base.clock import SystemClock
+from connector.settings.model import load
+from connector.settlement import bounds as settlement_bounds
 from connector.settlement.store import FILE_NAME
+from connector.tools.audit import audit
+from connector.tools.demo import DemoNode, chain, start, stop, wait_ready
+from connector.tools.sender import Order, Sender
 from tests.support.daemons import Daemon, Street, until
 from tests.support.engine import EngineProcess
 from tests.support.inherited import INHERITED
@@ -138,7 +139,7 @@ async def test_the_engine_killed_in_the_middle_and_everything_restarted(
 async def test_an_engine_that_is_too_slow_is_asked_again(
     tmp_path: Path, engine: EngineProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "SETTLEMENT_ENGINE_SECONDS_MAX", 1.0)
+    monkeypatch.setattr(settlement_bounds, "SETTLEMENT_ENGINE_SECONDS_MAX", 1.0)
     engine.fail("slow")
     engine.start()
     async with pair(tmp_path, engine) as (_, a, _b):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from connector import Fulfill, audit
+from connector import Fulfill
 from connector.ledger.model import AccountCode, IdGenerator, Status, Transfer, TransferCode
 from connector.ledger.tigerbeetle import TigerBeetleLedger
+from connector.tools import audit
 from tests.support.daemons import CLOCK, Daemon, Street
 from tests.support.tigerbeetle_server import TigerBeetleServer, tigerbeetle_server
 

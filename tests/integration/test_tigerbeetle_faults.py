@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from connector.clock import SystemClock
-from connector.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.base.clock import SystemClock
+from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger import tigerbeetle
 from connector.ledger.model import ACCOUNT_HISTORY, Account, Status, Transfer
 from connector.ledger.rows import pack_accounts, pack_transfers
@@ -317,8 +317,8 @@ def test_denied_io_uring_is_named_instead_of_a_native_crash() -> None:
     """As Docker 25 and later deny it: by a seccomp filter that answers EPERM."""
     program = DENY_IO_URING + textwrap.dedent("""
         import asyncio
-        from connector.clock import SystemClock
-        from connector.errors import LedgerRefusedError
+        from connector.base.clock import SystemClock
+        from connector.base.errors import LedgerRefusedError
         from connector.ledger.tigerbeetle import TigerBeetleLedger
         async def main():
             ledger = TigerBeetleLedger(cluster_id=0, addresses="3000", clock=SystemClock())

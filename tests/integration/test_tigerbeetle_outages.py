@@ -24,10 +24,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from connector.audit import audit, mirror_faults
-from connector.clock import SystemClock
-from connector.config import load as load_settings
-from connector.demo import DemoNode, at_rest, line, start, wait_ready
+from connector.base.clock import SystemClock
+from connector.settings.model import load as load_settings
+from connector.tools.audit import audit, mirror_faults
+from connector.tools.demo import DemoNode, at_rest, line, start, wait_ready
 from tests.support.inherited import INHERITED
 from tests.support.load import Portion, Portions, load
 from tests.support.tigerbeetle_server import TigerBeetleCluster

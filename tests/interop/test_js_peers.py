@@ -18,8 +18,8 @@ import pytest
 import pytest_asyncio
 
 from connector.btp import packet as btp
-from connector.demo import free_ports
 from connector.ilp import packet as ilp
+from connector.tools.demo import free_ports
 from tests.interop.harness import Codec, JsPeer, Node, install_node_modules, running
 
 pytestmark = [pytest.mark.interop, pytest.mark.asyncio(loop_scope="module")]

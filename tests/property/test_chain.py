@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.ilp.packet import Fulfill, Prepare, Reject, decode
-from connector.peers import Asset
+from connector.peering.model import Asset
 from tests.support.accounts import Fault
 from tests.support.clocks import NothingWillHappenError, simulate
 from tests.support.simulator import Network, SimulatedNode

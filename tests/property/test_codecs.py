@@ -8,9 +8,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from connector import oer
+from connector.base.errors import DecodeError
 from connector.btp import packet as btp
 from connector.btp.packet import MESSAGE, RESPONSE, BtpError, Protocol
-from connector.errors import DecodeError
 from connector.ilp import ildcp
 from connector.ilp import packet as ilp
 from connector.ilp.packet import Fulfill, Packet, Prepare, Reject

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.routing import Route, RouteSource, RoutingTable
+from connector.peering.routing import Route, RouteSource, RoutingTable
 
 # Few and similar segments, so that prefixes nest, touch and nearly touch.
 _segment = st.sampled_from(("a", "al", "alice", "b"))

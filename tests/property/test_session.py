@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connector.base.errors import DecodeError, ProtocolError
 from connector.btp.packet import BtpError, BtpPacket, Protocol, decode, encode
 from connector.btp.session import (
     AuthRequest,
@@ -16,7 +17,6 @@ from connector.btp.session import (
     Session,
     State,
 )
-from connector.errors import DecodeError, ProtocolError
 from tests.support import strategies as some
 from tests.support.btp_pair import Pair, session
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.errors import EnvironmentFault, SettlementError
+from connector.base.errors import EnvironmentFault, SettlementError
 from connector.settlement.model import Quantity
 from tests.support.accounts import Fault, books_at_rest
 from tests.support.clocks import simulate

@@ -8,9 +8,9 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector import limits
+from connector.base import limits
 from connector.ilp.packet import Reject
-from connector.peers import Asset, Peer, PeerTerms
+from connector.peering.model import Asset, Peer, PeerTerms
 from connector.switch import terms
 from connector.switch.terms import Amounts, Rates
 from tests.support import strategies as some

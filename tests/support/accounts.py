@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
-from connector.clock import Clock
-from connector.errors import LedgerUnavailableError
-from connector.ledger.account_manager import AccountManager
-from connector.ledger.books import PeerBooks
+from connector.accounting.books import PeerBooks
+from connector.accounting.manager import AccountManager
+from connector.base.clock import Clock
+from connector.base.errors import LedgerUnavailableError
 from connector.ledger.embedded import MemoryLedger
 from connector.ledger.model import (
     Memory,

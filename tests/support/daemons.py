@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from connector import Connector, PeerSettings, Settings
-from connector.audit import audit, mirror_faults
-from connector.clock import SystemClock
-from connector.demo import free_ports
+from connector.base.clock import SystemClock
+from connector.tools.audit import audit, mirror_faults
+from connector.tools.demo import free_ports
 from connector.version import is_compiled
 
 PATIENCE_SECONDS = 20.0

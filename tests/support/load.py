@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from connector.clock import SystemClock
-from connector.sender import Order, Sender
+from connector.base.clock import SystemClock
+from connector.tools.sender import Order, Sender
 
 CLOCK = SystemClock()
 QUIET = structlog.wrap_logger(

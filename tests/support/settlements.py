@@ -15,12 +15,12 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from connector.errors import EngineError, EnvironmentFault
+from connector.accounting.books import Outcome, Reservation, Reserve
+from connector.accounting.manager import AccountManager
+from connector.base.errors import EngineError, EnvironmentFault
 from connector.ilp.packet import Fulfill, Prepare, Reject
-from connector.ledger.account_manager import AccountManager
-from connector.ledger.books import Outcome, Reservation, Reserve
 from connector.ledger.model import IdGenerator, Status, Transfer, TransferCode
-from connector.peers import Asset, PeerTerms
+from connector.peering.model import Asset, PeerTerms
 from connector.settlement.engine import Answer, Reply
 from connector.settlement.manager import SettlementManager
 from connector.settlement.model import Quantity

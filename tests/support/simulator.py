@@ -24,11 +24,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any, Self
 
+from connector.accounting.manager import AccountManager
 from connector.ilp.packet import Answer, Fulfill, Prepare, Reject, decode
-from connector.ledger.account_manager import AccountManager
 from connector.ledger.model import IdGenerator
-from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Unanswered
-from connector.routing import Route, RouteSource, RoutingTable
+from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Unanswered
+from connector.peering.routing import Route, RouteSource, RoutingTable
 from connector.switch.driver import Driver, Flight, Trace
 from connector.switch.receiver import PING_CONDITION
 from connector.switch.rules import Node

@@ -7,7 +7,7 @@ import string
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from connector import limits
+from connector.base import limits
 from connector.btp.packet import (
     ERROR_NAMES,
     MESSAGE,

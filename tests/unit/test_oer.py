@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from connector import oer
-from connector.errors import DecodeError
+from connector.base.errors import DecodeError
 
 
 @pytest.mark.parametrize(

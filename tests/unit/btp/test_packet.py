@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from connector import limits
+from connector.base.errors import DecodeError
+from connector.btp import bounds as btp_bounds
 from connector.btp import packet
 from connector.btp.packet import (
     ERROR,
@@ -18,7 +19,6 @@ from connector.btp.packet import (
     ContentType,
     Protocol,
 )
-from connector.errors import DecodeError
 from connector.oer import var_octets, var_uint
 
 ILP = Protocol("ilp", ContentType.OCTET_STREAM, b"\x0d\x00")
@@ -173,9 +173,9 @@ def test_a_field_may_not_reach_beyond_the_body() -> None:
 
 
 def test_a_packet_may_have_exactly_as_many_protocols_as_allowed() -> None:
-    names = [b"%d" % number for number in range(limits.BTP_PROTOCOLS_MAX + 1)]
+    names = [b"%d" % number for number in range(btp_bounds.BTP_PROTOCOLS_MAX + 1)]
     decoded = packet.decode(message(protocols_body(*names[:-1])))
-    assert len(decoded.protocols) == limits.BTP_PROTOCOLS_MAX
+    assert len(decoded.protocols) == btp_bounds.BTP_PROTOCOLS_MAX
     with pytest.raises(DecodeError, match="at most 32"):
         packet.decode(message(protocols_body(*names)))
 
@@ -186,13 +186,13 @@ def test_a_huge_count_is_refused_before_anything_is_read() -> None:
 
 
 def test_a_protocol_name_may_have_exactly_its_bound() -> None:
-    name = "n" * limits.BTP_PROTOCOL_NAME_BYTES_MAX
+    name = "n" * btp_bounds.BTP_PROTOCOL_NAME_BYTES_MAX
     decoded = packet.decode(message(protocols_body(name.encode())))
     assert decoded.protocols == [Protocol(name, 0, b"")]
 
 
 def test_error_data_may_have_exactly_its_bound() -> None:
-    full = bytes(limits.BTP_ERROR_DATA_BYTES_MAX)
+    full = bytes(btp_bounds.BTP_ERROR_DATA_BYTES_MAX)
     value = BtpError(request_id=9, code="F00", name="E", triggered_at_ms=0, data=full)
     assert packet.decode(packet.encode(value)) == value
     with pytest.raises(DecodeError) as caught:
@@ -326,7 +326,7 @@ A_FAULT = BtpError(request_id=1, code="F00", name="E", triggered_at_ms=0)
         (btp(kind=TRANSFER, amount=-1), "amount"),
         (btp(kind=TRANSFER, amount=2**64), "amount"),
         (replace(A_FAULT, request_id=2**32), "request id"),
-        (replace(A_FAULT, data=bytes(limits.BTP_ERROR_DATA_BYTES_MAX + 1)), "8192"),
+        (replace(A_FAULT, data=bytes(btp_bounds.BTP_ERROR_DATA_BYTES_MAX + 1)), "8192"),
         (replace(A_FAULT, code="F0"), "code"),
         (replace(A_FAULT, code="Fé0"), "code"),
     ],

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from connector import limits
+from connector.base import limits
+from connector.base.errors import DecodeError, ProtocolError
 from connector.btp.packet import (
     ERROR,
     MESSAGE,
@@ -31,7 +32,6 @@ from connector.btp.session import (
     Session,
     State,
 )
-from connector.errors import DecodeError, ProtocolError
 from tests.support.btp_pair import NOW_MS, Pair, session, with_packet_ids
 
 ALICE = AuthRequest(1, "alice", "secret", resumable=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connector.errors import DecodeError
+from connector.base.errors import DecodeError
 from connector.ilp import address
 
 GOOD = [

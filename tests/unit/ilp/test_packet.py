@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from connector import limits
-from connector.errors import DecodeError
+from connector.base import limits
+from connector.base.errors import DecodeError
 from connector.ilp import packet
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject
 from connector.oer import var_octets

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from connector import limits
-from connector.errors import LedgerCorruptError, LedgerLockedError, LedgerUnavailableError
+from connector.base.errors import LedgerCorruptError, LedgerLockedError, LedgerUnavailableError
+from connector.ledger import bounds as ledger_bounds
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import AMOUNT_MAX, PENDING, PHASE_RESOLVE, POST, Status, Transfer
 from tests.support.ledgers import Books, ManualClock
@@ -66,8 +66,8 @@ async def test_a_second_user_of_the_file_is_refused_by_name(
 ) -> None:
     program = textwrap.dedent(f"""
         import asyncio, pathlib
-        from connector.clock import SystemClock
-        from connector.errors import LedgerLockedError
+        from connector.base.clock import SystemClock
+        from connector.base.errors import LedgerLockedError
         from connector.ledger.embedded import EmbeddedLedger
         async def main():
             try:
@@ -133,7 +133,7 @@ async def test_what_was_acknowledged_survives_a_kill(
 async def test_checkpoints_are_saved_on_the_way(
     books: Books, path: Path, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "LEDGER_CHECKPOINT_TRANSFERS", 3)
+    monkeypatch.setattr(ledger_bounds, "LEDGER_CHECKPOINT_TRANSFERS", 3)
     for number in range(10):
         await books.done(books.move(number, 1))
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as file:
@@ -155,7 +155,7 @@ async def test_checkpoints_are_saved_on_the_way(
 async def test_ids_older_than_what_is_remembered_are_found_in_the_journal(
     path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "LEDGER_REMEMBERED_TRANSFERS_MAX", 4)
+    monkeypatch.setattr(ledger_bounds, "LEDGER_REMEMBERED_TRANSFERS_MAX", 4)
     ledger = await reopened(path, clock)
     books = Books(ledger, no_waiting)
     await books.create()

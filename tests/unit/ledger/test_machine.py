@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from connector import limits
+from connector.ledger import bounds as ledger_bounds
 from connector.ledger.machine import LedgerMachine, Record
 from connector.ledger.model import (
     ACCOUNT_LINKED,
@@ -357,7 +357,7 @@ def test_resolutions_taken_up_from_the_journal_close_their_hold(
 def test_the_oldest_transfers_are_forgotten_and_the_archive_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "LEDGER_REMEMBERED_TRANSFERS_MAX", 2)
+    monkeypatch.setattr(ledger_bounds, "LEDGER_REMEMBERED_TRANSFERS_MAX", 2)
     archive = Archive()
     books = machine(archive)
     write(books, *(MOVE._replace(id=n) for n in (0x100, 0x200, 0x300)))
@@ -405,7 +405,7 @@ def test_the_retry_of_a_resolution_whose_hold_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without an archive what it left out cannot be known; it is taken as sent."""
-    monkeypatch.setattr(limits, "LEDGER_REMEMBERED_TRANSFERS_MAX", 2)
+    monkeypatch.setattr(ledger_bounds, "LEDGER_REMEMBERED_TRANSFERS_MAX", 2)
     books = machine()
     write(books, HOLD, MOVE._replace(id=0x900), POSTED)
     assert write(books, POSTED) == [Status.EXISTS]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from connector.clock import SystemClock
-from connector.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.base.clock import SystemClock
+from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger import tigerbeetle
 from connector.ledger.model import LINKED, Balance, Status, Transfer
 from connector.ledger.rows import ROW, pack_transfer, pack_transfers

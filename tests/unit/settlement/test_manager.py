@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from connector import limits
-from connector.errors import (
+from connector.base.errors import (
     LedgerUnavailableError,
     SettlementConflictError,
     SettlementError,
@@ -20,6 +19,7 @@ from connector.errors import (
     SettlementUnknownError,
 )
 from connector.ilp.packet import Fulfill, Reject
+from connector.settlement import bounds as settlement_bounds
 from connector.settlement.engine import Reply
 from connector.settlement.model import Direction, Phase, Quantity, State
 from connector.telemetry.events import (
@@ -191,11 +191,11 @@ async def test_an_engine_that_fails_is_asked_again_under_the_same_key_ever_more_
             seen = len(ground.engine.asked)
             moments.append(ground.clock.monotonic_s())
         pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
-        check_s = limits.SETTLEMENT_CHECK_SECONDS + 0.25
+        check_s = settlement_bounds.SETTLEMENT_CHECK_SECONDS + 0.25
         for attempt, pause in enumerate(pauses):
             doubled = min(3600, 2**attempt)
             assert doubled / 2 - 0.25 <= pause <= doubled + check_s
-        assert max(pauses) <= limits.SETTLEMENT_RETRY_SECONDS_MAX + check_s
+        assert max(pauses) <= settlement_bounds.SETTLEMENT_RETRY_SECONDS_MAX + check_s
         assert len(set(ground.engine.asked)) == 1
         assert life.logged("settlement_failed") >= 15
         ground.engine.down = None

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.errors import ProtocolError, SettlementError
-from connector.peers import Asset
+from connector.base.errors import ProtocolError, SettlementError
+from connector.peering.model import Asset
 from connector.settlement.model import (
     IN_LEDGER,
     NOTHING,

@@ -8,14 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from connector import limits
+from connector.accounting.books import Book, Outcome, PeerBooks, Recovered, Reservation, Reserve
+from connector.accounting.manager import AccountManager
+from connector.base import limits
 from connector.ilp import ildcp
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode, encode
-from connector.ledger.account_manager import AccountManager
-from connector.ledger.books import Book, Outcome, PeerBooks, Recovered, Reservation, Reserve
 from connector.ledger.model import AccountCode, Transfer
-from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Unanswered
-from connector.routing import Route, RouteSource, RoutingTable
+from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Unanswered
+from connector.peering.routing import Route, RouteSource, RoutingTable
+from connector.switch import bounds as switch_bounds
 from connector.switch.driver import Driver, Flight, Inbox, Trace
 from connector.switch.rules import Node
 from connector.switch.switch import Deliver, Result, Switch
@@ -536,7 +537,7 @@ def test_receipts_of_a_new_connection_say_nothing_of_what_went_over_the_old_one(
 def test_what_is_kept_of_old_connections_is_bounded_and_dropping_it_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "ANSWERS_KEPT_PER_PEER_MAX", 10)
+    monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 10)
     inbox = Inbox()
     for first in (1, 7):
         for number in range(first, first + 6):
@@ -618,9 +619,9 @@ def test_who_waits_for_the_ledger_until_its_time_is_up_is_told_so(office: Office
 def test_what_waits_for_the_ledger_is_bounded(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "PACKETS_ASKED_AGAIN_PER_PEER_MAX", 3)
-    monkeypatch.setattr(limits, "PACKETS_ASKED_AGAIN_MAX", 4)
-    monkeypatch.setattr(limits, "PACKETS_LOOKED_UP_AT_ONCE_MAX", 2)
+    monkeypatch.setattr(switch_bounds, "PACKETS_ASKED_AGAIN_PER_PEER_MAX", 3)
+    monkeypatch.setattr(switch_bounds, "PACKETS_ASKED_AGAIN_MAX", 4)
+    monkeypatch.setattr(switch_bounds, "PACKETS_LOOKED_UP_AT_ONCE_MAX", 2)
     office.till.may_know_former = True
     for sender_id in range(1, 6):
         office.arrive(sender_id=sender_id, again=True)
@@ -658,7 +659,7 @@ def test_a_packet_under_way_is_not_forgotten_by_receipts(office: Office) -> None
 def test_what_is_kept_for_a_peer_that_never_reads_is_bounded(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "ANSWERS_KEPT_PER_PEER_MAX", 10)
+    monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 10)
     inbox = Inbox()
     for number in range(1, 1000):
         inbox.keep(number, FULFILL)

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
+from connector.accounting.books import Reservation, Reserve
 from connector.ilp.packet import Prepare
-from connector.ledger.books import Reservation, Reserve
 from connector.ledger.model import PHASE_RESOLVE, Transfer
-from connector.peers import Asset, Peer, PeerTerms
+from connector.peering.model import Asset, Peer, PeerTerms
 from connector.switch.driver import Flight, ReplyTo, Story, Trace
 from connector.switch.observer import Budget, PacketObserver
 from connector.switch.switch import Result

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from connector import limits
+from connector.base import limits
 from connector.ilp.packet import Prepare, Reject
-from connector.peers import Asset, Peer, PeerTerms
+from connector.peering.model import Asset, Peer, PeerTerms
 from connector.switch import rules
 from connector.switch.rules import Node
 

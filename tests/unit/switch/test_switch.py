@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from connector.accounting.books import Book, Outcome, Recovered, Reservation, Reserve
 from connector.ilp import ildcp
 from connector.ilp.packet import (
     Answer,
@@ -21,10 +22,17 @@ from connector.ilp.packet import (
     decode,
     encode,
 )
-from connector.ledger.books import Book, Outcome, Recovered, Reservation, Reserve
 from connector.ledger.model import AccountCode, Transfer
-from connector.peers import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation, Unanswered
-from connector.routing import Route, RouteSource, RoutingTable
+from connector.peering.model import (
+    LOCAL,
+    Asset,
+    Peer,
+    PeerRegistry,
+    PeerTerms,
+    Relation,
+    Unanswered,
+)
+from connector.peering.routing import Route, RouteSource, RoutingTable
 from connector.switch.receiver import PING_CONDITION, PING_FULFILLMENT, fulfillment_for
 from connector.switch.rules import Node
 from connector.switch.switch import Deliver, Post, Result, Send, Step, Story, Switch, Void

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import pytest
 
-from connector import limits
+from connector.base import limits
 from connector.ilp.packet import Reject
-from connector.peers import Asset, PeerTerms
+from connector.peering.model import Asset, PeerTerms
 from connector.switch import terms
 from connector.switch.terms import Amounts, Rates
 

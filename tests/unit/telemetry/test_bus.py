@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from connector import limits
+from connector.base import limits
+from connector.telemetry import bounds as telemetry_bounds
 from connector.telemetry.bus import EventBus, Viewer, frame
 from connector.telemetry.events import PacketReceived, PeerConnected
 from tests.support.daemons import EventLog
@@ -79,7 +80,7 @@ async def test_what_is_handed_on_is_all_of_it_in_order(bus: EventBus) -> None:
 
 
 async def test_a_long_message_is_cut(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "VIEWER_FRAME_EVENTS_MAX", 2)
+    monkeypatch.setattr(telemetry_bounds, "VIEWER_FRAME_EVENTS_MAX", 2)
     viewer, _ = bus.join(None)
     for _ in range(5):
         bus.emit(happened())
@@ -111,10 +112,10 @@ async def test_a_bus_that_has_said_nothing_resumes_only_its_own_number(bus: Even
 
 async def test_the_ring_is_bounded(bus: EventBus) -> None:
     began = bus.seq
-    for _ in range(limits.TELEMETRY_RING_EVENTS_MAX + 10):
+    for _ in range(telemetry_bounds.TELEMETRY_RING_EVENTS_MAX + 10):
         bus.emit(happened())
         bus.flush()
-    assert len(bus.remembered()) == limits.TELEMETRY_RING_EVENTS_MAX
+    assert len(bus.remembered()) == telemetry_bounds.TELEMETRY_RING_EVENTS_MAX
     assert bus.join(began)[1] is None
     assert bus.join(began + 10)[1] is not None
 
@@ -122,7 +123,7 @@ async def test_the_ring_is_bounded(bus: EventBus) -> None:
 async def test_a_flood_between_two_flushes_loses_the_oldest_and_says_so(bus: EventBus) -> None:
     viewer, _ = bus.join(None)
     began = bus.seq
-    for _ in range(limits.TELEMETRY_RING_EVENTS_MAX + 3):
+    for _ in range(telemetry_bounds.TELEMETRY_RING_EVENTS_MAX + 3):
         bus.emit(happened())
     bus.flush()
     assert bus.dropped == 3
@@ -134,7 +135,7 @@ async def test_a_flood_between_two_flushes_loses_the_oldest_and_says_so(bus: Eve
 async def test_a_slow_viewer_loses_the_oldest_messages_and_is_told_once(
     bus: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "VIEWER_FRAMES_MAX", 3)
+    monkeypatch.setattr(telemetry_bounds, "VIEWER_FRAMES_MAX", 3)
     slow, _ = bus.join(None)
     began = bus.seq
     for _ in range(10):
@@ -163,12 +164,12 @@ async def test_a_viewer_is_bounded_in_octets_too(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_the_last_packets_are_kept_apart_from_everything_else(bus: EventBus) -> None:
-    for amount in range(limits.VIEWER_PACKET_EVENTS_MAX + 5):
+    for amount in range(telemetry_bounds.VIEWER_PACKET_EVENTS_MAX + 5):
         bus.emit(packet(amount))
         bus.emit(happened())
     bus.flush()
     amounts = [int(json.loads(text)["amount"]) for text in bus.recent_packets]
-    assert amounts == list(range(5, limits.VIEWER_PACKET_EVENTS_MAX + 5))
+    assert amounts == list(range(5, telemetry_bounds.VIEWER_PACKET_EVENTS_MAX + 5))
 
 
 async def test_numbers_go_on_above_those_of_earlier_runs() -> None:

@@ -9,10 +9,10 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector.ledger.account_manager import AccountManager
+from connector.accounting.manager import AccountManager
 from connector.ledger.embedded import MemoryLedger
 from connector.ledger.model import IdGenerator
-from connector.peers import Asset, Peer, PeerRegistry, PeerTerms
+from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms
 from connector.telemetry.metrics import (
     LATENCY_BUCKETS_S,
     Latency,

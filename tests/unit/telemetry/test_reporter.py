@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from connector.ledger.account_manager import AccountManager
-from connector.ledger.books import Book
+from connector.accounting.books import Book
+from connector.accounting.manager import AccountManager
 from connector.ledger.embedded import MemoryLedger
 from connector.ledger.model import IdGenerator
-from connector.peers import Asset, PeerTerms
+from connector.peering.model import Asset, PeerTerms
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import AccountBalance, NodeStatus
 from connector.telemetry.reporter import ROUND_FLUSHES, STATUS_SECONDS, Reporter

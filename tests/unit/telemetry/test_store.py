@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from connector import limits
-from connector.peers import Asset
+from connector.peering.model import Asset
+from connector.telemetry import bounds as telemetry_bounds
 from connector.telemetry import store as store_module
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import (
@@ -415,7 +415,7 @@ async def test_a_disk_that_fails_costs_events_and_one_warning_and_comes_back(
 async def test_while_the_disk_fails_little_is_remembered(
     open_desk: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "EVENT_STORE_QUEUE_EVENTS_MAX", 10)
+    monkeypatch.setattr(telemetry_bounds, "EVENT_STORE_QUEUE_EVENTS_MAX", 10)
     (tmp_path / "events.sqlite").mkdir()
     desk = await open_desk()
     await desk.tell(*map(received, range(100)))

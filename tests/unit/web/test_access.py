@@ -6,7 +6,8 @@ from http.cookies import SimpleCookie
 
 import pytest
 
-from connector import limits
+from connector.base import limits
+from connector.web import bounds as web_bounds
 from connector.web.access import Access, Throttle, Verdict
 from tests.support.daemons import EventLog
 from tests.support.ledgers import ManualClock
@@ -60,29 +61,29 @@ def test_without_a_key_nothing_opens(clock: ManualClock, log: EventLog) -> None:
 def test_the_twenty_first_key_is_not_looked_at_and_time_heals(
     access: Access, clock: ManualClock, log: EventLog
 ) -> None:
-    for _ in range(limits.HTTP_WRONG_KEYS_MAX):
+    for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
         assert access.by_key("wrong", "192.0.2.1") is Verdict.WRONG_KEY
     assert access.by_key(KEY, "192.0.2.1") is Verdict.THROTTLED, "else guessing would pay"
     assert access.by_key(KEY, "192.0.2.2") is Verdict.ALLOWED, "others are not held liable"
     wait_s = access.retry_after_s("192.0.2.1")
-    assert 1 <= wait_s <= limits.HTTP_WRONG_KEY_SECONDS + 1
+    assert 1 <= wait_s <= web_bounds.HTTP_WRONG_KEY_SECONDS + 1
     clock.advance(wait_s)
     assert access.by_key("wrong", "192.0.2.1") is Verdict.WRONG_KEY
     assert access.by_key("wrong", "192.0.2.1") is Verdict.THROTTLED
     clock.advance(wait_s)
     assert access.by_key(KEY, "192.0.2.1") is Verdict.ALLOWED
-    assert access.failures == limits.HTTP_WRONG_KEYS_MAX + 1
+    assert access.failures == web_bounds.HTTP_WRONG_KEYS_MAX + 1
     said = [fields for _, event, fields in log.events if event == "http_authentication_failed"]
     assert 0 < len(said) <= 2 * limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX
     assert "wrong" not in str(said)
 
 
 def test_one_network_of_ipv6_is_one_source(access: Access) -> None:
-    for number in range(limits.HTTP_WRONG_KEYS_MAX):
+    for number in range(web_bounds.HTTP_WRONG_KEYS_MAX):
         access.by_key("wrong", f"2001:db8::{number:x}")
     assert access.by_key(KEY, "2001:db8::ffff") is Verdict.THROTTLED
     assert access.by_key(KEY, "2001:db8:0:1::1") is Verdict.ALLOWED
-    for _ in range(limits.HTTP_WRONG_KEYS_MAX):
+    for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
         access.by_key("wrong", "::ffff:192.0.2.1")
     assert access.by_key(KEY, "::ffff:192.0.2.1") is Verdict.THROTTLED
     assert access.by_key(KEY, "::ffff:192.0.2.2") is Verdict.ALLOWED
@@ -90,9 +91,9 @@ def test_one_network_of_ipv6_is_one_source(access: Access) -> None:
 
 def test_what_is_remembered_of_strangers_is_bounded() -> None:
     throttle = Throttle()
-    for number in range(limits.HTTP_THROTTLED_SOURCES_MAX + 100):
+    for number in range(web_bounds.HTTP_THROTTLED_SOURCES_MAX + 100):
         throttle.failed(str(number), 0.0)
-    assert len(throttle) == limits.HTTP_THROTTLED_SOURCES_MAX
+    assert len(throttle) == web_bounds.HTTP_THROTTLED_SOURCES_MAX
 
 
 # --- the cookie
@@ -107,7 +108,7 @@ def test_a_cookie_opens_until_it_runs_out(access: Access, clock: ManualClock) ->
     cookie = value_of(access.new_cookie())
     assert access.has_cookie(cookie)
     assert access.has_cookie(f"other=1; {cookie}; connector-bob=2.3")
-    clock.advance(limits.HTTP_LOGIN_SECONDS_MAX - 1)
+    clock.advance(web_bounds.HTTP_LOGIN_SECONDS_MAX - 1)
     assert access.has_cookie(cookie)
     clock.advance(1)
     assert not access.has_cookie(cookie)
@@ -144,7 +145,7 @@ def test_a_changed_cookie_is_worthless_and_never_throttles(access: Access) -> No
         f"{int(text) + 1}.{signature}", f"{text}.{signature[:-1]}", f"{text}.", signature, "",
         f"-{text}.{signature}", f"{text}.{'0' * 64}", f"{'9' * 40}.{signature}", "\u0661.x",
     ):  # fmt: skip
-        for _ in range(limits.HTTP_WRONG_KEYS_MAX):
+        for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
             assert not access.has_cookie(f"{name}={wrong}")
     assert not access.has_cookie('\x00;;=;,="')
     assert access.by_key(KEY, "192.0.2.1") is Verdict.ALLOWED

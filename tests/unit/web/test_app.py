@@ -10,8 +10,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector import limits
-from connector.clock import Clock, SystemClock
+from connector.base import limits
+from connector.base.clock import Clock, SystemClock
+from connector.web import bounds as web_bounds
 from connector.web.access import Access
 from connector.web.app import create_app
 from connector.web.guard import HEADERS, OPEN_PATHS, Guard
@@ -258,7 +259,9 @@ async def test_off_loopback_any_host_name_is_answered(outside: httpx.AsyncClient
     assert (await outside.get("/health", headers={"host": "node.example"})).status_code == 200
 
 
-@pytest.mark.parametrize("length", [str(limits.HTTP_BODY_BYTES_MAX + 1), "-1", "many", "9" * 40])
+@pytest.mark.parametrize(
+    "length", [str(web_bounds.HTTP_BODY_BYTES_MAX + 1), "-1", "many", "9" * 40]
+)
 async def test_a_body_that_is_too_large_is_refused_by_its_length(
     client: httpx.AsyncClient, length: str
 ) -> None:
@@ -267,7 +270,7 @@ async def test_a_body_that_is_too_large_is_refused_by_its_length(
 
 
 async def test_a_body_of_the_largest_size_is_not_refused(client: httpx.AsyncClient) -> None:
-    headers = {"content-length": str(limits.HTTP_BODY_BYTES_MAX)}
+    headers = {"content-length": str(web_bounds.HTTP_BODY_BYTES_MAX)}
     assert (await client.get("/api/status", headers=headers)).status_code == 200
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Request, WebSocket
 
-from connector import limits
+from connector.web import bounds as web_bounds
 from connector.web.guard import HEADERS, Guard, Message
 from tests.support.daemons import EventLog
 from tests.unit.web.test_app import KEY, MadeUpNode, app_of, client_of
@@ -104,7 +104,12 @@ async def in_pieces(size: int) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize(
     ("size", "status"),
-    [(0, 200), (1, 200), (limits.HTTP_BODY_BYTES_MAX, 200), (limits.HTTP_BODY_BYTES_MAX + 1, 413)],
+    [
+        (0, 200),
+        (1, 200),
+        (web_bounds.HTTP_BODY_BYTES_MAX, 200),
+        (web_bounds.HTTP_BODY_BYTES_MAX + 1, 413),
+    ],
 )
 async def test_a_body_without_a_length_is_measured_as_it_comes(
     client: httpx.AsyncClient, size: int, status: int
@@ -154,7 +159,7 @@ def http_scope(path: str, **headers: str) -> dict[str, Any]:
 
 
 async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HTTP_BODY_SECONDS_MAX", 0.02)
+    monkeypatch.setattr(web_bounds, "HTTP_BODY_SECONDS_MAX", 0.02)
     app = app_of(MadeUpNode(), routers=routers())
     scope = http_scope("/api/size", content_length="10", authorization=f"Bearer {KEY}")
     piece = {"type": "http.request", "body": b"x", "more_body": True}
@@ -251,7 +256,7 @@ async def test_without_a_key_admin_is_off() -> None:
 
 async def test_twenty_wrong_keys_are_enough(client: httpx.AsyncClient, log: EventLog) -> None:
     wrong = {"authorization": "Bearer hunter2"}
-    for number in range(limits.HTTP_WRONG_KEYS_MAX):
+    for number in range(web_bounds.HTTP_WRONG_KEYS_MAX):
         path = ("/api/status", "/admin/touch")[number % 2]
         assert (await client.request("POST" if number % 2 else "GET", path, headers=wrong)
                 ).status_code == 401  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connector import limits
+from connector.web import bounds as web_bounds
 from connector.web.network import Neighbourhood
 from tests.support.ledgers import ManualClock
 
@@ -96,7 +96,7 @@ async def test_the_key_goes_to_the_named_nodes_and_nowhere_else() -> None:
         (httpx.Response(200, json={"nodeId": 7}), "not that of a connector"),
         (httpx.Response(200, json={"nodeId": "b", "items": [{}]}), "not that of a connector"),
         (
-            httpx.Response(200, content=b" " * (limits.NETWORK_ANSWER_BYTES_MAX + 1)),
+            httpx.Response(200, content=b" " * (web_bounds.NETWORK_ANSWER_BYTES_MAX + 1)),
             "not that of a connector",
         ),
         (httpx.ConnectError("refused"), "cannot be reached: refused"),
@@ -131,6 +131,6 @@ async def test_however_many_look_on_the_others_are_asked_once_a_second() -> None
         for _ in range(5):
             group.create_task(network.nodes())
     assert len(asked) == 2
-    clock.advance(limits.NETWORK_ANSWER_SECONDS)
+    clock.advance(web_bounds.NETWORK_ANSWER_SECONDS)
     await network.nodes()
     assert len(asked) == 4

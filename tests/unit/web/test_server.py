@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from connector.errors import ListenError
+from connector.base.errors import ListenError
 from connector.web.server import WebServer
 
 

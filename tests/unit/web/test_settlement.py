@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connector.clock import SystemClock
+from connector.base.clock import SystemClock
 from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill
 from connector.web.access import Access

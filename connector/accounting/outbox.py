@@ -1,0 +1,236 @@
+"""The outbox: durable memory of what was promised and the ledger has not acknowledged.
+
+One SQLite file in DATA_DIR, apart from the ledger: it is there for the time when the ledger is not.
+It holds requests as they are to be sent, in order, and the balances at the last clean stop, from
+which a node goes on when it starts before its ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+from connector.accounting import bounds
+from connector.base import limits
+from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
+from connector.base.sqlite import SqliteFile, in_transaction
+from connector.ledger.model import Memory, Posted, Transfer
+from connector.ledger.rows import ROW, pack_transfer, unpack_transfer
+
+T = TypeVar("T")
+
+FILE_NAME: Final = "outbox.db"
+_FORMAT: Final = 2
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS request (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, count INTEGER NOT NULL, transfers BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS book (
+    account_id BLOB PRIMARY KEY, debits_posted TEXT NOT NULL, credits_posted TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS stop (clean INTEGER NOT NULL);
+PRAGMA user_version = {_FORMAT};
+"""
+
+
+class SqliteOutbox:
+    """See the module."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = SqliteFile(path)
+        self._inode: int | None = None
+        self._in_use = asyncio.Lock()
+        self.transfers = 0
+        """How many are in it."""
+
+    async def open(self) -> None:
+        """Open or create the file.
+
+        Raises:
+            LedgerUnavailableError: it cannot be used.
+            LedgerCorruptError: it is of another version of the connector.
+        """
+        try:
+            await self._file.open()
+            await self._file.run(self._check_format)
+            await self._file.run(_set_room_aside)
+            self.transfers = await self._file.run(_count)
+            self._inode = self._file.path.stat().st_ino
+        except (sqlite3.Error, OSError) as error:
+            await self._file.close()
+            raise LedgerUnavailableError(f"outbox {self._file.path}: {error}") from error
+        except BaseException:
+            await self._file.close()
+            raise
+
+    def _check_format(self, connection: sqlite3.Connection) -> None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != _FORMAT and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise LedgerCorruptError(
+                f"{self._file.path} has format {version}, this version reads {_FORMAT}: let the "
+                "version that wrote it book what is in it, or move the file away"
+            )
+        connection.executescript(_SCHEMA)
+
+    async def close(self) -> None:
+        """Let go of the file."""
+        await self._file.close()
+
+    async def add(self, transfers: list[Transfer]) -> int:
+        """Put a request at the end; on disk when this returns its number, which rises.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses, or the outbox is full.
+        """
+        count = len(transfers)
+        if self.transfers + count > limits.OUTBOX_TRANSFERS_MAX:
+            raise LedgerUnavailableError(f"the outbox is full: {self.transfers} transfers")
+        rows = b"".join(map(pack_transfer, transfers))
+
+        def work(connection: sqlite3.Connection) -> int:
+            cursor = connection.execute(
+                "INSERT INTO request (count, transfers) VALUES (?, ?)", (count, rows)
+            )
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+        seq = await self._run(work)
+        self.transfers += count
+        return seq
+
+    async def remove(self, seqs: list[int]) -> None:
+        """Forget requests that the ledger has acknowledged.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
+
+        def work(connection: sqlite3.Connection) -> int:
+            connection.executemany("DELETE FROM request WHERE seq = ?", [(seq,) for seq in seqs])
+            return _count(connection)
+
+        self.transfers = await self._run(lambda c: in_transaction(c, work))
+
+    async def load(self, after_seq: int, transfers_max: int) -> list[tuple[int, list[Transfer]]]:
+        """The oldest requests after one, as many as fit in `transfers_max`, and one at least.
+
+        Raises:
+            LedgerUnavailableError: the file cannot be read.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[tuple[int, list[Transfer]]]:
+            found: list[tuple[int, list[Transfer]]] = []
+            room = transfers_max
+            for seq, count, rows in connection.execute(
+                "SELECT seq, count, transfers FROM request WHERE seq > ? ORDER BY seq", (after_seq,)
+            ):
+                room -= count
+                if room < 0 and found:
+                    break
+                offsets = range(0, len(rows), ROW.size)
+                found.append((seq, [unpack_transfer(rows, at) for at in offsets]))
+            return found
+
+        return await self._run(work)
+
+    # --- what a node remembers from one life to the next
+
+    async def begin(self) -> Memory:
+        """What is known of the time before; from now on the node counts as not stopped cleanly.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
+
+        def work(connection: sqlite3.Connection) -> Memory:
+            row = connection.execute("SELECT clean FROM stop").fetchone()
+            books = {
+                int.from_bytes(id_, "big"): Posted(int(debits), int(credits_))
+                for id_, debits, credits_ in connection.execute("SELECT * FROM book")
+            }
+            (last_seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM request").fetchone()
+            connection.execute("DELETE FROM stop")
+            connection.execute("INSERT INTO stop VALUES (0)")
+            return Memory(row is None, books if row is not None and row[0] else None, last_seq)
+
+        return await self._run(lambda c: in_transaction(c, work))
+
+    async def end(self, books: Mapping[int, Posted]) -> None:
+        """The node stops cleanly, with these balances.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM book")
+            connection.executemany(
+                "INSERT INTO book VALUES (?, ?, ?)",
+                [
+                    (id_.to_bytes(16, "big"), str(posted.debits), str(posted.credits))
+                    for id_, posted in books.items()
+                ],
+            )
+            connection.execute("UPDATE stop SET clean = 1")
+
+        await self._run(lambda c: in_transaction(c, work))
+
+    async def restore(self) -> bool:
+        """Whether somebody removed the file from under us; then it has been written anew.
+
+        Raises:
+            LedgerUnavailableError: it cannot be written anew.
+        """
+        path = self._file.path
+        try:
+            if path.stat().st_ino == self._inode:
+                return False
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise LedgerUnavailableError(f"outbox {path}: {error}") from error
+        # The connection still has the file that has no name any more: copy it, and go over.
+        copy = path.with_name(path.name + ".rescued")
+
+        def rescue(connection: sqlite3.Connection) -> None:
+            copy.unlink(missing_ok=True)
+            connection.execute("VACUUM INTO ?", (str(copy),))
+
+        async with self._in_use:
+            try:
+                await self._file.run(rescue)
+                await self._file.close()
+                for leftover in ("-wal", "-shm"):
+                    path.with_name(path.name + leftover).unlink(missing_ok=True)
+                copy.replace(path)
+            except (sqlite3.Error, OSError) as error:
+                raise LedgerUnavailableError(f"outbox {path}: {error}") from error
+            await self.open()
+        return True
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            async with self._in_use:
+                return await self._file.run(work)
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerUnavailableError(f"outbox: {error}") from error
+
+
+def _set_room_aside(connection: sqlite3.Connection) -> None:
+    """Have the disk give the room for posts now: when it is full, they are what must be written.
+
+    Pages that are written and freed stay in the file, and the log beside it is used again from its
+    start after a checkpoint, which comes before it outgrows what it has.
+    """
+    pages = bounds.OUTBOX_RESERVED_BYTES // 4096
+    connection.execute(f"PRAGMA wal_autocheckpoint={pages // 2}")
+    connection.execute("CREATE TABLE IF NOT EXISTS room (filler BLOB)")
+    connection.execute("INSERT INTO room VALUES (zeroblob(?))", (bounds.OUTBOX_RESERVED_BYTES,))
+    connection.execute("DELETE FROM room")
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(sum(count), 0) FROM request").fetchone()[0])

@@ -1,0 +1,48 @@
+"""Bounds that several packages share, and how they relate; a package's own are in its `bounds`.
+
+A bound that comes from a specification names it; the rest are ours and may be changed here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# ILPv4 (RFC 27) and addresses (RFC 15)
+AMOUNT_MAX: Final = 2**64 - 1
+ADDRESS_CHARACTERS_MAX: Final = 1023
+PACKET_DATA_BYTES_MAX: Final = 32_767
+REJECT_MESSAGE_BYTES_MAX: Final = 8191
+REJECT_MESSAGE_CHARACTERS_OURS_MAX: Final = 200
+# BTP (RFC 23). The largest Prepare takes about 34 KB; the rest is room for side protocols.
+BTP_MESSAGE_BYTES_MAX: Final = 65_536
+BTP_TOKEN_BYTES_MAX: Final = 1024
+assert BTP_MESSAGE_BYTES_MAX > PACKET_DATA_BYTES_MAX + ADDRESS_CHARACTERS_MAX + 1024
+assert BTP_MESSAGE_BYTES_MAX > PACKET_DATA_BYTES_MAX + REJECT_MESSAGE_BYTES_MAX + 2048
+LOGIN_SECONDS_MAX: Final = 10.0
+LOG_LINES_PER_SECOND_PER_EVENT_MAX: Final = 5
+# Packets in flight
+IN_FLIGHT_TOTAL_MAX: Final = 20_000
+IN_FLIGHT_PER_PEER_MAX: Final = 5_000
+HOLD_MS_MAX: Final = 300_000
+# A packet may be asked for again as long as it lives; clocks differ.
+FORMER_PACKETS_MS: Final = HOLD_MS_MAX + 60_000
+RATE_LIMIT_PACKETS_PER_SECOND_MAX: Final = 10_000_000
+assert IN_FLIGHT_TOTAL_MAX >= IN_FLIGHT_PER_PEER_MAX
+PEERS_MAX: Final = 10_000
+# Ledger
+TRANSFERS_PER_RESERVATION_MAX: Final = 3
+SPOOL_TRANSFERS_MAX: Final = 10_000_000
+# Whatever was admitted can be resolved: beyond the spool there is room for all in flight.
+OUTBOX_TRANSFERS_MAX: Final = (
+    SPOOL_TRANSFERS_MAX + 2 * TRANSFERS_PER_RESERVATION_MAX * IN_FLIGHT_TOTAL_MAX
+)
+# Settlement (RFC 38: retries for ever, at least once an hour)
+ASSET_SCALE_DIGITS_MAX: Final = 255
+HTTP_PAGE_ITEMS_MAX: Final = 1000
+# Other nodes, asked for the picture of the network
+EXPLORER_NODES_MAX: Final = 64
+VIEWER_BYTES_MAX: Final = 4 << 20
+# Generated compose files. A TigerBeetle cluster keeps 64 sessions; some are left for audits.
+COMPOSE_NODES_MAX: Final = 200
+# Stopping
+STOP_IN_FLIGHT_SECONDS_MAX: Final = 5.0

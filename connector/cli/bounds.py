@@ -1,0 +1,8 @@
+"""Bounds of this package, the unit in each name; those shared with others: `base.limits`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+OPEN_FILES_MAX: Final = 10_240
+"""Asked for where the system names no limit; macOS takes no more."""

@@ -1,0 +1,28 @@
+"""Which ledger the settings name."""
+
+from __future__ import annotations
+
+from connector.base.clock import Clock
+from connector.ledger import bounds
+from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
+from connector.ledger.embedded import EmbeddedLedger, MemoryLedger
+from connector.ledger.interface import Ledger
+from connector.ledger.tigerbeetle import TigerBeetleLedger
+from connector.settings.model import Settings
+
+
+def make_ledger(settings: Settings, clock: Clock, *, read_only: bool = False) -> Ledger:
+    """The ledger that the settings name."""
+    if settings.tigerbeetle_cluster_id is not None and settings.tigerbeetle_replicas is not None:
+        return TigerBeetleLedger(
+            cluster_id=settings.tigerbeetle_cluster_id,
+            addresses=settings.tigerbeetle_replicas,
+            clock=clock,
+            # Whoever only looks can wait: a cluster that just came back is slow at first.
+            timeout_ms=max(settings.accounting_timeout_ms, bounds.LEDGER_LOOK_MS)
+            if read_only
+            else settings.accounting_timeout_ms,
+        )
+    if settings.ledger == "memory":
+        return MemoryLedger(clock=clock)
+    return EmbeddedLedger(settings.data_dir / LEDGER_FILE, clock=clock, read_only=read_only)

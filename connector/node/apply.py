@@ -1,0 +1,209 @@
+"""The settings made true: who may log in, who is dialled, who has accounts, what routes there are.
+
+At start and while the node runs: `change` compares the settings in effect with new ones and touches
+only what differs, so a link whose terms did not change never notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from connector.accounting.manager import AccountManager
+from connector.btp.link import Credentials, Links
+from connector.node import bounds
+from connector.peering.model import LOCAL, Peer, PeerRegistry, PeerTerms, Relation
+from connector.peering.routing import Route, RouteSource, RoutingTable
+from connector.settings.model import PeerSettings, Settings
+from connector.switch.rules import Node
+from connector.telemetry.events import Event, RouteAdded, RouteRemoved
+
+
+def terms_of(settings: Settings, peer: PeerSettings) -> PeerTerms:
+    """A peer's settings with the node's defaults filled in."""
+
+    def or_default(value: int | None, default: int) -> int:
+        return default if value is None else value
+
+    return PeerTerms(
+        peer_id=peer.id,
+        asset=settings.asset_of(peer),
+        relation=peer.relation,
+        credit_limit=or_default(peer.credit_limit, settings.credit_limit),
+        max_payable=peer.max_payable,
+        max_packet_amount=peer.max_packet_amount,
+        rate_limit=peer.rate_limit,
+        fee_basis_points=or_default(peer.fee_basis_points, settings.fee_basis_points),
+        settle_threshold=peer.settle_threshold,
+        settle_to=peer.settle_to,
+        allow_reflection=peer.allow_reflection,
+    )
+
+
+def credentials_of(settings: Settings, peer: PeerSettings) -> Credentials:
+    """How a peer and we know each other."""
+    return Credentials(
+        peer_id=peer.id,
+        token=peer.secret.get_secret_value(),
+        username=peer.username or settings.node_id,
+        url=peer.url,
+    )
+
+
+def routes_of(settings: Settings, own_address: str) -> set[Route]:
+    """All routes that follow from the settings and from our own address, once it is known."""
+    routes = {Route(RouteSource.CONFIG, one.next_hop, one.prefix) for one in settings.routes}
+    if own_address:
+        routes.add(Route(RouteSource.LOCAL, LOCAL, own_address))
+    for peer in settings.peers:
+        routes.update(Route(RouteSource.CONFIG, peer.id, prefix) for prefix in peer.routes)
+        if peer.relation is Relation.PARENT:
+            routes.add(Route(RouteSource.PARENT, peer.id, ""))
+        elif peer.relation is Relation.CHILD and own_address:
+            routes.add(Route(RouteSource.CHILD, peer.id, f"{own_address}.{peer.id}"))
+    return routes
+
+
+class Neighbours:
+    """Keeps peers, links, accounts and routes as the settings say."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        node: Node,
+        peers: PeerRegistry,
+        links: Links,
+        accounts: AccountManager,
+        routes: RoutingTable,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.settings = settings
+        """In effect."""
+        self.parent: Peer | None = None
+        """Whom we get our address from, if anyone."""
+        self._node = node
+        self._peers = peers
+        self._links = links
+        self._accounts = accounts
+        self._routes = routes
+        self._emit = emit
+        self._told: set[Route] = set()
+        self._dialling: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._find_parent()
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Dial whom we dial, and go on doing so in tasks of `group`."""
+        self._group = group
+        for peer in self.settings.peers:
+            self._dial(credentials_of(self.settings, peer))
+
+    def stop(self) -> None:
+        """Dial nobody any more."""
+        self._group = None
+        for task in self._dialling.values():
+            task.cancel()
+        self._dialling.clear()
+
+    def add_routes(self) -> None:
+        """Take up the routes that follow from the settings: at start, and with an own address."""
+        routes = routes_of(self.settings, self._node.address)
+        # Of a table that is read at the start, events for each would push out everything else.
+        tells = len(routes) <= bounds.TELEMETRY_ROUTES_MAX
+        for route in routes:
+            self._routes.add(route)
+        for route in sorted(routes - self._told) if tells else ():
+            self._told.add(route)
+            self._emit(
+                RouteAdded(
+                    prefix=route.prefix, next_hop=route.next_hop, source=route.source.name.lower()
+                )
+            )
+
+    async def change(self, to: Settings) -> None:
+        """Make other settings true: whom we have terms with and the routes; nothing else differs.
+
+        First what can fail, at the ledger; then the rest, in one step without a wait.
+
+        Raises:
+            LedgerUnavailableError: no acknowledgement; nothing else was changed.
+            CreditInUseError: a limit would be below what is in use; nothing else was changed.
+            ConnectorError: an asset cannot be kept.
+        """
+        old = {peer.id: peer for peer in self.settings.peers}
+        new = {peer.id: peer for peer in to.peers}
+        before = {peer_id: terms_of(self.settings, peer) for peer_id, peer in old.items()}
+        for peer_id, peer in new.items():
+            terms = terms_of(to, peer)
+            if peer_id not in old:
+                await self._accounts.add_peer(terms)
+            else:
+                assert terms.asset == before[peer_id].asset, "an asset is not changed"
+                if terms.credit_limit != before[peer_id].credit_limit:
+                    await self._accounts.set_credit_limit(peer_id, terms.credit_limit)
+        self._change_routes(to)
+        for peer_id in old.keys() - new.keys():
+            self._remove(peer_id)
+        for peer_id, peer in new.items():
+            if peer_id not in old:
+                self._peers.add(Peer(terms_of(to, peer)))
+                self._links.add_peer(credentials_of(to, peer))
+                self._dial(credentials_of(to, peer))
+            elif peer != old[peer_id]:
+                self._renew(old[peer_id], peer, to)
+        self.settings = to
+        self._find_parent()
+
+    def _renew(self, old: PeerSettings, peer: PeerSettings, to: Settings) -> None:
+        terms = terms_of(to, peer)
+        self._peers[peer.id].terms = terms
+        self._accounts.peers[peer.id].terms = terms
+        credentials = credentials_of(to, peer)
+        if credentials == credentials_of(self.settings, old):
+            return
+        # With another secret or address it is another link.
+        self._stop_dialling(peer.id)
+        self._links.add_peer(credentials)
+        self._links.hang_up(peer.id, "its settings were changed")
+        self._links.flush()
+        self._dial(credentials)
+
+    def _remove(self, peer_id: str) -> None:
+        self._stop_dialling(peer_id)
+        self._links.remove_peer(peer_id, "the peer was removed")
+        self._peers.remove(peer_id)
+        self._accounts.remove_peer(peer_id)
+
+    def _change_routes(self, to: Settings) -> None:
+        address = self._node.address
+        old, new = routes_of(self.settings, address), routes_of(to, address)
+        for route in sorted(old - new):
+            self._routes.remove(route)
+            self._emit(
+                RouteRemoved(
+                    prefix=route.prefix, next_hop=route.next_hop, source=route.source.name.lower()
+                )
+            )
+        for route in sorted(new - old):
+            self._routes.add(route)
+            self._emit(
+                RouteAdded(
+                    prefix=route.prefix, next_hop=route.next_hop, source=route.source.name.lower()
+                )
+            )
+
+    def _dial(self, credentials: Credentials) -> None:
+        if credentials.url is not None and self._group is not None:
+            task = self._group.create_task(self._links.dial(credentials))
+            self._dialling[credentials.peer_id] = task
+
+    def _stop_dialling(self, peer_id: str) -> None:
+        task = self._dialling.pop(peer_id, None)
+        if task is not None:
+            task.cancel()
+
+    def _find_parent(self) -> None:
+        """There is at most one (config.py)."""
+        found = (peer for peer in self._peers if peer.terms.relation is Relation.PARENT)
+        self.parent = next(found, None)

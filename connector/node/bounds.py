@@ -1,0 +1,7 @@
+"""Bounds of this package, the unit in each name; those shared with others: `base.limits`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TELEMETRY_ROUTES_MAX: Final = 1000

@@ -1,0 +1,332 @@
+"""What an operator changes while the node runs: checked as a whole, kept, made true, and noted.
+
+A change is a step from one overlay to another (overlay.py). It is checked like a configuration
+before anything happens; then it is put on disk; then it is made true (neighbours.py), and taken back
+from disk when the ledger does not let it. Changes wait for one another. Each is told as an
+`ADMIN_ACTION` event and a log line, also when it was refused, with the fingerprint of the key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
+
+from connector.accounting.manager import AccountManager
+from connector.base.errors import (
+    ConfigError,
+    ConflictError,
+    ConnectorError,
+    CreditInUseError,
+    EnvironmentFault,
+    UnknownNameError,
+)
+from connector.base.log import Log
+from connector.node.apply import Neighbours, terms_of
+from connector.settings.model import PeerSettings, RouteSettings, Settings
+from connector.settings.overlay import InEffect, Overlay, faults_in
+from connector.telemetry.events import AdminAction, Event
+
+_AMOUNTS: Final = frozenset(
+    ("credit_limit", "max_payable", "max_packet_amount", "settle_threshold", "settle_to")
+)
+_REASON_CHARACTERS_MAX: Final = 300
+
+
+class Control:
+    """The changes of one node."""
+
+    def __init__(
+        self,
+        *,
+        found: InEffect,
+        path: Path,
+        neighbours: Neighbours,
+        accounts: AccountManager,
+        changed: Callable[[], None],
+        fingerprint: Callable[[], str],
+        emit: Callable[[Event], None],
+        log: Log,
+    ) -> None:
+        """Build it.
+
+        Args:
+            found: the base and the changes at start.
+            path: where changes are kept.
+            neighbours: makes them true.
+            accounts: knows balances and limits.
+            changed: called when the settings in effect have changed.
+            fingerprint: of the admin key.
+            emit: takes events.
+            log: says who changed what.
+        """
+        self.overlay = found.overlay
+        self._base = found.base
+        self._path = path
+        self._neighbours = neighbours
+        self._accounts = accounts
+        self._changed = changed
+        self._fingerprint = fingerprint
+        self._emit = emit
+        self._log = log
+        self._one_at_a_time = asyncio.Lock()
+
+    # --- what there is
+
+    def peer(self, peer_id: str) -> PeerSettings:
+        """The settings of a peer that are in effect.
+
+        Raises:
+            UnknownNameError: there is no such peer.
+        """
+        for peer in self._neighbours.settings.peers:
+            if peer.id == peer_id:
+                return peer
+        raise UnknownNameError("there is no such peer")
+
+    def peer_view(self, peer: PeerSettings) -> dict[str, Any]:
+        """A peer as the admin API shows it: everything but its secret."""
+        terms = terms_of(self._neighbours.settings, peer)
+        view: dict[str, Any] = {
+            to_camel(name): str(value)
+            if (value := getattr(peer, name)) is not None and name in _AMOUNTS
+            else value
+            for name in PeerSettings.model_fields
+            if name != "secret"
+        }
+        # What it has by default is said as well: limits are looked at to know what holds.
+        view["assetCode"] = terms.asset.code
+        view["assetScale"] = terms.asset.scale
+        view["creditLimit"] = str(terms.credit_limit)
+        view["feeBasisPoints"] = terms.fee_basis_points
+        of_base = any(one.id == peer.id for one in self._base.peers)
+        changes = self.overlay.peers.get(peer.id, {})
+        view["source"] = "config" if of_base else "admin"
+        view["changed"] = sorted(changes) if of_base else []
+        return view
+
+    def peers_view(self) -> list[dict[str, Any]]:
+        """All peers."""
+        return [self.peer_view(peer) for peer in self._neighbours.settings.peers]
+
+    def routes_view(self) -> list[dict[str, Any]]:
+        """Static routes, those of peers' own settings left out."""
+        added = set(self.overlay.routes)
+        return [
+            {
+                "prefix": route.prefix,
+                "nextHop": route.next_hop,
+                "source": "admin" if route in added else "config",
+            }
+            for route in self._neighbours.settings.routes
+        ]
+
+    # --- what is changed
+
+    async def create_peer(self, wanted: PeerSettings) -> bool:
+        """Add a peer; False: it is there already, exactly so.
+
+        Raises:
+            ConflictError: it is there, with other settings.
+            ConnectorError: see `_change`.
+        """
+
+        def step(now: Overlay) -> Overlay:
+            there = next(
+                (peer for peer in self._neighbours.settings.peers if peer.id == wanted.id), None
+            )
+            if there == wanted:
+                return now
+            if there is not None:
+                raise ConflictError(
+                    f"peer {wanted.id} exists with other settings: PUT /admin/peers/{wanted.id} "
+                    "changes it"
+                )
+            return now.with_peer(wanted, self._base)
+
+        return await self._change("peer.create", wanted.id, step)
+
+    async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
+        """Add a peer or replace its settings; whether it is new.
+
+        Fields that are not given get their defaults, but the secret stays as it is.
+
+        Raises:
+            ConfigError: it would not be a peer, for example for want of a secret.
+            ConnectorError: see `_change`.
+        """
+        is_new = not any(peer.id == peer_id for peer in self._neighbours.settings.peers)
+
+        def step(now: Overlay) -> Overlay:
+            whole = {**fields, "id": peer_id}
+            if whole.get("secret") is None and not is_new:
+                whole["secret"] = self.peer(peer_id).secret
+            return now.with_peer(_peer_of(whole), self._base)
+
+        await self._change("peer.create" if is_new else "peer.replace", peer_id, step)
+        return is_new
+
+    async def set_limits(self, peer_id: str, limits: dict[str, Any]) -> bool:
+        """Change what is given of a peer's limits; None is the default.
+
+        Raises:
+            UnknownNameError: there is no such peer.
+            CreditInUseError: it uses more credit than it would have.
+            ConnectorError: see `_change`.
+        """
+
+        def step(now: Overlay) -> Overlay:
+            there = self.peer(peer_id).model_dump()
+            return now.with_peer(_peer_of({**there, **limits}), self._base)
+
+        return await self._change("peer.limits", peer_id, step)
+
+    async def delete_peer(self, peer_id: str) -> bool:
+        """Remove a peer; False: it was removed before.
+
+        Raises:
+            UnknownNameError: there never was such a peer.
+            ConnectorError: see `_change`.
+        """
+
+        def step(now: Overlay) -> Overlay:
+            books = self._accounts.peers.get(peer_id)
+            if peer_id in now.removed_peers or (books is not None and books.removed):
+                return now
+            self.peer(peer_id)
+            return now.without_peer(peer_id, self._base)
+
+        return await self._change("peer.delete", peer_id, step)
+
+    async def add_route(self, route: RouteSettings) -> bool:
+        """Add a static route; False: it is there already.
+
+        Raises:
+            ConfigError: it leads nowhere.
+            ConnectorError: see `_change`.
+        """
+
+        def step(now: Overlay) -> Overlay:
+            settings = self._neighbours.settings
+            if route in settings.routes:
+                return now
+            if not any(peer.id == route.next_hop for peer in settings.peers):
+                raise ConfigError(["nextHop: is no configured peer"])
+            return now.with_route(route, self._base)
+
+        return await self._change("route.add", f"{route.prefix}={route.next_hop}", step)
+
+    async def delete_route(self, route: RouteSettings) -> bool:
+        """Remove a static route.
+
+        Raises:
+            UnknownNameError: there is none like this.
+            ConnectorError: see `_change`.
+        """
+
+        def step(now: Overlay) -> Overlay:
+            if route in now.removed_routes:
+                return now
+            if route not in self._neighbours.settings.routes:
+                raise UnknownNameError(
+                    "there is no such static route; those in a peer's own settings are changed there"
+                )
+            return now.without_route(route, self._base)
+
+        return await self._change("route.delete", f"{route.prefix}={route.next_hop}", step)
+
+    def note(self, action: str, target: str, outcome: str = "ok") -> None:
+        """Tell of something that was done with the admin key."""
+        fingerprint = self._fingerprint()
+        self._emit(
+            AdminAction(action=action, target=target, key_fingerprint=fingerprint, outcome=outcome)
+        )
+        self._log.info(
+            "admin_action",
+            action=action,
+            target=target,
+            outcome=outcome,
+            key_fingerprint=fingerprint,
+        )
+
+    # --- how
+
+    async def _change(self, action: str, target: str, step: Callable[[Overlay], Overlay]) -> bool:
+        """Carry out a change; whether there was anything to do.
+
+        Raises:
+            ConfigError: the settings would not be valid; every fault.
+            ConflictError: it does not go with balances or limits as they are.
+            LedgerUnavailableError: the ledger did not acknowledge.
+            EnvironmentFault: it could not be kept.
+        """
+        async with self._one_at_a_time:
+            before = self.overlay
+            try:
+                after = step(before)
+                if after == before:
+                    return False
+                settings = after.apply(self._base)
+                self._check(settings)
+                await self._keep(after)
+                try:
+                    await self._neighbours.change(settings)
+                except BaseException:
+                    await self._keep(before)
+                    raise
+            except ConnectorError as error:
+                self.note(action, target, str(error)[:_REASON_CHARACTERS_MAX])
+                raise
+            self.overlay = after
+            self._changed()
+            self.note(action, target)
+            return True
+
+    def _check(self, to: Settings) -> None:
+        """What balances do not allow; the ledger has the last word on credit."""
+        old = {peer.id: peer for peer in self._neighbours.settings.peers}
+        for peer in to.peers:
+            terms = terms_of(to, peer)
+            books = self._accounts.peers.get(peer.id)
+            if books is None:
+                continue
+            if books.terms.asset != terms.asset:
+                if not books.removed:
+                    raise ConflictError(
+                        f"peer {peer.id} has its account in {books.terms.asset}: delete it and add "
+                        f"it again to have one in {terms.asset}"
+                    )
+                if not books.is_even:
+                    raise ConflictError(
+                        f"peer {peer.id} was removed with a balance of {books.net_balance} in "
+                        f"{books.terms.asset}, or packets of it are under way: let that be settled "
+                        "first, or add it in that asset"
+                    )
+                continue
+            if peer.id in old and terms_of(self._neighbours.settings, old[peer.id]) == terms:
+                continue
+            used = books.granted - books.available_credit
+            if terms.credit_limit < min(used, books.granted):
+                raise CreditInUseError(
+                    f"peer {peer.id} uses {used} of its credit of {books.granted}; a limit of "
+                    f"{terms.credit_limit} is below that: let it pay first"
+                )
+
+    async def _keep(self, overlay: Overlay) -> None:
+        try:
+            await asyncio.to_thread(overlay.write, self._path)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"the change cannot be kept, so it was not made: {error.strerror or error}"
+            ) from error
+
+
+def _peer_of(fields: dict[str, Any]) -> PeerSettings:
+    try:
+        return PeerSettings.model_validate(fields)
+    except ValidationError as error:
+        raise ConfigError(faults_in(error)) from error

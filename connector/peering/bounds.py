@@ -1,0 +1,10 @@
+"""Bounds of this package, the unit in each name; those shared with others: `base.limits`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+RATE_LIMIT_BURST_SECONDS: Final = 1
+# Routing
+ROUTES_MAX: Final = 1_000_000
+ROUTE_CACHE_ENTRIES_MAX: Final = 16_384

@@ -1,0 +1,174 @@
+"""Who we have terms with: assets, peers, and the registry of this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Final
+
+from connector.peering import bounds
+
+
+class Relation(StrEnum):
+    """What a peer is to us; decides addresses and which of two routes wins."""
+
+    PEER = "peer"
+    PARENT = "parent"
+    CHILD = "child"
+
+
+@dataclass(slots=True, frozen=True, order=True)
+class Asset:
+    """What amounts on a link count: units of 10**-scale of a currency."""
+
+    code: str
+    scale: int
+    """0 to 255."""
+
+    def __str__(self) -> str:
+        return f"{self.code}/{self.scale}"
+
+
+class Unanswered(Enum):
+    """Why there is no answer from the next hop."""
+
+    NOT_SENT = "next hop not connected"
+    """It cannot have seen the packet."""
+    TIMED_OUT = "next hop did not answer in time"
+    LINK_LOST = "link to the next hop lost"
+    """It may have seen the packet: the outcome is unknown."""
+    REFUSED = "next hop could not handle the packet"
+    """A BTP Error, or a Response without an ILP packet."""
+    BUSY = "next hop is too slow"
+
+
+LOCAL: Final = ""
+"""The peer id of this node itself, as source or next hop."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class PeerTerms:
+    """What we agreed on with a peer. Amounts in units of its asset."""
+
+    peer_id: str
+    asset: Asset
+    relation: Relation = Relation.PEER
+    credit_limit: int = 0
+    """What it may owe us."""
+    max_payable: int | None = None
+    """What we may owe it; None: no bound of ours."""
+    max_packet_amount: int | None = None
+    """The largest Prepare taken from it; None: any."""
+    rate_limit: int | None = None
+    """Prepares per second taken from it, with bursts of one second's worth; None: any."""
+    fee_basis_points: int = 0
+    """Taken from what it sends, rounded up; 0 to 10000."""
+    settle_threshold: int | None = None
+    settle_to: int = 0
+    allow_reflection: bool = False
+    """Whether its packets may go back to it."""
+
+
+class PeerCounters:
+    """Plain integers, counted on the packet path and read by metrics and status."""
+
+    __slots__ = (
+        "amount_in",
+        "amount_out",
+        "answers_late",
+        "answers_malformed",
+        "answers_undelivered",
+        "fulfilled_in",
+        "fulfilled_out",
+        "prepares_in",
+        "prepares_out",
+        "rejected_in",
+        "rejected_in_by_code",
+        "rejected_out",
+        "resent_in",
+        "resent_out",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.prepares_in = 0
+        self.prepares_out = 0
+        self.fulfilled_in = 0
+        """Prepares it sent us that were fulfilled."""
+        self.fulfilled_out = 0
+        """Prepares we sent it that it fulfilled."""
+        self.rejected_in = 0
+        self.rejected_out = 0
+        self.rejected_in_by_code: dict[str, int] = {}
+        self.amount_in = 0
+        """Fulfilled, in its asset."""
+        self.amount_out = 0
+        self.answers_late = 0
+        self.answers_malformed = 0
+        self.answers_undelivered = 0
+        self.resent_in = 0
+        self.resent_out = 0
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """A counterparty: its terms, and what is going on with it now."""
+
+    terms: PeerTerms
+    in_flight: int = 0
+    """Prepares it sent that have no answer yet."""
+    tokens: float = 0.0
+    """Of the rate limit, as of `tokens_at_ms`."""
+    tokens_at_ms: int = 0
+    counters: PeerCounters = field(default_factory=PeerCounters)
+
+    @property
+    def peer_id(self) -> str:
+        """Its id; `LOCAL` for this node itself."""
+        return self.terms.peer_id
+
+    def take_token(self, now_ms: int) -> bool:
+        """Whether the rate limit allows one more Prepare now, and count it."""
+        rate = self.terms.rate_limit
+        if rate is None:
+            return True
+        burst = float(max(1, rate * bounds.RATE_LIMIT_BURST_SECONDS))
+        gained = max(0, now_ms - self.tokens_at_ms) * rate / 1000
+        self.tokens = min(burst, self.tokens + gained)
+        self.tokens_at_ms = now_ms
+        if self.tokens < 1.0:
+            return False
+        self.tokens -= 1.0
+        return True
+
+
+class PeerRegistry:
+    """All peers of this moment, by id."""
+
+    def __init__(self, peers: Iterable[Peer] = ()) -> None:
+        self._peers: dict[str, Peer] = {peer.peer_id: peer for peer in peers}
+
+    def add(self, peer: Peer) -> None:
+        """Take up a peer."""
+        assert peer.peer_id not in self._peers, peer.peer_id
+        self._peers[peer.peer_id] = peer
+
+    def remove(self, peer_id: str) -> Peer:
+        """Let go of a peer: packets of and to it are not taken any more."""
+        return self._peers.pop(peer_id)
+
+    def get(self, peer_id: str) -> Peer | None:
+        """The peer, if there is one."""
+        return self._peers.get(peer_id)
+
+    def __getitem__(self, peer_id: str) -> Peer:
+        return self._peers[peer_id]
+
+    def __contains__(self, peer_id: object) -> bool:
+        return peer_id in self._peers
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self._peers.values())
+
+    def __len__(self) -> int:
+        return len(self._peers)

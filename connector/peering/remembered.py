@@ -1,0 +1,109 @@
+"""What a node remembers of its peers over restarts, beyond the books.
+
+In which asset a peer had its account, so that its balance can be shown after the peer is gone; and
+since when its secret is in use. Secrets are remembered as fingerprints: four octets of a hash that
+is salted with a random number of this node, so they tell two secrets apart and nothing else.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from connector.base.files import replace_private
+from connector.peering.model import Asset
+
+FILE_NAME: Final = "known_peers.json"
+_SALT_BYTES: Final = 16
+_FINGERPRINT_BYTES: Final = 4
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class KnownPeer:
+    """A peer that this node has, or had."""
+
+    asset: Asset
+    fingerprint: str
+    """Of its secret."""
+    since_ms: int
+    """When the secret was first in use here."""
+
+
+class KnownPeers:
+    """All peers that this node has had dealings with."""
+
+    def __init__(self, salt: bytes, peers: dict[str, KnownPeer] | None = None) -> None:
+        self._salt: Final = salt
+        self.peers: Final[dict[str, KnownPeer]] = peers or {}
+
+    @classmethod
+    def make(cls, random_octets: Callable[[int], bytes]) -> Self:
+        """Of a node that starts for the first time."""
+        return cls(random_octets(_SALT_BYTES))
+
+    @classmethod
+    def read(cls, path: Path, random_octets: Callable[[int], bytes]) -> Self:
+        """From the file, if there is one.
+
+        Raises:
+            OSError, ValueError: it cannot be read, or is not such a file.
+        """
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return cls.make(random_octets)
+        try:
+            peers = {
+                str(peer_id): KnownPeer(
+                    asset=Asset(str(one["assetCode"]), int(one["assetScale"])),
+                    fingerprint=str(one["fingerprint"]),
+                    since_ms=int(one["sinceMs"]),
+                )
+                for peer_id, one in content["peers"].items()
+            }
+            return cls(bytes.fromhex(content["salt"]), peers)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a file of this node: {error!r}") from error
+
+    def write(self, path: Path) -> None:
+        """Put it on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        content: dict[str, Any] = {
+            "salt": self._salt.hex(),
+            "peers": {
+                peer_id: {
+                    "assetCode": one.asset.code,
+                    "assetScale": one.asset.scale,
+                    "fingerprint": one.fingerprint,
+                    "sinceMs": one.since_ms,
+                }
+                for peer_id, one in self.peers.items()
+            },
+        }
+        replace_private(path, json.dumps(content, indent=1) + "\n")
+
+    def fingerprint(self, secret: str) -> str:
+        """What tells this secret from another one."""
+        return hmac.digest(self._salt, secret.encode(), "sha256")[:_FINGERPRINT_BYTES].hex()
+
+    def meet(self, peers: Iterable[tuple[str, Asset, str]], now_ms: int) -> bool:
+        """Note peers that are configured, by id, asset and secret; whether anything is new."""
+        changed = False
+        for peer_id, asset, secret in peers:
+            fingerprint = self.fingerprint(secret)
+            known = self.peers.get(peer_id)
+            if known is not None and known.asset == asset and known.fingerprint == fingerprint:
+                continue
+            since_ms = (
+                known.since_ms if known is not None and known.fingerprint == fingerprint else now_ms
+            )
+            self.peers[peer_id] = KnownPeer(asset=asset, fingerprint=fingerprint, since_ms=since_ms)
+            changed = True
+        return changed

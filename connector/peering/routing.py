@@ -1,0 +1,143 @@
+"""Which peer a packet goes to: routes, longest prefix by whole segments, and which route wins.
+
+Several routes may name one prefix; the best is used and the others wait their turn (RFC 32,
+requirement 81): configured, local, child, peer, parent, then the lower peer id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from connector.ilp import address
+from connector.peering import bounds
+
+
+class RouteSource(IntEnum):
+    """Where a route comes from; the lower wins for the same prefix."""
+
+    CONFIG = 0
+    LOCAL = 1
+    CHILD = 2
+    PEER = 3
+    PARENT = 4
+
+
+@dataclass(slots=True, frozen=True, order=True)
+class Route:
+    """Packets for `prefix` and below go to `next_hop`."""
+
+    source: RouteSource
+    next_hop: str
+    """A peer id."""
+    prefix: str
+    """An ILP address prefix; empty for the default route."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Explanation:
+    """Why packets for an address go where they go."""
+
+    destination: str
+    chosen: Route | None
+    shorter: tuple[Route, ...]
+    """Routes that match fewer segments, longest first."""
+    beaten: tuple[Route, ...]
+    """Routes for the same prefix that rank lower."""
+
+
+class RoutingTable:
+    """All routes of this moment."""
+
+    def __init__(self, routes: Iterable[Route] = ()) -> None:
+        self._routes: dict[str, list[Route]] = {}
+        self._depths: list[int] = []
+        self._counts: dict[int, int] = {}
+        self._cache: dict[str, Route | None] = {}
+        for route in routes:
+            self.add(route)
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def __iter__(self) -> Iterator[Route]:
+        """The best route of every prefix, by prefix."""
+        return (self._routes[prefix][0] for prefix in sorted(self._routes))
+
+    def add(self, route: Route) -> None:
+        """Take up a route; twice is once.
+
+        Raises:
+            ValueError: the prefix is not one, or the table is full.
+        """
+        if not address.is_prefix(route.prefix):
+            raise ValueError(f"{route.prefix!r} is not an address prefix")
+        candidates = self._routes.get(route.prefix)
+        if candidates is None:
+            if len(self._routes) >= bounds.ROUTES_MAX:
+                raise ValueError(f"more than {bounds.ROUTES_MAX} routes")
+            self._routes[route.prefix] = [route]
+            self._count(_depth(route.prefix), 1)
+        elif route not in candidates:
+            candidates.append(route)
+            candidates.sort()
+        self._cache.clear()
+
+    def remove(self, route: Route) -> None:
+        """Drop a route; unknown ones are ignored."""
+        candidates = self._routes.get(route.prefix)
+        if candidates is None or route not in candidates:
+            return
+        candidates.remove(route)
+        if not candidates:
+            del self._routes[route.prefix]
+            self._count(_depth(route.prefix), -1)
+        self._cache.clear()
+
+    def _count(self, depth: int, change: int) -> None:
+        self._counts[depth] = self._counts.get(depth, 0) + change
+        if not self._counts[depth]:
+            del self._counts[depth]
+        self._depths = sorted(self._counts, reverse=True)
+
+    def find(self, destination: str) -> Route | None:
+        """The best route of the longest prefix that holds `destination`, if there is one."""
+        try:
+            return self._cache[destination]
+        except KeyError:
+            pass
+        found = next(self._matches(destination), None)
+        route = None if found is None else found[0]
+        if len(self._cache) >= bounds.ROUTE_CACHE_ENTRIES_MAX:
+            self._cache.clear()
+        self._cache[destination] = route
+        return route
+
+    def _matches(self, destination: str) -> Iterator[list[Route]]:
+        """The candidates of every prefix that holds `destination`, longest prefix first.
+
+        Only prefixes with as many segments as some route has are looked up: an address of five
+        hundred segments costs no more than a short one.
+        """
+        segments = destination.split(".", self._depths[0]) if self._depths else []
+        for depth in self._depths:
+            if depth > len(segments):
+                continue
+            candidates = self._routes.get(".".join(segments[:depth]))
+            if candidates is not None:
+                yield candidates
+
+    def explain(self, destination: str) -> Explanation:
+        """Which route is taken, and which others there were."""
+        matches = list(self._matches(destination))
+        return Explanation(
+            destination=destination,
+            chosen=matches[0][0] if matches else None,
+            shorter=tuple(candidates[0] for candidates in matches[1:]),
+            beaten=tuple(matches[0][1:]) if matches else (),
+        )
+
+
+def _depth(prefix: str) -> int:
+    return prefix.count(".") + 1 if prefix else 0

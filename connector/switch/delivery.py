@@ -1,0 +1,192 @@
+"""Packets for this node that need an answer from elsewhere: a handler, or LOCAL_DELIVERY_URL.
+
+Everything is bounded: how many at a time, how long (the packet's deadline), how large an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+
+from connector.base import limits
+from connector.base.clock import Clock
+from connector.base.log import Log
+from connector.ilp import settle
+from connector.ilp.packet import Code, Fulfill, Prepare, Reject, encode, reject
+from connector.peering.model import Unanswered
+from connector.switch import bounds
+from connector.switch.driver import Driver, Flight
+from connector.switch.switch import Deliver
+
+Handler = Callable[[Prepare], Awaitable[Fulfill | Reject]]
+"""Answers a packet for this node; an exception becomes a T00."""
+
+SettleHandler = Callable[[str, bytes], Awaitable[Fulfill | Reject]]
+"""Answers a message of a peer's settlement engine: peer id and octets."""
+
+_CODE: Final = re.compile(r"[FTR][0-9]{2}")
+
+
+class Deliveries:
+    """Asks the handler of the library API, else LOCAL_DELIVERY_URL."""
+
+    def __init__(
+        self, *, url: str | None, clock: Clock, log: Log, own_address: Callable[[], str]
+    ) -> None:
+        self._url = url
+        self._clock = clock
+        self._log = log
+        self._own_address = own_address
+        self._handler: Handler | None = None
+        self._settle_handler: SettleHandler | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._turn_done: Callable[[], None] = lambda: None
+        self._driver: Driver | None = None
+        self._client: httpx.AsyncClient | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def attach(
+        self, group: asyncio.TaskGroup, driver: Driver, turn_done: Callable[[], None]
+    ) -> None:
+        """Whose tasks deliveries are, who is told an answer, and what is called after that."""
+        self._turn_done = turn_done
+        self._group = group
+        self._driver = driver
+
+    def on_prepare(self, handler: Handler) -> None:
+        """Let `handler` answer packets for this node."""
+        self._handler = handler
+
+    def on_settle_message(self, handler: SettleHandler) -> None:
+        """Let `handler` answer what peers send to `peer.settle`."""
+        self._settle_handler = handler
+
+    def possible(self) -> bool:
+        """Whether there is anyone to ask."""
+        return self._handler is not None or self._url is not None
+
+    def deliver(self, flight: Flight, step: Deliver) -> None:
+        """Ask, in a task of its own; the driver is told the answer."""
+        assert self._group is not None
+        assert self._driver is not None
+        if len(self._tasks) >= bounds.LOCAL_DELIVERIES_MAX:
+            busy = reject(Code.T03_CONNECTOR_BUSY, self._own_address(), "receiver is busy")
+            # Not from within the story that is being resumed right now.
+            asyncio.get_running_loop().call_soon(self._driver.delivered, flight, busy)
+            return
+        task = self._group.create_task(self._ask(flight, step))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, flight: Flight, step: Deliver) -> None:
+        assert self._driver is not None
+        said: Fulfill | Reject | Unanswered
+        left_s = max(0.0, (step.deadline_ms - self._clock.now_ms()) / 1000)
+        try:
+            async with asyncio.timeout(left_s):
+                if step.prepare.destination == settle.DESTINATION:
+                    said = await self._settle_message(step)
+                elif self._handler is not None:
+                    said = await self._handler(step.prepare)
+                    if type(said) not in (Fulfill, Reject):  # what a program returns is not typed
+                        raise TypeError(f"the handler returned {type(said).__name__}")
+                else:
+                    said = await self._post(step)
+                encode(said)  # what a program made may not fit on the wire: then it raises here
+        except TimeoutError:
+            said = Unanswered.TIMED_OUT
+        except Exception as error:  # noqa: BLE001 - foreign code; the packet must be answered
+            self._log.warning("local_delivery_failed", reason=_clean(error))
+            said = reject(Code.T00_INTERNAL_ERROR, self._own_address(), "receiver failed")
+        self._driver.delivered(flight, said)
+        self._turn_done()
+
+    async def _settle_message(self, step: Deliver) -> Fulfill | Reject:
+        if self._settle_handler is None:
+            return settle.refusal(Code.F00_BAD_REQUEST, "there is no settlement engine here")
+        return await self._settle_handler(step.source.peer_id, step.prepare.data)
+
+    async def _post(self, step: Deliver) -> Fulfill | Reject:
+        assert self._url is not None
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                limits=httpx.Limits(max_connections=bounds.LOCAL_DELIVERIES_MAX),
+                follow_redirects=False,
+                trust_env=False,
+            )
+        prepare = step.prepare
+        expires_at = datetime.fromtimestamp(prepare.expires_at_ms / 1000, UTC)
+        async with self._client.stream(
+            "POST",
+            self._url,
+            json={
+                "destination": prepare.destination,
+                "amount": str(prepare.amount),
+                "condition": _base64(prepare.condition),
+                "expiresAt": expires_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "data": _base64(prepare.data),
+                "source": step.source.peer_id,
+            },
+            timeout=max(0.001, (step.deadline_ms - self._clock.now_ms()) / 1000),
+        ) as response:
+            if response.status_code != 200:
+                raise ValueError(f"the receiver answered HTTP {response.status_code}")
+            content = bytearray()
+            async for part in response.aiter_bytes(bounds.LOCAL_ANSWER_BYTES_MAX):
+                content += part
+                if len(content) > bounds.LOCAL_ANSWER_BYTES_MAX:
+                    raise ValueError("the receiver's answer is too long")
+        return read_answer(json.loads(content), self._own_address())
+
+    async def close(self) -> None:
+        """Ask no more: who has not answered by now is not waited for."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._client is not None:
+            await self._client.aclose()
+
+
+def read_answer(body: Any, own_address: str) -> Fulfill | Reject:
+    """The receiver's answer: `{fulfillment, data}` in base64, or `{code, message, data}`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(body, dict):
+        raise ValueError("the receiver's answer is not an object")  # noqa: TRY004 - one kind of fault
+    try:
+        data = base64.b64decode(str(body.get("data") or ""), validate=True)
+        if len(data) > limits.PACKET_DATA_BYTES_MAX:
+            raise ValueError("the receiver's data is too long")
+        if body.get("fulfillment"):
+            fulfillment = base64.b64decode(str(body["fulfillment"]), validate=True)
+            if len(fulfillment) != 32:
+                raise ValueError("the receiver's fulfillment is not 32 octets")
+            return Fulfill(fulfillment=fulfillment, data=data)
+    except binascii.Error as error:
+        raise ValueError(f"the receiver's answer is not base64: {error}") from None
+    code = str(body.get("code", ""))
+    if _CODE.fullmatch(code) is None:
+        raise ValueError("the receiver gave neither fulfillment nor code")
+    return Reject(
+        code=code,
+        triggered_by=own_address,
+        message=str(body.get("message", ""))[: limits.REJECT_MESSAGE_CHARACTERS_OURS_MAX],
+        data=data,
+    )
+
+
+def _base64(octets: bytes) -> str:
+    return base64.b64encode(octets).decode("ascii")
+
+
+def _clean(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

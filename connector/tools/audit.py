@@ -1,0 +1,512 @@
+"""Checks the invariants of docs/accounting.md on live data.
+
+A running node may be audited: then what is in flight explains differences, and only what cannot be
+explained is a fault. At rest everything is exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from connector.accounting.books import Book
+from connector.base.clock import Clock
+from connector.ledger.embedded import EmbeddedLedger
+from connector.ledger.interface import Ledger
+from connector.ledger.model import (
+    PENDING,
+    TAG_BITS,
+    VOID,
+    Account,
+    AccountCode,
+    Transfer,
+    TransferCode,
+    node_tag,
+    peer_tag,
+)
+from connector.ledger.select import make_ledger
+from connector.ledger.tigerbeetle import TigerBeetleLedger
+from connector.node.apply import terms_of
+from connector.settings.model import Settings
+from connector.settings.overlay import in_effect
+from connector.settlement.model import Direction, Phase, settled_sums
+from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
+from connector.settlement.store import SettlementStore
+
+MIRROR_ATTEMPTS_MAX: Final = 4
+MIRROR_SECONDS: Final = 1.0
+COMPARED_TRANSFERS_MAX: Final = 1_000_000
+UNMATCHED_SHOWN_MAX: Final = 5
+
+
+@dataclass(slots=True)
+class AuditReport:
+    """What was checked, and what is wrong."""
+
+    node_id: str
+    backend: str
+    checks: list[tuple[str, bool, str]] = field(default_factory=list)
+    """Name, whether it holds, and details."""
+    pending: int = 0
+    """Amount held by packets in flight, debit side."""
+    peers: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check holds."""
+        return all(holds for _, holds, _ in self.checks)
+
+    def check(self, name: str, holds: bool, details: str = "") -> None:
+        """Note the result of one check."""
+        self.checks.append((name, holds, details))
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "nodeId": self.node_id,
+            "backend": self.backend,
+            "ok": self.ok,
+            "pending": str(self.pending),
+            "checks": [
+                {"name": name, "ok": holds, "details": details}
+                for name, holds, details in self.checks
+            ],
+            "peers": self.peers,
+        }
+
+
+async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> AuditReport:
+    """Audit the ledger that the settings name; read-only, also beside a running node.
+
+    Args:
+        settings: of the node.
+        clock: what time it is.
+        nodes: other nodes that keep their accounts in the same ledger, whose peers' ids are node
+            ids: their sums are checked too, and that neighbours among them mirror each other.
+
+    Raises:
+        LedgerCorruptError: the ledger is damaged.
+        LedgerUnavailableError: it cannot be read.
+    """
+    settings = in_effect(settings).settings
+    ledger = make_ledger(settings, clock, read_only=True)
+    await ledger.open()
+    try:
+        report = await _audit(settings, ledger)
+        if nodes:
+            await _check_nodes(report, ledger, list(dict.fromkeys([settings.node_id, *nodes])))
+        return report
+    finally:
+        await ledger.close()
+
+
+async def _audit(settings: Settings, ledger: Ledger) -> AuditReport:
+    report = AuditReport(settings.node_id, ledger.backend)
+    # Before and after: settlements that are made meanwhile are in the second only.
+    settled = await _settlements(settings)
+    accounts = {
+        account.id: account for account in await ledger.node_accounts(node_tag(settings.node_id))
+    }
+    report.check(
+        "accounts found", bool(accounts), "" if accounts else "this node has no accounts yet"
+    )
+    _check_totals(report, accounts.values())
+    _check_limits(report, settings, accounts)
+    _check_zero_sum(report, accounts.values())
+    _check_settlements(report, settings, accounts, settled, await _settlements(settings))
+    _list_peers(report, settings, accounts)
+    if isinstance(ledger, EmbeddedLedger):
+        await _check_journal(report, ledger, accounts)
+    return report
+
+
+def _check_totals(report: AuditReport, accounts: Any) -> None:
+    """Invariants 1 and 2."""
+    totals: dict[int, list[int]] = {}
+    for account in accounts:
+        total = totals.setdefault(account.ledger, [0, 0, 0, 0])
+        for index, value in enumerate(
+            (
+                account.debits_posted,
+                account.credits_posted,
+                account.debits_pending,
+                account.credits_pending,
+            )
+        ):
+            total[index] += value
+    for number, (debits, credits_, held, held_too) in totals.items():
+        report.check(
+            f"asset {number:#010x}: debits = credits",
+            debits == credits_,
+            f"debits {debits}, credits {credits_}",
+        )
+        report.check(
+            f"asset {number:#010x}: pending debits = pending credits",
+            held == held_too,
+            f"pending debits {held}, pending credits {held_too}",
+        )
+        report.pending += held
+
+
+def _check_limits(report: AuditReport, settings: Settings, accounts: Mapping[int, Account]) -> None:
+    """Invariant 3, and that no peer is over its limit."""
+    for peer in settings.peers:
+        terms = terms_of(settings, peer)
+        line = accounts.get(
+            Book(settings.node_id, AccountCode.CREDIT_LINE, peer.id, terms.asset).account_id
+        )
+        book = accounts.get(
+            Book(settings.node_id, AccountCode.PEER, peer.id, terms.asset).account_id
+        )
+        if line is None or book is None:
+            continue
+        granted = line.debits_posted - line.credits_posted
+        report.check(
+            f"peer {peer.id}: credit granted = configured",
+            granted == terms.credit_limit,
+            f"granted {granted}, configured {terms.credit_limit}",
+        )
+        report.check(
+            f"peer {peer.id}: within its limit",
+            book.debits_posted + book.debits_pending <= book.credits_posted,
+            f"available {book.credits_posted - book.debits_posted - book.debits_pending}",
+        )
+
+
+def _check_zero_sum(report: AuditReport, accounts: Any) -> None:
+    """Invariant 5: what peers owe and are owed is what the node's own accounts hold."""
+    sums: dict[int, int] = {}
+    for account in accounts:
+        difference = account.debits_posted - account.credits_posted
+        sums[account.ledger] = sums.get(account.ledger, 0) + difference
+    for number, total in sums.items():
+        report.check(
+            f"asset {number:#010x}: peers and own accounts sum to zero", total == 0, f"sum {total}"
+        )
+
+
+_Settled = dict[str, list[tuple[Phase, Direction, int]]]
+
+
+async def _settlements(settings: Settings) -> _Settled | None:
+    """What this node has noted of settlements with each peer; None: it has never noted any."""
+    path = settings.data_dir / SETTLEMENTS_FILE
+    if not path.is_file():
+        return None
+    store = SettlementStore(path, read_only=True)
+    await store.open()
+    try:
+        return {
+            peer.id: await store.booked(peer.id, settings.asset_of(peer)) for peer in settings.peers
+        }
+    finally:
+        await store.close()
+
+
+def _check_settlements(
+    report: AuditReport,
+    settings: Settings,
+    accounts: Mapping[int, Account],
+    before: _Settled | None,
+    after: _Settled | None,
+) -> None:
+    """Invariant 7: the ledger has moved what is noted as settled, and nothing else."""
+    for peer in settings.peers:
+        book = Book(settings.node_id, AccountCode.SETTLEMENT, peer.id, settings.asset_of(peer))
+        account = accounts.get(book.account_id)
+        if account is None:
+            continue
+        paid, received = account.credits_posted, account.debits_posted
+        name = f"peer {peer.id}: settlements in the ledger = settlements noted"
+        if before is None or after is None:
+            if paid or received:
+                report.check(
+                    name, False, f"{SETTLEMENTS_FILE} is missing: paid {paid}, received {received}"
+                )
+            continue
+        least_paid, least_received = settled_sums(before[peer.id], with_open=False)
+        most_paid, most_received = settled_sums(after[peer.id], with_open=True)
+        report.check(
+            name,
+            least_paid <= paid <= most_paid and least_received <= received <= most_received,
+            f"ledger: paid {paid}, received {received}; noted: paid {_span(least_paid, most_paid)}, "
+            f"received {_span(least_received, most_received)}",
+        )
+
+
+def _span(least: int, most: int) -> str:
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _list_peers(report: AuditReport, settings: Settings, accounts: Mapping[int, Account]) -> None:
+    for peer in settings.peers:
+        asset = settings.asset_of(peer)
+        book = accounts.get(Book(settings.node_id, AccountCode.PEER, peer.id, asset).account_id)
+        line = accounts.get(
+            Book(settings.node_id, AccountCode.CREDIT_LINE, peer.id, asset).account_id
+        )
+        if book is None or line is None:
+            continue
+        debit = book.debits_posted - line.credits_posted
+        credit = book.credits_posted - line.debits_posted
+        report.peers.append(
+            {
+                "peerId": peer.id,
+                "asset": str(asset),
+                "debitBalance": str(debit),
+                "creditBalance": str(credit),
+                "netBalance": str(debit - credit),
+                "pendingDebits": str(book.debits_pending),
+                "pendingCredits": str(book.credits_pending),
+            }
+        )
+
+
+async def _check_journal(
+    report: AuditReport, ledger: EmbeddedLedger, accounts: Mapping[int, Account]
+) -> None:
+    """The balances in use are those that the whole journal gives."""
+    machine, rows = await ledger.replay_all()
+    different = [
+        account.id
+        for account in accounts.values()
+        if account.id not in machine.accounts or machine.accounts[account.id].snapshot() != account
+    ]
+    report.check(
+        "journal replays to these balances",
+        not different,
+        f"{rows} requests replayed"
+        + (f"; {len(different)} accounts differ, first {different[0]:032x}" if different else ""),
+    )
+
+
+async def _check_nodes(report: AuditReport, ledger: Ledger, nodes: list[str]) -> None:
+    """Invariants 1, 4 and 5 over several nodes of one ledger."""
+    accounts = {node: await ledger.node_accounts(node_tag(node)) for node in nodes}
+    for node, own in accounts.items():
+        report.check(f"node {node}: accounts found", bool(own))
+        part = AuditReport(node, report.backend)
+        _check_totals(part, own)
+        _check_zero_sum(part, own)
+        report.checks.extend((f"node {node}: {name}", ok, text) for name, ok, text in part.checks)
+    sides = {
+        (node, other): _sides(accounts[node], other)
+        for node in nodes
+        for other in nodes
+        if node != other
+    }
+    links = [
+        (a, b)
+        for index, a in enumerate(nodes)
+        for b in nodes[index + 1 :]
+        if sides[a, b] or sides[b, a]
+    ]
+    for attempt in range(MIRROR_ATTEMPTS_MAX):
+        faults = [
+            fault
+            for fault in await _mirror_faults_now(ledger, links, sides)
+            if not fault.is_explained
+        ]
+        if not faults or attempt + 1 == MIRROR_ATTEMPTS_MAX:
+            break
+        # What is under way may be posted on one side, and on its way to the other.
+        await asyncio.sleep(MIRROR_SECONDS)
+    wrong = {frozenset((fault.giver, fault.taker)): fault for fault in faults}
+    for a, b in links:
+        found = wrong.get(frozenset((a, b)))
+        details = ""
+        if found is not None:
+            details = f"{found}; {await _unmatched(ledger, found)}"
+        report.check(f"{a} and {b} mirror each other", found is None, details)
+
+
+class _Side(NamedTuple):
+    """One node's accounts with a neighbour, in one asset."""
+
+    account_id: int
+    line_id: int
+    settlement_id: int
+
+
+def _sides(accounts: Sequence[Account], peer_id: str) -> dict[int, _Side]:
+    """By the ledger number of the asset."""
+    tag = peer_tag(peer_id)
+    by_code = {
+        (account.ledger, account.code): account.id
+        for account in accounts
+        if account.user_data_64 == tag
+    }
+    return {
+        number: _Side(
+            id_,
+            by_code[number, AccountCode.CREDIT_LINE],
+            by_code[number, AccountCode.SETTLEMENT],
+        )
+        for (number, code), id_ in by_code.items()
+        if code == AccountCode.PEER
+        and (number, AccountCode.CREDIT_LINE) in by_code
+        and (number, AccountCode.SETTLEMENT) in by_code
+    }
+
+
+@dataclass(slots=True)
+class _MirrorFault:
+    """For packets, what a node credited its neighbour is not what that one debited it."""
+
+    giver: str
+    taker: str
+    credited: int
+    debited: int
+    pending: int
+    """Of the giver, towards the taker: fulfilled ones may be posted by the taker already."""
+    giver_account_id: int
+    taker_account_id: int
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether packets under way can be all of it."""
+        return 0 <= self.debited - self.credited <= self.pending
+
+    def __str__(self) -> str:
+        return (
+            f"{self.giver} credited {self.taker} {self.credited}, {self.taker} debited "
+            f"{self.giver} {self.debited}, under way {self.pending}"
+        )
+
+
+async def _mirror_faults_now(
+    ledger: Ledger,
+    links: Sequence[tuple[str, str]],
+    sides: Mapping[tuple[str, str], Mapping[int, _Side]],
+) -> list[_MirrorFault]:
+    """Both directions of every link, as of one moment: the ledger answers a request at once.
+
+    Of packets alone: a settlement reaches the other side by way of another system, when it does.
+    """
+    ids = [
+        id_
+        for a, b in links
+        for pair in ((a, b), (b, a))
+        for side in sides[pair].values()
+        for id_ in side
+    ]
+    found: dict[int, Account] = {}
+    for at in range(0, len(ids), ledger.batch_transfers_max):
+        part = ids[at : at + ledger.batch_transfers_max]
+        found.update({account.id: account for account in await ledger.lookup_accounts(part)})
+    faults = []
+    for a, b in links:
+        for giver, taker in ((a, b), (b, a)):
+            for number in sides[giver, taker].keys() | sides[taker, giver].keys():
+                ours = sides[giver, taker].get(number)
+                theirs = sides[taker, giver].get(number)
+                credited = debited = pending = 0
+                if ours is not None:
+                    account = found[ours.account_id]
+                    credited = (
+                        account.credits_posted
+                        - found[ours.line_id].debits_posted
+                        - found[ours.settlement_id].debits_posted
+                    )
+                    pending = account.credits_pending
+                if theirs is not None:
+                    account = found[theirs.account_id]
+                    debited = (
+                        account.debits_posted
+                        - found[theirs.line_id].credits_posted
+                        - found[theirs.settlement_id].credits_posted
+                    )
+                if credited != debited:
+                    faults.append(
+                        _MirrorFault(
+                            giver, taker, credited, debited, pending,
+                            ours.account_id if ours else 0, theirs.account_id if theirs else 0,
+                        )
+                    )  # fmt: skip
+    return faults
+
+
+async def _unmatched(ledger: Ledger, fault: _MirrorFault) -> str:
+    """Which packets are in the books of one side only, newest first until they are the difference.
+
+    The taker's transfers carry the packet id of the giver (docs/protocol.md).
+    """
+    if not isinstance(ledger, TigerBeetleLedger):
+        return "which packets it is, only transfers in one ledger can tell"
+    open_: dict[int, int] = {}
+    names: dict[int, int] = {}
+    missing = fault.credited - fault.debited
+    ends: dict[bool, int | None] = {
+        is_giver: 0 if id_ else None
+        for is_giver, id_ in ((True, fault.giver_account_id), (False, fault.taker_account_id))
+    }
+    compared = 0
+    while any(end is not None for end in ends.values()) and compared < COMPARED_TRANSFERS_MAX:
+        for is_giver, account_id in (
+            (True, fault.giver_account_id),
+            (False, fault.taker_account_id),
+        ):
+            before = ends[is_giver]
+            if before is None:
+                continue
+            page = await ledger.account_transfers(account_id, before)
+            compared += len(page)
+            ends[is_giver] = page[-1].timestamp if page else None
+            for transfer in page:
+                if not _is_final(transfer):
+                    continue
+                if is_giver and transfer.credit_account_id == account_id:
+                    key, amount = transfer.id >> TAG_BITS << TAG_BITS, transfer.amount
+                elif not is_giver and transfer.debit_account_id == account_id:
+                    key, amount = transfer.user_data_128, -transfer.amount
+                else:
+                    continue
+                names.setdefault(key, transfer.id >> TAG_BITS << TAG_BITS)
+                left = open_.get(key, 0) + amount
+                if left:
+                    open_[key] = left
+                else:
+                    del open_[key]
+        if open_ and sum(open_.values()) == missing:
+            break
+    said = [
+        f"packet {names[key]:032x}: {abs(amount)} "
+        f"{'credited' if amount > 0 else 'debited'} on one side only"
+        for key, amount in list(open_.items())[:UNMATCHED_SHOWN_MAX]
+    ]
+    if len(open_) > UNMATCHED_SHOWN_MAX:
+        said.append(f"and {len(open_) - UNMATCHED_SHOWN_MAX} more")
+    return "; ".join(said) or f"nothing found in the newest {compared} transfers"
+
+
+def _is_final(transfer: Transfer) -> bool:
+    return not transfer.flags & (PENDING | VOID) and transfer.code not in (
+        TransferCode.CREDIT,
+        TransferCode.SETTLEMENT,
+    )
+
+
+def mirror_faults(nodes: Sequence[AuditReport], links: Sequence[tuple[str, str]]) -> list[str]:
+    """Invariant 4: what A has debited B, B has credited A, and the reverse.
+
+    `links` are pairs of node ids whose peer ids are each other's node ids.
+    """
+    by_node = {report.node_id: {peer["peerId"]: peer for peer in report.peers} for report in nodes}
+    faults: list[str] = []
+    for a, b in links:
+        ours, theirs = by_node[a].get(b), by_node[b].get(a)
+        if ours is None or theirs is None:
+            faults.append(f"{a} and {b} have no accounts with each other")
+            continue
+        faults.extend(
+            f"{x} says {left}, {y} says {right}: debits of {x} with {y} = {first[left_name]}, "
+            f"credits of {y} with {x} = {second[right_name]}"
+            for x, y, first, second, left_name, right_name, left, right in (
+                (a, b, ours, theirs, "debitBalance", "creditBalance", "debited", "credited"),
+                (b, a, theirs, ours, "debitBalance", "creditBalance", "debited", "credited"),
+            )
+            if first[left_name] != second[right_name]
+        )
+    return faults

@@ -1,0 +1,366 @@
+"""The demo: a line of connectors, each its own process with its own books; packets through all.
+
+    sender -> peer1 -> peer2 -> ... -> peerN      addresses g.peer1 .. g.peerN
+
+It shows that packets arrive, that every node's books add up, and that neighbours' books mirror
+each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from connector.base import limits
+from connector.base.clock import Clock
+from connector.base.errors import ConnectorError
+from connector.base.log import Log
+from connector.settings.model import load
+from connector.tools.audit import AuditReport, audit, mirror_faults
+from connector.tools.sender import Order, Report, Sender
+from connector.tools.terminal import plain, table
+
+START_SECONDS_MAX = 30.0
+REST_SECONDS_MAX = 15.0
+SENDER_ID = "sender"
+
+
+@dataclass(slots=True)
+class DemoNode:
+    """One connector of the line."""
+
+    node_id: str
+    btp_port: int
+    http_port: int
+    data_dir: Path
+    environment: dict[str, str]
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Its HTTP surface."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+
+@dataclass(slots=True)
+class DemoResult:
+    """How the demo went."""
+
+    report: Report
+    audits: list[AuditReport]
+    mirror_faults: list[str]
+    nodes: list[DemoNode] = field(default_factory=list)
+    packets: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Every packet fulfilled, every audit fine, every pair of neighbours mirrored."""
+        return (
+            self.report.fulfilled == self.packets
+            and all(one.ok for one in self.audits)
+            and not self.mirror_faults
+        )
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free at this moment."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [int(sock.getsockname()[1]) for sock in sockets]
+
+
+def chain(
+    count: int, data_dir: Path, inherited: Mapping[str, str], sender_secret: str
+) -> list[DemoNode]:
+    """The nodes of a line and their configuration: each dials the one before it."""
+    ports = free_ports(2 * count)
+    names = [f"peer{number}" for number in range(1, count + 1)]
+    tokens = [secrets.token_urlsafe(24) for _ in range(count - 1)]
+    common = {
+        name: value
+        for name, value in inherited.items()
+        if not name.startswith("BTP_") and name.removesuffix("_FILE") not in _OWN_SETTINGS
+    }
+    nodes = []
+    for index, name in enumerate(names):
+        environment = {
+            **common,
+            "NODE_ID": name,
+            "ILP_ADDRESS": f"g.{name}",
+            "BTP_SERVER_PORT": str(ports[2 * index]),
+            "HTTP_PORT": str(ports[2 * index + 1]),
+            "DATA_DIR": str(data_dir / name),
+            "LOG_FORMAT": "json",
+            "CREDIT_LIMIT": str(10**18),
+            "MESSAGE_WINDOW_MS": "1000",
+        }
+        routes = []
+        if index == 0:
+            environment["BTP_PEER_SENDER_SECRET"] = sender_secret
+        else:
+            before = names[index - 1]
+            environment[f"BTP_PEER_{before.upper()}_SECRET"] = tokens[index - 1]
+            environment[f"BTP_PEER_{before.upper()}_URL"] = f"ws://127.0.0.1:{ports[2 * index - 2]}"
+            routes += [f"g.{other}={before}" for other in names[:index]]
+        if index + 1 < count:
+            after = names[index + 1]
+            environment[f"BTP_PEER_{after.upper()}_SECRET"] = tokens[index]
+            routes += [f"g.{other}={after}" for other in names[index + 1 :]]
+        environment["ROUTES"] = ",".join(routes)
+        environment["EXPLORER_NODES"] = ",".join(f"http://127.0.0.1:{port}" for port in ports[1::2])
+        nodes.append(
+            DemoNode(name, ports[2 * index], ports[2 * index + 1], data_dir / name, environment)
+        )
+    return nodes
+
+
+_OWN_SETTINGS = frozenset(
+    (
+        "ADMIN_API_KEY", "CONFIG", "CREDIT_LIMIT", "DATA_DIR", "EXPLORER_NODES",
+        "EXPLORER_NODES_KEY", "FEE_BASIS_POINTS", "HTTP_HOST", "HTTP_PORT", "ILP_ADDRESS", "LEDGER", "LOCAL_DELIVERY_URL", "LOG_FORMAT", "MAX_HOLD_MS",
+        "MESSAGE_WINDOW_MS", "NODE_ID", "RATES", "RECEIVER_SECRET", "ROUTES",
+        "SETTLEMENT_ENGINE_URL", "SETTLEMENT_TOKEN",
+    )
+)  # fmt: skip
+
+
+async def start(node: DemoNode) -> None:
+    """Start the process of a node; its log goes to `connector.log` in its data folder."""
+    node.data_dir.mkdir(parents=True, exist_ok=True)
+    with (node.data_dir / "connector.log").open("ab") as log:
+        node.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "connector",
+            "run",
+            env=node.environment,
+            stdout=log,
+            stderr=log,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+async def wait_ready(node: DemoNode, client: httpx.AsyncClient, peers: int, clock: Clock) -> None:
+    """Return when a node is ready and connected to `peers` peers.
+
+    Raises:
+        ConnectorError: it ended, or is not ready in time; with the end of its log.
+    """
+    assert node.process is not None
+    deadline_s = clock.monotonic_s() + START_SECONDS_MAX
+    while clock.monotonic_s() < deadline_s:
+        if node.process.returncode is not None:
+            break
+        with contextlib.suppress(httpx.HTTPError):
+            health = (await client.get(f"{node.url}/health")).json()
+            if health["status"] == "healthy" and health["peersConnected"] >= peers:
+                return
+        await asyncio.sleep(0.05)
+    log = (node.data_dir / "connector.log").read_text("utf-8", "replace").splitlines()
+    raise ConnectorError("\n".join([f"{node.node_id} did not start; its log ends:", *log[-5:]]))
+
+
+async def stop(nodes: list[DemoNode]) -> None:
+    """Stop all processes, kindly, then not."""
+    running = [node.process for node in nodes if node.process is not None]
+    for process in running:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+    for process in running:
+        try:
+            async with asyncio.timeout(limits.STOP_IN_FLIGHT_SECONDS_MAX + 5):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def line(
+    count: int, data_dir: Path, inherited: Mapping[str, str], sender_secret: str, clock: Clock
+) -> AsyncIterator[list[DemoNode]]:
+    """A running line of connectors; all are stopped at the end."""
+    nodes = chain(count, data_dir, inherited, sender_secret)
+    try:
+        for node in nodes:
+            await start(node)
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+            for index, node in enumerate(nodes):
+                links = (index > 0) + (index + 1 < count)
+                await wait_ready(node, client, links, clock)
+        yield nodes
+    finally:
+        await stop(nodes)
+
+
+async def at_rest(nodes: list[DemoNode], clock: Clock) -> None:
+    """Wait until no node holds money for a packet, a bounded time."""
+    deadline_s = clock.monotonic_s() + REST_SECONDS_MAX
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        for node in nodes:
+            while clock.monotonic_s() < deadline_s:
+                items = (await client.get(f"{node.url}/api/accounts")).json()["items"]
+                if not any(
+                    int(item["pendingDebits"]) or int(item["pendingCredits"]) for item in items
+                ):
+                    break
+                await asyncio.sleep(0.05)
+
+
+async def run_demo(
+    *,
+    peers: int,
+    packets: int,
+    amount: int,
+    keep: bool,
+    data_dir: Path | None,
+    console: Console,
+    clock: Clock,
+    log: Log,
+    stopped: asyncio.Event,
+) -> DemoResult:
+    """The whole demo; prints as it goes unless `console` is quiet.
+
+    Raises:
+        ConnectorError: a node did not start, or the sender could not connect.
+    """
+    folder = data_dir or Path(tempfile.mkdtemp(prefix="ilp-demo-"))
+    if data_dir is not None and data_dir.exists() and any(data_dir.glob("peer*/ledger.db")):
+        raise ConnectorError(
+            f"{data_dir} holds the books of an earlier demo, under other ports and secrets; "
+            "choose another --data-dir, or remove it"
+        )
+    sender_secret = secrets.token_urlsafe(24)
+    try:
+        console.print(f"Starting {peers} connectors in a line, books in [bold]{folder}[/bold] ...")
+        async with line(peers, folder, os.environ, sender_secret, clock) as nodes:
+            last = nodes[-1].environment["ILP_ADDRESS"]
+            order = Order(destination=last, amount=amount, count=packets, window=50)
+            sender = Sender(
+                url=f"ws://127.0.0.1:{nodes[0].btp_port}",
+                username=SENDER_ID,
+                token=sender_secret,
+                clock=clock,
+                log=log,
+            )
+            with Progress(
+                TextColumn("[progress.description]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=console,
+                disable=console.quiet,
+            ) as progress:
+                bar = progress.add_task(f"Packets to {last}", total=packets)
+                report = await sender.send(
+                    order, lambda now: progress.update(bar, completed=now.answered)
+                )
+                progress.update(bar, completed=report.answered)
+            await at_rest(nodes, clock)
+            audits = [await audit(load(node.environment).settings, clock) for node in nodes]
+            neighbours = [(one.node_id, other.node_id) for one, other in pairwise(nodes)]
+            faults = mirror_faults(audits, neighbours)
+            result = DemoResult(report, audits, faults, nodes, packets)
+            show(result, console)
+            if keep:
+                _show_urls(nodes, sender_secret, console)
+                await stopped.wait()
+            return result
+    finally:
+        if data_dir is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def show(result: DemoResult, console: Console) -> None:
+    """The tables at the end."""
+    report = result.report
+    console.print(
+        f"[bold]{report.fulfilled} of {result.packets} fulfilled[/bold] through "
+        f"{len(result.nodes)} connectors in {report.seconds:.2f} s: "
+        f"{report.answered / report.seconds if report.seconds else 0:,.0f} packets/s, "
+        f"p50 {report.percentile(0.5):.1f} ms, p99 {report.percentile(0.99):.1f} ms"
+    )
+    for code, count in report.rejected.items():
+        console.print(f"[red]{count} x {plain(code)}: {plain(report.messages.get(code, ''))}[/red]")
+    balances = table(
+        "node", "with", "asset", "debited", "credited", "net", "in words",
+        right=("debited", "credited", "net"), title="Balances of all links",
+    )  # fmt: skip
+    for one in result.audits:
+        for peer in one.peers:
+            net = int(peer["netBalance"])
+            words = "even" if not net else "owes us" if net > 0 else "we owe"
+            colour = "green" if net > 0 else "magenta" if net < 0 else "dim"
+            balances.add_row(
+                one.node_id,
+                peer["peerId"],
+                peer["asset"],
+                peer["debitBalance"],
+                peer["creditBalance"],
+                f"[{colour}]{net:+d}[/{colour}]",
+                words,
+            )
+    console.print(balances)
+    for one in result.audits:
+        for name, holds, details in one.checks:
+            if not holds:
+                console.print(f"[red]{one.node_id}: {name}: {plain(details)}[/red]")
+    for fault in result.mirror_faults:
+        console.print(f"[red]not mirrored: {plain(fault)}[/red]")
+    if all(one.ok for one in result.audits) and not result.mirror_faults:
+        checks = sum(len(one.checks) for one in result.audits)
+        console.print(
+            f"audit: ok ({checks} checks on {len(result.audits)} nodes, "
+            f"{len(result.audits) - 1} pairs of neighbours mirror each other)"
+        )
+    else:
+        console.print("audit: FAILED")
+
+
+def _show_urls(nodes: list[DemoNode], sender_secret: str, console: Console) -> None:
+    console.print("\nThe line stays up until Ctrl-C.")
+    for node in nodes:
+        console.print(
+            f"  {node.node_id}  page {node.url}/  BTP ws://127.0.0.1:{node.btp_port}",
+            highlight=False,
+        )
+    last = nodes[-1].environment["ILP_ADDRESS"]
+    console.print(
+        f"\nSend more:\n  python -m connector send --url ws://127.0.0.1:{nodes[0].btp_port} "
+        f"--auth {SENDER_ID}:{sender_secret} --destination {last}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def as_json(result: DemoResult) -> str:
+    """For `--json`."""
+    body: dict[str, Any] = {
+        "ok": result.ok,
+        "packets": result.packets,
+        **result.report.as_json(),
+        "audits": [one.as_json() for one in result.audits],
+        "mirrorFaults": result.mirror_faults,
+    }
+    return json.dumps(body)

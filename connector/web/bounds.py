@@ -1,0 +1,24 @@
+"""Bounds of this package, the unit in each name; those shared with others: `base.limits`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# HTTP
+HTTP_BODY_BYTES_MAX: Final = 1 << 20
+HTTP_BODY_SECONDS_MAX: Final = 10.0
+HTTP_LOGIN_BYTES_MAX: Final = 8192
+HTTP_LOGIN_SECONDS_MAX: Final = 12 * 3600
+# So many wrong keys at once from one address, then one in so many seconds.
+HTTP_WRONG_KEYS_MAX: Final = 20
+HTTP_WRONG_KEY_SECONDS: Final = 3.0
+HTTP_THROTTLED_SOURCES_MAX: Final = 4096
+NETWORK_SECONDS_MAX: Final = 2.0
+NETWORK_ANSWER_SECONDS: Final = 1.0
+NETWORK_ANSWER_BYTES_MAX: Final = 8 << 20
+NETWORK_REQUESTS_AT_ONCE_MAX: Final = 8
+VIEWERS_MAX: Final = 32
+VIEWER_SEND_SECONDS_MAX: Final = 10.0
+VIEWER_MESSAGE_BYTES_MAX: Final = 1024
+VIEWER_MESSAGES_MAX: Final = 100
+HISTORY_POINTS_MAX: Final = 1000

@@ -1,0 +1,188 @@
+"""The outbox: on disk when it says so, requests in order, and what a clean stop leaves."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from connector.accounting import bounds as accounting_bounds
+from connector.accounting.outbox import SqliteOutbox
+from connector.base import limits
+from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
+from connector.ledger.model import Memory, Posted, Transfer
+
+ALL = 1000
+TRANSFERS = [Transfer(2**127 + n, 1, 2, n, flags=4) for n in (3, 1, 2)]
+FIRST, SECOND = TRANSFERS[:2], TRANSFERS[2:]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "node" / "outbox.db"
+
+
+@pytest.fixture
+async def outbox(path: Path) -> AsyncIterator[SqliteOutbox]:
+    outbox = SqliteOutbox(path)
+    await outbox.open()
+    yield outbox
+    await outbox.close()
+
+
+async def requests(outbox: SqliteOutbox) -> list[list[Transfer]]:
+    return [request for _, request in await outbox.load(0, ALL)]
+
+
+async def again(path: Path) -> SqliteOutbox:
+    outbox = SqliteOutbox(path)
+    await outbox.open()
+    return outbox
+
+
+async def test_requests_come_back_in_the_order_they_were_added(outbox: SqliteOutbox) -> None:
+    assert await outbox.load(0, ALL) == []
+    one, two = await outbox.add(FIRST), await outbox.add(SECOND)
+    assert one < two
+    assert await outbox.load(0, ALL) == [(one, FIRST), (two, SECOND)]
+    assert await outbox.load(one, ALL) == [(two, SECOND)]
+    assert outbox.transfers == 3
+    await outbox.remove([one])
+    assert await outbox.load(0, ALL) == [(two, SECOND)]
+    assert outbox.transfers == 1
+
+
+async def test_as_many_as_fit_and_one_at_least(outbox: SqliteOutbox) -> None:
+    seqs = [await outbox.add(request) for request in (FIRST, SECOND, SECOND)]
+    for room, count in ((1, 1), (2, 1), (3, 2), (4, 3)):
+        assert [seq for seq, _ in await outbox.load(0, room)] == seqs[:count]
+
+
+async def test_a_number_is_never_used_twice(outbox: SqliteOutbox) -> None:
+    seq = await outbox.add(FIRST)
+    await outbox.remove([seq])
+    assert await outbox.add(SECOND) > seq
+
+
+async def test_what_was_added_survives_a_restart(outbox: SqliteOutbox, path: Path) -> None:
+    await outbox.add(TRANSFERS)
+    await outbox.close()
+    later = await again(path)
+    assert await requests(later) == [TRANSFERS]
+    assert later.transfers == 3
+    await later.close()
+
+
+async def test_it_is_bounded(outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUTBOX_TRANSFERS_MAX", 2)
+    with pytest.raises(LedgerUnavailableError, match="full"):
+        await outbox.add(TRANSFERS)
+    seq = await outbox.add(FIRST)
+    with pytest.raises(LedgerUnavailableError, match="full: 2 transfers"):
+        await outbox.add(SECOND)
+    await outbox.remove([seq])
+    await outbox.add(SECOND)
+    assert await requests(outbox) == [SECOND]
+
+
+async def test_room_for_posts_is_set_aside(outbox: SqliteOutbox, path: Path) -> None:
+    """What a full disk must take is what it has given already."""
+    log = path.with_name("outbox.db-wal")
+    sizes = path.stat().st_size, log.stat().st_size
+    assert min(sizes) >= accounting_bounds.OUTBOX_RESERVED_BYTES
+    for _ in range(300):
+        seq = await outbox.add(TRANSFERS * 10)
+        await outbox.remove([seq])
+    assert (path.stat().st_size, log.stat().st_size) == sizes
+
+
+async def test_a_disk_that_refuses_is_unavailable(outbox: SqliteOutbox) -> None:
+    seq = await outbox.add(FIRST)
+    await outbox._file.run(lambda c: c.execute("PRAGMA query_only = 1"))
+    with pytest.raises(LedgerUnavailableError, match="readonly"):
+        await outbox.add(SECOND)
+    with pytest.raises(LedgerUnavailableError, match="readonly"):
+        await outbox.remove([seq])
+    assert await requests(outbox) == [FIRST]
+    assert outbox.transfers == 2
+
+
+async def test_a_file_that_cannot_be_read_is_unavailable(outbox: SqliteOutbox) -> None:
+    await outbox._file.run(lambda c: c.execute("DROP TABLE request"))
+    with pytest.raises(LedgerUnavailableError, match="no such table"):
+        await outbox.load(0, ALL)
+
+
+async def test_a_file_of_another_version_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE outbox (seq INTEGER)")
+    connection.close()
+    with pytest.raises(LedgerCorruptError, match="format 0, this version reads 2"):
+        await again(path)
+
+
+async def test_what_is_no_database_is_unavailable(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"?" * 5000)
+    with pytest.raises(LedgerUnavailableError, match="not a database"):
+        await again(path)
+
+
+async def test_how_far_it_goes_is_known_at_the_start(outbox: SqliteOutbox) -> None:
+    assert (await outbox.begin()).last_seq == 0
+    await outbox.add(FIRST)
+    seq = await outbox.add(SECOND)
+    assert (await outbox.begin()).last_seq == seq
+
+
+async def test_balances_are_remembered_after_a_clean_stop_only(
+    outbox: SqliteOutbox, path: Path
+) -> None:
+    assert await outbox.begin() == Memory(is_new=True, books=None)
+    assert await outbox.begin() == Memory(is_new=False, books=None)  # as after a crash
+    books = {2**127 + 1: Posted(2**100, 0), 7: Posted(0, 5)}
+    await outbox.end(books)
+    await outbox.close()
+    later = await again(path)
+    assert await later.begin() == Memory(is_new=False, books=books)
+    await later.close()
+    after_crash = await again(path)
+    assert await after_crash.begin() == Memory(is_new=False, books=None)
+    await after_crash.end({})
+    assert await after_crash.begin() == Memory(is_new=False, books={})
+    await after_crash.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_was_removed_is_written_anew(
+    outbox: SqliteOutbox, path: Path, replaced: bool
+) -> None:
+    seq = await outbox.add(FIRST)
+    assert not await outbox.restore()
+    for file in path.parent.iterdir():
+        file.unlink()
+    if replaced:
+        path.write_bytes(b"")
+    assert await outbox.restore()
+    assert not await outbox.restore()
+    assert await outbox.load(0, ALL) == [(seq, FIRST)]
+    assert await outbox.add(SECOND) > seq
+    await outbox.close()
+    later = await again(path)
+    assert await requests(later) == [FIRST, SECOND]
+    await later.close()
+
+
+async def test_a_folder_that_was_removed_cannot_be_written_anew(
+    outbox: SqliteOutbox, path: Path
+) -> None:
+    await outbox.add(FIRST)
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.parent.rmdir()
+    with pytest.raises(LedgerUnavailableError, match="unable to open"):
+        await outbox.restore()
+    assert await requests(outbox) == [FIRST]  # as long as the process lives

@@ -1,0 +1,62 @@
+"""What the commands make of the answers of a node."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from connector.cli.main import _print_report, _standing
+from connector.tools.sender import Order, Report
+from connector.tools.terminal import console, plain, table
+
+EVEN = {
+    "netBalance": "0", "availableCredit": "100", "pendingDebits": "0", "pendingCredits": "0",
+    "creditLimit": "100", "granted": "100", "maxPayable": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, ("even", "100", "any amount", "0", "0", "100 granted of limit 100")),
+        ({"netBalance": "30", "availableCredit": "60", "pendingDebits": "10", "maxPayable": "50"},
+         ("[green]owes us 30[/green]", "60", "80", "10", "0", "100 granted of limit 100")),
+        ({"netBalance": "-30", "pendingCredits": "15", "maxPayable": "50", "granted": "120"},
+         ("[magenta]we owe 30[/magenta]", "100", "5", "0", "15", "120 granted of limit 100")),
+        ({"netBalance": "-60", "maxPayable": "50"},
+         ("[magenta]we owe 60[/magenta]", "100", "0", "0", "0", "100 granted of limit 100")),
+    ],
+)  # fmt: skip
+def test_an_account_is_explained_in_plain_words(
+    change: dict[str, Any], said: tuple[str, ...]
+) -> None:
+    assert _standing({**EVEN, **change}) == said
+
+
+def test_no_figure_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    figure = str(2**127)
+    rows = table("peer", "balance", "may still send", right=("balance",))
+    rows.add_row("alice", figure, figure)
+    console().print(rows)
+    assert capsys.readouterr().out.count(figure) == 2
+    monkeypatch.setenv("COLUMNS", "30")
+    console().print(rows)
+    folded = capsys.readouterr().out
+    assert "\u2026" not in folded
+    assert sum(one.isdecimal() for one in folded) == 2 * len(figure)
+
+
+def test_what_others_say_is_neither_markup_nor_an_order_to_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = Report(rejected=Counter({"F99": 1}), messages={"F99": "[/red] [bold]x \x1b[2J\a"})
+    _print_report(report, Order(destination="g.x", amount=1, count=1), console())
+    out = capsys.readouterr().out
+    assert "1 x F99: [/red] [bold]x \ufffd[2J\ufffd" in out
+    console().print(plain("[red]7[/red]"))
+    assert "[red]7[/red]" in capsys.readouterr().out

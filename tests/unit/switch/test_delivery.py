@@ -1,0 +1,325 @@
+"""Packets for this node: asked once, in time, bounded; whatever the receiver does is an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from connector.base import limits
+from connector.ilp.packet import Fulfill, Prepare, Reject
+from connector.peering.model import Asset, Peer, PeerTerms, Unanswered
+from connector.switch import bounds as switch_bounds
+from connector.switch.delivery import Deliveries, Handler, read_answer
+from connector.switch.switch import Deliver
+from tests.support.ledgers import ManualClock
+
+ADDRESS = "g.us"
+URL = "http://wallet/prepare"
+PREIMAGE = b"p" * 32
+SOURCE = Peer(PeerTerms(peer_id="alice", asset=Asset("USD", 9)))
+Said = Fulfill | Reject | Unanswered
+Wallet = Callable[[httpx.Request], httpx.Response]
+
+
+class Asked:
+    """The driver's end: what was said to which flight."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.said: asyncio.Queue[tuple[int, Said]] = asyncio.Queue()
+        self.log = structlog.testing.CapturingLogger()
+        self.deliveries: Deliveries
+
+    def delivered(self, flight: Any, said: Said) -> None:
+        self.said.put_nowait((flight, said))
+
+    def deliver(
+        self, flight: int = 1, *, left_ms: int = 20_000, destination: str = "g.us.invoice"
+    ) -> None:
+        now_ms = self.clock.now_ms()
+        prepare = Prepare(
+            amount=2**64 - 1,
+            expires_at_ms=now_ms + left_ms + 1000,
+            condition=bytes(range(32)),
+            destination=destination,
+            data=b"\x00\xff",
+        )
+        step = Deliver(SOURCE, prepare, now_ms + left_ms)
+        self.deliveries.deliver(flight, step)  # type: ignore[arg-type]
+
+    async def ask(self, **how: Any) -> Said:
+        self.deliver(**how)
+        return (await self.said.get())[1]
+
+
+@asynccontextmanager
+async def delivering(
+    *, wallet: Wallet | None = None, handler: Handler | None = None
+) -> AsyncIterator[Asked]:
+    asked = Asked()
+    asked.deliveries = Deliveries(
+        url=URL if wallet is not None else None,
+        clock=asked.clock,
+        log=asked.log,
+        own_address=lambda: ADDRESS,
+    )
+    if wallet is not None:
+        transport = httpx.MockTransport(wallet)
+        asked.deliveries._client = httpx.AsyncClient(transport=transport)
+    if handler is not None:
+        asked.deliveries.on_prepare(handler)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        asked.deliveries.attach(group, asked, lambda: None)  # type: ignore[arg-type]
+        yield asked
+        await asked.deliveries.close()
+
+
+def encoded(octets: bytes) -> str:
+    return base64.b64encode(octets).decode()
+
+
+def failed(said: Said) -> bool:
+    return said == Reject(code="T00", triggered_by=ADDRESS, message="receiver failed")
+
+
+# --- the handler of the library
+
+
+async def test_a_handler_is_asked_with_the_prepare_and_its_answer_is_told() -> None:
+    seen: list[Prepare] = []
+
+    async def handler(prepare: Prepare) -> Fulfill | Reject:
+        seen.append(prepare)
+        return Fulfill(fulfillment=PREIMAGE, data=b"thanks")
+
+    async with delivering(handler=handler) as asked:
+        assert await asked.ask() == Fulfill(fulfillment=PREIMAGE, data=b"thanks")
+    assert [prepare.destination for prepare in seen] == ["g.us.invoice"]
+
+
+async def test_a_message_between_settlement_engines_goes_to_the_engine_alone() -> None:
+    seen: list[tuple[str, bytes]] = []
+
+    async def engine(peer_id: str, octets: bytes) -> Fulfill | Reject:
+        seen.append((peer_id, octets))
+        return Fulfill(fulfillment=bytes(32), data=b"hello")
+
+    async def handler(_: Prepare) -> Fulfill | Reject:
+        raise AssertionError
+
+    async with delivering(handler=handler) as asked:
+        refused = await asked.ask(destination="peer.settle")
+        assert isinstance(refused, Reject)
+        assert (refused.code, refused.triggered_by) == ("F00", "peer.settle")
+        asked.deliveries.on_settle_message(engine)
+        said = await asked.ask(destination="peer.settle")
+        assert said == Fulfill(fulfillment=bytes(32), data=b"hello")
+    assert seen == [("alice", b"\x00\xff")]
+
+
+async def test_there_is_nobody_to_ask_until_there_is() -> None:
+    deliveries = Deliveries(
+        url=None, clock=ManualClock(), log=structlog.get_logger(), own_address=lambda: ADDRESS
+    )
+    assert not deliveries.possible()
+
+    async def handler(_prepare: Prepare) -> Fulfill | Reject:
+        raise AssertionError("never asked")
+
+    deliveries.on_prepare(handler)
+    assert deliveries.possible()
+    assert Deliveries(
+        url=URL, clock=ManualClock(), log=structlog.get_logger(), own_address=lambda: ADDRESS
+    ).possible()
+
+
+class OddError(Exception):
+    """Says a secret, on several lines."""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        b"octets",
+        Prepare(amount=1, expires_at_ms=0, condition=bytes(32), destination="g.a"),
+        Fulfill(fulfillment=b"short"),
+        Fulfill(fulfillment=PREIMAGE, data=bytes(limits.PACKET_DATA_BYTES_MAX + 1)),
+        Reject(code="nonsense"),
+        Reject(code="F99", triggered_by="not an address"),
+        Reject(code="F99", message="\ud800"),
+        OddError("first\nsecond"),
+    ],
+)
+async def test_a_handler_that_fails_or_answers_nonsense_is_a_t00(answer: object) -> None:
+    async def handler(_prepare: Prepare) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with delivering(handler=handler) as asked:
+        assert failed(await asked.ask())
+    (line,) = asked.log.calls
+    assert line.args == ("local_delivery_failed",)
+    assert "\n" not in line.kwargs["reason"]
+    assert len(line.kwargs["reason"]) <= 200
+
+
+@pytest.mark.parametrize("left_ms", [0, -5, 20])
+async def test_a_handler_that_takes_too_long_has_not_answered(left_ms: int) -> None:
+    ended = asyncio.Event()
+
+    async def handler(_prepare: Prepare) -> Fulfill | Reject:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    async with delivering(handler=handler) as asked:
+        assert await asked.ask(left_ms=left_ms) is Unanswered.TIMED_OUT
+        assert left_ms <= 0 or ended.is_set(), "it is not left running"
+
+
+async def test_only_so_many_are_asked_at_a_time_and_the_next_is_told_to_wait() -> None:
+    go = asyncio.Event()
+
+    async def handler(_prepare: Prepare) -> Fulfill | Reject:
+        await go.wait()
+        return Fulfill(fulfillment=PREIMAGE)
+
+    async with delivering(handler=handler) as asked:
+        for flight in range(switch_bounds.LOCAL_DELIVERIES_MAX):
+            asked.deliver(flight)
+        asked.deliver(-1)
+        assert asked.said.empty(), "never from within the story that asks"
+        flight, said = await asked.said.get()
+        assert (flight, said) == (
+            -1, Reject(code="T03", triggered_by=ADDRESS, message="receiver is busy"),
+        )  # fmt: skip
+        go.set()
+        answered = {(await asked.said.get())[0] for _ in range(switch_bounds.LOCAL_DELIVERIES_MAX)}
+        assert answered == set(range(switch_bounds.LOCAL_DELIVERIES_MAX))
+        await asyncio.sleep(0)  # the tasks end in the turn after they have told their answers
+        assert isinstance(await asked.ask(), Fulfill), "there is room again"
+
+
+async def test_who_has_not_answered_at_the_end_does_not_hold_it_up() -> None:
+    async def handler(_prepare: Prepare) -> Fulfill | Reject:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with delivering(handler=handler) as asked:
+        asked.deliver()
+    assert asked.said.empty()
+
+
+# --- LOCAL_DELIVERY_URL
+
+
+async def test_a_wallet_is_told_all_about_the_packet() -> None:
+    seen: list[httpx.Request] = []
+
+    def wallet(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"fulfillment": encoded(PREIMAGE), "data": encoded(b"hi")})
+
+    async with delivering(wallet=wallet) as asked:
+        assert await asked.ask() == Fulfill(fulfillment=PREIMAGE, data=b"hi")
+    (request,) = seen
+    assert (request.method, str(request.url)) == ("POST", URL)
+    assert json.loads(request.content) == {
+        "destination": "g.us.invoice",
+        "amount": "18446744073709551615",
+        "condition": encoded(bytes(range(32))),
+        "expiresAt": "2023-11-14T22:13:41.000Z",
+        "data": encoded(b"\x00\xff"),
+        "source": "alice",
+    }
+
+
+async def test_a_handler_goes_before_the_wallet() -> None:
+    async def handler(_prepare: Prepare) -> Fulfill | Reject:
+        return Reject(code="F99")
+
+    async with delivering(wallet=lambda _: httpx.Response(500), handler=handler) as asked:
+        assert await asked.ask() == Reject(code="F99")
+
+
+async def endless() -> AsyncIterator[bytes]:
+    """An answer that has no end."""
+    while True:
+        await asyncio.sleep(0)
+        yield b" " * 1000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(500, text="stack trace"),
+        httpx.Response(302, headers={"location": "http://elsewhere/"}),
+        httpx.Response(204),
+        httpx.Response(200, text="not json"),
+        httpx.Response(200, content=b"\xff\xfe\xfd"),
+        httpx.Response(200, json=[1]),
+        httpx.Response(200, json={}),
+        httpx.Response(200, json={"fulfillment": "%%%"}),
+        httpx.Response(200, json={"fulfillment": encoded(b"short")}),
+        httpx.Response(200, content=b" " * (switch_bounds.LOCAL_ANSWER_BYTES_MAX + 1)),
+        httpx.Response(200, content=b"[" * 60_000),
+        httpx.ConnectError("nobody listens"),
+    ],
+)
+async def test_a_wallet_that_fails_or_answers_nonsense_is_a_t00(
+    answer: httpx.Response | Exception,
+) -> None:
+    def wallet(_request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with delivering(wallet=wallet) as asked:
+        assert failed(await asked.ask())
+
+
+async def test_an_answer_without_end_is_read_up_to_its_bound() -> None:
+    async with delivering(wallet=lambda _: httpx.Response(200, content=endless())) as asked:
+        assert failed(await asked.ask())
+
+
+def test_an_answer_is_a_fulfill_or_a_reject_in_our_name() -> None:
+    assert read_answer({"fulfillment": encoded(PREIMAGE)}, ADDRESS) == Fulfill(fulfillment=PREIMAGE)
+    body = {"code": "F99", "message": "m" * 500, "data": encoded(b"why")}
+    assert read_answer(body, ADDRESS) == Reject(
+        code="F99", triggered_by=ADDRESS, message="m" * 200, data=b"why"
+    )
+    assert read_answer({"code": "R01"}, ADDRESS) == Reject(code="R01", triggered_by=ADDRESS)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("text", "not an object"),
+        (None, "not an object"),
+        ({"code": "X99"}, "neither fulfillment nor code"),
+        ({"code": "F9"}, "neither fulfillment nor code"),
+        ({"code": "F99\n"}, "neither fulfillment nor code"),
+        ({"code": 5}, "neither fulfillment nor code"),
+        ({"fulfillment": "a"}, "not base64"),
+        ({"fulfillment": {"a": 1}}, "not base64"),
+        ({"fulfillment": encoded(bytes(31))}, "not 32 octets"),
+        ({"fulfillment": encoded(PREIMAGE), "data": "*"}, "not base64"),
+        ({"code": "F99", "data": encoded(bytes(limits.PACKET_DATA_BYTES_MAX + 1))}, "too long"),
+    ],
+)
+def test_anything_else_is_a_fault_that_is_named(body: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_answer(body, ADDRESS)

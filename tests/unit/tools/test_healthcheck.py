@@ -1,0 +1,108 @@
+"""The health check that containers run."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from connector.tools import healthcheck
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """A port that gives `answer` to one request, and the request."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                asked.append(connection.recv(4096))
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1], asked
+        thread.join()
+
+
+def http(status: str, body: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n\r\n{body}".encode()
+
+
+@pytest.mark.parametrize(
+    ("environment", "where"),
+    [
+        ({}, ("127.0.0.1", 8080)),
+        ({"HTTP_HOST": "0.0.0.0", "HTTP_PORT": "1"}, ("127.0.0.1", 1)),
+        ({"HTTP_HOST": "::", "HTTP_PORT": "65535"}, ("::1", 65535)),
+        ({"HTTP_HOST": "10.1.2.3", "HTTP_PORT": ""}, ("10.1.2.3", 8080)),
+        ({"CONFIG_FILE": "node.yaml"}, None),
+        ({"HTTP_PORT_FILE": "/run/port"}, None),
+        ({"HTTP_TLS_CERT": "cert.pem"}, None),
+        ({"HTTP_PORT": "0"}, None),
+        ({"HTTP_PORT": "65536"}, None),
+        ({"HTTP_PORT": "http"}, None),
+    ],
+)
+def test_where_the_node_listens_or_that_it_has_to_be_found_out(
+    environment: dict[str, str], where: tuple[str, int] | None
+) -> None:
+    assert healthcheck.address(environment) == where
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        (http("200 OK", '{"status":"ready","reason":""}'), (True, "ready")),
+        (http("200 OK", '{"status":"degraded","reason":"spooling"}'), (True, "degraded: spooling")),
+        (
+            http("503 Service Unavailable", '{"status":"not ready","reason":"starting"}'),
+            (False, "starting"),
+        ),
+    ],
+)
+def test_what_the_node_says_is_passed_on(answer: bytes, result: tuple[bool, str]) -> None:
+    with answering(answer) as (port, asked):
+        assert healthcheck.ask("127.0.0.1", port) == result
+    assert asked[0].startswith(b"GET /health/ready HTTP/1.0\r\nHost: 127.0.0.1:")
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0\r\n", http("200 OK", "[]"), http("200 OK", "{")])
+def test_another_program_on_the_port_is_not_healthy(answer: bytes) -> None:
+    with answering(answer) as (port, _):
+        healthy, said = healthcheck.ask("127.0.0.1", port)
+    assert not healthy
+    assert "not a connector?" in said
+
+
+def test_nobody_there_is_said_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    healthy, said = healthcheck.ask("127.0.0.1", port)
+    assert not healthy
+    assert "is the node running?" in said
+
+
+def test_it_loads_nothing_of_the_package_but_itself() -> None:
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            (
+                "import sys, connector.tools.healthcheck\n"
+                "print(sorted(m for m in sys.modules if m.split('.')[0] in "
+                "('connector', 'asyncio', 'pydantic', 'ssl')))"
+            ),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert loaded.strip() == "['connector', 'connector.tools', 'connector.tools.healthcheck']"
