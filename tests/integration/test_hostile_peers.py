@@ -19,10 +19,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import connector.node.connector
 import pytest
 from websockets.frames import Opcode
 
+import connector.node.connector
 from connector import ConfigError, Connector, Fulfill, PeerSettings, Prepare, Reject
 from connector.base import limits
 from connector.btp import bounds as btp_bounds
