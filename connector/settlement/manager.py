@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from connector.accounting.books import PeerBooks
 from connector.accounting.manager import State as BooksState
 from connector.base import limits
+from connector.base.backoff import Backoff
 from connector.base.clock import Clock
 from connector.base.errors import (
     EngineError,
@@ -62,6 +63,23 @@ _FAULTS: Final = (
     EngineError,
 )
 """What passes, or is put right by someone, while we go on trying."""
+
+ENGINE_BACKOFF: Final = Backoff(
+    min_s=bounds.SETTLEMENT_RETRY_SECONDS_MIN, max_s=bounds.SETTLEMENT_RETRY_SECONDS_MAX, jitter=0.5
+)
+"""Between two requests to an engine that fails (RFC 38, Retry behavior)."""
+LEDGER_BACKOFF: Final = Backoff(
+    min_s=bounds.SETTLEMENT_RETRY_SECONDS_MIN,
+    max_s=bounds.SETTLEMENT_LEDGER_RETRY_SECONDS_MAX,
+    jitter=0.5,
+)
+"""Between two attempts that our own ledger or disk refused."""
+DECISION_BACKOFF: Final = Backoff(
+    min_s=bounds.SETTLEMENT_RETRY_SECONDS_MIN,
+    max_s=bounds.SETTLEMENT_DECISION_SECONDS_MAX,
+    jitter=0.5,
+)
+"""Before a settlement with a peer is decided again, after one came to nothing."""
 
 
 class Books(Protocol):
@@ -256,7 +274,7 @@ class SettlementManager:
         try:
             await self.engine_of(peer_id).add_account(peer_id)
         except EngineError as error:
-            wait_ms = self._wait_ms(attempts + 1)
+            wait_ms = self._wait_ms(attempts + 1, ENGINE_BACKOFF)
             if peer_id in self._unannounced:
                 self._unannounced[peer_id] = (self._clock.now_ms() + wait_ms, attempts + 1)
             self._log.warning(
@@ -445,11 +463,9 @@ class SettlementManager:
         self._tell(SettlementCompleted, one)
 
     async def _failed(self, one: Settlement, error: Exception) -> None:
-        slowest_s = bounds.SETTLEMENT_RETRY_SECONDS_MAX
-        if not isinstance(error, EngineError):
-            # Our own ledger or disk: it is asked often, since nobody else is burdened.
-            slowest_s = bounds.SETTLEMENT_LEDGER_RETRY_SECONDS_MAX
-        wait_ms = self._wait_ms(one.attempts, slowest_s)
+        # Our own ledger or disk is asked often, since nobody else is burdened.
+        backoff = ENGINE_BACKOFF if isinstance(error, EngineError) else LEDGER_BACKOFF
+        wait_ms = self._wait_ms(one.attempts, backoff)
         one.next_attempt_ms = self._clock.now_ms() + wait_ms
         reason = str(error)
         self._count(one, "failed")
@@ -466,17 +482,16 @@ class SettlementManager:
         except SettlementStoreError:
             one.error = reason  # what is on disk is older, and as true
 
-    def _wait_ms(
-        self, attempts: int, slowest_s: float = bounds.SETTLEMENT_RETRY_SECONDS_MAX
-    ) -> int:
-        """Twice as long each time, the second half of it by chance (RFC 38, Retry behavior)."""
-        doubled_s = bounds.SETTLEMENT_RETRY_SECONDS_MIN * 2.0 ** min(attempts - 1, 20)
-        return int(1000 * min(doubled_s, slowest_s) * (0.5 + 0.5 * self._random()))
+    def _wait_ms(self, attempts: int, backoff: Backoff) -> int:
+        """Milliseconds to wait after so many attempts that failed, at least 1."""
+        return int(1000 * backoff.wait_s(attempts, self._random))
 
     def _hold_off(self, peer_id: str) -> None:
         """Do not decide again at once about a peer where it has just come to nothing."""
         refusals = self._refusals[peer_id] = self._refusals.get(peer_id, 0) + 1
-        self._not_before_ms[peer_id] = self._clock.now_ms() + self._wait_ms(refusals, 60.0)
+        self._not_before_ms[peer_id] = self._clock.now_ms() + self._wait_ms(
+            refusals, DECISION_BACKOFF
+        )
 
     def _count(self, one: Settlement, result: str) -> None:
         self.counts[one.peer_id, result] = self.counts.get((one.peer_id, result), 0) + 1

@@ -1,0 +1,50 @@
+"""Waits that grow from failure to failure; pure: who waits sleeps, and hands in the randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+_DOUBLINGS_MAX: Final = 64
+"""Exponents beyond this change nothing: every sensible maximum is reached, and no float overflows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long to wait before attempt n + 1, after n failures in a row.
+
+    The wait grows from `min_s` by `factor` a failure, up to `max_s`; then `jitter` of it is left to
+    chance, so that many who failed at one moment do not come back at one moment. `floor_s` is added
+    to every wait: with full jitter the rest of it may be zero.
+    """
+
+    min_s: float
+    """After the first failure, in seconds; above zero."""
+    max_s: float
+    """The longest, in seconds; at least `min_s`."""
+    factor: float = 2.0
+    """By how much it grows each time; at least 1."""
+    jitter: float = 0.0
+    """Share of the wait that is random: 0 none, 0.5 the second half, 1 all of it."""
+    floor_s: float = 0.0
+    """Added to every wait, in seconds; not part of `max_s`."""
+
+    def __post_init__(self) -> None:
+        assert 0 < self.min_s <= self.max_s
+        assert 1 <= self.factor <= 16
+        assert 0 <= self.jitter <= 1
+        assert self.floor_s >= 0
+
+    def wait_s(self, failures: int, random: Callable[[], float]) -> float:
+        """Seconds to wait after so many failures in a row.
+
+        Args:
+            failures: at least 1.
+            random: gives a number from 0 to 1; asked once, also where there is no jitter.
+        """
+        assert failures >= 1
+        chance = random()
+        assert 0 <= chance <= 1
+        grown_s = min(self.min_s * self.factor ** min(failures - 1, _DOUBLINGS_MAX), self.max_s)
+        return self.floor_s + grown_s * (1 - self.jitter + self.jitter * chance)
