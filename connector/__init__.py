@@ -34,6 +34,7 @@ The map, each package above those that it uses:
     btp/            WebSockets and BTP sessions: octets in, events out (RFC 23)
       packet.py       BTP packets                     session.py  requests, answers, log-in; pure
       frames.py       plain WebSocket frames, fast    link.py     connections that come and go
+      network.py      sockets, as links use them; a simulation has its own
     telemetry/      what is happening
       events.py       every event, and its JSON       timeline.py one packet told from its events
       bus.py          from its source to viewers and the store

@@ -32,6 +32,7 @@ from connector.base.errors import ListenError, PeerError
 from connector.base.log import Log, Sampler
 from connector.btp import bounds
 from connector.btp.frames import Splitter, wrap
+from connector.btp.network import Listener, Network
 from connector.btp.session import (
     AuthRequest,
     Ignored,
@@ -434,6 +435,7 @@ class Links:
         random_id: Callable[[], int],
         random_octets: Callable[[int], bytes],
         observer: LinkObserver,
+        network: Network,
     ) -> None:
         self.clock: Final = clock
         self.random_id: Final = random_id
@@ -456,7 +458,8 @@ class Links:
         # Strangers decide how often these are said.
         self._failures = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._refusals = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
-        self._server: asyncio.Server | None = None
+        self._network = network
+        self._listener: Listener | None = None
         self._stopping = False
         self.driver: PacketHandler
         """Who is told of packets; see `attach`."""
@@ -473,25 +476,21 @@ class Links:
         Raises:
             ListenError: the port is taken, or the address is not ours.
         """
-        loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
+            self._listener = await self._network.listen(
                 lambda: Link(
                     self, ServerProtocol(max_size=limits.BTP_MESSAGE_BYTES_MAX), "inbound"
                 ),
                 host,
                 port,
-                ssl=tls,
-                backlog=1024,
+                tls,
             )
         except OSError as error:
             raise ListenError(
                 f"cannot listen for BTP on {host}:{port}: {error.strerror or error}; "
                 "choose another BTP_SERVER_PORT or BTP_SERVER_HOST"
             ) from error
-        server: Any = self._server  # uvloop's `sockets` is a list
-        address: Any = server.sockets[0].getsockname()
-        return int(address[1])
+        return self._listener.port
 
     async def dial(self, credentials: Credentials) -> None:
         """Stay connected to a peer, for ever: dial, wait until it is gone, dial again."""
@@ -538,11 +537,11 @@ class Links:
         self._all.add(link)
         self._not_logged_in += 1
         try:
-            await asyncio.get_running_loop().create_connection(
+            await self._network.connect(
                 lambda: link,
                 parts.hostname or "",
                 parts.port or (443 if secure else 80),
-                ssl=ssl.create_default_context() if secure else None,
+                ssl.create_default_context() if secure else None,
             )
         except BaseException:
             self.gone(link)
@@ -745,14 +744,14 @@ class Links:
     def stop_listening(self) -> None:
         """Take no more connections; those that are there stay."""
         self._stopping = True
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
 
     async def close(self) -> None:
         """Say goodbye on every link and wait until all are gone."""
         self._stopping = True
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         links = list(self._all)
         for link in links:
             link.drop("shutting down", CloseCode.GOING_AWAY)

@@ -29,6 +29,7 @@ from connector.base.errors import ConfigError, ConnectorError, DecodeError
 from connector.base.log import Log
 from connector.base.log import set_up as set_up_log
 from connector.btp.link import Links
+from connector.btp.network import SystemNetwork
 from connector.ilp import address, ildcp
 from connector.ilp.packet import Answer, Fulfill, Prepare, Reject, decode
 from connector.ledger.model import IdGenerator
@@ -181,6 +182,7 @@ class Connector:
             random_id=lambda: secrets.randbits(31),
             random_octets=secrets.token_bytes,
             observer=self,
+            network=SystemNetwork(),
         )
         self.packets: Final = PacketObserver(
             emit=self.events.emit,

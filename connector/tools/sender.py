@@ -15,6 +15,7 @@ from connector.base.clock import Clock
 from connector.base.errors import DecodeError, EnvironmentFault
 from connector.base.log import Log
 from connector.btp.link import Credentials, Link, Links
+from connector.btp.network import SystemNetwork
 from connector.ilp.packet import Fulfill, Prepare, Reject, decode, encode
 from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms, Unanswered
 from connector.switch.receiver import PING_CONDITION, fulfillment_for
@@ -115,6 +116,7 @@ class Sender:
             random_id=lambda: secrets.randbits(31),
             random_octets=secrets.token_bytes,
             observer=self,
+            network=SystemNetwork(),
         )
         self._links.attach(self)
         self._connected = asyncio.Event()
