@@ -19,9 +19,9 @@ import pytest
 import structlog
 
 from connector import Fulfill, PeerSettings, Settings
+from connector.accounting.bounds import PENDING_GRACE_MS
 from connector.accounting.manager import State
 from connector.accounting.outbox import SqliteOutbox
-from connector.base.limits import PENDING_GRACE_MS
 from connector.tools.audit import audit
 from connector.tools.sender import Order, Sender
 from tests.support.daemons import CLOCK, Daemon, Street, until
