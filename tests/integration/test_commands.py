@@ -1,7 +1,8 @@
-"""The commands as a user runs them: real processes, exit codes, what they print and log."""
+"""The commands: exit codes, what they print and log; daemons are processes, most others are not."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
 import re
@@ -18,12 +19,13 @@ from time import monotonic
 from typing import Any, Self
 
 import pytest
-import structlog
-from typer.testing import CliRunner
 
+from connector import Fulfill
 from connector.base import limits
-from connector.cli import main as cli
+from connector.settings.model import load
 from connector.version import is_compiled
+from tests.support.commands import Done, command
+from tests.support.daemons import Daemon
 from tests.support.inherited import INHERITED
 
 ROOT = Path(__file__).parents[2]
@@ -54,28 +56,11 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     }
 
 
-class Done:
-    """A command that has ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code = code
-        self.out = out
-        self.err = err
-        assert "Traceback" not in out + err, err
-        assert "hunter2" not in out + err, "a secret got out"
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def command(
-    *arguments: str, env: Mapping[str, str] | None = None, python: tuple[str, ...] = ()
-) -> Done:
-    """Run `python -m connector` to its end."""
+def process(*arguments: str, python: tuple[str, ...] = ()) -> Done:
+    """Run `python -m connector` as a process of its own, to its end."""
     found = subprocess.run(
         [sys.executable, *python, "-m", "connector", *arguments],
-        env={**INHERITED, "COLUMNS": "200", **(env or {})},
+        env=INHERITED,
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -288,9 +273,15 @@ def test_a_ledger_that_another_process_uses_is_left_alone(node: Node, folder: Pa
 
 def used(folder: Path) -> None:
     """Leave the books of a node that had one packet."""
-    with Node(environment(folder), "run") as node:
-        assert node.send("g.node").code == 0
-        node.stop()
+
+    async def pay_itself() -> None:
+        daemon = Daemon(load(environment(folder)).settings)
+        async with asyncio.TaskGroup() as group:
+            await daemon.start(group)
+            assert isinstance(await daemon.connector.send("g.node", 1), Fulfill)
+            await daemon.stop()
+
+    asyncio.run(pay_itself())
 
 
 def garbage(folder: Path) -> None:
@@ -385,8 +376,8 @@ def test_on_a_full_disk_packets_are_rejected_and_nothing_booked_is_lost(tmp_path
     assert command("audit", env=environment(tmp_path)).code == 0
 
 
-def test_without_assertions_it_does_not_run(tmp_path: Path) -> None:
-    done = command("run", env=environment(tmp_path), python=("-O",))
+def test_without_assertions_it_does_not_run() -> None:
+    done = process("run", python=("-O",))
     assert done.code == 1
     assert "refusing to run with assertions off" in done.err
 
@@ -450,14 +441,12 @@ def test_send_names_what_keeps_it_from_sending(node: Node) -> None:
 
 
 def test_send_gives_up_on_a_connector_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After ten seconds; here sooner, which only its own process can be told."""
+    """After ten seconds; here sooner."""
     monkeypatch.setattr(limits, "LOGIN_SECONDS_MAX", 0.3)
-    monkeypatch.setattr(cli, "_quiet_log", structlog.get_logger)
-    order = ("send", "--url", "ws://127.0.0.1:9", "--auth", "a:b", "--destination", "g.node")
-    done = CliRunner().invoke(cli.app, order)
-    assert done.exit_code == 1
-    assert "connector: cannot connect to ws://127.0.0.1:9: " in done.stderr
-    assert "refused" in done.stderr
+    done = command("send", "--url", "ws://127.0.0.1:9", "--auth", "a:b", "--destination", "g.node")
+    assert done.code == 1
+    assert "connector: cannot connect to ws://127.0.0.1:9: " in done.err
+    assert "refused" in done.err
 
 
 @pytest.mark.parametrize(
@@ -676,6 +665,28 @@ def test_the_demo_pays_through_a_line_and_its_books_add_up(tmp_path: Path) -> No
     again = command("demo", "--peers", "2", "--data-dir", str(tmp_path / "demo"))
     assert again.code == 1
     assert "choose another --data-dir" in again.err
+
+
+def test_the_process_exits_with_the_code_of_its_command() -> None:
+    """As a module; in-process runs show the same for every other command."""
+    assert process("check-config").code == 0
+    wrong = process("send", "--colour", "blue")
+    assert wrong.code == 2
+    assert "No such option" in wrong.err
+    away = process("status", "--url", "http://127.0.0.1:9")
+    assert away.code == 1
+    assert "is the node running?" in away.err
+
+
+def test_the_console_script_runs_the_same_commands() -> None:
+    script = Path(sys.executable).with_name("ilp-connector")
+    if not script.exists():
+        pytest.skip("the package is not installed beside this interpreter")
+    version = subprocess.run(
+        [str(script), "--version"], env=INHERITED, capture_output=True, text=True, check=True,
+        timeout=PATIENCE_SECONDS,
+    )  # fmt: skip
+    assert version.stdout == process("--version").out
 
 
 def test_help_lists_the_commands_and_version_the_version() -> None:
