@@ -12,6 +12,7 @@ ConnectorError
 └── OperatorError             configuration or command line; a human must act
     ├── ConfigError           settings, with every fault found
     ├── LedgerLockedError     another process uses the ledger file
+    ├── LedgerBehindError     the ledger does not have all that it has acknowledged
     ├── LedgerCorruptError    the ledger file is damaged or not a ledger
     ├── LedgerRefusedError    the database will not serve us: cluster, version, session, io_uring
     ├── UnknownNameError      what was named does not exist
@@ -89,6 +90,10 @@ class ConfigError(OperatorError):
 
 class LedgerLockedError(OperatorError):
     """Another process uses the ledger file."""
+
+
+class LedgerBehindError(OperatorError):
+    """A ledger does not have all that it has acknowledged."""
 
 
 class LedgerCorruptError(OperatorError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from connector.base import limits
+
 LEDGER_BATCH_TRANSFERS_MAX: Final = 8189
 LEDGER_REMEMBERED_TRANSFERS_MAX: Final = 40_000
 LEDGER_CHECKPOINT_TRANSFERS: Final = 20_000
@@ -14,3 +16,14 @@ LEDGER_REQUESTS_AT_ONCE_MAX: Final = 64
 LEDGER_TRANSFERS_PER_TAG_MAX: Final = 64
 assert LEDGER_REQUESTS_AT_ONCE_MAX * LEDGER_TRANSFERS_PER_TAG_MAX < LEDGER_BATCH_TRANSFERS_MAX
 assert LEDGER_REMEMBERED_TRANSFERS_MAX > 4 * LEDGER_BATCH_TRANSFERS_MAX
+# The journal of the embedded ledger (`retention`). Rows are kept for longer than a packet can be
+# asked for again, whatever the size of the file says.
+JOURNAL_RETENTION_DAYS_DEFAULT: Final = 30
+JOURNAL_BYTES_MAX_DEFAULT: Final = 8 << 30
+JOURNAL_BYTES_MAX_MIN: Final = 64 << 20
+JOURNAL_POINTS_PER_RETENTION: Final = 30
+JOURNAL_POINTS_PER_SIZE: Final = 16
+JOURNAL_KEPT_SECONDS_MIN: Final = limits.FORMER_PACKETS_MS // 1000 + 240
+JOURNAL_ROWS_PRUNED_AT_ONCE: Final = 128
+JOURNAL_SLICES_PER_UPKEEP: Final = 16
+"""About once a second: 2,048 rows, more than a busy node writes in that time."""

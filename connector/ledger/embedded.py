@@ -6,10 +6,8 @@ same state, and a difference betrays a damaged file. Now and then the same trans
 a checkpoint (accounts, open holds), so that a start replays only the tail. One statement a
 request is also the cheapest way to a disk: the work of SQLite is done outside the interpreter.
 
-    journal     one row a request: transfers in the dense layout below or, where one does not fit
-                in it, in TigerBeetle's 128 octets, compressed
-    account     balances as of the checkpoint; decimal text, ids in hex
-    checkpoint  up to which row the accounts and holds are
+`journal` has the tables and rows, `retention` what is kept of them and for how long, `marker` the
+number of the last acknowledged request, which betrays a journal that has lost its end.
 
 The file belongs to one process (`<file>.lock`); a read-only second one may look (audit).
 `MemoryLedger` is the machine without the journal, for tests and benchmarks.
@@ -17,6 +15,7 @@ The file belongs to one process (`<file>.lock`); a read-only second one may look
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -27,81 +26,51 @@ from pathlib import Path
 from typing import IO, Final
 
 from connector.base.clock import Clock
-from connector.base.errors import LedgerCorruptError, LedgerLockedError, LedgerUnavailableError
+from connector.base.errors import (
+    LedgerBehindError,
+    LedgerCorruptError,
+    LedgerLockedError,
+    LedgerUnavailableError,
+)
 from connector.base.sqlite import SqliteFile, in_transaction
-from connector.ledger import bounds
+from connector.ledger import bounds, journal
+from connector.ledger.journal import (
+    Archive,
+    JournalRow,
+    account_of_row,
+    derived_record,
+    derived_rows,
+    id_octets,
+    numbered,
+    pack_account,
+    pack_holds,
+    records,
+    replay,
+    row_of_account,
+    state_of,
+    status_octet,
+    unpack_holds,
+    unpack_state,
+    uses_up,
+)
 from connector.ledger.machine import LedgerMachine, Record
-from connector.ledger.model import (
-    Account,
-    AccountStatus,
-    Status,
-    Transfer,
+from connector.ledger.marker import SUFFIX as MARKER_SUFFIX
+from connector.ledger.marker import FileMarker, Marker
+from connector.ledger.model import DERIVED_ID_MAX, Account, AccountStatus, Status, Transfer
+from connector.ledger.retention import (
+    Retention,
+    Upkeep,
+    archive_rows,
+    chain_hash,
+    hash_before,
+    points,
 )
-from connector.ledger.rows import (
-    NO_ACCOUNT,
-    ROW,
-    has_tag,
-    pack_dense,
-    pack_transfer,
-    unpack_dense,
-    unpack_transfer,
-)
+from connector.ledger.rows import has_tag, pack_dense, pack_transfer
 
 FILE_NAME: Final = "ledger.db"
-_FORMAT: Final = 2
-_FORMATS_READ: Final = (1, 2)
 _CLOCK_SLACK_NS: Final = 1_000_000_000
 """Timestamps rise even where the clock does not: those of a request may be ahead of its time."""
-_TRANSFERS: Final = 0
-_ACCOUNTS: Final = 1
-_DENSE: Final = 2
-_CREATED_OCTET: Final = 0
-_REPLAY_ROWS: Final = 256
 _AFTER_ALL: Final = 2**62
-
-_SCHEMA: Final = f"""
-PRAGMA user_version = {_FORMAT};
-CREATE TABLE IF NOT EXISTS journal (
-    seq INTEGER PRIMARY KEY, now_ns INTEGER NOT NULL, kind INTEGER NOT NULL,
-    events BLOB NOT NULL, statuses BLOB NOT NULL, id_min BLOB, id_max BLOB);
-CREATE TABLE IF NOT EXISTS account (
-    id TEXT PRIMARY KEY, debits_pending TEXT, debits_posted TEXT, credits_pending TEXT,
-    credits_posted TEXT, user_data_128 TEXT, user_data_64 TEXT, user_data_32 INTEGER,
-    ledger INTEGER, code INTEGER, flags INTEGER, timestamp INTEGER) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS checkpoint (
-    one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, timestamp INTEGER NOT NULL,
-    holds BLOB NOT NULL, id_max BLOB NOT NULL);
-"""
-
-_JournalRow = tuple[int, int, int, bytes, bytes]
-
-
-def _id_octets(id_: int) -> bytes:
-    return id_.to_bytes(16, "big")
-
-
-def _status_octet(status: Status | AccountStatus) -> int:
-    return _CREATED_OCTET if status == Status.CREATED else int(status)
-
-
-def _pack_account(account: Account) -> bytes:
-    """An account in the 128-octet layout; it has a transfer's widths field by field."""
-    (
-        id_, debits_pending, debits_posted, credits_pending, credits_posted, data_128, data_64,
-        data_32, ledger, code, flags, timestamp,
-    ) = account  # fmt: skip
-    return pack_transfer(
-        Transfer(
-            id_, debits_pending, debits_posted, credits_pending, credits_posted, data_128, data_64,
-            data_32, 0, ledger, code, flags,
-        ),
-        timestamp,
-    )  # fmt: skip
-
-
-def _unpack_account(octets: bytes, at: int) -> Account:
-    row = unpack_transfer(octets, at)
-    return Account(*row[:8], *row[9:])
 
 
 class MemoryLedger:
@@ -185,12 +154,41 @@ class EmbeddedLedger:
     may_be_away = False
     batch_transfers_max = bounds.LEDGER_BATCH_TRANSFERS_MAX
 
-    def __init__(self, path: Path, *, clock: Clock, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        read_only: bool = False,
+        marker: Marker | None = None,
+        retention: Retention | None = None,
+        accept_loss: bool = False,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            path: the file; made where it is missing.
+            clock: for timestamps, timeouts and the age of rows.
+            read_only: for a look beside the process that owns the file.
+            marker: where the number of the last acknowledged request is noted; default: in a file
+                beside `path`.
+            retention: what of the journal is kept; default: 30 days, 8 GiB.
+            accept_loss: open the file although acknowledged requests are missing at its end.
+        """
         self.path = path
         self.machine = LedgerMachine()
+        self.missing_requests = 0
+        """Acknowledged, and not in the journal: it has lost its end."""
         self._clock = clock
         self._read_only = read_only
+        self._marker = marker or FileMarker(
+            path.with_name(path.name + MARKER_SUFFIX), read_only=read_only
+        )
+        self._accept_loss = accept_loss
+        self._upkeep = Upkeep(retention or Retention(), began_s=clock.monotonic_s())
         self._file = SqliteFile(path, read_only=read_only)
+        self._reader = SqliteFile(path, read_only=True)
+        """For long looks beside the writer: points, archives, the audit."""
         self._archive_connection: sqlite3.Connection | None = None
         self._lock: IO[str] | None = None
         self._seq = 0
@@ -204,15 +202,19 @@ class EmbeddedLedger:
 
         Raises:
             LedgerLockedError: another process uses the file.
+            LedgerBehindError: requests that were acknowledged are missing at its end.
             LedgerCorruptError: the file is damaged or no ledger.
             LedgerUnavailableError: the disk refuses.
         """
         if not self._read_only:
             self._take_lock()
         try:
+            acknowledged = self._open_marker()
             await self._file.open()
-            await self._file.run(self._check_format)
+            await self._file.run(lambda connection: self._check_format(connection, acknowledged))
             await self._load()
+            if not self._read_only:
+                await self._reader.open()
         except sqlite3.DatabaseError as error:
             await self.close()
             raise _translate(error, self.path) from error
@@ -242,15 +244,60 @@ class EmbeddedLedger:
         lock.flush()
         self._lock = lock
 
-    def _check_format(self, connection: sqlite3.Connection) -> None:
+    def _open_marker(self) -> int:
+        try:
+            return self._marker.open()
+        except OSError as error:
+            raise LedgerUnavailableError(f"cannot use {self.path.parent}: {error}") from error
+
+    def _check_end(self, connection: sqlite3.Connection, acknowledged: int) -> None:
+        """See that the journal has all that was acknowledged, before anything is written to it."""
+        newest = 0
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone():
+            (newest,) = connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
+        self.missing_requests = max(0, acknowledged - newest)
+        if not self.missing_requests or self._read_only:
+            return
+        if not self._accept_loss:
+            raise LedgerBehindError(
+                f"{self.path} ends at request {newest}, but {acknowledged} were acknowledged: "
+                f"the last {self.missing_requests} are missing. Its {self.path.name}-wal was lost "
+                "or damaged, or an older copy stands in its place. Put the right files back. If "
+                "they are gone for good, start once with --accept-ledger-loss: what those requests "
+                "booked is lost then, and packets that neighbours send again may be paid twice"
+            )
+        self._marker.write(newest)
+
+    def _check_format(self, connection: sqlite3.Connection, acknowledged: int) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         is_new = version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-        if version not in _FORMATS_READ and not (is_new and not self._read_only):
+        if version not in journal.FORMATS_READ and not (is_new and not self._read_only):
             raise LedgerCorruptError(
-                f"{self.path} has format {version}, this version reads {_FORMAT}"
+                f"{self.path} has format {version}, this version reads {journal.FORMAT}"
             )
+        self._check_end(connection, acknowledged)
         if not self._read_only:
-            connection.executescript(_SCHEMA)
+            connection.executescript(journal.SCHEMA)
+            if 0 < version < journal.FORMAT:
+                in_transaction(connection, self._find_derived)
+
+    def _find_derived(self, connection: sqlite3.Connection) -> None:
+        """Fill table `derived` from the journal of an older format: once, a second a million rows."""
+        machine = LedgerMachine()
+        rows = connection.execute(
+            "SELECT seq, now_ns, kind, events, statuses FROM journal"
+            " WHERE kind = ? OR id_min <= ? ORDER BY seq",
+            (journal.ACCOUNTS, id_octets(DERIVED_ID_MAX)),
+        )
+        for row in rows:
+            if row[2] == journal.ACCOUNTS:
+                replay(machine, row, self.path)
+                continue
+            found = list(records(machine, *row[2:]))
+            connection.executemany(
+                "INSERT OR IGNORE INTO derived VALUES (?, ?, ?, ?)",
+                derived_rows(row[0], [one for one, _ in found], [status for _, status in found]),
+            )
 
     async def _load(self) -> None:
         machine, seq, id_max = await self._file.run(self._read_state)
@@ -268,31 +315,28 @@ class EmbeddedLedger:
                 "SELECT seq, timestamp, holds, id_max FROM checkpoint"
             ).fetchone()
             seq, timestamp, holds, id_max = saved or (0, 0, b"", bytes(16))
-            archive = _Archive(self._find_in_journal)
+            archive = Archive(self._find_in_journal)
             machine = archive.machine
-            holds = zlib.decompress(holds) if holds else b""
             machine.restore(
-                map(
-                    _account_of_row, connection.execute("SELECT * FROM account ORDER BY timestamp")
-                ),
-                (unpack_transfer(holds, at) for at in range(0, len(holds), ROW.size)),
+                map(account_of_row, connection.execute("SELECT * FROM account ORDER BY timestamp")),
+                unpack_holds(zlib.decompress(holds) if holds else b""),
                 timestamp,
             )
             highest = int.from_bytes(id_max, "big")
             first = self._first_remembered(connection, seq)
             for _, _, kind, events, statuses in self._rows(connection, first, seq):
-                if kind != _ACCOUNTS:
-                    for record in _records(machine, kind, events, statuses):
-                        if _uses_up(record[1]):
+                if kind != journal.ACCOUNTS:
+                    for record in records(machine, kind, events, statuses):
+                        if uses_up(record[1]):
                             machine.remember(record)
             machine.forget_below(highest)
             for row in self._rows(connection, seq + 1, None):
                 archive.before_seq = row[0]
-                _replay(machine, row, self.path)
+                replay(machine, row, self.path)
                 seq = row[0]
-                if row[2] != _ACCOUNTS:
-                    records = _records(machine, *row[2:])
-                    highest = max((highest, *(record[0].id for record in records)))
+                if row[2] != journal.ACCOUNTS:
+                    ids = (record[0].id for record in records(machine, *row[2:]))
+                    highest = max((highest, *ids))
             archive.before_seq = _AFTER_ALL
         except (
             zlib.error,
@@ -322,9 +366,7 @@ class EmbeddedLedger:
         return first
 
     @staticmethod
-    def _rows(
-        connection: sqlite3.Connection, first: int, last: int | None
-    ) -> Iterator[_JournalRow]:
+    def _rows(connection: sqlite3.Connection, first: int, last: int | None) -> Iterator[JournalRow]:
         yield from connection.execute(
             "SELECT seq, now_ns, kind, events, statuses FROM journal"
             " WHERE seq >= ? AND seq <= ? ORDER BY seq",
@@ -337,15 +379,20 @@ class EmbeddedLedger:
             self._archive_connection = sqlite3.connect(
                 f"file:{self.path}?mode=ro", uri=True, check_same_thread=False
             )
-        key = _id_octets(id_)
+        key = id_octets(id_)
+        if id_ <= DERIVED_ID_MAX:
+            found = self._archive_connection.execute(
+                "SELECT transfer, status FROM derived WHERE id = ? AND seq < ?", (key, before_seq)
+            ).fetchone()
+            return None if found is None else derived_record(*found)
         cursor = self._archive_connection.execute(
             "SELECT kind, events, statuses FROM journal"
             " WHERE id_min <= ? AND id_max >= ? AND seq < ? ORDER BY seq",
             (key, key, before_seq),
         )
         for kind, events, statuses in cursor:
-            for record in _records(machine, kind, events, statuses):
-                if record[0].id == id_ and _uses_up(record[1]):
+            for record in records(machine, kind, events, statuses):
+                if record[0].id == id_ and uses_up(record[1]):
                     return record
         return None
 
@@ -359,7 +406,10 @@ class EmbeddedLedger:
             except (sqlite3.Error, OSError, AssertionError):
                 # Nothing is lost without it: the next start replays more of the journal.
                 pass
+        await self._reader.close()
         await self._file.close()
+        with contextlib.suppress(OSError):
+            self._marker.close()
         if self._archive_connection is not None:
             self._archive_connection.close()
             self._archive_connection = None
@@ -373,8 +423,8 @@ class EmbeddedLedger:
         now_ns = self._clock.now_ns()
         statuses = self.machine.create_accounts(accounts, now_ns)
         if AccountStatus.CREATED in statuses:
-            rows = zlib.compress(b"".join(map(_pack_account, accounts)), 1)
-            await self._append(now_ns, _ACCOUNTS, rows, statuses, None)
+            rows = zlib.compress(b"".join(map(pack_account, accounts)), 1)
+            await self._append(now_ns, journal.ACCOUNTS, rows, statuses, None)
         return statuses
 
     async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
@@ -390,11 +440,14 @@ class EmbeddedLedger:
         ids = [transfer.id for transfer in transfers]
         try:
             rows: bytes | bytearray = pack_dense(stored, self._numbers())
-            kind = _DENSE
+            kind = journal.DENSE
         except (KeyError, struct.error):
             rows = zlib.compress(b"".join([pack_transfer(one, one.timestamp) for one in stored]), 1)
-            kind = _TRANSFERS
-        await self._append(now_ns, kind, rows, statuses, ids)
+            kind = journal.TRANSFERS
+        derived: list[tuple[bytes, int, bytes, int]] = []
+        if transfers and min(ids) <= DERIVED_ID_MAX:
+            derived = derived_rows(self._seq + 1, stored, statuses)
+        await self._append(now_ns, kind, rows, statuses, ids, derived)
         return statuses
 
     def _numbers(self) -> dict[int, int]:
@@ -402,7 +455,7 @@ class EmbeddedLedger:
         numbers = self._account_numbers
         accounts = self.machine.accounts
         if len(numbers) != len(accounts) + 1:
-            numbers = _numbered(self.machine)
+            numbers = numbered(self.machine)
             self._account_numbers = numbers
         return numbers
 
@@ -413,6 +466,7 @@ class EmbeddedLedger:
         events: bytes | bytearray,
         statuses: Sequence[Status | AccountStatus],
         ids: Sequence[int] | None,
+        derived: Sequence[tuple[bytes, int, bytes, int]] = (),
     ) -> None:
         """Put a request that was applied in memory on disk.
 
@@ -422,12 +476,12 @@ class EmbeddedLedger:
         # Nearly always all are created, and that octet is zero.
         size = len(statuses)
         all_created = statuses.count(Status.CREATED) == size
-        results = bytes(size) if all_created else bytes(map(_status_octet, statuses))
+        results = bytes(size) if all_created else bytes(map(status_octet, statuses))
         seq = self._seq + 1
         low = high = None
         if ids:
             highest = max(ids)
-            low, high = _id_octets(min(ids)), _id_octets(highest)
+            low, high = id_octets(min(ids)), id_octets(highest)
             self._id_max = max(self._id_max, highest)
         self._since_checkpoint += size
         save: Callable[[sqlite3.Connection], None] | None = None
@@ -435,25 +489,34 @@ class EmbeddedLedger:
             self._since_checkpoint = 0
             save = self._save_checkpoint(seq)
 
-        def write(connection: sqlite3.Connection) -> None:
+        marker = self._marker
+
+        def insert(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (seq, now_ns, kind, events, results, low, high),
             )
 
-        def write_and_save(connection: sqlite3.Connection) -> None:
-            write(connection)
-            assert save is not None
-            save(connection)
+        def insert_all(connection: sqlite3.Connection) -> None:
+            insert(connection)
+            connection.executemany("INSERT OR IGNORE INTO derived VALUES (?, ?, ?, ?)", derived)
+            if save is not None:
+                save(connection)
+
+        def write(connection: sqlite3.Connection) -> None:
+            if save is None and not derived:
+                insert(connection)
+            else:
+                in_transaction(connection, insert_all)
+            marker.write(seq)
 
         try:
-            await self._file.run(
-                write if save is None else lambda c: in_transaction(c, write_and_save)
-            )
+            await self._file.run(write)
         except (sqlite3.Error, OSError) as error:
             # Memory is ahead of the disk now; what is on disk is the truth.
             self._stale = True
             raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
+        self._upkeep.bytes_since_point += len(events) + size
         self._seq = seq
 
     async def _refresh(self) -> None:
@@ -472,16 +535,14 @@ class EmbeddedLedger:
             if state.touched:
                 state.touched = False
                 touched.append(state.snapshot())
-        holds = b"".join(
-            pack_transfer(hold.transfer, hold.transfer.timestamp) for hold in machine.holds.values()
-        )
+        holds = pack_holds(hold.transfer for hold in machine.holds.values())
         timestamp = machine.timestamp
-        id_max = _id_octets(self._id_max)
+        id_max = id_octets(self._id_max)
 
         def save(connection: sqlite3.Connection) -> None:
             connection.executemany(
                 "INSERT OR REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                map(_row_of_account, touched),
+                map(row_of_account, touched),
             )
             connection.execute(
                 "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?, ?)",
@@ -525,11 +586,13 @@ class EmbeddedLedger:
             for now_ns, kind, events, statuses in cursor:
                 if now_ns < since_ns - _CLOCK_SLACK_NS:
                     break
-                if kind == _ACCOUNTS or (kind == _DENSE and not has_tag(events, octets_of)):
+                if kind == journal.ACCOUNTS or (
+                    kind == journal.DENSE and not has_tag(events, octets_of)
+                ):
                     continue
                 found += [
                     transfer
-                    for transfer, status in _records(machine, kind, events, statuses)
+                    for transfer, status in records(machine, kind, events, statuses)
                     if status is Status.CREATED
                     and transfer.user_data_128 in wanted
                     and transfer.timestamp >= since_ns
@@ -541,107 +604,98 @@ class EmbeddedLedger:
         except sqlite3.Error as error:
             raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
 
-    async def replay_all(self) -> tuple[LedgerMachine, int]:
-        """The state that the whole journal gives, from its first row, and how many rows it has.
+    # --- upkeep of the journal
 
-        For the audit: it must equal the state in use.
+    async def maintain(self) -> None:
+        """Take a point when one is due, and prune a few rows; called about once a second.
+
+        Between any two statements the writer gets its turn.
 
         Raises:
-            LedgerCorruptError: a row does not give the statuses that it recorded.
+            LedgerUnavailableError: the disk refuses; nothing is pruned then.
+        """
+        if self._stale or self._read_only or not self._seq:
+            return
+        try:
+            await self._maintain()
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
+
+    async def _maintain(self) -> None:
+        upkeep, file, reader = self._upkeep, self._file, self._reader
+        now_ns, now_s = self._clock.now_ns(), self._clock.monotonic_s()
+        await file.run(lambda _: self._marker.sync())
+        if await reader.run(lambda c: upkeep.wants_point(c, now_ns)):
+            taken = await reader.run(upkeep.read_state)
+            await file.run(
+                lambda c: in_transaction(c, lambda c: upkeep.add_point(c, taken, now_ns, now_s))
+            )
+        wanted = await reader.run(lambda c: upkeep.base_wanted(c, now_ns, now_s))
+        if wanted is not None:
+            base_seq, last_seq = wanted
+            folder = upkeep.retention.archive
+            if folder is not None:
+                name = self.path.stem
+                await reader.run(lambda c: archive_rows(c, folder, name, last_seq))
+            await file.run(lambda c: upkeep.move_base(c, base_seq))
+        for _ in range(bounds.JOURNAL_SLICES_PER_UPKEEP):
+            if not await file.run(upkeep.prune):
+                break
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """What was pruned, and whether the file is larger than it may be."""
+        return self._upkeep
+
+    async def replay_all(self) -> tuple[LedgerMachine, int]:
+        """The state that the whole journal gives, from the oldest kept point, and how many rows it has.
+
+        For the audit: it must equal the state in use. Every point on the way is compared too, and
+        its hash with the one before it.
+
+        Raises:
+            LedgerCorruptError: a row does not give the statuses that it recorded, or a point does
+                not hold.
         """
 
         def work(connection: sqlite3.Connection) -> tuple[LedgerMachine, int]:
-            archive = _Archive(self._find_in_journal)
+            archive = Archive(self._find_in_journal)
             machine = archive.machine
+            last_seq = self._seq
+            kept = [point for point in points(connection) if point.seq <= last_seq]
+            for point in kept:
+                assert point.state is not None
+                before = hash_before(connection, point.seq)
+                if chain_hash(before, point.seq, point.timestamp, point.state) != point.hash:
+                    raise LedgerCorruptError(
+                        f"{self.path} is damaged: the point at row {point.seq} is not what its "
+                        "hash says"
+                    )
+            (first,) = connection.execute("SELECT min(seq) FROM journal").fetchone()
+            begin = 0
+            if first is not None and first > 1:
+                if not kept:
+                    raise LedgerCorruptError(
+                        f"{self.path} is damaged: its journal begins at row {first}, without a point"
+                    )
+                base = kept.pop(0)
+                assert base.state is not None
+                begin = base.seq
+                machine.restore(*unpack_state(base.state), base.timestamp)
+                machine.forget_below(self._id_max)
+            states = {point.seq: point.state for point in kept}
             count = 0
-            for row in self._rows(connection, 1, self._seq):
+            for row in self._rows(connection, begin + 1, last_seq):
                 archive.before_seq = row[0]
-                _replay(machine, row, self.path)
+                replay(machine, row, self.path)
                 count += 1
+                if row[0] in states and states[row[0]] != state_of(machine):
+                    raise LedgerCorruptError(
+                        f"{self.path} is damaged: its rows up to {row[0]} do not give the point there"
+                    )
             return machine, count
 
         return await self._file.run(work)
-
-
-class _Archive:
-    """The journal as a machine finds it, as far as it was written when a row was.
-
-    A replay must not look ahead. Else a transfer whose id is lower than others before it, such as the late post of a packet from
-    before a restart, would be found there already when it is replayed.
-    """
-
-    def __init__(self, find: Callable[[int, int, LedgerMachine], Record | None]) -> None:
-        self.before_seq = 0
-        self.machine: Final = LedgerMachine(archive=self)
-        """Whose accounts the rows refer to."""
-        self._find = find
-
-    def __call__(self, id_: int) -> Record | None:
-        return self._find(id_, self.before_seq, self.machine)
-
-
-def _uses_up(status: Status) -> bool:
-    """Whether a transfer with this status has taken its id for good."""
-    return status in (
-        Status.CREATED,
-        Status.EXCEEDS_CREDITS,
-        Status.EXCEEDS_DEBITS,
-        Status.DEBIT_ACCOUNT_NOT_FOUND,
-        Status.CREDIT_ACCOUNT_NOT_FOUND,
-        Status.PENDING_TRANSFER_NOT_FOUND,
-    )
-
-
-def _numbered(machine: LedgerMachine) -> dict[int, int]:
-    numbers = {id_: number for number, id_ in enumerate(machine.accounts)}
-    numbers[0] = NO_ACCOUNT  # as in a post or void that was refused
-    return numbers
-
-
-def _transfers(machine: LedgerMachine, kind: int, events: bytes) -> list[Transfer]:
-    """The transfers of a row of the journal."""
-    if kind == _DENSE:
-        return list(unpack_dense(events, list(machine.accounts)))
-    octets = zlib.decompress(events)
-    return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
-
-
-def _records(machine: LedgerMachine, kind: int, events: bytes, statuses: bytes) -> Iterator[Record]:
-    for transfer, status in zip(_transfers(machine, kind, events), statuses, strict=True):
-        yield transfer, Status.CREATED if status == _CREATED_OCTET else Status(status)
-
-
-def _replay(machine: LedgerMachine, row: _JournalRow, path: Path) -> None:
-    seq, now_ns, kind, events, statuses = row
-    results: Sequence[Status | AccountStatus]
-    if kind == _ACCOUNTS:
-        octets = zlib.decompress(events)
-        offsets = range(0, len(octets), ROW.size)
-        accounts = [_unpack_account(octets, at)._replace(timestamp=0) for at in offsets]
-        results = machine.create_accounts(accounts, now_ns)
-    else:
-        transfers = [one._replace(timestamp=0) for one in _transfers(machine, kind, events)]
-        results = machine.create_transfers(transfers, now_ns)
-    if bytes(map(_status_octet, results)) != statuses:
-        raise LedgerCorruptError(f"{path} is damaged: row {seq} of its journal does not replay")
-
-
-def _row_of_account(account: Account) -> tuple[object, ...]:
-    return (
-        f"{account.id:032x}", str(account.debits_pending), str(account.debits_posted),
-        str(account.credits_pending), str(account.credits_posted), f"{account.user_data_128:032x}",
-        str(account.user_data_64), account.user_data_32, account.ledger, account.code,
-        account.flags, account.timestamp,
-    )  # fmt: skip
-
-
-def _account_of_row(
-    row: tuple[str, str, str, str, str, str, str, int, int, int, int, int],
-) -> Account:
-    return Account(
-        int(row[0], 16), int(row[1]), int(row[2]), int(row[3]), int(row[4]), int(row[5], 16),
-        int(row[6]), *row[7:],
-    )  # fmt: skip
 
 
 def _translate(error: sqlite3.DatabaseError, path: Path) -> Exception:

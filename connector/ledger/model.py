@@ -236,6 +236,10 @@ class Memory(NamedTuple):
     """The newest request in it; zero: it is empty."""
 
 
+DERIVED_ID_MAX: Final = (1 << 80) - 1
+"""Ids up to this one are derived from what a transfer is for; above it, they have a time in them."""
+
+
 def grant_id(*words: int) -> int:
     """The id of a credit grant, the same for the same words.
 

@@ -268,6 +268,13 @@ async def _check_journal(
     report: AuditReport, ledger: EmbeddedLedger, accounts: Mapping[int, Account]
 ) -> None:
     """The balances in use are those that the whole journal gives."""
+    report.check(
+        "journal has all that was acknowledged",
+        not ledger.missing_requests,
+        f"the last {ledger.missing_requests} requests are missing"
+        if ledger.missing_requests
+        else "to its last request",
+    )
     machine, rows = await ledger.replay_all()
     different = [
         account.id

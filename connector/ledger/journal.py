@@ -1,0 +1,226 @@
+"""The journal of the embedded ledger: its tables, its rows, and what a replay of them gives.
+
+journal     one row a request: transfers in the dense layout of `rows` or, where one does not
+fit in it, in TigerBeetle's 128 octets, compressed
+account     balances as of the checkpoint; decimal text, ids in hex
+checkpoint  up to which row the accounts and holds are
+derived     transfers whose ids are derived from what they are for (grants, settlements): found
+for ever, also when their journal rows are gone
+point       states of the past, chained by hash (`retention`)
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from connector.base.errors import LedgerCorruptError
+from connector.ledger.machine import LedgerMachine, Record
+from connector.ledger.model import DERIVED_ID_MAX, Account, AccountStatus, Status, Transfer
+from connector.ledger.rows import NO_ACCOUNT, ROW, pack_transfer, unpack_dense, unpack_transfer
+
+FORMAT: Final = 3
+FORMATS_READ: Final = (1, 2, 3)
+TRANSFERS: Final = 0
+ACCOUNTS: Final = 1
+DENSE: Final = 2
+CREATED_OCTET: Final = 0
+
+SCHEMA: Final = f"""
+PRAGMA user_version = {FORMAT};
+CREATE TABLE IF NOT EXISTS journal (
+    seq INTEGER PRIMARY KEY, now_ns INTEGER NOT NULL, kind INTEGER NOT NULL,
+    events BLOB NOT NULL, statuses BLOB NOT NULL, id_min BLOB, id_max BLOB);
+CREATE TABLE IF NOT EXISTS account (
+    id TEXT PRIMARY KEY, debits_pending TEXT, debits_posted TEXT, credits_pending TEXT,
+    credits_posted TEXT, user_data_128 TEXT, user_data_64 TEXT, user_data_32 INTEGER,
+    ledger INTEGER, code INTEGER, flags INTEGER, timestamp INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoint (
+    one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, timestamp INTEGER NOT NULL,
+    holds BLOB NOT NULL, id_max BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS derived (
+    id BLOB PRIMARY KEY, seq INTEGER NOT NULL, transfer BLOB NOT NULL, status INTEGER NOT NULL
+    ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS point (
+    seq INTEGER PRIMARY KEY, now_ns INTEGER NOT NULL, timestamp INTEGER NOT NULL,
+    hash BLOB NOT NULL, state BLOB);
+"""
+
+JournalRow = tuple[int, int, int, bytes, bytes]
+"""Its number, time in nanoseconds, kind, events and statuses."""
+AccountRow = tuple[str, str, str, str, str, str, str, int, int, int, int, int]
+_COUNT: Final = struct.Struct("<I")
+
+
+def id_octets(id_: int) -> bytes:
+    """An id so that its octets sort as its numbers do."""
+    return id_.to_bytes(16, "big")
+
+
+def status_octet(status: Status | AccountStatus) -> int:
+    """A status in a row: nearly all are CREATED, which is zero."""
+    return CREATED_OCTET if status == Status.CREATED else int(status)
+
+
+def _status(octet: int) -> Status:
+    return Status.CREATED if octet == CREATED_OCTET else Status(octet)
+
+
+def pack_account(account: Account) -> bytes:
+    """An account in 128 octets; it has a transfer's widths field by field."""
+    (
+        id_, debits_pending, debits_posted, credits_pending, credits_posted, data_128, data_64,
+        data_32, ledger, code, flags, timestamp,
+    ) = account  # fmt: skip
+    return pack_transfer(
+        Transfer(
+            id_, debits_pending, debits_posted, credits_pending, credits_posted, data_128, data_64,
+            data_32, 0, ledger, code, flags,
+        ),
+        timestamp,
+    )  # fmt: skip
+
+
+def unpack_account(octets: bytes, at: int) -> Account:
+    """The account in the 128 octets from `at`."""
+    row = unpack_transfer(octets, at)
+    return Account(*row[:8], *row[9:])
+
+
+def row_of_account(account: Account) -> tuple[object, ...]:
+    """An account as a row of table `account`."""
+    return (
+        f"{account.id:032x}", str(account.debits_pending), str(account.debits_posted),
+        str(account.credits_pending), str(account.credits_posted), f"{account.user_data_128:032x}",
+        str(account.user_data_64), account.user_data_32, account.ledger, account.code,
+        account.flags, account.timestamp,
+    )  # fmt: skip
+
+
+def account_of_row(row: AccountRow) -> Account:
+    """The account in a row of table `account`."""
+    return Account(
+        int(row[0], 16), int(row[1]), int(row[2]), int(row[3]), int(row[4]), int(row[5], 16),
+        int(row[6]), *row[7:],
+    )  # fmt: skip
+
+
+def pack_holds(holds: Iterable[Transfer]) -> bytes:
+    """Open holds, 128 octets each."""
+    return b"".join(pack_transfer(hold, hold.timestamp) for hold in holds)
+
+
+def unpack_holds(octets: bytes) -> list[Transfer]:
+    """The holds in such octets."""
+    return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
+
+
+def pack_state(accounts: Sequence[Account], holds: bytes) -> bytes:
+    """All balances and open holds of a moment, in one form only: accounts by creation, holds by id."""
+    in_order = sorted(unpack_holds(holds), key=lambda hold: hold.id)
+    body = b"".join(map(pack_account, accounts)) + pack_holds(in_order)
+    return _COUNT.pack(len(accounts)) + body
+
+
+def unpack_state(octets: bytes) -> tuple[list[Account], list[Transfer]]:
+    """The accounts and holds in such octets."""
+    (count,) = _COUNT.unpack_from(octets)
+    end = _COUNT.size + count * ROW.size
+    accounts = [unpack_account(octets, at) for at in range(_COUNT.size, end, ROW.size)]
+    return accounts, unpack_holds(octets[end:])
+
+
+def state_of(machine: LedgerMachine) -> bytes:
+    """The state of a machine in the form of `pack_state`."""
+    accounts = [state.snapshot() for state in machine.accounts.values()]
+    return pack_state(accounts, pack_holds(hold.transfer for hold in machine.holds.values()))
+
+
+def uses_up(status: Status) -> bool:
+    """Whether a transfer with this status has taken its id for good."""
+    return status in (
+        Status.CREATED,
+        Status.EXCEEDS_CREDITS,
+        Status.EXCEEDS_DEBITS,
+        Status.DEBIT_ACCOUNT_NOT_FOUND,
+        Status.CREDIT_ACCOUNT_NOT_FOUND,
+        Status.PENDING_TRANSFER_NOT_FOUND,
+    )
+
+
+def derived_rows(
+    seq: int, transfers: Sequence[Transfer], statuses: Sequence[Status]
+) -> list[tuple[bytes, int, bytes, int]]:
+    """Rows of table `derived` for the transfers of a request that are found for ever."""
+    return [
+        (id_octets(one.id), seq, pack_transfer(one, one.timestamp), status_octet(status))
+        for one, status in zip(transfers, statuses, strict=True)
+        if one.id <= DERIVED_ID_MAX and uses_up(status)
+    ]
+
+
+def derived_record(transfer: bytes, status: int) -> Record:
+    """The record in a row of table `derived`."""
+    return unpack_transfer(transfer), _status(status)
+
+
+def numbered(machine: LedgerMachine) -> dict[int, int]:
+    """The number of each account in dense rows: in the order of their creation."""
+    numbers = {id_: number for number, id_ in enumerate(machine.accounts)}
+    numbers[0] = NO_ACCOUNT  # as in a post or void that was refused
+    return numbers
+
+
+def _transfers(machine: LedgerMachine, kind: int, events: bytes) -> list[Transfer]:
+    if kind == DENSE:
+        return list(unpack_dense(events, list(machine.accounts)))
+    octets = zlib.decompress(events)
+    return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
+
+
+def records(machine: LedgerMachine, kind: int, events: bytes, statuses: bytes) -> Iterator[Record]:
+    """The transfers of a row of the journal, with what became of them."""
+    for transfer, octet in zip(_transfers(machine, kind, events), statuses, strict=True):
+        yield transfer, _status(octet)
+
+
+def replay(machine: LedgerMachine, row: JournalRow, path: Path) -> None:
+    """Carry out a row once more.
+
+    Raises:
+        LedgerCorruptError: it does not give the statuses that it recorded.
+    """
+    seq, now_ns, kind, events, statuses = row
+    results: Sequence[Status | AccountStatus]
+    if kind == ACCOUNTS:
+        octets = zlib.decompress(events)
+        offsets = range(0, len(octets), ROW.size)
+        accounts = [unpack_account(octets, at)._replace(timestamp=0) for at in offsets]
+        results = machine.create_accounts(accounts, now_ns)
+    else:
+        transfers = [one._replace(timestamp=0) for one in _transfers(machine, kind, events)]
+        results = machine.create_transfers(transfers, now_ns)
+    if bytes(map(status_octet, results)) != statuses:
+        raise LedgerCorruptError(f"{path} is damaged: row {seq} of its journal does not replay")
+
+
+class Archive:
+    """The journal as a machine finds it, as far as it was written when a row was.
+
+    A replay must not look ahead. Else a transfer whose id is lower than others before it, such as
+    the late post of a packet from before a restart, would be found there already when it is
+    replayed.
+    """
+
+    def __init__(self, find: Callable[[int, int, LedgerMachine], Record | None]) -> None:
+        self.before_seq = 0
+        self.machine: Final = LedgerMachine(archive=self)
+        """Whose accounts the rows refer to."""
+        self._find = find
+
+    def __call__(self, id_: int) -> Record | None:
+        """The transfer under `id_` in a row before `before_seq`."""
+        return self._find(id_, self.before_seq, self.machine)
