@@ -6,7 +6,8 @@ The map, each package above those that it uses:
     tools/          what commands do beside running a node
       audit.py        do the books add up?            demo.py     `demo`: a line of connectors
       sender.py       `send`: a BTP client            compose.py  compose files for any number of nodes
-      follow.py       the live feed for a command     terminal.py how commands print
+      client.py       a node's own HTTP API           follow.py   its live feed
+      terminal.py     how commands print
       healthcheck.py  what containers run all the time, without loading the rest
     node/           one node, all parts joined
       connector.py    builds and starts everything; `Connector`, the library
@@ -62,7 +63,8 @@ The map, each package above those that it uses:
       packet.py       Prepare, Fulfill, Reject        address.py  addresses (RFC 15)
       ildcp.py        what a child is told (RFC 31)   settle.py   peer.settle (RFC 38)
     oer.py          the encoding of ILP and BTP (RFC 30)
-    base/           foundations: errors, clock, log, files, SQLite, URLs, back-off, shared bounds
+    base/           foundations: errors, clock, log, files, SQLite, URLs, HTTP client,
+                    back-off, shared bounds
 
 Every package keeps its own bounds in `bounds.py`; those that several share are in `base/limits.py`.
 

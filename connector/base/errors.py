@@ -8,7 +8,11 @@ ConnectorError
 │   ├── LedgerUnavailableError    no acknowledgement; the outcome of the request is unknown
 │   ├── ListenError           a port could not be bound
 │   ├── SettlementStoreError  the file of settlements cannot be used
-│   └── EngineError           a settlement engine did not do what it was asked
+│   ├── EngineError           a settlement engine did not do what it was asked
+│   └── HttpError             an HTTP request failed, or its answer cannot be used
+│       ├── HttpUnreachableError  no connection, or no HTTP over it
+│       ├── HttpTimeoutError  no complete answer in time
+│       └── HttpAnswerError   the answer breaks a bound or its format
 └── OperatorError             configuration or command line; a human must act
     ├── ConfigError           settings, with every fault found
     ├── LedgerLockedError     another process uses the ledger file
@@ -74,6 +78,30 @@ class SettlementStoreError(EnvironmentFault):
 
 class EngineError(EnvironmentFault):
     """A settlement engine did not answer, or not with success; whether it paid is unknown."""
+
+
+class HttpError(EnvironmentFault):
+    """An HTTP request failed, or its answer cannot be used; the message is for an operator."""
+
+
+class HttpUnreachableError(HttpError):
+    """No connection, or no HTTP over it: `kind` is a short name, `detail` may be empty."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(kind, detail)
+        self.kind: Final = kind
+        self.detail: Final = detail
+
+    def __str__(self) -> str:
+        return self.detail or self.kind
+
+
+class HttpTimeoutError(HttpError):
+    """No complete answer in time; whether the request was carried out is unknown."""
+
+
+class HttpAnswerError(HttpError):
+    """The answer is longer, deeper or encoded otherwise than is allowed, or is not JSON."""
 
 
 class OperatorError(ConnectorError):

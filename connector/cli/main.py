@@ -291,24 +291,10 @@ def _print_report(report: Report, order: Order, screen: Console) -> None:
 
 
 def _get(url: str, path: str, key: str | None, *, verify: bool = True) -> dict[str, Any]:
-    import httpx
+    from connector.tools.client import NodeClient
 
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        response = httpx.get(
-            url.rstrip("/") + path, headers=headers, timeout=5, trust_env=False, verify=verify
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _fail(f"{url} does not answer: {error}; is the node running?", 1) from None
-    if response.status_code == 401:
-        raise _fail(f"{url} asks for a key: pass --key ADMIN_API_KEY", 1)
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict) or (response.status_code >= 500 and path.startswith("/api")):
-        raise _fail(f"{url}{path} answered HTTP {response.status_code}: not a connector?", 1)
-    return body
+    with _faults_named():
+        return NodeClient(url, key, verify=verify).get(path)
 
 
 def _table_command(
@@ -628,38 +614,10 @@ def _admin(
     method: str, url: str, path: str, key: str | None, body: dict[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Ask the admin API. With an idempotency key a lost answer is asked for once more."""
-    import httpx
+    from connector.tools.client import NodeClient
 
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    if idempotency_key is not None:
-        headers["Idempotency-Key"] = idempotency_key
-    attempts = 2 if idempotency_key is not None else 1
-    for attempt in range(1, attempts + 1):
-        try:
-            response = httpx.request(
-                method, url.rstrip("/") + path, headers=headers, json=body, timeout=10,
-                trust_env=False,
-            )  # fmt: skip
-            break
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            if attempt == attempts:
-                again = (
-                    f"; if it may have been done, repeat it with --idempotency-key {idempotency_key}"
-                    if idempotency_key is not None
-                    else ""
-                )
-                raise _fail(f"{url} does not answer: {error}{again}", 1) from None
-    try:
-        said = response.json()
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise _fail(f"{url}{path} answered HTTP {response.status_code}: not a connector?", 1)
-    if response.status_code >= 400:
-        hint = ": pass --key ADMIN_API_KEY" if response.status_code == 401 else ""
-        raise _fail(f"{said.get('error')}{hint}", 1)
-    return said
+    with _faults_named():
+        return NodeClient(url, key).admin(method, path, body, idempotency_key)
 
 
 @app.command()

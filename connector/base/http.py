@@ -1,0 +1,263 @@
+"""The one HTTP client of the package: every answer is bounded in time, octets and shape.
+
+Whoever answers may be hostile. So an answer is bounded as it arrives (before it is decompressed)
+and again decompressed; one layer of gzip is undone, any other encoding is refused; redirects are
+not followed, since a key is for the host that was named; proxies of the environment are not used.
+What goes wrong is an `HttpError`, whatever library is underneath.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import math
+import os
+import socket
+import ssl
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Final, NoReturn, Self, TypeVar
+
+import httpx
+
+from connector.base.errors import HttpAnswerError, HttpTimeoutError, HttpUnreachableError
+
+HEADERS: Final = {"Accept-Encoding": "gzip"}
+JSON_VALUES_MAX: Final = 500_000
+"""Values in one JSON text: room for the accounts of 10,000 peers. Small values take a hundred times
+their octets in memory, and the interpreter does nothing else while it reads them."""
+OFF_LOOP_BYTES_MIN: Final = 65_536
+"""Answers of at least so many octets are read in a thread: a smaller one takes under 1 ms."""
+_READ_BYTES: Final = 65_536
+_GZIP: Final = 31  # zlib's wbits: a gzip header, the largest window
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, frozen=True)
+class HttpAnswer:
+    """A complete answer within its bounds."""
+
+    status: int
+    """Of HTTP: 100 to 599."""
+    body: bytes
+    """Decompressed."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is one of success."""
+        return 200 <= self.status < 300
+
+    def json(self) -> Any:
+        """The body as JSON; see `read_json`.
+
+        Raises:
+            HttpAnswerError: it is not JSON, or beyond the bounds.
+        """
+        return read_json(self.body)
+
+
+class HttpClient:
+    """Asks HTTP servers; connections are kept and used again until `close`."""
+
+    def __init__(
+        self,
+        *,
+        seconds_max: float,
+        answer_bytes_max: int,
+        connections_max: int,
+        headers: Mapping[str, str] | None = None,
+        verify: bool = True,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Build it; nothing is opened before the first request.
+
+        Args:
+            seconds_max: for each request as a whole, connecting and waiting for a place included.
+            answer_bytes_max: of an answer's body, as it arrives and decompressed.
+            connections_max: open at one time, to all servers together.
+            headers: sent with every request.
+            verify: whether certificates are checked.
+            transport: instead of the network, for tests.
+        """
+        assert seconds_max > 0
+        assert answer_bytes_max > 0
+        assert connections_max > 0
+        self._seconds_max = seconds_max
+        self._bytes_max = answer_bytes_max
+        self._connections_max = connections_max
+        self._headers = {**HEADERS, **(headers or {})}
+        self._verify = verify
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; requests under way fail."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        seconds_max: float | None = None,
+    ) -> HttpAnswer:
+        """One request and its complete answer, whatever its status.
+
+        Args:
+            method: of HTTP, in upper case.
+            url: absolute, http or https.
+            content: the body of the request.
+            headers: besides those of the client.
+            seconds_max: for this request, instead of the client's.
+
+        Raises:
+            HttpUnreachableError: no connection, or no HTTP over it; also a URL that is none.
+            HttpTimeoutError: the answer was not complete in time.
+            HttpAnswerError: the answer is too long, or encoded otherwise than once by gzip.
+        """
+        seconds = self._seconds_max if seconds_max is None else seconds_max
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._ask(method, url, content, headers)
+        except TimeoutError:
+            raise HttpTimeoutError(f"no answer within {seconds:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise HttpUnreachableError(type(error).__name__, _reason(error)) from error
+
+    async def _ask(
+        self, method: str, url: str, content: bytes, headers: Mapping[str, str] | None
+    ) -> HttpAnswer:
+        async with self._open().stream(
+            method, url, content=content, headers={**self._headers, **(headers or {})}
+        ) as response:
+            encoding = response.headers.get("content-encoding", "").strip().lower()
+            if encoding not in ("", "identity", "gzip", "x-gzip"):
+                raise HttpAnswerError("the answer has a content encoding that was not asked for")
+            octets = bytearray()
+            # Raw: the library would decompress before anybody looks at the size.
+            async for part in response.aiter_raw(_READ_BYTES):
+                octets += part
+                if len(octets) > self._bytes_max:
+                    raise HttpAnswerError("the answer is too long")
+        body = bytes(octets)
+        if "gzip" in encoding:
+            # Some hundred octets can stand for all that is allowed: off the loop, whatever the size.
+            body = await asyncio.to_thread(gunzip, body, self._bytes_max)
+        return HttpAnswer(response.status_code, body)
+
+    def _open(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                limits=httpx.Limits(
+                    max_connections=self._connections_max,
+                    max_keepalive_connections=self._connections_max,
+                ),
+                timeout=None,  # noqa: S113 - `ask` has one deadline for the whole request
+                follow_redirects=False,
+                trust_env=False,
+                verify=_trusted() if self._verify else False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # keeps none
+                transport=self._transport,
+            )
+        return self._client
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Reading the certificates takes 25 ms: once a process, not once a client."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def gunzip(octets: bytes, bytes_max: int) -> bytes:
+    """One layer of gzip undone, without making more than `bytes_max` octets of it.
+
+    Raises:
+        HttpAnswerError: it is longer, incomplete, or not gzip.
+    """
+    stream = zlib.decompressobj(_GZIP)
+    try:
+        plain = stream.decompress(octets, bytes_max + 1)
+    except zlib.error:
+        raise HttpAnswerError("the answer is not the gzip that it claims to be") from None
+    if len(plain) > bytes_max:
+        raise HttpAnswerError("the answer is too long")
+    if not stream.eof or stream.unused_data:
+        raise HttpAnswerError("the answer is not the gzip that it claims to be")
+    return plain
+
+
+def check_json(octets: bytes) -> None:
+    """Refuse JSON with too many values, before anything is made of it.
+
+    Each value but the first follows a comma or a bracket; those in strings are counted as well.
+
+    Raises:
+        HttpAnswerError: there may be more than `JSON_VALUES_MAX`.
+    """
+    if octets.count(b",") + octets.count(b"[") + octets.count(b"{") >= JSON_VALUES_MAX:
+        raise HttpAnswerError("the answer has too many values")
+
+
+def read_json(octets: bytes) -> Any:
+    """Any JSON value within the bounds; NaN and infinities, which are no JSON, are refused.
+
+    Raises:
+        HttpAnswerError: it is not JSON, or too deep or too long for us.
+    """
+    check_json(octets)
+    try:
+        value = json.loads(octets.decode("utf-8"), parse_constant=_no_json, parse_float=_finite)
+        if b"\\ud" in octets.lower():
+            # Half a surrogate pair is no text: it fails here, not where it is sent on.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
+    # A number of more than 4300 digits is a ValueError as well.
+    except (ValueError, RecursionError):
+        raise HttpAnswerError("the answer is not JSON that can be read") from None
+
+
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):  # 1e999
+        raise ValueError(text)
+    return value
+
+
+async def off_loop(read: Callable[[bytes], T], octets: bytes) -> T:
+    """`read(octets)`, in a thread when they are many, so that packets do not wait for all of it."""
+    if len(octets) < OFF_LOOP_BYTES_MIN:
+        return read(octets)
+    return await asyncio.to_thread(read, octets)
+
+
+def _reason(error: BaseException) -> str:
+    """What happened, from the system where it was the system's: the library says less."""
+    at: BaseException | None = error
+    found = ""
+    for _ in range(8):  # bounded: causes can be a circle
+        if at is None:
+            break
+        if isinstance(at, socket.gaierror):
+            found = str(at)
+        elif isinstance(at, OSError) and at.errno is not None and at.errno > 0:
+            found = f"[Errno {at.errno}] {os.strerror(at.errno)}"
+        at = at.__cause__ or at.__context__
+    return found or str(error)

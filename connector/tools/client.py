@@ -1,0 +1,139 @@
+"""A node's own HTTP API, asked by a command; blocks until the answer is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+
+from connector.base.errors import EnvironmentFault, HttpAnswerError, HttpError, HttpTimeoutError
+from connector.base.http import HttpAnswer, HttpClient
+from connector.tools import bounds
+
+
+class NodeClient:
+    """Asks one node. Every fault is an `EnvironmentFault` with a message for the operator."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        verify: bool = True,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Build it; nothing is asked yet.
+
+        Args:
+            url: where the node serves HTTP, such as http://127.0.0.1:8080.
+            key: ADMIN_API_KEY, where the node asks for one.
+            verify: whether the node's certificate is checked.
+            transport: instead of the network, for tests.
+        """
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._verify = verify
+        self._transport = transport
+
+    def get(self, path: str) -> dict[str, Any]:
+        """What the node shows under `path`.
+
+        Raises:
+            EnvironmentFault: it does not answer, wants a key, or is no connector.
+        """
+        try:
+            answer = self._ask("GET", path, bounds.NODE_SECONDS_MAX)
+        except HttpError as error:
+            raise self._silent(error, "; is the node running?") from None
+        if answer.status == 401:
+            raise EnvironmentFault(f"{self._url} asks for a key: pass --key ADMIN_API_KEY")
+        body = _object(answer)
+        if body is None or (answer.status >= 500 and path.startswith("/api")):
+            raise self._no_connector(path, answer)
+        return body
+
+    def admin(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Ask the admin API. With an idempotency key a lost answer is asked for once more.
+
+        Raises:
+            EnvironmentFault: it does not answer, or refuses; with the reason that it gave.
+        """
+        headers = {}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        content = b""
+        if body is not None:
+            content = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        attempts = 2 if idempotency_key is not None else 1
+        for attempt in range(1, attempts + 1):
+            try:
+                answer = self._ask(
+                    method, path, bounds.NODE_ADMIN_SECONDS_MAX, content=content, headers=headers
+                )
+                break
+            except HttpError as error:
+                if attempt == attempts:
+                    again = (
+                        "; if it may have been done, repeat it with --idempotency-key "
+                        f"{idempotency_key}"
+                        if idempotency_key is not None
+                        else ""
+                    )
+                    raise self._silent(error, again) from None
+        said = _object(answer)
+        if said is None:
+            raise self._no_connector(path, answer)
+        if answer.status >= 400:
+            hint = ": pass --key ADMIN_API_KEY" if answer.status == 401 else ""
+            raise EnvironmentFault(f"{said.get('error')}{hint}")
+        return said
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        seconds_max: float,
+        *,
+        content: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> HttpAnswer:
+        async def ask() -> HttpAnswer:
+            async with HttpClient(
+                seconds_max=seconds_max,
+                answer_bytes_max=bounds.NODE_ANSWER_BYTES_MAX,
+                connections_max=1,
+                headers=self._headers,
+                verify=self._verify,
+                transport=self._transport,
+            ) as client:
+                url = self._url.rstrip("/") + path
+                return await client.ask(method, url, content=content, headers=headers)
+
+        return asyncio.run(ask())
+
+    def _silent(self, error: HttpError, hint: str) -> EnvironmentFault:
+        reason = "timed out" if isinstance(error, HttpTimeoutError) else str(error)
+        return EnvironmentFault(f"{self._url} does not answer: {reason}{hint}")
+
+    def _no_connector(self, path: str, answer: HttpAnswer) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"{self._url}{path} answered HTTP {answer.status}: not a connector?"
+        )
+
+
+def _object(answer: HttpAnswer) -> dict[str, Any] | None:
+    """The answer as a JSON object; None: it is none."""
+    try:
+        body = answer.json()
+    except HttpAnswerError:
+        return None
+    return body if isinstance(body, dict) else None

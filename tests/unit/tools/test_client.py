@@ -1,0 +1,99 @@
+"""A command asks a node: what the node says, or one line for the operator."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from connector.base.errors import EnvironmentFault
+from connector.tools.client import NodeClient
+from tests.support.http import FakeNetwork, raw
+
+URL = "http://node:8080"
+
+
+def node(handler: Any, key: str | None = None, url: str = URL) -> NodeClient:
+    return NodeClient(url, key, transport=FakeNetwork(handler))
+
+
+def fault(ask: Any, *args: Any, **options: Any) -> str:
+    with pytest.raises(EnvironmentFault) as caught:
+        ask(*args, **options)
+    return str(caught.value)
+
+
+def answers(status: int, body: bytes) -> NodeClient:
+    return node(lambda _: raw(status, body))
+
+
+def test_it_gives_what_the_node_shows_and_sends_the_key() -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"nodeId": "a"})
+
+    assert node(handler, "key", URL + "/").get("/api/status") == {"nodeId": "a"}
+    assert str(seen[0].url) == URL + "/api/status"
+    assert seen[0].headers["authorization"] == "Bearer key"
+
+
+def test_a_node_that_is_not_ready_still_shows_its_health() -> None:
+    assert answers(503, b'{"status": "starting"}').get("/health/ready") == {"status": "starting"}
+    assert fault(answers(503, b'{"error": "x"}').get, "/api/status") == (
+        f"{URL}/api/status answered HTTP 503: not a connector?"
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b"7", b'{"a": NaN}', b"[" * 10_000])
+def test_what_is_no_connector_is_told(body: bytes) -> None:
+    said = f"{URL}/api/status answered HTTP 200: not a connector?"
+    assert fault(answers(200, body).get, "/api/status") == said
+    assert fault(answers(200, body).admin, "GET", "/api/status") == said
+
+
+def test_a_missing_key_is_told() -> None:
+    refused = answers(401, b'{"error": "who are you"}')
+    assert fault(refused.get, "/api/status") == f"{URL} asks for a key: pass --key ADMIN_API_KEY"
+    assert fault(refused.admin, "GET", "/x") == "who are you: pass --key ADMIN_API_KEY"
+
+
+def test_the_reason_of_a_refusal_is_the_nodes() -> None:
+    assert fault(answers(409, b'{"error": "in use"}').admin, "POST", "/x", {}) == "in use"
+
+
+def test_a_node_that_is_not_there_is_told() -> None:
+    gone = NodeClient("http://127.0.0.1:9")
+    assert fault(gone.get, "/x") == (
+        "http://127.0.0.1:9 does not answer: [Errno 111] Connection refused; is the node running?"
+    )
+    assert fault(gone.admin, "GET", "/x") == (
+        "http://127.0.0.1:9 does not answer: [Errno 111] Connection refused"
+    )
+
+
+def test_a_change_whose_answer_is_lost_is_asked_for_once_more_under_its_key() -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        if len(seen) == 1:
+            raise httpx.ReadError("lost")
+        return httpx.Response(200, json={"done": True})
+
+    assert node(handler).admin("POST", "/x", {"a": "1"}, "k") == {"done": True}
+    assert [one.headers["idempotency-key"] for one in seen] == ["k", "k"]
+    assert [json.loads(one.content) for one in seen] == [{"a": "1"}, {"a": "1"}]
+    assert seen[0].headers["content-type"] == "application/json"
+
+
+def test_a_change_that_may_have_been_made_names_the_key_to_repeat_it_with() -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("lost")
+
+    assert fault(node(handler).admin, "POST", "/x", {}, "k").endswith(
+        "does not answer: lost; if it may have been done, repeat it with --idempotency-key k"
+    )
