@@ -28,7 +28,8 @@ from connector.switch.observer import PacketObserver
 from connector.switch.switch import Result
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import AccountBalance
-from connector.telemetry.store import EventQuery, EventStore
+from connector.telemetry.store import EventStore
+from connector.telemetry.store_query import EventQuery
 
 PER_SECOND = 5000
 USD = Asset("USD", 9)
@@ -129,6 +130,7 @@ async def store(hours: float, events_max: int) -> None:
             clock=clock,
             log=Quiet(),
             events_max=events_max,
+            bytes_max=1 << 30,
             retention_days=7,
         )
         await kept.open()

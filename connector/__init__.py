@@ -41,6 +41,7 @@ The map, each package above those that it uses:
       bus.py          from its source to viewers and the store
       reporter.py     balances that changed, and how the node is
       store.py        the last events on disk         metrics.py  Prometheus
+      store_file.py   its tables and their limits     store_query.py  its queries
       traces.py       OpenTelemetry traces of sampled packets
     accounting/     the accounts of a node
       manager.py      reserve, post, void; the one writer; outages, recovery

@@ -118,6 +118,7 @@ class Connector:
             clock=self.clock,
             log=self.log,
             events_max=settings.explorer_max_events,
+            bytes_max=settings.explorer_max_bytes,
             retention_days=settings.explorer_retention_days,
         )
         self.btp_port = 0
@@ -374,7 +375,7 @@ class Connector:
         await self._store.open()
         stack.push_async_callback(self._close_store)
         self.events.number_from(self._store.last_seq)
-        self.events.recent_packets.extend(await self._store.last_packet_events())
+        self.events.remember_packets(await self._store.last_packet_events())
 
     async def _close_store(self) -> None:
         self.events.flush()

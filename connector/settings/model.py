@@ -320,6 +320,9 @@ class Settings(BaseSettings):
     """Share of the packets that is traced, from 0 to 1; all nodes of a path choose the same ones."""
     explorer_max_events: Annotated[int, Field(ge=0, le=100_000_000)] = 1_000_000
     """Events that are kept for the page, in DATA_DIR; 0 keeps none."""
+    explorer_max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40)] = 1 << 30
+    """Octets that they may take on disk; the oldest are deleted first. Up to 64 MiB more are taken
+    while they are written."""
     explorer_retention_days: Annotated[int, Field(ge=1, le=3650)] = 7
     """How long they are kept, in days."""
     explorer_nodes: Annotated[

@@ -24,6 +24,7 @@ from connector.telemetry.events import (
     PacketFulfilled,
     PacketReceived,
     PacketRejected,
+    cut,
     packet_hex,
 )
 from connector.telemetry.metrics import Latency
@@ -130,7 +131,7 @@ class PacketObserver:
                 destination="",
                 amount=0,
                 code=Code.F01_INVALID_PACKET.value,
-                message=message,
+                message=cut(message),
                 triggered_by=self._own_address(),
                 duration_ms=0.0,
             )
@@ -204,7 +205,7 @@ class PacketObserver:
                 destination=flight.prepare.destination,
                 amount=flight.prepare.amount,
                 code=result.code,
-                message=result.message,
+                message=cut(result.message),
                 triggered_by=result.triggered_by,
                 duration_ms=duration_ms,
                 reserved_ms=_after_ms(began_s, trace.reserved_s),

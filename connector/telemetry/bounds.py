@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-# Telemetry
+# Events
+EVENT_TEXT_CHARACTERS_MAX: Final = 512
+"""Of a text from outside, such as the message of a Reject. A character takes up to 6 octets."""
 TELEMETRY_RING_EVENTS_MAX: Final = 8192
+
+# Traces
 TRACED_PACKETS_MAX: Final = 10_000
 TRACE_RECORDS_MAX: Final = 20_000
 TRACE_RECORDS_PER_REQUEST_MAX: Final = 500
 TRACE_SEND_SECONDS_MAX: Final = 5.0
+
+# Viewers
 VIEWER_FRAMES_MAX: Final = 200
 VIEWER_FRAME_EVENTS_MAX: Final = 500
 VIEWER_PACKET_EVENTS_MAX: Final = 300
-EVENT_STORE_QUEUE_EVENTS_MAX: Final = 20_000
+
+# The event store
+EVENT_STORE_QUEUE_EVENTS_MAX: Final = TELEMETRY_RING_EVENTS_MAX
+"""Those are in the ring as well: the queue needs next to no memory of its own."""
+EVENT_STORE_BYTES_MIN: Final = 1 << 20
+"""Below that the empty file, its indexes and free pages take most of it."""
 HISTORY_FINE_SECONDS: Final = 3600

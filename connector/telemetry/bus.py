@@ -1,16 +1,16 @@
-"""The way of events from whoever knows something to viewers and the event store.
+"""Carries events from their sources to viewers and the event store.
 
 `emit` is cheap, synchronous and never waits: it numbers the event and keeps it for the next flush.
-`run` flushes 20 times a second: what gathered is encoded once for all viewers, whose queues are
-bounded, and handed to the store. Telemetry may be lost, and says how much; the books may not.
+`run` flushes 20 times a second. An event is encoded when its text is first needed, and once: with
+viewers by the flush, for all of them; without, by the thread of the event store. Queues of viewers
+are bounded. Events may be lost, and the losses are counted; the books may not.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from json import JSONEncoder
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from connector.base import limits
@@ -24,14 +24,12 @@ from connector.telemetry.events import (
     PacketFulfilled,
     PacketReceived,
     PacketRejected,
-    as_json,
+    encode,
 )
 
 FLUSH_SECONDS: Final = 0.05
 PACKET_EVENTS: Final = (PacketReceived, PacketForwarded, PacketFulfilled, PacketRejected)
 PACKET_TYPES: Final = tuple(TYPES[kind] for kind in PACKET_EVENTS)
-
-_encode: Final = JSONEncoder(separators=(",", ":")).encode
 
 
 class Emitted:
@@ -46,16 +44,19 @@ class Emitted:
         self._text = ""
 
     def text(self, node_id: str) -> str:
-        """Its JSON; made once, and only for whoever wants it."""
-        if not self._text:
-            self._text = _encode(
-                as_json(self.event, node_id=node_id, seq=self.seq, at_ms=self.at_ms)
-            )
-        return self._text
+        """The event as JSON, encoded on the first call.
+
+        Safe in any thread: two that call it at the same moment make the same text.
+        """
+        text = self._text
+        if not text:
+            text = encode(self.event, node_id=node_id, seq=self.seq, at_ms=self.at_ms)
+            self._text = text
+        return text
 
 
 class Frame(NamedTuple):
-    """One message to viewers, encoded."""
+    """One message to viewers, as JSON."""
 
     seq: int
     """Of the last event in it."""
@@ -68,7 +69,7 @@ def frame(seq: int, texts: Sequence[str]) -> Frame:
 
 
 class Viewer:
-    """What waits to be sent to one viewer. Bounded: the oldest makes room, and that is told."""
+    """Messages queued for one viewer. Bounded: the oldest is dropped, and the viewer is told."""
 
     def __init__(self) -> None:
         self.dropped = 0
@@ -78,7 +79,7 @@ class Viewer:
         self._more = asyncio.Event()
 
     def put(self, frame: Frame) -> None:
-        """Queue a message; the text is the same object for every viewer."""
+        """Queue a message. All viewers share its text."""
         self._frames.append(frame)
         self._bytes += len(frame.text)
         while len(self._frames) > bounds.VIEWER_FRAMES_MAX or self._bytes > limits.VIEWER_BYTES_MAX:
@@ -89,17 +90,17 @@ class Viewer:
         self._more.set()
 
     def tell_gap(self, seq: int) -> None:
-        """Events up to `seq` were lost before they came here."""
+        """Tell the viewer that events up to `seq` were lost before they were queued."""
         self._gap_seq = seq
         self._more.set()
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Drop all queued messages."""
         self._frames.clear()
         self._bytes = 0
 
     async def next(self) -> str:
-        """The next message, as soon as there is one."""
+        """The next message; waits for one."""
         while not self._frames and not self._gap_seq:
             self._more.clear()
             await self._more.wait()
@@ -117,17 +118,16 @@ class EventBus:
     def __init__(self, *, node_id: str, clock: Clock) -> None:
         self.node_id: Final = node_id
         self.dropped = 0
-        """Events that came faster than they could be flushed."""
+        """Events emitted faster than they were flushed."""
         self.frames_dropped = 0
-        """Messages that viewers, who have left since, did not read in time."""
+        """Messages that viewers which have left did not read in time."""
         self.viewers_dropped = 0
-        """Viewers that were let go of, because they did not read at all."""
-        # Microseconds since the epoch: so numbers go on rising when the node is started again, and
-        # one number tells an event of any run, with nothing to be kept for it.
+        """Viewers disconnected because they did not read at all."""
+        # Starts at the microseconds since the epoch: numbers keep rising over restarts, so one
+        # number identifies an event of any run without a counter on disk.
         self.seq = clock.now_ms() * 1000
         """Of the last event."""
-        self.recent_packets: deque[str] = deque(maxlen=bounds.VIEWER_PACKET_EVENTS_MAX)
-        """The last `PACKET_*` events as JSON, oldest first."""
+        self._recent_packets: deque[Emitted | str] = deque(maxlen=bounds.VIEWER_PACKET_EVENTS_MAX)
         self._clock = clock
         self._pending: deque[Emitted] = deque()
         self._lost_seq = 0
@@ -137,13 +137,17 @@ class EventBus:
         self._takers: list[Callable[[Sequence[Emitted]], None]] = []
 
     def number_from(self, seq: int) -> None:
-        """Go on above `seq`: what is stored of earlier runs, even if the clock was set back."""
+        """Continue above `seq`, the last stored number, even if the clock was set back."""
         self.seq = max(self.seq, seq)
 
-    # --- from whoever knows something
+    def remember_packets(self, texts: Iterable[str]) -> None:
+        """Start with these `PACKET_*` events of earlier runs, as JSON, oldest first."""
+        self._recent_packets.extend(texts)
+
+    # --- from the sources
 
     def emit(self, event: Event) -> None:
-        """Give the event a number and a time, and pass it on with the next flush."""
+        """Number the event and keep it for the next flush."""
         self.seq = seq = self.seq + 1
         pending = self._pending
         if len(pending) >= bounds.TELEMETRY_RING_EVENTS_MAX:
@@ -152,24 +156,31 @@ class EventBus:
         pending.append(Emitted(seq, self._clock.now_ms(), event))
 
     def ask_before_flush(self, source: Callable[[], None]) -> None:
-        """Let `source` emit what it has gathered, before every flush."""
+        """Call `source` before every flush, to emit what it has gathered."""
         self._sources.append(source)
 
     # --- to store and viewers
 
     def hand_to(self, taker: Callable[[Sequence[Emitted]], None]) -> None:
-        """Give everything that is flushed to `taker`, which must not wait."""
+        """Pass every flushed event to `taker`, which must not wait."""
         self._takers.append(taker)
 
     @property
     def viewers(self) -> int:
-        """How many there are."""
+        """How many viewers there are."""
         return len(self._viewers)
 
-    def join(self, since: int | None) -> tuple[Viewer, Frame | None]:
-        """A new viewer, and what it has missed since `since`; None: more than is remembered.
+    def recent_packets(self) -> list[str]:
+        """The last `PACKET_*` events as JSON, oldest first."""
+        return [
+            one if isinstance(one, str) else one.text(self.node_id) for one in self._recent_packets
+        ]
 
-        All events after that, or after this moment, come to the viewer.
+    def join(self, since: int | None) -> tuple[Viewer, Frame | None]:
+        """Add a viewer; gives also the events that it missed after number `since`.
+
+        Missed events are None when `since` is None or older than the ring. All later events are
+        queued for the viewer.
         """
         self.flush()
         missed = None if since is None else self._missed(since)
@@ -178,7 +189,7 @@ class EventBus:
         return viewer, missed
 
     def leave(self, viewer: Viewer) -> None:
-        """It does not look any more. Safe to call twice."""
+        """Remove a viewer. Safe to call twice."""
         if viewer in self._viewers:
             self._viewers.remove(viewer)
             self.frames_dropped += viewer.dropped
@@ -195,12 +206,12 @@ class EventBus:
         return frame(self.seq, [one.text(self.node_id) for one in ring if one.seq > since])
 
     def remembered(self) -> Sequence[Emitted]:
-        """The last events, oldest first."""
+        """The last events, at most `TELEMETRY_RING_EVENTS_MAX`, oldest first."""
         self.flush()
         return self._ring
 
     def flush(self) -> None:
-        """Pass on what gathered. Without anything new it does nothing."""
+        """Pass on all events since the last flush."""
         if not self._pending:
             return
         batch = list(self._pending)
@@ -208,14 +219,12 @@ class EventBus:
         if self._lost_seq:
             self._tell_lost()
         self._ring.extend(batch)
-        node_id = self.node_id
-        for one in batch:
-            if isinstance(one.event, PACKET_EVENTS):
-                self.recent_packets.append(one.text(node_id))
+        self._recent_packets.extend(one for one in batch if isinstance(one.event, PACKET_EVENTS))
         for taker in self._takers:
             taker(batch)
         if not self._viewers:
             return
+        node_id = self.node_id
         for at in range(0, len(batch), bounds.VIEWER_FRAME_EVENTS_MAX):
             part = batch[at : at + bounds.VIEWER_FRAME_EVENTS_MAX]
             message = frame(part[-1].seq, [one.text(node_id) for one in part])
@@ -226,10 +235,10 @@ class EventBus:
         for viewer in self._viewers:
             viewer.tell_gap(self._lost_seq)
         self._lost_seq = 0
-        self._ring.clear()  # nobody can resume over the gap
+        self._ring.clear()  # no viewer can resume across the gap
 
     async def run(self, log: Log) -> None:
-        """Flush until cancelled. A fault in what only watches must not stop what it watches."""
+        """Flush until cancelled. An error here is logged: telemetry must not stop the node."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             try:

@@ -1,25 +1,38 @@
-"""What a node tells the world: one frozen record a fact, and its flat JSON form.
+"""What a node reports: one frozen record per fact, and its flat JSON form.
 
-Whoever knows a fact makes the event and hands it to `EventBus.emit`, which adds `nodeId`, `seq` and
-`timestamp`. Names in JSON are the fields' in camel case and part of the interface (docs/api.md);
-money is a decimal string there, since it can exceed what a double holds exactly.
+Whoever learns a fact builds the event and passes it to `EventBus.emit`, which adds `nodeId`, `seq`
+and `timestamp`. JSON names are the field names in camel case and part of the interface
+(docs/api.md). Money is a decimal string in JSON, because it can exceed what a double holds exactly.
 
-The peer id of this node itself is empty: as `peerId` of what it sends, as `nextHop` of what is for it.
+The peer id of this node itself is empty: as `peerId` of what it sends, as `nextHop` of what is
+delivered here.
+
+Events are msgspec structs. Building one costs a sixth of a frozen dataclass, which the packet path
+pays, and encoding one needs no dictionary. docs/decisions/msgspec-for-events.md compares msgspec
+with orjson and the standard library.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from json import JSONEncoder
+from operator import attrgetter
 from typing import Any, Final
+
+import msgspec
+
+from connector.telemetry import bounds
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class AccountBalance:
+class _Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of all events. Fields hold no containers, so the garbage collector skips them."""
+
+
+class AccountBalance(_Fact, frozen=True, kw_only=True):
     """`ACCOUNT_BALANCE`: how we stand with a peer. Amounts in units of its asset."""
 
     peer_id: str
@@ -43,8 +56,7 @@ class AccountBalance:
     """`IDLE`, `PENDING` or `IN_PROGRESS`."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class PacketReceived:
+class PacketReceived(_Fact, frozen=True, kw_only=True):
     """`PACKET_RECEIVED`: a Prepare came from a peer, or from this node itself."""
 
     packet_id: int
@@ -58,8 +70,7 @@ class PacketReceived:
     """32 octets, the same on every node that the packet passes."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class PacketForwarded:
+class PacketForwarded(_Fact, frozen=True, kw_only=True):
     """`PACKET_FORWARDED`: the Prepare went on to the next hop."""
 
     packet_id: int
@@ -72,8 +83,7 @@ class PacketForwarded:
     """In the sender's asset."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class PacketFulfilled:
+class PacketFulfilled(_Fact, frozen=True, kw_only=True):
     """`PACKET_FULFILLED`: it was answered with the proof of delivery, and booked.
 
     The times of its steps are milliseconds after it was received, None for a step that it did not
@@ -97,8 +107,7 @@ class PacketFulfilled:
     """Ids of those that posted it."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class PacketRejected:
+class PacketRejected(_Fact, frozen=True, kw_only=True):
     """`PACKET_REJECTED`: it was refused, here or further on. Times as in `PacketFulfilled`."""
 
     packet_id: int
@@ -122,8 +131,7 @@ class PacketRejected:
     """Ids of the transfers that gave its money back."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class PeerConnected:
+class PeerConnected(_Fact, frozen=True, kw_only=True):
     """`PEER_CONNECTED`: a link to a peer is up."""
 
     peer_id: str
@@ -132,8 +140,7 @@ class PeerConnected:
     reason: str = ""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class PeerDisconnected:
+class PeerDisconnected(_Fact, frozen=True, kw_only=True):
     """`PEER_DISCONNECTED`: the link to a peer is gone."""
 
     peer_id: str
@@ -142,8 +149,7 @@ class PeerDisconnected:
     reason: str
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class RouteAdded:
+class RouteAdded(_Fact, frozen=True, kw_only=True):
     """`ROUTE_ADDED`: packets for `prefix` may go to `next_hop`."""
 
     prefix: str
@@ -152,8 +158,7 @@ class RouteAdded:
     """Where the route comes from: `config`, `local`, `child`, `peer`, `parent`."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class RouteRemoved:
+class RouteRemoved(_Fact, frozen=True, kw_only=True):
     """`ROUTE_REMOVED`: a route is no more."""
 
     prefix: str
@@ -161,8 +166,7 @@ class RouteRemoved:
     source: str
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class _Settlement:
+class _Settlement(_Fact, frozen=True, kw_only=True):
     """What all events of a settlement have. Amounts in units of the peer's asset."""
 
     peer_id: str
@@ -179,31 +183,26 @@ class _Settlement:
     """`outgoing`: we pay; `incoming`: the peer paid us."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class SettlementTriggered(_Settlement):
+class SettlementTriggered(_Settlement, frozen=True, kw_only=True):
     """`SETTLEMENT_TRIGGERED`: we owe a peer more than agreed, or an operator asked for it."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class SettlementStarted(_Settlement):
+class SettlementStarted(_Settlement, frozen=True, kw_only=True):
     """`SETTLEMENT_STARTED`: booked; the settlement engine, or an operator, is asked to pay."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class SettlementCompleted(_Settlement):
+class SettlementCompleted(_Settlement, frozen=True, kw_only=True):
     """`SETTLEMENT_COMPLETED`: booked, and paid as far as its engine or an operator says."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class SettlementFailed(_Settlement):
+class SettlementFailed(_Settlement, frozen=True, kw_only=True):
     """`SETTLEMENT_FAILED`: an attempt came to nothing, or the settlement did for good."""
 
     error: str
     """Why, and whether it is tried again."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class AccountingState:
+class AccountingState(_Fact, frozen=True, kw_only=True):
     """`ACCOUNTING_STATE`: whether new packets can be accounted for has changed."""
 
     state: str
@@ -214,8 +213,7 @@ class AccountingState:
     error: str = ""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class NodeStatus:
+class NodeStatus(_Fact, frozen=True, kw_only=True):
     """`NODE_STATUS`: how the node is, every few seconds. Numbers count since the start."""
 
     ilp_address: str
@@ -242,8 +240,7 @@ class NodeStatus:
     latency_p99_ms: float | None = None
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class AdminAction:
+class AdminAction(_Fact, frozen=True, kw_only=True):
     """`ADMIN_ACTION`: someone with the admin key changed something."""
 
     action: str
@@ -300,8 +297,15 @@ def _iso_second(at_s: int) -> str:
 
 
 def packet_hex(packet_id: int) -> str:
-    """A packet's or transfer's id as it stands in JSON, logs and the ledger's tools."""
-    return f"{packet_id:032x}"
+    """The id of a packet or transfer as shown in JSON, logs and the ledger's tools."""
+    return packet_id.to_bytes(16, "big").hex()
+
+
+def cut(text: str) -> str:
+    """`text`, shortened to `EVENT_TEXT_CHARACTERS_MAX` characters; a cut text ends with an ellipsis."""
+    if len(text) <= bounds.EVENT_TEXT_CHARACTERS_MAX:
+        return text
+    return text[: bounds.EVENT_TEXT_CHARACTERS_MAX - 1] + "\u2026"
 
 
 def _decimal(amount: int | None) -> str | None:
@@ -319,6 +323,9 @@ _CONVERTERS: Final[dict[str, Callable[[Any], Any]]] = {
         ),
         _decimal,
     ),
+    # Text from peers, engines and the operating system. All other texts have bounds of their own:
+    # ids, addresses and asset codes are checked where they enter.
+    **dict.fromkeys(("accounting_reason", "error", "message", "outcome", "reason", "target"), cut),
 }  # fmt: skip
 
 
@@ -327,29 +334,64 @@ def _camel_case(name: str) -> str:
     return head + "".join(part.title() for part in rest)
 
 
-_FORMS: Final = {
-    kind: tuple(
-        (field.name, _camel_case(field.name), _CONVERTERS.get(field.name)) for field in fields(kind)
-    )
-    for kind in TYPES
-}
+class _Form:
+    """How one type of event is written as JSON."""
+
+    __slots__ = ("converters", "names", "values", "wire")
+
+    def __init__(self, kind: type, type_name: str) -> None:
+        fields = kind.__struct_fields__  # type: ignore[attr-defined] # of every struct
+        self.names = tuple(map(_camel_case, fields))
+        self.values: Callable[[Any], tuple[Any, ...]] = attrgetter(*fields)
+        self.converters = tuple(
+            (index, _CONVERTERS[name]) for index, name in enumerate(fields) if name in _CONVERTERS
+        )
+        """Of the fields that JSON has in another form: index and conversion."""
+        self.wire: Callable[..., msgspec.Struct] = msgspec.defstruct(
+            kind.__name__,
+            [
+                ("nodeId", str),
+                ("seq", int),
+                ("timestamp", str),
+                *((name, Any) for name in self.names),
+            ],
+            tag_field="type",
+            tag=type_name,
+            gc=False,
+        )
+        """The JSON object with its names and in its order."""
+
+    def converted(self, event: Event) -> list[Any]:
+        values = list(self.values(event))
+        for index, convert in self.converters:
+            values[index] = convert(values[index])
+        return values
+
+
+_FORMS: Final = {kind: _Form(kind, name) for kind, name in TYPES.items()}
+_encoder: Final = msgspec.json.Encoder()
+_ascii_encode: Final = JSONEncoder(separators=(",", ":")).encode
 
 
 def body(event: Event) -> dict[str, Any]:
-    """The event's own fields as JSON has them."""
-    form: dict[str, Any] = {}
-    for name, json_name, convert in _FORMS[type(event)]:
-        value = getattr(event, name)
-        form[json_name] = value if convert is None else convert(value)
-    return form
+    """The event's own fields with their JSON names and values."""
+    form = _FORMS[type(event)]
+    return dict(zip(form.names, form.converted(event), strict=True))
 
 
-def as_json(event: Event, *, node_id: str, seq: int, at_ms: int) -> dict[str, Any]:
-    """The whole flat object: type, node, sequence number, time, and the event's own fields."""
-    return {
-        "type": TYPES[type(event)],
-        "nodeId": node_id,
-        "seq": seq,
-        "timestamp": iso(at_ms),
-        **body(event),
-    }
+def encode(event: Event, *, node_id: str, seq: int, at_ms: int) -> str:
+    """The flat JSON object: type, node, sequence number, time, and the event's own fields."""
+    form = _FORMS[type(event)]
+    values = form.converted(event)
+    try:
+        return _encoder.encode(form.wire(node_id, seq, iso(at_ms), *values)).decode()
+    except UnicodeEncodeError:
+        # A lone surrogate, such as in the name of a file that is not UTF-8: no UTF-8 text can hold
+        # it, an escape in ASCII can.
+        common = {
+            "type": TYPES[type(event)],
+            "nodeId": node_id,
+            "seq": seq,
+            "timestamp": iso(at_ms),
+        }
+        return _ascii_encode(common | dict(zip(form.names, values, strict=True)))

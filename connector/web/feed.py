@@ -22,7 +22,8 @@ from connector.base import limits
 from connector.peering.model import Asset
 from connector.telemetry.bus import EventBus, Viewer
 from connector.telemetry.events import TYPES
-from connector.telemetry.store import EventQuery, EventStore, Point
+from connector.telemetry.store import EventStore
+from connector.telemetry.store_query import EventQuery, Point
 from connector.telemetry.timeline import packet_story
 from connector.web import bounds
 
@@ -158,7 +159,7 @@ def feed_router(
         try:
             if missed is None:
                 head = {"type": "snapshot", "seq": bus.seq, "gap": resumes, **snapshot()}
-                packets = ",".join(bus.recent_packets)
+                packets = ",".join(bus.recent_packets())
                 first = f'{_encode(head)[:-1]},"packets":[{packets}]}}'
             else:
                 first = missed.text

@@ -84,6 +84,7 @@ def test_without_any_variable_everything_has_its_documented_default() -> None:
         "otlp_endpoint": None,
         "otlp_sample_ratio": 0.01,
         "explorer_max_events": 1_000_000,
+        "explorer_max_bytes": 1_073_741_824,
         "explorer_retention_days": 7,
         "explorer_nodes": [],
         "explorer_nodes_key": None,

@@ -10,8 +10,8 @@ import pytest
 
 from connector.base import limits
 from connector.telemetry import bounds as telemetry_bounds
-from connector.telemetry.bus import EventBus, Viewer, frame
-from connector.telemetry.events import PacketReceived, PeerConnected
+from connector.telemetry.bus import Emitted, EventBus, Viewer, frame
+from connector.telemetry.events import Event, PacketReceived, PeerConnected
 from tests.support.daemons import EventLog
 from tests.support.ledgers import ManualClock
 
@@ -59,6 +59,44 @@ async def test_what_gathered_goes_to_all_viewers_in_one_message(bus: EventBus) -
     assert seqs(message) == [began + 1, began + 2, began + 3]
     assert message["seq"] == began + 3
     assert {event["nodeId"] for event in message["events"]} == {"me"}
+
+
+async def test_viewers_and_store_share_one_text(bus: EventBus) -> None:
+    taken: list[Emitted] = []
+    bus.hand_to(taken.extend)
+    viewer, _ = bus.join(None)
+    bus.emit(packet(1))
+    bus.flush()
+    (one,) = taken
+    text = one.text("me")
+    assert one.text("me") is text
+    assert bus.recent_packets()[0] is text
+    assert json.loads(await viewer.next())["events"] == [json.loads(text)]
+
+
+async def test_an_event_that_nobody_looks_at_is_not_encoded(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[Event] = []
+
+    def encode(event: Event, **_: object) -> str:
+        encoded.append(event)
+        return "{}"
+
+    monkeypatch.setattr("connector.telemetry.bus.encode", encode)
+    bus.emit(packet(1))
+    bus.emit(happened())
+    bus.flush()
+    assert encoded == []
+    assert bus.recent_packets() == ["{}"]
+    assert len(encoded) == 1
+
+
+async def test_packets_of_earlier_runs_come_before_those_of_this_one(bus: EventBus) -> None:
+    bus.remember_packets(['{"amount":"1"}', '{"amount":"2"}'])
+    bus.emit(packet(3))
+    bus.flush()
+    assert [json.loads(text)["amount"] for text in bus.recent_packets()] == ["1", "2", "3"]
 
 
 async def test_nothing_new_is_no_message(bus: EventBus) -> None:
@@ -168,7 +206,7 @@ async def test_the_last_packets_are_kept_apart_from_everything_else(bus: EventBu
         bus.emit(packet(amount))
         bus.emit(happened())
     bus.flush()
-    amounts = [int(json.loads(text)["amount"]) for text in bus.recent_packets]
+    amounts = [int(json.loads(text)["amount"]) for text in bus.recent_packets()]
     assert amounts == list(range(5, telemetry_bounds.VIEWER_PACKET_EVENTS_MAX + 5))
 
 

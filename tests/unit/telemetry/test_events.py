@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import pytest
 
-from connector.telemetry import events
-from connector.telemetry.events import Event, as_json, iso
+from connector.telemetry import bounds, events
+from connector.telemetry.events import TYPES, Event, body, cut, encode, iso
 
 CONDITION = bytes(range(32))
 HUGE = 2**70 + 1
@@ -137,9 +137,26 @@ MONEY = {
 
 
 def shown(event: Event) -> dict[str, Any]:
-    whole = as_json(event, node_id="n", seq=7, at_ms=1_700_000_000_123)
-    parsed: dict[str, Any] = json.loads(json.dumps(whole))
+    parsed: dict[str, Any] = json.loads(text_of(event))
     return parsed
+
+
+def text_of(event: Event) -> str:
+    return encode(event, node_id="n", seq=7, at_ms=1_700_000_000_123)
+
+
+def rejected(message: str, destination: str = "g.bob", triggered_by: str = "g.a") -> Event:
+    return events.PacketRejected(
+        packet_id=2**128 - 1,
+        peer_id="alice",
+        next_hop="bob",
+        destination=destination,
+        amount=2**64 - 1,
+        code="F99",
+        message=message,
+        triggered_by=triggered_by,
+        duration_ms=0.1,
+    )
 
 
 @pytest.mark.parametrize(("kind", "event", "names"), EVENTS, ids=[kind for kind, *_ in EVENTS])
@@ -171,6 +188,56 @@ def test_an_event_cannot_be_changed(event: Event) -> None:
 
 def test_every_event_is_in_the_table_above() -> None:
     assert {type(event) for _, event, _ in EVENTS} == set(get_args(Event)) == set(events.TYPES)
+
+
+@pytest.mark.parametrize("event", [event for _, event, _ in EVENTS])
+def test_the_text_is_that_of_the_standard_library_in_its_shortest_form(event: Event) -> None:
+    """Names, order, spacing and numbers: clients may compare texts of different versions."""
+    whole = {
+        "type": TYPES[type(event)],
+        "nodeId": "n",
+        "seq": 7,
+        "timestamp": "2023-11-14T22:13:20.123Z",
+        **body(event),
+    }
+    assert text_of(event) == json.dumps(whole, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("duration_ms", [0.0, 0.001, 0.1, 1.0, 12.345, 99_999.999, 1e15])
+def test_durations_are_written_as_python_writes_them(duration_ms: float) -> None:
+    event = events.PacketFulfilled(**PACKET, next_hop="bob", duration_ms=duration_ms)
+    assert f'"durationMs":{duration_ms!r},' in text_of(event)
+
+
+@pytest.mark.parametrize(
+    "message", ["caf\u00e9 \u20ac \U0001f600", '"\\\n\x00\x7f', "name \udcff of a file", "\ud800"]
+)
+def test_any_text_survives_encoding(message: str) -> None:
+    assert shown(rejected(message))["message"] == message
+    text_of(rejected(message)).encode()
+
+
+def test_a_long_text_from_outside_is_cut() -> None:
+    limit = bounds.EVENT_TEXT_CHARACTERS_MAX
+    assert cut("x" * limit) == "x" * limit
+    assert cut("x" * (limit + 1)) == "x" * (limit - 1) + "\u2026"
+    assert shown(rejected("\x01" * 8191))["message"] == "\x01" * (limit - 1) + "\u2026"
+    for name, event in (
+        ("reason", events.PeerDisconnected(peer_id="b", direction="inbound", reason="x" * 9999)),
+        ("error", events.SettlementFailed(**SETTLEMENT, error="x" * 9999)),
+        ("error", events.AccountingState(state="s", backend="b", error="x" * 9999)),
+        (
+            "outcome",
+            events.AdminAction(action="a", target="t", key_fingerprint="", outcome="x" * 9999),
+        ),
+        ("target", events.AdminAction(action="a", target="x" * 9999, key_fingerprint="")),
+    ):
+        assert len(shown(event)[name]) == limit
+
+
+def test_the_longest_event_of_a_packet_is_bounded_in_octets() -> None:
+    longest = rejected("\x01" * 8191, "g." + "d" * 1021, "g." + "t" * 1021)
+    assert len(text_of(longest).encode()) < 6000
 
 
 def test_amounts_beyond_a_double_stay_exact() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from connector.peering.model import Asset
 from connector.telemetry import bounds as telemetry_bounds
-from connector.telemetry import store as store_module
+from connector.telemetry import store_file
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import (
     TYPES,
@@ -22,9 +22,11 @@ from connector.telemetry.events import (
     NodeStatus,
     PacketFulfilled,
     PacketReceived,
+    PacketRejected,
     PeerConnected,
 )
-from connector.telemetry.store import EventQuery, EventStore
+from connector.telemetry.store import EventStore
+from connector.telemetry.store_query import EventQuery
 from tests.support.daemons import EventLog
 from tests.support.ledgers import ManualClock
 
@@ -37,7 +39,13 @@ class Desk:
     """A store, a bus that feeds it, and time."""
 
     def __init__(
-        self, path: Path, clock: ManualClock, events_max: int = 1000, days: int = 7
+        self,
+        path: Path,
+        clock: ManualClock,
+        *,
+        events_max: int = 1000,
+        bytes_max: int = 1 << 30,
+        days: int = 7,
     ) -> None:
         self.clock = clock
         self.log = EventLog()
@@ -47,6 +55,7 @@ class Desk:
             clock=clock,
             log=self.log,
             events_max=events_max,
+            bytes_max=bytes_max,
             retention_days=days,
         )
         self.bus = EventBus(node_id="me", clock=clock)
@@ -231,7 +240,7 @@ async def test_events_outlive_a_restart_and_numbers_go_on(open_desk: Open) -> No
 
 
 async def test_every_kind_of_event_has_a_number_in_the_file() -> None:
-    codes = store_module._CODES
+    codes = store_file.CODES
     assert codes.keys() == set(TYPES.values())
     assert len(set(codes.values())) == len(codes)
 
@@ -278,6 +287,84 @@ async def test_rare_events_outlive_a_flood_of_packets(open_desk: Open) -> None:
     assert desk.store.stored <= 100
 
 
+def refused(number: int) -> PacketRejected:
+    """The longest event that a peer can cause."""
+    return PacketRejected(
+        packet_id=number << 8,
+        peer_id="mallory",
+        next_hop="carol",
+        destination="g.carol." + "b" * 1000,
+        amount=number,
+        code="F99",
+        message="\x01" * 8191,
+        triggered_by="g." + "a" * 1000,
+        duration_ms=1.0,
+    )
+
+
+def octets(tmp_path: Path) -> int:
+    return (tmp_path / "events.sqlite").stat().st_size
+
+
+async def test_a_long_reject_costs_a_few_kilobytes_on_disk(open_desk: Open, tmp_path: Path) -> None:
+    desk = await open_desk(events_max=100_000)
+    await desk.tell(*map(refused, range(1000)))
+    await desk.store.close()
+    assert octets(tmp_path) < 1000 * 8192
+
+
+async def test_the_file_stays_within_its_octets(open_desk: Open, tmp_path: Path) -> None:
+    limit = 2 << 20
+    desk = await open_desk(events_max=100_000, bytes_max=limit)
+    await desk.tell(link("first"))
+    for begin in range(0, 2000, 100):
+        await desk.tell(*map(refused, range(begin, begin + 100)), balance(begin))
+        assert desk.store.octets <= limit
+    kept = await desk.amounts(types=["PACKET_REJECTED"], count=1000)
+    assert 100 < len(kept) < 600
+    assert kept == list(range(1999, 1999 - len(kept), -1)), "the newest stay"
+    assert [one["peerId"] for one in await desk.find(types=["PEER_CONNECTED"])] == ["first"]
+    assert (await desk.nets(3600))[-1] == 1900
+    await desk.store.close()
+    # Free pages are given back in steps.
+    assert octets(tmp_path) <= limit + 2 * store_file.VACUUM_PAGES * 4096
+
+
+async def test_rare_events_and_balances_alone_stay_within_the_octets(open_desk: Open) -> None:
+    limit = 1 << 20
+    desk = await open_desk(events_max=1_000_000, bytes_max=limit)
+    for number in range(60):
+        desk.clock.advance(3600.0)
+        await desk.tell(
+            *(link(f"peer-{number}-{index}") for index in range(100)),
+            *(balance(number, f"peer-{index}") for index in range(100)),
+        )
+        assert desk.store.octets <= limit
+    newest = await desk.find(types=["PEER_CONNECTED"], count=1)
+    assert newest[0]["peerId"] == "peer-59-99"
+
+
+async def test_a_lower_limit_of_octets_takes_effect_in_bounded_steps(
+    open_desk: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_file, "SLICE_ROWS", 100)
+    monkeypatch.setattr(store_file, "SLICES_PER_WRITE", 3)
+    desk = await open_desk(events_max=100_000)
+    await desk.tell(*map(refused, range(1000)))
+    stored = desk.store.stored
+    desk = await open_desk(events_max=100_000, bytes_max=1 << 20)
+    for _ in range(20):
+        await desk.tell()
+        assert stored - desk.store.stored <= 300
+        stored = desk.store.stored
+    assert desk.store.octets <= 1 << 20
+    assert await desk.amounts(count=3) == [999, 998, 997]
+    await desk.store.close()
+    connection = sqlite3.connect(tmp_path / "events.sqlite")
+    assert connection.execute("SELECT count(*) FROM events").fetchone() == (stored,)
+    connection.close()
+
+
 async def test_what_is_too_old_goes(open_desk: Open) -> None:
     desk = await open_desk(days=1)
     await desk.tell(received(1), link(), balance(5))
@@ -308,7 +395,7 @@ async def test_a_lower_cap_takes_effect_and_gives_the_disk_back(
     assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     assert connection.execute("SELECT count(*) FROM events").fetchone()[0] == desk.store.stored
     connection.close()
-    assert free <= store_module.VACUUM_PAGES
+    assert free <= store_file.VACUUM_PAGES
     assert pages < 1000
 
 
@@ -419,7 +506,7 @@ async def test_while_the_disk_fails_little_is_remembered(
     (tmp_path / "events.sqlite").mkdir()
     desk = await open_desk()
     await desk.tell(*map(received, range(100)))
-    assert len(desk.store._rows) == 10
+    assert len(desk.store._queue) == 10
     assert desk.store.dropped == 90
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from connector.telemetry import events
-from connector.telemetry.events import Event, as_json
+from connector.telemetry.events import Event, encode
 from connector.telemetry.timeline import packet_story
 
 BEGAN_MS = 1_700_000_000_000
@@ -13,7 +14,9 @@ PACKET: dict[str, Any] = {"packet_id": 256, "peer_id": "alice", "destination": "
 
 
 def shown(event: Event, after_ms: int) -> dict[str, Any]:
-    return as_json(event, node_id="me", seq=after_ms, at_ms=BEGAN_MS + after_ms)
+    text = encode(event, node_id="me", seq=after_ms, at_ms=BEGAN_MS + after_ms)
+    form: dict[str, Any] = json.loads(text)
+    return form
 
 
 RECEIVED = shown(

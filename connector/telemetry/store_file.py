@@ -1,0 +1,287 @@
+"""The event store's file: its schema, inserts, and the limits on its size.
+
+Everything here runs in the writer's thread.
+
+**Limits.** At most `events_max` events and as many balances, none older than `retention_ms`, and at
+most `bytes_max` octets. The oldest frequent events (packets, balances, status) are deleted first, so
+that a busy hour does not remove last week's settlements; a tenth of `events_max` is for those.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any, Final
+
+from connector.base.sqlite import in_transaction
+from connector.telemetry import bounds
+from connector.telemetry.bus import PACKET_TYPES, Emitted
+from connector.telemetry.events import TYPES, AccountBalance
+
+ROWS_PER_STATEMENT: Final = 100
+"""One statement for so many rows takes a quarter less CPU than one for each, and takes the
+interpreter's lock from the event loop once instead of a hundred times. Older SQLite allows 999
+values in a statement."""
+SLICE_ROWS: Final = 2000
+SLICES_PER_WRITE: Final = 20
+"""So much is deleted after one write; the rest after the next ones."""
+VACUUM_PAGES: Final = 500
+FINE_S: Final = 1
+COARSE_S: Final = 60
+
+# These numbers are in the file: never change one, only add.
+CODES: Final = {
+    "ACCOUNT_BALANCE": 1, "PACKET_RECEIVED": 2, "PACKET_FORWARDED": 3, "PACKET_FULFILLED": 4,
+    "PACKET_REJECTED": 5, "PEER_CONNECTED": 6, "PEER_DISCONNECTED": 7, "ROUTE_ADDED": 8,
+    "ROUTE_REMOVED": 9, "SETTLEMENT_TRIGGERED": 10, "SETTLEMENT_STARTED": 11,
+    "SETTLEMENT_COMPLETED": 12, "SETTLEMENT_FAILED": 13, "ACCOUNTING_STATE": 14,
+    "NODE_STATUS": 15, "ADMIN_ACTION": 16,
+}  # fmt: skip
+_CODE_OF: Final = {kind: CODES[name] for kind, name in TYPES.items()}
+_FREQUENT: Final = frozenset(
+    CODES[name] for name in ("ACCOUNT_BALANCE", *PACKET_TYPES, "NODE_STATUS")
+)
+_IS_FREQUENT: Final = f"type IN ({','.join(map(str, sorted(_FREQUENT)))})"
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, type INTEGER NOT NULL,
+    peer TEXT, hop TEXT, packet BLOB, body TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_by_type ON events (type);
+CREATE INDEX IF NOT EXISTS events_by_peer ON events (peer, type) WHERE peer IS NOT NULL;
+CREATE INDEX IF NOT EXISTS events_by_hop ON events (hop, type) WHERE hop IS NOT NULL;
+CREATE INDEX IF NOT EXISTS events_by_packet ON events (packet) WHERE packet IS NOT NULL;
+CREATE TABLE IF NOT EXISTS balances (
+    step_s INTEGER, bucket_s INTEGER, peer TEXT, asset TEXT, at_ms INTEGER NOT NULL,
+    net TEXT NOT NULL, debit TEXT NOT NULL, credit TEXT NOT NULL,
+    pending_debits TEXT NOT NULL, pending_credits TEXT NOT NULL,
+    PRIMARY KEY (step_s, bucket_s, peer, asset)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS balances_by_peer ON balances (peer, asset, step_s, bucket_s);
+"""
+
+
+class EventFile:
+    """Counts what is in the file, and keeps it within the limits."""
+
+    def __init__(self, *, node_id: str, events_max: int, bytes_max: int, retention_ms: int) -> None:
+        assert bytes_max >= bounds.EVENT_STORE_BYTES_MIN
+        self.stored = 0
+        """Events in the file."""
+        self.history_points = 0
+        """Balances in the file."""
+        self.last_seq = 0
+        """The highest number in the file when it was opened."""
+        self.octets = 0
+        """Of the pages in use, as of the last write. The write-ahead log is not part of it."""
+        self._node_id = node_id
+        self._events_max = events_max
+        self._bytes_max = bytes_max
+        self._retention_ms = retention_ms
+        self._rare = 0
+        """Of the stored events, those that are not frequent."""
+        self._buckets: dict[tuple[int, str, str], int] = {}
+        """The newest row of each step and account; another write to it adds none."""
+        self._floor = 0
+        """No frequent event has a number up to this one."""
+        self._slices = 0
+        """How many may still be deleted after this write."""
+
+    def prepare(self, connection: sqlite3.Connection) -> None:
+        """Make the tables where they are missing, and count what is in them."""
+        # The last moments before a power cut may be lost: the books are elsewhere.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute("VACUUM")
+        connection.executescript(_SCHEMA)
+        counts = dict(connection.execute("SELECT type, count(*) FROM events GROUP BY type"))
+        self.stored = sum(counts.values())
+        self._rare = sum(count for code, count in counts.items() if code not in _FREQUENT)
+        self.history_points = connection.execute("SELECT count(*) FROM balances").fetchone()[0]
+        self.last_seq = connection.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
+        self._buckets.clear()
+        self._floor = 0
+
+    def write(self, connection: sqlite3.Connection, batch: Sequence[Emitted], now_ms: int) -> None:
+        """Insert `batch` in one transaction, then delete what is beyond the limits."""
+        if batch:
+            balances = [one for one in batch if type(one.event) is AccountBalance]
+
+            def insert(file: sqlite3.Connection) -> None:
+                self._insert_events(file, batch)
+                self._insert_balances(file, balances)
+
+            in_transaction(connection, insert)
+            self.stored += len(batch)
+            self._rare += sum(_CODE_OF[type(one.event)] not in _FREQUENT for one in batch)
+        self._trim(connection, now_ms)
+
+    def _insert_events(self, connection: sqlite3.Connection, batch: Sequence[Emitted]) -> None:
+        for at in range(0, len(batch), ROWS_PER_STATEMENT):
+            part = batch[at : at + ROWS_PER_STATEMENT]
+            values: list[Any] = []
+            for one in part:
+                self._append_row(values, one)
+            # A clock that was set back gives numbers that are taken: the later run wins.
+            rows = ",".join(["(?,?,?,?,?,?,?)"] * len(part))
+            connection.execute(f"INSERT OR REPLACE INTO events VALUES {rows}", values)
+
+    def _append_row(self, values: list[Any], one: Emitted) -> None:
+        event = one.event
+        packet_id: int | None = getattr(event, "packet_id", None)
+        values += (
+            one.seq,
+            one.at_ms,
+            _CODE_OF[type(event)],
+            getattr(event, "peer_id", None),
+            getattr(event, "next_hop", None),
+            None if packet_id is None else packet_id.to_bytes(16, "big"),
+            one.text(self._node_id),
+        )
+
+    def _insert_balances(self, connection: sqlite3.Connection, balances: Iterable[Emitted]) -> None:
+        points: list[tuple[Any, ...]] = []
+        for one in balances:
+            event = one.event
+            assert isinstance(event, AccountBalance)
+            for step_s in (FINE_S, COARSE_S):
+                bucket_s = one.at_ms // 1000 // step_s * step_s
+                asset = f"{event.asset_code}/{event.asset_scale}"
+                points.append(
+                    (
+                        step_s, bucket_s, event.peer_id, asset, one.at_ms,
+                        str(event.net_balance), str(event.debit_balance),
+                        str(event.credit_balance), str(event.pending_debits),
+                        str(event.pending_credits),
+                    )
+                )  # fmt: skip
+        connection.executemany(
+            "INSERT OR REPLACE INTO balances VALUES (?,?,?,?,?,?,?,?,?,?)", points
+        )
+        for step_s, bucket_s, peer, asset, *_ in points:
+            if self._buckets.get((step_s, peer, asset)) != bucket_s:
+                self._buckets[step_s, peer, asset] = bucket_s
+                self.history_points += 1
+
+    # --- limits
+
+    def _trim(self, connection: sqlite3.Connection, now_ms: int) -> None:
+        """Delete what is beyond the limits, in slices that are a transaction each."""
+        self._slices = SLICES_PER_WRITE
+        oldest_ms = now_ms - self._retention_ms
+        self._trim_old(connection, oldest_ms)
+        self._delete_frequent(connection, self.stored - self._events_max)
+        self._delete_rare(connection, self._rare - max(1, self._events_max // 10))
+        self._trim_history(connection, now_ms // 1000, oldest_ms // 1000)
+        self._trim_octets(connection)
+        if _pragma(connection, "freelist_count") > VACUUM_PAGES:
+            # `execute` would stop after the first page.
+            connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+
+    def _trim_old(self, connection: sqlite3.Connection, oldest_ms: int) -> None:
+        first = connection.execute("SELECT at_ms FROM events ORDER BY seq LIMIT 1").fetchone()
+        if first is None or first[0] >= oldest_ms:
+            return
+        slice_ = f"(SELECT seq FROM events ORDER BY seq LIMIT {SLICE_ROWS})"
+        gone = f"seq IN {slice_} AND at_ms < {oldest_ms}"
+        rare = connection.execute(
+            f"SELECT count(*) FROM events WHERE {gone} AND NOT {_IS_FREQUENT}"
+        ).fetchone()[0]
+        self.stored -= connection.execute(f"DELETE FROM events WHERE {gone}").rowcount
+        self._rare -= rare
+
+    def _trim_octets(self, connection: sqlite3.Connection) -> None:
+        """Delete the oldest frequent events, then rare ones, then balances, until it fits."""
+        for attempt in count():
+            pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+            self.octets = octets = pages * _pragma(connection, "page_size")
+            rows = self.stored + self.history_points
+            if octets <= self._bytes_max or not rows or self._slices <= 0:
+                return
+            # An estimate: rows differ in size, and a page is free only when all its rows are. So
+            # each further attempt deletes twice as much.
+            excess = max(1, rows * (octets - self._bytes_max) // octets) << attempt
+            deleted = self._delete_frequent(connection, excess)
+            deleted += self._delete_rare(connection, excess - deleted)
+            if excess > deleted:
+                self._delete_oldest_balances(connection, excess - deleted)
+
+    def _delete_frequent(self, connection: sqlite3.Connection, excess: int) -> int:
+        """Delete so many of the oldest frequent events; gives how many there were."""
+        deleted = 0
+        while deleted < excess and self._slices > 0:
+            self._slices -= 1
+            last = connection.execute(
+                "SELECT max(seq) FROM (SELECT seq FROM events "
+                f"WHERE seq > ? AND {_IS_FREQUENT} ORDER BY seq LIMIT ?)",
+                (self._floor, min(excess - deleted, SLICE_ROWS)),
+            ).fetchone()[0]
+            if last is None:
+                self._floor = 0
+                break
+            deleted += connection.execute(
+                f"DELETE FROM events WHERE seq > ? AND seq <= ? AND {_IS_FREQUENT}",
+                (self._floor, last),
+            ).rowcount
+            self._floor = last
+        self.stored -= deleted
+        return deleted
+
+    def _delete_rare(self, connection: sqlite3.Connection, excess: int) -> int:
+        """Delete so many of the oldest other events, a slice at most; gives how many there were."""
+        if excess <= 0 or self._slices <= 0:
+            return 0
+        self._slices -= 1
+        deleted = connection.execute(
+            "DELETE FROM events WHERE seq IN (SELECT seq FROM events "
+            f"WHERE NOT {_IS_FREQUENT} ORDER BY seq LIMIT ?)",
+            (min(excess, SLICE_ROWS),),
+        ).rowcount
+        self.stored -= deleted
+        self._rare -= deleted
+        return deleted
+
+    def _trim_history(self, connection: sqlite3.Connection, now_s: int, oldest_s: int) -> None:
+        excess = self.history_points - self._events_max
+        for step_s, before_s in (
+            (FINE_S, now_s - bounds.HISTORY_FINE_SECONDS),
+            (COARSE_S, oldest_s),
+        ):
+            first = connection.execute(
+                "SELECT min(bucket_s) FROM balances WHERE step_s = ?", (step_s,)
+            ).fetchone()[0]
+            if first is None or (first >= before_s and excess <= 0):
+                continue
+            until_s = now_s if excess > 0 else before_s
+            excess -= self._delete_balances(connection, step_s, until_s, SLICE_ROWS)
+
+    def _delete_oldest_balances(self, connection: sqlite3.Connection, excess: int) -> None:
+        """Those by the second first."""
+        self._slices -= 1
+        for step_s in (FINE_S, COARSE_S):
+            excess -= self._delete_balances(
+                connection, step_s, _SECONDS_MAX, min(excess, SLICE_ROWS)
+            )
+
+    def _delete_balances(
+        self, connection: sqlite3.Connection, step_s: int, before_s: int, rows_max: int
+    ) -> int:
+        deleted = connection.execute(
+            "DELETE FROM balances WHERE (step_s, bucket_s, peer, asset) IN ("
+            "SELECT step_s, bucket_s, peer, asset FROM balances WHERE step_s = ? "
+            "AND bucket_s < ? ORDER BY bucket_s LIMIT ?)",
+            (step_s, before_s, max(0, rows_max)),
+        ).rowcount
+        self.history_points -= deleted
+        return deleted
+
+
+_SECONDS_MAX: Final = 1 << 62
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    number: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return number
