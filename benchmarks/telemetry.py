@@ -21,6 +21,7 @@ from typing import Any, cast
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from connector.base.clock import SystemClock
+from connector.base.disk import SystemDisk
 from connector.ilp.packet import Prepare
 from connector.peering.model import Asset, Peer, PeerTerms
 from connector.switch.driver import Flight, ReplyTo, Story
@@ -126,6 +127,7 @@ async def store(hours: float, events_max: int) -> None:
         path = Path(folder) / "events.sqlite"
         kept = EventStore(
             path=path,
+            disk=SystemDisk(),
             node_id="me",
             clock=clock,
             log=Quiet(),

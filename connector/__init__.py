@@ -64,8 +64,8 @@ The map, each package above those that it uses:
       packet.py       Prepare, Fulfill, Reject        address.py  addresses (RFC 15)
       ildcp.py        what a child is told (RFC 31)   settle.py   peer.settle (RFC 38)
     oer.py          the encoding of ILP and BTP (RFC 30)
-    base/           foundations: errors, clock, log, files, SQLite, URLs, HTTP client,
-                    back-off, shared bounds
+    base/           foundations: errors, clock, randomness, disk, log, files, SQLite, URLs,
+                    HTTP client, back-off, shared bounds
 
 Every package keeps its own bounds in `bounds.py`; those that several share are in `base/limits.py`.
 

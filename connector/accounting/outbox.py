@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final, TypeVar
 
 from connector.accounting import bounds
 from connector.base import limits
+from connector.base.disk import Database
 from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
-from connector.base.sqlite import SqliteFile, in_transaction
+from connector.base.sqlite import in_transaction
 from connector.ledger.model import Memory, Posted, Transfer
 from connector.ledger.rows import ROW, pack_transfer, unpack_transfer
 
@@ -38,9 +38,8 @@ PRAGMA user_version = {_FORMAT};
 class SqliteOutbox:
     """See the module."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = SqliteFile(path)
-        self._inode: int | None = None
+    def __init__(self, database: Database) -> None:
+        self._file = database
         self._in_use = asyncio.Lock()
         self.transfers = 0
         """How many are in it."""
@@ -57,7 +56,6 @@ class SqliteOutbox:
             await self._file.run(self._check_format)
             await self._file.run(_set_room_aside)
             self.transfers = await self._file.run(_count)
-            self._inode = self._file.path.stat().st_ino
         except (sqlite3.Error, OSError) as error:
             await self._file.close()
             raise LedgerUnavailableError(f"outbox {self._file.path}: {error}") from error
@@ -183,31 +181,14 @@ class SqliteOutbox:
         Raises:
             LedgerUnavailableError: it cannot be written anew.
         """
-        path = self._file.path
         try:
-            if path.stat().st_ino == self._inode:
+            if not self._file.is_removed():
                 return False
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise LedgerUnavailableError(f"outbox {path}: {error}") from error
-        # The connection still has the file that has no name any more: copy it, and go over.
-        copy = path.with_name(path.name + ".rescued")
-
-        def rescue(connection: sqlite3.Connection) -> None:
-            copy.unlink(missing_ok=True)
-            connection.execute("VACUUM INTO ?", (str(copy),))
-
-        async with self._in_use:
-            try:
-                await self._file.run(rescue)
-                await self._file.close()
-                for leftover in ("-wal", "-shm"):
-                    path.with_name(path.name + leftover).unlink(missing_ok=True)
-                copy.replace(path)
-            except (sqlite3.Error, OSError) as error:
-                raise LedgerUnavailableError(f"outbox {path}: {error}") from error
-            await self.open()
+            async with self._in_use:
+                await self._file.rescue()
+                await self.open()
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerUnavailableError(f"outbox {self._file.path}: {error}") from error
         return True
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -32,6 +32,8 @@ class SqliteFile:
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._inode: int | None = None
 
     async def open(self, schema: str = "") -> None:
         """Open or create the file, and run `schema`.
@@ -47,6 +49,7 @@ class SqliteFile:
         self._thread.start()
         try:
             self._connection = await self.run(lambda _: self._connect(schema))
+            self._inode = self._inode_at_path()
         except BaseException:
             await self.close()
             raise
@@ -73,6 +76,12 @@ class SqliteFile:
             raise
         return connection
 
+    def _inode_at_path(self) -> int | None:
+        try:
+            return self.path.stat().st_ino
+        except FileNotFoundError:
+            return None
+
     def _work(self) -> None:
         """The thread: one job after the other, until None comes."""
         while (job := self._queue.get()) is not None:
@@ -97,8 +106,48 @@ class SqliteFile:
         self._queue.put((work, future, loop))
         return await future
 
+    def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`work`, which only reads, done with a connection of its own in the caller's thread."""
+        if self._reader is None:
+            self._reader = sqlite3.connect(
+                f"file:{self.path}?mode=ro", uri=True, check_same_thread=False
+            )
+        return work(self._reader)
+
+    def is_removed(self) -> bool:
+        """Whether the file under the path is not, or no longer, the one that is open.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        # A database in memory never had one.
+        return self._inode is not None and self._inode_at_path() != self._inode
+
+    async def rescue(self) -> None:
+        """Put what a removed file held back under its path, and close it; open it again then.
+
+        The connection still has the file that has no name any more: it is copied.
+
+        Raises:
+            sqlite3.Error, OSError: it could not be written; what was not renamed yet is still open.
+        """
+        copy = self.path.with_name(self.path.name + ".rescued")
+
+        def work(connection: sqlite3.Connection) -> None:
+            copy.unlink(missing_ok=True)
+            connection.execute("VACUUM INTO ?", (str(copy),))
+
+        await self.run(work)
+        await self.close()
+        for leftover in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + leftover).unlink(missing_ok=True)
+        copy.replace(self.path)
+
     async def close(self) -> None:
         """Finish what is queued and close. Safe to call twice."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         if self._thread is None:
             return
         if self._connection is not None:

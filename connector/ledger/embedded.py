@@ -16,23 +16,22 @@ The file belongs to one process (`<file>.lock`); a read-only second one may look
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import sqlite3
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from connector.base.clock import Clock
+from connector.base.disk import Disk, HeldByAnotherError, Hold, SystemDisk
 from connector.base.errors import (
     LedgerBehindError,
     LedgerCorruptError,
     LedgerLockedError,
     LedgerUnavailableError,
 )
-from connector.base.sqlite import SqliteFile, in_transaction
+from connector.base.sqlite import in_transaction
 from connector.ledger import bounds, journal
 from connector.ledger.journal import (
     Archive,
@@ -159,6 +158,7 @@ class EmbeddedLedger:
         path: Path,
         *,
         clock: Clock,
+        disk: Disk | None = None,
         read_only: bool = False,
         marker: Marker | None = None,
         retention: Retention | None = None,
@@ -169,6 +169,7 @@ class EmbeddedLedger:
         Args:
             path: the file; made where it is missing.
             clock: for timestamps, timeouts and the age of rows.
+            disk: where the file is; default: the machine's.
             read_only: for a look beside the process that owns the file.
             marker: where the number of the last acknowledged request is noted; default: in a file
                 beside `path`.
@@ -186,11 +187,11 @@ class EmbeddedLedger:
         )
         self._accept_loss = accept_loss
         self._upkeep = Upkeep(retention or Retention(), began_s=clock.monotonic_s())
-        self._file = SqliteFile(path, read_only=read_only)
-        self._reader = SqliteFile(path, read_only=True)
+        self._disk: Disk = disk or SystemDisk()
+        self._file = self._disk.database(path, read_only=read_only)
+        self._reader = self._disk.database(path, read_only=True)
         """For long looks beside the writer: points, archives, the audit."""
-        self._archive_connection: sqlite3.Connection | None = None
-        self._lock: IO[str] | None = None
+        self._lock: Hold | None = None
         self._seq = 0
         self._id_max = 0
         self._since_checkpoint = 0
@@ -224,25 +225,14 @@ class EmbeddedLedger:
 
     def _take_lock(self) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = self.path.with_name(self.path.name + ".lock").open("a+")
-        except OSError as error:
-            raise LedgerUnavailableError(f"cannot write in {self.path.parent}: {error}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            owner = lock.read(20).strip() or "unknown"
-            lock.close()
+            self._lock = self._disk.hold(self.path.with_name(self.path.name + ".lock"))
+        except HeldByAnotherError as error:
             raise LedgerLockedError(
-                f"{self.path} is in use by process {owner}; "
+                f"{self.path} is in use by process {error.owner}; "
                 "stop it, or give this node a DATA_DIR of its own"
             ) from None
-        lock.seek(0)
-        lock.truncate()
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        self._lock = lock
+        except OSError as error:
+            raise LedgerUnavailableError(f"cannot write in {self.path.parent}: {error}") from error
 
     def _open_marker(self) -> int:
         try:
@@ -375,26 +365,27 @@ class EmbeddedLedger:
 
     def _find_in_journal(self, id_: int, before_seq: int, machine: LedgerMachine) -> Record | None:
         """A transfer too old to be remembered. Rare: blocks the caller for a look at the file."""
-        if self._archive_connection is None:
-            self._archive_connection = sqlite3.connect(
-                f"file:{self.path}?mode=ro", uri=True, check_same_thread=False
-            )
         key = id_octets(id_)
-        if id_ <= DERIVED_ID_MAX:
-            found = self._archive_connection.execute(
-                "SELECT transfer, status FROM derived WHERE id = ? AND seq < ?", (key, before_seq)
-            ).fetchone()
-            return None if found is None else derived_record(*found)
-        cursor = self._archive_connection.execute(
-            "SELECT kind, events, statuses FROM journal"
-            " WHERE id_min <= ? AND id_max >= ? AND seq < ? ORDER BY seq",
-            (key, key, before_seq),
-        )
-        for kind, events, statuses in cursor:
-            for record in records(machine, kind, events, statuses):
-                if record[0].id == id_ and uses_up(record[1]):
-                    return record
-        return None
+
+        def work(connection: sqlite3.Connection) -> Record | None:
+            if id_ <= DERIVED_ID_MAX:
+                found = connection.execute(
+                    "SELECT transfer, status FROM derived WHERE id = ? AND seq < ?",
+                    (key, before_seq),
+                ).fetchone()
+                return None if found is None else derived_record(*found)
+            cursor = connection.execute(
+                "SELECT kind, events, statuses FROM journal"
+                " WHERE id_min <= ? AND id_max >= ? AND seq < ? ORDER BY seq",
+                (key, key, before_seq),
+            )
+            for kind, events, statuses in cursor:
+                for record in records(machine, kind, events, statuses):
+                    if record[0].id == id_ and uses_up(record[1]):
+                        return record
+            return None
+
+        return self._file.look(work)
 
     async def close(self) -> None:
         """See `Ledger`: saves a checkpoint, so that the next start is quick."""
@@ -410,9 +401,6 @@ class EmbeddedLedger:
         await self._file.close()
         with contextlib.suppress(OSError):
             self._marker.close()
-        if self._archive_connection is not None:
-            self._archive_connection.close()
-            self._archive_connection = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None

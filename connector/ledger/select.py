@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from connector.base.clock import Clock
+from connector.base.disk import Disk
 from connector.ledger import bounds
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger, MemoryLedger
@@ -11,8 +12,8 @@ from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.settings.model import Settings
 
 
-def make_ledger(settings: Settings, clock: Clock, *, read_only: bool = False) -> Ledger:
-    """The ledger that the settings name."""
+def make_ledger(settings: Settings, clock: Clock, disk: Disk, *, read_only: bool = False) -> Ledger:
+    """The ledger that the settings name; nothing is opened yet."""
     if settings.tigerbeetle_cluster_id is not None and settings.tigerbeetle_replicas is not None:
         return TigerBeetleLedger(
             cluster_id=settings.tigerbeetle_cluster_id,
@@ -25,4 +26,5 @@ def make_ledger(settings: Settings, clock: Clock, *, read_only: bool = False) ->
         )
     if settings.ledger == "memory":
         return MemoryLedger(clock=clock)
-    return EmbeddedLedger(settings.data_dir / LEDGER_FILE, clock=clock, read_only=read_only)
+    path = settings.data_dir / LEDGER_FILE
+    return EmbeddedLedger(path, clock=clock, disk=disk, read_only=read_only)

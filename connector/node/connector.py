@@ -25,6 +25,7 @@ from connector.accounting.outbox import FILE_NAME as OUTBOX_FILE
 from connector.accounting.outbox import SqliteOutbox
 from connector.base import limits
 from connector.base.clock import Clock, SystemClock
+from connector.base.disk import SystemDisk
 from connector.base.errors import ConfigError, ConnectorError, DecodeError
 from connector.base.log import Log
 from connector.base.log import set_up as set_up_log
@@ -112,8 +113,10 @@ class Connector:
         )
         self.events: Final = EventBus(node_id=settings.node_id, clock=self.clock)
         """What happens here, for viewers and the event store."""
+        disk = SystemDisk()
         self._store = EventStore(
             path=settings.data_dir / EVENTS_FILE,
+            disk=disk,
             node_id=settings.node_id,
             clock=self.clock,
             log=self.log,
@@ -135,8 +138,8 @@ class Connector:
         )
         self.node: Final = Node(own_address)
         self.routes: Final = RoutingTable()
-        self._outbox = SqliteOutbox(settings.data_dir / OUTBOX_FILE)
-        ledger = make_ledger(settings, self.clock)
+        self._outbox = SqliteOutbox(disk.database(settings.data_dir / OUTBOX_FILE))
+        ledger = make_ledger(settings, self.clock, disk)
         # An embedded ledger fails with its disk, which is the outbox's too: what room is left
         # there is for the posts of packets in flight.
         spools = settings.accounting_outage_policy == "spool" and ledger.may_be_away
@@ -230,10 +233,12 @@ class Connector:
         self.settlements: Final = SettlementManager(
             accounts=self.accounts,
             store=SettlementStore(
-                # As lasting as the ledger.
-                Path(":memory:")
-                if settings.ledger == "memory" and settings.tigerbeetle_cluster_id is None
-                else settings.data_dir / SETTLEMENTS_FILE
+                disk.database(
+                    # As lasting as the ledger.
+                    Path(":memory:")
+                    if settings.ledger == "memory" and settings.tigerbeetle_cluster_id is None
+                    else settings.data_dir / SETTLEMENTS_FILE
+                )
             ),
             clock=self.clock,
             log=self.log,

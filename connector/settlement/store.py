@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from connector.base import limits
+from connector.base.disk import Database
 from connector.base.errors import SettlementError, SettlementStoreError
-from connector.base.sqlite import SqliteFile, in_transaction
+from connector.base.sqlite import in_transaction
 from connector.peering.model import Asset
 from connector.settlement.model import (
     NOTHING,
@@ -58,8 +58,9 @@ _COLUMNS: Final = (
 class SettlementStore:
     """See the module. All that changes is on disk when the call returns."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self._file = SqliteFile(path, read_only=read_only)
+    def __init__(self, database: Database, *, read_only: bool = False) -> None:
+        """`read_only`: the database was opened so; its tables are not made."""
+        self._file = database
         self._read_only = read_only
 
     async def open(self) -> None:

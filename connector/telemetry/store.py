@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from connector.base.clock import Clock
+from connector.base.disk import Database, Disk
 from connector.base.log import Log
-from connector.base.sqlite import SqliteFile
 from connector.peering.model import Asset
 from connector.telemetry import bounds
 from connector.telemetry.bus import PACKET_TYPES, Emitted
@@ -46,6 +46,7 @@ class EventStore:
         self,
         *,
         path: Path,
+        disk: Disk,
         node_id: str,
         clock: Clock,
         log: Log,
@@ -57,6 +58,7 @@ class EventStore:
 
         Args:
             path: the file.
+            disk: where it is.
             node_id: `nodeId` of the events.
             clock: for times of writes and what is too old.
             log: for one warning when the disk fails.
@@ -69,11 +71,12 @@ class EventStore:
         self.fault = ""
         """Why nothing is kept at the moment; empty: events are kept."""
         self._path = path
+        self._disk = disk
         self._clock = clock
         self._log = log
         self._events_max = events_max
-        self._writer: SqliteFile | None = None
-        self._reader: SqliteFile | None = None
+        self._writer: Database | None = None
+        self._reader: Database | None = None
         self._queue: list[Emitted] = []
         self._balances: dict[str, Emitted] = {}
         """The last `ACCOUNT_BALANCE` of each peer since the last write."""
@@ -135,11 +138,11 @@ class EventStore:
             self._failed(str(error))
 
     async def _open_files(self) -> None:
-        writer = SqliteFile(self._path)
+        writer = self._disk.database(self._path)
         self._writer = writer
         await writer.open()
         await writer.run(self._file.prepare)
-        self._reader = SqliteFile(self._path, read_only=True)
+        self._reader = self._disk.database(self._path, read_only=True)
         await self._reader.open()
 
     async def close(self) -> None:

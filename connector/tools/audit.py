@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from connector.accounting.books import Book
 from connector.base.clock import Clock
+from connector.base.disk import SystemDisk
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.interface import Ledger
 from connector.ledger.model import (
@@ -91,7 +92,7 @@ async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> 
         LedgerUnavailableError: it cannot be read.
     """
     settings = in_effect(settings).settings
-    ledger = make_ledger(settings, clock, read_only=True)
+    ledger = make_ledger(settings, clock, SystemDisk(), read_only=True)
     await ledger.open()
     try:
         report = await _audit(settings, ledger)
@@ -195,7 +196,7 @@ async def _settlements(settings: Settings) -> _Settled | None:
     path = settings.data_dir / SETTLEMENTS_FILE
     if not path.is_file():
         return None
-    store = SettlementStore(path, read_only=True)
+    store = SettlementStore(SystemDisk().database(path, read_only=True), read_only=True)
     await store.open()
     try:
         return {

@@ -22,6 +22,7 @@ from connector import Fulfill, PeerSettings, Settings
 from connector.accounting.bounds import PENDING_GRACE_MS
 from connector.accounting.manager import State
 from connector.accounting.outbox import SqliteOutbox
+from connector.base.sqlite import SqliteFile
 from connector.tools.audit import audit
 from connector.tools.sender import Order, Sender
 from tests.support.daemons import CLOCK, Daemon, Street, until
@@ -262,7 +263,7 @@ async def test_an_outbox_that_is_deleted_meanwhile_is_told_and_written_anew(
                 file.unlink()
             await nodes[1].log.seen("outbox_was_removed")
             await load.more(200)
-            copy = SqliteOutbox(folder / "outbox.db")
+            copy = SqliteOutbox(SqliteFile(folder / "outbox.db"))
             await copy.open()
             assert copy.transfers > 0
             await copy.close()

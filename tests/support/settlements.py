@@ -135,7 +135,7 @@ class MadeUpEngine:
 
 
 class InlineFile:
-    """A `SqliteFile` whose work takes no time but may be cut off before and after it."""
+    """A `Database` whose work takes no time but may be cut off before and after it."""
 
     def __init__(self, fuse: Fuse) -> None:
         self._fuse = fuse
@@ -145,8 +145,17 @@ class InlineFile:
         self.next_errors: list[sqlite3.Error | None] = []
         self.down: sqlite3.Error | None = None
 
-    async def open(self, schema: str) -> None:
+    async def open(self, schema: str = "") -> None:
         await asyncio.sleep(0)
+
+    def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return work(self.connection)
+
+    def is_removed(self) -> bool:
+        return False
+
+    async def rescue(self) -> None:
+        raise AssertionError("it is never removed")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         await self._fuse.point()
@@ -206,8 +215,7 @@ class Life:
             spool_transfers_max=spool,
         )
         self.accounts.attach(self._told, lambda: None)
-        store = SettlementStore(Path("made-up.db"))
-        store._file = ground.file  # type: ignore[assignment]
+        store = SettlementStore(ground.file)
         self.store = store
         self.settlements = SettlementManager(
             accounts=self.accounts,

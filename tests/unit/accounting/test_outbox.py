@@ -12,6 +12,7 @@ from connector.accounting import bounds as accounting_bounds
 from connector.accounting.outbox import SqliteOutbox
 from connector.base import limits
 from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
+from connector.base.sqlite import SqliteFile
 from connector.ledger.model import Memory, Posted, Transfer
 
 ALL = 1000
@@ -26,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def outbox(path: Path) -> AsyncIterator[SqliteOutbox]:
-    outbox = SqliteOutbox(path)
+    outbox = SqliteOutbox(SqliteFile(path))
     await outbox.open()
     yield outbox
     await outbox.close()
@@ -37,7 +38,7 @@ async def requests(outbox: SqliteOutbox) -> list[list[Transfer]]:
 
 
 async def again(path: Path) -> SqliteOutbox:
-    outbox = SqliteOutbox(path)
+    outbox = SqliteOutbox(SqliteFile(path))
     await outbox.open()
     return outbox
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from connector.base.disk import SystemDisk
 from connector.peering.model import Asset
 from connector.telemetry import bounds as telemetry_bounds
 from connector.telemetry import store_file
@@ -51,6 +52,7 @@ class Desk:
         self.log = EventLog()
         self.store = EventStore(
             path=path,
+            disk=SystemDisk(),
             node_id="me",
             clock=clock,
             log=self.log,

@@ -1,0 +1,126 @@
+"""The disk as a node uses it: databases, and files that one process holds.
+
+Every store is handed a `Database` or the `Disk` that opens it. `SystemDisk` is the machine's own;
+a simulation hands in one that is slow, full, or loses its power between any two transactions.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Protocol, TypeVar
+
+from connector.base.sqlite import SqliteFile
+
+T = TypeVar("T")
+
+
+class HeldByAnotherError(OSError):
+    """Another process holds the file."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(f"in use by process {owner}")
+        self.owner = owner
+        """Its process id, or `unknown`."""
+
+
+class Database(Protocol):
+    """An SQLite database. A transaction is acknowledged only after it is durable.
+
+    Work is a function of the connection. The connection is in autocommit mode: a statement by
+    itself is a transaction (`base.sqlite.in_transaction` makes one of several).
+    """
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for messages."""
+
+    async def open(self, schema: str = "") -> None:
+        """Open or create it, and run the statements of `schema`. May be opened again after `close`.
+
+        Raises:
+            sqlite3.Error: it cannot be opened or is not a database.
+            OSError: its folder cannot be made.
+        """
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of `work`, done off the event loop, in the order of the calls.
+
+        A caller that is cancelled abandons its wait; the work is done all the same.
+
+        Raises:
+            sqlite3.Error, OSError: the disk refuses, or it is full.
+        """
+
+    def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of `work`, which only reads, done at once: the caller waits for the disk.
+
+        May be called from within `run`. For rare look-ups in the middle of a step that cannot wait.
+        """
+
+    def is_removed(self) -> bool:
+        """Whether somebody removed or replaced the file while it is open here.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+
+    async def rescue(self) -> None:
+        """Put what a removed file held back under its path, and close it; open it again then.
+
+        Raises:
+            sqlite3.Error, OSError: it could not be written; the database is still open.
+        """
+
+    async def close(self) -> None:
+        """Finish what was begun and let go. Safe to call twice."""
+
+
+class Hold(Protocol):
+    """A file that this process holds."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Disk(Protocol):
+    """Where databases are."""
+
+    def database(self, path: Path, *, read_only: bool = False) -> Database:
+        """The database at `path`; nothing is opened yet. `:memory:` is one without a file."""
+
+    def hold(self, path: Path) -> Hold:
+        """Hold the file at `path`, which is made if need be, until closed or this process ends.
+
+        Raises:
+            HeldByAnotherError: another process does.
+            OSError: it cannot be made.
+        """
+
+
+class SystemDisk:
+    """The machine's file system."""
+
+    def database(self, path: Path, *, read_only: bool = False) -> SqliteFile:
+        """See `Disk`."""
+        return SqliteFile(path, read_only=read_only)
+
+    def hold(self, path: Path) -> IO[str]:
+        """See `Disk`. Our process id is written into it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="ascii")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read(20).strip() or "unknown"
+            file.close()
+            raise HeldByAnotherError(owner) from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        return file
