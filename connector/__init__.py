@@ -10,7 +10,9 @@ The map, each package above those that it uses:
       terminal.py     how commands print
       healthcheck.py  what containers run all the time, without loading the rest
     node/           one node, all parts joined
-      connector.py    builds and starts everything; `Connector`, the library
+      core.py         every part that handles packets and money, joined once; what it runs on
+      lifecycle.py    a core opened, started, stopped, closed; its ticks
+      connector.py    the core with web surface and telemetry on top; `Connector`, the library
       apply.py        applies settings to peers, links, accounts and routes
       changes.py      changes by an operator while the node runs
     web/            HTTP: health, metrics, API, login, page

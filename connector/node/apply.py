@@ -1,7 +1,7 @@
-"""The settings made true: who may log in, who is dialled, who has accounts, what routes there are.
+"""Applies settings to peers, links, accounts and routes, at the start and while the node runs.
 
-At start and while the node runs: `change` compares the settings in effect with new ones and touches
-only what differs, so a link whose terms did not change never notices.
+`change` compares the settings in effect with new ones and touches only what differs: a connection
+whose peer keeps its terms is not interrupted.
 """
 
 from __future__ import annotations
@@ -12,36 +12,16 @@ from collections.abc import Callable
 from connector.accounting.manager import AccountManager
 from connector.btp.link import Credentials, Links
 from connector.node import bounds
-from connector.peering.model import LOCAL, Peer, PeerRegistry, PeerTerms, Relation
+from connector.peering.model import LOCAL, Peer, PeerRegistry, Relation
 from connector.peering.routing import Route, RouteSource, RoutingTable
 from connector.settings.model import PeerSettings, Settings
+from connector.settings.terms import terms_of
 from connector.switch.rules import Node
 from connector.telemetry.events import Event, RouteAdded, RouteRemoved
 
 
-def terms_of(settings: Settings, peer: PeerSettings) -> PeerTerms:
-    """A peer's settings with the node's defaults filled in."""
-
-    def or_default(value: int | None, default: int) -> int:
-        return default if value is None else value
-
-    return PeerTerms(
-        peer_id=peer.id,
-        asset=settings.asset_of(peer),
-        relation=peer.relation,
-        credit_limit=or_default(peer.credit_limit, settings.credit_limit),
-        max_payable=peer.max_payable,
-        max_packet_amount=peer.max_packet_amount,
-        rate_limit=peer.rate_limit,
-        fee_basis_points=or_default(peer.fee_basis_points, settings.fee_basis_points),
-        settle_threshold=peer.settle_threshold,
-        settle_to=peer.settle_to,
-        allow_reflection=peer.allow_reflection,
-    )
-
-
 def credentials_of(settings: Settings, peer: PeerSettings) -> Credentials:
-    """How a peer and we know each other."""
+    """With what a peer logs in here, and this node there."""
     return Credentials(
         peer_id=peer.id,
         token=peer.secret.get_secret_value(),
@@ -51,7 +31,7 @@ def credentials_of(settings: Settings, peer: PeerSettings) -> Credentials:
 
 
 def routes_of(settings: Settings, own_address: str) -> set[Route]:
-    """All routes that follow from the settings and from our own address, once it is known."""
+    """All routes that the settings and this node's address give; no address (`""`): fewer."""
     routes = {Route(RouteSource.CONFIG, one.next_hop, one.prefix) for one in settings.routes}
     if own_address:
         routes.add(Route(RouteSource.LOCAL, LOCAL, own_address))
@@ -64,8 +44,8 @@ def routes_of(settings: Settings, own_address: str) -> set[Route]:
     return routes
 
 
-class Neighbours:
-    """Keeps peers, links, accounts and routes as the settings say."""
+class SettingsApplier:
+    """Applies settings to peers, links, accounts and routes. One per node."""
 
     def __init__(
         self,
@@ -81,7 +61,7 @@ class Neighbours:
         self.settings = settings
         """In effect."""
         self.parent: Peer | None = None
-        """Whom we get our address from, if anyone."""
+        """The peer that gives this node its address, if there is one."""
         self._node = node
         self._peers = peers
         self._links = links
@@ -89,27 +69,30 @@ class Neighbours:
         self._routes = routes
         self._emit = emit
         self._told: set[Route] = set()
+        """Routes that an event was emitted for."""
         self._dialling: dict[str, asyncio.Task[None]] = {}
+        """The task that keeps up the connection to each peer that is dialled."""
         self._group: asyncio.TaskGroup | None = None
+        """Owns these tasks; None: nothing is dialled."""
         self._find_parent()
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Dial whom we dial, and go on doing so in tasks of `group`."""
+        """Keep up connections to the peers that have a URL, in tasks of `group`."""
         self._group = group
         for peer in self.settings.peers:
             self._dial(credentials_of(self.settings, peer))
 
     def stop(self) -> None:
-        """Dial nobody any more."""
+        """Stop dialling; connections stay."""
         self._group = None
         for task in self._dialling.values():
             task.cancel()
         self._dialling.clear()
 
     def add_routes(self) -> None:
-        """Take up the routes that follow from the settings: at start, and with an own address."""
+        """Add the routes of the settings: at the start, and when the address has become known."""
         routes = routes_of(self.settings, self._node.address)
-        # Of a table that is read at the start, events for each would push out everything else.
+        # Events for each route of a large table would push out all other events.
         tells = len(routes) <= bounds.TELEMETRY_ROUTES_MAX
         for route in routes:
             self._routes.add(route)
@@ -122,9 +105,9 @@ class Neighbours:
             )
 
     async def change(self, to: Settings) -> None:
-        """Make other settings true: whom we have terms with and the routes; nothing else differs.
+        """Apply other settings, which differ in peers and routes only.
 
-        First what can fail, at the ledger; then the rest, in one step without a wait.
+        First what can fail, at the ledger; then the rest, in one step without an await.
 
         Raises:
             LedgerUnavailableError: no acknowledgement; nothing else was changed.
@@ -204,6 +187,6 @@ class Neighbours:
             task.cancel()
 
     def _find_parent(self) -> None:
-        """There is at most one (config.py)."""
+        """There is at most one (`Settings`)."""
         found = (peer for peer in self._peers if peer.terms.relation is Relation.PARENT)
         self.parent = next(found, None)

@@ -5,3 +5,4 @@ from __future__ import annotations
 from typing import Final
 
 TELEMETRY_ROUTES_MAX: Final = 1000
+ILDCP_SECONDS_MAX: Final = 10

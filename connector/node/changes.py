@@ -1,9 +1,10 @@
-"""What an operator changes while the node runs: checked as a whole, kept, made true, and noted.
+"""Changes by an operator while the node runs: checked as a whole, stored, applied, and logged.
 
-A change is a step from one overlay to another (overlay.py). It is checked like a configuration
-before anything happens; then it is put on disk; then it is made true (neighbours.py), and taken back
-from disk when the ledger does not let it. Changes wait for one another. Each is told as an
-`ADMIN_ACTION` event and a log line, also when it was refused, with the fingerprint of the key.
+A change is a step from one overlay to another (`settings.overlay`). It is checked like a
+configuration before anything happens; then it is written to disk; then it is applied
+(`node.apply`), and taken back from disk when the ledger refuses. Changes are made one at a time.
+Each is an `ADMIN_ACTION` event and a log line, also when it was refused, with the fingerprint of
+the key.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from connector.base.errors import (
     UnknownNameError,
 )
 from connector.base.log import Log
-from connector.node.apply import Neighbours, terms_of
+from connector.node.apply import SettingsApplier
 from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.overlay import InEffect, Overlay, faults_in
+from connector.settings.terms import terms_of
 from connector.telemetry.events import AdminAction, Event
 
 _AMOUNTS: Final = frozenset(
@@ -37,15 +39,15 @@ _AMOUNTS: Final = frozenset(
 _REASON_CHARACTERS_MAX: Final = 300
 
 
-class Control:
-    """The changes of one node."""
+class OperatorChanges:
+    """What an operator has changed of one node, and the ways to change it. A `NodeAdmin`."""
 
     def __init__(
         self,
         *,
         found: InEffect,
         path: Path,
-        neighbours: Neighbours,
+        applier: SettingsApplier,
         accounts: AccountManager,
         changed: Callable[[], None],
         fingerprint: Callable[[], str],
@@ -56,18 +58,18 @@ class Control:
 
         Args:
             found: the base and the changes at start.
-            path: where changes are kept.
-            neighbours: makes them true.
+            path: the file that changes are stored in.
+            applier: applies them.
             accounts: knows balances and limits.
             changed: called when the settings in effect have changed.
             fingerprint: of the admin key.
             emit: takes events.
-            log: says who changed what.
+            log: for who changed what.
         """
         self.overlay = found.overlay
         self._base = found.base
         self._path = path
-        self._neighbours = neighbours
+        self._applier = applier
         self._accounts = accounts
         self._changed = changed
         self._fingerprint = fingerprint
@@ -75,7 +77,7 @@ class Control:
         self._log = log
         self._one_at_a_time = asyncio.Lock()
 
-    # --- what there is
+    # --- the peers and routes in effect
 
     def peer(self, peer_id: str) -> PeerSettings:
         """The settings of a peer that are in effect.
@@ -83,14 +85,14 @@ class Control:
         Raises:
             UnknownNameError: there is no such peer.
         """
-        for peer in self._neighbours.settings.peers:
+        for peer in self._applier.settings.peers:
             if peer.id == peer_id:
                 return peer
         raise UnknownNameError("there is no such peer")
 
     def peer_view(self, peer: PeerSettings) -> dict[str, Any]:
         """A peer as the admin API shows it: everything but its secret."""
-        terms = terms_of(self._neighbours.settings, peer)
+        terms = terms_of(self._applier.settings, peer)
         view: dict[str, Any] = {
             to_camel(name): str(value)
             if (value := getattr(peer, name)) is not None and name in _AMOUNTS
@@ -98,7 +100,7 @@ class Control:
             for name in PeerSettings.model_fields
             if name != "secret"
         }
-        # What it has by default is said as well: limits are looked at to know what holds.
+        # Defaults are shown as well: who looks at limits wants to know which are in effect.
         view["assetCode"] = terms.asset.code
         view["assetScale"] = terms.asset.scale
         view["creditLimit"] = str(terms.credit_limit)
@@ -111,7 +113,7 @@ class Control:
 
     def peers_view(self) -> list[dict[str, Any]]:
         """All peers."""
-        return [self.peer_view(peer) for peer in self._neighbours.settings.peers]
+        return [self.peer_view(peer) for peer in self._applier.settings.peers]
 
     def routes_view(self) -> list[dict[str, Any]]:
         """Static routes, those of peers' own settings left out."""
@@ -122,10 +124,10 @@ class Control:
                 "nextHop": route.next_hop,
                 "source": "admin" if route in added else "config",
             }
-            for route in self._neighbours.settings.routes
+            for route in self._applier.settings.routes
         ]
 
-    # --- what is changed
+    # --- changes
 
     async def create_peer(self, wanted: PeerSettings) -> bool:
         """Add a peer; False: it is there already, exactly so.
@@ -137,7 +139,7 @@ class Control:
 
         def step(now: Overlay) -> Overlay:
             there = next(
-                (peer for peer in self._neighbours.settings.peers if peer.id == wanted.id), None
+                (peer for peer in self._applier.settings.peers if peer.id == wanted.id), None
             )
             if there == wanted:
                 return now
@@ -159,7 +161,7 @@ class Control:
             ConfigError: it would not be a peer, for example for want of a secret.
             ConnectorError: see `_change`.
         """
-        is_new = not any(peer.id == peer_id for peer in self._neighbours.settings.peers)
+        is_new = not any(peer.id == peer_id for peer in self._applier.settings.peers)
 
         def step(now: Overlay) -> Overlay:
             whole = {**fields, "id": peer_id}
@@ -211,7 +213,7 @@ class Control:
         """
 
         def step(now: Overlay) -> Overlay:
-            settings = self._neighbours.settings
+            settings = self._applier.settings
             if route in settings.routes:
                 return now
             if not any(peer.id == route.next_hop for peer in settings.peers):
@@ -231,7 +233,7 @@ class Control:
         def step(now: Overlay) -> Overlay:
             if route in now.removed_routes:
                 return now
-            if route not in self._neighbours.settings.routes:
+            if route not in self._applier.settings.routes:
                 raise UnknownNameError(
                     "there is no such static route; those in a peer's own settings are changed there"
                 )
@@ -274,7 +276,7 @@ class Control:
                 self._check(settings)
                 await self._keep(after)
                 try:
-                    await self._neighbours.change(settings)
+                    await self._applier.change(settings)
                 except BaseException:
                     await self._keep(before)
                     raise
@@ -288,7 +290,7 @@ class Control:
 
     def _check(self, to: Settings) -> None:
         """What balances do not allow; the ledger has the last word on credit."""
-        old = {peer.id: peer for peer in self._neighbours.settings.peers}
+        old = {peer.id: peer for peer in self._applier.settings.peers}
         for peer in to.peers:
             terms = terms_of(to, peer)
             books = self._accounts.peers.get(peer.id)
@@ -307,7 +309,7 @@ class Control:
                         "first, or add it in that asset"
                     )
                 continue
-            if peer.id in old and terms_of(self._neighbours.settings, old[peer.id]) == terms:
+            if peer.id in old and terms_of(self._applier.settings, old[peer.id]) == terms:
                 continue
             used = books.granted - books.available_credit
             if terms.credit_limit < min(used, books.granted):

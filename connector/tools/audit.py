@@ -29,9 +29,9 @@ from connector.ledger.model import (
 )
 from connector.ledger.select import make_ledger
 from connector.ledger.tigerbeetle import TigerBeetleLedger
-from connector.node.apply import terms_of
 from connector.settings.model import Settings
 from connector.settings.overlay import in_effect
+from connector.settings.terms import terms_of
 from connector.settlement.model import Direction, Phase, settled_sums
 from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.settlement.store import SettlementStore

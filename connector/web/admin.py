@@ -1,7 +1,7 @@
 """The admin API: peers, routes, limits, accounts, and packets of this node itself.
 
 The guard has checked the key by the time anything here runs (web/guard.py). What is changed, and
-how it is kept, is behind `NodeAdmin` (control.py).
+how it is kept, is behind `NodeAdmin` (`node.changes`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PeerPath = Annotated[str, Path(pattern=_ID)]
 
 
 class NodeAdmin(Protocol):
-    """What the admin API asks of a node. All raise `ConnectorError`s, as control.py says."""
+    """What the admin API asks of a node. All raise `ConnectorError`s, as `node.changes` says."""
 
     def peers_view(self) -> list[dict[str, Any]]:
         """All peers, without their secrets."""
@@ -111,7 +111,7 @@ class PeerReplacement(PeerSettings):
 
     @model_validator(mode="after")
     def _check_whole(self) -> PeerReplacement:
-        # Checked with the secret that it will have (control.py).
+        # Checked with the secret that it will have (`node.changes`).
         return self
 
 

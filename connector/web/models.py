@@ -1,6 +1,6 @@
 """What the read and admin APIs answer, for the OpenAPI document.
 
-Answers are not put through these: they are made in views.py and control.py, and a test holds them
+Answers are not put through these: they are made in views.py and node/changes.py, and a test holds them
 against this. Fields may be added, so unknown ones are allowed.
 """
 

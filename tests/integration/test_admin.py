@@ -429,17 +429,17 @@ async def test_a_file_that_cannot_be_used_is_refused_with_all_its_faults(
     tmp_path: Path, text: str, faults: list[str]
 ) -> None:
     (tmp_path / FILE_NAME).write_text(text)
+    settings = Settings(data_dir=tmp_path, peers=[PeerSettings(id="c", secret="of-c")])
+    connector = Connector(settings, log=EventLog())  # reads no file
     with pytest.raises(ConfigError) as caught:
-        Connector(
-            Settings(data_dir=tmp_path, peers=[PeerSettings(id="c", secret="of-c")]), log=EventLog()
-        )
+        await connector.__aenter__()
     for fault in faults:
         assert fault in str(caught.value)
     assert all(str(tmp_path / FILE_NAME) in fault for fault in caught.value.faults)
     assert "hunter2" not in str(caught.value)
 
 
-def test_what_refers_to_a_peer_that_is_configured_no_more_is_left_out(tmp_path: Path) -> None:
+async def test_what_refers_to_a_peer_that_is_configured_no_more_is_left_out(tmp_path: Path) -> None:
     content = {
         "peers": {"gone": {"creditLimit": 5}},
         "removedPeers": ["gone-too"],
@@ -447,11 +447,15 @@ def test_what_refers_to_a_peer_that_is_configured_no_more_is_left_out(tmp_path: 
         "removedRoutes": [{"prefix": "g.y", "nextHop": "gone"}],
     }
     (tmp_path / FILE_NAME).write_text(json.dumps(content))
-    connector = Connector(
-        Settings(data_dir=tmp_path, peers=[PeerSettings(id="c", secret="of-c")]), log=EventLog()
+    settings = Settings(
+        data_dir=tmp_path,
+        btp_server_port=0,
+        http_port=0,
+        peers=[PeerSettings(id="c", secret="of-c")],
     )
-    assert [peer.id for peer in connector.settings.peers] == ["c"]
-    assert connector.settings.routes == []
+    async with Connector(settings, log=EventLog()) as connector:
+        assert [peer.id for peer in connector.settings.peers] == ["c"]
+        assert connector.settings.routes == []
 
 
 def test_the_effective_configuration_names_the_file_as_source(tmp_path: Path) -> None:

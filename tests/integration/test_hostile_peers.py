@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from websockets.frames import Opcode
 
-import connector.node.connector
+import connector.node.lifecycle
 from connector import ConfigError, Connector, Fulfill, PeerSettings, Prepare, Reject
 from connector.base import limits
 from connector.btp import bounds as btp_bounds
@@ -183,7 +183,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds become moments."""
-    monkeypatch.setattr(connector.node.connector, "SLOW_TICK_SECONDS", 0.02)
+    monkeypatch.setattr(connector.node.lifecycle, "SLOW_TICK_SECONDS", 0.02)
     monkeypatch.setattr(limits, "LOGIN_SECONDS_MAX", 0.2)
     monkeypatch.setattr(btp_bounds, "CLOSE_SECONDS_MAX", 0.2)
 

@@ -277,7 +277,7 @@ async def test_an_outbox_without_room_on_its_disk_rejects_and_recovers(
     server: TigerBeetleServer, tmp_path: Path
 ) -> None:
     async with street_on(server.address, tmp_path) as (_, nodes):
-        file = nodes[1].connector._outbox._file
+        file = nodes[1].connector.core.outbox._file
         pages = await file.run(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
             await file.run(lambda c: c.execute(f"PRAGMA max_page_count={pages + 20}"))

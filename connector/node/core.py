@@ -1,0 +1,396 @@
+"""The core of a node: every part that handles packets and money, joined once.
+
+    network ── links ── driver ── switch      a packet comes in, follows its story, goes out
+                          │ └── deliveries    or is answered by this node itself
+                       accounts ── ledger     money is held, posted or released
+                          │    └── outbox     posts that the ledger has not acknowledged
+                      settlements             debts are paid outside the ledger
+
+What a node shares with the world is handed in: clock, randomness, network, disk and log (`Platform`),
+its ledger, and who is told of events. Building a core opens, reads and starts nothing; that is done
+by `node.lifecycle.Lifecycle`. The daemon (`node.connector`) adds the web surface and telemetry, and a
+simulation runs the core as it is: there is one wiring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from connector.accounting.manager import AccountManager, State
+from connector.accounting.outbox import FILE_NAME as OUTBOX_FILE
+from connector.accounting.outbox import SqliteOutbox
+from connector.base import limits
+from connector.base.clock import Clock, SystemClock
+from connector.base.disk import Disk, SystemDisk
+from connector.base.errors import ConfigError, DecodeError
+from connector.base.log import Log
+from connector.base.randomness import Randomness, SystemRandomness
+from connector.btp.link import Links
+from connector.btp.network import Network, SystemNetwork
+from connector.ilp import address, ildcp
+from connector.ilp.packet import Answer, Fulfill, Prepare, Reject, decode
+from connector.ledger.interface import Ledger
+from connector.ledger.model import IdGenerator
+from connector.node import bounds
+from connector.node.apply import SettingsApplier, credentials_of
+from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation
+from connector.peering.routing import RoutingTable
+from connector.settings.model import PeerSettings, Settings
+from connector.settings.terms import terms_of
+from connector.settlement.engine import SettlementEngine
+from connector.settlement.manager import SettlementManager
+from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
+from connector.settlement.store import SettlementStore
+from connector.switch.delivery import Deliveries, Handler
+from connector.switch.driver import Driver
+from connector.switch.observer import PacketObserver
+from connector.switch.receiver import PING_CONDITION
+from connector.switch.rules import Node
+from connector.switch.switch import Switch
+from connector.switch.terms import Rates
+from connector.telemetry.events import (
+    AccountingState,
+    Event,
+    PeerConnected,
+    PeerDisconnected,
+)
+from connector.telemetry.metrics import LedgerRequests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What a node runs on. A simulation hands in its own."""
+
+    clock: Clock
+    randomness: Randomness
+    network: Network
+    disk: Disk
+    log: Log
+
+
+def system_platform(log: Log, clock: Clock | None = None) -> Platform:
+    """The machine that this process runs on."""
+    return Platform(
+        clock=clock or SystemClock(),
+        randomness=SystemRandomness(),
+        network=SystemNetwork(),
+        disk=SystemDisk(),
+        log=log,
+    )
+
+
+def _no_engine(url: str) -> SettlementEngine:
+    raise ConfigError([f"the settlement engine {url} cannot be reached from here"])
+
+
+class Core:
+    """One node without its web surface. See the module.
+
+    All attributes are parts of the node, for those who show or test it; none is replaced.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        platform: Platform,
+        ledger: Ledger,
+        emit: Callable[[Event], None] = lambda _event: None,
+        account_changed: Callable[[str], None] = lambda _peer_id: None,
+        make_engine: Callable[[str], SettlementEngine] = _no_engine,
+    ) -> None:
+        """Build and join the parts; nothing is opened, read or started.
+
+        Args:
+            settings: in effect at the start; later ones come through `applier`.
+            platform: clock, randomness, network, disk and log.
+            ledger: where the accounts are; not open yet. The core opens and closes it.
+            emit: takes events; must not wait.
+            account_changed: told the peer whose account a settlement changed; must not wait.
+            make_engine: a client for the settlement engine at a URL; it may be asked twice for one.
+        """
+        self.platform: Final = platform
+        self.clock: Final = platform.clock
+        self.log: Final = platform.log
+        self._emit = emit
+        self._make_engine = make_engine
+        clock, log, randomness = platform.clock, platform.log, platform.randomness
+        self.peers: Final = PeerRegistry(Peer(terms_of(settings, peer)) for peer in settings.peers)
+        own_asset = Asset(settings.asset_code, settings.asset_scale)
+        self.local: Final = Peer(PeerTerms(peer_id=LOCAL, asset=own_asset))
+        """This node itself, as the source of packets that it sends."""
+        self.node: Final = Node(_own_address(settings))
+        """Its address, and how many packets are in flight."""
+        self.routes: Final = RoutingTable()
+        self.outbox: Final = SqliteOutbox(platform.disk.database(settings.data_dir / OUTBOX_FILE))
+        # An embedded ledger fails with its disk, which is the outbox's too: what room is left
+        # there is for the posts of packets in flight.
+        spools = settings.accounting_outage_policy == "spool" and ledger.may_be_away
+        self.requests: Final = LedgerRequests()
+        """How long requests to the ledger took."""
+        self.accounts: Final = AccountManager(
+            node_id=settings.node_id,
+            ledger=ledger,
+            clock=clock,
+            ids=IdGenerator(random_bits=randomness.bits),
+            outbox=self.outbox,
+            on_state=self._accounting_state,
+            on_alert=self._alert,
+            on_request=self.requests.observe,
+            timeout_ms=settings.accounting_timeout_ms,
+            spool_transfers_max=settings.accounting_spool_limit if spools else 0,
+            keeps_history=settings.tigerbeetle_history,
+        )
+        self.deliveries: Final = Deliveries(
+            url=settings.local_delivery_url,
+            clock=clock,
+            log=log,
+            own_address=lambda: self.node.address,
+        )
+        self.switch: Final = Switch(
+            node=self.node,
+            peers=self.peers,
+            routes=self.routes,
+            rates=Rates(settings.rates),
+            now_ms=clock.now_ms,
+            window_ms=settings.message_window_ms,
+            hold_ms_max=settings.max_hold_ms,
+            receiver_secret=settings.receiver_key,
+            delivers=self.deliveries.possible,
+        )
+        self.links: Final = Links(
+            clock=clock,
+            log=log,
+            peers=self.peers,
+            credentials=[credentials_of(settings, peer) for peer in settings.peers],
+            random_id=lambda: randomness.bits(31),
+            random_octets=randomness.octets,
+            observer=self,
+            network=platform.network,
+        )
+        self.packets: Final = PacketObserver(
+            emit=emit,
+            log=log,
+            monotonic_s=clock.monotonic_s,
+            packets_per_second=settings.telemetry_packets_per_second,
+            own_address=lambda: self.node.address,
+        )
+        """Counts packets; tells some of them whole."""
+        self.driver: Final = Driver(
+            switch=self.switch,
+            accounts=self.accounts,
+            outlet=self.links,
+            deliver=self.deliveries.deliver,
+            observer=self.packets,
+            now_ms=clock.now_ms,
+            monotonic_s=clock.monotonic_s,
+        )
+        self.links.attach(self.driver)
+        self.accounts.attach(self.driver.booked, self.links.flush)
+        self.applier: Final = SettingsApplier(
+            settings=settings,
+            node=self.node,
+            peers=self.peers,
+            links=self.links,
+            accounts=self.accounts,
+            routes=self.routes,
+            emit=emit,
+        )
+        """The settings in effect; applies other ones while the node runs."""
+        self.settlements: Final = SettlementManager(
+            accounts=self.accounts,
+            store=SettlementStore(platform.disk.database(_settlements_path(settings))),
+            clock=clock,
+            log=log,
+            emit=emit,
+            touch=account_changed,
+            ask_peer=self.ask_peer,
+            new_key=lambda: randomness.octets(16).hex(),
+            random=randomness.random,
+        )
+        self._engines: dict[str, tuple[str | None, int | None]] = {}
+        """URL and scale of each peer's settlement engine, as last handed to `settlements`."""
+        self.use_engines()
+        self.deliveries.on_settle_message(self.settlements.answer)
+        self._asking_parent = False
+
+    @property
+    def settings(self) -> Settings:
+        """In effect: as given, with what was changed since."""
+        return self.applier.settings
+
+    # --- sending and receiving here
+
+    async def send(
+        self,
+        destination: str,
+        amount: int,
+        *,
+        data: bytes = b"",
+        fulfillment: bytes | None = None,
+        condition: bytes | None = None,
+        expiry_s: float = 30.0,
+    ) -> Answer:
+        """Send a Prepare from this node and wait for its answer; see `Connector.send`.
+
+        Raises:
+            ValueError: an argument is out of its range.
+        """
+        if not address.is_address(destination):
+            raise ValueError(f"{destination!r} is not an ILP address")
+        if not 0 <= amount <= limits.AMOUNT_MAX:
+            raise ValueError("an amount lies between 0 and 2**64 - 1")
+        if len(data) > limits.PACKET_DATA_BYTES_MAX:
+            raise ValueError(f"data has at most {limits.PACKET_DATA_BYTES_MAX} octets")
+        if fulfillment is not None:
+            condition = hashlib.sha256(fulfillment).digest()
+        prepare = Prepare(
+            amount=amount,
+            expires_at_ms=self.clock.now_ms() + int(expiry_s * 1000),
+            condition=condition or PING_CONDITION,
+            destination=destination,
+            data=data,
+        )
+        waiter = _Answered()
+        self.driver.originate(self.local, prepare, waiter)
+        self.links.flush()
+        return await waiter.answer()
+
+    async def ask_peer(self, peer_id: str, prepare: Prepare) -> Fulfill | Reject:
+        """Put a question to a peer itself: it is not routed, and no money moves."""
+        waiter = _Answered()
+        self.driver.ask(self.local, self.peers[peer_id], prepare, waiter)
+        self.links.flush()
+        return await waiter.answer()
+
+    def on_prepare(self, handler: Handler) -> None:
+        """Let `handler` answer packets for this node; see `Connector.on_prepare`."""
+        self.deliveries.on_prepare(handler)
+
+    # --- settings that change while it runs
+
+    def use_engines(self) -> None:
+        """Tell `settlements` who pays each peer: its settlement engine, or an operator.
+
+        At the start, and when settings have changed. Who pays a peer that is gone stays, until its
+        balance is settled.
+        """
+        settings = self.applier.settings
+        for peer in settings.peers:
+            self._use_engine(settings.settlement_engine_of(peer), peer)
+
+    def _use_engine(self, url: str | None, peer: PeerSettings) -> None:
+        if self._engines.get(peer.id) == (url, peer.settlement_engine_scale):
+            return
+        self._engines[peer.id] = url, peer.settlement_engine_scale
+        engine = None if url is None else self._make_engine(url)
+        self.settlements.use(peer.id, engine, peer.settlement_engine_scale)
+
+    # --- the address, where a parent gives it (RFC 31)
+
+    def ask_parent(self) -> None:
+        """Ask the parent for this node's address, if it has none and the parent is connected.
+
+        Called when the parent connects, and about once a second until an answer came.
+        """
+        parent = self.applier.parent
+        if self.node.address or parent is None or parent.peer_id not in self.links.live:
+            return
+        if self._asking_parent:
+            return
+        self._asking_parent = True
+        waiter = _Answered()
+        waiter.future.add_done_callback(self._told_by_parent)
+        expires_at_ms = self.clock.now_ms() + bounds.ILDCP_SECONDS_MAX * 1000
+        self.driver.ask(self.local, parent, ildcp.request(expires_at_ms), waiter)
+        self.links.flush()
+
+    def _told_by_parent(self, answered: asyncio.Future[bytes]) -> None:
+        self._asking_parent = False
+        if answered.cancelled():
+            return
+        try:
+            answer = decode(answered.result())
+            if not isinstance(answer, Fulfill):
+                raise DecodeError("ILDCP", 0, f"the parent answered {answer!r}")
+            config = ildcp.read_answer(answer)
+        except DecodeError as error:
+            self.log.warning("ildcp_failed", reason=str(error))
+            return
+        parent = self.applier.parent
+        asset = Asset(config.asset_code, config.asset_scale)
+        if parent is not None and asset != parent.terms.asset:
+            self.log.warning(
+                "ildcp_asset_differs", parent=str(asset), configured=str(parent.terms.asset)
+            )
+        self.node.settle_at(config.address)
+        self.applier.add_routes()
+        self.log.info("ilp_address_received", ilp_address=config.address)
+
+    # --- what the parts tell
+
+    def connected(self, peer_id: str, direction: str) -> None:
+        """See `LinkObserver`."""
+        self._emit(PeerConnected(peer_id=peer_id, direction=direction))
+        parent = self.applier.parent
+        if parent is not None and peer_id == parent.peer_id:
+            # Not from within the log-in that is being handled.
+            asyncio.get_running_loop().call_soon(self.ask_parent)
+
+    def disconnected(self, peer_id: str, direction: str, reason: str) -> None:
+        """See `LinkObserver`."""
+        self._emit(PeerDisconnected(peer_id=peer_id, direction=direction, reason=reason))
+
+    def _accounting_state(self, state: State, why: str) -> None:
+        level = self.log.info if state is State.AVAILABLE else self.log.warning
+        backend = self.accounts.ledger.backend
+        level("accounting_state_changed", state=state.value, backend=backend, reason=why)
+        self._emit(
+            AccountingState(
+                state=state.value, backend=backend, spooled=self.accounts.spooled, error=why
+            )
+        )
+
+    def _alert(self, event: str, fields: dict[str, object]) -> None:
+        self.log.warning(event, **fields)
+
+
+class _Answered:
+    """Waits for the answer to a packet of this node itself; a `ReplyTo`."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def reply(self, _request_id: int, octets: bytes) -> bool:
+        """See `ReplyTo`."""
+        if self.future.done():
+            return False
+        self.future.set_result(octets)
+        return True
+
+    async def answer(self) -> Answer:
+        """The answer; the driver gives one to every packet, in its time."""
+        answer = decode(await self.future)
+        assert isinstance(answer, Fulfill | Reject), answer
+        return answer
+
+
+def _own_address(settings: Settings) -> str:
+    """As configured; empty where a parent is to be asked for it (RFC 31)."""
+    if settings.ilp_address:
+        return settings.ilp_address
+    if any(peer.relation is Relation.PARENT for peer in settings.peers):
+        return ""
+    return f"test.{settings.node_id}"
+
+
+def _settlements_path(settings: Settings) -> Path:
+    # As lasting as the ledger.
+    if settings.ledger == "memory" and settings.tigerbeetle_cluster_id is None:
+        return Path(":memory:")
+    return settings.data_dir / SETTLEMENTS_FILE

@@ -1,0 +1,210 @@
+"""How the core of a node is started and stopped, in the daemon and in the simulator alike.
+
+    open    outbox, ledger, accounts, settlements           close   the same in reverse
+    start   writer, ticks, settlements, links, dialling     stop    the same in reverse
+
+Nobody is let in before money can be booked. A stop takes nothing new, waits a bounded time for
+packets in flight, closes the links and lets the writer finish what it has. A crash is neither: the
+tasks of the group that `start` was given are cancelled, and everything else is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from connector.accounting.manager import State
+from connector.base import limits
+from connector.node.core import Core
+from connector.peering.model import Asset, PeerTerms
+
+TICK_SECONDS: Final = 0.02
+SLOW_TICK_SECONDS: Final = 1.0
+LOOK_UP_PAUSE_TIMES: Final = 4
+"""A look-up of resent packets is followed by a pause of so many times what it took."""
+
+
+async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work` after each pause of `seconds`, until cancelled or it fails."""
+    while True:
+        await asyncio.sleep(seconds)
+        await work()
+
+
+class Lifecycle:
+    """Opens, starts, stops and closes one core, once each, in this order.
+
+        life = Lifecycle(core)
+        try:
+            await life.open()
+            async with asyncio.TaskGroup() as group:
+                try:
+                    await life.start(group)
+                    ...
+                finally:
+                    await life.stop()
+        finally:
+            await life.close()
+
+    `stop` and `close` undo what was done, also where `start` or `open` failed half-way. To crash,
+    cancel the task that holds the group and call neither.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self.btp_port = 0
+        """Where peers connect, once started."""
+        self._core = core
+        self._opened = contextlib.AsyncExitStack()
+        self._started = contextlib.AsyncExitStack()
+
+    # --- files and ledger
+
+    async def open(self, former: Iterable[PeerTerms] = ()) -> list[str]:
+        """Open the files and the ledger, and load the balances.
+
+        Args:
+            former: peers that there are no terms with any more, but perhaps a balance.
+
+        Returns:
+            The ids of those of `former` that owe nothing and are owed nothing. They are forgotten.
+
+        Raises:
+            ConnectorError: a file or the ledger cannot be used; the message says which.
+        """
+        core, stack = self._core, self._opened
+        settings, accounts = core.settings, core.accounts
+        gone = list(former)
+        if settings.ledger == "memory":
+            core.log.warning("ledger_in_memory", detail="balances are lost when this node stops")
+        stack.push_async_callback(accounts.close)
+        stack.push_async_callback(core.outbox.close)
+        await core.outbox.open()
+        assets = [Asset(settings.asset_code, settings.asset_scale)]
+        await accounts.open((peer.terms for peer in core.peers), assets, gone)
+        stack.push_async_callback(core.settlements.close)
+        await core.settlements.open()
+        if accounts.state is not State.AVAILABLE:
+            return []  # balances are not known for sure; why was logged when the state was set
+        even = self._forget_even(gone)
+        core.log.info(
+            "accounting_initialized",
+            backend=accounts.ledger.backend,
+            cluster_id=settings.tigerbeetle_cluster_id,
+            replicas=settings.tigerbeetle_replicas,
+        )
+        return even
+
+    def _forget_even(self, former: list[PeerTerms]) -> list[str]:
+        """Peers that are gone are kept in sight only as long as there is a balance with them."""
+        core = self._core
+        even = [
+            one.peer_id
+            for one in former
+            if core.accounts.peers[one.peer_id].is_even
+            and core.settlements.under_way(one.peer_id) is None
+        ]
+        for peer_id in even:
+            core.accounts.forget_peer(peer_id)
+        return even
+
+    async def close(self) -> None:
+        """Let go of ledger and files. Safe to call twice."""
+        await self._opened.aclose()
+
+    # --- tasks and connections
+
+    async def start(self, group: asyncio.TaskGroup, tls: ssl.SSLContext | None = None) -> None:
+        """Begin to work: all tasks are of `group`, whose end waits for them.
+
+        Args:
+            group: a task that fails in it is a bug, and ends the node.
+            tls: for peers that connect to this node; None: without.
+
+        Raises:
+            ListenError: the port cannot be used.
+        """
+        core, stack = self._core, self._started
+        accounts, settings = core.accounts, core.settings
+        core.applier.add_routes()
+        # What was pushed last is undone first.
+        writer = [group.create_task(accounts.run()), group.create_task(accounts.attend())]
+        stack.push_async_callback(self._drain, writer)
+        tickers = [
+            group.create_task(every(TICK_SECONDS, self._tick)),
+            group.create_task(every(TICK_SECONDS, accounts.release_late)),
+            group.create_task(every(TICK_SECONDS, self._look_up)),
+            group.create_task(every(SLOW_TICK_SECONDS, self._slow_tick)),
+        ]
+        stack.callback(lambda: [task.cancel() for task in tickers])
+        settling = group.create_task(core.settlements.run())
+        stack.push_async_callback(self._stop_settling, settling)
+        core.deliveries.attach(group, core.driver, core.links.flush)
+        stack.push_async_callback(core.deliveries.close)
+        stack.push_async_callback(core.links.close)
+        self.btp_port = await core.links.listen(
+            settings.btp_server_host, settings.btp_server_port, tls
+        )
+        core.applier.start(group)
+        stack.callback(core.applier.stop)
+        stack.push_async_callback(self._wait_for_packets)
+
+    async def stop(self) -> None:
+        """Stop cleanly: what was promised is booked or in the outbox. Safe to call twice."""
+        await self._started.aclose()
+
+    async def _wait_for_packets(self) -> None:
+        """Take nothing new, and wait for packets in flight, a bounded time."""
+        core = self._core
+        core.node.stopping = True
+        core.links.stop_listening()
+        deadline_s = core.clock.monotonic_s() + limits.STOP_IN_FLIGHT_SECONDS_MAX
+        while core.driver.in_flight and core.clock.monotonic_s() < deadline_s:
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _stop_settling(self, settling: asyncio.Task[None]) -> None:
+        await self._core.settlements.stop()
+        settling.cancel()
+
+    async def _drain(self, writer: list[asyncio.Task[None]]) -> None:
+        accounts = self._core.accounts
+        accounts.stop()
+        # A ledger that does not answer must not keep a node from stopping: what was promised is
+        # in the outbox by then, or can be asked for again.
+        _, late = await asyncio.wait(writer, timeout=limits.STOP_IN_FLIGHT_SECONDS_MAX)
+        for task in late:
+            task.cancel()
+        if not late:
+            await accounts.stopped()
+
+    # --- what is done again and again
+
+    async def _tick(self) -> None:
+        self._core.driver.tick()
+        self._core.accounts.tick()
+
+    async def _look_up(self) -> None:
+        """Take up resent packets, when the ledger has said which of them it knows."""
+        core = self._core
+        asked = core.driver.to_look_up()
+        if not asked:
+            return
+        began_s = core.clock.monotonic_s()
+        core.driver.looked_up(await core.accounts.find_former(asked))
+        core.links.flush()
+        # A peer that says of all its packets that they were sent before gets its share of the
+        # ledger and no more.
+        took_s = core.clock.monotonic_s() - began_s
+        await asyncio.sleep(took_s * LOOK_UP_PAUSE_TIMES)
+
+    async def _slow_tick(self) -> None:
+        core = self._core
+        core.links.tick()
+        core.driver.give_up_asking()
+        core.links.flush()
+        await core.accounts.expire()
+        await core.accounts.look_after_outbox()
+        await core.accounts.take_back_credit()
+        core.ask_parent()

@@ -1,0 +1,27 @@
+"""What the settings of a peer come to, with the node's defaults filled in."""
+
+from __future__ import annotations
+
+from connector.peering.model import PeerTerms
+from connector.settings.model import PeerSettings, Settings
+
+
+def terms_of(settings: Settings, peer: PeerSettings) -> PeerTerms:
+    """The terms with a peer: its own settings, else those of the node."""
+
+    def or_default(value: int | None, default: int) -> int:
+        return default if value is None else value
+
+    return PeerTerms(
+        peer_id=peer.id,
+        asset=settings.asset_of(peer),
+        relation=peer.relation,
+        credit_limit=or_default(peer.credit_limit, settings.credit_limit),
+        max_payable=peer.max_payable,
+        max_packet_amount=peer.max_packet_amount,
+        rate_limit=peer.rate_limit,
+        fee_basis_points=or_default(peer.fee_basis_points, settings.fee_basis_points),
+        settle_threshold=peer.settle_threshold,
+        settle_to=peer.settle_to,
+        allow_reflection=peer.allow_reflection,
+    )

@@ -1,0 +1,365 @@
+"""Whole cores in memory and in simulated time: built, started, stopped, and abandoned."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector import Fulfill, PeerSettings, Prepare, Settings
+from connector.base import limits
+from connector.base.errors import ConfigError, ListenError
+from connector.node.core import Core
+from connector.node.lifecycle import Lifecycle
+from connector.peering.model import Asset, PeerTerms
+from connector.settlement.engine import ManualEngine, SettlementEngine
+from connector.telemetry.events import AccountingState, Event, PeerConnected, PeerDisconnected
+from tests.support.accounts import ScriptedLedger, books_at_rest
+from tests.support.clocks import SimulatedClock, simulate
+from tests.support.daemons import EventLog
+from tests.support.platform import MemoryDisk, MemoryNetwork, memory_platform
+
+FULFILLMENT = b"f" * 32
+
+
+class Machine:
+    """What outlives the life of a core: its ledger and its disk."""
+
+    def __init__(self, network: MemoryNetwork, settings: Settings) -> None:
+        self.network = network
+        self.settings = settings
+        self.disk = MemoryDisk()
+        self.ledger = ScriptedLedger(clock=SimulatedClock())
+        self.log = EventLog()
+        self.events: list[Event] = []
+        self.on_prepare: Callable[[Prepare], Any] | None = None
+        self.core: Core
+        self.life: Lifecycle
+        self._lives = 0
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+
+    async def start(self, group: asyncio.TaskGroup) -> None:
+        """Begin a life; returns when it has started."""
+        self._lives += 1
+        self._stop = asyncio.Event()
+        seed = sum(self.settings.node_id.encode()) * 100 + self._lives
+        self.core = Core(
+            self.settings,
+            platform=memory_platform(self.network, self.disk, self.log, seed=seed),
+            ledger=self.ledger,
+            emit=self.events.append,
+        )
+        if self.on_prepare is not None:
+            self.core.on_prepare(self.on_prepare)
+        self.life = Lifecycle(self.core)
+        started = asyncio.Event()
+        self._task = group.create_task(self._run(started))
+        await started.wait()
+
+    async def _run(self, started: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            await self.life.open()
+            await self.life.start(group)
+            started.set()
+            await self._stop.wait()
+            await self.life.stop()
+        await self.life.close()
+
+    async def stop(self) -> None:
+        """Stop cleanly."""
+        assert self._task is not None
+        self._stop.set()
+        await self._task
+
+    async def crash(self) -> None:
+        """Abandon it: nothing is finished, nobody is told; its connections break."""
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self.network.listening.pop(self.settings.btp_server_port, None)
+        self.network.cut()
+
+    def net(self, peer_id: str) -> int:
+        return self.core.accounts.peers[peer_id].net_balance
+
+    async def connected(self, peer_id: str) -> None:
+        async with asyncio.timeout(60):
+            while peer_id not in self.core.links.live:
+                await asyncio.sleep(0.05)
+
+
+def settings_of(node_id: str, port: int, *peers: PeerSettings, **more: Any) -> Settings:
+    values = {
+        "node_id": node_id,
+        "ilp_address": f"g.{node_id}",
+        "btp_server_port": port,
+        "ledger": "memory",
+        "data_dir": Path("/made-up") / node_id,
+        "credit_limit": 1_000,
+    }
+    return Settings(**{**values, **more}, peers=list(peers))
+
+
+def peer(a: str, b: str, *, dials: int | None = None, **more: Any) -> PeerSettings:
+    """`b` as a peer of `a`; `dials`: the port of `b` that `a` dials."""
+    url = None if dials is None else f"ws://{b}.example:{dials}"
+    return PeerSettings(id=b, secret="-".join(sorted((a, b))), url=url, **more)
+
+
+@contextlib.asynccontextmanager
+async def three() -> AsyncIterator[tuple[asyncio.TaskGroup, list[Machine]]]:
+    """alice - bob - carol, connected; alice dials bob, bob dials carol."""
+    network = MemoryNetwork()
+    machines = [
+        Machine(network, settings)
+        for settings in (
+            settings_of("alice", 1, peer("alice", "bob", dials=2, routes=["g.carol"])),
+            settings_of("bob", 2, peer("bob", "alice"), peer("bob", "carol", dials=3)),
+            settings_of("carol", 3, peer("carol", "bob", routes=["g.alice"])),
+        )
+    ]
+    machines[1].settings = settings_of(
+        "bob", 2,
+        peer("bob", "alice", routes=["g.alice"]),
+        peer("bob", "carol", dials=3, routes=["g.carol"]),
+    )  # fmt: skip
+    async with asyncio.TaskGroup() as group:
+        for machine in reversed(machines):
+            await machine.start(group)
+        await machines[0].connected("bob")
+        await machines[1].connected("carol")
+        yield group, machines
+        for machine in machines:
+            await machine.stop()
+    for machine in machines:
+        machine.disk.close()
+        assert not [line for line in machine.log.events if line[0] == "error"]
+
+
+def test_building_a_core_opens_and_starts_nothing() -> None:
+    async def story() -> None:
+        network, disk = MemoryNetwork(), MemoryDisk()
+        ledger = ScriptedLedger(clock=SimulatedClock())
+        ledger.is_open = False
+        tasks = asyncio.all_tasks()
+        core = Core(
+            settings_of("alice", 1, peer("alice", "bob", dials=2)),
+            platform=memory_platform(network, disk, EventLog()),
+            ledger=ledger,
+        )
+        assert asyncio.all_tasks() == tasks
+        assert not network.listening
+        assert not disk.opened
+        assert not ledger.is_open
+        assert core.node.address == "g.alice"
+        assert not list(core.routes)
+
+    simulate(story())
+
+
+def test_packets_pass_three_cores_and_balances_follow() -> None:
+    async def pay(_prepare: Prepare) -> Fulfill:
+        return Fulfill(fulfillment=FULFILLMENT)
+
+    async def story() -> None:
+        async with three() as (_, (alice, bob, carol)):
+            carol.core.on_prepare(pay)
+            answers = [
+                await alice.core.send("g.carol.shop", 7, fulfillment=FULFILLMENT) for _ in range(20)
+            ]
+            assert all(isinstance(answer, Fulfill) for answer in answers)
+            assert (bob.net("alice"), bob.net("carol")) == (140, -140)
+            assert (alice.net("bob"), carol.net("bob")) == (-140, 140)
+            for machine in (alice, bob, carol):
+                assert await books_at_rest(machine.core.accounts) == []
+            opened = [path.name for path in bob.disk.opened]
+            assert opened == ["outbox.db", ":memory:"]
+            assert bob.events[0] == AccountingState(
+                state="available", backend="memory", spooled=0, error=""
+            )
+            assert PeerConnected(peer_id="alice", direction="inbound") in bob.events
+        assert bob.events[-1].__class__ is PeerDisconnected
+
+    simulate(story())
+
+
+def test_an_abandoned_core_pays_nobody_twice_and_answers_what_is_resent() -> None:
+    """bob dies with a packet at carol; its sender and its next hop notice nothing but time."""
+
+    async def story() -> None:
+        delivered: list[Prepare] = []
+        may_answer = asyncio.Event()
+
+        async def pay_later(prepare: Prepare) -> Fulfill:
+            delivered.append(prepare)
+            await may_answer.wait()
+            return Fulfill(fulfillment=FULFILLMENT)
+
+        async with three() as (group, (alice, bob, carol)):
+            carol.core.on_prepare(pay_later)
+            sending = group.create_task(
+                alice.core.send("g.carol.shop", 5, fulfillment=FULFILLMENT, expiry_s=25)
+            )
+            await asyncio.sleep(0.1)
+            assert len(delivered) == 1
+            assert bob.core.driver.in_flight == 1
+            await bob.crash()
+            await bob.start(group)
+            may_answer.set()
+            assert isinstance(await sending, Fulfill)
+            assert len(delivered) == 1
+            assert (bob.net("alice"), bob.net("carol")) == (5, -5)
+            assert (alice.net("bob"), carol.net("bob")) == (-5, 5)
+            await asyncio.sleep(1)
+            for machine in (alice, bob, carol):
+                assert await books_at_rest(machine.core.accounts) == []
+
+    simulate(story())
+
+
+def test_a_stop_waits_for_packets_in_flight_but_not_for_ever() -> None:
+    async def story() -> None:
+        async def never(_prepare: Prepare) -> Fulfill:
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+        async with three() as (group, (alice, _, carol)):
+            carol.core.on_prepare(never)
+            sending = group.create_task(
+                alice.core.send("g.carol.shop", 5, fulfillment=FULFILLMENT, expiry_s=20)
+            )
+            await asyncio.sleep(0.1)
+            assert alice.core.driver.in_flight == 1
+            began_s = alice.core.clock.monotonic_s()
+            await alice.stop()
+            took_s = alice.core.clock.monotonic_s() - began_s
+            assert (
+                limits.STOP_IN_FLIGHT_SECONDS_MAX <= took_s < limits.STOP_IN_FLIGHT_SECONDS_MAX + 1
+            )
+            sending.cancel()
+
+    simulate(story())
+
+
+def test_a_core_that_cannot_listen_lets_go_of_everything() -> None:
+    async def story() -> None:
+        network = MemoryNetwork()
+        network.listening[1] = asyncio.Protocol
+        alice = Machine(network, settings_of("alice", 1))
+        core = Core(
+            alice.settings,
+            platform=memory_platform(network, alice.disk, alice.log),
+            ledger=alice.ledger,
+        )
+        life = Lifecycle(core)
+        await life.open()
+        async with asyncio.TaskGroup() as group:
+            with pytest.raises(ListenError, match="Address already in use"):
+                await life.start(group)
+            await life.stop()  # else the group would wait for ever
+        await life.close()
+        await life.close()
+        with pytest.raises(AssertionError, match="not open"):
+            await core.outbox._file.run(lambda _: None)
+        alice.disk.close()
+
+    simulate(story())
+
+
+def test_former_peers_without_a_balance_are_forgotten() -> None:
+    async def story() -> None:
+        network, asset = MemoryNetwork(), Asset("USD", 9)
+        alice = Machine(network, settings_of("alice", 1, peer("alice", "bob")))
+
+        async def pay(_prepare: Prepare) -> Fulfill:
+            return Fulfill(fulfillment=FULFILLMENT)
+
+        platform = memory_platform(network, alice.disk, alice.log)
+        core = Core(alice.settings, platform=platform, ledger=alice.ledger)
+        life = Lifecycle(core)
+        former = [PeerTerms(peer_id="dora", asset=asset)]
+        assert await life.open(former) == ["dora"]
+        assert list(core.accounts.peers) == ["bob"]
+        await life.close()
+        alice.disk.close()
+
+    simulate(story())
+
+
+def test_a_child_asks_its_parent_for_its_address() -> None:
+    async def story() -> None:
+        network = MemoryNetwork()
+        parent = Machine(network, settings_of("up", 1, peer("up", "kid", relation="child")))
+        kid = Machine(
+            network,
+            settings_of("kid", 2, peer("kid", "up", dials=1, relation="parent"), ilp_address=None),
+        )
+        async with asyncio.TaskGroup() as group:
+            await parent.start(group)
+            await kid.start(group)
+            assert kid.core.node.address == ""
+            await kid.connected("up")
+            await asyncio.sleep(3)
+            assert kid.core.node.address == "g.up.kid"
+            assert kid.core.routes.explain("g.up.kid.x").chosen is not None
+            await kid.stop()
+            await parent.stop()
+        kid.disk.close()
+        parent.disk.close()
+
+    simulate(story())
+
+
+def test_a_settlement_engine_is_made_when_its_url_changes_and_not_before() -> None:
+    async def story() -> None:
+        made: list[str] = []
+
+        def make(url: str) -> SettlementEngine:
+            made.append(url)
+            return ManualEngine()
+
+        settings = settings_of(
+            "alice", 1, peer("alice", "bob", settlement_engine_url="http://one.example")
+        )
+        network, disk = MemoryNetwork(), MemoryDisk()
+        platform = memory_platform(network, disk, EventLog())
+        ledger = ScriptedLedger(clock=platform.clock)
+        core = Core(settings, platform=platform, ledger=ledger, make_engine=make)
+        assert made == ["http://one.example"]
+        core.use_engines()
+        assert made == ["http://one.example"]
+        bob = settings.peers[0].model_copy(update={"settlement_engine_url": "http://other.example"})
+        core.applier.settings = settings.model_copy(update={"peers": [bob]})
+        core.use_engines()
+        assert made == ["http://one.example", "http://other.example"]
+        with pytest.raises(ConfigError, match=r"one\.example"):
+            Core(settings, platform=platform, ledger=ledger)
+
+    simulate(story())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"destination": "not an address"}, "ILP address"),
+        ({"amount": -1}, "between 0"),
+        ({"amount": limits.AMOUNT_MAX + 1}, "between 0"),
+        ({"data": bytes(limits.PACKET_DATA_BYTES_MAX + 1)}, "at most"),
+    ],
+)
+def test_arguments_out_of_their_range_are_refused(options: dict[str, Any], message: str) -> None:
+    async def story() -> None:
+        platform = memory_platform(MemoryNetwork(), MemoryDisk(), EventLog())
+        core = Core(
+            settings_of("alice", 1), platform=platform, ledger=ScriptedLedger(clock=platform.clock)
+        )
+        with pytest.raises(ValueError, match=message):
+            await core.send(**{"destination": "g.bob", "amount": 1, **options})
+
+    simulate(story())
