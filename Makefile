@@ -1,17 +1,19 @@
-# The verbs of scripts/, for those who type make. Options: make test ARGS="-m 'not slow'"
+# The verbs of scripts/, for those who type make. Options: make test ARGS="--quick -k outbox"
 
 ARGS ?=
 # Handed on to the compose-tb-* verbs, which are explained by scripts/compose-tb.sh --help.
 export CONTAINER BACKUP FILE FOLLOW
 
-.PHONY: help demo dev test check lint bench \
+.PHONY: help demo dev quick test full check lint bench \
   compose-tb-init compose-tb-build compose-tb-format compose-tb-up compose-tb-down \
   compose-tb-down-volumes compose-tb-status compose-tb-logs compose-tb-backup compose-tb-restore
 
 help:
 	@echo "make demo    five connectors in a line, packets through all of them"
 	@echo "make dev     a connector with its accounts in TigerBeetle, until Ctrl-C"
-	@echo "make test    lint, types and the whole test suite"
+	@echo "make quick   unit tests and a few examples of each property: while you work, a minute"
+	@echo "make test    checks and all tests but the slow ones: before a change is taken, 8 minutes"
+	@echo "make full    everything, on the sources and on the compiled core: 30 minutes"
 	@echo "make check   lint and types only"
 	@echo "make lint    format, and mend what can be mended"
 	@echo "make bench   packets per second through one connector"
@@ -30,6 +32,9 @@ help:
 
 demo dev test check lint bench:
 	@scripts/$@ $(ARGS)
+
+quick full:
+	@scripts/test --$@ $(ARGS)
 
 compose-tb-init compose-tb-build compose-tb-format compose-tb-up compose-tb-down compose-tb-down-volumes compose-tb-status compose-tb-logs compose-tb-backup compose-tb-restore:
 	@scripts/compose-tb.sh $(@:compose-tb-%=%) $(ARGS)

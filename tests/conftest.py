@@ -1,27 +1,160 @@
-"""What all tests share: how hard hypothesis looks."""
+"""What all tests share: examples of a property, signals, no stray processes, groups for parallel runs.
+
+`scripts/test --help` explains the modes; HYPOTHESIS_PROFILE is theirs to set.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from connector.version import is_compiled
+from tests.support.tigerbeetle_server import (
+    _fragile_server,
+    fragile_server,
+    tigerbeetle_server,
+)
+
+__all__ = ["_fragile_server", "fragile_server", "tigerbeetle_server"]
 
 # No deadline and no complaint about slow examples: machines that run tests are busy with others.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=20, **_COMMON)
 settings.register_profile("dev", max_examples=200, **_COMMON)
 settings.register_profile("ci", max_examples=3000, print_blob=True, **_COMMON)
-settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "dev")
-)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "dev")
+
+TESTS = Path(__file__).parent
+REPORTED_SKIPS = 20
+"""Reasons that are listed at the end; what is left is counted."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what cannot run on compiled modules, where those are tested."""
+# --- signals
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def pytest_configure() -> None:
+    """Give processes that tests start the default signals, whatever this one inherited.
+
+    `nohup` and background jobs of a shell ignore SIGHUP or SIGINT, and what is ignored or blocked
+    stays so in every process below. A handler does not: it is the default again after `exec`. One
+    that does nothing keeps this process as it was.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _nothing)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _nothing)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+# --- processes
+
+
+_PROCESS_EVENTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn",
+                             "os.exec", "os.system"})  # fmt: skip
+_may_start_processes = True
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _may_start_processes and event in _PROCESS_EVENTS:
+        raise AssertionError(
+            f"a test without the marker `processes` starts one: {event} {arguments}"
+        )
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.fixture(autouse=True)
+def _processes_are_marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep `scripts/test --quick` free of processes: a unit or property test that starts one says so."""
+    global _may_start_processes  # noqa: PLW0603 - one process, one test at a time
+    quick = request.path.relative_to(TESTS).parts[0] in ("unit", "property")
+    _may_start_processes = not quick or request.node.get_closest_marker("processes") is not None
+    yield
+    _may_start_processes = True
+
+
+# --- what runs, where, and in which order
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what cannot run on compiled modules; group and order tests for parallel runs."""
     if is_compiled():
         reason = "puts stand-ins or other bounds where compiled modules take none"
         for item in items:
             if item.get_closest_marker("interpreted"):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    for item in items:
+        if _folder(item) in ("integration", "interop", "browser"):
+            item.add_marker("nodes")
+    if config.getoption("dist", "no") == "no" and not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    # The long groups first, single tests and small groups fill up what is left at the end.
+    items.sort(key=_rank)
+
+
+_ORDER = ("compose", "interop", "browser", "integration", "property", "conformance", "unit")
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def _group(item: pytest.Item) -> str:
+    """Tests that share something which is dear to start, or there only once, run in one process."""
+    if item.get_closest_marker("xdist_group"):
+        return ""
+    folder = _folder(item)
+    if folder in ("compose", "interop", "browser"):
+        return folder
+    if item.get_closest_marker("tigerbeetle"):
+        return "tigerbeetle"
+    if folder in ("unit", "conformance") or item.path.name in _ONE_NODE:
+        return item.path.stem if folder != "unit" else "/".join(item.path.parts[-2:])
+    return ""
+
+
+_ONE_NODE = ("test_commands.py",)
+"""Modules whose tests share a node."""
+
+
+def _rank(item: pytest.Item) -> tuple[int, int]:
+    slow = item.get_closest_marker("slow") or item.get_closest_marker("tigerbeetle")
+    return (0 if slow else 1, _ORDER.index(_folder(item)))
+
+
+# --- what was left out
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many tests were skipped, by reason."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        longrepr = report.longrepr
+        text = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
+        reasons[text.removeprefix("Skipped: ")] += 1
+    if not reasons:
+        return
+    terminalreporter.write_line(f"skipped: {reasons.total()}")
+    for reason, count in reasons.most_common(REPORTED_SKIPS):
+        terminalreporter.write_line(f"  {count:5} x {reason}")
+    if together := os.environ.get("SKIPS_FILE"):  # of `scripts/test --full`, which runs several
+        with Path(together).open("a") as file:
+            file.writelines(f"{count}\t{reason}\n" for reason, count in reasons.items())

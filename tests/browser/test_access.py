@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from connector import Fulfill, Reject
-from connector.tools.demo import free_ports
 from tests.browser.axe import audit
 from tests.browser.conftest import PATIENCE_MS, Viewer
 from tests.support.daemons import Street
+from tests.support.ports import free_ports
 
 expect = pytest.importorskip("playwright.async_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE_MS)

@@ -33,9 +33,8 @@ from connector.ledger.model import (
 )
 from connector.ledger.tigerbeetle import TigerBeetleLedger
 from tests.support.ledgers import Books, ManualClock, eventually
-from tests.support.tigerbeetle_server import TigerBeetleServer, tigerbeetle_server
+from tests.support.tigerbeetle_server import TigerBeetleServer
 
-__all__ = ["tigerbeetle_server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Resolve = Callable[..., Transfer]

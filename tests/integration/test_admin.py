@@ -18,6 +18,7 @@ from connector.settings.overlay import FILE_NAME
 from connector.tools.audit import audit
 from tests.support.admin import KEY, Operator
 from tests.support.daemons import CLOCK, EventLog, Street, until
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ async def test_packets_under_way_when_a_peer_goes_are_answered(street: Street) -
     )
     await until(lambda: b.connector.accounts.peers["a"].peer.debits_pending == 7)
     assert (await Operator(b).ask("DELETE", "/admin/peers/c")).status_code == 204
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         answer = await sending
     assert isinstance(answer, Reject)
     assert answer.code == "T00"

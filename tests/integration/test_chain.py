@@ -24,9 +24,8 @@ from connector.peering.model import Asset
 from connector.switch.receiver import PING_CONDITION, fulfillment_for
 from tests.support.daemons import CLOCK, Daemon, Street, secret_of, until
 from tests.support.guest import Guest
-from tests.support.tigerbeetle_server import TigerBeetleServer, tigerbeetle_server
-
-__all__ = ["tigerbeetle_server"]
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.tigerbeetle_server import TigerBeetleServer
 
 PREIMAGE = b"p" * 32
 
@@ -47,7 +46,7 @@ class Shop:
         return Fulfill(fulfillment=PREIMAGE, data=b"here you are")
 
     async def visited(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await self._came.wait()
 
     def sell(self) -> None:

@@ -23,9 +23,7 @@ from connector.tools.audit import audit, mirror_faults
 from connector.tools.demo import DemoNode, at_rest, line, start, wait_ready
 from connector.tools.sender import Order, Report, Sender
 from tests.support.inherited import INHERITED
-from tests.support.tigerbeetle_server import TigerBeetleServer, tigerbeetle_server
-
-__all__ = ["tigerbeetle_server"]
+from tests.support.tigerbeetle_server import TigerBeetleServer
 
 CLOCK = SystemClock()
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "2"))

@@ -10,7 +10,7 @@ import os
 import random
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +26,8 @@ from connector.base.sqlite import SqliteFile
 from connector.tools.audit import audit
 from connector.tools.sender import Order, Sender
 from tests.support.daemons import CLOCK, Daemon, Street, until
-from tests.support.tigerbeetle_server import MORE_CONNECTIONS, TigerBeetleServer
+from tests.support.patience import PATIENCE_SECONDS, allowed_s
+from tests.support.tigerbeetle_server import FRAGILE_CLUSTER_ID, TigerBeetleServer
 
 pytestmark = [pytest.mark.tigerbeetle, pytest.mark.slow]
 ROUNDS = int(os.environ.get("OUTAGE_ROUNDS", "1"))
@@ -43,12 +44,9 @@ def _round(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[TigerBeetleServer]:
-    server = TigerBeetleServer(9, *MORE_CONNECTIONS)
-    server.start()
-    yield server
-    server.remove()
+@pytest.fixture
+def server(fragile_server: TigerBeetleServer) -> TigerBeetleServer:
+    return fragile_server
 
 
 class Load:
@@ -104,7 +102,7 @@ async def street_on(
     """
     names = [f"{name}{random.getrandbits(40):x}" for name in NODES]
     common = {
-        "tigerbeetle_cluster_id": 9,
+        "tigerbeetle_cluster_id": FRAGILE_CLUSTER_ID,
         "tigerbeetle_replicas": addresses,
         "accounting_outage_policy": policy,
         "credit_limit": LIMIT,
@@ -119,7 +117,7 @@ async def street_on(
         # What was held when the ledger went away, and not given back, expires.
         await asyncio.sleep(0)
         try:
-            async with asyncio.timeout(30 + PENDING_GRACE_MS / 1000):
+            async with asyncio.timeout(PATIENCE_SECONDS + PENDING_GRACE_MS / 1000):
                 while any(held(node) for node in nodes):
                     await asyncio.sleep(0.1)
         except TimeoutError:
@@ -177,7 +175,7 @@ async def test_while_the_server_stands_still_packets_go_on_and_limits_hold(
             await all_are(nodes, State.SPOOLING)
             before = load.fulfilled
             await asyncio.sleep(AWAY_SECONDS)
-            assert load.fulfilled - before > 100 * AWAY_SECONDS
+            assert load.fulfilled - before > 100 * AWAY_SECONDS / allowed_s(1)
             assert nodes[1].connector.views.health()["status"] == "degraded"
             # One unit more than it may owe us.
             over = first.available_credit + 1
@@ -191,7 +189,7 @@ async def test_while_the_server_stands_still_packets_go_on_and_limits_hold(
             await all_are(nodes, State.AVAILABLE)
             took_s = loop.time() - began_s
             print(f"{spooled} transfers of one node were booked {took_s:.1f} s after")
-            assert took_s < 10
+            assert took_s < allowed_s(10)
             assert b.spooled == 0
             await load.more(500)
         assert load.since(0).keys() == {""}
@@ -211,7 +209,7 @@ async def test_with_policy_reject_packets_get_t00_in_time_and_go_on_afterwards(
             answers = [one for one in load.answers if one[0] > paused_s + 0.1]
             assert {code for _, _, code in answers} <= {"", "T00"}
             slowest_s = max(took_s for _, took_s, code in answers if code)
-            assert slowest_s < 2.5
+            assert slowest_s < allowed_s(2.5)
             assert nodes[0].connector.views.health()["status"] == "unhealthy"
             server.resume()
             resumed_s = loop.time()
@@ -220,7 +218,7 @@ async def test_with_policy_reject_packets_get_t00_in_time_and_go_on_afterwards(
             await until(lambda: load.fulfilled >= goal)
             back_s = loop.time() - resumed_s
             print(f"T00 after {slowest_s:.2f} s at most; fulfilled again after {back_s:.2f} s")
-            assert back_s < 4
+            assert back_s < allowed_s(4)
         balanced(nodes, load)
 
 
@@ -349,7 +347,7 @@ async def test_a_hundred_senders_get_exactly_the_limit_through(
                 btp_server_port=0,
                 http_port=0,
                 data_dir=tmp_path / str(number),
-                tigerbeetle_cluster_id=9,
+                tigerbeetle_cluster_id=FRAGILE_CLUSTER_ID,
                 tigerbeetle_replicas=server.address,
                 accounting_timeout_ms=15_000,
                 peers=[alice],
@@ -375,7 +373,9 @@ async def test_a_hundred_senders_get_exactly_the_limit_through(
         assert sum(report.fulfilled for report in reports) == 100
         assert sum((report.rejected for report in reports), Counter()) == {"T04": 100}
         books = [daemon.connector.accounts.peers["alice"] for daemon in daemons]
-        async with asyncio.timeout(20):  # the mirrors meet when the ledger is looked at next
+        async with asyncio.timeout(
+            PATIENCE_SECONDS
+        ):  # the mirrors meet when the ledger is looked at next
             while any(one.net_balance != 700 or one.available_credit for one in books):
                 await asyncio.sleep(0.1)
         stop.set()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,12 +23,12 @@ from connector.settlement.store import FILE_NAME
 from connector.tools.audit import audit
 from connector.tools.demo import DemoNode, chain, start, stop, wait_ready
 from connector.tools.sender import Order, Sender
+from tests.support.commands import command
 from tests.support.daemons import Daemon, Street, until
 from tests.support.engine import EngineProcess
 from tests.support.inherited import INHERITED
-from tests.support.tigerbeetle_server import TigerBeetleServer, tigerbeetle_server
-
-__all__ = ["tigerbeetle_server"]
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.tigerbeetle_server import TigerBeetleServer
 
 CLOCK = SystemClock()
 SECRET = bytes(range(32))
@@ -167,7 +165,7 @@ def client_of(daemon: Daemon, token: str | None = None) -> httpx.AsyncClient:
         base_url=f"http://127.0.0.1:{daemon.connector.http_port}",
         headers={"authorization": f"Bearer {token}"} if token else {},
         trust_env=False,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
     )
 
 
@@ -261,7 +259,7 @@ async def processes(
     )
     del nodes[1].environment["BTP_PEER_PEER1_URL"]
     try:
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
             for node in nodes:
                 await start(node)
             for node in nodes:
@@ -281,13 +279,13 @@ async def send(node: DemoNode, token: str, amount: int) -> None:
 
 
 async def account(node: DemoNode) -> dict[str, Any]:
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
         items = (await client.get(f"{node.url}/api/accounts")).json()["items"]
     return next(item for item in items if item["peerId"] == "peer2")
 
 
 async def eventually(check: Callable[[dict[str, Any]], bool], node: DemoNode) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             try:
                 if check(await account(node)):
@@ -320,7 +318,7 @@ async def killed_in_the_middle(
             await send(node, token, amount)
             asked = len(engine.state["asked"])
             if fault:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     while len(engine.state["asked"]) == asked:
                         await asyncio.sleep(0.002)
             await asyncio.sleep(pause_s)  # the moment is part of the case
@@ -329,7 +327,7 @@ async def killed_in_the_middle(
             await node.process.wait()
             engine.kill()
             await start(node)
-            async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
                 await wait_ready(node, client, 0, CLOCK)
                 engine.start()
                 await eventually(
@@ -371,7 +369,6 @@ async def test_killed_in_the_middle_it_is_settled_exactly_once_in_tigerbeetle(
     )
 
 
-@pytest.mark.slow
 async def test_the_settle_command_records_pays_confirms_and_lists(tmp_path: Path) -> None:
     """Against a node whose operator settles by hand."""
     async with Street(tmp_path) as street:
@@ -383,14 +380,10 @@ async def test_the_settle_command_records_pays_confirms_and_lists(tmp_path: Path
         url = f"http://127.0.0.1:{a.connector.http_port}"
 
         async def settle(*arguments: str) -> tuple[int, str]:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "connector", "settle", *arguments, "--url", url, "--key", "k",
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, "COLUMNS": "200"},
-            )  # fmt: skip
-            out, _ = await process.communicate()
-            assert process.returncode is not None
-            return process.returncode, out.decode()
+            done = await asyncio.to_thread(
+                command, "settle", *arguments, "--url", url, "--key", "k"
+            )
+            return done.code, done.out + done.err
 
         await pay(a, 150)
         await a.log.seen("settlement_awaits_operator")

@@ -13,9 +13,8 @@ from connector.ledger.model import AccountCode, IdGenerator, Status, Transfer, T
 from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.tools import audit
 from tests.support.daemons import CLOCK, Daemon, Street
-from tests.support.tigerbeetle_server import TigerBeetleServer, tigerbeetle_server
+from tests.support.tigerbeetle_server import TigerBeetleServer
 
-__all__ = ["tigerbeetle_server"]
 pytestmark = pytest.mark.tigerbeetle
 
 

@@ -26,7 +26,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tigerbeetle_server import MISSING, binary, free_port
+from tests.support.ports import free_port
+from tests.support.tigerbeetle_server import MISSING, binary
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 120.0
@@ -325,15 +326,6 @@ def test_help_names_every_verb_and_option(sandbox: Sandbox) -> None:
     for word in ("install", "start", "stop", "status", "--data-dir", "--full", "TIGERBEETLE_BIN"):
         assert word in done.stdout
     assert sandbox.run("start", "--help").stdout == done.stdout
-
-
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_the_scripts_are_clean() -> None:
-    done = subprocess.run(
-        ["shellcheck", "-x", "scripts/tigerbeetle", "scripts/dev"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
 
 
 # --- processes

@@ -16,7 +16,7 @@ from connector import Fulfill, Reject
 from connector.switch.receiver import fulfillment_for
 from connector.telemetry.traces import Traces
 from tests.support.daemons import EventLog, Street, until
-from tests.support.tigerbeetle_server import free_port
+from tests.support.ports import free_port
 
 SECRET = "c0ffee00c0ffee00"
 

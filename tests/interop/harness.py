@@ -21,10 +21,9 @@ import httpx
 import pytest
 
 from tests.support.inherited import INHERITED
+from tests.support.patience import PATIENCE_SECONDS
 
 HERE = Path(__file__).parent
-SECONDS_MAX = 30.0
-"""For anything to happen: machines that run tests are busy with others."""
 
 
 def install_node_modules(cache: Path) -> Path:
@@ -91,7 +90,7 @@ class JsProcess:
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await self.process.wait()
         except TimeoutError:
             self.process.kill()
@@ -102,7 +101,7 @@ class Codec(JsProcess):
     """codec.js: the reference codecs."""
 
     async def ask(self, **command: Any) -> list[dict[str, Any]]:
-        async with asyncio.timeout(SECONDS_MAX):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await self.write(command)
             answer: list[dict[str, Any]] = await self.read()
         return answer
@@ -133,7 +132,7 @@ class JsPeer(JsProcess):
 
     async def event(self, name: str) -> None:
         """Wait until it happens; other events meanwhile are dropped."""
-        async with asyncio.timeout(SECONDS_MAX):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while await self._events.get() != name:
                 pass
 
@@ -142,12 +141,12 @@ class JsPeer(JsProcess):
         answer = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         await self.write({"id": number, "do": verb, **fields})
-        async with asyncio.timeout(SECONDS_MAX):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await answer
 
     async def connected(self) -> None:
         """Return when the plugin says that it is."""
-        async with asyncio.timeout(SECONDS_MAX):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not (await self.do("state"))["connected"]:
                 await asyncio.sleep(0.02)
 
@@ -210,13 +209,15 @@ class Node:
 
     async def get(self, path: str) -> Any:
         # Without certificates: to load them takes longer than to ask.
-        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=5) as client:
+        async with httpx.AsyncClient(
+            trust_env=False, verify=False, timeout=PATIENCE_SECONDS
+        ) as client:
             return (await client.get(f"http://127.0.0.1:{self.http_port}{path}")).json()
 
     async def until(self, check: Any, path: str) -> None:
         """Ask until it is so."""
         try:
-            async with asyncio.timeout(SECONDS_MAX):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while True:
                     with contextlib.suppress(httpx.HTTPError):
                         if check(await self.get(path)):
@@ -254,7 +255,7 @@ class Node:
         assert self._process is not None
         if self._process.returncode is None:
             self._process.send_signal(number)
-        async with asyncio.timeout(SECONDS_MAX):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._process.wait()
 
 

@@ -19,8 +19,8 @@ import pytest_asyncio
 
 from connector.btp import packet as btp
 from connector.ilp import packet as ilp
-from connector.tools.demo import free_ports
 from tests.interop.harness import Codec, JsPeer, Node, install_node_modules, running
+from tests.support.ports import free_ports
 
 pytestmark = [pytest.mark.interop, pytest.mark.asyncio(loop_scope="module")]
 

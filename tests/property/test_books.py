@@ -145,7 +145,7 @@ async def with_embedded(
         await ledger.close()
 
 
-@settings(max_examples=60)
+@settings(max_examples=min(60, settings().max_examples))
 @given(steps, st.integers(0, 25), st.booleans())
 def test_the_embedded_ledger_has_the_same_state_after_any_end(
     steps: Steps, cut: int, killed: bool

@@ -20,6 +20,8 @@ from tests.support.simulator import Network, SimulatedNode
 
 USD = Asset("USD", 9)
 EUR = Asset("EUR", 2)
+SEEDS = int(os.environ.get("CHAIN_SEEDS") or min(30, settings().max_examples // 6))
+"""How many random days are lived through; a few where few examples are asked for."""
 RATES = {("USD", "EUR"): Fraction(1, 2), ("EUR", "USD"): Fraction(2)}
 
 
@@ -306,7 +308,7 @@ def test_the_books_of_a_chain_balance_whatever_breaks(
     simulate(story())
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("CHAIN_SEEDS", "30"))))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_books_of_a_busy_chain_balance_whatever_breaks(seed: int) -> None:
     dice = random.Random(seed)
     traffic = [
@@ -334,7 +336,7 @@ def test_the_books_of_a_busy_chain_balance_whatever_breaks(seed: int) -> None:
 
 
 @pytest.mark.parametrize("spool_transfers_max", [0, 10_000])
-@pytest.mark.parametrize("seed", range(int(os.environ.get("CHAIN_SEEDS", "30"))))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_books_balance_when_ledgers_are_away_and_nodes_die_meanwhile(
     seed: int, spool_transfers_max: int
 ) -> None:

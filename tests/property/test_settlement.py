@@ -130,7 +130,7 @@ class _DiedError(Exception):
     pass
 
 
-@settings(max_examples=60)
+@settings(max_examples=min(60, settings().max_examples))
 @given(st.lists(steps, max_size=14), scales)
 def test_settled_exactly_once_whatever_fails_and_dies(
     todo: list[tuple[str, object]], scale: int | None

@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-from tests.support.daemons import PATIENCE_SECONDS, Daemon
+from tests.support.daemons import Daemon
+from tests.support.patience import PATIENCE_SECONDS
 
 KEY = "key-of-the-admin"
 

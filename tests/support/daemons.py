@@ -15,10 +15,10 @@ from typing import Any, Self
 from connector import Connector, PeerSettings, Settings
 from connector.base.clock import SystemClock
 from connector.tools.audit import audit, mirror_faults
-from connector.tools.demo import free_ports
 from connector.version import is_compiled
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.ports import free_ports
 
-PATIENCE_SECONDS = 20.0
 CLOCK = SystemClock()
 
 

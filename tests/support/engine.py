@@ -114,8 +114,10 @@ class EngineProcess:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "engine.json"
         self.file.write_text(json.dumps({"paid": {}, "asked": [], "accounts": [], "faults": []}))
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self.port = int(server.getsockname()[1])
+        # Not above: as a program this file stands alone.
+        from tests.support.ports import free_port
+
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

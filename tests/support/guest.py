@@ -34,7 +34,7 @@ from connector.btp.packet import (
 from connector.ilp.packet import Packet
 from connector.ilp.packet import decode as decode_ilp
 from connector.ilp.packet import encode as encode_packet
-from tests.support.daemons import PATIENCE_SECONDS
+from tests.support.patience import PATIENCE_SECONDS
 
 AUTH_ID = 1
 

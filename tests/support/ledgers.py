@@ -16,6 +16,7 @@ from connector.ledger.model import (
     Status,
     Transfer,
 )
+from tests.support.patience import PATIENCE_SECONDS
 
 NS = 1_000_000_000
 START_NS = 1_700_000_000 * NS
@@ -104,7 +105,9 @@ class Books:
         return account[1:5]
 
 
-async def eventually(check: Callable[[], Awaitable[Any]], seconds: float = 10.0) -> None:
+async def eventually(
+    check: Callable[[], Awaitable[Any]], seconds: float = PATIENCE_SECONDS
+) -> None:
     """Ask until it is true."""
     async with asyncio.timeout(seconds):
         while not await check():

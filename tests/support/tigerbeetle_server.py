@@ -7,14 +7,16 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
+
+from tests.support.ports import free_port, free_ports
 
 MISSING = (
     "no TigerBeetle server: no `tigerbeetle` on PATH, TIGERBEETLE_BIN is not set, and "
@@ -22,6 +24,8 @@ MISSING = (
 )
 INSTALLED = Path(__file__).parents[2] / ".tigerbeetle" / "tigerbeetle"
 READY_SECONDS_MAX = 60.0
+SHARED_CLUSTER_ID = 0
+FRAGILE_CLUSTER_ID = 9
 MORE_CONNECTIONS = ("--development", "--experimental", "--limit-pipeline-requests=24")
 """32 instead of the eight of `--development` alone; the real thing fills a gigabyte more at start."""
 QUIET_SECONDS = 2.0
@@ -36,24 +40,13 @@ def binary() -> str | None:
     return named or shutil.which("tigerbeetle") or installed
 
 
-def free_port() -> int:
-    return free_ports(1)[0]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free at this moment."""
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(server.getsockname()[1]) for server in servers]
-    for server in servers:
-        server.close()
-    return ports
-
-
 class TigerBeetleServer:
     """One replica on loopback with a data file of its own (1.1 GB, removed by `remove`).
 
     It is the only one of its cluster, or number `replica` of those that listen at `ports`.
     """
+
+    HOST: Final = "127.0.0.1"
 
     def __init__(
         self, cluster_id: int = 0, *options: str, replica: int = 0, ports: Sequence[int] = ()
@@ -63,7 +56,7 @@ class TigerBeetleServer:
             pytest.skip(MISSING)
         self.binary = path
         self.cluster_id = cluster_id
-        self.host = "127.0.0.1"
+        self.host = self.HOST
         self.ports = tuple(ports) or (free_port(),)
         self.port = self.ports[replica]
         self.options = options or ("--development",)
@@ -197,18 +190,33 @@ class TigerBeetleCluster:
             replica.remove()
 
 
-_shared: list[TigerBeetleServer] = []
+@pytest.fixture(scope="session")
+def tigerbeetle_server() -> Iterator[TigerBeetleServer]:
+    """One server for all tests that write, or pause it for a moment.
+
+    They share it, as the ids of their nodes and accounts are theirs alone. Tests that use it run in
+    one process (tests/conftest.py), so that there is one server however many processes run tests.
+    """
+    server = TigerBeetleServer(SHARED_CLUSTER_ID, *MORE_CONNECTIONS)
+    server.start()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")
-def tigerbeetle_server(request: pytest.FixtureRequest) -> TigerBeetleServer:
-    """One server for all tests that only write: ids are theirs alone, so they may share it.
+def _fragile_server() -> Iterator[TigerBeetleServer]:
+    server = TigerBeetleServer(FRAGILE_CLUSTER_ID, *MORE_CONNECTIONS)
+    yield server
+    server.remove()
 
-    Test modules import this fixture; however many do, there is one server.
-    """
-    if not _shared:
-        server = TigerBeetleServer(0, *MORE_CONNECTIONS)
-        request.config.add_cleanup(server.remove)
-        server.start()
-        _shared.append(server)
-    return _shared[0]
+
+@pytest.fixture
+def fragile_server(_fragile_server: TigerBeetleServer) -> TigerBeetleServer:
+    """A server to be killed, moved and paused; it runs at its own address when a test begins."""
+    if _fragile_server.running:
+        _fragile_server.resume()
+    if not _fragile_server.running or _fragile_server.host != TigerBeetleServer.HOST:
+        _fragile_server.kill()
+        _fragile_server.host = TigerBeetleServer.HOST
+        _fragile_server.start()
+    return _fragile_server

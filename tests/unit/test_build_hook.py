@@ -82,6 +82,7 @@ def test_without_node_the_error_names_the_way_out(
         hook.build(root)
 
 
+@pytest.mark.processes
 def test_what_npm_says_stands_in_the_error(
     hook: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +98,7 @@ def test_what_npm_says_stands_in_the_error(
     assert "CONNECTOR_UI=skip" in str(caught.value)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("says", "fits"), [("v20.18.3", False), ("v20.19.0", True), ("v24.1.0", True)]
 )

@@ -12,6 +12,8 @@ from typing import Final
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 ROOT: Final = Path(__file__).parents[2]
 SCRIPTS: Final = ROOT / "scripts"
 DOCKER_SCRIPTS: Final = sorted(path.name for path in SCRIPTS.glob("*.sh") if path.name[0] != "_")
@@ -160,14 +162,6 @@ def test_nothing_that_the_bash_of_macos_lacks(path: Path) -> None:
     """Bash 3.2 has no associative arrays, no `mapfile`, no `${x,,}`, no `wait -n`."""
     newer = r"declare -[gA]|local -[gA]|\bmapfile\b|\breadarray\b|\$\{\w+(,|\^)|wait -n|\|&|&>>"
     assert re.findall(newer, path.read_text()) == []
-
-
-def test_shellcheck_finds_nothing() -> None:
-    program = shutil.which("shellcheck")
-    if program is None:
-        pytest.skip("shellcheck is not installed")
-    result = run([program, "-x", *(str(path) for path in SCRIPTS.glob("*.sh"))])
-    assert result.returncode == 0, result.stdout
 
 
 # --- arguments

@@ -61,6 +61,7 @@ async def reopened(path: Path, clock: ManualClock, **options: Any) -> EmbeddedLe
     return ledger
 
 
+@pytest.mark.processes
 async def test_a_second_user_of_the_file_is_refused_by_name(
     books: Books, path: Path, clock: ManualClock
 ) -> None:

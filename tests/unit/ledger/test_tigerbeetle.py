@@ -288,8 +288,10 @@ async def test_ipv6_addresses_are_bracketed(cluster: Cluster) -> None:
     [(0, 0, "cannot be reached"), (0, 2, "nothing listens there"), (1, 1, "connected, but")],
 )
 async def test_silence_is_described(
-    cluster: Cluster, connected: int, refused: int, says: str
+    cluster: Cluster, connected: int, refused: int, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tigerbeetle, "FIRST_ANSWER_SECONDS_MAX", 0.1)
+
     def answer(*_: object) -> None:
         cluster.clients[-1].connection.connected = connected
         cluster.clients[-1].connection.refused = refused
@@ -304,6 +306,7 @@ async def test_one_hang_up_is_no_wrong_cluster(
 ) -> None:
     """A server that stops hangs up once, and then refuses."""
     monkeypatch.setattr(tigerbeetle, "VERDICT_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(tigerbeetle, "FIRST_ANSWER_SECONDS_MAX", 0.2)
 
     def answer(*_: object) -> None:
         connection = cluster.clients[-1].connection

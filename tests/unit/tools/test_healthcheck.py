@@ -90,6 +90,7 @@ def test_nobody_there_is_said_so() -> None:
     assert "is the node running?" in said
 
 
+@pytest.mark.processes
 def test_it_loads_nothing_of_the_package_but_itself() -> None:
     loaded = subprocess.run(
         [
