@@ -46,11 +46,20 @@ The map, each package above those that it uses:
       store_file.py   its tables and their limits     store_query.py  its queries
       traces.py       OpenTelemetry traces of sampled packets
     accounting/     the accounts of a node
-      manager.py      reserve, post, void; the one writer; outages, recovery
-      books.py        the mirror of accounts, what is held, the transfers of each step; pure
-      recovery.py     what a ledger's transfers say of resent packets; pure
-      outbox.py       posts that were promised and not yet acknowledged
-      history.py      balances of the past, from a ledger that keeps them
+      manager.py      AccountManager: the façade; every call goes to the part that owns the matter
+      availability.py how we stand with the ledger: a table of phases; pure
+      promises.py     what is promised of a packet's money: a table of states; pure
+      mirror.py       balances in memory; their only writer; pure
+      entries.py      hold, post, void, correction, and their transfers; pure
+      turn.py         the ledger, and whose turn it is    chart.py  which accounts there are
+      writer.py       the queue, and the task that writes it
+      spool.py        the outbox in use                   outbox.py the outbox itself, in SQLite
+      replay.py       books what the outbox holds         reconnect.py asks for a ledger that is away
+      start.py        first contact with the ledger       credit.py limits, grants, credit above a limit
+      resent.py       packets as the ledger has them; pure
+      recovery.py     resent packets, holds that nobody has claimed
+      reconcile.py    follows other processes             settlement.py books settlements
+      reports.py      who is told what                    history.py balances of the past
     ledger/         where transfers are kept, under the rules of TigerBeetle
       model.py        accounts, transfers, statuses: the words
       interface.py    what a ledger promises          rows.py     the same words as octets

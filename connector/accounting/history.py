@@ -13,8 +13,8 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from connector.accounting import bounds
-from connector.accounting.books import PeerBooks
 from connector.accounting.manager import AccountManager
+from connector.accounting.mirror import PeerBooks
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.model import ACCOUNT_HISTORY, Account, Balance
 from connector.peering.model import Asset

@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
-from connector.accounting.books import PeerBooks
 from connector.accounting.manager import State as BooksState
+from connector.accounting.mirror import PeerBooks
 from connector.base import limits
 from connector.base.backoff import Backoff
 from connector.base.clock import Clock

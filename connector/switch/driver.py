@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol, cast
 
-from connector.accounting.books import Book, Outcome, Reservation, Reserve
+from connector.accounting.entries import Reserve
 from connector.accounting.manager import AccountManager
+from connector.accounting.mirror import Book
+from connector.accounting.promises import Outcome, Reservation
 from connector.base import limits
 from connector.base.errors import DecodeError
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode_prepare, encode, reject

@@ -18,7 +18,9 @@ import hashlib
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
-from connector.accounting.books import Outcome, Recovered, Reservation, Reserve
+from connector.accounting.entries import Reserve
+from connector.accounting.promises import Outcome, Reservation
+from connector.accounting.resent import Recovered
 from connector.base.errors import DecodeError
 from connector.ilp import ildcp, settle
 from connector.ilp.packet import (

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from connector.accounting.books import Book, PeerBooks
 from connector.accounting.manager import AccountManager
+from connector.accounting.mirror import Book, PeerBooks
 from connector.peering.model import LOCAL
 from connector.telemetry.bus import FLUSH_SECONDS, EventBus
 from connector.telemetry.events import AccountBalance, NodeStatus

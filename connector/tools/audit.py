@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from connector.accounting.books import Book
+from connector.accounting.mirror import Book
 from connector.base.clock import Clock
 from connector.base.disk import SystemDisk
 from connector.ledger.embedded import EmbeddedLedger

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
-from connector.accounting.books import PeerBooks
 from connector.accounting.manager import AccountManager
+from connector.accounting.mirror import Book, Mirror, PeerBooks
 from connector.base.clock import Clock
 from connector.base.errors import LedgerUnavailableError
 from connector.ledger.embedded import MemoryLedger
@@ -151,6 +151,12 @@ class MemoryOutbox:
             await asyncio.sleep(self.latency_s)
         if self.error is not None:
             raise self.error
+
+
+def put_posted(book: Book, *, debits: int = 0, credits_: int = 0) -> None:
+    """Debit and credit an account in the mirror, as no packet does: one side alone."""
+    posted = Posted(book.debits_posted + debits, book.credits_posted + credits_)
+    Mirror().set_posted(book, posted)
 
 
 async def books_at_rest(accounts: AccountManager) -> list[str]:

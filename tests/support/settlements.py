@@ -15,8 +15,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from connector.accounting.books import Outcome, Reservation, Reserve
+from connector.accounting.entries import Reserve
 from connector.accounting.manager import AccountManager
+from connector.accounting.promises import Outcome, Reservation
 from connector.base.errors import EngineError, EnvironmentFault
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.ledger.model import IdGenerator, Status, Transfer, TransferCode

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from connector.accounting.books import Book, PeerBooks
-from connector.ledger.model import AccountCode
+from connector.accounting.mirror import Book, Mirror, PeerBooks
+from connector.ledger.model import Account, AccountCode
 from connector.peering.model import Asset, PeerTerms
 
 USD = Asset("USD", 9)
@@ -33,13 +33,15 @@ def test_a_peer_is_even_when_nobody_owes_and_nothing_is_held(
 ) -> None:
     one = books()
     if field is not None:
-        setattr(one.peer, field, 5)
+        account = Account(one.peer.account_id, **{field: 5})
+        Mirror().load(one.peer, account)
     assert one.is_even is is_even
 
 
 def test_credit_does_not_count_as_owed() -> None:
     one = books()
-    one.move_credit(1000)
+    mirror = Mirror()
+    mirror.grant(one, 1000)
     assert (one.granted, one.available_credit, one.is_even) == (1000, 1000, True)
-    one.move_credit(-400)
+    mirror.grant(one, -400)
     assert (one.granted, one.available_credit, one.is_even) == (600, 600, True)

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from connector.accounting import bounds as accounting_bounds
-from connector.accounting.books import PeerBooks, Reservation, Reserve
+from connector.accounting.entries import Reserve
 from connector.accounting.history import LedgerHistory, PastBalance
 from connector.accounting.manager import AccountManager, State
+from connector.accounting.mirror import PeerBooks
+from connector.accounting.promises import Reservation
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.model import ACCOUNT_HISTORY, Balance, IdGenerator, Status, Transfer
 from connector.peering.model import LOCAL, Asset, PeerTerms
@@ -275,7 +277,8 @@ def test_a_ledger_that_goes_away_meanwhile_leaves_what_was_found(error: Exceptio
             part = await desk.past(from_ms, until_ms)
             assert len(part) == 1 + 2 + 4
             assert part == whole[-len(part) :]
-            desk.manager.state = State.SPOOLING
+            desk.manager._availability.failed("no answer", desk.clock.monotonic_s())
+            assert desk.manager.state is State.REJECTING
             assert await desk.past(from_ms, until_ms) == []
 
     simulate(main())

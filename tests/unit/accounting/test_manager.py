@@ -15,8 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.accounting import bounds as accounting_bounds
-from connector.accounting.books import Outcome, PeerBooks, Recovered, Reservation, Reserve
+from connector.accounting.entries import Reserve, resolutions
 from connector.accounting.manager import AccountManager, State
+from connector.accounting.mirror import PeerBooks
+from connector.accounting.promises import Outcome, Reservation
+from connector.accounting.resent import Recovered
 from connector.base import limits
 from connector.base.errors import (
     ConnectorError,
@@ -328,7 +331,7 @@ async def test_nobody_looks_while_the_ledger_is_away() -> None:
 async def test_two_assets_under_one_number_stop_the_start() -> None:
     bank = Bank()
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("books", "manager"):
+        for module in ("mirror", "chart"):
             patch.setattr(f"connector.accounting.{module}.asset_ledger", lambda _code, _scale: 7)
         with pytest.raises(ConnectorError, match="share"):
             await bank.open()
@@ -1051,9 +1054,21 @@ async def test_giving_back_what_has_expired_is_silent() -> None:
 
 @simulated
 async def test_a_packet_is_not_given_back_after_it_was_posted() -> None:
-    """The shared id makes it impossible; that someone tried is told."""
     async with Bank() as bank:
         reservation = await bank.pay("a")
+        with pytest.raises(AssertionError, match="VOID"):
+            bank.manager.void(reservation)
+        assert bank.net("alice") == 100
+        account = bank.ledger.machine.accounts[bank.manager.peers["alice"].peer.account_id]
+        assert account.debits_posted == 100
+
+
+@simulated
+async def test_a_packet_that_another_process_posted_is_not_given_back() -> None:
+    """Post and void share an id, so the ledger takes the first; that someone tried is told."""
+    async with Bank() as bank:
+        reservation = await bank.hold("a")
+        await bank.ledger.create_transfers(resolutions(reservation.legs, POST))
         bank.manager.void(reservation)
         await bank.idle()
         assert bank.alerts == ["accounting_refused"]
@@ -1213,7 +1228,7 @@ async def test_a_ledger_and_an_outbox_that_fail_together_do_not_flicker() -> Non
     async with Bank(spool=1000) as bank:
         bank.outbox.error = OSError("disk full")
         for _ in range(200):
-            bank.ledger.next_faults = [] if bank.manager._away else [Fault.REFUSED]
+            bank.ledger.next_faults = [] if bank.manager._availability.is_away else [Fault.REFUSED]
             bank.reserve(object(), 1)
             await asyncio.sleep(0.05)
         assert len(bank.states) < 25
@@ -1595,11 +1610,11 @@ async def test_what_was_booked_from_the_outbox_and_still_waits_is_counted_once()
         bank._tasks[0].cancel()  # the writer
         bank.post("a", held)
         assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
-        bank.manager._leave("no answer")
+        bank.manager._availability.failed("no answer", bank.clock.monotonic_s())
         while bank.manager.state is not State.AVAILABLE:
             await asyncio.sleep(0.02)
         assert bank.manager.queue_depth() == 1
-        await bank.manager._reconcile()
+        await bank.manager._reconciler.reconcile(bank.manager._writer.on_the_way)
         assert bank.net("alice") == 100
         assert bank.alerts == []
 
@@ -1831,7 +1846,7 @@ class Clerk:
 
     async def _restart(self) -> None:
         ledger, outbox = self.bank.ledger, self.bank.outbox
-        if outbox.error is not None or any(self.bank.manager._to_outbox):
+        if outbox.error is not None or self.bank.manager._promises.has_overdue:
             return  # a second failure on top: what is lost then was told to the operator
         # What was let go without being durable would be lost: wait for it, like an operator.
         await self.bank.idle()
@@ -1986,9 +2001,10 @@ async def test_what_is_on_its_way_to_the_ledger_is_asked_for_again_in_a_moment()
         bank.post("a", reservation)
         assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
         bank.ledger.one_at_a_time = False
-        with_lock, bank.manager._one_at_a_time = bank.manager._one_at_a_time, asyncio.Lock()
+        turn = bank.manager._turn
+        with_lock, turn._lock = turn._lock, asyncio.Lock()
         assert await asked(bank, 11, 12) == [12]
-        bank.manager._one_at_a_time = with_lock
+        turn._lock = with_lock
         bank.ledger.latency_s = 0
         await asyncio.sleep(1)
         assert await asked(bank, 11) == [11]

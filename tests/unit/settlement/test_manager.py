@@ -28,7 +28,7 @@ from connector.telemetry.events import (
     SettlementStarted,
     SettlementTriggered,
 )
-from tests.support.accounts import Fault, books_at_rest
+from tests.support.accounts import Fault, books_at_rest, put_posted
 from tests.support.clocks import simulate
 from tests.support.settlements import (
     ALICE,
@@ -251,8 +251,8 @@ async def test_while_the_ledger_is_away_nothing_is_decided() -> None:
         assert await life.owe(100)
         ground.ledger.down = Fault.REFUSED
         await life.until(lambda: life.accounts.state.value != "available")
-        life.accounts.peers["bob"].peer.credits_posted += 1
-        life.accounts.peers["alice"].peer.debits_posted += 1
+        put_posted(life.accounts.peers["bob"].peer, credits_=1)
+        put_posted(life.accounts.peers["alice"].peer, debits=1)
         await life.settlements._pause(20)
         assert life.events == []
 

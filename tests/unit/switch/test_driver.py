@@ -8,8 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from connector.accounting.books import Book, Outcome, PeerBooks, Recovered, Reservation, Reserve
+from connector.accounting.entries import Reserve
 from connector.accounting.manager import AccountManager
+from connector.accounting.mirror import Book, PeerBooks
+from connector.accounting.promises import Outcome, Promise, Reservation
+from connector.accounting.resent import Recovered
 from connector.base import limits
 from connector.ilp import ildcp
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode, encode
@@ -573,7 +576,11 @@ def test_a_packet_that_may_be_forgotten_waits_for_the_word_of_the_ledger(office:
     assert len(office.till.reserved) == 1
     assert office.driver.to_look_up() == [("alice", 11), ("alice", 10)]
     office.till.recovered["alice", 11] = Recovered(
-        Reservation(0x700, [Transfer(0x700, amount=100)], [], posted=True), "alice", 11, LOCAL, 0
+        Reservation(0x700, [Transfer(0x700, amount=100)], [], Promise.BOOKED),
+        "alice",
+        11,
+        LOCAL,
+        0,
     )
     office.driver.looked_up([("alice", 11)])
     assert office.driver.to_look_up() == [("alice", 10)]
@@ -674,7 +681,8 @@ def recovered(*, posted: bool = False) -> Recovered:
     packet_id = 900 << 8
     legs = [Transfer(packet_id, amount=100)]
     books = [tuple(Book("us", AccountCode.PEER, one, USD) for one in ("alice", "bob"))]
-    reservation = Reservation(packet_id, legs, cast(Any, books), posted=posted)
+    state = Promise.BOOKED if posted else Promise.HELD
+    reservation = Reservation(packet_id, legs, cast(Any, books), state)
     return Recovered(reservation, "alice", 11, "bob", 0)
 
 

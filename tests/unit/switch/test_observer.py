@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from connector.accounting.books import Reservation, Reserve
+from connector.accounting.entries import Reserve
+from connector.accounting.promises import Reservation
 from connector.ilp.packet import Prepare
 from connector.ledger.model import PHASE_RESOLVE, Transfer
 from connector.peering.model import Asset, Peer, PeerTerms

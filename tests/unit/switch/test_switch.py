@@ -9,7 +9,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from connector.accounting.books import Book, Outcome, Recovered, Reservation, Reserve
+from connector.accounting.entries import Reserve
+from connector.accounting.mirror import Book
+from connector.accounting.promises import Outcome, Promise, Reservation
+from connector.accounting.resent import Recovered
 from connector.ilp import ildcp
 from connector.ilp.packet import (
     Answer,
@@ -633,7 +636,8 @@ def recovered(next_hop: str, *, posted: bool = False, fee: int = 0) -> Recovered
     if fee:
         legs.append(Transfer(PACKET_ID | 1, amount=fee))
         books.append((alice, book(AccountCode.REVENUE, LOCAL)))
-    return Recovered(Reservation(PACKET_ID, legs, books, posted=posted), "alice", 11, next_hop, 0)
+    state = Promise.BOOKED if posted else Promise.HELD
+    return Recovered(Reservation(PACKET_ID, legs, books, state), "alice", 11, next_hop, 0)
 
 
 def test_a_held_packet_is_asked_for_again_under_its_id_and_then_posted() -> None:

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from connector.accounting.books import Book
 from connector.accounting.manager import AccountManager
+from connector.accounting.mirror import Book
 from connector.ledger.embedded import MemoryLedger
 from connector.ledger.model import IdGenerator
 from connector.peering.model import Asset, PeerTerms
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import AccountBalance, NodeStatus
 from connector.telemetry.reporter import ROUND_FLUSHES, STATUS_SECONDS, Reporter
-from tests.support.accounts import MemoryOutbox
+from tests.support.accounts import MemoryOutbox, put_posted
 from tests.support.ledgers import ManualClock
 
 USD = Asset("USD", 9)
@@ -61,7 +61,7 @@ class Desk:
 
     def move(self, peer_id: str, amount: int, *, marked: bool = True) -> None:
         book = self.accounts.peers[peer_id].peer
-        book.debits_posted += amount
+        put_posted(book, debits=amount)
         if marked:
             self.touched.add(book)
 

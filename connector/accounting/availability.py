@@ -1,0 +1,322 @@
+"""Whether packets can be accounted for now, as a table of phases. Pure.
+
+Every phase is a row of `ROWS`: what is shown of it, whether and how packets are admitted, where the
+writer writes to, and who asks the ledger meanwhile. Every legal move is a row of `TRANSITIONS`; an
+event in a phase that has no row for it is a fault of ours and a failed look-up.
+
+    OPENING  -OPENED-> UP        -BLIND-> WAITING          -KNOWN-> SPOOLING
+    WAITING  -OPENED-> UP
+    UP       -FAILED-> STALLED   -FAILED_OVER-> SPOOLING   -SLOW-> STALLED
+    STALLED  -ANSWERED-> UP      -FAILED_OVER-> SPOOLING
+    SPOOLING -FULL | OUTBOX_FAILED-> BLOCKED               BLOCKED -ROOM-> SPOOLING
+    SPOOLING -NEARLY_BACK-> RETURNING                      BLOCKED -NEARLY_BACK-> RETURNING_BLOCKED
+    RETURNING | RETURNING_BLOCKED -BACK-> UP               -RELAPSED-> where it came from
+
+Stopping is no phase: a node that stops still writes what is queued, to the ledger or to the outbox
+as its phase says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from connector.accounting import bounds
+from connector.base.errors import LedgerUnavailableError
+
+
+class State(Enum):
+    """What is shown of a phase: in the API, metrics, logs and events."""
+
+    UNAVAILABLE = "unavailable"
+    """The balances are not known: the ledger has not been heard yet."""
+    AVAILABLE = "available"
+    SPOOLING = "spooling"
+    """The ledger is away, the outbox takes its place."""
+    REJECTING = "rejecting"
+    """The ledger is away or silent, and nothing takes its place."""
+
+
+class Phase(Enum):
+    """How we stand with the ledger."""
+
+    OPENING = auto()
+    """The first attempt to reach it is under way."""
+    WAITING = auto()
+    """It has not been reached yet, and only it knows the balances."""
+    UP = auto()
+    STALLED = auto()
+    """It failed, or leaves a request without an answer; requests still go to it."""
+    SPOOLING = auto()
+    """It is away; requests go to the outbox."""
+    BLOCKED = auto()
+    """It is away, and the outbox is full or fails."""
+    RETURNING = auto()
+    """It answers, and nearly all of the outbox is replayed: the writer waits for the rest."""
+    RETURNING_BLOCKED = auto()
+    """The same, from BLOCKED."""
+
+
+class Event(Enum):
+    """What can happen to it."""
+
+    OPENED = auto()
+    """It was reached for the first time, and all balances are loaded."""
+    BLIND = auto()
+    """It cannot be reached at the start, and the balances are not known."""
+    KNOWN = auto()
+    """It cannot be reached at the start, but the outbox knows the balances."""
+    FAILED = auto()
+    """A request was not acknowledged, and nothing takes the ledger's place (policy reject)."""
+    FAILED_OVER = auto()
+    """A request was not acknowledged; the outbox takes the ledger's place (policy spool)."""
+    SLOW = auto()
+    """A request has been without an answer for too long."""
+    ANSWERED = auto()
+    FULL = auto()
+    """The outbox has no room for new packets."""
+    OUTBOX_FAILED = auto()
+    ROOM = auto()
+    """The outbox took a request and has room."""
+    NEARLY_BACK = auto()
+    """What is left in the outbox fits in one request."""
+    BACK = auto()
+    """The outbox has been replayed."""
+    RELAPSED = auto()
+    """The ledger failed before the outbox was replayed."""
+
+
+class Admits(Enum):
+    """Who decides whether a packet's money can be held."""
+
+    BY_LEDGER = auto()
+    BY_MIRROR = auto()
+    """The balances in memory: the ledger cannot be asked."""
+    NOTHING = auto()
+
+
+class WritesTo(Enum):
+    """Where the writer puts requests."""
+
+    NOWHERE = auto()
+    """Nothing can be queued yet."""
+    LEDGER = auto()
+    OUTBOX = auto()
+    PAUSED = auto()
+    """Requests stay queued until the phase ends."""
+
+
+class Asks(Enum):
+    """Who asks the ledger, besides the writer."""
+
+    OPEN = auto()
+    """The first attempt to open it."""
+    EXPIRY = auto()
+    """`expire`, while nothing is queued."""
+    RECONNECT = auto()
+    """`reconnect`, with growing pauses."""
+    REPLAY = auto()
+    """The end of a replay."""
+
+
+class Row(NamedTuple):
+    """What a phase means."""
+
+    shown: State
+    admits: Admits
+    writes_to: WritesTo
+    asks: Asks
+
+
+ROWS: Final[Mapping[Phase, Row]] = {
+    Phase.OPENING: Row(State.UNAVAILABLE, Admits.NOTHING, WritesTo.NOWHERE, Asks.OPEN),
+    Phase.WAITING: Row(State.UNAVAILABLE, Admits.NOTHING, WritesTo.NOWHERE, Asks.RECONNECT),
+    Phase.UP: Row(State.AVAILABLE, Admits.BY_LEDGER, WritesTo.LEDGER, Asks.EXPIRY),
+    Phase.STALLED: Row(State.REJECTING, Admits.NOTHING, WritesTo.LEDGER, Asks.EXPIRY),
+    Phase.SPOOLING: Row(State.SPOOLING, Admits.BY_MIRROR, WritesTo.OUTBOX, Asks.RECONNECT),
+    Phase.BLOCKED: Row(State.REJECTING, Admits.NOTHING, WritesTo.OUTBOX, Asks.RECONNECT),
+    Phase.RETURNING: Row(State.SPOOLING, Admits.BY_MIRROR, WritesTo.PAUSED, Asks.REPLAY),
+    Phase.RETURNING_BLOCKED: Row(State.REJECTING, Admits.NOTHING, WritesTo.PAUSED, Asks.REPLAY),
+}
+
+TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
+    (Phase.OPENING, Event.OPENED): Phase.UP,
+    (Phase.OPENING, Event.BLIND): Phase.WAITING,
+    (Phase.OPENING, Event.KNOWN): Phase.SPOOLING,
+    (Phase.WAITING, Event.OPENED): Phase.UP,
+    (Phase.UP, Event.FAILED): Phase.STALLED,
+    (Phase.UP, Event.FAILED_OVER): Phase.SPOOLING,
+    (Phase.UP, Event.SLOW): Phase.STALLED,
+    (Phase.STALLED, Event.FAILED): Phase.STALLED,
+    (Phase.STALLED, Event.FAILED_OVER): Phase.SPOOLING,
+    (Phase.STALLED, Event.SLOW): Phase.STALLED,
+    (Phase.STALLED, Event.ANSWERED): Phase.UP,
+    # A request that was under way when the ledger was found to be away may fail afterwards.
+    (Phase.SPOOLING, Event.FAILED_OVER): Phase.SPOOLING,
+    (Phase.BLOCKED, Event.FAILED_OVER): Phase.BLOCKED,
+    (Phase.RETURNING, Event.FAILED_OVER): Phase.RETURNING,
+    (Phase.RETURNING_BLOCKED, Event.FAILED_OVER): Phase.RETURNING_BLOCKED,
+    (Phase.SPOOLING, Event.FULL): Phase.BLOCKED,
+    (Phase.SPOOLING, Event.OUTBOX_FAILED): Phase.BLOCKED,
+    (Phase.BLOCKED, Event.OUTBOX_FAILED): Phase.BLOCKED,
+    (Phase.BLOCKED, Event.ROOM): Phase.SPOOLING,
+    (Phase.SPOOLING, Event.NEARLY_BACK): Phase.RETURNING,
+    (Phase.BLOCKED, Event.NEARLY_BACK): Phase.RETURNING_BLOCKED,
+    # The request that was on its way to the outbox when the writer was told to wait ends here.
+    (Phase.RETURNING, Event.FULL): Phase.RETURNING_BLOCKED,
+    (Phase.RETURNING, Event.OUTBOX_FAILED): Phase.RETURNING_BLOCKED,
+    (Phase.RETURNING_BLOCKED, Event.OUTBOX_FAILED): Phase.RETURNING_BLOCKED,
+    (Phase.RETURNING_BLOCKED, Event.ROOM): Phase.RETURNING,
+    (Phase.RETURNING, Event.BACK): Phase.UP,
+    (Phase.RETURNING_BLOCKED, Event.BACK): Phase.UP,
+    (Phase.RETURNING, Event.RELAPSED): Phase.SPOOLING,
+    (Phase.RETURNING_BLOCKED, Event.RELAPSED): Phase.BLOCKED,
+}
+
+_AWAY: Final = frozenset(phase for phase, row in ROWS.items() if row.asks is Asks.RECONNECT)
+_BLOCKED: Final = frozenset({Phase.BLOCKED, Phase.RETURNING_BLOCKED})
+
+
+class Availability:
+    """The phase, why it is so, and how long to wait before the ledger is asked again."""
+
+    def __init__(
+        self,
+        *,
+        spools: bool,
+        on_state: Callable[[State, str], None],
+        on_away: Callable[[], None],
+    ) -> None:
+        """Nothing is known of the ledger yet.
+
+        Args:
+            spools: whether the outbox takes the place of a ledger that is away.
+            on_state: told what is shown whenever that changes, with the reason.
+            on_away: called when the ledger is found to be away, so that someone asks for it.
+        """
+        self.spools: Final = spools
+        self.phase = Phase.OPENING
+        self.row = ROWS[Phase.OPENING]
+        self.reason = "starting"
+        self.is_up = False
+        """Whether the phase is UP: the one look at it that every packet takes."""
+        self.ask_again_s = bounds.LEDGER_ASK_AGAIN_SECONDS_MIN
+        """How long `reconnect` waits before it asks for the ledger again."""
+        self._failed_at_s = -1e9
+        self._on_state = on_state
+        self._on_away = on_away
+
+    @property
+    def state(self) -> State:
+        """What is shown."""
+        return self.row.shown
+
+    @property
+    def is_away(self) -> bool:
+        """Whether someone has to ask for the ledger until it is back."""
+        return self.phase in _AWAY
+
+    @property
+    def writes_to_ledger(self) -> bool:
+        """Whether requests go to the ledger."""
+        return self.row.writes_to is WritesTo.LEDGER
+
+    def require_up(self) -> None:
+        """See that the ledger can be asked.
+
+        Raises:
+            LedgerUnavailableError: it is away, or has not been reached yet.
+        """
+        if not self.is_up:
+            raise LedgerUnavailableError(f"the ledger is away: {self.reason}")
+
+    # --- events
+
+    def opened(self) -> None:
+        """All balances are loaded."""
+        self._move(Event.OPENED, "")
+
+    def blind(self, why: str) -> None:
+        """The ledger cannot be reached, and only it knows the balances."""
+        self._move(Event.BLIND, why)
+        self._on_state(self.row.shown, why)
+
+    def known(self, why: str, now_s: float) -> None:
+        """The ledger cannot be reached, but the balances are known."""
+        self._back_off(now_s)
+        self._move(Event.KNOWN, why)
+
+    def failed(self, why: str, now_s: float) -> None:
+        """A request was not acknowledged."""
+        if self.row.writes_to is WritesTo.LEDGER:
+            self._back_off(now_s)
+        self._move(Event.FAILED_OVER if self.spools else Event.FAILED, why)
+
+    def slow(self, why: str) -> None:
+        """A request has been without an answer for too long."""
+        self._move(Event.SLOW, why)
+
+    def answered(self) -> None:
+        """A ledger that had stalled acknowledged a request."""
+        self._move(Event.ANSWERED, "")
+
+    def full(self, why: str) -> None:
+        """The outbox has no room for new packets."""
+        self._move(Event.FULL, why)
+
+    def outbox_failed(self, why: str) -> bool:
+        """The outbox could not be written; whether that is news."""
+        is_news = self.phase not in _BLOCKED
+        self._move(Event.OUTBOX_FAILED, why if is_news else self.reason)
+        return is_news
+
+    def outbox_took(self, *, has_room: bool) -> None:
+        """The outbox was written."""
+        if has_room and self.phase in _BLOCKED:
+            self._move(Event.ROOM, self.reason)
+
+    def nearly_back(self) -> None:
+        """The writer has to wait now, so that the end of the outbox can be reached."""
+        self._move(Event.NEARLY_BACK, self.reason)
+
+    def back(self) -> None:
+        """The outbox has been replayed."""
+        self._move(Event.BACK, "")
+
+    def relapsed(self) -> None:
+        """The ledger failed before the outbox was replayed."""
+        self._move(Event.RELAPSED, self.reason)
+
+    def still_away(self, why: str) -> None:
+        """The ledger was asked for and is not there. What blocks the outbox stays the reason."""
+        assert self.is_away, self.phase
+        if self.phase is not Phase.BLOCKED:
+            self.reason = why
+
+    def refused(self, why: str) -> bool:
+        """The ledger was asked for and refuses us; whether that is news."""
+        assert self.is_away, self.phase
+        is_news = self.reason != why
+        self.reason = why
+        return is_news
+
+    def _back_off(self, now_s: float) -> None:
+        if now_s - self._failed_at_s > bounds.LEDGER_STABLE_SECONDS:
+            self.ask_again_s = bounds.LEDGER_ASK_AGAIN_SECONDS_MIN
+        else:
+            # It answers and fails in turn: a full disk, say. Do not flicker.
+            self.ask_again_s = min(2 * self.ask_again_s, bounds.LEDGER_ASK_AGAIN_SECONDS_MAX)
+        self._failed_at_s = now_s
+
+    def _move(self, event: Event, why: str) -> None:
+        before, was_away = self.row, self.is_away
+        self.phase = TRANSITIONS[self.phase, event]
+        self.row = ROWS[self.phase]
+        self.is_up = self.phase is Phase.UP
+        self.reason = why
+        assert self.is_up is (self.row.admits is Admits.BY_LEDGER), self.phase
+        if self.is_away and not was_away:
+            self._on_away()
+        if self.row.shown is not before.shown:
+            self._on_state(self.row.shown, why)

@@ -1,0 +1,171 @@
+"""The chart of accounts: which accounts a node has, and creating them in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from connector.accounting.mirror import Book, Mirror, PeerBooks
+from connector.base.errors import ConnectorError
+from connector.ledger.interface import Ledger
+from connector.ledger.model import (
+    ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
+    ACCOUNT_HISTORY,
+    Account,
+    AccountCode,
+    AccountStatus,
+    asset_ledger,
+    node_tag,
+    peer_tag,
+)
+from connector.peering.model import LOCAL, Asset, PeerTerms
+
+_OWN: Final = (AccountCode.REVENUE, AccountCode.EXCHANGE, AccountCode.WALLET)
+_OF_PEER: Final = (AccountCode.PEER, AccountCode.CREDIT_LINE, AccountCode.SETTLEMENT)
+
+
+class Chart:
+    """The accounts of a node, by peer, by kind and by id."""
+
+    def __init__(self, node_id: str, *, keeps_history: bool) -> None:
+        self.node_id: Final = node_id
+        self.peers: Final[dict[str, PeerBooks]] = {}
+        self.by_id: Final[dict[int, Book]] = {}
+        self._own: dict[tuple[AccountCode, Asset], Book] = {}
+        self._keeps_history = keeps_history
+
+    # --- which there are
+
+    def own(self, code: AccountCode, asset: Asset) -> Book:
+        """One of the node's own accounts in an asset that is in use."""
+        return self._own[code, asset]
+
+    def find_own(self, code: AccountCode, asset: Asset) -> Book | None:
+        """One of the node's own accounts; None: no peer uses this asset."""
+        return self._own.get((code, asset))
+
+    def credit_line_of(self, peer_account_id: int) -> int | None:
+        """The credit line beside the account of a peer; None: it is no peer's account."""
+        book = self.by_id.get(peer_account_id)
+        if book is None or book.code is not AccountCode.PEER:
+            return None
+        return self.peers[book.peer_id].credit_line.account_id
+
+    def add_asset(self, asset: Asset) -> list[Book]:
+        """The node's own accounts in an asset; gives those that are new.
+
+        Raises:
+            ConnectorError: another asset has the same ledger number.
+        """
+        if (AccountCode.WALLET, asset) in self._own:
+            return []
+        number = asset_ledger(asset.code, asset.scale)
+        for (_, other), book in self._own.items():
+            if book.ledger == number:
+                raise ConnectorError(f"assets {other} and {asset} share a ledger number")
+        books = [Book(self.node_id, code, LOCAL, asset) for code in _OWN]
+        for book in books:
+            self._own[book.code, asset] = book
+            self.by_id[book.account_id] = book
+        return books
+
+    def add_peer(self, terms: PeerTerms, *, removed: bool = False) -> list[Book]:
+        """The accounts of a peer, in place of those under other terms."""
+        books = [Book(self.node_id, code, terms.peer_id, terms.asset) for code in _OF_PEER]
+        self.peers[terms.peer_id] = PeerBooks(terms, books[0], books[1], books[2], removed)
+        self.by_id.update((book.account_id, book) for book in books)
+        return books
+
+    def take_back_peer(self, peer_id: str, new: Iterable[Book], former: PeerBooks | None) -> None:
+        """Undo an `add_peer`, and `add_asset` with it, whose accounts could not be created."""
+        for book in new:
+            del self.by_id[book.account_id]
+            self._own.pop((book.code, book.asset), None)
+        del self.peers[peer_id]
+        if former is not None:
+            self.peers[peer_id] = former
+
+    def forget_peer(self, peer_id: str) -> None:
+        """Lose sight of a removed peer that owes nothing and is owed nothing."""
+        books = self.peers[peer_id]
+        assert books.removed, peer_id
+        assert books.is_even, peer_id
+        del self.peers[peer_id]
+        for book in (books.peer, books.credit_line, books.settlement):
+            del self.by_id[book.account_id]
+
+    # --- in the ledger
+
+    async def create(self, ledger: Ledger, books: Iterable[Book]) -> int:
+        """Create accounts that are missing; returns how many were there.
+
+        Raises:
+            ConnectorError: the ledger has such an account, but another kind of it.
+            LedgerUnavailableError: no acknowledgement.
+        """
+        accounts = [
+            Account(
+                id=book.account_id,
+                user_data_128=node_tag(self.node_id),
+                user_data_64=peer_tag(book.peer_id),
+                user_data_32=book.code,
+                ledger=book.ledger,
+                code=book.code,
+                flags=self._flags_of(book),
+            )
+            for book in books
+        ]
+        existed = 0
+        for at in range(0, len(accounts), ledger.batch_transfers_max):
+            part = accounts[at : at + ledger.batch_transfers_max]
+            statuses = await ledger.create_accounts(part)
+            differing: list[Account] = []
+            for account, status in zip(part, statuses, strict=True):
+                if status is AccountStatus.EXISTS_WITH_DIFFERENT_FLAGS:
+                    differing.append(account)
+                elif status not in (AccountStatus.CREATED, AccountStatus.EXISTS):
+                    raise _cannot_be_created(account, status)
+                existed += status is not AccountStatus.CREATED
+            await self._differ_in_history_only(ledger, differing)
+        assert 0 <= existed <= len(accounts)
+        return existed
+
+    def _flags_of(self, book: Book) -> int:
+        flags = ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS if book.code is AccountCode.PEER else 0
+        # What was granted must be known of the same moments (`PeerBooks`).
+        if self._keeps_history and book.code in (AccountCode.PEER, AccountCode.CREDIT_LINE):
+            flags |= ACCOUNT_HISTORY
+        return flags
+
+    async def _differ_in_history_only(self, ledger: Ledger, accounts: list[Account]) -> None:
+        """See that they are as wanted but for the history: that was decided when they were made.
+
+        The status names the first difference only, so all else is compared here.
+        """
+        if not accounts:
+            return
+        found = await self.look_up(ledger, (account.id for account in accounts))
+        by_id = {account.id: account for account in found}
+        for account in accounts:
+            there = by_id[account.id]
+            as_wanted = account._replace(flags=account.flags ^ ACCOUNT_HISTORY)
+            if there[5:11] != as_wanted[5:11]:
+                raise _cannot_be_created(account, AccountStatus.EXISTS_WITH_DIFFERENT_FLAGS)
+
+    async def look_up(self, ledger: Ledger, account_ids: Iterable[int]) -> list[Account]:
+        """Accounts with their balances, in requests that the ledger takes."""
+        ids = list(account_ids)
+        found: list[Account] = []
+        for at in range(0, len(ids), ledger.batch_transfers_max):
+            found += await ledger.lookup_accounts(ids[at : at + ledger.batch_transfers_max])
+        assert len(found) <= len(ids)
+        return found
+
+    async def load(self, ledger: Ledger, mirror: Mirror, books: Iterable[Book]) -> None:
+        """Take the balances of accounts over from the ledger."""
+        for account in await self.look_up(ledger, [book.account_id for book in books]):
+            mirror.load(self.by_id[account.id], account)
+
+
+def _cannot_be_created(account: Account, status: AccountStatus) -> ConnectorError:
+    return ConnectorError(f"account {account.id:032x} cannot be created: {status.name}")

@@ -1,0 +1,295 @@
+"""What we have promised for a packet, and how far the ledger has acknowledged it. Pure.
+
+A `Reservation` is the money of one packet; its `state` says what is still promised. Every legal
+move is a row of `TRANSITIONS`; an event in a state without a row for it is a fault of ours.
+
+    ASKED    -HELD-> HELD           -REFUSED-> FREE       -GIVEN_BACK-> VOIDING
+    HELD     -POST-> POSTING        -VOID-> VOIDING       -LAPSED-> FREE
+    POSTING  -ACKNOWLEDGED-> BOOKED -OVERDUE-> OVERDUE    -SPOOLED-> RELEASED
+    OVERDUE  -RELEASE-> RELEASED    -ACKNOWLEDGED-> BOOKED
+    RELEASED -ACKNOWLEDGED | REPLAYED-> BOOKED
+
+A post that the ledger refuses because its hold has expired is booked outright: POSTING, OVERDUE and
+RELEASED have a twin each, CORRECTING..., from which ACKNOWLEDGED leads to CORRECTED.
+
+From POST on the money is owed, whatever the ledger says; a Fulfill leaves at ACKNOWLEDGED, SPOOLED
+or RELEASE, whichever comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, IntEnum, auto
+from typing import Any, Final
+
+from connector.accounting.mirror import Book
+from connector.ledger.model import Transfer
+
+Token = Any
+"""Opaque caller handle, returned with the outcome."""
+
+
+class Outcome(Enum):
+    """What became of a reservation or a post."""
+
+    HELD = auto()
+    NO_CREDIT = auto()
+    """The sender would owe us more than its limit."""
+    NO_PAYABLE = auto()
+    """We would owe the next hop more than we allow."""
+    BUSY = auto()
+    """The queue is full."""
+    UNAVAILABLE = auto()
+    """The ledger does not answer."""
+    POSTED = auto()
+    RELEASED = auto()
+    """Not acknowledged within the budget; in the outbox, and retried until it is."""
+
+
+class Promise(IntEnum):
+    """How far a packet's money has come."""
+
+    ASKED = 0
+    """Its hold is queued or under way; nothing is promised to anyone."""
+    HELD = 1
+    """In the ledger or the outbox: its Prepare may leave."""
+    VOIDING = 2
+    """Being given back. Nobody waits for it: the last state of a packet that was not fulfilled."""
+    FREE = 3
+    """Refused by the ledger, or expired and never claimed: nothing is held."""
+    POSTING = 4
+    """Fulfilled; the sender's Fulfill waits for the post."""
+    OVERDUE = 5
+    """The budget is used up; the post goes into the outbox, then the Fulfill leaves."""
+    RELEASED = 6
+    """The Fulfill has left, the ledger has not acknowledged the post."""
+    BOOKED = 7
+    CORRECTING = 8
+    """The hold has expired: the correction is under way, the sender's Fulfill waits for it."""
+    CORRECTING_OVERDUE = 9
+    CORRECTING_RELEASED = 10
+    CORRECTED = 11
+
+
+class PromiseEvent(IntEnum):
+    """What can happen to it."""
+
+    HELD = 0
+    """The ledger, or the outbox in its place, has the hold."""
+    REFUSED = 1
+    """The ledger refuses the hold, or, once it was asked to post it, the post."""
+    GIVEN_BACK = 2
+    """A hold without acknowledgement is refused; it may be in the ledger, so it is voided."""
+    POST = 3
+    VOID = 4
+    LAPSED = 5
+    """A hold of another process that nobody claimed has expired."""
+    OVERDUE = 6
+    """The budget of the post is used up."""
+    RELEASE = 7
+    """The Fulfill leaves, the post being in the outbox, or the outbox having failed."""
+    SPOOLED = 8
+    """The post, or its correction, went into the outbox in place of the ledger."""
+    ACKNOWLEDGED = 9
+    """The ledger has the post, or its correction."""
+    REPLAYED = 10
+    """What stood in the outbox for it is booked."""
+
+
+_P, _E = Promise, PromiseEvent
+TRANSITIONS: Final[Mapping[tuple[Promise, PromiseEvent], Promise]] = {
+    (_P.ASKED, _E.HELD): _P.HELD,
+    (_P.ASKED, _E.REFUSED): _P.FREE,
+    (_P.ASKED, _E.GIVEN_BACK): _P.VOIDING,
+    (_P.HELD, _E.POST): _P.POSTING,
+    (_P.HELD, _E.VOID): _P.VOIDING,
+    (_P.HELD, _E.LAPSED): _P.FREE,
+    (_P.POSTING, _E.ACKNOWLEDGED): _P.BOOKED,
+    (_P.POSTING, _E.OVERDUE): _P.OVERDUE,
+    (_P.POSTING, _E.SPOOLED): _P.RELEASED,
+    (_P.POSTING, _E.REFUSED): _P.CORRECTING,
+    (_P.OVERDUE, _E.ACKNOWLEDGED): _P.BOOKED,
+    (_P.OVERDUE, _E.RELEASE): _P.RELEASED,
+    # It goes into the outbox once more when it is released: the same ids, booked once.
+    (_P.OVERDUE, _E.SPOOLED): _P.OVERDUE,
+    (_P.OVERDUE, _E.REFUSED): _P.CORRECTING_OVERDUE,
+    (_P.RELEASED, _E.ACKNOWLEDGED): _P.BOOKED,
+    (_P.RELEASED, _E.REPLAYED): _P.BOOKED,
+    (_P.RELEASED, _E.SPOOLED): _P.RELEASED,
+    (_P.RELEASED, _E.REFUSED): _P.CORRECTING_RELEASED,
+    # Booked while it was being put into the outbox.
+    (_P.BOOKED, _E.RELEASE): _P.BOOKED,
+    # Booked by a replay while its post was still queued.
+    (_P.BOOKED, _E.ACKNOWLEDGED): _P.BOOKED,
+    (_P.BOOKED, _E.REPLAYED): _P.BOOKED,
+    (_P.BOOKED, _E.SPOOLED): _P.BOOKED,
+    (_P.BOOKED, _E.REFUSED): _P.CORRECTING_RELEASED,
+    (_P.CORRECTING, _E.ACKNOWLEDGED): _P.CORRECTED,
+    (_P.CORRECTING, _E.OVERDUE): _P.CORRECTING_OVERDUE,
+    (_P.CORRECTING, _E.SPOOLED): _P.CORRECTING_RELEASED,
+    (_P.CORRECTING_OVERDUE, _E.ACKNOWLEDGED): _P.CORRECTED,
+    (_P.CORRECTING_OVERDUE, _E.RELEASE): _P.CORRECTING_RELEASED,
+    (_P.CORRECTING_OVERDUE, _E.SPOOLED): _P.CORRECTING_OVERDUE,
+    (_P.CORRECTING_RELEASED, _E.ACKNOWLEDGED): _P.CORRECTED,
+    # A replay leaves the correction to the writer, which has it queued.
+    (_P.CORRECTING_RELEASED, _E.REPLAYED): _P.CORRECTING_RELEASED,
+    (_P.CORRECTING_RELEASED, _E.SPOOLED): _P.CORRECTING_RELEASED,
+    (_P.CORRECTED, _E.RELEASE): _P.CORRECTED,
+    (_P.CORRECTED, _E.REPLAYED): _P.CORRECTED,
+}
+
+_ILLEGAL: Final = -1
+_EVENTS: Final = len(PromiseEvent)
+# The same table flat, for packets: three moves each.
+_NEXT: Final[tuple[int, ...]] = tuple(
+    int(TRANSITIONS.get((state, event), _ILLEGAL)) for state in Promise for event in PromiseEvent
+)
+_ASKED: Final = int(_P.ASKED)
+_BOOKED: Final = int(_P.BOOKED)
+_CORRECTING: Final = int(_P.CORRECTING)
+_CORRECTED: Final = int(_P.CORRECTED)
+_POST: Final = int(_E.POST)
+_ACKNOWLEDGED: Final = int(_E.ACKNOWLEDGED)
+
+
+class Reservation:
+    """The money of one packet: its legs, the accounts they move, and what is promised of it."""
+
+    __slots__ = (
+        "books", "hold_spooled", "legs", "outbox_seq", "packet_id", "relay_by_ms", "resolution",
+        "state", "waiter",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        packet_id: int,
+        legs: list[Transfer],
+        books: list[tuple[Book, Book]],
+        state: int = _ASKED,
+    ) -> None:
+        self.packet_id = packet_id
+        self.legs = legs
+        self.books = books
+        self.state = state
+        """A `Promise`, as an integer; changed by `move` alone."""
+        self.resolution: list[Transfer] = []
+        """The transfers that post it, once that is asked for."""
+        self.waiter: Token = None
+        """Who waits for the post."""
+        self.relay_by_ms = 0
+        """When the waiter is let go, posted or not."""
+        self.hold_spooled = False
+        """Whether the hold itself has gone into the outbox: the ledger may refuse it later."""
+        self.outbox_seq = 0
+        """Where the post stands in the outbox, after the waiter was let go; zero: nowhere."""
+
+    def move(self, event: int) -> None:
+        """Let a `PromiseEvent` happen to it."""
+        to = _NEXT[self.state * _EVENTS + event]
+        assert to >= 0, (Promise(self.state), PromiseEvent(event))
+        self.state = to
+
+    @property
+    def posted(self) -> bool:
+        """Whether the ledger is known to have it: posted, or booked outright."""
+        return self.state in (_BOOKED, _CORRECTED)
+
+    @property
+    def corrected(self) -> bool:
+        """Whether its hold had expired, so that a correction takes the place of the post."""
+        return self.state >= _CORRECTING
+
+
+class Promises:
+    """Posts that the ledger has not acknowledged."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Reservation] = {}
+        # Their Fulfills leave with the next `release_overdue` of the spool.
+        self._overdue: list[Reservation] = []
+        self._released_by_seq: dict[int, list[Reservation]] = {}
+
+    def __len__(self) -> int:
+        """How many senders wait for a Fulfill."""
+        return len(self._waiting) + len(self._overdue)
+
+    @property
+    def has_overdue(self) -> bool:
+        """Whether posts wait to be put into the outbox."""
+        return bool(self._overdue)
+
+    @property
+    def has_released(self) -> bool:
+        """Whether posts stand in the outbox."""
+        return bool(self._released_by_seq)
+
+    def post(
+        self, reservation: Reservation, waiter: Token, resolution: list[Transfer], relay_by_ms: int
+    ) -> None:
+        """A packet was fulfilled: from now on its money is owed."""
+        reservation.move(_POST)
+        reservation.waiter = waiter
+        reservation.resolution = resolution
+        reservation.relay_by_ms = relay_by_ms
+        self._waiting[reservation.packet_id] = reservation
+
+    def acknowledged(self, reservation: Reservation) -> bool:
+        """The ledger has a post, or its correction; whether its waiter is to be told."""
+        reservation.move(_ACKNOWLEDGED)
+        if self._waiting.pop(reservation.packet_id, None) is None:
+            return False
+        # Who waits knows its reservation: a pair that keeps each other would be left to the
+        # collector of cycles, thousands a second.
+        reservation.waiter = None
+        return True
+
+    def spooled(self, reservation: Reservation) -> bool:
+        """The outbox has a post, or its correction; whether its waiter is to be told."""
+        reservation.move(PromiseEvent.SPOOLED)
+        if self._waiting.pop(reservation.packet_id, None) is None:
+            return False
+        reservation.waiter = None
+        return True
+
+    def note_overdue(self, now_ms: int) -> None:
+        """Find those whose budget is used up."""
+        if not self._waiting:
+            return
+        overdue = [one for one in self._waiting.values() if one.relay_by_ms <= now_ms]
+        for reservation in overdue:
+            reservation.move(PromiseEvent.OVERDUE)
+            del self._waiting[reservation.packet_id]
+        self._overdue += overdue
+
+    def take_overdue(self) -> list[Reservation]:
+        """Those whose budget is used up; each is given once."""
+        overdue, self._overdue = self._overdue, []
+        return overdue
+
+    def stored(self, seq: int, reservations: list[Reservation]) -> None:
+        """The posts of `reservations` stand in the outbox as request `seq`."""
+        assert seq > 0, seq
+        assert seq not in self._released_by_seq, seq
+        self._released_by_seq[seq] = reservations
+        for reservation in reservations:
+            assert not reservation.outbox_seq, reservation.outbox_seq
+            reservation.outbox_seq = seq
+
+    def corrected_of(self, seq: int) -> set[int]:
+        """Packets of a request in the outbox whose correction the writer sees to."""
+        return {one.packet_id for one in self._released_by_seq.get(seq, ()) if one.corrected}
+
+    def replayed(self, seq: int) -> None:
+        """Request `seq` of the outbox is booked."""
+        for reservation in self._released_by_seq.pop(seq, ()):
+            reservation.move(PromiseEvent.REPLAYED)
+            reservation.outbox_seq = 0
+
+    def take_booked_seqs(self) -> list[int]:
+        """Requests of the outbox of which every post has been booked by the writer."""
+        booked = [
+            seq for seq, posts in self._released_by_seq.items() if all(one.posted for one in posts)
+        ]
+        for seq in booked:
+            del self._released_by_seq[seq]
+        return booked

@@ -1,0 +1,111 @@
+"""Follows what other processes do with this node's accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from connector.accounting import bounds
+from connector.accounting.availability import Availability
+from connector.accounting.chart import Chart
+from connector.accounting.entries import Correction, Entry, Post
+from connector.accounting.mirror import Mirror
+from connector.accounting.promises import Promise
+from connector.accounting.reports import Reports
+from connector.accounting.turn import Turn
+from connector.base.clock import Clock
+from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.ledger.model import Posted, Transfer, TransferCode
+
+
+class Reconciler:
+    """Brings the mirror up to the ledger, every few seconds."""
+
+    def __init__(
+        self,
+        *,
+        turn: Turn,
+        chart: Chart,
+        mirror: Mirror,
+        availability: Availability,
+        reports: Reports,
+        clock: Clock,
+    ) -> None:
+        self._turn = turn
+        self._chart = chart
+        self._mirror = mirror
+        self._availability = availability
+        self._reports = reports
+        self._clock = clock
+        self._due_at_s = clock.monotonic_s() + bounds.RECONCILE_SECONDS
+        self.is_shared = False
+        """Whether another process books for this node too."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time again."""
+        return self._clock.monotonic_s() >= self._due_at_s
+
+    async def reconcile(self, on_the_way: Callable[[], Iterable[Entry]]) -> None:
+        """Bring the mirror up to what other processes did with this node's accounts.
+
+        What the ledger has, and what is queued here and will be written, is what the mirror should
+        have; pending amounts are this process's own affair.
+
+        Args:
+            on_the_way: entries that the ledger has not acknowledged, when it is called.
+        """
+        self._due_at_s = self._clock.monotonic_s() + bounds.RECONCILE_SECONDS
+        if not self._turn.ledger.may_be_away:
+            return
+        try:
+            async with self._turn as ledger:
+                found = await self._chart.look_up(ledger, self._chart.by_id)
+        except (LedgerUnavailableError, LedgerRefusedError):
+            return  # the next request will say so
+        if not self._availability.is_up:
+            return  # while we waited for our turn, entries went into the outbox
+        expected = {account.id: [*account[2:5:2]] for account in found}
+        for entry in on_the_way():
+            for transfer in _still_to_be_posted(entry):
+                # An account that came meanwhile was not looked up.
+                if transfer.debit_account_id in expected:
+                    expected[transfer.debit_account_id][0] += transfer.amount
+                if transfer.credit_account_id in expected:
+                    expected[transfer.credit_account_id][1] += transfer.amount
+        differing = 0
+        for id_, posted in expected.items():
+            book = self._chart.by_id.get(id_)
+            if book is not None:
+                differing += self._mirror.set_posted(book, Posted(*posted))
+        if differing:
+            self._tell(differing)
+
+    def _tell(self, differing: int) -> None:
+        self._reports.counters.reconciled += differing
+        if self.is_shared:
+            return
+        self.is_shared = True
+        self._reports.alert(
+            "accounts_are_shared",
+            {
+                "accounts": differing,
+                "detail": "the ledger has more than this process has written: another one "
+                "books for this node too; what is shown here follows within "
+                f"{bounds.RECONCILE_SECONDS:.0f} s",
+            },
+        )
+
+
+def _still_to_be_posted(entry: Entry) -> list[Transfer]:
+    """What the ledger will have moved when it has taken `entry`."""
+    legs = entry.reservation.legs
+    match entry:
+        case Correction():
+            grants = [one for one in entry.transfers if one.code == TransferCode.CREDIT]
+            return [*legs, *grants]
+        case Post() if entry.reservation.state != Promise.BOOKED:
+            return legs
+        case _:
+            # A hold or a void posts nothing; and a replay has booked what was promised from the
+            # outbox, while the writer was busy.
+            return []

@@ -1,0 +1,65 @@
+"""Asks for a ledger that is away until it is back, and brings it up to date."""
+
+from __future__ import annotations
+
+import asyncio
+
+from connector.accounting.availability import Availability
+from connector.accounting.replay import Replay
+from connector.accounting.reports import Reports
+from connector.accounting.start import Start
+from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+
+
+class Reconnect:
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        availability: Availability,
+        replay: Replay,
+        reports: Reports,
+        wanted: asyncio.Event,
+    ) -> None:
+        """`wanted` is set when the ledger is found to be away."""
+        self._availability = availability
+        self._replay = replay
+        self._reports = reports
+        self._start: Start | None = None
+        self._wanted = wanted
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._is_stopping = True
+        self._wanted.set()
+
+    def owe(self, start: Start) -> None:
+        """The node started without its ledger: `start` is to be finished when it is there."""
+        self._start = start
+
+    async def run(self) -> None:
+        """Ask until the ledger is back, whenever it is away; until `stop`."""
+        while not self._is_stopping:
+            if not self._availability.is_away:
+                self._wanted.clear()
+                await self._wanted.wait()
+                continue
+            await asyncio.sleep(self._availability.ask_again_s)
+            try:
+                await self._come_back()
+            except LedgerUnavailableError as error:
+                self._availability.still_away(str(error))
+            except LedgerRefusedError as error:
+                if self._availability.refused(str(error)):
+                    self._reports.alert(
+                        "ledger_refused", {"reason": error.reason, "error": str(error)}
+                    )
+
+    async def _come_back(self) -> None:
+        if self._start is not None:
+            await self._start.reach()
+            self._start = None
+        if self._availability.is_away:
+            await self._replay.hand_over()

@@ -1,0 +1,62 @@
+"""Who is told what: outcomes to the switch, alerts to operators, figures to metrics. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from connector.accounting.promises import Outcome, Reservation, Token
+from connector.ledger.model import Status
+
+
+@dataclass(slots=True)
+class AccountingCounters:
+    """Plain integers for metrics."""
+
+    requests: int = 0
+    events: int = 0
+    corrections: int = 0
+    released: int = 0
+    reconciled: int = 0
+    """Accounts whose mirror was brought up to what another process did."""
+    spooled: int = 0
+    """Transfers that went into the outbox in place of the ledger."""
+    refused_unexpectedly: int = 0
+
+
+class Reports:
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        alert: Callable[[str, dict[str, object]], None],
+        request_done: Callable[[float, int], None],
+    ) -> None:
+        self.counters: Final = AccountingCounters()
+        self.alert: Final = alert
+        """Told what an operator should know, as a log event with its fields."""
+        self.request_done: Final = request_done
+        """Told how long a request of the writer took, and its transfers."""
+        self.resume: Callable[[Token, Outcome], None] = lambda _token, _outcome: None
+        """Tells an outcome to whoever waits for it."""
+        self.turn_done: Callable[[], None] = lambda: None
+        """Called when all outcomes of a request have been told."""
+
+    def refused(self, reservation: Reservation, statuses: Sequence[Status]) -> None:
+        """The ledger refused what it had no ground to refuse: a human must look."""
+        self.counters.refused_unexpectedly += 1
+        self.alert("accounting_refused", packet_details(reservation.packet_id, statuses))
+
+    def outbox_failed(self, why: str) -> None:
+        """The outbox could not be written."""
+        self.alert("outbox_failed", {"error": why})
+
+
+def packet_details(packet_id: int, statuses: Sequence[Status]) -> dict[str, object]:
+    """The fields of an alert about a packet."""
+    return {
+        "packetId": f"{packet_id:032x}",
+        "statuses": [status.name for status in statuses],
+    }

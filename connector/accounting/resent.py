@@ -1,0 +1,123 @@
+"""Rebuilds unfinished and finished packets from ledger transfers, for packets that are resent. Pure.
+
+A packet's transfers carry the sender's id of it (`user_data_128`), so every process that shares the
+accounts finds it by that id, also after a crash (docs/protocol.md, "Packets that are sent again").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from connector.accounting.mirror import Book
+from connector.accounting.promises import Promise, Reservation
+from connector.ledger.model import (
+    PENDING,
+    PHASE_RESOLVE,
+    POST,
+    TAG_BITS,
+    VOID,
+    AccountCode,
+    Transfer,
+    TransferCode,
+)
+from connector.peering.model import LOCAL
+
+_RESOLVED: Final = POST | VOID
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A packet that the ledger knows and this process does not; found by its sender's id."""
+
+    reservation: Reservation
+    source_id: str
+    sender_packet_id: int
+    next_hop_id: str
+    condition_tag: int
+    """The first 96 bits of its condition."""
+
+
+@dataclass(slots=True)
+class LedgerPacket:
+    """One packet as the ledger has it."""
+
+    packet_id: int
+    legs: list[Transfer] = field(default_factory=list)
+    """What was held for it, in order."""
+    outcome: int = 0
+    """POST, VOID, or 0: neither, as far as the transfers show that were looked at."""
+
+    @property
+    def resolution_id(self) -> int:
+        """Of the transfer that says its outcome, if it is there."""
+        return self.legs[0].id | PHASE_RESOLVE
+
+    @property
+    def expires_at_ns(self) -> int:
+        """When its hold ends by itself."""
+        first = self.legs[0]
+        return first.timestamp + first.timeout * 1_000_000_000
+
+    def is_over(self, now_ns: int) -> bool:
+        """Whether nothing of it is held or owed any more: resent, it is a new packet."""
+        return self.outcome == VOID or (not self.outcome and self.expires_at_ns <= now_ns)
+
+    def reservation(self, books: Mapping[int, Book]) -> Reservation | None:
+        """What is held or posted for it; None: with an account that is not among `books`.
+
+        None, too, where its first legs are older than what was looked at.
+        """
+        if self.legs[0].id != self.packet_id:
+            return None
+        ids = {id_ for leg in self.legs for id_ in (leg.debit_account_id, leg.credit_account_id)}
+        if not ids <= books.keys():
+            return None  # towards a peer that is configured no more
+        return Reservation(
+            self.packet_id,
+            # As it was asked for: timestamps are the ledger's.
+            [leg._replace(timestamp=0) for leg in self.legs],
+            [(books[leg.debit_account_id], books[leg.credit_account_id]) for leg in self.legs],
+            Promise.BOOKED if self.outcome == POST else Promise.HELD,
+        )
+
+
+def packets_of(transfers: Iterable[Transfer]) -> list[LedgerPacket]:
+    """The packets that `transfers` hold money for, in the order of their first legs."""
+    found: dict[int, LedgerPacket] = {}
+    outcomes: dict[int, int] = {}
+    for transfer in transfers:
+        packet_id = transfer.id >> TAG_BITS << TAG_BITS
+        if transfer.flags & PENDING:
+            packet = found.get(packet_id)
+            if packet is None:
+                packet = found[packet_id] = LedgerPacket(packet_id)
+            packet.legs.append(transfer)
+        elif transfer.flags & _RESOLVED:
+            outcomes.setdefault(packet_id, transfer.flags & _RESOLVED)
+        elif transfer.code == TransferCode.CORRECTION:
+            # It was posted too late, and booked outright then: it is owed like any other.
+            outcomes[packet_id] = POST
+    for packet_id, packet in found.items():
+        packet.outcome = outcomes.get(packet_id, 0)
+    return list(found.values())
+
+
+def recovered(reservation: Reservation) -> Recovered | None:
+    """What is to be known of a packet to take it up again; None: its sender gave it no id."""
+    first = reservation.legs[0]
+    source = reservation.books[0][0]
+    if source.code is not AccountCode.PEER or not first.user_data_128:
+        return None
+    # At most one leg credits a peer; a packet without such a leg was for this node.
+    next_hops = [
+        credit.peer_id for _, credit in reservation.books if credit.code is AccountCode.PEER
+    ]
+    return Recovered(
+        reservation=reservation,
+        source_id=source.peer_id,
+        sender_packet_id=first.user_data_128,
+        next_hop_id=next_hops[0] if next_hops else LOCAL,
+        condition_tag=first.user_data_64 << 32 | first.user_data_32,
+    )

@@ -1,0 +1,174 @@
+"""First contact with the ledger: from `open` until all balances are known and agreed.
+
+Exists only until it is over. Where the ledger is there, that is before `open` returns. Where it is
+away and the outbox knows all balances, packets are taken meanwhile, on what is assumed of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from connector.accounting.availability import Availability, Phase
+from connector.accounting.chart import Chart
+from connector.accounting.credit import Credit
+from connector.accounting.mirror import Mirror
+from connector.accounting.recovery import Recovery
+from connector.accounting.replay import Replay
+from connector.accounting.reports import Reports
+from connector.accounting.spool import Spool
+from connector.accounting.turn import Turn
+from connector.base.clock import Clock
+from connector.base.errors import LedgerUnavailableError
+from connector.ledger.model import Memory, Posted
+from connector.peering.model import PeerTerms
+
+_NOTHING = Posted(0, 0)
+
+
+class Start:
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        terms: Sequence[PeerTerms],
+        turn: Turn,
+        chart: Chart,
+        mirror: Mirror,
+        credit: Credit,
+        recovery: Recovery,
+        replay: Replay,
+        spool: Spool,
+        availability: Availability,
+        reports: Reports,
+        clock: Clock,
+    ) -> None:
+        """`terms`: of the peers that get their credit; the chart has all accounts already."""
+        self._terms = terms
+        self._turn = turn
+        self._chart = chart
+        self._mirror = mirror
+        self._credit = credit
+        self._recovery = recovery
+        self._replay = replay
+        self._spool = spool
+        self._availability = availability
+        self._reports = reports
+        self._clock = clock
+        # What the mirror assumes that the ledger has, where it started without it.
+        self._assumed: dict[int, Posted] = {}
+        self._is_compared = False
+        # Requests of the outbox up to here were put there before this life of the node.
+        self._former_seq = 0
+
+    async def open(self) -> None:
+        """Reach the ledger, or start without it.
+
+        Raises:
+            LedgerLockedError, LedgerCorruptError, LedgerUnavailableError, LedgerRefusedError: see
+                `Ledger.open`.
+            ConnectorError: an account cannot be created.
+        """
+        memory = await self._spool.begin()
+        self._recovery.begin()
+        try:
+            await self._open_books(memory)
+        except LedgerUnavailableError as error:
+            if not self._turn.ledger.may_be_away:
+                raise
+            self._open_without(memory, str(error))
+
+    async def reach(self) -> None:
+        """Reach the ledger after all; when this returns, the start is over.
+
+        Raises:
+            LedgerUnavailableError, LedgerRefusedError: not yet.
+        """
+        if self._availability.phase is Phase.WAITING:
+            await self._open_books(None)
+        else:
+            await self._agree()
+
+    async def _open_books(self, memory: Memory | None) -> None:
+        async with self._turn as ledger:
+            await ledger.open()
+            existed = await self._chart.create(ledger, self._chart.by_id.values())
+        if not existed:
+            self._recovery.nobody_before()
+        if existed and memory is not None and memory.is_new and self._turn.ledger.may_be_away:
+            self._reports.alert(
+                "outbox_is_new",
+                {
+                    "accounts": existed,
+                    "detail": "the ledger knows this node, its DATA_DIR does not: what an outbox "
+                    "held that is gone now was not booked",
+                },
+            )
+        await self._replay.book_all()
+        async with self._turn as ledger:
+            await self._chart.load(ledger, self._mirror, self._chart.by_id.values())
+        for peer in self._terms:
+            await self._credit.grant_at_start(peer)
+        async with self._turn as ledger:
+            await self._recovery.load(ledger)
+        self._availability.opened()
+
+    def _open_without(self, memory: Memory, why: str) -> None:
+        """Start while the ledger is away.
+
+        After a clean stop, or for the first time, all balances are known, and spooling can begin
+        at once. After a crash it is not known what was held: taking packets that a neighbour
+        resends for new ones would pay them twice, so nothing is taken until the ledger is there.
+        """
+        spools = self._availability.spools
+        if not spools or not (memory.is_new or memory.books is not None):
+            if spools:
+                why += "; this node did not stop cleanly, so only the ledger knows what is held"
+            self._availability.blind(why)
+            return
+        books = memory.books or {}
+        for book in self._chart.by_id.values():
+            posted = books.get(book.account_id, _NOTHING)
+            self._assumed[book.account_id] = posted
+            self._mirror.set_posted(book, posted)
+        for one in self._chart.peers.values():
+            if not one.removed:
+                self._credit.promise(one)
+        self._former_seq = memory.last_seq
+        self._availability.known(why, self._clock.monotonic_s())
+
+    # --- packets having been taken already
+
+    async def _agree(self) -> None:
+        async with self._turn as ledger:
+            await ledger.open()
+            existed = await self._chart.create(ledger, self._chart.by_id.values())
+        if not existed:
+            self._recovery.nobody_before()
+        await self._replay.book_until(self._former_seq)
+        if not self._is_compared:
+            await self._compare()
+            self._is_compared = True
+        for books in self._chart.peers.values():
+            if not books.removed:
+                await self._keep_promise(books.terms.peer_id)
+
+    async def _compare(self) -> None:
+        """Let the mirror go on from what the ledger has, not from what was assumed of it."""
+        differing = 0
+        async with self._turn as ledger:
+            accounts = await self._chart.look_up(ledger, self._chart.by_id)
+        for account in accounts:
+            there, assumed = Posted(*account[2:5:2]), self._assumed[account.id]
+            differing += there != assumed
+            self._mirror.follow(self._chart.by_id[account.id], there, assumed)
+            self._assumed[account.id] = there
+        if differing:
+            self._reports.alert("ledger_differs", {"accounts": differing})
+
+    async def _keep_promise(self, peer_id: str) -> None:
+        books = self._chart.peers[peer_id]
+        line, peer = books.credit_line.account_id, books.peer.account_id
+        self._assumed[line], self._assumed[peer] = await self._credit.keep_promise(
+            books, self._assumed[line], self._assumed[peer]
+        )

@@ -1,0 +1,506 @@
+"""The queue of entries, and the task that writes it: to the ledger, or to the outbox in its place.
+
+One request is in flight, and everything that gathered meanwhile goes into the next one, posts and
+voids before holds, the legs of a packet never apart. No timer flushes anything: an idle ledger is
+asked at once, a busy one gets full requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+from connector.accounting import bounds
+from connector.accounting.availability import Admits, Asks, Availability, Phase, WritesTo
+from connector.accounting.chart import Chart
+from connector.accounting.credit import Credit
+from connector.accounting.entries import (
+    Correction,
+    Entry,
+    Hold,
+    Post,
+    Reserve,
+    Void,
+    correction_of,
+    is_booked,
+    outbox_rows,
+    post_of,
+    resolutions,
+    void_of,
+)
+from connector.accounting.mirror import Book, Mirror
+from connector.accounting.promises import Outcome, PromiseEvent, Promises, Reservation, Token
+from connector.accounting.reconcile import Reconciler
+from connector.accounting.reports import Reports, packet_details
+from connector.accounting.spool import Spool
+from connector.accounting.turn import Turn
+from connector.base.clock import Clock
+from connector.base.errors import ConnectorError, LedgerRefusedError, LedgerUnavailableError
+from connector.ledger.model import (
+    LINKED,
+    PENDING,
+    PHASE_RESOLVE,
+    POST,
+    AccountCode,
+    Status,
+    Transfer,
+    TransferCode,
+    make_transfer,
+)
+from connector.peering.model import LOCAL
+
+# What a void is answered whose hold has expired: `ID_ALREADY_FAILED` is the same, told again.
+_ALREADY_FREE = frozenset(
+    {
+        Status.PENDING_TRANSFER_EXPIRED,
+        Status.PENDING_TRANSFER_NOT_FOUND,
+        Status.ID_ALREADY_FAILED,
+        Status.LINKED_EVENT_FAILED,
+    }
+)
+_HELD = int(PromiseEvent.HELD)
+_VOID = int(PromiseEvent.VOID)
+
+
+class _Move(NamedTuple):
+    """One leg before it has an id."""
+
+    debit: Book
+    credit: Book
+    amount: int
+    code: TransferCode
+
+
+class Writer:
+    """See the module. Owns the queues; nobody else adds to them or takes from them."""
+
+    def __init__(
+        self,
+        *,
+        turn: Turn,
+        chart: Chart,
+        mirror: Mirror,
+        promises: Promises,
+        credit: Credit,
+        spool: Spool,
+        reconciler: Reconciler,
+        availability: Availability,
+        reports: Reports,
+        clock: Clock,
+        patience_ms: int,
+    ) -> None:
+        """`patience_ms`: how long the ledger may leave a request without an answer."""
+        self._turn = turn
+        self._chart = chart
+        self._peers = chart.peers
+        self._mirror = mirror
+        self._promises = promises
+        self._credit = credit
+        self._spool = spool
+        self._reconciler = reconciler
+        self._availability = availability
+        self._reports = reports
+        self._clock = clock
+        self._patience_ms = patience_ms
+        self._holds: deque[Entry] = deque()
+        # Posts, voids and corrections: never refused for want of room.
+        self._resolutions: deque[Entry] = deque()
+        # The request that is under way.
+        self._taken: list[Entry] = []
+        self._request_began_ms: int | None = None
+        self._wake = asyncio.Event()
+        self._is_idle = False
+        self._is_stopping = False
+
+    @property
+    def depth(self) -> int:
+        """Packets that wait to be written."""
+        return len(self._holds) + len(self._resolutions)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._is_stopping
+
+    def on_the_way(self) -> list[Entry]:
+        """What the ledger may or may not have: the request under way, and resolutions behind it."""
+        return [*self._taken, *self._resolutions]
+
+    # --- packets
+
+    def reserve(
+        self, token: Token, packet_id: int, sender_packet_id: int, asked: Reserve
+    ) -> Outcome | Reservation:
+        """Queue the reservation of a packet. See `AccountManager.reserve`."""
+        if not self._availability.is_up:
+            refused = self._refused_while_away(asked)
+            if refused is not None:
+                return refused
+        if len(self._holds) >= bounds.LEDGER_QUEUE_RESERVATIONS_MAX:
+            return Outcome.BUSY
+        source, next_hop = asked.source, asked.next_hop
+        source_id, target_id = source.peer_id, next_hop.peer_id
+        if target_id == LOCAL:
+            target = self._chart.own(AccountCode.WALLET, next_hop.asset)
+        else:
+            books = self._peers[target_id]
+            target = books.peer
+            payable_max = next_hop.max_payable
+            if payable_max is not None and books.payable + asked.amount_out > payable_max:
+                return Outcome.NO_PAYABLE
+        debit = (
+            self._peers[source_id].peer
+            if source_id != LOCAL
+            else self._chart.own(AccountCode.WALLET, source.asset)
+        )
+        condition = asked.condition
+        tag_64 = int.from_bytes(condition[:8], "big")
+        tag_32 = int.from_bytes(condition[8:12], "big")
+        timeout = (asked.hold_ms + bounds.PENDING_GRACE_MS + 999) // 1000
+        amount, fee = asked.amount_out, asked.fee
+        if not fee and debit.ledger == target.ledger and debit is not target:
+            # By far the most: one asset, no fee, one leg.
+            leg = make_transfer(
+                (
+                    packet_id, debit.account_id, target.account_id, amount, 0, sender_packet_id,
+                    tag_64, tag_32, timeout, debit.ledger, 1, PENDING, 0,
+                )
+            )  # fmt: skip
+            self._mirror.hold(debit, target, amount)
+            legs = [leg]
+            reservation = Reservation(packet_id, legs, [(debit, target)])
+        else:
+            data = (sender_packet_id, tag_64, tag_32, timeout)
+            moves = self._moves(debit, target, asked)
+            legs = [
+                Transfer(
+                    packet_id | index, move.debit.account_id, move.credit.account_id, move.amount,
+                    0, *data, move.debit.ledger, move.code,
+                    PENDING | (LINKED if index + 1 < len(moves) else 0),
+                )
+                for index, move in enumerate(moves)
+            ]  # fmt: skip
+            for move in moves:
+                self._mirror.hold(move.debit, move.credit, move.amount)
+            reservation = Reservation(packet_id, legs, [(m.debit, m.credit) for m in moves])
+        self._holds.append(Hold(token, reservation, legs))
+        if self._is_idle:
+            self._start_writing()
+        return reservation
+
+    def _refused_while_away(self, asked: Reserve) -> Outcome | None:
+        """Why a packet is not taken while the ledger is away; None: it is, the mirror allows it."""
+        if self._availability.row.admits is not Admits.BY_MIRROR:
+            return Outcome.UNAVAILABLE
+        if not self._spool.has_room:
+            self._availability.full(f"the spool is full: {self._spool.transfers} transfers")
+            return Outcome.UNAVAILABLE
+        source_id = asked.source.peer_id
+        if source_id != LOCAL and self._peers[source_id].available_credit < asked.amount_in:
+            return Outcome.NO_CREDIT
+        return None
+
+    def _moves(self, source: Book, target: Book, asked: Reserve) -> list[_Move]:
+        """What a packet with a fee, or one that changes its asset, moves."""
+        chart = self._chart
+        revenue = chart.own(AccountCode.REVENUE, source.asset)
+        fee = [_Move(source, revenue, asked.fee, TransferCode.FEE)] if asked.fee else []
+        if source.ledger == target.ledger and source is not target:
+            return [_Move(source, target, asked.amount_out, TransferCode.PACKET), *fee]
+        # Another asset; or back to where it came from, which no single transfer can be.
+        exchange_in = chart.own(AccountCode.EXCHANGE, source.asset)
+        exchange_out = chart.own(AccountCode.EXCHANGE, target.asset)
+        return [
+            _Move(source, exchange_in, asked.amount_in - asked.fee, TransferCode.EXCHANGE_IN),
+            *fee,
+            _Move(exchange_out, target, asked.amount_out, TransferCode.EXCHANGE_OUT),
+        ]
+
+    def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
+        """Queue the post of a reservation. See `AccountManager.post`."""
+        legs = reservation.legs
+        if len(legs) == 1:
+            leg = legs[0]
+            transfers = [
+                make_transfer(
+                    (leg.id | PHASE_RESOLVE, 0, 0, leg.amount, leg.id, 0, 0, 0, 0, 0, 0, POST, 0)
+                )
+            ]
+        else:
+            transfers = resolutions(legs, POST)
+        relay_by_ms = self._clock.now_ms() + bounds.POST_BUDGET_MS
+        latest_ms = expires_at_ms - bounds.POST_EXPIRY_MARGIN_MS
+        self._promises.post(reservation, token, transfers, min(latest_ms, relay_by_ms))
+        for leg, (debit, credit) in zip(legs, reservation.books):  # noqa: B905 - built together
+            self._mirror.post(debit, credit, leg.amount)
+        self._resolutions.append(post_of(token, reservation, transfers))
+        if self._is_idle:
+            self._start_writing()
+
+    def void(self, reservation: Reservation) -> None:
+        """Queue giving a reservation back. See `AccountManager.void`."""
+        reservation.move(_VOID)
+        self._release(reservation)
+        self._resolutions.append(void_of(reservation))
+        if self._is_idle:
+            self._start_writing()
+
+    def _release(self, reservation: Reservation) -> None:
+        for leg, (debit, credit) in zip(reservation.legs, reservation.books):  # noqa: B905
+            self._mirror.release(debit, credit, leg.amount)
+
+    # --- the task
+
+    def _start_writing(self) -> None:
+        self._is_idle = False
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Let `run` end once everything queued is written."""
+        self._is_stopping = True
+        self._start_writing()
+
+    async def run(self) -> None:
+        """Write until `stop`; then until everything queued is written."""
+        availability = self._availability
+        while True:
+            if not self._resolutions and not self._holds:
+                if self._is_stopping:
+                    return
+                self._is_idle = True
+                self._wake.clear()
+                await self._wake.wait()
+                self._is_idle = False
+                continue
+            if not availability.writes_to_ledger:
+                await self._spool.may_write.wait()
+                if availability.row.writes_to is WritesTo.OUTBOX:
+                    await self._write_to_outbox()
+                    continue
+            batch, transfers = self._take_batch()
+            self._taken = batch
+            self._request_began_ms = self._clock.now_ms()
+            began_s = self._clock.monotonic_s()
+            try:
+                async with self._turn as ledger:
+                    statuses = await ledger.create_transfers(transfers)
+            except (LedgerUnavailableError, LedgerRefusedError) as error:
+                self._request_began_ms = None
+                self._taken = []
+                self._failed(batch, str(error))
+                if availability.writes_to_ledger:
+                    await asyncio.sleep(bounds.POST_RETRY_SECONDS)
+                continue
+            self._request_began_ms = None
+            self._taken = []
+            assert len(statuses) == len(transfers)
+            counters = self._reports.counters
+            counters.requests += 1
+            counters.events += len(transfers)
+            self._reports.request_done(self._clock.monotonic_s() - began_s, len(transfers))
+            if availability.phase is Phase.STALLED:
+                availability.answered()
+            self._deliver(batch, statuses)
+            if self._promises.has_released:
+                await self._spool.clear()
+            if self._reconciler.is_due:
+                await self._reconciler.reconcile(self.on_the_way)
+            # With a ledger that answers at once there may be no other await in this loop.
+            await asyncio.sleep(0)
+
+    def _take_batch(self) -> tuple[list[Entry], list[Transfer]]:
+        """The next request: resolutions first, then holds, whole packets, up to the limit."""
+        size_max = self._turn.ledger.batch_transfers_max
+        batch: list[Entry] = []
+        transfers: list[Transfer] = []
+        for queue in (self._resolutions, self._holds):
+            while queue and len(transfers) + len(queue[0].transfers) <= size_max:
+                entry = queue.popleft()
+                batch.append(entry)
+                transfers += entry.transfers
+        assert batch, "a packet with more legs than a request may hold"
+        assert len(transfers) <= size_max
+        return batch, transfers
+
+    # --- what the ledger said
+
+    def _deliver(self, batch: list[Entry], statuses: list[Status]) -> None:
+        at = 0
+        created = Status.CREATED
+        resume = self._reports.resume
+        acknowledged = self._promises.acknowledged
+        for entry in batch:
+            size = len(entry.transfers)
+            fine = (size == 1 and statuses[at] is created) or is_booked(statuses[at : at + size])
+            at += size
+            kind = type(entry)
+            if kind is Hold:
+                if fine:
+                    entry.reservation.move(_HELD)
+                    resume(entry.token, Outcome.HELD)
+                else:
+                    self._hold_refused(entry, statuses[at - size : at])
+            elif not fine:
+                self._not_resolved(entry, statuses[at - size : at])
+            elif kind is not Void and acknowledged(entry.reservation):
+                resume(entry.token, Outcome.POSTED)
+        assert at == len(statuses)
+        self._reports.turn_done()
+
+    def _hold_refused(self, entry: Entry, statuses: list[Status]) -> None:
+        reservation = entry.reservation
+        reservation.move(PromiseEvent.REFUSED)
+        self._release(reservation)
+        outcome = Outcome.NO_CREDIT
+        if Status.EXCEEDS_CREDITS not in statuses:
+            self._reports.refused(reservation, statuses)
+            outcome = Outcome.UNAVAILABLE
+        self._reports.resume(entry.token, outcome)
+
+    def _not_resolved(self, entry: Entry, statuses: list[Status]) -> None:
+        reservation = entry.reservation
+        match entry:
+            case Void():
+                if not all(status in _ALREADY_FREE for status in statuses):
+                    self._reports.refused(reservation, statuses)
+            case Correction():
+                self._reports.refused(reservation, statuses)  # never correct it again
+            case _:
+                # The post came too late: the ledger gave the money back, but we owe it. Book it
+                # outright; until that is done, whoever waits for the post goes on waiting.
+                assert type(entry) is Post
+                reservation.move(PromiseEvent.REFUSED)
+                correction = correction_of(reservation, self._chart.credit_line_of)
+                self._resolutions.append(correction)
+                self._credit.mirror_correction(correction.transfers)
+                self._reports.counters.corrections += 1
+                self._reports.alert(
+                    "accounting_correction", packet_details(reservation.packet_id, statuses)
+                )
+
+    def _failed(self, batch: list[Entry], why: str) -> None:
+        """No acknowledgement: it may be in the ledger all the same.
+
+        Everything is sent again under the same ids, directly or through the outbox; but where
+        holds are refused now, they are given back, which covers both cases.
+        """
+        availability = self._availability
+        availability.failed(why, self._clock.monotonic_s())
+        resolutions_: list[Entry] = []
+        holds: list[Entry] = []
+        for entry in batch:
+            reservation = entry.reservation
+            if type(entry) is Hold:
+                holds.append(entry)
+            elif (
+                not reservation.outbox_seq or reservation.corrected or availability.writes_to_ledger
+            ):
+                resolutions_.append(entry)
+            # Else a replay books it from the outbox.
+        self._resolutions.extendleft(reversed(resolutions_))
+        if availability.row.admits is not Admits.BY_MIRROR:
+            for entry in holds:
+                self._give_back(entry, Outcome.UNAVAILABLE)
+            self._refuse_queued()
+        else:
+            # The ledger did not get to compare these with what the peers may owe us.
+            asked = [*holds, *self._holds]
+            self._holds.clear()
+            for entry in asked:
+                if _is_within_credit(entry.reservation):
+                    self._holds.append(entry)
+                else:
+                    self._give_back(entry, Outcome.NO_CREDIT)
+        self._reports.turn_done()
+
+    def _give_back(self, entry: Entry, outcome: Outcome) -> None:
+        """Refuse a hold that may be in the ledger."""
+        reservation = entry.reservation
+        reservation.move(PromiseEvent.GIVEN_BACK)
+        self._release(reservation)
+        self._resolutions.append(void_of(reservation))
+        self._reports.resume(entry.token, outcome)
+
+    def _refuse_queued(self) -> None:
+        """Refuse holds that the ledger was never asked for."""
+        while self._holds:
+            entry = self._holds.popleft()
+            entry.reservation.move(PromiseEvent.REFUSED)
+            self._release(entry.reservation)
+            self._reports.resume(entry.token, Outcome.UNAVAILABLE)
+
+    # --- in place of the ledger
+
+    async def _write_to_outbox(self) -> None:
+        batch, _ = self._take_batch()
+        rows = [transfer for entry in batch for transfer in outbox_rows(entry)]
+        try:
+            await self._spool.write(rows)
+        except (OSError, ConnectorError) as error:
+            self._resolutions.extendleft(
+                entry for entry in reversed(batch) if type(entry) is not Hold
+            )
+            if self._availability.outbox_failed(str(error)):
+                self._reports.outbox_failed(str(error))
+            for entry in batch:
+                if type(entry) is Hold:
+                    self._give_back(entry, Outcome.UNAVAILABLE)
+            self._refuse_queued()
+            self._reports.turn_done()
+            await asyncio.sleep(bounds.POST_RETRY_SECONDS)
+            return
+        self._availability.outbox_took(has_room=self._spool.has_room)
+        for entry in batch:
+            reservation = entry.reservation
+            match entry:
+                case Hold():
+                    reservation.hold_spooled = True
+                    reservation.move(_HELD)
+                    self._reports.resume(entry.token, Outcome.HELD)
+                case Void():
+                    pass
+                case _:
+                    if self._promises.spooled(reservation):
+                        self._reports.counters.released += 1
+                        self._reports.resume(entry.token, Outcome.RELEASED)
+        self._reports.turn_done()
+
+    # --- time
+
+    def tick(self, now_ms: int) -> None:
+        """Open the breaker when a request has been without an answer for too long."""
+        began_ms = self._request_began_ms
+        if (
+            began_ms is not None
+            and now_ms - began_ms > self._patience_ms
+            and self._availability.writes_to_ledger
+        ):
+            self._availability.slow(f"no answer for {self._patience_ms} ms")
+            self._refuse_queued()
+
+    async def expire(self) -> None:
+        """Let the ledger's timeouts take effect while nothing else is asked of it."""
+        availability = self._availability
+        if availability.row.asks is not Asks.EXPIRY:
+            return  # `Reconnect` asks
+        if self._request_began_ms is None and not self._resolutions and not self._holds:
+            try:
+                async with self._turn as ledger:
+                    await ledger.create_transfers([])
+            except (LedgerUnavailableError, LedgerRefusedError) as error:
+                availability.failed(str(error), self._clock.monotonic_s())
+            else:
+                if availability.phase is Phase.STALLED:
+                    availability.answered()
+                if self._reconciler.is_due:
+                    await self._reconciler.reconcile(self.on_the_way)
+
+
+def _is_within_credit(reservation: Reservation) -> bool:
+    """Whether the mirror has credit for all that its sender has asked for so far."""
+    debit = reservation.books[0][0]
+    return (
+        debit.code is not AccountCode.PEER
+        or debit.debits_posted + debit.debits_pending <= debit.credits_posted
+    )
