@@ -1,14 +1,17 @@
 """What is written to the ledger for a packet: a hold, then a post or a void, perhaps a correction.
 
-Pure. An entry is what the writer queues; its transfers go into one request, never apart.
+Pure. What the writer queues are reservations; what each is written as follows from its promise, so
+there is no entry that contradicts it. Its transfers go into one request, never apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum, auto
+from typing import Final
 
 from connector.accounting.mirror import PeerBooks
-from connector.accounting.promises import Reservation, Token
+from connector.accounting.promises import Promise, Reservation
 from connector.ledger.model import (
     DONE,
     LINKED,
@@ -49,79 +52,50 @@ class Reserve:
         self.hold_ms = hold_ms
 
 
-class Entry:
-    """Transfers of one packet, to be written together. Its class says what they do."""
+class Entry(Enum):
+    """What a queued reservation is written as."""
 
-    __slots__ = ("reservation", "token", "transfers")
-
-    def __init__(self, token: Token, reservation: Reservation, transfers: list[Transfer]) -> None:
-        assert transfers, "an entry without transfers"
-        self.token = token
-        """Who is told the outcome; None: nobody."""
-        self.reservation = reservation
-        self.transfers = transfers
-
-
-class Hold(Entry):
+    HOLD = auto()
     """Reserves the money: a pending transfer for each leg."""
-
-    __slots__ = ()
-
-
-class Post(Entry):
-    """Makes a hold final."""
-
-    __slots__ = ()
+    POST = auto()
+    """Makes the hold final."""
+    VOID = auto()
+    """Gives the hold back."""
+    CORRECTION = auto()
+    """Books the legs outright, their hold having expired."""
 
 
-class Void(Entry):
-    """Gives a hold back."""
-
-    __slots__ = ()
-
-
-class Correction(Entry):
-    """Books the legs outright after their hold has expired."""
-
-    __slots__ = ()
-
-
-def post_of(token: Token, reservation: Reservation, resolution: list[Transfer]) -> Post:
-    """The entry that makes a hold final."""
-    assert len(resolution) == len(reservation.legs)
-    return Post(token, reservation, resolution)
+# In any other state there is nothing to be written.
+WRITTEN_AS: Final[Mapping[Promise, Entry]] = {
+    Promise.ASKED: Entry.HOLD,
+    Promise.VOIDING: Entry.VOID,
+    Promise.POSTING: Entry.POST,
+    Promise.OVERDUE: Entry.POST,
+    Promise.RELEASED: Entry.POST,
+    # A replay has booked it from the outbox, while the writer had it queued.
+    Promise.BOOKED: Entry.POST,
+    Promise.CORRECTING: Entry.CORRECTION,
+    Promise.CORRECTING_OVERDUE: Entry.CORRECTION,
+    Promise.CORRECTING_RELEASED: Entry.CORRECTION,
+}
 
 
-def void_of(reservation: Reservation) -> Void:
-    """The entry that gives a hold back.
-
-    Nobody waits for it: a crash before it is booked only means that the ledger's own timeout frees
-    the money later.
-    """
-    return Void(None, reservation, resolutions(reservation.legs, VOID))
+def entry_of(reservation: Reservation) -> Entry:
+    """What a queued reservation is written as."""
+    return WRITTEN_AS[Promise(reservation.state)]
 
 
-def correction_of(
-    reservation: Reservation, credit_line_of: Callable[[int], int | None]
-) -> Correction:
-    """The entry that takes the place of a post which came too late."""
-    transfers = correcting_transfers(reservation.legs, credit_line_of)
-    assert len(transfers) >= len(reservation.legs)
-    return Correction(reservation.waiter, reservation, transfers)
-
-
-def outbox_rows(entry: Entry) -> list[Transfer]:
-    """An entry as it is put into the outbox in place of the ledger."""
-    if type(entry) is Post and entry.reservation.hold_spooled:
-        return with_legs(entry.transfers, entry.reservation.legs)
-    return entry.transfers
+def outbox_rows(reservation: Reservation) -> list[Transfer]:
+    """A queued reservation as it is put into the outbox in place of the ledger."""
+    if reservation.hold_spooled and entry_of(reservation) is Entry.POST:
+        return with_legs(reservation.transfers, reservation.legs)
+    return reservation.transfers
 
 
 def promised_rows(reservation: Reservation) -> list[Transfer]:
-    """A post as it is put into the outbox when its Fulfill is let go."""
-    if reservation.hold_spooled:
-        return with_legs(reservation.resolution, reservation.legs)
-    return reservation.resolution
+    """A post as it is put into the outbox when its Fulfill is let go, corrected or not."""
+    posts = resolutions(reservation.legs, POST)
+    return with_legs(posts, reservation.legs) if reservation.hold_spooled else posts
 
 
 def condition_tag(condition: bytes) -> int:

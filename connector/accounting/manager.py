@@ -122,7 +122,7 @@ class AccountManager:
             mirror=mirror,
             availability=availability,
             clock=clock,
-            on_the_way=lambda: {entry.reservation.packet_id for entry in writer.on_the_way()},
+            on_the_way=lambda: {one.packet_id for one in writer.on_the_way()},
             is_shared=lambda: reconciler.is_shared,
         )
         self._replay = Replay(

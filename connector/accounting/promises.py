@@ -23,7 +23,7 @@ from enum import Enum, IntEnum, auto
 from typing import Any, Final
 
 from connector.accounting.mirror import Book
-from connector.ledger.model import Transfer
+from connector.ledger.model import PHASE_RESOLVE, Transfer
 
 Token = Any
 """Opaque caller handle, returned with the outcome."""
@@ -156,8 +156,8 @@ class Reservation:
     """The money of one packet: its legs, the accounts they move, and what is promised of it."""
 
     __slots__ = (
-        "books", "hold_spooled", "legs", "outbox_seq", "packet_id", "relay_by_ms", "resolution",
-        "state", "waiter",
+        "books", "hold_spooled", "legs", "outbox_seq", "packet_id", "relay_by_ms", "state",
+        "transfers", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -171,11 +171,11 @@ class Reservation:
         self.legs = legs
         self.books = books
         self.state = state
-        """A `Promise`, as an integer; changed by `move` alone."""
-        self.resolution: list[Transfer] = []
-        """The transfers that post it, once that is asked for."""
+        """A `Promise`, as an integer; changed along `TRANSITIONS` alone."""
+        self.transfers = legs
+        """What is written next: its hold, its post or void, or a correction, as its state says."""
         self.waiter: Token = None
-        """Who waits for the post."""
+        """Who is told the next outcome."""
         self.relay_by_ms = 0
         """When the waiter is let go, posted or not."""
         self.hold_spooled = False
@@ -193,6 +193,13 @@ class Reservation:
     def posted(self) -> bool:
         """Whether the ledger is known to have it: posted, or booked outright."""
         return self.state in (_BOOKED, _CORRECTED)
+
+    @property
+    def resolution_ids(self) -> list[int]:
+        """Ids of the transfers that post or void it; none if this process never asked for that."""
+        if self.transfers is self.legs:
+            return []
+        return [leg.id | PHASE_RESOLVE for leg in self.legs]
 
     @property
     def corrected(self) -> bool:
@@ -224,18 +231,22 @@ class Promises:
         return bool(self._released_by_seq)
 
     def post(
-        self, reservation: Reservation, waiter: Token, resolution: list[Transfer], relay_by_ms: int
+        self, reservation: Reservation, waiter: Token, transfers: list[Transfer], relay_by_ms: int
     ) -> None:
-        """A packet was fulfilled: from now on its money is owed."""
-        reservation.move(_POST)
+        """A packet was fulfilled: from now on its money is owed. `transfers` post it."""
+        state = _NEXT[reservation.state * _EVENTS + _POST]  # `move`, without a call
+        assert state >= 0, Promise(reservation.state)
+        reservation.state = state
         reservation.waiter = waiter
-        reservation.resolution = resolution
+        reservation.transfers = transfers
         reservation.relay_by_ms = relay_by_ms
         self._waiting[reservation.packet_id] = reservation
 
     def acknowledged(self, reservation: Reservation) -> bool:
         """The ledger has a post, or its correction; whether its waiter is to be told."""
-        reservation.move(_ACKNOWLEDGED)
+        state = _NEXT[reservation.state * _EVENTS + _ACKNOWLEDGED]  # `move`, without a call
+        assert state >= 0, Promise(reservation.state)
+        reservation.state = state
         if self._waiting.pop(reservation.packet_id, None) is None:
             return False
         # Who waits knows its reservation: a pair that keeps each other would be left to the

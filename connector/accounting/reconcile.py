@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from connector.accounting import bounds
 from connector.accounting.availability import Availability
 from connector.accounting.chart import Chart
-from connector.accounting.entries import Correction, Entry, Post
+from connector.accounting.entries import Entry, entry_of
 from connector.accounting.mirror import Mirror
-from connector.accounting.promises import Promise
+from connector.accounting.promises import Reservation
 from connector.accounting.reports import Reports
 from connector.accounting.turn import Turn
 from connector.base.clock import Clock
@@ -45,14 +45,14 @@ class Reconciler:
         """Whether it is time again."""
         return self._clock.monotonic_s() >= self._due_at_s
 
-    async def reconcile(self, on_the_way: Callable[[], Iterable[Entry]]) -> None:
+    async def reconcile(self, on_the_way: Callable[[], Iterable[Reservation]]) -> None:
         """Bring the mirror up to what other processes did with this node's accounts.
 
         What the ledger has, and what is queued here and will be written, is what the mirror should
         have; pending amounts are this process's own affair.
 
         Args:
-            on_the_way: entries that the ledger has not acknowledged, when it is called.
+            on_the_way: what is queued and the ledger has not acknowledged, when it is called.
         """
         self._due_at_s = self._clock.monotonic_s() + bounds.RECONCILE_SECONDS
         if not self._turn.ledger.may_be_away:
@@ -65,8 +65,8 @@ class Reconciler:
         if not self._availability.is_up:
             return  # while we waited for our turn, entries went into the outbox
         expected = {account.id: [*account[2:5:2]] for account in found}
-        for entry in on_the_way():
-            for transfer in _still_to_be_posted(entry):
+        for reservation in on_the_way():
+            for transfer in _still_to_be_posted(reservation):
                 # An account that came meanwhile was not looked up.
                 if transfer.debit_account_id in expected:
                     expected[transfer.debit_account_id][0] += transfer.amount
@@ -96,15 +96,14 @@ class Reconciler:
         )
 
 
-def _still_to_be_posted(entry: Entry) -> list[Transfer]:
-    """What the ledger will have moved when it has taken `entry`."""
-    legs = entry.reservation.legs
-    match entry:
-        case Correction():
-            grants = [one for one in entry.transfers if one.code == TransferCode.CREDIT]
-            return [*legs, *grants]
-        case Post() if entry.reservation.state != Promise.BOOKED:
-            return legs
+def _still_to_be_posted(reservation: Reservation) -> list[Transfer]:
+    """What the ledger will have moved when it has taken what is queued of a reservation."""
+    match entry_of(reservation):
+        case Entry.CORRECTION:
+            grants = [one for one in reservation.transfers if one.code == TransferCode.CREDIT]
+            return [*reservation.legs, *grants]
+        case Entry.POST if not reservation.posted:
+            return reservation.legs
         case _:
             # A hold or a void posts nothing; and a replay has booked what was promised from the
             # outbox, while the writer was busy.

@@ -153,8 +153,8 @@ class Spool:
             reservation.move(PromiseEvent.RELEASE)
             if not reservation.posted:
                 reports.counters.released += 1
-            outcome = Outcome.POSTED if reservation.posted else Outcome.RELEASED
-            reports.resume(reservation.waiter, outcome)
+            waiter, reservation.waiter = reservation.waiter, None
+            reports.resume(waiter, Outcome.POSTED if reservation.posted else Outcome.RELEASED)
         reports.turn_done()
 
     # --- what is booked

@@ -1,4 +1,4 @@
-"""The queue of entries, and the task that writes it: to the ledger, or to the outbox in its place.
+"""The queue of what is to be written, and the task that writes it: to the ledger, or to the outbox in its place.
 
 One request is in flight, and everything that gathered meanwhile goes into the next one, posts and
 voids before holds, the legs of a packet never apart. No timer flushes anything: an idle ledger is
@@ -9,28 +9,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from connector.accounting import bounds
 from connector.accounting.availability import Admits, Asks, Availability, Phase, WritesTo
 from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
 from connector.accounting.entries import (
-    Correction,
     Entry,
-    Hold,
-    Post,
     Reserve,
-    Void,
-    correction_of,
+    condition_tag,
+    correcting_transfers,
+    entry_of,
     is_booked,
     outbox_rows,
-    post_of,
     resolutions,
-    void_of,
 )
 from connector.accounting.mirror import Book, Mirror
-from connector.accounting.promises import Outcome, PromiseEvent, Promises, Reservation, Token
+from connector.accounting.promises import (
+    Outcome,
+    Promise,
+    PromiseEvent,
+    Promises,
+    Reservation,
+    Token,
+)
 from connector.accounting.reconcile import Reconciler
 from connector.accounting.reports import Reports, packet_details
 from connector.accounting.spool import Spool
@@ -42,6 +45,7 @@ from connector.ledger.model import (
     PENDING,
     PHASE_RESOLVE,
     POST,
+    VOID,
     AccountCode,
     Status,
     Transfer,
@@ -51,7 +55,7 @@ from connector.ledger.model import (
 from connector.peering.model import LOCAL
 
 # What a void is answered whose hold has expired: `ID_ALREADY_FAILED` is the same, told again.
-_ALREADY_FREE = frozenset(
+_ALREADY_FREE: Final = frozenset(
     {
         Status.PENDING_TRANSFER_EXPIRED,
         Status.PENDING_TRANSFER_NOT_FOUND,
@@ -59,8 +63,11 @@ _ALREADY_FREE = frozenset(
         Status.LINKED_EVENT_FAILED,
     }
 )
-_HELD = int(PromiseEvent.HELD)
-_VOID = int(PromiseEvent.VOID)
+# Of the packet path: as integers, since a look at an enumeration costs as much as a transfer.
+_ASKED: Final = int(Promise.ASKED)
+_VOIDING: Final = int(Promise.VOIDING)
+_HELD: Final = int(PromiseEvent.HELD)
+_VOID: Final = int(PromiseEvent.VOID)
 
 
 class _Move(NamedTuple):
@@ -103,11 +110,11 @@ class Writer:
         self._reports = reports
         self._clock = clock
         self._patience_ms = patience_ms
-        self._holds: deque[Entry] = deque()
+        self._holds: deque[Reservation] = deque()
         # Posts, voids and corrections: never refused for want of room.
-        self._resolutions: deque[Entry] = deque()
+        self._resolutions: deque[Reservation] = deque()
         # The request that is under way.
-        self._taken: list[Entry] = []
+        self._taken: list[Reservation] = []
         self._request_began_ms: int | None = None
         self._wake = asyncio.Event()
         self._is_idle = False
@@ -123,7 +130,7 @@ class Writer:
         """Whether `stop` was called."""
         return self._is_stopping
 
-    def on_the_way(self) -> list[Entry]:
+    def on_the_way(self) -> list[Reservation]:
         """What the ledger may or may not have: the request under way, and resolutions behind it."""
         return [*self._taken, *self._resolutions]
 
@@ -154,9 +161,8 @@ class Writer:
             if source_id != LOCAL
             else self._chart.own(AccountCode.WALLET, source.asset)
         )
-        condition = asked.condition
-        tag_64 = int.from_bytes(condition[:8], "big")
-        tag_32 = int.from_bytes(condition[8:12], "big")
+        tag = condition_tag(asked.condition)
+        tag_64, tag_32 = tag >> 32, tag & 0xFFFFFFFF
         timeout = (asked.hold_ms + bounds.PENDING_GRACE_MS + 999) // 1000
         amount, fee = asked.amount_out, asked.fee
         if not fee and debit.ledger == target.ledger and debit is not target:
@@ -182,9 +188,12 @@ class Writer:
                 for index, move in enumerate(moves)
             ]  # fmt: skip
             for move in moves:
+                assert move.debit is not move.credit
+                assert move.debit.ledger == move.credit.ledger
                 self._mirror.hold(move.debit, move.credit, move.amount)
             reservation = Reservation(packet_id, legs, [(m.debit, m.credit) for m in moves])
-        self._holds.append(Hold(token, reservation, legs))
+        reservation.waiter = token
+        self._holds.append(reservation)
         if self._is_idle:
             self._start_writing()
         return reservation
@@ -219,32 +228,40 @@ class Writer:
 
     def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
         """Queue the post of a reservation. See `AccountManager.post`."""
-        legs = reservation.legs
-        if len(legs) == 1:
-            leg = legs[0]
-            transfers = [
-                make_transfer(
-                    (leg.id | PHASE_RESOLVE, 0, 0, leg.amount, leg.id, 0, 0, 0, 0, 0, 0, POST, 0)
-                )
-            ]
-        else:
-            transfers = resolutions(legs, POST)
         relay_by_ms = self._clock.now_ms() + bounds.POST_BUDGET_MS
         latest_ms = expires_at_ms - bounds.POST_EXPIRY_MARGIN_MS
-        self._promises.post(reservation, token, transfers, min(latest_ms, relay_by_ms))
-        for leg, (debit, credit) in zip(legs, reservation.books):  # noqa: B905 - built together
-            self._mirror.post(debit, credit, leg.amount)
-        self._resolutions.append(post_of(token, reservation, transfers))
+        relay_by_ms = min(latest_ms, relay_by_ms)
+        legs = reservation.legs
+        if len(legs) == 1:
+            # By far the most: one leg.
+            id_, _, _, amount, *_ = legs[0]
+            transfer = make_transfer(
+                (id_ | PHASE_RESOLVE, 0, 0, amount, id_, 0, 0, 0, 0, 0, 0, POST, 0)
+            )
+            self._promises.post(reservation, token, [transfer], relay_by_ms)
+            debit, credit = reservation.books[0]
+            self._mirror.post(debit, credit, amount)
+        else:
+            self._promises.post(reservation, token, resolutions(legs, POST), relay_by_ms)
+            for leg, (debit, credit) in zip(legs, reservation.books, strict=True):
+                self._mirror.post(debit, credit, leg.amount)
+        self._resolutions.append(reservation)
         if self._is_idle:
             self._start_writing()
 
     def void(self, reservation: Reservation) -> None:
         """Queue giving a reservation back. See `AccountManager.void`."""
         reservation.move(_VOID)
-        self._release(reservation)
-        self._resolutions.append(void_of(reservation))
+        self._give_back(reservation)
         if self._is_idle:
             self._start_writing()
+
+    def _give_back(self, reservation: Reservation) -> None:
+        """Queue a void. Nobody waits for it: where it gets lost, the ledger's timeout frees it."""
+        self._release(reservation)
+        reservation.waiter = None
+        reservation.transfers = resolutions(reservation.legs, VOID)
+        self._resolutions.append(reservation)
 
     def _release(self, reservation: Reservation) -> None:
         for leg, (debit, credit) in zip(reservation.legs, reservation.books):  # noqa: B905
@@ -309,77 +326,99 @@ class Writer:
             # With a ledger that answers at once there may be no other await in this loop.
             await asyncio.sleep(0)
 
-    def _take_batch(self) -> tuple[list[Entry], list[Transfer]]:
+    def _take_batch(self) -> tuple[list[Reservation], list[Transfer]]:
         """The next request: resolutions first, then holds, whole packets, up to the limit."""
-        size_max = self._turn.ledger.batch_transfers_max
-        batch: list[Entry] = []
+        room = self._turn.ledger.batch_transfers_max
+        batch: list[Reservation] = []
         transfers: list[Transfer] = []
         for queue in (self._resolutions, self._holds):
-            while queue and len(transfers) + len(queue[0].transfers) <= size_max:
-                entry = queue.popleft()
-                batch.append(entry)
-                transfers += entry.transfers
+            while queue:
+                part = queue[0].transfers
+                size = len(part)
+                if size > room:
+                    break
+                room -= size
+                transfers += part
+                batch.append(queue.popleft())
         assert batch, "a packet with more legs than a request may hold"
-        assert len(transfers) <= size_max
         return batch, transfers
 
     # --- what the ledger said
 
-    def _deliver(self, batch: list[Entry], statuses: list[Status]) -> None:
+    def _deliver(self, batch: list[Reservation], statuses: list[Status]) -> None:
         at = 0
         created = Status.CREATED
         resume = self._reports.resume
         acknowledged = self._promises.acknowledged
-        for entry in batch:
-            size = len(entry.transfers)
+        for reservation in batch:
+            size = len(reservation.transfers)
             fine = (size == 1 and statuses[at] is created) or is_booked(statuses[at : at + size])
             at += size
-            kind = type(entry)
-            if kind is Hold:
+            state = reservation.state
+            if state == _ASKED:
                 if fine:
-                    entry.reservation.move(_HELD)
-                    resume(entry.token, Outcome.HELD)
+                    reservation.move(_HELD)
+                    resume(reservation.waiter, Outcome.HELD)
                 else:
-                    self._hold_refused(entry, statuses[at - size : at])
+                    self._hold_refused(reservation, statuses[at - size : at])
             elif not fine:
-                self._not_resolved(entry, statuses[at - size : at])
-            elif kind is not Void and acknowledged(entry.reservation):
-                resume(entry.token, Outcome.POSTED)
+                self._not_resolved(reservation, statuses[at - size : at])
+            elif state != _VOIDING:
+                waiter = reservation.waiter
+                if acknowledged(reservation):
+                    resume(waiter, Outcome.POSTED)
         assert at == len(statuses)
         self._reports.turn_done()
 
-    def _hold_refused(self, entry: Entry, statuses: list[Status]) -> None:
-        reservation = entry.reservation
-        reservation.move(PromiseEvent.REFUSED)
-        self._release(reservation)
+    def _hold_refused(self, reservation: Reservation, statuses: list[Status]) -> None:
         outcome = Outcome.NO_CREDIT
         if Status.EXCEEDS_CREDITS not in statuses:
             self._reports.refused(reservation, statuses)
             outcome = Outcome.UNAVAILABLE
-        self._reports.resume(entry.token, outcome)
+        self._refuse(reservation, outcome)
 
-    def _not_resolved(self, entry: Entry, statuses: list[Status]) -> None:
-        reservation = entry.reservation
-        match entry:
-            case Void():
+    def _refuse(self, reservation: Reservation, outcome: Outcome) -> None:
+        """Refuse a hold that is not in the ledger."""
+        reservation.move(PromiseEvent.REFUSED)
+        self._release(reservation)
+        waiter, reservation.waiter = reservation.waiter, None
+        self._reports.resume(waiter, outcome)
+
+    def _refuse_unacknowledged(self, reservation: Reservation, outcome: Outcome) -> None:
+        """Refuse a hold that may be in the ledger."""
+        reservation.move(PromiseEvent.GIVEN_BACK)
+        waiter = reservation.waiter
+        self._give_back(reservation)
+        self._reports.resume(waiter, outcome)
+
+    def _refuse_queued(self) -> None:
+        """Refuse holds that the ledger was never asked for."""
+        while self._holds:
+            self._refuse(self._holds.popleft(), Outcome.UNAVAILABLE)
+
+    def _not_resolved(self, reservation: Reservation, statuses: list[Status]) -> None:
+        match entry_of(reservation):
+            case Entry.VOID:
                 if not all(status in _ALREADY_FREE for status in statuses):
                     self._reports.refused(reservation, statuses)
-            case Correction():
-                self._reports.refused(reservation, statuses)  # never correct it again
-            case _:
-                # The post came too late: the ledger gave the money back, but we owe it. Book it
+            case Entry.POST:
+                # It came too late: the ledger gave the money back, but we owe it. Book it
                 # outright; until that is done, whoever waits for the post goes on waiting.
-                assert type(entry) is Post
                 reservation.move(PromiseEvent.REFUSED)
-                correction = correction_of(reservation, self._chart.credit_line_of)
-                self._resolutions.append(correction)
-                self._credit.mirror_correction(correction.transfers)
+                reservation.transfers = correcting_transfers(
+                    reservation.legs, self._chart.credit_line_of
+                )
+                self._resolutions.append(reservation)
+                self._credit.mirror_correction(reservation.transfers)
                 self._reports.counters.corrections += 1
                 self._reports.alert(
                     "accounting_correction", packet_details(reservation.packet_id, statuses)
                 )
+            case _:
+                assert reservation.corrected, reservation.state
+                self._reports.refused(reservation, statuses)  # never correct it again
 
-    def _failed(self, batch: list[Entry], why: str) -> None:
+    def _failed(self, batch: list[Reservation], why: str) -> None:
         """No acknowledgement: it may be in the ledger all the same.
 
         Everything is sent again under the same ids, directly or through the outbox; but where
@@ -387,83 +426,66 @@ class Writer:
         """
         availability = self._availability
         availability.failed(why, self._clock.monotonic_s())
-        resolutions_: list[Entry] = []
-        holds: list[Entry] = []
-        for entry in batch:
-            reservation = entry.reservation
-            if type(entry) is Hold:
-                holds.append(entry)
-            elif (
-                not reservation.outbox_seq or reservation.corrected or availability.writes_to_ledger
-            ):
-                resolutions_.append(entry)
-            # Else a replay books it from the outbox.
-        self._resolutions.extendleft(reversed(resolutions_))
+        holds = [one for one in batch if one.state == _ASKED]
+        again = [
+            one
+            for one in batch
+            if one.state != _ASKED
+            # What stands in the outbox is replayed from there.
+            and (not one.outbox_seq or one.corrected or availability.writes_to_ledger)
+        ]
+        self._resolutions.extendleft(reversed(again))
         if availability.row.admits is not Admits.BY_MIRROR:
-            for entry in holds:
-                self._give_back(entry, Outcome.UNAVAILABLE)
+            for reservation in holds:
+                self._refuse_unacknowledged(reservation, Outcome.UNAVAILABLE)
             self._refuse_queued()
         else:
             # The ledger did not get to compare these with what the peers may owe us.
             asked = [*holds, *self._holds]
             self._holds.clear()
-            for entry in asked:
-                if _is_within_credit(entry.reservation):
-                    self._holds.append(entry)
+            for reservation in asked:
+                if _is_within_credit(reservation):
+                    self._holds.append(reservation)
                 else:
-                    self._give_back(entry, Outcome.NO_CREDIT)
+                    self._refuse_unacknowledged(reservation, Outcome.NO_CREDIT)
         self._reports.turn_done()
-
-    def _give_back(self, entry: Entry, outcome: Outcome) -> None:
-        """Refuse a hold that may be in the ledger."""
-        reservation = entry.reservation
-        reservation.move(PromiseEvent.GIVEN_BACK)
-        self._release(reservation)
-        self._resolutions.append(void_of(reservation))
-        self._reports.resume(entry.token, outcome)
-
-    def _refuse_queued(self) -> None:
-        """Refuse holds that the ledger was never asked for."""
-        while self._holds:
-            entry = self._holds.popleft()
-            entry.reservation.move(PromiseEvent.REFUSED)
-            self._release(entry.reservation)
-            self._reports.resume(entry.token, Outcome.UNAVAILABLE)
 
     # --- in place of the ledger
 
     async def _write_to_outbox(self) -> None:
         batch, _ = self._take_batch()
-        rows = [transfer for entry in batch for transfer in outbox_rows(entry)]
+        rows = [transfer for reservation in batch for transfer in outbox_rows(reservation)]
         try:
             await self._spool.write(rows)
         except (OSError, ConnectorError) as error:
-            self._resolutions.extendleft(
-                entry for entry in reversed(batch) if type(entry) is not Hold
-            )
-            if self._availability.outbox_failed(str(error)):
-                self._reports.outbox_failed(str(error))
-            for entry in batch:
-                if type(entry) is Hold:
-                    self._give_back(entry, Outcome.UNAVAILABLE)
-            self._refuse_queued()
-            self._reports.turn_done()
+            self._not_spooled(batch, str(error))
             await asyncio.sleep(bounds.POST_RETRY_SECONDS)
             return
         self._availability.outbox_took(has_room=self._spool.has_room)
-        for entry in batch:
-            reservation = entry.reservation
-            match entry:
-                case Hold():
+        for reservation in batch:
+            match entry_of(reservation):
+                case Entry.HOLD:
                     reservation.hold_spooled = True
                     reservation.move(_HELD)
-                    self._reports.resume(entry.token, Outcome.HELD)
-                case Void():
+                    self._reports.resume(reservation.waiter, Outcome.HELD)
+                case Entry.VOID:
                     pass
                 case _:
+                    waiter = reservation.waiter
                     if self._promises.spooled(reservation):
                         self._reports.counters.released += 1
-                        self._reports.resume(entry.token, Outcome.RELEASED)
+                        self._reports.resume(waiter, Outcome.RELEASED)
+        self._reports.turn_done()
+
+    def _not_spooled(self, batch: list[Reservation], why: str) -> None:
+        """The outbox failed: what must be written is tried again, holds are refused."""
+        holds = [one for one in batch if one.state == _ASKED]
+        self._resolutions.extendleft(one for one in reversed(batch) if one.state != _ASKED)
+        if self._availability.outbox_failed(why):
+            self._reports.outbox_failed(why)
+        for reservation in holds:
+            self._refuse_unacknowledged(reservation, Outcome.UNAVAILABLE)
+        self._refuse_queued()
         self._reports.turn_done()
 
     # --- time

@@ -186,7 +186,7 @@ class PacketObserver:
                 answered_ms=_after_ms(began_s, trace.answered_s),
                 posted_ms=_after_ms(began_s, trace.posted_s),
                 reserve_ids="" if held is None else _ids(leg.id for leg in held.legs),
-                resolve_ids="" if held is None else _ids(post.id for post in held.resolution),
+                resolve_ids="" if held is None else _ids(held.resolution_ids),
             )
         )
 

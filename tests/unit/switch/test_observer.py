@@ -97,7 +97,7 @@ def test_a_fulfilled_packet_tells_its_steps_their_times_and_its_transfers() -> N
     trace.answered_s = desk.pass_ms(5)
     held = flight.reservation
     assert held is not None
-    held.resolution = [Transfer(leg.id | PHASE_RESOLVE) for leg in held.legs]
+    held.transfers = [Transfer(leg.id | PHASE_RESOLVE) for leg in held.legs]
     trace.posted_s = desk.pass_ms(2)
     desk.pass_ms(1)
     desk.observer.ended(flight, fulfilled())
