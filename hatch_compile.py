@@ -25,6 +25,7 @@ ROOT: Final = Path(__file__).resolve().parent
 MODULES: Final = (
     "connector/btp/frames.py",
     "connector/btp/link.py",
+    "connector/btp/links.py",
     "connector/btp/packet.py",
     "connector/btp/session.py",
     "connector/ilp/packet.py",

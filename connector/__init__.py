@@ -36,7 +36,9 @@ The map, each package above those that it uses:
       observer.py     what is told of packets: whole, or only counted
     btp/            WebSockets and BTP sessions: octets in, events out (RFC 23)
       packet.py       BTP packets                     session.py  requests, answers, log-in; pure
-      frames.py       plain WebSocket frames, fast    link.py     connections that come and go
+      frames.py       plain WebSocket frames, fast    link.py     one WebSocket and its session
+      links.py        all links: admission, who is live, sending
+      dial.py         staying connected to a peer     credentials.py who may log in
       network.py      sockets, as links use them; a simulation has its own
     telemetry/      what is happening
       events.py       every event, and its JSON       timeline.py one packet told from its events

@@ -1,4 +1,5 @@
 """The Bilateral Transfer Protocol, version 2 (RFC 23), over WebSockets.
 
-`packet` knows the octets, `session` what may be said when, `link` the sockets.
+`packet` encodes, `session` decides what may be said when, `link` moves the octets of one
+connection, `links` owns all of them.
 """

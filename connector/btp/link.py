@@ -1,38 +1,32 @@
-"""Websockets under BTP sessions: moves octets, keeps connections alive, decides nothing.
+"""One WebSocket and its BTP session: moves octets, keeps the connection alive, decides nothing.
 
-`websockets` does the protocol without I/O; this file gives it a transport. All frames of one read
-are handled before anything is written, and every link touched meanwhile is written to once.
-`Links` listens, dials, keeps one live link per peer (the newest logged-in one), and is the switch's
-way to next hops.
+`websockets` implements the protocol without I/O; this file gives it a transport. All frames of one
+read are handled before anything is written; then every link touched meanwhile is written to once.
+`connector.btp.links` owns the links.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import os
-import ssl
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from tenacity import wait_random_exponential
 from websockets.client import ClientProtocol
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
-from websockets.uri import parse_uri
 
 from connector.base import limits
 from connector.base.clock import Clock
-from connector.base.errors import ListenError, PeerError
-from connector.base.log import Log, Sampler
+from connector.base.errors import PeerError
 from connector.btp import bounds
+from connector.btp.credentials import Credentials
 from connector.btp.frames import Splitter, wrap
-from connector.btp.network import Listener, Network
 from connector.btp.session import (
     AuthRequest,
     Ignored,
@@ -43,25 +37,25 @@ from connector.btp.session import (
     Session,
     State,
 )
-from connector.peering.model import Peer, PeerRegistry, Unanswered
+from connector.peering.model import Peer, Unanswered
 
 
 class OutgoingRequest(Protocol):
-    """A Prepare that the packet handler wants sent, and answered."""
+    """A Prepare to be sent to a next hop and answered by it."""
 
     octets: bytes
+    """The ILP packet."""
     packet_id: int
+    """128 bits; sent beside the packet to a peer that knows packet ids."""
     sender_packet_id: int
-    """Under which the sender can ask for it again; zero: it cannot."""
+    """The id under which its sender can send it again; zero: it cannot."""
     next_hop: Peer | None
     again: bool
     """Whether it may have been sent before this node restarted."""
-    link_ref: Any
-    """Ours: over which link it went, under which request id."""
 
 
 class PacketHandler(Protocol):
-    """Who is told of packets; the switch's driver."""
+    """Receives what links carry; the switch's driver."""
 
     def arrived(
         self,
@@ -72,13 +66,16 @@ class PacketHandler(Protocol):
         request_id: int,
         again: bool,
     ) -> None:
-        """A request with an ILP packet came; answer through `reply_to.reply`."""
+        """A request with an ILP packet came; answer it through `reply_to.reply`.
+
+        `again`: the peer says that it may have sent this packet before.
+        """
 
     def reconnected(self, peer_id: str) -> None:
-        """A new connection with a peer is there: answers to it from before may not be read."""
+        """The peer has a new link: it may not have read the answers sent over older ones."""
 
     def answered(self, flight: Any, said: bytes | Unanswered) -> None:
-        """The answer to a request of ours, or why there is none."""
+        """The answer to a request that was sent, or why there is none."""
 
     def receipt(self, peer_id: str) -> None:
         """The peer has read all answers that were sent before it was pinged."""
@@ -87,26 +84,62 @@ class PacketHandler(Protocol):
         """Whether answers to this peer are kept until it has read them."""
 
     def waiting_for(self, peer: Peer) -> Sequence[OutgoingRequest]:
-        """Requests that were sent to `peer` and have no answer, oldest first."""
+        """Requests to `peer` without an answer, oldest first."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Credentials:
-    """How a peer and we know each other."""
+class LinkOwner(ABC):
+    """What a link needs of the part that owns it; see `connector.btp.links`.
 
-    peer_id: str
-    token: str
-    username: str
-    """What we call ourselves when we dial it."""
-    url: str | None = None
-    """Where to dial it; None: it dials us."""
+    A class and not a protocol: a compiled link reads these attributes for every packet.
+    """
+
+    driver: PacketHandler
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        random_id: Callable[[], int],
+        random_octets: Callable[[int], bytes],
+    ) -> None:
+        self.clock: Final = clock
+        self.random_id: Final = random_id
+        self.random_octets: Final = random_octets
+        self.touched: Final[set[Link]] = set()
+        """Links with something to write; emptied by `flush`."""
+        self.ignored = 0
+        """BTP packets that called for nothing."""
+
+    @abstractmethod
+    def admit(self, link: Link) -> bool:
+        """Whether a connection that came in is taken."""
+
+    @abstractmethod
+    def credentials_of(self, link: Link) -> Credentials | None:
+        """What to log in with over a link that was dialled."""
+
+    @abstractmethod
+    def log_in(self, link: Link, auth: AuthRequest) -> None:
+        """Accept or refuse the log-in of the other side."""
+
+    @abstractmethod
+    def opened(self, link: Link) -> None:
+        """The other side has accepted our log-in."""
+
+    @abstractmethod
+    def gone(self, link: Link) -> None:
+        """The link is closed or closing; called again later, it does nothing."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Write to every touched link."""
 
 
 class Link(asyncio.Protocol):
     """One websocket and its BTP session."""
 
     def __init__(
-        self, links: Links, websocket: ServerProtocol | ClientProtocol, direction: str
+        self, links: LinkOwner, websocket: ServerProtocol | ClientProtocol, direction: str
     ) -> None:
         self._links = links
         self._websocket = websocket
@@ -197,7 +230,7 @@ class Link(asyncio.Protocol):
                 break
         broken = websocket.parser_exc or websocket.handshake_exc
         if broken is not None and not self._closing:
-            self.drop(f"websocket: {_clean(broken)}")
+            self.drop(f"websocket: {describe(broken)}")
 
     def eof_received(self) -> None:
         """The other side has sent all it will send."""
@@ -239,7 +272,7 @@ class Link(asyncio.Protocol):
     def _handshake_answer(self) -> None:
         refused = self._websocket.handshake_exc
         if refused is not None:
-            self.drop(f"handshake refused: {_clean(refused)}")
+            self.drop(f"handshake refused: {describe(refused)}")
             return
         credentials = self._links.credentials_of(self)
         assert credentials is not None
@@ -317,8 +350,7 @@ class Link(asyncio.Protocol):
         """See `Outlet`; `again`: over another connection it may have been sent before."""
         if self._writing_paused:
             return Unanswered.BUSY
-        request_id = self.session.request(flight.octets, flight, flight.packet_id, again)
-        flight.link_ref = (self, request_id)
+        self.session.request(flight.octets, flight, flight.packet_id, again)
         self._links.touched.add(self)
         return None
 
@@ -404,393 +436,6 @@ class Link(asyncio.Protocol):
             self._ping(now_s)
 
 
-class LinkObserver(Protocol):
-    """Is told of links that come and go; must not wait."""
-
-    def connected(self, peer_id: str, direction: str) -> None:
-        """A peer has logged in, or we at it."""
-
-    def disconnected(self, peer_id: str, direction: str, reason: str) -> None:
-        """The live link of a peer is gone."""
-
-
-@dataclass(slots=True)
-class DialState:
-    """How dialling a peer goes."""
-
-    attempts: int = 0
-    last_error: str = ""
-
-
-class Links:
-    """All links of the node: the listener, the dialled ones, and who is live."""
-
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        log: Log,
-        peers: PeerRegistry,
-        credentials: Iterable[Credentials],
-        random_id: Callable[[], int],
-        random_octets: Callable[[int], bytes],
-        observer: LinkObserver,
-        network: Network,
-    ) -> None:
-        self.clock: Final = clock
-        self.random_id: Final = random_id
-        self.random_octets: Final = random_octets
-        self.touched: Final[set[Link]] = set()
-        self.live: Final[dict[str, Link]] = {}
-        """The link of each connected peer, by peer id."""
-        self.connects: Final[dict[str, int]] = {}
-        self.dialling: Final[dict[str, DialState]] = {}
-        self.ignored = 0
-        self.auth_failures = 0
-        self._log = log
-        self._peers = peers
-        self._credentials = {one.peer_id: one for one in credentials}
-        self._by_token = _unique_tokens(self._credentials.values())
-        self._observer = observer
-        self._all: set[Link] = set()
-        self._not_logged_in = 0
-        self._dialled: dict[Link, Credentials] = {}
-        # Strangers decide how often these are said.
-        self._failures = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
-        self._refusals = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
-        self._network = network
-        self._listener: Listener | None = None
-        self._stopping = False
-        self.driver: PacketHandler
-        """Who is told of packets; see `attach`."""
-
-    def attach(self, driver: PacketHandler) -> None:
-        """The driver and the links know each other: this closes the circle."""
-        self.driver = driver
-
-    # --- listening and dialling
-
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
-        """Accept peers; gives the port, which is another one where 0 was asked for.
-
-        Raises:
-            ListenError: the port is taken, or the address is not ours.
-        """
-        try:
-            self._listener = await self._network.listen(
-                lambda: Link(
-                    self, ServerProtocol(max_size=limits.BTP_MESSAGE_BYTES_MAX), "inbound"
-                ),
-                host,
-                port,
-                tls,
-            )
-        except OSError as error:
-            raise ListenError(
-                f"cannot listen for BTP on {host}:{port}: {error.strerror or error}; "
-                "choose another BTP_SERVER_PORT or BTP_SERVER_HOST"
-            ) from error
-        return self._listener.port
-
-    async def dial(self, credentials: Credentials) -> None:
-        """Stay connected to a peer, for ever: dial, wait until it is gone, dial again."""
-        assert credentials.url is not None
-        back_off = wait_random_exponential(
-            multiplier=bounds.RECONNECT_DELAY_SECONDS_MIN, max=bounds.RECONNECT_DELAY_SECONDS_MAX
-        )
-        state = self.dialling.setdefault(credentials.peer_id, DialState())
-        failures = 0
-        while not self._stopping:
-            state.attempts += 1
-            link = None
-            try:
-                async with asyncio.timeout(bounds.DIAL_SECONDS_MAX):
-                    link = await self._connect(credentials)
-            except (OSError, TimeoutError, ssl.SSLError) as error:
-                reason = _clean(error) or "timed out"
-            else:
-                await link.closed.wait()
-                reason = link.close_reason
-                lived_s = self.clock.monotonic_s() - link.logged_in_at_s
-                if link.logged_in_at_s and lived_s > bounds.RECONNECT_STABLE_SECONDS:
-                    failures = 0
-            failures = min(failures + 1, 16)
-            if link is None or not link.logged_in_at_s:
-                if reason != state.last_error:
-                    self._log.warning("btp_dial_failed", peer_id=credentials.peer_id, reason=reason)
-                state.last_error = reason
-            else:
-                state.last_error = ""
-            await asyncio.sleep(
-                bounds.RECONNECT_DELAY_SECONDS_MIN / 2 + back_off(_Attempt(failures))  # type: ignore[arg-type]
-            )
-
-    async def _connect(self, credentials: Credentials) -> Link:
-        assert credentials.url is not None
-        url = credentials.url.removeprefix("btp+")
-        parts = urlsplit(url)
-        secure = parts.scheme == "wss"
-        websocket = ClientProtocol(parse_uri(url), max_size=limits.BTP_MESSAGE_BYTES_MAX)
-
-        link = Link(self, websocket, "outbound")
-        self._dialled[link] = credentials
-        self._all.add(link)
-        self._not_logged_in += 1
-        try:
-            await self._network.connect(
-                lambda: link,
-                parts.hostname or "",
-                parts.port or (443 if secure else 80),
-                ssl.create_default_context() if secure else None,
-            )
-        except BaseException:
-            self.gone(link)
-            raise
-        return link
-
-    # --- peers that come and go
-
-    def add_peer(self, credentials: Credentials) -> None:
-        """Let a peer log in, with these credentials from now on."""
-        self._credentials[credentials.peer_id] = credentials
-        self._by_token = _unique_tokens(self._credentials.values())
-
-    def remove_peer(self, peer_id: str, reason: str) -> None:
-        """Let a peer in no more, and close its link; whoever dials it is stopped by its owner.
-
-        Packets that were sent to it and have no answer are answered: it cannot give one any more.
-        """
-        del self._credentials[peer_id]
-        self._by_token = _unique_tokens(self._credentials.values())
-        self.hang_up(peer_id, reason)
-        for flight in self.driver.waiting_for(self._peers[peer_id]):
-            self.driver.answered(flight, Unanswered.LINK_LOST)
-        self.flush()
-        self.connects.pop(peer_id, None)
-        self.dialling.pop(peer_id, None)
-
-    def hang_up(self, peer_id: str, reason: str) -> None:
-        """Close the link of a peer, and those that are being opened to it."""
-        for link, credentials in list(self._dialled.items()):
-            if credentials.peer_id == peer_id and link.peer is None:
-                link.drop(reason)
-        live = self.live.get(peer_id)
-        if live is not None:
-            live.drop(reason, CloseCode.NORMAL_CLOSURE)
-
-    # --- from the links
-
-    def admit(self, link: Link) -> bool:
-        """Whether one more connection is taken."""
-        if (
-            self._stopping
-            or len(self._all) >= bounds.CONNECTIONS_MAX
-            or self._not_logged_in >= bounds.CONNECTIONS_NOT_LOGGED_IN_MAX
-        ):
-            link.close_reason = "too many connections"
-            suppressed = self._refusals.allow(self.clock.monotonic_s())
-            if suppressed is not None:
-                self._log.warning(
-                    "btp_connection_refused",
-                    remote=link.remote,
-                    reason=link.close_reason,
-                    suppressed=suppressed,
-                )
-            return False
-        self._all.add(link)
-        self._not_logged_in += 1
-        return True
-
-    def credentials_of(self, link: Link) -> Credentials | None:
-        """With what to log in over a link that we dialled."""
-        return self._dialled.get(link)
-
-    def log_in(self, link: Link, auth: AuthRequest) -> None:
-        """Decide whether the other side of a link is one of our peers."""
-        peer_id = self._authenticate(link.path_peer_id, auth)
-        if peer_id is None:
-            self.auth_failures += 1
-            suppressed = self._failures.allow(self.clock.monotonic_s())
-            if suppressed is not None:
-                self._log.warning(
-                    "btp_authentication_failed",
-                    remote=link.remote,
-                    # What an unknown party says is cut short and never the token.
-                    username=auth.username[:64],
-                    reason="unknown peer or wrong token",
-                    suppressed=suppressed,
-                )
-            link.session.refuse(auth)
-            link.drop("authentication failed")
-            return
-        link.session.accept(auth)
-        self._open(link, self._peers[peer_id])
-
-    def _authenticate(self, path_peer_id: str | None, auth: AuthRequest) -> str | None:
-        """The peer that shows the right token; in constant time for a given name."""
-        name = auth.username or path_peer_id
-        if auth.username and path_peer_id is not None and path_peer_id != auth.username:
-            return None
-        if not name:
-            return self._by_token.find(auth.token)
-        known = self._credentials.get(name)
-        expected = known.token if known is not None else "\0" * 32
-        matches = hmac.compare_digest(expected.encode(), auth.token.encode())
-        return name if known is not None and matches else None
-
-    def opened(self, link: Link) -> None:
-        """A link that we dialled is logged in."""
-        credentials = self._dialled[link]
-        self._open(link, self._peers[credentials.peer_id])
-
-    def _open(self, link: Link, peer: Peer) -> None:
-        self._not_logged_in -= 1
-        link.peer = peer
-        link.logged_in_at_s = self.clock.monotonic_s()
-        old = self.live.get(peer.peer_id)
-        self.live[peer.peer_id] = link
-        self.connects[peer.peer_id] = self.connects.get(peer.peer_id, 0) + 1
-        if old is not None:
-            old.drop("replaced by a newer connection", CloseCode.NORMAL_CLOSURE)
-        self._log.info(
-            "btp_connection_established",
-            peer_id=peer.peer_id,
-            direction=link.direction,
-            remote=link.remote,
-        )
-        self._observer.connected(peer.peer_id, link.direction)
-        self.driver.reconnected(peer.peer_id)
-        self._send_again(link, peer)
-
-    def _send_again(self, link: Link, peer: Peer) -> None:
-        """What the old connection left open: sent again to a peer that knows packet ids."""
-        for flight in self.driver.waiting_for(peer):
-            if flight.link_ref is not None and flight.link_ref[0] is link:
-                continue
-            if not link.session.resumable:
-                self.driver.answered(flight, Unanswered.LINK_LOST)
-                continue
-            peer.counters.resent_out += 1
-            # A link that is full now: the packet waits for its deadline like any other.
-            link.send(flight, again=True)
-
-    def gone(self, link: Link) -> None:
-        """A link is closed or closing."""
-        if link not in self._all:
-            return
-        self._all.discard(link)
-        self._dialled.pop(link, None)
-        was_open = link.session.state is State.OPEN
-        left: list[OutgoingRequest] = link.session.close()
-        peer = link.peer
-        if peer is None or not was_open:
-            self._not_logged_in -= 1 if peer is None else 0
-            return
-        if self.live.get(peer.peer_id) is link:
-            del self.live[peer.peer_id]
-            self._observer.disconnected(peer.peer_id, link.direction, link.close_reason)
-        self._log.info(
-            "btp_connection_lost",
-            peer_id=peer.peer_id,
-            direction=link.direction,
-            reason=link.close_reason,
-        )
-        # A resumable peer is asked again, when it is back; after a stop, when we are and the
-        # sender asks us again. Who cannot ask again is told before we go.
-        for flight in left:
-            if not link.session.resumable or (self._stopping and not flight.sender_packet_id):
-                self.driver.answered(flight, Unanswered.LINK_LOST)
-        self.flush()
-
-    def flush(self) -> None:
-        """Write to every link that something was queued for."""
-        touched = self.touched
-        while touched:
-            touched.pop().flush()
-
-    # --- the switch's way out
-
-    def send(self, flight: OutgoingRequest) -> Unanswered | None:
-        """See `Outlet`."""
-        assert flight.next_hop is not None
-        link = self.live.get(flight.next_hop.terms.peer_id)
-        if flight.again:
-            if link is None:
-                # After a restart the sender may be back before the next hop is: wait for it, until
-                # the packet's deadline.
-                return None
-            if not link.session.resumable:
-                # It may have seen this packet already and would take it for a new one.
-                return Unanswered.LINK_LOST
-        elif link is None:
-            return Unanswered.NOT_SENT
-        return link.send(flight, flight.again)
-
-    def forget(self, flight: OutgoingRequest) -> None:
-        """See `Outlet`."""
-        if flight.link_ref is not None:
-            link, request_id = flight.link_ref
-            link.session.forget(request_id)
-
-    # --- time
-
-    def tick(self) -> None:
-        """About once a second: log-in deadlines, pings, silence."""
-        now_s = self.clock.monotonic_s()
-        for link in list(self._all):
-            link.keep_alive(now_s)
-        self.flush()
-
-    def stop_listening(self) -> None:
-        """Take no more connections; those that are there stay."""
-        self._stopping = True
-        if self._listener is not None:
-            self._listener.close()
-
-    async def close(self) -> None:
-        """Say goodbye on every link and wait until all are gone."""
-        self._stopping = True
-        if self._listener is not None:
-            self._listener.close()
-        links = list(self._all)
-        for link in links:
-            link.drop("shutting down", CloseCode.GOING_AWAY)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2 * bounds.CLOSE_SECONDS_MAX):
-                for link in links:
-                    await link.closed.wait()
-
-
-class _Attempt:
-    """What tenacity's waits look at."""
-
-    def __init__(self, attempt_number: int) -> None:
-        self.attempt_number = attempt_number
-
-
-class _Tokens:
-    """Peers by token, for log-ins without a name; a token that two share names nobody."""
-
-    def __init__(self, credentials: Iterable[Credentials]) -> None:
-        self._digests: dict[bytes, str | None] = {}
-        for one in credentials:
-            digest = _digest(one.token)
-            self._digests[digest] = None if digest in self._digests else one.peer_id
-
-    def find(self, token: str) -> str | None:
-        # The digest is looked up, not the token: what the timing of a look-up tells about a
-        # SHA-256 does not lead to a preimage.
-        return self._digests.get(_digest(token))
-
-
-def _digest(token: str) -> bytes:
-    return hmac.digest(b"btp token", token.encode(), "sha256")
-
-
-def _unique_tokens(credentials: Iterable[Credentials]) -> _Tokens:
-    return _Tokens(credentials)
-
-
 def _peer_in_path(path: str) -> str | None:
     parts = path.split("?", 1)[0].strip("/").split("/")
     if len(parts) == 4 and parts[0] == "accounts" and parts[2:] == ["ilp", "btp"]:
@@ -798,8 +443,9 @@ def _peer_in_path(path: str) -> str | None:
     return None
 
 
-def _clean(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
+    """One short line about an error of the network, for logs."""
     text = getattr(error, "strerror", None) or str(error)
     if isinstance(error, ConnectionError) and error.errno:
-        text = os.strerror(error.errno)  # asyncio's own words are for its authors
+        text = os.strerror(error.errno)  # asyncio's text names internals
     return " ".join(str(text).split())[:200]

@@ -10,7 +10,7 @@ it: then a request that a broken connection left open can be sent again (docs/pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
@@ -200,8 +200,7 @@ class Session:
     def request(self, ilp: bytes, request: Any, packet_id: int, again: bool = False) -> int:
         """Queue an ILP packet that wants an answer; `request` comes back with it.
 
-        `again`: it may have been sent before, over another connection. Returns the request id, for
-        `forget`.
+        `again`: it may have been sent before, over another connection. Returns the request id.
         """
         assert self.state is State.OPEN, self.state
         request_id = self._take_id()
@@ -216,9 +215,10 @@ class Session:
         assert self.state is State.OPEN, self.state
         self._outgoing.append(encode_ilp(RESPONSE, request_id, ilp))
 
-    def forget(self, request_id: int) -> None:
-        """Wait no more for an answer; one that comes is ignored."""
-        self._open.pop(request_id, None)
+    def forget(self, requests: Collection[Any]) -> None:
+        """Wait no more for the answers of these handles; those that still come are ignored."""
+        for request_id in [one for one, request in self._open.items() if request in requests]:
+            del self._open[request_id]
 
     def close(self) -> list[Any]:
         """End the session; gives the requests that are left without an answer."""
@@ -227,9 +227,9 @@ class Session:
         return left
 
     @property
-    def open_requests(self) -> int:
-        """Requests of ours without an answer."""
-        return len(self._open)
+    def requests(self) -> list[Any]:
+        """The handles of requests of ours without an answer, oldest first."""
+        return list(self._open.values())
 
     def _take_id(self) -> int:
         # Sequential; after 2**32 requests one that is still open is stepped over (RFC 23).

@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 
 from connector.accounting.manager import AccountManager
-from connector.btp.link import Credentials, Links
+from connector.btp.credentials import Credentials
+from connector.btp.links import Links
 from connector.node import bounds
 from connector.peering.model import LOCAL, Peer, PeerRegistry, Relation
 from connector.peering.routing import Route, RouteSource, RoutingTable
@@ -178,7 +179,7 @@ class SettingsApplier:
 
     def _dial(self, credentials: Credentials) -> None:
         if credentials.url is not None and self._group is not None:
-            task = self._group.create_task(self._links.dial(credentials))
+            task = self._group.create_task(self._links.dialler.stay_connected(credentials))
             self._dialling[credentials.peer_id] = task
 
     def _stop_dialling(self, peer_id: str) -> None:

@@ -21,7 +21,7 @@ from connector.base.clock import Clock, SystemClock
 from connector.base.errors import ConfigError, ConnectorError
 from connector.base.log import Log
 from connector.base.log import set_up as set_up_log
-from connector.btp.link import Links
+from connector.btp.links import Links
 from connector.ilp.packet import Answer, Fulfill, Prepare, Reject
 from connector.ledger.select import make_ledger
 from connector.ledger.tigerbeetle import TigerBeetleLedger

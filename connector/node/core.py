@@ -30,7 +30,7 @@ from connector.base.disk import Disk, SystemDisk
 from connector.base.errors import ConfigError, DecodeError
 from connector.base.log import Log
 from connector.base.randomness import Randomness, SystemRandomness
-from connector.btp.link import Links
+from connector.btp.links import Links
 from connector.btp.network import Network, SystemNetwork
 from connector.ilp import address, ildcp
 from connector.ilp.packet import Answer, Fulfill, Prepare, Reject, decode

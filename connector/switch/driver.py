@@ -10,9 +10,9 @@ Where that may be forgotten, or was another process, the ledger is asked before 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
 from connector.accounting.entries import Reserve
 from connector.accounting.manager import AccountManager
@@ -62,7 +62,7 @@ class Flight:
     """One Prepare under way."""
 
     __slots__ = (
-        "again", "began_s", "counted", "deadline_ms", "link_ref", "next_hop", "octets",
+        "again", "began_s", "counted", "deadline_ms", "next_hop", "octets",
         "packet_id", "prepare", "reply_to", "request_id", "reservation", "sender_packet_id", "source", "story",
         "trace",
     )  # fmt: skip
@@ -90,8 +90,6 @@ class Flight:
         self.octets = b""
         """The Prepare as sent to the next hop."""
         self.deadline_ms = _NEVER_MS
-        self.link_ref: Any = None
-        """The outlet's own note of where the request stands."""
         self.counted = False
         """Whether it counts as in flight: from its first wait to its end."""
         self.again = False
@@ -107,8 +105,8 @@ class Outlet(Protocol):
     def send(self, flight: Flight) -> Unanswered | None:
         """Send `flight.octets` to `flight.next_hop`; the answer comes through `answered`."""
 
-    def forget(self, flight: Flight) -> None:
-        """No answer is waited for any more; one that still comes is late."""
+    def forget(self, flights: Collection[Flight]) -> None:
+        """Answers to these are waited for no more; one that still comes is ignored."""
 
 
 class Observer(Protocol):
@@ -459,10 +457,12 @@ class Driver:
         now_ms = self._now_ms()
         if now_ms < self._next_deadline_ms:
             return
-        late = [flight for flight in self._waiting if flight.deadline_ms <= now_ms]
+        late = {flight: None for flight in self._waiting if flight.deadline_ms <= now_ms}
         for flight in late:
             del self._waiting[flight]
-            self._outlet.forget(flight)
+        if late:
+            self._outlet.forget(late.keys())
+        for flight in late:
             self._resume(flight, Unanswered.TIMED_OUT)
         self._next_deadline_ms = min(
             (flight.deadline_ms for flight in self._waiting), default=_NEVER_MS

@@ -14,7 +14,9 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import DecodeError, EnvironmentFault
 from connector.base.log import Log
-from connector.btp.link import Credentials, Link, Links
+from connector.btp.credentials import Credentials
+from connector.btp.link import Link
+from connector.btp.links import Links
 from connector.btp.network import SystemNetwork
 from connector.ilp.packet import Fulfill, Prepare, Reject, decode, encode
 from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms, Unanswered
@@ -86,9 +88,7 @@ class Report:
 class _Request:
     """One Prepare under way; see `OutgoingRequest`."""
 
-    __slots__ = (
-        "again", "began_s", "link_ref", "next_hop", "octets", "packet_id", "sender_packet_id",
-    )  # fmt: skip
+    __slots__ = ("again", "began_s", "next_hop", "octets", "packet_id", "sender_packet_id")
 
     def __init__(self, peer: Peer, octets: bytes, packet_id: int) -> None:
         self.octets = octets
@@ -96,7 +96,6 @@ class _Request:
         self.sender_packet_id = 0
         self.next_hop: Peer | None = peer
         self.again = False
-        self.link_ref: Any = None
         self.began_s = 0.0
 
 
@@ -135,7 +134,7 @@ class Sender:
             SendFailedError: the connector cannot be reached, or does not let us in.
         """
         async with asyncio.TaskGroup() as group:
-            dialling = group.create_task(self._links.dial(self._credentials))
+            dialling = group.create_task(self._links.dialler.stay_connected(self._credentials))
             ticking = group.create_task(self._tick())
             try:
                 await self._connect()
@@ -158,13 +157,13 @@ class Sender:
         try:
             async with asyncio.timeout(limits.LOGIN_SECONDS_MAX):
                 while not self._connected.is_set():
-                    state = self._links.dialling.get(_PEER_ID)
+                    state = self._links.dialler.states.get(_PEER_ID)
                     if state is not None and "log-in refused" in state.last_error:
                         raise SendFailedError(f"{url} refuses the log-in: check --auth USER:TOKEN")
                     # Whichever comes first: connected, or a word on why not.
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            state = self._links.dialling.get(_PEER_ID)
+            state = self._links.dialler.states.get(_PEER_ID)
             reason = state.last_error if state is not None else ""
             raise SendFailedError(f"cannot connect to {url}: {reason or 'no answer'}") from None
 

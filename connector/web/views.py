@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from connector.accounting.manager import AccountManager, State
 from connector.base.clock import Clock
-from connector.btp.link import Links
+from connector.btp.links import Links
 from connector.peering.model import LOCAL, Peer, PeerRegistry
 from connector.peering.remembered import KnownPeers
 from connector.peering.routing import Route, RoutingTable
@@ -156,7 +156,7 @@ class NodeViews:
         items = []
         for peer in self._peers:
             link = self._links.live.get(peer.peer_id)
-            dialling = self._links.dialling.get(peer.peer_id)
+            dialling = self._links.dialler.states.get(peer.peer_id)
             counters = peer.counters
             items.append(
                 {

@@ -968,7 +968,7 @@ async def test_who_is_dialled_and_is_no_peer_is_named_and_dialled_again(
     tmp_path: Path, talk: Callable[..., Any], reason: str
 ) -> None:
     async with listener(talk) as url, playing(tmp_path, {"mallory": {"url": url}}) as scene:
-        state = scene.daemon.connector.links.dialling["mallory"]
+        state = scene.daemon.connector.links.dialler.states["mallory"]
         await until(lambda: state.attempts >= 3)
         await scene.log.seen("btp_dial_failed", peer_id="mallory")
         assert re.search(reason, state.last_error), state.last_error
@@ -986,7 +986,7 @@ async def test_a_peer_that_does_not_let_us_in_is_named(tmp_path: Path) -> None:
                 [PeerSettings(id="node", secret="wrong-hunter2", url=f"ws://127.0.0.1:{scene.port}")],
             )  # fmt: skip
             await other.log.seen("btp_dial_failed", peer_id="node")
-            error = other.connector.links.dialling["node"].last_error
+            error = other.connector.links.dialler.states["node"].last_error
             assert error == "log-in refused: F00 'invalid username or token'"
             assert "hunter2" not in str(other.log.events)
 
@@ -996,7 +996,7 @@ async def test_nobody_at_the_other_end_is_named(tmp_path: Path) -> None:
     async with playing(tmp_path, {"mallory": {"url": "ws://127.0.0.1:9"}}) as scene:
         await scene.log.seen("btp_dial_failed", peer_id="mallory")
         # asyncio and uvloop have different words for it.
-        error = scene.daemon.connector.links.dialling["mallory"].last_error
+        error = scene.daemon.connector.links.dialler.states["mallory"].last_error
         assert re.search("refused|call failed", error), error
 
 
@@ -1059,7 +1059,7 @@ async def test_a_certificate_that_is_not_trusted_is_not_dialled(
         url = f"wss://127.0.0.1:{a.connector.btp_port}"
         b = await street.add("b", [PeerSettings(id="a", secret="s", url=url)])
         await b.log.seen("btp_dial_failed", peer_id="a")
-        error = b.connector.links.dialling["a"].last_error
+        error = b.connector.links.dialler.states["a"].last_error
         assert "CERTIFICATE_VERIFY_FAILED" in error or "certificate verify failed" in error
         assert not a.log.count("btp_connection_established")
 

@@ -11,7 +11,7 @@ real ones; time, wires and ledgers are the simulator's.
 A node can be killed in the middle of anything and started again on the same ledger, also while that
 is away, if it is of the kind that may be. A wire can be slow, cut and joined again; what is on its
 way over a wire that is cut is lost. Messages of one wire stay in order. What the real links promise
-to the driver, a wire promises too (`btp.link`): receipts for what was read, once a second.
+to the driver, a wire promises too (`btp.links`): receipts for what was read, once a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import asyncio
 import hashlib
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from fractions import Fraction
 from typing import Any, Self
 
@@ -65,7 +65,6 @@ class End:
         self._last_id += 1
         request_id = self._last_id
         self.requests[request_id] = flight
-        flight.link_ref = (self, request_id)
         octets = flight.octets
         packet_id = flight.packet_id if self.wire.resumable else 0
         source = self.there.peers[self.here.node_id]
@@ -144,8 +143,11 @@ class Wire:
 class _Outlet:
     """A node's ways to next hops: what `Links` is in the daemon."""
 
-    def __init__(self, wires: Callable[[str], Wire], node_id: str) -> None:
+    def __init__(
+        self, wires: Callable[[str], Wire], ends: Callable[[], list[End]], node_id: str
+    ) -> None:
         self._wires = wires
+        self._ends = ends
         self._node_id = node_id
 
     def send(self, flight: Flight) -> Unanswered | None:
@@ -159,10 +161,10 @@ class _Outlet:
         end.request(flight, again=flight.again)
         return None
 
-    def forget(self, flight: Flight) -> None:
-        if flight.link_ref is not None:
-            end, request_id = flight.link_ref
-            end.requests.pop(request_id, None)
+    def forget(self, flights: Collection[Flight]) -> None:
+        for end in self._ends():
+            for request_id in [one for one, sent in end.requests.items() if sent in flights]:
+                del end.requests[request_id]
 
 
 class _Waiter:
@@ -243,7 +245,11 @@ class SimulatedNode:
                 delivers=lambda: True,
             ),
             accounts=self.accounts,
-            outlet=_Outlet(lambda peer_id: network.wire(self.node_id, peer_id), self.node_id),
+            outlet=_Outlet(
+                lambda peer_id: network.wire(self.node_id, peer_id),
+                lambda: network.ends_at(self.node_id),
+                self.node_id,
+            ),
             deliver=self._deliver,
             observer=self,
             now_ms=clock.now_ms,
@@ -453,6 +459,11 @@ class Network:
     def wires_of(self, node_id: str) -> list[Wire]:
         """The wires that end at a node."""
         return [wire for pair, wire in self._wires.items() if node_id in pair]
+
+    def ends_at(self, node_id: str) -> list[End]:
+        """The ends at a node of those wires that are joined."""
+        ends = (wire.ends.get(node_id) for wire in self.wires_of(node_id))
+        return [end for end in ends if end is not None]
 
     async def faults(self) -> list[str]:
         """Every invariant of docs/accounting.md that is broken; to be asked at rest."""

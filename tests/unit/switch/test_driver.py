@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -91,8 +92,8 @@ class Road:
             self.sent.append(flight)
         return self.refuses
 
-    def forget(self, flight: Flight) -> None:
-        self.forgotten.append(flight)
+    def forget(self, flights: Collection[Flight]) -> None:
+        self.forgotten.extend(flights)
 
 
 @dataclass

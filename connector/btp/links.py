@@ -1,0 +1,336 @@
+"""All links of the node: who is admitted, who is live, and the switch's way to next hops.
+
+Each peer has one live link, the one that logged in last. What was sent over which link is known by
+the sessions alone: a request is in the session of the link that it went over, until it is answered
+or forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from websockets.client import ClientProtocol
+from websockets.frames import CloseCode
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+from connector.base import limits
+from connector.base.clock import Clock
+from connector.base.errors import ListenError
+from connector.base.log import Log, Sampler
+from connector.btp import bounds
+from connector.btp.credentials import Credentials, CredentialTable
+from connector.btp.dial import Dialler
+from connector.btp.link import Link, LinkOwner, OutgoingRequest, PacketHandler
+from connector.btp.network import Listener, Network
+from connector.btp.session import AuthRequest, State
+from connector.peering.model import Peer, PeerRegistry, Unanswered
+
+
+class LinkObserver(Protocol):
+    """Is told of live links; must not wait."""
+
+    def connected(self, peer_id: str, direction: str) -> None:
+        """A peer has logged in, or this node at the peer."""
+
+    def disconnected(self, peer_id: str, direction: str, reason: str) -> None:
+        """The live link of a peer is gone."""
+
+
+class Links(LinkOwner):
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        log: Log,
+        peers: PeerRegistry,
+        credentials: Iterable[Credentials],
+        random_id: Callable[[], int],
+        random_octets: Callable[[int], bytes],
+        observer: LinkObserver,
+        network: Network,
+    ) -> None:
+        """`random_id` gives the first request id of a session; `random_octets` WebSocket masks."""
+        super().__init__(clock=clock, random_id=random_id, random_octets=random_octets)
+        self.live: Final[dict[str, Link]] = {}
+        """The link of each connected peer, by peer id."""
+        self.connects: Final[dict[str, int]] = {}
+        """How many links each peer has had."""
+        self.dialler: Final = Dialler(
+            connect=self._connect,
+            clock=clock,
+            log=log,
+            random=lambda: int.from_bytes(random_octets(4), "big") / 2**32,
+        )
+        self.auth_failures = 0
+        self._log = log
+        self._peers = peers
+        self._credentials = CredentialTable(credentials)
+        self._observer = observer
+        self._all: set[Link] = set()
+        self._not_logged_in = 0
+        """How many of `_all` have not logged in: their number is bounded separately."""
+        self._dialled: dict[Link, Credentials] = {}
+        # Strangers decide how often these lines would be written.
+        self._failures = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
+        self._refusals = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
+        self._network = network
+        self._listener: Listener | None = None
+        self._stopping = False
+
+    def attach(self, driver: PacketHandler) -> None:
+        """Set who receives packets. Separate, because driver and links need each other."""
+        self.driver = driver
+
+    # --- listening and dialling
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
+        """Accept peers. Returns the port, which the system chooses when `port` is 0.
+
+        Raises:
+            ListenError: the port is in use, or the address is not one of this machine.
+        """
+        try:
+            self._listener = await self._network.listen(
+                lambda: Link(
+                    self, ServerProtocol(max_size=limits.BTP_MESSAGE_BYTES_MAX), "inbound"
+                ),
+                host,
+                port,
+                tls,
+            )
+        except OSError as error:
+            raise ListenError(
+                f"cannot listen for BTP on {host}:{port}: {error.strerror or error}; "
+                "choose another BTP_SERVER_PORT or BTP_SERVER_HOST"
+            ) from error
+        return self._listener.port
+
+    async def _connect(self, credentials: Credentials) -> Link:
+        """Open a connection to a peer; the link logs in by itself."""
+        assert credentials.url is not None
+        url = credentials.url.removeprefix("btp+")
+        parts = urlsplit(url)
+        secure = parts.scheme == "wss"
+        websocket = ClientProtocol(parse_uri(url), max_size=limits.BTP_MESSAGE_BYTES_MAX)
+
+        link = Link(self, websocket, "outbound")
+        self._dialled[link] = credentials
+        self._all.add(link)
+        self._not_logged_in += 1
+        try:
+            await self._network.connect(
+                lambda: link,
+                parts.hostname or "",
+                parts.port or (443 if secure else 80),
+                ssl.create_default_context() if secure else None,
+            )
+        except BaseException:
+            self.gone(link)
+            raise
+        return link
+
+    # --- changes of peers
+
+    def add_peer(self, credentials: Credentials) -> None:
+        """Let a peer log in with these credentials from now on; they replace older ones."""
+        self._credentials.put(credentials)
+
+    def remove_peer(self, peer_id: str, reason: str) -> None:
+        """Admit a peer no more and close its link; whoever dials it cancels that.
+
+        Packets that were sent to it and have no answer end as lost: it cannot answer any more.
+        """
+        self._credentials.remove(peer_id)
+        self.hang_up(peer_id, reason)
+        for flight in self.driver.waiting_for(self._peers[peer_id]):
+            self.driver.answered(flight, Unanswered.LINK_LOST)
+        self.flush()
+        self.connects.pop(peer_id, None)
+        self.dialler.remove(peer_id)
+
+    def hang_up(self, peer_id: str, reason: str) -> None:
+        """Close the link of a peer, and those that are being opened to it."""
+        for link, credentials in list(self._dialled.items()):
+            if credentials.peer_id == peer_id and link.peer is None:
+                link.drop(reason)
+        live = self.live.get(peer_id)
+        if live is not None:
+            live.drop(reason, CloseCode.NORMAL_CLOSURE)
+
+    # --- from the links
+
+    def admit(self, link: Link) -> bool:
+        """See `LinkOwner`: bounded in all, and more tightly before the log-in."""
+        if (
+            self._stopping
+            or len(self._all) >= bounds.CONNECTIONS_MAX
+            or self._not_logged_in >= bounds.CONNECTIONS_NOT_LOGGED_IN_MAX
+        ):
+            link.close_reason = "too many connections"
+            suppressed = self._refusals.allow(self.clock.monotonic_s())
+            if suppressed is not None:
+                self._log.warning(
+                    "btp_connection_refused",
+                    remote=link.remote,
+                    reason=link.close_reason,
+                    suppressed=suppressed,
+                )
+            return False
+        self._all.add(link)
+        self._not_logged_in += 1
+        return True
+
+    def credentials_of(self, link: Link) -> Credentials | None:
+        """See `LinkOwner`."""
+        return self._dialled.get(link)
+
+    def log_in(self, link: Link, auth: AuthRequest) -> None:
+        """See `LinkOwner`."""
+        peer_id = self._credentials.authenticate(link.path_peer_id, auth.username, auth.token)
+        if peer_id is None:
+            self.auth_failures += 1
+            suppressed = self._failures.allow(self.clock.monotonic_s())
+            if suppressed is not None:
+                self._log.warning(
+                    "btp_authentication_failed",
+                    remote=link.remote,
+                    # The text of an unknown party is cut, and its token is never logged.
+                    username=auth.username[:64],
+                    reason="unknown peer or wrong token",
+                    suppressed=suppressed,
+                )
+            link.session.refuse(auth)
+            link.drop("authentication failed")
+            return
+        link.session.accept(auth)
+        self._make_live(link, self._peers[peer_id])
+
+    def opened(self, link: Link) -> None:
+        """See `LinkOwner`."""
+        credentials = self._dialled[link]
+        self._make_live(link, self._peers[credentials.peer_id])
+
+    def _make_live(self, link: Link, peer: Peer) -> None:
+        """The newest link of a peer replaces an older one."""
+        self._not_logged_in -= 1
+        link.peer = peer
+        link.logged_in_at_s = self.clock.monotonic_s()
+        old = self.live.get(peer.peer_id)
+        self.live[peer.peer_id] = link
+        self.connects[peer.peer_id] = self.connects.get(peer.peer_id, 0) + 1
+        if old is not None:
+            old.drop("replaced by a newer connection", CloseCode.NORMAL_CLOSURE)
+        self._log.info(
+            "btp_connection_established",
+            peer_id=peer.peer_id,
+            direction=link.direction,
+            remote=link.remote,
+        )
+        self._observer.connected(peer.peer_id, link.direction)
+        self.driver.reconnected(peer.peer_id)
+        self._resend(link, peer)
+
+    def _resend(self, link: Link, peer: Peer) -> None:
+        """Send again what has no answer yet, if the peer knows packet ids (docs/protocol.md)."""
+        sent = set(link.session.requests)
+        for flight in self.driver.waiting_for(peer):
+            if flight in sent:
+                continue
+            if not link.session.resumable:
+                self.driver.answered(flight, Unanswered.LINK_LOST)
+                continue
+            peer.counters.resent_out += 1
+            # If the link is full already, the packet waits for its deadline like any other.
+            link.send(flight, again=True)
+
+    def gone(self, link: Link) -> None:
+        """See `LinkOwner`."""
+        if link not in self._all:
+            return
+        self._all.discard(link)
+        self._dialled.pop(link, None)
+        was_open = link.session.state is State.OPEN
+        left: list[OutgoingRequest] = link.session.close()
+        peer = link.peer
+        if peer is None or not was_open:
+            self._not_logged_in -= 1 if peer is None else 0
+            return
+        if self.live.get(peer.peer_id) is link:
+            del self.live[peer.peer_id]
+            self._observer.disconnected(peer.peer_id, link.direction, link.close_reason)
+        self._log.info(
+            "btp_connection_lost",
+            peer_id=peer.peer_id,
+            direction=link.direction,
+            reason=link.close_reason,
+        )
+        # A peer that knows packet ids is asked again: when it is back; or, after a stop of this
+        # node, when the sender resends the packet. A sender that cannot is told before the stop.
+        for flight in left:
+            if not link.session.resumable or (self._stopping and not flight.sender_packet_id):
+                self.driver.answered(flight, Unanswered.LINK_LOST)
+        self.flush()
+
+    def flush(self) -> None:
+        """See `LinkOwner`."""
+        touched = self.touched
+        while touched:
+            touched.pop().flush()
+
+    # --- the switch's way out
+
+    def send(self, flight: OutgoingRequest) -> Unanswered | None:
+        """See `switch.driver.Outlet`."""
+        assert flight.next_hop is not None
+        link = self.live.get(flight.next_hop.terms.peer_id)
+        if flight.again:
+            if link is None:
+                # After a restart the sender may be back before the next hop is: wait for it until
+                # the packet's deadline.
+                return None
+            if not link.session.resumable:
+                # It may have seen this packet already and would take it for a new one.
+                return Unanswered.LINK_LOST
+        elif link is None:
+            return Unanswered.NOT_SENT
+        return link.send(flight, flight.again)
+
+    def forget(self, flights: Collection[OutgoingRequest]) -> None:
+        """See `switch.driver.Outlet`."""
+        for link in self.live.values():
+            link.session.forget(flights)
+
+    # --- time
+
+    def tick(self) -> None:
+        """To be called about once a second: log-in deadlines, pings, silence."""
+        now_s = self.clock.monotonic_s()
+        for link in list(self._all):
+            link.keep_alive(now_s)
+        self.flush()
+
+    def stop_listening(self) -> None:
+        """Take no more connections and dial no more; links that are open stay."""
+        self._stopping = True
+        self.dialler.stop()
+        if self._listener is not None:
+            self._listener.close()
+
+    async def close(self) -> None:
+        """Close every link and wait, for a bounded time, until all are gone."""
+        self.stop_listening()
+        links = list(self._all)
+        for link in links:
+            link.drop("shutting down", CloseCode.GOING_AWAY)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * bounds.CLOSE_SECONDS_MAX):
+                for link in links:
+                    await link.closed.wait()
