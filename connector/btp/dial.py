@@ -44,11 +44,9 @@ class Dialler:
         log: Log,
         random: Callable[[], float],
     ) -> None:
-        """See the class.
+        """`connect` opens a link that logs in by itself; it raises `OSError` or `ssl.SSLError`.
 
-        Args:
-            connect: opens a link that logs in by itself; raises `OSError` or `ssl.SSLError`.
-            random: gives a number from 0 to 1, for the back-off.
+        `random` gives a number from 0 to 1, for the back-off.
         """
         self.states: Final[dict[str, DialState]] = {}
         """By peer id."""
