@@ -57,12 +57,12 @@ class OperatorChanges:
         """Build it.
 
         Args:
-            found: the base and the changes at start.
+            found: the configuration, and the changes of earlier runs.
             path: the file that changes are stored in.
             applier: applies them.
-            accounts: knows balances and limits.
+            accounts: for balances and limits.
             changed: called when the settings in effect have changed.
-            fingerprint: of the admin key.
+            fingerprint: gives the fingerprint of the admin key.
             emit: takes events.
             log: for who changed what.
         """
@@ -80,7 +80,7 @@ class OperatorChanges:
     # --- the peers and routes in effect
 
     def peer(self, peer_id: str) -> PeerSettings:
-        """The settings of a peer that are in effect.
+        """The settings in effect of a peer.
 
         Raises:
             UnknownNameError: there is no such peer.
@@ -91,7 +91,7 @@ class OperatorChanges:
         raise UnknownNameError("there is no such peer")
 
     def peer_view(self, peer: PeerSettings) -> dict[str, Any]:
-        """A peer as the admin API shows it: everything but its secret."""
+        """A peer in JSON for the admin API: everything but its secret, amounts as text."""
         terms = terms_of(self._applier.settings, peer)
         view: dict[str, Any] = {
             to_camel(name): str(value)
@@ -112,11 +112,11 @@ class OperatorChanges:
         return view
 
     def peers_view(self) -> list[dict[str, Any]]:
-        """All peers."""
+        """All peers, each as `peer_view`."""
         return [self.peer_view(peer) for peer in self._applier.settings.peers]
 
     def routes_view(self) -> list[dict[str, Any]]:
-        """Static routes, those of peers' own settings left out."""
+        """Static routes in JSON, without those in the settings of a peer."""
         added = set(self.overlay.routes)
         return [
             {
@@ -130,10 +130,10 @@ class OperatorChanges:
     # --- changes
 
     async def create_peer(self, wanted: PeerSettings) -> bool:
-        """Add a peer; False: it is there already, exactly so.
+        """Add a peer; False: it exists with the same settings.
 
         Raises:
-            ConflictError: it is there, with other settings.
+            ConflictError: it exists with other settings.
             ConnectorError: see `_change`.
         """
 
@@ -155,10 +155,10 @@ class OperatorChanges:
     async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
         """Add a peer or replace its settings; whether it is new.
 
-        Fields that are not given get their defaults, but the secret stays as it is.
+        Fields that are not given get their defaults, except the secret, which stays.
 
         Raises:
-            ConfigError: it would not be a peer, for example for want of a secret.
+            ConfigError: the fields do not make a peer, for example without a secret.
             ConnectorError: see `_change`.
         """
         is_new = not any(peer.id == peer_id for peer in self._applier.settings.peers)
@@ -173,11 +173,11 @@ class OperatorChanges:
         return is_new
 
     async def set_limits(self, peer_id: str, limits: dict[str, Any]) -> bool:
-        """Change what is given of a peer's limits; None is the default.
+        """Change those limits of a peer that are given; None: the default of the node.
 
         Raises:
             UnknownNameError: there is no such peer.
-            CreditInUseError: it uses more credit than it would have.
+            CreditInUseError: the peer uses more credit than the new limit.
             ConnectorError: see `_change`.
         """
 
@@ -188,7 +188,7 @@ class OperatorChanges:
         return await self._change("peer.limits", peer_id, step)
 
     async def delete_peer(self, peer_id: str) -> bool:
-        """Remove a peer; False: it was removed before.
+        """Remove a peer; False: it has been removed already.
 
         Raises:
             UnknownNameError: there never was such a peer.
@@ -205,10 +205,10 @@ class OperatorChanges:
         return await self._change("peer.delete", peer_id, step)
 
     async def add_route(self, route: RouteSettings) -> bool:
-        """Add a static route; False: it is there already.
+        """Add a static route; False: it exists.
 
         Raises:
-            ConfigError: it leads nowhere.
+            ConfigError: its next hop is not a peer.
             ConnectorError: see `_change`.
         """
 
@@ -223,10 +223,10 @@ class OperatorChanges:
         return await self._change("route.add", f"{route.prefix}={route.next_hop}", step)
 
     async def delete_route(self, route: RouteSettings) -> bool:
-        """Remove a static route.
+        """Remove a static route; False: it has been removed already.
 
         Raises:
-            UnknownNameError: there is none like this.
+            UnknownNameError: there is no such static route.
             ConnectorError: see `_change`.
         """
 
@@ -242,7 +242,7 @@ class OperatorChanges:
         return await self._change("route.delete", f"{route.prefix}={route.next_hop}", step)
 
     def note(self, action: str, target: str, outcome: str = "ok") -> None:
-        """Tell of something that was done with the admin key."""
+        """Emit and log an action that was taken with the admin key."""
         fingerprint = self._fingerprint()
         self._emit(
             AdminAction(action=action, target=target, key_fingerprint=fingerprint, outcome=outcome)
@@ -255,16 +255,16 @@ class OperatorChanges:
             key_fingerprint=fingerprint,
         )
 
-    # --- how
+    # --- how a change is made
 
     async def _change(self, action: str, target: str, step: Callable[[Overlay], Overlay]) -> bool:
-        """Carry out a change; whether there was anything to do.
+        """Make the change that `step` describes; False: it changes nothing.
 
         Raises:
-            ConfigError: the settings would not be valid; every fault.
-            ConflictError: it does not go with balances or limits as they are.
-            LedgerUnavailableError: the ledger did not acknowledge.
-            EnvironmentFault: it could not be kept.
+            ConfigError: the settings would not be valid; with every fault.
+            ConflictError: balances or limits do not allow it.
+            LedgerUnavailableError: the ledger did not acknowledge it; nothing was changed.
+            EnvironmentFault: it could not be written to disk; nothing was changed.
         """
         async with self._one_at_a_time:
             before = self.overlay
@@ -289,7 +289,13 @@ class OperatorChanges:
             return True
 
     def _check(self, to: Settings) -> None:
-        """What balances do not allow; the ledger has the last word on credit."""
+        """Refuse what balances do not allow, before anything is written.
+
+        By the mirror of balances: the ledger decides on credit again, when the limit is changed.
+
+        Raises:
+            ConflictError, CreditInUseError: as said.
+        """
         old = {peer.id: peer for peer in self._applier.settings.peers}
         for peer in to.peers:
             terms = terms_of(to, peer)

@@ -143,7 +143,10 @@ class EngineProcess:
 
     def start(self) -> None:
         assert not self.is_running
-        self._process = subprocess.Popen([sys.executable, __file__, str(self.port), str(self.file)])
+        # -P: the modules beside this file have names of the standard library.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", __file__, str(self.port), str(self.file)]
+        )
         deadline = time.monotonic() + READY_SECONDS_MAX
         while True:
             try:

@@ -21,7 +21,7 @@ from connector.telemetry.events import AccountingState, Event, PeerConnected, Pe
 from tests.support.accounts import ScriptedLedger, books_at_rest
 from tests.support.clocks import SimulatedClock, simulate
 from tests.support.daemons import EventLog
-from tests.support.platform import MemoryDisk, MemoryNetwork, memory_platform
+from tests.support.in_memory import MemoryDisk, MemoryNetwork, memory_platform
 
 FULFILLMENT = b"f" * 32
 
