@@ -71,7 +71,10 @@ The map, each package above those that it uses:
       marker.py       the last acknowledged request, noted beside the journal
       tigerbeetle.py  the contract on a TigerBeetle cluster; its client: tigerbeetle_client.py
       select.py       which of them the settings name
-    settings/       environment, YAML, defaults; what was changed while the node ran
+    settings/       environment, YAML, defaults; frozen, checked as a whole
+      model.py        every setting, with its reference  types.py  what values may be
+      load.py         reads them, names every fault   strict_yaml.py no surprises in the file
+      describe.py     what is in effect, and its source  overlay.py  what was changed while it ran
     peering/        peers, routes, what is remembered of peers over restarts
     ilp/            ILPv4 (RFC 27)
       packet.py       Prepare, Fulfill, Reject        address.py  addresses (RFC 15)

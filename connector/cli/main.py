@@ -129,7 +129,7 @@ def _default(
 def run() -> None:
     """Run the daemon, configured from the environment (default)."""
     from connector.node.connector import serve
-    from connector.settings.model import load
+    from connector.settings.load import load
 
     async def work() -> None:
         await serve(settings, _stop_event())
@@ -628,7 +628,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Check the invariants of the books against the configured ledger."""
-    from connector.settings.model import load
+    from connector.settings.load import load
     from connector.tools import audit as audit_module
 
     with _faults_named():
@@ -654,7 +654,8 @@ def audit(
 @app.command("check-config")
 def check_config(as_json: AsJson = False) -> None:
     """Validate the configuration and print it, secrets redacted, with the source of each value."""
-    from connector.settings.model import describe, load
+    from connector.settings.describe import describe
+    from connector.settings.load import load
     from connector.settings.overlay import with_changes
 
     with _faults_named():
@@ -729,7 +730,7 @@ def compose(
 @app.command()
 def healthcheck() -> None:
     """Exit 0 when the local daemon is ready; for Docker's HEALTHCHECK."""
-    from connector.settings.model import load
+    from connector.settings.load import load
 
     with _faults_named():
         settings = load().settings

@@ -32,9 +32,10 @@ from connector.peering.model import Asset, PeerRegistry, PeerTerms
 from connector.peering.remembered import FILE_NAME as KNOWN_FILE
 from connector.peering.remembered import KnownPeers
 from connector.peering.routing import Explanation, RoutingTable
-from connector.settings.model import Settings, is_loopback
+from connector.settings.model import Settings
 from connector.settings.overlay import FILE_NAME as CHANGES_FILE
 from connector.settings.overlay import InEffect, in_effect
+from connector.settings.types import is_loopback
 from connector.settlement.engine import HttpEngine, make_client
 from connector.settlement.manager import SettlementManager
 from connector.switch.delivery import Handler

@@ -17,7 +17,9 @@ from pydantic.alias_generators import to_camel
 
 from connector.base.errors import ConfigError
 from connector.base.files import replace_private
-from connector.settings.model import Loaded, PeerId, PeerSettings, RouteSettings, Settings
+from connector.settings.load import Loaded
+from connector.settings.model import PeerSettings, RouteSettings, Settings
+from connector.settings.types import PeerId
 
 FILE_NAME: Final = "changes.json"
 
@@ -52,7 +54,7 @@ class Overlay(BaseModel):
             return cls()  # a DATA_DIR that cannot be one is told when it is opened
         except OSError as error:
             raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             at = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
             raise ConfigError(
                 [f"{path} is not JSON{at}: restore it, or remove it to undo all run-time changes"]
@@ -150,7 +152,7 @@ class Overlay(BaseModel):
         for peer in base.peers:
             patch = patches.pop(peer.id, None)
             if patch is not None:
-                _add_peer(peers, {**peer.model_dump(by_alias=True), **patch}, faults)
+                _add_peer(peers, {**peer.model_dump(by_alias=True), **patch, "id": peer.id}, faults)
             elif peer.id not in self.removed_peers:
                 peers.append(peer)
         for peer_id, patch in patches.items():

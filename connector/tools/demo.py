@@ -32,7 +32,7 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import ConnectorError
 from connector.base.log import Log
-from connector.settings.model import load
+from connector.settings.load import load
 from connector.tools.audit import AuditReport, audit, mirror_faults
 from connector.tools.sender import Order, Report, Sender
 from connector.tools.terminal import plain, table

@@ -18,14 +18,8 @@ from pydantic.alias_generators import to_camel
 from connector.base import limits
 from connector.base.errors import ConfigError
 from connector.ilp.packet import Answer, Fulfill
-from connector.settings.model import (
-    Amount,
-    IlpAddress,
-    PeerSettings,
-    Prefix,
-    RateLimit,
-    RouteSettings,
-)
+from connector.settings.model import PeerSettings, RouteSettings
+from connector.settings.types import Amount, IlpAddress, Prefix, RateLimit
 from connector.web import models
 
 _ID: Final = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from connector.base import limits
 from connector.base.errors import (
@@ -121,7 +121,7 @@ class NewSettlement(BaseModel):
 
     direction: Direction
     """`incoming`: the peer has paid us; `outgoing`: we pay, or have paid, the peer."""
-    amount: str | int | None = Field(default=None, union_mode="left_to_right")
+    amount: str | StrictInt | None = Field(default=None, union_mode="left_to_right")
     """In units of 10**-scale. Without it, only for `execute`: all that is owed above settleTo."""
     scale: Annotated[int | None, Field(ge=0, le=limits.ASSET_SCALE_DIGITS_MAX)] = None
     """Default: the scale of the peer's asset."""

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from connector.settings.model import PeerSettings, Settings, load
+from connector.settings.load import load
+from connector.settings.model import PeerSettings, Settings
 from tests.support.compose import ROOT, compose_files, example, fill_in, read, variables
 
 FILES = compose_files()

@@ -460,7 +460,8 @@ async def test_what_refers_to_a_peer_that_is_configured_no_more_is_left_out(tmp_
 
 
 def test_the_effective_configuration_names_the_file_as_source(tmp_path: Path) -> None:
-    from connector.settings.model import describe, load
+    from connector.settings.describe import describe
+    from connector.settings.load import load
     from connector.settings.overlay import with_changes
 
     content = {"peers": {"c": {"creditLimit": 5}, "d": {"secret": "hunter2"}}}

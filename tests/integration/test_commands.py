@@ -22,7 +22,7 @@ import pytest
 
 from connector import Fulfill
 from connector.base import limits
-from connector.settings.model import load
+from connector.settings.load import load
 from connector.version import is_compiled
 from tests.support.commands import Done, command
 from tests.support.daemons import Daemon

@@ -18,7 +18,7 @@ import pytest
 import structlog
 
 from connector.base.clock import SystemClock
-from connector.settings.model import load
+from connector.settings.load import load
 from connector.tools.audit import audit, mirror_faults
 from connector.tools.demo import DemoNode, at_rest, line, start, wait_ready
 from connector.tools.sender import Order, Report, Sender

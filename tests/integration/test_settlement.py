@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from connector import Fulfill, PeerSettings
 from connector.base.clock import SystemClock
-from connector.settings.model import load
+from connector.settings.load import load
 from connector.settlement import bounds as settlement_bounds
 from connector.settlement.store import FILE_NAME
 from connector.tools.audit import audit

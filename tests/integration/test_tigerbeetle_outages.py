@@ -25,7 +25,7 @@ import httpx
 import pytest
 
 from connector.base.clock import SystemClock
-from connector.settings.model import load as load_settings
+from connector.settings.load import load as load_settings
 from connector.tools.audit import audit, mirror_faults
 from connector.tools.demo import DemoNode, at_rest, line, start, wait_ready
 from tests.support.inherited import INHERITED

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from connector.base import limits
-from connector.settings.model import Settings, load
+from connector.settings.load import load
+from connector.settings.model import Settings
 from connector.tools import bounds as tools_bounds
 from connector.tools.compose import (
     Plan,

@@ -10,13 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from connector.base.clock import SystemClock
 from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill
 from connector.web.access import Access
 from connector.web.guard import Guard
-from connector.web.settlement import engine_router, settlements_router
+from connector.web.settlement import NewSettlement, engine_router, settlements_router
 from tests.support.settlements import Ground, Life
 from tests.unit.web.test_app import KEY, MadeUpNode, app_of, client_of
 
@@ -299,3 +300,17 @@ async def test_an_operator_has_a_peer_paid_confirms_and_cancels() -> None:
         late = await client.post(f"{path}/cancel", headers=BEARER)
         assert late.status_code == 409
         assert life.net() == 0
+
+
+@pytest.mark.parametrize("amount", ["12345678901234567.0", "1.2345678901234567e16", "true", "[1]"])
+def test_an_amount_that_is_neither_a_text_nor_a_whole_number_is_refused(amount: str) -> None:
+    with pytest.raises(ValidationError):
+        NewSettlement.model_validate_json(f'{{"direction": "incoming", "amount": {amount}}}')
+
+
+def test_large_amounts_keep_every_unit() -> None:
+    for amount in ("12345678901234567", '"12345678901234567"'):
+        found = NewSettlement.model_validate_json(
+            f'{{"direction": "incoming", "amount": {amount}}}'
+        )
+        assert str(found.amount) == "12345678901234567"

@@ -1,0 +1,395 @@
+"""Reads the settings of the daemon: the environment, then the file of CONFIG_FILE, then defaults.
+
+Every fault is named at once, with the variable or the key that it is in and never with a secret;
+the source of each value is kept for `describe`.
+
+Not by pydantic-settings, although that is what it is for: its sources read `os.environ` and not a
+mapping that is handed in, stop at the first value that they cannot decode, have one name a field
+where we have two (HTTP_PORT and httpPort), and keep no source of a value. Peers by pattern, `_FILE`,
+unknown names and keys that stand twice would be own code around it, and of its own there would be
+left: `values[name] = environment[name.upper()]`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
+
+from connector.base.errors import ConfigError
+from connector.settings import strict_yaml
+from connector.settings.model import PeerSettings, Settings
+
+PEER_VARIABLE: Final = "BTP_PEER_"
+_VALUE_BYTES_MAX: Final = 1 << 20
+"""Of a file that holds one value: a long list of routes or rates has less."""
+_PEER_SUFFIXES: Final = {
+    name.upper(): name for name in PeerSettings.model_fields if name != "id"
+} | {"ID": "id"}
+_FIELDS: Final = {name.upper(): name for name in Settings.model_fields if name != "peers"}
+_BARE: Final = {name.replace("_", ""): name for name in _FIELDS}
+# Unknown names that begin like ours are faults.
+_PREFIXES: Final = (
+    PEER_VARIABLE,
+    "BTP_",
+    "TIGERBEETLE_",
+    "ACCOUNTING_",
+    "CONNECTOR_",
+    "TELEMETRY_",
+    "EXPLORER_",
+)
+# What belongs to other programs or to the daemon's surroundings but looks like ours.
+_NOT_SETTINGS: Final = frozenset(
+    (
+        "CONFIG_FILE", "CONNECTOR_AUTH", "CONNECTOR_UI", "CONNECTOR_URL", "TIGERBEETLE_BIN",
+        # One .env may serve compose, the image of the TigerBeetle server and the node.
+        "CONNECTOR_IMAGE", "CONNECTOR_MEM_LIMIT", "TIGERBEETLE_SERVER_IMAGE",
+        "TIGERBEETLE_MEM_LIMIT", "TIGERBEETLE_IPV4", "TIGERBEETLE_REPLICA_ID",
+        "TIGERBEETLE_REPLICA_COUNT", "TIGERBEETLE_ADDRESSES", "TIGERBEETLE_PORT",
+        "TIGERBEETLE_DATA_DIR", "TIGERBEETLE_CACHE_GRID", "TIGERBEETLE_DEVELOPMENT",
+        "TIGERBEETLE_AUTO_FORMAT",
+    )
+)  # fmt: skip
+# Kubernetes sets these for every Service in the namespace, whatever it is called: with one named
+# `connector`, CONNECTOR_SERVICE_HOST; with one named `http`, HTTP_PORT=tcp://10.0.0.1:80.
+_SERVICE_LINK: Final = re.compile(
+    r".+_SERVICE_(?:HOST|PORT(?:_[A-Z0-9_]+)?)|.+_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?"
+)
+_SERVICE_URL: Final = re.compile(r"(?:tcp|udp|sctp)://.+:\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and where each value that is not a default came from."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    """Variable, or file and key, by field: `http_port`, `peers.alice.secret`."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What was read so far: a later source overwrites an earlier one, field by field."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    """By field of `Settings`, without peers."""
+    peers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By peer id, then by field of `PeerSettings`."""
+    sources: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def load(environment: Mapping[str, str] | None = None) -> Loaded:
+    """Settings from the environment and the file that CONFIG_FILE names.
+
+    Raises:
+        ConfigError: with every fault that was found, and what to do about it.
+    """
+    env = os.environ if environment is None else environment
+    reading = _Reading()
+    config_file = env.get("CONFIG_FILE")
+    if config_file:
+        _read_file(Path(config_file), reading)
+    _read_environment(env, reading)
+    faults = reading.faults
+    values = {**reading.values, "peers": list(reading.peers.values())}
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        faults.extend(_explain(error, reading.peers))
+        faults.extend(_faults_of_the_rest(error, values, reading.peers))
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    return Loaded(settings, reading.sources)
+
+
+# --- the file
+
+
+def _read_file(path: Path, reading: _Reading) -> None:
+    try:
+        text = _read_text(path, strict_yaml.FILE_BYTES_MAX)
+        content, faults = strict_yaml.read(text)
+    except OSError as error:
+        reading.faults.append(f"CONFIG_FILE={path} cannot be read: {error.strerror}")
+        return
+    except strict_yaml.YamlFault as error:
+        reading.faults.append(f"CONFIG_FILE={path} is not YAML{error}")
+        return
+    except ValueError as error:
+        reading.faults.append(f"CONFIG_FILE={path} is not YAML: {error}")
+        return
+    reading.faults += [f"{path}: {fault}" for fault in faults]
+    content = content or {}
+    if not isinstance(content, dict):
+        reading.faults.append(
+            f"CONFIG_FILE={path} must hold settings by name, such as nodeId: alice"
+        )
+        return
+    known = {to_camel(name): name for name in _FIELDS.values()}
+    for key, value in content.items():
+        if key == "peers":
+            _read_file_peers(path, value, reading)
+        elif key in known:
+            reading.values[known[key]] = value
+            reading.sources[known[key]] = f"{path}: {key}"
+        else:
+            reading.faults.append(f"{path}: unknown key {key!r}{_suggest(str(key), known)}")
+
+
+def _read_file_peers(path: Path, items: Any, reading: _Reading) -> None:
+    known = {to_camel(name): name for name in PeerSettings.model_fields}
+    if not isinstance(items, list):
+        reading.faults.append(f"{path}: peers must be a list")
+        return
+    for index, item in enumerate(items):
+        if not isinstance(item, dict) or not isinstance(item.get("id"), str):
+            reading.faults.append(f"{path}: peers[{index}] needs an id")
+            continue
+        peer_id = item["id"]
+        if peer_id in reading.peers:
+            reading.faults.append(f"{path}: peer {peer_id} stands twice")
+        peer = reading.peers.setdefault(peer_id, {})
+        for key, value in item.items():
+            if key in known:
+                peer[known[key]] = value
+                reading.sources[f"peers.{peer_id}.{known[key]}"] = f"{path}: peers[{index}].{key}"
+            else:
+                reading.faults.append(
+                    f"{path}: peers[{index}]: unknown key {key!r}{_suggest(str(key), known)}"
+                )
+
+
+# --- the environment
+
+
+def _read_environment(env: Mapping[str, str], reading: _Reading) -> None:
+    faults = reading.faults
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for variable in sorted(env):
+        if variable in _NOT_SETTINGS or _is_service_link(variable, env[variable]):
+            continue
+        base = variable.removesuffix("_FILE")
+        if variable.startswith(PEER_VARIABLE):
+            split = _split_peer_variable(base) or _split_peer_variable(variable)
+            if split is None:
+                faults.append(
+                    f"{variable} is not a setting of a peer: after BTP_PEER_<ID> may come "
+                    + ", ".join(f"_{suffix}" for suffix in sorted(_PEER_SUFFIXES))
+                )
+                continue
+            text = _value(variable, env, faults)
+            # Empty is unset, as above peers; but an empty secret is a mistake worth its own word.
+            if text is not None and (text or split[1] == "secret"):
+                found.setdefault(split[0], {})[split[1]] = (text, variable)
+        elif base in _FIELDS:
+            text = _value(variable, env, faults)
+            if text is not None and (text or base == "ROUTES"):
+                reading.values[_FIELDS[base]] = text
+                reading.sources[_FIELDS[base]] = variable
+        elif variable.startswith(_PREFIXES):
+            faults.append(f"{variable} is not a setting{_suggest(variable, _FIELDS)}")
+        elif env[variable] and (meant := _near_miss(base)) is not None:
+            suffix = variable.removeprefix(base)
+            faults.append(f"{variable} is not a setting; did you mean {meant}{suffix}?")
+    _take_peers(found, reading)
+
+
+def _take_peers(found: Mapping[str, dict[str, tuple[str, str]]], reading: _Reading) -> None:
+    """Peers by the `<ID>` of their variables, and per field its text and its variable."""
+    names: dict[str, str] = {}
+    for name, fields in found.items():
+        given = fields.pop("id", None)
+        peer_id = given[0] if given is not None else name.lower().replace("_", "-")
+        other = names.setdefault(peer_id, name)
+        if other != name:
+            reading.faults.append(
+                f"{PEER_VARIABLE}{other}_* and {PEER_VARIABLE}{name}_* are both peer {peer_id}: "
+                "keep one"
+            )
+        peer = reading.peers.setdefault(peer_id, {"id": peer_id})
+        for key, (text, variable) in fields.items():
+            peer[key] = text
+            reading.sources[f"peers.{peer_id}.{key}"] = variable
+
+
+def _is_service_link(variable: str, text: str) -> bool:
+    if _SERVICE_LINK.fullmatch(variable) is not None:
+        return True
+    return variable.endswith("_PORT") and _SERVICE_URL.fullmatch(text) is not None
+
+
+def _split_peer_variable(variable: str) -> tuple[str, str] | None:
+    """`BTP_PEER_ALICE_RATE_LIMIT` -> (`ALICE`, `rate_limit`): the longest suffix wins."""
+    rest = variable.removeprefix(PEER_VARIABLE)
+    for suffix in sorted(_PEER_SUFFIXES, key=len, reverse=True):
+        name = rest.removesuffix(f"_{suffix}")
+        if name != rest and name:
+            return name, _PEER_SUFFIXES[suffix]
+    return None
+
+
+def _value(variable: str, env: Mapping[str, str], faults: list[str]) -> str | None:
+    """The value, or the contents of the file that `<NAME>_FILE` names."""
+    base = variable.removesuffix("_FILE")
+    if base == variable:
+        return env[variable]
+    if base in env:
+        faults.append(f"{base} and {variable} are both set: keep one")
+        return None
+    path = Path(env[variable])
+    try:
+        return _read_text(path, _VALUE_BYTES_MAX).strip()
+    except OSError as error:
+        reason = error.strerror
+    except UnicodeDecodeError:
+        reason = "not UTF-8"
+    except ValueError as error:
+        reason = str(error)
+    faults.append(f"{variable}={path} cannot be read: {reason}")
+    return None
+
+
+def _read_text(path: Path, bytes_max: int) -> str:
+    """The text of a file, without the byte order mark that some editors put before it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is too long, or not UTF-8.
+    """
+    with path.open("rb") as file:
+        octets = file.read(bytes_max + 1)
+    if len(octets) > bytes_max:
+        raise ValueError(f"it is longer than {bytes_max} octets")
+    return octets.decode("utf-8-sig")
+
+
+# --- names
+
+
+def _suggest(name: str, known: Mapping[str, str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _near_miss(name: str) -> str | None:
+    """The setting that a variable without a prefix of ours was surely meant to be.
+
+    Much stricter than `_suggest`, since it may be another program's: another spelling of the same
+    letters (CREDITLIMIT, http_port), or two neighbouring letters swapped, one left out or one too
+    many in a name of eight letters or more. Not a wrong letter: NODE_IP is not NODE_ID.
+    """
+    same = _BARE.get(name.upper().replace("_", "").replace("-", ""))
+    if same is not None:
+        return same
+    if len(name) < _NEAR_MISS_CHARACTERS_MIN:
+        return None
+    if name in _FIELDS_WITHOUT_ONE:
+        return _FIELDS_WITHOUT_ONE[name]
+    return next((one for one in _variants(name) if one in _FIELDS), None)
+
+
+_NEAR_MISS_CHARACTERS_MIN: Final = 8
+
+
+def _without_one(name: str) -> Iterator[str]:
+    for at in range(len(name)):
+        yield name[:at] + name[at + 1 :]
+
+
+def _variants(name: str) -> Iterator[str]:
+    """With one character less, and with two neighbours swapped."""
+    yield from _without_one(name)
+    for at in range(len(name) - 1):
+        yield name[:at] + name[at + 1] + name[at] + name[at + 2 :]
+
+
+_FIELDS_WITHOUT_ONE: Final = {short: name for name in _FIELDS for short in _without_one(name)}
+
+
+# --- faults of values
+
+
+def _faults_of_the_rest(
+    error: ValidationError, values: Mapping[str, Any], peers: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """What is wrong between settings, found even while some setting is wrong by itself.
+
+    Validation stops before it compares settings; so it is done again without the wrong ones.
+    """
+    wrong = {str(part) for fault in error.errors() for part in fault["loc"][:1]}
+    if not wrong:
+        return []
+    bad_peers = {fault["loc"][1] for fault in error.errors() if fault["loc"][:1] == ("peers",)}
+    rest = {
+        name: value
+        for name, value in values.items()
+        if name == "peers" or (name not in wrong and to_camel(name) not in wrong)
+    }
+    ids = list(peers)
+    gone = [repr(ids[index]) for index in bad_peers if isinstance(index, int)]
+    rest["peers"] = [peer for index, peer in enumerate(values["peers"]) if index not in bad_peers]
+    try:
+        Settings(**rest)
+    except ValidationError as second:
+        # A route to a peer that was left out is not at fault.
+        return [
+            line
+            for line in _explain(second, peers)
+            if not any(f"leads to {name}" in line for name in gone)
+        ]
+    return []
+
+
+def _explain(error: ValidationError, peers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A validation error in the words of the environment; never with the value of a secret."""
+    lines: list[str] = []
+    ids = list(peers)
+    by_alias = {to_camel(name): name for name in PeerSettings.model_fields | Settings.model_fields}
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        location = [by_alias.get(str(part), part) for part in fault["loc"]]
+        message = fault["msg"].removeprefix("Value error, ")
+        if location[:1] == ["peers"] and len(location) > 1 and isinstance(location[1], int):
+            name = f"{PEER_VARIABLE}{ids[location[1]].upper().replace('-', '_')}"
+            rest = "_".join(str(part).upper() for part in location[2:] if isinstance(part, str))
+            where = f"{name}_{rest}" if rest else name
+            if fault["type"] == "missing":
+                message = "is required"
+        else:
+            where = _place(location[:1], fault["loc"][1:])
+        given = _shown(location, peers, ids)
+        lines.extend(f"{where}{given}: {line}" if where else line for line in message.split("\n"))
+    return lines
+
+
+def _place(first: Iterable[Any], rest: Iterable[Any]) -> str:
+    """`ROUTES[0].nextHop`."""
+    return "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" if index else str(part).upper()
+        for index, part in enumerate([*first, *rest])
+    )
+
+
+_SHOWN_CHARACTERS_MAX: Final = 200
+
+
+def _shown(location: list[Any], peers: Mapping[str, Mapping[str, Any]], ids: list[str]) -> str:
+    """`='the value'` of a peer's field, where it may be shown."""
+    if len(location) != 3 or location[0] != "peers":
+        return ""
+    name = location[2]
+    value = peers[ids[location[1]]].get(name)
+    # Lists and mappings can be large, and hold anything.
+    if value is None or name == "secret" or not isinstance(value, str | int | float):
+        return ""
+    # A URL with credentials is refused: they must not stand in the message that says so.
+    if "@" in str(value) or len(str(value)) > _SHOWN_CHARACTERS_MAX:
+        return ""
+    return f"={value!r}"

@@ -1,0 +1,125 @@
+"""YAML as an operator means it: what YAML 1.1 reads otherwise than it is written is a fault.
+
+A key that stands twice would silently drop one of its values; `010` is eight and `18:00` is 1080 in
+YAML 1.1. Aliases may repeat values, but not so often that a small file becomes a large one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import yaml
+
+FILE_BYTES_MAX: Final = 64 << 20
+"""10,000 peers with long route lists take about 10 MB."""
+VALUES_MAX: Final = 2_000_000
+"""Values in one file, each repeated by an alias counted again."""
+DEPTH_MAX: Final = 32
+"""Lists and mappings within each other; the settings need 4. Counted as brackets and in all."""
+
+# Octal, sexagesimal, hexadecimal and binary numbers of YAML 1.1.
+_OTHER_BASE: Final = re.compile(
+    r"[-+]?(?:0[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)"
+)
+
+
+class YamlFault(Exception):  # noqa: N818 - one line of many, not an error that ends something
+    """Why a text is no YAML that is taken; the message may begin with the line."""
+
+
+def read(text: str) -> tuple[Any, list[str]]:
+    """The value of a YAML text, and the faults in it that do not keep it from being read.
+
+    Raises:
+        YamlFault: it is not YAML, or beyond the bounds above.
+    """
+    _check_depth(text)
+    loader = _Loader(text)
+    try:
+        value = loader.get_single_data()
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where is not None else ""
+        raise YamlFault(f"{line}: {getattr(error, 'problem', None) or error}") from None
+    except (RecursionError, ValueError, TypeError) as error:
+        # A date such as 2001-99-99, an anchor within itself, a list as a key.
+        raise YamlFault(f": {' '.join(str(error).split())[:200]}") from None
+    finally:
+        loader.dispose()
+    _check_size(value)
+    return value, loader.faults
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The safe loader, in C where there is one, which also notes faults."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.faults: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        """See `SafeConstructor`; a key that stands twice is noted."""
+        seen: set[str] = set()
+        # Before keys of `<<` are mixed in: those may be overridden.
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                self.faults.append(f"line {key.start_mark.line + 1}: {key.value} stands twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        """A number; one of another base than ten is noted, and stays the text that it is."""
+        if _OTHER_BASE.fullmatch(node.value):
+            # Without the value: it may be a secret.
+            self.faults.append(
+                f"line {node.start_mark.line + 1}: a number as 010, 0x1f or 1:30, which YAML does "
+                "not read as it is written: write a decimal number, or quote it if it is text"
+            )
+            return node.value
+        if node.tag == "tag:yaml.org,2002:int":
+            return self.construct_yaml_int(node)
+        return self.construct_yaml_float(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
+
+
+def _check_depth(text: str) -> None:
+    """Refuse texts nested too deep, before the parser, which is recursive, sees them.
+
+    Only brackets nest deep in few octets; nesting by indentation needs ever longer lines.
+    """
+    depth = 0
+    for bracket in re.finditer(r"[\[{]+|[\]}]+", text):
+        run = bracket.group()
+        depth = depth + len(run) if run[0] in "[{" else max(0, depth - len(run))
+        # Those in texts and comments are counted as well, and may not be closed there.
+        if depth > 100 * DEPTH_MAX:
+            raise YamlFault(": it is nested too deep")
+    for line in text.splitlines():
+        if len(line) - len(line.lstrip(" -?")) > 100 * DEPTH_MAX:
+            raise YamlFault(": it is nested too deep")
+
+
+def _check_size(value: Any) -> None:
+    """Refuse what aliases have made large, deep or endless; every repetition counts."""
+    count = 0
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                below += one.values()
+            elif isinstance(one, list | tuple | set):
+                below += one
+            count += 1
+        if count + len(below) > VALUES_MAX:
+            raise YamlFault(": it has too many values")
+        if not below:
+            return
+        level = below
+    raise YamlFault(": it is nested too deep")

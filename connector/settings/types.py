@@ -1,0 +1,178 @@
+"""The types of single settings: what a value may be, and the message when it is not.
+
+Which settings there are stands in `model`. A list or a table may be one text, as in the
+environment, or a list or a mapping, as in YAML and in programs. Amounts of money are exact: floats,
+which lose units, and flags, with which Python counts, are refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from connector.base import limits
+from connector.base.urls import is_dialable
+from connector.ilp import address
+
+_PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
+# Bounded: a number with a long exponent takes for ever to compute.
+_RATE: Final = re.compile(r"\d{1,40}(?:/\d{1,40}|(?:\.\d{0,40})?(?:[eE][+-]?\d{1,2})?)")
+_HOST_NAME: Final = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
+
+
+def _check(test: Callable[[Any], bool], message: str) -> AfterValidator:
+    """A validator: `message` where `test` fails. None passes: it stands for an unset value."""
+
+    def check(value: Any) -> Any:
+        if value is not None and not test(value):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
+def _is_url(text: str) -> bool:
+    parts = urlsplit(text)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _is_engine(text: str) -> bool:
+    return text == "manual" or (_is_url(text) and "@" not in urlsplit(text).netloc)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener at `host` is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def split_list(value: Any) -> Any:
+    """`a,b` as `[a, b]`; what is no text is left as it is."""
+    if not isinstance(value, str):
+        return value
+    # A comma too many must not become the empty prefix, which is the default route.
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def split_routes(value: Any) -> Any:
+    """`prefix=peer,prefix=peer` as a list of `{prefix, next_hop}`.
+
+    Raises:
+        ValueError: a part of the text has no `=`.
+    """
+    if not isinstance(value, str):
+        return value
+    routes = []
+    for part in filter(None, re.split(r"[,\s]+", value)):
+        prefix, equals, peer = part.partition("=")
+        if not equals:
+            raise ValueError(f"{part!r} is not prefix=peer")
+        routes.append({"prefix": prefix, "next_hop": peer})
+    return routes
+
+
+def split_rates(value: Any) -> Any:
+    """`USD/EUR=0.92,EUR/USD=1.08`, or a mapping, as exact fractions by pair of codes.
+
+    Raises:
+        ValueError: a pair or a rate is not what it should be.
+    """
+    if isinstance(value, str):
+        parts = [part.partition("=") for part in re.split(r"[,\s]+", value) if part]
+        value = {pair: rate for pair, _, rate in parts}
+    if not isinstance(value, Mapping):
+        raise ValueError("must be FROM/TO=rate,FROM/TO=rate")  # noqa: TRY004 - pydantic's way
+    rates: dict[tuple[str, str], Fraction] = {}
+    for pair, rate in value.items():
+        if isinstance(pair, tuple):
+            rates[pair] = Fraction(rate)
+            continue
+        source, slash, target = str(pair).partition("/")
+        if not slash or not source or not target:
+            raise ValueError(f"{pair!r} is not FROM/TO")
+        if not _RATE.fullmatch(str(rate)):
+            raise ValueError(f"the rate {rate!r} of {pair} is not a number such as 0.92 or 12/13")
+        try:
+            number = Fraction(str(rate))
+        except ZeroDivisionError:
+            number = Fraction(0)
+        if number <= 0:
+            raise ValueError(f"the rate of {pair} must be above zero")
+        rates[source, target] = number
+    return rates
+
+
+def _exact(value: Any) -> Any:
+    """Refuse what is no exact whole number, although pydantic would take it for one."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic's way
+    if isinstance(value, float) or (isinstance(value, str) and "." in value):
+        raise ValueError("must be a whole number, written without point and exponent")
+    return value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+BasisPoints = Annotated[int, Field(ge=0, le=10_000)]
+Amount = Annotated[
+    int,
+    Field(ge=0, le=limits.AMOUNT_MAX),
+    BeforeValidator(_exact),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": limits.AMOUNT_MAX},
+                {"type": "string", "pattern": "^[0-9]+$"},
+            ]
+        }
+    ),
+]
+RateLimit = Annotated[int, Field(ge=1, le=limits.RATE_LIMIT_PACKETS_PER_SECOND_MAX)]
+Scale = Annotated[int, Field(ge=0, le=255)]
+AssetCode = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._-]+$")]
+IlpAddress = Annotated[str, _check(address.is_address, "is not an ILP address such as g.us.alice")]
+Prefix = Annotated[str, _check(address.is_prefix, "is not an ILP address prefix")]
+Prefixes = Annotated[list[Prefix], BeforeValidator(split_list)]
+Rates = Annotated[dict[tuple[str, str], Fraction], BeforeValidator(split_rates)]
+NodeId = Annotated[
+    str,
+    _check(
+        lambda text: _NODE_ID.fullmatch(text) is not None,
+        "must be 1 to 64 letters, digits, _, ~ and -",
+    ),
+]
+PeerId = Annotated[
+    str,
+    _check(
+        lambda text: _PEER_ID.fullmatch(text) is not None,
+        "must be 1 to 63 lower-case letters, digits and hyphens",
+    ),
+]
+HostName = Annotated[
+    str,
+    AfterValidator(str.lower),
+    _check(
+        lambda text: _HOST_NAME.fullmatch(text) is not None,
+        "must be a host name or an address, without a port",
+    ),
+]
+HttpUrl = Annotated[str, _check(_is_url, "must be an http:// or https:// URL")]
+PlainHttpUrl = Annotated[
+    HttpUrl,
+    _check(
+        lambda url: not {"@", "?", "#"} & set(url),
+        "must be a URL without credentials, such as http://10.0.0.2:8080",
+    ),
+]
+EngineUrl = Annotated[str, _check(_is_engine, "must be an http:// or https:// URL, or `manual`")]
+DialUrl = Annotated[str, _check(is_dialable, "must be a ws:// or wss:// URL without credentials")]

@@ -1,0 +1,492 @@
+"""Where values come from, what is refused, and that all of it is said at once."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from connector.base import limits
+from connector.peering.model import Relation
+from connector.settings.describe import describe
+from connector.settings.load import load
+from connector.settings.model import RouteSettings, Settings
+from tests.support.settings import ALICE, fault, faults, peer, settings, yaml_file
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("NODE_ID", "node-1_~", "node-1_~"),
+        ("ILP_ADDRESS", "g.us.node", "g.us.node"),
+        ("BTP_SERVER_HOST", "0.0.0.0", "0.0.0.0"),
+        ("BTP_SERVER_PORT", "0", 0),
+        ("BTP_SERVER_PORT", "65535", 65535),
+        ("HTTP_HOST", "::1", "::1"),
+        ("HTTP_PORT", "8081", 8081),
+        ("ADMIN_API_KEY", "key", SecretStr("key")),
+        ("DATA_DIR", "/var/lib/ilp", Path("/var/lib/ilp")),
+        ("LOG_LEVEL", "debug", "debug"),
+        ("LOG_FORMAT", "console", "console"),
+        ("LEDGER", "memory", "memory"),
+        ("ACCOUNTING_OUTAGE_POLICY", "reject", "reject"),
+        ("ACCOUNTING_SPOOL_LIMIT", "1", 1),
+        ("ACCOUNTING_TIMEOUT_MS", "60000", 60_000),
+        ("ASSET_CODE", "XRP", "XRP"),
+        ("ASSET_SCALE", "255", 255),
+        ("CREDIT_LIMIT", str(limits.AMOUNT_MAX), limits.AMOUNT_MAX),
+        ("CREDIT_LIMIT", "0", 0),
+        ("MESSAGE_WINDOW_MS", "15000", 15_000),
+        ("MAX_HOLD_MS", str(limits.HOLD_MS_MAX), limits.HOLD_MS_MAX),
+        ("FEE_BASIS_POINTS", "10000", 10_000),
+        ("RATES", "USD/EUR=0.92 EUR/USD=25/23", {
+            ("USD", "EUR"): Fraction(23, 25), ("EUR", "USD"): Fraction(25, 23),
+        }),
+        ("RATES", "USD/EUR=9.2e-1", {("USD", "EUR"): Fraction(23, 25)}),
+        ("RECEIVER_SECRET", "00fF", SecretStr("00fF")),
+        ("LOCAL_DELIVERY_URL", "https://wallet/prepare", "https://wallet/prepare"),
+    ],
+)  # fmt: skip
+def test_a_variable_sets_the_field_of_its_name(variable: str, text: str, value: Any) -> None:
+    loaded = load({variable: text})
+    name = variable.lower()
+    assert getattr(loaded.settings, name) == value
+    assert loaded.sources == {name: variable}
+
+
+def test_settings_that_go_together_are_taken_together() -> None:
+    found = settings(
+        BTP_TLS_CERT="cert.pem", BTP_TLS_KEY="key.pem",
+        TIGERBEETLE_CLUSTER_ID="0", TIGERBEETLE_REPLICAS="tb1:3000,tb2:3000",
+        TIGERBEETLE_HISTORY="true",
+    )  # fmt: skip
+    assert (found.btp_tls_cert, found.btp_tls_key) == (Path("cert.pem"), Path("key.pem"))
+    assert (found.tigerbeetle_cluster_id, found.tigerbeetle_replicas) == (0, "tb1:3000,tb2:3000")
+    assert found.tigerbeetle_history
+    assert not settings(TIGERBEETLE_HISTORY="false").tigerbeetle_history
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    """Compose files pass `${NAME:-}` on."""
+    assert settings(NODE_ID="", ADMIN_API_KEY="", HTTP_PORT="") == settings()
+
+
+def test_variables_of_other_programs_are_left_alone() -> None:
+    """So are those that the commands and the build read."""
+    assert settings(
+        PATH="/bin", HTTP_PROXY="http://proxy", CONNECTOR_UI="skip",
+        CONNECTOR_URL="http://127.0.0.1:8080", TIGERBEETLE_BIN="/usr/bin/tigerbeetle",
+    ) == settings()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "value"),
+    [
+        ("URL", "ws://127.0.0.1:3000", "ws://127.0.0.1:3000"),
+        ("URL", "btp+wss://bob.example/accounts/me/ilp/btp", "btp+wss://bob.example/accounts/me/ilp/btp"),
+        ("URL", "ws://[::1]:3000", "ws://[::1]:3000"),
+        ("USERNAME", "me", "me"),
+        ("RELATION", "parent", Relation.PARENT),
+        ("RELATION", "child", Relation.CHILD),
+        ("ASSET_CODE", "EUR", "EUR"),
+        ("ASSET_SCALE", "2", 2),
+        ("CREDIT_LIMIT", "0", 0),
+        ("MAX_PAYABLE", "5", 5),
+        ("MAX_PACKET_AMOUNT", "6", 6),
+        ("RATE_LIMIT", "7", 7),
+        ("SETTLE_THRESHOLD", "8", 8),
+        ("ROUTES", "g.a, g.b", ["g.a", "g.b"]),
+        ("ROUTES", "g.a,", ["g.a"]),
+        ("ROUTES", "", []),
+        ("URL", "", None),
+        ("FEE_BASIS_POINTS", "9", 9),
+        ("ALLOW_REFLECTION", "true", True),
+    ],
+)  # fmt: skip
+def test_a_peer_variable_sets_the_peers_field(suffix: str, text: str, value: Any) -> None:
+    found = peer(**{f"BTP_PEER_ALICE_{suffix}": text})
+    assert getattr(found, suffix.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("environment", "peer_id"),
+    [
+        ({"BTP_PEER_BOB_SECRET": "s"}, "bob"),
+        ({"BTP_PEER_EAST_COAST_SECRET": "s"}, "east-coast"),
+        ({"BTP_PEER_RATE_LIMIT_SECRET": "s"}, "rate-limit"),
+        ({"BTP_PEER_ID_SECRET": "s"}, "id"),
+        ({"BTP_PEER_X_SECRET": "s", "BTP_PEER_X_ID": "west"}, "west"),
+        ({"BTP_PEER_7_SECRET": "s"}, "7"),
+    ],
+)
+def test_a_peers_id_is_its_name_in_lower_case_with_hyphens(
+    environment: dict[str, str], peer_id: str
+) -> None:
+    (one,) = load(environment).settings.peers
+    assert (one.id, one.secret.get_secret_value()) == (peer_id, "s")
+
+
+def test_two_peers_are_told_apart_by_the_longest_suffix() -> None:
+    found = settings(BTP_PEER_A_SECRET="1", BTP_PEER_A_RATE_LIMIT="5", BTP_PEER_A_SETTLE_SECRET="2")
+    assert [(one.id, one.rate_limit) for one in found.peers] == [("a", 5), ("a-settle", None)]
+
+
+FILE = """
+nodeId: from-file
+httpPort: 9000
+rates: {USD/EUR: 0.92}
+peers:
+  - {id: alice, secret: in-file, creditLimit: 5, routes: [g.alice]}
+  - {id: bob, secret: of-bob}
+routes:
+  - {prefix: g.bob, nextHop: bob}
+"""
+
+
+def test_the_file_has_the_same_settings_in_camel_case(tmp_path: Path) -> None:
+    found = load(yaml_file(tmp_path, FILE)).settings
+    assert (found.node_id, found.http_port) == ("from-file", 9000)
+    assert found.rates == {("USD", "EUR"): Fraction(23, 25)}
+    assert [one.id for one in found.peers] == ["alice", "bob"]
+    assert found.peers[0].credit_limit == 5
+    assert found.peers[0].routes == ["g.alice"]
+    assert found.routes == [RouteSettings(prefix="g.bob", next_hop="bob")]
+
+
+def test_the_environment_wins_over_the_file_field_by_field(tmp_path: Path) -> None:
+    environment = yaml_file(tmp_path, FILE)
+    path = environment["CONFIG_FILE"]
+    loaded = load(
+        {**environment, "NODE_ID": "from-env", "BTP_PEER_ALICE_SECRET": "in-env", "ROUTES": ""}
+    )
+    alice = loaded.settings.peers[0]
+    assert loaded.settings.node_id == "from-env"
+    assert (alice.secret.get_secret_value(), alice.credit_limit) == ("in-env", 5)
+    assert loaded.settings.routes == []
+    assert loaded.sources["node_id"] == "NODE_ID"
+    assert loaded.sources["http_port"] == f"{path}: httpPort"
+    assert loaded.sources["peers.alice.secret"] == "BTP_PEER_ALICE_SECRET"
+    assert loaded.sources["peers.alice.credit_limit"] == f"{path}: peers[0].creditLimit"
+
+
+def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
+    assert load(yaml_file(tmp_path, "")).settings == settings()
+
+
+@pytest.mark.parametrize("variable", ["ADMIN_API_KEY", "BTP_PEER_ALICE_SECRET", "NODE_ID"])
+def test_any_value_can_come_from_a_file_of_its_own(tmp_path: Path, variable: str) -> None:
+    (tmp_path / "value").write_text("of-the-file\n")
+    loaded = load({f"{variable}_FILE": str(tmp_path / "value")})
+    rows = {name: source for name, _, source in describe(loaded)}
+    assert rows[variable] == f"{variable}_FILE"
+    values = [loaded.settings.node_id, loaded.settings.admin_api_key]
+    values += [one.secret for one in loaded.settings.peers]
+    assert "of-the-file" in values or SecretStr("of-the-file") in values
+
+
+def test_a_value_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "missing"
+    said = fault(ADMIN_API_KEY_FILE=str(path))
+    assert said == f"ADMIN_API_KEY_FILE={path} cannot be read: No such file or directory"
+
+
+def test_a_value_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "value").write_bytes(b"\xff\xfe")
+    assert fault(NODE_ID_FILE=str(tmp_path / "value")).endswith("cannot be read: not UTF-8")
+
+
+def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
+    assert (
+        fault(NODE_ID="a", NODE_ID_FILE="/x") == "NODE_ID and NODE_ID_FILE are both set: keep one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"CONNECTOR_PORT": "1"}, "CONNECTOR_PORT is not a setting"),
+        ({"BTP_SERVER_PROT": "1"}, "BTP_SERVER_PROT is not a setting; did you mean BTP_SERVER_PORT?"),
+        ({"ACCOUNTING_TIMEOUT": "1"}, "did you mean ACCOUNTING_TIMEOUT_MS?"),
+        ({"TIGERBEETLE_REPLICA": "x:1"}, "did you mean TIGERBEETLE_REPLICAS?"),
+        ({**ALICE, "BTP_PEER_ALICE_SECRETS": "x"}, "BTP_PEER_ALICE_SECRETS is not a setting of a peer"),
+        ({"BTP_PEER_SECRET": "x"}, "BTP_PEER_SECRET is not a setting of a peer"),
+        ({"BTP_PEER_ALICE_URL": "ws://h:1"}, "BTP_PEER_ALICE_SECRET: is required"),
+        ({"BTP_PEER_ALICE_SECRET": ""}, "BTP_PEER_ALICE: secret must not be empty"),
+        ({"BTP_PEER_ALICE_SECRET": "a b"}, "BTP_PEER_ALICE: secret must be 1 to 1024 printable"),
+        ({"BTP_PEER_ALICE_SECRET": "s" * 1025}, "BTP_PEER_ALICE: secret must be 1 to 1024 printable"),
+        ({"BTP_PEER_ALICE_SECRET": "1", "BTP_PEER_BOB_SECRET": "1"},
+         "peers alice and bob have the same secret: give each its own"),
+        ({"BTP_PEER_X_ID": "alice", "BTP_PEER_X_SECRET": "2", **ALICE},
+         "BTP_PEER_ALICE_* and BTP_PEER_X_* are both peer alice: keep one"),
+        ({**ALICE, "BTP_PEER_ALICE_ID": "Not-Lower"}, "must be 1 to 63 lower-case letters"),
+        ({**ALICE, "BTP_PEER_ALICE_ID": "-a"}, "must be 1 to 63 lower-case letters"),
+        ({"BTP_PEER_" + "A" * 64 + "_SECRET": "1"}, "must be 1 to 63 lower-case letters"),
+        ({**ALICE, "BTP_PEER_ALICE_RELATION": "friend"}, "BTP_PEER_ALICE_RELATION='friend'"),
+        ({**ALICE, "BTP_PEER_ALICE_CREDIT_LIMIT": "-1"}, "BTP_PEER_ALICE_CREDIT_LIMIT='-1'"),
+        ({**ALICE, "BTP_PEER_ALICE_MAX_PAYABLE": "1.5"}, "BTP_PEER_ALICE_MAX_PAYABLE='1.5'"),
+        ({**ALICE, "BTP_PEER_ALICE_MAX_PACKET_AMOUNT": str(2**64)}, "_MAX_PACKET_AMOUNT="),
+        ({**ALICE, "BTP_PEER_ALICE_RATE_LIMIT": "0"}, "BTP_PEER_ALICE_RATE_LIMIT='0'"),
+        ({**ALICE, "BTP_PEER_ALICE_ROUTES": "g.a,not an address"}, "is not an ILP address prefix"),
+        ({**ALICE, "BTP_PEER_ALICE_FEE_BASIS_POINTS": "10001"}, "_FEE_BASIS_POINTS='10001'"),
+        ({**ALICE, "BTP_PEER_ALICE_SETTLE_THRESHOLD": "1", "BTP_PEER_ALICE_SETTLE_TO": "2"},
+         "settleTo must not be above settleThreshold"),
+        ({"BTP_PEER_A_SECRET": "1", "BTP_PEER_A_RELATION": "parent",
+          "BTP_PEER_B_SECRET": "2", "BTP_PEER_B_RELATION": "parent"}, "more than one parent: a, b"),
+        ({"ROUTES": "g.bob=bob"}, "the route g.bob leads to 'bob', which is no configured peer"),
+        ({"ROUTES": "=bob"}, "the route (default) leads to 'bob'"),
+        ({"ROUTES": "g.bob"}, "ROUTES: 'g.bob' is not prefix=peer"),
+        ({"ROUTES": "g..bob=bob"}, "is not an ILP address prefix"),
+        ({"RATES": "nonsense"}, "RATES: 'nonsense' is not FROM/TO"),
+        ({"RATES": "USD/EUR"}, "RATES: the rate '' of USD/EUR is not a number"),
+        ({"RATES": "USD/EUR=-1"}, "RATES: the rate '-1' of USD/EUR is not a number"),
+        ({"RATES": "USD/EUR=1e999999999"}, "is not a number"),
+        ({"RATES": "USD/EUR=0"}, "RATES: the rate of USD/EUR must be above zero"),
+        ({"RATES": "USD/EUR=1/0"}, "RATES: the rate of USD/EUR must be above zero"),
+        ({"NODE_ID": "two words"}, "NODE_ID: must be 1 to 64 letters"),
+        ({"ILP_ADDRESS": "g"}, "ILP_ADDRESS: is not an ILP address"),
+        ({"BTP_SERVER_PORT": "65536"}, "BTP_SERVER_PORT: Input should be less than"),
+        ({"HTTP_PORT": "-1"}, "HTTP_PORT: Input should be greater than"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL: Input should be 'debug', 'info'"),
+        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT: Input should be 'json' or 'console'"),
+        ({"ASSET_CODE": "U S D"}, "ASSET_CODE"),
+        ({"ASSET_SCALE": "256"}, "ASSET_SCALE"),
+        ({"CREDIT_LIMIT": "-5"}, "CREDIT_LIMIT: Input should be greater than or equal to 0"),
+        ({"MESSAGE_WINDOW_MS": "0"}, "MESSAGE_WINDOW_MS"),
+        ({"MAX_HOLD_MS": "1999"}, "MAX_HOLD_MS must be at least twice MESSAGE_WINDOW_MS"),
+        ({"FEE_BASIS_POINTS": "10001"}, "FEE_BASIS_POINTS"),
+        ({"ACCOUNTING_OUTAGE_POLICY": "hope"}, "ACCOUNTING_OUTAGE_POLICY"),
+        ({"ACCOUNTING_TIMEOUT_MS": "9"}, "ACCOUNTING_TIMEOUT_MS"),
+        ({"ACCOUNTING_SPOOL_LIMIT": "0"}, "ACCOUNTING_SPOOL_LIMIT"),
+        ({"RECEIVER_SECRET": "abc"}, "RECEIVER_SECRET must be an even number of hex digits"),
+        ({"RECEIVER_SECRET": "zz"}, "RECEIVER_SECRET must be an even number of hex digits"),
+        ({"LOCAL_DELIVERY_URL": "ftp://wallet"}, "LOCAL_DELIVERY_URL: must be an http://"),
+        ({"BTP_TLS_CERT": "c.pem"}, "BTP_TLS_CERT and BTP_TLS_KEY go together"),
+        ({"BTP_TLS_KEY": "k.pem"}, "BTP_TLS_CERT and BTP_TLS_KEY go together"),
+        ({"TIGERBEETLE_CLUSTER_ID": "0"}, "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go"),
+        ({"TIGERBEETLE_REPLICAS": "tb:1"}, "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go"),
+        ({"TIGERBEETLE_CLUSTER_ID": "x", "TIGERBEETLE_REPLICAS": "t:1"}, "TIGERBEETLE_CLUSTER_ID"),
+        ({"TIGERBEETLE_HISTORY": "true"}, "TIGERBEETLE_HISTORY is kept by TigerBeetle only"),
+        ({"TIGERBEETLE_HISTORY": "perhaps"}, "TIGERBEETLE_HISTORY"),
+        ({"HTTP_HOST": "0.0.0.0"}, "HTTP_HOST=0.0.0.0 is not loopback: set ADMIN_API_KEY"),
+        ({"SETTLEMENT_ENGINE_URL": "engine"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
+        ({"SETTLEMENT_ENGINE_URL": "http://u:p@e"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
+        ({"SETTLEMENT_TOKEN": "two words"}, "SETTLEMENT_TOKEN must be printable ASCII"),
+        (
+            {**ALICE, "BTP_PEER_ALICE_SETTLEMENT_ENGINE_URL": "e:1"},
+            "BTP_PEER_ALICE_SETTLEMENT_ENGINE_URL='e:1': must be an http://",
+        ),
+        (
+            {**ALICE, "HTTP_HOST": "0.0.0.0", "ADMIN_API_KEY": "k", "SETTLEMENT_ENGINE_URL": "http://e"},
+            "HTTP_HOST=0.0.0.0 is not loopback: set SETTLEMENT_TOKEN",
+        ),
+        ({"CONFIG_FILE": "/no/such.yaml"}, "CONFIG_FILE=/no/such.yaml cannot be read: No such file"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_named_with_its_variable(environment: dict[str, str], said: str) -> None:
+    found = faults(environment)
+    assert any(said in line for line in found), found
+    if "TIGERBEETLE_CLUSTER_ID" not in said:
+        assert len(found) == 1, found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nodeID: a", "unknown key 'nodeID'; did you mean nodeId?"),
+        ("peers: [{id: a, secret: s, secrets: t}]", "peers[0]: unknown key 'secrets'; did you mean secret?"),
+        ("peers: {a: 1}", "peers must be a list"),
+        ("peers: [{secret: s}]", "peers[0] needs an id"),
+        ("peers: [7]", "peers[0] needs an id"),
+        ("peers: [{id: a, secret: s}, {id: a, secret: t}]", "peer a stands twice"),
+        ("- a\n- b", "must hold settings by name, such as nodeId: alice"),
+        ("nodeId: a\n  b: [", "is not YAML, line 2"),
+        ("httpPort: many", "HTTP_PORT: Input should be a valid integer"),
+        ("routes: [{prefix: g.a, nextHop: nobody}]", "the route g.a leads to 'nobody'"),
+        ("routes: [{prefix: g.a}]", "ROUTES[0].nextHop: Field required"),
+        ("rates: [1]", "RATES: must be FROM/TO=rate"),
+    ],
+)  # fmt: skip
+def test_each_fault_of_the_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    found = faults(yaml_file(tmp_path, text))
+    assert any(said in line for line in found), found
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "connector.yaml").write_bytes(b"\xff\xfe\x00")
+    (said,) = faults({"CONFIG_FILE": str(tmp_path / "connector.yaml")})
+    assert "is not YAML" in said
+
+
+def test_all_faults_come_at_once(tmp_path: Path) -> None:
+    """Faults of single settings, between settings, of the file and of names."""
+    found = faults(
+        {
+            **yaml_file(tmp_path, "nodeID: x\nmaxHoldMs: 100"),
+            "HTTP_PORT": "x",
+            "HTTP_HOST": "0.0.0.0",
+            "BTP_TLS_CERT": "c.pem",
+            "BTP_PEER_A_SECRET": "same",
+            "BTP_PEER_B_SECRET": "same",
+            "BTP_PEER_C_SECRET": "other",
+            "BTP_PEER_C_CREDIT_LIMIT": "-1",
+            "BTP_PEER_D_COLOUR": "blue",
+            "ROUTES": "g.x=nobody,g.c=c",
+            "CONNECTOR_X": "1",
+        }
+    )
+    for part in (
+        "'nodeID'", "HTTP_PORT:", "HTTP_HOST=0.0.0.0", "BTP_TLS_CERT and", "peers a and b",
+        "BTP_PEER_C_CREDIT_LIMIT", "BTP_PEER_D_COLOUR", "route g.x", "CONNECTOR_X", "MAX_HOLD_MS",
+    ):  # fmt: skip
+        assert sum(part in line for line in found) == 1, (part, found)
+    assert len(found) == 10, found
+
+
+def test_no_message_holds_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "connector.yaml").write_text(
+        "adminApiKey: [hunter2]\nreceiverSecret: hunter2\n"
+        "peers: [{id: a, secret: {x: hunter2}}, {id: b, secret: hunter2 hunter2}]\n"
+    )
+    found = faults(
+        {
+            "CONFIG_FILE": str(tmp_path / "connector.yaml"),
+            "BTP_PEER_C_SECRET": "hunter2",
+            "BTP_PEER_D_SECRET": "hunter2",
+            "BTP_PEER_D_CREDIT_LIMIT": "x",
+            "BTP_PEER_E_SECRET": "hunter2",
+            "BTP_PEER_E_URL": "ws://e:hunter2@e",
+        }
+    )
+    assert len(found) >= 5
+    assert "hunter2" not in "\n".join(found)
+
+
+# --- taken as it is written, or not at all
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nodeId: a\nnodeId: b", "connector.yaml: line 2: nodeId stands twice"),
+        ("peers:\n  - {id: a, secret: s,\n     creditLimit: 5, creditLimit: 500}",
+         "connector.yaml: line 3: creditLimit stands twice"),
+        ("peers: [{id: a, secret: s}]\npeers: [{id: b, secret: t}]", "line 2: peers stands twice"),
+        ("peers: [{id: a, secret: s, creditLimit: 0100}]", "line 1: a number as 010"),
+        ("httpPort: 0x1f90", "line 1: a number as 010, 0x1f or 1:30"),
+        ("creditLimit: 18:00", "line 1: a number as 010, 0x1f or 1:30"),
+        ("creditLimit: 9007199254740993.0", "CREDIT_LIMIT: must be a whole number"),
+        ("peers: [{id: a, secret: s, maxPayable: 1e3}]", "BTP_PEER_A_MAX_PAYABLE='1e3'"),
+        ("creditLimit: yes", "CREDIT_LIMIT: must be a number"),
+        ("nodeId: " + "[" * 20_000, "is not YAML: it is nested too deep"),
+        ("peers: &p [*p]", "is not YAML: it is nested too deep"),
+        ("nodeId: 2001-99-99", "is not YAML: month must be in 1..12"),
+        ("? [a]\n: 1", "is not YAML"),
+        ("nodeId: !!python/object/apply:os.system [id]", "is not YAML, line 1"),
+    ],
+)  # fmt: skip
+def test_what_yaml_would_take_otherwise_is_a_fault(tmp_path: Path, text: str, said: str) -> None:
+    found = faults(yaml_file(tmp_path, text))
+    assert any(said in line for line in found), found
+
+
+def test_numbers_and_texts_that_are_what_they_look_like_are_taken(tmp_path: Path) -> None:
+    text = 'nodeId: "010"\ncreditLimit: 1_000\nhttpPort: 0\notlpSampleRatio: 0.5\nassetScale: "09"'
+    found = load(yaml_file(tmp_path, text)).settings
+    assert (found.node_id, found.credit_limit, found.http_port) == ("010", 1000, 0)
+    assert (found.otlp_sample_ratio, found.asset_scale) == (0.5, 9)
+
+
+def test_a_secret_that_looks_like_a_number_is_not_repeated(tmp_path: Path) -> None:
+    found = faults(yaml_file(tmp_path, "peers: [{id: a, secret: 07777777}]"))
+    assert "07777777" not in "".join(found)
+
+
+def test_large_values_are_not_repeated(tmp_path: Path) -> None:
+    bomb = "username: &a [x, x]\n    relation: &b [*a, *a, *a, *a]\n    assetCode: &c [*b, *b, *b]"
+    found = faults(yaml_file(tmp_path, f"peers:\n  - id: a\n    secret: s\n    {bomb}\n"))
+    assert len(found) == 3
+    assert all(len(line) < 200 for line in found)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbfadminkey\r\n")
+    (tmp_path / "connector.yaml").write_bytes(b"\xef\xbb\xbfnodeId: a\n")
+    found = settings(
+        ADMIN_API_KEY_FILE=str(tmp_path / "key"), CONFIG_FILE=str(tmp_path / "connector.yaml")
+    )
+    assert found.admin_api_key == SecretStr("adminkey")
+    assert found.node_id == "a"
+
+
+def test_a_file_without_end_is_left_at_its_bound() -> None:
+    assert "longer than 1048576 octets" in fault(NODE_ID_FILE="/dev/zero")
+
+
+# --- variables of others
+
+
+def service_links(service: str) -> dict[str, str]:
+    """What Kubernetes sets for a Service."""
+    port = f"{service}_PORT_3000_TCP"
+    return {
+        f"{service}_SERVICE_HOST": "10.0.0.1",
+        f"{service}_SERVICE_PORT": "3000",
+        f"{service}_SERVICE_PORT_BTP": "3000",
+        f"{service}_PORT": "tcp://10.0.0.1:3000",
+        port: "tcp://10.0.0.1:3000",
+        f"{port}_PROTO": "tcp",
+        f"{port}_PORT": "3000",
+        f"{port}_ADDR": "10.0.0.1",
+    }
+
+
+@pytest.mark.parametrize(
+    "service",
+    ["CONNECTOR", "TIGERBEETLE", "BTP", "BTP_PEER_BOB", "BTP_PEER_ALICE_SECRET", "HTTP",
+     "BTP_SERVER", "EXPLORER", "ACCOUNTING", "POSTGRES"],
+)  # fmt: skip
+def test_kubernetes_service_links_are_ignored(service: str) -> None:
+    assert settings(**service_links(service)) == settings()
+    assert settings(**ALICE, **service_links(service)) == settings(**ALICE)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("HTTP_PROT", "HTTP_PORT"),
+        ("HTTP_POR", "HTTP_PORT"),
+        ("HTTP_PORTS", "HTTP_PORT"),
+        ("CREDITLIMIT", "CREDIT_LIMIT"),
+        ("CREDIT_LIMITS", "CREDIT_LIMIT"),
+        ("CREDIT_LMIT", "CREDIT_LIMIT"),
+        ("http_port", "HTTP_PORT"),
+        ("NODEID", "NODE_ID"),
+        ("ADMIN_API_KEYS", "ADMIN_API_KEY"),
+        ("SETTLEMENT_ENGINE_ULR", "SETTLEMENT_ENGINE_URL"),
+        ("ADMINAPI_KEY_FILE", "ADMIN_API_KEY_FILE"),
+    ],
+)
+def test_a_near_miss_of_a_setting_is_named(variable: str, meant: str) -> None:
+    assert fault(**{variable: "1"}) == f"{variable} is not a setting; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["HTTP_PROXY", "http_proxy", "NODE_IP", "NODE_NAME", "LOG", "RATE", "ROUTE", "HOSTNAME",
+     "DATABASE_URL", "HTTPS_PROXY", "LEDGERS", "HTTP_PATH", "PORT", "HOST"],
+)  # fmt: skip
+def test_a_name_that_may_be_another_programs_is_left_alone(variable: str) -> None:
+    assert settings(**{variable: "1"}) == settings()
+
+
+def test_every_setting_is_found_when_two_letters_are_swapped_or_underscores_left_out() -> None:
+    for name in (one.upper() for one in Settings.model_fields if one != "peers"):
+        if "_" in name:
+            assert f"did you mean {name}?" in fault(**{name.replace("_", ""): "1"})
+        if len(name) >= 8:
+            swapped = name[:-2] + name[-1] + name[-2]
+            if swapped != name:
+                assert f"did you mean {name}?" in fault(**{swapped: "1"})
