@@ -35,6 +35,8 @@ _READ_BYTES: Final = 65_536
 _GZIP: Final = 31  # zlib's wbits: a gzip header, the largest window
 
 T = TypeVar("T")
+Transport = httpx.AsyncBaseTransport
+"""What carries requests: for tests, a function instead of the network."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -71,7 +73,7 @@ class HttpClient:
         connections_max: int,
         headers: Mapping[str, str] | None = None,
         verify: bool = True,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         """Build it; nothing is opened before the first request.
 

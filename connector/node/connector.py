@@ -13,12 +13,11 @@ import ssl
 from pathlib import Path
 from typing import Final, Self
 
-import httpx
-
 from connector.accounting.history import LedgerHistory
 from connector.accounting.manager import AccountManager
 from connector.base.clock import Clock, SystemClock
 from connector.base.errors import ConfigError, ConnectorError
+from connector.base.http import HttpClient
 from connector.base.log import Log
 from connector.base.log import set_up as set_up_log
 from connector.btp.links import Links
@@ -97,7 +96,7 @@ class Connector:
         self._given = settings
         self._core: Core | None = None
         self._handler: Handler | None = None
-        self._engine_client: httpx.AsyncClient | None = None
+        self._engine_client: HttpClient | None = None
         self._traces: Traces | None = None
         self._web: WebServer | None = None
         self._stack: contextlib.AsyncExitStack | None = None
@@ -347,7 +346,7 @@ class Connector:
     async def _close_engine_client(self) -> None:
         client, self._engine_client = self._engine_client, None
         if client is not None:
-            await client.aclose()
+            await client.close()
 
     # --- what is remembered of peers
 

@@ -7,17 +7,14 @@ the same thing under the same key any number of times.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
-import httpx
-
 from connector.base import limits
-from connector.base.errors import EngineError
+from connector.base.errors import EngineError, HttpError, HttpUnreachableError
+from connector.base.http import HttpAnswer, HttpClient
 from connector.settlement import bounds
 from connector.settlement.model import Quantity
 
@@ -31,18 +28,8 @@ class Answer(Enum):
     """Someone has to confirm it."""
 
 
-@dataclass(slots=True, frozen=True)
-class Reply:
-    """What an engine says to a message of the peer's engine."""
-
-    status: int
-    """Of HTTP."""
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        """Whether it took the message."""
-        return 200 <= self.status < 300
+Reply = HttpAnswer
+"""What an engine says: to a message, that of the peer's engine; `ok` means that it was taken."""
 
 
 class SettlementEngine(Protocol):
@@ -106,7 +93,7 @@ class HttpEngine:
 
     kind: Final = "http"
 
-    def __init__(self, url: str, *, client: httpx.AsyncClient, token: str | None) -> None:
+    def __init__(self, url: str, *, client: HttpClient, token: str | None) -> None:
         self._url = url.rstrip("/")
         self._client = client
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -171,34 +158,22 @@ class HttpEngine:
         all_headers = {**self._headers, "Accept": kind or "*/*", **(headers or {})}
         if kind:
             all_headers["Content-Type"] = kind
-        body = bytearray()
         try:
-            async with (
-                asyncio.timeout(bounds.SETTLEMENT_ENGINE_SECONDS_MAX),
-                self._client.stream(
-                    method, self._url + path, content=content, headers=all_headers
-                ) as response,
-            ):
-                async for part in response.aiter_bytes(limits.PACKET_DATA_BYTES_MAX + 1):
-                    body += part
-                    if len(body) > limits.PACKET_DATA_BYTES_MAX:
-                        raise EngineError("the answer is too long")
-        except TimeoutError:
-            raise EngineError(
-                f"no answer within {bounds.SETTLEMENT_ENGINE_SECONDS_MAX:g} s"
-            ) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return await self._client.ask(
+                method, self._url + path, content=content, headers=all_headers
+            )
+        except HttpUnreachableError as error:
             raise EngineError(_clean(error)) from error
-        return Reply(response.status_code, bytes(body))
+        except HttpError as error:
+            raise EngineError(str(error)) from error
 
 
-def make_client(**options: Any) -> httpx.AsyncClient:
+def make_client(**options: Any) -> HttpClient:
     """What all engines of a node are asked through."""
-    return httpx.AsyncClient(
-        limits=httpx.Limits(max_connections=bounds.SETTLEMENT_ATTEMPTS_AT_A_TIME_MAX),
-        timeout=bounds.SETTLEMENT_ENGINE_SECONDS_MAX,
-        follow_redirects=False,
-        trust_env=False,
+    return HttpClient(
+        seconds_max=bounds.SETTLEMENT_ENGINE_SECONDS_MAX,
+        answer_bytes_max=limits.PACKET_DATA_BYTES_MAX,
+        connections_max=bounds.SETTLEMENT_ATTEMPTS_AT_A_TIME_MAX,
         **options,
     )
 
@@ -207,6 +182,6 @@ def _segment(peer_id: str) -> str:
     return quote(peer_id, safe="")
 
 
-def _clean(error: Exception) -> str:
+def _clean(error: HttpUnreachableError) -> str:
     """In one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return " ".join(f"{error.kind}: {error.detail}".split())[:200]

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx
-
 from connector.base import limits
 from connector.base.clock import Clock
+from connector.base.errors import HttpTimeoutError
+from connector.base.http import HttpClient, Transport
 from connector.base.log import Log
 from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, encode, reject
@@ -39,8 +39,15 @@ class Deliveries:
     """Asks the handler of the library API, else LOCAL_DELIVERY_URL."""
 
     def __init__(
-        self, *, url: str | None, clock: Clock, log: Log, own_address: Callable[[], str]
+        self,
+        *,
+        url: str | None,
+        clock: Clock,
+        log: Log,
+        own_address: Callable[[], str],
+        transport: Transport | None = None,
     ) -> None:
+        """`url` is LOCAL_DELIVERY_URL; `transport` is asked instead of the network, for tests."""
         self._url = url
         self._clock = clock
         self._log = log
@@ -50,7 +57,12 @@ class Deliveries:
         self._group: asyncio.TaskGroup | None = None
         self._turn_done: Callable[[], None] = lambda: None
         self._driver: Driver | None = None
-        self._client: httpx.AsyncClient | None = None
+        self._client = HttpClient(
+            seconds_max=limits.HOLD_MS_MAX / 1000,
+            answer_bytes_max=bounds.LOCAL_ANSWER_BYTES_MAX,
+            connections_max=bounds.LOCAL_DELIVERIES_MAX,
+            transport=transport,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     def attach(
@@ -101,7 +113,7 @@ class Deliveries:
                 else:
                     said = await self._post(step)
                 encode(said)  # what a program made may not fit on the wire: then it raises here
-        except TimeoutError:
+        except (TimeoutError, HttpTimeoutError):
             said = Unanswered.TIMED_OUT
         except Exception as error:  # noqa: BLE001 - foreign code; the packet must be answered
             self._log.warning("local_delivery_failed", reason=_clean(error))
@@ -116,42 +128,32 @@ class Deliveries:
 
     async def _post(self, step: Deliver) -> Fulfill | Reject:
         assert self._url is not None
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                limits=httpx.Limits(max_connections=bounds.LOCAL_DELIVERIES_MAX),
-                follow_redirects=False,
-                trust_env=False,
-            )
         prepare = step.prepare
         expires_at = datetime.fromtimestamp(prepare.expires_at_ms / 1000, UTC)
-        async with self._client.stream(
+        body = {
+            "destination": prepare.destination,
+            "amount": str(prepare.amount),
+            "condition": _base64(prepare.condition),
+            "expiresAt": expires_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "data": _base64(prepare.data),
+            "source": step.source.peer_id,
+        }
+        answer = await self._client.ask(
             "POST",
             self._url,
-            json={
-                "destination": prepare.destination,
-                "amount": str(prepare.amount),
-                "condition": _base64(prepare.condition),
-                "expiresAt": expires_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                "data": _base64(prepare.data),
-                "source": step.source.peer_id,
-            },
-            timeout=max(0.001, (step.deadline_ms - self._clock.now_ms()) / 1000),
-        ) as response:
-            if response.status_code != 200:
-                raise ValueError(f"the receiver answered HTTP {response.status_code}")
-            content = bytearray()
-            async for part in response.aiter_bytes(bounds.LOCAL_ANSWER_BYTES_MAX):
-                content += part
-                if len(content) > bounds.LOCAL_ANSWER_BYTES_MAX:
-                    raise ValueError("the receiver's answer is too long")
-        return read_answer(json.loads(content), self._own_address())
+            content=json.dumps(body, separators=(",", ":")).encode(),
+            headers={"Content-Type": "application/json"},
+            seconds_max=max(0.001, (step.deadline_ms - self._clock.now_ms()) / 1000),
+        )
+        if answer.status != 200:
+            raise ValueError(f"the receiver answered HTTP {answer.status}")
+        return read_answer(answer.json(), self._own_address())
 
     async def close(self) -> None:
         """Ask no more: who has not answered by now is not waited for."""
         for task in list(self._tasks):
             task.cancel()
-        if self._client is not None:
-            await self._client.aclose()
+        await self._client.close()
 
 
 def read_answer(body: Any, own_address: str) -> Fulfill | Reject:

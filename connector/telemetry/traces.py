@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx
-
+from connector.base.errors import HttpError
+from connector.base.http import HttpClient
 from connector.base.log import Log
 from connector.telemetry import bounds
 from connector.telemetry.bus import Emitted
@@ -84,8 +85,10 @@ class Traces:
 
     async def run(self) -> None:
         """Send until cancelled."""
-        async with httpx.AsyncClient(
-            timeout=bounds.TRACE_SEND_SECONDS_MAX, trust_env=False
+        async with HttpClient(
+            seconds_max=bounds.TRACE_SEND_SECONDS_MAX,
+            answer_bytes_max=bounds.TRACE_ANSWER_BYTES_MAX,
+            connections_max=1,
         ) as client:
             while True:
                 await asyncio.sleep(SEND_SECONDS)
@@ -93,15 +96,20 @@ class Traces:
                     if not await self._send(client):
                         break
 
-    async def _send(self, client: httpx.AsyncClient) -> bool:
+    async def _send(self, client: HttpClient) -> bool:
         """One request; whether the collector took it. One line a change, not one a failure."""
         count = min(len(self._spans), bounds.TRACE_RECORDS_PER_REQUEST_MAX)
         spans = [self._spans.popleft() for _ in range(count)]
         try:
-            answer = await client.post(self.url, json=self._request(spans))
-            fault = "" if answer.is_success else f"HTTP {answer.status_code}"
-        except httpx.HTTPError as error:
-            fault = str(error) or type(error).__name__
+            answer = await client.ask(
+                "POST",
+                self.url,
+                content=json.dumps(self._request(spans), separators=(",", ":")).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            fault = "" if answer.ok else f"HTTP {answer.status}"
+        except HttpError as error:
+            fault = str(error)
         if fault:
             self.dropped += count
         if fault and not self._failing:

@@ -6,10 +6,8 @@ import asyncio
 import json
 from typing import Any
 
-import httpx
-
 from connector.base.errors import EnvironmentFault, HttpAnswerError, HttpError, HttpTimeoutError
-from connector.base.http import HttpAnswer, HttpClient
+from connector.base.http import HttpAnswer, HttpClient, Transport
 from connector.tools import bounds
 
 
@@ -22,7 +20,7 @@ class NodeClient:
         key: str | None = None,
         *,
         verify: bool = True,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         """Build it; nothing is asked yet.
 

@@ -24,15 +24,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from connector.base import limits
 from connector.base.clock import Clock
-from connector.base.errors import ConnectorError
+from connector.base.errors import ConnectorError, HttpError
+from connector.base.http import HttpClient
 from connector.base.log import Log
 from connector.settings.load import load
+from connector.tools import bounds
 from connector.tools.audit import AuditReport, audit, mirror_faults
 from connector.tools.sender import Order, Report, Sender
 from connector.tools.terminal import plain, table
@@ -160,7 +161,13 @@ async def start(node: DemoNode) -> None:
         )
 
 
-async def wait_ready(node: DemoNode, client: httpx.AsyncClient, peers: int, clock: Clock) -> None:
+def _client() -> HttpClient:
+    return HttpClient(
+        seconds_max=2, answer_bytes_max=bounds.NODE_ANSWER_BYTES_MAX, connections_max=10
+    )
+
+
+async def wait_ready(node: DemoNode, client: HttpClient, peers: int, clock: Clock) -> None:
     """Return when a node is ready and connected to `peers` peers.
 
     Raises:
@@ -171,8 +178,8 @@ async def wait_ready(node: DemoNode, client: httpx.AsyncClient, peers: int, cloc
     while clock.monotonic_s() < deadline_s:
         if node.process.returncode is not None:
             break
-        with contextlib.suppress(httpx.HTTPError):
-            health = (await client.get(f"{node.url}/health")).json()
+        with contextlib.suppress(HttpError):
+            health = (await client.ask("GET", f"{node.url}/health")).json()
             if health["status"] == "healthy" and health["peersConnected"] >= peers:
                 return
         await asyncio.sleep(0.05)
@@ -205,7 +212,7 @@ async def line(
     try:
         for node in nodes:
             await start(node)
-        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        async with _client() as client:
             for index, node in enumerate(nodes):
                 links = (index > 0) + (index + 1 < count)
                 await wait_ready(node, client, links, clock)
@@ -217,10 +224,10 @@ async def line(
 async def at_rest(nodes: list[DemoNode], clock: Clock) -> None:
     """Wait until no node holds money for a packet, a bounded time."""
     deadline_s = clock.monotonic_s() + REST_SECONDS_MAX
-    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+    async with _client() as client:
         for node in nodes:
             while clock.monotonic_s() < deadline_s:
-                items = (await client.get(f"{node.url}/api/accounts")).json()["items"]
+                items = (await client.ask("GET", f"{node.url}/api/accounts")).json()["items"]
                 if not any(
                     int(item["pendingDebits"]) or int(item["pendingCredits"]) for item in items
                 ):

@@ -2,27 +2,25 @@
 
 The page may only ask its own node (CSP), so the node asks the others: their status and accounts,
 with a deadline and a bound, once a second at most however many look on. What they say is shown as
-theirs; nothing here trusts it.
+theirs; nothing here trusts it: whatever is not the answer of a connector is shown as that node's fault.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
-import httpx
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
 
+from connector.base import limits
 from connector.base.clock import Clock
+from connector.base.errors import HttpAnswerError, HttpTimeoutError, HttpUnreachableError
+from connector.base.http import HttpClient, Transport, check_json, off_loop
 from connector.web import bounds
-
-_ACCOUNT_FIELDS: Final = (
-    "peerId", "assetCode", "assetScale", "debitBalance", "creditBalance", "netBalance",
-    "pendingDebits", "pendingCredits", "creditLimit", "availableCredit", "settlementThreshold",
-    "settlementState",
-)  # fmt: skip
 
 
 class OwnView(Protocol):
@@ -45,7 +43,7 @@ class Neighbourhood:
         urls: Sequence[str],
         key: str | None,
         clock: Clock,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         """Build it; nothing is asked yet.
 
@@ -78,20 +76,33 @@ class Neighbourhood:
             if self._asked_s is None or now_s - self._asked_s >= bounds.NETWORK_ANSWER_SECONDS:
                 self._answer = await self._ask_all()
                 self._asked_s = self._clock.monotonic_s()
-        own = _node("", self._own.status(), self._own.accounts_view())
+        own = self._own_node()
         return [own, *(one for one in self._answer if one["nodeId"] != own["nodeId"])]
+
+    def _own_node(self) -> dict[str, Any]:
+        status = self._own.status()
+        return {
+            "url": "",
+            "error": "",
+            "nodeId": status["nodeId"],
+            "ilpAddress": status["ilpAddress"],
+            "status": status["status"],
+            "accountingState": status["accounting"]["state"],
+            "accounts": [
+                {name: item[name] for name in _ACCOUNT_FIELDS} for item in self._own.accounts_view()
+            ],
+        }
 
     async def _ask_all(self) -> list[dict[str, Any]]:
         headers = {"accept": "application/json"}
         if self._key is not None:
             headers["authorization"] = f"Bearer {self._key}"
-        async with httpx.AsyncClient(
-            timeout=bounds.NETWORK_SECONDS_MAX,
+        async with HttpClient(
+            seconds_max=bounds.NETWORK_SECONDS_MAX,
+            answer_bytes_max=bounds.NETWORK_ANSWER_BYTES_MAX,
+            connections_max=bounds.NETWORK_REQUESTS_AT_ONCE_MAX,
             headers=headers,
             transport=self._transport,
-            trust_env=False,
-            # A key is for the node that was named, not for where that one points.
-            follow_redirects=False,
         ) as client:
             places = asyncio.Semaphore(bounds.NETWORK_REQUESTS_AT_ONCE_MAX)
             async with asyncio.TaskGroup() as group:
@@ -99,49 +110,89 @@ class Neighbourhood:
         return [task.result() for task in tasks]
 
 
-async def _ask(client: httpx.AsyncClient, places: asyncio.Semaphore, url: str) -> dict[str, Any]:
+async def _ask(client: HttpClient, places: asyncio.Semaphore, url: str) -> dict[str, Any]:
+    """What the node at `url` says, or why it is not shown; never raises for what it answers."""
     try:
         async with places, asyncio.timeout(bounds.NETWORK_SECONDS_MAX):
-            status = await _get(client, f"{url}/api/status")
-            accounts = await _get(client, f"{url}/api/accounts")
-        if not isinstance(status.get("nodeId"), str) or not isinstance(accounts["items"], list):
-            return _silent(url, "its answer is not that of a connector")
-        return _node(url, status, accounts["items"])
-    except TimeoutError:
+            status = await client.ask("GET", f"{url}/api/status")
+            accounts = (
+                await client.ask("GET", f"{url}/api/accounts") if status.status == 200 else status
+            )
+            if accounts.status != 200:
+                hint = " (EXPLORER_NODES_KEY is missing or wrong)" if accounts.status == 401 else ""
+                return _silent(url, f"it answered {accounts.status}{hint}")
+            told = await off_loop(_read_status, status.body)
+            shown = await off_loop(_read_accounts, accounts.body)
+    except (TimeoutError, HttpTimeoutError):
         return _silent(url, f"no answer within {bounds.NETWORK_SECONDS_MAX:g} s")
-    except httpx.HTTPStatusError as error:
-        code = error.response.status_code
-        hint = " (EXPLORER_NODES_KEY is missing or wrong)" if code == 401 else ""
-        return _silent(url, f"it answered {code}{hint}")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return _silent(url, f"cannot be reached: {str(error) or type(error).__name__}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except HttpUnreachableError as error:
+        return _silent(url, f"cannot be reached: {error}")
+    except (HttpAnswerError, ValidationError):
         return _silent(url, "its answer is not that of a connector")
-
-
-async def _get(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
-    async with client.stream("GET", url) as response:
-        if response.status_code != 200:
-            raise httpx.HTTPStatusError("", request=response.request, response=response)
-        octets = bytearray()
-        async for part in response.aiter_bytes():
-            octets += part
-            if len(octets) > bounds.NETWORK_ANSWER_BYTES_MAX:
-                raise ValueError("too long")
-    found: dict[str, Any] = json.loads(octets)
-    return found
-
-
-def _node(url: str, status: dict[str, Any], accounts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "url": url,
         "error": "",
-        "nodeId": status["nodeId"],
-        "ilpAddress": str(status.get("ilpAddress", "")),
-        "status": str(status.get("status", "")),
-        "accountingState": str(status.get("accounting", {}).get("state", "")),
-        "accounts": [{name: item[name] for name in _ACCOUNT_FIELDS} for item in accounts],
+        "nodeId": told.node_id,
+        "ilpAddress": told.ilp_address,
+        "status": told.status,
+        "accountingState": told.accounting.state,
+        "accounts": shown,
     }
+
+
+# --- what another node may say: anything else is its fault, and shown as such
+
+_Word = Annotated[str, Field(max_length=100)]
+_Figure = Annotated[str, Field(pattern=r"^-?[0-9]{1,40}$")]
+
+
+class _Told(BaseModel):
+    """Fields that are not shown are not looked at."""
+
+    model_config = ConfigDict(strict=True, alias_generator=to_camel)
+
+
+class _Accounting(_Told):
+    state: _Word = ""
+
+
+class _Status(_Told):
+    node_id: _Word
+    ilp_address: Annotated[str, Field(max_length=limits.ADDRESS_CHARACTERS_MAX)] = ""
+    status: _Word = ""
+    accounting: _Accounting = _Accounting()
+
+
+class _Account(_Told):
+    peer_id: _Word
+    asset_code: _Word
+    asset_scale: Annotated[int, Field(ge=0, le=limits.ASSET_SCALE_DIGITS_MAX)]
+    debit_balance: _Figure
+    credit_balance: _Figure
+    net_balance: _Figure
+    pending_debits: _Figure
+    pending_credits: _Figure
+    credit_limit: _Figure
+    available_credit: _Figure
+    settlement_threshold: _Figure | None
+    settlement_state: _Word
+
+
+class _Accounts(_Told):
+    items: list[_Account]
+
+
+_ACCOUNT_FIELDS: Final = tuple(map(to_camel, _Account.model_fields))
+
+
+def _read_status(octets: bytes) -> _Status:
+    check_json(octets)
+    return _Status.model_validate_json(octets)
+
+
+def _read_accounts(octets: bytes) -> list[dict[str, Any]]:
+    check_json(octets)
+    return [one.model_dump(by_alias=True) for one in _Accounts.model_validate_json(octets).items]
 
 
 def _silent(url: str, reason: str) -> dict[str, Any]:
@@ -160,11 +211,11 @@ def network_router(neighbourhood: Neighbourhood) -> APIRouter:
     """`/api/network`."""
     router = APIRouter(tags=["read"])
 
-    @router.get("/api/network")
-    async def network() -> dict[str, Any]:
+    @router.get("/api/network", response_model=dict[str, Any])
+    async def network() -> Response:
         """This node and those of EXPLORER_NODES: status and accounts of each, or why not."""
-        if not neighbourhood.configured:
-            return {"configured": False, "nodes": []}
-        return {"configured": True, "nodes": await neighbourhood.nodes()}
+        nodes = await neighbourhood.nodes() if neighbourhood.configured else []
+        # Written as it is: FastAPI would first copy each of perhaps 100,000 values in Python.
+        return JSONResponse({"configured": neighbourhood.configured, "nodes": nodes})
 
     return router

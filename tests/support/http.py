@@ -35,7 +35,7 @@ class FakeNetwork(httpx.AsyncBaseTransport):
         response = self._handler(request)
         if inspect.isawaitable(response):
             response = await response
-        if not isinstance(response.stream, _Octets):
-            # Made with its content: to be read from the wire once more.
+        if response.is_closed:
+            # Made with its content, which was read at once: put on the wire again.
             return raw(response.status_code, response.content, **dict(response.headers))
         return response

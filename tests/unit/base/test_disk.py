@@ -80,6 +80,7 @@ async def test_a_database_in_memory_is_never_removed() -> None:
     await database.close()
 
 
+@pytest.mark.processes
 def test_a_file_is_held_by_one_process(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "lock"
     program = (

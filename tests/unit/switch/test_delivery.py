@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from connector.peering.model import Asset, Peer, PeerTerms, Unanswered
 from connector.switch import bounds as switch_bounds
 from connector.switch.delivery import Deliveries, Handler, read_answer
 from connector.switch.switch import Deliver
+from tests.support.http import FakeNetwork, raw
 from tests.support.ledgers import ManualClock
 
 ADDRESS = "g.us"
@@ -70,10 +72,8 @@ async def delivering(
         clock=asked.clock,
         log=asked.log,
         own_address=lambda: ADDRESS,
+        transport=None if wallet is None else FakeNetwork(wallet),
     )
-    if wallet is not None:
-        transport = httpx.MockTransport(wallet)
-        asked.deliveries._client = httpx.AsyncClient(transport=transport)
     if handler is not None:
         asked.deliveries.on_prepare(handler)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
@@ -293,6 +293,29 @@ async def test_a_wallet_that_fails_or_answers_nonsense_is_a_t00(
 async def test_an_answer_without_end_is_read_up_to_its_bound() -> None:
     async with delivering(wallet=lambda _: httpx.Response(200, content=endless())) as asked:
         assert failed(await asked.ask())
+
+
+async def test_an_answer_that_is_compressed_is_bounded_decompressed() -> None:
+    fulfill = json.dumps({"fulfillment": encoded(PREIMAGE)}).encode()
+    packed = gzip.compress(fulfill)
+    async with delivering(wallet=lambda _: raw(200, packed, content_encoding="gzip")) as asked:
+        assert await asked.ask() == Fulfill(fulfillment=PREIMAGE)
+    for encoding, body in (
+        ("gzip", gzip.compress(fulfill + b" " * switch_bounds.LOCAL_ANSWER_BYTES_MAX)),
+        ("gzip, gzip", gzip.compress(packed)),
+    ):
+        answer = raw(200, body, content_encoding=encoding)
+        async with delivering(wallet=lambda _, answer=answer: answer) as asked:
+            assert failed(await asked.ask())
+
+
+async def test_a_wallet_that_is_silent_is_waited_for_until_the_deadline() -> None:
+    async def silent(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with delivering(wallet=silent) as asked:  # type: ignore[arg-type]
+        assert await asked.ask(left_ms=5) is Unanswered.TIMED_OUT
 
 
 def test_an_answer_is_a_fulfill_or_a_reject_in_our_name() -> None:

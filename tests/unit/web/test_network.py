@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from connector.web import bounds as web_bounds
-from connector.web.network import Neighbourhood
+from connector.web.network import Neighbourhood, network_router
+from tests.support.http import FakeNetwork, raw
 from tests.support.ledgers import ManualClock
 
 ACCOUNT: dict[str, Any] = {
@@ -51,7 +55,7 @@ def neighbourhood(
         urls=urls or ["http://b/"],
         key=key,
         clock=clock or ManualClock(),
-        transport=httpx.MockTransport(handler),
+        transport=FakeNetwork(handler),
     )
 
 
@@ -101,6 +105,14 @@ async def test_the_key_goes_to_the_named_nodes_and_nowhere_else() -> None:
         ),
         (httpx.ConnectError("refused"), "cannot be reached: refused"),
         (httpx.ReadTimeout(""), "cannot be reached: ReadTimeout"),
+        (
+            raw(200, gzip.compress(b" " * (64 << 20)), content_encoding="gzip"),
+            "not that of a connector",
+        ),
+        (
+            raw(200, gzip.compress(gzip.compress(b"{}")), content_encoding="gzip, gzip"),
+            "not that of a connector",
+        ),
     ],
 )
 async def test_a_node_that_does_not_answer_well_is_named_with_the_reason(
@@ -116,6 +128,52 @@ async def test_a_node_that_does_not_answer_well_is_named_with_the_reason(
     assert says in other["error"]
     assert other["nodeId"] is None
     assert other["accounts"] == []
+
+
+def odd(account: str, status: str = '{"nodeId": "b"}') -> Callable[[httpx.Request], Any]:
+    """A node that says this of its one account, in place of the net balance."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/status":
+            return raw(200, status.encode())
+        text = json.dumps({"items": [{**ACCOUNT, "netBalance": "@"}]}).replace('"@"', account)
+        return raw(200, text.encode())
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        odd("NaN"), odd("Infinity"), odd("1e999"), odd("null"), odd("5"), odd('"five"'), odd('""'),
+        odd("1" * 4000), odd("[" * 900 + "]" * 900), odd('{"a":' * 480 + "1" + "}" * 480),
+        odd("[" * 100_000 + "]" * 100_000), odd('"\\ud800"'), odd('"' + "9" * 100 + '"'),
+        odd('"0"', '{"nodeId": "evil\\ud800"}'), odd('"0"', "[1]"), odd('"0"', "nonsense"),
+        odd('"0"', '{"nodeId": "b", "accounting": "x"}'), odd('"0"', '{"nodeId": NaN}'),
+        odd('"0"', '{"nodeId": "b", "status": {}}'), odd('"0"', json.dumps({"nodeId": "b" * 101})),
+        odd('"0"', '{"nodeId": "b", "x": [' + "[]," * 2_700_000 + "1]}"),
+        odd('"0"', '{"nodeId": "b", "x": [' + "{}," * 1_000_000 + "1]}"),
+    ],
+)  # fmt: skip
+async def test_odd_json_is_that_nodes_fault_and_the_page_is_answered(
+    handler: Callable[[httpx.Request], Any],
+) -> None:
+    app = FastAPI()
+    app.include_router(network_router(neighbourhood(handler)))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://node"
+    ) as viewer:
+        answer = await viewer.get("/api/network")
+    assert answer.status_code == 200
+    own, other = answer.json()["nodes"]
+    assert (own["nodeId"], own["error"]) == ("a", "")
+    assert other["error"] == "its answer is not that of a connector"
+    assert other["accounts"] == []
+
+
+async def test_an_account_that_is_as_it_should_be_is_shown() -> None:
+    _, other = await neighbourhood(odd('"-7"')).nodes()
+    assert (other["error"], other["accounts"][0]["netBalance"]) == ("", "-7")
 
 
 async def test_however_many_look_on_the_others_are_asked_once_a_second() -> None:
