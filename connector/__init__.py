@@ -68,7 +68,6 @@ The map, each package above those that it uses:
       machine.py      the rules of a ledger, pure
       embedded.py     the machine with a durable journal in SQLite
       journal.py      the journal's tables and rows   retention.py  how long rows are kept
-      marker.py       the last acknowledged request, noted beside the journal
       tigerbeetle.py  the contract on a TigerBeetle cluster; its client: tigerbeetle_client.py
       select.py       which of them the settings name
     settings/       environment, YAML, defaults; frozen, checked as a whole

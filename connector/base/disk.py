@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
+from connector.base.marker import FileMarker, Marker
 from connector.base.sqlite import SqliteFile
 
 T = TypeVar("T")
@@ -92,6 +93,9 @@ class Disk(Protocol):
     def database(self, path: Path, *, read_only: bool = False) -> Database:
         """The database at `path`; nothing is opened yet. `:memory:` is one without a file."""
 
+    def marker(self, path: Path, *, read_only: bool = False) -> Marker:
+        """The number kept at `path`; nothing is opened yet."""
+
     def hold(self, path: Path) -> Hold:
         """Hold the file at `path`, which is made if need be, until closed or this process ends.
 
@@ -107,6 +111,10 @@ class SystemDisk:
     def database(self, path: Path, *, read_only: bool = False) -> SqliteFile:
         """See `Disk`."""
         return SqliteFile(path, read_only=read_only)
+
+    def marker(self, path: Path, *, read_only: bool = False) -> FileMarker:
+        """See `Disk`."""
+        return FileMarker(path, read_only=read_only)
 
     def hold(self, path: Path) -> IO[str]:
         """See `Disk`. Our process id is written into it."""

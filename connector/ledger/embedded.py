@@ -31,6 +31,7 @@ from connector.base.errors import (
     LedgerLockedError,
     LedgerUnavailableError,
 )
+from connector.base.marker import SUFFIX as MARKER_SUFFIX
 from connector.base.sqlite import in_transaction
 from connector.ledger import bounds, journal
 from connector.ledger.journal import (
@@ -53,8 +54,6 @@ from connector.ledger.journal import (
     uses_up,
 )
 from connector.ledger.machine import LedgerMachine, Record
-from connector.ledger.marker import SUFFIX as MARKER_SUFFIX
-from connector.ledger.marker import FileMarker, Marker
 from connector.ledger.model import DERIVED_ID_MAX, Account, AccountStatus, Status, Transfer
 from connector.ledger.retention import (
     Retention,
@@ -113,6 +112,10 @@ class MemoryLedger:
         """See `Ledger`."""
         return _recent_transfers(self.machine, since_ns)
 
+    async def maintain(self) -> str:
+        """Nothing to be done."""
+        return ""
+
     async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
         """See `Ledger`; of those that are remembered."""
         wanted = set(tags)
@@ -160,7 +163,6 @@ class EmbeddedLedger:
         clock: Clock,
         disk: Disk | None = None,
         read_only: bool = False,
-        marker: Marker | None = None,
         retention: Retention | None = None,
         accept_loss: bool = False,
     ) -> None:
@@ -171,8 +173,6 @@ class EmbeddedLedger:
             clock: for timestamps, timeouts and the age of rows.
             disk: where the file is; default: the machine's.
             read_only: for a look beside the process that owns the file.
-            marker: where the number of the last acknowledged request is noted; default: in a file
-                beside `path`.
             retention: what of the journal is kept; default: 30 days, 8 GiB.
             accept_loss: open the file although acknowledged requests are missing at its end.
         """
@@ -182,13 +182,13 @@ class EmbeddedLedger:
         """Acknowledged, and not in the journal: it has lost its end."""
         self._clock = clock
         self._read_only = read_only
-        self._marker = marker or FileMarker(
-            path.with_name(path.name + MARKER_SUFFIX), read_only=read_only
-        )
         self._accept_loss = accept_loss
         self._upkeep = Upkeep(retention or Retention(), began_s=clock.monotonic_s())
         self._disk: Disk = disk or SystemDisk()
         self._file = self._disk.database(path, read_only=read_only)
+        self._marker = self._disk.marker(
+            path.with_name(path.name + MARKER_SUFFIX), read_only=read_only
+        )
         self._reader = self._disk.database(path, read_only=True)
         """For long looks beside the writer: points, archives, the audit."""
         self._lock: Hold | None = None
@@ -594,7 +594,7 @@ class EmbeddedLedger:
 
     # --- upkeep of the journal
 
-    async def maintain(self) -> None:
+    async def maintain(self) -> str:
         """Take a point when one is due, and prune a few rows; called about once a second.
 
         Between any two statements the writer gets its turn.
@@ -603,11 +603,17 @@ class EmbeddedLedger:
             LedgerUnavailableError: the disk refuses; nothing is pruned then.
         """
         if self._stale or self._read_only or not self._seq:
-            return
+            return ""
         try:
             await self._maintain()
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
+        if not self._upkeep.is_over:
+            return ""
+        return (
+            f"{self.path.name} is larger than {self._upkeep.retention.bytes_max} octets, and all in "
+            "it is too young to be pruned: packets may still be asked for again"
+        )
 
     async def _maintain(self) -> None:
         upkeep, file, reader = self._upkeep, self._file, self._reader

@@ -84,3 +84,13 @@ class Ledger(Protocol):
         Complete, however many were made since, but for tags that more than
         `LEDGER_TRANSFERS_PER_TAG_MAX` transfers share: then the newest. `tags` are not zero.
         """
+
+    async def maintain(self) -> str:
+        """A bounded step of upkeep, between requests; called about once a second.
+
+        Returns:
+            What an operator should know, or nothing.
+
+        Raises:
+            LedgerUnavailableError: it could not be done; try again later.
+        """

@@ -463,6 +463,10 @@ class TigerBeetleLedger:
         newest_first.reverse()
         return newest_first[-RECENT_TRANSFERS_MAX:]
 
+    async def maintain(self) -> str:
+        """Nothing to be done: the cluster looks after its own files."""
+        return ""
+
     async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
         """See `Ledger`.
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from connector.accounting.manager import State
 from connector.base import limits
+from connector.base.errors import LedgerUnavailableError
 from connector.node.core import Core
 from connector.peering.model import Asset, PeerTerms
 
@@ -57,6 +58,7 @@ class Lifecycle:
         self.btp_port = 0
         """Where peers connect, once started."""
         self._core = core
+        self._ledger_warning = ""
         self._opened = contextlib.AsyncExitStack()
         self._started = contextlib.AsyncExitStack()
 
@@ -137,6 +139,7 @@ class Lifecycle:
             group.create_task(every(TICK_SECONDS, accounts.release_late)),
             group.create_task(every(TICK_SECONDS, self._look_up)),
             group.create_task(every(SLOW_TICK_SECONDS, self._slow_tick)),
+            group.create_task(every(SLOW_TICK_SECONDS, self._maintain_ledger)),
         ]
         stack.callback(lambda: [task.cancel() for task in tickers])
         settling = group.create_task(core.settlements.run())
@@ -208,3 +211,14 @@ class Lifecycle:
         await core.accounts.look_after_outbox()
         await core.accounts.take_back_credit()
         core.ask_parent()
+
+    async def _maintain_ledger(self) -> None:
+        """Let the ledger prune; by itself, since copying rows into an archive takes its time."""
+        core = self._core
+        try:
+            warning = await core.accounts.ledger.maintain()
+        except LedgerUnavailableError as error:
+            warning = str(error)
+        if warning and warning != self._ledger_warning:
+            core.log.warning("ledger_upkeep", detail=warning)
+        self._ledger_warning = warning

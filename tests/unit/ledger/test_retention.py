@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from connector.base.errors import LedgerBehindError, LedgerCorruptError, LedgerUnavailableError
+from connector.base.marker import SUFFIX, FileMarker
 from connector.ledger import bounds
 from connector.ledger.embedded import EmbeddedLedger
-from connector.ledger.marker import SUFFIX, FileMarker
 from connector.ledger.model import PENDING, PHASE_RESOLVE, POST, Status, Transfer
 from connector.ledger.retention import Retention
 from tests.support.ledgers import Books, ManualClock

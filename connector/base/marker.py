@@ -1,4 +1,6 @@
-"""How far a journal was acknowledged, noted beside it: what betrays a journal that lost its end.
+"""The number of the last acknowledged request, noted beside a journal.
+
+It betrays a journal that has lost its end.
 
 SQLite opens a database whose write-ahead log is missing or cut short without a word: it takes the
 last whole commit for the end. A ledger that went on from there would take packets for new that it
