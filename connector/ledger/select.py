@@ -12,8 +12,23 @@ from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.settings.model import Settings
 
 
-def make_ledger(settings: Settings, clock: Clock, disk: Disk, *, read_only: bool = False) -> Ledger:
-    """The ledger that the settings name; nothing is opened yet."""
+def make_ledger(
+    settings: Settings,
+    clock: Clock,
+    disk: Disk,
+    *,
+    read_only: bool = False,
+    accept_loss: bool = False,
+) -> Ledger:
+    """The ledger that the settings name; nothing is opened yet.
+
+    Args:
+        settings: which ledger, and where.
+        clock: for its deadlines and timestamps.
+        disk: where an embedded ledger is.
+        read_only: for whoever only looks at it.
+        accept_loss: open an embedded ledger although requests that were acknowledged are missing.
+    """
     if settings.tigerbeetle_cluster_id is not None and settings.tigerbeetle_replicas is not None:
         return TigerBeetleLedger(
             cluster_id=settings.tigerbeetle_cluster_id,
@@ -27,4 +42,6 @@ def make_ledger(settings: Settings, clock: Clock, disk: Disk, *, read_only: bool
     if settings.ledger == "memory":
         return MemoryLedger(clock=clock)
     path = settings.data_dir / LEDGER_FILE
-    return EmbeddedLedger(path, clock=clock, disk=disk, read_only=read_only)
+    return EmbeddedLedger(
+        path, clock=clock, disk=disk, read_only=read_only, accept_loss=accept_loss
+    )

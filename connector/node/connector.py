@@ -76,7 +76,12 @@ class Connector:
     reporter: Reporter
 
     def __init__(
-        self, settings: Settings, *, clock: Clock | None = None, log: Log | None = None
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        log: Log | None = None,
+        accept_ledger_loss: bool = False,
     ) -> None:
         """Nothing is read or opened yet.
 
@@ -84,7 +89,10 @@ class Connector:
             settings: what was changed at run time (`changes.json`) is laid over them at the start.
             clock: by default the machine's.
             log: by default one to stderr, as the settings say.
+            accept_ledger_loss: start although the ledger has less than it acknowledged
+                (`LedgerBehindError`): what is missing is lost then.
         """
+        self._accept_ledger_loss = accept_ledger_loss
         self.clock: Final = clock or SystemClock()
         self.log: Final = log or set_up_log(
             settings.log_level, settings.log_format or "", settings.node_id
@@ -243,7 +251,9 @@ class Connector:
         settings = found.settings
         platform = self._platform = system_platform(self.log, self.clock)
         self.events = EventBus(node_id=settings.node_id, clock=platform.clock)
-        ledger = make_ledger(settings, platform.clock, platform.disk)
+        ledger = make_ledger(
+            settings, platform.clock, platform.disk, accept_loss=self._accept_ledger_loss
+        )
         core = self._core = Core(
             settings,
             platform=platform,
@@ -552,13 +562,15 @@ def _tls(which: str, cert: Path | None, key: Path | None) -> ssl.SSLContext | No
     return context
 
 
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Run a daemon until `stop` is set.
+async def serve(
+    settings: Settings, stop: asyncio.Event, *, accept_ledger_loss: bool = False
+) -> None:
+    """Run a daemon until `stop` is set; see `Connector` for `accept_ledger_loss`.
 
     Raises:
         ConnectorError: it could not start; the message says why and what to do.
     """
-    node = Connector(settings)
+    node = Connector(settings, accept_ledger_loss=accept_ledger_loss)
     try:
         await node.run_until(stop)
     except* ConnectorError as group:
