@@ -131,7 +131,7 @@ def _group(item: pytest.Item) -> str:
     return ""
 
 
-_ONE_NODE = ("test_commands.py",)
+_ONE_NODE = ("test_commands.py", "test_monitoring.py")
 """Modules whose tests share a node."""
 
 

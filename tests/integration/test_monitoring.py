@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import promql_parser
 import pytest
+import pytest_asyncio
 import yaml
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -61,10 +62,10 @@ def parts(text: str) -> list[Any]:
     return found
 
 
-@pytest.fixture
-async def told(tmp_path: Path) -> dict[str, Metric]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Metric]:
     """What a node tells after packets of all kinds, by the names that are asked for."""
-    async with Street(tmp_path) as street:
+    async with Street(tmp_path_factory.mktemp("told")) as street:
         _, b, _ = await street.chain("a", "b", "c")
         a = street.daemons["a"].connector
         assert isinstance(await a.send("g.c", 100), Fulfill)
