@@ -23,6 +23,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from connector.accounting import bounds
+from connector.base.backoff import Backoff
 from connector.base.errors import LedgerUnavailableError
 
 
@@ -176,6 +177,10 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
 
 _AWAY: Final = frozenset(phase for phase, row in ROWS.items() if row.asks is Asks.RECONNECT)
 _BLOCKED: Final = frozenset({Phase.BLOCKED, Phase.RETURNING_BLOCKED})
+BACKOFF: Final = Backoff(
+    min_s=bounds.LEDGER_ASK_AGAIN_SECONDS_MIN, max_s=bounds.LEDGER_ASK_AGAIN_SECONDS_MAX
+)
+"""Without jitter: one node asks one ledger."""
 
 
 class Availability:
@@ -201,11 +206,16 @@ class Availability:
         self.reason = "starting"
         self.is_up = False
         """Whether the phase is UP: the one look at it that every packet takes."""
-        self.ask_again_s = bounds.LEDGER_ASK_AGAIN_SECONDS_MIN
-        """How long `reconnect` waits before it asks for the ledger again."""
+        self._failures = 1
+        """In a row, without LEDGER_STABLE_SECONDS between them."""
         self._failed_at_s = -1e9
         self._on_state = on_state
         self._on_away = on_away
+
+    @property
+    def ask_again_s(self) -> float:
+        """How long `reconnect` waits before it asks for the ledger again, in seconds."""
+        return BACKOFF.grown_s(self._failures)
 
     @property
     def state(self) -> State:
@@ -303,10 +313,10 @@ class Availability:
 
     def _back_off(self, now_s: float) -> None:
         if now_s - self._failed_at_s > bounds.LEDGER_STABLE_SECONDS:
-            self.ask_again_s = bounds.LEDGER_ASK_AGAIN_SECONDS_MIN
+            self._failures = 1
         else:
             # It answers and fails in turn: a full disk, say. Do not flicker.
-            self.ask_again_s = min(2 * self.ask_again_s, bounds.LEDGER_ASK_AGAIN_SECONDS_MAX)
+            self._failures += 1
         self._failed_at_s = now_s
 
     def _move(self, event: Event, why: str) -> None:

@@ -36,6 +36,11 @@ class Backoff:
         assert 0 <= self.jitter <= 1
         assert self.floor_s >= 0
 
+    def grown_s(self, failures: int) -> float:
+        """Seconds after so many failures in a row, at least 1, without jitter and floor."""
+        assert failures >= 1
+        return min(self.min_s * self.factor ** min(failures - 1, _DOUBLINGS_MAX), self.max_s)
+
     def wait_s(self, failures: int, random: Callable[[], float]) -> float:
         """Seconds to wait after so many failures in a row.
 
@@ -43,8 +48,6 @@ class Backoff:
             failures: at least 1.
             random: gives a number from 0 to 1; asked once, also where there is no jitter.
         """
-        assert failures >= 1
         chance = random()
         assert 0 <= chance <= 1
-        grown_s = min(self.min_s * self.factor ** min(failures - 1, _DOUBLINGS_MAX), self.max_s)
-        return self.floor_s + grown_s * (1 - self.jitter + self.jitter * chance)
+        return self.floor_s + self.grown_s(failures) * (1 - self.jitter + self.jitter * chance)

@@ -143,7 +143,8 @@ class HttpClient:
     async def _ask(
         self, method: str, url: str, content: bytes, headers: Mapping[str, str] | None
     ) -> HttpAnswer:
-        async with self._open().stream(
+        client = self._client or await self._open()
+        async with client.stream(
             method, url, content=content, headers={**self._headers, **(headers or {})}
         ) as response:
             encoding = response.headers.get("content-encoding", "").strip().lower()
@@ -161,8 +162,11 @@ class HttpClient:
             body = await asyncio.to_thread(gunzip, body, self._bytes_max)
         return HttpAnswer(response.status_code, body)
 
-    def _open(self) -> httpx.AsyncClient:
-        if self._client is None:
+    async def _open(self) -> httpx.AsyncClient:
+        trusted: ssl.SSLContext | bool = False
+        if self._verify and self._transport is None:
+            trusted = await asyncio.to_thread(_trusted)
+        if self._client is None:  # two may have come here at once
             self._client = httpx.AsyncClient(
                 limits=httpx.Limits(
                     max_connections=self._connections_max,
@@ -171,7 +175,7 @@ class HttpClient:
                 timeout=None,  # noqa: S113 - `ask` has one deadline for the whole request
                 follow_redirects=False,
                 trust_env=False,
-                verify=_trusted() if self._verify else False,
+                verify=trusted,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # keeps none
                 transport=self._transport,
             )
@@ -180,7 +184,7 @@ class HttpClient:
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
-    """Reading the certificates takes 25 ms: once a process, not once a client."""
+    """Reading the certificates takes 25 ms: in a thread, and once a process, not once a client."""
     return httpx.create_ssl_context(trust_env=False)
 
 

@@ -22,6 +22,7 @@ def test_the_wait_doubles_up_to_the_maximum() -> None:
     waits = [backoff.wait_s(failures, most) for failures in range(1, 7)]
     assert waits == [0.25, 0.5, 1, 2, 2, 2]
     assert waits == [backoff.wait_s(failures, least) for failures in range(1, 7)]
+    assert waits == [backoff.grown_s(failures) for failures in range(1, 7)]
 
 
 def test_the_factor_says_how_fast_it_grows() -> None:
