@@ -26,7 +26,8 @@ The map, each package above those that it uses:
       model.py        quantities, phases, what may follow what; pure
       store.py        every settlement, in one file
       engine.py       who pays: an operator, or an RFC 38 engine over HTTP
-      manager.py      decides, books, has it paid, confirms; once, whatever dies
+      manager.py      decides, takes requests         engines.py  who pays which peer
+      carrier.py      the steps of one settlement: book, have it paid, confirm; each once
     switch/         the story of one packet: rules, routing, terms, reserve, send, check, post
       rules.py        may it come in?
       terms.py        what do we offer the next hop?

@@ -1,14 +1,17 @@
 """The contract of a ledger on a TigerBeetle cluster.
 
 The client library reconnects for ever, hides network errors, takes IP addresses only and never
-times out. So here every request has a deadline, names are resolved before a client is made, and a
-client that stays silent is replaced by a new one with fresh addresses: a server that moved is found
-again. A session costs the cluster one of 64 places, the oldest losing its own, so each
-replacement is given twice the time of the one before.
+times out. So every request has a deadline here, names are resolved before a client is made, and a
+client that does not answer is replaced by one with newly resolved addresses, which finds a server
+that has moved. A cluster has 64 sessions and evicts the oldest, so each replacement waits twice as
+long as the one before.
 
-Faults that no waiting cures are `LedgerRefusedError`: an address that is none, a wrong cluster id, a
-client older or newer than the server, a session that others pushed out, a kernel or container that
-denies io_uring (on which the library would take the process down).
+Faults that waiting does not cure raise `LedgerRefusedError`: an invalid address, a wrong cluster id,
+a client older or newer than the server, an evicted session, a kernel or container that denies
+io_uring (with which the library would end the process).
+
+One file of 600 lines on purpose: sessions, deadlines and faults of the client share one state. Its
+encoding is in `rows`, the foreign library in `tigerbeetle_client`.
 """
 
 from __future__ import annotations

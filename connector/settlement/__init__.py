@@ -1,7 +1,8 @@
 """Settlement: paying a balance outside the ledger.
 
-`model.py` is pure: quantities, phases, what may follow what. `store.py` keeps every settlement in
-one SQLite file. `engine.py` is the port to whoever pays: an operator, or an RFC 38 engine over
-HTTP. `manager.py` watches what we owe and carries settlements through. docs/settlement.md tells
-what happens at every point where a process can die.
+`model.py` is pure: quantities, phases and their transitions. `store.py` keeps every settlement in
+one SQLite file. `engine.py` is the port to the payer: an operator, or an RFC 38 engine over HTTP;
+`engines.py` knows who pays which peer. `carrier.py` takes a settlement through its steps.
+`manager.py` checks what we owe, decides, and takes requests. docs/settlement.md describes each
+point at which a process can die.
 """

@@ -1,19 +1,19 @@
-"""What a settlement is: quantities in whole units, its phases, and what may follow what.
+"""A settlement: quantities in whole units, its phases, and the transitions between them.
 
-A settlement is first *pending*: key, amount and the id of its ledger transfer are on disk, whether
-the ledger has it is not known. Then it is *booked*, and whoever pays is asked, again and again
-under the same key, until it is *completed*. What the ledger refuses was never asked for; what an
-operator takes back is booked back under an id of its own.
+A settlement is first *pending*: key, amount and the id of its ledger transfer are on disk, and it
+is not known whether the ledger has it. Then it is *booked*, and its payer is asked, with the same
+key each time, until it is *completed*. No payer is asked for a settlement that the ledger refuses.
+A cancelled one is booked back with an id of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from connector.base import limits
 from connector.base.errors import ProtocolError, SettlementError
@@ -32,37 +32,37 @@ class Direction(StrEnum):
 
 
 class Origin(StrEnum):
-    """Who began it; keys of one origin never meet those of another."""
+    """Who began it. Each origin has its own space of idempotency keys."""
 
     THRESHOLD = "threshold"
-    """We owed more than agreed."""
+    """We owed more than the threshold."""
     OPERATOR = "operator"
     """The admin API or `settle`."""
     ENGINE = "engine"
-    """A settlement engine saw a payment come in."""
+    """A settlement engine reported an incoming payment."""
 
 
 class Payer(StrEnum):
-    """Who is asked to pay; decided once, so that what an operator was asked for no engine pays."""
+    """Who is asked to pay. Decided once: an engine never pays what an operator was asked to pay."""
 
     NOBODY = "nobody"
-    """It was paid before it was told to us."""
+    """It had been paid when it was reported to us."""
     OPERATOR = "operator"
     ENGINE = "engine"
 
 
 class State(StrEnum):
-    """How far settling with a peer has come, as shown."""
+    """The state of settling with a peer, as the API shows it."""
 
     IDLE = "IDLE"
     PENDING = "PENDING"
     """Decided and on disk; not known to be booked."""
     IN_PROGRESS = "IN_PROGRESS"
-    """Booked; whoever pays has not said yet that it is done."""
+    """Booked; the payer has not confirmed it yet."""
 
 
 class Phase(StrEnum):
-    """How far one settlement has come, as stored."""
+    """The phase of one settlement, as stored."""
 
     PENDING = "pending"
     BOOKED = "booked"
@@ -73,20 +73,20 @@ class Phase(StrEnum):
 
 
 class Move(StrEnum):
-    """What takes a settlement further."""
+    """What changes the phase of a settlement."""
 
     BOOK = "book"
     """The ledger has it, and someone is to pay."""
     SETTLE = "settle"
-    """The ledger has it, and it was paid before it was told to us."""
+    """The ledger has it, and it had been paid when it was reported to us."""
     REFUSE = "refuse"
-    """The ledger will never have it: the peer would owe more than its limit."""
+    """The ledger refuses it for good: the peer would owe more than its limit."""
     ACKNOWLEDGE = "acknowledge"
-    """Whoever pays has taken it over, or an operator says that it is paid."""
+    """The engine has accepted it, or an operator confirms that it is paid."""
     CANCEL = "cancel"
-    """An operator takes it back."""
+    """An operator cancels it."""
     BOOK_BACK = "book back"
-    """The ledger has the reverse."""
+    """The ledger has the reverse transfer."""
 
 
 TRANSITIONS: Final[dict[tuple[Phase, Move], Phase]] = {
@@ -99,16 +99,16 @@ TRANSITIONS: Final[dict[tuple[Phase, Move], Phase]] = {
 }
 
 OPEN: Final = frozenset((Phase.PENDING, Phase.BOOKED, Phase.CANCELLING))
-"""Something is still to be done."""
+"""Phases with another step to take."""
 IN_LEDGER: Final = frozenset((Phase.BOOKED, Phase.CANCELLING, Phase.COMPLETED, Phase.CANCELLED))
-"""Its transfer is known to be booked."""
+"""Phases in which its transfer is known to be booked."""
 
 
 def after(phase: Phase, move: Move) -> Phase:
-    """The phase that follows.
+    """The phase after `move`.
 
     Raises:
-        ProtocolError: that cannot be done in this phase.
+        ProtocolError: there is no such transition.
     """
     to = TRANSITIONS.get((phase, move))
     if to is None:
@@ -129,7 +129,7 @@ class Quantity:
 
     @property
     def least(self) -> Quantity:
-        """The same with the smallest scale that shows it."""
+        """The same quantity with the smallest scale that represents it."""
         amount, scale = self.amount, self.scale
         while scale and amount % 10 == 0:
             amount, scale = amount // 10, scale - 1
@@ -143,10 +143,10 @@ NOTHING: Final = Quantity(0, 0)
 
 
 def read_quantity(amount: object, scale: object) -> Quantity:
-    """A quantity as it stands in JSON: the amount a string of digits, the scale 0 to 255.
+    """A quantity from JSON: the amount a string of digits, the scale 0 to 255.
 
     Raises:
-        SettlementError: it is not one.
+        SettlementError: it is not a quantity.
     """
     if not isinstance(amount, str) or not _DIGITS.fullmatch(amount):
         raise SettlementError('amount must be a string of at most 100 digits, such as "254"')
@@ -160,7 +160,7 @@ def read_quantity(amount: object, scale: object) -> Quantity:
 
 
 def convert(given: Quantity, kept: Quantity, scale: int) -> tuple[int, Quantity]:
-    """Whole units of `scale` in what is given and what was kept before, and what is kept now."""
+    """Add `given` and the remainder `kept`: gives whole units of `scale` and the new remainder."""
     common = max(given.scale, kept.scale, scale)
     total = given.amount * 10 ** (common - given.scale) + kept.amount * 10 ** (common - kept.scale)
     units, rest = divmod(total, 10 ** (common - scale))
@@ -170,8 +170,7 @@ def convert(given: Quantity, kept: Quantity, scale: int) -> tuple[int, Quantity]
 def to_engine(amount: int, asset_scale: int, engine_scale: int) -> tuple[int, Quantity]:
     """As much of `amount` as an engine of `engine_scale` can pay, in both scales.
 
-    What it cannot pay is not taken from the account: it stays owed, and is part of the next
-    settlement.
+    The remainder is not booked: it stays owed and becomes part of the next settlement.
     """
     if engine_scale >= asset_scale:
         return amount, Quantity(amount * 10 ** (engine_scale - asset_scale), engine_scale)
@@ -180,11 +179,11 @@ def to_engine(amount: int, asset_scale: int, engine_scale: int) -> tuple[int, Qu
 
 
 def amount_due(owed: int, *, threshold: int | None, settle_to: int, available: int) -> int:
-    """What is to be paid now; zero: nothing.
+    """The amount to pay now; 0: nothing is due.
 
-    `owed` passes the threshold, and is brought down to `settle_to`. What the peer may still send
-    bounds it: money that is held for the peer's own packets may be used up by them, and the ledger
-    would refuse to book it twice.
+    Above `threshold`, `owed` is reduced to `settle_to`. `available`, what the peer may still send,
+    is the most that can be paid: money held for the peer's own packets may be spent by them, and
+    the ledger would refuse to book it twice.
     """
     if threshold is None or owed <= threshold:
         return 0
@@ -196,7 +195,7 @@ class Settlement:
     """One settlement, as stored. Amounts in units of the peer's asset unless said otherwise."""
 
     id: int
-    """Of its ledger transfer; given once, and stored with the key."""
+    """Of its ledger transfer; assigned once, and stored with the key."""
     peer_id: str
     asset: Asset
     direction: Direction
@@ -205,7 +204,7 @@ class Settlement:
     """The idempotency key."""
     amount: int
     quantity: Quantity
-    """As the engine says it, or was told it."""
+    """In the scale of the engine."""
     payer: Payer
     phase: Phase
     created_ms: int
@@ -214,21 +213,21 @@ class Settlement:
     error: str = ""
     """Of the last attempt."""
     next_attempt_ms: int = field(default=0)
-    """Not stored: after a restart it is tried at once."""
+    """Not stored: after a restart the next attempt is made at once."""
 
     @property
     def settlement_id(self) -> str:
-        """As shown: the id of its transfer, in hex."""
+        """The id of its transfer in hex, as the API shows it."""
         return f"{self.id:032x}"
 
     @property
     def reverse_id(self) -> int:
-        """Of the transfer that books it back."""
+        """The id of the transfer that books it back."""
         return self.id | 1  # the low octet of an id is free for this (ledger/model.py)
 
     @property
     def state(self) -> State:
-        """Its part in the state of the peer."""
+        """What it contributes to the state of the peer."""
         if self.payer is Payer.NOBODY:
             return State.IDLE
         if self.phase is Phase.PENDING:
@@ -237,7 +236,7 @@ class Settlement:
 
 
 def key_tag(key: str) -> int:
-    """128 bits that stand for a key in its ledger transfer; a key that is 32 hex digits itself."""
+    """128 bits for the key in its ledger transfer: a key of 32 hex digits itself, else its hash."""
     if re.fullmatch(r"[0-9a-f]{32}", key):
         return int(key, 16)
     return int.from_bytes(hashlib.sha256(b"key:" + key.encode("utf-8")).digest()[:16], "big")
@@ -246,9 +245,9 @@ def key_tag(key: str) -> int:
 def settled_sums(
     settlements: Iterable[tuple[Phase, Direction, int]], *, with_open: bool
 ) -> tuple[int, int]:
-    """What settlements have credited and debited their account in the ledger.
+    """The sums that settlements have credited and debited to their account in the ledger.
 
-    `with_open`: as if the ledger had all that it was asked for and has not been heard to have.
+    `with_open` counts also those that the ledger was asked to book without a known answer.
     """
     paid = received = 0
     for phase, direction, amount in settlements:
@@ -260,3 +259,36 @@ def settled_sums(
         if phase is Phase.CANCELLED or (with_open and phase is Phase.CANCELLING):
             received += amount  # booked back
     return paid, received
+
+
+def as_json(one: Settlement) -> dict[str, Any]:
+    """A settlement as the API shows it (docs/api.md)."""
+    return {
+        "settlementId": one.settlement_id,
+        "peerId": one.peer_id,
+        "assetCode": one.asset.code,
+        "assetScale": one.asset.scale,
+        "direction": one.direction.value,
+        "origin": one.origin.value,
+        "amount": str(one.amount),
+        "quantity": {"amount": str(one.quantity.amount), "scale": one.quantity.scale},
+        "phase": one.phase.value,
+        "state": one.state.value,
+        "payer": one.payer.value,
+        "attempts": one.attempts,
+        "error": one.error,
+        "createdMs": one.created_ms,
+        "changedMs": one.changed_ms,
+    }
+
+
+def log_fields(one: Settlement) -> Mapping[str, Any]:
+    """The fields of every log line about a settlement."""
+    return {
+        "peer_id": one.peer_id,
+        "settlement_id": one.settlement_id,
+        "direction": one.direction.value,
+        "amount": str(one.amount),
+        "asset": str(one.asset),
+        "idempotency_key": one.key,
+    }

@@ -1,7 +1,7 @@
-"""Every settlement, and what was too small to be credited, in one SQLite file.
+"""Every settlement, and remainders below one unit, in one SQLite file.
 
-Rows are never deleted: they are the record of what was paid, and there are few of them. A key is
-answered the same for ever.
+Rows are never deleted: they are the record of what was paid, and there are few of them. So a key
+always has the same answer.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _COLUMNS: Final = (
 
 
 class SettlementStore:
-    """See the module. All that changes is on disk when the call returns."""
+    """See the module. Changes are on disk when a call returns."""
 
     def __init__(self, database: Database, *, read_only: bool = False) -> None:
         """`read_only`: the database was opened so; its tables are not made."""
@@ -75,17 +75,18 @@ class SettlementStore:
             raise SettlementStoreError(f"settlements {self._file.path}: {error}") from error
 
     async def close(self) -> None:
-        """Let go of the file. Safe to call twice."""
+        """Close the file. Safe to call twice."""
         await self._file.close()
 
     async def add(self, settlement: Settlement) -> Settlement:
-        """Store it, if its key is new; what is stored under its key.
+        """Store a settlement if its key is new; gives the stored settlement with its key.
 
-        What comes in is added to what was kept from before: whole units are its amount, the rest is
-        kept. With nothing whole in it, there is nothing to book, and it is completed at once.
+        The quantity of an incoming one is added to the remainder of earlier ones: the whole units
+        are its amount, the rest is the new remainder. Without a whole unit there is nothing to
+        book, and it is completed at once.
 
         Raises:
-            SettlementError: it is more than an amount can be.
+            SettlementError: the amount is above `AMOUNT_MAX`.
         """
 
         def work(connection: sqlite3.Connection) -> Settlement:
@@ -115,7 +116,7 @@ class SettlementStore:
         return await self._run(lambda c: in_transaction(c, work))
 
     async def change(self, settlement: Settlement, phase: Phase, *, error: str, at_ms: int) -> None:
-        """Store a new phase or another attempt, then show it in `settlement`."""
+        """Store a new phase or another attempt, then update `settlement`."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -140,20 +141,20 @@ class SettlementStore:
         return await self._run(lambda c: _with_key(c, peer_id, asset, origin, key))
 
     async def open_ones(self) -> list[Settlement]:
-        """All that something is still to be done for, oldest first."""
+        """Settlements with another step to take, oldest first."""
         phases = ", ".join(f"'{phase}'" for phase in sorted(OPEN))
         query = f"SELECT {_COLUMNS} FROM settlement WHERE phase IN ({phases}) ORDER BY seq"  # noqa: S608
         return await self._run(lambda c: [_settlement(row) for row in c.execute(query)])
 
     async def latest(self, peer_id: str | None, count: int) -> list[Settlement]:
-        """The newest of a peer, or of all, newest first."""
+        """The newest settlements of a peer, or of all peers, newest first."""
         where = "" if peer_id is None else "WHERE peer_id = ?"
         query = f"SELECT {_COLUMNS} FROM settlement {where} ORDER BY seq DESC LIMIT {count:d}"  # noqa: S608
         values = () if peer_id is None else (peer_id,)
         return await self._run(lambda c: [_settlement(row) for row in c.execute(query, values)])
 
     async def remainder(self, peer_id: str, asset: Asset) -> Quantity:
-        """What came in and is less than a unit of the asset."""
+        """The part of incoming payments that is less than a unit of the asset."""
         return await self._run(lambda c: _remainder(c, peer_id, asset))
 
     async def booked(self, peer_id: str, asset: Asset) -> list[tuple[Phase, Direction, int]]:

@@ -316,9 +316,13 @@ class Life:
 
     async def quiet(self) -> None:
         """Until nothing is under way and nothing is due."""
-        await self.until(lambda: not self.settlements._open and not self.settlements._busy, 20_000)
+        await self.until(
+            lambda: not self.settlements._carrier.open and not self.settlements._busy, 20_000
+        )
         await asyncio.sleep(65)  # longer than any decision is held off
-        await self.until(lambda: not self.settlements._open and not self.settlements._busy, 20_000)
+        await self.until(
+            lambda: not self.settlements._carrier.open and not self.settlements._busy, 20_000
+        )
 
     def settled(self, peer_id: str = "bob") -> tuple[int, int]:
         """What the ledger has as paid to the peer and as paid by it."""

@@ -1,0 +1,352 @@
+"""Carries one settlement through its steps: book, have it paid, confirm, or book back.
+
+Owns the open settlements. A step is on disk before it is done, with the id under which the ledger
+books it and the key under which the engine is asked. Both never change, so each step can be repeated
+after any crash and takes effect once (docs/settlement.md goes through the cases).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from connector.accounting.manager import State as BooksState
+from connector.accounting.mirror import PeerBooks
+from connector.base.backoff import Backoff
+from connector.base.clock import Clock
+from connector.base.errors import (
+    EngineError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+    SettlementStoreError,
+)
+from connector.base.log import Log
+from connector.ledger.model import DONE, Status
+from connector.settlement import bounds
+from connector.settlement.engine import Answer, SettlementEngine
+from connector.settlement.engines import ENGINE_BACKOFF, Engines
+from connector.settlement.model import (
+    OPEN,
+    Direction,
+    Move,
+    Origin,
+    Payer,
+    Phase,
+    Quantity,
+    Settlement,
+    State,
+    after,
+    key_tag,
+    log_fields,
+)
+from connector.settlement.store import SettlementStore
+from connector.telemetry.events import (
+    Event,
+    SettlementCompleted,
+    SettlementFailed,
+    SettlementStarted,
+    SettlementTriggered,
+)
+
+FAULTS: Final = (
+    LedgerUnavailableError,
+    LedgerRefusedError,
+    SettlementStoreError,
+    EngineError,
+)
+"""Errors after which a step is tried again: they pass, or someone repairs the cause."""
+
+LEDGER_BACKOFF: Final = Backoff(
+    min_s=bounds.SETTLEMENT_RETRY_SECONDS_MIN,
+    max_s=bounds.SETTLEMENT_LEDGER_RETRY_SECONDS_MAX,
+    jitter=0.5,
+)
+"""Between two attempts that our own ledger or disk refused."""
+DECISION_BACKOFF: Final = Backoff(
+    min_s=bounds.SETTLEMENT_RETRY_SECONDS_MIN,
+    max_s=bounds.SETTLEMENT_DECISION_SECONDS_MAX,
+    jitter=0.5,
+)
+"""Before another settlement with a peer is decided, after one has failed."""
+
+
+class Books(Protocol):
+    """The part of the `AccountManager` that settlement uses."""
+
+    @property
+    def peers(self) -> Mapping[str, PeerBooks]:
+        """By peer id."""
+
+    @property
+    def state(self) -> BooksState:
+        """Whether the ledger is available."""
+
+    def new_packet_id(self) -> int:
+        """An id for a transfer: unique, rising, its low octet zero."""
+
+    async def record_settlement(
+        self, peer_id: str, transfer_id: int, amount: int, *, outgoing: bool, tag: int
+    ) -> Status:
+        """Book a settlement, once for each transfer id."""
+
+    async def settleable(self, peer_id: str) -> tuple[int, int]:
+        """What we owe, and how much of it may be paid now."""
+
+
+class Carrier:
+    """See the module. One per node."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Books,
+        store: SettlementStore,
+        engines: Engines,
+        clock: Clock,
+        log: Log,
+        emit: Callable[[Event], None],
+        touch: Callable[[str], None],
+        random: Callable[[], float],
+    ) -> None:
+        self.counts: Final[dict[tuple[str, str], int]] = {}
+        """Settlements by peer and result, since the start."""
+        self.open: Final[dict[int, Settlement]] = {}
+        """Settlements that have another step to take, by id."""
+        self.not_before_ms: Final[dict[str, int]] = {}
+        """By peer id: when the next settlement may be decided."""
+        self.booking = 0
+        """Requests to the ledger that have no answer yet."""
+        self._accounts = accounts
+        self._store = store
+        self._engines = engines
+        self._clock = clock
+        self._log = log
+        self._emit = emit
+        self._touch = touch
+        self._random = random
+        self._paying: dict[str, Settlement] = {}
+        """By peer id: the last settlement that pays it."""
+        self._locks: dict[int, asyncio.Lock] = {}
+        """By settlement id: one step at a time."""
+        self._refusals: dict[str, int] = {}
+        """By peer id: settlements that failed since the last one completed."""
+
+    # --- open settlements
+
+    def new(
+        self,
+        peer_id: str,
+        direction: Direction,
+        origin: Origin,
+        key: str,
+        amount: int,
+        quantity: Quantity,
+    ) -> Settlement:
+        """A settlement with a peer that is known, not yet on disk."""
+        asset = self._accounts.peers[peer_id].terms.asset
+        now_ms = self._clock.now_ms()
+        return Settlement(
+            id=self._accounts.new_packet_id(),
+            peer_id=peer_id,
+            asset=asset,
+            direction=direction,
+            origin=origin,
+            key=key,
+            amount=amount,
+            quantity=quantity,
+            payer=Payer.NOBODY,
+            phase=Phase.PENDING,
+            created_ms=now_ms,
+            changed_ms=now_ms,
+        )
+
+    def note(self, one: Settlement) -> Settlement:
+        """Count a settlement as open."""
+        self.open[one.id] = one
+        if one.payer is not Payer.NOBODY:
+            self._paying[one.peer_id] = one
+        return one
+
+    def forget(self, peer_id: str) -> None:
+        """The peer was removed: none of its settlements takes another step. The store keeps them."""
+        self._paying.pop(peer_id, None)
+        for one in [one for one in self.open.values() if one.peer_id == peer_id]:
+            del self.open[one.id]
+
+    def lock(self, one: Settlement) -> asyncio.Lock:
+        """Held during each step of a settlement."""
+        return self._locks.setdefault(one.id, asyncio.Lock())
+
+    def end(self, one: Settlement) -> None:
+        """The settlement takes no further step."""
+        assert one.phase not in OPEN, one.phase
+        self.open.pop(one.id, None)
+        self._locks.pop(one.id, None)
+
+    def under_way(self, peer_id: str) -> Settlement | None:
+        """The settlement by which a peer is being paid."""
+        one = self._paying.get(peer_id)
+        return None if one is None or one.state is State.IDLE else one
+
+    def awaits_operator(self, one: Settlement) -> bool:
+        """Whether only an operator can take the next step."""
+        return one.phase is Phase.BOOKED and self._payer(one) is self._engines.manual
+
+    def _payer(self, one: Settlement) -> SettlementEngine:
+        by_hand = one.payer is Payer.OPERATOR
+        return self._engines.manual if by_hand else self._engines.of(one.peer_id)
+
+    # --- steps
+
+    async def go_on(self, one: Settlement) -> None:
+        """Take a settlement through all steps that are possible now; on a fault plan another try."""
+        async with self.lock(one):
+            if one.phase not in OPEN or one.peer_id not in self._accounts.peers:
+                return
+            one.attempts += 1
+            try:
+                if one.phase is Phase.PENDING:
+                    await self._book(one)
+                if one.phase is Phase.BOOKED:
+                    await self._have_paid(one)
+                if one.phase is Phase.CANCELLING:
+                    await self._book_back(one)
+            except FAULTS as error:
+                await self._failed(one, error)
+        if one.phase not in OPEN:
+            self.end(one)
+
+    async def _book(self, one: Settlement) -> None:
+        outgoing = one.direction is Direction.OUTGOING
+        status = await self._enter(one, one.id, outgoing=outgoing)
+        if status in DONE:
+            to_pay = one.payer is not Payer.NOBODY
+            await self.move(one, Move.BOOK if to_pay else Move.SETTLE)
+            if to_pay:
+                one.attempts = 1
+                self._log.info("settlement_started", **log_fields(one))
+                self.tell(SettlementStarted, one)
+            else:
+                self.completed(one)
+            return
+        # Final: the ledger checks the peer's limit, and an id that it has refused stays refused. What
+        # is still owed becomes another settlement with another key.
+        why = (
+            "it would owe us more than its credit limit: part of what we owe is held for its packets"
+            if status in (Status.EXCEEDS_CREDITS, Status.ID_ALREADY_FAILED)
+            else f"the ledger answered {status.name}"
+        )
+        await self.move(one, Move.REFUSE, error=why)
+        self._count(one, "refused")
+        self.hold_off(one.peer_id)
+        self._log.warning("settlement_refused", reason=why, **log_fields(one))
+        self.tell(SettlementFailed, one, error=why)
+
+    async def _enter(self, one: Settlement, id_: int, *, outgoing: bool) -> Status:
+        self.booking += 1
+        try:
+            return await self._accounts.record_settlement(
+                one.peer_id, id_, one.amount, outgoing=outgoing, tag=key_tag(one.key)
+            )
+        finally:
+            self.booking -= 1
+
+    async def _have_paid(self, one: Settlement) -> None:
+        answer = await self._payer(one).settle(one.peer_id, one.key, one.quantity)
+        if answer is Answer.TAKEN:
+            await self.move(one, Move.ACKNOWLEDGE)
+            self.completed(one)
+        elif one.attempts == 1:
+            self._log.info("settlement_awaits_operator", **log_fields(one))
+
+    async def _book_back(self, one: Settlement) -> None:
+        status = await self._enter(one, one.reverse_id, outgoing=False)
+        assert status in DONE, status  # crediting a peer has no limit
+        await self.move(one, Move.BOOK_BACK, error="cancelled")
+        self._count(one, "cancelled")
+        self.hold_off(one.peer_id)
+        self._log.warning("settlement_cancelled", **log_fields(one))
+        self.tell(SettlementFailed, one, error="cancelled by an operator, and booked back")
+
+    async def move(self, one: Settlement, move: Move, *, error: str = "") -> None:
+        """Change the phase, on disk first.
+
+        Raises:
+            SettlementStoreError: it is not on disk; the phase is unchanged.
+        """
+        await self._store.change(
+            one, after(one.phase, move), error=error, at_ms=self._clock.now_ms()
+        )
+        self._touch(one.peer_id)
+
+    def completed(self, one: Settlement) -> None:
+        """Count and report a settlement that has just completed."""
+        received = one.direction is Direction.INCOMING
+        self._count(one, "received" if received else "completed")
+        self._refusals.pop(one.peer_id, None)
+        self._log.info(
+            "settlement_received" if received else "settlement_completed", **log_fields(one)
+        )
+        self.tell(SettlementCompleted, one)
+
+    async def _failed(self, one: Settlement, error: Exception) -> None:
+        # Retries against our own ledger or disk are frequent: they burden no one else.
+        backoff = ENGINE_BACKOFF if isinstance(error, EngineError) else LEDGER_BACKOFF
+        wait_ms = self.wait_ms(one.attempts, backoff)
+        one.next_attempt_ms = self._clock.now_ms() + wait_ms
+        reason = str(error)
+        self._count(one, "failed")
+        self._log.warning(
+            "settlement_failed",
+            reason=reason,
+            attempts=one.attempts,
+            again_in_ms=wait_ms,
+            **log_fields(one),
+        )
+        self.tell(SettlementFailed, one, error=f"{reason}; tried again in {wait_ms / 1000:.0f} s")
+        try:
+            await self._store.change(one, one.phase, error=reason, at_ms=self._clock.now_ms())
+        except SettlementStoreError:
+            one.error = reason  # the older reason on disk is as true
+
+    def wait_ms(self, attempts: int, backoff: Backoff) -> int:
+        """Milliseconds to wait after so many attempts that failed, at least 1."""
+        return int(1000 * backoff.wait_s(attempts, self._random))
+
+    def hold_off(self, peer_id: str) -> None:
+        """Wait before deciding again about a peer whose settlement has just failed."""
+        refusals = self._refusals[peer_id] = self._refusals.get(peer_id, 0) + 1
+        self.not_before_ms[peer_id] = self._clock.now_ms() + self.wait_ms(
+            refusals, DECISION_BACKOFF
+        )
+
+    def _count(self, one: Settlement, result: str) -> None:
+        self.counts[one.peer_id, result] = self.counts.get((one.peer_id, result), 0) + 1
+
+    def tell(
+        self,
+        kind: type[
+            SettlementTriggered | SettlementStarted | SettlementCompleted | SettlementFailed
+        ],
+        one: Settlement,
+        **more: str,
+    ) -> None:
+        """Emit an event of this kind."""
+        books = self._accounts.peers.get(one.peer_id)
+        if books is None:
+            return  # the peer was removed meanwhile
+        self._touch(one.peer_id)
+        self._emit(
+            kind(
+                peer_id=one.peer_id,
+                asset_code=one.asset.code,
+                asset_scale=one.asset.scale,
+                amount=one.amount,
+                net_balance=books.net_balance,
+                threshold=books.terms.settle_threshold,
+                settlement_id=one.settlement_id,
+                direction=one.direction.value,
+                **more,
+            )
+        )
