@@ -1,8 +1,7 @@
-"""What the node tells about its packets: latency, sampled log lines, and events.
+"""Observes packets: latency, sampled log lines, and events.
 
-Called for every packet, so it does next to nothing for most: a packet is either kept *whole*, with
-an event for each of its steps and their times, or only *counted*. Which of the two is decided once,
-when it comes, by a budget of so many a second.
+Called for every packet, so most packets are only *counted*. Others are kept *whole*, with an event
+and a time for each step. Which of the two is decided once, on arrival, by a budget per second.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from connector.telemetry.metrics import Latency
 
 
 class Budget:
-    """So many a second, and after a pause at most one second's worth at once."""
+    """A token bucket: `per_second` tokens a second, and at most so many at once."""
 
     __slots__ = ("_at_s", "_left", "_per_second")
 
@@ -41,7 +40,7 @@ class Budget:
         self._at_s = 0.0
 
     def take(self, now_s: float) -> bool:
-        """Whether there is one left, and take it."""
+        """Take a token; whether there was one."""
         left = self._left + (now_s - self._at_s) * self._per_second
         self._at_s = now_s
         left = min(left, self._per_second)
@@ -110,7 +109,7 @@ class PacketObserver:
                 peer_id=flight.source.peer_id,
                 next_hop=flight.next_hop.peer_id,
                 destination=flight.prepare.destination,
-                # Where nothing had to be held, only the packet itself says.
+                # Nothing was held for a packet without money: its amount is only in the packet.
                 amount=decode_prepare(flight.octets).amount if asked is None else asked.amount_out,
                 fee=0 if asked is None else asked.fee,
             )
@@ -195,7 +194,7 @@ class PacketObserver:
         began_s = flight.began_s
         duration_ms = _since_ms(began_s, now_s)
         self._durations_ms.append(duration_ms)
-        # Asked for but refused by the ledger: nothing was held.
+        # Without a reservation time the ledger refused the hold.
         held = flight.reservation if trace.reserved_s is not None else None
         self._emit(
             PacketRejected(
@@ -221,7 +220,7 @@ class PacketObserver:
     # --- for the status
 
     def take_latencies_ms(self) -> tuple[float | None, float | None]:
-        """Median and 99th percentile since the last call, of packets that were kept whole."""
+        """Median and 99th percentile in ms since the last call, of packets kept whole."""
         durations_ms = sorted(self._durations_ms)
         self._durations_ms.clear()
         if not durations_ms:

@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from plain integers when they are asked for.
+"""Prometheus metrics, read from plain integers at each scrape.
 
 Nothing is incremented through a metrics library on the packet path. No label carries a value that
 a peer chooses, beyond its configured id; reject codes are counted from a bounded set.
@@ -33,13 +33,13 @@ BATCH_BUCKETS_EVENTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048
 
 
 class Histogram:
-    """Numbers by size, in fixed buckets: plain integers."""
+    """A histogram with fixed buckets, in plain integers."""
 
     __slots__ = ("bounds", "buckets", "count", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
-        """The highest number of each bucket; one more bucket is for what is above."""
+        """The upper bound of each bucket; one more bucket is above the last."""
         self.buckets = [0] * (len(bounds) + 1)
         self.count = 0
         self.sum = 0.0
@@ -51,7 +51,7 @@ class Histogram:
         self.sum += number
 
     def family(self, name: str, text: str) -> HistogramMetricFamily:
-        """As Prometheus has it: each bucket with all below it."""
+        """In Prometheus' form: buckets are cumulative."""
         counts = accumulate(self.buckets)
         names = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
         return HistogramMetricFamily(
@@ -60,7 +60,7 @@ class Histogram:
 
 
 class Latency(Histogram):
-    """Time from taking a Prepare up to answering it, in seconds."""
+    """Seconds from receiving a Prepare to answering it."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ class Latency(Histogram):
 
 
 class LedgerRequests:
-    """How long requests to the ledger take, and how full they are."""
+    """Duration and size of requests to the ledger."""
 
     def __init__(self) -> None:
         self.seconds = Histogram(REQUEST_BUCKETS_S)
@@ -82,7 +82,7 @@ class LedgerRequests:
 
 
 class NodeCollector(Collector):
-    """Everything that one node can tell."""
+    """All metrics of a node."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class NodeCollector(Collector):
         self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics of this moment."""
+        """The current values of all metrics."""
         yield from self._packets(list(self._peers))
         yield from self._money()
         yield from self._ledger()
@@ -207,7 +207,7 @@ def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
 
 
 def render(collector: NodeCollector) -> bytes:
-    """The text that Prometheus reads."""
+    """The metrics in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
     return generate_latest(registry)

@@ -1,8 +1,8 @@
-"""Turns what packets only count into events: balances that changed, and how the node is.
+"""Emits balances that changed, and the status of the node.
 
-A round over all accounts takes a second, a slice at each flush, and tells every balance that has
-changed. That is enough for the history; for viewers, the accounts that packets have marked are
-looked at with every flush, so that a change is seen at once.
+A round over all accounts takes a second, one slice per flush, and reports every balance that has
+changed. That is enough for the history. While there are viewers, accounts marked by packets are
+checked at every flush, so that a change is seen at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROUND_FLUSHES: Final = round(1.0 / FLUSH_SECONDS)
 
 
 def balance_of(books: PeerBooks, settlement_state: str = "IDLE") -> AccountBalance:
-    """How we stand with a peer, now."""
+    """The current balance with a peer."""
     terms = books.terms
     return AccountBalance(
         peer_id=terms.peer_id,
@@ -40,7 +40,7 @@ def balance_of(books: PeerBooks, settlement_state: str = "IDLE") -> AccountBalan
 
 
 class Reporter:
-    """One per node; the bus asks it before every flush."""
+    """One per node; the bus calls `report` before every flush."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Reporter:
         self._next_status_s = 0.0
 
     def touch(self, peer_id: str) -> None:
-        """Look at the account of this peer with the next flush: it may have changed."""
+        """Check the account of this peer at the next flush."""
         self._touched.add(peer_id)
 
     def report(self) -> None:
@@ -83,7 +83,7 @@ class Reporter:
         peer_ids.update(book.peer_id for book in self._take_touched(watched))
         peer_ids.discard(LOCAL)
         if watched and not self._was_watched:
-            # What moved between the viewer's snapshot and now was not noted.
+            # Changes between the viewer's snapshot and now were not marked.
             peer_ids.update(self._accounts.peers)
         self._was_watched = watched
         peer_ids.update(self._next_slice())
@@ -100,7 +100,7 @@ class Reporter:
                 self._bus.emit(balance_of(books, state))
 
     def _next_slice(self) -> list[str]:
-        """The next part of the round over all accounts."""
+        """The next slice of the round over all accounts."""
         if self._slice == 0:
             self._round = list(self._accounts.peers)
         count, at = len(self._round), self._slice
@@ -109,7 +109,7 @@ class Reporter:
 
 
 def _seen(books: PeerBooks, state: str) -> tuple[Any, ...]:
-    """All that `ACCOUNT_BALANCE` shows and that can change, without working it out."""
+    """The values that `ACCOUNT_BALANCE` depends on, without computing it."""
     book, line = books.peer, books.credit_line
     return (
         book.debits_posted, book.credits_posted, book.debits_pending, book.credits_pending,

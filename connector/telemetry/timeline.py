@@ -1,4 +1,4 @@
-"""One packet told from its events: what became of it, when, and by which transfers."""
+"""The history of one packet from its events: outcome, times, and ledger transfers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STATUS: Final = {"PACKET_FULFILLED": "fulfilled", "PACKET_REJECTED": "rejected"
 
 
 def packet_story(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The whole of a packet (docs/api.md). `events`: its `PACKET_*` events, at least one."""
+    """One packet as the API shows it (docs/api.md). `events`: its `PACKET_*` events, at least one."""
     by_type = {event["type"]: event for event in events}
     received = by_type.get("PACKET_RECEIVED", {})
     forwarded = by_type.get("PACKET_FORWARDED", {})
@@ -71,7 +71,7 @@ def _transfers(end: dict[str, Any], status: str) -> list[dict[str, str]]:
 
 
 def _at(first: dict[str, Any], end: dict[str, Any], after_ms: float) -> str:
-    """The time of a step; where the beginning was not kept, reckoned back from the end."""
+    """The time of a step; without the first event, computed back from the end."""
     began_ms = _ms(first) if first else _ms(end) - int(end["durationMs"])
     return iso(began_ms + int(after_ms))
 

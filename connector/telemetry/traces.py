@@ -47,7 +47,7 @@ class Traces:
     def __init__(self, *, endpoint: str, sample_ratio: float, node_id: str, log: Log) -> None:
         """`endpoint` is a collector, such as http://localhost:4318; a path replaces /v1/traces."""
         self.dropped = 0
-        """Spans that could not be delivered, or came faster than they could."""
+        """Spans that could not be delivered, or exceeded the queue."""
         self.url: Final = endpoint.rstrip("/") + (
             "" if urlsplit(endpoint).path.strip("/") else PATH
         )
@@ -59,7 +59,7 @@ class Traces:
         self._failing = False
 
     def take(self, batch: Sequence[Emitted]) -> None:
-        """Note what the bus flushes; never waits."""
+        """Make spans of flushed events; never waits."""
         for one in batch:
             event = one.event
             if isinstance(event, PacketReceived):
@@ -97,7 +97,7 @@ class Traces:
                         break
 
     async def _send(self, client: HttpClient) -> bool:
-        """One request; whether the collector took it. One line a change, not one a failure."""
+        """Send one request; whether the collector accepted it. Logs changes, not every failure."""
         count = min(len(self._spans), bounds.TRACE_RECORDS_PER_REQUEST_MAX)
         spans = [self._spans.popleft() for _ in range(count)]
         try:

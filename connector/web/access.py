@@ -1,9 +1,9 @@
-"""The admin key: who has shown it, by header or by login cookie, and who tries too often.
+"""The admin key: checks it in headers and login cookies, and throttles wrong ones.
 
-The cookie is signed with a secret that is derived from the key: nothing is kept for it here, it holds
-over a restart, and a new key makes all cookies worthless. A key is compared in constant time; wrong
-keys are counted per source address, and whoever has shown too many is not listened to for a while,
-also with the right one, since otherwise guessing would not be slowed down.
+The cookie is signed with a secret derived from the key: no session is stored, a login survives a
+restart, and a new key invalidates all cookies. Keys are compared in constant time. Wrong keys are
+counted per source address; after too many, all keys from it are refused for a while, the right one
+too, because otherwise guessing would not be slowed down.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from connector.web import bounds
 
 
 class Verdict(Enum):
-    """What becomes of someone who wants in."""
+    """The result of checking a key."""
 
     ALLOWED = auto()
     NO_KEY = auto()
-    """Nothing was shown that could be a key."""
+    """The request has no key."""
     WRONG_KEY = auto()
     THROTTLED = auto()
-    """Too many wrong keys came from this address; what is shown now is not looked at."""
+    """Too many wrong keys came from this address; this one was not checked."""
 
 
 class Throttle:
-    """Wrong keys per source address: a bucket each, which fills up again with time."""
+    """Wrong keys per source address: a token bucket each."""
 
     def __init__(self) -> None:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, source: str, now_s: float) -> float:
-        """Seconds until `source` is listened to again; zero: now."""
+        """Seconds until keys from `source` are checked again; 0: now."""
         left = self._left(source, now_s)
         return 0.0 if left >= 1.0 else (1.0 - left) * bounds.HTTP_WRONG_KEY_SECONDS
 
     def failed(self, source: str, now_s: float) -> None:
-        """Count a wrong key; who failed longest ago is forgotten when there are too many."""
+        """Count a wrong key. Of too many sources, the one that failed longest ago is forgotten."""
         self._buckets[source] = self._left(source, now_s) - 1.0, now_s
         self._buckets.move_to_end(source)
         if len(self._buckets) > bounds.HTTP_THROTTLED_SOURCES_MAX:
@@ -62,7 +62,7 @@ class Throttle:
 
 
 class Access:
-    """Who may use the API and the page of one node."""
+    """Authenticates users of the API and the page of one node."""
 
     def __init__(
         self,
@@ -78,10 +78,10 @@ class Access:
 
         Args:
             key: ADMIN_API_KEY; None: admin is off.
-            required: whether the page and the read API need it too.
-            node_id: whose page it is: nodes on one machine share a browser's cookies.
-            clock: what time it is.
-            log: is told of wrong keys.
+            required: whether the page and the read API need the key too.
+            node_id: names the cookie: nodes on one machine share a browser's cookies.
+            clock: for throttling and the expiry of cookies.
+            log: for wrong keys.
             secure: whether the page is served over TLS only.
         """
         self.required: Final = required
@@ -98,14 +98,14 @@ class Access:
         self.failures = 0
 
     def by_header(self, authorization: str, source: str) -> Verdict:
-        """Judge an `Authorization` header."""
+        """Check an `Authorization` header."""
         scheme, _, given = authorization.partition(" ")
         if scheme.lower() != "bearer" or not given:
             return Verdict.NO_KEY
         return self.by_key(given, source)
 
     def by_key(self, given: str, source: str) -> Verdict:
-        """Judge a key; a wrong one is counted and logged."""
+        """Check a key; a wrong one is counted and logged."""
         if self._key_digest is None:
             return Verdict.WRONG_KEY
         now_s = self._clock.monotonic_s()
@@ -127,16 +127,16 @@ class Access:
         return Verdict.WRONG_KEY
 
     def retry_after_s(self, source: str) -> int:
-        """Whole seconds until someone who is throttled is listened to."""
+        """Whole seconds until keys from a throttled `source` are checked again."""
         return int(self._throttle.wait_s(_network(source), self._clock.monotonic_s())) + 1
 
     # --- the login cookie
 
     def has_cookie(self, header: str) -> bool:
-        """Whether a `Cookie` header holds a login of ours that has not run out.
+        """Whether a `Cookie` header has a login of ours that has not expired.
 
-        A wrong one is not counted as a wrong key: it cannot be guessed, and a page that was open
-        when the key changed sends it again and again.
+        A wrong cookie is not counted as a wrong key: it cannot be guessed, and a page that was open
+        when the key changed keeps sending it.
         """
         if self._key_digest is None:
             return False
@@ -153,13 +153,13 @@ class Access:
         return right and int(text) > self._clock.now_ms()
 
     def new_cookie(self) -> str:
-        """A `Set-Cookie` header for someone who has shown the key."""
+        """A `Set-Cookie` header that logs in; for requests with the right key."""
         seconds = bounds.HTTP_LOGIN_SECONDS_MAX
         text = str(self._clock.now_ms() + seconds * 1000)
         return self._set_cookie(f"{text}.{self._sign(text)}", seconds)
 
     def no_cookie(self) -> str:
-        """A `Set-Cookie` header that ends a login."""
+        """A `Set-Cookie` header that logs out."""
         return self._set_cookie("", 0)
 
     def _set_cookie(self, value: str, seconds: int) -> str:
@@ -174,7 +174,7 @@ class Access:
 
     @cached_property
     def _signing_key(self) -> bytes:
-        """Made slowly on purpose, once: who has a cookie must not find a short key by trying."""
+        """Derived once, slowly on purpose: a cookie must not make guessing a short key cheap."""
         assert self._key is not None
         return hashlib.scrypt(
             self._key.encode(), salt=self._signing_salt, n=1 << 14, r=8, p=1, dklen=32
@@ -182,12 +182,12 @@ class Access:
 
 
 def _digest(key: str) -> bytes:
-    # Of equal length whatever is given: a comparison tells nothing of the right key's length.
+    # Digests have one length, so a comparison reveals nothing about the length of the key.
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 def _network(source: str) -> str:
-    """An address, or its /64: whoever has one IPv6 address has a whole network of them."""
+    """An address, or its /64: the owner of one IPv6 address usually has all of them."""
     try:
         address = ipaddress.ip_address(source)
     except ValueError:

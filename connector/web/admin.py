@@ -1,7 +1,7 @@
 """The admin API: peers, routes, limits, accounts, and packets of this node itself.
 
-The guard has checked the key by the time anything here runs (web/guard.py). What is changed, and
-how it is kept, is behind `NodeAdmin` (`node.changes`).
+The guard has checked the key before (web/guard.py). Changes, and how they are kept, are behind
+`NodeAdmin` (`node.changes`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PeerPath = Annotated[str, Path(pattern=_ID)]
 
 
 class NodeAdmin(Protocol):
-    """What the admin API asks of a node. All raise `ConnectorError`s, as `node.changes` says."""
+    """What the admin API uses of a node. All raise `ConnectorError`s, see `node.changes`."""
 
     def peers_view(self) -> list[dict[str, Any]]:
         """All peers, without their secrets."""
@@ -68,11 +68,11 @@ class NodeAdmin(Protocol):
         """Remove a static route; whether it was there."""
 
     def note(self, action: str, target: str, outcome: str = "ok") -> None:
-        """Tell of something that was done with the admin key."""
+        """Report an action with the admin key as an event."""
 
 
 class NodeShown(Protocol):
-    """What is shown beside it."""
+    """What the admin API shows besides."""
 
     def accounts_view(self) -> list[dict[str, Any]]:
         """One item a peer account."""
@@ -105,7 +105,7 @@ class PeerReplacement(PeerSettings):
 
     @model_validator(mode="after")
     def _check_whole(self) -> PeerReplacement:
-        # Checked with the secret that it will have (`node.changes`).
+        # Checked later, with the secret that the peer will have (`node.changes`).
         return self
 
 
@@ -164,7 +164,7 @@ class Packet(BaseModel):
 
 
 def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> APIRouter:
-    """All of `/admin` but settlements."""
+    """All routes of `/admin` except settlements."""
     router = APIRouter(prefix="/admin", tags=["admin"])
 
     def peer_answer(peer_id: str, status: int = 200) -> JSONResponse:

@@ -1,8 +1,8 @@
-"""The web application of a node: the guard, and behind it health, metrics, API, login and page.
+"""The web application of a node: health, metrics, API, login and page behind the guard.
 
-Health and metrics are open; the API and the page need the admin key or a login as soon as the
-address is not loopback, and what changes something needs the key always (web/guard.py). Errors
-never repeat what was sent.
+Health and metrics need no key. Off loopback, the API and the page need the admin key or a login.
+Requests that change something always need the key (web/guard.py). Errors never repeat what the
+client sent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from connector.web.login import login_page, login_router
 from connector.web.openapi import complete
 
 PAGE: Final = Path(__file__).parent / "page"
-"""Where the build puts the page."""
+"""The folder of the built page."""
 _NO_PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>ILP connector</title></head>
 <body><h1>The page is not in this installation</h1>
@@ -47,7 +47,7 @@ clone of the repository <code>cd explorer-ui; npm ci; npm run build</code>.</p>
 
 
 class NodeView(Protocol):
-    """What the web surface asks of a node. All values are of this moment."""
+    """What the web application shows of a node. All values are current."""
 
     def health(self) -> dict[str, Any]:
         """Status, node id, peers, accounting, version, uptime."""
@@ -91,16 +91,16 @@ def create_app(
     """The application.
 
     Args:
-        node: what is shown.
-        access: knows the admin key.
+        node: the node that is shown.
+        access: checks the admin key.
         hosts: names that the Host header may have; None: any.
-        log: is told of failures of ours.
-        node_id: whose page it is.
-        engines: knows the token of settlement engines.
-        routers: what others serve: events, administration.
+        log: for errors of the application.
+        node_id: for the login page.
+        engines: checks the token of settlement engines.
+        routers: other routes: events, administration.
         page: folder of the built page.
     """
-    # Its own documentation pages load scripts from elsewhere: off.
+    # FastAPI's documentation pages load scripts from other sites: off.
     app = FastAPI(
         title="ILP connector", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
     )
@@ -123,7 +123,7 @@ def create_app(
 
 
 def _say_faults(app: FastAPI) -> None:
-    """All errors in one form, and never with what was sent."""
+    """Give all errors one form, without anything that the client sent."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> Response:
@@ -153,18 +153,18 @@ def _say_faults(app: FastAPI) -> None:
 
 
 def fault(status: int, message: str, headers: Any = None) -> JSONResponse:
-    """An error as all are told."""
+    """An error answer."""
     return JSONResponse({"error": message}, status, headers={**HEADERS, **(headers or {})})
 
 
 def faults_of(error: RequestValidationError) -> list[str]:
-    """Where something is wrong and why. What was sent is not repeated: it may be a secret."""
+    """Where a request is invalid and why, without the value: it may be a secret."""
     faults: list[str] = []
     for one in error.errors():
         place = [str(part) for part in one["loc"]]
         said = str(one["msg"]).removeprefix("Value error, ")
         if one["type"] == "extra_forbidden":
-            # The last part is a name that was sent.
+            # The last part is a name that the client sent.
             place, said = place[:-1], "an unknown field"
         elif one["type"] == "json_invalid":
             place, said = place[:-1], "not JSON"
@@ -237,7 +237,7 @@ def _read_router(node: NodeView) -> APIRouter:
 
 
 class _Assets(StaticFiles):
-    """Files whose names hold a digest of what is in them: they never change."""
+    """Files with a digest of their content in the name: they never change."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)

@@ -1,8 +1,8 @@
-"""What happened and what happens: stored events, one packet, balances over time, the live feed.
+"""Stored events, one packet, balances over time, and the live feed.
 
-A viewer of the live feed gets a snapshot and then frames that are encoded once for all. What it
-does not read in time is dropped, oldest first, and it is told so; one that does not read at all is
-let go. Who may look is decided before anything comes here.
+A viewer of the live feed gets a snapshot, then frames that are encoded once for all viewers. Frames
+that it does not read in time are dropped, oldest first, and it is told of the gap. A viewer that
+does not read at all is disconnected. The guard has checked access before.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def feed_router(
     """The routes.
 
     Args:
-        bus: where events come from.
-        store: those that are kept.
-        snapshot: what a new viewer is shown besides packets: status, peers, accounts.
-        asset_of: the asset of a peer; None: there is no such peer now.
-        past: balances from before those that are stored; None: there are none.
-        now_ms: what time it is.
+        bus: source of the live feed.
+        store: stored events and balances.
+        snapshot: gives status, peers and accounts for a new viewer.
+        asset_of: gives the asset of a peer; None: there is no such peer now.
+        past: balances older than the stored ones; None: there are none.
+        now_ms: gives the time.
     """
     router = APIRouter(tags=["events"])
 
@@ -172,7 +172,7 @@ def feed_router(
 
 
 async def _serve(socket: WebSocket, viewer: Viewer, first: str) -> bool:
-    """Send until the viewer leaves; whether it did not read, and was let go of."""
+    """Send until the viewer leaves; whether it was disconnected for not reading."""
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(_send_all(socket, viewer, first))
         try:
@@ -184,7 +184,7 @@ async def _serve(socket: WebSocket, viewer: Viewer, first: str) -> bool:
 
 
 async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> bool:
-    """Until it has gone; whether that was for not reading."""
+    """Send until the viewer leaves; whether it was aborted for not reading."""
     message = first
     while True:
         try:
@@ -193,7 +193,7 @@ async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> bool:
         except WebSocketDisconnect:
             return False
         except TimeoutError:
-            # Its socket is full: a close would wait behind what it does not read.
+            # Its socket is full: a close frame would wait behind unread data.
             abort = socket.scope.get("state", {}).get("abort")
             if abort is not None:
                 abort()
@@ -202,7 +202,7 @@ async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> bool:
 
 
 async def _read_all(socket: WebSocket) -> None:
-    """Until it has gone. What a viewer says is not listened to, and little of it is borne."""
+    """Discard viewer input until the viewer leaves; closes after VIEWER_MESSAGES_MAX."""
     for _ in range(bounds.VIEWER_MESSAGES_MAX):
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -250,7 +250,7 @@ def _moment(name: str, given: str | None) -> int | None:
     if re.fullmatch(r"[0-9]{1,15}", given):
         return int(given)
     try:
-        # A + that nobody encoded has become a space.
+        # A + that was not percent-encoded has become a space.
         moment = datetime.fromisoformat(given.replace(" ", "+") if "T" in given else given)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)

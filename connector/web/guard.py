@@ -1,8 +1,8 @@
-"""What stands before the application: nobody comes past who may not, whatever routes there are.
+"""Authenticates and bounds every request before routing.
 
-In order: is it meant for this host (DNS rebinding), does it come from our own page (Origin), is the
-key needed and shown, is the body of a bearable size. Applies to WebSockets too. Every answer leaves
-with the protective headers.
+Checks, in this order: the host name (DNS rebinding), the origin of the page, the key where the path
+needs one, the size of the body. Applies to WebSockets too. Adds the protective headers to every
+answer.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ HEADERS: Final = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # Pages of other origins cannot even embed what they cannot read.
+    # Keeps pages of other origins from embedding answers that they cannot read.
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 OPEN_PATHS: Final = frozenset(
     ("/health", "/health/live", "/health/ready", "/metrics", "/login", "/logout", "/login.css")
 )
-"""What nobody needs the key for."""
+"""Paths that need no key."""
 
 _RAW_HEADERS: Final = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::(\d{1,5}))?")
@@ -42,7 +42,7 @@ _SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _KEY_NEEDED: Final = "ADMIN_API_KEY is needed: Authorization: Bearer <key>"
 _ENGINE_KEY_NEEDED: Final = "SETTLEMENT_TOKEN is needed: Authorization: Bearer <token>"
 ENGINE_PREFIX: Final = "/settlement"
-"""Where settlement engines find their connector."""
+"""Paths for settlement engines."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -52,7 +52,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Refusal(NamedTuple):
-    """Why a request goes no further."""
+    """The answer to a request that is refused."""
 
     status: int
     message: str
@@ -75,12 +75,12 @@ class Guard:
         """Build it.
 
         Args:
-            app: what is guarded.
-            access: knows the key.
+            app: the application behind it.
+            access: checks the admin key.
             hosts: names that the Host header may have, in lower case; None: any.
-            log: is told of failures of ours.
-            login_page: what a browser sees that asks for the page without a login.
-            engines: knows the token of settlement engines, which alone opens /settlement.
+            log: for errors of the application.
+            login_page: the answer to a browser that asks for the page without a login.
+            engines: checks the token of settlement engines, the only key for /settlement.
         """
         self.app: Final = app
         self._access = access
@@ -95,7 +95,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = _headers_of(scope)
-        refusal = self._judge(scope, headers)
+        refusal = self._check(scope, headers)
         if refusal is not None:
             await self._refuse(scope, headers, send, refusal)
             return
@@ -118,9 +118,9 @@ class Guard:
 
         try:
             await self.app(scope, receive, protected)
-        except Exception:  # noqa: BLE001 - one broken route must not end the others
-            # It has been answered with a 500 by then. Neither path nor body may hold a secret that
-            # should not be in a log: the route's own pattern says where it was.
+        except Exception:  # noqa: BLE001 - an error in one route must not stop the others
+            # The client already has a 500. Path and body may hold secrets, so the log has only the
+            # pattern of the route.
             route = scope.get("route")
             self._log.error(
                 "http_failed",
@@ -129,25 +129,25 @@ class Guard:
                 exc_info=True,
             )
 
-    # --- judging
+    # --- checks
 
-    def _judge(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
+    def _check(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
         host = _HOST.fullmatch(headers.get("host", "").lower())
         if self._hosts is not None and (host is None or (host[1] or host[2]) not in self._hosts):
             return Refusal(421, "unknown host name: see HTTP_ALLOWED_HOSTS")
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
         if changes and not _same_origin(headers):
             return Refusal(403, "requests from pages of other origins are refused")
-        return self._judge_key(scope, headers)
+        return self._check_key(scope, headers)
 
-    def _judge_key(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
+    def _check_key(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
         access = self._access
         path = scope["path"]
         if path in OPEN_PATHS:
             return None
         source = source_of(scope)
         if self._engines is not None and path.startswith(ENGINE_PREFIX + "/"):
-            return self._judge_engine(self._engines, headers, source)
+            return self._check_engine(self._engines, headers, source)
         admin = path == "/admin" or path.startswith("/admin/")
         if admin and not access.has_key:
             return Refusal(403, "the admin API is off: set ADMIN_API_KEY to turn it on")
@@ -162,7 +162,7 @@ class Guard:
             case Verdict.NO_KEY | Verdict.WRONG_KEY:
                 return Refusal(401, _KEY_NEEDED, ((b"www-authenticate", b"Bearer"),))
 
-    def _judge_engine(
+    def _check_engine(
         self, engines: Access, headers: dict[str, str], source: str
     ) -> Refusal | None:
         if not engines.required:
@@ -216,7 +216,7 @@ class Guard:
 
 
 def _token_in(authorization: str) -> str:
-    """A bearer token, or the password of a URL, which is how most engines can be given one."""
+    """A bearer token, or the password of basic authentication, which engines take from a URL."""
     scheme, _, given = authorization.partition(" ")
     if scheme.lower() == "basic":
         try:
@@ -233,7 +233,7 @@ def source_of(scope: Scope) -> str:
 
 
 def throttled(access: Access, source: str) -> Refusal:
-    """What someone hears who has shown too many wrong keys."""
+    """The refusal after too many wrong keys from an address."""
     seconds = access.retry_after_s(source)
     return Refusal(
         429,
@@ -243,7 +243,7 @@ def throttled(access: Access, source: str) -> Refusal:
 
 
 def _headers_of(scope: Scope) -> dict[str, str]:
-    """By lower-case name; one that stands twice is no single value and so has none."""
+    """Headers by lower-case name; a single-value header that is repeated counts as empty."""
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
         text = name.decode("latin-1").lower()
@@ -253,10 +253,10 @@ def _headers_of(scope: Scope) -> dict[str, str]:
 
 
 def _same_origin(headers: dict[str, str]) -> bool:
-    """Whether a request comes from this node's own page, or from no page at all.
+    """Whether a request comes from this node's own page, or from no page.
 
-    Browsers send Origin with everything that changes something and with WebSockets; other programs
-    usually do not. The scheme is not compared: a proxy may have ended the TLS.
+    Browsers send Origin with requests that change something and with WebSockets; other programs
+    usually do not. The scheme is not compared: a proxy may terminate TLS.
     """
     origin = headers.get("origin")
     if origin is None:
@@ -274,7 +274,7 @@ def _same_origin(headers: dict[str, str]) -> bool:
 
 
 async def _read_body(scope: Scope, receive: Receive, headers: dict[str, str]) -> Receive | Refusal:
-    """Take in the whole body, however it is cut, up to the largest one that is allowed."""
+    """Read the whole body, in any number of parts, up to the size and time allowed."""
     length = headers.get("content-length", "0")
     size_max = (
         bounds.HTTP_LOGIN_BYTES_MAX if scope["path"] in OPEN_PATHS else bounds.HTTP_BODY_BYTES_MAX
@@ -302,7 +302,7 @@ async def _read_body(scope: Scope, receive: Receive, headers: dict[str, str]) ->
 
 
 def _replay(body: bytes, gone: Message | None, receive: Receive) -> Receive:
-    """Give the body that was read at once, then what follows."""
+    """A `receive` that gives the body in one message, then what follows it."""
     first: list[Message] = [gone or {"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

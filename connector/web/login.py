@@ -1,4 +1,4 @@
-"""Logging in: the key for a cookie, from the page's script or from a plain form."""
+"""Login: exchanges the key for a cookie, for the script of the page and for a plain form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completes the OpenAPI document with what the guard does for every route."""
+"""Adds keys and refusals of the guard to every route of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REFUSALS: Final = {
 
 
 def complete(app: FastAPI) -> None:
-    """Let the document name keys and refusals; it is made when first asked for."""
+    """Have the document name keys and refusals. It is built when first requested."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -46,7 +46,7 @@ def complete(app: FastAPI) -> None:
             app.openapi_schema = _completed(make())
         return app.openapi_schema
 
-    # FastAPI's own way of doing this.
+    # The way that FastAPI documents.
     app.openapi = openapi  # type: ignore[method-assign]
 
 
@@ -63,7 +63,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             responses = operation["responses"]
             for status, text in _REFUSALS.items():
                 if status == "503" and path in OPEN_PATHS:
-                    continue  # not a refusal there, but the answer
+                    continue  # there it is the answer, not a refusal
                 there = responses.setdefault(status, {"description": text})
                 there["content"] = {"application/json": {"schema": _REFERENCE}}
             if path not in OPEN_PATHS:

@@ -1,4 +1,4 @@
-"""uvicorn as a part of the daemon: in its loop, on a socket of ours, without its signal handlers."""
+"""Runs uvicorn in the daemon's event loop, on our own socket, without its signal handlers."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ _TURNS_TO_LET_IN: Final = 4
 
 
 class _Server(uvicorn.Server):
-    """Stops when it is asked to; uvicorn's own looks ten times a second, then pauses once more."""
+    """Stops at once; uvicorn's own server polls ten times a second, then waits once more."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._asked_to_stop = asyncio.Event()
 
     def stop(self) -> None:
-        """Let `serve` end after the requests that are under way."""
+        """Let `serve` end after the requests in progress."""
         self.should_exit = True
         self._asked_to_stop.set()
 
     async def main_loop(self) -> None:
-        """Once a second there is another date for the headers."""
+        """Update the date header once a second until `stop`."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self._asked_to_stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wait for nobody where nobody is connected."""
+        """Wait for connections only where there are any."""
         for server in self.servers:
             server.close()
         for sock in sockets or []:
             sock.close()
-        # Whoever has just been let in is noted some turns of the loop later.
+        # A connection that was just accepted is registered some turns of the loop later.
         for _ in range(_TURNS_TO_LET_IN):
             await asyncio.sleep(0)
         if self.server_state.connections or self.server_state.tasks:
@@ -51,19 +51,19 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM are the daemon's."""
+        """Leave SIGINT and SIGTERM to the daemon."""
         yield
 
 
 class _Viewers(WebSocketsSansIOProtocol):
-    """A websocket that can be let go of although its socket is full."""
+    """A WebSocket that can be aborted although its socket is full."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.app_state = {**self.app_state, "abort": self.transport.abort}
 
     def shutdown(self) -> None:
-        """Say goodbye, but do not wait for whoever reads nothing."""
+        """Close, without waiting for a viewer that does not read."""
         stuck = not self.writable.is_set()
         super().shutdown()
         if stuck:
@@ -81,7 +81,7 @@ class WebServer:
         tls_cert: Path | None = None,
         tls_key: Path | None = None,
     ) -> None:
-        """Build it. Certificate chain and private key: both PEM, both usable, or both None."""
+        """Build it. Certificate chain and private key: both PEM and valid, or both None."""
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
@@ -100,7 +100,7 @@ class WebServer:
             proxy_headers=False,
             ws=_Viewers,
             ws_max_size=bounds.VIEWER_MESSAGE_BYTES_MAX,
-            # Frames are encoded once for all; compressing would be done for each.
+            # Frames are encoded once for all viewers; compression would work for each.
             ws_per_message_deflate=False,
             ws_ping_interval=20.0,
             ws_ping_timeout=20.0,
@@ -110,14 +110,14 @@ class WebServer:
         self._server = _Server(config)
 
     def bind(self) -> int:
-        """Take the port; gives it, which is another one where 0 was asked for.
+        """Bind the socket; gives the port, chosen by the system for port 0.
 
         Raises:
-            ListenError: the port is taken, or the address is not ours. (uvicorn would exit.)
+            ListenError: the port is in use, or the address is not local. (uvicorn would exit.)
         """
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        # Only where the protocol is named does asyncio send at once; answers on a connection that is
-        # kept would take 40 ms otherwise, until the client has acknowledged their head.
+        # asyncio sets TCP_NODELAY only when the protocol is named. Without it, answers on a kept
+        # connection wait 40 ms for the client to acknowledge their headers.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -139,10 +139,10 @@ class WebServer:
         await self._server.serve(sockets=[self._socket])
 
     async def started(self) -> None:
-        """Return when requests are answered."""
+        """Return when the server accepts requests."""
         while not self._server.started:
             await asyncio.sleep(0.005)
 
     def stop(self) -> None:
-        """Let `run` end after the requests that are under way."""
+        """Let `run` end after the requests in progress."""
         self._server.stop()

@@ -31,24 +31,24 @@ Key = Annotated[
 
 
 class Settlements(Protocol):
-    """What is asked of the `SettlementManager`."""
+    """The part of the `SettlementManager` that is used here."""
 
     async def receive(self, peer_id: str, key: str, quantity: Quantity) -> Settlement:
-        """A peer's engine saw a payment come in."""
+        """Credit a payment that our engine for a peer reports."""
 
     async def record(
         self, peer_id: str, direction: Direction, key: str, quantity: Quantity
     ) -> Settlement:
-        """An operator says that a payment was made."""
+        """Book a payment that an operator reports."""
 
     async def pay(self, peer_id: str, key: str, amount: int | None) -> Settlement:
-        """An operator wants a peer paid now."""
+        """Pay a peer now."""
 
     async def confirm(self, peer_id: str, settlement_id: str) -> Settlement:
-        """An operator has paid."""
+        """Complete a settlement that an operator has paid."""
 
     async def cancel(self, peer_id: str, settlement_id: str, *, force: bool) -> Settlement:
-        """An operator will not pay."""
+        """Cancel a settlement."""
 
     async def relay(self, peer_id: str, octets: bytes) -> Fulfill | Reject:
         """A message for the peer's engine."""
@@ -64,7 +64,7 @@ class Settlements(Protocol):
 
 
 def engine_router(settlements: Settlements) -> APIRouter:
-    """What engines call; who may is checked before (web/guard.py)."""
+    """Routes for engines. The guard has checked their token (web/guard.py)."""
     router = APIRouter(prefix=ENGINE_PREFIX, tags=["settlement engines"])
 
     @router.post("/accounts/{peer_id}/settlements", status_code=201)
@@ -84,7 +84,7 @@ def engine_router(settlements: Settlements) -> APIRouter:
         async def work() -> Response:
             quantity = read_quantity(body.get("amount"), body.get("scale"))
             await settlements.receive(peer_id, idempotency_key, quantity)
-            # All of it: what is less than a unit here is kept here.
+            # The whole quantity: a remainder below one of our units is kept here.
             answer = {"amount": str(quantity.amount), "scale": quantity.scale}
             return JSONResponse(answer, 201)
 
@@ -103,7 +103,7 @@ def engine_router(settlements: Settlements) -> APIRouter:
             said = await settlements.relay(peer_id, octets)
             if isinstance(said, Fulfill):
                 return Response(said.data, 201, media_type="application/octet-stream")
-            # The peer's side refused (F) or could not (T, R): the second may be tried again.
+            # F: the peer's side refused. T and R: it could not, and a retry may succeed.
             status = 400 if said.code.startswith("F") else 502
             if said.data:
                 return Response(said.data, status, media_type="application/octet-stream")
@@ -139,7 +139,7 @@ class Cancel(BaseModel):
 
 
 def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> APIRouter:
-    """What operators use; `new_key` makes a key where a request has none."""
+    """Routes for operators; `new_key` gives a key to requests without one."""
     router = APIRouter(prefix="/admin", tags=["admin"])
 
     @router.get("/settlements")
@@ -215,7 +215,7 @@ def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> 
 
 
 async def _answered(work: Callable[[], Awaitable[Response]]) -> Response:
-    """What came of it, with faults in the terms of HTTP."""
+    """The answer of `work`, with its errors as HTTP statuses."""
     try:
         return await work()
     except SettlementUnknownError as error:
@@ -225,12 +225,12 @@ async def _answered(work: Callable[[], Awaitable[Response]]) -> Response:
     except SettlementError as error:
         return _fault(400, str(error))
     except EnvironmentFault as error:
-        # Not done, or not known to be done: the same request again, with its key, is safe.
+        # Not done, or not known to be done. Repeating the request with its key is safe.
         return _fault(503, str(error))
 
 
 def _kind(request: Request) -> str:
-    """The content type. One that a page of another origin cannot send without being asked for."""
+    """The content type. Pages of other origins cannot send JSON without a preflight request."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 

@@ -33,7 +33,7 @@ _PEM_END: Final = "-----END CERTIFICATE-----"
 
 
 class Ports(NamedTuple):
-    """Where the node listens; zero: not yet."""
+    """The ports of the node; 0: not yet open."""
 
     btp: int
     http: int
@@ -212,7 +212,7 @@ class NodeViews:
         ]
 
     def snapshot(self) -> dict[str, Any]:
-        """What a new viewer of the live feed is shown."""
+        """The state in the first message to a viewer of the live feed."""
         return {
             "status": self.status(),
             "peers": self.peers_view(),
@@ -220,7 +220,7 @@ class NodeViews:
         }
 
     def node_status(self) -> NodeStatus:
-        """The event of this moment."""
+        """The current `NODE_STATUS`."""
         packets = self._packets
         p50_ms, p99_ms = packets.take_latencies_ms()
         return NodeStatus(

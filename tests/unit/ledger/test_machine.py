@@ -163,7 +163,7 @@ def test_a_hold_is_resolved_once(first: Transfer, again: Transfer, closed: Statu
 
 
 @pytest.mark.parametrize("resolution", [POSTED, VOIDED])
-def test_a_failing_chain_is_taken_back_step_by_step(resolution: Transfer) -> None:
+def test_a_failing_chain_is_rolled_back_in_reverse(resolution: Transfer) -> None:
     books = machine()
     write(books, HOLD._replace(timeout=5))
     before = [account.snapshot() for account in books.accounts.values()]
@@ -183,7 +183,7 @@ def test_a_failing_chain_is_taken_back_step_by_step(resolution: Transfer) -> Non
     assert write(books, resolution) == [Status.CREATED]
 
 
-def test_a_chain_that_fails_for_its_own_fields_uses_no_id_up() -> None:
+def test_a_chain_with_invalid_fields_uses_up_no_id() -> None:
     books = machine()
     bad = MOVE._replace(id=0x200, code=0)
     assert write(books, MOVE._replace(flags=LINKED), bad) == [
@@ -193,7 +193,7 @@ def test_a_chain_that_fails_for_its_own_fields_uses_no_id_up() -> None:
     assert write(books, bad._replace(code=1), MOVE) == [Status.CREATED, Status.CREATED]
 
 
-def test_a_chain_that_goes_through() -> None:
+def test_a_valid_chain() -> None:
     assert write(machine(), MOVE._replace(flags=LINKED), SPEND._replace(id=5)) == [
         Status.CREATED,
         Status.CREATED,
@@ -279,7 +279,7 @@ def test_a_broken_chain_of_accounts_leaves_none() -> None:
 # --- time
 
 
-def test_timestamps_rise_even_when_the_clock_stands_or_goes_back() -> None:
+def test_timestamps_rise_when_the_clock_stops_or_goes_back() -> None:
     books = machine()
     for id_, now_ns in ((0x100, 50), (0x200, 50), (0x300, 10), (0x400, 60)):
         write(books, HOLD._replace(id=id_), now_ns=now_ns)
@@ -303,7 +303,7 @@ def test_holds_expire_to_the_nanosecond() -> None:
     assert write(books, HOLD._replace(timeout=2)) == [Status.EXISTS]
 
 
-def test_holds_that_expire_in_the_same_second_do_not_keep_each_other() -> None:
+def test_holds_that_expire_in_the_same_second_are_independent() -> None:
     books = machine()
     write(books, HOLD._replace(timeout=1), now_ns=NS)
     write(books, HOLD._replace(id=0x200, timeout=1), now_ns=NS + 5)
@@ -316,7 +316,7 @@ def test_holds_that_expire_in_the_same_second_do_not_keep_each_other() -> None:
 # --- memory
 
 
-def test_a_saved_state_is_taken_up_again() -> None:
+def test_a_saved_state_is_restored() -> None:
     books = machine()
     write(books, MOVE, HOLD._replace(id=0x200, timeout=5))
     again = LedgerMachine()
@@ -342,7 +342,7 @@ def test_a_saved_state_is_taken_up_again() -> None:
         (VOIDED, Status.PENDING_TRANSFER_ALREADY_VOIDED),
     ],
 )
-def test_resolutions_taken_up_from_the_journal_close_their_hold(
+def test_resolutions_restored_from_the_journal_close_their_hold(
     resolution: Transfer, closed: Status
 ) -> None:
     books = machine()
@@ -354,7 +354,7 @@ def test_resolutions_taken_up_from_the_journal_close_their_hold(
 
 
 @pytest.mark.interpreted
-def test_the_oldest_transfers_are_forgotten_and_the_archive_asked(
+def test_old_transfers_are_looked_up_in_the_archive(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ledger_bounds, "LEDGER_REMEMBERED_TRANSFERS_MAX", 2)
@@ -390,7 +390,7 @@ def test_the_archive_is_not_asked_for_the_resolution_of_an_open_hold() -> None:
         (VOIDED, Status.PENDING_TRANSFER_ALREADY_VOIDED),
     ],
 )
-def test_how_a_forgotten_hold_was_closed_is_in_the_archive(
+def test_the_archive_says_how_an_old_hold_was_closed(
     resolution: Transfer | None, closed: Status
 ) -> None:
     archive = Archive({HOLD.id: (HOLD, Status.CREATED)})
@@ -401,7 +401,7 @@ def test_how_a_forgotten_hold_was_closed_is_in_the_archive(
     assert write(books, POSTED._replace(id=0x777)) == [closed]
 
 
-def test_the_retry_of_a_resolution_whose_hold_is_forgotten(
+def test_a_resolution_of_an_old_hold_can_be_retried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without an archive what it left out cannot be known; it is taken as sent."""

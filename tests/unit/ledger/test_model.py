@@ -25,7 +25,7 @@ FULL = Transfer(
 )  # fmt: skip
 
 
-def test_a_transfer_is_128_octets_and_comes_back_whole() -> None:
+def test_a_transfer_is_128_octets_and_round_trips() -> None:
     octets = pack_transfer(FULL, FULL.timestamp)
     assert len(octets) == ROW.size == 128
     assert unpack_transfer(b"x" * 7 + octets, 7) == FULL
@@ -36,7 +36,7 @@ def test_a_transfer_is_128_octets_and_comes_back_whole() -> None:
 @pytest.mark.parametrize(
     "fields", [{"id": 2**128}, {"amount": -1}, {"user_data_64": 2**64}, {"code": 2**16}]
 )
-def test_a_field_that_does_not_fit_is_not_cut_off(fields: dict[str, int]) -> None:
+def test_a_field_that_does_not_fit_is_refused(fields: dict[str, int]) -> None:
     with pytest.raises(struct.error):
         pack_transfer(FULL._replace(**fields))
 
@@ -74,7 +74,7 @@ def test_ids_rise_with_time_and_leave_the_low_octet_clear() -> None:
     assert [id_ >> 80 for id_ in made] == [1000, 1000, 1001, 1001, 1001, 1002]
 
 
-def test_ids_rise_above_those_of_an_earlier_life_even_when_the_clock_went_back() -> None:
+def test_ids_rise_above_earlier_runs_when_the_clock_went_back() -> None:
     last = 2000 << 80 | 0xAB << 8
     ids = IdGenerator(random_bits=lambda _: 0, last=last)
     first = ids.next(1500)

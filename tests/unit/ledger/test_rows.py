@@ -32,14 +32,14 @@ POSTED = HOLD._replace(id=(7 << 8) + 16, pending_id=7 << 8, flags=POST)
 VOIDED = Transfer((7 << 8) + 17, pending_id=7 << 8, flags=VOID)
 
 
-def test_many_transfers_are_as_each_by_itself() -> None:
+def test_a_batch_is_the_concatenation_of_its_rows() -> None:
     rows = pack_transfers([HOLD, POSTED, VOIDED])
     each = [pack_transfer(one, one.timestamp) for one in (HOLD, POSTED, VOIDED)]
     assert bytes(rows) == b"".join(each)
     assert unpack_transfers(bytes(rows)) == [HOLD, POSTED, VOIDED]
 
 
-def test_accounts_come_back_whole() -> None:
+def test_accounts_round_trip() -> None:
     accounts = [
         Account(A, 2**128 - 1, 2, 2**127, 4, 2**126, 2**64 - 1, 2**32 - 1, 9, 2**16 - 1, 11, 12),
         Account(B, ledger=1, code=1),
@@ -49,7 +49,7 @@ def test_accounts_come_back_whole() -> None:
         pack_accounts([accounts[0]._replace(code=2**16)])
 
 
-def test_statuses_are_one_a_row() -> None:
+def test_each_row_has_one_status() -> None:
     def rows(*statuses: Status) -> bytes:
         return b"".join(struct.pack("<QII", 123, status, 0) for status in statuses)
 
@@ -59,7 +59,7 @@ def test_statuses_are_one_a_row() -> None:
     assert read_statuses(b"", 0) == []
 
 
-def test_dense_rows_come_back_whole() -> None:
+def test_dense_rows_round_trip() -> None:
     rows = pack_dense([HOLD, POSTED, VOIDED], NUMBERS)
     assert len(rows) == 3 * 81
     assert list(unpack_dense(bytes(rows), [A, B])) == [HOLD, POSTED, VOIDED]
@@ -74,7 +74,7 @@ def test_dense_rows_come_back_whole() -> None:
         {"debit_account_id": 3},  # an account that has no number
     ],
 )
-def test_what_does_not_fit_in_a_dense_row_is_told(fields: dict[str, int]) -> None:
+def test_fields_that_do_not_fit_in_a_dense_row_are_reported(fields: dict[str, int]) -> None:
     with pytest.raises(KeyError):
         pack_dense([HOLD._replace(**fields)], NUMBERS)
 

@@ -121,7 +121,7 @@ def test_addresses(text: str, replicas: list[tuple[str, int]]) -> None:
     "text",
     ["", "a:", ":3000", "a:0", "a:65536", "a:b", "a:-1", "::1", "a:1,,b:2", "a:\u0663", "a:1," * 7],
 )
-def test_what_is_no_address_is_refused_at_once(text: str) -> None:
+def test_an_invalid_address_is_refused_at_once(text: str) -> None:
     with pytest.raises(LedgerRefusedError) as caught:
         ledger_at(text)
     assert caught.value.reason == "bad_address"
@@ -133,7 +133,7 @@ def test_a_cluster_id_has_128_bits(cluster_id: int) -> None:
         TigerBeetleLedger(cluster_id=cluster_id, addresses="3000", clock=SystemClock())
 
 
-def test_rows_are_those_of_the_model() -> None:
+def test_rows_match_the_model() -> None:
     transfers = [Transfer(2**127 + n, 2, 3, 2**100, 5, 6, 7, 8, 9, 10, 11, 12) for n in range(3)]
     assert pack_transfers(transfers) == b"".join(map(pack_transfer, transfers))
 
@@ -156,7 +156,7 @@ async def test_a_cluster_that_takes_less_than_a_packet_needs_is_refused(cluster:
         await ledger_at().open()
 
 
-async def test_a_limit_that_became_lower_parts_requests_between_chains(cluster: Cluster) -> None:
+async def test_a_lower_limit_splits_requests_between_chains(cluster: Cluster) -> None:
     ledger = ledger_at()
     await ledger.open()
     cluster.answer = at_most(5)
@@ -192,13 +192,13 @@ async def test_permanent_faults_have_names_and_end_the_session(
     await ledger.close()
 
 
-async def test_our_own_mistakes_are_not_taken_for_the_clusters(cluster: Cluster) -> None:
+async def test_our_own_errors_are_not_reported_as_the_clusters(cluster: Cluster) -> None:
     cluster.answer = lambda *_: (Answer.INVALID_OPERATION, b"")
     with pytest.raises(AssertionError):
         await ledger_at().open()
 
 
-async def test_a_silent_client_is_replaced_under_fresh_addresses_ever_more_patiently(
+async def test_a_silent_client_is_replaced_with_new_addresses_and_growing_waits(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tigerbeetle, "SILENCE_SECONDS_MIN", 0.05)
@@ -265,7 +265,7 @@ async def test_a_new_session_may_take_longer_than_a_request(
     await ledger.close()
 
 
-async def test_an_unknown_name_may_become_known(
+async def test_an_unknown_name_is_resolved_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def getaddrinfo(*_: object, **__: object) -> list[tuple[object, ...]]:
@@ -287,7 +287,7 @@ async def test_ipv6_addresses_are_bracketed(cluster: Cluster) -> None:
     ("connected", "refused", "says"),
     [(0, 0, "cannot be reached"), (0, 2, "nothing listens there"), (1, 1, "connected, but")],
 )
-async def test_silence_is_described(
+async def test_a_timeout_names_the_addresses(
     cluster: Cluster, connected: int, refused: int, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tigerbeetle, "FIRST_ANSWER_SECONDS_MAX", 0.1)
@@ -301,7 +301,7 @@ async def test_silence_is_described(
         await ledger_at().open()
 
 
-async def test_one_hang_up_is_no_wrong_cluster(
+async def test_one_closed_connection_is_not_a_wrong_cluster(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that stops hangs up once, and then refuses."""

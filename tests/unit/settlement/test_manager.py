@@ -60,7 +60,7 @@ def kinds(life: Life) -> list[type]:
 
 
 @simulated
-async def test_what_passes_the_threshold_is_paid_and_booked() -> None:
+async def test_a_debt_above_the_threshold_is_booked_and_paid() -> None:
     ground = Ground()
     async with Life(ground) as life:
         assert await life.owe(101)
@@ -82,7 +82,7 @@ async def test_what_passes_the_threshold_is_paid_and_booked() -> None:
 
 
 @simulated
-async def test_up_to_the_threshold_nothing_is_settled() -> None:
+async def test_a_debt_at_the_threshold_is_not_settled() -> None:
     async with Life(Ground()) as life:
         assert await life.owe(100)
         await life.quiet()
@@ -98,7 +98,7 @@ async def test_a_peer_without_a_threshold_is_never_settled_with() -> None:
 
 
 @simulated
-async def test_what_is_to_stay_owed_stays_owed() -> None:
+async def test_settle_to_stays_owed() -> None:
     async with Life(Ground(), (ALICE, replace(BOB, settle_to=40))) as life:
         assert await life.owe(150)
         await life.quiet()
@@ -106,7 +106,7 @@ async def test_what_is_to_stay_owed_stays_owed() -> None:
 
 
 @simulated
-async def test_the_states_on_the_way() -> None:
+async def test_the_states_of_a_settlement() -> None:
     ground = Ground()
     ground.engine.latency_s = 2.0
     async with Life(ground) as life:
@@ -126,7 +126,7 @@ async def test_the_states_on_the_way() -> None:
 
 
 @simulated
-async def test_while_one_is_under_way_no_other_is_begun() -> None:
+async def test_a_peer_has_one_settlement_at_a_time() -> None:
     ground = Ground()
     ground.engine.down = EngineFault.REFUSED
     async with Life(ground) as life:
@@ -142,7 +142,7 @@ async def test_while_one_is_under_way_no_other_is_begun() -> None:
 
 
 @simulated
-async def test_a_coarser_engine_is_paid_in_its_units_and_the_rest_stays_owed() -> None:
+async def test_a_coarser_engine_pays_whole_units_and_the_rest_stays_owed() -> None:
     ground = Ground()
     async with Life(ground, scale=7) as life:
         assert await life.owe(1234)
@@ -156,7 +156,7 @@ async def test_a_coarser_engine_is_paid_in_its_units_and_the_rest_stays_owed() -
 
 
 @simulated
-async def test_an_engine_without_a_unit_as_small_is_not_asked() -> None:
+async def test_an_engine_is_not_asked_for_less_than_its_unit() -> None:
     ground = Ground()
     async with Life(ground, scale=2) as life:
         assert await life.owe(1234)
@@ -167,7 +167,7 @@ async def test_an_engine_without_a_unit_as_small_is_not_asked() -> None:
 
 
 @simulated
-async def test_a_finer_engine_is_told_the_same_value() -> None:
+async def test_a_finer_engine_gets_the_same_value() -> None:
     ground = Ground()
     async with Life(ground, scale=18) as life:
         assert await life.owe(101)
@@ -179,7 +179,7 @@ async def test_a_finer_engine_is_told_the_same_value() -> None:
 
 
 @simulated
-async def test_an_engine_that_fails_is_asked_again_under_the_same_key_ever_more_rarely() -> None:
+async def test_a_failing_engine_is_retried_with_the_same_key_and_growing_waits() -> None:
     ground = Ground()
     ground.engine.down = EngineFault.REFUSED
     async with Life(ground) as life:
@@ -207,7 +207,7 @@ async def test_an_engine_that_fails_is_asked_again_under_the_same_key_ever_more_
 
 
 @simulated
-async def test_an_answer_of_the_engine_that_is_lost_pays_once() -> None:
+async def test_a_lost_answer_of_the_engine_pays_once() -> None:
     ground = Ground()
     ground.engine.next_faults = [EngineFault.LOST, EngineFault.LOST]
     async with Life(ground) as life:
@@ -220,7 +220,7 @@ async def test_an_answer_of_the_engine_that_is_lost_pays_once() -> None:
 
 @pytest.mark.parametrize("fault", Fault)
 @simulated
-async def test_a_ledger_that_fails_books_it_once(fault: Fault) -> None:
+async def test_a_failing_ledger_books_once(fault: Fault) -> None:
     """Also when the acknowledgement was lost: the mirror counts it once, like the ledger."""
     ground = Ground()
     async with Life(ground) as life:
@@ -245,7 +245,7 @@ async def test_a_ledger_that_fails_books_it_once(fault: Fault) -> None:
 
 
 @simulated
-async def test_while_the_ledger_is_away_nothing_is_decided() -> None:
+async def test_nothing_is_decided_while_the_ledger_is_unavailable() -> None:
     ground = Ground()
     async with Life(ground) as life:
         assert await life.owe(100)
@@ -258,7 +258,7 @@ async def test_while_the_ledger_is_away_nothing_is_decided() -> None:
 
 
 @simulated
-async def test_a_disk_that_refuses_delays_the_decision_and_nothing_is_booked() -> None:
+async def test_a_failing_disk_delays_the_decision_and_nothing_is_booked() -> None:
     ground = Ground()
     async with Life(ground) as life:
         ground.file.down = sqlite3.OperationalError("disk is full")
@@ -287,7 +287,7 @@ async def test_money_held_for_the_peers_own_packets_is_not_paid_out() -> None:
 
 @pytest.mark.interpreted
 @simulated
-async def test_what_the_ledger_refuses_is_settled_anew_under_another_key() -> None:
+async def test_after_a_refusal_of_the_ledger_another_key_is_used() -> None:
     ground = Ground()
     async with Life(ground, (ALICE, replace(BOB, credit_limit=0))) as life:
         assert await life.owe(150)
@@ -321,7 +321,7 @@ async def points_of_a_settlement() -> int:
         return ground.fuse.points
 
 
-def test_there_are_as_many_points_to_die_at_as_there_should_be() -> None:
+def test_the_number_of_crash_points_is_as_expected() -> None:
     """Intent to disk, ledger, booked to disk, engine, completed to disk: before and after each."""
     assert simulate(points_of_a_settlement()) == 10
 
@@ -329,7 +329,7 @@ def test_there_are_as_many_points_to_die_at_as_there_should_be() -> None:
 @pytest.mark.parametrize("point", range(10))
 @pytest.mark.parametrize("by_hand", [False, True], ids=["engine", "by hand"])
 @simulated
-async def test_killed_at_any_point_it_is_settled_once(point: int, by_hand: bool) -> None:
+async def test_a_crash_at_any_point_settles_once(point: int, by_hand: bool) -> None:
     ground = Ground()
     async with Life(ground, by_hand=by_hand) as life:
         assert await life.owe(101)
@@ -366,7 +366,7 @@ async def test_killed_at_any_point_it_is_settled_once(point: int, by_hand: bool)
 
 @pytest.mark.parametrize("point", range(6))
 @simulated
-async def test_killed_while_a_payment_comes_in_it_is_credited_once(point: int) -> None:
+async def test_a_crash_during_an_incoming_payment_credits_once(point: int) -> None:
     """The engine tells it again until it is answered; we book it by ourselves meanwhile."""
     ground = Ground()
     async with Life(ground) as life:
@@ -420,7 +420,7 @@ async def test_another_amount_under_a_key_is_refused() -> None:
 
 
 @simulated
-async def test_what_is_less_than_a_unit_is_kept_for_the_next() -> None:
+async def test_a_remainder_below_a_unit_is_added_to_the_next_payment() -> None:
     ground = Ground()
     async with Life(ground) as life:
         one = await life.settlements.receive("bob", "k1", Quantity(6, 10))
@@ -464,7 +464,7 @@ async def test_a_payment_that_cannot_be_booked_now_is_booked_later(fault: Fault)
     ],
 )
 @simulated
-async def test_what_cannot_be_credited(
+async def test_payments_that_cannot_be_credited(
     peer_id: str, key: str, quantity: Quantity, error: type[Exception]
 ) -> None:
     async with Life(Ground()) as life:
@@ -474,7 +474,7 @@ async def test_what_cannot_be_credited(
 
 
 @simulated
-async def test_without_a_disk_no_payment_is_acknowledged() -> None:
+async def test_no_payment_is_acknowledged_while_the_disk_fails() -> None:
     ground = Ground()
     async with Life(ground) as life:
         ground.file.down = sqlite3.OperationalError("disk is full")
@@ -487,7 +487,7 @@ async def test_without_a_disk_no_payment_is_acknowledged() -> None:
 
 
 @simulated
-async def test_an_operator_confirms_what_was_paid() -> None:
+async def test_an_operator_confirms_a_payment() -> None:
     ground = Ground()
     async with Life(ground, by_hand=True) as life:
         assert await life.owe(101)
@@ -506,7 +506,7 @@ async def test_an_operator_confirms_what_was_paid() -> None:
 
 
 @simulated
-async def test_what_an_operator_was_asked_for_no_engine_pays_later() -> None:
+async def test_an_engine_never_pays_what_an_operator_was_asked_to_pay() -> None:
     ground = Ground()
     async with Life(ground, by_hand=True) as life:
         assert await life.owe(101)
@@ -518,7 +518,7 @@ async def test_what_an_operator_was_asked_for_no_engine_pays_later() -> None:
 
 
 @simulated
-async def test_an_operator_takes_a_settlement_back() -> None:
+async def test_an_operator_cancels_a_settlement() -> None:
     ground = Ground()
     async with Life(ground, by_hand=True) as life:
         assert await life.owe(101)
@@ -542,7 +542,7 @@ async def test_an_operator_takes_a_settlement_back() -> None:
 
 
 @simulated
-async def test_what_an_engine_was_asked_for_is_taken_back_only_by_force() -> None:
+async def test_cancelling_after_the_engine_was_asked_needs_force() -> None:
     ground = Ground()
     ground.engine.down = EngineFault.LOST
     async with Life(ground) as life:
@@ -558,7 +558,7 @@ async def test_what_an_engine_was_asked_for_is_taken_back_only_by_force() -> Non
 
 @pytest.mark.parametrize("point", range(6))
 @simulated
-async def test_killed_while_a_settlement_is_taken_back_it_is_booked_back_once(point: int) -> None:
+async def test_a_crash_while_cancelling_books_back_once(point: int) -> None:
     ground = Ground()
     terms = (ALICE, BOB)
     async with Life(ground, terms, by_hand=True) as life:
@@ -588,7 +588,7 @@ async def test_killed_while_a_settlement_is_taken_back_it_is_booked_back_once(po
 
 
 @simulated
-async def test_an_operator_records_what_was_paid_outside() -> None:
+async def test_an_operator_records_an_external_payment() -> None:
     ground = Ground()
     async with Life(ground, (ALICE, replace(BOB, settle_threshold=None))) as life:
         assert await life.owe(500)
@@ -619,7 +619,7 @@ async def test_an_operator_cannot_record_a_payment_over_the_credit_limit() -> No
 
 
 @simulated
-async def test_an_operator_has_a_peer_paid_now() -> None:
+async def test_an_operator_pays_a_peer_now() -> None:
     ground = Ground()
     async with Life(ground, (ALICE, replace(BOB, settle_to=10))) as life:
         assert await life.owe(90)
@@ -653,7 +653,7 @@ async def test_there_is_one_payment_at_a_time() -> None:
 
 
 @simulated
-async def test_a_settlement_of_a_peer_that_is_gone_waits_for_it_to_come_back() -> None:
+async def test_a_settlement_of_a_removed_peer_resumes_when_it_returns() -> None:
     ground = Ground()
     ground.engine.down = EngineFault.REFUSED
     async with Life(ground) as life:
@@ -670,7 +670,7 @@ async def test_a_settlement_of_a_peer_that_is_gone_waits_for_it_to_come_back() -
 
 
 @simulated
-async def test_an_engine_is_told_of_its_accounts_as_soon_as_it_answers() -> None:
+async def test_accounts_are_announced_as_soon_as_the_engine_answers() -> None:
     ground = Ground()
     ground.engine.down = EngineFault.REFUSED
     async with Life(ground) as life:
@@ -683,7 +683,7 @@ async def test_an_engine_is_told_of_its_accounts_as_soon_as_it_answers() -> None
 
 
 @simulated
-async def test_what_is_shown_of_settlements() -> None:
+async def test_settlements_as_json() -> None:
     ground = Ground()
     async with Life(ground) as life:
         assert await life.owe(101)
@@ -722,7 +722,7 @@ async def test_a_message_of_the_peers_engine_is_answered_by_ours() -> None:
     ],
 )
 @simulated
-async def test_a_message_that_our_engine_does_not_take_is_rejected_by_peer_settle(
+async def test_a_message_that_our_engine_refuses_is_rejected_by_peer_settle(
     reply: Reply, down: EngineFault | None, code: str, data: bytes
 ) -> None:
     ground = Ground()
@@ -734,7 +734,7 @@ async def test_a_message_that_our_engine_does_not_take_is_rejected_by_peer_settl
 
 
 @simulated
-async def test_who_settles_by_hand_has_no_engine_to_talk_to() -> None:
+async def test_without_an_engine_messages_are_rejected() -> None:
     async with Life(Ground(), by_hand=True) as life:
         answer = await life.settlements.answer("bob", b"?")
         assert isinstance(answer, Reject)
@@ -742,7 +742,7 @@ async def test_who_settles_by_hand_has_no_engine_to_talk_to() -> None:
 
 
 @simulated
-async def test_a_message_of_our_engine_goes_to_the_peer_as_a_prepare_for_nothing() -> None:
+async def test_a_message_of_our_engine_is_sent_as_a_prepare_with_amount_zero() -> None:
     async with Life(Ground()) as life:
         answer = await life.settlements.relay("bob", b"hello")
         assert isinstance(answer, Fulfill)

@@ -46,7 +46,7 @@ def value(quantity: Quantity) -> Fraction:
 
 
 @pytest.mark.parametrize(("phase", "move"), list(product(Phase, Move)))
-def test_every_move_has_a_row_or_is_refused(phase: Phase, move: Move) -> None:
+def test_every_move_is_in_the_table_or_refused(phase: Phase, move: Move) -> None:
     if (phase, move) in TRANSITIONS:
         assert after(phase, move) is TRANSITIONS[phase, move]
     else:
@@ -54,12 +54,12 @@ def test_every_move_has_a_row_or_is_refused(phase: Phase, move: Move) -> None:
             after(phase, move)
 
 
-def test_what_is_finished_stays_finished() -> None:
+def test_final_phases_have_no_transition() -> None:
     for phase in set(Phase) - OPEN:
         assert not [move for move in Move if (phase, move) in TRANSITIONS]
 
 
-def test_nothing_that_was_booked_is_refused_later() -> None:
+def test_no_booked_phase_leads_to_refused() -> None:
     """Between the ledger and the end there is no way back but to book it back."""
     for (phase, _), to in TRANSITIONS.items():
         if phase in IN_LEDGER:
@@ -79,7 +79,7 @@ def test_nothing_that_was_booked_is_refused_later() -> None:
         (Phase.PENDING, Payer.NOBODY, State.IDLE),
     ],
 )
-def test_the_state_that_is_shown(phase: Phase, payer: Payer, state: State) -> None:
+def test_the_state_of_each_phase(phase: Phase, payer: Payer, state: State) -> None:
     one = Settlement(
         id=1, peer_id="bob", asset=USD, direction=Direction.OUTGOING, origin=Origin.THRESHOLD,
         key="k", amount=1, quantity=Quantity(1, 9), payer=payer, phase=phase, created_ms=0,
@@ -92,7 +92,7 @@ def test_the_state_that_is_shown(phase: Phase, payer: Payer, state: State) -> No
 
 
 @given(st.lists(quantities, max_size=12), scales)
-def test_nothing_is_lost_or_made_between_scales(given: list[Quantity], scale: int) -> None:
+def test_converting_between_scales_conserves_value(given: list[Quantity], scale: int) -> None:
     kept = NOTHING
     units = 0
     for one in given:
@@ -111,7 +111,7 @@ def test_remainders_add_up_to_a_unit() -> None:
 
 
 @given(st.integers(0, 2**64), scales, scales)
-def test_an_engine_is_told_what_is_booked(amount: int, asset_scale: int, scale: int) -> None:
+def test_an_engine_gets_the_booked_amount(amount: int, asset_scale: int, scale: int) -> None:
     booked, told = to_engine(amount, asset_scale, scale)
     assert Fraction(booked, 10**asset_scale) == value(told)
     assert told.scale == scale
@@ -134,7 +134,7 @@ def test_a_quantity_is_digits_and_a_scale(amount: str, scale: int) -> None:
         ("1", True),
     ],
 )  # fmt: skip
-def test_what_is_no_quantity(amount: object, scale: object) -> None:
+def test_invalid_quantities(amount: object, scale: object) -> None:
     with pytest.raises(SettlementError):
         read_quantity(amount, scale)
 
@@ -157,7 +157,7 @@ def test_what_is_no_quantity(amount: object, scale: object) -> None:
         (-5, 0, 0, 1000, 0),
     ],
 )
-def test_what_is_due(
+def test_the_amount_due(
     owed: int, threshold: int | None, settle_to: int, available: int, due: int
 ) -> None:
     assert amount_due(owed, threshold=threshold, settle_to=settle_to, available=available) == due
@@ -166,14 +166,14 @@ def test_what_is_due(
 # --- ids
 
 
-def test_a_key_of_ours_stands_in_its_transfer_as_it_is() -> None:
+def test_a_hex_key_is_its_own_tag() -> None:
     assert key_tag("00000000000000000000000000000abc") == 0xABC
     assert key_tag("any other") == key_tag("any other") != key_tag("another")
 
 
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("direction", list(Direction))
-def test_what_the_ledger_should_have_of_a_settlement(phase: Phase, direction: Direction) -> None:
+def test_the_sums_a_ledger_should_have(phase: Phase, direction: Direction) -> None:
     is_in = phase in IN_LEDGER
     is_asked_for = is_in or phase is Phase.PENDING
     is_back = phase is Phase.CANCELLED

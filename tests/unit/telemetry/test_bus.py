@@ -46,7 +46,7 @@ def seqs(message: dict[str, Any]) -> list[int]:
     return [event["seq"] for event in message["events"]]
 
 
-async def test_what_gathered_goes_to_all_viewers_in_one_message(bus: EventBus) -> None:
+async def test_events_of_a_flush_reach_all_viewers_in_one_message(bus: EventBus) -> None:
     one, _ = bus.join(None)
     two, _ = bus.join(None)
     began = bus.seq
@@ -74,7 +74,7 @@ async def test_viewers_and_store_share_one_text(bus: EventBus) -> None:
     assert json.loads(await viewer.next())["events"] == [json.loads(text)]
 
 
-async def test_an_event_that_nobody_looks_at_is_not_encoded(
+async def test_without_viewers_a_flush_encodes_nothing(
     bus: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[Event] = []
@@ -92,14 +92,14 @@ async def test_an_event_that_nobody_looks_at_is_not_encoded(
     assert len(encoded) == 1
 
 
-async def test_packets_of_earlier_runs_come_before_those_of_this_one(bus: EventBus) -> None:
+async def test_recent_packets_begin_with_those_of_earlier_runs(bus: EventBus) -> None:
     bus.remember_packets(['{"amount":"1"}', '{"amount":"2"}'])
     bus.emit(packet(3))
     bus.flush()
     assert [json.loads(text)["amount"] for text in bus.recent_packets()] == ["1", "2", "3"]
 
 
-async def test_nothing_new_is_no_message(bus: EventBus) -> None:
+async def test_a_flush_without_events_sends_no_message(bus: EventBus) -> None:
     viewer, _ = bus.join(None)
     bus.flush()
     with pytest.raises(TimeoutError):
@@ -107,7 +107,7 @@ async def test_nothing_new_is_no_message(bus: EventBus) -> None:
             await viewer.next()
 
 
-async def test_what_is_handed_on_is_all_of_it_in_order(bus: EventBus) -> None:
+async def test_takers_get_every_event_in_order(bus: EventBus) -> None:
     taken: list[int] = []
     bus.hand_to(lambda batch: taken.extend(one.seq for one in batch))
     began = bus.seq
@@ -117,7 +117,7 @@ async def test_what_is_handed_on_is_all_of_it_in_order(bus: EventBus) -> None:
     assert taken == list(range(began + 1, began + 6))
 
 
-async def test_a_long_message_is_cut(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_message_is_split(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry_bounds, "VIEWER_FRAME_EVENTS_MAX", 2)
     viewer, _ = bus.join(None)
     for _ in range(5):
@@ -126,7 +126,7 @@ async def test_a_long_message_is_cut(bus: EventBus, monkeypatch: pytest.MonkeyPa
     assert [len(seqs(await read(viewer))) for _ in range(3)] == [2, 2, 1]
 
 
-async def test_who_resumes_gets_what_it_missed_and_no_more(bus: EventBus) -> None:
+async def test_a_resuming_viewer_gets_exactly_the_missed_events(bus: EventBus) -> None:
     for _ in range(4):
         bus.emit(happened())
     _, missed = bus.join(bus.seq - 2)
@@ -138,12 +138,12 @@ async def test_who_resumes_gets_what_it_missed_and_no_more(bus: EventBus) -> Non
 
 
 @pytest.mark.parametrize("since", [0, -1, 1 << 60])
-async def test_who_missed_too_much_is_told(bus: EventBus, since: int) -> None:
+async def test_a_viewer_that_missed_more_than_the_ring_is_told(bus: EventBus, since: int) -> None:
     bus.emit(happened())
     assert bus.join(since)[1] is None
 
 
-async def test_a_bus_that_has_said_nothing_resumes_only_its_own_number(bus: EventBus) -> None:
+async def test_a_bus_without_events_resumes_only_from_its_own_number(bus: EventBus) -> None:
     assert bus.join(bus.seq)[1] is not None
     assert bus.join(bus.seq - 1)[1] is None
 
@@ -158,7 +158,9 @@ async def test_the_ring_is_bounded(bus: EventBus) -> None:
     assert bus.join(began + 10)[1] is not None
 
 
-async def test_a_flood_between_two_flushes_loses_the_oldest_and_says_so(bus: EventBus) -> None:
+async def test_too_many_events_between_flushes_drop_the_oldest_and_report_a_gap(
+    bus: EventBus,
+) -> None:
     viewer, _ = bus.join(None)
     began = bus.seq
     for _ in range(telemetry_bounds.TELEMETRY_RING_EVENTS_MAX + 3):
@@ -170,7 +172,7 @@ async def test_a_flood_between_two_flushes_loses_the_oldest_and_says_so(bus: Eve
     assert bus.join(began + 1)[1] is None
 
 
-async def test_a_slow_viewer_loses_the_oldest_messages_and_is_told_once(
+async def test_a_slow_viewer_loses_the_oldest_messages_and_gets_one_gap(
     bus: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(telemetry_bounds, "VIEWER_FRAMES_MAX", 3)
@@ -201,7 +203,7 @@ async def test_a_viewer_is_bounded_in_octets_too(monkeypatch: pytest.MonkeyPatch
     assert viewer.dropped == 50 - len(kept)
 
 
-async def test_the_last_packets_are_kept_apart_from_everything_else(bus: EventBus) -> None:
+async def test_recent_packets_are_not_displaced_by_other_events(bus: EventBus) -> None:
     for amount in range(telemetry_bounds.VIEWER_PACKET_EVENTS_MAX + 5):
         bus.emit(packet(amount))
         bus.emit(happened())
@@ -210,7 +212,7 @@ async def test_the_last_packets_are_kept_apart_from_everything_else(bus: EventBu
     assert amounts == list(range(5, telemetry_bounds.VIEWER_PACKET_EVENTS_MAX + 5))
 
 
-async def test_numbers_go_on_above_those_of_earlier_runs() -> None:
+async def test_sequence_numbers_continue_above_earlier_runs() -> None:
     clock = ManualClock()
     before = EventBus(node_id="me", clock=clock)
     before.emit(happened())
@@ -224,7 +226,7 @@ async def test_numbers_go_on_above_those_of_earlier_runs() -> None:
     assert after.seq == before.seq + 1
 
 
-async def test_a_fault_of_a_source_is_said_and_the_rest_goes_on(
+async def test_a_failing_source_is_logged_and_flushing_continues(
     bus: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connector.telemetry.bus.FLUSH_SECONDS", 0.001)

@@ -101,7 +101,7 @@ async def test_amounts_are_in_the_peers_asset(metrics: Metrics) -> None:
         assert metrics.value("ilp_amount_total", **labels) == amount
 
 
-async def test_links_and_packets_in_flight_are_of_this_moment(metrics: Metrics) -> None:
+async def test_links_and_packets_in_flight_are_current_values(metrics: Metrics) -> None:
     metrics.in_flight = 4
     assert metrics.value("ilp_packets_in_flight") == 4
     assert metrics.value("ilp_peer_connected", peer="alice") == 1
@@ -110,7 +110,7 @@ async def test_links_and_packets_in_flight_are_of_this_moment(metrics: Metrics) 
     assert metrics.value("ilp_peer_connected", peer="bob") == 1
 
 
-async def test_balances_are_told_by_kind(metrics: Metrics) -> None:
+async def test_balances_have_a_sample_per_kind(metrics: Metrics) -> None:
     kinds = {
         sample.labels["kind"]: sample.value
         for sample in metrics.families()["ilp_account_balance"].samples
@@ -122,7 +122,7 @@ async def test_balances_are_told_by_kind(metrics: Metrics) -> None:
     }  # fmt: skip
 
 
-async def test_the_ledger_is_told(metrics: Metrics) -> None:
+async def test_ledger_metrics_are_exported(metrics: Metrics) -> None:
     assert metrics.value("ledger_available") == 1
     assert metrics.value("ledger_queue_depth") == 0
     assert metrics.value("ledger_requests_total") >= 0
@@ -135,7 +135,7 @@ async def test_counters_of_the_node_are_passed_on(metrics: Metrics) -> None:
     assert metrics.value("btp_messages_ignored_total") == 9
 
 
-async def test_latency_is_a_histogram_that_adds_up(metrics: Metrics) -> None:
+async def test_latency_buckets_add_up_to_the_count(metrics: Metrics) -> None:
     seconds = [0.0, LATENCY_BUCKETS_S[0], LATENCY_BUCKETS_S[0] * 1.01, 0.3, 1000.0]
     for one in seconds:
         metrics.latency.observe(one)

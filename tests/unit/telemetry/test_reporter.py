@@ -96,14 +96,14 @@ async def desk() -> AsyncIterator[Desk]:
     await accounts.close()
 
 
-async def test_every_balance_is_told_once_in_the_first_round(desk: Desk) -> None:
+async def test_every_balance_is_reported_once_in_the_first_round(desk: Desk) -> None:
     told = desk.round()
     assert sorted(one.peer_id for one in told) == PEERS
     assert {one.available_credit for one in told} == {1000}
     assert desk.round() == []
 
 
-async def test_a_viewer_is_told_a_marked_account_with_the_next_flush(desk: Desk) -> None:
+async def test_a_marked_account_is_reported_to_viewers_at_the_next_flush(desk: Desk) -> None:
     desk.round()
     desk.bus.join(None)
     for amount in (5, 6, 7):
@@ -113,7 +113,7 @@ async def test_a_viewer_is_told_a_marked_account_with_the_next_flush(desk: Desk)
     assert desk.flush() == []
 
 
-async def test_what_came_back_to_where_it_was_is_not_told(desk: Desk) -> None:
+async def test_a_balance_that_returned_to_its_value_is_not_reported(desk: Desk) -> None:
     desk.round()
     desk.bus.join(None)
     desk.move("peer-001", 5)
@@ -121,7 +121,7 @@ async def test_what_came_back_to_where_it_was_is_not_told(desk: Desk) -> None:
     assert desk.flush() == []
 
 
-async def test_without_a_viewer_a_change_is_told_once_a_second(desk: Desk) -> None:
+async def test_without_viewers_a_change_is_reported_once_a_second(desk: Desk) -> None:
     desk.round()
     told = []
     for _ in range(3 * ROUND_FLUSHES):
@@ -130,7 +130,7 @@ async def test_without_a_viewer_a_change_is_told_once_a_second(desk: Desk) -> No
     assert len(told) == 3
 
 
-async def test_what_no_packet_marked_is_found_within_a_second(desk: Desk) -> None:
+async def test_an_unmarked_change_is_found_within_a_second(desk: Desk) -> None:
     desk.round()
     desk.bus.join(None)
     desk.move("peer-099", 3, marked=False)
@@ -142,7 +142,7 @@ async def test_what_no_packet_marked_is_found_within_a_second(desk: Desk) -> Non
     assert (told.peer_id, told.settlement_state) == ("peer-000", "PENDING")
 
 
-async def test_an_idle_flush_looks_at_a_twentieth_of_the_accounts(desk: Desk) -> None:
+async def test_an_idle_flush_checks_a_twentieth_of_the_accounts(desk: Desk) -> None:
     desk.round()
     desk.bus.join(None)
     assert desk.round() == []  # all are looked at once, when the first viewer has come
@@ -151,7 +151,7 @@ async def test_an_idle_flush_looks_at_a_twentieth_of_the_accounts(desk: Desk) ->
     assert desk.looked_at == len(PEERS)
 
 
-async def test_a_peer_that_is_gone_is_forgotten(desk: Desk) -> None:
+async def test_a_removed_peer_is_forgotten(desk: Desk) -> None:
     desk.round()
     del desk.accounts.peers["peer-050"]
     desk.reporter.touch("peer-050")

@@ -180,7 +180,7 @@ async def test_events_after_a_number_come_oldest_first(open_desk: Open) -> None:
     assert await desk.amounts(after=third["seq"], types=["PACKET_RECEIVED"]) == [4, 5, 6, 7]
 
 
-async def test_filters_are_joined(open_desk: Open) -> None:
+async def test_filters_combine(open_desk: Open) -> None:
     desk = await open_desk()
     await desk.tell(link("alice"), received(1), fulfilled(1), received(2, "bob"), link("bob"))
     await desk.tell(fulfilled(2, "bob", "alice"))
@@ -206,7 +206,7 @@ async def test_filters_are_joined(open_desk: Open) -> None:
     assert await desk.find(packet=one, peer="carol") == []
 
 
-async def test_times_are_limits_that_are_included(open_desk: Open) -> None:
+async def test_time_limits_are_inclusive(open_desk: Open) -> None:
     desk = await open_desk()
     times = []
     for number in range(1, 6):
@@ -222,14 +222,14 @@ async def test_times_are_limits_that_are_included(open_desk: Open) -> None:
     assert await desk.amounts(types=["PACKET_RECEIVED"], from_ms=times[3]) == [5, 4]
 
 
-async def test_what_is_on_its_way_is_found_too(open_desk: Open) -> None:
+async def test_queued_events_are_found(open_desk: Open) -> None:
     desk = await open_desk()
     desk.bus.emit(received(1))
     desk.bus.flush()
     assert await desk.amounts() == [1]
 
 
-async def test_events_outlive_a_restart_and_numbers_go_on(open_desk: Open) -> None:
+async def test_events_survive_a_restart_and_numbers_continue(open_desk: Open) -> None:
     desk = await open_desk()
     await desk.tell(received(1))
     last = desk.bus.seq
@@ -250,7 +250,7 @@ async def test_every_kind_of_event_has_a_number_in_the_file() -> None:
 # --- what is kept
 
 
-async def test_of_frequent_balances_and_status_only_some_are_kept(open_desk: Open) -> None:
+async def test_only_the_last_balance_and_a_tenth_of_the_status_are_kept(open_desk: Open) -> None:
     desk = await open_desk()
     for net in range(1, 21):
         desk.bus.emit(balance(net))
@@ -268,7 +268,7 @@ async def test_of_frequent_balances_and_status_only_some_are_kept(open_desk: Ope
     assert len(await desk.find(types=["NODE_STATUS"])) == 4
 
 
-async def test_the_newest_stay_and_the_cap_holds(open_desk: Open) -> None:
+async def test_the_newest_events_stay_within_the_limit(open_desk: Open) -> None:
     desk = await open_desk(events_max=100)
     for begin in range(0, 1000, 50):
         await desk.tell(*map(received, range(begin, begin + 50)))
@@ -276,7 +276,7 @@ async def test_the_newest_stay_and_the_cap_holds(open_desk: Open) -> None:
     assert await desk.amounts(count=1000) == list(range(999, 899, -1))
 
 
-async def test_rare_events_outlive_a_flood_of_packets(open_desk: Open) -> None:
+async def test_rare_events_survive_a_flood_of_packets(open_desk: Open) -> None:
     desk = await open_desk(events_max=100)
     await desk.tell(link("first"))
     for begin in range(0, 500, 50):
@@ -367,7 +367,7 @@ async def test_a_lower_limit_of_octets_takes_effect_in_bounded_steps(
     connection.close()
 
 
-async def test_what_is_too_old_goes(open_desk: Open) -> None:
+async def test_events_beyond_the_retention_are_deleted(open_desk: Open) -> None:
     desk = await open_desk(days=1)
     await desk.tell(received(1), link(), balance(5))
     desk.clock.advance(23 * 3600.0)
@@ -379,7 +379,7 @@ async def test_what_is_too_old_goes(open_desk: Open) -> None:
     assert desk.store.stored == 2
 
 
-async def test_a_lower_cap_takes_effect_and_gives_the_disk_back(
+async def test_a_lower_limit_takes_effect_and_frees_disk_space(
     open_desk: Open, tmp_path: Path
 ) -> None:
     desk = await open_desk(events_max=20_000)
@@ -401,7 +401,7 @@ async def test_a_lower_cap_takes_effect_and_gives_the_disk_back(
     assert pages < 1000
 
 
-async def test_the_counts_are_those_of_the_file(open_desk: Open, tmp_path: Path) -> None:
+async def test_counts_match_the_file(open_desk: Open, tmp_path: Path) -> None:
     desk = await open_desk(events_max=50, days=1)
     for number in range(300):
         desk.clock.advance(600.0)
@@ -418,7 +418,7 @@ async def test_the_counts_are_those_of_the_file(open_desk: Open, tmp_path: Path)
 # --- balances over time
 
 
-async def test_the_last_hour_is_kept_by_the_second_and_the_rest_by_the_minute(
+async def test_balances_are_kept_by_the_second_for_an_hour_then_by_the_minute(
     open_desk: Open,
 ) -> None:
     desk = await open_desk(events_max=100_000)
@@ -439,7 +439,7 @@ async def test_the_last_hour_is_kept_by_the_second_and_the_rest_by_the_minute(
     assert len(await desk.nets(3600, points=10)) <= 12
 
 
-async def test_a_chart_begins_with_the_balance_that_there_was(open_desk: Open) -> None:
+async def test_a_history_begins_with_the_balance_at_its_start(open_desk: Open) -> None:
     desk = await open_desk()
     await desk.tell(balance(-5))
     desk.clock.advance(30 * MINUTE)
@@ -452,7 +452,7 @@ async def test_a_chart_begins_with_the_balance_that_there_was(open_desk: Open) -
     assert points[0].at_ms == desk.clock.now_ms() - 1000
 
 
-async def test_an_account_of_another_asset_is_another_one(open_desk: Open) -> None:
+async def test_accounts_of_different_assets_are_separate(open_desk: Open) -> None:
     desk = await open_desk()
     await desk.tell(balance(5))
     now_ms = desk.clock.now_ms()
@@ -461,7 +461,7 @@ async def test_an_account_of_another_asset_is_another_one(open_desk: Open) -> No
     assert await desk.store.last_asset("nobody") is None
 
 
-async def test_the_history_has_a_cap_too(open_desk: Open) -> None:
+async def test_the_history_is_limited(open_desk: Open) -> None:
     desk = await open_desk(events_max=100)
     for net in range(500):
         desk.clock.advance(1.0)
@@ -473,7 +473,9 @@ async def test_the_history_has_a_cap_too(open_desk: Open) -> None:
 # --- a bad disk
 
 
-async def test_a_file_that_is_no_database_is_put_aside(open_desk: Open, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_renamed_and_replaced(
+    open_desk: Open, tmp_path: Path
+) -> None:
     (tmp_path / "events.sqlite").write_bytes(b"no database at all" * 1000)
     desk = await open_desk()
     await desk.tell(received(1))
@@ -482,7 +484,7 @@ async def test_a_file_that_is_no_database_is_put_aside(open_desk: Open, tmp_path
     assert (tmp_path / "events.sqlite.damaged").exists()
 
 
-async def test_a_disk_that_fails_costs_events_and_one_warning_and_comes_back(
+async def test_a_failing_disk_drops_events_with_one_warning_and_recovers(
     open_desk: Open, tmp_path: Path
 ) -> None:
     (tmp_path / "events.sqlite").mkdir()
@@ -501,7 +503,7 @@ async def test_a_disk_that_fails_costs_events_and_one_warning_and_comes_back(
     assert await desk.amounts() == [99]
 
 
-async def test_while_the_disk_fails_little_is_remembered(
+async def test_the_queue_is_bounded_while_the_disk_fails(
     open_desk: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(telemetry_bounds, "EVENT_STORE_QUEUE_EVENTS_MAX", 10)
@@ -512,7 +514,7 @@ async def test_while_the_disk_fails_little_is_remembered(
     assert desk.store.dropped == 90
 
 
-async def test_a_cap_of_zero_keeps_nothing(open_desk: Open, tmp_path: Path) -> None:
+async def test_a_limit_of_zero_keeps_nothing(open_desk: Open, tmp_path: Path) -> None:
     desk = await open_desk(events_max=0)
     await desk.tell(received(1), balance(1))
     assert await desk.find() == []
@@ -523,7 +525,7 @@ async def test_a_cap_of_zero_keeps_nothing(open_desk: Open, tmp_path: Path) -> N
 # --- size
 
 
-async def test_at_its_cap_questions_are_answered_at_once(open_desk: Open) -> None:
+async def test_queries_are_fast_at_the_limit(open_desk: Open) -> None:
     """A small day: benchmarks/event_store.py does a whole one."""
     cap = 20_000
     desk = await open_desk(events_max=cap)

@@ -52,7 +52,7 @@ REJECTED = shown(
 )
 
 
-def test_a_whole_story() -> None:
+def test_a_complete_packet() -> None:
     story = packet_story([RECEIVED, FORWARDED, FULFILLED])
     assert (story["status"], story["amount"], story["amountOut"], story["fee"]) == (
         "fulfilled",
@@ -87,7 +87,7 @@ def test_a_packet_under_way_is_pending() -> None:
     assert packet_story([RECEIVED])["nextHop"] is None
 
 
-def test_a_reject_whose_beginning_was_only_counted() -> None:
+def test_a_reject_without_its_received_event() -> None:
     story = packet_story([REJECTED])
     assert (story["status"], story["code"], story["amount"]) == ("rejected", "F02", "100")
     assert story["receivedAt"] == "2023-11-14T22:13:20.000Z"
@@ -96,7 +96,7 @@ def test_a_reject_whose_beginning_was_only_counted() -> None:
     assert story["transfers"] == []
 
 
-def test_a_packet_whose_beginning_has_been_deleted() -> None:
+def test_a_packet_whose_received_event_was_deleted() -> None:
     story = packet_story([FORWARDED, FULFILLED])
     assert (story["status"], story["receivedAt"]) == ("fulfilled", "2023-11-14T22:13:20.000Z")
     assert packet_story([FORWARDED])["status"] == "pending"

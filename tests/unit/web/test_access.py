@@ -47,18 +47,18 @@ def access(clock: ManualClock, log: EventLog) -> Access:
         (f"Bearer  {KEY}", Verdict.WRONG_KEY), ("Bearer \xff\ud800", Verdict.WRONG_KEY),
     ],
 )  # fmt: skip
-def test_only_the_whole_key_opens(access: Access, header: str, verdict: Verdict) -> None:
+def test_only_the_exact_key_is_accepted(access: Access, header: str, verdict: Verdict) -> None:
     assert access.by_header(header, "192.0.2.1") is verdict
 
 
-def test_without_a_key_nothing_opens(clock: ManualClock, log: EventLog) -> None:
+def test_without_a_configured_key_nothing_is_accepted(clock: ManualClock, log: EventLog) -> None:
     access = access_of(clock, log, key=None)
     assert access.by_key("None", "") is Verdict.WRONG_KEY
     assert access.by_key("", "") is Verdict.WRONG_KEY
     assert not access.has_cookie("connector-alice=1.2")
 
 
-def test_the_twenty_first_key_is_not_looked_at_and_time_heals(
+def test_the_twenty_first_wrong_key_is_throttled_for_a_while(
     access: Access, clock: ManualClock, log: EventLog
 ) -> None:
     for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
@@ -78,7 +78,7 @@ def test_the_twenty_first_key_is_not_looked_at_and_time_heals(
     assert "wrong" not in str(said)
 
 
-def test_one_network_of_ipv6_is_one_source(access: Access) -> None:
+def test_addresses_of_one_ipv6_64_count_as_one_source(access: Access) -> None:
     for number in range(web_bounds.HTTP_WRONG_KEYS_MAX):
         access.by_key("wrong", f"2001:db8::{number:x}")
     assert access.by_key(KEY, "2001:db8::ffff") is Verdict.THROTTLED
@@ -89,7 +89,7 @@ def test_one_network_of_ipv6_is_one_source(access: Access) -> None:
     assert access.by_key(KEY, "::ffff:192.0.2.2") is Verdict.ALLOWED
 
 
-def test_what_is_remembered_of_strangers_is_bounded() -> None:
+def test_the_table_of_throttled_sources_is_bounded() -> None:
     throttle = Throttle()
     for number in range(web_bounds.HTTP_THROTTLED_SOURCES_MAX + 100):
         throttle.failed(str(number), 0.0)
@@ -104,7 +104,7 @@ def value_of(set_cookie: str) -> str:
     return f"{name}={morsel.value}"
 
 
-def test_a_cookie_opens_until_it_runs_out(access: Access, clock: ManualClock) -> None:
+def test_a_cookie_is_valid_until_it_expires(access: Access, clock: ManualClock) -> None:
     cookie = value_of(access.new_cookie())
     assert access.has_cookie(cookie)
     assert access.has_cookie(f"other=1; {cookie}; connector-bob=2.3")
@@ -114,7 +114,7 @@ def test_a_cookie_opens_until_it_runs_out(access: Access, clock: ManualClock) ->
     assert not access.has_cookie(cookie)
 
 
-def test_a_cookie_holds_over_a_restart_but_not_over_a_new_key(
+def test_a_cookie_survives_a_restart_but_not_a_new_key(
     access: Access, clock: ManualClock, log: EventLog
 ) -> None:
     cookie = value_of(access.new_cookie())
@@ -138,7 +138,7 @@ def test_scripts_and_other_sites_never_get_the_cookie(
     assert not access.has_cookie(value_of(access.no_cookie()))
 
 
-def test_a_changed_cookie_is_worthless_and_never_throttles(access: Access) -> None:
+def test_an_altered_cookie_is_rejected_without_throttling(access: Access) -> None:
     name, _, value = value_of(access.new_cookie()).partition("=")
     text, _, signature = value.partition(".")
     for wrong in (

@@ -126,7 +126,7 @@ async def test_health_is_200_and_503_when_unhealthy(
     assert (answer.status_code, answer.json()["nodeId"]) == (503, "made-up")
 
 
-async def test_a_node_that_is_not_ready_says_why_with_503(
+async def test_a_node_that_is_not_ready_answers_503_with_the_reason(
     client: httpx.AsyncClient, node: MadeUpNode
 ) -> None:
     node.is_ready, node.reason = False, "accounting unavailable: disk full"
@@ -136,23 +136,21 @@ async def test_a_node_that_is_not_ready_says_why_with_503(
     assert (await client.get("/health/live")).status_code == 200, "it lives all the same"
 
 
-async def test_a_node_that_is_ready_may_be_so_with_a_reservation(
-    client: httpx.AsyncClient, node: MadeUpNode
-) -> None:
+async def test_a_ready_node_may_be_degraded(client: httpx.AsyncClient, node: MadeUpNode) -> None:
     assert (await client.get("/health/ready")).json() == {"status": "ready", "reason": ""}
     node.reason = "spooling"
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
 
 
-async def test_metrics_are_what_prometheus_reads(client: httpx.AsyncClient) -> None:
+async def test_metrics_are_in_prometheus_text_format(client: httpx.AsyncClient) -> None:
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     (family,) = text_string_to_metric_families(answer.text)
     assert (family.name, family.samples[0].value) == ("up", 1.0)
 
 
-async def test_lists_come_as_items_and_next(client: httpx.AsyncClient) -> None:
+async def test_lists_have_items_and_next(client: httpx.AsyncClient) -> None:
     assert (await client.get("/api/peers")).json() == {"items": [{"peerId": "bob"}], "next": None}
     assert (await client.get("/api/accounts")).json()["items"][0]["netBalance"] == str(2**64)
     assert (await client.get("/api/routes")).json() == {"items": [{"prefix": "g.a"}], "next": "g.a"}
@@ -184,7 +182,7 @@ async def test_a_route_is_explained(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("path", OPEN)
-async def test_health_and_metrics_are_open_to_all(outside: httpx.AsyncClient, path: str) -> None:
+async def test_health_and_metrics_need_no_key(outside: httpx.AsyncClient, path: str) -> None:
     assert (await outside.get(path)).status_code == 200
 
 
@@ -205,16 +203,14 @@ async def test_off_loopback_everything_else_needs_the_key(
 
 @pytest.mark.parametrize("path", READ)
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
-async def test_with_the_key_all_is_readable(
+async def test_with_the_key_everything_is_readable(
     outside: httpx.AsyncClient, path: str, scheme: str
 ) -> None:
     answer = await outside.get(path, headers={"authorization": f"{scheme} {KEY}"})
     assert answer.status_code == 200
 
 
-async def test_no_route_is_open_but_those_that_are_meant_to_be(
-    node: MadeUpNode, tmp_path: Path
-) -> None:
+async def test_only_listed_routes_need_no_key(node: MadeUpNode, tmp_path: Path) -> None:
     """Walks all routes that there are, so a new one is covered when it is added."""
     (tmp_path / "assets").mkdir()
     guard = app_of(node, page=tmp_path)
@@ -225,14 +221,14 @@ async def test_no_route_is_open_but_those_that_are_meant_to_be(
     assert found == set(OPEN_PATHS) == {*OPEN, "/login", "/logout", "/login.css"}
 
 
-async def test_a_required_key_that_is_not_set_lets_nobody_in(node: MadeUpNode) -> None:
+async def test_a_required_key_that_is_not_set_refuses_everyone(node: MadeUpNode) -> None:
     app = app_of(node, key=None)
     async with client_of(app, authorization="Bearer None") as client:
         assert (await client.get("/api/status")).status_code == 401
 
 
 @pytest.mark.parametrize("path", READ)
-async def test_on_loopback_no_key_is_asked_for(client: httpx.AsyncClient, path: str) -> None:
+async def test_on_loopback_no_key_is_needed(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 200
 
 
@@ -247,7 +243,7 @@ async def test_on_loopback_no_key_is_asked_for(client: httpx.AsyncClient, path: 
         ("127.0.0.1.evil.example", 421), ("127.0.0.1:8080@evil.example", 421),
     ],
 )  # fmt: skip
-async def test_only_names_of_this_machine_are_answered_on_loopback(
+async def test_on_loopback_only_local_host_names_are_accepted(
     client: httpx.AsyncClient, host: str, status: int
 ) -> None:
     """A page whose name was rebound to 127.0.0.1 says its own name in Host."""
@@ -255,7 +251,7 @@ async def test_only_names_of_this_machine_are_answered_on_loopback(
     assert (await client.get("/health", headers={"host": host})).status_code == status
 
 
-async def test_off_loopback_any_host_name_is_answered(outside: httpx.AsyncClient) -> None:
+async def test_off_loopback_any_host_name_is_accepted(outside: httpx.AsyncClient) -> None:
     assert (await outside.get("/health", headers={"host": "node.example"})).status_code == 200
 
 
@@ -274,7 +270,7 @@ async def test_a_body_of_the_largest_size_is_not_refused(client: httpx.AsyncClie
     assert (await client.get("/api/status", headers=headers)).status_code == 200
 
 
-async def test_what_is_not_valid_is_named_and_not_repeated(client: httpx.AsyncClient) -> None:
+async def test_an_invalid_value_is_named_but_not_repeated(client: httpx.AsyncClient) -> None:
     answer = await client.get("/api/routes", params={"limit": "hunter2"})
     assert answer.status_code == 422
     assert answer.json()["error"].startswith("not valid: query.limit: Input should be a valid int")
@@ -291,7 +287,7 @@ async def test_what_is_not_valid_is_named_and_not_repeated(client: httpx.AsyncCl
         ("POST", "/api/status", 405), ("DELETE", "/health", 405),
     ],
 )  # fmt: skip
-async def test_what_is_not_there_is_said_in_one_form(
+async def test_not_found_answers_have_one_form(
     client: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     """The pages of FastAPI, which load scripts from elsewhere, are not there either."""

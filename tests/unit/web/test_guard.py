@@ -85,7 +85,7 @@ async def test_a_page_of_another_origin_changes_nothing(
         ("[::1]:8080", "http://[::1]:8080"),
     ],
 )  # fmt: skip
-async def test_our_own_page_and_programs_may(
+async def test_our_own_page_and_programs_may_change_settings(
     client: httpx.AsyncClient, host: str, origin: str
 ) -> None:
     for headers in ({"host": host, "origin": origin}, {"host": host}):
@@ -111,7 +111,7 @@ async def in_pieces(size: int) -> AsyncIterator[bytes]:
         (web_bounds.HTTP_BODY_BYTES_MAX + 1, 413),
     ],
 )
-async def test_a_body_without_a_length_is_measured_as_it_comes(
+async def test_a_body_without_a_length_is_bounded_as_it_arrives(
     client: httpx.AsyncClient, size: int, status: int
 ) -> None:
     answer = await client.post("/api/size", content=in_pieces(size), headers=BEARER)
@@ -120,7 +120,9 @@ async def test_a_body_without_a_length_is_measured_as_it_comes(
     assert answer.json() == ({"size": size} if status == 200 else {"error": "body too large"})
 
 
-async def test_a_stranger_sends_no_more_than_a_key_takes(client: httpx.AsyncClient) -> None:
+async def test_without_a_key_a_body_is_bounded_to_the_size_of_a_login(
+    client: httpx.AsyncClient,
+) -> None:
     for content in (in_pieces(65_536), b"x" * 65_536):
         assert (await client.post("/login", content=content)).status_code == 413
     # Without the key nothing is read at all.
@@ -158,7 +160,7 @@ def http_scope(path: str, **headers: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_never_ends_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_bounds, "HTTP_BODY_SECONDS_MAX", 0.02)
     app = app_of(MadeUpNode(), routers=routers())
     scope = http_scope("/api/size", content_length="10", authorization=f"Bearer {KEY}")
@@ -167,7 +169,7 @@ async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
     assert start["status"] == 408
 
 
-async def test_a_header_that_stands_twice_is_none() -> None:
+async def test_a_repeated_single_value_header_counts_as_missing() -> None:
     """Proxies and servers disagree which of two counts."""
     app = app_of(MadeUpNode(), routers=routers())
     scope = http_scope("/admin/touch", authorization=f"Bearer {KEY}")
@@ -198,7 +200,7 @@ def ws_scope(*, extension: bool = True, **headers: str) -> dict[str, Any]:
         ({"authorization": f"Bearer {KEY}", "origin": "null"}, 403),
     ],
 )
-async def test_a_websocket_is_refused_before_it_is_one(
+async def test_a_websocket_is_refused_before_the_upgrade(
     headers: dict[str, str], status: int
 ) -> None:
     app = app_of(MadeUpNode(), routers=routers())
@@ -209,14 +211,14 @@ async def test_a_websocket_is_refused_before_it_is_one(
     assert closed == {"type": "websocket.close", "code": 1008}
 
 
-async def test_a_websocket_under_a_strange_name_is_refused() -> None:
+async def test_a_websocket_with_an_unknown_host_name_is_refused() -> None:
     app = app_of(MadeUpNode(), routers=routers(), required=False, hosts=frozenset(("localhost",)))
     start, _ = await call(app, ws_scope(host="evil.example", origin="http://evil.example"), [])
     assert start["status"] == 421
 
 
 @pytest.mark.parametrize("headers", [{"origin": "http://a"}, {}])
-async def test_a_websocket_with_key_or_cookie_is_let_in(headers: dict[str, str]) -> None:
+async def test_a_websocket_with_key_or_cookie_is_accepted(headers: dict[str, str]) -> None:
     app = app_of(MadeUpNode(), routers=routers())
     async with client_of(app) as client:
         answer = await client.post("/login", json={"key": KEY})
@@ -229,7 +231,7 @@ async def test_a_websocket_with_key_or_cookie_is_let_in(headers: dict[str, str])
 # --- admin
 
 
-async def test_admin_takes_the_key_and_no_cookie(client: httpx.AsyncClient) -> None:
+async def test_admin_accepts_the_key_but_not_the_cookie(client: httpx.AsyncClient) -> None:
     assert (await client.post("/admin/touch")).status_code == 401
     assert (await client.post("/login", json={"key": KEY})).status_code == 204
     assert (await client.get("/api/status")).status_code == 200, "the cookie opens the page"
@@ -238,7 +240,7 @@ async def test_admin_takes_the_key_and_no_cookie(client: httpx.AsyncClient) -> N
     assert (await client.post("/admin/touch", headers=BEARER)).status_code == 200
 
 
-async def test_on_loopback_too_admin_needs_the_key() -> None:
+async def test_admin_needs_the_key_on_loopback_too() -> None:
     async with client_of(app_of(MadeUpNode(), required=False, routers=routers())) as client:
         assert (await client.get("/api/status")).status_code == 200
         assert (await client.post("/admin/touch")).status_code == 401
@@ -273,7 +275,7 @@ async def test_twenty_wrong_keys_are_enough(client: httpx.AsyncClient, log: Even
 # --- login
 
 
-async def test_the_key_is_changed_for_a_cookie_and_back(client: httpx.AsyncClient) -> None:
+async def test_login_sets_a_cookie_and_logout_clears_it(client: httpx.AsyncClient) -> None:
     answer = await client.post("/login", json={"key": KEY}, headers={"origin": OWN})
     assert answer.status_code == 204
     cookie = answer.headers["set-cookie"]
@@ -285,7 +287,7 @@ async def test_the_key_is_changed_for_a_cookie_and_back(client: httpx.AsyncClien
     assert (await client.get("/api/accounts")).status_code == 401
 
 
-async def test_a_browser_without_a_login_sees_a_form(client: httpx.AsyncClient) -> None:
+async def test_a_browser_without_a_login_gets_the_form(client: httpx.AsyncClient) -> None:
     answer = await client.get("/", headers={"accept": "text/html,*/*"})
     assert answer.status_code == 401
     assert 'action="login"' in answer.text
@@ -307,13 +309,15 @@ async def test_a_browser_without_a_login_sees_a_form(client: httpx.AsyncClient) 
     [b"", b"{", b"[]", b'"key"', b'{"key": 1}', b'{"key": ""}', b'{"key": null}', b"\xff",
      b"[" * 8000],
 )  # fmt: skip
-async def test_what_is_no_key_is_no_wrong_key(client: httpx.AsyncClient, content: bytes) -> None:
+async def test_a_malformed_login_does_not_count_as_a_wrong_key(
+    client: httpx.AsyncClient, content: bytes
+) -> None:
     answer = await client.post("/login", content=content)
     assert answer.status_code == 422
     assert answer.json() == {"error": 'not valid: {"key": "..."} is expected'}
 
 
-async def test_without_a_key_there_is_nothing_to_log_in_to() -> None:
+async def test_without_a_configured_key_login_is_refused() -> None:
     async with client_of(app_of(MadeUpNode(), key=None, required=False)) as client:
         assert (await client.post("/login", json={"key": "None"})).status_code == 403
 
@@ -321,7 +325,7 @@ async def test_without_a_key_there_is_nothing_to_log_in_to() -> None:
 # --- the page, and what breaks
 
 
-async def test_a_failure_of_ours_is_told_to_the_log_and_not_to_the_asker(
+async def test_an_internal_error_is_logged_and_not_shown_to_the_client(
     client: httpx.AsyncClient, log: EventLog
 ) -> None:
     answer = await client.get("/api/broken", headers=BEARER)
@@ -331,7 +335,7 @@ async def test_a_failure_of_ours_is_told_to_the_log_and_not_to_the_asker(
     assert log.count("http_failed", method="GET") == 1
 
 
-async def test_an_installation_without_the_page_says_how_to_get_it(tmp_path: Path) -> None:
+async def test_without_the_page_the_answer_says_how_to_build_it(tmp_path: Path) -> None:
     app = app_of(MadeUpNode(), key=None, required=False, page=tmp_path / "none")
     async with client_of(app) as client:
         answer = await client.get("/")
@@ -340,7 +344,7 @@ async def test_an_installation_without_the_page_says_how_to_get_it(tmp_path: Pat
         assert (await client.get("/assets/x.js")).status_code == 404
 
 
-async def test_the_page_is_served_and_nothing_beside_it(tmp_path: Path) -> None:
+async def test_only_files_of_the_page_are_served(tmp_path: Path) -> None:
     page = tmp_path / "page"
     (page / "assets").mkdir(parents=True)
     (page / "index.html").write_text("<title>the page</title>")

@@ -14,7 +14,7 @@ from connector.base.errors import ListenError
 from connector.web.server import WebServer
 
 
-async def test_it_serves_from_started_to_stop_and_leaves_signals_alone() -> None:
+async def test_the_server_runs_from_started_to_stop_without_signal_handlers() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     app = FastAPI()
 
@@ -51,7 +51,7 @@ async def test_an_answer_on_a_kept_connection_is_sent_at_once() -> None:
         server.stop()
 
 
-async def test_where_nobody_is_connected_it_stops_at_once() -> None:
+async def test_without_connections_it_stops_at_once() -> None:
     loop = asyncio.get_running_loop()
     took_s = []
     for _ in range(5):
@@ -66,7 +66,7 @@ async def test_where_nobody_is_connected_it_stops_at_once() -> None:
     assert min(took_s) < 0.05, took_s
 
 
-def test_a_taken_port_is_an_error_that_names_it() -> None:
+def test_a_port_in_use_is_an_error_that_names_it() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -75,12 +75,12 @@ def test_a_taken_port_is_an_error_that_names_it() -> None:
             WebServer(FastAPI(), "127.0.0.1", port).bind()
 
 
-def test_an_address_that_is_not_ours_is_an_error() -> None:
+def test_a_foreign_address_is_an_error() -> None:
     with pytest.raises(ListenError, match=r"cannot listen for HTTP on 192\.0\.2\.1:0"):
         WebServer(FastAPI(), "192.0.2.1", 0).bind()
 
 
-async def test_ipv6_is_served_where_there_is_any() -> None:
+async def test_ipv6_is_served_where_available() -> None:
     server = WebServer(FastAPI(), "::1", 0)
     try:
         assert server.bind() > 0

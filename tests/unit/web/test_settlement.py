@@ -82,7 +82,7 @@ async def test_a_payment_is_credited_once_and_answered_the_same(
     assert life.settled() == (0, 254)
 
 
-async def test_another_amount_under_the_key_is_a_conflict(
+async def test_another_amount_with_the_same_key_is_a_conflict(
     client: httpx.AsyncClient, life: Life
 ) -> None:
     await credit(client)
@@ -102,7 +102,7 @@ async def test_another_amount_under_the_key_is_a_conflict(
         ({"amount": "254", "scale": 9, "more": "is ignored"}, 201),
     ],
 )  # fmt: skip
-async def test_what_is_no_quantity_is_refused(
+async def test_an_invalid_quantity_is_refused(
     client: httpx.AsyncClient, body: Any, status: int
 ) -> None:
     assert (await credit(client, body=body)).status_code == status
@@ -115,7 +115,7 @@ async def test_without_a_key_nothing_is_credited(client: httpx.AsyncClient, life
     assert life.settled() == (0, 0)
 
 
-async def test_a_page_of_another_origin_cannot_make_a_payment_up(
+async def test_a_page_of_another_origin_cannot_report_a_payment(
     client: httpx.AsyncClient, life: Life
 ) -> None:
     """What a browser sends without asking first is not taken."""
@@ -126,7 +126,7 @@ async def test_a_page_of_another_origin_cannot_make_a_payment_up(
     assert life.settled() == (0, 0)
 
 
-async def test_what_cannot_be_booked_now_is_to_be_told_again(
+async def test_a_payment_that_cannot_be_booked_now_is_answered_503(
     client: httpx.AsyncClient, life: Life
 ) -> None:
     life.ground.file.down = sqlite3.OperationalError("disk is full")
@@ -137,14 +137,14 @@ async def test_what_cannot_be_booked_now_is_to_be_told_again(
     assert life.settled() == (0, 254)
 
 
-async def test_an_unknown_account_is_not_there(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_account_is_answered_404(client: httpx.AsyncClient) -> None:
     headers = {"idempotency-key": "k"}
     path = CREDIT.replace("bob", "nobody")
     answer = await client.post(path, json={"amount": "1", "scale": 9}, headers=headers)
     assert (answer.status_code, answer.json()) == (404, {"error": "there is no peer nobody"})
 
 
-async def test_a_message_is_brought_to_the_peers_engine(
+async def test_a_message_is_relayed_to_the_peers_engine(
     client: httpx.AsyncClient, life: Life
 ) -> None:
     life.peer_answer = Fulfill(fulfillment=bytes(32), data=b"\x00theirs")
@@ -165,7 +165,7 @@ async def test_a_message_is_brought_to_the_peers_engine(
         (Code.T01_PEER_UNREACHABLE, b"", 502, b'{"error":"T01: away"}'),
     ],
 )
-async def test_a_message_that_is_not_taken_says_whether_to_try_again(
+async def test_a_refused_message_says_whether_to_try_again(
     client: httpx.AsyncClient, life: Life, code: Code, data: bytes, status: int, content: bytes
 ) -> None:
     life.peer_answer = settle.refusal(code, "away", data)
@@ -189,7 +189,7 @@ def basic(password: str) -> str:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("loopback", [True, False])
-async def test_with_a_token_only_who_shows_it_is_let_in(
+async def test_with_a_token_configured_requests_need_it(
     life: Life, authorization: str, status: int, loopback: bool
 ) -> None:
     async with client_of(app_with(life, token=TOKEN, loopback=loopback)) as client:
@@ -197,20 +197,20 @@ async def test_with_a_token_only_who_shows_it_is_let_in(
         assert answer.status_code == status
 
 
-async def test_off_loopback_nobody_is_let_in_without_a_token(life: Life) -> None:
+async def test_off_loopback_engines_need_a_token(life: Life) -> None:
     async with client_of(app_with(life, loopback=False)) as client:
         for authorization in ("", f"Bearer {KEY}"):
             assert (await credit(client, authorization=authorization)).status_code == 403
 
 
-async def test_the_token_opens_nothing_else(life: Life) -> None:
+async def test_the_token_gives_access_to_settlement_only(life: Life) -> None:
     async with client_of(app_with(life, token=TOKEN, loopback=False)) as client:
         headers = {"authorization": f"Bearer {TOKEN}"}
         for path in ("/api/status", "/admin/settlements", "/", "/settlement"):
             assert (await client.get(path, headers=headers)).status_code == 401
 
 
-async def test_whoever_guesses_tokens_is_not_listened_to_for_a_while(life: Life) -> None:
+async def test_guessing_tokens_is_throttled(life: Life) -> None:
     async with client_of(app_with(life, token=TOKEN)) as client:
         statuses = {
             (await credit(client, authorization=f"Bearer {n}")).status_code for n in range(40)
@@ -273,7 +273,7 @@ async def test_an_operator_records_a_payment_once_for_each_key(
         (f"{ADMIN}/not-hex/cancel", {"force": True}, 404),
     ],
 )
-async def test_what_cannot_be_done_says_why(
+async def test_a_refused_request_says_why(
     client: httpx.AsyncClient, path: str, body: Any, status: int
 ) -> None:
     answer = await client.post(path, json=body, headers=BEARER)
@@ -281,12 +281,12 @@ async def test_what_cannot_be_done_says_why(
     assert answer.json()["error"]
 
 
-async def test_settlements_of_a_peer_that_is_not_there(client: httpx.AsyncClient) -> None:
+async def test_settlements_of_an_unknown_peer_are_answered_404(client: httpx.AsyncClient) -> None:
     answer = await client.get("/admin/accounts/nobody/settlements", headers=BEARER)
     assert answer.status_code == 404
 
 
-async def test_an_operator_has_a_peer_paid_confirms_and_cancels() -> None:
+async def test_an_operator_pays_confirms_and_cancels() -> None:
     async with Life(Ground(), by_hand=True) as life, client_of(app_with(life)) as client:
         await life.owe(70)
         key = {**BEARER, "idempotency-key": "k"}
