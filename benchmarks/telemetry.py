@@ -1,11 +1,13 @@
-"""What looking costs: `python benchmarks/telemetry.py bus` and `... store [--hours 24]`.
+"""The cost of telemetry: `python benchmarks/telemetry.py bus`, `load` and `store [--hours 24]`.
 
 `bus`: microseconds a packet on the packet path and in the flushes, at 5,000 packets a second of
-simulated time, without a viewer and with 1 and 5 that read everything.
+simulated time, without viewers and with 1 and 5 that read everything.
 
-`store`: replays so many hours at 5,000 packets a second, as far as such packets are kept whole (200
-a second), into a store with the default caps; then its size, its rows and the time of typical
-questions.
+`load`: milliseconds of CPU a second for the events of 200 packets a second, in the event loop and
+in the whole process with the store's thread.
+
+`store`: writes so many hours of 200 whole packets a second into a store with the default limits;
+prints its size, its rows and the time of typical queries.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import asyncio
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, thread_time
 from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -28,7 +30,13 @@ from connector.switch.driver import Flight, ReplyTo, Story
 from connector.switch.observer import PacketObserver
 from connector.switch.switch import Result
 from connector.telemetry.bus import EventBus
-from connector.telemetry.events import AccountBalance
+from connector.telemetry.events import (
+    AccountBalance,
+    Event,
+    PacketForwarded,
+    PacketFulfilled,
+    PacketReceived,
+)
 from connector.telemetry.store import EventStore
 from connector.telemetry.store_query import EventQuery
 
@@ -191,6 +199,68 @@ async def store(hours: float, events_max: int) -> None:
         await kept.close()
 
 
+async def load(seconds: int = 30) -> None:
+    """Emit, flush and write the events of 200 packets a second."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        kept = EventStore(
+            path=Path(folder) / "events.sqlite",
+            disk=SystemDisk(),
+            node_id="me",
+            clock=clock,
+            log=Quiet(),
+            events_max=1_000_000,
+            bytes_max=1 << 30,
+            retention_days=7,
+        )
+        await kept.open()
+        events = EventBus(node_id="me", clock=clock)
+        events.hand_to(kept.take)
+        number = 0
+        loop_s = process_s = 0.0
+        for flush in range(20 * seconds):
+            clock.ns += 50_000_000
+            began_s = thread_time(), process_time()
+            for _ in range(10):
+                number += 1
+                for event in _packet(number << 8, clock.now_ms()):
+                    events.emit(event)
+            events.flush()
+            if flush % 10 == 9:
+                await kept.write()
+            loop_s += thread_time() - began_s[0]
+            process_s += process_time() - began_s[1]
+        await kept.close()
+    print(
+        f"600 events a second: {loop_s / seconds * 1000:.1f} ms a second in the event loop, "
+        f"{process_s / seconds * 1000:.1f} ms in the process"
+    )
+
+
+def _packet(packet_id: int, now_ms: int) -> tuple[Event, ...]:
+    packet: dict[str, Any] = {
+        "packet_id": packet_id,
+        "peer_id": "alice",
+        "destination": "g.hub.bob.x",
+        "amount": 1,
+    }
+    return (
+        PacketReceived(**packet, expires_at=now_ms + 30_000, execution_condition=bytes(32)),
+        PacketForwarded(**packet, next_hop="bob", fee=0),
+        PacketFulfilled(
+            **packet,
+            next_hop="bob",
+            duration_ms=1.5,
+            reserved_ms=0.1,
+            forwarded_ms=0.2,
+            answered_ms=1.3,
+            posted_ms=1.5,
+            reserve_ids=f"{packet_id:032x} {packet_id + 1:032x}",
+            resolve_ids=f"{packet_id + 2:032x} {packet_id + 3:032x}",
+        ),
+    )
+
+
 async def _best_ms(asked: Any) -> float:
     took = []
     for one in asked:
@@ -202,12 +272,15 @@ async def _best_ms(asked: Any) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("bus", "store"))
+    parser.add_argument("what", choices=("bus", "load", "store"))
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--max-events", type=int, default=1_000_000)
     arguments = parser.parse_args()
     if arguments.what == "store":
         asyncio.run(store(arguments.hours, arguments.max_events))
+        return
+    if arguments.what == "load":
+        asyncio.run(load())
         return
     for viewers in (0, 1, 5):
         path_us, flush_us = bus(viewers)

@@ -8,7 +8,7 @@ The peer id of this node itself is empty: as `peerId` of what it sends, as `next
 delivered here.
 
 Events are msgspec structs. Building one costs a sixth of a frozen dataclass, which the packet path
-pays, and encoding one needs no dictionary. docs/decisions/msgspec-for-events.md compares msgspec
+pays, and encoding one needs no dictionary. docs/decisions/0009-msgspec-for-events.md compares msgspec
 with orjson and the standard library.
 """
 
