@@ -64,13 +64,7 @@ class SqliteFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA wal_autocheckpoint=4000")
-            connection.execute("PRAGMA journal_size_limit=67108864")
-            if schema:
-                connection.executescript(schema)
+            prepare(connection, schema)
         except BaseException:
             connection.close()
             raise
@@ -168,6 +162,17 @@ def _answer(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         future.set_exception(error)
     else:
         future.set_result(result)
+
+
+def prepare(connection: sqlite3.Connection, schema: str) -> None:
+    """Have a new connection wait for the disk at each commit, and run `schema`."""
+    connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA wal_autocheckpoint=4000")
+    connection.execute("PRAGMA journal_size_limit=67108864")
+    if schema:
+        connection.executescript(schema)
 
 
 def in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:

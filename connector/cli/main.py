@@ -33,6 +33,7 @@ from connector.base.clock import SystemClock
 from connector.base.errors import ConfigError, ConnectorError, OperatorError
 from connector.base.urls import is_dialable
 from connector.cli import bounds
+from connector.cli.simulate import simulate
 from connector.ilp import address
 from connector.tools import compose as compose_module
 from connector.tools.sender import Order, Report, Sender
@@ -743,6 +744,9 @@ def healthcheck() -> None:
     if body.get("status") not in ("ready", "degraded"):
         raise _fail(str(body.get("reason") or body.get("error") or body), 1)
     print(body["status"])
+
+
+app.command()(simulate)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,311 @@
+"""The disk of a simulated machine: SQLite in memory, with a disk's delays and a disk's faults.
+
+What a process has committed survives its end (`kill -9`). What a machine has committed survives a
+power cut only where SQLite was told to wait for the disk (`synchronous=FULL`), which is looked up at
+each commit: databases that did not wait come back as they were before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from connector.base.disk import HeldByAnotherError
+from connector.base.sqlite import prepare
+from connector.simulation.world import ProcessLoop, World
+
+T = TypeVar("T")
+
+DELAY_S: Final = 0.0008
+_FULL: Final = 2
+
+
+class Database:
+    """One database file and what of it is on the platters."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connection = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        self.unsynced_from: bytes | None = None
+        """The last state that a power cut would leave; None: all that was committed."""
+
+    def commit_of(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work`, and note what a power cut would leave of it."""
+        connection = self.connection
+        before = connection.total_changes
+        waits = self._waits_for_disk()
+        image = None
+        if not waits and self.unsynced_from is None:
+            image = connection.serialize()
+        result = work(connection)
+        if connection.in_transaction:
+            return result  # nothing is committed yet
+        if waits and self._waits_for_disk():
+            if connection.total_changes != before:
+                self.unsynced_from = None  # the log is written in order, all of it
+        elif image is not None:
+            self.unsynced_from = image
+        return result
+
+    def _waits_for_disk(self) -> bool:
+        return int(self.connection.execute("PRAGMA synchronous").fetchone()[0]) >= _FULL
+
+    def process_died(self) -> None:
+        """A transaction that was open never was."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def power_was_cut(self) -> int:
+        """Be as on the platters; how many octets differ from what was committed."""
+        self.process_died()
+        image, self.unsynced_from = self.unsynced_from, None
+        if image is None:
+            return 0
+        lost = len(self.connection.serialize()) - len(image)
+        self.connection.close()
+        self.connection = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        if image:
+            self.connection.deserialize(image)
+        return lost
+
+
+class Disk:
+    """The files of one machine; they outlive its processes."""
+
+    def __init__(self, world: World, host: str) -> None:
+        self.world: Final = world
+        self.host: Final = host
+        self.databases: dict[str, Database] = {}
+        self.held: dict[str, ProcessLoop] = {}
+        """Files that a process holds."""
+        self.marks: dict[str, list[int]] = {}
+        """Small files with a number: as written, and as it would be after a power cut."""
+        self.delay_s = DELAY_S
+        self.broken = False
+        """Every write fails (EIO)."""
+        self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
+        """Told of each piece of work before and after it: a process may be killed there."""
+        self.chance: random.Random = world.random(f"disk {host}")
+        self._is_full = False
+
+    def database(self, name: str) -> Database:
+        """The database of that name; a new one is empty."""
+        found = self.databases.get(name)
+        if found is None:
+            found = self.databases[name] = Database(name)
+            if self._is_full:
+                _limit(found, full=True)
+        return found
+
+    def fill(self, *, full: bool) -> None:
+        """Let no database grow any more; or again."""
+        self._is_full = full
+        for database in self.databases.values():
+            _limit(database, full=full)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room."""
+        return self._is_full
+
+    def process_died(self) -> None:
+        """Everything committed stays."""
+        for database in self.databases.values():
+            database.process_died()
+
+    def power_was_cut(self) -> int:
+        """Only what was waited for stays; how many octets were lost."""
+        for mark in self.marks.values():
+            mark[0] = mark[1]
+        return sum(database.power_was_cut() for database in self.databases.values())
+
+
+def _limit(database: Database, *, full: bool) -> None:
+    pages = 1 if full else 1_000_000  # SQLite takes the size that there is, if it is more
+    database.connection.execute(f"PRAGMA max_page_count={pages}").fetchone()
+
+
+class DiskFile:
+    """A database as one process has it: one piece of work after the other, in virtual time."""
+
+    def __init__(self, disk: Disk, path: Path, loop: ProcessLoop, *, read_only: bool) -> None:
+        self.path: Final = path
+        self._disk = disk
+        self._name = path.name
+        self._loop = loop
+        self._queue: deque[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = (
+            deque()
+        )
+        self._busy = False
+        self._is_open = False
+        self._read_only = read_only
+        self._own = Database(self._name) if self._name == ":memory:" else None
+        """Without a file: it ends with the process."""
+
+    async def open(self, schema: str = "") -> None:
+        """See `connector.base.disk.Database`."""
+        self._is_open = True
+        try:
+            if not self._read_only:
+                await self.run(lambda connection: prepare(connection, schema))
+        except BaseException:
+            self._is_open = False
+            raise
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`work` done with the connection, after all that was asked before."""
+        assert self._is_open, "the file is not open"
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.append((work, future))
+        if not self._busy:
+            self._busy = True
+            self._next()
+        return await future
+
+    def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """See `connector.base.disk.Database`."""
+        return work(self._database.connection)
+
+    def is_removed(self) -> bool:
+        """Nobody removes files here."""
+        return False
+
+    async def rescue(self) -> None:
+        """Nobody removes files here."""
+
+    async def close(self) -> None:
+        """See `connector.base.disk.Database`."""
+        if self._is_open:
+            await self.run(lambda _connection: None)
+            self._is_open = False
+
+    @property
+    def _database(self) -> Database:
+        return self._own or self._disk.database(self._name)
+
+    def _next(self) -> None:
+        disk = self._disk
+        delay_s = disk.delay_s * (0.5 + disk.chance.random())
+        disk.world.after(delay_s, self._do)
+
+    def _do(self) -> None:
+        if not self._loop.alive:
+            return  # it never came to that
+        disk = self._disk
+        disk.on_operation(disk.host, "before a commit")
+        if self._is_dead():
+            return
+        work, future = self._queue.popleft()
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            result = self._work(work)
+        except Exception as caught:  # noqa: BLE001 - whoever asked gets it
+            error = caught
+        disk.on_operation(disk.host, "after a commit")
+        if self._queue:
+            self._next()
+        else:
+            self._busy = False
+        self._loop.run_now(_answer, future, result, error)
+
+    def _is_dead(self) -> bool:
+        return not self._loop.alive
+
+    def _work(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        database = self._database
+        if not self._disk.broken:
+            return database.commit_of(work)
+        connection = database.connection
+        connection.execute("PRAGMA query_only=1")
+        try:
+            return work(connection)
+        except sqlite3.OperationalError as error:
+            raise sqlite3.OperationalError("disk I/O error") from error
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.execute("PRAGMA query_only=0")
+
+
+def _answer(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+class SimulatedMarker:
+    """The number of the last acknowledged request, beside a journal (`connector.ledger.marker`)."""
+
+    def __init__(self, disk: Disk, name: str, loop: ProcessLoop) -> None:
+        self._disk = disk
+        self._name = name
+        self._loop = loop
+
+    def open(self) -> int:
+        """See `Marker`."""
+        return self._disk.marks.setdefault(self._name, [0, 0])[0]
+
+    def write(self, seq: int) -> None:
+        """See `Marker`."""
+        if self._disk.broken:
+            raise OSError(5, "Input/output error")
+        if self._loop.alive:
+            self._disk.marks[self._name][0] = seq
+
+    def sync(self) -> None:
+        """See `Marker`."""
+        if self._loop.alive:
+            mark = self._disk.marks[self._name]
+            mark[1] = mark[0]
+
+    def close(self) -> None:
+        """See `Marker`."""
+        if self._name in self._disk.marks:
+            self.sync()
+
+
+class _Held:
+    """A file that a process holds."""
+
+    def __init__(self, disk: Disk, name: str, loop: ProcessLoop) -> None:
+        self._disk = disk
+        self._name = name
+        self._loop = loop
+
+    def close(self) -> None:
+        """See `connector.base.disk.Hold`."""
+        if self._disk.held.get(self._name) is self._loop:
+            del self._disk.held[self._name]
+
+
+class ProcessDisk:
+    """The disk as one process has it: the port that a node is handed."""
+
+    def __init__(self, disk: Disk, loop: ProcessLoop) -> None:
+        self._disk = disk
+        self._loop = loop
+
+    def database(self, path: Path, *, read_only: bool = False) -> DiskFile:
+        """See `connector.base.disk.Disk`."""
+        return DiskFile(self._disk, path, self._loop, read_only=read_only)
+
+    def hold(self, path: Path) -> _Held:
+        """See `connector.base.disk.Disk`."""
+        owner = self._disk.held.get(path.name)
+        if owner is not None and owner.alive and owner is not self._loop:
+            raise HeldByAnotherError(owner.name)
+        self._disk.held[path.name] = self._loop
+        return _Held(self._disk, path.name, self._loop)

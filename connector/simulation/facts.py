@@ -1,0 +1,90 @@
+"""What the ends of the network know: what they sent, what they were asked, what they answered.
+
+Kept by the simulator's own ends as things happen, and never touched by the product: the judge
+compares the product's books with it. Also the diary from which a story is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Final
+
+from connector.simulation.plan import PaymentPlan
+
+DIARY_LINES_MAX: Final = 400_000
+
+
+@dataclass(slots=True)
+class Given:
+    """A Fulfill that an end gave."""
+
+    at_s: float
+    amount: int
+    expires_at_s: float
+    packet_id: bytes
+    receiver: str
+
+
+@dataclass(slots=True)
+class Fact:
+    """What the ends know of one payment."""
+
+    plan: PaymentPlan
+    preimage: bytes
+    condition: bytes
+    way: list[str]
+    sent_s: float | None = None
+    expires_at_s: float = 0.0
+    outcome: str = ""
+    """`fulfilled`, the code of a Reject, `lost` (its link was, and it cannot ask again), `expired`,
+    `unsent`, `error`; empty: no answer yet."""
+    answered_s: float | None = None
+    answers: list[str] = field(default_factory=list)
+    """Every answer that came, also those to a hostile sender."""
+    given: list[Given] = field(default_factory=list)
+    hostile: bool = False
+    """Whether its sender or its receiver does not keep to the rules."""
+    amounts: set[int] = field(default_factory=set)
+    """All amounts that it was offered with."""
+
+
+@dataclass(slots=True, frozen=True)
+class Line:
+    """One line of the diary."""
+
+    at_s: float
+    who: str
+    text: str
+    payment: int = 0
+
+
+class Facts:
+    """All payments of a world, by condition."""
+
+    def __init__(self) -> None:
+        self.by_condition: Final[dict[bytes, Fact]] = {}
+        self.by_number: Final[dict[int, Fact]] = {}
+        self.diary: list[Line] = []
+        self.open = 0
+        """Payments whose sender still waits."""
+        self.settled_in: dict[tuple[str, str, str], int] = {}
+        """What was paid outside: (node, peer, key) to amount, once for each key."""
+        self.settled_out: dict[tuple[str, str, str], int] = {}
+        """What nodes had paid outside: (node, peer, key) to amount."""
+        self.complaints: list[str] = []
+        """What an end saw that must not be, at once."""
+
+    def register(self, plan: PaymentPlan, way: list[str], *, salt: bytes = b"") -> Fact:
+        """Take note of a payment that will be made."""
+        preimage = hashlib.sha256(plan.preimage + salt).digest() if salt else plan.preimage
+        condition = hashlib.sha256(preimage).digest()
+        fact = Fact(plan, preimage, condition, way)
+        self.by_condition[condition] = fact
+        self.by_number.setdefault(plan.number, fact)
+        return fact
+
+    def note(self, at_s: float, who: str, text: str, payment: int = 0) -> None:
+        """Write a line into the diary."""
+        if len(self.diary) < DIARY_LINES_MAX:
+            self.diary.append(Line(at_s, who, text, payment))

@@ -1,0 +1,526 @@
+"""Connections between hosts: latency, cuts, links that hold everything back, hosts that vanish.
+
+Within a connection octets arrive in order and whole; between connections anything goes. A write to a
+reader that does not read fills the window and then the writer's own buffer, as with TCP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from connector.simulation.world import ProcessLoop, World
+
+WINDOW_BYTES: Final = 256 * 1024
+"""What kernels hold for a reader before the writer notices."""
+CONNECT_TIMEOUT_S: Final = 3.0
+LATENCY_S: Final = 0.004
+
+
+class Link:
+    """The way between two hosts."""
+
+    def __init__(self, left: str, right: str, chance: random.Random) -> None:
+        self.hosts = (left, right)
+        self.up = True
+        """False: connections are lost and none can be made."""
+        self.refuses = False
+        """Connections are refused; those that exist stay."""
+        self.latency_s = {left: LATENCY_S, right: LATENCY_S}
+        """By the sending host."""
+        self.held: set[str] = set()
+        """Sending hosts whose octets do not arrive for now."""
+        self.connections: dict[int, Connection] = {}
+        self.chance = chance
+
+
+class Pipe:
+    """One direction of a connection."""
+
+    __slots__ = (
+        "arrived_s", "chance", "connection", "held", "latency_s", "link", "open", "reader", "source",
+        "stuck", "to_read", "unread", "writer",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, source: str, chance: random.Random) -> None:
+        self.connection = connection
+        self.link = connection.link
+        self.source = source
+        self.chance = chance
+        self.open = True
+        self.unread = 0
+        """Octets that were written and not yet handed to the reader."""
+        self.arrived_s = 0.0
+        self.stuck: list[Any] = []
+        """What waits at a link that holds this direction back; None is the end."""
+        self.to_read: deque[Any] = deque()
+        """What has arrived at a reader that does not read."""
+        self.writer: Transport
+        self.reader: Transport
+
+
+class Transport(asyncio.Transport):
+    """One end of a connection."""
+
+    def __init__(self, network: Network, loop: ProcessLoop | None, host: str, other: str) -> None:
+        super().__init__()
+        self._network = network
+        self._loop = loop
+        self.host = host
+        self._other = other
+        self.protocol: Any = None
+        self.out: Pipe
+        self.into: Pipe
+        self._closing = False
+        self._lost = False
+        self._reads = True
+        self._high = 64 * 1024
+        self._paused_writing = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone, for this side."""
+        return self._lost
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process lives."""
+        return self._loop is None or self._loop.alive
+
+    def begin(self, protocol: Any) -> None:
+        """The process at this end has taken the connection."""
+        self.protocol = protocol
+        protocol.connection_made(self)
+        if self.into.to_read:
+            self._network.world.after(0.0, self.read)
+
+    def run(self, call: Callable[..., object], *args: Any) -> None:
+        """Let the process at this end run something."""
+        if self._loop is None:
+            call(*args)
+        else:
+            self._loop.run_now(call, *args)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """See `asyncio`."""
+        return (self._other, 0) if name == "peername" else default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """See `asyncio`."""
+        if high is not None:
+            self._high = high
+
+    def get_write_buffer_size(self) -> int:
+        """See `asyncio`."""
+        return max(0, self.out.unread - WINDOW_BYTES)
+
+    def write(self, data: Any) -> None:
+        """See `asyncio`."""
+        if self._closing or self._lost or not self.is_alive or not data:
+            return
+        if self._loop is not None:
+            self._network.on_operation(self.host, "write")
+            if not self._loop.alive:
+                return
+        pipe = self.out
+        pipe.unread += len(data)
+        self._network.carry(pipe, bytes(data))
+        if not self._paused_writing and self.get_write_buffer_size() > self._high:
+            self._paused_writing = True
+            self.protocol.pause_writing()
+
+    def writelines(self, list_of_data: Any) -> None:
+        """See `asyncio`."""
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """See `asyncio`."""
+        return False
+
+    def is_closing(self) -> bool:
+        """See `asyncio`."""
+        return self._closing
+
+    def is_reading(self) -> bool:
+        """See `asyncio`."""
+        return self._reads and not self._closing
+
+    def pause_reading(self) -> None:
+        """See `asyncio`."""
+        self._reads = False
+
+    def resume_reading(self) -> None:
+        """See `asyncio`."""
+        if not self._reads:
+            self._reads = True
+            if self.into.to_read:
+                self._network.world.after(0.0, self.read)
+
+    def read(self) -> None:
+        """Hand on what has arrived."""
+        waiting = self.into.to_read
+        while waiting and self._reads and not self._lost and self.is_alive:
+            data = waiting.popleft()
+            if data is None:
+                self.lose(None)
+                return
+            self.into.unread -= len(data)
+            self.into.writer.drained()
+            self.run(self.protocol.data_received, data)
+
+    def arrive(self, data: bytes) -> None:
+        """Octets have come over."""
+        if self._lost or not self.is_alive:
+            return
+        if self._closing:
+            self.into.unread -= len(data)
+            return
+        if not self._reads or self.into.to_read:
+            self.into.to_read.append(data)
+            return
+        pipe = self.into
+        if self._loop is None or not self._loop.paused:
+            pipe.unread -= len(data)
+            pipe.writer.drained()
+            self.run(self.protocol.data_received, data)
+        else:
+            self._loop.run_now(self._arrive_later, data)
+
+    def _arrive_later(self, data: bytes) -> None:
+        self.into.unread -= len(data)
+        self.into.writer.drained()
+        if not self._lost and not self._closing:
+            self.protocol.data_received(data)
+
+    def drained(self) -> None:
+        """The reader has read something."""
+        if (
+            self._paused_writing
+            and not self._lost
+            and self.get_write_buffer_size() <= self._high // 4
+        ):
+            self._paused_writing = False
+            self.run(self.protocol.resume_writing)
+
+    def end(self) -> None:
+        """The other side has closed."""
+        if self._lost or not self.is_alive:
+            return
+        if not self._reads:
+            self.into.to_read.append(None)
+            return
+        self.run(self.protocol.eof_received)
+        self.lose(None)
+
+    def close(self) -> None:
+        """See `asyncio`."""
+        if self._closing or not self.is_alive:
+            return
+        self._closing = True
+        if not self._lost:
+            self._network.carry(self.out, None)
+            self._network.world.after(0.0, self.lose, None)
+
+    def abort(self) -> None:
+        """See `asyncio`."""
+        if self._lost or not self.is_alive:
+            return
+        self._closing = True
+        self._network.reset(self.out.connection, self)
+        self._network.world.after(0.0, self.lose, None)
+
+    def lose(self, error: Exception | None) -> None:
+        """The connection is gone, for this side."""
+        if self._lost:
+            return
+        self._lost = self._closing = True
+        self._network.on_lost(self.host, self._other)
+        if self.is_alive and self.protocol is not None:
+            self.run(self.protocol.connection_lost, error)
+
+
+class Connection:
+    """Two pipes and their ends."""
+
+    def __init__(self, number: int, link: Link) -> None:
+        self.number = number
+        self.link = link
+        self.client: Transport
+        self.server: Transport
+        self.zombie = False
+        """One host has vanished without a word."""
+
+
+class _Listening:
+    def __init__(self, loop: ProcessLoop | None, factory: Callable[[], Any]) -> None:
+        self.loop = loop
+        self.factory = factory
+        self.open = True
+
+    @property
+    def port(self) -> int:
+        """See `Listener`."""
+        return 7768
+
+    def close(self) -> None:
+        """See `Listener`."""
+        self.open = False
+
+
+class Network:
+    """All hosts and the links between them."""
+
+    def __init__(self, world: World) -> None:
+        self.world: Final = world
+        self.links: dict[frozenset[str], Link] = {}
+        self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
+        """Told of each write of a process: one may be killed there."""
+        self.on_lost: Callable[[str, str], None] = lambda _host, _other: None
+        """Told of each side of a connection that is gone."""
+        self.octets = 0
+        self._listening: dict[str, _Listening] = {}
+        self._last_number = 0
+
+    def link(self, left: str, right: str) -> Link:
+        """The way between two hosts."""
+        key = frozenset((left, right))
+        found = self.links.get(key)
+        if found is None:
+            names = sorted(key)
+            chance = self.world.random(f"link {names[0]} {names[1]}")
+            found = self.links[key] = Link(names[0], names[1], chance)
+        return found
+
+    # --- connecting
+
+    def listen(self, host: str, loop: ProcessLoop | None, factory: Callable[[], Any]) -> _Listening:
+        """Let a host accept connections."""
+        old = self._listening.get(host)
+        if old is not None and old.open and (old.loop is None or old.loop.alive):
+            raise OSError(98, "Address already in use")
+        self._listening[host] = listening = _Listening(loop, factory)
+        return listening
+
+    def connect(
+        self,
+        host: str,
+        loop: ProcessLoop | None,
+        to: str,
+        made: Callable[[Transport], None],
+        failed: Callable[[OSError], None],
+    ) -> None:
+        """Open a connection; one of the two is told, later."""
+        link = self.link(host, to)
+        there_s = link.latency_s[host] * (1 + link.chance.random())
+        if not link.up or link.held:
+            self.world.after(CONNECT_TIMEOUT_S, failed, TimeoutError(110, "Connection timed out"))
+            return
+        self.world.after(there_s, self._knock, link, host, loop, to, made, failed)
+
+    def _knock(
+        self,
+        link: Link,
+        host: str,
+        loop: ProcessLoop | None,
+        to: str,
+        made: Callable[[Transport], None],
+        failed: Callable[[OSError], None],
+    ) -> None:
+        back_s = link.latency_s[to] * (1 + link.chance.random())
+        listening = self._listening.get(to)
+        is_open = (
+            link.up
+            and not link.refuses
+            and listening is not None
+            and listening.open
+            and (listening.loop is None or listening.loop.alive)
+        )
+        if not is_open or (loop is not None and not loop.alive):
+            self.world.after(back_s, failed, ConnectionRefusedError(111, "Connection refused"))
+            return
+        assert listening is not None
+        self._last_number += 1
+        number = self._last_number
+        connection = Connection(number, link)
+        client = Transport(self, loop, host, to)
+        server = Transport(self, listening.loop, to, host)
+        there = Pipe(connection, host, self.world.random(f"pipe {number} there"))
+        back = Pipe(connection, to, self.world.random(f"pipe {number} back"))
+        there.writer = back.reader = client
+        back.writer = there.reader = server
+        client.out, client.into, server.out, server.into = there, back, back, there
+        connection.client, connection.server = client, server
+        link.connections[number] = connection
+        back.arrived_s = self.world.now_s + back_s  # nothing before the client knows of it
+        self.world.at(self.world.now_s + back_s, made, client)
+        server.run(self._accept, listening, server)
+
+    @staticmethod
+    def _accept(listening: _Listening, server: Transport) -> None:
+        if not listening.open:
+            server.abort()
+            return
+        server.begin(listening.factory())
+
+    # --- carrying
+
+    def carry(self, pipe: Pipe, data: bytes | None) -> None:
+        """Let octets, or the end, arrive after all that was written before."""
+        if not pipe.open:
+            return
+        link = pipe.link
+        if pipe.source in link.held or pipe.stuck:
+            pipe.stuck.append(data)
+            return
+        latency_s = link.latency_s[pipe.source]
+        when_s = self.world.now_s + latency_s * (0.75 + pipe.chance.random() / 2)
+        if when_s <= pipe.arrived_s:
+            when_s = pipe.arrived_s + 1e-7
+        pipe.arrived_s = when_s
+        self.world.at(when_s, self._arrived, pipe, data)
+
+    def _arrived(self, pipe: Pipe, data: bytes | None) -> None:
+        if not pipe.open:
+            return
+        if pipe.source in pipe.link.held or pipe.stuck:
+            pipe.stuck.append(data)
+            return
+        reader = pipe.reader
+        if reader.protocol is None:
+            pipe.to_read.append(data)  # a paused process has not accepted it yet
+        elif data is None:
+            pipe.open = False
+            self._forget(pipe.connection)
+            reader.end()
+        else:
+            self.octets += len(data)
+            reader.arrive(data)
+
+    def reset(self, connection: Connection, by: Transport, *, silent: bool = False) -> None:
+        """One side is gone at once: the other learns of it a little later, or not at all."""
+        connection.client.out.open = connection.server.out.open = False
+        if silent:
+            connection.zombie = True
+            return
+        self._forget(connection)
+        other = connection.server if by is connection.client else connection.client
+        link = connection.link
+        self.world.after(
+            link.latency_s[by.host] * (1 + link.chance.random()),
+            other.lose,
+            ConnectionResetError(104, "Connection reset by peer"),
+        )
+
+    def _forget(self, connection: Connection) -> None:
+        connection.link.connections.pop(connection.number, None)
+
+    # --- what breaks
+
+    def cut(self, link: Link) -> None:
+        """Lose every connection of a link and everything on its way; none can be made."""
+        link.up = False
+        for connection in list(link.connections.values()):
+            connection.client.out.open = connection.server.out.open = False
+            self._forget(connection)
+            error = ConnectionResetError(104, "Connection reset by peer")
+            for side in (connection.client, connection.server):
+                self.world.after(0.001 + 0.05 * link.chance.random(), side.lose, error)
+
+    def join(self, link: Link) -> None:
+        """Let connections be made again."""
+        link.up = True
+
+    def hold(self, link: Link, source: str) -> None:
+        """Let nothing that `source` sends arrive for now; nobody is told."""
+        link.held.add(source)
+
+    def release(self, link: Link, source: str) -> None:
+        """Let arrive what was held back."""
+        link.held.discard(source)
+        for connection in list(link.connections.values()):
+            for side in (connection.client, connection.server):
+                pipe = side.out
+                if pipe.source == source and pipe.stuck:
+                    stuck, pipe.stuck = pipe.stuck, []
+                    for data in stuck:
+                        self.carry(pipe, data)
+
+    def host_died(self, host: str, *, silent: bool, keep_sent: bool) -> None:
+        """A process is gone: its kernel says so, unless the machine lost its power.
+
+        `keep_sent`: what it had written still arrives.
+        """
+        for link in self.links.values():
+            if host not in link.hosts:
+                continue
+            for connection in list(link.connections.values()):
+                here = connection.client if connection.client.host == host else connection.server
+                if silent:
+                    here.into.open = False
+                    connection.zombie = True
+                elif keep_sent and here.out.open:
+                    here.into.open = False
+                    self.carry(here.out, None)
+                else:
+                    self.reset(connection, here)
+
+    def host_back(self, host: str) -> None:
+        """A machine that had lost its power is back: it knows nothing of its old connections."""
+        for link in self.links.values():
+            if host not in link.hosts:
+                continue
+            for connection in list(link.connections.values()):
+                if connection.zombie:
+                    here = (
+                        connection.client if connection.client.host == host else connection.server
+                    )
+                    self.world.after(2.0 * link.chance.random(), self.reset, connection, here)
+
+
+class HostNetwork:
+    """The network as one process has it: the port that `Links` is handed."""
+
+    def __init__(self, network: Network, host: str, loop: ProcessLoop) -> None:
+        self._network = network
+        self._host = host
+        self._loop = loop
+
+    async def listen(
+        self, protocol_factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: Any
+    ) -> _Listening:
+        """See `connector.btp.network.Network`."""
+        return self._network.listen(self._host, self._loop, protocol_factory)
+
+    async def connect(
+        self, protocol_factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: Any
+    ) -> None:
+        """See `connector.btp.network.Network`. The name of a host is its address."""
+        future: asyncio.Future[Transport] = self._loop.create_future()
+
+        def made(transport: Transport) -> None:
+            if transport.is_lost or not transport.is_alive:
+                return
+            if future.cancelled():
+                self._network.reset(transport.out.connection, transport)
+                return
+            self._loop.run_now(opened, transport)
+
+        def opened(transport: Transport) -> None:
+            if future.cancelled():
+                self._network.reset(transport.out.connection, transport)
+                return
+            transport.begin(protocol_factory())
+            future.set_result(transport)
+
+        def failed(error: OSError) -> None:
+            self._loop.run_now(refused, error)
+
+        def refused(error: OSError) -> None:
+            if not future.done():
+                future.set_exception(error)
+
+        self._network.connect(self._host, self._loop, host, made, failed)
+        await future

@@ -1,0 +1,429 @@
+"""A connector in a world: the daemon's core in a process that can be killed at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from connector.accounting.manager import State
+from connector.base.errors import EngineError
+from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
+from connector.ledger.embedded import EmbeddedLedger
+from connector.ledger.interface import Ledger
+from connector.node.core import Core, Platform
+from connector.node.lifecycle import Lifecycle
+from connector.settings.model import Settings
+from connector.settlement.engine import Answer, Reply
+from connector.settlement.model import Quantity
+from connector.simulation.cluster import ClusterClient
+from connector.simulation.disk import ProcessDisk, SimulatedMarker
+from connector.simulation.judge import Shown
+from connector.simulation.network import HostNetwork
+from connector.simulation.plan import LinkPlan, NodePlan, Plan
+from connector.simulation.world import NodeClock, ProcessLoop
+
+if TYPE_CHECKING:
+    from connector.simulation.run import Simulation
+
+PORT: Final = 7768
+MAX_HOLD_MS: Final = 120_000
+FAILURES_MAX: Final = 10
+FOLDER: Final = Path("/simulated")
+
+
+def token_of(left: str, right: str) -> str:
+    """The secret of two neighbours."""
+    return "secret-of-" + "-".join(sorted((left, right)))
+
+
+def settings_of(plan: Plan, node: NodePlan) -> Settings:
+    """The settings of a node, as an operator would write them."""
+    peers: list[dict[str, Any]] = []
+    names = {one.name for one in plan.nodes}
+    for link in plan.links:
+        if node.name not in (link.left, link.right):
+            continue
+        other = link.right if link.left == node.name else link.left
+        dials = other in names and (link.left == node.name or link.both_dial)
+        peers.append(
+            {
+                "id": other,
+                "secret": token_of(node.name, other),
+                "url": f"ws://{other}:{PORT}" if dials else None,
+                "asset_code": link.asset.code,
+                "asset_scale": link.asset.scale,
+                "credit_limit": link.credit_limit,
+                "routes": _routes_over(plan, node.name, other, link),
+                "settle_threshold": plan.settle_threshold if other in names else None,
+                "settlement_engine_url": "http://engine" if plan.settle_threshold else None,
+            }
+        )
+    return Settings(
+        node_id=node.name,
+        ilp_address=f"g.{node.name}",
+        data_dir=FOLDER / node.name,
+        btp_server_port=PORT,
+        accounting_outage_policy=node.policy,
+        max_hold_ms=MAX_HOLD_MS,
+        fee_basis_points=node.fee_basis_points,
+        rates=plan.rates,
+        explorer_max_events=0,
+        telemetry_packets_per_second=0,
+        peers=peers,
+    )
+
+
+def _routes_over(plan: Plan, node: str, other: str, _link: LinkPlan) -> list[str]:
+    """What is reached over a neighbour: the network is a tree."""
+    names = {one.name for one in plan.nodes}
+    if other not in names:
+        return [f"g.{node}.{other}"]
+    return [
+        f"g.{name}" for name in sorted(names) if name != node and plan.way(node, name)[1] == other
+    ]
+
+
+class SimulatedLog:
+    """Writes warnings into the diary."""
+
+    def __init__(self, simulation: Simulation, node: str) -> None:
+        self._simulation = simulation
+        self._node = node
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """See `Log`."""
+
+    def info(self, event: str, **fields: Any) -> None:
+        """See `Log`."""
+        if event == "accounting_state_changed":
+            self.warning(event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """See `Log`."""
+        said = " ".join(f"{name}={value}" for name, value in sorted(fields.items()))
+        self._simulation.note(self._node, f"logs {event} {said}"[:300])
+
+    def error(self, event: str, **fields: Any) -> None:
+        """See `Log`."""
+        self.warning(event, **fields)
+
+
+class SimulatedRandomness:
+    """One seeded source, `Randomness` of a process."""
+
+    def __init__(self, source: random.Random) -> None:
+        self._source = source
+
+    def bits(self, count: int) -> int:
+        """See `Randomness`."""
+        return self._source.getrandbits(count)
+
+    def octets(self, count: int) -> bytes:
+        """See `Randomness`. Masks are zeros: their order is not part of a run."""
+        return bytes(count) if count == 4 else self._source.randbytes(count)
+
+    def random(self) -> float:
+        """See `Randomness`."""
+        return self._source.random()
+
+
+class SimulatedEngine:
+    """A settlement engine: pays the other node's account, once for each key, and tells its node."""
+
+    kind: Final = "http"
+
+    def __init__(self, simulation: Simulation, node: str, loop: ProcessLoop) -> None:
+        self._simulation = simulation
+        self._node = node
+        self._loop = loop
+        self._chance = simulation.world.random(f"engine {node} {loop.name}")
+
+    async def settle(self, peer_id: str, key: str, quantity: Quantity) -> Answer:
+        """See `SettlementEngine`: takes the order, and may fail to say so."""
+        await asyncio.sleep(0.01)
+        facts = self._simulation.facts
+        known = facts.settled_out.setdefault((self._node, peer_id, key), quantity.amount)
+        if known != quantity.amount:
+            facts.complaints.append(
+                f"{self._node}: settlement {key} to {peer_id} was {known}, now {quantity.amount}"
+            )
+        elif peer_id in self._simulation.nodes:
+            self._simulation.pay_outside(self._node, peer_id, key, quantity)
+        if self._chance.random() < 0.2:
+            raise EngineError("the simulated engine has taken it and does not say so")
+        return Answer.TAKEN
+
+    async def message(self, peer_id: str, octets: bytes) -> Reply:
+        """See `SettlementEngine`."""
+        return Reply(200, b"")
+
+    async def add_account(self, peer_id: str) -> None:
+        """See `SettlementEngine`."""
+
+    async def remove_account(self, peer_id: str) -> None:
+        """See `SettlementEngine`."""
+
+
+class SimulatedNode:
+    """One connector: its machine lasts, its processes come and go."""
+
+    def __init__(self, simulation: Simulation, plan: NodePlan) -> None:
+        self.simulation: Final = simulation
+        self.plan: Final = plan
+        self.name: Final = plan.name
+        self.clock: Final = NodeClock(simulation.world)
+        self.core: Core | None = None
+        self.starts = 0
+        self._loop: ProcessLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._settings = settings_of(simulation.plan, plan)
+        self._failures: list[str] = []
+        self._packets_before = 0
+        self._stopping = False
+        self._power_is_off = False
+        self._start_again = False
+
+    # --- life and death
+
+    @property
+    def alive(self) -> bool:
+        """Whether a process runs."""
+        return self._loop is not None and self._loop.alive
+
+    def start(self) -> None:
+        """Start a process, unless one runs."""
+        if self.alive:
+            self._start_again = self._stopping
+            return
+        simulation = self.simulation
+        self.starts += 1
+        self._stopping = self._start_again = False
+        if self._power_is_off:
+            self._power_is_off = False
+            simulation.network.host_back(self.name)
+        self._loop = loop = simulation.world.new_process(f"{self.name}#{self.starts}")
+        simulation.note(self.name, "starts")
+        loop.run_now(self._begin, loop)
+
+    def _begin(self, loop: ProcessLoop) -> None:
+        simulation = self.simulation
+        disk = ProcessDisk(simulation.disks[self.name], loop)
+        ledger: Ledger
+        if self.plan.ledger == "embedded":
+            path = self._settings.data_dir / LEDGER_FILE
+            ledger = EmbeddedLedger(
+                path,
+                clock=self.clock,
+                disk=disk,
+                marker=SimulatedMarker(simulation.disks[self.name], path.name, loop),
+            )
+        else:
+            ledger = ClusterClient(simulation.cluster, self.name, loop)
+        chance = simulation.world.random(f"process {self.name} {self.starts}")
+        self.core = Core(
+            self._settings,
+            platform=Platform(
+                clock=self.clock,
+                randomness=SimulatedRandomness(chance),
+                network=HostNetwork(simulation.network, self.name, loop),
+                disk=disk,
+                log=SimulatedLog(simulation, self.name),
+            ),
+            ledger=ledger,
+            make_engine=lambda _url: SimulatedEngine(simulation, self.name, loop),
+        )
+        self._stop = asyncio.Event()
+        task = loop.create_task(_live(self.core, self._stop))
+        task.add_done_callback(lambda done: self._ended(loop, done))
+
+    def _ended(self, loop: ProcessLoop, task: asyncio.Task[None]) -> None:
+        """The process has ended by itself: asked to, or because a part of it failed."""
+        if not loop.alive:
+            return
+        self._count_packets()
+        loop.kill()
+        simulation = self.simulation
+        simulation.disks[self.name].process_died()
+        simulation.network.host_died(self.name, silent=False, keep_sent=True)
+        simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            text = _describe(error)
+            simulation.note(self.name, f"fails: {text}")
+            self._fail(text)
+        else:
+            simulation.note(self.name, "has stopped")
+        if self._start_again or error is not None:
+            simulation.world.after(0.5, self.start)  # as a supervisor does
+
+    def kill(self, *, power: bool = False) -> None:
+        """End the process as `kill -9` does, or the machine by a power cut."""
+        loop = self._loop
+        if loop is None or not loop.alive:
+            return
+        simulation = self.simulation
+        self._count_packets()
+        self._collect_faults()
+        loop.kill()
+        disk = simulation.disks[self.name]
+        lost = 0
+        if power:
+            lost = disk.power_was_cut()
+            self._power_is_off = True
+        else:
+            disk.process_died()
+        simulation.network.host_died(
+            self.name, silent=power, keep_sent=simulation.chance.random() < 0.5
+        )
+        simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
+        what = "loses its power" if power else "is killed"
+        simulation.note(self.name, f"{what}; {lost} octets were not on the disk" if lost else what)
+
+    def stop(self) -> None:
+        """Ask the process to end (SIGTERM)."""
+        if self.alive and self._loop is not None and self._stop is not None:
+            self._stopping = True
+            self.simulation.note(self.name, "is asked to stop")
+            self.simulation.deaths.setdefault(self.name, []).append(self.simulation.world.now_s)
+            self._loop.run_now(self._stop.set)
+
+    def pause(self) -> None:
+        """Let the process stand still (SIGSTOP)."""
+        if self._loop is not None:
+            self._loop.pause()
+
+    def go_on(self) -> None:
+        """Let it run again (SIGCONT)."""
+        if self._loop is not None:
+            self._loop.go_on()
+
+    def remove_a_peer(self) -> None:
+        """An operator removes a peer that packets go to, and takes it up again later."""
+
+    async def be_paid(self, peer: str, key: str, quantity: Quantity) -> None:
+        """The settlement engine tells of a payment that came in."""
+        if self.core is not None:
+            await self.core.settlements.receive(peer, key, quantity)
+
+    def told_of_payment(
+        self, peer: str, key: str, quantity: Quantity, done: Callable[[bool], None]
+    ) -> None:
+        """Let the settlement engine tell it of a payment; `done` says whether it has taken it."""
+        loop = self._loop
+        if loop is None or not loop.alive or self.core is None:
+            self.simulation.world.after(0.01, done, False)
+            return
+
+        def ask() -> None:
+            task = loop.create_task(self.be_paid(peer, key, quantity))
+            task.add_done_callback(
+                lambda one: done(not one.cancelled() and one.exception() is None)
+            )
+
+        loop.run_now(ask)
+
+    # --- looking at it
+
+    def _count_packets(self) -> None:
+        if self.core is not None:
+            self._packets_before += _packets(self.core)
+
+    @property
+    def packets(self) -> int:
+        """Prepares that it has handled."""
+        now = _packets(self.core) if self.core is not None and self.alive else 0
+        return self._packets_before + now
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way."""
+        core = self.core
+        if core is None or not self.alive:
+            return False
+        accounts = core.accounts
+        return (
+            accounts.state is State.AVAILABLE
+            and not core.driver.in_flight
+            and not accounts.spooled
+            and not accounts.queue_depth()
+            and all(
+                not book.debits_pending and not book.credits_pending for book in accounts.books()
+            )
+        )
+
+    def why_not_ready(self) -> str:
+        """Why it takes no packets; empty: it does."""
+        core = self.core
+        if core is None or not self.alive:
+            return "it does not run"
+        accounts = core.accounts
+        if accounts.state is not State.AVAILABLE:
+            return f"{accounts.state.value}: {accounts.state_reason}"
+        if accounts.spooled or accounts.queue_depth():
+            return f"{accounts.spooled} transfers in the outbox, {accounts.queue_depth()} queued"
+        if core.driver.in_flight:
+            return f"{core.driver.in_flight} packets are said to be in flight"
+        return ""
+
+    def shown(self) -> dict[str, Shown]:
+        """What it says of its peers."""
+        core = self.core
+        if core is None or not self.alive:
+            return {}
+        return {
+            peer_id: Shown(
+                one.debit_balance,
+                one.credit_balance,
+                one.peer.debits_pending + one.peer.credits_pending,
+            )
+            for peer_id, one in core.accounts.peers.items()
+        }
+
+    def _collect_faults(self) -> None:
+        if self._loop is not None:
+            for error in self._loop.faults:
+                self._fail(_describe(error))
+            self._loop.faults.clear()
+
+    def _fail(self, text: str) -> None:
+        if text not in self._failures and len(self._failures) < FAILURES_MAX:
+            self._failures.append(text)
+
+    def failures(self) -> list[str]:
+        """What came out of its parts."""
+        self._collect_faults()
+        return self._failures
+
+
+async def _live(core: Core, stop: asyncio.Event) -> None:
+    """What the daemon does with a core, until it is asked to stop."""
+    life = Lifecycle(core)
+    try:
+        await life.open()
+        async with asyncio.TaskGroup() as group:
+            try:
+                await life.start(group)
+                await stop.wait()
+            finally:
+                await life.stop()
+    finally:
+        await life.close()
+
+
+def _packets(core: Core) -> int:
+    return sum(peer.counters.prepares_in for peer in core.peers)
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_describe(one) for one in error.exceptions)
+    where = ""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if "simulation" not in code.co_filename:
+            where = f" at {Path(code.co_filename).name}:{trace.tb_lineno} {code.co_name}"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {error}{where}"

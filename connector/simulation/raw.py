@@ -1,0 +1,252 @@
+"""The rows of a ledger as they stand in it, read by the simulator's own decoder.
+
+Of the simulated cluster its list of transfers; of an embedded ledger the journal in its database.
+Nothing here is the product's: a row that the product writes wrongly is read as it is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import struct
+import zlib
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import Final, NamedTuple
+
+LINKED: Final = 1
+PENDING: Final = 2
+POST: Final = 4
+VOID: Final = 8
+NS: Final = 1_000_000_000
+
+KINDS: Final = ("peer", "credit_line", "revenue", "exchange", "wallet", "settlement")
+
+
+class Row(NamedTuple):
+    """One transfer, in TigerBeetle's order of fields."""
+
+    id: int
+    debit: int
+    credit: int
+    amount: int
+    pending_id: int
+    tag: int
+    data_64: int
+    data_32: int
+    timeout: int
+    ledger: int
+    code: int
+    flags: int
+    timestamp: int
+
+    @property
+    def condition_start(self) -> int:
+        """The first 96 bits of the condition of the packet that it is for; zero: none."""
+        return self.data_64 << 32 | self.data_32
+
+    @property
+    def packet(self) -> int:
+        """What all transfers of a packet share."""
+        return self.id >> 8
+
+
+class RawAccount(NamedTuple):
+    """Whose account it is, and what it holds."""
+
+    node: str
+    kind: str
+    peer: str
+    asset: str
+
+
+def account_id(node: str, kind: str, peer: str, asset: str) -> int:
+    """See docs/accounting.md, Accounts."""
+    digest = hashlib.sha256()
+    for part in (node, kind, peer, asset):
+        octets = part.encode()
+        digest.update(len(octets).to_bytes(2, "big") + octets)
+    return int.from_bytes(digest.digest()[:16], "big")
+
+
+class Book:
+    """What rows make of one account."""
+
+    __slots__ = ("credits", "credits_pending", "debits", "debits_pending")
+
+    def __init__(self) -> None:
+        self.debits = 0
+        self.credits = 0
+        self.debits_pending = 0
+        self.credits_pending = 0
+
+
+class Leg(NamedTuple):
+    """One movement that has been made final."""
+
+    row: Row
+    """The hold, or the transfer itself where nothing was held."""
+    final: Row
+    """What made it final."""
+
+
+class Ledger:
+    """The rows of one node, worked through."""
+
+    def __init__(self, rows: Iterable[Row], accounts: dict[int, RawAccount], now_ns: int) -> None:
+        """`accounts`: all that the node can have. `now_ns`: holds that ended before it are free."""
+        self.accounts = accounts
+        self.books: dict[int, Book] = {}
+        self.booked: dict[int, list[Leg]] = {}
+        """By condition: what was made final."""
+        self.others: list[Row] = []
+        """Made final, and for no packet: credit, settlements."""
+        self.open: list[Row] = []
+        """Holds that are neither resolved nor expired."""
+        self.faults: list[str] = []
+        self.count = 0
+        self._work(rows, now_ns)
+
+    def book(self, account: int) -> Book:
+        """The balances of an account."""
+        found = self.books.get(account)
+        if found is None:
+            found = self.books[account] = Book()
+        return found
+
+    def _work(self, rows: Iterable[Row], now_ns: int) -> None:
+        holds: dict[int, Row] = {}
+        seen: set[int] = set()
+        for row in rows:
+            self.count += 1
+            if row.id in seen:
+                self.faults.append(f"transfer {row.id:032x} stands twice")
+            seen.add(row.id)
+            if row.flags & PENDING:
+                holds[row.id] = row
+                continue
+            if row.flags & (POST | VOID):
+                hold = holds.pop(row.pending_id, None)
+                if hold is None:
+                    self.faults.append(f"transfer {row.id:032x} resolves what is not held")
+                    continue
+                if row.flags & VOID:
+                    continue
+                if row.amount != hold.amount:
+                    self.faults.append(f"{row.amount} of {hold.amount} held was posted")
+                self._final(hold, row)
+            else:
+                self._final(row, row)
+        for hold in holds.values():
+            if not hold.timeout or hold.timestamp + hold.timeout * NS > now_ns:
+                self.open.append(hold)
+                self.book(hold.debit).debits_pending += hold.amount
+                self.book(hold.credit).credits_pending += hold.amount
+
+    def _final(self, row: Row, final: Row) -> None:
+        self.book(row.debit).debits += final.amount
+        self.book(row.credit).credits += final.amount
+        condition = row.condition_start
+        if condition:
+            self.booked.setdefault(condition, []).append(Leg(row, final))
+        else:
+            self.others.append(row)
+
+
+def over_limit(rows: Iterable[Row], peer_accounts: frozenset[int]) -> list[Row]:
+    """Transfers after which a peer has been debited more than it has been credited."""
+    available: dict[int, int] = dict.fromkeys(peer_accounts, 0)
+    holds: dict[int, Row] = {}
+    expiry: list[tuple[int, int]] = []
+    found: list[Row] = []
+    for row in rows:
+        while expiry and expiry[0][0] <= row.timestamp:
+            _, id_ = heappop(expiry)
+            hold = holds.pop(id_, None)
+            if hold is not None and hold.debit in available:
+                available[hold.debit] += hold.amount
+        if row.flags & PENDING:
+            holds[row.id] = row
+            if row.timeout:
+                heappush(expiry, (row.timestamp + row.timeout * NS, row.id))
+            if row.debit in available:
+                available[row.debit] -= row.amount
+                if available[row.debit] < 0:
+                    found.append(row)
+        elif row.flags & (POST | VOID):
+            hold = holds.pop(row.pending_id, None)
+            if hold is None:
+                continue
+            if row.flags & VOID:
+                if hold.debit in available:
+                    available[hold.debit] += hold.amount
+            elif hold.credit in available:
+                available[hold.credit] += row.amount
+        else:
+            if row.credit in available:
+                available[row.credit] += row.amount
+            if row.debit in available:
+                available[row.debit] -= row.amount
+                if available[row.debit] < 0:
+                    found.append(row)
+    return found
+
+
+# --- the journal of an embedded ledger (docs/accounting.md)
+
+_ACCOUNT: Final = struct.Struct("<16s16s16s16s16s16sQIIIHHQ")
+_TRANSFER: Final = struct.Struct("<16s16s16s16s16s16sQIIIHHQ")
+_DENSE: Final = struct.Struct("<16sIIQ16sQIIIHHBQ")
+_NO_ACCOUNT: Final = 0xFFFFFFFF
+
+
+def _number(octets: bytes) -> int:
+    return int.from_bytes(octets, "little")
+
+
+def read_journal(connection: sqlite3.Connection) -> list[Row]:
+    """Every transfer that was created, oldest first."""
+    rows: list[Row] = []
+    accounts: list[int] = []
+    journal = connection.execute("SELECT kind, events, statuses FROM journal ORDER BY seq")
+    for kind, events, statuses in journal.fetchall():
+        if kind == 1:
+            octets = zlib.decompress(events)
+            for index, status in enumerate(statuses):
+                if status == 0:
+                    fields = _ACCOUNT.unpack_from(octets, index * _ACCOUNT.size)
+                    accounts.append(_number(fields[0]))
+        elif kind == 2:
+            for index, status in enumerate(statuses):
+                if status == 0:
+                    rows.append(_dense(events, index * _DENSE.size, accounts))
+        else:
+            octets = zlib.decompress(events)
+            for index, status in enumerate(statuses):
+                if status == 0:
+                    fields = _TRANSFER.unpack_from(octets, index * _TRANSFER.size)
+                    wide = [_number(one) for one in fields[:6]]
+                    rows.append(Row(*wide, *fields[6:]))
+    return rows
+
+
+def _dense(octets: bytes, at: int, accounts: list[int]) -> Row:
+    id_, debit, credit, amount, tag, d64, d32, timeout, ledger, code, flags, low, timestamp = (
+        _DENSE.unpack_from(octets, at)
+    )
+    number = _number(id_)
+    return Row(
+        number,
+        0 if debit == _NO_ACCOUNT else accounts[debit],
+        0 if credit == _NO_ACCOUNT else accounts[credit],
+        amount,
+        number >> 8 << 8 | low if flags & (POST | VOID) else 0,
+        _number(tag),
+        d64,
+        d32,
+        timeout,
+        ledger,
+        code,
+        flags,
+        timestamp,
+    )

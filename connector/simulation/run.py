@@ -1,0 +1,292 @@
+"""One seed from its beginning to the verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from connector.settlement.model import Quantity
+from connector.simulation.cluster import Cluster
+from connector.simulation.disk import DELAY_S, Disk
+from connector.simulation.ends import End, HostileEnd
+from connector.simulation.facts import Fact, Facts
+from connector.simulation.faults import Faults
+from connector.simulation.judge import Evidence, Finding, Judge
+from connector.simulation.network import Network
+from connector.simulation.node import SimulatedNode, token_of
+from connector.simulation.plan import Kind, Plan
+from connector.simulation.raw import Row, account_id, read_journal
+from connector.simulation.world import START_NS, NothingWillHappenError, SpinsError, World
+
+WARM_UP_S: Final = 2.0
+"""Until every link is up and traffic begins."""
+POLL_S: Final = 0.5
+CALM_S: Final = 2.5
+"""How long all must have been quiet before the judge looks: slow ticks are a second apart."""
+REST_S_MAX: Final = 180.0
+_NS: Final = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a plan."""
+
+    plan: Plan
+    findings: list[Finding]
+    excused: dict[str, int]
+    payments: int
+    fulfilled: int
+    packets: int
+    """Prepares that nodes have handled."""
+    faults: int
+    crashes: int
+    virtual_s: float
+    events: int
+    digest: str
+    facts: Facts
+    rows: dict[str, list[Row]]
+
+
+class Simulation:
+    """A world with nodes, ends, links, disks and a cluster, as a plan says."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan: Final = plan
+        self.world: Final = World(plan.seed)
+        self.network: Final = Network(self.world)
+        self.cluster: Final = Cluster(self.world)
+        self.facts: Final = Facts()
+        self.disks: Final[dict[str, Disk]] = {}
+        self.nodes: Final[dict[str, SimulatedNode]] = {}
+        self.ends: Final[dict[str, End]] = {}
+        self.losses: Final[dict[frozenset[str], list[float]]] = {}
+        self.deaths: Final[dict[str, list[float]]] = {}
+        self.chance: Final = self.world.random("simulation")
+        self.faults: Final = Faults(self)
+        self.evidence: Evidence
+        """What the judge was given, once it has run."""
+        self._ways: dict[tuple[str, str], list[str]] = {}
+        self._quiet_since_s: float | None = None
+        self._is_quiet = False
+        self.untold = 0
+        """Payments outside that the payee has not been told of."""
+        self.network.on_lost = self._lost
+        self.network.on_operation = self.faults.operation
+        self.cluster.on_operation = self.faults.operation
+        for link in plan.links:
+            there = self.network.link(link.left, link.right)
+            there.latency_s = dict.fromkeys(there.hosts, link.latency_s)
+        for node in plan.nodes:
+            disk = self.disks[node.name] = Disk(self.world, node.name)
+            disk.delay_s = self.disk_delay_s(node.name)
+            disk.on_operation = self.faults.operation
+            self.cluster.way(node.name).latency_s = node.latency_s
+            self.nodes[node.name] = SimulatedNode(self, node)
+        for name in (*plan.ends, *plan.hostile_ends):
+            node_name = plan.neighbours(name)[0]
+            link = plan.link_of(name, node_name)
+            options = {
+                "world": self.world,
+                "network": self.network,
+                "facts": self.facts,
+                "name": name,
+                "node": node_name,
+                "token": token_of(name, node_name),
+                "resumable": link.resumable,
+            }
+            if name in plan.hostile_ends:
+                self.ends[name] = HostileEnd(register=self._register_other, **options)
+            else:
+                self.ends[name] = End(**options)  # type: ignore[arg-type]
+
+    def disk_delay_s(self, host: str) -> float:
+        """How long its disk takes for a commit."""
+        plan = next(one for one in self.plan.nodes if one.name == host)
+        return plan.latency_s if plan.ledger == "embedded" else DELAY_S
+
+    def note(self, who: str, text: str, payment: int = 0) -> None:
+        """Write a line into the diary."""
+        self.facts.note(self.world.now_s, who, text, payment)
+
+    def _lost(self, host: str, other: str) -> None:
+        times = self.losses.setdefault(frozenset((host, other)), [])
+        if not times or times[-1] != self.world.now_s:
+            times.append(self.world.now_s)
+
+    def _register_other(self, fact: Fact, salt: bytes) -> Fact:
+        other = self.facts.register(fact.plan, fact.way, salt=salt)
+        other.hostile = True
+        return other
+
+    # --- payments outside
+
+    def pay_outside(self, payer: str, payee: str, key: str, quantity: Quantity) -> None:
+        """The payer's engine has paid: the payee's engine tells its node until it is taken."""
+        paid = (payee, payer, key)
+        if paid in self.facts.settled_in:
+            return
+        self.facts.settled_in[paid] = quantity.amount
+        self.note(payee, f"was paid {quantity.amount} by {payer}, outside")
+        self.untold += 1
+        self._tell(payee, payer, key, quantity)
+
+    def _tell(self, payee: str, payer: str, key: str, quantity: Quantity) -> None:
+        def done(taken: bool) -> None:
+            if taken:
+                self.untold -= 1
+            else:
+                self.world.after(0.5, self._tell, payee, payer, key, quantity)
+
+        self.nodes[payee].told_of_payment(payer, key, quantity, done)
+        if Kind.SETTLE_FALSELY in self.plan.kinds and self.chance.random() < 0.5:
+            # An engine that says things twice, also much later.
+            self.world.after(
+                2.0 * self.chance.random(),
+                self.nodes[payee].told_of_payment,
+                payer,
+                key,
+                quantity,
+                lambda _taken: None,
+            )
+
+    # --- running
+
+    def run(self) -> Outcome:
+        """Run the plan to its end and judge it."""
+        world, plan = self.world, self.plan
+        random.seed(plan.seed)  # waits between dials
+        failure: str | None = None
+        try:
+            self._begin()
+            last_s = WARM_UP_S + plan.traffic_s
+            world.run_until(lambda: False, last_s)
+            self._heal()
+            self._poll()
+            world.run_until(lambda: self._is_quiet, last_s + REST_S_MAX)
+        except (NothingWillHappenError, SpinsError) as error:
+            failure = f"{type(error).__name__}: {error}"
+        evidence = self.evidence = self._evidence()
+        if failure is not None:
+            evidence.failures.setdefault(plan.nodes[0].name, []).append(failure)
+        verdict = Judge(evidence).judge()
+        facts = list(self.facts.by_condition.values())
+        outcome = Outcome(
+            plan=plan,
+            findings=verdict.findings,
+            excused=verdict.excused,
+            payments=sum(1 for one in facts if one.sent_s is not None),
+            fulfilled=sum(1 for one in facts if one.outcome == "fulfilled"),
+            packets=sum(node.packets for node in self.nodes.values()),
+            faults=self.faults.begun,
+            crashes=self.faults.crashes,
+            virtual_s=world.now_s,
+            events=world.events,
+            digest=self._digest(evidence),
+            facts=self.facts,
+            rows=evidence.rows,
+        )
+        world.close()
+        return outcome
+
+    def _begin(self) -> None:
+        plan, world = self.plan, self.world
+        if Kind.LEDGER_FIRST_START in plan.traits:
+            for node in plan.nodes:
+                if node.ledger == "tigerbeetle":
+                    self.cluster.way(node.name).away = True
+                    world.after(WARM_UP_S + plan.traffic_s / 2, self.cluster.back, node.name)
+        for one in self.nodes.values():
+            world.after(0.0, one.start)
+        for end in self.ends.values():
+            world.after(0.3, end.dial)
+        for payment in plan.payments:
+            pair = (payment.sender, payment.receiver)
+            way = self._ways.get(pair)
+            if way is None:
+                way = self._ways[pair] = plan.way(*pair)
+            fact = self.facts.register(payment, way)
+            fact.hostile = payment.sender in plan.hostile_ends or payment.receiver in (
+                plan.hostile_ends
+            )
+            world.at(WARM_UP_S + payment.at_s, self.ends[payment.sender].pay, fact)
+        for fault in plan.faults:
+            world.at(WARM_UP_S + fault.at_s, self.faults.begin, fault)
+
+    def _heal(self) -> None:
+        """From now on nothing new breaks; what is broken is mended when its fault ends."""
+        self.note("judge", "the traffic has ended; everything is let come to rest")
+
+    def _poll(self) -> None:
+        """Look whether everything has come to rest."""
+        world = self.world
+        quiet = (
+            not self.facts.open
+            and not self.untold
+            and all(node.is_quiet() for node in self.nodes.values())
+        )
+        if not quiet:
+            self._quiet_since_s = None
+        elif self._quiet_since_s is None:
+            self._quiet_since_s = world.now_s
+        elif world.now_s - self._quiet_since_s >= CALM_S:
+            self._is_quiet = True
+            return
+        world.after(POLL_S, self._poll)
+
+    # --- judging
+
+    def _evidence(self) -> Evidence:
+        plan = self.plan
+        now_ns = START_NS + int(self.world.now_s * _NS)
+        rows = {node.name: self._rows(node.name, node.ledger) for node in plan.nodes}
+        settled_in: dict[tuple[str, str], int] = {}
+        for (node_name, peer, _), amount in self.facts.settled_in.items():
+            key = (node_name, peer)
+            settled_in[key] = settled_in.get(key, 0) + amount
+        settled_out: dict[tuple[str, str], int] = {}
+        for (node_name, peer, _), amount in self.facts.settled_out.items():
+            key = (node_name, peer)
+            settled_out[key] = settled_out.get(key, 0) + amount
+        return Evidence(
+            plan=plan,
+            facts=self.facts,
+            rows=rows,
+            shown={name: node.shown() for name, node in self.nodes.items()},
+            failures={name: node.failures() for name, node in self.nodes.items()},
+            not_ready={
+                name: why for name, node in self.nodes.items() if (why := node.why_not_ready())
+            },
+            losses=self.losses,
+            deaths=self.deaths,
+            now_ns=now_ns,
+            settled_in=settled_in,
+            settled_out=settled_out,
+        )
+
+    def _rows(self, node: str, ledger: str) -> list[Row]:
+        if ledger == "embedded":
+            return read_journal(self.disks[node].database("ledger.db").connection)
+        own: set[int] = set()
+        for peer in self.plan.neighbours(node):
+            asset = str(self.plan.link_of(node, peer).asset)
+            for kind in ("peer", "credit_line", "settlement"):
+                own.add(account_id(node, kind, peer, asset))
+            for kind in ("revenue", "exchange", "wallet"):
+                own.add(account_id(node, kind, "", asset))
+        return [Row(*row) for row in self.cluster.rows if row[1] in own or row[2] in own]
+
+    def _digest(self, evidence: Evidence) -> str:
+        total = hashlib.sha256()
+        for line in self.facts.diary:
+            total.update(f"{line.at_s:.9f} {line.who} {line.text} {line.payment}\n".encode())
+        for name in sorted(evidence.rows):
+            for row in evidence.rows[name]:
+                total.update(f"{name} {tuple(row)}\n".encode())
+        return total.hexdigest()[:16]
+
+
+def run_plan(plan: Plan) -> Outcome:
+    """Run a plan in a world of its own."""
+    return Simulation(plan).run()

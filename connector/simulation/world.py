@@ -1,0 +1,365 @@
+"""Virtual time and the processes that live in it.
+
+A `World` has one clock, one queue of timers and any number of processes. Each process has an event
+loop of its own, so that it can be paused, or killed between any two callbacks without one more line
+of it running: no `finally`, no cancellation. Nothing ever waits, and no system call is made.
+
+Order is decided by time and then by the order in which things were scheduled; chance comes from
+streams that are seeded by name. So a seed gives the same run under every hash seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import random
+import sys
+from asyncio.events import _set_running_loop
+from collections import deque
+from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+START_NS: Final = 1_767_225_600_000_000_000
+"""Nanoseconds since the epoch when a world begins: 2026-01-01."""
+_NS: Final = 1_000_000_000
+CALLBACKS_AT_ONCE_MAX: Final = 2_000_000
+"""More at one moment of virtual time: the process spins."""
+CANCELLATIONS_MAX: Final = 100
+"""How often the tasks of a world that has ended are cancelled, until they are done."""
+
+
+class NothingWillHappenError(AssertionError):
+    """Every process waits, and no timer will wake one."""
+
+
+class SpinsError(AssertionError):
+    """A process runs on and on while time stands still."""
+
+
+_Event = tuple[float, int, "ProcessLoop | None", Any, tuple[Any, ...]]
+
+
+class World:
+    """Time, timers, chance and processes."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed: Final = seed
+        self.now_s = 0.0
+        """Virtual seconds since the beginning."""
+        self.events = 0
+        """How many timers have fired."""
+        self._heap: list[_Event] = []
+        self._sequence = 0
+        self._runnable: deque[ProcessLoop] = deque()
+        self._loops: list[ProcessLoop] = []
+
+    def random(self, name: str) -> random.Random:
+        """A stream of chance of its own: what others draw does not change it."""
+        return random.Random(f"{self.seed}/{name}")  # noqa: S311 - to be repeated, not to be secret
+
+    def at(self, when_s: float, call: Callable[..., object], *args: Any) -> None:
+        """Call at a virtual time, outside all processes."""
+        self._sequence += 1
+        heappush(self._heap, (when_s, self._sequence, None, call, args))
+
+    def after(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
+        """Call after so many virtual seconds, outside all processes."""
+        self.at(self.now_s + seconds, call, *args)
+
+    def push_timer(self, when_s: float, loop: ProcessLoop, handle: asyncio.Handle) -> None:
+        """For `ProcessLoop`."""
+        self._sequence += 1
+        heappush(self._heap, (when_s, self._sequence, loop, handle, ()))
+
+    def wake(self, loop: ProcessLoop) -> None:
+        """For `ProcessLoop`: it has something to run."""
+        self._runnable.append(loop)
+
+    def new_process(self, name: str) -> ProcessLoop:
+        """The event loop of a process that starts now."""
+        loop = ProcessLoop(self, name)
+        self._loops.append(loop)
+        return loop
+
+    def run_until(self, done: Callable[[], bool], deadline_s: float) -> bool:
+        """Let time pass until `done()` or the deadline; which of them it was.
+
+        Raises:
+            NothingWillHappenError: no timer is left.
+            SpinsError: a process never waits.
+        """
+        heap, runnable = self._heap, self._runnable
+        while True:
+            while runnable:
+                runnable.popleft().run_ready()
+            if done():
+                return True
+            if not heap:
+                raise NothingWillHappenError
+            when_s, _, loop, what, args = heappop(heap)
+            if when_s > deadline_s:
+                heappush(heap, (when_s, _, loop, what, args))
+                self.now_s = deadline_s
+                return False
+            self.now_s = max(self.now_s, when_s)
+            self.events += 1
+            if loop is None:
+                what(*args)
+            else:
+                loop.due(what)
+
+    def close(self) -> None:
+        """Let go of all processes; those that were killed end their coroutines here, unheard."""
+        hook = sys.unraisablehook
+        sys.unraisablehook = lambda _unraisable: None
+        try:
+            for loop in self._loops:
+                loop.bury()
+            self._loops.clear()
+            self._heap.clear()
+            self._runnable.clear()
+            gc.collect()
+        finally:
+            sys.unraisablehook = hook
+
+
+class ProcessLoop:
+    """The event loop of one process, as far as asyncio's own parts use one."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world: Final = world
+        self.name: Final = name
+        self.alive = True
+        """Whether it has not been killed and has not ended."""
+        self._self: Any = self
+        """For asyncio, which is told that it is a whole event loop."""
+        self.faults: list[BaseException] = []
+        """What came out of callbacks and tasks that nobody caught."""
+        self._ready: deque[asyncio.Handle] = deque()
+        self._paused = False
+        self._queued = False
+        self._buried = False
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._prune_at = 256
+
+    # --- life and death
+
+    def kill(self) -> None:
+        """Run nothing of it ever again."""
+        self.alive = False
+        self._ready.clear()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is stopped for a while (SIGSTOP)."""
+        return self._paused
+
+    def pause(self) -> None:
+        """Run nothing of it until `go_on`; timers that fall due meanwhile are late."""
+        self._paused = True
+
+    def go_on(self) -> None:
+        """Run what has become due."""
+        self._paused = False
+        if self._ready:
+            self._wake()
+
+    def bury(self) -> None:
+        """After the end of the world: let all tasks be cancelled, heard by nobody."""
+        self.alive = self._paused = False
+        self._ready.clear()
+        self._buried = True
+        for _ in range(CANCELLATIONS_MAX):
+            tasks = [task for task in self._tasks if not task.done()]
+            if not tasks:
+                break
+            for task in tasks:
+                task.cancel()
+            self._run_all()
+        self._buried = False
+        self._tasks.clear()
+        self.faults.clear()
+
+    # --- running
+
+    def run_ready(self) -> None:
+        """Run until there is nothing left to run at this moment."""
+        self._queued = False
+        if not self._paused and self.alive:
+            self._run_all()
+
+    def _run_all(self) -> None:
+        ready = self._ready
+        _set_running_loop(self._self)
+        try:
+            count = 0
+            while ready:
+                handle = ready.popleft()
+                if not handle.cancelled():
+                    handle._run()  # noqa: SLF001 - what an event loop does with a handle
+                    count += 1
+                    if count > CALLBACKS_AT_ONCE_MAX:
+                        raise SpinsError(f"{self.name} runs {handle!r}, and time stands still")
+        finally:
+            _set_running_loop(None)
+
+    def due(self, handle: asyncio.Handle) -> None:
+        """A timer of it has come."""
+        if self.alive and not handle.cancelled():
+            self._ready.append(handle)
+            if self._paused:
+                return
+            self.run_ready()
+
+    def run_now(self, call: Callable[..., object], *args: Any) -> None:
+        """Let it run `call` now, or when its pause is over: something came from outside."""
+        if not self.alive:
+            return
+        if self._paused:
+            self._ready.append(asyncio.Handle(call, args, self._self, None))
+            return
+        _set_running_loop(self._self)
+        try:
+            call(*args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as an event loop does
+            self.faults.append(error)
+        finally:
+            _set_running_loop(None)
+        if self._ready:
+            self.run_ready()
+
+    def _wake(self) -> None:
+        if not self._queued and not self._paused:
+            self._queued = True
+            self.world.wake(self)
+
+    # --- what asyncio asks of a loop
+
+    def time(self) -> float:
+        """See `asyncio`."""
+        return self.world.now_s
+
+    def call_soon(
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """See `asyncio`."""
+        handle = asyncio.Handle(callback, args, self._self, context)
+        if self.alive:
+            self._ready.append(handle)
+            if not self._queued:
+                self._wake()
+        elif self._buried:
+            self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """See `asyncio`."""
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See `asyncio`."""
+        return self.call_at(self.world.now_s + delay, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See `asyncio`."""
+        handle = asyncio.TimerHandle(when, callback, args, self._self, context)
+        if self.alive:
+            self.world.push_timer(when, self, handle)
+        return handle
+
+    def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
+        """A timer that was cancelled is thrown away when its time comes."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """See `asyncio`."""
+        return asyncio.Future(loop=self._self)
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+        **_options: Any,
+    ) -> asyncio.Task[T]:
+        """See `asyncio`."""
+        task: asyncio.Task[T] = asyncio.Task(coro, loop=self._self, name=name, context=context)
+        # Held on to: the coroutines of a killed process must not be collected, which would run
+        # their `finally` blocks.
+        self._tasks.append(task)
+        if len(self._tasks) > self._prune_at:
+            self._tasks = [one for one in self._tasks if not one.done()]
+            self._prune_at = max(256, 2 * len(self._tasks))
+        return task
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """See `asyncio`."""
+        error = context.get("exception")
+        if self.alive and isinstance(error, BaseException):
+            self.faults.append(error)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """See `asyncio`."""
+        self.call_exception_handler(context)
+
+    def get_debug(self) -> bool:
+        """See `asyncio`."""
+        return False
+
+    def is_running(self) -> bool:
+        """See `asyncio`."""
+        return True
+
+    def is_closed(self) -> bool:
+        """See `asyncio`."""
+        return False
+
+
+class NodeClock:
+    """The clock of a machine in a world; its wall clock may be wrong and may jump."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.offset_ns = 0
+
+    def now_ns(self) -> int:
+        """See `Clock`."""
+        return START_NS + self.offset_ns + int(self._world.now_s * _NS)
+
+    def now_ms(self) -> int:
+        """See `Clock`."""
+        return self.now_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        """See `Clock`."""
+        return self._world.now_s
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward, or back."""
+        self.offset_ns += round(seconds * _NS)

@@ -1,0 +1,97 @@
+"""The simulated cluster: what is done, what is not, and what is done after all."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.ledger.model import Account, Status, Transfer
+from connector.simulation.cluster import Cluster, ClusterClient
+from connector.simulation.world import World
+
+TRANSFER = Transfer(id=7, debit_account_id=1, credit_account_id=2, amount=5, ledger=1, code=1)
+
+
+class Place:
+    """A cluster with two accounts, and one process that uses it."""
+
+    def __init__(self) -> None:
+        self.world = World(1)
+        self.cluster = Cluster(self.world)
+        self.loop = self.world.new_process("a")
+        self.client = ClusterClient(self.cluster, "a", self.loop)
+        self.cluster.create_accounts([Account(id=1, ledger=1, code=1), Account(id=2, ledger=1, code=1)])
+        self.do(self.client.open)
+
+    def do(self, work: Callable[[], Awaitable[object]]) -> None:
+        done: list[bool] = []
+
+        async def run() -> None:
+            await work()
+            done.append(True)
+
+        self.loop.run_now(lambda: self.loop.create_task(run()))
+        self.world.run_until(lambda: bool(done) or bool(self.loop.faults), self.world.now_s + 60)
+        assert done
+
+
+async def _unavailable(client: ClusterClient) -> None:
+    with pytest.raises(LedgerUnavailableError):
+        await client.create_transfers([TRANSFER])
+
+
+def test_transfers_are_carried_out_and_stand_in_the_rows() -> None:
+    place = Place()
+
+    async def work() -> None:
+        assert await place.client.create_transfers([TRANSFER]) == [Status.CREATED]
+        assert await place.client.create_transfers([TRANSFER]) == [Status.EXISTS]
+        assert [one.amount for one in await place.client.lookup_transfers([7])] == [5]
+
+    place.do(work)
+    assert [row[:4] for row in place.cluster.rows] == [(7, 1, 2, 5)]
+
+
+def test_an_answer_that_is_lost_leaves_the_work_done() -> None:
+    place = Place()
+    place.cluster.way("a").loses_answers = True
+    place.do(lambda: _unavailable(place.client))
+    assert len(place.cluster.rows) == 1
+
+
+def test_a_cluster_that_is_away_does_nothing_until_it_is_back() -> None:
+    place = Place()
+    place.cluster.way("a").away = True
+    for _ in range(8):
+        place.do(lambda: _unavailable(place.client))
+    assert place.cluster.rows == []
+    place.cluster.back("a")
+    place.world.after(1.0, lambda: None)
+    place.world.run_until(lambda: False, place.world.now_s + 0.5)
+    # Some of the requests had reached it, and are carried out now that nobody waits for them.
+    assert len(place.cluster.rows) == 1
+
+
+def test_a_refused_session_says_why() -> None:
+    place = Place()
+    place.cluster.way("a").refused = "session_evicted"
+
+    async def work() -> None:
+        with pytest.raises(LedgerRefusedError):
+            await place.client.create_transfers([TRANSFER])
+
+    place.do(work)
+
+
+def test_a_data_file_that_was_replaced_knows_nothing() -> None:
+    place = Place()
+    place.do(lambda: place.client.create_transfers([TRANSFER]))
+    place.cluster.forget()
+
+    async def work() -> None:
+        assert await place.client.lookup_accounts([1, 2]) == []
+        assert await place.client.lookup_transfers([7]) == []
+
+    place.do(work)

@@ -1,0 +1,252 @@
+"""The judge finds every kind of doctored book; without that, its silence would mean nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from connector.simulation.facts import Given
+from connector.simulation.judge import RULES, Evidence, Judge
+from connector.simulation.plan import PaymentPlan
+from connector.simulation.raw import PENDING, POST, VOID, Row, account_id
+from connector.simulation.run import Simulation
+from tests.support.worlds import small_plan
+
+Doctor = Callable[[Evidence], None]
+
+
+def evidence(ledger: str = "embedded") -> Evidence:
+    """Of a run that went well."""
+    simulation = Simulation(small_plan(ledger=ledger))
+    assert simulation.run().findings == []
+    return simulation.evidence
+
+
+def rules(found: Evidence) -> set[str]:
+    """The rules that the judge finds broken."""
+    return {one.rule for one in Judge(found).judge().findings}
+
+
+def condition_of(found: Evidence, number: int) -> int:
+    return int.from_bytes(found.facts.by_number[number].condition[:12], "big")
+
+
+def index_of(found: Evidence, node: str, number: int, flags: int) -> int:
+    """Where a row of a payment stands; resolutions are found by their hold."""
+    condition = condition_of(found, number)
+    rows = found.rows[node]
+    holds = {row.id for row in rows if row.condition_start == condition and row.flags & PENDING}
+    for index, row in enumerate(rows):
+        if row.flags & flags and (row.id in holds or row.pending_id in holds):
+            return index
+    raise AssertionError((node, number, flags))
+
+
+def drop_post(found: Evidence) -> None:
+    """The hop has fulfilled upstream and never booked it: its void says so."""
+    rows = found.rows["n1"]
+    index = index_of(found, "n1", 1, POST)
+    rows[index] = rows[index]._replace(flags=VOID)
+
+
+def book_again(found: Evidence) -> None:
+    rows = found.rows["n1"]
+    hold = rows[index_of(found, "n1", 1, PENDING)]
+    post = rows[index_of(found, "n1", 1, POST)]
+    other = hold.id + (1 << 100)
+    rows.append(hold._replace(id=other))
+    rows.append(post._replace(id=other | 0x10, pending_id=other))
+
+
+def correct_again(found: Evidence) -> None:
+    rows = found.rows["n1"]
+    hold = rows[index_of(found, "n1", 1, PENDING)]
+    rows.append(hold._replace(id=hold.id | 0x20, flags=0, timeout=0, code=7))
+
+
+def book_what_nobody_fulfilled(found: Evidence) -> None:
+    fact = found.facts.by_number[1]
+    fact.given.clear()
+
+
+def forget_upstream(found: Evidence) -> None:
+    fact = found.facts.by_number[1]
+    fact.outcome = "T00"
+
+
+def another_amount(found: Evidence) -> None:
+    for flags in (PENDING, POST):
+        index = index_of(found, "n2", 1, flags)
+        found.rows["n2"][index] = found.rows["n2"][index]._replace(amount=7)
+
+
+def another_account(found: Evidence) -> None:
+    index = index_of(found, "n1", 1, PENDING)
+    found.rows["n1"][index] = found.rows["n1"][index]._replace(
+        debit=account_id("n1", "peer", "n2", "USD/9"),
+        credit=account_id("n1", "peer", "n1a", "USD/9"),
+    )
+
+
+def no_such_payment(found: Evidence) -> None:
+    index = index_of(found, "n1", 1, PENDING)
+    found.rows["n1"][index] = found.rows["n1"][index]._replace(data_64=1, data_32=2)
+
+
+def same_id_twice(found: Evidence) -> None:
+    found.rows["n1"].append(found.rows["n1"][0])
+
+
+def over_the_limit(found: Evidence) -> None:
+    hold = found.rows["n1"][index_of(found, "n1", 1, PENDING)]
+    found.rows["n1"].append(hold._replace(id=hold.id + (1 << 100), amount=10**16))
+
+
+def still_held(found: Evidence) -> None:
+    index = index_of(found, "n1", 1, POST)
+    del found.rows["n1"][index]
+
+
+def shown_wrongly(found: Evidence) -> None:
+    found.shown["n1"]["n2"].debits += 1
+
+
+def mirror_is_cracked(found: Evidence) -> None:
+    """A transfer that is for no packet, on one side only."""
+    found.rows["n1"].append(
+        Row(
+            id=1 << 120,
+            debit=account_id("n1", "peer", "n2", "USD/9"),
+            credit=account_id("n1", "wallet", "", "USD/9"),
+            amount=5,
+            pending_id=0,
+            tag=0,
+            data_64=0,
+            data_32=0,
+            timeout=0,
+            ledger=1,
+            code=1,
+            flags=0,
+            timestamp=found.now_ns,
+        )
+    )
+
+
+def granted_twice(found: Evidence) -> None:
+    grant = next(row for row in found.rows["n1"] if row.code == 5)
+    found.rows["n1"].append(grant._replace(id=grant.id + (1 << 100)))
+
+
+def settled_twice(found: Evidence) -> None:
+    found.rows["n1"].append(
+        Row(
+            id=1 << 121,
+            debit=account_id("n1", "settlement", "n2", "USD/9"),
+            credit=account_id("n1", "peer", "n2", "USD/9"),
+            amount=5,
+            pending_id=0,
+            tag=9,
+            data_64=0,
+            data_32=0,
+            timeout=0,
+            ledger=1,
+            code=6,
+            flags=0,
+            timestamp=found.now_ns,
+        )
+    )
+
+
+def asked_twice(found: Evidence) -> None:
+    fact = found.facts.by_number[1]
+    one = fact.given[0]
+    fact.given.append(Given(one.at_s + 1, one.amount, one.expires_at_s, b"", one.receiver))
+
+
+def never_answered(found: Evidence) -> None:
+    found.facts.by_number[3].outcome = "expired"
+
+
+def complained(found: Evidence) -> None:
+    found.facts.complaints.append("n1a got a Fulfill that does not fit")
+
+
+def failed(found: Evidence) -> None:
+    found.failures["n1"] = ["AssertionError"]
+
+
+def is_not_ready(found: Evidence) -> None:
+    found.not_ready["n1"] = "3 transfers in the outbox"
+
+
+DOCTORS: dict[str, Doctor] = {
+    "booked-twice": book_again,
+    "given-twice": asked_twice,
+    "unproven": book_what_nobody_fulfilled,
+    "lost": forget_upstream,
+    "wrong-amount": another_amount,
+    "wrong-account": another_account,
+    "stray": no_such_payment,
+    "rows": same_id_twice,
+    "over-limit": over_the_limit,
+    "pending": still_held,
+    "shown": shown_wrongly,
+    "mirror": mirror_is_cracked,
+    "granted": granted_twice,
+    "settled": settled_twice,
+    "silent": never_answered,
+    "answers": complained,
+    "failed": failed,
+    "not-ready": is_not_ready,
+}
+
+
+def test_every_rule_has_a_doctor() -> None:
+    assert DOCTORS.keys() == RULES.keys()
+
+
+@pytest.mark.parametrize("ledger", ["embedded", "tigerbeetle"])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_doctored_book_is_found(rule: str, ledger: str) -> None:
+    found = evidence(ledger)
+    DOCTORS[rule](found)
+    assert rule in rules(found)
+
+
+@pytest.mark.parametrize("doctor", [drop_post, correct_again])
+def test_other_doctored_books_are_found(doctor: Doctor) -> None:
+    found = evidence()
+    doctor(found)
+    assert rules(found) & {"lost", "unproven", "booked-twice"}
+
+
+@cache
+def preimage() -> bytes:
+    return hashlib.sha256(b"simulated payment 1").digest()
+
+
+def test_the_judge_knows_a_payment_by_its_condition() -> None:
+    plan = PaymentPlan(
+        number=1,
+        at_s=0.0,
+        sender="a",
+        receiver="b",
+        amount=1,
+        expires_in_s=1.0,
+        outcome="pay",
+        think_s=0.0,
+    )
+    assert plan.preimage == preimage()
+    assert plan.condition == hashlib.sha256(preimage()).digest()
+
+
+@pytest.mark.parametrize("fee", [0, 30, 250])
+def test_fees_are_what_the_documentation_says(fee: int) -> None:
+    simulation = Simulation(small_plan(fee_basis_points=fee))
+    assert simulation.run().findings == []
+    judge = Judge(simulation.evidence)
+    assert judge.onward("n1", "n1a", "n2", 10_000) == 10_000 - fee
+    assert judge.onward("n1", "n1a", "n2", 1) == (1 if not fee else 0)

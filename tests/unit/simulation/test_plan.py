@@ -1,0 +1,68 @@
+"""Plans: one seed, one plan; and parts of it that can be left out."""
+
+from __future__ import annotations
+
+import pytest
+
+from connector.simulation.plan import (
+    FAULTS,
+    HOSTILE,
+    KNOWN_OPEN,
+    Kind,
+    default_kinds,
+    make_plan,
+)
+
+SEEDS = range(60)
+
+
+def test_a_seed_gives_one_plan() -> None:
+    kinds = default_kinds()
+    assert make_plan(5, kinds=kinds) == make_plan(5, kinds=kinds)
+    assert make_plan(5, kinds=kinds) != make_plan(6, kinds=kinds)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_the_number_of_nodes_can_be_given(count: int) -> None:
+    assert len(make_plan(1, kinds=default_kinds(), nodes=count).nodes) == count
+
+
+def test_every_payment_has_a_way_between_its_ends() -> None:
+    for seed in SEEDS:
+        plan = make_plan(seed, kinds=default_kinds())
+        nodes = {one.name for one in plan.nodes}
+        for payment in plan.payments:
+            way = plan.way(payment.sender, payment.receiver)
+            assert way[0] == payment.sender
+            assert way[-1] == payment.receiver
+            assert set(way[1:-1]) <= nodes
+            assert way[1:-1]
+
+
+def test_only_what_was_asked_for_is_in_a_plan() -> None:
+    for seed in SEEDS:
+        plan = make_plan(seed, kinds=default_kinds({Kind.CRASH}))
+        assert {one.kind for one in plan.faults} <= {Kind.CRASH}
+        assert not plan.hostile_ends
+        assert all(one.fee_basis_points == 0 for one in plan.nodes)
+
+
+@pytest.mark.parametrize("kind", [*FAULTS, *HOSTILE])
+def test_every_kind_comes_up(kind: Kind) -> None:
+    plans = [make_plan(seed, kinds=frozenset((kind,))) for seed in SEEDS]
+    found = {one.kind for plan in plans for one in plan.faults}
+    found |= {one.hostile for plan in plans for one in plan.payments if one.hostile is not None}
+    assert found == {kind} or kind is Kind.SETTLE_FALSELY
+
+
+def test_known_open_kinds_are_off_until_they_are_asked_for() -> None:
+    assert not default_kinds() & KNOWN_OPEN.keys()
+    assert default_kinds({Kind.LEDGER_FORGETS}) == {Kind.LEDGER_FORGETS}
+    assert Kind.CRASH not in default_kinds(None, frozenset((Kind.CRASH,)))
+
+
+def test_parts_can_be_kept() -> None:
+    plan = make_plan(3, kinds=default_kinds({Kind.CRASH}))
+    kept = plan.keep([1, 2], [1])
+    assert [one.number for one in kept.payments] in ([1, 2], [2, 1])
+    assert [one.number for one in kept.faults] == [1]
