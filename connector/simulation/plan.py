@@ -118,7 +118,18 @@ HOSTILE: Final = (
     Kind.SETTLE_FALSELY,
 )
 
-KNOWN_OPEN: Final[dict[Kind, str]] = {}
+KNOWN_OPEN: Final[dict[Kind, str]] = {
+    Kind.PLAIN_RECEIVERS: "a fulfilment that was posted is not kept: after a crash it cannot be "
+    "asked for again, and the sender gets a Reject for what was booked",
+    Kind.PLAIN_LINKS: "the same behind a next hop without packet ids",
+    Kind.LOCAL: "the same for a receiver of this node, which is asked twice",
+    Kind.LEDGER_FIRST_START: "holds that the ledger refuses at replay are forgotten",
+    Kind.LEDGER_FORGETS: "a ledger that has forgotten everything is taken for a new one",
+    Kind.RESEND_OTHER: "a resent packet is not compared with the first one in full",
+    Kind.CLOCK_FAR: "holds end by the wall clock, which may jump by an hour",
+    Kind.BOTH_DIAL: "two nodes that dial each other replace their links for ever",
+    Kind.REMOVE_PEER: "a peer is removed without waiting for its packets",
+}
 """Kinds that show faults which are known and not yet cured; off unless asked for."""
 
 

@@ -140,6 +140,8 @@ class ProcessLoop:
         self.faults: list[BaseException] = []
         """What came out of callbacks and tasks that nobody caught."""
         self._ready: deque[asyncio.Handle] = deque()
+        self._dropped: list[asyncio.Handle] = []
+        """What a killed process would still have run."""
         self._paused = False
         self._queued = False
         self._buried = False
@@ -151,6 +153,7 @@ class ProcessLoop:
     def kill(self) -> None:
         """Run nothing of it ever again."""
         self.alive = False
+        self._dropped.extend(self._ready)
         self._ready.clear()
 
     @property
@@ -171,7 +174,9 @@ class ProcessLoop:
     def bury(self) -> None:
         """After the end of the world: let all tasks be cancelled, heard by nobody."""
         self.alive = self._paused = False
-        self._ready.clear()
+        # A task whose wake-up was dropped cannot be cancelled without it.
+        self._ready.extend(self._dropped)
+        self._dropped.clear()
         self._buried = True
         for _ in range(CANCELLATIONS_MAX):
             tasks = [task for task in self._tasks if not task.done()]
@@ -257,8 +262,8 @@ class ProcessLoop:
             self._ready.append(handle)
             if not self._queued:
                 self._wake()
-        elif self._buried:
-            self._ready.append(handle)
+        else:
+            (self._ready if self._buried else self._dropped).append(handle)
         return handle
 
     def call_soon_threadsafe(
