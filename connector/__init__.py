@@ -3,6 +3,15 @@
 The map, each package above those that it uses:
 
     cli/            the commands
+    simulation/     networks of whole nodes in virtual time, with faults (docs/simulation.md)
+      world.py        time, processes                 network.py  connections that break
+      disk.py         SQLite without a disk           cluster.py  TigerBeetle without a server
+      node.py         the core of a node, in a process that can be killed
+      ends.py         senders, receivers, hostile peers; octets.py: their own codec
+      plan.py         what a seed means               faults.py   what breaks, and how
+      facts.py        what the ends know              raw.py      what the ledgers hold
+      judge.py        compares the two                run.py      one seed, to the verdict
+      story.py        the shortest story of a failure
     tools/          what commands do beside running a node
       audit.py        do the books add up?            demo.py     `demo`: a line of connectors
       sender.py       `send`: a BTP client            compose.py  compose files for any number of nodes

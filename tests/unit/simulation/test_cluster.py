@@ -22,7 +22,9 @@ class Place:
         self.cluster = Cluster(self.world)
         self.loop = self.world.new_process("a")
         self.client = ClusterClient(self.cluster, "a", self.loop)
-        self.cluster.create_accounts([Account(id=1, ledger=1, code=1), Account(id=2, ledger=1, code=1)])
+        self.cluster.create_accounts(
+            [Account(id=1, ledger=1, code=1), Account(id=2, ledger=1, code=1)]
+        )
         self.do(self.client.open)
 
     def do(self, work: Callable[[], Awaitable[object]]) -> None:
