@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from connector.simulation.plan import Kind, LinkPlan, NodePlan, PaymentPlan, Plan, USD, RATES
+from connector.simulation.plan import RATES, USD, Kind, LinkPlan, NodePlan, PaymentPlan, Plan
 
 
 def small_plan(
