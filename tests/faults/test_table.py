@@ -1,0 +1,25 @@
+"""The table of seeded faults stays true: every line is there once, and gives a program."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from table import FAULTS, Fault
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(FAULTS) >= 20
+    assert len({one.name for one in FAULTS}) == len(FAULTS)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda one: one.name)
+def test_a_fault_is_one_place_of_the_sources(fault: Fault) -> None:
+    text = (ROOT / fault.path).read_text("utf-8")
+    assert text.count(fault.old) == 1
+    compile(text.replace(fault.old, fault.new), fault.path, "exec")
