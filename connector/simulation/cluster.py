@@ -175,6 +175,10 @@ class ClusterClient:
         """See `Ledger`."""
         self._is_open = False
 
+    async def maintain(self) -> str:
+        """See `Ledger`: a cluster sees to itself."""
+        return ""
+
     async def _ask(self, work: Callable[..., Any], *args: Any) -> Any:
         """Have the cluster do something, within the deadline.
 

@@ -247,7 +247,7 @@ def _answer(future: asyncio.Future[Any], result: Any, error: BaseException | Non
 
 
 class SimulatedMarker:
-    """The number of the last acknowledged request, beside a journal (`connector.ledger.marker`)."""
+    """The number of the last acknowledged request, beside a journal (`connector.base.marker`)."""
 
     def __init__(self, disk: Disk, name: str, loop: ProcessLoop) -> None:
         self._disk = disk
@@ -301,6 +301,10 @@ class ProcessDisk:
     def database(self, path: Path, *, read_only: bool = False) -> DiskFile:
         """See `connector.base.disk.Disk`."""
         return DiskFile(self._disk, path, self._loop, read_only=read_only)
+
+    def marker(self, path: Path, *, read_only: bool = False) -> SimulatedMarker:
+        """See `connector.base.disk.Disk`."""
+        return SimulatedMarker(self._disk, path.name, self._loop)
 
     def hold(self, path: Path) -> _Held:
         """See `connector.base.disk.Disk`."""

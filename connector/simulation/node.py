@@ -19,7 +19,7 @@ from connector.settings.model import Settings
 from connector.settlement.engine import Answer, Reply
 from connector.settlement.model import Quantity
 from connector.simulation.cluster import ClusterClient
-from connector.simulation.disk import ProcessDisk, SimulatedMarker
+from connector.simulation.disk import ProcessDisk
 from connector.simulation.judge import Shown
 from connector.simulation.network import HostNetwork
 from connector.simulation.plan import LinkPlan, NodePlan, Plan
@@ -214,12 +214,7 @@ class SimulatedNode:
         ledger: Ledger
         if self.plan.ledger == "embedded":
             path = self._settings.data_dir / LEDGER_FILE
-            ledger = EmbeddedLedger(
-                path,
-                clock=self.clock,
-                disk=disk,
-                marker=SimulatedMarker(simulation.disks[self.name], path.name, loop),
-            )
+            ledger = EmbeddedLedger(path, clock=self.clock, disk=disk)
         else:
             ledger = ClusterClient(simulation.cluster, self.name, loop)
         chance = simulation.world.random(f"process {self.name} {self.starts}")

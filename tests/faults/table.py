@@ -31,11 +31,13 @@ FAULTS = (
         'connection.execute("PRAGMA synchronous=NORMAL")',
     ),
     Fault(
-        "journal-row-skipped-now-and-then",
+        "disk-fault-swallowed",
         "connector/ledger/embedded.py",
-        "        await self._append(now_ns, kind, rows, statuses, ids)\n        return statuses",
-        "        if machine.timestamp % 5:\n"
-        "            await self._append(now_ns, kind, rows, statuses, ids)\n        return statuses",
+        "            # Memory is ahead of the disk now; what is on disk is the truth.\n"
+        "            self._stale = True\n"
+        '            raise LedgerUnavailableError(f"{self.path.name}: {error}") from error\n',
+        "            seq = self._seq\n",
+        only("disk-full", "disk-broken", "crash"),
     ),
     Fault(
         "fulfilment-told-before-the-post",
