@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from functools import cache
@@ -18,11 +19,17 @@ from tests.support.worlds import small_plan
 Doctor = Callable[[Evidence], None]
 
 
-def evidence(ledger: str = "embedded") -> Evidence:
+@cache
+def run(ledger: str) -> Evidence:
     """Of a run that went well."""
     simulation = Simulation(small_plan(ledger=ledger))
     assert simulation.run().findings == []
     return simulation.evidence
+
+
+def evidence(ledger: str = "embedded") -> Evidence:
+    """The same, to be doctored."""
+    return copy.deepcopy(run(ledger))
 
 
 def rules(found: Evidence) -> set[str]:

@@ -13,7 +13,7 @@ from connector.simulation.plan import (
     make_plan,
 )
 
-SEEDS = range(60)
+SEEDS = range(12)
 
 
 def test_a_seed_gives_one_plan() -> None:
@@ -49,10 +49,14 @@ def test_only_what_was_asked_for_is_in_a_plan() -> None:
 
 @pytest.mark.parametrize("kind", [*FAULTS, *HOSTILE])
 def test_every_kind_comes_up(kind: Kind) -> None:
-    plans = [make_plan(seed, kinds=frozenset((kind,))) for seed in SEEDS]
-    found = {one.kind for plan in plans for one in plan.faults}
-    found |= {one.hostile for plan in plans for one in plan.payments if one.hostile is not None}
-    assert found == {kind} or kind is Kind.SETTLE_FALSELY
+    for seed in range(20):
+        plan = make_plan(seed, kinds=frozenset((kind,)))
+        found = {one.kind for one in plan.faults}
+        found |= {one.hostile for one in plan.payments if one.hostile is not None}
+        assert found <= {kind}
+        if found:
+            return
+    raise AssertionError(kind)
 
 
 def test_known_open_kinds_are_off_until_they_are_asked_for() -> None:
