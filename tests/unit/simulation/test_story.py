@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from connector.simulation import story
 from connector.simulation.judge import Finding
@@ -16,26 +17,29 @@ FAULTS = tuple(
 )
 
 
+@cache
+def run() -> Outcome:
+    """Of two payments."""
+    return run_plan(small_plan(count=2))
+
+
 def outcome_of(plan: Plan, *findings: Finding) -> Outcome:
     """As if `plan` had been run."""
-    outcome = run_plan(small_plan(count=2))
-    return replace(outcome, plan=plan, findings=list(findings))
+    return replace(run(), plan=plan, findings=list(findings))
 
 
 def test_what_is_not_needed_is_left_out() -> None:
     """Payment 3 fails whenever fault 2 is there."""
     plan = small_plan(count=8, faults=FAULTS)
     finding = Finding("lost", "n1", "booked 0 times", 3)
-    runs: list[Plan] = []
 
-    def run(tried: Plan) -> Outcome:
-        runs.append(tried)
+    def run_tried(tried: Plan) -> Outcome:
         fails = any(one.number == 3 for one in tried.payments) and any(
             one.number == 2 for one in tried.faults
         )
         return outcome_of(tried, *([finding] if fails else []))
 
-    shortest = story.shrink(outcome_of(plan, finding), seconds_max=60.0, run=run)
+    shortest = story.shrink(outcome_of(plan, finding), seconds_max=60.0, run=run_tried)
     assert [one.number for one in shortest.plan.payments] == [3]
     assert [one.number for one in shortest.plan.faults] == [2]
     assert story.command(shortest) == "connector simulate --seed 1 --keep p3,f2"
@@ -44,11 +48,13 @@ def test_what_is_not_needed_is_left_out() -> None:
 def test_another_failure_is_not_taken_for_this_one() -> None:
     plan = small_plan(count=4, faults=FAULTS)
 
-    def run(tried: Plan) -> Outcome:
+    def run_tried(tried: Plan) -> Outcome:
         return outcome_of(tried, Finding("shown", "n1", "differs"))
 
     shortest = story.shrink(
-        outcome_of(plan, Finding("lost", "n1", "booked 0 times", 3)), seconds_max=60.0, run=run
+        outcome_of(plan, Finding("lost", "n1", "booked 0 times", 3)),
+        seconds_max=60.0,
+        run=run_tried,
     )
     assert shortest.plan == plan
 
@@ -63,8 +69,7 @@ def test_without_time_the_whole_plan_is_told() -> None:
 
 
 def test_a_story_has_the_payment_the_ledger_and_the_rule() -> None:
-    outcome = run_plan(small_plan(count=2))
-    told = replace(outcome, findings=[Finding("lost", "n1", "booked 0 times", 1)])
+    told = replace(run(), findings=[Finding("lost", "n1", "booked 0 times", 1)])
     text = "\n".join(story.tell(told))
     assert "seed 1: lost: booked 0 times" in text
     assert "payment 1: n1a -> n1 -> n2 -> n2a" in text
