@@ -373,9 +373,8 @@ async def test_a_hundred_senders_get_exactly_the_limit_through(
         assert sum(report.fulfilled for report in reports) == 100
         assert sum((report.rejected for report in reports), Counter()) == {"T04": 100}
         books = [daemon.connector.accounts.peers["alice"] for daemon in daemons]
-        async with asyncio.timeout(
-            PATIENCE_SECONDS
-        ):  # the mirrors meet when the ledger is looked at next
+        # The mirrors meet when the ledger is looked at next.
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while any(one.net_balance != 700 or one.available_credit for one in books):
                 await asyncio.sleep(0.1)
         stop.set()

@@ -27,6 +27,7 @@ from connector.ledger.tigerbeetle_client import (
     PublicClient,
     connection_log,
 )
+from tests.support.daemons import until
 from tests.support.ledgers import Books
 from tests.support.patience import PATIENCE_SECONDS, allowed_s
 from tests.support.ports import free_port
@@ -215,7 +216,9 @@ async def test_closing_answers_those_who_wait(
     fragile_server.pause()
     try:
         task = asyncio.ensure_future(ledger.create_transfers([]))
-        await asyncio.sleep(0.1)
+        client = ledger._client
+        assert client is not None
+        await until(lambda: client.silent_since is not None)  # it has been asked
         await ledger.close()
         with pytest.raises(LedgerUnavailableError, match="closed"):
             await task
