@@ -74,7 +74,7 @@ def set_up(level: str, log_format: str, node_id: str) -> Log:
         cache_logger_on_first_use=False,
     )
     log: Log = structlog.get_logger().bind(node_id=node_id)
-    # Libraries speak through the standard module: only what matters, in the same place and form.
+    # Libraries use the standard module: warnings and errors of theirs, in the same place and form.
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries(log)], force=True)
     for name in ("websockets", "uvicorn", "httpx"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

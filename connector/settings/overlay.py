@@ -1,4 +1,4 @@
-"""What an operator changed while the node ran, laid over the configuration that it starts with.
+"""Changes that an operator made while the node ran, applied to the configuration it starts with.
 
 The environment and CONFIG_FILE define the base. Changes made through the admin API are kept in
 `DATA_DIR/changes.json` as differences to it, field by field: what was not changed there goes on
@@ -25,7 +25,7 @@ FILE_NAME: Final = "changes.json"
 
 
 class Overlay(BaseModel):
-    """Differences to the base. A value: a change makes another one."""
+    """Differences to the base. Immutable: every change returns a new one."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
@@ -43,7 +43,7 @@ class Overlay(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Overlay:
-        """From the file, if there is one.
+        """Read the file; without one there are no changes.
 
         Raises:
             ConfigError: it cannot be used; with every fault, and never with a secret.
@@ -51,7 +51,7 @@ class Overlay(BaseModel):
         try:
             content = json.loads(path.read_text("utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            return cls()  # a DATA_DIR that cannot be one is told when it is opened
+            return cls()  # a DATA_DIR that cannot be used is reported when it is opened
         except OSError as error:
             raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from error
         except (ValueError, RecursionError) as error:
@@ -138,8 +138,8 @@ class Overlay(BaseModel):
     def apply(self, base: Settings) -> Settings:
         """The settings in effect.
 
-        What refers to a peer that the base no longer has is left out: whoever takes a peer out of
-        the configuration means it.
+        Changes of a peer that the base no longer has are left out: removing a peer from the
+        configuration removes it.
 
         Raises:
             ConfigError: with every fault, in the words of the admin API.

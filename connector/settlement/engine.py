@@ -1,6 +1,6 @@
-"""Who pays: the port, and its two implementations.
+"""Who pays a settlement: the port, and its two implementations.
 
-`ManualEngine` is an operator, who pays by whatever means there are and then says so. `HttpEngine`
+`ManualEngine` is an operator, who pays by other means and then confirms it. `HttpEngine`
 is a settlement engine of RFC 38: accounts, settlements and messages over HTTP. Both may be asked
 the same thing under the same key any number of times.
 """
@@ -23,7 +23,7 @@ class Answer(Enum):
     """What an engine says to an order."""
 
     TAKEN = auto()
-    """It has the order on disk and sees to it (RFC 38): for us it is paid."""
+    """It has stored the order and will carry it out (RFC 38): counts as paid."""
     WAITING = auto()
     """Someone has to confirm it."""
 
@@ -54,14 +54,14 @@ class SettlementEngine(Protocol):
         """
 
     async def add_account(self, peer_id: str) -> None:
-        """Tell it of a peer; again as often as one likes.
+        """Create the account of a peer; idempotent.
 
         Raises:
             EngineError: it does not answer, or refuses.
         """
 
     async def remove_account(self, peer_id: str) -> None:
-        """Tell it that a peer is gone.
+        """Delete the account of a peer; idempotent.
 
         Raises:
             EngineError: it does not answer, or refuses.
@@ -113,7 +113,7 @@ class HttpEngine:
         )
         if not reply.ok:
             if reply.status == 404:
-                self._known.discard(peer_id)  # it has forgotten the account: made again next time
+                self._known.discard(peer_id)  # it lost the account: created again next time
             raise EngineError(f"HTTP {reply.status} to a settlement")
         return Answer.TAKEN
 
@@ -169,7 +169,7 @@ class HttpEngine:
 
 
 def make_client(**options: Any) -> HttpClient:
-    """What all engines of a node are asked through."""
+    """The HTTP client that all engines of a node share."""
     return HttpClient(
         seconds_max=bounds.SETTLEMENT_ENGINE_SECONDS_MAX,
         answer_bytes_max=limits.PACKET_DATA_BYTES_MAX,

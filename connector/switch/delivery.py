@@ -150,7 +150,7 @@ class Deliveries:
         return read_answer(answer.json(), self._own_address())
 
     async def close(self) -> None:
-        """Ask no more: who has not answered by now is not waited for."""
+        """Cancel what is not answered yet, and close all connections."""
         for task in list(self._tasks):
             task.cancel()
         await self._client.close()

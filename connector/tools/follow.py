@@ -1,10 +1,10 @@
-"""The live feed of a node for a command: events one by one, over lost connections and restarts."""
+"""The live feed of a node for a command: events one by one, across lost connections and restarts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
@@ -12,8 +12,9 @@ from websockets.sync.client import ClientConnection, connect
 from connector.base import limits
 from connector.base.errors import EnvironmentFault
 
-AGAIN_SECONDS = 1.0
-MESSAGE_BYTES_MAX = 2 * limits.VIEWER_BYTES_MAX
+AGAIN_SECONDS: Final = 1.0
+"""Before it is connected to again."""
+MESSAGE_BYTES_MAX: Final = 2 * limits.VIEWER_BYTES_MAX
 
 
 def follow(url: str, key: str | None, wait: Callable[[float], None]) -> Iterator[dict[str, Any]]:
@@ -25,18 +26,15 @@ def follow(url: str, key: str | None, wait: Callable[[float], None]) -> Iterator
         wait: sleeps so many seconds.
 
     Raises:
-        EnvironmentFault: it does not answer the first time, or does not let us in.
+        EnvironmentFault: it does not answer the first time, does not let us in, or is no connector.
     """
     since: int | None = None
     while True:
         try:
             with _connect(url, key, since) as link:
                 for text in link:
-                    message = json.loads(text)
-                    since = message["seq"]
-                    # After a gap the snapshot has again what was told before.
-                    first = message.get("packets", []) if not message.get("gap") else []
-                    yield from (*first, *message.get("events", []))
+                    since, events = _read(url, text)
+                    yield from events
         except (OSError, ConnectionClosed, TimeoutError) as error:
             if since is None:
                 raise EnvironmentFault(
@@ -55,6 +53,20 @@ def follow(url: str, key: str | None, wait: Callable[[float], None]) -> Iterator
                 f"{url} is not an address such as http://127.0.0.1:8080"
             ) from error
         wait(AGAIN_SECONDS)
+
+
+def _read(url: str, text: str | bytes) -> tuple[int, list[dict[str, Any]]]:
+    """The number of a message, and the events in it."""
+    try:
+        message = json.loads(text)
+        # After a gap the snapshot has again what was told before.
+        first = [] if message.get("gap") else message.get("packets", [])
+        events = [*first, *message.get("events", [])]
+        if not all(isinstance(event, dict) and "type" in event for event in events):
+            raise ValueError("not events")
+        return int(message["seq"]), events
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        raise EnvironmentFault(f"{url}/ws sends no events: not a connector?") from None
 
 
 def _connect(url: str, key: str | None, since: int | None) -> ClientConnection:
