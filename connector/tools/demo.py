@@ -167,7 +167,7 @@ def _client() -> HttpClient:
     )
 
 
-async def wait_ready(node: DemoNode, client: HttpClient, peers: int, clock: Clock) -> None:
+async def wait_ready(node: DemoNode, peers: int, clock: Clock) -> None:
     """Return when a node is ready and connected to `peers` peers.
 
     Raises:
@@ -175,14 +175,15 @@ async def wait_ready(node: DemoNode, client: HttpClient, peers: int, clock: Cloc
     """
     assert node.process is not None
     deadline_s = clock.monotonic_s() + START_SECONDS_MAX
-    while clock.monotonic_s() < deadline_s:
-        if node.process.returncode is not None:
-            break
-        with contextlib.suppress(HttpError):
-            health = (await client.ask("GET", f"{node.url}/health")).json()
-            if health["status"] == "healthy" and health["peersConnected"] >= peers:
-                return
-        await asyncio.sleep(0.05)
+    async with _client() as client:
+        while clock.monotonic_s() < deadline_s:
+            if node.process.returncode is not None:
+                break
+            with contextlib.suppress(HttpError):
+                health = (await client.ask("GET", f"{node.url}/health")).json()
+                if health["status"] == "healthy" and health["peersConnected"] >= peers:
+                    return
+            await asyncio.sleep(0.05)
     log = (node.data_dir / "connector.log").read_text("utf-8", "replace").splitlines()
     raise ConnectorError("\n".join([f"{node.node_id} did not start; its log ends:", *log[-5:]]))
 
@@ -212,10 +213,9 @@ async def line(
     try:
         for node in nodes:
             await start(node)
-        async with _client() as client:
-            for index, node in enumerate(nodes):
-                links = (index > 0) + (index + 1 < count)
-                await wait_ready(node, client, links, clock)
+        for index, node in enumerate(nodes):
+            links = (index > 0) + (index + 1 < count)
+            await wait_ready(node, links, clock)
         yield nodes
     finally:
         await stop(nodes)

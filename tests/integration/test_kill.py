@@ -13,7 +13,6 @@ import secrets
 import signal
 from pathlib import Path
 
-import httpx
 import pytest
 import structlog
 
@@ -39,8 +38,7 @@ async def _kill_and_restart(node: DemoNode, links: int, down_s: float) -> None:
     await node.process.wait()
     await asyncio.sleep(down_s)  # how long it is down is part of the case, not a wait for an event
     await start(node)
-    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-        await wait_ready(node, client, links, CLOCK)
+    await wait_ready(node, links, CLOCK)
 
 
 async def _assert_books(nodes: list[DemoNode]) -> None:

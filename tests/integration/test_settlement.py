@@ -259,12 +259,11 @@ async def processes(
     )
     del nodes[1].environment["BTP_PEER_PEER1_URL"]
     try:
-        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
-            for node in nodes:
-                await start(node)
-            for node in nodes:
-                await wait_ready(node, client, 1, CLOCK)
-            yield nodes
+        for node in nodes:
+            await start(node)
+        for node in nodes:
+            await wait_ready(node, 1, CLOCK)
+        yield nodes
     finally:
         await stop(nodes)
 
@@ -327,14 +326,13 @@ async def killed_in_the_middle(
             await node.process.wait()
             engine.kill()
             await start(node)
-            async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
-                await wait_ready(node, client, 0, CLOCK)
-                engine.start()
-                await eventually(
-                    lambda item: item["netBalance"] == "0" and item["settlementState"] == "IDLE",
-                    node,
-                )
-                await wait_ready(node, client, 1, CLOCK)
+            await wait_ready(node, 0, CLOCK)
+            engine.start()
+            await eventually(
+                lambda item: item["netBalance"] == "0" and item["settlementState"] == "IDLE",
+                node,
+            )
+            await wait_ready(node, 1, CLOCK)
             assert sum(int(amount) for _, amount, _ in engine.paid) == total, engine.state
             engine.kill()
         assert len(engine.paid) == len(moments)

@@ -251,7 +251,7 @@ async def a_connector_is_killed(chain: Chain, cluster: TigerBeetleCluster, load:
     await victim.process.wait()
     await asyncio.sleep(chain.dice.random())  # how long it is down is part of the case
     await start(victim)
-    await wait_ready(victim, chain.client, 2, CLOCK)
+    await wait_ready(victim, 2, CLOCK)
     await load.whole(3)
 
 
