@@ -45,6 +45,8 @@ MODULES: Final = (
     "connector/peering/model.py",
     "connector/peering/routing.py",
     "connector/switch/driver.py",
+    "connector/switch/flight.py",
+    "connector/switch/inbox.py",
     "connector/switch/observer.py",
     "connector/switch/rules.py",
     "connector/switch/switch.py",

@@ -360,6 +360,10 @@ class AccountManager:
         """
         return await self._recovery.find(asked)
 
+    def find_recovered(self, source_id: str, sender_packet_id: int) -> Recovered | None:
+        """The packet that `take_recovered` would give for the right condition; it stays there."""
+        return self._recovery.peek(source_id, sender_packet_id)
+
     def take_recovered(
         self, source_id: str, sender_packet_id: int, condition: bytes
     ) -> Recovered | None:

@@ -142,6 +142,12 @@ class Recovery:
                 by_id[transfer.id].outcome = transfer.flags & (POST | VOID)
         return packets
 
+    def peek(self, source_id: str, sender_packet_id: int) -> Recovered | None:
+        """The packet that `source_id` sent under this id before, whatever its condition."""
+        if not self._recovered:
+            return None
+        return self._recovered.get((source_id, sender_packet_id))
+
     def take(self, source_id: str, sender_packet_id: int, condition: bytes) -> Recovered | None:
         """The packet that `source_id` sent under this id before; asked for once."""
         if not self._recovered:

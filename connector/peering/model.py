@@ -88,6 +88,7 @@ class PeerCounters:
         "rejected_out",
         "resent_in",
         "resent_out",
+        "resent_refused",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -108,6 +109,8 @@ class PeerCounters:
         self.answers_undelivered = 0
         self.resent_in = 0
         self.resent_out = 0
+        self.resent_refused = 0
+        """Packets that it sent under an id of another packet, or again after it had read the answer."""
 
 
 @dataclass(slots=True, eq=False)

@@ -23,7 +23,8 @@ from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, encode, reject
 from connector.peering.model import Unanswered
 from connector.switch import bounds
-from connector.switch.driver import Driver, Flight
+from connector.switch.driver import Driver
+from connector.switch.flight import Flight
 from connector.switch.switch import Deliver
 
 Handler = Callable[[Prepare], Awaitable[Fulfill | Reject]]
@@ -136,6 +137,7 @@ class Deliveries:
             "condition": _base64(prepare.condition),
             "expiresAt": expires_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "data": _base64(prepare.data),
+            "packetId": f"{step.packet_id:032x}",
             "source": step.source.peer_id,
         }
         answer = await self._client.ask(

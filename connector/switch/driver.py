@@ -1,102 +1,32 @@
-"""Carries stories out: resumes each with what came of the step that it asked for.
+"""Runs stories: performs each step that a story yields and resumes it with the outcome.
 
 No task, no await and no callback object per packet: a `Flight` holds a story and where its answer
 goes. Links call `arrived` and `answered`, the `AccountManager` calls `booked`, a timer `tick`.
 
-Prepares of peers that send packet ids are answered once and for all (docs/protocol.md): the same
-id again, on a new connection, joins the story that is under way or gets the answer that was given.
-Where that may be forgotten, or was another process, the ledger is asked before it counts as new.
+Packets of peers that send packet ids are idempotent (docs/protocol.md): a resent packet joins the
+story that is under way, or gets the answer that was given. It must equal the first one. Where the
+answer may have been dropped, or was given by an earlier process, the ledger is asked before the
+packet counts as new.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
-from typing import Final, Protocol, cast
+from typing import Protocol, cast
 
-from connector.accounting.entries import Reserve
+from connector.accounting.entries import Reserve, condition_tag
 from connector.accounting.manager import AccountManager
 from connector.accounting.mirror import Book
 from connector.accounting.promises import Outcome, Reservation
-from connector.base import limits
+from connector.accounting.resent import Recovered
 from connector.base.errors import DecodeError
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode_prepare, encode, reject
 from connector.peering.model import LOCAL, Peer, Unanswered
 from connector.switch import bounds
-from connector.switch.switch import (
-    Deliver,
-    Post,
-    Result,
-    Send,
-    Step,
-    Story,
-    Switch,
-    Void,
-)
-
-_NEVER_MS: Final = 1 << 62
-
-
-class ReplyTo(Protocol):
-    """Where the answer of a Prepare goes."""
-
-    def reply(self, request_id: int, octets: bytes) -> bool:
-        """Queue the answer; False when nobody can be told any more."""
-
-
-class Trace:
-    """Times of a packet that is looked at closely, by the monotonic clock; None: not yet."""
-
-    __slots__ = ("answered_s", "asked", "forwarded_s", "posted_s", "reserved_s")
-
-    def __init__(self) -> None:
-        self.asked: Reserve | None = None
-        """What was to be held for it."""
-        self.reserved_s: float | None = None
-        self.forwarded_s: float | None = None
-        self.answered_s: float | None = None
-        self.posted_s: float | None = None
-
-
-class Flight:
-    """One Prepare under way."""
-
-    __slots__ = (
-        "again", "began_s", "counted", "deadline_ms", "next_hop", "octets",
-        "packet_id", "prepare", "reply_to", "request_id", "reservation", "sender_packet_id", "source", "story",
-        "trace",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        story: Story,
-        source: Peer,
-        prepare: Prepare,
-        packet_id: int,
-        sender_packet_id: int,
-        reply_to: ReplyTo,
-        request_id: int,
-    ) -> None:
-        self.story = story
-        self.source = source
-        self.prepare = prepare
-        self.packet_id = packet_id
-        self.sender_packet_id = sender_packet_id
-        self.reply_to = reply_to
-        self.request_id = request_id
-        self.reservation: Reservation | None = None
-        self.next_hop: Peer | None = None
-        """Where it waits for an answer."""
-        self.octets = b""
-        """The Prepare as sent to the next hop."""
-        self.deadline_ms = _NEVER_MS
-        self.counted = False
-        """Whether it counts as in flight: from its first wait to its end."""
-        self.again = False
-        """Whether it may have been sent to the next hop before this node restarted."""
-        self.began_s = 0.0
-        self.trace: Trace | None = None
-        """Of few packets only: most are counted and no more."""
+from connector.switch.flight import NEVER_MS, Flight, ReplyTo, Trace, fingerprint, same_packet
+from connector.switch.inbox import Asked, Inbox
+from connector.switch.switch import Deliver, Post, Result, Send, Step, Switch, Void
 
 
 class Outlet(Protocol):
@@ -125,92 +55,6 @@ class Observer(Protocol):
         """It was answered."""
 
 
-class Asked:
-    """A Prepare that was sent again, and of which only the ledger knows whether it came before."""
-
-    __slots__ = ("prepare", "reply_to", "request_id", "source")
-
-    def __init__(self, source: Peer, prepare: Prepare, reply_to: ReplyTo, request_id: int) -> None:
-        self.source = source
-        self.prepare = prepare
-        self.reply_to = reply_to
-        self.request_id = request_id
-
-
-class Inbox:
-    """Prepares of one peer that sends packet ids: under way, or answered lately.
-
-    Answers are kept in generations. A generation is dropped when the peer has shown twice that it
-    read past it; the size is bounded for a peer that never does. What was sent over a connection
-    that is gone nobody knows to be read: it is kept as long as the peer may ask for it.
-    """
-
-    __slots__ = (
-        "answers", "asked", "forgotten_id_max", "older", "oldest", "open", "unread",
-        "unread_until_ms",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.open: dict[int, Flight] = {}
-        self.answers: dict[int, bytes] = {}
-        self.older: dict[int, bytes] = {}
-        self.oldest: dict[int, bytes] = {}
-        self.unread: dict[int, bytes] = {}
-        self.unread_until_ms = 0
-        self.forgotten_id_max = 0
-        """Answers under ids above this one have not been dropped."""
-        self.asked: dict[int, Asked] = {}
-
-    def find(self, packet_id: int) -> bytes | None:
-        """The answer that was given, if it is still kept."""
-        return (
-            self.answers.get(packet_id)
-            or self.older.get(packet_id)
-            or self.oldest.get(packet_id)
-            or self.unread.get(packet_id)
-        )
-
-    def keep(self, packet_id: int, octets: bytes) -> None:
-        """Remember an answer."""
-        self.answers[packet_id] = octets
-        if len(self.answers) >= bounds.ANSWERS_KEPT_PER_PEER_MAX:
-            self.rotate()
-
-    def rotate(self) -> None:
-        """The peer has read past all that was kept when it was asked."""
-        self._forget(self.oldest)
-        self.oldest, self.older, self.answers = self.older, self.answers, {}
-
-    def reconnected(self, now_ms: int) -> None:
-        """Answers so far went over another connection: receipts of this one say nothing of them."""
-        given = self.oldest | self.older | self.answers
-        if not given:
-            return
-        self.oldest, self.older, self.answers = {}, {}, {}
-        if len(self.unread) + len(given) > bounds.ANSWERS_KEPT_PER_PEER_MAX:
-            self._forget(self.unread)
-            self.unread = given
-        else:
-            self.unread |= given
-        self.unread_until_ms = now_ms + limits.FORMER_PACKETS_MS
-
-    def drop_unread(self, now_ms: int) -> None:
-        """Forget what nobody asks for any more."""
-        if self.unread and now_ms >= self.unread_until_ms:
-            self._forget(self.unread)
-            self.unread = {}
-
-    def _forget(self, answers: dict[int, bytes]) -> None:
-        if answers:
-            highest = max(answers)
-            self.forgotten_id_max = max(self.forgotten_id_max, highest)
-
-    @property
-    def keeps(self) -> bool:
-        """Whether there is anything to ask a receipt for."""
-        return bool(self.answers or self.older or self.oldest)
-
-
 class Driver:
     """See the module."""
 
@@ -235,8 +79,10 @@ class Driver:
         self._inboxes: dict[str, Inbox] = {}
         self._asking: dict[str, Inbox] = {}
         self._waiting: dict[Flight, None] = {}
-        self._next_deadline_ms = _NEVER_MS
+        self._next_deadline_ms = NEVER_MS
         self._touched: set[Book] | None = None
+        self._first_packet_id = 0
+        """The first id that this process gave to a peer's packet: ids only rise."""
 
     # --- from the links
 
@@ -268,15 +114,21 @@ class Driver:
         inbox = self._inbox(source.peer_id)
         flight = inbox.open.get(sender_packet_id)
         if flight is not None:
-            # Sent again over a new connection: the answer goes there.
+            if not same_packet(flight.prepare, prepare):
+                self._refuse_resent(source, prepare, reply_to, request_id)
+                return
+            # Resent over a new connection: the answer goes there.
             source.counters.resent_in += 1
             flight.reply_to = reply_to
             flight.request_id = request_id
             return
         given = inbox.find(sender_packet_id)
         if given is not None:
+            if given.fingerprint != fingerprint(prepare):
+                self._refuse_resent(source, prepare, reply_to, request_id)
+                return
             source.counters.resent_in += 1
-            reply_to.reply(request_id, given)
+            reply_to.reply(request_id, given.octets)
             return
         if again and (sender_packet_id <= inbox.forgotten_id_max or self._accounts.may_know_former):
             self._ask_ledger(inbox, sender_packet_id, Asked(source, prepare, reply_to, request_id))
@@ -295,18 +147,71 @@ class Driver:
         accounts = self._accounts
         recovered = None
         if inbox is not None:
-            recovered = accounts.take_recovered(source.peer_id, sender_packet_id, prepare.condition)
+            recovered = accounts.find_recovered(source.peer_id, sender_packet_id)
         if recovered is None:
             packet_id = accounts.new_packet_id()
+            if not self._first_packet_id:
+                self._first_packet_id = packet_id
             story = self._switch.forward(source, prepare, packet_id)
         else:
+            assert inbox is not None
+            if not self._may_resume(inbox, source, prepare, recovered, reply_to, request_id):
+                return
+            taken = accounts.take_recovered(source.peer_id, sender_packet_id, prepare.condition)
+            assert taken is recovered, sender_packet_id
             source.counters.resent_in += 1
             packet_id = recovered.reservation.packet_id
-            story = self._switch.resume(source, prepare, recovered)
+            story = self._switch.forward(source, prepare, packet_id, recovered)
         flight = Flight(story, source, prepare, packet_id, sender_packet_id, reply_to, request_id)
         if inbox is not None:
             inbox.open[sender_packet_id] = flight
         self._start(flight)
+
+    def _may_resume(
+        self,
+        inbox: Inbox,
+        source: Peer,
+        prepare: Prepare,
+        recovered: Recovered,
+        reply_to: ReplyTo,
+        request_id: int,
+    ) -> bool:
+        """Whether a packet that the ledger knows is taken up again now.
+
+        Otherwise it is refused, or left to be tried again while it must wait: its money is held or
+        posted, so that an answer which says "try later" would be wrong.
+        """
+        reservation = recovered.reservation
+        if recovered.condition_tag != condition_tag(
+            prepare.condition
+        ) or prepare.amount != _amount_in(reservation):
+            self._refuse_resent(source, prepare, reply_to, request_id)
+            return False
+        if (
+            reservation.posted
+            and recovered.next_hop_id == LOCAL
+            and 0 < self._first_packet_id <= reservation.packet_id
+            and inbox.was_read(recovered.sender_packet_id)
+        ):
+            # This process has answered it and the peer has read that: it is not delivered again.
+            self._refuse_resent(source, prepare, reply_to, request_id)
+            return False
+        if self._switch.must_wait(source, prepare):
+            self._ask_ledger(
+                inbox, recovered.sender_packet_id, Asked(source, prepare, reply_to, request_id)
+            )
+            return False
+        return True
+
+    def _refuse_resent(
+        self, source: Peer, prepare: Prepare, reply_to: ReplyTo, request_id: int
+    ) -> None:
+        """Answer a packet that reuses an id; the packet that the id belongs to is not touched."""
+        source.counters.resent_refused += 1
+        packet_id = self._accounts.new_packet_id()
+        story = self._switch.refuse_resent()
+        # Without the sender's id: the answer is not kept under it.
+        self._start(Flight(story, source, prepare, packet_id, 0, reply_to, request_id))
 
     def originate(self, source: Peer, prepare: Prepare, reply_to: ReplyTo) -> None:
         """A Prepare of this node itself."""
@@ -348,9 +253,7 @@ class Driver:
 
     def receipt(self, peer_id: str) -> None:
         """The peer has read all answers that were sent before it was pinged."""
-        inbox = self._inbox(peer_id)
-        inbox.rotate()
-        inbox.drop_unread(self._now_ms())
+        self._inbox(peer_id).receipt(self._now_ms())
 
     def reconnected(self, peer_id: str) -> None:
         """The peer has a new connection: what it was told over another one it may not have read."""
@@ -387,7 +290,11 @@ class Driver:
 
         Any answer before that could be wrong: the money may be on its way, or paid.
         """
-        if sender_packet_id not in inbox.asked and (
+        earlier = inbox.asked.get(sender_packet_id)
+        if earlier is not None and not same_packet(earlier.prepare, asked.prepare):
+            self._refuse_resent(asked.source, asked.prepare, asked.reply_to, asked.request_id)
+            return
+        if earlier is None and (
             len(inbox.asked) >= bounds.PACKETS_ASKED_AGAIN_PER_PEER_MAX
             or sum(len(one.asked) for one in self._asking.values())
             >= bounds.PACKETS_ASKED_AGAIN_MAX
@@ -465,7 +372,7 @@ class Driver:
         for flight in late:
             self._resume(flight, Unanswered.TIMED_OUT)
         self._next_deadline_ms = min(
-            (flight.deadline_ms for flight in self._waiting), default=_NEVER_MS
+            (flight.deadline_ms for flight in self._waiting), default=NEVER_MS
         )
 
     @property
@@ -577,7 +484,13 @@ class Driver:
         if flight.sender_packet_id:
             inbox = self._inbox(source.peer_id)
             inbox.open.pop(flight.sender_packet_id, None)
-            inbox.keep(flight.sender_packet_id, result.octets)
+            inbox.keep(flight.sender_packet_id, result.octets, fingerprint(flight.prepare))
         if not flight.reply_to.reply(flight.request_id, result.octets) and source.peer_id != LOCAL:
             counters.answers_undelivered += 1
         self._observer.ended(flight, result)
+
+
+def _amount_in(reservation: Reservation) -> int:
+    """What the sender of a reserved packet pays: the sum of the legs that debit its account."""
+    payer = reservation.legs[0].debit_account_id
+    return sum(leg.amount for leg in reservation.legs if leg.debit_account_id == payer)

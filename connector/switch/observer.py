@@ -15,7 +15,7 @@ from connector.ilp.packet import Code, decode_prepare
 from connector.ledger.model import PHASE_RESOLVE
 from connector.peering.model import Peer
 from connector.switch import bounds
-from connector.switch.driver import Flight, Trace
+from connector.switch.flight import Flight, Trace
 from connector.switch.switch import Result
 from connector.telemetry.events import (
     Event,

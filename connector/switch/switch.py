@@ -54,6 +54,8 @@ _UNANSWERED_CODES: Final = {
     Unanswered.BUSY: Code.T02_PEER_BUSY,
 }
 
+_TRY_LATER: Final = frozenset((Code.T03_CONNECTOR_BUSY.value, Code.T05_RATE_LIMITED.value))
+
 _REFUSALS: Final = {
     Outcome.NO_CREDIT: (Code.T04_INSUFFICIENT_LIQUIDITY, "credit limit reached"),
     Outcome.NO_PAYABLE: (Code.T04_INSUFFICIENT_LIQUIDITY, "limit towards the next hop reached"),
@@ -87,12 +89,14 @@ class Send:
 class Deliver:
     """Ask this node's own receiver, until `deadline_ms`."""
 
-    __slots__ = ("deadline_ms", "prepare", "source")
+    __slots__ = ("deadline_ms", "packet_id", "prepare", "source")
 
-    def __init__(self, source: Peer, prepare: Prepare, deadline_ms: int) -> None:
+    def __init__(self, source: Peer, prepare: Prepare, deadline_ms: int, packet_id: int) -> None:
         self.source = source
         self.prepare = prepare
         self.deadline_ms = deadline_ms
+        self.packet_id = packet_id
+        """The same whenever the same packet is delivered again."""
 
 
 class Post:
@@ -145,6 +149,34 @@ class Result:
         self.triggered_by = triggered_by
 
 
+class Offer:
+    """What is offered for a Prepare, and to whom."""
+
+    __slots__ = ("amount", "deadline_ms", "fee", "hop_id", "known", "next_hop", "payee")
+
+    def __init__(
+        self,
+        next_hop: Peer | None,
+        payee: PeerTerms,
+        amount: int,
+        fee: int,
+        deadline_ms: int,
+        known: Fulfill | None = None,
+    ) -> None:
+        self.next_hop = next_hop
+        """None: the packet is for this node."""
+        self.payee = payee
+        """The terms of the account that is credited."""
+        self.hop_id: str = payee.peer_id
+        self.amount = amount
+        """In the payee's asset."""
+        self.fee = fee
+        """In the sender's asset."""
+        self.deadline_ms = deadline_ms
+        self.known = known
+        """The answer of a packet for this node that needs nobody to be asked."""
+
+
 Story = Generator[Step, Any, Result]
 
 
@@ -174,116 +206,105 @@ class Switch:
         self._receiver_secret = receiver_secret
         self._delivers = delivers
 
-    def forward(self, source: Peer, prepare: Prepare, packet_id: int) -> Story:
-        """Answer `prepare` from `source`. Always returns a Fulfill or a Reject."""
+    def forward(
+        self,
+        source: Peer,
+        prepare: Prepare,
+        packet_id: int,
+        recovered: Recovered | None = None,
+    ) -> Story:
+        """Answer `prepare` from `source`. Always returns a Fulfill or a Reject.
+
+        `recovered`: a resent packet that the ledger knows, equal to the first one as far as it
+        shows (docs/protocol.md). It was admitted, routed and priced then, and its money is held or
+        posted: the next hop is asked again under the same packet id and answers as before.
+        """
         now_ms = self._now_ms()
         node = self.node
-        # 1. May it come in?
-        refusal = rules.check(node, source, prepare, now_ms)
-        if refusal is not None:
-            return _rejected(refusal)
-        # 2. Where does it go?
-        destination = prepare.destination
-        if destination.startswith("peer."):
-            if destination == settle.DESTINATION:
-                return (yield from self._settle(source, prepare, now_ms))
-            return self._peer_protocol(source, prepare)
-        route = self._routes.find(destination)
-        if route is None:
-            return self._refuse(Code.F02_UNREACHABLE, "no route found")
-        if route.next_hop == LOCAL:
-            return (yield from self._deliver(source, prepare, now_ms))
-        next_hop = self._peers.get(route.next_hop)
-        if next_hop is None:
-            return self._refuse(Code.F02_UNREACHABLE, "no route found")
-        if next_hop is source and not source.terms.allow_reflection:
-            return self._refuse(Code.F02_UNREACHABLE, "the route leads back to the sender")
-        # 3. What do we offer the next hop?
-        amounts = terms.amounts(
-            source.terms, next_hop.terms, prepare.amount, self._rates, node.address
-        )
-        if isinstance(amounts, Reject):
-            return _rejected(amounts, next_hop.peer_id)
-        deadline_ms = terms.onward_expiry_ms(
-            prepare.expires_at_ms, now_ms, self._window_ms, self._hold_ms_max, node.address
-        )
-        if isinstance(deadline_ms, Reject):
-            return _rejected(deadline_ms, next_hop.peer_id)
+        if recovered is None:
+            # 1. May it come in?
+            refusal = rules.check(node, source, prepare, now_ms)
+            if refusal is not None:
+                return _rejected(refusal)
+            # 2. and 3. Where does it go, and what is offered there?
+            destination = prepare.destination
+            if destination.startswith("peer."):
+                if destination == settle.DESTINATION:
+                    return (yield from self._settle(source, prepare, packet_id, now_ms))
+                return self._peer_protocol(source, prepare)
+            offer = self._offer(source, prepare, now_ms)
+        else:
+            offer = self._former_offer(source, prepare, recovered, now_ms)
+        if isinstance(offer, Result):
+            if recovered is not None and not recovered.reservation.posted:
+                yield Void(recovered.reservation)
+            return offer
+        next_hop, hop_id, deadline_ms = offer.next_hop, offer.hop_id, offer.deadline_ms
         # 4. Hold the money before promising it.
-        onward = amounts.onward
         held: Reservation | None = None
-        if prepare.amount:
+        if recovered is not None:
+            held = recovered.reservation
+        elif prepare.amount:
             booked: Reservation | Outcome = yield Reserve(
                 source.terms,
-                next_hop.terms,
+                offer.payee,
                 prepare.amount,
-                amounts.fee,
-                onward,
+                offer.fee,
+                offer.amount,
                 prepare.condition,
                 deadline_ms + self._window_ms - now_ms,
             )
             if isinstance(booked, Outcome):
-                return self._refuse(*_REFUSALS[booked], next_hop.peer_id)
+                return self._refuse(*_REFUSALS[booked], hop_id)
             held = booked
-            if self._now_ms() >= deadline_ms:
+            if next_hop is not None and self._now_ms() >= deadline_ms:
                 # The ledger took so long that there is no time left to promise anything.
                 yield Void(held)
                 return self._refuse(
-                    Code.R00_TRANSFER_TIMED_OUT, "no time left after accounting", next_hop.peer_id
+                    Code.R00_TRANSFER_TIMED_OUT, "no time left after accounting", hop_id
                 )
         # 5. Promise it, and wait.
-        octets = reprice(prepare, amount=onward, expires_at_ms=deadline_ms)
-        said = yield Send(next_hop, octets, deadline_ms, packet_id)
+        said: object
+        if next_hop is not None:
+            octets = reprice(prepare, amount=offer.amount, expires_at_ms=deadline_ms)
+            said = yield Send(next_hop, octets, deadline_ms, packet_id, again=recovered is not None)
+        else:
+            said = offer.known
+            if said is None and self._delivers():
+                said = yield Deliver(source, prepare, deadline_ms, packet_id)
         # 6. Believe nothing that is not proven.
         answer = self._check(prepare, said, next_hop, deadline_ms)
         if type(answer) is Reject:
-            if held is not None:
+            if held is not None and not held.posted:
                 yield Void(held)
-            return _rejected(answer, next_hop.peer_id)
+            return _rejected(answer, hop_id)
         # 7. Book it, then tell.
-        if held is not None:
+        if held is not None and not held.posted:
             yield Post(held, prepare.expires_at_ms)
         return Result(
             answer.wire or encode(answer),
             code=None,
-            next_hop=next_hop.peer_id,
-            amount_out=onward,
-            fee=amounts.fee,
+            next_hop=hop_id,
+            amount_out=offer.amount,
+            fee=offer.fee,
         )
 
-    def resume(self, source: Peer, prepare: Prepare, recovered: Recovered) -> Story:
-        """Answer a Prepare that was under way when this node stopped (docs/protocol.md).
+    def refuse_resent(self) -> Story:
+        """Answer a packet that comes under the id of another one, or again after its answer."""
+        yield from ()
+        return self._refuse(Code.F00_BAD_REQUEST, "packet id was used before")
 
-        Its money is held or posted already; ask the next hop again under the same packet id, which
-        makes it answer as before.
+    def must_wait(self, source: Peer, prepare: Prepare) -> bool:
+        """Whether a resent packet whose money is held or posted must be tried again later.
+
+        The rules that bound work apply to it as to any packet. Those on amount and network were
+        passed by the first one, which it equals; one that has expired waits no longer.
         """
         now_ms = self._now_ms()
-        reservation = recovered.reservation
-        amount_out = reservation.legs[-1].amount
-        deadline_ms = min(prepare.expires_at_ms, now_ms + self._hold_ms_max) - self._window_ms
-        if recovered.next_hop_id == LOCAL:
-            said: object = receiver.answer(prepare, self._receiver_secret)
-            if said is None and self._delivers():
-                said = yield Deliver(source, prepare, deadline_ms)
-            next_hop = None
-        else:
-            next_hop = self._peers.get(recovered.next_hop_id)
-            if next_hop is None or deadline_ms <= now_ms:
-                if not reservation.posted:
-                    yield Void(reservation)
-                return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
-            amount_out = next(
-                leg.amount
-                for leg, (_, credit) in zip(reservation.legs, reservation.books, strict=True)
-                if credit.peer_id == next_hop.peer_id
-            )
-            octets = reprice(prepare, amount=amount_out, expires_at_ms=deadline_ms)
-            said = yield Send(next_hop, octets, deadline_ms, reservation.packet_id, again=True)
-        return (
-            yield from self._conclude(
-                prepare, said, reservation, next_hop, amount_out, 0, deadline_ms
-            )
-        )
+        if prepare.expires_at_ms <= now_ms:
+            return False
+        refusal = rules.check(self.node, source, prepare, now_ms)
+        return refusal is not None and refusal.code in _TRY_LATER
 
     def ask(self, next_hop: Peer, prepare: Prepare, packet_id: int) -> Story:
         """Put a question to a neighbour itself (`peer.config`): not routed, no money moves."""
@@ -293,33 +314,6 @@ class Switch:
         if isinstance(answer, Reject):
             return _rejected(answer, next_hop.peer_id)
         return Result(answer.wire or encode(answer), code=None, next_hop=next_hop.peer_id)
-
-    def _conclude(
-        self,
-        prepare: Prepare,
-        said: object,
-        held: Reservation | None,
-        next_hop: Peer | None,
-        amount_out: int,
-        fee: int,
-        deadline_ms: int,
-    ) -> Story:
-        """Steps 6 and 7 of a packet for this node, or of one that is asked for again."""
-        hop_id = LOCAL if next_hop is None else next_hop.peer_id
-        answer = self._check(prepare, said, next_hop, deadline_ms)
-        if isinstance(answer, Reject):
-            if held is not None and not held.posted:
-                yield Void(held)
-            return _rejected(answer, hop_id)
-        if held is not None and not held.posted:
-            yield Post(held, prepare.expires_at_ms)
-        return Result(
-            answer.wire or encode(answer),
-            code=None,
-            next_hop=hop_id,
-            amount_out=amount_out,
-            fee=fee,
-        )
 
     def _check(
         self, prepare: Prepare, said: object, next_hop: Peer | None, deadline_ms: int
@@ -362,36 +356,60 @@ class Switch:
             )
         return answer
 
-    def _deliver(self, source: Peer, prepare: Prepare, now_ms: int) -> Story:
-        """A packet for this node: money goes from the sender to the wallet."""
+    def _offer(self, source: Peer, prepare: Prepare, now_ms: int) -> Offer | Result:
+        """Steps 2 and 3 of a new packet: its next hop, the amount and the expiry for it."""
+        route = self._routes.find(prepare.destination)
+        if route is None:
+            return self._refuse(Code.F02_UNREACHABLE, "no route found")
+        next_hop: Peer | None = None
+        if route.next_hop != LOCAL:
+            next_hop = self._peers.get(route.next_hop)
+            if next_hop is None:
+                return self._refuse(Code.F02_UNREACHABLE, "no route found")
+            if next_hop is source and not source.terms.allow_reflection:
+                return self._refuse(Code.F02_UNREACHABLE, "the route leads back to the sender")
+            payee = next_hop.terms
+            amounts = terms.amounts(
+                source.terms, payee, prepare.amount, self._rates, self.node.address
+            )
+            if isinstance(amounts, Reject):
+                return _rejected(amounts, next_hop.peer_id)
+            onward, fee = amounts.onward, amounts.fee
+        else:
+            payee = PeerTerms(peer_id=LOCAL, asset=source.terms.asset)
+            onward, fee = prepare.amount, 0
         deadline_ms = terms.onward_expiry_ms(
             prepare.expires_at_ms, now_ms, self._window_ms, self._hold_ms_max, self.node.address
         )
         if isinstance(deadline_ms, Reject):
-            return _rejected(deadline_ms, LOCAL)
+            return _rejected(deadline_ms, payee.peer_id)
+        if next_hop is not None:
+            return Offer(next_hop, payee, onward, fee, deadline_ms)
         known = receiver.answer(prepare, self._receiver_secret)
         if known is None and not self._delivers():
             return self._refuse(Code.F06_UNEXPECTED_PAYMENT, "unexpected payment", LOCAL)
-        held: Reservation | None = None
-        if prepare.amount:
-            booked: Reservation | Outcome = yield Reserve(
-                source.terms,
-                PeerTerms(peer_id=LOCAL, asset=source.terms.asset),
-                prepare.amount,
-                0,
-                prepare.amount,
-                prepare.condition,
-                deadline_ms + self._window_ms - now_ms,
-            )
-            if isinstance(booked, Outcome):
-                return self._refuse(*_REFUSALS[booked], LOCAL)
-            held = booked
-        said: object = known
-        if known is None:
-            said = yield Deliver(source, prepare, deadline_ms)
-        return (
-            yield from self._conclude(prepare, said, held, None, prepare.amount, 0, deadline_ms)
+        return Offer(None, payee, onward, fee, deadline_ms, known)
+
+    def _former_offer(
+        self, source: Peer, prepare: Prepare, recovered: Recovered, now_ms: int
+    ) -> Offer | Result:
+        """What was offered for a packet that the ledger knows."""
+        reservation = recovered.reservation
+        deadline_ms = min(prepare.expires_at_ms, now_ms + self._hold_ms_max) - self._window_ms
+        payee_id = recovered.next_hop_id
+        if payee_id == LOCAL:
+            payee = PeerTerms(peer_id=LOCAL, asset=source.terms.asset)
+            known = receiver.answer(prepare, self._receiver_secret)
+            return Offer(None, payee, reservation.legs[-1].amount, 0, deadline_ms, known)
+        next_hop = self._peers.get(payee_id)
+        if next_hop is None or deadline_ms <= now_ms:
+            return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
+        onward = next(
+            leg.amount
+            for leg, (_, credit) in zip(reservation.legs, reservation.books, strict=True)
+            if credit.peer_id == payee_id
         )
+        return Offer(next_hop, next_hop.terms, onward, 0, deadline_ms)
 
     def _peer_protocol(self, source: Peer, prepare: Prepare) -> Result:
         """`peer.` is between neighbours: answered here, never forwarded (RFC 15)."""
@@ -413,14 +431,14 @@ class Switch:
         )
         return Result(encode(ildcp.answer(config)), code=None, next_hop=LOCAL)
 
-    def _settle(self, source: Peer, prepare: Prepare, now_ms: int) -> Story:
+    def _settle(self, source: Peer, prepare: Prepare, packet_id: int, now_ms: int) -> Story:
         """A message for our settlement engine from the sender's (RFC 38): no money moves."""
         if prepare.amount:
             return _rejected(
                 settle.refusal(Code.F01_INVALID_PACKET, "peer.settle carries no money"), LOCAL
             )
         deadline_ms = min(prepare.expires_at_ms, now_ms + self._hold_ms_max)
-        said = yield Deliver(source, prepare, deadline_ms)
+        said = yield Deliver(source, prepare, deadline_ms, packet_id)
         if isinstance(said, Unanswered):
             said = settle.refusal(_UNANSWERED_CODES[said], "no answer from the settlement engine")
         if isinstance(said, Reject):

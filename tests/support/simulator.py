@@ -29,7 +29,8 @@ from connector.ilp.packet import Answer, Fulfill, Prepare, Reject, decode
 from connector.ledger.model import IdGenerator
 from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Unanswered
 from connector.peering.routing import Route, RouteSource, RoutingTable
-from connector.switch.driver import Driver, Flight, Trace
+from connector.switch.driver import Driver
+from connector.switch.flight import Flight, Trace
 from connector.switch.receiver import PING_CONDITION
 from connector.switch.rules import Node
 from connector.switch.switch import Deliver, Result, Switch

@@ -26,6 +26,7 @@ from tests.support.ledgers import ManualClock
 ADDRESS = "g.us"
 URL = "http://wallet/prepare"
 PREIMAGE = b"p" * 32
+PACKET_ID = 0x0193_4F3A_0000_0000_0000_0000_0000_0700
 SOURCE = Peer(PeerTerms(peer_id="alice", asset=Asset("USD", 9)))
 Said = Fulfill | Reject | Unanswered
 Wallet = Callable[[httpx.Request], httpx.Response]
@@ -54,7 +55,7 @@ class Asked:
             destination=destination,
             data=b"\x00\xff",
         )
-        step = Deliver(SOURCE, prepare, now_ms + left_ms)
+        step = Deliver(SOURCE, prepare, now_ms + left_ms, PACKET_ID)
         self.deliveries.deliver(flight, step)  # type: ignore[arg-type]
 
     async def ask(self, **how: Any) -> Said:
@@ -243,6 +244,7 @@ async def test_a_wallet_is_told_all_about_the_packet() -> None:
         "expiresAt": "2023-11-14T22:13:41.000Z",
         "data": encoded(b"\x00\xff"),
         "source": "alice",
+        "packetId": f"{PACKET_ID:032x}",
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from connector.accounting.entries import Reserve
+from connector.accounting.entries import Reserve, condition_tag
 from connector.accounting.manager import AccountManager
 from connector.accounting.mirror import Book, PeerBooks
 from connector.accounting.promises import Outcome, Promise, Reservation
@@ -21,7 +21,9 @@ from connector.ledger.model import AccountCode, Transfer
 from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Unanswered
 from connector.peering.routing import Route, RouteSource, RoutingTable
 from connector.switch import bounds as switch_bounds
-from connector.switch.driver import Driver, Flight, Inbox, Trace
+from connector.switch.driver import Driver
+from connector.switch.flight import Flight, Trace
+from connector.switch.inbox import Inbox
 from connector.switch.rules import Node
 from connector.switch.switch import Deliver, Result, Switch
 from connector.switch.terms import Rates
@@ -31,6 +33,9 @@ pytestmark = pytest.mark.interpreted
 USD = Asset("USD", 9)
 OWN = "g.us"
 PREIMAGE = b"p" * 32
+TAG = condition_tag(hashlib.sha256(PREIMAGE).digest())
+EARLIER_ID = 0x80
+"""A packet id that an earlier process gave: those of the stand-in begin at 0x100."""
 FULFILL = encode(Fulfill(fulfillment=PREIMAGE))
 REJECT = encode(Reject(code="F99", triggered_by="g.bob", message="no"))
 
@@ -74,6 +79,9 @@ class Till:
 
     def void(self, reservation: Reservation) -> None:
         self.voided.append(reservation)
+
+    def find_recovered(self, source_id: str, sender_packet_id: int) -> Recovered | None:
+        return self.recovered.get((source_id, sender_packet_id))
 
     def take_recovered(self, source_id: str, sender_packet_id: int, *_: bytes) -> Recovered | None:
         return self.recovered.pop((source_id, sender_packet_id), None)
@@ -545,10 +553,10 @@ def test_what_is_kept_of_old_connections_is_bounded_and_dropping_it_is_known(
     inbox = Inbox()
     for first in (1, 7):
         for number in range(first, first + 6):
-            inbox.keep(number, FULFILL)
+            inbox.keep(number, FULFILL, 0)
         inbox.reconnected(0)
     assert [number for number in range(20) if inbox.find(number)] == [7, 8, 9, 10, 11, 12]
-    assert inbox.forgotten_id_max == 6
+    assert inbox.forgotten_id_max == inbox.lost_id_max == 6
 
 
 def test_a_new_packet_is_taken_at_once_whatever_the_ledger_may_know(office: Office) -> None:
@@ -577,16 +585,13 @@ def test_a_packet_that_may_be_forgotten_waits_for_the_word_of_the_ledger(office:
     assert len(office.till.reserved) == 1
     assert office.driver.to_look_up() == [("alice", 11), ("alice", 10)]
     office.till.recovered["alice", 11] = Recovered(
-        Reservation(0x700, [Transfer(0x700, amount=100)], [], Promise.BOOKED),
-        "alice",
-        11,
-        LOCAL,
-        0,
-    )
+        Reservation(EARLIER_ID, [Transfer(EARLIER_ID, amount=100)], [], Promise.BOOKED),
+        "alice", 11, LOCAL, TAG,
+    )  # fmt: skip
     office.driver.looked_up([("alice", 11)])
     assert office.driver.to_look_up() == [("alice", 10)]
     flight, step = office.delivering[0]
-    assert (flight.packet_id, step.prepare.amount) == (0x700, 100)
+    assert (flight.packet_id, step.packet_id, step.prepare.amount) == (EARLIER_ID, EARLIER_ID, 100)
     assert len(office.till.reserved) == 1  # paid already
     office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
     assert office.back.answers[-1][0] == 2
@@ -670,11 +675,11 @@ def test_what_is_kept_for_a_peer_that_never_reads_is_bounded(
     monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 10)
     inbox = Inbox()
     for number in range(1, 1000):
-        inbox.keep(number, FULFILL)
+        inbox.keep(number, FULFILL, 0)
         kept = len(inbox.answers) + len(inbox.older) + len(inbox.oldest)
         assert kept <= 3 * 10
-        assert inbox.find(number) == FULFILL
-    assert inbox.find(999 - 10) == FULFILL
+        assert inbox.find(number) == (FULFILL, 0)
+    assert inbox.find(999 - 10) == (FULFILL, 0)
     assert inbox.find(1) is None
 
 
@@ -684,7 +689,7 @@ def recovered(*, posted: bool = False) -> Recovered:
     books = [tuple(Book("us", AccountCode.PEER, one, USD) for one in ("alice", "bob"))]
     state = Promise.BOOKED if posted else Promise.HELD
     reservation = Reservation(packet_id, legs, cast(Any, books), state)
-    return Recovered(reservation, "alice", 11, "bob", 0)
+    return Recovered(reservation, "alice", 11, "bob", TAG)
 
 
 @pytest.mark.parametrize("posted", [False, True])
@@ -775,3 +780,148 @@ def test_the_accounts_that_packets_move_are_known_once(office: Office) -> None:
     assert office.driver.take_touched(watched=False) == {book, other}
     office.send()
     assert office.driver.take_touched(watched=True) == set()
+
+
+# --- a resent packet must equal the first one
+
+DIFFERENT = [
+    pytest.param({"amount": 101}, id="amount"),
+    pytest.param({"destination": "g.bob.other"}, id="destination"),
+    pytest.param({"condition": b"c" * 32}, id="condition"),
+    pytest.param({"data": b"other"}, id="data"),
+]
+
+
+@pytest.mark.parametrize("changed", DIFFERENT)
+@pytest.mark.parametrize("again", [False, True])
+def test_a_packet_under_the_id_of_one_under_way_is_refused(
+    office: Office, changed: dict[str, Any], *, again: bool
+) -> None:
+    flight = office.send(sender_id=11, request_id=1)
+    office.arrive(sender_id=11, request_id=2, again=again, **changed)
+    assert office.back.codes == ["F00"]
+    assert office.back.answers[0][0] == 2
+    assert office.alice.counters.resent_refused == 1
+    assert office.alice.counters.rejected_in_by_code == {"F00": 1}
+    office.fulfill(flight)
+    assert office.back.answers[-1] == (1, FULFILL)  # the first one is not touched
+    office.arrive(sender_id=11, request_id=3)
+    assert office.back.answers[-1] == (3, FULFILL)
+    assert len(office.till.reserved) == 1
+    assert office.at_rest()
+
+
+@pytest.mark.parametrize("changed", DIFFERENT)
+@pytest.mark.parametrize("reconnected", [False, True])
+def test_a_packet_under_the_id_of_an_answered_one_is_refused(
+    office: Office, changed: dict[str, Any], *, reconnected: bool
+) -> None:
+    office.fulfill(office.send(sender_id=11))
+    if reconnected:
+        office.driver.reconnected("alice")
+    office.arrive(sender_id=11, request_id=2, again=True, **changed)
+    assert office.back.codes == [None, "F00"]
+    assert office.alice.counters.resent_refused == 1
+    office.arrive(sender_id=11, request_id=3, again=True)
+    assert office.back.answers[-1] == (3, FULFILL)
+    assert len(office.till.reserved) == 1
+
+
+def test_a_resent_packet_may_expire_at_another_time(office: Office) -> None:
+    flight = office.send(sender_id=11, request_id=1)
+    later = office.clock.now_ms() + 12_000
+    office.arrive(sender_id=11, request_id=2, again=True, expires_at_ms=later)
+    office.fulfill(flight)
+    office.arrive(sender_id=11, request_id=3, again=True, expires_at_ms=later + 1)
+    assert office.back.answers == [(2, FULFILL), (3, FULFILL)]
+    assert office.alice.counters.resent_refused == 0
+
+
+@pytest.mark.parametrize("changed", DIFFERENT)
+def test_a_packet_under_an_id_that_the_ledger_is_asked_for_is_refused(
+    office: Office, changed: dict[str, Any]
+) -> None:
+    office.till.may_know_former = True
+    office.arrive(sender_id=11, request_id=1, again=True)
+    office.arrive(sender_id=11, request_id=2, again=True, **changed)
+    assert office.back.codes == ["F00"]
+    office.driver.looked_up(office.driver.to_look_up())
+    (asked,) = office.till.reserved
+    assert asked[3].amount_in == 100
+
+
+@pytest.mark.parametrize("changed", [{"amount": 101}, {"condition": b"c" * 32}])
+@pytest.mark.parametrize("posted", [False, True])
+def test_a_packet_that_the_ledger_knows_otherwise_is_refused(
+    office: Office, changed: dict[str, Any], *, posted: bool
+) -> None:
+    office.till.recovered["alice", 11] = recovered(posted=posted)
+    office.arrive(sender_id=11, request_id=1, again=True, **changed)
+    assert office.back.codes == ["F00"]
+    assert not office.road.sent
+    assert not office.till.reserved
+    assert not office.till.voided
+    office.arrive(sender_id=11, request_id=2, again=True)
+    (flight,) = office.road.sent  # the right one is still taken up
+    assert flight.packet_id == 900 << 8
+
+
+def posted_here(office: Office, sender_id: int) -> None:
+    """The ledger says of `sender_id`: posted, for this node, by this process."""
+    (_, packet_id, _, _) = office.till.reserved[-1]
+    legs = [Transfer(packet_id, amount=100)]
+    office.till.recovered["alice", sender_id] = Recovered(
+        Reservation(packet_id, legs, [], Promise.BOOKED), "alice", sender_id, LOCAL, TAG
+    )
+
+
+def test_a_packet_whose_answer_was_read_is_not_delivered_again(office: Office) -> None:
+    forgotten(office, 11)
+    posted_here(office, 11)
+    for request_id in (2, 3):
+        office.arrive(sender_id=11, request_id=request_id, again=True)
+        office.driver.looked_up(office.driver.to_look_up())
+    assert office.back.codes == [None, "F00", "F00"]
+    assert office.alice.counters.resent_refused == 2
+    assert not office.delivering
+    assert office.at_rest()
+
+
+def test_a_packet_whose_answer_may_not_have_been_read_is_delivered_under_the_same_id(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 1)
+    office.fulfill(office.send(sender_id=11))
+    posted_here(office, 11)
+    packet_id = office.till.reserved[-1][1]
+    for sender_id in (12, 13, 14):  # push the answer out, without any receipt
+        office.driver.answered(office.send(sender_id=sender_id), REJECT)
+    office.arrive(sender_id=11, request_id=9, again=True)
+    office.driver.looked_up(office.driver.to_look_up())
+    ((_, step),) = office.delivering
+    assert step.packet_id == packet_id
+
+
+def test_a_resent_packet_over_the_rate_waits_instead_of_being_refused(office: Office) -> None:
+    office.alice.terms = PeerTerms(peer_id="alice", asset=USD, rate_limit=1)
+    office.send(sender_id=10)
+    office.till.recovered["alice", 11] = recovered()
+    office.arrive(sender_id=11, request_id=2, again=True)
+    assert not office.back.answers
+    assert len(office.road.sent) == 1
+    office.clock.advance(1)
+    office.driver.looked_up(office.driver.to_look_up())
+    assert office.road.sent[-1].packet_id == 900 << 8
+    assert office.driver.to_look_up() == []
+
+
+def test_a_resent_packet_that_waits_too_long_gives_its_hold_back(office: Office) -> None:
+    office.alice.terms = PeerTerms(peer_id="alice", asset=USD, rate_limit=1)
+    office.send(sender_id=10)
+    held = office.till.recovered["alice", 11] = recovered()
+    office.arrive(sender_id=11, request_id=2, again=True)
+    office.alice.terms = PeerTerms(peer_id="alice", asset=USD, rate_limit=0)
+    office.clock.advance(10)
+    office.driver.give_up_asking()
+    assert office.till.voided == [held.reservation]
+    assert office.back.codes == ["T00"]

@@ -11,9 +11,9 @@ from connector.accounting.promises import Reservation
 from connector.ilp.packet import Prepare
 from connector.ledger.model import PHASE_RESOLVE, Transfer
 from connector.peering.model import Asset, Peer, PeerTerms
-from connector.switch.driver import Flight, ReplyTo, Story, Trace
+from connector.switch.flight import Flight, ReplyTo, Trace
 from connector.switch.observer import Budget, PacketObserver
-from connector.switch.switch import Result
+from connector.switch.switch import Result, Story
 from connector.telemetry.events import (
     Event,
     PacketForwarded,

@@ -111,7 +111,8 @@ class Desk:
         return self.switch.forward(self.peers[source], offer, PACKET_ID)
 
     def resume(self, offer: Prepare, recovered: Recovered) -> Story:
-        return self.switch.resume(self.peers[recovered.source_id], offer, recovered)
+        source = self.peers[recovered.source_id]
+        return self.switch.forward(source, offer, recovered.reservation.packet_id, recovered)
 
     def sent(self, offer: Prepare, **terms: Any) -> tuple[Story, Send]:
         """A story that has its money and waits for the next hop."""
@@ -701,7 +702,8 @@ def test_a_held_packet_for_this_node_is_answered_again() -> None:
 def test_a_held_packet_for_the_handler_is_delivered_again() -> None:
     found = recovered(LOCAL)
     story = Desk(delivers=True).resume(prepare(destination=f"{OWN}.shop"), found)
-    assert asked(story, Deliver).deadline_ms == NOW_MS + 19_000
+    step = asked(story, Deliver)
+    assert (step.deadline_ms, step.packet_id) == (NOW_MS + 19_000, PACKET_ID)
     assert told(story, Fulfill(fulfillment=PREIMAGE), Post).reservation is found.reservation
     fulfilled(go(story, Outcome.POSTED))
 
