@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from connector.cli.main import _print_report, _standing
+from connector.cli.send import _print_report
+from connector.cli.show import _standing
 from connector.tools.sender import Order, Report
 from connector.tools.terminal import console, plain, table
 

@@ -1,0 +1,86 @@
+"""What several commands share: options, exit codes, the event loop, questions to a node.
+
+Exit codes: 0 done, 1 it did not work, 2 wrong configuration or usage.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
+from typing import Annotated, Any, Optional
+
+import structlog
+import typer
+
+from connector.base.errors import ConfigError, ConnectorError, OperatorError
+
+# What only some commands need is imported inside them: the daemon with its web framework, the
+# settings and the HTTP client take half a second to load, longer than most commands run.
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+Url = Annotated[str, typer.Option(help="HTTP address of the node.", envvar="CONNECTOR_URL")]
+Key = Annotated[
+    Optional[str], typer.Option(help="ADMIN_API_KEY of the node.", envvar="ADMIN_API_KEY")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Show it again every second.")]
+
+
+def run_loop(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run `work` on an event loop of its own; uvloop where there is one."""
+    try:
+        import uvloop  # there is none on Windows
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+def quiet_log() -> Any:
+    """A log that writes nothing: the command prints what matters."""
+    logging.basicConfig(level=logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    return structlog.get_logger()
+
+
+def fail(message: str, code: int) -> "typer.Exit":
+    """Print `message` to stderr; gives the exception that ends the command with `code`."""
+    print(f"connector: {message}", file=sys.stderr)
+    return typer.Exit(code)
+
+
+@contextlib.contextmanager
+def faults_named() -> Iterator[None]:
+    """Turn the package's errors into a message and an exit code."""
+    try:
+        yield
+    except ConfigError as error:
+        print("connector: the configuration cannot be used:", file=sys.stderr)
+        for fault in error.faults:
+            print(f"  - {fault}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except OperatorError as error:
+        raise fail(str(error), 2) from None
+    except ConnectorError as error:
+        raise fail(str(error), 1) from None
+
+
+def stop_event() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def get(url: str, path: str, key: str | None, *, verify: bool = True) -> dict[str, Any]:
+    """A JSON answer of a node's HTTP API; ends the command when there is none.
+
+    `verify`: whether the certificate of an https node is checked.
+    """
+    from connector.tools.client import NodeClient
+
+    with faults_named():
+        return NodeClient(url, key, verify=verify).get(path)

@@ -1,0 +1,137 @@
+"""Commands that need no running node: a demonstration, an audit of the books, compose files."""
+
+import asyncio
+import functools
+import json
+import re
+import secrets
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from connector.base import limits
+from connector.base.clock import SystemClock
+from connector.base.errors import ConfigError
+from connector.cli.common import AsJson, fail, faults_named, quiet_log, run_loop, stop_event
+from connector.tools import compose as compose_module
+from connector.tools.terminal import console, plain
+
+
+def demo(
+    peers: Annotated[int, typer.Option(min=2, max=20, help="Connectors in the line.")] = 5,
+    packets: Annotated[int, typer.Option(min=1, max=10_000_000, help="Packets to send.")] = 1000,
+    amount: Annotated[int, typer.Option(min=0, max=10**15, help="Amount of each.")] = 1000,
+    keep: Annotated[bool, typer.Option(help="Stay up until Ctrl-C.")] = False,
+    data_dir: Annotated[
+        Optional[Path], typer.Option(help="Keep the books here (default: a temporary folder).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Five connectors in a line, packets through all of them, balances, audit."""
+    from connector.tools import demo as demo_module
+
+    async def work() -> demo_module.DemoResult:
+        return await demo_module.run_demo(
+            peers=peers,
+            packets=packets,
+            amount=amount,
+            keep=keep,
+            data_dir=data_dir,
+            console=console(quiet=as_json),
+            clock=SystemClock(),
+            log=quiet_log(),
+            stopped=stop_event() if keep else asyncio.Event(),
+        )
+
+    with faults_named():
+        result = run_loop(work())
+    if as_json:
+        print(demo_module.as_json(result))
+    raise typer.Exit(0 if result.ok else 1)
+
+
+def audit(
+    nodes: Annotated[
+        str, typer.Option(help="Other nodes in the same ledger, comma-separated: checked too.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Check the invariants of the books against the configured ledger."""
+    from connector.settings.load import load
+    from connector.tools import audit as audit_module
+
+    with faults_named():
+        settings = load().settings
+        if settings.ledger == "memory":
+            raise ConfigError(["LEDGER=memory keeps no books that could be audited"])
+        others = [name for name in nodes.split(",") if name]
+        report = run_loop(audit_module.audit(settings, SystemClock(), others))
+    if as_json:
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        screen = console()
+        for name, holds, details in report.checks:
+            mark = "[green]ok  [/green]" if holds else "[red]FAIL[/red]"
+            said = f"  [dim]{plain(details)}[/dim]" if details else ""
+            screen.print(f"{mark} {name}{said}")
+        if report.pending:
+            screen.print(f"{report.pending} held by packets in flight")
+        screen.print(f"audit: {'ok' if report.ok else 'FAILED'}")
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def compose(
+    topology: Annotated[compose_module.Topology, typer.Option(help="How the nodes are linked.")],
+    nodes: Annotated[int, typer.Option(help="How many nodes.")] = 3,
+    ledger: Annotated[
+        str, typer.Option(help="`embedded`: each its own; `tigerbeetle`: one server for all.")
+    ] = "embedded",
+    btp_port: Annotated[int, typer.Option(help="Of the first node, on the host.")] = 3000,
+    http_port: Annotated[int, typer.Option(help="Of the first node, on the host.")] = 8080,
+    image: Annotated[str, typer.Option(help="Image of the connector.")] = "ilp-connector:local",
+    project: Annotated[
+        str,
+        typer.Option(help="Folder of this project, seen from the file: the image is built there."),
+    ] = ".",
+    subnet: Annotated[
+        str, typer.Option(help="First three numbers of the network, for TigerBeetle's address.")
+    ] = "172.30.6",
+    output: Annotated[
+        Optional[Path], typer.Option(help="File to write (default: standard output).")
+    ] = None,
+) -> None:
+    """Write a compose file: a line, a ring, a mesh or a hub of connectors, with secrets of its own."""
+    if ledger not in ("embedded", "tigerbeetle"):
+        raise typer.BadParameter("must be embedded or tigerbeetle", param_hint="--ledger")
+    number = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+    if not re.fullmatch(rf"{number}\.{number}\.{number}", subnet):
+        raise typer.BadParameter("must be three numbers such as 172.30.6", param_hint="--subnet")
+    try:
+        plan = compose_module.Plan(
+            topology=topology,
+            # A wrong number is Plan's to report, without making so many names first.
+            names=compose_module.default_names(topology, min(nodes, limits.COMPOSE_NODES_MAX + 1)),
+            secret=functools.cache(lambda _: secrets.token_urlsafe(24)),
+            image=image,
+            project=project,
+            tigerbeetle=ledger == "tigerbeetle",
+            subnet=subnet,
+            btp_port=btp_port,
+            http_port=http_port,
+        )
+    except ValueError as error:
+        raise fail(str(error), 2) from None
+    command = f"docker compose -f {output or 'FILE'}"
+    header = f"{compose_module.describe(plan, command)}\nThe secrets are this file's own: keep it to yourself."
+    text = compose_module.compose_file(plan, header)
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        # It holds secrets: for its owner only, and no other file is lost for it.
+        output.touch(mode=0o600, exist_ok=False)
+        output.write_text(text, "utf-8")
+    except OSError as error:
+        raise fail(f"cannot write {output}: {error.strerror}", 1) from None
+    print(f"{output}: {nodes} nodes; start them with: docker compose -f {output} up -d --build")

@@ -1,0 +1,80 @@
+"""Commands about this machine's node: run it, check its configuration, ask whether it is ready."""
+
+import contextlib
+import gc
+import json
+import resource
+import sys
+
+from connector.cli import bounds
+from connector.cli.common import AsJson, fail, faults_named, get, run_loop, stop_event
+from connector.tools.terminal import console, plain, table
+
+# The packet path frees what it makes by reference counts; scanning for cycles all the time only
+# makes pauses. Numbers of allocations, in the terms of `gc.set_threshold`.
+_GC_THRESHOLDS = (100_000, 20, 50)
+
+
+def run() -> None:
+    """Run the daemon, configured from the environment (default)."""
+    from connector.node.connector import serve
+    from connector.settings.load import load
+
+    async def work() -> None:
+        await serve(settings, stop_event())
+
+    with faults_named():
+        # Settings can be large and stay: scanning them for cycles doubles the time to read them.
+        gc.disable()
+        settings = load().settings
+        gc.enable()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        # The ledger's thread needs the interpreter only for moments: let it have them soon.
+        sys.setswitchinterval(0.0001)
+        _raise_open_files_limit()
+        run_loop(work())
+
+
+def _raise_open_files_limit() -> None:
+    """A link is an open file: let there be as many as the system allows, not the usual 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = bounds.OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def check_config(as_json: AsJson = False) -> None:
+    """Validate the configuration and print it, secrets redacted, with the source of each value."""
+    from connector.settings.describe import describe
+    from connector.settings.load import load
+    from connector.settings.overlay import with_changes
+
+    with faults_named():
+        rows = describe(with_changes(load()))
+    if as_json:
+        print(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows],
+                         indent=2))  # fmt: skip
+        return
+    shown = table("setting", "value", "source")
+    for name, value, source in rows:
+        shown.add_row(name, plain(value), source, style="dim" if source == "default" else None)
+    console().print(shown)
+
+
+def healthcheck() -> None:
+    """Exit 0 when the local daemon is ready; for Docker's HEALTHCHECK."""
+    from connector.settings.load import load
+
+    with faults_named():
+        settings = load().settings
+    host = settings.http_host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - reaching it, not binding
+    where = f"[{host}]" if ":" in host else host
+    scheme = "http" if settings.http_tls_cert is None else "https"
+    # The certificate is for the name that others use; this is our own machine.
+    body = get(f"{scheme}://{where}:{settings.http_port}", "/health/ready", None, verify=False)
+    if body.get("status") not in ("ready", "degraded"):
+        raise fail(str(body.get("reason") or body.get("error") or body), 1)
+    print(body["status"])

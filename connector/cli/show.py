@@ -1,0 +1,218 @@
+"""Commands that show a node: status, peers, routes, balances, packets."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Annotated, Any, Optional
+from urllib.parse import urlencode
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from connector.base import limits
+from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, Watch, faults_named, get
+from connector.tools.terminal import console, plain, table
+
+
+def _table_command(
+    path: str, make: Callable[[dict[str, Any]], Table], url: str, key: str | None,
+    as_json: bool, watch: bool,
+) -> None:  # fmt: skip
+    if as_json:
+        print(json.dumps(get(url, path, key), indent=2))
+        return
+    screen = console()
+    if not watch:
+        screen.print(make(get(url, path, key)))
+        return
+    with Live(console=screen, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            live.update(make(get(url, path, key)), refresh=True)
+            SystemSleep.one_second()
+
+
+class SystemSleep:
+    """Waiting in a command that has no event loop."""
+
+    @staticmethod
+    def one_second() -> None:
+        """Wait a second; Ctrl-C ends it."""
+        SystemSleep.seconds(1)
+
+    @staticmethod
+    def seconds(seconds: float) -> None:
+        """Wait so many seconds; Ctrl-C ends it."""
+        import time
+
+        time.sleep(seconds)
+
+
+def status(
+    url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False, watch: Watch = False
+) -> None:
+    """The node at a glance."""
+
+    def make(body: dict[str, Any]) -> Table:
+        rows = table("what", "value", title=body["nodeId"])
+        for name in ("status", "ilpAddress", "version", "uptimeSeconds", "peersConnected",
+                     "peersTotal", "routes", "packetsInFlight", "packetsFulfilled",
+                     "packetsRejected"):  # fmt: skip
+            rows.add_row(name, str(body[name]))
+        accounting = body["accounting"]
+        rows.add_row("accounting", f"{accounting['state']} ({accounting['backend']})")
+        return rows
+
+    _table_command("/api/status", make, url, key, as_json, watch)
+
+
+def peers(
+    url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False, watch: Watch = False
+) -> None:
+    """Peers and their links."""
+
+    def make(body: dict[str, Any]) -> Table:
+        rows = table("peer", "relation", "asset", "link", "packets in", "packets out", "in flight")
+        for item in body["items"]:
+            link = (
+                item["direction"]
+                if item["connected"]
+                else f"down {plain(item['lastError'])}".strip()
+            )
+            rows.add_row(
+                item["peerId"],
+                item["relation"],
+                f"{item['assetCode']}/{item['assetScale']}",
+                f"[green]{link}[/green]" if item["connected"] else f"[red]{link}[/red]",
+                f"{item['fulfilledIn']} ok, {item['rejectedIn']} rejected",
+                f"{item['fulfilledOut']} ok, {item['rejectedOut']} rejected",
+                str(item["inFlight"]),
+            )
+        return rows
+
+    _table_command("/api/peers", make, url, key, as_json, watch)
+
+
+def routes(
+    url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False, watch: Watch = False
+) -> None:
+    """The routing table (the first 1000 routes)."""
+
+    def make(body: dict[str, Any]) -> Table:
+        rows = table("prefix", "next hop", "source")
+        for item in body["items"]:
+            rows.add_row(
+                item["prefix"] or "(default)", item["nextHop"] or "(this node)", item["source"]
+            )
+        return rows
+
+    _table_command("/api/routes?limit=1000", make, url, key, as_json, watch)
+
+
+def _standing(item: dict[str, Any]) -> tuple[str, ...]:
+    """How we stand with a peer, in plain words."""
+    net, granted = int(item["netBalance"]), int(item.get("granted", item["creditLimit"]))
+    if net == 0:
+        words = "even"
+    elif net > 0:
+        words = f"[green]owes us {net}[/green]"
+    else:
+        words = f"[magenta]we owe {-net}[/magenta]"
+    payable = item.get("maxPayable")
+    room = "any amount"
+    if payable is not None:
+        room = str(max(0, int(payable) + net - int(item["pendingCredits"])))
+    credit = f"{granted} granted of limit {item['creditLimit']}"
+    return (
+        words,
+        item["availableCredit"],
+        room,
+        item["pendingDebits"],
+        item["pendingCredits"],
+        credit,
+    )
+
+
+def balances(
+    url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False, watch: Watch = False
+) -> None:
+    """What every peer owes us and we owe it, in plain words."""
+
+    def make(body: dict[str, Any]) -> Table:
+        rows = table(
+            "peer", "asset", "balance", "may still send", "we may still owe it",
+            "pending from it", "pending to it", "credit",
+        )  # fmt: skip
+        for item in body["items"]:
+            rows.add_row(
+                item["peerId"] + (" (removed)" if item.get("removed") else ""),
+                f"{item['assetCode']}/{item['assetScale']}",
+                *_standing(item),
+            )
+        return rows
+
+    _table_command("/api/accounts", make, url, key, as_json, watch)
+
+
+_ENDS = ("PACKET_FULFILLED", "PACKET_REJECTED")
+
+
+def _packet_row(event: dict[str, Any]) -> tuple[str, ...]:
+    """Cells of a packet that has ended."""
+    rejected = event["type"] == "PACKET_REJECTED"
+    said = (
+        f"[red]{event['code']}[/red] {plain(event['message'])}" if rejected else "[green]ok[/green]"
+    )
+    hop = event["nextHop"]
+    return (
+        event["timestamp"][11:23],
+        event["packetId"][:20],
+        event["peerId"] or "(this node)",
+        "" if hop is None else hop or "(this node)",
+        plain(event["destination"]),
+        event["amount"],
+        f"{event['durationMs']:.1f} ms",
+        said,
+    )
+
+
+def packets(
+    url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False, watch: Watch = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print packets as they end, until Ctrl-C.")
+    ] = False,
+    count: Annotated[
+        int, typer.Option(min=1, max=limits.HTTP_PAGE_ITEMS_MAX, help="How many, newest first.")
+    ] = 20,
+    peer: Annotated[Optional[str], typer.Option(help="Only from or to this peer.")] = None,
+) -> None:  # fmt: skip
+    """The last packets and how they ended."""
+    if follow:
+        with faults_named(), contextlib.suppress(KeyboardInterrupt):
+            _follow_packets(url, key, as_json, peer)
+        return
+
+    def make(body: dict[str, Any]) -> Table:
+        rows = table("time (UTC)", "packet", "from", "next hop", "destination", "amount", "took",
+                      "result")  # fmt: skip
+        for event in body["items"]:
+            rows.add_row(*_packet_row(event))
+        return rows
+
+    query = {"type": ",".join(_ENDS), "limit": count, **({} if peer is None else {"peer": peer})}
+    _table_command(f"/api/events?{urlencode(query)}", make, url, key, as_json, watch)
+
+
+def _follow_packets(url: str, key: str | None, as_json: bool, peer: str | None) -> None:
+    from connector.tools.follow import follow
+
+    screen = console()
+    for event in follow(url, key, SystemSleep.seconds):
+        if event["type"] not in _ENDS:
+            continue
+        if peer is not None and peer not in (event["peerId"], event["nextHop"]):
+            continue
+        if as_json:
+            print(json.dumps(event), flush=True)
+        else:
+            screen.print("  ".join(_packet_row(event)), highlight=False, soft_wrap=True)
