@@ -3,6 +3,11 @@
 The map, each package above those that it uses:
 
     cli/            the commands
+      main.py         the app: every command, in the order of --help
+      run.py          run, check-config, healthcheck  show.py     status, peers, routes, ...
+      send.py         send                            settle.py   settle
+      offline.py      demo, audit, compose            common.py   options, exit codes
+      simulate.py     simulate
     simulation/     networks of whole nodes in virtual time, with faults (docs/simulation.md)
       world.py        time, processes                 network.py  connections that break
       disk.py         SQLite without a disk           cluster.py  TigerBeetle without a server
@@ -42,7 +47,8 @@ The map, each package above those that it uses:
       terms.py        what do we offer the next hop?
       receiver.py     what is for this node           delivery.py  to a URL or a handler
       switch.py       the story, one generator, top to bottom
-      driver.py       carries stories out; joins resent packets
+      driver.py       runs stories                    flight.py   a Prepare under way
+      inbox.py        resent packets and the answers that are kept for them
       observer.py     what is told of packets: whole, or only counted
     btp/            WebSockets and BTP sessions: octets in, events out (RFC 23)
       packet.py       BTP packets                     session.py  requests, answers, log-in; pure
