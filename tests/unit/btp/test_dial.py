@@ -1,0 +1,112 @@
+"""Staying connected: dial again after every end, with growing waits, one log line per reason."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+import structlog
+
+from connector.btp import bounds
+from connector.btp.credentials import Credentials
+from connector.btp.dial import BACKOFF, Dialler, DialState
+from connector.btp.link import Link
+from tests.support.ledgers import ManualClock
+
+BOB = Credentials(peer_id="bob", token="secret", username="us", url="ws://bob:1")
+
+
+class FakeLink:
+    """A link that is closed already; `lived_s` seconds after its log-in, if there was one."""
+
+    def __init__(self, clock: ManualClock, *, lived_s: float | None, reason: str = "gone") -> None:
+        self.closed = asyncio.Event()
+        self.closed.set()
+        self.close_reason = reason
+        self.logged_in_at_s = 0.0 if lived_s is None else clock.monotonic_s() - lived_s
+
+
+class Scene:
+    """A dialler whose attempts end as the test says, and whose waits take no time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = ManualClock()
+        self.log = structlog.testing.CapturingLogger()
+        self.waits: list[float] = []
+        self.outcomes: list[Any] = []
+        self.dialler = Dialler(
+            connect=self._connect, clock=self.clock, log=self.log, random=lambda: 1.0
+        )
+        monkeypatch.setattr("connector.btp.dial.asyncio.sleep", self._sleep)
+
+    async def _connect(self, credentials: Credentials) -> Link:
+        assert credentials is BOB
+        outcome = self.outcomes.pop(0)
+        if not self.outcomes:
+            self.dialler.stop()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return cast(Link, outcome)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    async def run(self, *outcomes: object) -> DialState:
+        self.outcomes = list(outcomes)
+        await self.dialler.stay_connected(BOB)
+        return self.dialler.states["bob"]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [call.kwargs["reason"] for call in self.log.calls]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+async def test_waits_grow_up_to_the_maximum(scene: Scene) -> None:
+    state = await scene.run(*[ConnectionRefusedError(111, "refused")] * 8)
+    assert state.attempts == 8
+    assert scene.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in range(1, 9)]
+    assert scene.waits[-1] == pytest.approx(
+        bounds.RECONNECT_DELAY_SECONDS_MAX + bounds.RECONNECT_DELAY_SECONDS_MIN / 2
+    )
+
+
+async def test_one_log_line_per_reason(scene: Scene) -> None:
+    refused = ConnectionRefusedError(111, "refused")
+    state = await scene.run(refused, refused, TimeoutError(), TimeoutError(), refused)
+    assert scene.reasons == ["Connection refused", "timed out", "Connection refused"]
+    assert state.last_error == "Connection refused"
+
+
+async def test_a_link_without_a_log_in_is_a_failure_with_its_reason(scene: Scene) -> None:
+    state = await scene.run(FakeLink(scene.clock, lived_s=None, reason="log-in refused: F00 ''"))
+    assert state.last_error == "log-in refused: F00 ''"
+    assert scene.reasons == [state.last_error]
+
+
+async def test_a_link_that_logged_in_clears_the_error(scene: Scene) -> None:
+    scene.clock.advance(1000)
+    state = await scene.run(TimeoutError(), FakeLink(scene.clock, lived_s=1))
+    assert state.last_error == ""
+    assert scene.reasons == ["timed out"]
+
+
+async def test_only_a_stable_link_resets_the_wait(scene: Scene) -> None:
+    scene.clock.advance(1000)
+    short = FakeLink(scene.clock, lived_s=bounds.RECONNECT_STABLE_SECONDS - 1)
+    stable = FakeLink(scene.clock, lived_s=bounds.RECONNECT_STABLE_SECONDS + 1)
+    await scene.run(TimeoutError(), short, stable, TimeoutError())
+    expected = [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 1, 2)]
+    assert scene.waits == expected
+
+
+async def test_the_history_of_a_removed_peer_is_discarded(scene: Scene) -> None:
+    await scene.run(TimeoutError())
+    scene.dialler.remove("bob")
+    scene.dialler.remove("bob")
+    assert scene.dialler.states == {}
