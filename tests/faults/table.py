@@ -40,13 +40,6 @@ FAULTS = (
         only("disk-full", "disk-broken", "crash"),
     ),
     Fault(
-        "fulfilment-told-before-the-post",
-        "connector/accounting/writer.py",
-        "            self._promises.post(reservation, token, [transfer], relay_by_ms)\n",
-        "            self._promises.post(reservation, token, [transfer], 0)\n",
-        only("crash", "power", "cut", "ledger-away", "ledger-and-crash"),
-    ),
-    Fault(
         "outbox-not-written",
         "connector/accounting/spool.py",
         "transfers = [transfer for one in unbooked for transfer in promised_rows(one)]",

@@ -1,0 +1,108 @@
+"""`simulate`: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from connector.cli.simulate import simulate
+from connector.simulation import run as run_module
+from connector.simulation.judge import Finding
+from connector.simulation.plan import KNOWN_OPEN, Kind, Plan
+from connector.simulation.run import Outcome, run_plan
+from tests.support.worlds import small_plan
+
+app = typer.Typer()
+app.command()(simulate)
+
+
+def invoke(*words: str) -> Result:
+    return CliRunner().invoke(app, [*words])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """Every plan is run as if it were a small one; gives those that were asked for."""
+    outcome = run_plan(small_plan(count=2))
+    asked: list[Plan] = []
+
+    def run(plan: Plan) -> Outcome:
+        asked.append(plan)
+        return replace(outcome, plan=plan)
+
+    monkeypatch.setattr(run_module, "run_plan", run)
+    return asked
+
+
+def test_a_seed_in_which_all_is_well(quick: list[Plan]) -> None:
+    result = invoke("--seed", "5")
+    assert result.exit_code == 0
+    assert result.output.startswith("ok: 1 seeds, 4 packets, 0 faults, 0 crashes")
+    assert [one.seed for one in quick] == [5]
+
+
+def test_new_seeds_until_the_time_is_over(quick: list[Plan]) -> None:
+    result = invoke("--minutes", "0.001")
+    assert result.exit_code == 0
+    assert len({one.seed for one in quick}) == len(quick) >= 1
+
+
+def test_json_has_one_object_a_seed(quick: list[Plan]) -> None:
+    result = invoke("--seed", "5", "--json")
+    said = json.loads(result.output)
+    assert (said["seed"], said["packets"], said["findings"]) == (5, 4, [])
+
+
+def test_only_and_without_choose_kinds(quick: list[Plan]) -> None:
+    invoke("--seed", "5", "--only", "crash,cut", "--without", "cut", "--nodes", "3")
+    assert quick[0].kinds == {Kind.CRASH}
+    assert len(quick[0].nodes) == 3
+
+
+def test_kept_parts_are_what_is_run(quick: list[Plan]) -> None:
+    invoke("--seed", "5", "--only", "crash", "--keep", "p2,p3,f1")
+    assert sorted(one.number for one in quick[0].payments) == [2, 3]
+    assert [one.number for one in quick[0].faults] == [1]
+
+
+def test_a_kind_that_does_not_exist_is_a_usage_error() -> None:
+    result = invoke("--only", "crash,flood-of-frogs")
+    assert result.exit_code == 2
+
+
+def test_kinds_are_listed_with_those_that_are_off() -> None:
+    result = invoke("--kinds")
+    lines = result.output.splitlines()
+    assert len(lines) == len(Kind)
+    assert sum("off:" in line for line in lines) == len(KNOWN_OPEN)
+
+
+def test_a_failure_is_told_and_can_be_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = run_plan(small_plan(count=2))
+    finding = Finding("lost", "n1", "booked 0 times, n2 has 1", 1)
+
+    def run(plan: Plan) -> Outcome:
+        kept = small_plan(count=2).keep([one.number for one in plan.payments], [])
+        return replace(outcome, plan=replace(kept, seed=plan.seed), findings=[finding])
+
+    monkeypatch.setattr(run_module, "run_plan", run)
+    result = invoke("--seed", "5", "--only", "crash", "--shrink-seconds", "0")
+    assert result.exit_code == 1
+    assert "seed 5: lost: booked 0 times, n2 has 1" in result.output
+    assert "the same again:  connector simulate --seed 5 --only crash --keep p1,p2" in result.output
+    assert "the whole seed:  connector simulate --seed 5 --only crash\n" in result.output
+    assert "FAILED: 1 seeds" in result.output
+
+
+def test_an_interruption_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_plan: Plan) -> Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "run_plan", run)
+    result = invoke("--seed", "5")
+    assert result.exit_code == 130
+    assert result.output == "connector: interrupted\n"
