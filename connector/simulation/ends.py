@@ -162,6 +162,8 @@ class End:
         )
 
     def _logged_in(self, packet: octets.BtpSeen) -> None:
+        if packet.kind != octets.RESPONSE and (self.node, self.name) in self.facts.removed:
+            return
         if packet.kind != octets.RESPONSE:
             self.facts.complaints.append(f"{self.name}: the log-in is refused: {packet}")
             return

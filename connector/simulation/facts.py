@@ -72,6 +72,8 @@ class Facts:
         """What was paid outside: (node, peer, key) to amount, once for each key."""
         self.settled_out: dict[tuple[str, str, str], int] = {}
         """What nodes had paid outside: (node, peer, key) to amount."""
+        self.removed: set[tuple[str, str]] = set()
+        """Nodes and peers that they have removed: these are refused, and rightly."""
         self.complaints: list[str] = []
         """What an end saw that must not be, at once."""
 

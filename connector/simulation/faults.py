@@ -114,7 +114,7 @@ class Faults:
             case Kind.CLOCK_FAR:
                 simulation.nodes[where].clock.jump(CLOCK_FAR_S)
             case Kind.REMOVE_PEER:
-                simulation.nodes[where].remove_a_peer()
+                simulation.nodes[where].remove_a_peer(fault.for_s)
             case _:
                 raise AssertionError(fault.kind)
 

@@ -182,7 +182,8 @@ class Judge:
             whose = self._accounts[node][row.debit].peer
             self._find("over-limit", node, f"{whose} by {row.amount}", self._number_of(row))
         for peer in self._plan.neighbours(node):
-            self._look_at_peer(node, peer)
+            if not self._plan.link_of(node, peer).local:
+                self._look_at_peer(node, peer)
 
     def _look_at_peer(self, node: str, peer: str) -> None:
         evidence, ledger = self._evidence, self._ledgers[node]
@@ -335,7 +336,9 @@ class Judge:
             for legs in bookings[index]:
                 moved = self._moves(node, legs)
                 taken = moved.pop(("peer", before), (0, 0))
-                passed = moved.pop(("peer", after), (0, 0))
+                is_local = self._plan.link_of(node, after).local
+                key = ("wallet", "") if is_local else ("peer", after)
+                passed = moved.pop(key, (0, 0))
                 extra = [key for key, sides in moved.items() if key[0] == "peer" and any(sides)]
                 if extra or taken[1] or passed[0]:
                     self._find("wrong-account", node, f"{moved}", number)
@@ -382,6 +385,8 @@ class Judge:
 
     def onward(self, node: str, before: str, after: str, amount: int) -> int:
         """What a hop passes on of an amount: less its fee, rounded up; at its rate, rounded down."""
+        if self._plan.link_of(node, after).local:
+            return amount
         fee = -(-amount * self._fees[node] // 10_000)
         there, here = self._plan.link_of(node, after).asset, self._plan.link_of(before, node).asset
         if here == there:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from connector.accounting.manager import State
 from connector.base.errors import EngineError
+from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.interface import Ledger
@@ -20,10 +21,11 @@ from connector.settlement.engine import Answer, Reply
 from connector.settlement.model import Quantity
 from connector.simulation.cluster import ClusterClient
 from connector.simulation.disk import ProcessDisk
+from connector.simulation.facts import Given
 from connector.simulation.judge import Shown
 from connector.simulation.network import HostNetwork
 from connector.simulation.plan import LinkPlan, NodePlan, Plan
-from connector.simulation.world import NodeClock, ProcessLoop
+from connector.simulation.world import START_NS, NodeClock, ProcessLoop
 
 if TYPE_CHECKING:
     from connector.simulation.run import Simulation
@@ -44,7 +46,7 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
     peers: list[dict[str, Any]] = []
     names = {one.name for one in plan.nodes}
     for link in plan.links:
-        if node.name not in (link.left, link.right):
+        if node.name not in (link.left, link.right) or link.local:
             continue
         other = link.right if link.left == node.name else link.left
         dials = other in names and (link.left == node.name or link.both_dial)
@@ -230,6 +232,8 @@ class SimulatedNode:
             ledger=ledger,
             make_engine=lambda _url: SimulatedEngine(simulation, self.name, loop),
         )
+        if any(one.local and one.right == self.name for one in simulation.plan.links):
+            self.core.on_prepare(self._receive)
         self._stop = asyncio.Event()
         task = loop.create_task(_live(self.core, self._stop))
         task.add_done_callback(lambda done: self._ended(loop, done))
@@ -295,8 +299,47 @@ class SimulatedNode:
         if self._loop is not None:
             self._loop.go_on()
 
-    def remove_a_peer(self) -> None:
+    def remove_a_peer(self, for_s: float) -> None:
         """An operator removes a peer that packets go to, and takes it up again later."""
+        core, loop = self.core, self._loop
+        if core is None or loop is None or not loop.alive:
+            return
+        whole = self._settings
+        peer_id = self.simulation.chance.choice([one.id for one in whole.peers])
+        rest = [one for one in whole.peers if one.id != peer_id]
+
+        async def change() -> None:
+            self.simulation.note(self.name, f"removes its peer {peer_id}")
+            self.simulation.facts.removed.add((self.name, peer_id))
+            await core.applier.change(whole.model_copy(update={"peers": rest}))
+            await asyncio.sleep(for_s)
+            self.simulation.note(self.name, f"takes up its peer {peer_id} again")
+            await core.applier.change(whole)
+
+        loop.run_now(lambda: loop.create_task(change()))
+
+    async def _receive(self, prepare: Prepare) -> Fulfill | Reject:
+        """The receiver within this node: what `Core.on_prepare` is handed."""
+        simulation = self.simulation
+        facts, world = simulation.facts, simulation.world
+        fact = facts.by_condition.get(prepare.condition)
+        name = f"{self.name}r"
+        if fact is None or fact.plan.receiver != name:
+            return Reject(code="F02", triggered_by=f"g.{self.name}", message="who?")
+        plan = fact.plan
+        facts.note(world.now_s, name, f"is asked to take {prepare.amount}", plan.number)
+        expires_at_s = (prepare.expires_at_ms - START_NS // 1_000_000) / 1000
+        if plan.outcome in ("silence", "late"):
+            await asyncio.sleep(max(0.0, expires_at_s - world.now_s) + 0.5)
+        elif plan.think_s:
+            await asyncio.sleep(plan.think_s)
+        if plan.outcome == "lie":
+            return Fulfill(fulfillment=bytes(32))
+        if plan.outcome != "pay" or world.now_s >= expires_at_s:
+            return Reject(code="F99", triggered_by=f"g.{self.name}", message="no thanks")
+        fact.given.append(Given(world.now_s, prepare.amount, expires_at_s, b"", name))
+        facts.note(world.now_s, name, f"fulfils it, {prepare.amount}", plan.number)
+        return Fulfill(fulfillment=fact.preimage)
 
     async def be_paid(self, peer: str, key: str, quantity: Quantity) -> None:
         """The settlement engine tells of a payment that came in."""

@@ -81,6 +81,7 @@ TRAITS: Final = frozenset(
         Kind.PLAIN_LINKS,
         Kind.PLAIN_RECEIVERS,
         Kind.BOTH_DIAL,
+        Kind.LOCAL,
         Kind.LEDGER_FIRST_START,
     )
 )
@@ -170,6 +171,8 @@ class LinkPlan:
     """Whether both sides know packet ids."""
     both_dial: bool = False
     credit_limit: int = 10**15
+    local: bool = False
+    """No link at all: `left` is a receiver within the node `right`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +344,11 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
         for index in between:
             if dice.random() < 0.5:
                 links[index] = replace(links[index], resumable=False)
+    local: list[str] = []
+    if Kind.LOCAL in traits:
+        name = dice.choice(names)
+        local.append(f"{name}r")
+        links.append(LinkPlan(f"{name}r", name, USD, latency_s, local=True))
     hostile_moves = sorted(kinds & set(HOSTILE))
     hostile: list[str] = []
     if hostile_moves and dice.random() < (0.5 if kinds - set(HOSTILE) else 1.0):
@@ -348,7 +356,7 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
         hostile.append(f"{name}h")
         add_link(f"{name}h", name)
     traffic_s = dice.choice((4.0, 6.0, 10.0))
-    payments = _payments(dice, kinds, ends, hostile, hostile_moves, traffic_s)
+    payments = _payments(dice, kinds, ends, local, hostile, hostile_moves, traffic_s)
     faults = _faults(dice, kinds, node_plans, links, traffic_s)
     settles = Kind.SETTLE in kinds and dice.random() < 0.4
     return Plan(
@@ -367,13 +375,20 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
     )
 
 
-_TRAIT_CHANCE: Final = {Kind.FEES: 0.5, Kind.ASSETS: 0.35, Kind.LIMITS: 0.3, Kind.PLAIN_LINKS: 0.3}
+_TRAIT_CHANCE: Final = {
+    Kind.LOCAL: 0.8,
+    Kind.FEES: 0.5,
+    Kind.ASSETS: 0.35,
+    Kind.LIMITS: 0.3,
+    Kind.PLAIN_LINKS: 0.3,
+}
 
 
 def _payments(
     dice: random.Random,
     kinds: frozenset[Kind],
     ends: list[str],
+    local: list[str],
     hostile: list[str],
     hostile_moves: list[Kind],
     traffic_s: float,
@@ -396,6 +411,8 @@ def _payments(
                 receiver = dice.choice(ends)
             elif hostile and dice.random() < 0.15:
                 receiver = hostile[0]
+            if local and dice.random() < 0.4:
+                receiver = local[0]
             pair = (sender, receiver)
         burst_left -= 1
         outcome = dice.choice(outcomes)
