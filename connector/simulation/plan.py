@@ -393,7 +393,7 @@ def _payments(
     hostile_moves: list[Kind],
     traffic_s: float,
 ) -> tuple[PaymentPlan, ...]:
-    count = dice.choice((60, 200, 600, 1200))
+    count = dice.choice((40, 40, 120, 120, 300, 800))
     sizes = dice.choice(((1, 10, 400), (1, 400, 40_000), (0, 1000, 1_000_000, 12_345_678)))
     outcomes = ["pay"] * 14 + ["reject"]
     if Kind.LIES in kinds:

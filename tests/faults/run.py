@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def find(fault: Fault, minutes: float) -> tuple[bool, str]:
             return False, why
         began_s = time.monotonic()
         seeds = 0
+        began_cpu_s = _cpu_s()
         command = [sys.executable, "-m", "connector", "simulate", "--minutes", str(minutes)]
         command += ["--json", *fault.options]
         environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -64,14 +66,26 @@ def find(fault: Fault, minutes: float) -> tuple[bool, str]:
                 outcome = json.loads(line)
                 if outcome["findings"]:
                     process.kill()
+                    process.wait()
                     took_s = time.monotonic() - began_s
                     rules = sorted({one["rule"] for one in outcome["findings"]})
                     return True, (
-                        f"seed {outcome['seed']} after {took_s:.0f} s, {seeds} seeds: "
+                        f"seed {outcome['seed']} after {took_s:.0f} s "
+                        f"({_cpu_s() - began_cpu_s:.0f} s of a core), {seeds} seeds: "
                         f"{', '.join(rules)}"
                     )
             _, errors = process.communicate()
-    return False, f"not found in {seeds} seeds{'; ' + errors.strip()[-300:] if errors else ''}"
+        took = f"{_cpu_s() - began_cpu_s:.0f} s of a core"
+    return (
+        False,
+        f"not found in {seeds} seeds, {took}{'; ' + errors.strip()[-300:] if errors else ''}",
+    )
+
+
+def _cpu_s() -> float:
+    """What the simulators so far took of a core."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> int:

@@ -44,14 +44,14 @@ FAULTS = (
         "connector/accounting/spool.py",
         "transfers = [transfer for one in unbooked for transfer in promised_rows(one)]",
         "transfers: list[Transfer] = []",
-        only("ledger-away", "ledger-slow", "ledger-ack-lost", "ledger-and-crash", "disk-slow"),
+        only("ledger-away", "ledger-slow", "ledger-ack-lost", "crash"),
     ),
     Fault(
         "outbox-not-replayed",
         "connector/accounting/start.py",
         "        await self._replay.book_all()\n",
         "",
-        only("ledger-away", "ledger-slow", "ledger-ack-lost", "ledger-and-crash"),
+        only("ledger-away", "ledger-slow", "ledger-ack-lost", "crash"),
     ),
     Fault(
         "outbox-replayed-out-of-order",
