@@ -46,3 +46,7 @@ VIEWER_BYTES_MAX: Final = 4 << 20
 COMPOSE_NODES_MAX: Final = 200
 # Stopping
 STOP_IN_FLIGHT_SECONDS_MAX: Final = 5.0
+# The journal of an embedded ledger
+LEDGER_RETENTION_DAYS_DEFAULT: Final = 30
+LEDGER_BYTES_MAX_DEFAULT: Final = 8 << 30
+LEDGER_BYTES_MAX_MIN: Final = 64 << 20

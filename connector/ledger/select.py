@@ -8,6 +8,7 @@ from connector.ledger import bounds
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger, MemoryLedger
 from connector.ledger.interface import Ledger
+from connector.ledger.retention import Retention
 from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.settings.model import Settings
 
@@ -43,5 +44,14 @@ def make_ledger(
         return MemoryLedger(clock=clock)
     path = settings.data_dir / LEDGER_FILE
     return EmbeddedLedger(
-        path, clock=clock, disk=disk, read_only=read_only, accept_loss=accept_loss
+        path,
+        clock=clock,
+        disk=disk,
+        read_only=read_only,
+        retention=Retention(
+            days=settings.ledger_retention_days,
+            bytes_max=settings.ledger_max_bytes,
+            archive=settings.ledger_archive_dir,
+        ),
+        accept_loss=accept_loss,
     )

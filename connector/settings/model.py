@@ -175,6 +175,20 @@ class Settings(BaseModel):
     accounting_spool_limit: Annotated[int, Field(ge=1, le=limits.SPOOL_TRANSFERS_MAX)] = 1_000_000
     """Transfers in the outbox from which on new packets are rejected although the policy is
     `spool`."""
+    ledger_retention_days: Annotated[int, Field(ge=0, le=36_500)] = (
+        limits.LEDGER_RETENTION_DAYS_DEFAULT
+    )
+    """Days that the journal of an embedded ledger is kept; older rows are pruned. 0: their age
+    prunes nothing. Balances, grants and settlements stay for ever; what goes is the history of
+    packets (docs/accounting.md)."""
+    ledger_max_bytes: Annotated[int, Field(ge=limits.LEDGER_BYTES_MAX_MIN, le=1 << 50)] = (
+        limits.LEDGER_BYTES_MAX_DEFAULT
+    )
+    """Octets that an embedded ledger may take on disk; its oldest rows are pruned first, but none
+    that a packet may still be asked for by."""
+    ledger_archive_dir: Path | None = None
+    """Folder into which rows are copied before they are pruned, a file for each stretch; unset: they
+    are dropped."""
     accounting_timeout_ms: Annotated[int, Field(ge=10, le=60_000)] = 1000
     """Deadline of one request to the ledger, in milliseconds."""
     telemetry_packets_per_second: Annotated[int, Field(ge=0, le=100_000)] = 200
