@@ -22,7 +22,7 @@ from connector.base.errors import (
     HttpUnreachableError,
 )
 from connector.base.http import HttpAnswer, HttpClient, gunzip, read_json
-from tests.support.http import FakeNetwork, raw
+from tests.support.outside_http import FakeNetwork, raw
 
 BYTES_MAX = 1000
 

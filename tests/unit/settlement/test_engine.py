@@ -15,7 +15,7 @@ from connector.base.errors import EngineError
 from connector.settlement import bounds
 from connector.settlement.engine import Answer, HttpEngine, ManualEngine, make_client
 from connector.settlement.model import Quantity
-from tests.support.http import FakeNetwork, raw
+from tests.support.outside_http import FakeNetwork, raw
 
 QUANTITY = Quantity(254, 2)
 

@@ -20,8 +20,8 @@ from connector.peering.model import Asset, Peer, PeerTerms, Unanswered
 from connector.switch import bounds as switch_bounds
 from connector.switch.delivery import Deliveries, Handler, read_answer
 from connector.switch.switch import Deliver
-from tests.support.http import FakeNetwork, raw
 from tests.support.ledgers import ManualClock
+from tests.support.outside_http import FakeNetwork, raw
 
 ADDRESS = "g.us"
 URL = "http://wallet/prepare"

@@ -10,7 +10,7 @@ import pytest
 
 from connector.base.errors import EnvironmentFault
 from connector.tools.client import NodeClient
-from tests.support.http import FakeNetwork, raw
+from tests.support.outside_http import FakeNetwork, raw
 
 URL = "http://node:8080"
 

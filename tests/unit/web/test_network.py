@@ -14,8 +14,8 @@ from fastapi import FastAPI
 
 from connector.web import bounds as web_bounds
 from connector.web.network import Neighbourhood, network_router
-from tests.support.http import FakeNetwork, raw
 from tests.support.ledgers import ManualClock
+from tests.support.outside_http import FakeNetwork, raw
 
 ACCOUNT: dict[str, Any] = {
     "peerId": "b", "assetCode": "USD", "assetScale": 9, "debitBalance": "0", "creditBalance": "5",
