@@ -42,9 +42,9 @@ _FIRST_HASH: Final = bytes(32)
 class Retention:
     """What of a journal is kept."""
 
-    days: int = limits.LEDGER_RETENTION_DAYS_DEFAULT
+    days: int = limits.LEDGER_DAYS_KEPT
     """Rows older than this are pruned; 0: age prunes nothing."""
-    bytes_max: int = limits.LEDGER_BYTES_MAX_DEFAULT
+    bytes_max: int = limits.LEDGER_FILE_BYTES
     """So large may the file become before older rows than `days` would allow are pruned."""
     archive: Path | None = None
     """A folder into which rows are copied before they are pruned; None: they are dropped."""
@@ -128,7 +128,7 @@ class Upkeep:
             return False
         if last is None:
             return True
-        days = self.retention.days or limits.LEDGER_RETENTION_DAYS_DEFAULT
+        days = self.retention.days or limits.LEDGER_DAYS_KEPT
         spacing_ns = days * _DAY_NS // bounds.JOURNAL_POINTS_PER_RETENTION
         if abs(now_ns - last[1]) >= spacing_ns:
             return True

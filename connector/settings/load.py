@@ -3,11 +3,11 @@
 Every fault is named at once, with the variable or the key that it is in and never with a secret;
 the source of each value is kept for `describe`.
 
-Not by pydantic-settings, although that is what it is for: its sources read `os.environ` and not a
-mapping that is handed in, stop at the first value that they cannot decode, have one name a field
-where we have two (HTTP_PORT and httpPort), and keep no source of a value. Peers by pattern, `_FILE`,
-unknown names and keys that stand twice would be own code around it, and of its own there would be
-left: `values[name] = environment[name.upper()]`.
+Environment and file are two sources of pydantic-settings, which gives the first precedence over the
+second, field by field and peer by peer. Its own sources of these kinds are not used: they read
+`os.environ` and not a mapping that is handed in, stop at the first value that they cannot decode, have
+one name a field where we have two (HTTP_PORT and httpPort), and know no peers by pattern, no `_FILE`,
+no unknown names, and no keys that stand twice.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+from pydantic_settings import PydanticBaseSettingsSource
 
 from connector.base.errors import ConfigError
 from connector.settings import strict_yaml
-from connector.settings.model import PeerSettings, Settings
+from connector.settings.model import SOURCES, PeerSettings, Settings
 
 PEER_VARIABLE: Final = "BTP_PEER_"
 _VALUE_BYTES_MAX: Final = 1 << 20
@@ -74,16 +76,24 @@ class Loaded:
     """Variable, or file and key, by field: `http_port`, `peers.alice.secret`."""
 
 
-@dataclass(slots=True)
-class _Reading:
-    """What was read so far: a later source overwrites an earlier one, field by field."""
+class _Source(PydanticBaseSettingsSource):
+    """What one place says: a source of pydantic-settings that has read everything beforehand."""
 
-    values: dict[str, Any] = field(default_factory=dict)
-    """By field of `Settings`, without peers."""
-    peers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By peer id, then by field of `PeerSettings`."""
-    sources: dict[str, str] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__(Settings)
+        self.values: dict[str, Any] = {}
+        """By field of `Settings`, without peers."""
+        self.peers: dict[str, dict[str, Any]] = {}
+        """By peer id, then by field of `PeerSettings`."""
+        self.sources: dict[str, str] = {}
+        self.faults: list[str] = []
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """See `PydanticBaseSettingsSource`."""
+        return self.values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {**self.values, "peers": self.peers} if self.peers else dict(self.values)
 
 
 def load(environment: Mapping[str, str] | None = None) -> Loaded:
@@ -93,27 +103,31 @@ def load(environment: Mapping[str, str] | None = None) -> Loaded:
         ConfigError: with every fault that was found, and what to do about it.
     """
     env = os.environ if environment is None else environment
-    reading = _Reading()
+    file, variables = _Source(), _Source()
     config_file = env.get("CONFIG_FILE")
     if config_file:
-        _read_file(Path(config_file), reading)
-    _read_environment(env, reading)
-    faults = reading.faults
-    values = {**reading.values, "peers": list(reading.peers.values())}
+        _read_file(Path(config_file), file)
+    _read_environment(env, variables)
+    faults = [*file.faults, *variables.faults]
     try:
-        settings = Settings(**values)
+        given: dict[str, Any] = {SOURCES: (variables, file)}
+        settings = Settings(**given)
     except ValidationError as error:
-        faults.extend(_explain(error, reading.peers))
-        faults.extend(_faults_of_the_rest(error, values, reading.peers))
+        # For the words of the faults: as pydantic-settings has joined the two.
+        ids = dict.fromkeys([*file.peers, *variables.peers])
+        peers = {one: {**file.peers.get(one, {}), **variables.peers.get(one, {})} for one in ids}
+        values = {**file.values, **variables.values, "peers": list(peers.values())}
+        faults.extend(_explain(error, peers))
+        faults.extend(_faults_of_the_rest(error, values, peers))
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
-    return Loaded(settings, reading.sources)
+    return Loaded(settings, {**file.sources, **variables.sources})
 
 
 # --- the file
 
 
-def _read_file(path: Path, reading: _Reading) -> None:
+def _read_file(path: Path, reading: _Source) -> None:
     try:
         text = _read_text(path, strict_yaml.FILE_BYTES_MAX)
         content, faults = strict_yaml.read(text)
@@ -144,7 +158,7 @@ def _read_file(path: Path, reading: _Reading) -> None:
             reading.faults.append(f"{path}: unknown key {key!r}{_suggest(str(key), known)}")
 
 
-def _read_file_peers(path: Path, items: Any, reading: _Reading) -> None:
+def _read_file_peers(path: Path, items: Any, reading: _Source) -> None:
     known = {to_camel(name): name for name in PeerSettings.model_fields}
     if not isinstance(items, list):
         reading.faults.append(f"{path}: peers must be a list")
@@ -170,7 +184,7 @@ def _read_file_peers(path: Path, items: Any, reading: _Reading) -> None:
 # --- the environment
 
 
-def _read_environment(env: Mapping[str, str], reading: _Reading) -> None:
+def _read_environment(env: Mapping[str, str], reading: _Source) -> None:
     faults = reading.faults
     found: dict[str, dict[str, tuple[str, str]]] = {}
     for variable in sorted(env):
@@ -202,7 +216,7 @@ def _read_environment(env: Mapping[str, str], reading: _Reading) -> None:
     _take_peers(found, reading)
 
 
-def _take_peers(found: Mapping[str, dict[str, tuple[str, str]]], reading: _Reading) -> None:
+def _take_peers(found: Mapping[str, dict[str, tuple[str, str]]], reading: _Source) -> None:
     """Peers by the `<ID>` of their variables, and per field its text and its variable."""
     names: dict[str, str] = {}
     for name, fields in found.items():

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from connector.base import limits
 from connector.peering.model import Asset, Relation
@@ -115,16 +121,39 @@ class RouteSettings(BaseModel):
     """A peer id."""
 
 
-class Settings(BaseModel):
+def _peers_by_id(peers: Any) -> Any:
+    """Peers as sources give them, by id, so that two can be joined."""
+    return list(peers.values()) if isinstance(peers, dict) else peers
+
+
+SOURCES: Final = "settings_sources"
+"""The argument of `Settings` that holds sources of pydantic-settings, the first one first."""
+
+
+class Settings(BaseSettings):
     """Everything that can be configured. The name of a variable is the field's in upper case."""
 
-    model_config = ConfigDict(
+    model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
         alias_generator=to_camel,
         populate_by_name=True,
         validate_default=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What the constructor is given; environment and file come with `settings.load`."""
+        assert isinstance(init_settings, InitSettingsSource)
+        sources: tuple[PydanticBaseSettingsSource, ...] = init_settings.init_kwargs.pop(SOURCES, ())
+        return init_settings, *sources
 
     node_id: NodeId = "connector"
     """Name of this node in logs, events and account ids, and its BTP user name."""
@@ -175,14 +204,12 @@ class Settings(BaseModel):
     accounting_spool_limit: Annotated[int, Field(ge=1, le=limits.SPOOL_TRANSFERS_MAX)] = 1_000_000
     """Transfers in the outbox from which on new packets are rejected although the policy is
     `spool`."""
-    ledger_retention_days: Annotated[int, Field(ge=0, le=36_500)] = (
-        limits.LEDGER_RETENTION_DAYS_DEFAULT
-    )
+    ledger_retention_days: Annotated[int, Field(ge=0, le=36_500)] = limits.LEDGER_DAYS_KEPT
     """Days that the journal of an embedded ledger is kept; older rows are pruned. 0: their age
     prunes nothing. Balances, grants and settlements stay for ever; what goes is the history of
     packets (docs/accounting.md)."""
-    ledger_max_bytes: Annotated[int, Field(ge=limits.LEDGER_BYTES_MAX_MIN, le=1 << 50)] = (
-        limits.LEDGER_BYTES_MAX_DEFAULT
+    ledger_max_bytes: Annotated[int, Field(ge=limits.LEDGER_FILE_BYTES_MIN, le=1 << 50)] = (
+        limits.LEDGER_FILE_BYTES
     )
     """Octets that an embedded ledger may take on disk; its oldest rows are pruned first, but none
     that a packet may still be asked for by."""
@@ -243,7 +270,9 @@ class Settings(BaseModel):
     settlement_token: SecretStr | None = None
     """Shared with the settlement engines: they show it at /settlement, as the bearer token or the
     password, and are shown it. Without it /settlement is served on loopback only."""
-    peers: list[PeerSettings] = Field(default_factory=list)
+    peers: Annotated[list[PeerSettings], BeforeValidator(_peers_by_id)] = Field(
+        default_factory=list
+    )
     """Whom we have terms with; in the environment `BTP_PEER_<ID>_*`."""
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from connector.ilp.packet import Prepare, Reject, encode
 
 _BOUNDS = {name: value for name, value in vars(limits).items() if name.isupper()}
 _UNITS = (
+    "_DAYS",
     "AMOUNT",
     "CHARACTERS",
     "BYTES",
