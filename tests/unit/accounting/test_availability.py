@@ -1,0 +1,179 @@
+"""The table of phases: every event in every phase, and what each phase means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+
+from connector.accounting import bounds
+from connector.accounting.availability import (
+    ROWS,
+    TRANSITIONS,
+    Admits,
+    Asks,
+    Availability,
+    Event,
+    Phase,
+    State,
+    WritesTo,
+)
+from connector.base.errors import LedgerUnavailableError
+
+# One way into each phase, and how each event is told.
+WAY_TO: dict[Phase, tuple[Event, ...]] = {
+    Phase.OPENING: (),
+    Phase.WAITING: (Event.BLIND,),
+    Phase.UP: (Event.OPENED,),
+    Phase.STALLED: (Event.OPENED, Event.SLOW),
+    Phase.SPOOLING: (Event.KNOWN,),
+    Phase.BLOCKED: (Event.KNOWN, Event.FULL),
+    Phase.RETURNING: (Event.KNOWN, Event.NEARLY_BACK),
+    Phase.RETURNING_BLOCKED: (Event.KNOWN, Event.FULL, Event.NEARLY_BACK),
+}
+TELL: dict[Event, Callable[[Availability], object]] = {
+    Event.OPENED: lambda one: one.opened(),
+    Event.BLIND: lambda one: one.blind("blind"),
+    Event.KNOWN: lambda one: one.known("known", 0.0),
+    Event.FAILED: lambda one: one.failed("failed", 0.0),
+    Event.FAILED_OVER: lambda one: one.failed("failed over", 0.0),
+    Event.SLOW: lambda one: one.slow("slow"),
+    Event.ANSWERED: lambda one: one.answered(),
+    Event.FULL: lambda one: one.full("full"),
+    Event.OUTBOX_FAILED: lambda one: one.outbox_failed("disk full"),
+    Event.ROOM: lambda one: one.outbox_took(has_room=True),
+    Event.NEARLY_BACK: lambda one: one.nearly_back(),
+    Event.BACK: lambda one: one.back(),
+    Event.RELAPSED: lambda one: one.relapsed(),
+}
+
+
+class Desk:
+    """An availability, and what it has told."""
+
+    def __init__(self, phase: Phase, *, spools: bool = True) -> None:
+        self.told: list[tuple[State, str]] = []
+        self.away = 0
+        self.one = Availability(
+            spools=spools,
+            on_state=lambda state, why: self.told.append((state, why)),
+            on_away=self._on_away,
+        )
+        for event in WAY_TO[phase]:
+            TELL[event](self.one)
+        assert self.one.phase is phase
+        self.told.clear()
+        self.away = 0
+
+    def _on_away(self) -> None:
+        self.away += 1
+
+
+def test_every_phase_has_a_row_and_can_be_reached() -> None:
+    assert set(ROWS) == set(Phase)
+    assert set(TRANSITIONS.values()) == set(Phase) - {Phase.OPENING}
+    assert {event for _, event in TRANSITIONS} == set(Event)
+
+
+@pytest.mark.parametrize(("phase", "event"), list(product(Phase, Event)))
+def test_each_event_leads_where_the_table_says_or_fails(phase: Phase, event: Event) -> None:
+    desk = Desk(phase, spools=event is not Event.FAILED)
+    to = TRANSITIONS.get((phase, event))
+    if event is Event.ROOM and to is None:
+        TELL[event](desk.one)  # room is news only where there was none
+        assert desk.one.phase is phase
+        return
+    if to is None:
+        with pytest.raises(KeyError):
+            TELL[event](desk.one)
+        assert desk.one.phase is phase
+        assert desk.told == []
+        return
+    was = desk.one.state
+    TELL[event](desk.one)
+    assert desk.one.phase is to
+    assert desk.one.state is ROWS[to].shown
+    assert desk.one.is_up is (to is Phase.UP)
+    told = [state for state, _ in desk.told]
+    # That a node waits for its first contact is told although nothing else was shown before.
+    assert told == ([] if ROWS[to].shown is was and event is not Event.BLIND else [ROWS[to].shown])
+    was_away = ROWS[phase].asks is Asks.RECONNECT
+    assert desk.away == (desk.one.is_away and not was_away)
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_only_a_ledger_that_is_up_is_asked_by_others(phase: Phase) -> None:
+    desk = Desk(phase)
+    if phase is Phase.UP:
+        desk.one.require_up()
+        return
+    with pytest.raises(LedgerUnavailableError, match="the ledger is away"):
+        desk.one.require_up()
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_what_a_row_says_agrees_with_itself(phase: Phase) -> None:
+    row = ROWS[phase]
+    assert (row.admits is Admits.BY_LEDGER) == (row.shown is State.AVAILABLE)
+    assert (row.admits is Admits.BY_MIRROR) == (row.shown is State.SPOOLING)
+    if row.admits is Admits.BY_LEDGER:
+        assert row.writes_to is WritesTo.LEDGER
+    if row.writes_to is WritesTo.PAUSED:
+        assert row.asks is Asks.REPLAY
+    if row.writes_to is WritesTo.OUTBOX:
+        assert row.asks is Asks.RECONNECT
+
+
+def test_the_policy_decides_what_a_failure_leads_to() -> None:
+    for spools, phase in ((True, Phase.SPOOLING), (False, Phase.STALLED)):
+        desk = Desk(Phase.UP, spools=spools)
+        desk.one.failed("no answer", 0.0)
+        assert desk.one.phase is phase
+        assert desk.one.reason == "no answer"
+
+
+def test_the_reason_is_empty_while_the_ledger_is_up() -> None:
+    desk = Desk(Phase.RETURNING)
+    assert desk.one.reason
+    desk.one.back()
+    assert desk.one.reason == ""
+
+
+def test_what_blocks_the_outbox_stays_the_reason_while_the_ledger_is_away() -> None:
+    spooling, blocked = Desk(Phase.SPOOLING), Desk(Phase.BLOCKED)
+    for desk in (spooling, blocked):
+        desk.one.still_away("refused")
+    assert spooling.one.reason == "refused"
+    assert blocked.one.reason == "full"
+
+
+def test_an_outbox_that_fails_is_news_once() -> None:
+    desk = Desk(Phase.SPOOLING)
+    assert desk.one.outbox_failed("disk full")
+    assert not desk.one.outbox_failed("still full")
+    assert desk.one.reason == "disk full"
+
+
+def test_a_refusal_is_news_until_it_is_the_reason() -> None:
+    desk = Desk(Phase.WAITING)
+    assert desk.one.refused("wrong cluster")
+    assert not desk.one.refused("wrong cluster")
+
+
+def test_a_ledger_that_fails_again_and_again_is_asked_less_often() -> None:
+    desk = Desk(Phase.UP, spools=False)
+    waits = []
+    for _ in range(6):
+        desk.one.failed("full disk", 1.0)
+        waits.append(desk.one.ask_again_s)
+    assert waits == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
+    desk.one.failed("once more", 1.0 + bounds.LEDGER_STABLE_SECONDS + 0.1)
+    assert desk.one.ask_again_s == bounds.LEDGER_ASK_AGAIN_SECONDS_MIN
+
+
+def test_what_fails_while_it_is_away_does_not_lengthen_the_wait() -> None:
+    desk = Desk(Phase.SPOOLING)
+    for _ in range(3):
+        desk.one.failed("was under way", 0.1)
+    assert desk.one.ask_again_s == bounds.LEDGER_ASK_AGAIN_SECONDS_MIN

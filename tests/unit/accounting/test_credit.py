@@ -1,0 +1,117 @@
+"""Limits, grants, and credit above a limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from connector.base.errors import (
+    CreditInUseError,
+)
+from tests.support.accounts import Fault
+from tests.support.bank import (
+    ALICE,
+    BOB,
+    CAROL,
+    Bank,
+    corrected,
+    simulated,
+)
+
+
+@simulated
+async def test_a_changed_limit_transfers_the_difference() -> None:
+    bank = await Bank().open()
+    for limit in (1500, 1500, 200, 0):
+        await bank.manager.set_credit_limit("alice", limit)
+        assert bank.manager.peers["alice"].granted == limit
+        assert bank.manager.peers["alice"].available_credit == limit
+        assert bank.net("alice") == 0
+    assert [request[0].amount for request in bank.ledger.requests[-3:]] == [500, 1300, 200]
+
+
+@simulated
+async def test_credit_in_use_cannot_be_taken_away() -> None:
+    async with Bank() as bank:
+        await bank.pay("a", 300)
+        await bank.hold("b", 100)
+        with pytest.raises(CreditInUseError, match="alice uses 400 of its credit of 1000"):
+            await bank.manager.set_credit_limit("alice", 399)
+        await bank.manager.set_credit_limit("alice", 400)
+        assert bank.manager.peers["alice"].available_credit == 0
+
+
+@simulated
+async def test_at_the_start_a_limit_is_lowered_as_far_as_it_can_be() -> None:
+    async with Bank() as bank:
+        await bank.pay("a", 300)
+    again = await Bank([replace(ALICE, credit_limit=100), BOB, CAROL], ledger=bank.ledger).open()
+    assert again.alerts == ["credit_limit_in_use"]
+    assert again.manager.peers["alice"].granted == 300
+    assert again.manager.peers["alice"].available_credit == 0
+
+
+@simulated
+async def test_what_is_granted_beyond_a_limit_is_taken_back_as_the_peer_pays() -> None:
+    async with Bank() as bank:
+        await bank.pay("a", 300)
+    lower = [replace(ALICE, credit_limit=100), BOB, CAROL]
+    async with Bank(lower, ledger=bank.ledger) as again:
+        alice = again.manager.peers["alice"]
+        for paid, granted, available in ((50, 250, 0), (130, 120, 0), (70, 100, 50), (20, 100, 70)):
+            await again.pay(paid, paid, source=BOB, next_hop=ALICE)
+            await again.manager.take_back_credit()
+            assert (alice.granted, alice.available_credit) == (granted, available)
+        asked = len(again.ledger.requests)
+        await again.manager.take_back_credit()
+        assert len(again.ledger.requests) == asked
+        assert await again.rest() == []
+
+
+@simulated
+async def test_a_limit_that_is_raised_is_not_lowered_again() -> None:
+    async with Bank() as bank:
+        alice = await corrected(bank)
+        await bank.manager.set_credit_limit("alice", 2000)
+        alice.terms = replace(ALICE, credit_limit=2000)
+        await bank.manager.take_back_credit()
+        assert alice.granted == 2000
+        assert await bank.rest() == []
+
+
+@simulated
+async def test_credit_is_taken_back_once_whatever_the_ledger_answers() -> None:
+    async with Bank() as bank:
+        alice = await corrected(bank)
+        # Refused: packets have used it meanwhile, and the mirror does not know.
+        state = bank.ledger.machine.accounts[alice.peer.account_id]
+        state.debits_pending += 1000
+        await bank.manager.take_back_credit()
+        assert alice.granted == 1100
+        state.debits_pending -= 1000
+        # No answer: it may have been done.
+        bank.ledger.down = Fault.LOST
+        await bank.manager.take_back_credit()
+        bank.ledger.down = None
+        asked = len(bank.ledger.requests)
+        await bank.manager.take_back_credit()
+        assert len(bank.ledger.requests) == asked
+        assert alice.granted == 1100
+    # An id that the ledger has refused stays refused, until the balances are others.
+    async with Bank(ledger=bank.ledger) as again:
+        assert again.alerts == ["credit_limit_in_use"]
+        assert again.manager.peers["alice"].granted == 1100
+        await again.pay("more")
+        assert await again.rest() == []
+        assert again.manager.peers["alice"].granted == 1000
+
+
+@simulated
+async def test_nothing_is_taken_back_of_a_peer_that_was_removed() -> None:
+    async with Bank() as bank:
+        await corrected(bank)
+        bank.manager.remove_peer("alice")
+        asked = len(bank.ledger.requests)
+        await bank.manager.take_back_credit()
+        assert len(bank.ledger.requests) == asked
