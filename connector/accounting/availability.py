@@ -318,6 +318,8 @@ class Availability:
             # It answers and fails in turn: a full disk, say. Do not flicker.
             self._failures += 1
         self._failed_at_s = now_s
+        assert self.ask_again_s >= bounds.LEDGER_ASK_AGAIN_SECONDS_MIN
+        assert self.ask_again_s <= bounds.LEDGER_ASK_AGAIN_SECONDS_MAX
 
     def _move(self, event: Event, why: str) -> None:
         before, was_away = self.row, self.is_away

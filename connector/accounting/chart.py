@@ -71,6 +71,7 @@ class Chart:
 
     def add_peer(self, terms: PeerTerms, *, removed: bool = False) -> list[Book]:
         """The accounts of a peer, in place of those under other terms."""
+        assert terms.peer_id != LOCAL
         books = [Book(self.node_id, code, terms.peer_id, terms.asset) for code in _OF_PEER]
         self.peers[terms.peer_id] = PeerBooks(terms, books[0], books[1], books[2], removed)
         self.by_id.update((book.account_id, book) for book in books)

@@ -107,6 +107,7 @@ class Credit:
     def mirror_correction(self, correction: Iterable[Transfer]) -> None:
         """Count what a correction grants above limits: what it books, the mirror has already."""
         for grant in correction:
+            assert grant.code in (TransferCode.CREDIT, TransferCode.CORRECTION), grant.code
             if grant.code == TransferCode.CREDIT:
                 peer = self._chart.by_id[grant.credit_account_id]
                 self._mirror.move(self._chart.by_id[grant.debit_account_id], peer, grant.amount)

@@ -83,6 +83,7 @@ class SqliteOutbox:
             LedgerUnavailableError: the disk refuses, or the outbox is full.
         """
         count = len(transfers)
+        assert count > 0, "a request of nothing"
         if self.transfers + count > limits.OUTBOX_TRANSFERS_MAX:
             raise LedgerUnavailableError(f"the outbox is full: {self.transfers} transfers")
         rows = b"".join(map(pack_transfer, transfers))
@@ -110,6 +111,7 @@ class SqliteOutbox:
             return _count(connection)
 
         self.transfers = await self._run(lambda c: in_transaction(c, work))
+        assert self.transfers >= 0, self.transfers
 
     async def load(self, after_seq: int, transfers_max: int) -> list[tuple[int, list[Transfer]]]:
         """The oldest requests after one, as many as fit in `transfers_max`, and one at least.
@@ -117,6 +119,7 @@ class SqliteOutbox:
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
+        assert transfers_max > 0, transfers_max
 
         def work(connection: sqlite3.Connection) -> list[tuple[int, list[Transfer]]]:
             found: list[tuple[int, list[Transfer]]] = []

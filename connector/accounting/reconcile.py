@@ -77,6 +77,7 @@ class Reconciler:
             book = self._chart.by_id.get(id_)
             if book is not None:
                 differing += self._mirror.set_posted(book, Posted(*posted))
+        assert differing <= len(expected)
         if differing:
             self._tell(differing)
 

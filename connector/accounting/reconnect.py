@@ -37,6 +37,8 @@ class Reconnect:
 
     def owe(self, start: Start) -> None:
         """The node started without its ledger: `start` is to be finished when it is there."""
+        assert self._start is None
+        assert self._availability.is_away
         self._start = start
 
     async def run(self) -> None:
@@ -60,6 +62,7 @@ class Reconnect:
     async def _come_back(self) -> None:
         if self._start is not None:
             await self._start.reach()
+            assert self._availability.is_up or self._availability.spools
             self._start = None
         if self._availability.is_away:
             await self._replay.hand_over()

@@ -87,7 +87,9 @@ class Recovery:
 
     def _take_up(self, reservation: Reservation, expires_at_ns: int) -> None:
         """Count what is held for a packet that this process has not reserved."""
+        assert len(reservation.legs) == len(reservation.books)
         if not reservation.posted:
+            assert reservation.packet_id not in self._unclaimed_holds, "counted twice"
             self._unclaimed_holds[reservation.packet_id] = (expires_at_ns, reservation)
             for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
                 self._mirror.hold(debit, credit, leg.amount)
@@ -155,6 +157,7 @@ class Recovery:
         found = self._recovered.get((source_id, sender_packet_id))
         if found is None or found.condition_tag != condition_tag(condition):
             return None
+        assert found.reservation.books[0][0].peer_id == source_id
         del self._recovered[source_id, sender_packet_id]
         self._unclaimed_holds.pop(found.reservation.packet_id, None)
         return found
@@ -173,6 +176,7 @@ class Recovery:
                 del self._unclaimed_holds[packet_id]
                 source_id = reservation.books[0][0].peer_id
                 self._recovered.pop((source_id, reservation.legs[0].user_data_128), None)
+                assert not reservation.posted, packet_id
                 reservation.move(PromiseEvent.LAPSED)
                 for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
                     self._mirror.release(debit, credit, leg.amount)

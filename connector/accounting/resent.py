@@ -57,6 +57,7 @@ class LedgerPacket:
     @property
     def expires_at_ns(self) -> int:
         """When its hold ends by itself."""
+        assert self.legs, "a packet of which nothing was held"
         first = self.legs[0]
         return first.timestamp + first.timeout * 1_000_000_000
 
@@ -114,6 +115,7 @@ def recovered(reservation: Reservation) -> Recovered | None:
     next_hops = [
         credit.peer_id for _, credit in reservation.books if credit.code is AccountCode.PEER
     ]
+    assert len(next_hops) <= 1, next_hops
     return Recovered(
         reservation=reservation,
         source_id=source.peer_id,

@@ -30,6 +30,7 @@ class SettlementBooks:
         debit, credit = (
             (books.peer, books.settlement) if outgoing else (books.settlement, books.peer)
         )
+        assert debit.ledger == credit.ledger
         transfer = Transfer(
             id=transfer_id,
             debit_account_id=debit.account_id,

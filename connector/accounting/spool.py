@@ -117,6 +117,7 @@ class Spool:
         return requests
 
     async def _add(self, transfers: list[Transfer]) -> int:
+        assert transfers, "a request of nothing"
         seq = await self._outbox.add(transfers)
         assert seq > self._last_seq, (seq, self._last_seq)
         self._last_seq = seq
@@ -132,6 +133,7 @@ class Spool:
         """
         overdue = self._promises.take_overdue()
         unbooked = [one for one in overdue if not one.posted]
+        assert not any(one.outbox_seq for one in unbooked), "released twice"
         transfers = [transfer for one in unbooked for transfer in promised_rows(one)]
         if not transfers:
             self._release(overdue)

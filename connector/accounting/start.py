@@ -69,6 +69,7 @@ class Start:
                 `Ledger.open`.
             ConnectorError: an account cannot be created.
         """
+        assert self._availability.phase is Phase.OPENING, self._availability.phase
         memory = await self._spool.begin()
         self._recovery.begin()
         try:
@@ -126,6 +127,7 @@ class Start:
                 why += "; this node did not stop cleanly, so only the ledger knows what is held"
             self._availability.blind(why)
             return
+        assert not self._assumed, "started twice"
         books = memory.books or {}
         for book in self._chart.by_id.values():
             posted = books.get(book.account_id, _NOTHING)
@@ -135,11 +137,13 @@ class Start:
             if not one.removed:
                 self._credit.promise(one)
         self._former_seq = memory.last_seq
+        assert len(self._assumed) == len(self._chart.by_id)
         self._availability.known(why, self._clock.monotonic_s())
 
     # --- packets having been taken already
 
     async def _agree(self) -> None:
+        assert self._availability.phase is not Phase.WAITING
         async with self._turn as ledger:
             await ledger.open()
             existed = await self._chart.create(ledger, self._chart.by_id.values())

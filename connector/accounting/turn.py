@@ -30,6 +30,7 @@ class Turn:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        assert self._lock.locked()
         self._lock.release()
 
     async def close(self) -> None:

@@ -271,6 +271,7 @@ class Writer:
 
     def _start_writing(self) -> None:
         self._is_idle = False
+        assert self._holds or self._resolutions or self._is_stopping
         self._wake.set()
 
     def stop(self) -> None:
@@ -295,6 +296,7 @@ class Writer:
                 if availability.row.writes_to is WritesTo.OUTBOX:
                     await self._write_to_outbox()
                     continue
+            assert not self._taken, "one request at a time"
             batch, transfers = self._take_batch()
             self._taken = batch
             self._request_began_ms = self._clock.now_ms()
@@ -341,6 +343,7 @@ class Writer:
                 transfers += part
                 batch.append(queue.popleft())
         assert batch, "a packet with more legs than a request may hold"
+        assert room >= 0, room
         return batch, transfers
 
     # --- what the ledger said
@@ -387,6 +390,7 @@ class Writer:
     def _refuse_unacknowledged(self, reservation: Reservation, outcome: Outcome) -> None:
         """Refuse a hold that may be in the ledger."""
         reservation.move(PromiseEvent.GIVEN_BACK)
+        assert not reservation.hold_spooled, "a hold that was acknowledged"
         waiter = reservation.waiter
         self._give_back(reservation)
         self._reports.resume(waiter, outcome)
@@ -434,6 +438,7 @@ class Writer:
             # What stands in the outbox is replayed from there.
             and (not one.outbox_seq or one.corrected or availability.writes_to_ledger)
         ]
+        assert len(holds) + len(again) <= len(batch)
         self._resolutions.extendleft(reversed(again))
         if availability.row.admits is not Admits.BY_MIRROR:
             for reservation in holds:

@@ -323,6 +323,8 @@ class LedgerMachine:
         else:
             debit.debits_posted -= transfer.amount
             credit.credits_posted -= transfer.amount
+            assert debit.debits_posted >= 0
+            assert credit.credits_posted >= 0
         del self._records[transfer.id]
 
     def _resolve(self, transfer: Transfer, now_ns: int, undo: list[_Undo] | None) -> Status:
@@ -374,6 +376,9 @@ class LedgerMachine:
         debit, credit = hold.debit, hold.credit
         debit.debits_pending -= held
         credit.credits_pending -= held
+        assert debit.debits_pending >= 0
+        assert credit.credits_pending >= 0
+        assert 0 <= amount <= held
         posted = amount if flags & POST else 0
         if posted:
             debit.debits_posted += posted
@@ -406,6 +411,8 @@ class LedgerMachine:
         credit.credits_pending += pending.amount
         debit.debits_posted -= posted
         credit.credits_posted -= posted
+        assert debit.debits_posted >= 0
+        assert credit.credits_posted >= 0
         del self._closed[pending.id]
         self._open_hold(pending, debit, credit)
         del self._records[id_]
@@ -422,6 +429,8 @@ class LedgerMachine:
         for hold in due:
             hold.debit.debits_pending -= hold.transfer.amount
             hold.credit.credits_pending -= hold.transfer.amount
+            assert hold.debit.debits_pending >= 0
+            assert hold.credit.credits_pending >= 0
             hold.debit.touched = hold.credit.touched = True
             del self.holds[hold.transfer.id]
             self._closed[hold.transfer.id] = Status.PENDING_TRANSFER_EXPIRED

@@ -451,6 +451,7 @@ class Driver:
         self._next_deadline_ms = min(self._next_deadline_ms, deadline_ms)
 
     def _count_in(self, flight: Flight) -> None:
+        assert not flight.counted, "counted twice"
         flight.counted = True
         flight.source.in_flight += 1
         self._switch.node.in_flight += 1
@@ -461,6 +462,8 @@ class Driver:
         if flight.counted:
             source.in_flight -= 1
             self._switch.node.in_flight -= 1
+            assert source.in_flight >= 0
+            assert self._switch.node.in_flight >= source.in_flight
         next_hop = flight.next_hop
         if result.code is None:
             counters.fulfilled_in += 1

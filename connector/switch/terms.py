@@ -61,6 +61,7 @@ def amounts(
     basis_points = source.fee_basis_points
     fee = -(-amount * basis_points // BASIS_POINTS) if basis_points else 0
     rest = amount - fee
+    assert 0 <= fee <= amount, (fee, amount)
     if source.asset is next_hop.asset or source.asset == next_hop.asset:
         onward = rest
     else:
@@ -94,4 +95,6 @@ def onward_expiry_ms(
     onward = min(expires_at_ms, now_ms + hold_ms_max) - window_ms
     if onward - now_ms < window_ms:
         return reject(Code.R02_INSUFFICIENT_TIMEOUT, own_address, "not enough time left to forward")
+    # The next hop has to answer before our own sender stops waiting.
+    assert onward < expires_at_ms, (onward, expires_at_ms)
     return onward
