@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
-from connector.accounting.mirror import PeerBooks
+from connector.accounting.mirror import Book, PeerBooks
 from connector.accounting.promises import Promise, Reservation
 from connector.ledger.model import (
     DONE,
     LINKED,
+    PENDING,
     PHASE_CORRECT,
     PHASE_RESOLVE,
     POST,
     VOID,
+    AccountCode,
     Posted,
     Status,
     Transfer,
     TransferCode,
     grant_id,
 )
-from connector.peering.model import PeerTerms
+from connector.peering.model import Asset, PeerTerms
 
 
 class Reserve:
@@ -83,6 +85,78 @@ WRITTEN_AS: Final[Mapping[Promise, Entry]] = {
 def entry_of(reservation: Reservation) -> Entry:
     """What a queued reservation is written as."""
     return WRITTEN_AS[Promise(reservation.state)]
+
+
+class Move(NamedTuple):
+    """One leg before it has an id."""
+
+    debit: Book
+    credit: Book
+    amount: int
+    code: TransferCode
+
+
+def moves_of(
+    source: Book, target: Book, asked: Reserve, own: Callable[[AccountCode, Asset], Book]
+) -> list[Move]:
+    """What a packet with a fee, or one that changes its asset, moves.
+
+    Args:
+        source: who is debited.
+        target: who is credited, in the end.
+        asked: the packet.
+        own: the node's own accounts.
+    """
+    assert asked.fee <= asked.amount_in, (asked.fee, asked.amount_in)
+    revenue = own(AccountCode.REVENUE, source.asset)
+    fee = [Move(source, revenue, asked.fee, TransferCode.FEE)] if asked.fee else []
+    if source.ledger == target.ledger and source is not target:
+        moves = [Move(source, target, asked.amount_out, TransferCode.PACKET), *fee]
+    else:
+        # Another asset; or back to where it came from, which no single transfer can be.
+        exchange_in = own(AccountCode.EXCHANGE, source.asset)
+        exchange_out = own(AccountCode.EXCHANGE, target.asset)
+        moves = [
+            Move(source, exchange_in, asked.amount_in - asked.fee, TransferCode.EXCHANGE_IN),
+            *fee,
+            Move(exchange_out, target, asked.amount_out, TransferCode.EXCHANGE_OUT),
+        ]
+    for move in moves:
+        assert move.debit is not move.credit
+        assert move.debit.ledger == move.credit.ledger
+    return moves
+
+
+def legs_of(
+    moves: list[Move], packet_id: int, sender_packet_id: int, tag: int, timeout: int
+) -> list[Transfer]:
+    """The transfers that hold what a packet moves, linked: all or none.
+
+    Args:
+        moves: one for each leg, in order.
+        packet_id: ours.
+        sender_packet_id: the sender's; zero: it gave none.
+        tag: see `condition_tag`.
+        timeout: when the hold ends by itself, in seconds.
+    """
+    last = len(moves) - 1
+    return [
+        Transfer(
+            packet_id | index, move.debit.account_id, move.credit.account_id, move.amount, 0,
+            sender_packet_id, tag >> 32, tag & 0xFFFFFFFF, timeout, move.debit.ledger, move.code,
+            PENDING | (LINKED if index < last else 0),
+        )
+        for index, move in enumerate(moves)
+    ]  # fmt: skip
+
+
+def is_within_credit(reservation: Reservation) -> bool:
+    """Whether the mirror has credit for all that its sender has asked for so far."""
+    debit = reservation.books[0][0]
+    return (
+        debit.code is not AccountCode.PEER
+        or debit.debits_posted + debit.debits_pending <= debit.credits_posted
+    )
 
 
 def outbox_rows(reservation: Reservation) -> list[Transfer]:

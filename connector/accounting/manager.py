@@ -265,6 +265,13 @@ class AccountManager:
         """All accounts of the node."""
         return self._chart.by_id.values()
 
+    def take_moved(self, watched: bool) -> set[Book]:
+        """Accounts whose balances have moved since the last call.
+
+        They are noted only while somebody looks: `watched`, until the next call.
+        """
+        return self._mirror.take_moved(watched)
+
     # --- peers that come and go while the node runs
 
     async def add_peer(self, terms: PeerTerms) -> None:

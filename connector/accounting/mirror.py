@@ -126,7 +126,7 @@ class Mirror:
     def __init__(self) -> None:
         self._moved: set[Book] | None = None
 
-    def take_moved(self, *, watched: bool) -> set[Book]:
+    def take_moved(self, watched: bool) -> set[Book]:
         """Accounts whose balances have moved since the last call.
 
         They are noted only while somebody looks: `watched`, until the next call.

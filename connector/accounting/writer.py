@@ -3,13 +3,15 @@
 One request is in flight, and everything that gathered meanwhile goes into the next one, posts and
 voids before holds, the legs of a packet never apart. No timer flushes anything: an idle ledger is
 asked at once, a busy one gets full requests.
+
+Nearly 500 lines: the queues have one owner, and a packet's way through them is read in one piece.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Final
 
 from connector.accounting import bounds
 from connector.accounting.availability import Admits, Asks, Availability, Phase, WritesTo
@@ -22,10 +24,13 @@ from connector.accounting.entries import (
     correcting_transfers,
     entry_of,
     is_booked,
+    is_within_credit,
+    legs_of,
+    moves_of,
     outbox_rows,
     resolutions,
 )
-from connector.accounting.mirror import Book, Mirror
+from connector.accounting.mirror import Mirror
 from connector.accounting.promises import (
     Outcome,
     Promise,
@@ -41,7 +46,6 @@ from connector.accounting.turn import Turn
 from connector.base.clock import Clock
 from connector.base.errors import ConnectorError, LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.model import (
-    LINKED,
     PENDING,
     PHASE_RESOLVE,
     POST,
@@ -49,7 +53,6 @@ from connector.ledger.model import (
     AccountCode,
     Status,
     Transfer,
-    TransferCode,
     make_transfer,
 )
 from connector.peering.model import LOCAL
@@ -68,15 +71,6 @@ _ASKED: Final = int(Promise.ASKED)
 _VOIDING: Final = int(Promise.VOIDING)
 _HELD: Final = int(PromiseEvent.HELD)
 _VOID: Final = int(PromiseEvent.VOID)
-
-
-class _Move(NamedTuple):
-    """One leg before it has an id."""
-
-    debit: Book
-    credit: Book
-    amount: int
-    code: TransferCode
 
 
 class Writer:
@@ -162,7 +156,6 @@ class Writer:
             else self._chart.own(AccountCode.WALLET, source.asset)
         )
         tag = condition_tag(asked.condition)
-        tag_64, tag_32 = tag >> 32, tag & 0xFFFFFFFF
         timeout = (asked.hold_ms + bounds.PENDING_GRACE_MS + 999) // 1000
         amount, fee = asked.amount_out, asked.fee
         if not fee and debit.ledger == target.ledger and debit is not target:
@@ -170,26 +163,16 @@ class Writer:
             leg = make_transfer(
                 (
                     packet_id, debit.account_id, target.account_id, amount, 0, sender_packet_id,
-                    tag_64, tag_32, timeout, debit.ledger, 1, PENDING, 0,
+                    tag >> 32, tag & 0xFFFFFFFF, timeout, debit.ledger, 1, PENDING, 0,
                 )
             )  # fmt: skip
             self._mirror.hold(debit, target, amount)
             legs = [leg]
             reservation = Reservation(packet_id, legs, [(debit, target)])
         else:
-            data = (sender_packet_id, tag_64, tag_32, timeout)
-            moves = self._moves(debit, target, asked)
-            legs = [
-                Transfer(
-                    packet_id | index, move.debit.account_id, move.credit.account_id, move.amount,
-                    0, *data, move.debit.ledger, move.code,
-                    PENDING | (LINKED if index + 1 < len(moves) else 0),
-                )
-                for index, move in enumerate(moves)
-            ]  # fmt: skip
+            moves = moves_of(debit, target, asked, self._chart.own)
+            legs = legs_of(moves, packet_id, sender_packet_id, tag, timeout)
             for move in moves:
-                assert move.debit is not move.credit
-                assert move.debit.ledger == move.credit.ledger
                 self._mirror.hold(move.debit, move.credit, move.amount)
             reservation = Reservation(packet_id, legs, [(m.debit, m.credit) for m in moves])
         reservation.waiter = token
@@ -209,22 +192,6 @@ class Writer:
         if source_id != LOCAL and self._peers[source_id].available_credit < asked.amount_in:
             return Outcome.NO_CREDIT
         return None
-
-    def _moves(self, source: Book, target: Book, asked: Reserve) -> list[_Move]:
-        """What a packet with a fee, or one that changes its asset, moves."""
-        chart = self._chart
-        revenue = chart.own(AccountCode.REVENUE, source.asset)
-        fee = [_Move(source, revenue, asked.fee, TransferCode.FEE)] if asked.fee else []
-        if source.ledger == target.ledger and source is not target:
-            return [_Move(source, target, asked.amount_out, TransferCode.PACKET), *fee]
-        # Another asset; or back to where it came from, which no single transfer can be.
-        exchange_in = chart.own(AccountCode.EXCHANGE, source.asset)
-        exchange_out = chart.own(AccountCode.EXCHANGE, target.asset)
-        return [
-            _Move(source, exchange_in, asked.amount_in - asked.fee, TransferCode.EXCHANGE_IN),
-            *fee,
-            _Move(exchange_out, target, asked.amount_out, TransferCode.EXCHANGE_OUT),
-        ]
 
     def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
         """Queue the post of a reservation. See `AccountManager.post`."""
@@ -449,7 +416,7 @@ class Writer:
             asked = [*holds, *self._holds]
             self._holds.clear()
             for reservation in asked:
-                if _is_within_credit(reservation):
+                if is_within_credit(reservation):
                     self._holds.append(reservation)
                 else:
                     self._refuse_unacknowledged(reservation, Outcome.NO_CREDIT)
@@ -522,12 +489,3 @@ class Writer:
                     availability.answered()
                 if self._reconciler.is_due:
                     await self._reconciler.reconcile(self.on_the_way)
-
-
-def _is_within_credit(reservation: Reservation) -> bool:
-    """Whether the mirror has credit for all that its sender has asked for so far."""
-    debit = reservation.books[0][0]
-    return (
-        debit.code is not AccountCode.PEER
-        or debit.debits_posted + debit.debits_pending <= debit.credits_posted
-    )

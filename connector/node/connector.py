@@ -310,7 +310,7 @@ class Connector:
         self.reporter = Reporter(
             bus=self.events,
             accounts=core.accounts,
-            take_touched=core.driver.take_touched,
+            take_touched=self.accounts.take_moved,
             status=self.views.node_status,
             monotonic_s=platform.clock.monotonic_s,
             settlement_state=self._settlement_state,

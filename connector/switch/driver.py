@@ -17,7 +17,6 @@ from typing import Protocol, cast
 
 from connector.accounting.entries import Reserve, condition_tag
 from connector.accounting.manager import AccountManager
-from connector.accounting.mirror import Book
 from connector.accounting.promises import Outcome, Reservation
 from connector.accounting.resent import Recovered
 from connector.base.errors import DecodeError
@@ -80,7 +79,6 @@ class Driver:
         self._asking: dict[str, Inbox] = {}
         self._waiting: dict[Flight, None] = {}
         self._next_deadline_ms = NEVER_MS
-        self._touched: set[Book] | None = None
         self._first_packet_id = 0
         """The first id that this process gave to a peer's packet: ids only rise."""
 
@@ -264,15 +262,6 @@ class Driver:
         inbox = self._inboxes.get(peer_id)
         return inbox is not None and inbox.keeps
 
-    def take_touched(self, watched: bool) -> set[Book]:
-        """Accounts whose balances packets have moved since the last call.
-
-        They are noted only while somebody looks: `watched`, until the next call.
-        """
-        touched = self._touched or set()
-        self._touched = set() if watched else None
-        return touched
-
     def waiting_for(self, peer: Peer) -> list[Flight]:
         """Prepares that were sent to `peer` and have no answer, oldest first."""
         return [flight for flight in self._waiting if flight.next_hop is peer]
@@ -418,10 +407,7 @@ class Driver:
         if type(held) is Outcome:
             return held
         self._count_in(flight)
-        flight.reservation = reservation = cast(Reservation, held)
-        if self._touched is not None:
-            for pair in reservation.books:
-                self._touched.update(pair)
+        flight.reservation = cast(Reservation, held)
         if flight.trace is not None:
             flight.trace.asked = step
         return None
@@ -481,9 +467,6 @@ class Driver:
             by_code[code] = by_code.get(code, 0) + 1
             if next_hop is not None:
                 next_hop.counters.rejected_out += 1
-        if flight.reservation is not None and self._touched is not None:
-            for pair in flight.reservation.books:
-                self._touched.update(pair)
         if flight.sender_packet_id:
             inbox = self._inbox(source.peer_id)
             inbox.open.pop(flight.sender_packet_id, None)

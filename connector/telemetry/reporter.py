@@ -1,7 +1,7 @@
 """Emits balances that changed, and the status of the node.
 
 A round over all accounts takes a second, one slice per flush, and reports every balance that has
-changed. That is enough for the history. While there are viewers, accounts marked by packets are
+changed. That is enough for the history. While there are viewers, accounts that moved are
 checked at every flush, so that a change is seen at once.
 """
 

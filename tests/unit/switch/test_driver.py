@@ -768,20 +768,6 @@ def test_what_is_no_prepare_is_told_with_who_sent_it(office: Office) -> None:
     assert message.startswith("unreadable packet: ")
 
 
-def test_the_accounts_that_packets_move_are_known_once(office: Office) -> None:
-    book = Book("me", AccountCode.PEER, "alice", USD)
-    other = Book("me", AccountCode.PEER, "bob", USD)
-    office.till.books = [(book, other)]
-    assert office.driver.take_touched(watched=True) == set()
-    flight = office.send()
-    assert office.driver.take_touched(watched=True) == {book, other}
-    assert office.driver.take_touched(watched=True) == set()
-    office.fulfill(flight)
-    assert office.driver.take_touched(watched=False) == {book, other}
-    office.send()
-    assert office.driver.take_touched(watched=True) == set()
-
-
 # --- a resent packet must equal the first one
 
 DIFFERENT = [
