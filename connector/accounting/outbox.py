@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import struct
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
@@ -118,6 +119,7 @@ class SqliteOutbox:
 
         Raises:
             LedgerUnavailableError: the file cannot be read.
+            LedgerCorruptError: a request in it is damaged.
         """
         assert transfers_max > 0, transfers_max
 
@@ -131,7 +133,10 @@ class SqliteOutbox:
                 if room < 0 and found:
                     break
                 offsets = range(0, len(rows), ROW.size)
-                found.append((seq, [unpack_transfer(rows, at) for at in offsets]))
+                transfers = [unpack_transfer(rows, at) for at in offsets]
+                if len(transfers) != count:
+                    raise ValueError(f"request {seq} has {len(transfers)} transfers, not {count}")
+                found.append((seq, transfers))
             return found
 
         return await self._run(work)
@@ -143,6 +148,7 @@ class SqliteOutbox:
 
         Raises:
             LedgerUnavailableError: the disk refuses.
+            LedgerCorruptError: what was kept is damaged.
         """
 
         def work(connection: sqlite3.Connection) -> Memory:
@@ -200,6 +206,12 @@ class SqliteOutbox:
                 return await self._file.run(work)
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailableError(f"outbox: {error}") from error
+        except (struct.error, ValueError, TypeError, OverflowError) as error:
+            # SQLite does not hold columns to a type: what was not written here reads like this.
+            raise LedgerCorruptError(
+                f"{self._file.path} is damaged ({error}): restore a backup of DATA_DIR, or move the "
+                "file away; then what it promised must be compared with the peers by hand"
+            ) from error
 
 
 def _set_room_aside(connection: sqlite3.Connection) -> None:

@@ -219,6 +219,9 @@ class EmbeddedLedger:
         except sqlite3.DatabaseError as error:
             await self.close()
             raise _translate(error, self.path) from error
+        except journal.DAMAGE as error:
+            await self.close()
+            raise LedgerCorruptError(f"{self.path} is damaged: {error}") from error
         except BaseException:
             await self.close()
             raise
@@ -328,13 +331,7 @@ class EmbeddedLedger:
                     ids = (record[0].id for record in records(machine, *row[2:]))
                     highest = max((highest, *ids))
             archive.before_seq = _AFTER_ALL
-        except (
-            zlib.error,
-            struct.error,
-            ValueError,
-            LookupError,
-            AssertionError,
-        ) as error:
+        except journal.DAMAGE as error:
             raise LedgerCorruptError(f"{self.path} is damaged: {error}") from error
         finally:
             connection.execute("ROLLBACK")
@@ -591,6 +588,8 @@ class EmbeddedLedger:
             return await self._file.run(work)
         except sqlite3.Error as error:
             raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
+        except journal.DAMAGE as error:
+            raise LedgerCorruptError(f"{self.path} is damaged: {error}") from error
 
     # --- upkeep of the journal
 
@@ -689,7 +688,10 @@ class EmbeddedLedger:
                     )
             return machine, count
 
-        return await self._file.run(work)
+        try:
+            return await self._file.run(work)
+        except journal.DAMAGE as error:
+            raise LedgerCorruptError(f"{self.path} is damaged: {error}") from error
 
 
 def _translate(error: sqlite3.DatabaseError, path: Path) -> Exception:

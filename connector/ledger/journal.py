@@ -54,6 +54,17 @@ JournalRow = tuple[int, int, int, bytes, bytes]
 AccountRow = tuple[str, str, str, str, str, str, str, int, int, int, int, int]
 _COUNT: Final = struct.Struct("<I")
 
+DAMAGE: Final = (
+    zlib.error,
+    struct.error,
+    ValueError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    AssertionError,
+)
+"""What reading raises that is not what was written: SQLite does not hold columns to a type."""
+
 
 def id_octets(id_: int) -> bytes:
     """An id so that its octets sort as its numbers do."""

@@ -56,6 +56,8 @@ class KnownPeers:
             content = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return cls.make(random_octets)
+        except RecursionError as error:
+            raise ValueError(f"not a file of this node: {error}") from error
         try:
             peers = {
                 str(peer_id): KnownPeer(
@@ -66,7 +68,7 @@ class KnownPeers:
                 for peer_id, one in content["peers"].items()
             }
             return cls(bytes.fromhex(content["salt"]), peers)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a file of this node: {error!r}") from error
 
     def write(self, path: Path) -> None:

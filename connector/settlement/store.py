@@ -7,7 +7,8 @@ always has the same answer.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from connector.base import limits
@@ -166,13 +167,23 @@ class SettlementStore:
         rows = await self._run(
             lambda c: c.execute(query, (peer_id, asset.code, asset.scale)).fetchall()
         )
-        return [(Phase(phase), Direction(way), int(amount)) for phase, way, amount in rows]
+        with _reading(f"a settlement of {peer_id}"):
+            return [(Phase(phase), Direction(way), int(amount)) for phase, way, amount in rows]
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return await self._file.run(work)
         except (sqlite3.Error, OSError) as error:
             raise SettlementStoreError(f"settlements: {error}") from error
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Names what is damaged: SQLite does not hold columns to a type."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError, AssertionError) as error:
+        raise SettlementStoreError(f"settlements: {what} is damaged: {error}") from error
 
 
 def _row(one: Settlement) -> tuple[Any, ...]:
@@ -188,22 +199,23 @@ def _settlement(row: Any) -> Settlement:
         id_, peer_id, asset_code, asset_scale, direction, origin, key, amount, quantity_amount,
         quantity_scale, payer, phase, created_ms, changed_ms, attempts, error,
     ) = row  # fmt: skip
-    return Settlement(
-        id=int(id_, 16),
-        peer_id=peer_id,
-        asset=Asset(asset_code, asset_scale),
-        direction=Direction(direction),
-        origin=Origin(origin),
-        key=key,
-        amount=int(amount),
-        quantity=Quantity(int(quantity_amount), quantity_scale),
-        payer=Payer(payer),
-        phase=Phase(phase),
-        created_ms=created_ms,
-        changed_ms=changed_ms,
-        attempts=attempts,
-        error=error,
-    )
+    with _reading(f"settlement {id_}"):
+        return Settlement(
+            id=int(id_, 16),
+            peer_id=peer_id,
+            asset=Asset(asset_code, asset_scale),
+            direction=Direction(direction),
+            origin=Origin(origin),
+            key=key,
+            amount=int(amount),
+            quantity=Quantity(int(quantity_amount), quantity_scale),
+            payer=Payer(payer),
+            phase=Phase(phase),
+            created_ms=created_ms,
+            changed_ms=changed_ms,
+            attempts=attempts,
+            error=error,
+        )
 
 
 def _find(connection: sqlite3.Connection, id_: int) -> Settlement | None:
@@ -231,7 +243,8 @@ def _remainder(connection: sqlite3.Connection, peer_id: str, asset: Asset) -> Qu
         "WHERE peer_id = ? AND asset_code = ? AND asset_scale = ?",
         (peer_id, asset.code, asset.scale),
     ).fetchone()
-    return NOTHING if row is None else Quantity(int(row[0]), row[1])
+    with _reading(f"the remainder of {peer_id}"):
+        return NOTHING if row is None else Quantity(int(row[0]), row[1])
 
 
 def _keep(connection: sqlite3.Connection, peer_id: str, asset: Asset, kept: Quantity) -> None:

@@ -1,0 +1,288 @@
+"""Targets for what a node reads back from its own disk: ledger rows, journal, outbox, settlements.
+
+A file may be damaged by a disk, a restored backup or a hand. Opening and reading it then gives the
+error of that file, which names it, and no other exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+import struct
+import tempfile
+from collections.abc import Callable, Coroutine
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from connector.accounting.outbox import SqliteOutbox
+from connector.base.errors import (
+    LedgerCorruptError,
+    LedgerUnavailableError,
+    SettlementStoreError,
+)
+from connector.ledger.embedded import EmbeddedLedger
+from connector.ledger.model import PENDING, PHASE_RESOLVE, POST, Account, Transfer
+from connector.ledger.rows import (
+    pack_accounts,
+    pack_dense,
+    pack_transfer,
+    pack_transfers,
+    unpack_accounts,
+    unpack_dense,
+    unpack_transfers,
+)
+from connector.peering.model import Asset
+from connector.settlement.model import Direction, Origin, Payer, Phase, Quantity, Settlement
+from connector.settlement.store import SettlementStore
+from tests.fuzz.target import Target
+from tests.support.ledgers import ManualClock
+
+# --- rows as octets
+
+_wide = st.integers(0, 2**128 - 1)
+_middle = st.integers(0, 2**64 - 1)
+_narrow = st.integers(0, 2**32 - 1)
+_short = st.integers(0, 2**16 - 1)
+transfers = st.builds(
+    Transfer, _wide, _wide, _wide, _wide | _middle, _wide, _wide, _middle, _narrow, _narrow, _narrow,
+    _short, _short, _middle,
+)  # fmt: skip
+accounts = st.builds(
+    Account, _wide, _wide, _wide, _wide, _wide, _wide, _middle, _narrow, _narrow, _short, _short,
+    _middle,
+)  # fmt: skip
+
+
+def check_rows(value: tuple[list[Transfer], list[Account]]) -> None:
+    """Transfers and accounts come back from their octets, in every layout that takes them."""
+    some_transfers, some_accounts = value
+    octets = bytes(pack_transfers(some_transfers))
+    assert unpack_transfers(octets) == some_transfers
+    assert octets == b"".join(pack_transfer(one, one.timestamp) for one in some_transfers)
+    assert unpack_accounts(bytes(pack_accounts(some_accounts))) == some_accounts
+    ids = sorted({id_ for one in some_transfers for id_ in one[1:3]})
+    numbers = {id_: number for number, id_ in enumerate(ids)}
+    with contextlib.suppress(KeyError, struct.error):
+        assert list(unpack_dense(pack_dense(some_transfers, numbers), ids)) == some_transfers
+
+
+# --- files
+
+Change = tuple[str, int, int, Any]
+"""Which row and column of which table, and its new value."""
+
+_values = (
+    st.none()
+    | st.integers(-3, 300)
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(("pending", "incoming", "-1", "1e9", "9" * 50, "\x00", "²"))
+    | st.binary(max_size=140)
+    | st.sampled_from(("cut", "flip", "double")).map(lambda how: (how,))
+)
+
+
+def changes(*tables: str) -> st.SearchStrategy[list[Change]]:
+    """Damage to a few places of a file."""
+    one = st.tuples(st.sampled_from(tables), st.integers(0, 40), st.integers(0, 15), _values)
+    return st.lists(one, min_size=1, max_size=3)
+
+
+def _damage(path: Path, wanted: list[Change]) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for table, row, column, value in wanted:
+            found = connection.execute(f"SELECT * FROM {table}").fetchall()
+            if not found:
+                continue
+            names = [line[1] for line in connection.execute(f"PRAGMA table_info({table})")]
+            name = names[column % len(names)]
+            old = found[row % len(found)][column % len(names)]
+            new = _altered(old, value)
+            with contextlib.suppress(sqlite3.Error, OverflowError, UnicodeEncodeError):
+                connection.execute(
+                    f"UPDATE {table} SET {name} = ? WHERE {name} IS ? AND {names[0]} IS ?",
+                    (new, old, found[row % len(found)][0]),
+                )
+        connection.commit()
+
+
+def _altered(old: Any, value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    if not isinstance(old, bytes) or not old:
+        return old
+    match value[0]:
+        case "cut":
+            return old[:-1]
+        case "double":
+            return old + old
+        case _:
+            middle = len(old) // 2
+            return old[:middle] + bytes((old[middle] ^ 0x10,)) + old[middle + 1 :]
+
+
+@cache
+def _made(name: str) -> Path:
+    """A folder with a whole file, as a kill leaves it; made once."""
+    home, kept = (Path(tempfile.mkdtemp(prefix="fuzz-")) for _ in range(2))
+    asyncio.run(_MAKERS[name](home, kept))
+    return kept
+
+
+def _with_copy(name: str, wanted: list[Change], work: Callable[[Path], Any]) -> None:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        copy = Path(folder)
+        shutil.copytree(_made(name), copy, dirs_exist_ok=True)
+        _damage(copy / name, wanted)
+        asyncio.run(work(copy / name))
+
+
+async def _make_ledger(home: Path, kept: Path) -> None:
+    ledger = EmbeddedLedger(home / "ledger.db", clock=ManualClock())
+    await ledger.open()
+    await ledger.create_accounts([Account(n, ledger=1, code=1, user_data_128=7) for n in (1, 2)])
+    base = 2**127
+    for number in range(4):
+        id_ = base + (number << 8)
+        hold = Transfer(id_, 1, 2, 10 + number, timeout=60, ledger=1, code=1, flags=PENDING)
+        await ledger.create_transfers([hold])
+        if number % 2:
+            post = Transfer(
+                id_ | PHASE_RESOLVE, amount=2**128 - 1, pending_id=id_, ledger=1, code=1, flags=POST
+            )
+            await ledger.create_transfers([post])
+        if number == 1:
+            await ledger.close()  # so there is a checkpoint too
+            await ledger.open()
+    shutil.copytree(home, kept, dirs_exist_ok=True)
+    await ledger.close()
+
+
+async def _make_outbox(home: Path, kept: Path) -> None:
+    outbox = SqliteOutbox(home / "outbox.db")
+    await outbox.open()
+    await outbox.begin()
+    await outbox.end({})
+    for number in range(3):
+        await outbox.add([Transfer(2**127 + number, 1, 2, number, flags=PENDING)] * (number + 1))
+    await outbox.close()
+    shutil.copytree(home, kept, dirs_exist_ok=True)
+
+
+async def _make_settlements(home: Path, kept: Path) -> None:
+    store = SettlementStore(home / "settlements.db")
+    await store.open()
+    for number, way in enumerate((Direction.OUTGOING, Direction.INCOMING)):
+        await store.add(
+            Settlement(
+                id=(number + 1) << 8,
+                peer_id="bob",
+                asset=_USD,
+                direction=way,
+                origin=Origin.ENGINE,
+                key=f"k{number}",
+                amount=5,
+                quantity=Quantity(5_000_000_001, 18),
+                payer=Payer.NOBODY,
+                phase=Phase.PENDING,
+                created_ms=1,
+                changed_ms=1,
+            )
+        )
+    await store.close()
+    shutil.copytree(home, kept, dirs_exist_ok=True)
+
+
+_USD = Asset("USD", 9)
+_MAKERS: dict[str, Callable[[Path, Path], Coroutine[Any, Any, None]]] = {
+    "ledger.db": _make_ledger,
+    "outbox.db": _make_outbox,
+    "settlements.db": _make_settlements,
+}
+
+
+def check_journal(wanted: list[Change]) -> None:
+    """A damaged ledger file opens, or says that it is damaged; so does its replay."""
+
+    async def work(path: Path) -> None:
+        ledger = EmbeddedLedger(path, clock=ManualClock())
+        try:
+            await ledger.open()
+        except (LedgerCorruptError, LedgerUnavailableError):
+            return
+        try:
+            with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
+                await ledger.replay_all()
+            with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
+                await ledger.tagged_transfers([7], 0)
+        finally:
+            await ledger.close()
+
+    _with_copy("ledger.db", wanted, work)
+
+
+def check_outbox(wanted: list[Change]) -> None:
+    """A damaged outbox is read, or says that it is damaged."""
+
+    async def work(path: Path) -> None:
+        outbox = SqliteOutbox(path)
+        try:
+            await outbox.open()
+        except (LedgerCorruptError, LedgerUnavailableError):
+            return
+        try:
+            with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
+                await outbox.begin()
+            with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
+                await outbox.load(0, 100)
+        finally:
+            await outbox.close()
+
+    _with_copy("outbox.db", wanted, work)
+
+
+def check_settlements(wanted: list[Change]) -> None:
+    """A damaged file of settlements is read, or says that it is damaged."""
+
+    async def work(path: Path) -> None:
+        store = SettlementStore(path)
+        try:
+            await store.open()
+        except SettlementStoreError:
+            return
+        try:
+            for read in (
+                store.open_ones(),
+                store.latest(None, 10),
+                store.remainder("bob", _USD),
+                store.booked("bob", _USD),
+                store.find(1 << 8),
+            ):
+                with contextlib.suppress(SettlementStoreError):
+                    await read
+        finally:
+            await store.close()
+
+    _with_copy("settlements.db", wanted, work)
+
+
+TARGETS = (
+    Target(
+        "ledger-rows",
+        st.tuples(st.lists(transfers, max_size=4), st.lists(accounts, max_size=3)),
+        check_rows,
+    ),
+    Target(
+        "journal-rows",
+        changes("journal", "account", "checkpoint", "point", "derived"),
+        check_journal,
+    ),
+    Target("outbox-rows", changes("request", "book", "stop"), check_outbox),
+    Target("settlement-rows", changes("settlement", "remainder"), check_settlements),
+)

@@ -1,0 +1,12 @@
+"""All fuzz targets by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.fuzz import configuration, http, rows, wire
+from tests.fuzz.target import Target
+
+TARGETS: Final[dict[str, Target]] = {
+    target.name: target for module in (wire, configuration, http, rows) for target in module.TARGETS
+}

@@ -1,0 +1,151 @@
+"""Files that a disk, a restored backup or a hand has damaged give the error that names them.
+
+Found by `scripts/fuzz`: before, these ended in a TypeError, a struct.error or a RecursionError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from connector.accounting.outbox import SqliteOutbox
+from connector.base.errors import ConfigError, LedgerCorruptError, SettlementStoreError
+from connector.ledger.embedded import EmbeddedLedger
+from connector.ledger.model import Account, Transfer
+from connector.peering.model import Asset
+from connector.peering.remembered import KnownPeers
+from connector.settings.model import load
+from connector.settings.overlay import Overlay
+from connector.settlement.store import SettlementStore
+from tests.support.ledgers import ManualClock
+
+DEEP = "[" * 100_000
+USD = Asset("USD", 9)
+
+
+def change(path: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "nodeId: !!float ''",
+        "nodeId: 2001-99-99",
+        "nodeId: !!int x",
+        "nodeId: " + "[" * 2000,
+        "peers: [{id: alice, secret: s, 1: 2}]",
+        "peers: [{id: alice, secret: s, null: 2}]",
+    ],
+)
+def test_yaml_that_cannot_be_made_into_values_is_a_config_error(
+    tmp_path: Path, content: str
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"settings\.yaml"):
+        load({"CONFIG_FILE": str(path)})
+
+
+def test_deeply_nested_changes_are_a_config_error(tmp_path: Path) -> None:
+    path = tmp_path / "changes.json"
+    path.write_text(DEEP)
+    with pytest.raises(ConfigError, match="is not JSON"):
+        Overlay.read(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        DEEP,
+        (
+            '{"salt": "", "peers": {"bob": {"assetCode": "USD", "assetScale": Infinity, '
+            '"fingerprint": "", "sinceMs": 0}}}'
+        ),
+    ],
+)
+def test_known_peers_that_cannot_be_read_are_a_value_error(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "known_peers.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="not a file of this node"):
+        KnownPeers.read(path, bytes)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE checkpoint SET id_max = 5",
+        "UPDATE checkpoint SET holds = 5",
+        "UPDATE account SET debits_pending = NULL",
+        "UPDATE account SET debits_pending = 'x'",
+    ],
+)
+async def test_a_ledger_whose_columns_hold_another_type_is_damaged(
+    tmp_path: Path, statement: str
+) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = EmbeddedLedger(path, clock=ManualClock())
+    await ledger.open()
+    await ledger.create_accounts([Account(n, ledger=1, code=1) for n in (1, 2)])
+    await ledger.create_transfers([Transfer(2**127, 1, 2, 5, ledger=1, code=1)])
+    await ledger.close()
+    change(path, statement)
+    with pytest.raises(LedgerCorruptError, match=r"ledger\.db is damaged"):
+        await ledger.open()
+
+
+async def test_a_journal_row_with_accounts_that_are_not_there_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = EmbeddedLedger(path, clock=ManualClock())
+    await ledger.open()
+    await ledger.create_accounts([Account(n, ledger=1, code=1) for n in (1, 2)])
+    await ledger.create_transfers([Transfer(2**127, 1, 2, 5, ledger=1, code=1)])
+    change(path, "UPDATE journal SET kind = 2, events = zeroblob(162) WHERE seq = 1")
+    try:
+        with pytest.raises(LedgerCorruptError, match=r"ledger\.db is damaged"):
+            await ledger.replay_all()
+    finally:
+        await ledger.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE request SET transfers = 5",
+        "UPDATE request SET count = 'x'",
+        "UPDATE request SET transfers = substr(transfers, 1, 200)",
+        "UPDATE request SET transfers = substr(transfers, 1, 128)",
+    ],
+)
+async def test_an_outbox_with_a_damaged_request_is_not_replayed(
+    tmp_path: Path, statement: str
+) -> None:
+    """Two transfers were promised: a request that holds another number is not sent."""
+    outbox = SqliteOutbox(tmp_path / "outbox.db")
+    await outbox.open()
+    await outbox.add([Transfer(2**127 + n, 1, 2, 5) for n in (0, 1)])
+    change(tmp_path / "outbox.db", statement)
+    try:
+        with pytest.raises(LedgerCorruptError, match=r"outbox\.db is damaged"):
+            await outbox.load(0, 100)
+    finally:
+        await outbox.close()
+
+
+@pytest.mark.parametrize(
+    "values", ["'bob', 'USD', 9, 'x', 9", "'bob', 'USD', 9, '1', 'x'", "'bob', 'USD', 9, '1', -1"]
+)
+async def test_a_damaged_remainder_is_an_error_of_the_store(tmp_path: Path, values: str) -> None:
+    store = SettlementStore(tmp_path / "settlements.db")
+    await store.open()
+    change(tmp_path / "settlements.db", f"INSERT INTO remainder VALUES ({values})")
+    try:
+        with pytest.raises(SettlementStoreError, match="the remainder of bob is damaged"):
+            await store.remainder("bob", USD)
+    finally:
+        await store.close()
