@@ -90,13 +90,21 @@ The map, each package above those that it uses:
       model.py        every setting, with its reference  types.py  what values may be
       load.py         reads them, names every fault   strict_yaml.py no surprises in the file
       describe.py     what is in effect, and its source  overlay.py  what was changed while it ran
-    peering/        peers, routes, what is remembered of peers over restarts
+      terms.py        what settings mean for peers and accounts
+    peering/        peers and routes
+      model.py        peers, their terms, assets      routing.py  which next hop an address takes
+      remembered.py   what is remembered of peers over restarts
     ilp/            ILPv4 (RFC 27)
       packet.py       Prepare, Fulfill, Reject        address.py  addresses (RFC 15)
       ildcp.py        what a child is told (RFC 31)   settle.py   peer.settle (RFC 38)
     oer.py          the encoding of ILP and BTP (RFC 30)
-    base/           foundations: errors, clock, randomness, disk, log, files, SQLite, URLs,
-                    HTTP client, back-off, shared bounds
+    base/           foundations
+      errors.py       the exceptions, by whose fault   limits.py   bounds that packages share
+      clock.py        the only clock                  randomness.py  the only randomness
+      disk.py         files, as stores use them       files.py    files replaced as a whole
+      sqlite.py       one file behind one thread      http.py     the HTTP client
+      log.py          structlog, secrets redacted     backoff.py  waits that grow
+      urls.py         which URLs can be dialled
 
 Every package keeps its own bounds in `bounds.py`; those that several share are in `base/limits.py`.
 
@@ -145,7 +153,9 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'connector' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"connector.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:  # type checkers would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'connector' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"connector.{_HOMES[name]}"), name)

@@ -7,6 +7,8 @@ of a body are ignored, as RFC 27 asks.
 A connector changes two fields of a Prepare (amount and expiry) and nothing of an answer. So a
 packet that came in canonical form keeps its octets in `wire`, and is passed on by `reprice` or as
 it is; one in another form is encoded anew.
+
+Long because reading and writing of the three packets, short ways included, are compared side by side.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ number of the last acknowledged request, which betrays a journal that has lost i
 
 The file belongs to one process (`<file>.lock`); a read-only second one may look (audit).
 `MemoryLedger` is the machine without the journal, for tests and benchmarks.
+
+Long because opening, writing, looking up and pruning share one file and must agree on it.
 """
 
 from __future__ import annotations

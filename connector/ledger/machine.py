@@ -9,6 +9,8 @@ id exists; ids rise with time, so it is rarely asked.
 
 One file of 600 lines on purpose: the rules share one state, and are read against TigerBeetle's
 documentation from top to bottom.
+
+Long because the rules of one state machine read better in one place.
 """
 
 from __future__ import annotations

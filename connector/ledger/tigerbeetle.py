@@ -12,6 +12,8 @@ io_uring (with which the library would end the process).
 
 One file of 600 lines on purpose: sessions, deadlines and faults of the client share one state. Its
 encoding is in `rows`, the foreign library in `tigerbeetle_client`.
+
+Long because every way in which a cluster can be away is told apart here.
 """
 
 from __future__ import annotations

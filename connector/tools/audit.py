@@ -2,6 +2,8 @@
 
 A running node may be audited: then what is in flight explains differences, and only what cannot be
 explained is a fault. At rest everything is exact.
+
+Long because it has all invariants, each with its wording for operators.
 """
 
 from __future__ import annotations

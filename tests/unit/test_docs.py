@@ -1,0 +1,129 @@
+"""The documentation is true where a program can tell: commands, options, blocks, links, diagrams."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from connector.cli.main import app
+from connector.settings.model import load
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+    if "node_modules" not in path.parts
+)
+COMMANDS = typer.main.get_command(app)
+_BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+TO_COME = ("simulate",)
+_OURS = ("python -m connector", ".venv/bin/python -m connector", "ilp-connector")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(*languages: str) -> list[tuple[str, str]]:
+    """Page and text of every block in one of the languages."""
+    return [
+        (name_of(page), text)
+        for page in PAGES
+        for language, text in _BLOCK.findall(page.read_text("utf-8"))
+        if language in languages
+    ]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Page and text of every command in a block of a console or shell, comments and prompts off."""
+    for page, text in blocks("console", "sh", "bash"):
+        for line in text.replace("\\\n", " ").splitlines():
+            command = line.strip().removeprefix("$ ")
+            if command and not command.startswith("#"):
+                yield page, re.sub(r"\s+#.*", "", command)
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_every_python_block_is_a_program_or_a_part_of_one(page: str, text: str) -> None:
+    ast.parse(text)
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("yaml"))
+def test_every_yaml_block_can_be_used_as_a_configuration(
+    page: str, text: str, tmp_path: Path
+) -> None:
+    if "nodeId" not in yaml.safe_load(text):
+        pytest.fail(f"{page}: a YAML block that is no configuration")
+    path = tmp_path / "node.yaml"
+    path.write_text(text)
+    load({"CONFIG_FILE": str(path)})
+
+
+def test_every_command_of_the_connector_has_the_options_that_are_shown() -> None:
+    checked = 0
+    for page, command in commands():
+        start = next((name for name in _OURS if f"{name} " in f"{command} "), None)
+        if start is None:
+            continue
+        words = shlex.split(command[command.index(start) + len(start) :].split("|")[0])
+        words = words[: next((at for at, word in enumerate(words) if word in (">", "&&")), None)]
+        checked += 1
+        if not words:
+            continue
+        name, *arguments = words
+        if name.startswith("-"):
+            continue
+        if name in TO_COME:
+            continue
+        found = COMMANDS.commands.get(name)  # type: ignore[attr-defined]
+        assert found is not None, f"{page}: there is no command {name!r}: {command}"
+        known = {option for parameter in found.params for option in parameter.opts} | {"--help"}
+        for word in arguments:
+            if word.startswith("--"):
+                assert word.split("=")[0] in known, f"{page}: {name} has no {word}: {command}"
+    assert checked > 20
+
+
+def test_every_script_and_make_target_that_is_shown_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    rules = re.findall(r"^([a-z][a-z -]*):", makefile, re.MULTILINE)
+    named = set(" ".join(rules).split()) | set(re.findall(r"make ([a-z-]+)", makefile))
+    for page, command in commands():
+        for script in re.findall(r"(?:^|[ (])(scripts/[\w.-]+|\.ci/\w+)", command):
+            assert (ROOT / script).is_file(), f"{page}: {script}"
+        for target in re.findall(r"^make ([\w-]+)", command):
+            assert target in named, f"{page}: make {target}"
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(page.read_text("utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (page.parent / place).resolve() if place else page
+        assert target.exists(), f"{link} does not exist"
+        if anchor:
+            assert anchor in anchors(target), f"{link}: no such heading"
+
+
+def test_the_diagrams_are_drawn_from_the_tables() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "state_diagrams.py"))
+    for path, text in script["pages"]().items():
+        assert path.exists(), "run: python scripts/state_diagrams.py"
+        assert path.read_text("utf-8") == text, "run: python scripts/state_diagrams.py"
