@@ -317,6 +317,8 @@ class EmbeddedLedger:
                 unpack_holds(zlib.decompress(holds) if holds else b""),
                 timestamp,
             )
+            if len(id_max) != 16:
+                raise ValueError(f"the checkpoint's highest id has {len(id_max)} octets")
             highest = int.from_bytes(id_max, "big")
             first = self._first_remembered(connection, seq)
             for _, _, kind, events, statuses in self._rows(connection, first, seq):

@@ -7,8 +7,14 @@ import importlib.util
 import random
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
+from pathlib import Path
+from typing import Final
+
+_SEEDS: Final = 64
+_SEED_BYTES: Final = (64, 512, 4096)
 
 
 def main() -> int:
@@ -77,9 +83,14 @@ def _with_coverage(name: str, seconds: float, number: int | None) -> int:
 
     test = as_test(TARGETS[name], examples=1, number=None)
     feed = test.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
-    options = [f"-max_total_time={max(1, round(seconds))}", f"-seed={number or 1}", "-verbosity=0"]
-    atheris.Setup([sys.argv[0], *options], feed)
-    atheris.Fuzz()
+    options = [f"-max_total_time={max(1, round(seconds))}", f"-seed={number or 1}", "-max_len=8192"]
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        # What hypothesis draws from: from an empty corpus it would get too little to draw anything.
+        chance = random.Random(number)
+        for at in range(_SEEDS):
+            Path(folder, f"{at}").write_bytes(chance.randbytes(chance.choice(_SEED_BYTES)))
+        atheris.Setup([sys.argv[0], *options, folder], feed)
+        atheris.Fuzz()
     return 0
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from connector.accounting.outbox import SqliteOutbox
 from connector.base.errors import (
+    LedgerBehindError,
     LedgerCorruptError,
     LedgerUnavailableError,
     SettlementStoreError,
@@ -214,7 +215,7 @@ def check_journal(wanted: list[Change]) -> None:
         ledger = EmbeddedLedger(path, clock=ManualClock())
         try:
             await ledger.open()
-        except (LedgerCorruptError, LedgerUnavailableError):
+        except (LedgerBehindError, LedgerCorruptError, LedgerUnavailableError):
             return
         try:
             with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
