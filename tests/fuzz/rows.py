@@ -26,6 +26,7 @@ from connector.base.errors import (
     LedgerUnavailableError,
     SettlementStoreError,
 )
+from connector.base.sqlite import SqliteFile
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import PENDING, PHASE_RESOLVE, POST, Account, Transfer
 from connector.ledger.rows import (
@@ -166,7 +167,7 @@ async def _make_ledger(home: Path, kept: Path) -> None:
 
 
 async def _make_outbox(home: Path, kept: Path) -> None:
-    outbox = SqliteOutbox(home / "outbox.db")
+    outbox = SqliteOutbox(SqliteFile(home / "outbox.db"))
     await outbox.open()
     await outbox.begin()
     await outbox.end({})
@@ -177,7 +178,7 @@ async def _make_outbox(home: Path, kept: Path) -> None:
 
 
 async def _make_settlements(home: Path, kept: Path) -> None:
-    store = SettlementStore(home / "settlements.db")
+    store = SettlementStore(SqliteFile(home / "settlements.db"))
     await store.open()
     for number, way in enumerate((Direction.OUTGOING, Direction.INCOMING)):
         await store.add(
@@ -232,7 +233,7 @@ def check_outbox(wanted: list[Change]) -> None:
     """A damaged outbox is read, or says that it is damaged."""
 
     async def work(path: Path) -> None:
-        outbox = SqliteOutbox(path)
+        outbox = SqliteOutbox(SqliteFile(path))
         try:
             await outbox.open()
         except (LedgerCorruptError, LedgerUnavailableError):
@@ -252,7 +253,7 @@ def check_settlements(wanted: list[Change]) -> None:
     """A damaged file of settlements is read, or says that it is damaged."""
 
     async def work(path: Path) -> None:
-        store = SettlementStore(path)
+        store = SettlementStore(SqliteFile(path))
         try:
             await store.open()
         except SettlementStoreError:

@@ -13,6 +13,7 @@ import pytest
 
 from connector.accounting.outbox import SqliteOutbox
 from connector.base.errors import ConfigError, LedgerCorruptError, SettlementStoreError
+from connector.base.sqlite import SqliteFile
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import Account, Transfer
 from connector.peering.model import Asset
@@ -126,7 +127,7 @@ async def test_an_outbox_with_a_damaged_request_is_not_replayed(
     tmp_path: Path, statement: str
 ) -> None:
     """Two transfers were promised: a request that holds another number is not sent."""
-    outbox = SqliteOutbox(tmp_path / "outbox.db")
+    outbox = SqliteOutbox(SqliteFile(tmp_path / "outbox.db"))
     await outbox.open()
     await outbox.add([Transfer(2**127 + n, 1, 2, 5) for n in (0, 1)])
     change(tmp_path / "outbox.db", statement)
@@ -141,7 +142,7 @@ async def test_an_outbox_with_a_damaged_request_is_not_replayed(
     "values", ["'bob', 'USD', 9, 'x', 9", "'bob', 'USD', 9, '1', 'x'", "'bob', 'USD', 9, '1', -1"]
 )
 async def test_a_damaged_remainder_is_an_error_of_the_store(tmp_path: Path, values: str) -> None:
-    store = SettlementStore(tmp_path / "settlements.db")
+    store = SettlementStore(SqliteFile(tmp_path / "settlements.db"))
     await store.open()
     change(tmp_path / "settlements.db", f"INSERT INTO remainder VALUES ({values})")
     try:
