@@ -104,7 +104,7 @@ The map, each package above those that it uses:
       disk.py         files, as stores use them       files.py    files replaced as a whole
       sqlite.py       one file behind one thread      http.py     the HTTP client
       log.py          structlog, secrets redacted     backoff.py  waits that grow
-      urls.py         which URLs can be dialled
+      urls.py         which URLs can be dialled       marker.py   a number that outlives a lost file end
 
 Every package keeps its own bounds in `bounds.py`; those that several share are in `base/limits.py`.
 

@@ -42,7 +42,14 @@ def read(text: str) -> tuple[Any, list[str]]:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where is not None else ""
         raise YamlFault(f"{line}: {getattr(error, 'problem', None) or error}") from None
-    except (RecursionError, ValueError, TypeError) as error:
+    except (
+        RecursionError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        AttributeError,
+    ) as error:
         # A date such as 2001-99-99, an anchor within itself, a list as a key.
         raise YamlFault(f": {' '.join(str(error).split())[:200]}") from None
     finally:

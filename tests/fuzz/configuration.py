@@ -15,7 +15,9 @@ from pydantic.alias_generators import to_camel
 from connector.base.errors import ConfigError
 from connector.base.urls import is_dialable
 from connector.peering.remembered import KnownPeers
-from connector.settings.model import PeerSettings, Settings, describe, load
+from connector.settings.describe import describe
+from connector.settings.load import load
+from connector.settings.model import PeerSettings, Settings
 from connector.settings.overlay import Overlay
 from tests.fuzz.target import Target, json_octets, json_values, near_object
 from tests.support import strategies as some

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from connector.base.clock import SystemClock
 from connector.base.errors import EngineError, SettlementError, SettlementUnknownError
+from connector.base.http import HttpClient
 from connector.ilp import packet as ilp
 from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill, Reject
@@ -358,7 +359,12 @@ def check_engine(value: tuple[tuple[int, dict[str, str]], bytes, int, str]) -> N
     (status, headers), body, amount, peer_id = value
 
     async def ask() -> None:
-        async with httpx.AsyncClient(transport=_transport(status, headers, body)) as client:
+        async with HttpClient(
+            seconds_max=5,
+            answer_bytes_max=65_536,
+            connections_max=1,
+            transport=_transport(status, headers, body),
+        ) as client:
             engine = HttpEngine("http://127.0.0.1:3010", client=client, token="t")
             with contextlib.suppress(EngineError):
                 await engine.settle(peer_id, "key", Quantity(amount, 9))
@@ -407,7 +413,12 @@ def check_delivery(body: Any) -> None:
 
 class _Own:
     def status(self) -> dict[str, Any]:
-        return {"nodeId": "own"}
+        return {
+            "nodeId": "own",
+            "ilpAddress": "g.own",
+            "status": "healthy",
+            "accounting": {"state": "available"},
+        }
 
     def accounts_view(self) -> list[dict[str, Any]]:
         return []

@@ -18,7 +18,7 @@ from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import Account, Transfer
 from connector.peering.model import Asset
 from connector.peering.remembered import KnownPeers
-from connector.settings.model import load
+from connector.settings.load import load
 from connector.settings.overlay import Overlay
 from connector.settlement.store import SettlementStore
 from tests.support.ledgers import ManualClock

@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from connector.cli.main import app
-from connector.settings.model import load
+from connector.settings.load import load
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
