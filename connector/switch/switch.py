@@ -10,6 +10,8 @@ code runs under the daemon's driver and under a test that owns time, network and
     yield Void      -> None                      given back
 
 It returns a `Result`, always.
+
+Long because the story of a packet is told in one place, from admission to booking.
 """
 
 from __future__ import annotations
