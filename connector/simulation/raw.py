@@ -208,6 +208,8 @@ def read_journal(connection: sqlite3.Connection) -> list[Row]:
     """Every transfer that was created, oldest first."""
     rows: list[Row] = []
     accounts: list[int] = []
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone():
+        return rows  # it never came to that, or all of it is lost
     journal = connection.execute("SELECT kind, events, statuses FROM journal ORDER BY seq")
     for kind, events, statuses in journal.fetchall():
         if kind == 1:
