@@ -226,12 +226,13 @@ class Judge:
 
     def _look_at_payment(self, fact: Fact) -> None:
         number = fact.plan.number
-        given = len(fact.given)
+        # Where no money moves, no ledger remembers it.
+        given = sum(1 for one in fact.given if one.amount)
         if fact.amounts == {0}:
-            return  # no money moves, so no ledger remembers it
+            return
         if given > 1 and not fact.hostile:
             self._find("given-twice", fact.way[-1], f"fulfilled {given} times", number)
-        late = [one for one in fact.given if one.at_s >= one.expires_at_s]
+        late = [one for one in fact.given if one.at_s >= one.expires_at_s and one.amount]
         if late:
             # It counts for nobody, unless a clock on the way was wrong.
             given -= len(late)
@@ -357,7 +358,7 @@ class Judge:
                 onward.add(passed[1])
             if index + 1 == len(nodes):
                 for one in fact.given:
-                    if onward and one.amount not in onward:
+                    if one.amount and onward and one.amount not in onward:
                         self._find(
                             "wrong-amount",
                             node,

@@ -126,7 +126,6 @@ KNOWN_OPEN: Final[dict[Kind, str]] = {
     Kind.LOCAL: "the same for a receiver of this node, which is asked twice",
     Kind.LEDGER_FIRST_START: "holds that the ledger refuses at replay are forgotten",
     Kind.LEDGER_FORGETS: "a ledger that has forgotten everything is taken for a new one",
-    Kind.RESEND_OTHER: "a resent packet is not compared with the first one in full",
     Kind.DISK_SLOW: "a post that was put into the outbox too late is never taken out of it",
     Kind.CLOCK_FAR: "holds end by the wall clock, which may jump by an hour",
     Kind.BOTH_DIAL: "two nodes that dial each other replace their links for ever",
