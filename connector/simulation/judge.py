@@ -27,7 +27,7 @@ RULES: Final = {
     "wrong-account": "a payment moves the accounts of the neighbours on its way and no others",
     "stray": "nothing is booked for a payment that nobody made",
     "rows": "the ledger's rows are whole: ids are unique, resolutions resolve what is held",
-    "over-limit": "no peer is debited beyond its credit",
+    "over-limit": "no peer ever owes more than its limit, whatever it was granted",
     "pending": "nothing is held at rest",
     "shown": "a node shows the balances that its ledger has",
     "mirror": "two neighbours agree on what they owe each other",
@@ -175,10 +175,12 @@ class Judge:
             self._find("not-ready", node, evidence.not_ready[node])
         for hold in ledger.open:
             self._find("pending", node, f"{hold.amount} is still held", self._number_of(hold))
-        peers = frozenset(
-            id_ for id_, account in self._accounts[node].items() if account.kind == "peer"
-        )
-        for row in raw.over_limit(evidence.rows[node], peers)[:3]:
+        limits = {
+            id_: self._plan.link_of(node, account.peer).credit_limit
+            for id_, account in self._accounts[node].items()
+            if account.kind == "peer"
+        }
+        for row in raw.over_limit(evidence.rows[node], limits)[:3]:
             whose = self._accounts[node][row.debit].peer
             self._find("over-limit", node, f"{whose} by {row.amount}", self._number_of(row))
         for peer in self._plan.neighbours(node):

@@ -153,9 +153,16 @@ class Ledger:
             self.others.append(row)
 
 
-def over_limit(rows: Iterable[Row], peer_accounts: frozenset[int]) -> list[Row]:
-    """Transfers after which a peer has been debited more than it has been credited."""
-    available: dict[int, int] = dict.fromkeys(peer_accounts, 0)
+CREDIT: Final = 5
+"""The code of a transfer that grants credit."""
+
+
+def over_limit(rows: Iterable[Row], limits: dict[int, int]) -> list[Row]:
+    """Transfers after which a peer owes more than its limit, whatever credit it was granted.
+
+    `limits`: by account of a peer.
+    """
+    available = dict(limits)
     holds: dict[int, Row] = {}
     expiry: list[tuple[int, int]] = []
     found: list[Row] = []
@@ -165,6 +172,8 @@ def over_limit(rows: Iterable[Row], peer_accounts: frozenset[int]) -> list[Row]:
             hold = holds.pop(id_, None)
             if hold is not None and hold.debit in available:
                 available[hold.debit] += hold.amount
+        if row.code == CREDIT:
+            continue
         if row.flags & PENDING:
             holds[row.id] = row
             if row.timeout:
