@@ -132,13 +132,13 @@ FAULTS = (
     Fault(
         "answer-not-kept",
         "connector/switch/driver.py",
-        "            inbox.keep(flight.sender_packet_id, result.octets)\n",
+        "            inbox.keep(flight.sender_packet_id, result.octets, fingerprint(flight.prepare))\n",
         "",
         only("cut", "crash", "replay"),
     ),
     Fault(
         "receipts-too-early",
-        "connector/switch/driver.py",
+        "connector/switch/inbox.py",
         "self.oldest, self.older, self.answers = self.older, self.answers, {}",
         "self.oldest, self.older, self.answers = {}, {}, {}",
         only("cut", "hold", "slow-link"),
@@ -158,8 +158,8 @@ FAULTS = (
     Fault(
         "sent-again-under-a-new-id",
         "connector/switch/switch.py",
-        "reservation.packet_id, again=True)",
-        "reservation.packet_id + (1 << 60), again=True)",
+        "octets, deadline_ms, packet_id, again=recovered is not None)",
+        "octets, deadline_ms, packet_id + (recovered is not None) * (1 << 60))",
     ),
     # The story of a packet
     Fault(
@@ -177,8 +177,8 @@ FAULTS = (
     ),
     Fault(
         "fee-dropped",
-        "connector/accounting/writer.py",
-        "[_Move(source, revenue, asked.fee, TransferCode.FEE)] if asked.fee else []",
+        "connector/accounting/entries.py",
+        "[Move(source, revenue, asked.fee, TransferCode.FEE)] if asked.fee else []",
         "[]",
     ),
     Fault(
@@ -189,15 +189,22 @@ FAULTS = (
     ),
     Fault(
         "wrong-leg-credited",
-        "connector/accounting/writer.py",
-        "return [_Move(source, target, asked.amount_out, TransferCode.PACKET), *fee]",
-        "return [_Move(source, revenue, asked.amount_out, TransferCode.PACKET), *fee]",
+        "connector/accounting/entries.py",
+        "moves = [Move(source, target, asked.amount_out, TransferCode.PACKET), *fee]",
+        "moves = [Move(source, revenue, asked.amount_out, TransferCode.PACKET), *fee]",
     ),
     Fault(
         "rate-upside-down",
         "connector/switch/terms.py",
         "onward = rest * numerator // denominator",
         "onward = rest * denominator // numerator",
+    ),
+    Fault(
+        "resent-packet-not-compared",
+        "connector/switch/driver.py",
+        "            if given.fingerprint != fingerprint(prepare):\n",
+        "            if not given.fingerprint:\n",
+        only("resend-other", "crash", "replay"),
     ),
     # Settlement
     Fault(
