@@ -171,8 +171,11 @@ def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
             return frozenset((("process", fault.where),))
         case Kind.BOTH_ENDS:
             return frozenset((("process", fault.where), ("process", fault.other)))
-        case Kind.CUT | Kind.HOLD | Kind.SLOW_LINK | Kind.REFUSE:
+        case Kind.CUT | Kind.REFUSE:
             return frozenset((("link", *sorted((fault.where, fault.other))),))
+        case Kind.HOLD | Kind.SLOW_LINK:
+            # Also while it is cut: what is held back, or slow, is lost then.
+            return frozenset(((fault.kind, fault.where, fault.other),))
         case Kind.LEDGER_AND_CRASH:
             return frozenset((("process", fault.where), ("ledger", fault.where)))
         case Kind.DISK_FULL | Kind.DISK_BROKEN | Kind.DISK_SLOW:

@@ -463,7 +463,16 @@ def _faults(
         link = dice.choice(links)
         where, other = dice.choice(names), ""
         if kind in (Kind.CUT, Kind.HOLD, Kind.SLOW_LINK, Kind.REFUSE):
-            where, other = dice.sample((link.left, link.right), 2)
+            last = faults[-1] if faults else None
+            if (
+                last is not None
+                and last.kind in (Kind.HOLD, Kind.SLOW_LINK)
+                and dice.random() < 0.5
+            ):
+                # What waits at a link is lost when the link is.
+                where, other = last.where, last.other
+            else:
+                where, other = dice.sample((link.left, link.right), 2)
         elif kind is Kind.BOTH_ENDS:
             between = [one for one in links if one.left in names and one.right in names]
             chosen = dice.choice(between)
@@ -472,11 +481,14 @@ def _faults(
             where = dice.choice(on_cluster)
         elif kind in (Kind.DISK_FULL, Kind.DISK_BROKEN) and embedded:
             where = dice.choice(embedded)
+        at_s = dice.random() * traffic_s
+        if where and other and faults and (faults[-1].where, faults[-1].other) == (where, other):
+            at_s = faults[-1].at_s + dice.random() * faults[-1].for_s
         faults.append(
             FaultPlan(
                 number=number,
                 kind=kind,
-                at_s=round(dice.random() * traffic_s, 4),
+                at_s=round(at_s, 4),
                 for_s=dice.choice((0.02, 0.2, 0.7, 1.5, 2.5)),
                 where=where,
                 other=other,

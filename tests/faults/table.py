@@ -141,7 +141,7 @@ FAULTS = (
         "connector/switch/inbox.py",
         "self.oldest, self.older, self.answers = self.older, self.answers, {}",
         "self.oldest, self.older, self.answers = {}, {}, {}",
-        only("cut", "hold", "slow-link"),
+        only("cut", "hold"),
     ),
     Fault(
         "answer-over-the-old-link",
