@@ -14,6 +14,15 @@ POST_RETRY_SECONDS: Final = 0.25
 OUTBOX_BUDGET_MS: Final = 100
 RECONCILE_SECONDS: Final = 5.0
 OUTBOX_RESERVED_BYTES: Final = 1 << 20
+# Fulfilments that could not be fetched again. How long a post waits for its own to be on disk,
+# and at least, whatever is left of its time; well within the message window, with POST_BUDGET_MS.
+FULFILMENT_BUDGET_MS: Final = 400
+FULFILMENT_BUDGET_MS_MIN: Final = 20
+FULFILMENTS_BYTES_MAX: Final = 512 << 20
+FULFILMENT_OVERHEAD_BYTES: Final = 128
+FULFILMENTS_FORGOTTEN_AT_ONCE_MAX: Final = 2000
+FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX: Final = 10
+FULFILMENTS_LOOKED_UP_AT_ONCE_MAX: Final = 500
 # Balances of the past: so many for an answer and in a request, with a pause for packets after each
 # request; an answer that takes longer goes without the rest.
 LEDGER_HISTORY_POINTS_MAX: Final = 100

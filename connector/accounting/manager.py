@@ -14,6 +14,7 @@ from connector.accounting.availability import Availability, State
 from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
 from connector.accounting.entries import Reserve
+from connector.accounting.fulfilments import Fulfilments
 from connector.accounting.mirror import Book, Mirror, PeerBooks
 from connector.accounting.promises import Outcome, Promises, Reservation, Token
 from connector.accounting.reconcile import Reconciler
@@ -116,12 +117,18 @@ class AccountManager:
             # A ledger that keeps its deadlines says so itself, and what waits can be spooled.
             patience_ms=timeout_ms + (timeout_ms // 4 if spools else 0),
         )
+        self._fulfilments = Fulfilments(
+            store=outbox, post=writer.post, reports=reports, clock=clock
+        )
         self._recovery = Recovery(
             turn=turn,
             chart=chart,
             mirror=mirror,
             availability=availability,
+            fulfilments=self._fulfilments,
+            reports=reports,
             clock=clock,
+            post=writer.post_unasked,
             on_the_way=lambda: {one.packet_id for one in writer.on_the_way()},
             is_shared=lambda: reconciler.is_shared,
         )
@@ -190,7 +197,13 @@ class AccountManager:
 
     async def run(self) -> None:
         """Write until `stop`; then until everything queued is written."""
-        await self._writer.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep())
+            await self._writer.run()
+
+    async def _keep(self) -> None:
+        await self._fulfilments.run()
+        self._writer.stop()
 
     async def attend(self) -> None:
         """Ask for a ledger that is away until it is back, and bring it up to date; until `stop`."""
@@ -198,7 +211,7 @@ class AccountManager:
 
     def stop(self) -> None:
         """Let `run` end once everything queued is written, and `attend`."""
-        self._writer.stop()
+        self._fulfilments.stop()
         self._reconnect.stop()
 
     async def stopped(self) -> None:
@@ -345,6 +358,21 @@ class AccountManager:
         """
         self._writer.post(token, reservation, expires_at_ms)
 
+    def keep_and_post(
+        self, token: Token, reservation: Reservation, expires_at_ms: int, octets: bytes
+    ) -> None:
+        """As `post`, of a packet whose Fulfill, `octets`, could not be fetched again.
+
+        The Fulfill is on disk before the post is queued. Whether it is needed is up to the caller:
+        the sender may ask for the packet again, and whoever fulfilled it could not be asked.
+        """
+        self._fulfilments.keep_and_post(token, reservation, expires_at_ms, octets)
+
+    @property
+    def can_keep(self) -> bool:
+        """Whether there is room for further Fulfills that could not be fetched again."""
+        return self._fulfilments.has_room
+
     def void(self, reservation: Reservation) -> None:
         """Give a reservation back. Nobody is told."""
         self._writer.void(reservation)
@@ -448,5 +476,6 @@ class AccountManager:
         await self._writer.expire()
 
     async def look_after_outbox(self) -> None:
-        """See that the outbox is still there; called every second or so."""
+        """See that the outbox is still there, and drop what it need not keep; every second or so."""
         await self._spool.look_after()
+        await self._fulfilments.look_after()

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from connector.accounting import bounds
+from connector.accounting.fulfilments import Kept
 from connector.base import limits
 from connector.base.disk import Database
 from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
@@ -32,6 +33,10 @@ CREATE TABLE IF NOT EXISTS book (
     account_id BLOB PRIMARY KEY, debits_posted TEXT NOT NULL, credits_posted TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stop (clean INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS fulfilment (
+    packet_id BLOB PRIMARY KEY, keep_until_ms INTEGER NOT NULL, octets BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS fulfilment_by_time ON fulfilment (keep_until_ms);
 PRAGMA user_version = {_FORMAT};
 """
 
@@ -44,6 +49,9 @@ class SqliteOutbox:
         self._in_use = asyncio.Lock()
         self.transfers = 0
         """How many are in it."""
+        self.kept_bytes = 0
+        """What the kept fulfilments take; see `fulfilments.Kept.size`."""
+        self._must_recount = False
 
     async def open(self) -> None:
         """Open or create the file.
@@ -57,6 +65,7 @@ class SqliteOutbox:
             await self._file.run(self._check_format)
             await self._file.run(_set_room_aside)
             self.transfers = await self._file.run(_count)
+            self.kept_bytes = await self._file.run(_kept_bytes)
         except (sqlite3.Error, OSError) as error:
             await self._file.close()
             raise LedgerUnavailableError(f"outbox {self._file.path}: {error}") from error
@@ -140,6 +149,91 @@ class SqliteOutbox:
             return found
 
         return await self._run(work)
+
+    # --- fulfilments that could not be fetched again
+
+    async def keep(self, rows: Sequence[Kept]) -> None:
+        """Put fulfilments into the file; on disk when this returns. Again is no harm.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "INSERT OR IGNORE INTO fulfilment VALUES (?, ?, ?)",
+                [
+                    (row.packet_id.to_bytes(16, "big"), row.keep_until_ms, row.octets)
+                    for row in rows
+                ],
+            )
+
+        self.kept_bytes += sum(row.size for row in rows)
+        try:
+            await self._run(lambda c: in_transaction(c, work))
+        except BaseException:
+            # Not there; or it is, and the caller has not waited for it.
+            self._must_recount = True
+            raise
+
+    async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
+        """The Fulfills of those packets that one is kept for, by packet.
+
+        Raises:
+            LedgerUnavailableError: the file cannot be read.
+        """
+
+        def work(connection: sqlite3.Connection) -> dict[int, bytes]:
+            found: dict[int, bytes] = {}
+            for packet_id in packet_ids:
+                row = connection.execute(
+                    "SELECT octets FROM fulfilment WHERE packet_id = ?",
+                    (packet_id.to_bytes(16, "big"),),
+                ).fetchone()
+                if row is not None:
+                    found[packet_id] = row[0]
+            return found
+
+        return await self._run(work)
+
+    async def kept_ids(self) -> list[int]:
+        """The packets that a Fulfill is kept for.
+
+        Raises:
+            LedgerUnavailableError: the file cannot be read.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            rows = connection.execute("SELECT packet_id FROM fulfilment ORDER BY packet_id")
+            return [int.from_bytes(packet_id, "big") for (packet_id,) in rows]
+
+        return await self._run(work)
+
+    async def forget_kept(self, now_ms: int) -> bool:
+        """Remove fulfilments whose time is over, a slice of them; whether there may be more.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
+        slice_max = bounds.FULFILMENTS_FORGOTTEN_AT_ONCE_MAX
+
+        def work(connection: sqlite3.Connection) -> list[tuple[bytes, int]]:
+            over: list[tuple[bytes, int]] = connection.execute(
+                "SELECT packet_id, length(octets) FROM fulfilment WHERE keep_until_ms <= ? LIMIT ?",
+                (now_ms, slice_max),
+            ).fetchall()
+            if over:
+                connection.executemany(
+                    "DELETE FROM fulfilment WHERE packet_id = ?", [(id_,) for id_, _ in over]
+                )
+            return over
+
+        if self._must_recount:
+            self._must_recount = False
+            self.kept_bytes = await self._run(_kept_bytes)
+        over = await self._run(lambda c: in_transaction(c, work))
+        self.kept_bytes -= sum(size + bounds.FULFILMENT_OVERHEAD_BYTES for _, size in over)
+        return len(over) == slice_max
 
     # --- what a node remembers from one life to the next
 
@@ -226,6 +320,14 @@ def _set_room_aside(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO room VALUES (zeroblob(?))", (bounds.OUTBOX_RESERVED_BYTES,))
     connection.execute("DELETE FROM room")
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def _kept_bytes(connection: sqlite3.Connection) -> int:
+    (size,) = connection.execute(
+        "SELECT coalesce(sum(length(octets) + ?), 0) FROM fulfilment",
+        (bounds.FULFILMENT_OVERHEAD_BYTES,),
+    ).fetchone()
+    return int(size)
 
 
 def _count(connection: sqlite3.Connection) -> int:

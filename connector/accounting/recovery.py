@@ -2,24 +2,28 @@
 
 Another process took them, or this one before it was restarted: what is held for them is counted
 until it expires, and a sender that resends one gets the answer of the first (docs/protocol.md).
+What a kept fulfilment shows to be owed is posted, whether or not somebody asks for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from connector.accounting import bounds
 from connector.accounting.availability import Availability
 from connector.accounting.chart import Chart
 from connector.accounting.entries import condition_tag
+from connector.accounting.fulfilments import Fulfilments
 from connector.accounting.mirror import Mirror
 from connector.accounting.promises import PromiseEvent, Reservation
+from connector.accounting.reports import Reports
 from connector.accounting.resent import LedgerPacket, Recovered, packets_of, recovered
 from connector.accounting.turn import Turn
 from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.interface import Ledger
-from connector.ledger.model import POST, VOID
+from connector.ledger.model import PHASE_CORRECT, PHASE_RESOLVE, POST, VOID
 
 
 class Recovery:
@@ -32,7 +36,10 @@ class Recovery:
         chart: Chart,
         mirror: Mirror,
         availability: Availability,
+        fulfilments: Fulfilments,
+        reports: Reports,
         clock: Clock,
+        post: Callable[[Reservation], None],
         on_the_way: Callable[[], set[int]],
         is_shared: Callable[[], bool],
     ) -> None:
@@ -43,7 +50,10 @@ class Recovery:
             chart: for accounts.
             mirror: counts what is held.
             availability: whether the ledger can be asked.
+            fulfilments: those that were kept.
+            reports: alerts.
             clock: for holds that expire.
+            post: queues a post that nobody waits for.
             on_the_way: packets whose resolution the ledger has not acknowledged.
             is_shared: whether other processes book for this node too.
         """
@@ -51,7 +61,10 @@ class Recovery:
         self._chart = chart
         self._mirror = mirror
         self._availability = availability
+        self._fulfilments = fulfilments
+        self._reports = reports
         self._clock = clock
+        self._post = post
         self._on_the_way = on_the_way
         self._is_shared = is_shared
         self._recovered: dict[tuple[str, int], Recovered] = {}
@@ -75,11 +88,57 @@ class Recovery:
         # of and will let go of, so that the two agree as soon as nothing is held.
         for book in self._chart.by_id.values():
             self._mirror.forget_holds(book)
+        unposted = set(await self._fulfilments.packet_ids())
+        owed: list[LedgerPacket] = []
         for packet in packets_of(await ledger.recent_transfers(self._oldest_ns())):
+            if packet.packet_id in unposted:
+                unposted.discard(packet.packet_id)
+                if packet.outcome != POST:
+                    owed.append(packet)
+                    continue
             if not packet.is_over(now_ns):
                 reservation = packet.reservation(self._chart.by_id)
                 if reservation is not None:
                     self._take_up(reservation, packet.expires_at_ns)
+        # Older than what was looked at: this node was down for longer than packets live.
+        owed += await self._older_unposted(ledger, sorted(unposted))
+        await self._post_owed(owed)
+
+    async def _older_unposted(self, ledger: Ledger, packet_ids: list[int]) -> list[LedgerPacket]:
+        """Those of some packets that the ledger has held money for and has not posted."""
+        found: list[LedgerPacket] = []
+        size = max(1, ledger.batch_transfers_max // (3 * limits.TRANSFERS_PER_RESERVATION_MAX))
+        for at in range(0, len(packet_ids), size):
+            part = packet_ids[at : at + size]
+            ids = [
+                packet_id | leg | phase
+                for packet_id in part
+                for leg in range(limits.TRANSFERS_PER_RESERVATION_MAX)
+                for phase in (0, PHASE_RESOLVE, PHASE_CORRECT)
+            ]
+            packets = packets_of(await ledger.lookup_transfers(ids))
+            found += [packet for packet in packets if packet.outcome != POST]
+        return found
+
+    async def _post_owed(self, owed: list[LedgerPacket]) -> None:
+        """Post what was fulfilled before a crash; a hold that is gone becomes a correction."""
+        for at in range(0, len(owed), bounds.FULFILMENTS_LOOKED_UP_AT_ONCE_MAX):
+            part = owed[at : at + bounds.FULFILMENTS_LOOKED_UP_AT_ONCE_MAX]
+            kept = await self._fulfilments.find([packet.packet_id for packet in part])
+            for packet in part:
+                reservation = packet.reservation(self._chart.by_id)
+                if reservation is None:
+                    # Between accounts that this node has no more.
+                    details: dict[str, object] = {"packetId": f"{packet.packet_id:032x}"}
+                    self._reports.alert("fulfilment_not_booked", details)
+                    continue
+                for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
+                    self._mirror.hold(debit, credit, leg.amount)
+                self._post(reservation)
+                former = recovered(reservation)
+                if former is not None:
+                    former.fulfill = kept[packet.packet_id]
+                    self._recovered[former.source_id, former.sender_packet_id] = former
 
     def _oldest_ns(self) -> int:
         """Oldest creation time of a packet that may be resent."""
@@ -95,6 +154,8 @@ class Recovery:
                 self._mirror.hold(debit, credit, leg.amount)
         found = recovered(reservation)
         if found is not None:
+            # Of a packet that is only held nothing is kept: it would have been posted at the start.
+            found.may_be_kept = reservation.posted and not self._fulfilments.is_empty
             self._recovered[found.source_id, found.sender_packet_id] = found
 
     @property
@@ -106,6 +167,27 @@ class Recovery:
 
     async def find(self, asked: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
         """Ask the ledger whether it has resent packets. See `AccountManager.find_former`."""
+        decided = await self._find_in_ledger(asked)
+        try:
+            await self._look_up(decided)
+        except LedgerUnavailableError:
+            return [
+                one
+                for one in decided
+                if one not in self._recovered or not self._recovered[one].may_be_kept
+            ]
+        return decided
+
+    async def _look_up(self, decided: Sequence[tuple[str, int]]) -> None:
+        """Find out of which of these packets a Fulfill was kept."""
+        found = (self._recovered.get(one) for one in decided)
+        packets = {one.reservation.packet_id: one for one in found if one and one.may_be_kept}
+        kept = await self._fulfilments.find(list(packets))
+        for packet_id, one in packets.items():
+            one.fulfill, one.may_be_kept = kept.get(packet_id, b""), False
+
+    async def _find_in_ledger(self, asked: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+        """Ask the ledger for what is not recovered yet; returns those that it has spoken about."""
         unknown = [tag for source_id, tag in asked if (source_id, tag) not in self._recovered]
         if not unknown:
             return asked

@@ -37,6 +37,10 @@ class Recovered:
     next_hop_id: str
     condition_tag: int
     """The first 96 bits of its condition."""
+    fulfill: bytes = b""
+    """Its Fulfill, if one was kept (`fulfilments`): an ILP packet."""
+    may_be_kept: bool = False
+    """Whether there may be a Fulfill of it that has not been read yet."""
 
 
 @dataclass(slots=True)

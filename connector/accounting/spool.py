@@ -13,14 +13,18 @@ from typing import Final, Protocol
 
 from connector.accounting import bounds
 from connector.accounting.entries import promised_rows
+from connector.accounting.fulfilments import Store
 from connector.accounting.promises import Outcome, PromiseEvent, Promises, Reservation
 from connector.accounting.reports import Reports
 from connector.base.errors import ConnectorError
 from connector.ledger.model import Memory, Posted, Transfer
 
 
-class Outbox(Protocol):
-    """Durable memory of what was promised but not acknowledged: requests, in order."""
+class Outbox(Store, Protocol):
+    """Durable memory of what was promised but not acknowledged: requests, in order.
+
+    Beside them it keeps fulfilments, see `fulfilments`.
+    """
 
     @property
     def transfers(self) -> int:

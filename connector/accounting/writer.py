@@ -216,6 +216,16 @@ class Writer:
         if self._is_idle:
             self._start_writing()
 
+    def post_unasked(self, reservation: Reservation) -> None:
+        """Queue the post of a packet that was fulfilled before a restart. Nobody waits for it."""
+        reservation.move(PromiseEvent.POST)
+        reservation.transfers = resolutions(reservation.legs, POST)
+        for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
+            self._mirror.post(debit, credit, leg.amount)
+        self._resolutions.append(reservation)
+        if self._is_idle:
+            self._start_writing()
+
     def void(self, reservation: Reservation) -> None:
         """Queue giving a reservation back. See `AccountManager.void`."""
         reservation.move(_VOID)

@@ -303,6 +303,11 @@ class Links(LinkOwner):
             return Unanswered.NOT_SENT
         return link.send(flight, flight.again)
 
+    def can_ask_again(self, next_hop: Peer) -> bool:
+        """See `switch.driver.Outlet`."""
+        link = self.live.get(next_hop.terms.peer_id)
+        return link is None or link.session.resumable
+
     def forget(self, flights: Collection[OutgoingRequest]) -> None:
         """See `switch.driver.Outlet`."""
         for link in self.live.values():

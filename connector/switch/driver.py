@@ -34,6 +34,9 @@ class Outlet(Protocol):
     def send(self, flight: Flight) -> Unanswered | None:
         """Send `flight.octets` to `flight.next_hop`; the answer comes through `answered`."""
 
+    def can_ask_again(self, next_hop: Peer) -> bool:
+        """Whether a packet sent to `next_hop` now could be asked for again after a restart."""
+
     def forget(self, flights: Collection[Flight]) -> None:
         """Answers to these are waited for no more; one that still comes is ignored."""
 
@@ -187,6 +190,7 @@ class Driver:
             return False
         if (
             reservation.posted
+            and not recovered.fulfill
             and recovered.next_hop_id == LOCAL
             and 0 < self._first_packet_id <= reservation.packet_id
             and inbox.was_read(recovered.sender_packet_id)
@@ -194,7 +198,9 @@ class Driver:
             # This process has answered it and the peer has read that: it is not delivered again.
             self._refuse_resent(source, prepare, reply_to, request_id)
             return False
-        if self._switch.must_wait(source, prepare):
+        if self._switch.must_wait(source, prepare) or (
+            recovered.may_be_kept and prepare.expires_at_ms > self._now_ms()
+        ):
             self._ask_ledger(
                 inbox, recovered.sender_packet_id, Asked(source, prepare, reply_to, request_id)
             )
@@ -389,8 +395,7 @@ class Driver:
                 if outcome is None:
                     return
             elif kind is Post:
-                flight.reservation = step.reservation  # type: ignore[union-attr]
-                self._accounts.post(flight, step.reservation, step.expires_at_ms)  # type: ignore[union-attr]
+                self._post(flight, step)  # type: ignore[arg-type]
                 return
             elif kind is Void:
                 flight.reservation = step.reservation  # type: ignore[union-attr]
@@ -398,6 +403,9 @@ class Driver:
                 outcome = None
             else:
                 assert isinstance(step, Deliver), step
+                if flight.sender_packet_id and not self._may_keep(flight):
+                    outcome = Unanswered.BUSY
+                    continue
                 self._wait(flight, step.deadline_ms)
                 self._deliver(flight, step)
                 return
@@ -412,7 +420,27 @@ class Driver:
             flight.trace.asked = step
         return None
 
+    def _post(self, flight: Flight, step: Post) -> None:
+        flight.reservation = reservation = step.reservation
+        if flight.keeps:
+            self._accounts.keep_and_post(flight, reservation, step.expires_at_ms, step.fulfill)
+        else:
+            self._accounts.post(flight, reservation, step.expires_at_ms)
+
+    def _may_keep(self, flight: Flight) -> bool:
+        """Have the Fulfill of a packet kept; False: for a new one there is no room, so it ends here."""
+        if flight.reservation is not None and not self._accounts.can_keep:
+            return False
+        flight.keeps = True
+        return True
+
     def _send(self, flight: Flight, step: Send) -> Unanswered | None:
+        if (
+            flight.sender_packet_id
+            and not self._outlet.can_ask_again(step.next_hop)
+            and not self._may_keep(flight)
+        ):
+            return Unanswered.BUSY
         flight.next_hop = step.next_hop
         flight.octets = step.octets
         flight.packet_id = step.packet_id

@@ -38,7 +38,7 @@ class Flight:
     """One Prepare under way: its story, and where its answer goes."""
 
     __slots__ = (
-        "again", "began_s", "counted", "deadline_ms", "next_hop", "octets",
+        "again", "began_s", "counted", "deadline_ms", "keeps", "next_hop", "octets",
         "packet_id", "prepare", "reply_to", "request_id", "reservation", "sender_packet_id", "source", "story",
         "trace",
     )  # fmt: skip
@@ -72,6 +72,8 @@ class Flight:
         """Whether it counts as in flight: from its first wait to its end."""
         self.again = False
         """Whether it may have been sent to the next hop before this node restarted."""
+        self.keeps = False
+        """Whether its Fulfill is to be durable before it is posted: see `accounting.fulfilments`."""
         self.began_s = 0.0
         self.trace: Trace | None = None
         """Only of a few packets: most are merely counted."""

@@ -104,11 +104,13 @@ class Deliver:
 class Post:
     """Make the reservation final before the sender stops waiting."""
 
-    __slots__ = ("expires_at_ms", "reservation")
+    __slots__ = ("expires_at_ms", "fulfill", "reservation")
 
-    def __init__(self, reservation: Reservation, expires_at_ms: int) -> None:
+    def __init__(self, reservation: Reservation, expires_at_ms: int, fulfill: bytes) -> None:
         self.reservation = reservation
         self.expires_at_ms = expires_at_ms
+        self.fulfill = fulfill
+        """The Fulfill that the sender will be given, an ILP packet."""
 
 
 class Void:
@@ -235,6 +237,8 @@ class Switch:
                     return (yield from self._settle(source, prepare, packet_id, now_ms))
                 return self._peer_protocol(source, prepare)
             offer = self._offer(source, prepare, now_ms)
+        elif recovered.fulfill:
+            return self._answer_kept(prepare, recovered)
         else:
             offer = self._former_offer(source, prepare, recovered, now_ms)
         if isinstance(offer, Result):
@@ -281,14 +285,30 @@ class Switch:
                 yield Void(held)
             return _rejected(answer, hop_id)
         # 7. Book it, then tell.
+        octets = answer.wire or encode(answer)
         if held is not None and not held.posted:
-            yield Post(held, prepare.expires_at_ms)
+            yield Post(held, prepare.expires_at_ms, octets)
         return Result(
-            answer.wire or encode(answer),
+            octets,
             code=None,
             next_hop=hop_id,
             amount_out=offer.amount,
             fee=offer.fee,
+        )
+
+    def _answer_kept(self, prepare: Prepare, recovered: Recovered) -> Result:
+        """Give the Fulfill that was kept: its packet is posted, or its post is queued."""
+        fulfill = decode(recovered.fulfill)
+        assert isinstance(fulfill, Fulfill), fulfill
+        if hashlib.sha256(fulfill.fulfillment).digest() != prepare.condition:
+            # The ledger has but 96 bits of the first one's condition to compare with.
+            return self._refuse(Code.F00_BAD_REQUEST, "packet id was used before")
+        reservation = recovered.reservation
+        return Result(
+            recovered.fulfill,
+            code=None,
+            next_hop=recovered.next_hop_id,
+            amount_out=_amount_to(recovered.next_hop_id, reservation),
         )
 
     def refuse_resent(self) -> Story:
@@ -402,15 +422,12 @@ class Switch:
         if payee_id == LOCAL:
             payee = PeerTerms(peer_id=LOCAL, asset=source.terms.asset)
             known = receiver.answer(prepare, self._receiver_secret)
-            return Offer(None, payee, reservation.legs[-1].amount, 0, deadline_ms, known)
+            amount = _amount_to(payee_id, reservation)
+            return Offer(None, payee, amount, 0, deadline_ms, known)
         next_hop = self._peers.get(payee_id)
         if next_hop is None or deadline_ms <= now_ms:
             return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
-        onward = next(
-            leg.amount
-            for leg, (_, credit) in zip(reservation.legs, reservation.books, strict=True)
-            if credit.peer_id == payee_id
-        )
+        onward = _amount_to(payee_id, reservation)
         return Offer(next_hop, next_hop.terms, onward, 0, deadline_ms)
 
     def _peer_protocol(self, source: Peer, prepare: Prepare) -> Result:
@@ -450,6 +467,16 @@ class Switch:
 
     def _refuse(self, code: Code, message: str, next_hop: str | None = None) -> Result:
         return _rejected(reject(code, self.node.address, message), next_hop)
+
+
+def _amount_to(next_hop_id: str, reservation: Reservation) -> int:
+    """What the next hop of a packet is offered, or this node, whose wallet the last leg credits."""
+    if next_hop_id == LOCAL:
+        return reservation.legs[-1].amount
+    for leg, (_, credit) in zip(reservation.legs, reservation.books, strict=True):
+        if credit.peer_id == next_hop_id:
+            return leg.amount
+    raise AssertionError(f"no leg credits {next_hop_id}")
 
 
 def _rejected(answer: Reject, next_hop: str | None = None) -> Result:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
+from connector.accounting.fulfilments import Kept
 from connector.accounting.manager import AccountManager
 from connector.accounting.mirror import Book, Mirror, PeerBooks
 from connector.base.clock import Clock
@@ -93,6 +94,7 @@ class MemoryOutbox:
 
     def __init__(self) -> None:
         self.requests: dict[int, list[Transfer]] = {}
+        self.fulfilments: dict[int, Kept] = {}
         self.latency_s = 0.0
         self.error: Exception | None = None
         self.was_removed = False
@@ -130,6 +132,30 @@ class MemoryOutbox:
                 break
             found.append((seq, request))
         return found
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(row.size for row in self.fulfilments.values())
+
+    async def keep(self, rows: Sequence[Kept]) -> None:
+        await self._work()
+        for row in rows:
+            self.fulfilments.setdefault(row.packet_id, row)
+
+    async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
+        await self._work()
+        rows = self.fulfilments
+        return {id_: rows[id_].octets for id_ in packet_ids if id_ in rows}
+
+    async def kept_ids(self) -> list[int]:
+        await self._work()
+        return sorted(self.fulfilments)
+
+    async def forget_kept(self, now_ms: int) -> bool:
+        await self._work()
+        kept = {id_: row for id_, row in self.fulfilments.items() if row.keep_until_ms > now_ms}
+        self.fulfilments = kept
+        return False
 
     async def restore(self) -> bool:
         await self._work()

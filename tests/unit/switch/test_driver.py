@@ -50,6 +50,8 @@ class Till:
         self.refuses: Outcome | None = None
         self.reserved: list[tuple[Flight, int, int, Reserve]] = []
         self.posted: list[tuple[Flight, Reservation]] = []
+        self.kept: list[tuple[int, bytes]] = []
+        self.can_keep = True
         self.voided: list[Reservation] = []
         self.recovered: dict[tuple[str, int], Recovered] = {}
         self.may_know_former = False
@@ -77,6 +79,12 @@ class Till:
     def post(self, flight: Flight, reservation: Reservation, expires_at_ms: int) -> None:
         self.posted.append((flight, reservation))
 
+    def keep_and_post(
+        self, flight: Flight, reservation: Reservation, expires_at_ms: int, octets: bytes
+    ) -> None:
+        self.kept.append((flight.packet_id, octets))
+        self.post(flight, reservation, expires_at_ms)
+
     def void(self, reservation: Reservation) -> None:
         self.voided.append(reservation)
 
@@ -92,6 +100,7 @@ class Road:
     """Stands in for the links to next hops."""
 
     refuses: Unanswered | None = None
+    knows_packet_ids: bool = True
     sent: list[Flight] = field(default_factory=list)
     forgotten: list[Flight] = field(default_factory=list)
 
@@ -99,6 +108,9 @@ class Road:
         if self.refuses is None:
             self.sent.append(flight)
         return self.refuses
+
+    def can_ask_again(self, next_hop: Peer) -> bool:
+        return self.knows_packet_ids
 
     def forget(self, flights: Collection[Flight]) -> None:
         self.forgotten.extend(flights)

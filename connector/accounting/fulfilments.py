@@ -1,0 +1,171 @@
+"""Fulfilments that could not be fetched again, durable before their posts are queued.
+
+A next hop that knows packet ids gives the same Fulfill again under the same id; one that does not, and
+a receiver of this node, would take the packet for a new one. What these said is put into `outbox.db`
+first; then the packet is posted, and answered. After a crash the sender's question is answered from
+there, and what was fulfilled but not posted is posted (`recovery`).
+
+A row is kept until the packet can no longer be asked for. That the sender has read the answer does
+not end it: a sender that is a node itself keeps no proof, and asks us again when it is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from connector.accounting import bounds
+from connector.accounting.promises import Reservation, Token
+from connector.accounting.reports import Reports
+from connector.base import limits
+from connector.base.clock import Clock
+from connector.base.errors import ConnectorError, LedgerUnavailableError
+
+
+class Kept(NamedTuple):
+    """One row."""
+
+    packet_id: int
+    """Ours, 128 bits."""
+    keep_until_ms: int
+    octets: bytes
+    """The Fulfill, an ILP packet with its data."""
+
+    @property
+    def size(self) -> int:
+        """What counts against the bound: about what it takes on disk."""
+        return len(self.octets) + bounds.FULFILMENT_OVERHEAD_BYTES
+
+
+class Store(Protocol):
+    """Where they are; see `outbox.SqliteOutbox`."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """The sizes of all rows together."""
+
+    async def keep(self, rows: Sequence[Kept]) -> None:
+        """On disk when this returns."""
+
+    async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
+        """The Fulfills of those packets that there are rows of."""
+
+    async def kept_ids(self) -> list[int]:
+        """The packets that there are rows of."""
+
+    async def forget_kept(self, now_ms: int) -> bool:
+        """Remove rows whose time is over, some at a time; whether there may be more."""
+
+
+class _Waiting(NamedTuple):
+    token: Token
+    reservation: Reservation
+    expires_at_ms: int
+    decide_by_ms: int
+    row: Kept
+
+
+class Fulfilments:
+    """See the module. The only one who adds to the store."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        post: Callable[[Token, Reservation, int], None],
+        reports: Reports,
+        clock: Clock,
+    ) -> None:
+        """`post` queues a post; see `Writer.post`."""
+        self._store = store
+        self._post = post
+        self._reports = reports
+        self._clock = clock
+        self._waiting: list[_Waiting] = []
+        self._wake: Final = asyncio.Event()
+        self._is_stopping = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the answers of further packets can be kept; those under way always find room."""
+        return self._store.kept_bytes < bounds.FULFILMENTS_BYTES_MAX
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is kept."""
+        return not self._store.kept_bytes
+
+    def keep_and_post(
+        self, token: Token, reservation: Reservation, expires_at_ms: int, octets: bytes
+    ) -> None:
+        """Queue a fulfilment for the store, and its post for when it is there."""
+        now_ms = self._clock.now_ms()
+        left_ms = expires_at_ms - bounds.POST_EXPIRY_MARGIN_MS - now_ms
+        decide_by_ms = now_ms + max(0, min(bounds.FULFILMENT_BUDGET_MS, left_ms // 2))
+        lives_ms = min(max(0, expires_at_ms - now_ms), limits.HOLD_MS_MAX)
+        row = Kept(reservation.packet_id, now_ms + lives_ms + limits.CLOCK_ERROR_MS, octets)
+        self._waiting.append(_Waiting(token, reservation, expires_at_ms, decide_by_ms, row))
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Let `run` end once everything queued is kept."""
+        self._is_stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep what is queued, all that gathered meanwhile at once; until `stop`."""
+        while True:
+            if not self._waiting:
+                if self._is_stopping:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            batch, self._waiting = self._waiting, []
+            await self._keep([one.row for one in batch], min(one.decide_by_ms for one in batch))
+            for one in batch:
+                self._post(one.token, one.reservation, one.expires_at_ms)
+
+    async def _keep(self, rows: list[Kept], decide_by_ms: int) -> None:
+        """Put them into the store; if that fails or takes too long, that is told.
+
+        The posts and the answers go on without: a Fulfill is money that we owe already.
+        """
+        # The write is begun in any case, and ends even where nobody waits for it.
+        left_ms = max(bounds.FULFILMENT_BUDGET_MS_MIN, decide_by_ms - self._clock.now_ms())
+        try:
+            async with asyncio.timeout(left_ms / 1000):
+                await self._store.keep(rows)
+        except (OSError, ConnectorError, TimeoutError) as error:
+            self._reports.alert(
+                "fulfilments_not_kept",
+                {"packets": len(rows), "error": str(error) or "the disk is too slow"},
+            )
+
+    async def find(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
+        """The Fulfills that are kept for some packets.
+
+        Raises:
+            LedgerUnavailableError: the file cannot be read.
+        """
+        return {} if self.is_empty or not packet_ids else await self._store.kept(packet_ids)
+
+    async def packet_ids(self) -> list[int]:
+        """All packets that a Fulfill is kept for.
+
+        Raises:
+            LedgerUnavailableError: the file cannot be read.
+        """
+        return [] if self.is_empty else await self._store.kept_ids()
+
+    async def look_after(self) -> None:
+        """Remove what nobody can ask for any more; called every second or so."""
+        if self.is_empty:
+            return
+        try:
+            for _ in range(bounds.FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX):
+                if not await self._store.forget_kept(self._clock.now_ms()):
+                    return
+        except LedgerUnavailableError as error:
+            self._reports.outbox_failed(str(error))
