@@ -74,6 +74,7 @@ The map, each package above those that it uses:
       spool.py        the outbox in use                   outbox.py the outbox itself, in SQLite
       replay.py       books what the outbox holds         reconnect.py asks for a ledger that is away
       start.py        first contact with the ledger       credit.py limits, grants, credit above a limit
+      fulfilments.py  those that could not be fetched again: durable before their posts
       resent.py       packets as the ledger has them; pure
       recovery.py     resent packets, holds that nobody has claimed
       reconcile.py    follows other processes             settlement.py books settlements

@@ -23,6 +23,11 @@ ledger: when the post is not acknowledged within its budget, `spool` puts it int
 and lets the Fulfill go, and the post is retried under the same id until it is booked. A hold that
 has expired meanwhile is booked outright, beyond the limit if need be: a correction.
 
+**A Fulfill that could not be fetched again is durable first.** `fulfilments` puts it into the
+outbox's file before its post is queued, where the next hop does not know packet ids or the receiver
+is this node's. After a crash `recovery` posts what was fulfilled, and finds the answer of a resent
+packet there.
+
 **Who owns what.** `chart`: which accounts there are. `credit`: what is granted, also above limits.
 `spool`: the outbox. `start`: first contact with the ledger, and what was assumed before it.
 `recovery`: packets that only the ledger knows, and holds that nobody has claimed. `reconcile`: what

@@ -16,26 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from connector.accounting import bounds
+from connector.accounting.outbox import Kept
 from connector.accounting.promises import Reservation, Token
 from connector.accounting.reports import Reports
 from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import ConnectorError, LedgerUnavailableError
-
-
-class Kept(NamedTuple):
-    """One row."""
-
-    packet_id: int
-    """Ours, 128 bits."""
-    keep_until_ms: int
-    octets: bytes
-    """The Fulfill, an ILP packet with its data."""
-
-    @property
-    def size(self) -> int:
-        """What counts against the bound: about what it takes on disk."""
-        return len(self.octets) + bounds.FULFILMENT_OVERHEAD_BYTES
 
 
 class Store(Protocol):

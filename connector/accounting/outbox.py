@@ -2,7 +2,8 @@
 
 One SQLite file in DATA_DIR, apart from the ledger: it is there for the time when the ledger is not.
 It holds requests as they are to be sent, in order, and the balances at the last clean stop, from
-which a node goes on when it starts before its ledger.
+which a node goes on when it starts before its ledger. Fulfilments that could not be fetched again
+are kept in the same file.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ import asyncio
 import sqlite3
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from connector.accounting import bounds
-from connector.accounting.fulfilments import Kept
 from connector.base import limits
 from connector.base.disk import Database
 from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
@@ -41,6 +41,21 @@ PRAGMA user_version = {_FORMAT};
 """
 
 
+class Kept(NamedTuple):
+    """A fulfilment that could not be fetched again; see `fulfilments`."""
+
+    packet_id: int
+    """Ours, 128 bits."""
+    keep_until_ms: int
+    octets: bytes
+    """The Fulfill, an ILP packet with its data."""
+
+    @property
+    def size(self) -> int:
+        """What counts against the bound: about what it takes on disk."""
+        return len(self.octets) + bounds.FULFILMENT_OVERHEAD_BYTES
+
+
 class SqliteOutbox:
     """See the module."""
 
@@ -50,7 +65,7 @@ class SqliteOutbox:
         self.transfers = 0
         """How many are in it."""
         self.kept_bytes = 0
-        """What the kept fulfilments take; see `fulfilments.Kept.size`."""
+        """What the kept fulfilments take; see `Kept.size`."""
         self._must_recount = False
 
     async def open(self) -> None:

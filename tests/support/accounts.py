@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
-from connector.accounting.fulfilments import Kept
 from connector.accounting.manager import AccountManager
 from connector.accounting.mirror import Book, Mirror, PeerBooks
+from connector.accounting.outbox import Kept
 from connector.base.clock import Clock
 from connector.base.errors import LedgerUnavailableError
 from connector.ledger.embedded import MemoryLedger

@@ -162,6 +162,10 @@ class _Outlet:
         end.request(flight, again=flight.again)
         return None
 
+    def can_ask_again(self, next_hop: Peer) -> bool:
+        wire = self._wires(next_hop.peer_id)
+        return wire.resumable or self._node_id not in wire.ends
+
     def forget(self, flights: Collection[Flight]) -> None:
         for end in self._ends():
             for request_id in [one for one, sent in end.requests.items() if sent in flights]:

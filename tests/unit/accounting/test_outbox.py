@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from connector.accounting import bounds as accounting_bounds
-from connector.accounting.outbox import SqliteOutbox
+from connector.accounting.outbox import Kept, SqliteOutbox
 from connector.base import limits
 from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
 from connector.base.sqlite import SqliteFile
@@ -187,3 +187,65 @@ async def test_a_folder_that_was_removed_cannot_be_written_anew(
     with pytest.raises(LedgerUnavailableError, match="unable to open"):
         await outbox.restore()
     assert await requests(outbox) == [FIRST]  # as long as the process lives
+
+
+# --- fulfilments that could not be fetched again
+
+
+def kept(number: int, until_ms: int = 1000, size: int = 40) -> Kept:
+    return Kept(2**120 + (number << 8), until_ms, bytes([number]) * size)
+
+
+async def test_fulfilments_are_found_by_their_packets_also_later(
+    outbox: SqliteOutbox, path: Path
+) -> None:
+    rows = [kept(3), kept(1, size=32_800), kept(2)]
+    await outbox.keep(rows)
+    await outbox.keep(rows[:1])  # again is no harm
+    await outbox.close()
+    later = await again(path)
+    assert later.kept_bytes == sum(row.size for row in rows)
+    assert await later.kept_ids() == [kept(number).packet_id for number in (1, 2, 3)]
+    found = await later.kept([row.packet_id for row in (*rows[:2], kept(9))])
+    assert found == {row.packet_id: row.octets for row in rows[:2]}
+    await later.close()
+
+
+async def test_fulfilments_are_forgotten_in_slices(
+    outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounting_bounds, "FULFILMENTS_FORGOTTEN_AT_ONCE_MAX", 3)
+    await outbox.keep([kept(number, until_ms=number * 100) for number in range(1, 8)])
+    assert await outbox.forget_kept(500)
+    assert not await outbox.forget_kept(500)
+    assert await outbox.kept_ids() == [kept(6).packet_id, kept(7).packet_id]
+    assert outbox.kept_bytes == kept(6).size + kept(7).size
+    assert not await outbox.forget_kept(500)
+
+
+async def test_fulfilments_that_the_disk_refused_take_no_room(path: Path) -> None:
+    file = SqliteFile(path)
+    outbox = SqliteOutbox(file)
+    await outbox.open()
+    await file.run(lambda connection: connection.execute("PRAGMA query_only=1"))
+    with pytest.raises(LedgerUnavailableError):
+        await outbox.keep([kept(1)])
+    await file.run(lambda connection: connection.execute("PRAGMA query_only=0"))
+    await outbox.forget_kept(0)
+    assert outbox.kept_bytes == 0
+    assert await outbox.kept_ids() == []
+    await outbox.close()
+
+
+async def test_a_file_of_before_there_were_fulfilments_is_taken(path: Path) -> None:
+    first = await again(path)
+    await first.add(FIRST)
+    await first.close()
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE fulfilment")
+    connection.commit()
+    connection.close()
+    later = await again(path)
+    assert await requests(later) == [FIRST]
+    assert await later.kept_ids() == []
+    await later.close()

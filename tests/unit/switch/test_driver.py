@@ -923,3 +923,93 @@ def test_a_resent_packet_that_waits_too_long_gives_its_hold_back(office: Office)
     office.driver.give_up_asking()
     assert office.till.voided == [held.reservation]
     assert office.back.codes == ["T00"]
+
+
+# --- fulfilments that could not be fetched again
+
+
+@pytest.mark.parametrize(
+    ("knows_packet_ids", "sender_id", "is_kept"),
+    [(False, 11, True), (True, 11, False), (False, 0, False)],
+)
+def test_a_fulfill_is_kept_where_it_could_not_be_fetched_again(
+    office: Office, *, knows_packet_ids: bool, sender_id: int, is_kept: bool
+) -> None:
+    office.road.knows_packet_ids = knows_packet_ids
+    flight = office.send(sender_id=sender_id)
+    office.fulfill(flight)
+    assert office.till.kept == ([(flight.packet_id, FULFILL)] if is_kept else [])
+    assert len(office.till.posted) == 1
+    assert office.back.answers == [(1, FULFILL)]
+
+
+def test_what_a_receiver_of_this_node_fulfills_is_kept(office: Office) -> None:
+    office.arrive(sender_id=11, destination=OWN)
+    flight = office.till.reserved[-1][0]
+    office.driver.booked(flight, Outcome.HELD)
+    office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
+    office.driver.booked(flight, Outcome.POSTED)
+    assert office.till.kept == [(flight.packet_id, FULFILL)]
+    assert office.back.answers == [(1, FULFILL)]
+
+
+@pytest.mark.parametrize("destination", ["g.bob", OWN])
+def test_without_room_for_its_fulfill_a_packet_is_refused_before_it_is_promised(
+    office: Office, destination: str
+) -> None:
+    office.road.knows_packet_ids = False
+    office.till.can_keep = False
+    office.arrive(sender_id=11, destination=destination)
+    office.driver.booked(office.till.reserved[-1][0], Outcome.HELD)
+    assert office.back.codes == ["T02"]
+    assert not office.road.sent
+    assert not office.delivering
+    assert len(office.till.voided) == 1
+    assert office.at_rest()
+
+
+@pytest.mark.parametrize("state", [Promise.BOOKED, Promise.POSTING, Promise.RELEASED])
+def test_a_kept_fulfill_answers_a_resent_packet_at_once(office: Office, state: Promise) -> None:
+    """Whatever has become of its next hop, and of its time."""
+    former = office.till.recovered["alice", 11] = recovered(posted=True)
+    former.fulfill = FULFILL
+    former.reservation.state = state
+    office.peers.remove("bob")
+    office.arrive(sender_id=11, expires_at_ms=office.clock.now_ms() + 1)
+    assert office.back.answers == [(1, FULFILL)]
+    assert not office.road.sent
+    assert not office.till.posted
+    assert not office.till.voided
+    assert office.at_rest()
+
+
+def test_a_packet_for_this_node_whose_fulfill_was_kept_is_not_delivered_again(
+    office: Office,
+) -> None:
+    forgotten(office, 11)
+    posted_here(office, 11)
+    office.till.recovered["alice", 11].fulfill = FULFILL
+    office.arrive(sender_id=11, request_id=2, again=True)
+    office.driver.looked_up(office.driver.to_look_up())
+    assert office.back.codes == [None, None]
+    assert not office.delivering
+
+
+def test_a_kept_fulfill_is_given_for_no_other_condition(office: Office) -> None:
+    former = office.till.recovered["alice", 11] = recovered(posted=True)
+    former.fulfill = FULFILL
+    like = hashlib.sha256(PREIMAGE).digest()[:12] + b"c" * 20
+    office.arrive(sender_id=11, condition=like)
+    assert office.back.codes == ["F00"]
+
+
+def test_a_posted_packet_waits_until_its_fulfill_was_looked_for(office: Office) -> None:
+    former = office.till.recovered["alice", 11] = recovered(posted=True)
+    former.may_be_kept = True
+    office.arrive(sender_id=11)
+    assert not office.back.answers
+    assert not office.road.sent
+    assert office.driver.to_look_up() == [("alice", 11)]
+    former.fulfill, former.may_be_kept = FULFILL, False
+    office.driver.looked_up(office.driver.to_look_up())
+    assert office.back.answers == [(1, FULFILL)]

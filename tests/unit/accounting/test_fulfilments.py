@@ -1,0 +1,234 @@
+"""Fulfilments that could not be fetched again: durable first, then posted; found after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from connector.accounting import bounds
+from connector.accounting.promises import Outcome, Reservation
+from connector.base import limits
+from connector.base.errors import LedgerUnavailableError
+from connector.ledger.model import POST
+from connector.peering.model import PeerTerms
+from tests.support.accounts import Fault, books_at_rest
+from tests.support.bank import ALICE, BOB, CAROL, HOLD_MS, WE, Bank, away_bank, simulated, taken
+
+FULFILL = b"\x0d\x21" + b"p" * 32 + b"\x00"
+
+
+def keep_and_post(
+    bank: Bank, token: object, reservation: Reservation, *, left_ms: int = HOLD_MS
+) -> None:
+    expires_at_ms = bank.clock.now_ms() + left_ms
+    bank.manager.keep_and_post(token, reservation, expires_at_ms, FULFILL)
+
+
+async def pay_and_keep(bank: Bank, token: object, **options: Any) -> Reservation:
+    reservation = await bank.hold(token, **options)
+    keep_and_post(bank, token, reservation)
+    assert await bank.outcome(token, other_than=Outcome.HELD) is Outcome.POSTED
+    return reservation
+
+
+def posts(bank: Bank) -> int:
+    return sum(1 for request in bank.ledger.requests for one in request if one.flags & POST)
+
+
+async def killed_between(bank: Bank, **options: Any) -> Reservation:
+    """A packet whose fulfilment is on disk, the node having died before its post was queued."""
+    async with bank:
+        reservation = await bank.hold("a", sender_id=11, **options)
+        keep_and_post(bank, "a", reservation)
+        while not bank.outbox.fulfilments:
+            await asyncio.sleep(0)
+    assert not posts(bank)
+    return reservation
+
+
+@simulated
+async def test_a_post_waits_until_its_fulfilment_is_durable() -> None:
+    async with Bank() as bank:
+        reservation = await bank.hold("a")
+        bank.outbox.latency_s = 0.05
+        keep_and_post(bank, "a", reservation)
+        await asyncio.sleep(0.04)
+        assert posts(bank) == 0
+        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        assert bank.outbox.fulfilments[reservation.packet_id].octets == FULFILL
+        assert posts(bank) == 1
+        assert bank.alerts == []
+        assert await bank.rest() == []
+
+
+@simulated
+async def test_what_gathers_during_a_write_is_kept_in_the_next_one() -> None:
+    writes: list[int] = []
+    async with Bank() as bank:
+        held = [await bank.hold(number, 10) for number in range(8)]
+        keep = bank.outbox.keep
+
+        async def counted(rows: Any) -> None:
+            writes.append(len(rows))
+            await keep(rows)
+
+        bank.outbox.keep = counted  # type: ignore[method-assign]
+        bank.outbox.latency_s = 0.05
+        for number, reservation in enumerate(held):
+            keep_and_post(bank, number, reservation)
+            if not number:
+                await asyncio.sleep(0.01)
+        for number in range(8):
+            await bank.outcome(number, other_than=Outcome.HELD)
+        assert writes == [1, 7]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), None])
+@simulated
+async def test_a_disk_that_fails_or_is_too_slow_does_not_hold_the_money_up(
+    error: Exception | None,
+) -> None:
+    async with Bank() as bank:
+        reservation = await bank.hold("a")
+        bank.outbox.error = error
+        bank.outbox.latency_s = 0.0 if error else 60.0
+        began_ms = bank.clock.now_ms()
+        keep_and_post(bank, "a", reservation)
+        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        assert bank.clock.now_ms() - began_ms <= bounds.FULFILMENT_BUDGET_MS + 10
+        assert bank.alerts == ["fulfilments_not_kept"]
+        assert bank.net("alice") == 100
+
+
+@simulated
+async def test_a_fulfilment_near_its_expiry_waits_for_half_of_what_is_left_at_most() -> None:
+    async with Bank() as bank:
+        reservation = await bank.hold("a")
+        bank.outbox.latency_s = 60.0
+        began_ms = bank.clock.now_ms()
+        keep_and_post(bank, "a", reservation, left_ms=bounds.POST_EXPIRY_MARGIN_MS + 100)
+        await bank.outcome("a", other_than=Outcome.HELD)
+        assert bank.clock.now_ms() - began_ms <= 60
+
+
+@simulated
+async def test_stopping_posts_what_waits_for_the_disk() -> None:
+    bank = Bank()
+    await bank.__aenter__()
+    reservation = await bank.hold("a")
+    bank.outbox.latency_s = 0.05
+    keep_and_post(bank, "a", reservation)
+    await bank.stop()
+    assert bank.outcomes["a"] is Outcome.POSTED
+
+
+@pytest.mark.parametrize(("next_hop", "fee"), [(BOB, 0), (BOB, 3), (CAROL, 3), (WE, 0), (ALICE, 0)])
+@pytest.mark.parametrize("away_s", [0, 60, 2000])
+@simulated
+async def test_what_was_fulfilled_before_a_crash_is_posted_at_the_next_start(
+    next_hop: PeerTerms, fee: int, away_s: float
+) -> None:
+    """Also when its hold has expired meanwhile, and when its time is over."""
+    bank = Bank()
+    before = await killed_between(bank, next_hop=next_hop, fee=fee)
+    await asyncio.sleep(away_s)
+    async with Bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+        await again.idle()
+        found = taken(again, 11)
+        assert found is not None
+        assert found.reservation.packet_id == before.packet_id
+        assert found.fulfill == FULFILL
+        assert not found.may_be_kept
+        assert again.alerts == (["accounting_correction"] if away_s else [])
+        assert again.net("alice") == (100 if next_hop is not ALICE else 0)
+        await again.manager.look_after_outbox()
+        assert bool(again.outbox.fulfilments) == (away_s < 100)
+        assert await again.rest() == []
+    # Booked once, however often it is started.
+    last = await Bank(ledger=bank.ledger, outbox=bank.outbox).open()
+    assert last.net("alice") == again.net("alice")
+    assert await books_at_rest(last.manager) == []
+
+
+@simulated
+async def test_what_it_owes_is_posted_when_its_ledger_is_there_at_last() -> None:
+    bank = away_bank(spool=1000)
+    await killed_between(bank)
+    bank.ledger.down = Fault.REFUSED
+    async with away_bank(ledger=bank.ledger, outbox=bank.outbox, spool=1000) as again:
+        await asyncio.sleep(1)
+        assert again.net("alice") == 0
+        bank.ledger.down = None
+        await asyncio.sleep(5)
+        assert again.net("alice") == 100
+        assert await again.rest() == []
+
+
+@simulated
+async def test_between_accounts_that_are_gone_an_operator_is_told() -> None:
+    bank = Bank()
+    await killed_between(bank)
+    again = await Bank([ALICE, CAROL], ledger=bank.ledger, outbox=bank.outbox).open()
+    assert again.alerts == ["fulfilment_not_booked"]
+
+
+@simulated
+async def test_the_fulfill_of_a_posted_packet_is_read_when_it_is_asked_for() -> None:
+    async with Bank() as bank:
+        await pay_and_keep(bank, "a", sender_id=11)
+        await bank.pay("b", sender_id=12)
+    async with Bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+        one = again.manager.find_recovered("alice", 11)
+        assert one is not None
+        assert one.may_be_kept
+        again.outbox.error = LedgerUnavailableError("unreadable")
+        asked = [("alice", 11), ("alice", 12), ("alice", 13)]
+        # Any answer to these could be wrong; of the third one nothing is known to anybody.
+        assert list(await again.manager.find_former(asked)) == [("alice", 13)]
+        again.outbox.error = None
+        assert list(await again.manager.find_former(asked)) == asked
+        found, other = taken(again, 11), taken(again, 12)
+        assert found is not None
+        assert other is not None
+        assert (found.fulfill, other.fulfill) == (FULFILL, b"")
+        assert found.reservation.posted
+        assert not found.may_be_kept
+        assert not other.may_be_kept
+
+
+@simulated
+async def test_a_process_that_has_forgotten_its_answers_finds_them() -> None:
+    async with away_bank() as bank:
+        await pay_and_keep(bank, "a", sender_id=11)
+        assert list(await bank.manager.find_former([("alice", 11)])) == [("alice", 11)]
+        found = taken(bank, 11)
+        assert found is not None
+        assert found.fulfill == FULFILL
+
+
+@simulated
+async def test_fulfilments_are_kept_until_their_packets_cannot_be_asked_for() -> None:
+    async with Bank() as bank:
+        await pay_and_keep(bank, "a")
+        await asyncio.sleep((HOLD_MS + limits.CLOCK_ERROR_MS) / 1000 - 1)
+        await bank.manager.look_after_outbox()
+        assert bank.outbox.fulfilments
+        await asyncio.sleep(2)
+        await bank.manager.look_after_outbox()
+        assert not bank.outbox.fulfilments
+
+
+@simulated
+async def test_room_for_fulfilments_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "FULFILMENTS_BYTES_MAX", 2 * bounds.FULFILMENT_OVERHEAD_BYTES)
+    async with Bank() as bank:
+        assert bank.manager.can_keep
+        await pay_and_keep(bank, "a")
+        assert bank.manager.can_keep
+        await pay_and_keep(bank, "b")
+        assert not bank.manager.can_keep
+        # What is under way finds room all the same.
+        await pay_and_keep(bank, "c")
+        assert len(bank.outbox.fulfilments) == 3
