@@ -24,7 +24,7 @@ from connector.simulation.disk import ProcessDisk
 from connector.simulation.facts import Given
 from connector.simulation.judge import Shown
 from connector.simulation.network import HostNetwork
-from connector.simulation.plan import LinkPlan, NodePlan, Plan
+from connector.simulation.plan import Kind, LinkPlan, NodePlan, Plan
 from connector.simulation.world import START_NS, NodeClock, ProcessLoop
 
 if TYPE_CHECKING:
@@ -167,6 +167,9 @@ class SimulatedEngine:
 
     async def remove_account(self, peer_id: str) -> None:
         """See `SettlementEngine`."""
+
+
+_DISK_FAULTS: Final = frozenset((Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.DISK_SLOW))
 
 
 class SimulatedNode:
@@ -328,6 +331,13 @@ class SimulatedNode:
             return Reject(code="F02", triggered_by=f"g.{self.name}", message="who?")
         plan = fact.plan
         facts.note(world.now_s, name, f"is asked to take {prepare.amount}", plan.number)
+        if fact.given and not fact.hostile:
+            # Delivery is at least once: it gives the same again. But what its node has posted is
+            # answered from there, unless the disk has failed.
+            disk_failed = any(one.kind in _DISK_FAULTS for one in simulation.plan.faults)
+            if not disk_failed and simulation.has_posted(self.name, prepare.condition):
+                facts.complaints.append(f"{name} is asked for payment {plan.number} after its post")
+            return Fulfill(fulfillment=fact.preimage)
         expires_at_s = (prepare.expires_at_ms - START_NS // 1_000_000) / 1000
         if plan.outcome in ("silence", "late"):
             await asyncio.sleep(max(0.0, expires_at_s - world.now_s) + 0.5)

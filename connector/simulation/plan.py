@@ -120,10 +120,6 @@ HOSTILE: Final = (
 )
 
 KNOWN_OPEN: Final[dict[Kind, str]] = {
-    Kind.PLAIN_RECEIVERS: "a fulfilment that was posted is not kept: after a crash it cannot be "
-    "asked for again, and the sender gets a Reject for what was booked",
-    Kind.PLAIN_LINKS: "the same behind a next hop without packet ids",
-    Kind.LOCAL: "the same for a receiver of this node, which is asked twice",
     Kind.LEDGER_FIRST_START: "holds that the ledger refuses at replay are forgotten",
     Kind.LEDGER_FORGETS: "a ledger that has forgotten everything is taken for a new one",
     Kind.DISK_SLOW: "a post that was put into the outbox too late is never taken out of it",

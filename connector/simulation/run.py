@@ -17,7 +17,7 @@ from connector.simulation.judge import Evidence, Finding, Judge
 from connector.simulation.network import Network
 from connector.simulation.node import SimulatedNode, token_of
 from connector.simulation.plan import Kind, Plan
-from connector.simulation.raw import Row, account_id, read_journal
+from connector.simulation.raw import PENDING, POST, Row, account_id, read_journal
 from connector.simulation.world import START_NS, NothingWillHappenError, SpinsError, World
 
 WARM_UP_S: Final = 2.0
@@ -264,6 +264,13 @@ class Simulation:
             settled_in=settled_in,
             settled_out=settled_out,
         )
+
+    def has_posted(self, node: str, condition: bytes) -> bool:
+        """Whether the ledger of a node has made final what it held for a condition."""
+        rows = self._rows(node, self.nodes[node].plan.ledger)
+        start = int.from_bytes(condition[:12], "big")
+        held = {row.id for row in rows if row.flags & PENDING and row.condition_start == start}
+        return any(row.flags & POST and row.pending_id in held for row in rows)
 
     def _rows(self, node: str, ledger: str) -> list[Row]:
         if ledger == "embedded":
