@@ -23,14 +23,14 @@ from connector.accounting.recovery import Recovery
 from connector.accounting.replay import Replay
 from connector.accounting.reports import AccountingCounters, Reports
 from connector.accounting.resent import Recovered
-from connector.accounting.settlement import SettlementBooks
+from connector.accounting.settlement import Payment, SettlementBooks
 from connector.accounting.spool import Outbox, Spool
 from connector.accounting.start import Start
 from connector.accounting.turn import Turn
 from connector.accounting.writer import Writer
 from connector.base.clock import Clock
 from connector.ledger.interface import Ledger
-from connector.ledger.model import AccountCode, IdGenerator, Status
+from connector.ledger.model import AccountCode, IdGenerator, Status, Transfer
 from connector.peering.model import Asset, PeerTerms
 
 __all__ = ["AccountManager", "State"]
@@ -421,10 +421,21 @@ class AccountManager:
         async with self._turn:
             return await ask()
 
+    def settlement_id(self, peer_id: str, *words: str) -> int:
+        """The id of the transfer of a settlement with a peer, the same for the same words."""
+        return self._settlements.id_of(peer_id, words)
+
     async def record_settlement(
-        self, peer_id: str, transfer_id: int, amount: int, *, outgoing: bool, tag: int
+        self,
+        peer_id: str,
+        transfer_id: int,
+        amount: int,
+        *,
+        outgoing: bool,
+        tag: int,
+        told: int = 0,
     ) -> Status:
-        """Book what has moved, or is about to, outside; the same id again is booked once.
+        """Book what has moved outside; the same id again is booked once.
 
         Outgoing: debit the peer, credit its settlement account; incoming: the reverse. Returns
         CREATED, EXISTS, or why the ledger does not take it, for ever: then nothing has moved.
@@ -435,19 +446,41 @@ class AccountManager:
             amount: in units of the peer's asset, above zero.
             outgoing: whether we pay.
             tag: 128 bits of the settlement's key, kept in the transfer.
+            told: 64 bits of the quantity that was reported, kept in the transfer.
 
         Raises:
             LedgerUnavailableError: no acknowledgement; try again with the same id.
         """
         return await self._settlements.record(
-            peer_id, transfer_id, amount, outgoing=outgoing, tag=tag
+            peer_id, transfer_id, amount, outgoing=outgoing, tag=tag, told=told
         )
+
+    async def pay_out(self, peer_id: str, transfer_id: int, payment: Payment) -> int:
+        """Book a payment that is about to be made; the same id again is booked once.
+
+        What may be paid is read in the same turn of the ledger, just before: what we owe the peer,
+        less what is held for packets that it has sent. Returns the amount that is booked under this
+        id. Zero: none, and the ledger has used up the id, so an earlier request under it whose
+        answer was lost cannot take effect later.
+
+        Raises:
+            LedgerUnavailableError: no acknowledgement; try again with the same id.
+        """
+        return await self._settlements.pay_out(peer_id, transfer_id, payment)
+
+    async def booked_settlements(self, transfer_ids: Sequence[int]) -> list[Transfer]:
+        """The transfers of settlements that the ledger has among these ids, in their order.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        return await self._settlements.booked(transfer_ids)
 
     async def settleable(self, peer_id: str) -> tuple[int, int]:
         """What we owe a peer, and how much of it may be paid, as the ledger has it now.
 
-        The mirror is ahead of the ledger, and another process that shares the accounts is in
-        neither queue nor mirror; money that is paid out must be there.
+        What is held for packets that the peer has sent may not be paid: it has paid that much if
+        they are fulfilled. The mirror is ahead of the ledger; the lower figure of the two counts.
 
         Raises:
             LedgerUnavailableError: no answer.

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
 from connector.accounting.availability import Availability
 from connector.accounting.chart import Chart
-from connector.accounting.mirror import Mirror
+from connector.accounting.mirror import Mirror, PeerBooks
 from connector.accounting.turn import Turn
-from connector.ledger.model import DONE, Status, Transfer, TransferCode
+from connector.ledger.interface import Ledger
+from connector.ledger.model import Status, Transfer, TransferCode, settlement_id
+
+_NEVER_OWED: Final = 1 << 126
+"""More than any account has: a ledger refuses to debit a peer with it, and uses up the id."""
+
+
+class Payment(NamedTuple):
+    """What is to be booked of a payment that is about to be made, in units of the peer's asset."""
+
+    most: int
+    """The amount that was decided, above zero."""
+    least: int
+    """Less than this is not paid; `most`: all or nothing."""
+    unit: int
+    """The amount is a whole multiple of this, as `most` is."""
+    leave: int
+    """Stays owed."""
+    tag: int
+    """128 bits of the settlement's key, kept in the transfer."""
 
 
 class SettlementBooks:
@@ -20,52 +42,108 @@ class SettlementBooks:
         self._mirror = mirror
         self._availability = availability
 
+    def id_of(self, peer_id: str, words: Sequence[str]) -> int:
+        """The id of the transfer of a settlement. See `AccountManager`."""
+        return settlement_id(self._chart.peers[peer_id].settlement.account_id, *words)
+
     async def record(
-        self, peer_id: str, transfer_id: int, amount: int, *, outgoing: bool, tag: int
+        self, peer_id: str, transfer_id: int, amount: int, *, outgoing: bool, tag: int, told: int
     ) -> Status:
         """Book a settlement; the same id again is booked once. See `AccountManager`."""
         assert amount > 0, amount
         self._availability.require_up()
         books = self._chart.peers[peer_id]
-        debit, credit = (
-            (books.peer, books.settlement) if outgoing else (books.settlement, books.peer)
-        )
-        assert debit.ledger == credit.ledger
-        transfer = Transfer(
-            id=transfer_id,
-            debit_account_id=debit.account_id,
-            credit_account_id=credit.account_id,
-            amount=amount,
-            user_data_128=tag,
-            ledger=debit.ledger,
-            code=TransferCode.SETTLEMENT,
-        )
+        transfer = _transfer(books, transfer_id, amount, outgoing=outgoing, tag=tag, told=told)
         async with self._turn as ledger:
-            status = (await ledger.create_transfers([transfer]))[0]
-            if status is Status.EXISTS:
-                # The mirror has counted it, unless the acknowledgement was lost. Nothing but this
-                # moves the settlement account, so what it has and its mirror has not was lost.
-                (account,) = await ledger.lookup_accounts([books.settlement.account_id])
-                amount = (
-                    account.credits_posted - books.settlement.credits_posted
-                    if outgoing
-                    else account.debits_posted - books.settlement.debits_posted
-                )
-        if status in DONE:
-            self._mirror.move(debit, credit, amount)
-        return status
+            return await self._book(ledger, books, transfer)
 
-    async def settleable(self, peer_id: str) -> tuple[int, int]:
-        """What we owe a peer, and how much of it may be paid, as the ledger has it now.
-
-        See `AccountManager`.
-        """
-        self._availability.require_up()
+    async def pay_out(self, peer_id: str, transfer_id: int, payment: Payment) -> int:
+        """Book a payment that is about to be made; gives the amount. See `AccountManager`."""
+        assert 0 < payment.least <= payment.most, payment
+        assert payment.most % payment.unit == 0, payment
         books = self._chart.peers[peer_id]
         async with self._turn as ledger:
-            peer, line = await ledger.lookup_accounts(
-                [books.peer.account_id, books.credit_line.account_id]
-            )
+            # Inside the turn: while this waited, packets may have gone to the outbox, whose holds
+            # the ledger does not have.
+            self._availability.require_up()
+            _, payable = await self._payable(ledger, books)
+            amount = min(payment.most, payable - payment.leave)
+            amount -= amount % payment.unit
+            if amount < payment.least:
+                amount = _NEVER_OWED
+            transfer = _transfer(books, transfer_id, amount, outgoing=True, tag=payment.tag, told=0)
+            status = await self._book(ledger, books, transfer)
+            if status is Status.CREATED:
+                assert amount <= payment.most, amount
+                return amount
+            # Of an earlier request under this id, whose answer was lost; what it has booked stands.
+            # Else the ledger has just used up the id, or had: nothing can be booked under it.
+            for there in await ledger.lookup_transfers([transfer_id]):
+                if (there.user_data_128, there.user_data_64) == (payment.tag, 0):
+                    return there.amount
+            return 0
+
+    async def booked(self, transfer_ids: Sequence[int]) -> list[Transfer]:
+        """The transfers of settlements that the ledger has. See `AccountManager`."""
+        self._availability.require_up()
+        async with self._turn as ledger:
+            return await ledger.lookup_transfers(transfer_ids)
+
+    async def settleable(self, peer_id: str) -> tuple[int, int]:
+        """What we owe a peer, and how much of it may be paid. See `AccountManager`."""
+        self._availability.require_up()
+        async with self._turn as ledger:
+            return await self._payable(ledger, self._chart.peers[peer_id])
+
+    async def _payable(self, ledger: Ledger, books: PeerBooks) -> tuple[int, int]:
+        """What we owe a peer, and that less what is held for packets that it has sent.
+
+        Credit granted to the peer is no part of it: the ledger would let a settlement use it up.
+        """
+        peer, line = await ledger.lookup_accounts(
+            [books.peer.account_id, books.credit_line.account_id]
+        )
         granted = line.debits_posted - line.credits_posted
-        posted = peer.credits_posted - peer.debits_posted
-        return posted - granted, posted - peer.debits_pending
+        owed = peer.credits_posted - peer.debits_posted - granted
+        # The mirror has what is queued for the ledger, too.
+        owed_here = -books.net_balance
+        return min(owed, owed_here), min(
+            owed - peer.debits_pending, owed_here - books.peer.debits_pending
+        )
+
+    async def _book(self, ledger: Ledger, books: PeerBooks, transfer: Transfer) -> Status:
+        """Create a transfer, in our turn, and have the mirror count it once."""
+        status = (await ledger.create_transfers([transfer]))[0]
+        if status is Status.CREATED:
+            debit, credit = books.peer, books.settlement
+            if transfer.debit_account_id != debit.account_id:
+                debit, credit = credit, debit
+            self._mirror.move(debit, credit, transfer.amount)
+        else:
+            # The mirror has counted what is there, unless the acknowledgement was lost. Nothing but
+            # this class moves the settlement account: what it has and its mirror has not was lost.
+            (account,) = await ledger.lookup_accounts([books.settlement.account_id])
+            paid = account.credits_posted - books.settlement.credits_posted
+            received = account.debits_posted - books.settlement.debits_posted
+            if paid > 0:
+                self._mirror.move(books.peer, books.settlement, paid)
+            if received > 0:
+                self._mirror.move(books.settlement, books.peer, received)
+        return status
+
+
+def _transfer(
+    books: PeerBooks, transfer_id: int, amount: int, *, outgoing: bool, tag: int, told: int
+) -> Transfer:
+    debit, credit = (books.peer, books.settlement) if outgoing else (books.settlement, books.peer)
+    assert debit.ledger == credit.ledger
+    return Transfer(
+        id=transfer_id,
+        debit_account_id=debit.account_id,
+        credit_account_id=credit.account_id,
+        amount=amount,
+        user_data_128=tag,
+        user_data_64=told,
+        ledger=debit.ledger,
+        code=TransferCode.SETTLEMENT,
+    )

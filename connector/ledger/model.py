@@ -250,6 +250,18 @@ def grant_id(*words: int) -> int:
     return int.from_bytes(hashlib.sha256(b"grant" + octets).digest()[:9], "big") << TAG_BITS
 
 
+def settlement_id(settlement_account_id: int, *words: str) -> int:
+    """The id of the transfer of a settlement, the same for the same account and words.
+
+    So the ledger itself refuses the second of two settlements that are one. Below all ids that have
+    a time in them, its low octet zero.
+    """
+    parts = [settlement_account_id.to_bytes(16, "big"), *(word.encode("utf-8") for word in words)]
+    octets = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+    digest = hashlib.sha256(b"settlement" + octets).digest()[:9]
+    return (int.from_bytes(digest, "big") or 1) << TAG_BITS
+
+
 def node_tag(node_id: str) -> int:
     """The user_data_128 of every account of a node, to find them by."""
     return int.from_bytes(hashlib.sha256(b"node:" + node_id.encode("utf-8")).digest()[:16], "big")

@@ -8,21 +8,24 @@ after any crash and takes effect once (docs/settlement.md goes through the cases
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from connector.accounting.manager import State as BooksState
 from connector.accounting.mirror import PeerBooks
+from connector.accounting.settlement import Payment
 from connector.base.backoff import Backoff
 from connector.base.clock import Clock
 from connector.base.errors import (
     EngineError,
     LedgerRefusedError,
     LedgerUnavailableError,
+    SettlementConflictError,
     SettlementStoreError,
 )
 from connector.base.log import Log
-from connector.ledger.model import DONE, Status
+from connector.ledger.model import DONE, Status, Transfer
 from connector.settlement import bounds
 from connector.settlement.engine import Answer, SettlementEngine
 from connector.settlement.engines import ENGINE_BACKOFF, Engines
@@ -39,6 +42,7 @@ from connector.settlement.model import (
     after,
     key_tag,
     log_fields,
+    to_engine,
 )
 from connector.settlement.store import SettlementStore
 from connector.telemetry.events import (
@@ -83,12 +87,28 @@ class Books(Protocol):
         """Whether the ledger is available."""
 
     def new_packet_id(self) -> int:
-        """An id for a transfer: unique, rising, its low octet zero."""
+        """An id: unique, rising, its low octet zero."""
+
+    def settlement_id(self, peer_id: str, *words: str) -> int:
+        """The id of the transfer of a settlement, the same for the same words."""
 
     async def record_settlement(
-        self, peer_id: str, transfer_id: int, amount: int, *, outgoing: bool, tag: int
+        self,
+        peer_id: str,
+        transfer_id: int,
+        amount: int,
+        *,
+        outgoing: bool,
+        tag: int,
+        told: int = 0,
     ) -> Status:
-        """Book a settlement, once for each transfer id."""
+        """Book what has moved outside, once for each transfer id."""
+
+    async def pay_out(self, peer_id: str, transfer_id: int, payment: Payment) -> int:
+        """Book what is about to be paid, once for each transfer id; gives the amount."""
+
+    async def booked_settlements(self, transfer_ids: Sequence[int]) -> list[Transfer]:
+        """The transfers that the ledger has among these ids."""
 
     async def settleable(self, peer_id: str) -> tuple[int, int]:
         """What we owe, and how much of it may be paid now."""
@@ -148,6 +168,7 @@ class Carrier:
         now_ms = self._clock.now_ms()
         return Settlement(
             id=self._accounts.new_packet_id(),
+            booking_id=self._accounts.settlement_id(peer_id, direction, origin, key),
             peer_id=peer_id,
             asset=asset,
             direction=direction,
@@ -160,6 +181,30 @@ class Carrier:
             created_ms=now_ms,
             changed_ms=now_ms,
         )
+
+    async def booked(self, one: Settlement) -> Transfer | None:
+        """The transfer that the ledger has under the key of a settlement that is not on disk.
+
+        There is one where `settlements.db` was lost, or another process was told the same.
+
+        Raises:
+            SettlementConflictError: it is of another payment, or was booked back.
+            LedgerUnavailableError: no answer.
+        """
+        there = await self._accounts.booked_settlements([one.booking_id, one.reverse_id])
+        if not there:
+            return None
+        if len(there) > 1:
+            raise SettlementConflictError(
+                "this Idempotency-Key was used for a settlement that was cancelled"
+            )
+        if not one.is_in(there[0]):
+            self._log.warning("settlement_key_reused", peer_id=one.peer_id, asked=str(one.quantity))
+            raise SettlementConflictError(
+                f"this Idempotency-Key was used for {one.direction} {there[0].amount} of scale "
+                f"{one.asset.scale}, as booked in the ledger"
+            )
+        return there[0]
 
     def note(self, one: Settlement) -> Settlement:
         """Count a settlement as open."""
@@ -218,25 +263,59 @@ class Carrier:
             self.end(one)
 
     async def _book(self, one: Settlement) -> None:
-        outgoing = one.direction is Direction.OUTGOING
-        status = await self._enter(one, one.id, outgoing=outgoing)
-        if status in DONE:
-            to_pay = one.payer is not Payer.NOBODY
-            await self.move(one, Move.BOOK if to_pay else Move.SETTLE)
-            if to_pay:
-                one.attempts = 1
-                self._log.info("settlement_started", **log_fields(one))
-                self.tell(SettlementStarted, one)
-            else:
-                self.completed(one)
+        if one.payer is not Payer.NOBODY:
+            await self._book_payment(one)
             return
-        # Final: the ledger checks the peer's limit, and an id that it has refused stays refused. What
-        # is still owed becomes another settlement with another key.
-        why = (
-            "it would owe us more than its credit limit: part of what we owe is held for its packets"
-            if status in (Status.EXCEEDS_CREDITS, Status.ID_ALREADY_FAILED)
-            else f"the ledger answered {status.name}"
+        outgoing = one.direction is Direction.OUTGOING
+        status = await self._enter(one, one.booking_id, outgoing=outgoing)
+        if status is Status.EXISTS_WITH_DIFFERENT_AMOUNT:
+            # Told while the ledger was away, and known to it from before `settlements.db` was lost:
+            # its amount had another remainder in it.
+            for there in await self._accounts.booked_settlements([one.booking_id]):
+                if one.is_in(there):
+                    one.amount, status = there.amount, Status.EXISTS
+        if status in DONE:
+            await self.move(one, Move.SETTLE)
+            self.completed(one)
+        elif status in (Status.EXCEEDS_CREDITS, Status.ID_ALREADY_FAILED):
+            await self._refuse(one, "it would owe us more than its credit limit")
+        else:
+            await self._refuse(
+                one, f"the ledger has another payment under this key ({status.name})"
+            )
+
+    async def _book_payment(self, one: Settlement) -> None:
+        """Book what is to be paid, or as much of it as may be paid by now."""
+        asset_scale, scale = one.asset.scale, one.quantity.scale
+        unit = 10 ** max(0, asset_scale - scale)
+        # An operator gets the amount asked for, or nothing.
+        decided_here = one.origin is Origin.THRESHOLD
+        payment = Payment(
+            most=one.amount,
+            least=unit if decided_here else one.amount,
+            unit=unit,
+            leave=self._accounts.peers[one.peer_id].terms.settle_to if decided_here else 0,
+            tag=key_tag(one.key),
         )
+        with self._asking_ledger():
+            booked = await self._accounts.pay_out(one.peer_id, one.booking_id, payment)
+        if not booked:
+            await self._refuse(
+                one,
+                "we owe less by now, without what is held for packets that it has sent: "
+                "a settlement must not use its credit limit",
+            )
+            return
+        one.amount, one.quantity = to_engine(booked, asset_scale, scale)
+        assert one.amount == booked, one.amount
+        await self.move(one, Move.BOOK)
+        one.attempts = 1
+        self._log.info("settlement_started", **log_fields(one))
+        self.tell(SettlementStarted, one)
+
+    async def _refuse(self, one: Settlement, why: str) -> None:
+        # Final: the ledger has used up the id. What is still owed becomes another settlement with
+        # another key.
         await self.move(one, Move.REFUSE, error=why)
         self._count(one, "refused")
         self.hold_off(one.peer_id)
@@ -244,11 +323,17 @@ class Carrier:
         self.tell(SettlementFailed, one, error=why)
 
     async def _enter(self, one: Settlement, id_: int, *, outgoing: bool) -> Status:
+        told = one.told if id_ == one.booking_id else 0
+        with self._asking_ledger():
+            return await self._accounts.record_settlement(
+                one.peer_id, id_, one.amount, outgoing=outgoing, tag=key_tag(one.key), told=told
+            )
+
+    @contextmanager
+    def _asking_ledger(self) -> Iterator[None]:
         self.booking += 1
         try:
-            return await self._accounts.record_settlement(
-                one.peer_id, id_, one.amount, outgoing=outgoing, tag=key_tag(one.key)
-            )
+            yield
         finally:
             self.booking -= 1
 
@@ -261,6 +346,7 @@ class Carrier:
             self._log.info("settlement_awaits_operator", **log_fields(one))
 
     async def _book_back(self, one: Settlement) -> None:
+        assert one.payer is not Payer.NOBODY, one.payer
         status = await self._enter(one, one.reverse_id, outgoing=False)
         assert status in DONE, status  # crediting a peer has no limit
         await self.move(one, Move.BOOK_BACK, error="cancelled")

@@ -219,17 +219,12 @@ class SettlementManager:
     ) -> Settlement | None:
         """Decide a settlement and put it on disk; None: there is nothing to pay."""
         async with self._deciding.setdefault(peer_id, asyncio.Lock()):
-            books = self._accounts.peers[peer_id]
-            terms = books.terms
-            if (other := self.under_way(peer_id)) is not None:
-                raise SettlementConflictError(
-                    f"settlement {other.settlement_id} with {peer_id} is under way: "
-                    "wait for it, or confirm or cancel it"
-                )
+            self._check_idle(peer_id)
+            terms = self._accounts.peers[peer_id].terms
             owed, available = await self._accounts.settleable(peer_id)
             threshold = terms.settle_threshold if origin is Origin.THRESHOLD else -1
             due = amount_due(
-                min(owed, -books.net_balance),
+                owed,
                 threshold=threshold,
                 settle_to=terms.settle_to if wanted is None else 0,
                 available=available,
@@ -245,9 +240,7 @@ class SettlementManager:
             amount, quantity = to_engine(due, terms.asset.scale, scale)
             if not amount:
                 return None
-            one = self._carrier.new(peer_id, Direction.OUTGOING, origin, key, amount, quantity)
-            by_hand = self.engine_of(peer_id) is self._engines.manual
-            one.payer = Payer.OPERATOR if by_hand else Payer.ENGINE
+            one = self._payment(peer_id, origin, key, amount, quantity)
             await self._store.add(one)
             self._carrier.note(one)
         self._log.info(
@@ -257,6 +250,22 @@ class SettlementManager:
             **log_fields(one),
         )
         self._carrier.tell(SettlementTriggered, one)
+        return one
+
+    def _check_idle(self, peer_id: str) -> None:
+        if (other := self.under_way(peer_id)) is not None:
+            raise SettlementConflictError(
+                f"settlement {other.settlement_id} with {peer_id} is under way: "
+                "wait for it, or confirm or cancel it"
+            )
+
+    def _payment(
+        self, peer_id: str, origin: Origin, key: str, amount: int, quantity: Quantity
+    ) -> Settlement:
+        """A payment by whoever pays this peer, not yet on disk."""
+        one = self._carrier.new(peer_id, Direction.OUTGOING, origin, key, amount, quantity)
+        by_hand = self.engine_of(peer_id) is self._engines.manual
+        one.payer = Payer.OPERATOR if by_hand else Payer.ENGINE
         return one
 
     # --- requests of engines and operators
@@ -296,6 +305,7 @@ class SettlementManager:
                     f"amount must be 1 to {limits.AMOUNT_MAX} whole units of scale {scale}"
                 )
         one = self._carrier.new(peer_id, direction, origin, key, amount, quantity)
+        await self._find_in_ledger(one)
         asked, one = one, await self._store.add(one)
         if (one.direction, one.quantity, one.payer) != (direction, quantity, Payer.NOBODY):
             self._log.warning("settlement_key_reused", peer_id=peer_id, asked=str(quantity))
@@ -303,7 +313,11 @@ class SettlementManager:
                 f"this Idempotency-Key was used for {one.direction} {one.quantity}"
             )
         if one is asked and one.phase is Phase.COMPLETED:
-            self._carrier.completed(one)  # less than a unit: added to the next
+            if one.amount:
+                # It was counted and told of when it was booked; the mirror has it from the ledger.
+                self._log.warning("settlement_known_to_ledger", **log_fields(one))
+            else:
+                self._carrier.completed(one)  # less than a unit: added to the next
         if one.phase is Phase.PENDING:
             # From here on it is booked even if the caller does not ask again.
             one = self._carrier.note(self._carrier.open.get(one.id, one))
@@ -313,6 +327,20 @@ class SettlementManager:
         if one.phase is Phase.REFUSED:
             raise SettlementConflictError(f"the ledger refuses it: {one.error}")
         return one
+
+    async def _find_in_ledger(self, one: Settlement) -> None:
+        """Complete a reported payment whose key is not on disk, where the ledger has booked it.
+
+        While the ledger is away it goes on as a new one: under the same id, booking it finds it.
+        """
+        if await self._store.with_key(one.peer_id, one.asset, one.origin, one.key) is not None:
+            return
+        try:
+            there = await self._carrier.booked(one)
+        except LedgerUnavailableError:
+            return
+        if there is not None:
+            one.amount, one.phase = there.amount, Phase.COMPLETED
 
     async def pay(self, peer_id: str, key: str, amount: int | None) -> Settlement:
         """Pay a peer now, for an operator; `amount` None: all that is above `settle_to`.
@@ -334,10 +362,36 @@ class SettlementManager:
                     f"this Idempotency-Key was used for {found.direction} {found.quantity}"
                 )
             return found
-        one = await self._trigger(peer_id, Origin.OPERATOR, key, amount)
+        one = await self._resume(peer_id, key, amount)
+        if one is None:
+            one = await self._trigger(peer_id, Origin.OPERATOR, key, amount)
         if one is None:
             raise SettlementError(f"there is nothing to pay to {peer_id}")
         await self._go_on_soon(one)
+        return one
+
+    async def _resume(self, peer_id: str, key: str, amount: int | None) -> Settlement | None:
+        """Take up a payment whose key is not on disk, but which the ledger has booked.
+
+        Whether its engine was asked is not known: it is asked under the same key.
+        """
+        async with self._deciding.setdefault(peer_id, asyncio.Lock()):
+            asset_scale = self.scale_of(peer_id)
+            scale = self._engines.scales.get(peer_id, asset_scale)
+            one = self._payment(peer_id, Origin.OPERATOR, key, 0, Quantity(0, scale))
+            there = await self._carrier.booked(one)
+            if there is None:
+                return None
+            one.amount, one.quantity = to_engine(there.amount, asset_scale, scale)
+            if one.amount != there.amount or amount not in (None, there.amount):
+                raise SettlementConflictError(
+                    f"this Idempotency-Key was used for outgoing {there.amount} of scale "
+                    f"{asset_scale}, as booked in the ledger"
+                )
+            self._check_idle(peer_id)
+            await self._store.add(one)
+            self._carrier.note(one)
+        self._log.warning("settlement_known_to_ledger", **log_fields(one))
         return one
 
     async def confirm(self, peer_id: str, settlement_id: str) -> Settlement:

@@ -1,7 +1,8 @@
 """A settlement: quantities in whole units, its phases, and the transitions between them.
 
 A settlement is first *pending*: key, amount and the id of its ledger transfer are on disk, and it
-is not known whether the ledger has it. Then it is *booked*, and its payer is asked, with the same
+is not known whether the ledger has it. The id of the transfer is derived from peer, direction,
+origin and key, so the ledger itself knows a settlement that is told or booked again. Then it is *booked*, and its payer is asked, with the same
 key each time, until it is *completed*. No payer is asked for a settlement that the ledger refuses.
 A cancelled one is booked back with an id of its own.
 """
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from connector.base import limits
 from connector.base.errors import ProtocolError, SettlementError
+from connector.ledger.model import Transfer
 from connector.peering.model import Asset
 
 _DIGITS: Final = re.compile(r"[0-9]{1,100}")
@@ -80,7 +82,7 @@ class Move(StrEnum):
     SETTLE = "settle"
     """The ledger has it, and it had been paid when it was reported to us."""
     REFUSE = "refuse"
-    """The ledger refuses it for good: the peer would owe more than its limit."""
+    """Refused for good, and its id used up: we owe less, or the peer would owe more than its limit."""
     ACKNOWLEDGE = "acknowledge"
     """The engine has accepted it, or an operator confirms that it is paid."""
     CANCEL = "cancel"
@@ -181,13 +183,13 @@ def to_engine(amount: int, asset_scale: int, engine_scale: int) -> tuple[int, Qu
 def amount_due(owed: int, *, threshold: int | None, settle_to: int, available: int) -> int:
     """The amount to pay now; 0: nothing is due.
 
-    Above `threshold`, `owed` is reduced to `settle_to`. `available`, what the peer may still send,
-    is the most that can be paid: money held for the peer's own packets may be spent by them, and
-    the ledger would refuse to book it twice.
+    Above `threshold`, what is owed is reduced to `settle_to`. `available` is the part of it that
+    may be paid, below zero where more is held than owed: the rest is held for packets that the peer
+    has sent, and counts as paid by them. So they cannot bring what we owe below `settle_to`.
     """
     if threshold is None or owed <= threshold:
         return 0
-    return max(0, min(owed - settle_to, available))
+    return max(0, min(owed, available) - settle_to)
 
 
 @dataclass(slots=True, eq=False)
@@ -195,7 +197,9 @@ class Settlement:
     """One settlement, as stored. Amounts in units of the peer's asset unless said otherwise."""
 
     id: int
-    """Of its ledger transfer; assigned once, and stored with the key."""
+    """Unique, rising with time; for the API and operators."""
+    booking_id: int
+    """Of its ledger transfer; stored with the key, and never changed."""
     peer_id: str
     asset: Asset
     direction: Direction
@@ -217,13 +221,28 @@ class Settlement:
 
     @property
     def settlement_id(self) -> str:
-        """The id of its transfer in hex, as the API shows it."""
+        """The id in hex, as the API shows it."""
         return f"{self.id:032x}"
 
     @property
     def reverse_id(self) -> int:
         """The id of the transfer that books it back."""
-        return self.id | 1  # the low octet of an id is free for this (ledger/model.py)
+        return self.booking_id | 1  # the low octet is free for this (ledger/model.py)
+
+    @property
+    def told(self) -> int:
+        """64 bits of what was reported to us, kept in its transfer; zero: nothing, we are to pay.
+
+        Its amount would not do: of what comes in, it includes the remainder of earlier payments.
+        """
+        if self.payer is not Payer.NOBODY or self.booking_id == self.id:
+            return 0  # equal ids: booked by a version that kept nothing
+        text = f"told:{self.quantity.amount}:{self.quantity.scale}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") or 1
+
+    def is_in(self, there: Transfer) -> bool:
+        """Whether a transfer under its id is this settlement, not another one under the same key."""
+        return (there.user_data_128, there.user_data_64) == (key_tag(self.key), self.told)
 
     @property
     def state(self) -> State:

@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS settlement (
     payer TEXT NOT NULL, phase TEXT NOT NULL,
     created_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
+    booking_id TEXT NOT NULL DEFAULT '',
     UNIQUE (peer_id, origin, idempotency_key, asset_code, asset_scale));
 CREATE INDEX IF NOT EXISTS settlement_phase ON settlement (phase)
     WHERE phase IN ('pending', 'booked', 'cancelling');
@@ -50,10 +51,14 @@ CREATE TABLE IF NOT EXISTS remainder (
     amount TEXT NOT NULL, scale INTEGER NOT NULL,
     PRIMARY KEY (peer_id, asset_code, asset_scale));
 """
+_ADD_BOOKING_ID: Final = "ALTER TABLE settlement ADD COLUMN booking_id TEXT NOT NULL DEFAULT ''"
+"""For files of versions before it. Empty: booked under the settlement's own id, as they did."""
 _COLUMNS: Final = (
     "id, peer_id, asset_code, asset_scale, direction, origin, idempotency_key, amount, "
-    "quantity_amount, quantity_scale, payer, phase, created_ms, changed_ms, attempts, error"
+    "quantity_amount, quantity_scale, payer, phase, created_ms, changed_ms, attempts, error, "
+    "booking_id"
 )
+_VALUES: Final = ", ".join("?" * len(_COLUMNS.split(",")))
 
 
 class SettlementStore:
@@ -72,6 +77,8 @@ class SettlementStore:
         """
         try:
             await self._file.open("" if self._read_only else _SCHEMA)
+            if not self._read_only:
+                await self._file.run(_migrate)
         except (sqlite3.Error, OSError) as error:
             raise SettlementStoreError(f"settlements {self._file.path}: {error}") from error
 
@@ -84,7 +91,8 @@ class SettlementStore:
 
         The quantity of an incoming one is added to the remainder of earlier ones: the whole units
         are its amount, the rest is the new remainder. Without a whole unit there is nothing to
-        book, and it is completed at once.
+        book, and it is completed at once. One that is completed already, since the ledger has it,
+        is noted as it is and leaves the remainder alone.
 
         Raises:
             SettlementError: the amount is above `AMOUNT_MAX`.
@@ -100,7 +108,7 @@ class SettlementStore:
             )
             if found is not None:
                 return found
-            if settlement.direction is Direction.INCOMING:
+            if settlement.direction is Direction.INCOMING and settlement.phase is Phase.PENDING:
                 kept = _remainder(connection, settlement.peer_id, settlement.asset)
                 settlement.amount, kept = convert(settlement.quantity, kept, settlement.asset.scale)
                 if settlement.amount > limits.AMOUNT_MAX:
@@ -109,7 +117,7 @@ class SettlementStore:
                 if not settlement.amount:
                     settlement.phase = Phase.COMPLETED
             connection.execute(
-                f"INSERT INTO settlement ({_COLUMNS}) VALUES ({', '.join('?' * 16)})",  # noqa: S608
+                f"INSERT INTO settlement ({_COLUMNS}) VALUES ({_VALUES})",  # noqa: S608
                 _row(settlement),
             )
             return settlement
@@ -117,14 +125,20 @@ class SettlementStore:
         return await self._run(lambda c: in_transaction(c, work))
 
     async def change(self, settlement: Settlement, phase: Phase, *, error: str, at_ms: int) -> None:
-        """Store a new phase or another attempt, then update `settlement`."""
+        """Store a new phase or another attempt, then update `settlement`.
+
+        Stores amount and quantity too: the ledger may have booked less than was decided.
+        """
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "UPDATE settlement SET phase = ?, attempts = ?, error = ?, changed_ms = ? "
-                "WHERE id = ?",
-                (phase, settlement.attempts, error, at_ms, settlement.settlement_id),
-            )
+                "UPDATE settlement SET phase = ?, attempts = ?, error = ?, changed_ms = ?, "
+                "amount = ?, quantity_amount = ? WHERE id = ?",
+                (
+                    phase, settlement.attempts, error, at_ms, str(settlement.amount),
+                    str(settlement.quantity.amount), settlement.settlement_id,
+                ),
+            )  # fmt: skip
 
         await self._run(lambda c: in_transaction(c, work))
         settlement.phase = phase
@@ -186,22 +200,30 @@ def _reading(what: str) -> Iterator[None]:
         raise SettlementStoreError(f"settlements: {what} is damaged: {error}") from error
 
 
+def _migrate(connection: sqlite3.Connection) -> None:
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(settlement)")}
+    if "booking_id" not in columns:
+        connection.execute(_ADD_BOOKING_ID)
+
+
 def _row(one: Settlement) -> tuple[Any, ...]:
     return (
         one.settlement_id, one.peer_id, one.asset.code, one.asset.scale, one.direction, one.origin,
         one.key, str(one.amount), str(one.quantity.amount), one.quantity.scale, one.payer,
         one.phase, one.created_ms, one.changed_ms, one.attempts, one.error,
+        f"{one.booking_id:032x}",
     )  # fmt: skip
 
 
 def _settlement(row: Any) -> Settlement:
     (
         id_, peer_id, asset_code, asset_scale, direction, origin, key, amount, quantity_amount,
-        quantity_scale, payer, phase, created_ms, changed_ms, attempts, error,
+        quantity_scale, payer, phase, created_ms, changed_ms, attempts, error, booking_id,
     ) = row  # fmt: skip
     with _reading(f"settlement {id_}"):
         return Settlement(
             id=int(id_, 16),
+            booking_id=int(booking_id or id_, 16),
             peer_id=peer_id,
             asset=Asset(asset_code, asset_scale),
             direction=Direction(direction),
