@@ -213,7 +213,8 @@ FAULTS = (
         "            if found is not None:\n                return found\n",
         "            if found is not None and found.phase is not Phase.COMPLETED:\n"
         "                return found\n"
-        '            settlement.key += "" if found is None else ":again"\n',
+        '            settlement.key += "" if found is None else ":again"\n'
+        "            settlement.booking_id = settlement.id\n",
         only("settle", "settle-falsely"),
     ),
     Fault(

@@ -184,6 +184,10 @@ class Ground:
         self.keys = (f"{number:032x}" for number in itertools.count(1))
         self.dice = random.Random(7)
 
+    def lose_store(self) -> None:
+        """`settlements.db` is gone; or: the next process is one with a folder of its own."""
+        self.file = InlineFile(self.fuse)
+
 
 class Life:
     """One process: an `AccountManager` and a `SettlementManager` at work.
@@ -296,11 +300,15 @@ class Life:
         held = await self.hold(amount, source=source, next_hop=next_hop)
         if held is None:
             return False
+        await self.post(held)
+        return True
+
+    async def post(self, held: Reservation) -> None:
+        """Have a packet fulfilled whose money is held."""
         token = ("post", held.packet_id)
         future = self._outcomes[token] = asyncio.get_running_loop().create_future()
         self.accounts.post(token, held, self.clock.now_ms() + 20_000)
         await future
-        return True
 
     def net(self, peer_id: str = "bob") -> int:
         return self.accounts.peers[peer_id].net_balance

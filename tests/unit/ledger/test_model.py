@@ -8,7 +8,9 @@ import struct
 import pytest
 
 from connector.ledger.model import (
+    DERIVED_ID_MAX,
     ID_MAX,
+    TAG_MASK,
     AccountCode,
     IdGenerator,
     Transfer,
@@ -16,6 +18,7 @@ from connector.ledger.model import (
     asset_ledger,
     node_tag,
     peer_tag,
+    settlement_id,
 )
 from connector.ledger.rows import ROW, pack_transfer, unpack_transfer
 
@@ -55,6 +58,22 @@ def test_account_ids_can_be_recomputed_and_differ_in_every_part() -> None:
     assert all(0 < id_ < ID_MAX for id_ in ids)
     # Written down: a change would cut every node off from its money.
     assert ids[0] == 0x9E0ED3BA3EFC9060CB8F0958D41082D0
+
+
+def test_ids_of_settlements_can_be_recomputed_and_differ_in_every_part() -> None:
+    account = account_id("n1", AccountCode.SETTLEMENT, "alice", "USD/9")
+    ids = [
+        settlement_id(account, "incoming", "engine", "k"),
+        settlement_id(account + 1, "incoming", "engine", "k"),
+        settlement_id(account, "outgoing", "engine", "k"),
+        settlement_id(account, "incoming", "operator", "k"),
+        settlement_id(account, "incoming", "engine", "k2"),
+        settlement_id(account, "incoming", "enginek", ""),
+    ]
+    assert len(set(ids)) == len(ids)
+    assert all(0 < id_ <= DERIVED_ID_MAX and not id_ & TAG_MASK for id_ in ids)
+    # Written down: after a change, a payment told again would be credited again.
+    assert ids[0] == 0x7EC56430F7C18D24C200
 
 
 def test_numbers_of_assets_and_tags_fit_their_fields() -> None:

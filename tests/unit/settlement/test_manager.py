@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from connector.accounting.promises import Reservation
 from connector.base.errors import (
     LedgerUnavailableError,
     SettlementConflictError,
@@ -291,22 +292,27 @@ async def test_after_a_refusal_of_the_ledger_another_key_is_used() -> None:
     ground = Ground()
     async with Life(ground, (ALICE, replace(BOB, credit_limit=0))) as life:
         assert await life.owe(150)
-        # Between looking and booking, the peer has used some of it.
+        # Between looking and booking, the peer has used all of it.
         original = life.accounts.settleable
+        held: list[Reservation | None] = []
 
         async def stale(peer_id: str) -> tuple[int, int]:
             answer = await original(peer_id)
-            if not life.settlements.counts:
-                assert await life.hold(60, source="bob", next_hop="alice") is not None
+            if not held:
+                held.append(await life.hold(150, source="bob", next_hop="alice"))
             return answer
 
         life.accounts.settleable = stale  # type: ignore[method-assign]
+        await life.until(lambda: life.settlements.counts.get(("bob", "refused")) == 1)
+        assert held[0] is not None
+        life.accounts.void(held[0])
         await life.until(lambda: life.settlements.counts.get(("bob", "completed")) == 1)
-        assert life.settlements.counts["bob", "refused"] == 1
         refused = next(event for event in life.events if isinstance(event, SettlementFailed))
         assert "credit limit" in refused.error
-        assert [one.amount for one in ground.engine.paid.values()] == [90]
-        assert life.settled() == (90, 0)
+        assert [one.amount for one in ground.engine.paid.values()] == [150]
+        assert life.settled() == (150, 0), "once its packet was rejected"
+        keys = {one.key for one in await life.store.latest("bob", 10)}
+        assert len(keys) == 2
 
 
 # --- the process dies, anywhere

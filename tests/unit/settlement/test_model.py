@@ -81,7 +81,7 @@ def test_no_booked_phase_leads_to_refused() -> None:
 )
 def test_the_state_of_each_phase(phase: Phase, payer: Payer, state: State) -> None:
     one = Settlement(
-        id=1, peer_id="bob", asset=USD, direction=Direction.OUTGOING, origin=Origin.THRESHOLD,
+        id=1, booking_id=2, peer_id="bob", asset=USD, direction=Direction.OUTGOING, origin=Origin.THRESHOLD,
         key="k", amount=1, quantity=Quantity(1, 9), payer=payer, phase=phase, created_ms=0,
         changed_ms=0,
     )  # fmt: skip
@@ -150,6 +150,8 @@ def test_invalid_quantities(amount: object, scale: object) -> None:
         (101, 100, 40, 1000, 61),
         (101, 100, 100, 1000, 1),
         (101, 100, 0, 60, 60),
+        (101, 100, 40, 60, 20),
+        (101, 100, 60, 60, 0),
         (101, 100, 0, -5, 0),
         (101, None, 0, 1000, 0),
         (1, 0, 0, 1000, 1),
