@@ -27,6 +27,8 @@ The map, each package above those that it uses:
       core.py         every part that handles packets and money, joined once; what it runs on
       lifecycle.py    a core opened, started, stopped, closed; its ticks
       connector.py    the core with web surface and telemetry on top; `Connector`, the library
+      surface.py      the listener for health, metrics, API and page
+      memory.py       what is remembered of peers over restarts
       apply.py        applies settings to peers, links, accounts and routes
       changes.py      changes by an operator while the node runs
     web/            HTTP: health, metrics, API, login, page

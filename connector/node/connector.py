@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
-from pathlib import Path
 from typing import Final, Self
 
 from connector.accounting.history import LedgerHistory
 from connector.accounting.manager import AccountManager
 from connector.base.clock import Clock, SystemClock
-from connector.base.errors import ConfigError, ConnectorError
+from connector.base.errors import ConnectorError
 from connector.base.http import HttpClient
 from connector.base.log import Log
 from connector.base.log import set_up as set_up_log
@@ -27,14 +25,14 @@ from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.node.changes import OperatorChanges
 from connector.node.core import Core, system_platform
 from connector.node.lifecycle import Lifecycle
-from connector.peering.model import Asset, PeerRegistry, PeerTerms
-from connector.peering.remembered import FILE_NAME as KNOWN_FILE
+from connector.node.memory import PeerMemory
+from connector.node.surface import WebSurface, tls_context
+from connector.peering.model import PeerRegistry
 from connector.peering.remembered import KnownPeers
 from connector.peering.routing import Explanation, RoutingTable
 from connector.settings.model import Settings
 from connector.settings.overlay import FILE_NAME as CHANGES_FILE
 from connector.settings.overlay import InEffect, in_effect
-from connector.settings.types import is_loopback
 from connector.settlement.engine import HttpEngine, make_client
 from connector.settlement.manager import SettlementManager
 from connector.switch.delivery import Handler
@@ -48,13 +46,6 @@ from connector.telemetry.store import FILE_NAME as EVENTS_FILE
 from connector.telemetry.store import EventStore
 from connector.telemetry.traces import Traces
 from connector.version import __version__, is_compiled
-from connector.web.access import Access
-from connector.web.admin import admin_router
-from connector.web.app import create_app
-from connector.web.feed import feed_router
-from connector.web.network import Neighbourhood, network_router
-from connector.web.server import WebServer
-from connector.web.settlement import engine_router, settlements_router
 from connector.web.views import NodeViews, Ports
 
 
@@ -69,8 +60,6 @@ class Connector:
     """What happens here, for viewers and the event store."""
     control: OperatorChanges
     """Peers, routes and limits, changed while the node runs."""
-    known: KnownPeers
-    """What is remembered of peers, of other starts too."""
     views: NodeViews
     """What the web surface shows."""
     reporter: Reporter
@@ -106,10 +95,14 @@ class Connector:
         self._handler: Handler | None = None
         self._engine_client: HttpClient | None = None
         self._traces: Traces | None = None
-        self._web: WebServer | None = None
         self._stack: contextlib.AsyncExitStack | None = None
 
     # --- its parts
+
+    @property
+    def known(self) -> KnownPeers:
+        """What is remembered of peers, of other starts too."""
+        return self._memory.known
 
     @property
     def core(self) -> Core:
@@ -198,12 +191,13 @@ class Connector:
         life = Lifecycle(core)
         stack = contextlib.AsyncExitStack()
         try:
-            tls = _tls("BTP", settings.btp_tls_cert, settings.btp_tls_key)
+            tls = tls_context("BTP", settings.btp_tls_cert, settings.btp_tls_key)
             await self._open_store(stack)
             stack.push_async_callback(self._close_engine_client)
             stack.push_async_callback(life.close)
-            self._remember_peers()
-            self._forget_peers(await life.open(self._former_peers()))
+            self._memory.read()
+            self._memory.note(settings)
+            self._memory.forget(await life.open(self._memory.former(settings)))
             group = await stack.enter_async_context(asyncio.TaskGroup())
             # Stopped after the core: what it tells while it stops is told.
             reporting = [
@@ -216,7 +210,17 @@ class Connector:
             stack.push_async_callback(life.stop)
             await life.start(group, tls)
             self.btp_port = life.btp_port
-            await self._start_web(stack, group)
+            surface = WebSurface(
+                core=core,
+                sender=self,
+                views=self.views,
+                changes=self.control,
+                events=self.events,
+                store=self._store,
+                past=self._past,
+            )
+            stack.push_async_callback(surface.stop)
+            self.http_port = await surface.start(group)
         except BaseException:
             await stack.aclose()
             raise
@@ -278,7 +282,7 @@ class Connector:
             bytes_max=settings.explorer_max_bytes,
             retention_days=settings.explorer_retention_days,
         )
-        self.known = KnownPeers.make(platform.randomness.octets)
+        self._memory = PeerMemory(settings, platform)
         self.control = OperatorChanges(
             found=found,
             path=settings.data_dir / CHANGES_FILE,
@@ -358,140 +362,14 @@ class Connector:
         if client is not None:
             await client.close()
 
-    # --- what is remembered of peers
-
-    def _remember_peers(self) -> None:
-        """Whom we had, and since when secrets are in use; no ground to refuse to start."""
-        path = self.settings.data_dir / KNOWN_FILE
-        try:
-            if self.settings.ledger != "memory":
-                self.known = KnownPeers.read(path, self._platform.randomness.octets)
-        except (OSError, ValueError) as error:
-            self.log.warning("known_peers_unreadable", path=str(path), reason=str(error))
-        self._meet_peers()
-
-    def _meet_peers(self) -> None:
-        """Note peers and secrets that are new."""
-        settings = self.settings
-        peers = [
-            (peer.id, settings.asset_of(peer), peer.secret.get_secret_value())
-            for peer in settings.peers
-        ]
-        if self.known.meet(peers, self.clock.now_ms()):
-            self._write_known()
-
-    def _write_known(self) -> None:
-        if self.settings.ledger == "memory":
-            return
-        path = self.settings.data_dir / KNOWN_FILE
-        try:
-            self.known.write(path)
-        except OSError as error:
-            self.log.warning("known_peers_not_written", path=str(path), reason=str(error))
-
-    def _former_peers(self) -> list[PeerTerms]:
-        """Peers that there are no terms with any more, but perhaps a balance."""
-        return [
-            PeerTerms(peer_id=peer_id, asset=known.asset)
-            for peer_id, known in self.known.peers.items()
-            if peer_id not in self.peers
-        ]
-
-    def _forget_peers(self, peer_ids: list[str]) -> None:
-        """Former peers that owe nothing and are owed nothing."""
-        for peer_id in peer_ids:
-            del self.known.peers[peer_id]
-        if peer_ids:
-            self._write_known()
-
     def _peers_changed(self) -> None:
         """An operator changed the settings in effect."""
-        self._meet_peers()
+        self._memory.note(self.settings)
         self.core.use_engines()
 
     def _key_fingerprint(self) -> str:
         key = self.settings.admin_api_key
         return "" if key is None else self.known.fingerprint(key.get_secret_value())
-
-    # --- HTTP
-
-    async def _start_web(self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup) -> None:
-        settings = self.settings
-        loopback = is_loopback(settings.http_host)
-        key = settings.admin_api_key
-        tls = _tls("HTTP", settings.http_tls_cert, settings.http_tls_key)
-        access = Access(
-            key=key.get_secret_value() if key is not None else None,
-            required=not loopback,
-            node_id=settings.node_id,
-            clock=self.clock,
-            log=self.log,
-            secure=tls is not None,
-        )
-        token = settings.settlement_token
-        engines = Access(
-            key=token.get_secret_value() if token is not None else None,
-            required=token is not None or not loopback,
-            node_id=settings.node_id,
-            clock=self.clock,
-            log=self.log,
-        )
-        names = frozenset(settings.http_allowed_hosts)
-        own_names = frozenset(("localhost", "127.0.0.1", "::1", settings.http_host))
-        app = create_app(
-            self.views,
-            access=access,
-            hosts=own_names | names if loopback or names else None,
-            log=self.log,
-            node_id=settings.node_id,
-            engines=engines,
-            routers=[
-                admin_router(self.control, self.views, self),
-                feed_router(
-                    bus=self.events,
-                    store=self._store,
-                    snapshot=self.views.snapshot,
-                    asset_of=self._asset_of,
-                    past=self._past,
-                    now_ms=self.clock.now_ms,
-                ),
-                engine_router(self.settlements),
-                settlements_router(
-                    self.settlements, lambda: self._platform.randomness.octets(16).hex()
-                ),
-                network_router(self._neighbourhood()),
-            ],
-        )
-        self._web = WebServer(
-            app,
-            settings.http_host,
-            settings.http_port,
-            settings.http_tls_cert,
-            settings.http_tls_key,
-        )
-        self.http_port = self._web.bind()
-        serving = group.create_task(self._web.run())
-        stack.push_async_callback(self._stop_web, serving)
-        await self._web.started()
-
-    def _asset_of(self, peer_id: str) -> Asset | None:
-        books = self.accounts.peers.get(peer_id)
-        return None if books is None else books.terms.asset
-
-    def _neighbourhood(self) -> Neighbourhood:
-        settings = self.settings
-        key = settings.explorer_nodes_key
-        return Neighbourhood(
-            own=self.views,
-            urls=settings.explorer_nodes,
-            key=key.get_secret_value() if key is not None else None,
-            clock=self.clock,
-        )
-
-    async def _stop_web(self, serving: asyncio.Task[None]) -> None:
-        assert self._web is not None
-        self._web.stop()
-        await serving
 
     # --- sending and receiving here
 
@@ -546,20 +424,6 @@ class Connector:
     def explain(self, destination: str) -> Explanation:
         """Which route packets for `destination` take, and which others there were."""
         return self.routes.explain(destination)
-
-
-def _tls(which: str, cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    if cert is None or key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        # A key that asks for a password would wait at a terminal that a daemon does not have.
-        context.load_cert_chain(cert, key, password="")
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            [f"{which}_TLS_CERT and {which}_TLS_KEY cannot be used: {error.strerror or error}"]
-        ) from error
-    return context
 
 
 async def serve(

@@ -19,7 +19,6 @@ STILL_TO_BE_SPLIT = frozenset(
         "accounting/manager.py",
         "accounting/writer.py",
         "btp/link.py",
-        "node/connector.py",
         "settlement/manager.py",
         "simulation/ends.py",
         "simulation/network.py",

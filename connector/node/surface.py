@@ -1,0 +1,167 @@
+"""The web surface of a node: health, metrics, API, live feed and page, on one listener."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Final
+
+from connector.accounting.history import LedgerHistory
+from connector.base.errors import ConfigError
+from connector.node.changes import OperatorChanges
+from connector.node.core import Core
+from connector.peering.model import Asset
+from connector.settings.types import is_loopback
+from connector.telemetry.bus import EventBus
+from connector.telemetry.store import EventStore
+from connector.web.access import Access
+from connector.web.admin import PacketSender, admin_router
+from connector.web.app import create_app
+from connector.web.feed import feed_router
+from connector.web.guard import Guard
+from connector.web.network import Neighbourhood, network_router
+from connector.web.server import WebServer
+from connector.web.settlement import engine_router, settlements_router
+from connector.web.views import NodeViews
+
+
+class WebSurface:
+    """Builds the application from the parts of a node, and serves it."""
+
+    def __init__(
+        self,
+        *,
+        core: Core,
+        sender: PacketSender,
+        views: NodeViews,
+        changes: OperatorChanges,
+        events: EventBus,
+        store: EventStore,
+        past: LedgerHistory | None,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            core: whose settings, accounts and settlements are served.
+            sender: sends the packets of `POST /admin/packets`.
+            views: what is shown of it.
+            changes: what an operator changes through it.
+            events: the live feed.
+            store: events of the past.
+            past: balances of the past; None: the ledger does not keep them.
+        """
+        self._core: Final = core
+        self._sender: Final = sender
+        self._views: Final = views
+        self._changes: Final = changes
+        self._events: Final = events
+        self._store: Final = store
+        self._past: Final = past
+        self._server: WebServer | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, group: asyncio.TaskGroup) -> int:
+        """Serve in a task of `group`; gives the port, which is another one where 0 was asked for.
+
+        Raises:
+            ConfigError: certificate or key cannot be used.
+            ListenError: the port cannot be used.
+        """
+        settings = self._core.settings
+        server = self._server = WebServer(
+            self._application(),
+            settings.http_host,
+            settings.http_port,
+            settings.http_tls_cert,
+            settings.http_tls_key,
+        )
+        port = server.bind()
+        self._serving = group.create_task(server.run())
+        await server.started()
+        return port
+
+    async def stop(self) -> None:
+        """Stop serving. Safe to call when it was never started."""
+        if self._server is not None and self._serving is not None:
+            self._server.stop()
+            await self._serving
+
+    def _application(self) -> Guard:
+        core, platform, settings = self._core, self._core.platform, self._core.settings
+        loopback = is_loopback(settings.http_host)
+        key = settings.admin_api_key
+        tls = tls_context("HTTP", settings.http_tls_cert, settings.http_tls_key)
+        access = Access(
+            key=key.get_secret_value() if key is not None else None,
+            required=not loopback,
+            node_id=settings.node_id,
+            clock=platform.clock,
+            log=platform.log,
+            secure=tls is not None,
+        )
+        token = settings.settlement_token
+        engines = Access(
+            key=token.get_secret_value() if token is not None else None,
+            required=token is not None or not loopback,
+            node_id=settings.node_id,
+            clock=platform.clock,
+            log=platform.log,
+        )
+        names = frozenset(settings.http_allowed_hosts)
+        own_names = frozenset(("localhost", "127.0.0.1", "::1", settings.http_host))
+        return create_app(
+            self._views,
+            access=access,
+            hosts=own_names | names if loopback or names else None,
+            log=platform.log,
+            node_id=settings.node_id,
+            engines=engines,
+            routers=[
+                admin_router(self._changes, self._views, self._sender),
+                feed_router(
+                    bus=self._events,
+                    store=self._store,
+                    snapshot=self._views.snapshot,
+                    asset_of=self._asset_of,
+                    past=self._past,
+                    now_ms=platform.clock.now_ms,
+                ),
+                engine_router(core.settlements),
+                settlements_router(core.settlements, lambda: platform.randomness.octets(16).hex()),
+                network_router(self._neighbourhood()),
+            ],
+        )
+
+    def _asset_of(self, peer_id: str) -> Asset | None:
+        books = self._core.accounts.peers.get(peer_id)
+        return None if books is None else books.terms.asset
+
+    def _neighbourhood(self) -> Neighbourhood:
+        settings = self._core.settings
+        key = settings.explorer_nodes_key
+        return Neighbourhood(
+            own=self._views,
+            urls=settings.explorer_nodes,
+            key=key.get_secret_value() if key is not None else None,
+            clock=self._core.platform.clock,
+        )
+
+
+def tls_context(which: str, cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """The TLS context of a listener; None: it has no certificate.
+
+    Raises:
+        ConfigError: certificate or key cannot be used; `which` begins the names of their settings.
+    """
+    if cert is None or key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # A key that asks for a password would wait at a terminal that a daemon does not have.
+        context.load_cert_chain(cert, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            [f"{which}_TLS_CERT and {which}_TLS_KEY cannot be used: {error.strerror or error}"]
+        ) from error
+    return context
