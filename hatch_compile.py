@@ -35,6 +35,7 @@ MODULES: Final = (
     "connector/accounting/manager.py",
     "connector/accounting/mirror.py",
     "connector/accounting/promises.py",
+    "connector/accounting/recovery.py",
     "connector/accounting/reports.py",
     "connector/accounting/turn.py",
     "connector/accounting/writer.py",

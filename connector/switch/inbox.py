@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from connector.base import limits
 from connector.ilp.packet import Prepare
 from connector.peering.model import Peer
@@ -11,13 +9,16 @@ from connector.switch import bounds
 from connector.switch.flight import Flight, ReplyTo
 
 
-class Answered(NamedTuple):
+class Answered:
     """An answer that was given."""
 
-    octets: bytes
-    """The ILP packet."""
-    fingerprint: int
-    """Of the Prepare that it answers; see `flight.fingerprint`."""
+    __slots__ = ("fingerprint", "octets")
+
+    def __init__(self, octets: bytes, fingerprint: int) -> None:
+        self.octets = octets
+        """The ILP packet."""
+        self.fingerprint = fingerprint
+        """Of the Prepare that it answers; see `flight.fingerprint`."""
 
 
 class Asked:

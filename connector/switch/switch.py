@@ -209,6 +209,8 @@ class Switch:
         self._hold_ms_max = hold_ms_max
         self._receiver_secret = receiver_secret
         self._delivers = delivers
+        self._own_terms: PeerTerms | None = None
+        """Of this node as the payee of the last packet for it: terms are slow to build."""
 
     def forward(
         self,
@@ -398,7 +400,7 @@ class Switch:
                 return _rejected(amounts, next_hop.peer_id)
             onward, fee = amounts.onward, amounts.fee
         else:
-            payee = PeerTerms(peer_id=LOCAL, asset=source.terms.asset)
+            payee = self._terms_here(source.terms.asset)
             onward, fee = prepare.amount, 0
         deadline_ms = terms.onward_expiry_ms(
             prepare.expires_at_ms, now_ms, self._window_ms, self._hold_ms_max, self.node.address
@@ -412,6 +414,13 @@ class Switch:
             return self._refuse(Code.F06_UNEXPECTED_PAYMENT, "unexpected payment", LOCAL)
         return Offer(None, payee, onward, fee, deadline_ms, known)
 
+    def _terms_here(self, asset: Asset) -> PeerTerms:
+        """The terms of this node itself as a payee."""
+        known = self._own_terms
+        if known is None or known.asset is not asset:
+            known = self._own_terms = PeerTerms(peer_id=LOCAL, asset=asset)
+        return known
+
     def _former_offer(
         self, source: Peer, prepare: Prepare, recovered: Recovered, now_ms: int
     ) -> Offer | Result:
@@ -420,7 +429,7 @@ class Switch:
         deadline_ms = min(prepare.expires_at_ms, now_ms + self._hold_ms_max) - self._window_ms
         payee_id = recovered.next_hop_id
         if payee_id == LOCAL:
-            payee = PeerTerms(peer_id=LOCAL, asset=source.terms.asset)
+            payee = self._terms_here(source.terms.asset)
             known = receiver.answer(prepare, self._receiver_secret)
             amount = _amount_to(payee_id, reservation)
             return Offer(None, payee, amount, 0, deadline_ms, known)
