@@ -56,6 +56,7 @@ The map, each package above those that it uses:
       packet.py       BTP packets                     session.py  requests, answers, log-in; pure
       frames.py       plain WebSocket frames, fast    link.py     one WebSocket and its session
       links.py        all links: admission, who is live, sending
+      peer_links.py   which of a peer's links serve, and which are drained
       dial.py         staying connected to a peer     credentials.py who may log in
       network.py      sockets, as links use them; a simulation has its own
     telemetry/      what is happening

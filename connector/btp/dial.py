@@ -1,4 +1,7 @@
-"""Stays connected to the peers that this node dials: dial, wait for the end, back off, dial again."""
+"""Stays connected to the peers that this node dials: dial, wait for the end, back off, dial again.
+
+A peer that has dialled this node is not dialled until that link is gone.
+"""
 
 from __future__ import annotations
 
@@ -40,17 +43,20 @@ class Dialler:
         self,
         *,
         connect: Callable[[Credentials], Awaitable[Link]],
+        serving: Callable[[str], Link | None],
         clock: Clock,
         log: Log,
         random: Callable[[], float],
     ) -> None:
         """`connect` opens a link that logs in by itself; it raises `OSError` or `ssl.SSLError`.
 
-        `random` gives a number from 0 to 1, for the back-off.
+        `serving` gives the link that carries requests to a peer, whoever dialled it: while there
+        is one, the peer is not dialled. `random` gives a number from 0 to 1, for the back-off.
         """
         self.states: Final[dict[str, DialState]] = {}
         """By peer id."""
         self._connect = connect
+        self._serving = serving
         self._clock = clock
         self._log = log
         self._random = random
@@ -62,6 +68,11 @@ class Dialler:
         state = self.states.setdefault(credentials.peer_id, DialState())
         failures = 0
         while not self._stopping:
+            served_by = self._serving(credentials.peer_id)
+            if served_by is not None:
+                # The peer has dialled this node. When both do it again, chance lets one be first.
+                failures = await self._wait(served_by, failures)
+                continue
             state.attempts += 1
             link = None
             try:
@@ -84,6 +95,15 @@ class Dialler:
             else:
                 state.last_error = ""
             await asyncio.sleep(BACKOFF.wait_s(failures, self._random))
+
+    async def _wait(self, link: Link, failures: int) -> int:
+        """Return the failures so far, some time after the end of a link that the peer dialled."""
+        began_s = self._clock.monotonic_s()
+        await link.closed.wait()
+        if self._clock.monotonic_s() - began_s > bounds.RECONNECT_STABLE_SECONDS:
+            failures = 0
+        await asyncio.sleep(BACKOFF.wait_s(failures + 1, self._random))
+        return failures + 1
 
     def remove(self, peer_id: str) -> None:
         """Discard the history of a peer; its `stay_connected` is cancelled by whoever started it."""

@@ -131,6 +131,14 @@ class LinkOwner(ABC):
         """The link is closed or closing; called again later, it does nothing."""
 
     @abstractmethod
+    def is_only_link(self, link: Link) -> bool:
+        """Whether its peer has no other link: only then a receipt covers all recent answers."""
+
+    @abstractmethod
+    def reply_elsewhere(self, link: Link, request_id: int, octets: bytes) -> bool:
+        """Answer a request of a link that is gone over another one; False: there is none."""
+
+    @abstractmethod
     def flush(self) -> None:
         """Write to every touched link."""
 
@@ -152,6 +160,13 @@ class Link(asyncio.Protocol):
         self.closed = asyncio.Event()
         self.close_reason = ""
         self.logged_in_at_s = 0.0
+        self.log_in_key: tuple[bytes, int] = (b"", 0)
+        """User name and request id of the log-in: the same on both sides, different for each link."""
+        self.gone_at_s = 0.0
+        self.drained_from_s = 0.0
+        """Since when no new requests go over it; zero: it serves."""
+        self.drained_ids: set[int] = set()
+        """Requests of ours that had no answer then."""
         self._transport: asyncio.Transport | None = None
         self._fragments: bytearray | None = None
         self._handshake_size = 0
@@ -341,7 +356,7 @@ class Link(asyncio.Protocol):
     def reply(self, request_id: int, octets: bytes) -> bool:
         """See `ReplyTo`."""
         if self.session.state is not State.OPEN:
-            return False
+            return self._links.reply_elsewhere(self, request_id, octets)
         self.session.respond(request_id, octets)
         self._links.touched.add(self)
         return True
@@ -350,9 +365,17 @@ class Link(asyncio.Protocol):
         """See `Outlet`; `again`: over another connection it may have been sent before."""
         if self._writing_paused:
             return Unanswered.BUSY
-        self.session.request(flight.octets, flight, flight.packet_id, again)
+        request_id = self.session.request(flight.octets, flight, flight.packet_id, again)
+        if again:
+            self.session.requests.resent(flight, request_id)
         self._links.touched.add(self)
         return None
+
+    def drain(self) -> None:
+        """Serve no more: answers still come and go, and it is closed when nothing waits."""
+        if not self.drained_from_s:
+            self.drained_from_s = self._links.clock.monotonic_s()
+            self.drained_ids = set(self.session.requests.by_id)
 
     def _queue(self) -> None:
         self._links.touched.add(self)
@@ -403,7 +426,8 @@ class Link(asyncio.Protocol):
         self.latency_s = now_s - self._last_ping_s
         if payload == self._receipt_ping and self.peer is not None:
             self._receipt_ping = None
-            self._links.driver.receipt(self.peer.peer_id)
+            if self._links.is_only_link(self):
+                self._links.driver.receipt(self.peer.peer_id)
 
     def _ping(self, now_s: float) -> bytes:
         self._ping_number += 1
@@ -414,7 +438,7 @@ class Link(asyncio.Protocol):
         return payload
 
     def keep_alive(self, now_s: float) -> None:
-        """Called about once a second: log-in deadline, pings, silence."""
+        """Called about once a second: log-in deadline, drained, pings, silence."""
         if self._closing:
             return
         if self.session.state is not State.OPEN:
@@ -424,16 +448,29 @@ class Link(asyncio.Protocol):
         if now_s - self.last_heard_s > bounds.KEEPALIVE_SILENCE_SECONDS_MAX:
             self.drop("silent for too long")
             return
+        if self.drained_from_s and self._is_drained(now_s - self.drained_from_s):
+            self.drop("another connection serves", CloseCode.NORMAL_CLOSURE)
+            return
         if (
             self.peer is not None
             and self.session.resumable
             and self._receipt_ping is None
+            and self._links.is_only_link(self)
             and self._links.driver.wants_receipt(self.peer.peer_id)
         ):
             self._receipt_ping = self._ping(now_s)
             return
         if now_s - self._last_ping_s >= bounds.KEEPALIVE_PING_SECONDS:
             self._ping(now_s)
+
+    def _is_drained(self, for_s: float) -> bool:
+        """Whether it may be closed, `for_s` seconds after it was replaced."""
+        if for_s >= bounds.DRAIN_SECONDS_MAX:
+            return True
+        # Not at once: the other side may not know yet that this link is not to be used any more.
+        if for_s < bounds.DRAIN_SECONDS_MIN or self.session.owed > 0:
+            return False
+        return self.drained_ids.isdisjoint(self.session.requests.by_id)
 
 
 def _peer_in_path(path: str) -> str | None:

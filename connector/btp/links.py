@@ -1,8 +1,8 @@
 """All links of the node: who is admitted, who is live, and the switch's way to next hops.
 
-Each peer has one live link, the one that logged in last. What was sent over which link is known by
-the sessions alone: a request is in the session of the link that it went over, until it is answered
-or forgotten.
+Of the links of a peer one carries requests (`connector.btp.peer_links`); answers count over any.
+Requests without an answer are known by peer; they stay when a link is lost, and end as lost only
+where they cannot be sent again and no link is left that an answer could come over.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from connector.btp.credentials import Credentials, CredentialTable
 from connector.btp.dial import Dialler
 from connector.btp.link import Link, LinkOwner, OutgoingRequest, PacketHandler
 from connector.btp.network import Listener, Network
+from connector.btp.peer_links import PeerLinks
 from connector.btp.session import AuthRequest, State
 from connector.peering.model import Peer, PeerRegistry, Unanswered
 
@@ -60,11 +61,12 @@ class Links(LinkOwner):
         """`random_id` gives the first request id of a session; `random_octets` WebSocket masks."""
         super().__init__(clock=clock, random_id=random_id, random_octets=random_octets)
         self.live: Final[dict[str, Link]] = {}
-        """The link of each connected peer, by peer id."""
+        """The link that carries requests to each connected peer, by peer id."""
         self.connects: Final[dict[str, int]] = {}
         """How many links each peer has had."""
         self.dialler: Final = Dialler(
             connect=self._connect,
+            serving=self.live.get,
             clock=clock,
             log=log,
             random=lambda: int.from_bytes(random_octets(4), "big") / 2**32,
@@ -74,6 +76,7 @@ class Links(LinkOwner):
         self._peers = peers
         self._credentials = CredentialTable(credentials)
         self._observer = observer
+        self._by_peer: dict[str, PeerLinks] = {}
         self._all: set[Link] = set()
         self._not_logged_in = 0
         """How many of `_all` have not logged in: their number is bounded separately."""
@@ -153,17 +156,18 @@ class Links(LinkOwner):
         for flight in self.driver.waiting_for(self._peers[peer_id]):
             self.driver.answered(flight, Unanswered.LINK_LOST)
         self.flush()
+        self._by_peer.pop(peer_id, None)
         self.connects.pop(peer_id, None)
         self.dialler.remove(peer_id)
 
     def hang_up(self, peer_id: str, reason: str) -> None:
-        """Close the link of a peer, and those that are being opened to it."""
+        """Close the links of a peer, and those that are being opened to it."""
         for link, credentials in list(self._dialled.items()):
             if credentials.peer_id == peer_id and link.peer is None:
                 link.drop(reason)
-        live = self.live.get(peer_id)
-        if live is not None:
-            live.drop(reason, CloseCode.NORMAL_CLOSURE)
+        links = self._by_peer.get(peer_id)
+        for link in links.all() if links is not None else ():
+            link.drop(reason, CloseCode.NORMAL_CLOSURE)
 
     # --- from the links
 
@@ -211,43 +215,69 @@ class Links(LinkOwner):
             link.drop("authentication failed")
             return
         link.session.accept(auth)
-        self._make_live(link, self._peers[peer_id])
+        self._logged_in(link, self._peers[peer_id], auth.username)
 
     def opened(self, link: Link) -> None:
         """See `LinkOwner`."""
         credentials = self._dialled[link]
-        self._make_live(link, self._peers[credentials.peer_id])
+        self._logged_in(link, self._peers[credentials.peer_id], credentials.username)
 
-    def _make_live(self, link: Link, peer: Peer) -> None:
-        """The newest link of a peer replaces an older one."""
+    def _logged_in(self, link: Link, peer: Peer, username: str) -> None:
+        """Take up a link; it carries requests from now on unless another is kept instead of it."""
+        peer_id = peer.peer_id
         self._not_logged_in -= 1
         link.peer = peer
         link.logged_in_at_s = self.clock.monotonic_s()
-        old = self.live.get(peer.peer_id)
-        self.live[peer.peer_id] = link
-        self.connects[peer.peer_id] = self.connects.get(peer.peer_id, 0) + 1
-        if old is not None:
-            old.drop("replaced by a newer connection", CloseCode.NORMAL_CLOSURE)
+        assert link.session.auth_id is not None
+        link.log_in_key = username.encode(), link.session.auth_id
+        links = self._by_peer.get(peer_id)
+        if links is None:
+            links = self._by_peer[peer_id] = PeerLinks(self.random_id())
+        for old in links.all():
+            if old.session.resumable is not link.session.resumable:
+                # Another program: what it was asked without packet ids it cannot be asked again.
+                old.drop("replaced by another kind of connection", CloseCode.NORMAL_CLOSURE)
+        if not links.all() and not link.session.resumable:
+            links.requests.clear()  # of a former link with packet ids: ends as lost in `_resend`
+        waiting = self.driver.waiting_for(peer)
+        link.session.join(links.requests)
+        links.add(link)
+        self.connects[peer_id] = self.connects.get(peer_id, 0) + 1
         self._log.info(
             "btp_connection_established",
-            peer_id=peer.peer_id,
+            peer_id=peer_id,
             direction=link.direction,
             remote=link.remote,
         )
-        self._observer.connected(peer.peer_id, link.direction)
-        self.driver.reconnected(peer.peer_id)
-        self._resend(link, peer)
+        former = self.live.get(peer_id)
+        carrier = links.carrier()
+        assert carrier is not None, peer_id
+        self.live[peer_id] = carrier
+        if former is not carrier:
+            self._observer.connected(peer_id, carrier.direction)
+        self.driver.reconnected(peer_id)
+        if former is not carrier:
+            self._resend(carrier, waiting)
 
-    def _resend(self, link: Link, peer: Peer) -> None:
-        """Send again what has no answer yet, if the peer knows packet ids (docs/protocol.md)."""
-        sent = set(link.session.requests)
-        for flight in self.driver.waiting_for(peer):
-            if flight in sent:
+    def _resend(self, link: Link, waiting: Iterable[OutgoingRequest]) -> None:
+        """Send again what has no answer yet, if the peer knows packet ids (docs/protocol.md).
+
+        Otherwise what another link of the peer has carried goes on waiting for its answer.
+        """
+        requests = link.session.requests
+        asked: set[OutgoingRequest] = set()
+        if link.session.resumable:
+            requests.before_resending()
+        else:
+            asked = set(requests.open)
+        for flight in waiting:
+            if flight in asked:
                 continue
             if not link.session.resumable:
                 self.driver.answered(flight, Unanswered.LINK_LOST)
                 continue
-            peer.counters.resent_out += 1
+            assert flight.next_hop is not None
+            flight.next_hop.counters.resent_out += 1
             # If the link is full already, the packet waits for its deadline like any other.
             link.send(flight, again=True)
 
@@ -257,27 +287,79 @@ class Links(LinkOwner):
             return
         self._all.discard(link)
         self._dialled.pop(link, None)
+        link.gone_at_s = self.clock.monotonic_s()
         was_open = link.session.state is State.OPEN
-        left: list[OutgoingRequest] = link.session.close()
+        link.session.close()
         peer = link.peer
         if peer is None or not was_open:
             self._not_logged_in -= 1 if peer is None else 0
             return
-        if self.live.get(peer.peer_id) is link:
-            del self.live[peer.peer_id]
-            self._observer.disconnected(peer.peer_id, link.direction, link.close_reason)
+        peer_id = peer.peer_id
+        links = self._by_peer[peer_id]
+        links.remove(link)
+        carrier = links.carrier()
+        was_carrier = self.live.get(peer_id) is link
+        if carrier is not None:
+            self.live[peer_id] = carrier
+        elif was_carrier:
+            del self.live[peer_id]
+            self._observer.disconnected(peer_id, link.direction, link.close_reason)
         self._log.info(
             "btp_connection_lost",
-            peer_id=peer.peer_id,
+            peer_id=peer_id,
             direction=link.direction,
             reason=link.close_reason,
         )
-        # A peer that knows packet ids is asked again: when it is back; or, after a stop of this
-        # node, when the sender resends the packet. A sender that cannot is told before the stop.
-        for flight in left:
-            if not link.session.resumable or (self._stopping and not flight.sender_packet_id):
-                self.driver.answered(flight, Unanswered.LINK_LOST)
+        if links.all():
+            # Receipts over another link say nothing of the answers that this one has carried.
+            self.driver.reconnected(peer_id)
+            if was_carrier and carrier is not None and carrier.session.resumable:
+                self._resend(carrier, self.driver.waiting_for(peer))
+        else:
+            self._lose(link, links)
         self.flush()
+
+    def _lose(self, link: Link, links: PeerLinks) -> None:
+        """The last link of a peer is gone.
+
+        A peer that knows packet ids is asked again: when it is back; or, after a stop of this node,
+        when the sender resends the packet. A sender that cannot is told before the stop.
+        """
+        left: list[OutgoingRequest]
+        if not link.session.resumable:
+            left = links.requests.clear()
+        elif self._stopping:
+            left = [one for one in links.requests.open if not one.sender_packet_id]
+            links.requests.forget(left)
+        else:
+            return
+        for flight in left:
+            self.driver.answered(flight, Unanswered.LINK_LOST)
+
+    def is_only_link(self, link: Link) -> bool:
+        """See `LinkOwner`."""
+        assert link.peer is not None
+        links = self._by_peer.get(link.peer.peer_id)
+        return links is not None and len(links) == 1
+
+    def reply_elsewhere(self, link: Link, request_id: int, octets: bytes) -> bool:
+        """See `LinkOwner`.
+
+        Over a link of the other direction that was there at the same time: then it leads to the
+        same process, in which request ids are unique. A peer with packet ids asks again instead.
+        """
+        if link.peer is None or link.session.resumable:
+            return False
+        other = self.live.get(link.peer.peer_id)
+        if (
+            other is None
+            or other.direction == link.direction
+            or other.session.resumable
+            or other.logged_in_at_s > link.gone_at_s
+        ):
+            return False
+        other.session.owed += 1
+        return other.reply(request_id, octets)
 
     def flush(self) -> None:
         """See `LinkOwner`."""
@@ -310,13 +392,13 @@ class Links(LinkOwner):
 
     def forget(self, flights: Collection[OutgoingRequest]) -> None:
         """See `switch.driver.Outlet`."""
-        for link in self.live.values():
-            link.session.forget(flights)
+        for links in self._by_peer.values():
+            links.requests.forget(flights)
 
     # --- time
 
     def tick(self) -> None:
-        """To be called about once a second: log-in deadlines, pings, silence."""
+        """To be called about once a second: log-in deadlines, drained links, pings, silence."""
         now_s = self.clock.monotonic_s()
         for link in list(self._all):
             link.keep_alive(now_s)

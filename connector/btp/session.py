@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from connector.base import limits
 from connector.base.errors import DecodeError, ProtocolError
+from connector.btp import bounds
 from connector.btp.packet import (
     ERROR,
     ERROR_NAMES,
@@ -134,18 +135,90 @@ Event = IlpRequest | IlpAnswer | AuthRequest | LoggedIn | LogInRefused | Ignored
 _REFUSAL: Final = "not logged in"
 
 
+class Requests:
+    """Requests of ours to one peer that have no answer, over all of its connections.
+
+    A peer may answer over another connection than the one that a request went over: ilp-plugin-btp
+    sends everything over the connection that it dialled. So ids are unique per peer.
+    """
+
+    __slots__ = ("by_id", "ids_of_resent", "next_id")
+
+    def __init__(self, first_id: int) -> None:
+        """`first_id` is where the numbers start."""
+        self.by_id: Final[dict[int, Any]] = {}
+        """What `Session.request` was handed, oldest first. One that was resent has several ids."""
+        self.ids_of_resent: Final[dict[Any, list[int]]] = {}
+        """All ids of those that may have more than one: whichever is answered first counts."""
+        self.next_id = first_id & REQUEST_ID_MAX
+
+    def take_id(self) -> int:
+        """The next number; one that is still open is stepped over (RFC 23)."""
+        request_id = self.next_id
+        while request_id in self.by_id:
+            request_id = (request_id + 1) & REQUEST_ID_MAX
+        self.next_id = (request_id + 1) & REQUEST_ID_MAX
+        return request_id
+
+    def before_resending(self) -> None:
+        """Note the ids of all open requests, some of which are about to get another one."""
+        for request_id, request in self.by_id.items():
+            self.ids_of_resent.setdefault(request, [request_id])
+
+    def resent(self, request: Any, request_id: int) -> None:
+        """`request` has gone out once more, as `request_id`; the oldest of many ids is dropped."""
+        ids = self.ids_of_resent.get(request)
+        if ids is None:
+            return
+        ids.append(request_id)
+        if len(ids) > bounds.REQUEST_IDS_OF_ONE_PACKET_MAX:
+            self.by_id.pop(ids.pop(0), None)
+
+    def answered(self, request: Any) -> None:
+        """Drop the other ids of a request that has been answered under one of them."""
+        for request_id in self.ids_of_resent.pop(request, ()):
+            self.by_id.pop(request_id, None)
+
+    def forget(self, requests: Collection[Any]) -> None:
+        """Wait no more for the answers of these handles; those that still come are ignored."""
+        for request_id in [one for one, request in self.by_id.items() if request in requests]:
+            del self.by_id[request_id]
+        if self.ids_of_resent:
+            for request in requests:
+                self.ids_of_resent.pop(request, None)
+
+    def clear(self) -> list[Any]:
+        """Wait for nothing any more; gives the handles that had no answer, oldest first."""
+        left = list(dict.fromkeys(self.by_id.values()))
+        self.by_id.clear()
+        self.ids_of_resent.clear()
+        return left
+
+    @property
+    def open(self) -> list[Any]:
+        """The handles without an answer, oldest first."""
+        return list(dict.fromkeys(self.by_id.values()))
+
+
 class Session:
     """One side of one BTP connection."""
 
     def __init__(self, *, first_request_id: int, now_ms: Any) -> None:
-        """`first_request_id` is where our numbers start; `now_ms` dates our Errors."""
+        """`first_request_id` numbers our log-in, and what follows unless `join` says otherwise.
+
+        `now_ms` dates our Errors.
+        """
         self.state = State.AWAITING_AUTH
         self.resumable = False
         """Whether both sides know packet ids."""
-        self._next_id = first_request_id & REQUEST_ID_MAX
+        self.auth_id: int | None = None
+        """The request id of the log-in, whichever side sent it."""
+        self.owed = 0
+        """Requests of the other side that have no answer over this connection."""
+        self.requests = Requests(first_request_id)
+        """Requests of ours without an answer; shared with other connections to the peer (`join`)."""
+        self._open = self.requests.by_id
         self._now_ms = now_ms
-        self._auth_id: int | None = None
-        self._open: dict[int, Any] = {}
         self._outgoing: list[bytes] = []
 
     def _move(self, move: Move) -> None:
@@ -164,12 +237,12 @@ class Session:
     def log_in(self, username: str, token: str) -> None:
         """Open the connection from the dialling side (RFC 23, Authentication)."""
         self._move(Move.AUTH_SENT)
-        self._auth_id = self._take_id()
+        self.auth_id = self.requests.take_id()
         self._outgoing.append(
             encode(
                 BtpPacket(
                     kind=MESSAGE,
-                    request_id=self._auth_id,
+                    request_id=self.auth_id,
                     protocols=[
                         Protocol("auth", ContentType.OCTET_STREAM, b""),
                         Protocol("auth_username", ContentType.TEXT, username.encode()),
@@ -203,7 +276,7 @@ class Session:
         `again`: it may have been sent before, over another connection. Returns the request id.
         """
         assert self.state is State.OPEN, self.state
-        request_id = self._take_id()
+        request_id = self.requests.take_id()
         self._open[request_id] = request
         self._outgoing.append(
             encode_ilp(MESSAGE, request_id, ilp, packet_id if self.resumable else 0, again)
@@ -211,33 +284,20 @@ class Session:
         return request_id
 
     def respond(self, request_id: int, ilp: bytes) -> None:
-        """Queue the answer to an `IlpRequest`."""
+        """Queue the answer to an `IlpRequest`; one of another connection to the same process, too."""
         assert self.state is State.OPEN, self.state
+        self.owed -= 1
         self._outgoing.append(encode_ilp(RESPONSE, request_id, ilp))
 
-    def forget(self, requests: Collection[Any]) -> None:
-        """Wait no more for the answers of these handles; those that still come are ignored."""
-        for request_id in [one for one, request in self._open.items() if request in requests]:
-            del self._open[request_id]
+    def join(self, requests: Requests) -> None:
+        """Share numbers and open requests with the other connections to the peer."""
+        assert not self._open, "joined after a request"
+        self.requests = requests
+        self._open = requests.by_id
 
-    def close(self) -> list[Any]:
-        """End the session; gives the requests that are left without an answer."""
+    def close(self) -> None:
+        """End the session; its requests stay open, for another connection or for their owner."""
         self._move(Move.CLOSE)
-        left, self._open = list(self._open.values()), {}
-        return left
-
-    @property
-    def requests(self) -> list[Any]:
-        """The handles of requests of ours without an answer, oldest first."""
-        return list(self._open.values())
-
-    def _take_id(self) -> int:
-        # Sequential; after 2**32 requests one that is still open is stepped over (RFC 23).
-        request_id = self._next_id
-        while request_id in self._open:
-            request_id = (request_id + 1) & REQUEST_ID_MAX
-        self._next_id = (request_id + 1) & REQUEST_ID_MAX
-        return request_id
 
     # --- octets in
 
@@ -254,11 +314,14 @@ class Session:
             if short is not None:
                 kind, request_id, ilp, packet_id = short
                 if kind == MESSAGE:
+                    self.owed += 1
                     return IlpRequest(request_id, ilp, packet_id if self.resumable else 0)
                 if kind == RESPONSE:
                     request = self._open.pop(request_id, None)
                     if request is None:
                         return Ignored("answer without a request")
+                    if self.requests.ids_of_resent:
+                        self.requests.answered(request)
                     return IlpAnswer(request, ilp)
         packet = decode(octets)
         if packet.kind in (RESPONSE, ERROR):
@@ -289,10 +352,11 @@ class Session:
             self._error(packet.request_id, "F00", b"credentials are not readable")
             raise ProtocolError("credentials are not readable") from None
         self._move(Move.AUTH_RECEIVED)
+        self.auth_id = packet.request_id
         return AuthRequest(packet.request_id, *names, resumable=PACKET_ID in fields)
 
     def _answer(self, packet: BtpPacket | BtpError) -> Event:
-        if self.state is State.LOGGING_IN and packet.request_id == self._auth_id:
+        if self.state is State.LOGGING_IN and packet.request_id == self.auth_id:
             if isinstance(packet, BtpError):
                 self._move(Move.AUTH_REFUSED)
                 reason = packet.data[:100].decode("utf-8", "replace")
@@ -304,6 +368,7 @@ class Session:
         if request is None:
             # "responses without a request get no answer" (RFC 23, Flow)
             return Ignored("answer without a request")
+        self.requests.answered(request)
         if isinstance(packet, BtpError):
             return IlpAnswer(request, None)
         return IlpAnswer(request, _ilp_of(packet.protocols))
@@ -316,6 +381,7 @@ class Session:
         if ilp is not None:
             packet_id = self._packet_id_of(packet.protocols)
             again = any(protocol.name == PACKET_AGAIN for protocol in packet.protocols)
+            self.owed += 1
             return IlpRequest(packet.request_id, ilp, packet_id, again=again and packet_id != 0)
         if not packet.protocols:
             # A Message that says nothing is acknowledged; JS peers use it as a sign of life.
@@ -362,6 +428,7 @@ __all__ = [
     "IlpRequest",
     "LogInRefused",
     "LoggedIn",
+    "Requests",
     "Session",
     "State",
 ]

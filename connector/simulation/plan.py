@@ -124,7 +124,6 @@ KNOWN_OPEN: Final[dict[Kind, str]] = {
     Kind.LEDGER_FORGETS: "a ledger that has forgotten everything is taken for a new one",
     Kind.DISK_SLOW: "a post that was put into the outbox too late is never taken out of it",
     Kind.CLOCK_FAR: "holds end by the wall clock, which may jump by an hour",
-    Kind.BOTH_DIAL: "two nodes that dial each other replace their links for ever",
     Kind.REMOVE_PEER: "a peer is removed without waiting for its packets",
 }
 """Kinds that show faults which are known and not yet cured; off unless asked for."""

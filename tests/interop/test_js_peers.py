@@ -370,6 +370,45 @@ async def test_a_js_server_with_another_token_is_left_alone(
         assert (await node.get("/health"))["peersConnected"] == 0
 
 
+# --- an ilp-plugin-btp that listens and dials
+
+
+async def test_nothing_is_lost_with_a_js_peer_when_both_sides_dial(
+    tmp_path: Path, node_modules: Path
+) -> None:
+    """It sends all it has to say over the socket that it dialled, answers included."""
+    btp_port, http_port, carol_port = free_ports(3)
+    node = Node(
+        "hub", tmp_path, [btp_port, http_port],
+        BTP_PEER_CAROL_SECRET="shared", BTP_PEER_CAROL_URL=f"ws://127.0.0.1:{carol_port}",
+        BTP_PEER_CAROL_ROUTES="g.carol",
+        BTP_PEER_ALICE_SECRET="token", BTP_PEER_ALICE_ROUTES="g.hub.alice",
+    )  # fmt: skip
+    listener = {"port": carol_port, "secret": "shared"}
+
+    def links_made() -> int:
+        made = (line for line in node.log().splitlines() if "btp_connection_established" in line)
+        return sum("carol" in line for line in made)
+
+    async with (
+        running(node),
+        js_peer(node_modules, listener=listener, server=node.url("carol", "shared")) as carol,
+        js_peer(node_modules, server=node.url("alice", "token")) as alice,
+    ):
+        await node.connected("carol", "alice")
+        await carol.connected()
+        for number in range(10):
+            to = [alice.send("g.carol", 3, preimage=bytes([n]) * 32) for n in range(40)]
+            back = [carol.send("g.hub.alice", 1, preimage=bytes([n]) * 32) for n in range(10)]
+            answers = await asyncio.gather(*to, *back)
+            assert [one["type"] for one in answers] == ["fulfill"] * 50, number
+        taken = sum(int(one["amount"]) for one in (await carol.do("seen"))["prepares"])
+
+        assert taken == 1200
+        assert await node.balances() == {"alice": 1100, "carol": -1100}
+        assert links_made() <= 2
+
+
 # --- codecs against each other
 
 COUNT = 400

@@ -35,8 +35,13 @@ class Scene:
         self.log = structlog.testing.CapturingLogger()
         self.waits: list[float] = []
         self.outcomes: list[Any] = []
+        self.served_by: list[Any] = []
         self.dialler = Dialler(
-            connect=self._connect, clock=self.clock, log=self.log, random=lambda: 1.0
+            connect=self._connect,
+            serving=lambda _peer_id: self.served_by.pop(0) if self.served_by else None,
+            clock=self.clock,
+            log=self.log,
+            random=lambda: 1.0,
         )
         monkeypatch.setattr("connector.btp.dial.asyncio.sleep", self._sleep)
 
@@ -110,3 +115,27 @@ async def test_the_history_of_a_removed_peer_is_discarded(scene: Scene) -> None:
     scene.dialler.remove("bob")
     scene.dialler.remove("bob")
     assert scene.dialler.states == {}
+
+
+async def test_a_peer_that_has_dialled_this_node_is_not_dialled_before_that_link_is_gone(
+    scene: Scene,
+) -> None:
+    scene.served_by = [FakeLink(scene.clock, lived_s=0)] * 3
+    state = await scene.run(TimeoutError())
+    assert state.attempts == 1
+    assert scene.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 3, 4)]
+
+
+async def test_a_link_of_the_peer_that_lasted_resets_the_wait(scene: Scene) -> None:
+    class LongLink(FakeLink):
+        def __init__(self) -> None:
+            super().__init__(scene.clock, lived_s=0)
+            self.closed.wait = self._wait  # type: ignore[method-assign]
+
+        async def _wait(self) -> bool:
+            scene.clock.advance(1000 * (bounds.RECONNECT_STABLE_SECONDS + 1))
+            return True
+
+    scene.served_by = [FakeLink(scene.clock, lived_s=0)] * 3 + [LongLink()]
+    await scene.run(TimeoutError())
+    assert scene.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 3, 1, 2)]

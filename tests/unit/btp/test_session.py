@@ -8,6 +8,7 @@ import pytest
 
 from connector.base import limits
 from connector.base.errors import DecodeError, ProtocolError
+from connector.btp import bounds
 from connector.btp.packet import (
     ERROR,
     MESSAGE,
@@ -29,6 +30,7 @@ from connector.btp.session import (
     IlpRequest,
     LoggedIn,
     LogInRefused,
+    Requests,
     Session,
     State,
 )
@@ -370,7 +372,7 @@ def test_either_side_asks_and_gets_its_answer(*, swapped: bool) -> None:
         pair.client, pair.server = pair.server, pair.client
     request = object()
     request_id = pair.client.request(b"prepare", request, 0)
-    assert len(pair.client.requests) == 1
+    assert len(pair.client.requests.open) == 1
     (asked,) = pair.to_server()
     assert isinstance(asked, IlpRequest)
     assert (asked.request_id, asked.ilp, asked.packet_id) == (request_id, b"prepare", 0)
@@ -379,7 +381,7 @@ def test_either_side_asks_and_gets_its_answer(*, swapped: bool) -> None:
     assert isinstance(answered, IlpAnswer)
     assert answered.request is request
     assert answered.ilp == b"fulfill"
-    assert pair.client.requests == []
+    assert pair.client.requests.open == []
 
 
 def test_answers_may_come_in_any_order() -> None:
@@ -408,9 +410,9 @@ def test_an_answer_that_nobody_waits_for_any_more_is_ignored() -> None:
     pair = with_packet_ids()
     request_id = pair.client.request(b"prepare", "r", 0)
     pair.to_server()
-    pair.client.forget({"r"})
-    pair.client.forget({"r"})
-    assert pair.client.requests == []
+    pair.client.requests.forget({"r"})
+    pair.client.requests.forget({"r"})
+    assert pair.client.requests.open == []
     pair.server.respond(request_id, b"late")
     assert pair.to_client() == [Ignored("answer without a request")]
 
@@ -433,7 +435,7 @@ def test_an_answer_holds_ilp_or_is_none(answer: bytes, ilp: bytes | None) -> Non
     event = one.receive(answer)
     assert isinstance(event, IlpAnswer)
     assert (event.request, event.ilp) == ("r", ilp)
-    assert one.requests == []
+    assert one.requests.open == []
 
 
 def test_an_unreadable_answer_leaves_the_request_open() -> None:
@@ -441,27 +443,104 @@ def test_an_unreadable_answer_leaves_the_request_open() -> None:
     one.request(b"prepare", "r", 0)
     with pytest.raises(DecodeError):
         one.receive(encode_ilp(RESPONSE, 0, b"x")[:-1])
-    assert one.close() == ["r"]
+    one.close()
+    assert one.requests.open == ["r"]
 
 
-def test_closing_gives_back_what_has_no_answer_once() -> None:
+def test_closing_leaves_open_what_has_no_answer() -> None:
     pair = with_packet_ids()
     for name in "abc":
         pair.client.request(name.encode(), name, 0)
     second = pair.to_server()[1]
     pair.server.respond(second.request_id, b"x")
     pair.to_client()
-    assert pair.client.close() == ["a", "c"]
+    pair.client.close()
     assert pair.client.state is State.CLOSED
-    assert pair.client.close() == []
+    assert pair.client.requests.open == ["a", "c"]
+    assert pair.client.requests.clear() == ["a", "c"]
+    assert pair.client.requests.clear() == []
 
 
-def test_an_answer_after_closing_is_ignored() -> None:
+def test_an_answer_after_the_requests_were_given_up_is_ignored() -> None:
     pair = with_packet_ids()
     request_id = pair.client.request(b"prepare", "r", 0)
     pair.client.close()
+    pair.client.requests.clear()
     pair.server.respond(request_id, b"late")
     assert pair.to_client() == [Ignored("answer without a request")]
+
+
+# --- requests of one peer over several connections
+
+
+def joined(requests: Requests) -> Pair:
+    """An open pair; the client shares its requests with others."""
+    pair = with_packet_ids()
+    pair.client.join(requests)
+    return pair
+
+
+def test_request_ids_are_unique_over_all_connections_to_a_peer() -> None:
+    requests = Requests(7)
+    first, second = joined(requests), joined(requests)
+    ids = [one.client.request(b"x", n, 0) for n, one in enumerate((first, second, first))]
+    assert ids == [7, 8, 9]
+
+
+@pytest.mark.parametrize("first_is_gone", [False, True])
+def test_an_answer_over_another_connection_to_the_peer_counts(*, first_is_gone: bool) -> None:
+    """ilp-plugin-btp answers over the connection that it dialled."""
+    requests = Requests(7)
+    first, second = joined(requests), joined(requests)
+    request_id = first.client.request(b"prepare", "r", 0)
+    if first_is_gone:
+        first.client.close()
+    second.server.respond(request_id, b"answer")
+    (event,) = second.to_client()
+    assert isinstance(event, IlpAnswer)
+    assert (event.request, event.ilp) == ("r", b"answer")
+    assert requests.open == []
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_resent_request_is_answered_once_under_any_of_its_ids(which: int) -> None:
+    requests = Requests(7)
+    first, second = joined(requests), joined(requests)
+    ids = [first.client.request(b"prepare", "r", 1)]
+    requests.before_resending()
+    ids.append(second.client.request(b"prepare", "r", 1, again=True))
+    requests.resent("r", ids[1])
+    assert requests.open == ["r"]
+    second.server.respond(ids[which], b"answer")
+    second.server.respond(ids[1 - which], b"answer")
+    answer, ignored = second.to_client()
+    assert isinstance(answer, IlpAnswer)
+    assert ignored == Ignored("answer without a request")
+    assert (requests.by_id, requests.ids_of_resent) == ({}, {})
+
+
+def test_the_ids_of_one_request_are_bounded() -> None:
+    requests = Requests(7)
+    one = joined(requests).client
+    one.request(b"prepare", "r", 1)
+    for _ in range(100):
+        requests.before_resending()
+        requests.resent("r", one.request(b"prepare", "r", 1, again=True))
+    assert len(requests.by_id) == bounds.REQUEST_IDS_OF_ONE_PACKET_MAX
+    requests.forget({"r"})
+    assert (requests.by_id, requests.ids_of_resent) == ({}, {})
+
+
+def test_a_connection_knows_how_many_answers_it_owes() -> None:
+    pair = with_packet_ids()
+    for name in "ab":
+        pair.client.request(name.encode(), name, 1)
+    pair.client.request(b"c", "c", 1, again=True)
+    asked = pair.to_server()
+    assert pair.server.owed == 3
+    for event in asked:
+        pair.server.respond(event.request_id, b"x")
+    assert pair.server.owed == 0
 
 
 # --- request ids
@@ -484,11 +563,11 @@ def test_an_id_in_flight_is_stepped_over() -> None:
     """After 2**32 requests an old one may still be open; here it is made so."""
     one = in_state(State.OPEN)
     assert [one.request(b"x", n, 0) for n in range(3)] == [0, 1, 2]
-    one.forget({1})
-    one._next_id = 0
+    one.requests.forget({1})
+    one.requests.next_id = 0
     assert [one.request(b"x", n, 0) for n in range(2)] == [1, 3]
-    one._open[2**32 - 1] = "the last"
-    one._next_id = 2**32 - 1
+    one.requests.by_id[2**32 - 1] = "the last"
+    one.requests.next_id = 2**32 - 1
     assert one.request(b"x", "r", 0) == 4
 
 

@@ -1,0 +1,507 @@
+"""The links of one peer when both sides dial: which serves, what is drained, where answers count."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import Any, Self
+
+import pytest
+from websockets.client import ClientProtocol
+from websockets.frames import Frame
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+from connector.btp import bounds
+from connector.btp.credentials import Credentials
+from connector.btp.link import Link
+from connector.btp.links import Links
+from connector.btp.packet import (
+    MESSAGE,
+    RESPONSE,
+    decode,
+    encode,
+    encode_empty_response,
+    encode_ilp,
+    read_ilp,
+)
+from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms, Unanswered
+from tests.support.clocks import SimulatedClock, simulate
+from tests.support.daemons import EventLog
+from tests.support.guest import auth_packet
+from tests.support.in_memory import LATENCY_S, MemoryNetwork
+
+PORTS = {"a": 1, "b": 2}
+
+
+class Request:
+    """A Prepare on its way to a next hop."""
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        self.octets = b"prepare %d" % number
+        self.packet_id = number
+        self.sender_packet_id = 1
+        self.next_hop: Peer | None = peer
+        self.again = False
+        self.answers: list[bytes | Unanswered] = []
+
+
+class Host:
+    """A node that is nothing but its links; it is also the handler of its packets."""
+
+    def __init__(self, network: MemoryNetwork, name: str, other: str) -> None:
+        self.name, self.log = name, EventLog()
+        self.peer = Peer(PeerTerms(peer_id=other, asset=Asset("USD", 9)))
+        self.credentials = Credentials(
+            peer_id=other, token="secret", username=name, url=f"ws://host:{PORTS[other]}"
+        )
+        dice = random.Random(name)
+        self.events: list[str] = []
+        self.waiting: list[Request] = []
+        self.arrivals: list[bytes] = []
+        self.to_answer: list[tuple[Link, int, bytes]] = []
+        self.answers_at_once = True
+        self.receipts = 0
+        self.links = Links(
+            clock=SimulatedClock(),
+            log=self.log,
+            peers=PeerRegistry([self.peer]),
+            credentials=[self.credentials],
+            random_id=lambda: dice.getrandbits(31),
+            random_octets=bytes,
+            observer=self,
+            network=network,
+        )
+        self.links.attach(self)
+
+    def ask(self, number: int) -> Request:
+        request = Request(self.peer, number)
+        assert self.links.send(request) is None
+        self.waiting.append(request)
+        self.links.flush()
+        return request
+
+    def answer_all(self) -> None:
+        for link, request_id, octets in self.to_answer:
+            link.reply(request_id, octets)
+        self.to_answer.clear()
+        self.links.flush()
+
+    @property
+    def live(self) -> Link:
+        return self.links.live[self.peer.peer_id]
+
+    async def run(self, *, dials: bool) -> None:
+        await self.links.listen("host", PORTS[self.name], None)
+        async with asyncio.TaskGroup() as group:
+            if dials:
+                group.create_task(self.links.dialler.stay_connected(self.credentials))
+            while True:
+                await asyncio.sleep(1)
+                self.links.tick()
+
+    # --- PacketHandler
+
+    def arrived(
+        self,
+        source: Peer,
+        octets: bytes,
+        sender_packet_id: int,
+        reply_to: Link,
+        request_id: int,
+        again: bool,
+    ) -> None:
+        self.arrivals.append(octets)
+        self.to_answer.append((reply_to, request_id, octets.replace(b"prepare", b"answer")))
+        if self.answers_at_once:
+            self.answer_all()
+
+    def answered(self, flight: Any, said: bytes | Unanswered) -> None:
+        flight.answers.append(said)
+        self.waiting.remove(flight)
+
+    def reconnected(self, peer_id: str) -> None:
+        self.events.append("reconnected")
+
+    def receipt(self, peer_id: str) -> None:
+        self.receipts += 1
+
+    def wants_receipt(self, peer_id: str) -> bool:
+        return True
+
+    def waiting_for(self, peer: Peer) -> list[Request]:
+        return list(self.waiting)
+
+    # --- LinkObserver
+
+    def connected(self, peer_id: str, direction: str) -> None:
+        self.events.append(f"connected {direction}")
+
+    def disconnected(self, peer_id: str, direction: str, reason: str) -> None:
+        self.events.append(f"disconnected {direction}")
+
+
+class PlainSocket(asyncio.Protocol):
+    """One websocket of a program that does not know packet ids, like ilp-plugin-btp."""
+
+    def __init__(self, websocket: ClientProtocol | ServerProtocol) -> None:
+        self.websocket = websocket
+        self.ready = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.requests: list[tuple[int, bytes]] = []
+        self.answers: list[tuple[int, bytes]] = []
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        if isinstance(self.websocket, ClientProtocol):
+            self.websocket.send_request(self.websocket.connect())
+            self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        self.websocket.receive_data(data)
+        for event in self.websocket.events_received():
+            if isinstance(event, Frame):
+                if event.opcode == 2:
+                    self._btp(bytes(event.data))
+            elif isinstance(self.websocket, ServerProtocol):
+                self.websocket.send_response(self.websocket.accept(event))  # type: ignore[arg-type]
+            else:
+                self.say(encode(auth_packet("b", b"secret")))
+        self._flush()
+
+    def _btp(self, octets: bytes) -> None:
+        short = read_ilp(octets)
+        if short is not None:
+            into = self.requests if short[0] == MESSAGE else self.answers
+            into.append((short[1], short[2]))
+            return
+        packet = decode(octets)
+        if packet.kind == MESSAGE:
+            self.say(encode_empty_response(packet.request_id))
+        self.ready.set()
+
+    def say(self, octets: bytes) -> None:
+        self.websocket.send_binary(octets)
+        self._flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed.set()
+
+    def _flush(self) -> None:
+        self.transport.write(b"".join(self.websocket.data_to_send()))
+
+
+class Scene:
+    """Two hosts, `a` and `b`; or `a` alone, with plain sockets as its peer `b`."""
+
+    async def __aenter__(self) -> Self:
+        self.network = MemoryNetwork()
+        self.a, self.b = Host(self.network, "a", "b"), Host(self.network, "b", "a")
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        self._tasks: list[asyncio.Task[None]] = []
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._group.__aexit__(None, None, None)
+        await self.a.links.close()
+        await self.b.links.close()
+
+    def start(self, host: Host, *, dials: bool = True) -> None:
+        self._tasks.append(self._group.create_task(host.run(dials=dials)))
+
+    async def dial_a(self) -> PlainSocket:
+        socket = PlainSocket(ClientProtocol(parse_uri("ws://host:1")))
+        await self.network.connect(lambda: socket, "host", PORTS["a"], None)
+        await socket.ready.wait()
+        return socket
+
+    async def dialled_by_a(self) -> PlainSocket:
+        socket = PlainSocket(ServerProtocol())
+        await self.network.listen(lambda: socket, "host", PORTS["b"], None)
+        self.start(self.a)
+        await socket.ready.wait()
+        await asyncio.sleep(10 * LATENCY_S)
+        return socket
+
+
+def links_of(host: Host) -> int:
+    return sum(one.peer is not None for one in host.links._all)
+
+
+# --- two nodes that know packet ids
+
+
+def test_of_two_nodes_that_dial_each_other_at_once_both_keep_the_same_link() -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            a, b = scene.a, scene.b
+            scene.start(a)
+            scene.start(b)
+            await asyncio.sleep(60)
+            # Both dial in the same moment, so two links are made; "a" comes before "b".
+            assert a.links.connects["b"] == b.links.connects["a"] == 2
+            assert links_of(a) == links_of(b) == 1
+            assert {a.live.direction, b.live.direction} == {"inbound", "outbound"}
+            settled = a.links.connects["b"], b.links.connects["a"]
+            await asyncio.sleep(600)
+            assert (a.links.connects["b"], b.links.connects["a"]) == settled
+
+    simulate(story())
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_the_lower_user_name_keeps_its_link_whichever_is_first(first: str) -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            a, b = scene.a, scene.b
+            scene.start(a, dials=False)
+            scene.start(b, dials=False)
+            await asyncio.sleep(0)
+            one, other = (a, b) if first == "a" else (b, a)
+            await one.links._connect(one.credentials)
+            await asyncio.sleep(0.1)
+            one.answers_at_once = False
+            early = other.ask(1)
+            await asyncio.sleep(0.1)
+            await other.links._connect(other.credentials)
+            await asyncio.sleep(0.1)
+            assert (a.live.direction, b.live.direction) == ("outbound", "inbound")
+            late = other.ask(2)
+            await asyncio.sleep(0.1)
+            one.answer_all()
+            await asyncio.sleep(0.1)
+            assert early.answers == [b"answer 1"]
+            assert late.answers == [b"answer 2"]
+            await asyncio.sleep(2 * bounds.DRAIN_SECONDS_MAX)
+            assert links_of(a) == links_of(b) == 1
+            assert (a.live.direction, b.live.direction) == ("outbound", "inbound")
+
+    simulate(story())
+
+
+def test_a_peer_that_has_dialled_is_not_dialled_and_dialling_goes_on_when_it_is_gone() -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            a, b = scene.a, scene.b
+            scene.start(b)
+            scene.start(a, dials=False)
+            await asyncio.sleep(10)
+            assert a.live.direction == "inbound"
+            dialling = asyncio.create_task(a.links.dialler.stay_connected(a.credentials))
+            await asyncio.sleep(100)
+            assert a.links.dialler.states["b"].attempts == 0
+            b.links.dialler.stop()
+            scene.network.cut()
+            await asyncio.sleep(10)
+            assert a.live.direction == "outbound"
+            dialling.cancel()
+
+    simulate(story())
+
+
+def test_receipts_count_only_while_there_is_no_other_link() -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            a, b = scene.a, scene.b
+            scene.start(a, dials=False)
+            scene.start(b, dials=False)
+            await asyncio.sleep(0.5)
+            await b.links._connect(b.credentials)
+            await asyncio.sleep(5)
+            assert a.receipts > 0
+            a.answers_at_once = False
+            b.ask(1)
+            await asyncio.sleep(0.1)
+            await b.links._connect(b.credentials)
+            await asyncio.sleep(0.1)
+            assert links_of(a) == 2
+            counted, noted = a.receipts, a.events.count("reconnected")
+            await asyncio.sleep(bounds.DRAIN_SECONDS_MIN + 1)
+            assert a.receipts == counted
+            a.answer_all()
+            await asyncio.sleep(2 * bounds.DRAIN_SECONDS_MAX)
+            assert links_of(a) == 1
+            assert a.receipts > counted
+            assert a.events.count("reconnected") == noted + 1
+
+    simulate(story())
+
+
+# --- a peer without packet ids
+
+
+def test_ilp_plugin_btp_may_answer_over_the_link_that_it_dialled() -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            a = scene.a
+            listening = await scene.dialled_by_a()
+            request = a.ask(1)
+            await asyncio.sleep(0.1)
+            dialled = await scene.dial_a()
+            await asyncio.sleep(0.1)
+            assert links_of(a) == 2
+            ((request_id, _),) = listening.requests
+            dialled.say(encode_ilp(RESPONSE, request_id, b"answer"))
+            await asyncio.sleep(0.1)
+            assert request.answers == [b"answer"]
+            # Requests go over the link that it answers over.
+            a.ask(2)
+            await asyncio.sleep(0.1)
+            assert len(dialled.requests) == 1
+            await asyncio.sleep(100)
+            assert a.links.connects["b"] == 2
+            assert links_of(a) == 2
+
+    simulate(story())
+
+
+@pytest.mark.parametrize("lost", ["asked over", "answered over"])
+def test_a_request_waits_while_any_link_of_the_peer_is_left(lost: str) -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            a = scene.a
+            listening = await scene.dialled_by_a()
+            dialled = await scene.dial_a()
+            await asyncio.sleep(0.1)
+            request = a.ask(1)
+            await asyncio.sleep(0.1)
+            ((request_id, _),) = dialled.requests
+            assert not listening.requests
+            gone, left = (dialled, listening) if lost == "asked over" else (listening, dialled)
+            gone.transport.abort()
+            await asyncio.sleep(0.1)
+            assert request.answers == []
+            left.say(encode_ilp(RESPONSE, request_id, b"answer"))
+            await asyncio.sleep(0.1)
+            assert request.answers == [b"answer"]
+
+    simulate(story())
+
+
+def test_with_the_last_link_of_a_peer_its_requests_are_lost() -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            scene.start(scene.a, dials=False)
+            await asyncio.sleep(0)
+            dialled = await scene.dial_a()
+            request = scene.a.ask(1)
+            await asyncio.sleep(0.1)
+            dialled.transport.abort()
+            await asyncio.sleep(0.1)
+            assert request.answers == [Unanswered.LINK_LOST]
+            assert scene.a.events[-1] == "disconnected inbound"
+
+    simulate(story())
+
+
+def test_a_link_that_is_replaced_is_drained_and_its_answers_count() -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            a = scene.a
+            a.answers_at_once = False
+            scene.start(a, dials=False)
+            await asyncio.sleep(0)
+            old = await scene.dial_a()
+            ours = a.ask(1)
+            old.say(encode_ilp(MESSAGE, 77, b"prepare 9"))
+            await asyncio.sleep(0.1)
+            new = await scene.dial_a()
+            later = a.ask(2)
+            await asyncio.sleep(bounds.DRAIN_SECONDS_MIN + 1.5)
+            assert len(old.requests) == len(new.requests) == 1
+            assert not old.closed.is_set()
+            old.say(encode_ilp(RESPONSE, old.requests[0][0], b"answer"))
+            a.answer_all()
+            await asyncio.sleep(0.1)
+            assert ours.answers == [b"answer"]
+            assert old.answers == [(77, b"answer 9")]
+            await asyncio.sleep(2)
+            assert old.closed.is_set()
+            assert later.answers == []
+
+    simulate(story())
+
+
+def test_draining_is_bounded() -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            a = scene.a
+            scene.start(a, dials=False)
+            await asyncio.sleep(0)
+            old = await scene.dial_a()
+            request = a.ask(1)
+            await asyncio.sleep(0.1)
+            new = await scene.dial_a()
+            await asyncio.sleep(bounds.DRAIN_SECONDS_MAX + 2)
+            assert old.closed.is_set()
+            # The peer has another link, over which the answer may still come.
+            assert request.answers == []
+            new.say(encode_ilp(RESPONSE, old.requests[0][0], b"answer"))
+            await asyncio.sleep(0.1)
+            assert request.answers == [b"answer"]
+
+    simulate(story())
+
+
+def test_an_answer_goes_over_the_other_link_when_the_one_that_was_asked_over_is_gone() -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            a = scene.a
+            a.answers_at_once = False
+            listening = await scene.dialled_by_a()
+            dialled = await scene.dial_a()
+            dialled.say(encode_ilp(MESSAGE, 77, b"prepare 9"))
+            await asyncio.sleep(0.1)
+            dialled.transport.abort()
+            await asyncio.sleep(0.1)
+            a.answer_all()
+            await asyncio.sleep(0.1)
+            assert listening.answers == [(77, b"answer 9")]
+
+    simulate(story())
+
+
+def test_a_later_connection_gets_no_answer_to_a_request_of_an_earlier_one() -> None:
+    """It may lead to another process, whose requests may have the same number."""
+
+    async def story() -> None:
+        async with Scene() as scene:
+            a = scene.a
+            a.answers_at_once = False
+            scene.start(a, dials=False)
+            await asyncio.sleep(0)
+            first = await scene.dial_a()
+            first.say(encode_ilp(MESSAGE, 77, b"prepare 9"))
+            await asyncio.sleep(0.1)
+            first.transport.abort()
+            await asyncio.sleep(0.1)
+            second = await scene.dial_a()
+            a.answer_all()
+            await asyncio.sleep(0.1)
+            assert second.answers == []
+
+    simulate(story())
+
+
+def test_a_peer_that_is_removed_loses_all_its_links() -> None:
+    async def story() -> None:
+        async with Scene() as scene:
+            a = scene.a
+            listening = await scene.dialled_by_a()
+            dialled = await scene.dial_a()
+            request = a.ask(1)
+            await asyncio.sleep(0.1)
+            a.links.dialler.stop()
+            a.links.remove_peer("b", "the peer was removed")
+            await asyncio.sleep(2)
+            assert request.answers == [Unanswered.LINK_LOST]
+            assert listening.closed.is_set()
+            assert dialled.closed.is_set()
+            assert a.links.live == {}
+
+    simulate(story())
