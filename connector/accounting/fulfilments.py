@@ -89,8 +89,10 @@ class Fulfilments:
         now_ms = self._clock.now_ms()
         left_ms = expires_at_ms - bounds.POST_EXPIRY_MARGIN_MS - now_ms
         decide_by_ms = now_ms + max(0, min(bounds.FULFILMENT_BUDGET_MS, left_ms // 2))
-        lives_ms = min(max(0, expires_at_ms - now_ms), limits.HOLD_MS_MAX)
-        row = Kept(reservation.packet_id, now_ms + lives_ms + limits.CLOCK_ERROR_MS, octets)
+        lives_ms = min(max(0, expires_at_ms - now_ms), limits.EXPIRY_MS_MAX)
+        # By the clock of whoever asks, which may be wrong by as much as ours.
+        keep_until_ms = now_ms + lives_ms + 2 * limits.CLOCK_ERROR_MS
+        row = Kept(reservation.packet_id, keep_until_ms, octets)
         self._waiting.append(_Waiting(token, reservation, expires_at_ms, decide_by_ms, row))
         self._wake.set()
 

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 FILE_NAME: Final = "outbox.db"
 _FORMAT: Final = 2
+_PAGE_BYTES: Final = 4096
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS request (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, count INTEGER NOT NULL, transfers BLOB NOT NULL);
@@ -182,6 +183,10 @@ class SqliteOutbox:
                     for row in rows
                 ],
             )
+            # What is set aside for posts is not for these: where the disk has no more, this fails.
+            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+            if free < bounds.OUTBOX_RESERVED_BYTES // _PAGE_BYTES:
+                _make_room(connection, 2 * bounds.OUTBOX_RESERVED_BYTES)
 
         self.kept_bytes += sum(row.size for row in rows)
         try:
@@ -329,12 +334,16 @@ def _set_room_aside(connection: sqlite3.Connection) -> None:
     Pages that are written and freed stay in the file, and the log beside it is used again from its
     start after a checkpoint, which comes before it outgrows what it has.
     """
-    pages = bounds.OUTBOX_RESERVED_BYTES // 4096
+    pages = bounds.OUTBOX_RESERVED_BYTES // _PAGE_BYTES
     connection.execute(f"PRAGMA wal_autocheckpoint={pages // 2}")
     connection.execute("CREATE TABLE IF NOT EXISTS room (filler BLOB)")
-    connection.execute("INSERT INTO room VALUES (zeroblob(?))", (bounds.OUTBOX_RESERVED_BYTES,))
-    connection.execute("DELETE FROM room")
+    _make_room(connection, bounds.OUTBOX_RESERVED_BYTES)
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def _make_room(connection: sqlite3.Connection, size: int) -> None:
+    connection.execute("INSERT INTO room VALUES (zeroblob(?))", (size,))
+    connection.execute("DELETE FROM room")
 
 
 def _kept_bytes(connection: sqlite3.Connection) -> int:

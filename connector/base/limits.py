@@ -24,9 +24,11 @@ LOG_LINES_PER_SECOND_PER_EVENT_MAX: Final = 5
 IN_FLIGHT_TOTAL_MAX: Final = 20_000
 IN_FLIGHT_PER_PEER_MAX: Final = 5_000
 HOLD_MS_MAX: Final = 300_000
-# A packet may be asked for again as long as it lives; clocks differ.
-CLOCK_ERROR_MS: Final = 60_000
-FORMER_PACKETS_MS: Final = HOLD_MS_MAX + CLOCK_ERROR_MS
+# A packet may be asked for again as long as it lives. With clocks that differ by no more than this,
+# whoever is asked for one that has not expired still remembers it (docs/protocol.md has the proof).
+CLOCK_ERROR_MS: Final = 30_000
+EXPIRY_MS_MAX: Final = HOLD_MS_MAX + CLOCK_ERROR_MS
+FORMER_PACKETS_MS: Final = EXPIRY_MS_MAX + CLOCK_ERROR_MS + 15_000
 RATE_LIMIT_PACKETS_PER_SECOND_MAX: Final = 10_000_000
 assert IN_FLIGHT_TOTAL_MAX >= IN_FLIGHT_PER_PEER_MAX
 PEERS_MAX: Final = 10_000

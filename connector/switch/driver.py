@@ -11,14 +11,15 @@ packet counts as new.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from itertools import islice
 from typing import Protocol, cast
 
 from connector.accounting.entries import Reserve, condition_tag
 from connector.accounting.manager import AccountManager
 from connector.accounting.promises import Outcome, Reservation
 from connector.accounting.resent import Recovered
+from connector.base import limits
 from connector.base.errors import DecodeError
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode_prepare, encode, reject
 from connector.peering.model import LOCAL, Peer, Unanswered
@@ -132,8 +133,11 @@ class Driver:
             reply_to.reply(request_id, given.octets)
             return
         if again and (sender_packet_id <= inbox.forgotten_id_max or self._accounts.may_know_former):
-            self._ask_ledger(inbox, sender_packet_id, Asked(source, prepare, reply_to, request_id))
-            return
+            former = self._accounts.find_recovered(source.peer_id, sender_packet_id)
+            if former is None or former.may_be_kept:
+                asked = Asked(source, prepare, reply_to, request_id)
+                self._ask_ledger(inbox, sender_packet_id, asked)
+                return
         self._begin(inbox, source, prepare, sender_packet_id, reply_to, request_id)
 
     def _begin(
@@ -153,7 +157,10 @@ class Driver:
             packet_id = accounts.new_packet_id()
             if not self._first_packet_id:
                 self._first_packet_id = packet_id
-            story = self._switch.forward(source, prepare, packet_id)
+            if inbox is None or prepare.expires_at_ms <= self._now_ms() + limits.EXPIRY_MS_MAX:
+                story = self._switch.forward(source, prepare, packet_id)
+            else:
+                story = self._switch.refuse_expiry()
         else:
             assert inbox is not None
             if not self._may_resume(inbox, source, prepare, recovered, reply_to, request_id):
@@ -289,22 +296,44 @@ class Driver:
         if earlier is not None and not same_packet(earlier.prepare, asked.prepare):
             self._refuse_resent(asked.source, asked.prepare, asked.reply_to, asked.request_id)
             return
-        if earlier is None and (
-            len(inbox.asked) >= bounds.PACKETS_ASKED_AGAIN_PER_PEER_MAX
-            or sum(len(one.asked) for one in self._asking.values())
-            >= bounds.PACKETS_ASKED_AGAIN_MAX
-        ):
+        if earlier is None and not self._may_ask(inbox):
             # More than can have been in flight: no answer at all, until the sender's time is up.
             return
         inbox.asked[sender_packet_id] = asked
         self._asking[asked.source.peer_id] = inbox
 
+    def _may_ask(self, inbox: Inbox) -> bool:
+        """Whether there is room for one more; where all is taken, the peer with the most gives way."""
+        if len(inbox.asked) >= bounds.PACKETS_ASKED_AGAIN_PER_PEER_MAX:
+            return False
+        if sum(len(one.asked) for one in self._asking.values()) < bounds.PACKETS_ASKED_AGAIN_MAX:
+            return True
+        most = max(self._asking.values(), key=_asked_by)
+        if len(most.asked) <= len(inbox.asked) + 1:
+            return False
+        most.asked.popitem()
+        return True
+
     def to_look_up(self) -> list[tuple[str, int]]:
-        """For which packets the ledger is to be asked, by source and the sender's id; some of them."""
+        """For which packets the ledger is to be asked, by source and the sender's id; some of them.
+
+        Peers take turns, packet by packet; what was given last time comes after all others.
+        """
         if not self._asking:
             return []
-        keys = ((peer_id, id_) for peer_id, inbox in self._asking.items() for id_ in inbox.asked)
-        return list(islice(keys, bounds.PACKETS_LOOKED_UP_AT_ONCE_MAX))
+        keys: list[tuple[str, int]] = []
+        turns = deque((peer_id, iter(inbox.asked)) for peer_id, inbox in self._asking.items())
+        while turns and len(keys) < bounds.PACKETS_LOOKED_UP_AT_ONCE_MAX:
+            peer_id, ids = turns.popleft()
+            sender_packet_id = next(ids, 0)
+            if sender_packet_id:
+                keys.append((peer_id, sender_packet_id))
+                turns.append((peer_id, ids))
+        for peer_id, sender_packet_id in keys:
+            inbox = self._asking.pop(peer_id)
+            self._asking[peer_id] = inbox
+            inbox.asked[sender_packet_id] = inbox.asked.pop(sender_packet_id)
+        return keys
 
     def give_up_asking(self) -> None:
         """Answer those whose time is up: nobody can use what the ledger knows of them."""
@@ -502,6 +531,10 @@ class Driver:
         if not flight.reply_to.reply(flight.request_id, result.octets) and source.peer_id != LOCAL:
             counters.answers_undelivered += 1
         self._observer.ended(flight, result)
+
+
+def _asked_by(inbox: Inbox) -> int:
+    return len(inbox.asked)
 
 
 def _amount_in(reservation: Reservation) -> int:

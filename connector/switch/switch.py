@@ -318,6 +318,11 @@ class Switch:
         yield from ()
         return self._refuse(Code.F00_BAD_REQUEST, "packet id was used before")
 
+    def refuse_expiry(self) -> Story:
+        """Answer a packet that may be resent for longer than anybody remembers it."""
+        yield from ()
+        return self._refuse(Code.F00_BAD_REQUEST, "expires too late")
+
     def must_wait(self, source: Peer, prepare: Prepare) -> bool:
         """Whether a resent packet whose money is held or posted must be tried again later.
 

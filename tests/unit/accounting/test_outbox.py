@@ -249,3 +249,14 @@ async def test_a_file_of_before_there_were_fulfilments_is_taken(path: Path) -> N
     assert await requests(later) == [FIRST]
     assert await later.kept_ids() == []
     await later.close()
+
+
+async def test_fulfilments_leave_the_room_that_is_set_aside_for_posts(
+    outbox: SqliteOutbox, path: Path
+) -> None:
+    for start in range(0, 200, 20):
+        await outbox.keep([kept(n, size=32_000) for n in range(start, start + 20)])
+        connection = sqlite3.connect(path)
+        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+        connection.close()
+        assert free * 4096 >= accounting_bounds.OUTBOX_RESERVED_BYTES

@@ -660,7 +660,8 @@ def test_what_waits_for_the_ledger_is_bounded(
         assert len(keys) <= 2
         seen += keys
         office.driver.looked_up(keys)
-    assert seen == [("alice", 1), ("alice", 2), ("alice", 3), ("bob", 1)]
+    # The third of alice's gave way to the second of bob's.
+    assert seen == [("alice", 1), ("bob", 1), ("alice", 2), ("bob", 2)]
 
 
 def test_a_peer_that_is_gone_meanwhile_is_not_waited_for(office: Office) -> None:
@@ -1013,3 +1014,69 @@ def test_a_posted_packet_waits_until_its_fulfill_was_looked_for(office: Office) 
     former.fulfill, former.may_be_kept = FULFILL, False
     office.driver.looked_up(office.driver.to_look_up())
     assert office.back.answers == [(1, FULFILL)]
+
+
+# --- how long a packet is remembered
+
+
+@pytest.mark.parametrize(("late_ms", "code"), [(0, None), (1, "F00")])
+def test_a_packet_that_could_be_resent_for_longer_than_it_is_remembered_is_refused(
+    office: Office, late_ms: int, code: str | None
+) -> None:
+    expires_at_ms = office.clock.now_ms() + limits.EXPIRY_MS_MAX + late_ms
+    office.arrive(sender_id=11, expires_at_ms=expires_at_ms)
+    assert office.back.codes == ([code] if code else [])
+    assert bool(office.till.reserved) == (code is None)
+
+
+def test_a_packet_that_cannot_be_resent_may_expire_at_any_time(office: Office) -> None:
+    office.arrive(expires_at_ms=office.clock.now_ms() + 10 * limits.EXPIRY_MS_MAX)
+    assert office.till.reserved
+
+
+def test_an_unexpired_packet_is_remembered_by_every_node_on_its_way() -> None:
+    """The sum of docs/protocol.md: the expiry allowed, and the error of two clocks."""
+    oldest_ms = limits.EXPIRY_MS_MAX + limits.CLOCK_ERROR_MS
+    assert limits.HOLD_MS_MAX + limits.CLOCK_ERROR_MS <= limits.EXPIRY_MS_MAX
+    assert oldest_ms < limits.FORMER_PACKETS_MS
+
+
+# --- look-ups, fair between peers
+
+
+def arrive_from(office: Office, peer: Peer, *sender_ids: int) -> None:
+    for sender_id in sender_ids:
+        octets = encode(office.prepare(destination="g.alice"))
+        office.driver.arrived(peer, octets, sender_id, office.back, sender_id, again=True)
+
+
+def test_peers_take_turns_at_the_ledger(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch_bounds, "PACKETS_LOOKED_UP_AT_ONCE_MAX", 4)
+    office.till.may_know_former = True
+    arrive_from(office, office.alice, *range(1, 11))
+    arrive_from(office, office.bob, 1, 2)
+    first = office.driver.to_look_up()
+    assert first == [("alice", 1), ("bob", 1), ("alice", 2), ("bob", 2)]
+    # What the ledger has not spoken about comes after all others.
+    second = office.driver.to_look_up()
+    assert {one for one in second if one[0] == "alice"} == {("alice", 3), ("alice", 4)}
+
+
+def test_with_all_places_taken_the_peer_with_the_most_gives_way(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(switch_bounds, "PACKETS_ASKED_AGAIN_MAX", 4)
+    office.till.may_know_former = True
+    arrive_from(office, office.alice, *range(1, 11))
+    arrive_from(office, office.bob, *range(1, 11))
+    asked = office.driver.to_look_up()
+    assert len(asked) == 4
+    assert sum(peer_id == "bob" for peer_id, _ in asked) == 2
+
+
+def test_a_packet_that_is_recovered_already_needs_no_look_up(office: Office) -> None:
+    office.till.may_know_former = True
+    office.till.recovered["alice", 11] = recovered()
+    office.arrive(sender_id=11, again=True)
+    assert office.driver.to_look_up() == []
+    assert office.road.sent[-1].again
