@@ -433,7 +433,6 @@ class AccountManager:
         *,
         outgoing: bool,
         tag: int,
-        told: int = 0,
     ) -> Status:
         """Book what has moved outside; the same id again is booked once.
 
@@ -446,13 +445,12 @@ class AccountManager:
             amount: in units of the peer's asset, above zero.
             outgoing: whether we pay.
             tag: 128 bits of the settlement's key, kept in the transfer.
-            told: 64 bits of the quantity that was reported, kept in the transfer.
 
         Raises:
             LedgerUnavailableError: no acknowledgement; try again with the same id.
         """
         return await self._settlements.record(
-            peer_id, transfer_id, amount, outgoing=outgoing, tag=tag, told=told
+            peer_id, transfer_id, amount, outgoing=outgoing, tag=tag
         )
 
     async def pay_out(self, peer_id: str, transfer_id: int, payment: Payment) -> int:

@@ -47,13 +47,13 @@ class SettlementBooks:
         return settlement_id(self._chart.peers[peer_id].settlement.account_id, *words)
 
     async def record(
-        self, peer_id: str, transfer_id: int, amount: int, *, outgoing: bool, tag: int, told: int
+        self, peer_id: str, transfer_id: int, amount: int, *, outgoing: bool, tag: int
     ) -> Status:
         """Book a settlement; the same id again is booked once. See `AccountManager`."""
         assert amount > 0, amount
         self._availability.require_up()
         books = self._chart.peers[peer_id]
-        transfer = _transfer(books, transfer_id, amount, outgoing=outgoing, tag=tag, told=told)
+        transfer = _transfer(books, transfer_id, amount, outgoing=outgoing, tag=tag)
         async with self._turn as ledger:
             return await self._book(ledger, books, transfer)
 
@@ -71,7 +71,7 @@ class SettlementBooks:
             amount -= amount % payment.unit
             if amount < payment.least:
                 amount = _NEVER_OWED
-            transfer = _transfer(books, transfer_id, amount, outgoing=True, tag=payment.tag, told=0)
+            transfer = _transfer(books, transfer_id, amount, outgoing=True, tag=payment.tag)
             status = await self._book(ledger, books, transfer)
             if status is Status.CREATED:
                 assert amount <= payment.most, amount
@@ -79,7 +79,7 @@ class SettlementBooks:
             # Of an earlier request under this id, whose answer was lost; what it has booked stands.
             # Else the ledger has just used up the id, or had: nothing can be booked under it.
             for there in await ledger.lookup_transfers([transfer_id]):
-                if (there.user_data_128, there.user_data_64) == (payment.tag, 0):
+                if there.user_data_128 == payment.tag:
                     return there.amount
             return 0
 
@@ -133,7 +133,7 @@ class SettlementBooks:
 
 
 def _transfer(
-    books: PeerBooks, transfer_id: int, amount: int, *, outgoing: bool, tag: int, told: int
+    books: PeerBooks, transfer_id: int, amount: int, *, outgoing: bool, tag: int
 ) -> Transfer:
     debit, credit = (books.peer, books.settlement) if outgoing else (books.settlement, books.peer)
     assert debit.ledger == credit.ledger
@@ -143,7 +143,6 @@ def _transfer(
         credit_account_id=credit.account_id,
         amount=amount,
         user_data_128=tag,
-        user_data_64=told,
         ledger=debit.ledger,
         code=TransferCode.SETTLEMENT,
     )

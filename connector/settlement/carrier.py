@@ -40,7 +40,6 @@ from connector.settlement.model import (
     Settlement,
     State,
     after,
-    key_tag,
     log_fields,
     to_engine,
 )
@@ -100,7 +99,6 @@ class Books(Protocol):
         *,
         outgoing: bool,
         tag: int,
-        told: int = 0,
     ) -> Status:
         """Book what has moved outside, once for each transfer id."""
 
@@ -295,7 +293,7 @@ class Carrier:
             least=unit if decided_here else one.amount,
             unit=unit,
             leave=self._accounts.peers[one.peer_id].terms.settle_to if decided_here else 0,
-            tag=key_tag(one.key),
+            tag=one.tag,
         )
         with self._asking_ledger():
             booked = await self._accounts.pay_out(one.peer_id, one.booking_id, payment)
@@ -323,10 +321,9 @@ class Carrier:
         self.tell(SettlementFailed, one, error=why)
 
     async def _enter(self, one: Settlement, id_: int, *, outgoing: bool) -> Status:
-        told = one.told if id_ == one.booking_id else 0
         with self._asking_ledger():
             return await self._accounts.record_settlement(
-                one.peer_id, id_, one.amount, outgoing=outgoing, tag=key_tag(one.key), told=told
+                one.peer_id, id_, one.amount, outgoing=outgoing, tag=one.tag
             )
 
     @contextmanager

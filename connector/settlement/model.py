@@ -230,19 +230,28 @@ class Settlement:
         return self.booking_id | 1  # the low octet is free for this (ledger/model.py)
 
     @property
-    def told(self) -> int:
-        """64 bits of what was reported to us, kept in its transfer; zero: nothing, we are to pay.
+    def tag(self) -> int:
+        """128 bits of the key, kept in its transfers.
 
-        Its amount would not do: of what comes in, it includes the remainder of earlier payments.
+        Of a payment that we have made and record, other bits: its transfer must not be taken for a
+        payment that the payer can be asked for again.
         """
-        if self.payer is not Payer.NOBODY or self.booking_id == self.id:
-            return 0  # equal ids: booked by a version that kept nothing
-        text = f"told:{self.quantity.amount}:{self.quantity.scale}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") or 1
+        made = self.direction is Direction.OUTGOING and self.payer is Payer.NOBODY
+        if made and self.booking_id != self.id:  # equal ids: of a version that did not tell
+            return key_tag(f"paid outside:{self.key}")
+        return key_tag(self.key)
 
     def is_in(self, there: Transfer) -> bool:
-        """Whether a transfer under its id is this settlement, not another one under the same key."""
-        return (there.user_data_128, there.user_data_64) == (key_tag(self.key), self.told)
+        """Whether a transfer under its id is this settlement, not another one under the same key.
+
+        What was booked of an incoming one may include a unit from remainders of earlier payments.
+        """
+        if there.user_data_128 != self.tag:
+            return False
+        if self.direction is Direction.INCOMING:
+            units, rest = convert(self.quantity, NOTHING, self.asset.scale)
+            return units <= there.amount <= units + bool(rest.amount)
+        return self.payer is not Payer.NOBODY or there.amount == self.amount
 
     @property
     def state(self) -> State:

@@ -324,7 +324,10 @@ async def test_a_payment_told_to_two_processes_is_credited_once() -> None:
             assert settlement_transfers(ground) == [5000]
 
 
-@pytest.mark.parametrize("other", [Quantity(255, 9), Quantity(254, 8), Quantity(2540, 10)])
+@pytest.mark.parametrize(
+    "other",
+    [Quantity(255, 9), Quantity(253, 9), Quantity(254, 8), Quantity(2529, 10), Quantity(2551, 10)],
+)
 @simulated
 async def test_another_amount_under_a_key_of_the_ledger_is_refused(other: Quantity) -> None:
     ground = Ground()
