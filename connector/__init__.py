@@ -74,6 +74,7 @@ The map, each package above those that it uses:
       entries.py      hold, post, void, correction, and their transfers; pure
       turn.py         the ledger, and whose turn it is    chart.py  which accounts there are
       writer.py       the queue, and the task that writes it
+      acknowledged.py the least that the ledger must have; a ledger that has less is refused
       spool.py        the outbox in use                   outbox.py the outbox itself, in SQLite
       replay.py       books what the outbox holds         reconnect.py asks for a ledger that is away
       start.py        first contact with the ledger       credit.py limits, grants, credit above a limit

@@ -11,7 +11,7 @@ holds the ledger and gives it to one at a time: the writer, a changed limit, a l
 one who changes them, always both sides by one amount. At rest it equals the ledger.
 
 **How we stand with the ledger is a table.** `availability.TRANSITIONS` has every legal move between
-eight phases, `ROWS` what each means: what is shown, who decides on new packets, where the writer
+nine phases, `ROWS` what each means: what is shown, who decides on new packets, where the writer
 writes to, who asks for the ledger. While it is up, the ledger decides and is written to. While it
 is away, the policy decides: *reject* takes no new packet, and what is to be resolved waits; *spool*
 lets the mirror decide and writes to the outbox, and `reconnect` asks for the ledger until it is
@@ -29,7 +29,7 @@ is this node's. After a crash `recovery` posts what was fulfilled, and finds the
 packet there.
 
 **Who owns what.** `chart`: which accounts there are. `credit`: what is granted, also above limits.
-`spool`: the outbox. `start`: first contact with the ledger, and what was assumed before it.
+`spool`: the outbox. `acknowledged`: what the ledger must have. `start`: first contact with the ledger, and what was assumed before it.
 `recovery`: packets that only the ledger knows, and holds that nobody has claimed. `reconcile`: what
 other processes did. `settlement`: the settlement accounts. `reports`: who is told what.
 

@@ -11,6 +11,7 @@ event in a phase that has no row for it is a fault of ours and a failed look-up.
     SPOOLING -FULL | OUTBOX_FAILED-> BLOCKED               BLOCKED -ROOM-> SPOOLING
     SPOOLING -NEARLY_BACK-> RETURNING                      BLOCKED -NEARLY_BACK-> RETURNING_BLOCKED
     RETURNING | RETURNING_BLOCKED -BACK-> UP               -RELAPSED-> where it came from
+    any of these but OPENING and WAITING -BEHIND-> BEHIND  BEHIND -NEARLY_BACK-> RETURNING_BLOCKED
 
 Stopping is no phase: a node that stops still writes what is queued, to the ledger or to the outbox
 as its phase says.
@@ -57,6 +58,8 @@ class Phase(Enum):
     """It answers, and nearly all of the outbox is replayed: the writer waits for the rest."""
     RETURNING_BLOCKED = auto()
     """The same, from BLOCKED."""
+    BEHIND = auto()
+    """It answers, and has less than it acknowledged: another ledger stands in its place."""
 
 
 class Event(Enum):
@@ -86,6 +89,8 @@ class Event(Enum):
     """The outbox has been replayed."""
     RELAPSED = auto()
     """The ledger failed before the outbox was replayed."""
+    BEHIND = auto()
+    """The ledger has less than it acknowledged."""
 
 
 class Admits(Enum):
@@ -139,6 +144,7 @@ ROWS: Final[Mapping[Phase, Row]] = {
     Phase.BLOCKED: Row(State.REJECTING, Admits.NOTHING, WritesTo.OUTBOX, Asks.RECONNECT),
     Phase.RETURNING: Row(State.SPOOLING, Admits.BY_MIRROR, WritesTo.PAUSED, Asks.REPLAY),
     Phase.RETURNING_BLOCKED: Row(State.REJECTING, Admits.NOTHING, WritesTo.PAUSED, Asks.REPLAY),
+    Phase.BEHIND: Row(State.REJECTING, Admits.NOTHING, WritesTo.OUTBOX, Asks.RECONNECT),
 }
 
 TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
@@ -173,10 +179,23 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
     (Phase.RETURNING_BLOCKED, Event.BACK): Phase.UP,
     (Phase.RETURNING, Event.RELAPSED): Phase.SPOOLING,
     (Phase.RETURNING_BLOCKED, Event.RELAPSED): Phase.BLOCKED,
+    (Phase.UP, Event.BEHIND): Phase.BEHIND,
+    (Phase.STALLED, Event.BEHIND): Phase.BEHIND,
+    (Phase.SPOOLING, Event.BEHIND): Phase.BEHIND,
+    (Phase.BLOCKED, Event.BEHIND): Phase.BEHIND,
+    (Phase.BEHIND, Event.BEHIND): Phase.BEHIND,
+    (Phase.BEHIND, Event.NEARLY_BACK): Phase.RETURNING_BLOCKED,
+    (Phase.BEHIND, Event.OUTBOX_FAILED): Phase.BEHIND,
+    # A request that was under way when the ledger was found to be behind may fail afterwards.
+    (Phase.BEHIND, Event.FAILED): Phase.BEHIND,
+    (Phase.BEHIND, Event.FAILED_OVER): Phase.BEHIND,
+    (Phase.BLOCKED, Event.FAILED): Phase.BLOCKED,
+    (Phase.RETURNING_BLOCKED, Event.FAILED): Phase.RETURNING_BLOCKED,
 }
 
 _AWAY: Final = frozenset(phase for phase, row in ROWS.items() if row.asks is Asks.RECONNECT)
 _BLOCKED: Final = frozenset({Phase.BLOCKED, Phase.RETURNING_BLOCKED})
+_KEPT_REASON: Final = frozenset({Phase.BLOCKED, Phase.BEHIND})
 BACKOFF: Final = Backoff(
     min_s=bounds.LEDGER_ASK_AGAIN_SECONDS_MIN, max_s=bounds.LEDGER_ASK_AGAIN_SECONDS_MAX
 )
@@ -301,8 +320,16 @@ class Availability:
     def still_away(self, why: str) -> None:
         """The ledger was asked for and is not there. What blocks the outbox stays the reason."""
         assert self.is_away, self.phase
-        if self.phase is not Phase.BLOCKED:
+        if self.phase not in _KEPT_REASON:
             self.reason = why
+
+    def behind(self, why: str) -> bool:
+        """The ledger has less than it acknowledged; whether that is news."""
+        if self.phase is Phase.WAITING:
+            return self.refused(why)
+        is_news = self.phase is not Phase.BEHIND
+        self._move(Event.BEHIND, why)
+        return is_news
 
     def refused(self, why: str) -> bool:
         """The ledger was asked for and refuses us; whether that is news."""

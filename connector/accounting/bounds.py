@@ -13,6 +13,7 @@ POST_EXPIRY_MARGIN_MS: Final = 100
 POST_RETRY_SECONDS: Final = 0.25
 OUTBOX_BUDGET_MS: Final = 100
 RECONCILE_SECONDS: Final = 5.0
+ACKNOWLEDGED_ACCOUNTS_AT_ONCE_MAX: Final = 1024
 OUTBOX_RESERVED_BYTES: Final = 1 << 20
 # Fulfilments that could not be fetched again. How long a post waits for its own to be on disk,
 # and at least, whatever is left of its time; well within the message window, with POST_BUDGET_MS.

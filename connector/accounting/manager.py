@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
+from connector.accounting.acknowledged import Acknowledged
 from connector.accounting.availability import Availability, State
 from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
@@ -55,6 +56,7 @@ class AccountManager:
         timeout_ms: int = 1000,
         spool_transfers_max: int = 0,
         keeps_history: bool = False,
+        accept_ledger_loss: bool = False,
     ) -> None:
         """Nothing is opened yet.
 
@@ -72,6 +74,7 @@ class AccountManager:
                 they are rejected.
             keeps_history: whether accounts of peers that are created from now on keep all their
                 balances, so that the ledger can be asked for those of the past.
+            accept_ledger_loss: go on although the ledger has less than it acknowledged.
         """
         self.node_id: Final = node_id
         self._clock = clock
@@ -92,6 +95,15 @@ class AccountManager:
         self._credit = credit = Credit(
             turn=turn, chart=chart, mirror=mirror, availability=availability, reports=reports
         )
+        self._acknowledged = acknowledged = Acknowledged(
+            turn=turn,
+            chart=chart,
+            spool=spool,
+            availability=availability,
+            reports=reports,
+            ids=ids,
+            accept_loss=accept_ledger_loss,
+        )
         self._settlements = SettlementBooks(
             turn=turn, chart=chart, mirror=mirror, availability=availability
         )
@@ -99,6 +111,7 @@ class AccountManager:
             turn=turn,
             chart=chart,
             mirror=mirror,
+            acknowledged=acknowledged,
             availability=availability,
             reports=reports,
             clock=clock,
@@ -109,6 +122,7 @@ class AccountManager:
             mirror=mirror,
             promises=promises,
             credit=credit,
+            acknowledged=acknowledged,
             spool=spool,
             reconciler=reconciler,
             availability=availability,
@@ -136,6 +150,7 @@ class AccountManager:
             turn=turn,
             chart=chart,
             credit=credit,
+            acknowledged=acknowledged,
             spool=spool,
             promises=promises,
             availability=availability,
@@ -143,7 +158,12 @@ class AccountManager:
             is_stopping=lambda: writer.is_stopping,
         )
         self._reconnect = Reconnect(
-            availability=availability, replay=self._replay, reports=reports, wanted=wanted
+            turn=turn,
+            acknowledged=acknowledged,
+            availability=availability,
+            replay=self._replay,
+            reports=reports,
+            wanted=wanted,
         )
 
     def attach(
@@ -184,6 +204,8 @@ class AccountManager:
             chart=self._chart,
             mirror=self._mirror,
             credit=self._credit,
+            acknowledged=self._acknowledged,
+            ids=self._ids,
             recovery=self._recovery,
             replay=self._replay,
             spool=self._spool,
@@ -215,10 +237,13 @@ class AccountManager:
         self._reconnect.stop()
 
     async def stopped(self) -> None:
-        """Remember the balances, for a start without the ledger; after the tasks have ended.
+        """Remember what was acknowledged, and the balances, for a start without the ledger.
+
+        After the tasks have ended.
 
         Only when nothing is held or waits: else only the ledger knows.
         """
+        await self._acknowledged.remember()
         books = self._chart.by_id.values()
         if (
             self.state not in (State.AVAILABLE, State.SPOOLING)
@@ -505,6 +530,10 @@ class AccountManager:
     async def expire(self) -> None:
         """Let the ledger's timeouts take effect while nothing else is asked of it."""
         await self._writer.expire()
+
+    async def remember_acknowledged(self) -> None:
+        """Remember in DATA_DIR what the ledger has acknowledged; called about once a second."""
+        await self._acknowledged.remember()
 
     async def look_after_outbox(self) -> None:
         """See that the outbox is still there, and drop what it need not keep; every second or so."""

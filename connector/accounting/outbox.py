@@ -2,8 +2,9 @@
 
 One SQLite file in DATA_DIR, apart from the ledger: it is there for the time when the ledger is not.
 It holds requests as they are to be sent, in order, and the balances at the last clean stop, from
-which a node goes on when it starts before its ledger. Fulfilments that could not be fetched again
-are kept in the same file.
+which a node goes on when it starts before its ledger. It also remembers what the ledger has
+acknowledged (`acknowledged`), by which a ledger is known that has less. Fulfilments that could not
+be fetched again are kept in the same file.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from connector.accounting import bounds
@@ -38,6 +39,10 @@ CREATE TABLE IF NOT EXISTS fulfilment (
     packet_id BLOB PRIMARY KEY, keep_until_ms INTEGER NOT NULL, octets BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS fulfilment_by_time ON fulfilment (keep_until_ms);
+CREATE TABLE IF NOT EXISTS acknowledged (
+    account_id BLOB PRIMARY KEY, debits_posted TEXT NOT NULL, credits_posted TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS highest (id BLOB NOT NULL);
 PRAGMA user_version = {_FORMAT};
 """
 
@@ -267,14 +272,19 @@ class SqliteOutbox:
 
         def work(connection: sqlite3.Connection) -> Memory:
             row = connection.execute("SELECT clean FROM stop").fetchone()
-            books = {
-                int.from_bytes(id_, "big"): Posted(int(debits), int(credits_))
-                for id_, debits, credits_ in connection.execute("SELECT * FROM book")
-            }
+            books = _posted(connection.execute("SELECT * FROM book"))
+            acknowledged = _posted(connection.execute("SELECT * FROM acknowledged"))
+            highest = connection.execute("SELECT id FROM highest").fetchone()
             (last_seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM request").fetchone()
             connection.execute("DELETE FROM stop")
             connection.execute("INSERT INTO stop VALUES (0)")
-            return Memory(row is None, books if row is not None and row[0] else None, last_seq)
+            return Memory(
+                row is None,
+                books if row is not None and row[0] else None,
+                last_seq,
+                acknowledged,
+                0 if highest is None else int.from_bytes(highest[0], "big"),
+            )
 
         return await self._run(lambda c: in_transaction(c, work))
 
@@ -287,14 +297,30 @@ class SqliteOutbox:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM book")
-            connection.executemany(
-                "INSERT INTO book VALUES (?, ?, ?)",
-                [
-                    (id_.to_bytes(16, "big"), str(posted.debits), str(posted.credits))
-                    for id_, posted in books.items()
-                ],
-            )
+            connection.executemany("INSERT INTO book VALUES (?, ?, ?)", _rows(books))
             connection.execute("UPDATE stop SET clean = 1")
+
+        await self._run(lambda c: in_transaction(c, work))
+
+    async def remember(
+        self, books: Mapping[int, Posted], highest_id: int, *, anew: bool = False
+    ) -> None:
+        """Remember what the ledger has acknowledged of some accounts, and the highest id.
+
+        `anew`: and forget what is remembered of all others.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            if anew:
+                connection.execute("DELETE FROM acknowledged")
+            connection.executemany(
+                "INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?)", _rows(books)
+            )
+            connection.execute("DELETE FROM highest")
+            connection.execute("INSERT INTO highest VALUES (?)", (highest_id.to_bytes(16, "big"),))
 
         await self._run(lambda c: in_transaction(c, work))
 
@@ -352,6 +378,20 @@ def _kept_bytes(connection: sqlite3.Connection) -> int:
         (bounds.FULFILMENT_OVERHEAD_BYTES,),
     ).fetchone()
     return int(size)
+
+
+def _posted(rows: Iterable[tuple[bytes, str, str]]) -> dict[int, Posted]:
+    return {
+        int.from_bytes(id_, "big"): Posted(int(debits), int(credits_))
+        for id_, debits, credits_ in rows
+    }
+
+
+def _rows(books: Mapping[int, Posted]) -> list[tuple[bytes, str, str]]:
+    return [
+        (id_.to_bytes(16, "big"), str(posted.debits), str(posted.credits))
+        for id_, posted in books.items()
+    ]
 
 
 def _count(connection: sqlite3.Connection) -> int:

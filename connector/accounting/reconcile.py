@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from connector.accounting import bounds
+from connector.accounting.acknowledged import Acknowledged
 from connector.accounting.availability import Availability
 from connector.accounting.chart import Chart
 from connector.accounting.entries import Entry, entry_of
@@ -13,7 +14,11 @@ from connector.accounting.promises import Reservation
 from connector.accounting.reports import Reports
 from connector.accounting.turn import Turn
 from connector.base.clock import Clock
-from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.base.errors import (
+    LedgerBehindError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+)
 from connector.ledger.model import Posted, Transfer, TransferCode
 
 
@@ -26,6 +31,7 @@ class Reconciler:
         turn: Turn,
         chart: Chart,
         mirror: Mirror,
+        acknowledged: Acknowledged,
         availability: Availability,
         reports: Reports,
         clock: Clock,
@@ -33,6 +39,7 @@ class Reconciler:
         self._turn = turn
         self._chart = chart
         self._mirror = mirror
+        self._acknowledged = acknowledged
         self._availability = availability
         self._reports = reports
         self._clock = clock
@@ -59,9 +66,14 @@ class Reconciler:
             return
         try:
             async with self._turn as ledger:
-                found = await self._chart.look_up(ledger, self._chart.by_id)
+                asked = list(self._chart.by_id)
+                found = await self._chart.look_up(ledger, asked)
+                self._acknowledged.check(found, asked)
         except (LedgerUnavailableError, LedgerRefusedError):
             return  # the next request will say so
+        except LedgerBehindError as error:
+            self._acknowledged.refuse(error)
+            return
         if not self._availability.is_up:
             return  # while we waited for our turn, entries went into the outbox
         expected = {account.id: [*account[2:5:2]] for account in found}

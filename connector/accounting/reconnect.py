@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+from connector.accounting.acknowledged import Acknowledged
 from connector.accounting.availability import Availability
 from connector.accounting.replay import Replay
 from connector.accounting.reports import Reports
 from connector.accounting.start import Start
-from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.accounting.turn import Turn
+from connector.base.errors import (
+    LedgerBehindError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+)
 
 
 class Reconnect:
@@ -17,12 +23,16 @@ class Reconnect:
     def __init__(
         self,
         *,
+        turn: Turn,
+        acknowledged: Acknowledged,
         availability: Availability,
         replay: Replay,
         reports: Reports,
         wanted: asyncio.Event,
     ) -> None:
         """`wanted` is set when the ledger is found to be away."""
+        self._turn = turn
+        self._acknowledged = acknowledged
         self._availability = availability
         self._replay = replay
         self._reports = reports
@@ -53,6 +63,8 @@ class Reconnect:
                 await self._come_back()
             except LedgerUnavailableError as error:
                 self._availability.still_away(str(error))
+            except LedgerBehindError as error:
+                self._acknowledged.refuse(error)
             except LedgerRefusedError as error:
                 if self._availability.refused(str(error)):
                     self._reports.alert(
@@ -65,4 +77,6 @@ class Reconnect:
             assert self._availability.is_up or self._availability.spools
             self._start = None
         if self._availability.is_away:
+            async with self._turn as ledger:
+                await self._acknowledged.compare(ledger)
             await self._replay.hand_over()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from connector.accounting.acknowledged import Acknowledged
 from connector.accounting.availability import Availability
 from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
@@ -32,6 +33,7 @@ class Replay:
         turn: Turn,
         chart: Chart,
         credit: Credit,
+        acknowledged: Acknowledged,
         spool: Spool,
         promises: Promises,
         availability: Availability,
@@ -41,6 +43,7 @@ class Replay:
         self._turn = turn
         self._chart = chart
         self._credit = credit
+        self._acknowledged = acknowledged
         self._spool = spool
         self._promises = promises
         self._availability = availability
@@ -63,7 +66,8 @@ class Replay:
         """Book what the outbox holds, and give the ledger back to the writer.
 
         Raises:
-            LedgerUnavailableError, LedgerRefusedError: not done; what is booked is booked.
+            LedgerUnavailableError, LedgerRefusedError, LedgerBehindError: not done; what is booked
+                is booked.
         """
         pauses = False
         try:
@@ -100,6 +104,8 @@ class Replay:
             # An empty request asks whether the ledger is there.
             statuses = await ledger.create_transfers(transfers)
             assert len(statuses) == len(transfers)
+            if self._acknowledged.is_doubtful(statuses):
+                await self._acknowledged.compare(ledger)
             at = 0
             for seq, part in requests:
                 part_statuses = statuses[at : at + len(part)]

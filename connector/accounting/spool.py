@@ -48,6 +48,11 @@ class Outbox(Store, Protocol):
     async def end(self, books: Mapping[int, Posted]) -> None:
         """The node stops cleanly, with these balances."""
 
+    async def remember(
+        self, books: Mapping[int, Posted], highest_id: int, *, anew: bool = False
+    ) -> None:
+        """Remember what the ledger has acknowledged; `anew`: and nothing else of before."""
+
 
 class Spool:
     """The only one who uses the outbox while the node runs."""
@@ -93,6 +98,15 @@ class Spool:
         """Remember balances, after a clean stop."""
         try:
             await self._outbox.end(books)
+        except (OSError, ConnectorError) as error:
+            self._reports.outbox_failed(str(error))
+
+    async def remember(
+        self, books: Mapping[int, Posted], highest_id: int, *, anew: bool = False
+    ) -> None:
+        """Remember what the ledger has acknowledged of some accounts; `anew`: of no others."""
+        try:
+            await self._outbox.remember(books, highest_id, anew=anew)
         except (OSError, ConnectorError) as error:
             self._reports.outbox_failed(str(error))
 

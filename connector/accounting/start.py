@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from connector.accounting.acknowledged import Acknowledged
 from connector.accounting.availability import Availability, Phase
 from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
@@ -19,7 +20,8 @@ from connector.accounting.spool import Spool
 from connector.accounting.turn import Turn
 from connector.base.clock import Clock
 from connector.base.errors import LedgerUnavailableError
-from connector.ledger.model import Memory, Posted
+from connector.ledger.interface import Ledger
+from connector.ledger.model import IdGenerator, Memory, Posted
 from connector.peering.model import PeerTerms
 
 _NOTHING = Posted(0, 0)
@@ -36,6 +38,8 @@ class Start:
         chart: Chart,
         mirror: Mirror,
         credit: Credit,
+        acknowledged: Acknowledged,
+        ids: IdGenerator,
         recovery: Recovery,
         replay: Replay,
         spool: Spool,
@@ -49,6 +53,8 @@ class Start:
         self._chart = chart
         self._mirror = mirror
         self._credit = credit
+        self._acknowledged = acknowledged
+        self._ids = ids
         self._recovery = recovery
         self._replay = replay
         self._spool = spool
@@ -67,10 +73,12 @@ class Start:
         Raises:
             LedgerLockedError, LedgerCorruptError, LedgerUnavailableError, LedgerRefusedError: see
                 `Ledger.open`.
+            LedgerBehindError: the ledger has less than it acknowledged.
             ConnectorError: an account cannot be created.
         """
         assert self._availability.phase is Phase.OPENING, self._availability.phase
         memory = await self._spool.begin()
+        self._acknowledged.begin(memory)
         self._recovery.begin()
         try:
             await self._open_books(memory)
@@ -84,15 +92,22 @@ class Start:
 
         Raises:
             LedgerUnavailableError, LedgerRefusedError: not yet.
+            LedgerBehindError: the ledger has less than it acknowledged.
         """
         if self._availability.phase is Phase.WAITING:
             await self._open_books(None)
         else:
             await self._agree()
 
+    async def _open_ledger(self, ledger: Ledger) -> None:
+        """Open it, and see that it is the right one before anything is made in it."""
+        await ledger.open()
+        await self._acknowledged.compare(ledger)
+        self._ids.rise_above(await ledger.highest_id())
+
     async def _open_books(self, memory: Memory | None) -> None:
         async with self._turn as ledger:
-            await ledger.open()
+            await self._open_ledger(ledger)
             existed = await self._chart.create(ledger, self._chart.by_id.values())
         if not existed:
             self._recovery.nobody_before()
@@ -112,6 +127,7 @@ class Start:
             await self._credit.grant_at_start(peer)
         async with self._turn as ledger:
             await self._recovery.load(ledger)
+            await self._acknowledged.remember_all(ledger)
         self._availability.opened()
 
     def _open_without(self, memory: Memory, why: str) -> None:
@@ -145,7 +161,7 @@ class Start:
     async def _agree(self) -> None:
         assert self._availability.phase is not Phase.WAITING
         async with self._turn as ledger:
-            await ledger.open()
+            await self._open_ledger(ledger)
             existed = await self._chart.create(ledger, self._chart.by_id.values())
         if not existed:
             self._recovery.nobody_before()

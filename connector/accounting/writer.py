@@ -14,6 +14,7 @@ from collections import deque
 from typing import Final
 
 from connector.accounting import bounds
+from connector.accounting.acknowledged import Acknowledged
 from connector.accounting.availability import Admits, Asks, Availability, Phase, WritesTo
 from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
@@ -44,7 +45,12 @@ from connector.accounting.reports import Reports, packet_details
 from connector.accounting.spool import Spool
 from connector.accounting.turn import Turn
 from connector.base.clock import Clock
-from connector.base.errors import ConnectorError, LedgerRefusedError, LedgerUnavailableError
+from connector.base.errors import (
+    ConnectorError,
+    LedgerBehindError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+)
 from connector.ledger.model import (
     PENDING,
     PHASE_RESOLVE,
@@ -84,6 +90,7 @@ class Writer:
         mirror: Mirror,
         promises: Promises,
         credit: Credit,
+        acknowledged: Acknowledged,
         spool: Spool,
         reconciler: Reconciler,
         availability: Availability,
@@ -98,6 +105,7 @@ class Writer:
         self._mirror = mirror
         self._promises = promises
         self._credit = credit
+        self._acknowledged = acknowledged
         self._spool = spool
         self._reconciler = reconciler
         self._availability = availability
@@ -281,10 +289,15 @@ class Writer:
             try:
                 async with self._turn as ledger:
                     statuses = await ledger.create_transfers(transfers)
-            except (LedgerUnavailableError, LedgerRefusedError) as error:
+                    if (
+                        statuses.count(Status.CREATED) != len(statuses)
+                        and self._acknowledged.is_doubtful(statuses)
+                    ) or availability.phase is Phase.STALLED:
+                        await self._acknowledged.compare(ledger)
+            except (LedgerUnavailableError, LedgerRefusedError, LedgerBehindError) as error:
                 self._request_began_ms = None
                 self._taken = []
-                self._failed(batch, str(error))
+                self._failed(batch, error)
                 if availability.writes_to_ledger:
                     await asyncio.sleep(bounds.POST_RETRY_SECONDS)
                 continue
@@ -399,14 +412,18 @@ class Writer:
                 assert reservation.corrected, reservation.state
                 self._reports.refused(reservation, statuses)  # never correct it again
 
-    def _failed(self, batch: list[Reservation], why: str) -> None:
+    def _failed(self, batch: list[Reservation], error: ConnectorError) -> None:
         """No acknowledgement: it may be in the ledger all the same.
 
         Everything is sent again under the same ids, directly or through the outbox; but where
         holds are refused now, they are given back, which covers both cases.
         """
         availability = self._availability
-        availability.failed(why, self._clock.monotonic_s())
+        if isinstance(error, LedgerBehindError):
+            # It has not carried out what it should have; the right one must.
+            self._acknowledged.refuse(error)
+        else:
+            availability.failed(str(error), self._clock.monotonic_s())
         holds = [one for one in batch if one.state == _ASKED]
         again = [
             one
@@ -492,6 +509,10 @@ class Writer:
             try:
                 async with self._turn as ledger:
                     await ledger.create_transfers([])
+                    if availability.phase is Phase.STALLED:
+                        await self._acknowledged.compare(ledger)
+            except LedgerBehindError as error:
+                self._acknowledged.refuse(error)
             except (LedgerUnavailableError, LedgerRefusedError) as error:
                 availability.failed(str(error), self._clock.monotonic_s())
             else:

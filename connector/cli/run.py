@@ -5,6 +5,9 @@ import gc
 import json
 import resource
 import sys
+from typing import Annotated
+
+import typer
 
 from connector.cli import bounds
 from connector.cli.common import AsJson, fail, faults_named, get, run_loop, stop_event
@@ -15,13 +18,24 @@ from connector.tools.terminal import console, plain, table
 _GC_THRESHOLDS = (100_000, 20, 50)
 
 
-def run() -> None:
+# Deliberately without an environment variable: there it would stay set, and accept the next loss.
+AcceptLoss = Annotated[
+    bool,
+    typer.Option(
+        "--accept-ledger-loss",
+        help="Start although the ledger has less than it acknowledged: what is missing is lost. "
+        "For one start, after the right ledger could not be restored.",
+    ),
+]
+
+
+def run(accept_ledger_loss: AcceptLoss = False) -> None:
     """Run the daemon, configured from the environment (default)."""
     from connector.node.connector import serve
     from connector.settings.load import load
 
     async def work() -> None:
-        await serve(settings, stop_event())
+        await serve(settings, stop_event(), accept_ledger_loss=accept_ledger_loss)
 
     with faults_named():
         # Settings can be large and stay: scanning them for cycles doubles the time to read them.

@@ -78,6 +78,7 @@ class MemoryLedger:
 
     backend = "memory"
     may_be_away = False
+    keeps_books = False
     batch_transfers_max = bounds.LEDGER_BATCH_TRANSFERS_MAX
 
     def __init__(self, *, clock: Clock) -> None:
@@ -113,6 +114,10 @@ class MemoryLedger:
     async def recent_transfers(self, since_ns: int) -> list[Transfer]:
         """See `Ledger`."""
         return _recent_transfers(self.machine, since_ns)
+
+    async def highest_id(self) -> int:
+        """See `Ledger`: nothing is from before this process."""
+        return 0
 
     async def maintain(self) -> str:
         """Nothing to be done."""
@@ -156,6 +161,7 @@ class EmbeddedLedger:
 
     backend = "embedded"
     may_be_away = False
+    keeps_books = True
     batch_transfers_max = bounds.LEDGER_BATCH_TRANSFERS_MAX
 
     def __init__(
@@ -196,6 +202,7 @@ class EmbeddedLedger:
         self._lock: Hold | None = None
         self._seq = 0
         self._id_max = 0
+        self._ahead_ns = 0
         self._since_checkpoint = 0
         self._stale = False
         self._account_numbers: dict[int, int] = {}
@@ -409,7 +416,7 @@ class EmbeddedLedger:
     async def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
         """See `Ledger`."""
         await self._refresh()
-        now_ns = self._clock.now_ns()
+        now_ns = self._now_ns()
         statuses = self.machine.create_accounts(accounts, now_ns)
         if AccountStatus.CREATED in statuses:
             rows = zlib.compress(b"".join(map(pack_account, accounts)), 1)
@@ -420,7 +427,7 @@ class EmbeddedLedger:
         """See `Ledger`. An empty request lets timeouts take effect."""
         if self._stale:
             await self._refresh()
-        now_ns = self._clock.now_ns()
+        now_ns = self._now_ns()
         machine = self.machine
         if not transfers and not machine.expire(now_ns):
             return []
@@ -438,6 +445,20 @@ class EmbeddedLedger:
             derived = derived_rows(self._seq + 1, stored, statuses)
         await self._append(now_ns, kind, rows, statuses, ids, derived)
         return statuses
+
+    def _now_ns(self) -> int:
+        """The ledger's own time: the clock's, but it never goes back.
+
+        Holds end by what has elapsed since they were made. If the clock was ahead and has gone
+        back, its time goes on from the newest timestamp, at the pace of the clock; else nothing
+        would expire until the clock is there again.
+        """
+        now_ns = self._clock.now_ns() + self._ahead_ns
+        behind_ns = self.machine.timestamp - now_ns
+        if behind_ns > _CLOCK_SLACK_NS:
+            self._ahead_ns += behind_ns
+            now_ns += behind_ns
+        return now_ns
 
     def _numbers(self) -> dict[int, int]:
         """The number of each account: in the order of their creation."""
@@ -555,15 +576,21 @@ class EmbeddedLedger:
         await self._refresh()
         return _node_accounts(self.machine, node_tag)
 
+    async def highest_id(self) -> int:
+        """See `Ledger`."""
+        await self._refresh()
+        return self._id_max
+
     async def recent_transfers(self, since_ns: int) -> list[Transfer]:
         """See `Ledger`."""
         await self._refresh()
-        return _recent_transfers(self.machine, since_ns)
+        return _recent_transfers(self.machine, since_ns + self._ahead_ns)
 
     async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
         """See `Ledger`. Reads the journal: a tenth of a second for a million transfers."""
         await self._refresh()
         machine = self.machine
+        since_ns += self._ahead_ns
         wanted = frozenset(tags)
         octets_of = frozenset(tag.to_bytes(16, "little") for tag in wanted)
 
@@ -620,7 +647,7 @@ class EmbeddedLedger:
 
     async def _maintain(self) -> None:
         upkeep, file, reader = self._upkeep, self._file, self._reader
-        now_ns, now_s = self._clock.now_ns(), self._clock.monotonic_s()
+        now_ns, now_s = self._now_ns(), self._clock.monotonic_s()
         await file.run(lambda _: self._marker.sync())
         if await reader.run(lambda c: upkeep.wants_point(c, now_ns)):
             taken = await reader.run(upkeep.read_state)

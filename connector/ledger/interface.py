@@ -37,6 +37,10 @@ class Ledger(Protocol):
     def may_be_away(self) -> bool:
         """Whether it is another process, for which a node waits rather than not start."""
 
+    @property
+    def keeps_books(self) -> bool:
+        """Whether it has, after a restart, what it acknowledged before."""
+
     async def open(self) -> None:
         """Recover what was acknowledged and be ready.
 
@@ -83,6 +87,12 @@ class Ledger(Protocol):
 
         Complete, however many were made since, but for tags that more than
         `LEDGER_TRANSFERS_PER_TAG_MAX` transfers share: then the newest. `tags` are not zero.
+        """
+
+    async def highest_id(self) -> int:
+        """The highest id of a transfer that it has ever had, as far as it tells new ids by height.
+
+        Zero: it does not, or has none.
         """
 
     async def maintain(self) -> str:

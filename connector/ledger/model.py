@@ -225,6 +225,9 @@ class Balance(NamedTuple):
     """Of that transfer, nanoseconds since the epoch."""
 
 
+_NOTHING_KNOWN: Final[Mapping[int, Posted]] = {}
+
+
 class Memory(NamedTuple):
     """What an outbox knows of the time before this start."""
 
@@ -234,6 +237,10 @@ class Memory(NamedTuple):
     """By account id, everything in the outbox included; None unless the node stopped cleanly."""
     last_seq: int = 0
     """The newest request in it; zero: it is empty."""
+    acknowledged: Mapping[int, Posted] = _NOTHING_KNOWN
+    """By account id: the least that the ledger must have, since it acknowledged so much."""
+    highest_id: int = 0
+    """The highest id that was given to a packet; zero: not known."""
 
 
 DERIVED_ID_MAX: Final = (1 << 80) - 1
@@ -278,6 +285,8 @@ PHASE_RESOLVE: Final = 0x10
 PHASE_CORRECT: Final = 0x20
 TAG_BITS: Final = 8
 TAG_MASK: Final = (1 << TAG_BITS) - 1
+_ID_RAISED_MAX: Final = ((1 << 48) - 1) << 80
+"""Ids with a later time leave no room to count on from them; no clock has given them."""
 
 
 class IdGenerator:
@@ -291,6 +300,21 @@ class IdGenerator:
         self._random_bits = random_bits
         self._ms = 0
         self._last = last
+
+    @property
+    def last(self) -> int:
+        """The highest id so far; zero: none."""
+        return self._last
+
+    def rise_above(self, id_: int) -> None:
+        """Make every later id higher than `id_`, whatever the clock says.
+
+        A clock that was ahead has left ids behind that are higher than what it gives now. New ids
+        below them would be looked for in the past by a ledger that tells new ids by their height.
+        """
+        if self._last < id_ < _ID_RAISED_MAX:
+            self._last = id_ >> TAG_BITS << TAG_BITS  # the low octet is not ours to count in
+            assert self._last + (1 << TAG_BITS) > id_
 
     def next(self, now_ms: int) -> int:
         """A new id, higher than every one before."""

@@ -265,6 +265,7 @@ class Connector:
             emit=self.events.emit,
             account_changed=self._account_changed,
             make_engine=self._make_engine,
+            accept_ledger_loss=self._accept_ledger_loss,
         )
         if self._handler is not None:
             core.on_prepare(self._handler)

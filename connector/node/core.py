@@ -103,6 +103,7 @@ class Core:
         emit: Callable[[Event], None] = lambda _event: None,
         account_changed: Callable[[str], None] = lambda _peer_id: None,
         make_engine: Callable[[str], SettlementEngine] = _no_engine,
+        accept_ledger_loss: bool = False,
     ) -> None:
         """Build and join the parts; nothing is opened, read or started.
 
@@ -113,6 +114,7 @@ class Core:
             emit: takes events; must not wait.
             account_changed: told the peer whose account a settlement changed; must not wait.
             make_engine: a client for the settlement engine at a URL; it may be asked twice for one.
+            accept_ledger_loss: start although the ledger has less than it acknowledged.
         """
         self.platform: Final = platform
         self.clock: Final = platform.clock
@@ -145,6 +147,7 @@ class Core:
             timeout_ms=settings.accounting_timeout_ms,
             spool_transfers_max=settings.accounting_spool_limit if spools else 0,
             keeps_history=settings.tigerbeetle_history,
+            accept_ledger_loss=accept_ledger_loss,
         )
         self.deliveries: Final = Deliveries(
             url=settings.local_delivery_url,

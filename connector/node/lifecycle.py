@@ -209,6 +209,7 @@ class Lifecycle:
         core.links.flush()
         await core.accounts.expire()
         await core.accounts.look_after_outbox()
+        await core.accounts.remember_acknowledged()
         await core.accounts.take_back_credit()
         core.ask_parent()
 

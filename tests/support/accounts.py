@@ -46,6 +46,7 @@ class ScriptedLedger(MemoryLedger):
         """Requests wait while it is not set."""
         self.gate.set()
         self.may_be_away = False
+        self.keeps_books = True
         self.is_open = True
         """Where not, opening it fails while it is down."""
         self.refusal: Exception | None = None
@@ -101,6 +102,8 @@ class MemoryOutbox:
         self._seq = 0
         self._is_new = True
         self._books: dict[int, Posted] | None = None
+        self.acknowledged: dict[int, Posted] = {}
+        self.highest_id = 0
 
     @property
     def transfers(self) -> int:
@@ -164,13 +167,26 @@ class MemoryOutbox:
 
     async def begin(self) -> Memory:
         await self._work()
-        memory = Memory(self._is_new, self._books, max(self.requests, default=0))
+        memory = Memory(
+            self._is_new,
+            self._books,
+            max(self.requests, default=0),
+            dict(self.acknowledged),
+            self.highest_id,
+        )
         self._is_new, self._books = False, None
         return memory
 
     async def end(self, books: Mapping[int, Posted]) -> None:
         await self._work()
         self._books = dict(books)
+
+    async def remember(
+        self, books: Mapping[int, Posted], highest_id: int, *, anew: bool = False
+    ) -> None:
+        await self._work()
+        self.acknowledged = {**({} if anew else self.acknowledged), **books}
+        self.highest_id = highest_id
 
     async def _work(self) -> None:
         if self.latency_s:

@@ -55,6 +55,7 @@ class Bank:
         outbox: MemoryOutbox | None = None,
         spool: int = 0,
         history: bool = False,
+        accept_loss: bool = False,
     ) -> None:
         self.spool = spool
         self.clock = SimulatedClock()
@@ -78,6 +79,7 @@ class Bank:
             on_alert=lambda event, _fields: self.alerts.append(event),
             spool_transfers_max=spool,
             keeps_history=history,
+            accept_ledger_loss=accept_loss,
         )
         self.manager.attach(self._tell, self._turn)
 

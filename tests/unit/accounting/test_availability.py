@@ -31,6 +31,7 @@ WAY_TO: dict[Phase, tuple[Event, ...]] = {
     Phase.BLOCKED: (Event.KNOWN, Event.FULL),
     Phase.RETURNING: (Event.KNOWN, Event.NEARLY_BACK),
     Phase.RETURNING_BLOCKED: (Event.KNOWN, Event.FULL, Event.NEARLY_BACK),
+    Phase.BEHIND: (Event.OPENED, Event.BEHIND),
 }
 TELL: dict[Event, Callable[[Availability], object]] = {
     Event.OPENED: lambda one: one.opened(),
@@ -46,6 +47,7 @@ TELL: dict[Event, Callable[[Availability], object]] = {
     Event.NEARLY_BACK: lambda one: one.nearly_back(),
     Event.BACK: lambda one: one.back(),
     Event.RELAPSED: lambda one: one.relapsed(),
+    Event.BEHIND: lambda one: one.behind("behind"),
 }
 
 
@@ -83,6 +85,11 @@ def test_each_event_leads_where_the_table_says_or_fails(phase: Phase, event: Eve
     if event is Event.ROOM and to is None:
         TELL[event](desk.one)  # room is news only where there was none
         assert desk.one.phase is phase
+        return
+    if event is Event.BEHIND and phase is Phase.WAITING:
+        assert desk.one.behind("behind")  # only the reason changes: nothing is taken or written
+        assert desk.one.phase is phase
+        assert desk.one.reason == "behind"
         return
     if to is None:
         with pytest.raises(KeyError):
@@ -153,6 +160,17 @@ def test_an_outbox_that_fails_is_news_once() -> None:
     assert desk.one.outbox_failed("disk full")
     assert not desk.one.outbox_failed("still full")
     assert desk.one.reason == "disk full"
+
+
+@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.UP, Phase.SPOOLING])
+def test_that_a_ledger_is_behind_is_news_once_and_stays_the_reason(phase: Phase) -> None:
+    desk = Desk(phase)
+    assert desk.one.behind("has less")
+    assert not desk.one.behind("has less")
+    assert desk.one.is_away
+    if phase is not Phase.WAITING:
+        desk.one.still_away("no answer")
+        assert desk.one.reason == "has less"
 
 
 def test_a_refusal_is_news_until_it_is_the_reason() -> None:

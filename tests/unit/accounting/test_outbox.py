@@ -157,6 +157,22 @@ async def test_balances_are_remembered_after_a_clean_stop_only(
     await after_crash.close()
 
 
+async def test_what_was_acknowledged_is_remembered_account_by_account(
+    outbox: SqliteOutbox, path: Path
+) -> None:
+    assert (await outbox.begin()).acknowledged == {}
+    await outbox.remember({2**127 + 1: Posted(2**100, 0), 7: Posted(0, 5)}, 2**120)
+    await outbox.remember({7: Posted(1, 6)}, 2**121)
+    await outbox.close()
+    later = await again(path)
+    memory = await later.begin()
+    assert memory.acknowledged == {2**127 + 1: Posted(2**100, 0), 7: Posted(1, 6)}
+    assert memory.highest_id == 2**121
+    await later.remember({9: Posted(0, 0)}, 2**121, anew=True)
+    assert (await later.begin()).acknowledged == {9: Posted(0, 0)}
+    await later.close()
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_file_that_was_removed_is_written_anew(
     outbox: SqliteOutbox, path: Path, replaced: bool

@@ -10,6 +10,7 @@ from connector.accounting import bounds as accounting_bounds
 from connector.accounting.manager import State
 from connector.accounting.promises import Outcome
 from connector.base import limits
+from connector.base.errors import LedgerBehindError
 from connector.ledger.model import (
     AccountCode,
 )
@@ -76,8 +77,10 @@ async def test_a_promise_about_another_ledger_is_kept_for_a_human() -> None:
         bank.ledger.gate.clear()
         bank.post("a", reservation)
         await bank.outcome("a", other_than=Outcome.HELD)
-    again = await Bank(outbox=bank.outbox).open()
-    assert again.alerts == ["outbox_transfer_unknown"]
+    with pytest.raises(LedgerBehindError, match="is not there"):
+        await Bank(outbox=bank.outbox).open()
+    again = await Bank(outbox=bank.outbox, accept_loss=True).open()
+    assert again.alerts == ["ledger_loss_accepted", "outbox_transfer_unknown"]
     assert again.outbox.transfers == 1
 
 

@@ -352,3 +352,35 @@ async def test_a_checkpoint_that_fails_at_the_end_costs_nothing(
     after = await reopened(path, clock)
     assert (await after.lookup_accounts([books.bank]))[0].debits_posted == 7
     await after.close()
+
+
+async def test_holds_end_by_what_has_elapsed_though_the_clock_went_back(
+    path: Path, clock: ManualClock
+) -> None:
+    clock.advance(600)  # it is ten minutes ahead
+    ledger = await reopened(path, clock)
+    books = Books(ledger, no_waiting)
+    await books.create()
+    await books.done(books.move(1, flags=PENDING, timeout=60))
+    await ledger.close()
+    clock.advance(-600)
+    again = await reopened(path, clock)
+    books.ledger = again
+    await books.done(books.move(2, flags=PENDING, timeout=60))
+    clock.advance(61)
+    await again.create_transfers([])
+    assert again.machine.holds == {}
+    assert len(await again.recent_transfers(clock.now_ns() - 62 * 10**9)) == 2
+    await again.close()
+
+
+async def test_the_highest_id_is_known_at_the_start(path: Path, clock: ManualClock) -> None:
+    ledger = await reopened(path, clock)
+    assert await ledger.highest_id() == 0
+    books = Books(ledger, no_waiting)
+    await books.create()
+    await books.done(books.move(2), books.move(1))
+    await ledger.close()
+    again = await reopened(path, clock)
+    assert await again.highest_id() == books.id(2)
+    await again.close()

@@ -93,6 +93,26 @@ def test_ids_rise_with_time_and_leave_the_low_octet_clear() -> None:
     assert [id_ >> 80 for id_ in made] == [1000, 1000, 1001, 1001, 1001, 1002]
 
 
+@pytest.mark.parametrize("low", [0, 1, 0xFF])
+def test_ids_rise_above_what_a_ledger_has_seen(low: int) -> None:
+    seen = 2000 << 80 | 0xAB << 8 | low
+    ids = IdGenerator(random_bits=lambda _: 0)
+    assert ids.last == 0
+    ids.rise_above(seen)
+    ids.rise_above(seen - 0x1000)  # never back
+    first = ids.next(1500)
+    assert first > seen
+    assert first & 0xFF == 0
+    assert ids.last == first
+    assert ids.next(2001) == 2001 << 80
+
+
+def test_an_id_that_leaves_no_room_above_it_is_not_counted_on_from() -> None:
+    ids = IdGenerator(random_bits=lambda _: 0)
+    ids.rise_above(2**128 - 2)
+    assert ids.next(1500) == 1500 << 80
+
+
 def test_ids_rise_above_earlier_runs_when_the_clock_went_back() -> None:
     last = 2000 << 80 | 0xAB << 8
     ids = IdGenerator(random_bits=lambda _: 0, last=last)
