@@ -1,7 +1,7 @@
 """Rebuilds unfinished and finished packets from ledger transfers, for packets that are resent. Pure.
 
 A packet's transfers carry the sender's id of it (`user_data_128`), so every process that shares the
-accounts finds it by that id, also after a crash (docs/protocol.md, "Packets that are sent again").
+accounts finds it by that id, also after a crash (docs/protocol.md, "Resent packets").
 """
 
 from __future__ import annotations

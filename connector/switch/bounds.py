@@ -10,7 +10,7 @@ LOCAL_DELIVERIES_MAX: Final = 256
 LOCAL_ANSWER_BYTES_MAX: Final = 65_536
 # Answers are kept until the peer has shown twice that it read past them (docs/protocol.md).
 ANSWERS_KEPT_PER_PEER_MAX: Final = 200_000
-# Prepares that were sent again and wait until the ledger has said whether it knows them.
+# Resent Prepares that wait until the ledger has said whether it knows them.
 PACKETS_ASKED_AGAIN_PER_PEER_MAX: Final = limits.IN_FLIGHT_PER_PEER_MAX
 PACKETS_ASKED_AGAIN_MAX: Final = limits.IN_FLIGHT_TOTAL_MAX
 PACKETS_LOOKED_UP_AT_ONCE_MAX: Final = 256

@@ -285,7 +285,7 @@ class Driver:
             inbox = self._inboxes[peer_id] = Inbox()
         return inbox
 
-    # --- Prepares that were sent again, and are not known here
+    # --- Resent Prepares that are not known here
 
     def _ask_ledger(self, inbox: Inbox, sender_packet_id: int, asked: Asked) -> None:
         """Leave it without an answer until the ledger has been asked for it.

@@ -1,4 +1,4 @@
-"""A Prepare under way, and what identifies it when it is sent again."""
+"""A Prepare under way, and what identifies it when it is resent."""
 
 from __future__ import annotations
 

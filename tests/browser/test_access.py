@@ -12,7 +12,7 @@ import pytest
 from connector import Fulfill, Reject
 from tests.browser.axe import audit
 from tests.browser.conftest import PATIENCE_MS, Viewer
-from tests.support.daemons import Street
+from tests.support.daemons import RunningNodes
 from tests.support.ports import free_ports
 
 expect = pytest.importorskip("playwright.async_api", reason="playwright is not installed").expect
@@ -29,8 +29,8 @@ async def busy(viewer: Viewer, tmp_path: Path, width: int) -> AsyncIterator[None
     """The page of a node with something of everything: both sides, rejects, limits nearly reached."""
     ports = free_ports(3)
     nodes = [f"http://127.0.0.1:{port}" for port in ports]
-    async with Street(tmp_path) as street, viewer:
-        a, _b, _c = await street.chain(
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b, _c = await network.chain(
             "a", "b", "c",
             peer={
                 "a-b": {"routes": ["g"]},
@@ -93,8 +93,8 @@ async def test_axe_finds_nothing_grave_where_a_key_is_asked_for(
     viewer: Viewer, tmp_path: Path, width: int
 ) -> None:
     viewer.expected = ("401", "WebSocket connection to")
-    async with Street(tmp_path) as street, viewer:
-        node = await street.add("a", [], http_host="0.0.0.0", admin_api_key="key-of-the-admin")
+    async with RunningNodes(tmp_path) as network, viewer:
+        node = await network.add("a", [], http_host="0.0.0.0", admin_api_key="key-of-the-admin")
         page = viewer.page
         await page.set_viewport_size({"width": width, "height": 800})
         await page.goto(f"http://127.0.0.1:{node.connector.http_port}/")

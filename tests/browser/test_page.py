@@ -14,7 +14,7 @@ import pytest
 from connector import Fulfill, Reject
 from tests.browser.conftest import PATIENCE_MS, Viewer
 from tests.support.admin import KEY, Operator
-from tests.support.daemons import Street
+from tests.support.daemons import RunningNodes
 from tests.support.patience import allowed_s
 from tests.support.ports import free_ports
 
@@ -30,8 +30,8 @@ EMERALD, ROSE = "rgb(52, 211, 153)", "rgb(251, 113, 133)"
 
 
 async def test_all_five_tabs_are_alive(viewer: Viewer, tmp_path: Path) -> None:
-    async with Street(tmp_path) as street, viewer:
-        a, b, _c = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, b, _c = await network.chain("a", "b", "c")
         assert isinstance(await a.connector.send("g.c", 700), Fulfill)
         await viewer.open(b.connector.http_port)
         page = viewer.page
@@ -53,8 +53,8 @@ async def test_all_five_tabs_are_alive(viewer: Viewer, tmp_path: Path) -> None:
 
 async def test_ten_packets_and_the_cards_say_who_owes_whom(viewer: Viewer, tmp_path: Path) -> None:
     amounts = [1, 20, 300, 4_000, 50_000, 600_000, 7, 80, 900, 1_000_000]
-    async with Street(tmp_path) as street, viewer:
-        a, b, _c = await street.chain(
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, b, _c = await network.chain(
             "a", "b", "c", node={"b": {"asset_scale": 6}, "a": {"asset_scale": 6},
                                  "c": {"asset_scale": 6}}
         )  # fmt: skip
@@ -91,8 +91,8 @@ async def test_ten_packets_and_the_cards_say_who_owes_whom(viewer: Viewer, tmp_p
 
 
 async def test_progress_to_settlement_in_three_colours(viewer: Viewer, tmp_path: Path) -> None:
-    async with Street(tmp_path) as street, viewer:
-        a, _b = await street.chain("a", "b", peer={"a-b": {"settle_threshold": 1000}})
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b = await network.chain("a", "b", peer={"a-b": {"settle_threshold": 1000}})
         await viewer.open(a.connector.http_port, "#accounts")
         bar = viewer.at("settlement")
         for amount, level, share in (
@@ -114,8 +114,8 @@ async def test_a_settlement_from_the_threshold_to_the_word_of_the_operator(
 ) -> None:
     """Nobody else pays: it is booked, and waits until an operator says over the API that he has."""
     may_book = asyncio.Event()
-    async with Street(tmp_path) as street, viewer:
-        a, _b = await street.chain(
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b = await network.chain(
             "a", "b",
             peer={"a-b": {"settle_threshold": 1000}},
             node={"a": {"admin_api_key": KEY}},
@@ -163,8 +163,8 @@ async def test_a_settlement_from_the_threshold_to_the_word_of_the_operator(
 async def test_a_change_is_on_screen_within_100_ms_of_the_fulfill(
     viewer: Viewer, tmp_path: Path
 ) -> None:
-    async with Street(tmp_path) as street, viewer:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b = await network.chain("a", "b")
         await viewer.open(a.connector.http_port, "#accounts")
         # The time of the frame in which a new balance is drawn, by the balance.
         await viewer.page.evaluate(
@@ -188,8 +188,8 @@ async def test_a_change_is_on_screen_within_100_ms_of_the_fulfill(
 
 
 async def test_the_timeline_of_every_kind_of_packet(viewer: Viewer, tmp_path: Path) -> None:
-    async with Street(tmp_path) as street, viewer:
-        a, b, _c = await street.chain(
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, b, _c = await network.chain(
             "a", "b", "c", peer={"b-c": {"routes": ["g.c", "g.far"]}, "a-b": {"routes": ["g"]}}
         )
         await viewer.open(b.connector.http_port, "#packets")
@@ -232,8 +232,8 @@ async def test_the_timeline_of_every_kind_of_packet(viewer: Viewer, tmp_path: Pa
 async def test_filters_and_what_is_open_stand_in_the_address(
     viewer: Viewer, tmp_path: Path
 ) -> None:
-    async with Street(tmp_path) as street, viewer:
-        a, b, _c = await street.chain("a", "b", "c", peer={"a-b": {"routes": ["g"]}})
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, b, _c = await network.chain("a", "b", "c", peer={"a-b": {"routes": ["g"]}})
         for amount in range(1, 31):
             await a.connector.send("g.c" if amount % 3 else "g.nobody", amount)
         await viewer.open(b.connector.http_port, "#packets")
@@ -254,8 +254,8 @@ async def test_filters_and_what_is_open_stand_in_the_address(
 
 
 async def test_keys_of_the_keyboard(viewer: Viewer, tmp_path: Path) -> None:
-    async with Street(tmp_path) as street, viewer:
-        _a, b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network, viewer:
+        _a, b = await network.chain("a", "b")
         await viewer.open(b.connector.http_port)
         page = viewer.page
         for number, name in enumerate(TABS, 1):
@@ -285,8 +285,8 @@ async def test_after_a_restart_of_the_daemon_the_page_goes_on(
 ) -> None:
     viewer.expected = AWAY
     (port,) = free_ports(1)
-    async with Street(tmp_path) as street, viewer:
-        a, b = await street.chain("a", "b", node={"b": {"http_port": port}})
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, b = await network.chain("a", "b", node={"b": {"http_port": port}})
         await a.connector.send("g.b", 100)
         await viewer.open(port, "#accounts")
         await viewer.page.wait_for_selector('[data-testid=net][data-net="100"]')
@@ -295,7 +295,7 @@ async def test_after_a_restart_of_the_daemon_the_page_goes_on(
         await viewer.page.wait_for_selector('[data-testid=live]:not([data-state="live"])')
         await viewer.page.get_by_text("No connection to the connector").wait_for()
         await viewer.shot("offline")
-        await street.restart("b")
+        await network.restart("b")
         await viewer.live()
         await a.linked("b", times=2)
         await a.connector.send("g.b", 11)
@@ -308,8 +308,8 @@ async def test_after_a_restart_of_the_daemon_the_page_goes_on(
 
 async def test_where_a_key_is_needed_the_page_asks_for_it(viewer: Viewer, tmp_path: Path) -> None:
     viewer.expected = ("401", "WebSocket connection to")
-    async with Street(tmp_path) as street, viewer:
-        node = await street.add("a", [], http_host="0.0.0.0", admin_api_key="key-of-the-admin")
+    async with RunningNodes(tmp_path) as network, viewer:
+        node = await network.add("a", [], http_host="0.0.0.0", admin_api_key="key-of-the-admin")
         page = viewer.page
         port = node.connector.http_port
         await page.goto(f"http://127.0.0.1:{port}/")
@@ -335,8 +335,8 @@ async def test_the_network_shows_both_sides_and_marks_books_that_differ(
 ) -> None:
     ports = free_ports(3)
     nodes = ",".join(f"http://127.0.0.1:{port}" for port in ports)
-    async with Street(tmp_path) as street, viewer:
-        a, _b, c = await street.chain(
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b, c = await network.chain(
             "a", "b", "c",
             node={
                 name: {"http_port": port, "explorer_nodes": nodes.split(",")}
@@ -366,8 +366,8 @@ async def test_the_network_shows_both_sides_and_marks_books_that_differ(
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 3840])
 async def test_nothing_is_cut_off_at_any_width(viewer: Viewer, tmp_path: Path, width: int) -> None:
-    async with Street(tmp_path) as street, viewer:
-        a, b, _c = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, b, _c = await network.chain("a", "b", "c")
         await a.connector.send("g.c", 123_456_789)
         await viewer.page.set_viewport_size({"width": width, "height": 800})
         await viewer.open(b.connector.http_port)

@@ -16,7 +16,7 @@ from connector.telemetry import bounds as telemetry_bounds
 from tests.browser.axe import audit
 from tests.browser.conftest import PATIENCE_MS, Viewer
 from tests.browser.way import Way
-from tests.support.daemons import Daemon, Street, until
+from tests.support.daemons import Daemon, RunningNodes, until
 from tests.support.patience import allowed_s
 from tests.support.ports import free_ports
 from tests.support.tigerbeetle_server import TigerBeetleServer
@@ -42,8 +42,8 @@ async def pay(daemon: Daemon, destination: str, count: int, amount: int = 1) -> 
 
 
 async def test_a_feed_that_comes_late_is_said_to(viewer: Viewer, tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        (a,) = await street.chain("a")
+    async with RunningNodes(tmp_path) as network:
+        (a,) = await network.chain("a")
         async with Way(a.connector.http_port) as way, viewer:
             await viewer.open(way.port)
             # How late something is can be told by what has come before.
@@ -66,8 +66,8 @@ async def test_a_viewer_that_could_not_keep_up_says_so_and_asks_anew(
     viewer: Viewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(telemetry_bounds, "VIEWER_FRAMES_MAX", 10)
-    async with Street(tmp_path) as street:
-        a, b = await street.chain("a", "b", node={"a": {"telemetry_packets_per_second": 100_000}})
+    async with RunningNodes(tmp_path) as network:
+        a, b = await network.chain("a", "b", node={"a": {"telemetry_packets_per_second": 100_000}})
         async with Way(a.connector.http_port) as way, viewer:
             await viewer.open(way.port, "#accounts")
             await pay(a, "g.b", 1)
@@ -94,8 +94,8 @@ async def test_a_viewer_that_could_not_keep_up_says_so_and_asks_anew(
 async def test_packets_that_were_only_counted_are_counted_on_screen(
     viewer: Viewer, tmp_path: Path
 ) -> None:
-    async with Street(tmp_path) as street, viewer:
-        a, _b = await street.chain("a", "b", node={"a": {"telemetry_packets_per_second": 5}})
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b = await network.chain("a", "b", node={"a": {"telemetry_packets_per_second": 5}})
         await viewer.open(a.connector.http_port, "#packets")
         await pay(a, "g.b", 60)
         counted = a.connector.packets.counted
@@ -116,8 +116,8 @@ async def test_packets_that_were_only_counted_are_counted_on_screen(
 
 
 async def test_a_node_without_anything_says_so_on_each_tab(viewer: Viewer, tmp_path: Path) -> None:
-    async with Street(tmp_path) as street, viewer:
-        (a,) = await street.chain("a")
+    async with RunningNodes(tmp_path) as network, viewer:
+        (a,) = await network.chain("a")
         await viewer.open(a.connector.http_port)
         says = {
             "Dashboard": ["No accounts yet", "No packets yet", "All quiet"],
@@ -154,8 +154,8 @@ async def test_what_is_not_there_yet_is_said_to_be_loading(viewer: Viewer, tmp_p
         await may_answer.wait()
         await route.continue_()
 
-    async with Street(tmp_path) as street, viewer:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b = await network.chain("a", "b")
         await pay(a, "g.b", 3)
         page = viewer.page
         panel = page.get_by_role("tabpanel")
@@ -208,8 +208,8 @@ async def test_what_cannot_be_loaded_says_why_and_can_be_asked_again(
         else:
             socket.connect_to_server()
 
-    async with Street(tmp_path) as street, viewer:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b = await network.chain("a", "b")
         await pay(a, "g.b", 3)
         page = viewer.page
         panel = page.get_by_role("tabpanel")
@@ -260,8 +260,8 @@ async def test_a_node_that_started_without_its_ledger_says_what_is_wrong(
         "tigerbeetle_replicas": away,
         "accounting_outage_policy": "reject",
     }
-    async with Street(tmp_path) as street, viewer:
-        (a,) = await street.chain("a", node={"a": settings})
+    async with RunningNodes(tmp_path) as network, viewer:
+        (a,) = await network.chain("a", node={"a": settings})
         assert a.connector.accounts.state is State.UNAVAILABLE
         for name in TABS:
             await viewer.page.goto("about:blank")
@@ -288,8 +288,8 @@ async def test_a_ledger_that_goes_away_is_said_within_a_second_and_what_waits_fo
         "tigerbeetle_replicas": fragile_server.address,
         "accounting_outage_policy": "spool",
     }
-    async with Street(tmp_path) as street, viewer:
-        a, b = await street.chain("a", "b", node={"a": shared, "b": shared}, at_once=True)
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, b = await network.chain("a", "b", node={"a": shared, "b": shared}, at_once=True)
         await viewer.open(a.connector.http_port)
         await pay(a, "g.b", 1)
         fragile_server.kill()

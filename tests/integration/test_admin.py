@@ -17,46 +17,46 @@ from connector.base.errors import ConfigError
 from connector.settings.overlay import FILE_NAME
 from connector.tools.audit import audit
 from tests.support.admin import KEY, Operator
-from tests.support.daemons import CLOCK, EventLog, Street, until
+from tests.support.daemons import CLOCK, EventLog, RunningNodes, until
 from tests.support.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
-async def street(tmp_path: Path) -> AsyncIterator[Street]:
-    async with Street(tmp_path) as street:
-        yield street
+async def network(tmp_path: Path) -> AsyncIterator[RunningNodes]:
+    async with RunningNodes(tmp_path) as network:
+        yield network
 
 
 UNKNOWN_ROUTE = "there is no such static route; those in a peer's own settings are changed there"
 
 
-async def node(street: Street, name: str, *peers: PeerSettings, **settings: Any) -> Operator:
-    return Operator(await street.add(name, list(peers), admin_api_key=KEY, **settings))
+async def node(network: RunningNodes, name: str, *peers: PeerSettings, **settings: Any) -> Operator:
+    return Operator(await network.add(name, list(peers), admin_api_key=KEY, **settings))
 
 
-async def again(street: Street, name: str) -> Operator:
-    return Operator(await street.restart(name))
+async def again(network: RunningNodes, name: str) -> Operator:
+    return Operator(await network.restart(name))
 
 
-def saved(street: Street, name: str) -> Path:
-    return street.folder / name / FILE_NAME
+def saved(network: RunningNodes, name: str) -> Path:
+    return network.folder / name / FILE_NAME
 
 
 async def test_a_peer_added_while_running_dials_forwards_and_survives_a_restart(
-    street: Street,
+    network: RunningNodes,
 ) -> None:
     """b is added to a and dialled; the other neighbour of a never notices."""
-    b = await node(street, "b", PeerSettings(id="a", secret="of-a-and-b"))
-    c = await node(street, "c", PeerSettings(id="a", secret="of-a-and-c", routes=["g.b", "g.a"]))
+    b = await node(network, "b", PeerSettings(id="a", secret="of-a-and-b"))
+    c = await node(network, "c", PeerSettings(id="a", secret="of-a-and-c", routes=["g.b", "g.a"]))
     a = await node(
-        street,
+        network,
         "a",
-        PeerSettings(id="c", secret="of-a-and-c", url=street.url_of("c"), routes=["g.c"]),
+        PeerSettings(id="c", secret="of-a-and-c", url=network.url_of("c"), routes=["g.c"]),
     )
     await c.daemon.linked("a")
     assert isinstance(await c.daemon.connector.send("g.b", 5), Reject)
     wanted = {
-        "id": "b", "secret": "of-a-and-b", "url": street.url_of("b"), "routes": ["g.b"],
+        "id": "b", "secret": "of-a-and-b", "url": network.url_of("b"), "routes": ["g.b"],
         "creditLimit": "5000", "maxPayable": 700,
     }  # fmt: skip
     answer = await a.ask("POST", "/admin/peers", wanted)
@@ -78,19 +78,21 @@ async def test_a_peer_added_while_running_dials_forwards_and_survives_a_restart(
     assert other.status_code == 409
     assert a.daemon.log.count("admin_action", action="peer.create", outcome="ok") == 1
 
-    a = await again(street, "a")
+    a = await again(network, "a")
     await b.daemon.linked("a", times=2)
     await c.daemon.linked("a", times=2)
     assert isinstance(await c.daemon.connector.send("g.b", 100), Fulfill)
     assert a.daemon.net("b") == -600
     assert isinstance(await c.daemon.connector.send("g.b", 101), Reject), "700 is the most"
-    assert saved(street, "a").stat().st_mode & 0o077 == 0
-    assert await street.stop() == []
+    assert saved(network, "a").stat().st_mode & 0o077 == 0
+    assert await network.stop() == []
 
 
-async def test_a_peer_with_a_balance_stays_visible_until_it_is_settled(street: Street) -> None:
+async def test_a_peer_with_a_balance_stays_visible_until_it_is_settled(
+    network: RunningNodes,
+) -> None:
     a, b = (
-        Operator(one) for one in await street.chain("a", "b", node={"a": {"admin_api_key": KEY}})
+        Operator(one) for one in await network.chain("a", "b", node={"a": {"admin_api_key": KEY}})
     )
     assert isinstance(await b.daemon.connector.send("g.a", 40), Fulfill)
     assert (await a.ask("DELETE", "/admin/peers/b")).status_code == 204
@@ -105,7 +107,7 @@ async def test_a_peer_with_a_balance_stays_visible_until_it_is_settled(street: S
         account = await a.account("b")
         assert account is not None
         assert (account["removed"], account["netBalance"]) == (True, "40")
-        a = await again(street, "a")
+        a = await again(network, "a")
     assert (await audit(a.daemon.settings, CLOCK)).ok
     assert not a.daemon.connector.links.live, "b may not log in"
 
@@ -128,12 +130,12 @@ async def test_a_peer_with_a_balance_stays_visible_until_it_is_settled(street: S
     assert (await a.ask("DELETE", "/admin/peers/b")).status_code == 204
     assert await a.account("b") is None, "even: nothing to see"
     assert (await a.ask("POST", "/admin/peers", euro)).status_code == 201
-    assert json.loads(saved(street, "a").read_text())["peers"]["b"]["assetCode"] == "EUR"
+    assert json.loads(saved(network, "a").read_text())["peers"]["b"]["assetCode"] == "EUR"
 
 
-async def test_packets_under_way_when_a_peer_goes_are_answered(street: Street) -> None:
+async def test_packets_under_way_when_a_peer_goes_are_answered(network: RunningNodes) -> None:
     """c keeps the packet; b lets go of c; a hears of it at once and gets its money back."""
-    a, b, c = await street.chain("a", "b", "c", node={"b": {"admin_api_key": KEY}})
+    a, b, c = await network.chain("a", "b", "c", node={"b": {"admin_api_key": KEY}})
     keeps = asyncio.Event()
 
     async def keep(_prepare: object) -> Reject:
@@ -156,10 +158,10 @@ async def test_packets_under_way_when_a_peer_goes_are_answered(street: Street) -
 
 
 async def test_settings_of_a_configured_peer_are_changed_and_the_rest_follows_the_configuration(
-    street: Street,
+    network: RunningNodes,
 ) -> None:
     a, b = (
-        Operator(one) for one in await street.chain("a", "b", node={"a": {"admin_api_key": KEY}})
+        Operator(one) for one in await network.chain("a", "b", node={"a": {"admin_api_key": KEY}})
     )
     before = await a.get("/admin/peers/b")
     assert (before["source"], before["changed"]) == ("config", [])
@@ -173,17 +175,17 @@ async def test_settings_of_a_configured_peer_are_changed_and_the_rest_follows_th
     assert a.daemon.log.count("admin_action", action="peer.replace") == 1
 
     # The secret may change in the configuration later: it is not part of what was changed here.
-    assert "secret" not in saved(street, "a").read_text()
+    assert "secret" not in saved(network, "a").read_text()
     changed = [PeerSettings(id="b", secret="new", routes=["g.b"])]
     a.daemon.settings = a.daemon.settings.model_copy(update={"peers": changed})
-    a = await again(street, "a")
+    a = await again(network, "a")
     assert a.daemon.connector.settings.peers[0].secret.get_secret_value() == "new"
     assert a.daemon.connector.settings.peers[0].rate_limit == 900
 
 
-async def test_a_new_secret_ends_the_link_of_the_old_one(street: Street) -> None:
+async def test_a_new_secret_ends_the_link_of_the_old_one(network: RunningNodes) -> None:
     a, b = (
-        Operator(one) for one in await street.chain("a", "b", node={"a": {"admin_api_key": KEY}})
+        Operator(one) for one in await network.chain("a", "b", node={"a": {"admin_api_key": KEY}})
     )
     assert (await a.ask("PUT", "/admin/peers/b", {"secret": "another", "routes": ["g.b"]})
             ).status_code == 200  # fmt: skip
@@ -192,9 +194,9 @@ async def test_a_new_secret_ends_the_link_of_the_old_one(street: Street) -> None
     assert not a.daemon.connector.links.live
 
 
-async def test_limits_are_raised_lowered_and_refused_when_in_use(street: Street) -> None:
+async def test_limits_are_raised_lowered_and_refused_when_in_use(network: RunningNodes) -> None:
     a, b = (
-        Operator(one) for one in await street.chain("a", "b", node={"a": {"admin_api_key": KEY}})
+        Operator(one) for one in await network.chain("a", "b", node={"a": {"admin_api_key": KEY}})
     )
     assert isinstance(await b.daemon.connector.send("g.a", 600), Fulfill)
     answer = await a.ask("PUT", "/admin/peers/b/limits", {"creditLimit": "1000"})
@@ -205,7 +207,7 @@ async def test_limits_are_raised_lowered_and_refused_when_in_use(street: Street)
     assert answer.json()["error"] == (
         "peer b uses 600 of its credit of 1000; a limit of 599 is below that: let it pay first"
     )
-    assert json.loads(saved(street, "a").read_text())["peers"]["b"] == {"creditLimit": 1000}
+    assert json.loads(saved(network, "a").read_text())["peers"]["b"] == {"creditLimit": 1000}
     answer = await a.ask("PUT", "/admin/peers/b/limits", {"creditLimit": 600, "maxPayable": 5})
     assert answer.status_code == 200
     account = await a.account("b")
@@ -216,18 +218,18 @@ async def test_limits_are_raised_lowered_and_refused_when_in_use(street: Street)
         "5",
     )
     assert isinstance(await b.daemon.connector.send("g.a", 1), Reject)
-    a = await again(street, "a")
+    a = await again(network, "a")
     await b.daemon.linked("a", times=2)
     assert isinstance(await b.daemon.connector.send("g.a", 1), Reject)
     answer = await a.ask("PUT", "/admin/peers/b/limits", {"creditLimit": None, "maxPayable": None})
     assert answer.json()["creditLimit"] == str(a.daemon.settings.credit_limit)
     assert isinstance(await b.daemon.connector.send("g.a", 1), Fulfill)
-    assert await street.stop() == []
+    assert await network.stop() == []
 
 
-async def test_static_routes_come_and_go(street: Street) -> None:
+async def test_static_routes_come_and_go(network: RunningNodes) -> None:
     a, _b = (
-        Operator(one) for one in await street.chain("a", "b", node={"a": {"admin_api_key": KEY}})
+        Operator(one) for one in await network.chain("a", "b", node={"a": {"admin_api_key": KEY}})
     )
     route = {"prefix": "g.far", "nextHop": "b"}
     assert (await a.ask("POST", "/admin/routes", route)).status_code == 201
@@ -235,7 +237,7 @@ async def test_static_routes_come_and_go(street: Street) -> None:
     assert (await a.get("/admin/routes"))["items"] == [{**route, "source": "admin"}]
     explained = await a.get("/admin/routes/explain?destination=g.far.away")
     assert explained["chosen"]["nextHop"] == "b"
-    a = await again(street, "a")
+    a = await again(network, "a")
     assert a.daemon.connector.explain("g.far.away").chosen is not None
     unknown = await a.ask("POST", "/admin/routes", {"prefix": "g.x", "nextHop": "nobody"})
     assert (unknown.status_code, "no configured peer" in unknown.text) == (422, True)
@@ -255,15 +257,15 @@ async def test_static_routes_come_and_go(street: Street) -> None:
     assert len(actions[0]["keyFingerprint"]) == 8
 
 
-async def test_a_configured_route_is_removed_for_good_and_comes_back(street: Street) -> None:
+async def test_a_configured_route_is_removed_for_good_and_comes_back(network: RunningNodes) -> None:
     routes = [{"prefix": "g.far", "nextHop": "b"}]
-    a = await node(street, "a", PeerSettings(id="b", secret="s"), routes=routes)
+    a = await node(network, "a", PeerSettings(id="b", secret="s"), routes=routes)
     assert (await a.ask("DELETE", "/admin/routes?prefix=g.far&nextHop=b")).status_code == 204
-    a = await again(street, "a")
+    a = await again(network, "a")
     assert a.daemon.connector.explain("g.far").chosen is None
     assert (await a.ask("DELETE", "/admin/routes?prefix=g.far&nextHop=b")).status_code == 204
     assert (await a.ask("POST", "/admin/routes", routes[0])).status_code == 201
-    assert not json.loads(saved(street, "a").read_text())["removedRoutes"]
+    assert not json.loads(saved(network, "a").read_text())["removedRoutes"]
     # A route goes with its peer, and comes with it.
     assert (await a.ask("DELETE", "/admin/peers/b")).status_code == 204
     assert (await a.get("/admin/routes"))["items"] == []
@@ -271,8 +273,8 @@ async def test_a_configured_route_is_removed_for_good_and_comes_back(street: Str
     assert (await a.get("/admin/routes"))["items"] == [{**routes[0], "source": "config"}]
 
 
-async def test_packets_are_sent_from_the_node(street: Street) -> None:
-    a, b = await street.chain("a", "b", node={"a": {"admin_api_key": KEY}})
+async def test_packets_are_sent_from_the_node(network: RunningNodes) -> None:
+    a, b = await network.chain("a", "b", node={"a": {"admin_api_key": KEY}})
     operator = Operator(a)
     answer = await operator.ask("POST", "/admin/packets", {"destination": "g.b", "amount": "9"})
     assert (answer.status_code, answer.json()["status"]) == (200, "fulfilled")
@@ -323,10 +325,10 @@ SECRET = "hunter2"
     ],
 )  # fmt: skip
 async def test_what_is_wrong_is_said_all_at_once_and_changes_nothing(
-    street: Street, path: str, body: Any, faults: list[str]
+    network: RunningNodes, path: str, body: Any, faults: list[str]
 ) -> None:
     a = await node(
-        street,
+        network,
         "a",
         PeerSettings(id="c", secret="of-a-and-c", relation="parent"),
     )
@@ -337,12 +339,14 @@ async def test_what_is_wrong_is_said_all_at_once_and_changes_nothing(
     assert SECRET not in answer.text
     assert SECRET not in str(a.daemon.log.events)
     assert SECRET not in str(await a.events("ADMIN_ACTION", count=0))
-    assert not saved(street, "a").exists()
+    assert not saved(network, "a").exists()
     assert [peer["id"] for peer in (await a.get("/admin/peers"))["items"]] == ["c"]
 
 
-async def test_a_put_needs_a_secret_only_for_a_new_peer_and_its_own_id(street: Street) -> None:
-    a = await node(street, "a")
+async def test_a_put_needs_a_secret_only_for_a_new_peer_and_its_own_id(
+    network: RunningNodes,
+) -> None:
+    a = await node(network, "a")
     answer = await a.ask("PUT", "/admin/peers/b", {"creditLimit": 1})
     assert (answer.status_code, "secret" in answer.text) == (422, True)
     assert (await a.ask("PUT", "/admin/peers/b", {"secret": "s", "id": "c"})).status_code == 422
@@ -353,12 +357,12 @@ async def test_a_put_needs_a_secret_only_for_a_new_peer_and_its_own_id(street: S
     assert (asset.status_code, "delete it and add it again" in asset.text) == (409, True)
 
 
-async def test_what_cannot_be_kept_is_not_done(street: Street) -> None:
+async def test_what_cannot_be_kept_is_not_done(network: RunningNodes) -> None:
     """The folder of the changes is gone: nothing is taken up that a restart would forget."""
-    a = await node(street, "a", data_dir=street.folder / "x" / "a")
+    a = await node(network, "a", data_dir=network.folder / "x" / "a")
     path = a.daemon.connector.control._path
-    a.daemon.connector.control._path = street.folder / "file" / FILE_NAME
-    (street.folder / "file").write_text("in the way")
+    a.daemon.connector.control._path = network.folder / "file" / FILE_NAME
+    (network.folder / "file").write_text("in the way")
     answer = await a.ask("POST", "/admin/peers", {"id": "b", "secret": "s"})
     assert (answer.status_code, "cannot be kept" in answer.text) == (503, True)
     assert (await a.get("/admin/peers"))["items"] == []
@@ -367,11 +371,11 @@ async def test_what_cannot_be_kept_is_not_done(street: Street) -> None:
 
 
 async def test_a_ledger_that_is_away_changes_nothing(
-    street: Street, monkeypatch: pytest.MonkeyPatch
+    network: RunningNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from connector.base.errors import LedgerUnavailableError
 
-    a = await node(street, "a")
+    a = await node(network, "a")
 
     async def away(_accounts: object) -> object:
         raise LedgerUnavailableError("no answer")
@@ -380,34 +384,34 @@ async def test_a_ledger_that_is_away_changes_nothing(
         patch.setattr(a.daemon.connector.accounts.ledger, "create_accounts", away)
         answer = await a.ask("POST", "/admin/peers", {"id": "b", "secret": "s", "assetCode": "EUR"})
     assert (answer.status_code, answer.json()["error"]) == (503, "no answer")
-    assert json.loads(saved(street, "a").read_text())["peers"] == {}
+    assert json.loads(saved(network, "a").read_text())["peers"] == {}
     assert await a.account("b") is None
     assert (await a.ask("POST", "/admin/peers", {"id": "b", "secret": "s", "assetCode": "EUR"})
             ).status_code == 201  # fmt: skip
 
 
-async def test_changes_at_once_wait_for_one_another(street: Street) -> None:
-    a = await node(street, "a")
+async def test_changes_at_once_wait_for_one_another(network: RunningNodes) -> None:
+    a = await node(network, "a")
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(a.ask("POST", "/admin/peers", {"id": f"p{n}", "secret": f"s{n}"}))
             for n in range(20)
         ]
     assert {task.result().status_code for task in tasks} == {201}
-    a = await again(street, "a")
+    a = await again(network, "a")
     assert len((await a.get("/admin/peers"))["items"]) == 20
 
 
-async def test_a_parent_added_later_gives_the_address(street: Street) -> None:
-    parent = await node(street, "up", PeerSettings(id="a", secret="s", relation="child"))
-    a = await node(street, "a", ilp_address=None)
+async def test_a_parent_added_later_gives_the_address(network: RunningNodes) -> None:
+    parent = await node(network, "up", PeerSettings(id="a", secret="s", relation="child"))
+    a = await node(network, "a", ilp_address=None)
     assert a.daemon.connector.node.address == "test.a"
-    wanted = {"id": "up", "secret": "s", "relation": "parent", "url": street.url_of("up")}
+    wanted = {"id": "up", "secret": "s", "relation": "parent", "url": network.url_of("up")}
     assert (await a.ask("POST", "/admin/peers", wanted)).status_code == 201
     await parent.daemon.linked("a")
     explained = await a.get("/admin/routes/explain?destination=g.far")
     assert (explained["chosen"]["source"], explained["chosen"]["nextHop"]) == ("parent", "up")
-    a = await again(street, "a")
+    a = await again(network, "a")
     await until(lambda: a.daemon.connector.node.address == "g.up.a")
 
 

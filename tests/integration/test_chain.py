@@ -22,7 +22,7 @@ from connector.ilp.packet import Answer
 from connector.ledger.model import AccountCode
 from connector.peering.model import Asset
 from connector.switch.receiver import PING_CONDITION, fulfillment_for
-from tests.support.daemons import CLOCK, Daemon, Street, secret_of, until
+from tests.support.daemons import CLOCK, Daemon, RunningNodes, secret_of, until
 from tests.support.guest import Guest
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.tigerbeetle_server import TigerBeetleServer
@@ -30,26 +30,26 @@ from tests.support.tigerbeetle_server import TigerBeetleServer
 PREIMAGE = b"p" * 32
 
 
-class Shop:
-    """A handler that takes its time: it answers when the test lets it."""
+class SlowReceiver:
+    """A handler that answers only when the test tells it to."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.asked: list[Prepare] = []
         self._came = asyncio.Event()
         self._open = asyncio.Event()
-        daemon.connector.on_prepare(self._sell)
+        daemon.connector.on_prepare(self._receive)
 
-    async def _sell(self, prepare: Prepare) -> Fulfill | Reject:
+    async def _receive(self, prepare: Prepare) -> Fulfill | Reject:
         self.asked.append(prepare)
         self._came.set()
         await self._open.wait()
         return Fulfill(fulfillment=PREIMAGE, data=b"here you are")
 
-    async def visited(self) -> None:
+    async def was_asked(self) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self._came.wait()
 
-    def sell(self) -> None:
+    def answer(self) -> None:
         self._open.set()
 
 
@@ -73,8 +73,8 @@ def fee_earned(accounts: AccountManager, asset: Asset) -> int:
 
 
 async def test_a_packet_travels_three_nodes_and_is_in_the_books_of_all(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, b, c = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network:
+        a, b, c = await network.chain("a", "b", "c")
         for _ in range(3):
             assert isinstance(await a.connector.send("g.c", 100), Fulfill)
         assert isinstance(await c.connector.send("g.a.wallet", 50), Fulfill)
@@ -83,22 +83,22 @@ async def test_a_packet_travels_three_nodes_and_is_in_the_books_of_all(tmp_path:
         assert balances(b) == {"a": (250, 0, 0), "c": (-250, 0, 0)}
         assert balances(c) == {"b": (250, 0, 0)}
         assert b.connector.views.status()["packetsFulfilled"] == 5
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_many_packets_at_once_are_all_answered_and_booked(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _, c = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network:
+        a, _, c = await network.chain("a", "b", "c")
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(a.connector.send("g.c", 1)) for _ in range(500)]
         assert all(isinstance(task.result(), Fulfill) for task in tasks)
         assert c.net("b") == 500
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_a_node_can_pay_itself(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        (a,) = await street.chain("a")
+    async with RunningNodes(tmp_path) as network:
+        (a,) = await network.chain("a")
         assert isinstance(await a.connector.send("g.a", 100), Fulfill)
         assert a.log.count("accounting_refused") == 0
 
@@ -107,8 +107,8 @@ async def test_a_node_can_pay_itself(tmp_path: Path) -> None:
 
 
 async def test_each_refusal_names_who_made_it_and_moves_nothing(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, b, c = await street.chain(
+    async with RunningNodes(tmp_path) as network:
+        a, b, c = await network.chain(
             "a", "b", "c", peer={"b-a": {"credit_limit": 1000}, "c-b": {"max_packet_amount": 900}}
         )
         before = [balances(daemon) for daemon in (a, b, c)]
@@ -126,12 +126,12 @@ async def test_each_refusal_names_who_made_it_and_moves_nothing(tmp_path: Path) 
         assert isinstance(await send("g.c", 900), Fulfill)
         rejected(await send("g.c", 101), "T04", "g.b")
         assert a.net("b") == -900
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_a_handler_s_reject_and_a_broken_handler_are_told_the_sender(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _, c = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network:
+        a, _, c = await network.chain("a", "b", "c")
 
         async def refuse(prepare: Prepare) -> Reject:
             if prepare.data == b"crash":
@@ -145,12 +145,12 @@ async def test_a_handler_s_reject_and_a_broken_handler_are_told_the_sender(tmp_p
         )
         answer = await a.connector.send("g.c.shop", 5, fulfillment=PREIMAGE, data=b"crash")
         assert "secret" not in rejected(answer, "T00", "g.c").message
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_a_next_hop_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, b, c = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network:
+        a, b, c = await network.chain("a", "b", "c")
         await c.stop()
         await b.log.seen("btp_connection_lost", peer_id="c")
         rejected(await a.connector.send("g.c", 10), "T01", "g.b")
@@ -164,8 +164,8 @@ async def test_two_assets_and_a_fee(tmp_path: Path) -> None:
     """b takes one percent in dollars, and pays out half a euro for each."""
     euro = {"asset_code": "EUR", "asset_scale": 2}
     dollar = {"asset_code": "USD", "asset_scale": 2}
-    async with Street(tmp_path) as street:
-        a, b, c = await street.chain(
+    async with RunningNodes(tmp_path) as network:
+        a, b, c = await network.chain(
             "a",
             "b",
             "c",
@@ -185,21 +185,21 @@ async def test_two_assets_and_a_fee(tmp_path: Path) -> None:
         assert fee_earned(b.connector.accounts, Asset("USD", 2)) == 10
         rejected(await c.connector.send("g.a", 10), "T00", "g.b")  # no rate that way
         rejected(await a.connector.send("g.c", 1), "R01", "g.b")
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_balances_survive_a_restart(tmp_path: Path) -> None:
     """Defect 3."""
-    async with Street(tmp_path) as street:
-        a, b, _ = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network:
+        a, b, _ = await network.chain("a", "b", "c")
         assert isinstance(await a.connector.send("g.c", 100), Fulfill)
-        b = await street.restart("b")
+        b = await network.restart("b")
         assert balances(b) == {"a": (100, 0, 0), "c": (-100, 0, 0)}
         await b.linked("a")
         await b.linked("c")
         assert isinstance(await a.connector.send("g.c", 11), Fulfill)
         assert b.net("a") == 111
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 # --- links that break
@@ -208,46 +208,46 @@ async def test_balances_survive_a_restart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", ["a", "b", "c"])
 async def test_a_packet_in_flight_survives_its_link(tmp_path: Path, side: str) -> None:
     """The answer comes over the new connection, and nobody pays twice."""
-    async with Street(tmp_path) as street:
-        a, b, c = await street.chain("a", "b", "c")
-        shop = Shop(c)
+    async with RunningNodes(tmp_path) as network:
+        a, b, c = await network.chain("a", "b", "c")
+        receiver = SlowReceiver(c)
         async with asyncio.TaskGroup() as group:
             paying = group.create_task(a.connector.send("g.c.shop", 100, fulfillment=PREIMAGE))
-            await shop.visited()
+            await receiver.was_asked()
             {"a": a, "b": b, "c": c}[side].cut("b" if side != "b" else "c")
             near, far = (a, b) if side == "a" else (b, c)
             await near.linked(far.settings.node_id, times=2)
             await until(lambda: far.connector.peers[near.settings.node_id].counters.resent_in == 1)
-            shop.sell()
+            receiver.answer()
         answer = paying.result()
         assert answer == Fulfill(fulfillment=PREIMAGE, data=b"here you are")
-        assert len(shop.asked) == 1
+        assert len(receiver.asked) == 1
         assert (a.net("b"), b.net("a"), b.net("c"), c.net("b")) == (-100, 100, -100, 100)
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_an_answer_that_was_lost_with_its_link_is_given_again(tmp_path: Path) -> None:
     """c has fulfilled and booked while b was not there: asked again, it says the same."""
-    async with Street(tmp_path) as street:
-        a, b, c = await street.chain("a", "b", "c")
-        shop = Shop(c)
+    async with RunningNodes(tmp_path) as network:
+        a, b, c = await network.chain("a", "b", "c")
+        receiver = SlowReceiver(c)
         async with asyncio.TaskGroup() as group:
             paying = group.create_task(a.connector.send("g.c.shop", 100, fulfillment=PREIMAGE))
-            await shop.visited()
+            await receiver.was_asked()
             c.cut("b")
-            shop.sell()
+            receiver.answer()
             await until(lambda: c.net("b") == 100)
         assert isinstance(paying.result(), Fulfill)
-        assert len(shop.asked) == 1
+        assert len(receiver.asked) == 1
         assert b.net("c") == -100
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def _asked_when_it_is_forgotten(folder: Path, settings: dict[str, Any]) -> None:
     alice = PeerSettings(id="alice", secret="alice-token", credit_limit=1000)
     node_id = f"n{secrets.token_hex(5)}"
-    async with Street(folder) as street:
-        node = await street.add(node_id, [alice], **settings)
+    async with RunningNodes(folder) as network:
+        node = await network.add(node_id, [alice], **settings)
         driver, port = node.connector.driver, node.connector.btp_port
         ping = Prepare(
             amount=100,
@@ -268,7 +268,7 @@ async def _asked_when_it_is_forgotten(folder: Path, settings: dict[str, Any]) ->
             assert node.net("alice") == 100
             assert await guest.ask(3, ping, packet_id=78, again=True) == fulfilled
             assert node.net("alice") == 200  # that one the ledger had not
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_a_packet_that_was_read_and_forgotten_is_found_in_the_ledger(tmp_path: Path) -> None:
@@ -288,15 +288,15 @@ async def test_a_packet_outlives_the_link_of_its_sender(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next hop fulfils after the sender is gone: we owe it, and the sender owes us."""
-    async with Street(tmp_path) as street:
-        a, b, c = await street.chain("a", "b", "c")
-        shop = Shop(c)
+    async with RunningNodes(tmp_path) as network:
+        a, b, c = await network.chain("a", "b", "c")
+        receiver = SlowReceiver(c)
         paying = asyncio.ensure_future(a.connector.send("g.c.shop", 100, fulfillment=PREIMAGE))
-        await shop.visited()
+        await receiver.was_asked()
         monkeypatch.setattr(limits, "STOP_IN_FLIGHT_SECONDS_MAX", 0.01)
         await a.stop()
         await b.log.seen("btp_connection_lost", peer_id="a")
-        shop.sell()
+        receiver.answer()
         await until(lambda: b.connector.peers["a"].counters.answers_undelivered == 1)
         assert (b.net("a"), b.net("c"), c.net("b")) == (100, -100, 100)
         assert b.connector.driver.in_flight == 0
@@ -304,36 +304,36 @@ async def test_a_packet_outlives_the_link_of_its_sender(
 
 
 async def test_stopping_waits_for_packets_in_flight(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, b, c = await street.chain("a", "b", "c")
-        shop = Shop(c)
+    async with RunningNodes(tmp_path) as network:
+        a, b, c = await network.chain("a", "b", "c")
+        receiver = SlowReceiver(c)
         async with asyncio.TaskGroup() as group:
             paying = group.create_task(a.connector.send("g.c.shop", 100, fulfillment=PREIMAGE))
-            await shop.visited()
+            await receiver.was_asked()
             stopping = group.create_task(b.stop())
             await until(lambda: b.connector.node.stopping)
             rejected(await a.connector.send("g.c", 1), "T03", "g.b")
             assert not stopping.done()
-            shop.sell()
+            receiver.answer()
         assert isinstance(paying.result(), Fulfill)
         assert b.log.count("connector_stopped") == 1
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 # --- addresses
 
 
 async def test_a_child_gets_its_address_from_its_parent(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
+    async with RunningNodes(tmp_path) as network:
         secret = secret_of("up", "kid")
-        up = await street.add(
+        up = await network.add(
             "up", [PeerSettings(id="kid", secret=secret, relation=Relation.CHILD)]
         )
-        kid = await street.add(
+        kid = await network.add(
             "kid",
             [
                 PeerSettings(
-                    id="up", secret=secret, relation=Relation.PARENT, url=street.url_of("up")
+                    id="up", secret=secret, relation=Relation.PARENT, url=network.url_of("up")
                 )
             ],
             ilp_address=None,
@@ -349,8 +349,8 @@ async def test_a_child_whose_parent_is_away_says_that_it_has_no_address_yet(
     tmp_path: Path,
 ) -> None:
     """Requirement 46."""
-    async with Street(tmp_path) as street:
-        kid = await street.add(
+    async with RunningNodes(tmp_path) as network:
+        kid = await network.add(
             "kid",
             [PeerSettings(id="up", secret="x", relation=Relation.PARENT, url="ws://127.0.0.1:1")],
             ilp_address=None,
@@ -363,8 +363,8 @@ async def test_a_child_whose_parent_is_away_says_that_it_has_no_address_yet(
 
 async def test_packets_for_the_receiver_secret_are_accepted(tmp_path: Path) -> None:
     secret = b"\x01\x02\x03"
-    async with Street(tmp_path) as street:
-        a, b = await street.chain("a", "b", node={"b": {"receiver_secret": secret.hex()}})
+    async with RunningNodes(tmp_path) as network:
+        a, b = await network.chain("a", "b", node={"b": {"receiver_secret": secret.hex()}})
         proof = fulfillment_for(secret, b"order 7")
         answer = await a.connector.send("g.b.shop", 10, fulfillment=proof, data=b"order 7")
         assert isinstance(answer, Fulfill)
@@ -414,8 +414,8 @@ async def test_packets_are_delivered_to_an_http_server(tmp_path: Path) -> None:
         "g.b.down": (503, {}),
         "g.b.liar": (200, {"fulfillment": base64.b64encode(b"q" * 32).decode()}),
     }
-    async with http_receiver(answers) as (url, asked), Street(tmp_path) as street:
-        a, b = await street.chain("a", "b", node={"b": {"local_delivery_url": url}})
+    async with http_receiver(answers) as (url, asked), RunningNodes(tmp_path) as network:
+        a, b = await network.chain("a", "b", node={"b": {"local_delivery_url": url}})
 
         async def send(to: str) -> Answer:
             return await a.connector.send(to, 7, fulfillment=PREIMAGE, data=b"\x00\xff")
@@ -431,15 +431,15 @@ async def test_packets_are_delivered_to_an_http_server(tmp_path: Path) -> None:
         assert base64.b64decode(first["condition"]) == hashlib.sha256(PREIMAGE).digest()
         assert first["expiresAt"].endswith("Z")
         assert b.net("a") == 7
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_a_receiver_that_never_answers_costs_nobody_anything(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _, c = await street.chain("a", "b", "c", node={
+    async with RunningNodes(tmp_path) as network:
+        a, _, c = await network.chain("a", "b", "c", node={
             node_id: {"message_window_ms": 50} for node_id in ("a", "b", "c")
         })  # fmt: skip
-        Shop(c)
+        SlowReceiver(c)
         answer = await a.connector.send("g.c.shop", 5, fulfillment=PREIMAGE, expiry_s=0.5)
         rejected(answer, "R00", "g.c")
-        assert await street.stop() == []
+        assert await network.stop() == []

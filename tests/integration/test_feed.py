@@ -20,7 +20,7 @@ from connector.telemetry import bounds as telemetry_bounds
 from connector.telemetry import store as store_module
 from connector.telemetry.events import Event, PeerDisconnected
 from connector.web import bounds as web_bounds
-from tests.support.daemons import Daemon, Street, until
+from tests.support.daemons import Daemon, RunningNodes, until
 from tests.support.patience import PATIENCE_SECONDS, allowed_s
 
 PEER = {"credit_limit": 10**9}
@@ -102,8 +102,8 @@ async def get(daemon: Daemon, path: str, **parameters: Any) -> Any:
 
 
 async def test_a_viewer_gets_a_snapshot_and_then_what_happens(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b, _c = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network:
+        a, _b, _c = await network.chain("a", "b", "c")
         async with page(a) as viewer:
             status = await get(a, "/api/status")
             assert viewer.snapshot["status"]["nodeId"] == "a" == status["nodeId"]
@@ -124,8 +124,8 @@ async def test_a_viewer_gets_a_snapshot_and_then_what_happens(tmp_path: Path) ->
 
 
 async def test_every_node_of_the_way_tells_its_part_of_a_packet(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, b, c = await street.chain("a", "b", "c", node={"b": {"fee_basis_points": 100}})
+    async with RunningNodes(tmp_path) as network:
+        a, b, c = await network.chain("a", "b", "c", node={"b": {"fee_basis_points": 100}})
         async with page(a) as at_a, page(b) as at_b, page(c) as at_c:
             await a.connector.send("g.c", 1000)
             sent = await at_a.saw("PACKET_RECEIVED")
@@ -140,8 +140,8 @@ async def test_every_node_of_the_way_tells_its_part_of_a_packet(tmp_path: Path) 
 
 
 async def test_rejects_are_told_wherever_they_come_from(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, b, _c = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network:
+        a, b, _c = await network.chain("a", "b", "c")
         async with page(a) as at_a, page(b) as at_b:
             assert isinstance(await a.connector.send("g.nowhere", 5), Reject)
             local = await at_a.saw("PACKET_REJECTED", code="F02", triggeredBy="g.a")
@@ -153,8 +153,8 @@ async def test_rejects_are_told_wherever_they_come_from(tmp_path: Path) -> None:
 
 
 async def test_links_that_come_and_go_are_told(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, b = await network.chain("a", "b")
         async with page(a) as viewer:
             b.cut("a")
             lost = await viewer.saw("PEER_DISCONNECTED", peerId="b", direction="inbound")
@@ -163,8 +163,8 @@ async def test_links_that_come_and_go_are_told(tmp_path: Path) -> None:
 
 
 async def test_a_balance_is_seen_within_a_tenth_of_a_second(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         delays = []
         async with page(a) as viewer:
             loop = asyncio.get_running_loop()
@@ -177,8 +177,8 @@ async def test_a_balance_is_seen_within_a_tenth_of_a_second(tmp_path: Path) -> N
 
 
 async def test_a_viewer_resumes_where_it_was(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         async with page(a) as first:
             await a.connector.send("g.b", 1)
             await first.saw("PACKET_FULFILLED")
@@ -195,8 +195,8 @@ async def test_a_viewer_resumes_where_it_was(tmp_path: Path) -> None:
 
 
 async def test_a_viewer_that_missed_too_much_starts_over(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         async with page(a, 12345) as viewer:
             assert viewer.snapshot["gap"] is True
         async with page(a, viewer.seq + 10**9) as ahead:
@@ -204,13 +204,13 @@ async def test_a_viewer_that_missed_too_much_starts_over(tmp_path: Path) -> None
 
 
 async def test_numbers_and_packets_outlive_a_restart(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, b = await network.chain("a", "b")
         async with page(a) as before:
             await a.connector.send("g.b", 3)
             done = await before.saw("PACKET_FULFILLED", amount="3")
             since = before.seq
-            a = await street.restart("a")
+            a = await network.restart("a")
             await before.closed()
         await a.linked("b")
         async with page(a, since) as after:
@@ -227,8 +227,8 @@ async def test_a_viewer_that_never_reads_costs_nothing_but_itself(
 ) -> None:
     monkeypatch.setattr(web_bounds, "VIEWER_SEND_SECONDS_MAX", 1.0)
     monkeypatch.setattr(telemetry_bounds, "VIEWER_FRAMES_MAX", 5)
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         with deaf_viewer(a):
             bus = a.connector.events
             await until(lambda: bus.viewers == 1)
@@ -270,8 +270,8 @@ def long_event() -> Event:
 
 
 async def test_a_stop_does_not_wait_for_a_viewer_that_never_reads(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         with deaf_viewer(a):
             bus = a.connector.events
             await until(lambda: bus.viewers == 1)
@@ -290,8 +290,8 @@ async def test_there_are_only_so_many_viewers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_bounds, "VIEWERS_MAX", 1)
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         async with page(a):
             with pytest.raises(ConnectionClosed) as caught:
                 async with page(a):
@@ -304,8 +304,8 @@ async def test_there_are_only_so_many_viewers(
 
 
 async def test_what_a_viewer_says_is_bounded(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         async with page(a) as chatty:
             for _ in range(2 * web_bounds.VIEWER_MESSAGES_MAX):
                 await chatty.link.send("hello")
@@ -321,8 +321,8 @@ async def test_what_a_viewer_says_is_bounded(tmp_path: Path) -> None:
 
 
 async def test_stored_events_are_found_by_type_peer_packet_time_and_page(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, b, _c = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network:
+        a, b, _c = await network.chain("a", "b", "c")
         for amount in range(1, 8):
             await a.connector.send("g.c", amount)
         await a.connector.send("g.nowhere", 9)
@@ -385,14 +385,14 @@ async def test_questions_are_checked(path: str, status: int, one_node: Daemon) -
 
 @pytest.fixture
 async def one_node(tmp_path: Path) -> AsyncIterator[Daemon]:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         yield a
 
 
 async def test_a_packet_tells_its_story(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, b, _c = await street.chain("a", "b", "c")
+    async with RunningNodes(tmp_path) as network:
+        a, b, _c = await network.chain("a", "b", "c")
         await a.connector.send("g.c", 500)
         await a.connector.send("g.c", 600, condition=bytes(32))
         await a.connector.send("g.nowhere", 700)
@@ -436,8 +436,8 @@ def steps_of(story: Any) -> list[str]:
 
 
 async def test_a_balance_has_a_history(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         async with page(a) as viewer:
             for count in range(1, 4):
                 await a.connector.send("g.b", 100)
@@ -450,7 +450,7 @@ async def test_a_balance_has_a_history(tmp_path: Path) -> None:
         assert nets == sorted(nets, reverse=True)
         assert {-100, -200} & set(nets)
         assert (history["assetCode"], history["assetScale"]) == ("USD", 9)
-        a = await street.restart("a")
+        a = await network.restart("a")
         again = await get(a, "/api/accounts/b/history", **{"from": minute_ago_ms})
         assert [int(point["netBalance"]) for point in again["items"]][: len(nets)] == nets
 
@@ -458,8 +458,8 @@ async def test_a_balance_has_a_history(tmp_path: Path) -> None:
 async def test_a_store_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / store_module.FILE_NAME).mkdir()  # no file can be there
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         async with page(a) as viewer:
             assert isinstance(await a.connector.send("g.b", 1), Fulfill)
             await viewer.saw("PACKET_FULFILLED", amount="1")
@@ -469,8 +469,8 @@ async def test_a_store_that_cannot_be_written_stops_nothing(tmp_path: Path) -> N
 
 
 async def test_without_a_store_there_is_still_the_live_feed(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b", node={"a": {"explorer_max_events": 0}})
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b", node={"a": {"explorer_max_events": 0}})
         async with page(a) as viewer:
             await a.connector.send("g.b", 1)
             await viewer.saw("PACKET_FULFILLED", amount="1")
@@ -479,8 +479,8 @@ async def test_without_a_store_there_is_still_the_live_feed(tmp_path: Path) -> N
 
 
 async def test_beyond_the_budget_packets_are_counted_and_the_feed_says_so(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b", node={"a": {"telemetry_packets_per_second": 2}})
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b", node={"a": {"telemetry_packets_per_second": 2}})
         async with page(a) as viewer:
             for _ in range(10):
                 await a.connector.send("g.b", 1)
@@ -496,8 +496,8 @@ async def test_beyond_the_budget_packets_are_counted_and_the_feed_says_so(tmp_pa
 
 
 async def test_other_origins_may_not_look(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain("a", "b")
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain("a", "b")
         url = f"ws://127.0.0.1:{a.connector.http_port}/ws"
         own = f"http://127.0.0.1:{a.connector.http_port}"
         async with connect(url, additional_headers={"Origin": own}) as link:
@@ -512,8 +512,8 @@ async def test_other_origins_may_not_look(tmp_path: Path) -> None:
 
 
 async def test_off_loopback_the_feed_needs_the_key(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a, _b = await street.chain(
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain(
             "a", "b", node={"a": {"http_host": "0.0.0.0", "admin_api_key": "k" * 40}}
         )
         url = f"ws://127.0.0.1:{a.connector.http_port}/ws"

@@ -1,6 +1,6 @@
 """Peers and strangers that do everything wrong: each gets a named answer, and nobody else notices.
 
-Every test runs on a `Scene`: a whole node, two good peers, and mallory, who knows her secret and
+Every test runs on a `NodeUnderAttack`: a whole node, two good peers, and mallory, who knows her secret and
 means no good. When a test is over, the good peers still pay each other, mallory's account is as it
 was, the books add up on disk, and no secret stands in a log line.
 """
@@ -40,7 +40,7 @@ from connector.ilp.packet import encode as encode_ilp_packet
 from connector.ilp.packet import write_time
 from connector.oer import var_octets
 from connector.tools.audit import audit
-from tests.support.daemons import CLOCK, Daemon, EventLog, Street, until
+from tests.support.daemons import CLOCK, Daemon, EventLog, RunningNodes, until
 from tests.support.guest import AUTH_ID, Guest, auth_packet
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -78,8 +78,8 @@ def refused(answer: object, code: str, message: str = "") -> None:
     assert message in answer.message
 
 
-class Scene:
-    """A node, its good peers, and a way for the bad ones in."""
+class NodeUnderAttack:
+    """A node with well-behaved peers, and connections for hostile ones."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
@@ -152,35 +152,35 @@ class Scene:
 @asynccontextmanager
 async def playing(
     folder: Path, peers: dict[str, dict[str, Any]] | None = None, **settings: Any
-) -> AsyncIterator[Scene]:
-    street = Street(folder)
+) -> AsyncIterator[NodeUnderAttack]:
+    network = RunningNodes(folder)
     terms = {
         name: {"credit_limit": CREDIT, "routes": [f"g.{name}"], **(peers or {}).get(name, {})}
         for name in ("alice", "bob", "mallory")
     }
-    async with street:
-        daemon = await street.add(
+    async with network:
+        daemon = await network.add(
             "node",
             [PeerSettings(id=name, secret=SECRETS[name], **said) for name, said in terms.items()],
             **{"receiver_secret": "00ff", **settings},
         )
-        scene = Scene(daemon)
-        async with scene.guests:
-            scene.alice = await scene.enter("alice")
-            scene.bob = await scene.enter("bob")
-            yield scene
-            await scene.all_is_well()
-            assert scene.nets()["mallory"] == 0
-        assert await street.stop() == []
-    said = str(scene.log.events)
+        target = NodeUnderAttack(daemon)
+        async with target.guests:
+            target.alice = await target.enter("alice")
+            target.bob = await target.enter("bob")
+            yield target
+            await target.all_is_well()
+            assert target.nets()["mallory"] == 0
+        assert await network.stop() == []
+    said = str(target.log.events)
     assert not any(secret in said for secret in SECRETS.values())
     assert "hunter2" not in said
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with playing(tmp_path) as scene:
-        yield scene
+async def target(tmp_path: Path) -> AsyncIterator[NodeUnderAttack]:
+    async with playing(tmp_path) as target:
+        yield target
 
 
 @pytest.fixture
@@ -215,17 +215,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 async def test_without_the_right_token_nobody_is_let_in(
-    scene: Scene, path: str, username: str | None, token: str
+    target: NodeUnderAttack, path: str, username: str | None, token: str
 ) -> None:
-    stranger = await scene.stranger(path=path)
+    stranger = await target.stranger(path=path)
     answer = await stranger.log_in(username, token)
     assert isinstance(answer, BtpError)
     assert (answer.code, answer.name, answer.request_id) == ("F00", "NotAcceptedError", AUTH_ID)
     closed = await stranger.closed()
     assert (closed.code, closed.reason) == (POLICY, "authentication failed")
-    assert scene.log.count("btp_authentication_failed", reason="unknown peer or wrong token") == 1
-    assert scene.daemon.connector.links.auth_failures == 1
-    assert set(scene.daemon.connector.links.live) == {"alice", "bob"}
+    assert target.log.count("btp_authentication_failed", reason="unknown peer or wrong token") == 1
+    assert target.daemon.connector.links.auth_failures == 1
+    assert set(target.daemon.connector.links.live) == {"alice", "bob"}
 
 
 @pytest.mark.parametrize(
@@ -242,35 +242,37 @@ async def test_without_the_right_token_nobody_is_let_in(
     ],
 )
 async def test_a_peer_is_named_by_user_path_or_token(
-    scene: Scene, path: str, username: str | None
+    target: NodeUnderAttack, path: str, username: str | None
 ) -> None:
-    guest = await scene.stranger(path=path)
+    guest = await target.stranger(path=path)
     assert await guest.log_in(username, SECRETS["mallory"]) == WELCOME
-    assert scene.log.count("btp_connection_established", peer_id="mallory", direction="inbound")
+    assert target.log.count("btp_connection_established", peer_id="mallory", direction="inbound")
 
 
-async def test_the_newest_log_in_wins_and_the_old_connection_is_closed(scene: Scene) -> None:
-    first = await scene.enter("mallory")
-    second = await scene.enter("mallory")
+async def test_the_newest_log_in_wins_and_the_old_connection_is_closed(
+    target: NodeUnderAttack,
+) -> None:
+    first = await target.enter("mallory")
+    second = await target.enter("mallory")
     closed = await first.closed()
     assert (closed.code, closed.reason) == (1000, "replaced by a newer connection")
-    assert scene.log.count(
+    assert target.log.count(
         "btp_connection_lost", peer_id="mallory", reason="replaced by a newer connection"
     )
-    assert scene.daemon.connector.links.live["mallory"].remote.endswith(
+    assert target.daemon.connector.links.live["mallory"].remote.endswith(
         str(second.writer.get_extra_info("sockname")[1])
     )
     refused(await second.ask(1, prepare("g.nowhere")), "F02")
 
 
 async def test_packets_under_way_when_a_peer_logs_in_again_are_not_left_without_an_answer(
-    scene: Scene,
+    target: NodeUnderAttack,
 ) -> None:
     """Bob knows no packet ids: whether he saw the packet is unknown, so it is not sent again."""
-    request_id = scene.offer()
-    await scene.at_bob()
-    scene.bob = await scene.enter("bob")
-    refused(await scene.to_alice(request_id), "T00", "link to the next hop lost")
+    request_id = target.offer()
+    await target.at_bob()
+    target.bob = await target.enter("bob")
+    refused(await target.to_alice(request_id), "T00", "link to the next hop lost")
 
 
 def not_a_log_in() -> Iterator[Any]:
@@ -295,9 +297,9 @@ def not_a_log_in() -> Iterator[Any]:
 
 @pytest.mark.parametrize("octets", list(not_a_log_in()))
 async def test_what_comes_before_the_log_in_is_an_error_and_the_end(
-    scene: Scene, octets: bytes
+    target: NodeUnderAttack, octets: bytes
 ) -> None:
-    stranger = await scene.stranger()
+    stranger = await target.stranger()
     stranger.frame(octets)
     answer = await stranger.heard()
     assert isinstance(answer, BtpError)
@@ -305,9 +307,9 @@ async def test_what_comes_before_the_log_in_is_an_error_and_the_end(
     assert (await stranger.closed()).code == POLICY
 
 
-async def test_a_second_log_in_on_one_connection_changes_nothing(scene: Scene) -> None:
+async def test_a_second_log_in_on_one_connection_changes_nothing(target: NodeUnderAttack) -> None:
     """`auth` after the log-in is an unknown primary protocol, whoever it names."""
-    mallory = await scene.enter("mallory")
+    mallory = await target.enter("mallory")
     answer = await mallory.log_in("alice", SECRETS["alice"])
     assert isinstance(answer, BtpError)
     assert answer.code == "F00"
@@ -316,9 +318,11 @@ async def test_a_second_log_in_on_one_connection_changes_nothing(scene: Scene) -
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("websocket", [True, False])
-async def test_who_never_logs_in_is_closed_in_time(scene: Scene, websocket: bool) -> None:
+async def test_who_never_logs_in_is_closed_in_time(
+    target: NodeUnderAttack, websocket: bool
+) -> None:
     """A peer that keeps silent after the handshake, and one that does not even begin it."""
-    stranger = await scene.stranger(websocket=websocket)
+    stranger = await target.stranger(websocket=websocket)
     closed = await stranger.closed()
     assert (closed.code, closed.reason) == (
         (POLICY, "no log-in in time") if websocket else (1006, "")
@@ -326,11 +330,11 @@ async def test_who_never_logs_in_is_closed_in_time(scene: Scene, websocket: bool
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_answers_to_nothing_do_not_put_the_log_in_off(scene: Scene) -> None:
-    stranger = await scene.stranger()
+async def test_answers_to_nothing_do_not_put_the_log_in_off(target: NodeUnderAttack) -> None:
+    stranger = await target.stranger()
     stranger.btp(BtpPacket(kind=RESPONSE, request_id=1))
     assert (await stranger.closed()).reason == "no log-in in time"
-    assert scene.ignored == 1
+    assert target.ignored == 1
 
 
 # --- who is no websocket at all
@@ -350,11 +354,13 @@ async def test_answers_to_nothing_do_not_put_the_log_in_off(scene: Scene) -> Non
         b"GET / HTTP/1.0\r\nHost: x\r\n\r\n",
     ],
 )
-async def test_what_is_no_handshake_is_closed_at_once(scene: Scene, octets: bytes) -> None:
-    stranger = await scene.stranger(websocket=False)
+async def test_what_is_no_handshake_is_closed_at_once(
+    target: NodeUnderAttack, octets: bytes
+) -> None:
+    stranger = await target.stranger(websocket=False)
     stranger.raw(octets + (b"" if b"\r\n\r\n" in octets else b"\r\n\r\n"))
     assert (await stranger.closed()).code == 1006
-    await until(lambda: len(scene.daemon.connector.links._all) == 2)
+    await until(lambda: len(target.daemon.connector.links._all) == 2)
 
 
 @pytest.mark.parametrize(
@@ -366,68 +372,68 @@ async def test_what_is_no_handshake_is_closed_at_once(scene: Scene, octets: byte
     ],
 )  # fmt: skip
 async def test_a_request_that_is_no_handshake_is_told_so(
-    scene: Scene, request_text: str, status: bytes
+    target: NodeUnderAttack, request_text: str, status: bytes
 ) -> None:
-    stranger = await scene.stranger(websocket=False)
+    stranger = await target.stranger(websocket=False)
     stranger.raw(request_text.encode())
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert status in (await stranger.reader.read()).split(b"\r\n")[0]
 
 
-async def test_compression_that_is_offered_is_refused_cleanly(scene: Scene) -> None:
+async def test_compression_that_is_offered_is_refused_cleanly(target: NodeUnderAttack) -> None:
     """As the JS client offers it, which then goes on without."""
     offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
-    guest = await scene.stranger(headers=offer)
+    guest = await target.stranger(headers=offer)
     assert guest.response is not None
     assert guest.response.status_code == 101
     assert "Sec-WebSocket-Extensions" not in guest.response.headers
     assert await guest.log_in("mallory", SECRETS["mallory"]) == WELCOME
 
 
-async def test_a_log_in_in_the_same_read_as_the_handshake_is_taken(scene: Scene) -> None:
-    stranger = await scene.stranger(websocket=False)
+async def test_a_log_in_in_the_same_read_as_the_handshake_is_taken(target: NodeUnderAttack) -> None:
+    stranger = await target.stranger(websocket=False)
     stranger.raw(
         b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
     stranger.frame(encode(auth_packet("mallory", SECRETS["mallory"].encode())))
-    await scene.log.seen("btp_connection_established", peer_id="mallory")
+    await target.log.seen("btp_connection_established", peer_id="mallory")
 
 
 # --- how many are let in
 
 
 async def test_strangers_beyond_the_bound_are_turned_away_and_peers_stay(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    target: NodeUnderAttack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(btp_bounds, "CONNECTIONS_NOT_LOGGED_IN_MAX", 3)
-    inside = [await scene.stranger() for _ in range(3)]
+    inside = [await target.stranger() for _ in range(3)]
     for _ in range(20):
-        turned_away = await scene.stranger(websocket=False)
+        turned_away = await target.stranger(websocket=False)
         assert (await turned_away.closed()).code == 1006
-    lines = scene.log.count("btp_connection_refused", reason="too many connections")
+    lines = target.log.count("btp_connection_refused", reason="too many connections")
     assert 1 <= lines <= 3 * limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX, "a flood of lines"
-    await scene.all_is_well()
+    await target.all_is_well()
     inside[0].writer.close()
-    await until(lambda: scene.daemon.connector.links._not_logged_in == 2)
-    await scene.enter("mallory")
+    await until(lambda: target.daemon.connector.links._not_logged_in == 2)
+    await target.enter("mallory")
 
 
 async def test_connections_are_bounded_in_all(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    target: NodeUnderAttack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(btp_bounds, "CONNECTIONS_MAX", 3)
-    await scene.enter("mallory")
-    turned_away = await scene.stranger(websocket=False)
+    await target.enter("mallory")
+    turned_away = await target.stranger(websocket=False)
     assert (await turned_away.closed()).code == 1006
 
 
-async def test_wrong_log_ins_do_not_flood_the_log(scene: Scene) -> None:
+async def test_wrong_log_ins_do_not_flood_the_log(target: NodeUnderAttack) -> None:
     for _ in range(40):
-        async with Guest.connect(scene.port) as stranger:
+        async with Guest.connect(target.port) as stranger:
             await stranger.log_in("mallory", "wrong-hunter2")
-    assert scene.daemon.connector.links.auth_failures == 40
-    assert scene.log.count("btp_authentication_failed") < 40
+    assert target.daemon.connector.links.auth_failures == 40
+    assert target.log.count("btp_authentication_failed") < 40
 
 
 # --- frames that are not allowed
@@ -435,21 +441,21 @@ async def test_wrong_log_ins_do_not_flood_the_log(scene: Scene) -> None:
 
 @pytest.mark.parametrize("size", [limits.BTP_MESSAGE_BYTES_MAX + 1, 70_000, 10_000_000])
 async def test_a_message_that_is_too_large_is_the_end_of_its_connection(
-    scene: Scene, size: int
+    target: NodeUnderAttack, size: int
 ) -> None:
-    mallory = await scene.enter("mallory")
+    mallory = await target.enter("mallory")
     # Only the head: whoever announces that much is not listened to any longer.
     mallory.raw(b"\x82\xff" + size.to_bytes(8, "big") + bytes(4))
     assert (await mallory.closed()).code == TOO_BIG
-    await scene.log.seen("btp_connection_lost", peer_id="mallory")
+    await target.log.seen("btp_connection_lost", peer_id="mallory")
 
 
-async def test_a_whole_message_of_70_kb_is_refused(scene: Scene) -> None:
-    mallory = await scene.enter("mallory")
+async def test_a_whole_message_of_70_kb_is_refused(target: NodeUnderAttack) -> None:
+    mallory = await target.enter("mallory")
     mallory.frame(bytes(70_000))
     # What it sent last may have been lost on the way back: the rest of the message was unread.
     assert (await mallory.closed()).code in (TOO_BIG, 1006)
-    await scene.log.seen("btp_connection_lost", peer_id="mallory")
+    await target.log.seen("btp_connection_lost", peer_id="mallory")
 
 
 def bad_frames() -> Iterator[Any]:
@@ -482,17 +488,17 @@ def bad_frames() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("code", "say"), list(bad_frames()))
 async def test_frames_that_are_not_allowed_end_their_connection(
-    scene: Scene, code: int, say: Callable[[Guest], None]
+    target: NodeUnderAttack, code: int, say: Callable[[Guest], None]
 ) -> None:
-    mallory = await scene.enter("mallory")
+    mallory = await target.enter("mallory")
     say(mallory)
     assert (await mallory.closed()).code == code
-    await scene.log.seen("btp_connection_lost", peer_id="mallory")
+    await target.log.seen("btp_connection_lost", peer_id="mallory")
 
 
-async def test_a_message_in_fragments_is_one_message(scene: Scene) -> None:
+async def test_a_message_in_fragments_is_one_message(target: NodeUnderAttack) -> None:
     """Clumsy, but allowed; with a ping between, and behind it the short way goes on."""
-    mallory = await scene.enter("mallory")
+    mallory = await target.enter("mallory")
     octets = encode_ilp(MESSAGE, 5, encode_ilp_packet(prepare("g.nowhere")))
     mallory.frame(octets[:10], fin=False)
     mallory.frame(b"?", Opcode.PING)
@@ -505,22 +511,24 @@ async def test_a_message_in_fragments_is_one_message(scene: Scene) -> None:
     refused(await mallory.ask(6, prepare("g.nowhere")), "F02")
 
 
-async def test_fragments_without_end_take_no_memory(scene: Scene) -> None:
-    mallory = await scene.enter("mallory")
+async def test_fragments_without_end_take_no_memory(target: NodeUnderAttack) -> None:
+    mallory = await target.enter("mallory")
     mallory.frame(b"", fin=False)
     for _ in range(100):
         mallory.raw(b"\x00\x80\0\0\0\0" * 1000)
         await mallory.writer.drain()
-    link = scene.daemon.connector.links.live["mallory"]
+    link = target.daemon.connector.links.live["mallory"]
     await until(lambda: link._fragments is not None)
     assert link._fragments == b""
     assert len(link._splitter._rest) < 6
 
 
-async def test_a_frame_that_never_becomes_whole_keeps_only_what_came(scene: Scene) -> None:
-    mallory = await scene.enter("mallory")
+async def test_a_frame_that_never_becomes_whole_keeps_only_what_came(
+    target: NodeUnderAttack,
+) -> None:
+    mallory = await target.enter("mallory")
     mallory.raw(b"\x82\xfe\xff\xff" + bytes(4) + bytes(1000))
-    link = scene.daemon.connector.links.live["mallory"]
+    link = target.daemon.connector.links.live["mallory"]
     await until(lambda: len(link._splitter._rest) == 1008)
 
 
@@ -544,9 +552,11 @@ async def test_a_frame_that_never_becomes_whole_keeps_only_what_came(scene: Scen
         b"\x09\x00\x00\x00\x01\x02\x01\x00",
     ],
 )
-async def test_garbage_in_the_place_of_btp_ends_its_connection(scene: Scene, octets: bytes) -> None:
+async def test_garbage_in_the_place_of_btp_ends_its_connection(
+    target: NodeUnderAttack, octets: bytes
+) -> None:
     """Unreadable packets get no answer (RFC 23); as the JS peer does, we close."""
-    mallory = await scene.enter("mallory")
+    mallory = await target.enter("mallory")
     mallory.frame(octets)
     closed = await mallory.closed()
     assert closed.code == POLICY
@@ -562,9 +572,9 @@ async def test_garbage_in_the_place_of_btp_ends_its_connection(scene: Scene, oct
     ],
 )
 async def test_what_we_do_not_serve_is_a_btp_error_and_no_more(
-    scene: Scene, packet: BtpPacket
+    target: NodeUnderAttack, packet: BtpPacket
 ) -> None:
-    mallory = await scene.enter("mallory")
+    mallory = await target.enter("mallory")
     mallory.btp(packet)
     answer = await mallory.heard()
     assert isinstance(answer, BtpError)
@@ -603,9 +613,9 @@ def raw_prepare(expiry: bytes, destination: bytes = b"g.bob") -> bytes:
     ],
 )
 async def test_a_packet_that_cannot_be_read_is_rejected_with_f01(
-    scene: Scene, octets: bytes
+    target: NodeUnderAttack, octets: bytes
 ) -> None:
-    mallory = await scene.enter("mallory")
+    mallory = await target.enter("mallory")
     refused(await mallory.ask(3, octets), "F01", "unreadable packet")
     refused(await mallory.ask(4, prepare("g.nowhere")), "F02", "no route found")
 
@@ -628,67 +638,71 @@ async def test_a_packet_that_cannot_be_read_is_rejected_with_f01(
     ],
 )
 async def test_an_offer_that_cannot_be_taken_is_rejected_with_its_code(
-    scene: Scene, offer: dict[str, Any], code: str, message: str
+    target: NodeUnderAttack, offer: dict[str, Any], code: str, message: str
 ) -> None:
-    mallory = await scene.enter("mallory")
+    mallory = await target.enter("mallory")
     refused(await mallory.ask(3, prepare(**offer)), code, message)
-    assert scene.nets() == {"alice": 0, "bob": 0, "mallory": 0}
-    await until(lambda: scene.held() == 0)
+    assert target.nets() == {"alice": 0, "bob": 0, "mallory": 0}
+    await until(lambda: target.held() == 0)
 
 
-async def test_the_credit_limit_holds_on_the_line_and_one_step_over(scene: Scene) -> None:
+async def test_the_credit_limit_holds_on_the_line_and_one_step_over(
+    target: NodeUnderAttack,
+) -> None:
     """What is held counts: two halves at a time, and one unit more is refused."""
-    first, second = scene.offer(amount=CREDIT // 2), scene.offer(amount=CREDIT // 2)
-    await scene.at_bob()
-    await scene.at_bob()
-    third = scene.offer(amount=1)
-    refused(await scene.to_alice(third), "T04", "credit limit reached")
-    await scene.guests.enter_async_context(Guest.connect(scene.port))
-    scene.bob = await scene.enter("bob")
-    refused(await scene.to_alice(first), "T00")
-    refused(await scene.to_alice(second), "T00")
+    first, second = target.offer(amount=CREDIT // 2), target.offer(amount=CREDIT // 2)
+    await target.at_bob()
+    await target.at_bob()
+    third = target.offer(amount=1)
+    refused(await target.to_alice(third), "T04", "credit limit reached")
+    await target.guests.enter_async_context(Guest.connect(target.port))
+    target.bob = await target.enter("bob")
+    refused(await target.to_alice(first), "T00")
+    refused(await target.to_alice(second), "T00")
 
 
 async def test_a_packet_over_the_agreed_amount_is_f08_with_both_amounts(tmp_path: Path) -> None:
-    async with playing(tmp_path, {"mallory": {"max_packet_amount": 100}}) as scene:
-        mallory = await scene.enter("mallory")
+    async with playing(tmp_path, {"mallory": {"max_packet_amount": 100}}) as target:
+        mallory = await target.enter("mallory")
         answer = await mallory.ask(3, prepare(amount=101))
         refused(answer, "F08")
         assert isinstance(answer, Reject)
         assert struct.unpack(">QQ", answer.data) == (101, 100)
         mallory.send(MESSAGE, 4, prepare(amount=100))
-        request_id, packet = await scene.at_bob()
+        request_id, packet = await target.at_bob()
         assert packet.amount == 100
-        scene.bob.send(RESPONSE, request_id, Reject(code="F99"))
+        target.bob.send(RESPONSE, request_id, Reject(code="F99"))
         assert await mallory.ilp() == (RESPONSE, 4, Reject(code="F99"))
 
 
 @pytest.mark.parametrize("amount", [0, 1])
-async def test_the_smallest_amounts_pass_and_zero_is_not_booked(scene: Scene, amount: int) -> None:
-    request_id = scene.offer(amount=amount)
-    asked, packet = await scene.at_bob()
+async def test_the_smallest_amounts_pass_and_zero_is_not_booked(
+    target: NodeUnderAttack, amount: int
+) -> None:
+    request_id = target.offer(amount=amount)
+    asked, packet = await target.at_bob()
     assert packet.amount == amount
-    scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
-    assert isinstance(await scene.to_alice(request_id), Fulfill)
-    assert scene.nets()["alice"] == amount
+    target.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+    assert isinstance(await target.to_alice(request_id), Fulfill)
+    assert target.nets()["alice"] == amount
 
 
-async def test_an_expiry_far_in_the_future_is_shortened_onward(scene: Scene) -> None:
+async def test_an_expiry_far_in_the_future_is_shortened_onward(target: NodeUnderAttack) -> None:
     offer = prepare()
     offer.expires_at_ms = 253_402_300_799_999  # the last moment of the year 9999
-    scene.alice.send(MESSAGE, 1, offer)
-    asked, packet = await scene.at_bob()
+    target.alice.send(MESSAGE, 1, offer)
+    asked, packet = await target.at_bob()
     assert packet.expires_at_ms <= CLOCK.now_ms() + 29_000
-    scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
-    assert isinstance(await scene.to_alice(1), Fulfill)
+    target.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+    assert isinstance(await target.to_alice(1), Fulfill)
 
 
 async def test_a_flood_is_rate_limited_and_others_are_not(tmp_path: Path) -> None:
-    async with playing(tmp_path, {"mallory": {"rate_limit": 5}}) as scene:
-        mallory = await scene.enter("mallory")
+    async with playing(tmp_path, {"mallory": {"rate_limit": 5}}) as target:
+        mallory = await target.enter("mallory")
         for request_id in range(200):
             mallory.send(MESSAGE, request_id, prepare("g.nowhere"))
-        await scene.all_is_well()
+        await target.all_is_well()
         codes = [(await mallory.ilp())[2] for _ in range(200)]
         assert all(isinstance(answer, Reject) for answer in codes)
         limited = [
@@ -696,38 +710,38 @@ async def test_a_flood_is_rate_limited_and_others_are_not(tmp_path: Path) -> Non
         ]
         assert 180 <= len(limited) <= 195
         refused(limited[0], "T05", "too many packets per second")
-        lines = scene.log.count("packet_rejected", peer_id="mallory")
+        lines = target.log.count("packet_rejected", peer_id="mallory")
         assert lines < 50, "rejects are sampled"
 
 
 async def test_packets_in_flight_are_bounded_per_peer(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    target: NodeUnderAttack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "IN_FLIGHT_PER_PEER_MAX", 3)
-    mallory = await scene.enter("mallory")
+    mallory = await target.enter("mallory")
     for request_id in range(4):
         mallory.send(MESSAGE, request_id, prepare(amount=1))
     kind, request_id, answer = await mallory.ilp()
     assert (kind, request_id) == (RESPONSE, 3)
     refused(answer, "T05", "in flight")
     for _ in range(3):
-        asked, _ = await scene.at_bob()
-        scene.bob.send(RESPONSE, asked, Reject(code="F99"))
+        asked, _ = await target.at_bob()
+        target.bob.send(RESPONSE, asked, Reject(code="F99"))
         await mallory.ilp()
 
 
 # --- answers that are not allowed
 
 
-async def test_a_wrong_preimage_pays_nobody(scene: Scene) -> None:
-    request_id = scene.offer()
-    asked, _ = await scene.at_bob()
-    scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=b"w" * 32))
-    refused(await scene.to_alice(request_id), "F05", "does not match the condition")
-    scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))  # too late to think again
-    await until(lambda: scene.ignored == 1)
-    await until(lambda: scene.held() == 0)
-    assert scene.nets() == {"alice": 0, "bob": 0, "mallory": 0}
+async def test_a_wrong_preimage_pays_nobody(target: NodeUnderAttack) -> None:
+    request_id = target.offer()
+    asked, _ = await target.at_bob()
+    target.bob.send(RESPONSE, asked, Fulfill(fulfillment=b"w" * 32))
+    refused(await target.to_alice(request_id), "F05", "does not match the condition")
+    target.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))  # too late to think again
+    await until(lambda: target.ignored == 1)
+    await until(lambda: target.held() == 0)
+    assert target.nets() == {"alice": 0, "bob": 0, "mallory": 0}
 
 
 @pytest.mark.parametrize(
@@ -741,13 +755,15 @@ async def test_a_wrong_preimage_pays_nobody(scene: Scene) -> None:
         b"\x0e\x07\x66\x6f\x6f\x00\x00\x00\x00",
     ],
 )
-async def test_a_garbage_answer_is_a_t00_and_counted(scene: Scene, octets: bytes) -> None:
-    request_id = scene.offer()
-    asked, _ = await scene.at_bob()
-    scene.bob.send(RESPONSE, asked, octets)
-    refused(await scene.to_alice(request_id), "T00", "next hop answered")
-    assert scene.daemon.connector.peers["bob"].counters.answers_malformed == 1
-    await until(lambda: scene.held() == 0)
+async def test_a_garbage_answer_is_a_t00_and_counted(
+    target: NodeUnderAttack, octets: bytes
+) -> None:
+    request_id = target.offer()
+    asked, _ = await target.at_bob()
+    target.bob.send(RESPONSE, asked, octets)
+    refused(await target.to_alice(request_id), "T00", "next hop answered")
+    assert target.daemon.connector.peers["bob"].counters.answers_malformed == 1
+    await until(lambda: target.held() == 0)
 
 
 @pytest.mark.parametrize(
@@ -760,86 +776,88 @@ async def test_a_garbage_answer_is_a_t00_and_counted(scene: Scene, octets: bytes
     ],
 )
 async def test_a_btp_answer_without_a_packet_is_a_t00(
-    scene: Scene, answer: BtpPacket | BtpError
+    target: NodeUnderAttack, answer: BtpPacket | BtpError
 ) -> None:
-    request_id = scene.offer()
-    answer.request_id, _ = await scene.at_bob()
-    scene.bob.btp(answer)
-    refused(await scene.to_alice(request_id), "T00", "could not handle the packet")
+    request_id = target.offer()
+    answer.request_id, _ = await target.at_bob()
+    target.bob.btp(answer)
+    refused(await target.to_alice(request_id), "T00", "could not handle the packet")
 
 
 async def test_answers_to_requests_of_others_or_of_nobody_are_ignored_and_counted(
-    scene: Scene,
+    target: NodeUnderAttack,
 ) -> None:
     """Request ids are of one connection: mallory knows the right one and the right preimage."""
-    mallory = await scene.enter("mallory")
-    request_id = scene.offer()
-    asked, _ = await scene.at_bob()
+    mallory = await target.enter("mallory")
+    request_id = target.offer()
+    asked, _ = await target.at_bob()
     for number in (asked, asked + 1, 0, 2**32 - 1):
         mallory.send(RESPONSE, number, Fulfill(fulfillment=PREIMAGE))
     mallory.btp(BtpError(request_id=asked, code="F00", name="x", triggered_at_ms=0))
     refused(await mallory.ask(7, prepare("g.nowhere")), "F02")
-    assert scene.ignored == 5
-    scene.bob.send(RESPONSE, asked, Reject(code="F99", message="mine"))
-    assert await scene.to_alice(request_id) == Reject(code="F99", message="mine")
-    assert scene.nets() == {"alice": 0, "bob": 0, "mallory": 0}
+    assert target.ignored == 5
+    target.bob.send(RESPONSE, asked, Reject(code="F99", message="mine"))
+    assert await target.to_alice(request_id) == Reject(code="F99", message="mine")
+    assert target.nets() == {"alice": 0, "bob": 0, "mallory": 0}
 
 
-async def test_only_the_first_answer_counts(scene: Scene) -> None:
-    request_id = scene.offer()
-    asked, _ = await scene.at_bob()
+async def test_only_the_first_answer_counts(target: NodeUnderAttack) -> None:
+    request_id = target.offer()
+    asked, _ = await target.at_bob()
     for _ in range(3):
-        scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
-    assert isinstance(await scene.to_alice(request_id), Fulfill)
-    await until(lambda: scene.ignored == 2)
-    assert scene.nets() == {"alice": 10, "bob": -10, "mallory": 0}
+        target.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+    assert isinstance(await target.to_alice(request_id), Fulfill)
+    await until(lambda: target.ignored == 2)
+    assert target.nets() == {"alice": 10, "bob": -10, "mallory": 0}
 
 
 async def test_a_late_fulfill_pays_nobody_and_is_counted(tmp_path: Path) -> None:
-    async with playing(tmp_path, message_window_ms=100, max_hold_ms=30_000) as scene:
-        request_id = scene.offer(left_ms=300)
-        asked, packet = await scene.at_bob()
-        refused(await scene.to_alice(request_id), "R00", "did not answer in time")
+    async with playing(tmp_path, message_window_ms=100, max_hold_ms=30_000) as target:
+        request_id = target.offer(left_ms=300)
+        asked, packet = await target.at_bob()
+        refused(await target.to_alice(request_id), "R00", "did not answer in time")
         assert CLOCK.now_ms() >= packet.expires_at_ms
-        scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
-        await until(lambda: scene.ignored == 1)
-        await until(lambda: scene.held() == 0)
-        assert scene.nets() == {"alice": 0, "bob": 0, "mallory": 0}
+        target.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+        await until(lambda: target.ignored == 1)
+        await until(lambda: target.held() == 0)
+        assert target.nets() == {"alice": 0, "bob": 0, "mallory": 0}
 
 
-async def test_a_peer_that_leaves_with_a_packet_leaves_its_outcome_unknown(scene: Scene) -> None:
-    request_id = scene.offer()
-    await scene.at_bob()
-    scene.bob.writer.transport.abort()
-    refused(await scene.to_alice(request_id), "T00", "link to the next hop lost")
-    again = scene.offer()
-    refused(await scene.to_alice(again), "T01", "next hop not connected")
-    scene.bob = await scene.enter("bob")
+async def test_a_peer_that_leaves_with_a_packet_leaves_its_outcome_unknown(
+    target: NodeUnderAttack,
+) -> None:
+    request_id = target.offer()
+    await target.at_bob()
+    target.bob.writer.transport.abort()
+    refused(await target.to_alice(request_id), "T00", "link to the next hop lost")
+    again = target.offer()
+    refused(await target.to_alice(again), "T01", "next hop not connected")
+    target.bob = await target.enter("bob")
 
 
-async def test_a_sender_that_leaves_does_not_stop_its_packet(scene: Scene) -> None:
+async def test_a_sender_that_leaves_does_not_stop_its_packet(target: NodeUnderAttack) -> None:
     """We still owe the next hop when it fulfils."""
-    mallory = await scene.enter("mallory")
+    mallory = await target.enter("mallory")
     mallory.send(MESSAGE, 1, prepare(amount=7))
-    asked, _ = await scene.at_bob()
+    asked, _ = await target.at_bob()
     mallory.writer.transport.abort()
-    await scene.log.seen("btp_connection_lost", peer_id="mallory")
-    scene.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
-    await until(lambda: scene.nets() == {"alice": 0, "bob": -7, "mallory": 7})
+    await target.log.seen("btp_connection_lost", peer_id="mallory")
+    target.bob.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
+    await until(lambda: target.nets() == {"alice": 0, "bob": -7, "mallory": 7})
     # So that mallory's account is as it was: bob pays her the same.
-    mallory = await scene.enter("mallory")
-    scene.bob.send(MESSAGE, 1, prepare("g.mallory", 7))
+    mallory = await target.enter("mallory")
+    target.bob.send(MESSAGE, 1, prepare("g.mallory", 7))
     kind, asked, _ = await mallory.ilp()
     assert kind == MESSAGE
     mallory.send(RESPONSE, asked, Fulfill(fulfillment=PREIMAGE))
-    assert isinstance((await scene.bob.ilp())[2], Fulfill)
+    assert isinstance((await target.bob.ilp())[2], Fulfill)
 
 
 # --- peers that do not read
 
 
-def pending_octets(scene: Scene, peer_id: str) -> int:
-    link = scene.daemon.connector.links.live.get(peer_id)
+def pending_octets(target: NodeUnderAttack, peer_id: str) -> int:
+    link = target.daemon.connector.links.live.get(peer_id)
     if link is None or link._transport is None:
         return 0
     return link._transport.get_write_buffer_size()
@@ -847,11 +865,11 @@ def pending_octets(scene: Scene, peer_id: str) -> int:
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_peer_that_does_not_read_its_answers_is_not_read_from_and_then_closed(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    target: NodeUnderAttack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(btp_bounds, "WRITE_BUFFER_PAUSE_BYTES", 100_000)
     monkeypatch.setattr(btp_bounds, "KEEPALIVE_SILENCE_SECONDS_MAX", 0.5)
-    mallory = await scene.stranger(receive_buffer=4096)
+    mallory = await target.stranger(receive_buffer=4096)
     assert await mallory.log_in("mallory", SECRETS["mallory"]) == WELCOME
     mallory.reader._transport.pause_reading()  # type: ignore[attr-defined]
     most = 0
@@ -864,41 +882,41 @@ async def test_a_peer_that_does_not_read_its_answers_is_not_read_from_and_then_c
             while True:
                 mallory.raw(batch)
                 await mallory.writer.drain()
-                most = max(most, pending_octets(scene, "mallory"))
+                most = max(most, pending_octets(target, "mallory"))
     except ConnectionError:
         pass  # what a node does to those who do not read
-    await scene.log.seen("btp_connection_lost", peer_id="mallory")
+    await target.log.seen("btp_connection_lost", peer_id="mallory")
     assert most < 400_000, "what is kept for her stays near the bound"
     monkeypatch.setattr(btp_bounds, "KEEPALIVE_SILENCE_SECONDS_MAX", 50.0)
     for name in ("alice", "bob"):
-        setattr(scene, name, await scene.enter(name))
+        setattr(target, name, await target.enter(name))
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_next_hop_that_does_not_read_is_busy_and_then_closed(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    target: NodeUnderAttack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(btp_bounds, "WRITE_BUFFER_PAUSE_BYTES", 100_000)
-    mallory = await scene.stranger(receive_buffer=4096)
+    mallory = await target.stranger(receive_buffer=4096)
     assert await mallory.log_in("mallory", SECRETS["mallory"]) == WELCOME
     mallory.reader._transport.pause_reading()  # type: ignore[attr-defined]
-    counters = scene.daemon.connector.peers["mallory"].counters
+    counters = target.daemon.connector.peers["mallory"].counters
     # As long as the sockets between take more, offers go out; then they come back.
     asked = 0
-    while not scene.alice.reader._buffer:  # type: ignore[attr-defined]
+    while not target.alice.reader._buffer:  # type: ignore[attr-defined]
         asked += 1
-        scene.offer(destination="g.mallory", amount=0, data=bytes(32_000))
-        await until(lambda: scene.daemon.connector.peers["alice"].counters.prepares_in == asked)  # noqa: B023
-    refused((await scene.alice.ilp())[2], "T02", "next hop is too slow")
+        target.offer(destination="g.mallory", amount=0, data=bytes(32_000))
+        await until(lambda: target.daemon.connector.peers["alice"].counters.prepares_in == asked)  # noqa: B023
+    refused((await target.alice.ilp())[2], "T02", "next hop is too slow")
     assert counters.prepares_out == asked - 1
-    assert pending_octets(scene, "mallory") < 200_000
+    assert pending_octets(target, "mallory") < 200_000
     monkeypatch.setattr(btp_bounds, "KEEPALIVE_SILENCE_SECONDS_MAX", 0.1)
     for _ in range(asked - 1):
-        refused((await scene.alice.ilp())[2], "T00", "link to the next hop lost")
-    assert scene.log.count("btp_connection_lost", peer_id="mallory", reason="silent for too long")
+        refused((await target.alice.ilp())[2], "T00", "link to the next hop lost")
+    assert target.log.count("btp_connection_lost", peer_id="mallory", reason="silent for too long")
     monkeypatch.setattr(btp_bounds, "KEEPALIVE_SILENCE_SECONDS_MAX", 50.0)
     for name in ("alice", "bob"):
-        setattr(scene, name, await scene.enter(name))
+        setattr(target, name, await target.enter(name))
 
 
 # --- what we dial
@@ -967,23 +985,23 @@ async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 async def test_who_is_dialled_and_is_no_peer_is_named_and_dialled_again(
     tmp_path: Path, talk: Callable[..., Any], reason: str
 ) -> None:
-    async with listener(talk) as url, playing(tmp_path, {"mallory": {"url": url}}) as scene:
-        state = scene.daemon.connector.links.dialler.states["mallory"]
+    async with listener(talk) as url, playing(tmp_path, {"mallory": {"url": url}}) as target:
+        state = target.daemon.connector.links.dialler.states["mallory"]
         await until(lambda: state.attempts >= 3)
-        await scene.log.seen("btp_dial_failed", peer_id="mallory")
+        await target.log.seen("btp_dial_failed", peer_id="mallory")
         assert re.search(reason, state.last_error), state.last_error
-        assert scene.log.count("btp_dial_failed") <= 2, "the same failure is not said again"
+        assert target.log.count("btp_dial_failed") <= 2, "the same failure is not said again"
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_peer_that_does_not_let_us_in_is_named(tmp_path: Path) -> None:
     """Its Error is repeated in our log; the token that it refused is not."""
-    async with playing(tmp_path / "one") as scene:
-        street = Street(tmp_path / "two")
-        async with street:
-            other = await street.add(
+    async with playing(tmp_path / "one") as target:
+        network = RunningNodes(tmp_path / "two")
+        async with network:
+            other = await network.add(
                 "stranger",
-                [PeerSettings(id="node", secret="wrong-hunter2", url=f"ws://127.0.0.1:{scene.port}")],
+                [PeerSettings(id="node", secret="wrong-hunter2", url=f"ws://127.0.0.1:{target.port}")],
             )  # fmt: skip
             await other.log.seen("btp_dial_failed", peer_id="node")
             error = other.connector.links.dialler.states["node"].last_error
@@ -993,10 +1011,10 @@ async def test_a_peer_that_does_not_let_us_in_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_nobody_at_the_other_end_is_named(tmp_path: Path) -> None:
-    async with playing(tmp_path, {"mallory": {"url": "ws://127.0.0.1:9"}}) as scene:
-        await scene.log.seen("btp_dial_failed", peer_id="mallory")
+    async with playing(tmp_path, {"mallory": {"url": "ws://127.0.0.1:9"}}) as target:
+        await target.log.seen("btp_dial_failed", peer_id="mallory")
         # asyncio and uvloop have different words for it.
-        error = scene.daemon.connector.links.dialler.states["mallory"].last_error
+        error = target.daemon.connector.links.dialler.states["mallory"].last_error
         assert re.search("refused|call failed", error), error
 
 
@@ -1029,12 +1047,12 @@ async def test_over_tls_peers_log_in_and_pay(
 ) -> None:
     cert, key = certificate
     monkeypatch.setenv("SSL_CERT_FILE", str(cert))
-    async with Street(tmp_path) as street:
-        a = await street.add(
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add(
             "a", [PeerSettings(id="b", secret="s")], btp_tls_cert=cert, btp_tls_key=key
         )
         url = f"wss://127.0.0.1:{a.connector.btp_port}"
-        b = await street.add("b", [PeerSettings(id="a", secret="s", url=url, routes=["g.a"])])
+        b = await network.add("b", [PeerSettings(id="a", secret="s", url=url, routes=["g.a"])])
         await b.linked("a")
         assert isinstance(await b.connector.send("g.a", 5), Fulfill)
         assert (a.net("b"), b.net("a")) == (5, -5)
@@ -1052,12 +1070,12 @@ async def test_a_certificate_that_is_not_trusted_is_not_dialled(
     tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
     cert, key = certificate
-    async with Street(tmp_path) as street:
-        a = await street.add(
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add(
             "a", [PeerSettings(id="b", secret="s")], btp_tls_cert=cert, btp_tls_key=key
         )
         url = f"wss://127.0.0.1:{a.connector.btp_port}"
-        b = await street.add("b", [PeerSettings(id="a", secret="s", url=url)])
+        b = await network.add("b", [PeerSettings(id="a", secret="s", url=url)])
         await b.log.seen("btp_dial_failed", peer_id="a")
         error = b.connector.links.dialler.states["a"].last_error
         assert "CERTIFICATE_VERIFY_FAILED" in error or "certificate verify failed" in error
@@ -1078,11 +1096,11 @@ async def test_a_certificate_that_cannot_be_used_is_an_error_that_names_its_sett
                 pass
 
 
-async def test_the_audit_finds_nothing_while_a_peer_misbehaves(scene: Scene) -> None:
+async def test_the_audit_finds_nothing_while_a_peer_misbehaves(target: NodeUnderAttack) -> None:
     """Beside the running node, with money held."""
-    scene.offer(amount=5)
-    asked, _ = await scene.at_bob()
-    report = await audit(scene.daemon.settings, CLOCK)
+    target.offer(amount=5)
+    asked, _ = await target.at_bob()
+    report = await audit(target.daemon.settings, CLOCK)
     assert report.ok, report.checks
-    scene.bob.send(RESPONSE, asked, Reject(code="F99"))
-    await scene.alice.ilp()
+    target.bob.send(RESPONSE, asked, Reject(code="F99"))
+    await target.alice.ilp()

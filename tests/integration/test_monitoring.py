@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from connector import Fulfill, Reject
-from tests.support.daemons import Street
+from tests.support.daemons import RunningNodes
 
 FOLDER = Path(__file__).parents[2] / "docker" / "monitoring"
 ADDED = {"node", "job", "instance"}
@@ -65,9 +65,9 @@ def parts(text: str) -> list[Any]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Metric]:
     """What a node tells after packets of all kinds, by the names that are asked for."""
-    async with Street(tmp_path_factory.mktemp("told")) as street:
-        _, b, _ = await street.chain("a", "b", "c")
-        a = street.daemons["a"].connector
+    async with RunningNodes(tmp_path_factory.mktemp("told")) as network:
+        _, b, _ = await network.chain("a", "b", "c")
+        a = network.daemons["a"].connector
         assert isinstance(await a.send("g.c", 100), Fulfill)
         assert isinstance(await a.send("g.b.nobody", 100, fulfillment=bytes(32)), Reject)
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -11,12 +11,12 @@ import pytest
 
 from connector import PeerSettings
 from tests.support.admin import KEY, Operator
-from tests.support.daemons import Street
+from tests.support.daemons import RunningNodes
 
 
 async def test_the_document_names_keys_and_refusals_of_every_route(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a = Operator(await street.add("a", [], admin_api_key=KEY))
+    async with RunningNodes(tmp_path) as network:
+        a = Operator(await network.add("a", [], admin_api_key=KEY))
         document = await a.get("/api/openapi.json")
     assert "HTTPValidationError" not in document["components"]["schemas"]
     for path, operations in document["paths"].items():
@@ -35,10 +35,10 @@ async def test_the_document_names_keys_and_refusals_of_every_route(tmp_path: Pat
 async def test_no_request_that_schemathesis_thinks_of_is_answered_wrongly(tmp_path: Path) -> None:
     if importlib.util.find_spec("schemathesis") is None:
         pytest.skip("schemathesis is not installed: pip install -e '.[dev]'")
-    async with Street(tmp_path) as street:
+    async with RunningNodes(tmp_path) as network:
         peers = [PeerSettings(id="bob", secret="of-bob", routes=["g.bob"])]
         # Off loopback, where everything but health needs the key.
-        a = await street.add(
+        a = await network.add(
             "a", peers, admin_api_key=KEY, settlement_token=KEY, http_host="0.0.0.0"
         )
         url = f"http://127.0.0.1:{a.connector.http_port}/api/openapi.json"

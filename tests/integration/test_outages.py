@@ -25,7 +25,7 @@ from connector.accounting.outbox import SqliteOutbox
 from connector.base.sqlite import SqliteFile
 from connector.tools.audit import audit
 from connector.tools.sender import Order, Sender
-from tests.support.daemons import CLOCK, Daemon, Street, until
+from tests.support.daemons import CLOCK, Daemon, RunningNodes, until
 from tests.support.patience import PATIENCE_SECONDS, allowed_s
 from tests.support.tigerbeetle_server import FRAGILE_CLUSTER_ID, TigerBeetleServer
 
@@ -93,9 +93,9 @@ class Load:
 
 
 @asynccontextmanager
-async def street_on(
+async def network_on(
     addresses: str, folder: Path, policy: str = "spool", *, there: bool = True, **settings: Any
-) -> AsyncIterator[tuple[Street, list[Daemon]]]:
+) -> AsyncIterator[tuple[RunningNodes, list[Daemon]]]:
     """Three nodes whose names no other test has used; their books are exact at the end.
 
     `there`: the server runs, and the nodes have found it when this begins.
@@ -108,11 +108,11 @@ async def street_on(
         "credit_limit": LIMIT,
         **settings,
     }
-    async with Street(folder) as street:
-        nodes = await street.chain(*names, node=dict.fromkeys(names, common), at_once=True)
+    async with RunningNodes(folder) as network:
+        nodes = await network.chain(*names, node=dict.fromkeys(names, common), at_once=True)
         if there:
             await all_are(nodes, State.AVAILABLE)
-        yield street, nodes
+        yield network, nodes
         await until(lambda: all(n.connector.accounts.state is State.AVAILABLE for n in nodes))
         # What was held when the ledger went away, and not given back, expires.
         await asyncio.sleep(0)
@@ -122,7 +122,7 @@ async def street_on(
                     await asyncio.sleep(0.1)
         except TimeoutError:
             pass  # the audit says what is held
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 def held(node: Daemon) -> int:
@@ -151,7 +151,7 @@ def balanced(nodes: list[Daemon], load: Load) -> None:
 async def test_a_server_killed_and_restarted_costs_no_packet(
     server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with street_on(server.address, tmp_path) as (_, nodes):
+    async with network_on(server.address, tmp_path) as (_, nodes):
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
             server.kill()
             await all_are(nodes, State.SPOOLING)
@@ -167,7 +167,7 @@ async def test_a_server_killed_and_restarted_costs_no_packet(
 async def test_while_the_server_stands_still_packets_go_on_and_limits_hold(
     server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with street_on(server.address, tmp_path) as (_, nodes):
+    async with network_on(server.address, tmp_path) as (_, nodes):
         b = nodes[1].connector.accounts
         first = b.peers[nodes[0].settings.node_id]
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
@@ -199,7 +199,7 @@ async def test_while_the_server_stands_still_packets_go_on_and_limits_hold(
 async def test_with_policy_reject_packets_get_t00_in_time_and_go_on_afterwards(
     server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with street_on(server.address, tmp_path, "reject") as (_, nodes):
+    async with network_on(server.address, tmp_path, "reject") as (_, nodes):
         loop = asyncio.get_running_loop()
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
             server.pause()
@@ -235,7 +235,7 @@ async def test_a_server_that_comes_back_at_another_address_is_found(
 
     monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
     addresses = f"ledger.example:{server.port}"
-    async with street_on(addresses, tmp_path) as (_, nodes):
+    async with network_on(addresses, tmp_path) as (_, nodes):
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
             server.kill()
             # Before it comes back: those who miss it first may have found it before the last does.
@@ -251,7 +251,7 @@ async def test_a_server_that_comes_back_at_another_address_is_found(
 async def test_an_outbox_that_is_deleted_meanwhile_is_told_and_written_anew(
     server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with street_on(server.address, tmp_path) as (_, nodes):
+    async with network_on(server.address, tmp_path) as (_, nodes):
         folder = nodes[1].settings.data_dir
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
             server.pause()
@@ -274,7 +274,7 @@ async def test_an_outbox_that_is_deleted_meanwhile_is_told_and_written_anew(
 async def test_an_outbox_without_room_on_its_disk_rejects_and_recovers(
     server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with street_on(server.address, tmp_path) as (_, nodes):
+    async with network_on(server.address, tmp_path) as (_, nodes):
         file = nodes[1].connector.core.outbox._file
         pages = await file.run(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
@@ -295,7 +295,7 @@ async def test_nodes_start_without_the_server_and_have_accounts_when_it_comes(
     server: TigerBeetleServer, tmp_path: Path
 ) -> None:
     server.kill()
-    async with street_on(server.address, tmp_path, there=False) as (_, nodes):
+    async with network_on(server.address, tmp_path, there=False) as (_, nodes):
         assert all(node.connector.accounts.state is State.SPOOLING for node in nodes)
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
             await asyncio.to_thread(server.start)
@@ -309,13 +309,13 @@ async def test_nodes_start_without_the_server_and_have_accounts_when_it_comes(
 async def test_a_node_that_was_stopped_and_started_during_an_outage_goes_on(
     server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with street_on(server.address, tmp_path) as (street, nodes):
+    async with network_on(server.address, tmp_path) as (network, nodes):
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
             server.pause()
             await all_are(nodes, State.SPOOLING)
             await load.more(200)
         name = nodes[1].settings.node_id
-        nodes[1] = await street.restart(name)
+        nodes[1] = await network.restart(name)
         assert nodes[1].connector.accounts.state is State.SPOOLING
         for neighbour in (nodes[0], nodes[2]):
             await neighbour.linked(name, times=2)

@@ -16,7 +16,7 @@ from websockets.typing import Origin
 
 from connector import Connector, PeerSettings, Settings
 from connector.base.errors import ConfigError
-from tests.support.daemons import EventLog, Street
+from tests.support.daemons import EventLog, RunningNodes
 
 KEY = "key-of-the-admin"
 
@@ -40,8 +40,8 @@ async def test_health_api_and_login_over_tls(
     tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
     cert, key = certificate
-    async with Street(tmp_path) as street:
-        a = await street.add(
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add(
             "a", [], http_host="0.0.0.0", admin_api_key=KEY, http_tls_cert=cert, http_tls_key=key
         )
         base = f"https://127.0.0.1:{a.connector.http_port}"
@@ -87,11 +87,11 @@ def test_exposed_without_a_key_it_refuses_to_start() -> None:
 async def test_keys_are_told_apart_and_never_shown(tmp_path: Path) -> None:
     secrets = {"bob": "hunter2-of-bob", "carol": "hunter2-of-carol"}
     peers = [PeerSettings(id=name, secret=secret) for name, secret in secrets.items()]
-    async with Street(tmp_path) as street:
-        a = await street.add("a", peers, admin_api_key=KEY)
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add("a", peers, admin_api_key=KEY)
 
         async def keys() -> dict[str, dict[str, str]]:
-            port = street.daemons["a"].connector.http_port
+            port = network.daemons["a"].connector.http_port
             async with httpx.AsyncClient(trust_env=False) as client:
                 answer = await client.get(f"http://127.0.0.1:{port}/api/keys")
             assert "hunter2" not in answer.text
@@ -104,7 +104,7 @@ async def test_keys_are_told_apart_and_never_shown(tmp_path: Path) -> None:
         assert len({item["secretFingerprint"] for item in first.values()}) == 2
         changed = [PeerSettings(id="bob", secret="another-one"), peers[1]]
         a.settings = a.settings.model_copy(update={"peers": changed})
-        await street.restart("a")
+        await network.restart("a")
         second = await keys()
         assert second["carol"] == {
             **first["carol"],
@@ -120,15 +120,15 @@ async def test_keys_are_told_apart_and_never_shown(tmp_path: Path) -> None:
 async def test_a_damaged_memory_of_peers_keeps_nobody_from_starting(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "known_peers.json").write_text('{"salt": 5')
-    async with Street(tmp_path) as street:
-        a = await street.add("a", [PeerSettings(id="bob", secret="s")])
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add("a", [PeerSettings(id="bob", secret="s")])
         assert a.log.count("known_peers_unreadable") == 1
 
 
 async def test_without_the_key_no_route_of_a_whole_node_does_anything(tmp_path: Path) -> None:
     """All routes that its document names, with every method; a new one is covered when it is added."""
-    async with Street(tmp_path) as street:
-        a = await street.add("a", [], admin_api_key=KEY, http_host="0.0.0.0")
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add("a", [], admin_api_key=KEY, http_host="0.0.0.0")
         base = f"http://127.0.0.1:{a.connector.http_port}"
         async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
             bearer = {"authorization": f"Bearer {KEY}"}
@@ -149,8 +149,8 @@ async def test_without_the_key_no_route_of_a_whole_node_does_anything(tmp_path: 
 
 async def test_strangers_at_the_sockets_of_a_whole_node(tmp_path: Path) -> None:
     """What a browser sends for a page of another origin, and bodies that do not end."""
-    async with Street(tmp_path) as street:
-        a = await street.add("a", [], admin_api_key=KEY)
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add("a", [], admin_api_key=KEY)
         port = a.connector.http_port
         url = f"ws://127.0.0.1:{port}/ws"
         with pytest.raises(InvalidStatus) as refused:

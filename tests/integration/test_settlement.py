@@ -24,7 +24,7 @@ from connector.tools.audit import audit
 from connector.tools.demo import DemoNode, chain, start, stop, wait_ready
 from connector.tools.sender import Order, Sender
 from tests.support.commands import command
-from tests.support.daemons import Daemon, Street, until
+from tests.support.daemons import Daemon, RunningNodes, until
 from tests.support.engine import EngineProcess
 from tests.support.inherited import INHERITED
 from tests.support.patience import PATIENCE_SECONDS
@@ -44,15 +44,15 @@ def engine(tmp_path: Path) -> Iterator[EngineProcess]:
 @asynccontextmanager
 async def pair(
     tmp_path: Path, engine: EngineProcess, *, a: dict[str, Any] | None = None, **node: Any
-) -> AsyncIterator[tuple[Street, Daemon, Daemon]]:
+) -> AsyncIterator[tuple[RunningNodes, Daemon, Daemon]]:
     """a, which settles above 100 with b by the engine, and b."""
-    async with Street(tmp_path) as street:
-        nodes = await street.chain(
+    async with RunningNodes(tmp_path) as network:
+        nodes = await network.chain(
             "a", "b",
             peer={"a-b": {"settle_threshold": 100, **(a or {})}},
             node={"a": {"settlement_engine_url": engine.url, **node}},
         )  # fmt: skip
-        yield street, nodes[0], nodes[1]
+        yield network, nodes[0], nodes[1]
 
 
 async def pay(daemon: Daemon, amount: int) -> None:
@@ -118,12 +118,12 @@ async def test_the_engine_killed_in_the_middle_and_everything_restarted(
     """Settled exactly once, whether the engine had taken the order when it died or not."""
     engine.fail(fault)
     engine.start()
-    async with pair(tmp_path, engine) as (street, before, _):
+    async with pair(tmp_path, engine) as (network, before, _):
         await pay(before, 150)
         await until(lambda: not engine.is_running)
         await before.log.seen("settlement_failed")
-        await street.restart("b")
-        a = await street.restart("a")
+        await network.restart("b")
+        a = await network.restart("a")
         assert a.log.count("settlement_resumed") == 1
         engine.start()
         await completed(a)
@@ -172,7 +172,7 @@ def client_of(daemon: Daemon, token: str | None = None) -> httpx.AsyncClient:
 async def test_an_engine_tells_a_payment_twice_and_in_a_wrong_scale(
     tmp_path: Path, engine: EngineProcess
 ) -> None:
-    async with pair(tmp_path, engine) as (street, before, _):
+    async with pair(tmp_path, engine) as (network, before, _):
         async with client_of(before) as client:
             path = "/settlement/accounts/b/settlements"
             headers = {"idempotency-key": "theirs"}
@@ -192,7 +192,7 @@ async def test_an_engine_tells_a_payment_twice_and_in_a_wrong_scale(
         assert before.net("b") == -5 - 24, (
             "12.345678901 twice: the halves that are kept make a unit"
         )
-        a = await street.restart("a")
+        a = await network.restart("a")
         async with client_of(a) as client:
             await client.post(path, json={"amount": "5", "scale": 9}, headers=headers)
             await client.post(
@@ -211,8 +211,8 @@ async def test_engines_talk_to_each_other_through_their_connectors(
     """From a's engine to a, over BTP to b, to b's engine, and back."""
     engine.start()
     token = SecretStr("for-engines-only")
-    async with Street(tmp_path) as street:
-        a, b = await street.chain(
+    async with RunningNodes(tmp_path) as network:
+        a, b = await network.chain(
             "a", "b",
             node={
                 "a": {"settlement_token": token},
@@ -369,8 +369,8 @@ async def test_killed_in_the_middle_it_is_settled_exactly_once_in_tigerbeetle(
 
 async def test_the_settle_command_records_pays_confirms_and_lists(tmp_path: Path) -> None:
     """Against a node whose operator settles by hand."""
-    async with Street(tmp_path) as street:
-        a, _ = await street.chain(
+    async with RunningNodes(tmp_path) as network:
+        a, _ = await network.chain(
             "a", "b",
             peer={"a-b": {"settle_threshold": 100}},
             node={"a": {"admin_api_key": SecretStr("k")}},
@@ -410,8 +410,8 @@ async def test_the_settle_command_records_pays_confirms_and_lists(tmp_path: Path
 
 
 async def test_the_audit_finds_a_settlement_that_nobody_noted(tmp_path: Path) -> None:
-    async with Street(tmp_path) as street:
-        a = await street.add("a", [PeerSettings(id="b", secret=SecretStr("s"))])
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add("a", [PeerSettings(id="b", secret=SecretStr("s"))])
         await a.connector.accounts.record_settlement("b", 99, 7, outgoing=False, tag=0)
         await a.stop()
         report = await audit(a.settings, CLOCK)

@@ -12,20 +12,20 @@ from connector import Fulfill
 from connector.ledger.model import AccountCode, IdGenerator, Status, Transfer, TransferCode
 from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.tools import audit
-from tests.support.daemons import CLOCK, Daemon, Street
+from tests.support.daemons import CLOCK, Daemon, RunningNodes
 from tests.support.tigerbeetle_server import TigerBeetleServer
 
 pytestmark = pytest.mark.tigerbeetle
 
 
-async def row(street: Street, server: TigerBeetleServer) -> tuple[list[str], list[Daemon]]:
+async def row(network: RunningNodes, server: TigerBeetleServer) -> tuple[list[str], list[Daemon]]:
     names = [f"{name}{random.getrandbits(40):x}" for name in "abc"]
     cluster = {
         "tigerbeetle_cluster_id": server.cluster_id,
         "tigerbeetle_replicas": server.address,
         "credit_limit": 10**9,
     }
-    return names, await street.chain(*names, node=dict.fromkeys(names, cluster), at_once=True)
+    return names, await network.chain(*names, node=dict.fromkeys(names, cluster), at_once=True)
 
 
 async def audited(daemon: Daemon, names: list[str]) -> dict[str, tuple[bool, str]]:
@@ -36,8 +36,8 @@ async def audited(daemon: Daemon, names: list[str]) -> dict[str, tuple[bool, str
 async def test_packets_under_way_explain_what_differs(
     tigerbeetle_server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with Street(tmp_path) as street:
-        names, nodes = await row(street, tigerbeetle_server)
+    async with RunningNodes(tmp_path) as network:
+        names, nodes = await row(network, tigerbeetle_server)
         stop = asyncio.Event()
 
         async def traffic(source: Daemon, target: Daemon) -> None:
@@ -55,7 +55,7 @@ async def test_packets_under_way_explain_what_differs(
             stop.set()
         assert f"{names[0]} and {names[1]} mirror each other" in checks
         assert f"{names[0]} and {names[2]} mirror each other" not in checks  # no link
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 @pytest.mark.parametrize("side", ["giver", "taker"])
@@ -66,8 +66,8 @@ async def test_a_planted_transfer_is_found_and_its_packet_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(audit, "MIRROR_SECONDS", 0.01)
-    async with Street(tmp_path) as street:
-        names, nodes = await row(street, tigerbeetle_server)
+    async with RunningNodes(tmp_path) as network:
+        names, nodes = await row(network, tigerbeetle_server)
         for amount in (10, 20, 30):
             answer = await nodes[0].connector.send(nodes[2].connector.node.address, amount)
             assert isinstance(answer, Fulfill)

@@ -15,7 +15,7 @@ import pytest
 from connector import Fulfill
 from connector.ledger.model import ACCOUNT_HISTORY
 from connector.telemetry.store import FILE_NAME
-from tests.support.daemons import CLOCK, Daemon, Street
+from tests.support.daemons import CLOCK, Daemon, RunningNodes
 from tests.support.patience import PATIENCE_SECONDS, allowed_s
 from tests.support.tigerbeetle_server import TigerBeetleServer
 
@@ -34,11 +34,11 @@ def on(server: TigerBeetleServer, *, history: bool) -> dict[str, Any]:
 
 
 async def pair(
-    street: Street, server: TigerBeetleServer, *, history: bool
+    network: RunningNodes, server: TigerBeetleServer, *, history: bool
 ) -> tuple[list[str], list[Daemon]]:
     names = [f"{name}{random.getrandbits(40):x}" for name in "ab"]
     node = dict.fromkeys(names, on(server, history=history))
-    return names, await street.chain(*names, node=node, at_once=True)
+    return names, await network.chain(*names, node=node, at_once=True)
 
 
 async def history_of(daemon: Daemon, peer_id: str, from_ms: int, **more: Any) -> list[Any]:
@@ -75,9 +75,9 @@ def at(points: list[Any], moment_ms: int) -> Any:
     return [point for point in points if point[0] <= moment_ms][-1][1:]
 
 
-def without_events(street: Street, node_id: str) -> Callable[[], None]:
+def without_events(network: RunningNodes, node_id: str) -> Callable[[], None]:
     def remove() -> None:
-        files = list((street.folder / node_id).glob(f"{FILE_NAME}*"))
+        files = list((network.folder / node_id).glob(f"{FILE_NAME}*"))
         assert files
         for file in files:
             file.unlink()
@@ -123,8 +123,8 @@ def keeps_history(daemon: Daemon, peer_id: str) -> Callable[[], Any]:
 async def test_the_past_is_there_without_the_event_store(
     tigerbeetle_server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with Street(tmp_path) as street:
-        (a_id, b_id), (a, b) = await pair(street, tigerbeetle_server, history=True)
+    async with RunningNodes(tmp_path) as network:
+        (a_id, b_id), (a, b) = await pair(network, tigerbeetle_server, history=True)
         noted: list[tuple[int, int, int]] = []
         """When, and what `b` had credited and debited `a`."""
         credited = debited = 0
@@ -141,7 +141,7 @@ async def test_the_past_is_there_without_the_event_store(
                 debited += 100 * step + 15
             await asyncio.sleep(1.1)  # balances are told apart by the second
             noted.append((CLOCK.now_ms(), debited, credited))
-        b = await street.restart(b_id, meanwhile=without_events(street, b_id))
+        b = await network.restart(b_id, meanwhile=without_events(network, b_id))
         restarted_ms = CLOCK.now_ms()
         await a.linked(b_id, times=2)
         await pay(a, b, 1000)
@@ -173,18 +173,18 @@ async def test_the_past_is_there_without_the_event_store(
         assert at(theirs, noted[4][0]) == (
             noted[4][2] - noted[4][1], noted[4][2], noted[4][1],
         )  # fmt: skip
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_a_ledger_that_stands_still_leaves_the_stored_part(
     tigerbeetle_server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with Street(tmp_path) as street:
-        (a_id, b_id), (a, b) = await pair(street, tigerbeetle_server, history=True)
+    async with RunningNodes(tmp_path) as network:
+        (a_id, b_id), (a, b) = await pair(network, tigerbeetle_server, history=True)
         await pay(a, b, 10)
         await asyncio.sleep(1.1)
         before_ms = CLOCK.now_ms()
-        b = await street.restart(b_id, meanwhile=without_events(street, b_id))
+        b = await network.restart(b_id, meanwhile=without_events(network, b_id))
         await a.linked(b_id, times=2)
         stored_ms = await last_stored(b, a_id, 10)
         whole = await past_of(b, a_id, before_ms - 60_000, before_ms)
@@ -198,22 +198,22 @@ async def test_a_ledger_that_stands_still_leaves_the_stored_part(
         finally:
             tigerbeetle_server.resume()
         await pay(a, b, 5)
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_accounts_made_without_it_have_what_is_stored_and_the_setting_may_change(
     tigerbeetle_server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with Street(tmp_path) as street:
-        (a_id, b_id), (a, b) = await pair(street, tigerbeetle_server, history=False)
+    async with RunningNodes(tmp_path) as network:
+        (a_id, b_id), (a, b) = await pair(network, tigerbeetle_server, history=False)
         await pay(a, b, 10)
         await asyncio.sleep(1.1)
         await last_stored(b, a_id, 10)
         noted_ms = CLOCK.now_ms()
         assert at(await history_of(b, a_id, noted_ms - 60_000), noted_ms) == (10, 10, 0)
         for times, history in enumerate((True, False, True), 2):
-            b = await street.restart(
-                b_id, meanwhile=without_events(street, b_id), tigerbeetle_history=history
+            b = await network.restart(
+                b_id, meanwhile=without_events(network, b_id), tigerbeetle_history=history
             )
             await a.linked(b_id, times=times)
             await pay(a, b, 1)
@@ -222,23 +222,23 @@ async def test_accounts_made_without_it_have_what_is_stored_and_the_setting_may_
         points = await history_of(b, a_id, noted_ms - 60_000)
         assert points[0][0] > noted_ms
         assert at(points, CLOCK.now_ms()) == (13, 13, 0)
-        assert await street.stop() == []
+        assert await network.stop() == []
 
 
 async def test_accounts_made_with_it_keep_it_whatever_the_setting_says_later(
     tigerbeetle_server: TigerBeetleServer, tmp_path: Path
 ) -> None:
-    async with Street(tmp_path) as street:
-        (a_id, b_id), (a, b) = await pair(street, tigerbeetle_server, history=True)
+    async with RunningNodes(tmp_path) as network:
+        (a_id, b_id), (a, b) = await pair(network, tigerbeetle_server, history=True)
         await pay(a, b, 10)
         await asyncio.sleep(1.1)
         noted_ms = CLOCK.now_ms()
         for times, history in enumerate((False, True, False), 2):
-            b = await street.restart(
-                b_id, meanwhile=without_events(street, b_id), tigerbeetle_history=history
+            b = await network.restart(
+                b_id, meanwhile=without_events(network, b_id), tigerbeetle_history=history
             )
             await a.linked(b_id, times=times)
             await pay(a, b, 1)
             assert await keeps_history(b, a_id)()
             assert at(await past_of(b, a_id, noted_ms - 60_000, noted_ms), noted_ms) == (10, 10, 0)
-        assert await street.stop() == []
+        assert await network.stop() == []

@@ -15,7 +15,7 @@ import pytest
 from connector import Fulfill, Reject
 from connector.switch.receiver import fulfillment_for
 from connector.telemetry.traces import Traces
-from tests.support.daemons import EventLog, Street, until
+from tests.support.daemons import EventLog, RunningNodes, until
 from tests.support.ports import free_port
 
 SECRET = "c0ffee00c0ffee00"
@@ -80,8 +80,8 @@ async def test_the_spans_of_all_nodes_of_a_path_meet_in_one_trace(
     traced = {"otlp_endpoint": collector.url, "otlp_sample_ratio": 1.0}
     node = {name: dict(traced) for name in "abc"}
     node["c"]["receiver_secret"] = SECRET
-    async with Street(tmp_path) as street:
-        a, _, _ = await street.chain("a", "b", "c", node=node)
+    async with RunningNodes(tmp_path) as network:
+        a, _, _ = await network.chain("a", "b", "c", node=node)
         proof = fulfillment_for(bytes.fromhex(SECRET), b"data")
         answer = await a.connector.send("g.c", 100, data=b"data", fulfillment=proof)
         assert isinstance(answer, Fulfill)
@@ -112,8 +112,8 @@ async def test_the_spans_of_all_nodes_of_a_path_meet_in_one_trace(
 
 async def test_a_ratio_of_zero_traces_nothing(tmp_path: Path, collector: Collector) -> None:
     nothing = {"otlp_endpoint": collector.url, "otlp_sample_ratio": 0.0}
-    async with Street(tmp_path) as street:
-        a, _ = await street.chain("a", "b", node={"a": nothing})
+    async with RunningNodes(tmp_path) as network:
+        a, _ = await network.chain("a", "b", node={"a": nothing})
         assert isinstance(await a.connector.send("g.b", 100), Fulfill)
         traces = a.connector._traces
         assert traces is not None
@@ -126,9 +126,9 @@ async def test_a_collector_that_is_away_is_told_once_and_costs_only_traces(
     tmp_path: Path, collector: Collector
 ) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
-    async with Street(tmp_path) as street:
+    async with RunningNodes(tmp_path) as network:
         settings = {"otlp_endpoint": nowhere, "otlp_sample_ratio": 1.0}
-        a, _ = await street.chain("a", "b", node={"a": settings})
+        a, _ = await network.chain("a", "b", node={"a": settings})
         assert isinstance(await a.connector.send("g.b", 100), Fulfill)
         await a.log.seen("traces_failed")
         assert isinstance(await a.connector.send("g.b", 100), Fulfill)

@@ -1,7 +1,7 @@
 """Whole connectors in one process: real websockets over loopback, real files, and a log to wait on.
 
-async with Street(tmp_path) as street:
-    a, b, c = await street.chain("a", "b", "c")
+async with RunningNodes(tmp_path) as network:
+    a, b, c = await network.chain("a", "b", "c")
     answer = await a.connector.send("g.c", 100)
 """
 
@@ -99,8 +99,8 @@ async def until(check: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-class Street:
-    """Daemons next to each other; each dials the one on its left."""
+class RunningNodes:
+    """Daemons in one process, connected as a chain; each dials the one on its left."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -179,7 +179,7 @@ class Street:
             async with asyncio.TaskGroup() as group:
                 for at in range(len(node_ids)):
                     group.create_task(start(at))
-            # In the order of the street: it is stopped in reverse.
+            # In the order of the chain: nodes are stopped in reverse.
             self.daemons |= {node_id: self.daemons.pop(node_id) for node_id in node_ids}
         for at in range(len(node_ids)):
             if not at_once:

@@ -27,8 +27,8 @@ class FakeLink:
         self.logged_in_at_s = 0.0 if lived_s is None else clock.monotonic_s() - lived_s
 
 
-class Scene:
-    """A dialler whose attempts end as the test says, and whose waits take no time."""
+class ScriptedDialler:
+    """A dialler with scripted attempts, whose waits take no time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = ManualClock()
@@ -68,74 +68,74 @@ class Scene:
 
 
 @pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    return Scene(monkeypatch)
+def dialling(monkeypatch: pytest.MonkeyPatch) -> ScriptedDialler:
+    return ScriptedDialler(monkeypatch)
 
 
-async def test_waits_grow_up_to_the_maximum(scene: Scene) -> None:
-    state = await scene.run(*[ConnectionRefusedError(111, "refused")] * 8)
+async def test_waits_grow_up_to_the_maximum(dialling: ScriptedDialler) -> None:
+    state = await dialling.run(*[ConnectionRefusedError(111, "refused")] * 8)
     assert state.attempts == 8
-    assert scene.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in range(1, 9)]
-    assert scene.waits[-1] == pytest.approx(
+    assert dialling.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in range(1, 9)]
+    assert dialling.waits[-1] == pytest.approx(
         bounds.RECONNECT_DELAY_SECONDS_MAX + bounds.RECONNECT_DELAY_SECONDS_MIN / 2
     )
 
 
-async def test_one_log_line_per_reason(scene: Scene) -> None:
+async def test_one_log_line_per_reason(dialling: ScriptedDialler) -> None:
     refused = ConnectionRefusedError(111, "refused")
-    state = await scene.run(refused, refused, TimeoutError(), TimeoutError(), refused)
-    assert scene.reasons == ["Connection refused", "timed out", "Connection refused"]
+    state = await dialling.run(refused, refused, TimeoutError(), TimeoutError(), refused)
+    assert dialling.reasons == ["Connection refused", "timed out", "Connection refused"]
     assert state.last_error == "Connection refused"
 
 
-async def test_a_link_without_a_log_in_is_a_failure_with_its_reason(scene: Scene) -> None:
-    state = await scene.run(FakeLink(scene.clock, lived_s=None, reason="log-in refused: F00 ''"))
+async def test_a_link_without_a_log_in_is_a_failure_with_its_reason(dialling: ScriptedDialler) -> None:
+    state = await dialling.run(FakeLink(dialling.clock, lived_s=None, reason="log-in refused: F00 ''"))
     assert state.last_error == "log-in refused: F00 ''"
-    assert scene.reasons == [state.last_error]
+    assert dialling.reasons == [state.last_error]
 
 
-async def test_a_link_that_logged_in_clears_the_error(scene: Scene) -> None:
-    scene.clock.advance(1000)
-    state = await scene.run(TimeoutError(), FakeLink(scene.clock, lived_s=1))
+async def test_a_link_that_logged_in_clears_the_error(dialling: ScriptedDialler) -> None:
+    dialling.clock.advance(1000)
+    state = await dialling.run(TimeoutError(), FakeLink(dialling.clock, lived_s=1))
     assert state.last_error == ""
-    assert scene.reasons == ["timed out"]
+    assert dialling.reasons == ["timed out"]
 
 
-async def test_only_a_stable_link_resets_the_wait(scene: Scene) -> None:
-    scene.clock.advance(1000)
-    short = FakeLink(scene.clock, lived_s=bounds.RECONNECT_STABLE_SECONDS - 1)
-    stable = FakeLink(scene.clock, lived_s=bounds.RECONNECT_STABLE_SECONDS + 1)
-    await scene.run(TimeoutError(), short, stable, TimeoutError())
+async def test_only_a_stable_link_resets_the_wait(dialling: ScriptedDialler) -> None:
+    dialling.clock.advance(1000)
+    short = FakeLink(dialling.clock, lived_s=bounds.RECONNECT_STABLE_SECONDS - 1)
+    stable = FakeLink(dialling.clock, lived_s=bounds.RECONNECT_STABLE_SECONDS + 1)
+    await dialling.run(TimeoutError(), short, stable, TimeoutError())
     expected = [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 1, 2)]
-    assert scene.waits == expected
+    assert dialling.waits == expected
 
 
-async def test_the_history_of_a_removed_peer_is_discarded(scene: Scene) -> None:
-    await scene.run(TimeoutError())
-    scene.dialler.remove("bob")
-    scene.dialler.remove("bob")
-    assert scene.dialler.states == {}
+async def test_the_history_of_a_removed_peer_is_discarded(dialling: ScriptedDialler) -> None:
+    await dialling.run(TimeoutError())
+    dialling.dialler.remove("bob")
+    dialling.dialler.remove("bob")
+    assert dialling.dialler.states == {}
 
 
 async def test_a_peer_that_has_dialled_this_node_is_not_dialled_before_that_link_is_gone(
-    scene: Scene,
+    dialling: ScriptedDialler,
 ) -> None:
-    scene.served_by = [FakeLink(scene.clock, lived_s=0)] * 3
-    state = await scene.run(TimeoutError())
+    dialling.served_by = [FakeLink(dialling.clock, lived_s=0)] * 3
+    state = await dialling.run(TimeoutError())
     assert state.attempts == 1
-    assert scene.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 3, 4)]
+    assert dialling.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 3, 4)]
 
 
-async def test_a_link_of_the_peer_that_lasted_resets_the_wait(scene: Scene) -> None:
+async def test_a_link_of_the_peer_that_lasted_resets_the_wait(dialling: ScriptedDialler) -> None:
     class LongLink(FakeLink):
         def __init__(self) -> None:
-            super().__init__(scene.clock, lived_s=0)
+            super().__init__(dialling.clock, lived_s=0)
             self.closed.wait = self._wait  # type: ignore[method-assign]
 
         async def _wait(self) -> bool:
-            scene.clock.advance(1000 * (bounds.RECONNECT_STABLE_SECONDS + 1))
+            dialling.clock.advance(1000 * (bounds.RECONNECT_STABLE_SECONDS + 1))
             return True
 
-    scene.served_by = [FakeLink(scene.clock, lived_s=0)] * 3 + [LongLink()]
-    await scene.run(TimeoutError())
-    assert scene.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 3, 1, 2)]
+    dialling.served_by = [FakeLink(dialling.clock, lived_s=0)] * 3 + [LongLink()]
+    await dialling.run(TimeoutError())
+    assert dialling.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 3, 1, 2)]

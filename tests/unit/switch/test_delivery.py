@@ -1,4 +1,4 @@
-"""Packets for this node: asked once, in time, bounded; whatever the receiver does is an answer."""
+"""Packets for this node: driver once, in time, bounded; whatever the receiver does is an answer."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Said = Fulfill | Reject | Unanswered
 Wallet = Callable[[httpx.Request], httpx.Response]
 
 
-class Asked:
-    """The driver's end: what was said to which flight."""
+class FakeDriver:
+    """Stands in for the driver: records which answer each flight got."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -66,21 +66,21 @@ class Asked:
 @asynccontextmanager
 async def delivering(
     *, wallet: Wallet | None = None, handler: Handler | None = None
-) -> AsyncIterator[Asked]:
-    asked = Asked()
-    asked.deliveries = Deliveries(
+) -> AsyncIterator[FakeDriver]:
+    driver = FakeDriver()
+    driver.deliveries = Deliveries(
         url=URL if wallet is not None else None,
-        clock=asked.clock,
-        log=asked.log,
+        clock=driver.clock,
+        log=driver.log,
         own_address=lambda: ADDRESS,
         transport=None if wallet is None else FakeNetwork(wallet),
     )
     if handler is not None:
-        asked.deliveries.on_prepare(handler)
+        driver.deliveries.on_prepare(handler)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        asked.deliveries.attach(group, asked, lambda: None)  # type: ignore[arg-type]
-        yield asked
-        await asked.deliveries.close()
+        driver.deliveries.attach(group, driver, lambda: None)  # type: ignore[arg-type]
+        yield driver
+        await driver.deliveries.close()
 
 
 def encoded(octets: bytes) -> str:
@@ -101,8 +101,8 @@ async def test_a_handler_is_asked_with_the_prepare_and_its_answer_is_told() -> N
         seen.append(prepare)
         return Fulfill(fulfillment=PREIMAGE, data=b"thanks")
 
-    async with delivering(handler=handler) as asked:
-        assert await asked.ask() == Fulfill(fulfillment=PREIMAGE, data=b"thanks")
+    async with delivering(handler=handler) as driver:
+        assert await driver.ask() == Fulfill(fulfillment=PREIMAGE, data=b"thanks")
     assert [prepare.destination for prepare in seen] == ["g.us.invoice"]
 
 
@@ -116,12 +116,12 @@ async def test_a_message_between_settlement_engines_goes_to_the_engine_alone() -
     async def handler(_: Prepare) -> Fulfill | Reject:
         raise AssertionError
 
-    async with delivering(handler=handler) as asked:
-        refused = await asked.ask(destination="peer.settle")
+    async with delivering(handler=handler) as driver:
+        refused = await driver.ask(destination="peer.settle")
         assert isinstance(refused, Reject)
         assert (refused.code, refused.triggered_by) == ("F00", "peer.settle")
-        asked.deliveries.on_settle_message(engine)
-        said = await asked.ask(destination="peer.settle")
+        driver.deliveries.on_settle_message(engine)
+        said = await driver.ask(destination="peer.settle")
         assert said == Fulfill(fulfillment=bytes(32), data=b"hello")
     assert seen == [("alice", b"\x00\xff")]
 
@@ -166,9 +166,9 @@ async def test_a_handler_that_fails_or_answers_nonsense_is_a_t00(answer: object)
             raise answer
         return answer
 
-    async with delivering(handler=handler) as asked:
-        assert failed(await asked.ask())
-    (line,) = asked.log.calls
+    async with delivering(handler=handler) as driver:
+        assert failed(await driver.ask())
+    (line,) = driver.log.calls
     assert line.args == ("local_delivery_failed",)
     assert "\n" not in line.kwargs["reason"]
     assert len(line.kwargs["reason"]) <= 200
@@ -185,8 +185,8 @@ async def test_a_handler_that_takes_too_long_has_not_answered(left_ms: int) -> N
             ended.set()
         raise AssertionError
 
-    async with delivering(handler=handler) as asked:
-        assert await asked.ask(left_ms=left_ms) is Unanswered.TIMED_OUT
+    async with delivering(handler=handler) as driver:
+        assert await driver.ask(left_ms=left_ms) is Unanswered.TIMED_OUT
         assert left_ms <= 0 or ended.is_set(), "it is not left running"
 
 
@@ -197,20 +197,20 @@ async def test_only_so_many_are_asked_at_a_time_and_the_next_is_told_to_wait() -
         await go.wait()
         return Fulfill(fulfillment=PREIMAGE)
 
-    async with delivering(handler=handler) as asked:
+    async with delivering(handler=handler) as driver:
         for flight in range(switch_bounds.LOCAL_DELIVERIES_MAX):
-            asked.deliver(flight)
-        asked.deliver(-1)
-        assert asked.said.empty(), "never from within the story that asks"
-        flight, said = await asked.said.get()
+            driver.deliver(flight)
+        driver.deliver(-1)
+        assert driver.said.empty(), "never from within the story that asks"
+        flight, said = await driver.said.get()
         assert (flight, said) == (
             -1, Reject(code="T03", triggered_by=ADDRESS, message="receiver is busy"),
         )  # fmt: skip
         go.set()
-        answered = {(await asked.said.get())[0] for _ in range(switch_bounds.LOCAL_DELIVERIES_MAX)}
+        answered = {(await driver.said.get())[0] for _ in range(switch_bounds.LOCAL_DELIVERIES_MAX)}
         assert answered == set(range(switch_bounds.LOCAL_DELIVERIES_MAX))
         await asyncio.sleep(0)  # the tasks end in the turn after they have told their answers
-        assert isinstance(await asked.ask(), Fulfill), "there is room again"
+        assert isinstance(await driver.ask(), Fulfill), "there is room again"
 
 
 async def test_who_has_not_answered_at_the_end_does_not_hold_it_up() -> None:
@@ -218,9 +218,9 @@ async def test_who_has_not_answered_at_the_end_does_not_hold_it_up() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with delivering(handler=handler) as asked:
-        asked.deliver()
-    assert asked.said.empty()
+    async with delivering(handler=handler) as driver:
+        driver.deliver()
+    assert driver.said.empty()
 
 
 # --- LOCAL_DELIVERY_URL
@@ -233,8 +233,8 @@ async def test_a_wallet_is_told_all_about_the_packet() -> None:
         seen.append(request)
         return httpx.Response(200, json={"fulfillment": encoded(PREIMAGE), "data": encoded(b"hi")})
 
-    async with delivering(wallet=wallet) as asked:
-        assert await asked.ask() == Fulfill(fulfillment=PREIMAGE, data=b"hi")
+    async with delivering(wallet=wallet) as driver:
+        assert await driver.ask() == Fulfill(fulfillment=PREIMAGE, data=b"hi")
     (request,) = seen
     assert (request.method, str(request.url)) == ("POST", URL)
     assert json.loads(request.content) == {
@@ -252,8 +252,8 @@ async def test_a_handler_goes_before_the_wallet() -> None:
     async def handler(_prepare: Prepare) -> Fulfill | Reject:
         return Reject(code="F99")
 
-    async with delivering(wallet=lambda _: httpx.Response(500), handler=handler) as asked:
-        assert await asked.ask() == Reject(code="F99")
+    async with delivering(wallet=lambda _: httpx.Response(500), handler=handler) as driver:
+        assert await driver.ask() == Reject(code="F99")
 
 
 async def endless() -> AsyncIterator[bytes]:
@@ -288,27 +288,27 @@ async def test_a_wallet_that_fails_or_answers_nonsense_is_a_t00(
             raise answer
         return answer
 
-    async with delivering(wallet=wallet) as asked:
-        assert failed(await asked.ask())
+    async with delivering(wallet=wallet) as driver:
+        assert failed(await driver.ask())
 
 
 async def test_an_answer_without_end_is_read_up_to_its_bound() -> None:
-    async with delivering(wallet=lambda _: httpx.Response(200, content=endless())) as asked:
-        assert failed(await asked.ask())
+    async with delivering(wallet=lambda _: httpx.Response(200, content=endless())) as driver:
+        assert failed(await driver.ask())
 
 
 async def test_an_answer_that_is_compressed_is_bounded_decompressed() -> None:
     fulfill = json.dumps({"fulfillment": encoded(PREIMAGE)}).encode()
     packed = gzip.compress(fulfill)
-    async with delivering(wallet=lambda _: raw(200, packed, content_encoding="gzip")) as asked:
-        assert await asked.ask() == Fulfill(fulfillment=PREIMAGE)
+    async with delivering(wallet=lambda _: raw(200, packed, content_encoding="gzip")) as driver:
+        assert await driver.ask() == Fulfill(fulfillment=PREIMAGE)
     for encoding, body in (
         ("gzip", gzip.compress(fulfill + b" " * switch_bounds.LOCAL_ANSWER_BYTES_MAX)),
         ("gzip, gzip", gzip.compress(packed)),
     ):
         answer = raw(200, body, content_encoding=encoding)
-        async with delivering(wallet=lambda _, answer=answer: answer) as asked:
-            assert failed(await asked.ask())
+        async with delivering(wallet=lambda _, answer=answer: answer) as driver:
+            assert failed(await driver.ask())
 
 
 async def test_a_wallet_that_is_silent_is_waited_for_until_the_deadline() -> None:
@@ -316,8 +316,8 @@ async def test_a_wallet_that_is_silent_is_waited_for_until_the_deadline() -> Non
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with delivering(wallet=silent) as asked:  # type: ignore[arg-type]
-        assert await asked.ask(left_ms=5) is Unanswered.TIMED_OUT
+    async with delivering(wallet=silent) as driver:  # type: ignore[arg-type]
+        assert await driver.ask(left_ms=5) is Unanswered.TIMED_OUT
 
 
 def test_an_answer_is_a_fulfill_or_a_reject_in_our_name() -> None:

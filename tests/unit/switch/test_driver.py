@@ -43,8 +43,8 @@ REJECT = encode(Reject(code="F99", triggered_by="g.bob", message="no"))
 _CODES = (AccountCode.PEER, AccountCode.CREDIT_LINE, AccountCode.SETTLEMENT)
 
 
-class Till:
-    """Stands in for the `AccountManager`: writes down what it is asked, decides nothing."""
+class FakeAccounts:
+    """Stands in for `AccountManager`: records every call, decides nothing."""
 
     def __init__(self) -> None:
         self.refuses: Outcome | None = None
@@ -96,7 +96,7 @@ class Till:
 
 
 @dataclass
-class Road:
+class FakeOutlet:
     """Stands in for the links to next hops."""
 
     refuses: Unanswered | None = None
@@ -117,8 +117,8 @@ class Road:
 
 
 @dataclass
-class Back:
-    """The connection that a Prepare came over."""
+class FakeConnection:
+    """Stands in for the link that a Prepare came over."""
 
     open: bool = True
     answers: list[tuple[int, bytes]] = field(default_factory=list)
@@ -135,8 +135,8 @@ class Back:
         return [answer.code if isinstance(answer, Reject) else None for answer in answers]
 
 
-class Office:
-    """A driver with everything around it played by the test."""
+class DriverSetup:
+    """A driver whose accounts, links and clock are stand-ins."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -146,9 +146,9 @@ class Office:
         )
         self.alice, self.bob = self.peers["alice"], self.peers["bob"]
         self.local = Peer(PeerTerms(peer_id=LOCAL, asset=USD))
-        self.till = Till()
-        self.road = Road()
-        self.back = Back()
+        self.accounts = FakeAccounts()
+        self.outlet = FakeOutlet()
+        self.connection = FakeConnection()
         self.delivering: list[tuple[Flight, Deliver]] = []
         self.ended_: list[tuple[Flight, Result]] = []
         self.traced = False
@@ -172,8 +172,8 @@ class Office:
                 hold_ms_max=30_000,
                 delivers=lambda: True,
             ),
-            accounts=cast(AccountManager, self.till),
-            outlet=self.road,
+            accounts=cast(AccountManager, self.accounts),
+            outlet=self.outlet,
             deliver=lambda flight, step: self.delivering.append((flight, step)),
             observer=self,
             now_ms=self.clock.now_ms,
@@ -206,14 +206,14 @@ class Office:
         self, sender_id: int = 0, request_id: int = 1, *, again: bool = False, **fields: Any
     ) -> None:
         octets = encode(self.prepare(**fields))
-        self.driver.arrived(self.alice, octets, sender_id, self.back, request_id, again)
+        self.driver.arrived(self.alice, octets, sender_id, self.connection, request_id, again)
 
     def send(self, sender_id: int = 0, request_id: int = 1, **fields: Any) -> Flight:
         """A Prepare of alice's that is on its way to bob."""
         self.arrive(sender_id, request_id, **fields)
-        flight = self.till.reserved[-1][0]
+        flight = self.accounts.reserved[-1][0]
         self.driver.booked(flight, Outcome.HELD)
-        assert self.road.sent[-1] is flight
+        assert self.outlet.sent[-1] is flight
         return flight
 
     def fulfill(self, flight: Flight) -> None:
@@ -230,332 +230,332 @@ class Office:
 
 
 @pytest.fixture
-def office() -> Office:
-    return Office()
+def setup() -> DriverSetup:
+    return DriverSetup()
 
 
 # --- there and back
 
 
-def test_a_packet_is_held_sent_posted_and_answered(office: Office) -> None:
-    office.arrive(request_id=7)
-    flight, packet_id, sender_id, asked = office.till.reserved[0]
+def test_a_packet_is_held_sent_posted_and_answered(setup: DriverSetup) -> None:
+    setup.arrive(request_id=7)
+    flight, packet_id, sender_id, asked = setup.accounts.reserved[0]
     assert (packet_id, sender_id, asked.amount_out) == (flight.packet_id, 0, 100)
-    assert not office.road.sent  # nothing is promised before the money is held
-    office.driver.booked(flight, Outcome.HELD)
-    assert office.road.sent == [flight]
-    assert flight.next_hop is office.bob
-    assert decode(flight.octets) == office.prepare(expires_at_ms=office.clock.now_ms() + 9000)
-    assert not office.back.answers
-    office.driver.answered(flight, FULFILL)
-    assert office.till.posted == [(flight, flight.reservation)]
-    assert not office.back.answers  # nothing is told before it is booked
-    office.driver.booked(flight, Outcome.POSTED)
-    assert office.back.answers == [(7, FULFILL)]
-    assert office.at_rest()
+    assert not setup.outlet.sent  # nothing is promised before the money is held
+    setup.driver.booked(flight, Outcome.HELD)
+    assert setup.outlet.sent == [flight]
+    assert flight.next_hop is setup.bob
+    assert decode(flight.octets) == setup.prepare(expires_at_ms=setup.clock.now_ms() + 9000)
+    assert not setup.connection.answers
+    setup.driver.answered(flight, FULFILL)
+    assert setup.accounts.posted == [(flight, flight.reservation)]
+    assert not setup.connection.answers  # nothing is told before it is booked
+    setup.driver.booked(flight, Outcome.POSTED)
+    assert setup.connection.answers == [(7, FULFILL)]
+    assert setup.at_rest()
 
 
-def test_a_reject_gives_the_money_back_and_goes_back(office: Office) -> None:
-    flight = office.send()
-    office.driver.answered(flight, REJECT)
-    assert office.till.voided == [flight.reservation]
-    assert office.back.answers == [(1, REJECT)]
-    assert office.at_rest()
+def test_a_reject_gives_the_money_back_and_goes_back(setup: DriverSetup) -> None:
+    flight = setup.send()
+    setup.driver.answered(flight, REJECT)
+    assert setup.accounts.voided == [flight.reservation]
+    assert setup.connection.answers == [(1, REJECT)]
+    assert setup.at_rest()
 
 
-def test_what_came_of_it_is_counted_on_both_sides(office: Office) -> None:
-    office.fulfill(office.send())
-    office.driver.answered(office.send(), REJECT)
-    came, went = office.alice.counters, office.bob.counters
+def test_what_came_of_it_is_counted_on_both_sides(setup: DriverSetup) -> None:
+    setup.fulfill(setup.send())
+    setup.driver.answered(setup.send(), REJECT)
+    came, went = setup.alice.counters, setup.bob.counters
     assert (came.prepares_in, came.fulfilled_in, came.rejected_in) == (2, 1, 1)
     assert (went.prepares_out, went.fulfilled_out, went.rejected_out) == (2, 1, 1)
     assert (came.amount_in, went.amount_out) == (100, 100)
     assert came.rejected_in_by_code == {"F99": 1}
-    assert [result.code for _, result in office.ended_] == [None, "F99"]
+    assert [result.code for _, result in setup.ended_] == [None, "F99"]
 
 
-def test_in_flight_counts_from_the_first_wait_to_the_answer(office: Office) -> None:
-    office.arrive()
-    assert (office.driver.in_flight, office.alice.in_flight) == (1, 1)
-    office.driver.booked(office.till.reserved[0][0], Outcome.HELD)
-    assert (office.driver.in_flight, office.alice.in_flight) == (1, 1)
-    flight = office.send(amount=100)
-    assert (office.driver.in_flight, office.alice.in_flight) == (2, 2)
-    assert office.driver.waiting_for(office.bob) == office.road.sent
-    assert office.driver.waiting_for(office.alice) == []
-    office.fulfill(flight)
-    assert office.driver.in_flight == 1
+def test_in_flight_counts_from_the_first_wait_to_the_answer(setup: DriverSetup) -> None:
+    setup.arrive()
+    assert (setup.driver.in_flight, setup.alice.in_flight) == (1, 1)
+    setup.driver.booked(setup.accounts.reserved[0][0], Outcome.HELD)
+    assert (setup.driver.in_flight, setup.alice.in_flight) == (1, 1)
+    flight = setup.send(amount=100)
+    assert (setup.driver.in_flight, setup.alice.in_flight) == (2, 2)
+    assert setup.driver.waiting_for(setup.bob) == setup.outlet.sent
+    assert setup.driver.waiting_for(setup.alice) == []
+    setup.fulfill(flight)
+    assert setup.driver.in_flight == 1
 
 
 @pytest.mark.parametrize("outcome", [Outcome.NO_CREDIT, Outcome.UNAVAILABLE])
-def test_what_the_ledger_refuses_ends_there(office: Office, outcome: Outcome) -> None:
-    office.arrive()
-    office.driver.booked(office.till.reserved[0][0], outcome)
-    assert office.back.codes in (["T04"], ["T00"])
-    assert not office.road.sent
-    assert not office.till.voided
-    assert office.at_rest()
+def test_what_the_ledger_refuses_ends_there(setup: DriverSetup, outcome: Outcome) -> None:
+    setup.arrive()
+    setup.driver.booked(setup.accounts.reserved[0][0], outcome)
+    assert setup.connection.codes in (["T04"], ["T00"])
+    assert not setup.outlet.sent
+    assert not setup.accounts.voided
+    assert setup.at_rest()
 
 
-def test_what_is_refused_before_the_queue_is_answered_at_once(office: Office) -> None:
-    office.till.refuses = Outcome.BUSY
-    office.arrive()
-    assert office.back.codes == ["T05"]
-    assert office.at_rest()
+def test_what_is_refused_before_the_queue_is_answered_at_once(setup: DriverSetup) -> None:
+    setup.accounts.refuses = Outcome.BUSY
+    setup.arrive()
+    assert setup.connection.codes == ["T05"]
+    assert setup.at_rest()
 
 
-def test_a_next_hop_that_cannot_be_reached_costs_nothing(office: Office) -> None:
-    office.road.refuses = Unanswered.NOT_SENT
-    office.arrive()
-    flight = office.till.reserved[0][0]
-    office.driver.booked(flight, Outcome.HELD)
-    assert office.back.codes == ["T01"]
-    assert office.till.voided == [flight.reservation]
-    assert office.at_rest()
-    counters = office.bob.counters
+def test_a_next_hop_that_cannot_be_reached_costs_nothing(setup: DriverSetup) -> None:
+    setup.outlet.refuses = Unanswered.NOT_SENT
+    setup.arrive()
+    flight = setup.accounts.reserved[0][0]
+    setup.driver.booked(flight, Outcome.HELD)
+    assert setup.connection.codes == ["T01"]
+    assert setup.accounts.voided == [flight.reservation]
+    assert setup.at_rest()
+    counters = setup.bob.counters
     assert (counters.prepares_out, counters.rejected_out) == (0, 0)  # it has seen nothing
 
 
-def test_a_packet_of_nothing_needs_no_ledger(office: Office) -> None:
-    office.arrive(amount=0)
-    (flight,) = office.road.sent
-    assert office.driver.in_flight == 1
-    office.driver.answered(flight, FULFILL)
-    assert office.back.codes == [None]
-    assert not office.till.reserved
-    assert office.at_rest()
+def test_a_packet_of_nothing_needs_no_ledger(setup: DriverSetup) -> None:
+    setup.arrive(amount=0)
+    (flight,) = setup.outlet.sent
+    assert setup.driver.in_flight == 1
+    setup.driver.answered(flight, FULFILL)
+    assert setup.connection.codes == [None]
+    assert not setup.accounts.reserved
+    assert setup.at_rest()
 
 
-def test_an_unreadable_prepare_is_told_so(office: Office) -> None:
-    office.driver.arrived(office.alice, b"\x0c\x01\x00", 5, office.back, 9)
-    ((request_id, octets),) = office.back.answers
+def test_an_unreadable_prepare_is_told_so(setup: DriverSetup) -> None:
+    setup.driver.arrived(setup.alice, b"\x0c\x01\x00", 5, setup.connection, 9)
+    ((request_id, octets),) = setup.connection.answers
     answer = decode(octets)
     assert isinstance(answer, Reject)
     assert (request_id, answer.code, answer.triggered_by) == (9, "F01", OWN)
-    office.driver.arrived(office.alice, REJECT, 0, office.back, 10)
-    assert office.back.codes == ["F01", "F01"]
-    assert office.alice.counters.rejected_in_by_code == {"F01": 2}
-    assert office.at_rest()
+    setup.driver.arrived(setup.alice, REJECT, 0, setup.connection, 10)
+    assert setup.connection.codes == ["F01", "F01"]
+    assert setup.alice.counters.rejected_in_by_code == {"F01": 2}
+    assert setup.at_rest()
 
 
-def test_codes_that_peers_invent_make_no_endless_series(office: Office) -> None:
+def test_codes_that_peers_invent_make_no_endless_series(setup: DriverSetup) -> None:
     """Defect 18."""
     for number in range(100):
         octets = encode(Reject(code=f"Z{number:02}", triggered_by="g.bob"))
-        office.driver.answered(office.send(), octets)
-    by_code = office.alice.counters.rejected_in_by_code
+        setup.driver.answered(setup.send(), octets)
+    by_code = setup.alice.counters.rejected_in_by_code
     assert len(by_code) == 65
     assert by_code["other"] == 36
-    assert office.alice.counters.rejected_in == 100
+    assert setup.alice.counters.rejected_in == 100
 
 
-def test_an_answer_that_nobody_can_be_told_is_booked_all_the_same(office: Office) -> None:
+def test_an_answer_that_nobody_can_be_told_is_booked_all_the_same(setup: DriverSetup) -> None:
     """A packet outlives its link: the next hop fulfilled, so we owe it."""
-    flight = office.send()
-    office.back.open = False
-    office.fulfill(flight)
-    assert office.till.posted == [(flight, flight.reservation)]
-    assert office.alice.counters.answers_undelivered == 1
-    assert office.at_rest()
+    flight = setup.send()
+    setup.connection.open = False
+    setup.fulfill(flight)
+    assert setup.accounts.posted == [(flight, flight.reservation)]
+    assert setup.alice.counters.answers_undelivered == 1
+    assert setup.at_rest()
 
 
 # --- time
 
 
-def test_at_the_deadline_the_wait_is_over(office: Office) -> None:
-    flight = office.send()
-    office.clock.advance(8.999)
-    office.driver.tick()
-    assert not office.back.answers
-    office.clock.advance(0.001)
-    office.driver.tick()
-    assert office.back.codes == ["R00"]
-    assert office.till.voided == [flight.reservation]
-    assert office.road.forgotten == [flight]
-    assert office.at_rest()
+def test_at_the_deadline_the_wait_is_over(setup: DriverSetup) -> None:
+    flight = setup.send()
+    setup.clock.advance(8.999)
+    setup.driver.tick()
+    assert not setup.connection.answers
+    setup.clock.advance(0.001)
+    setup.driver.tick()
+    assert setup.connection.codes == ["R00"]
+    assert setup.accounts.voided == [flight.reservation]
+    assert setup.outlet.forgotten == [flight]
+    assert setup.at_rest()
 
 
-def test_a_late_answer_is_only_counted(office: Office) -> None:
+def test_a_late_answer_is_only_counted(setup: DriverSetup) -> None:
     """Requirement 52."""
-    flight = office.send()
-    office.clock.advance(9)
-    office.driver.tick()
-    office.driver.answered(flight, FULFILL)
-    assert office.bob.counters.answers_late == 1
-    assert len(office.back.answers) == 1
-    assert not office.till.posted
+    flight = setup.send()
+    setup.clock.advance(9)
+    setup.driver.tick()
+    setup.driver.answered(flight, FULFILL)
+    assert setup.bob.counters.answers_late == 1
+    assert len(setup.connection.answers) == 1
+    assert not setup.accounts.posted
 
 
-def test_an_answer_to_a_packet_that_never_left_is_not_counted(office: Office) -> None:
-    office.arrive()
-    office.driver.answered(office.till.reserved[0][0], FULFILL)
-    assert not office.back.answers
-    assert office.bob.counters.answers_late == 0
+def test_an_answer_to_a_packet_that_never_left_is_not_counted(setup: DriverSetup) -> None:
+    setup.arrive()
+    setup.driver.answered(setup.accounts.reserved[0][0], FULFILL)
+    assert not setup.connection.answers
+    assert setup.bob.counters.answers_late == 0
 
 
-def test_each_packet_has_its_own_deadline(office: Office) -> None:
-    now_ms = office.clock.now_ms()
+def test_each_packet_has_its_own_deadline(setup: DriverSetup) -> None:
+    now_ms = setup.clock.now_ms()
     for seconds in (8, 4, 6):
-        office.send(request_id=seconds, expires_at_ms=now_ms + seconds * 1000)
+        setup.send(request_id=seconds, expires_at_ms=now_ms + seconds * 1000)
     for _ in range(8):
-        office.clock.advance(1)
-        office.driver.tick()
-    assert [request_id for request_id, _ in office.back.answers] == [4, 6, 8]
-    assert office.at_rest()
+        setup.clock.advance(1)
+        setup.driver.tick()
+    assert [request_id for request_id, _ in setup.connection.answers] == [4, 6, 8]
+    assert setup.at_rest()
 
 
-def test_a_tick_with_nothing_to_do_does_nothing(office: Office) -> None:
-    office.driver.tick()
-    office.clock.advance(10**6)
-    office.driver.tick()
-    assert office.at_rest()
+def test_a_tick_with_nothing_to_do_does_nothing(setup: DriverSetup) -> None:
+    setup.driver.tick()
+    setup.clock.advance(10**6)
+    setup.driver.tick()
+    assert setup.at_rest()
 
 
 # --- packets of the node itself, and for it
 
 
-def test_a_packet_of_this_node_goes_the_same_way(office: Office) -> None:
-    office.driver.originate(office.local, office.prepare(), office.back)
-    flight, _, sender_id, asked = office.till.reserved[0]
+def test_a_packet_of_this_node_goes_the_same_way(setup: DriverSetup) -> None:
+    setup.driver.originate(setup.local, setup.prepare(), setup.connection)
+    flight, _, sender_id, asked = setup.accounts.reserved[0]
     assert (asked.source.peer_id, sender_id) == (LOCAL, 0)
-    office.driver.booked(flight, Outcome.HELD)
-    office.fulfill(flight)
-    assert office.back.codes == [None]
-    assert office.local.counters.fulfilled_in == 1
-    assert office.at_rest()
+    setup.driver.booked(flight, Outcome.HELD)
+    setup.fulfill(flight)
+    assert setup.connection.codes == [None]
+    assert setup.local.counters.fulfilled_in == 1
+    assert setup.at_rest()
 
 
-def test_a_sender_of_this_node_that_gave_up_is_no_lost_answer(office: Office) -> None:
-    office.driver.originate(office.local, office.prepare(), office.back)
-    flight = office.till.reserved[0][0]
-    office.driver.booked(flight, Outcome.HELD)
-    office.back.open = False
-    office.fulfill(flight)
-    assert office.local.counters.answers_undelivered == 0
-    assert office.at_rest()
+def test_a_sender_of_this_node_that_gave_up_is_no_lost_answer(setup: DriverSetup) -> None:
+    setup.driver.originate(setup.local, setup.prepare(), setup.connection)
+    flight = setup.accounts.reserved[0][0]
+    setup.driver.booked(flight, Outcome.HELD)
+    setup.connection.open = False
+    setup.fulfill(flight)
+    assert setup.local.counters.answers_undelivered == 0
+    assert setup.at_rest()
 
 
-def test_a_question_to_a_neighbour_waits_like_a_packet(office: Office) -> None:
-    question = ildcp.request(office.clock.now_ms() + 5000)
-    office.driver.ask(office.local, office.bob, question, office.back)
-    (flight,) = office.road.sent
+def test_a_question_to_a_neighbour_waits_like_a_packet(setup: DriverSetup) -> None:
+    question = ildcp.request(setup.clock.now_ms() + 5000)
+    setup.driver.ask(setup.local, setup.bob, question, setup.connection)
+    (flight,) = setup.outlet.sent
     assert flight.octets == encode(question)
-    office.clock.advance(5)
-    office.driver.tick()
-    assert office.back.codes == ["R00"]
-    assert office.at_rest()
+    setup.clock.advance(5)
+    setup.driver.tick()
+    assert setup.connection.codes == ["R00"]
+    assert setup.at_rest()
 
 
-def test_a_handler_is_asked_and_its_answer_posted(office: Office) -> None:
-    office.arrive(destination=f"{OWN}.shop")
-    flight = office.till.reserved[0][0]
-    office.driver.booked(flight, Outcome.HELD)
-    ((delivered, step),) = office.delivering
+def test_a_handler_is_asked_and_its_answer_posted(setup: DriverSetup) -> None:
+    setup.arrive(destination=f"{OWN}.shop")
+    flight = setup.accounts.reserved[0][0]
+    setup.driver.booked(flight, Outcome.HELD)
+    ((delivered, step),) = setup.delivering
     assert delivered is flight
-    assert step.source is office.alice
-    assert office.driver.in_flight == 1
-    office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
-    office.driver.booked(flight, Outcome.POSTED)
-    assert office.back.codes == [None]
-    assert office.at_rest()
+    assert step.source is setup.alice
+    assert setup.driver.in_flight == 1
+    setup.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
+    setup.driver.booked(flight, Outcome.POSTED)
+    assert setup.connection.codes == [None]
+    assert setup.at_rest()
 
 
-def test_a_traced_packet_knows_when_a_handler_answered(office: Office) -> None:
-    office.traced = True
-    office.arrive(destination=f"{OWN}.shop", amount=0)
-    ((flight, _),) = office.delivering
-    office.clock.advance(2)
-    office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
+def test_a_traced_packet_knows_when_a_handler_answered(setup: DriverSetup) -> None:
+    setup.traced = True
+    setup.arrive(destination=f"{OWN}.shop", amount=0)
+    ((flight, _),) = setup.delivering
+    setup.clock.advance(2)
+    setup.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
     assert flight.trace is not None
     assert flight.trace.answered_s == flight.began_s + 2
 
 
-def test_a_handler_that_answers_twice_or_too_late_is_not_heard(office: Office) -> None:
-    office.arrive(destination=f"{OWN}.shop", amount=0)
-    ((flight, _),) = office.delivering
-    office.clock.advance(9)
-    office.driver.tick()
-    office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
-    assert office.back.codes == ["R00"]
-    assert office.at_rest()
+def test_a_handler_that_answers_twice_or_too_late_is_not_heard(setup: DriverSetup) -> None:
+    setup.arrive(destination=f"{OWN}.shop", amount=0)
+    ((flight, _),) = setup.delivering
+    setup.clock.advance(9)
+    setup.driver.tick()
+    setup.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
+    assert setup.connection.codes == ["R00"]
+    assert setup.at_rest()
 
 
-# --- packets that are sent again
+# --- resent packets
 
 
-def test_the_same_packet_again_while_it_is_under_way_moves_its_answer(office: Office) -> None:
-    flight = office.send(sender_id=11, request_id=1)
-    old, office.back = office.back, Back()
+def test_the_same_packet_again_while_it_is_under_way_moves_its_answer(setup: DriverSetup) -> None:
+    flight = setup.send(sender_id=11, request_id=1)
+    old, setup.connection = setup.connection, FakeConnection()
     old.open = False
-    office.arrive(sender_id=11, request_id=2)
-    assert len(office.till.reserved) == 1  # once
-    assert len(office.road.sent) == 1
-    assert office.alice.counters.resent_in == 1
-    assert office.alice.counters.prepares_in == 1
-    office.fulfill(flight)
-    assert office.back.answers == [(2, FULFILL)]
+    setup.arrive(sender_id=11, request_id=2)
+    assert len(setup.accounts.reserved) == 1  # once
+    assert len(setup.outlet.sent) == 1
+    assert setup.alice.counters.resent_in == 1
+    assert setup.alice.counters.prepares_in == 1
+    setup.fulfill(flight)
+    assert setup.connection.answers == [(2, FULFILL)]
     assert not old.answers
-    assert office.alice.counters.answers_undelivered == 0
-    assert office.at_rest()
+    assert setup.alice.counters.answers_undelivered == 0
+    assert setup.at_rest()
 
 
-def test_the_same_packet_again_after_its_end_gets_the_same_answer(office: Office) -> None:
-    office.fulfill(office.send(sender_id=11, request_id=1))
-    office.driver.answered(office.send(sender_id=12, request_id=2), REJECT)
-    office.arrive(sender_id=11, request_id=3)
-    office.arrive(sender_id=12, request_id=4)
-    assert office.back.answers[2:] == [(3, FULFILL), (4, REJECT)]
-    assert len(office.till.reserved) == 2
-    assert office.alice.counters.fulfilled_in == 1
-    assert office.at_rest()
+def test_the_same_packet_again_after_its_end_gets_the_same_answer(setup: DriverSetup) -> None:
+    setup.fulfill(setup.send(sender_id=11, request_id=1))
+    setup.driver.answered(setup.send(sender_id=12, request_id=2), REJECT)
+    setup.arrive(sender_id=11, request_id=3)
+    setup.arrive(sender_id=12, request_id=4)
+    assert setup.connection.answers[2:] == [(3, FULFILL), (4, REJECT)]
+    assert len(setup.accounts.reserved) == 2
+    assert setup.alice.counters.fulfilled_in == 1
+    assert setup.at_rest()
 
 
-def test_packet_ids_of_two_peers_have_nothing_to_do_with_each_other(office: Office) -> None:
+def test_packet_ids_of_two_peers_have_nothing_to_do_with_each_other(setup: DriverSetup) -> None:
     """Defect 7."""
-    office.fulfill(office.send(sender_id=11))
-    octets = encode(office.prepare(destination="g.alice"))
-    office.driver.arrived(office.bob, octets, 11, office.back, 2)
-    assert len(office.till.reserved) == 2
+    setup.fulfill(setup.send(sender_id=11))
+    octets = encode(setup.prepare(destination="g.alice"))
+    setup.driver.arrived(setup.bob, octets, 11, setup.connection, 2)
+    assert len(setup.accounts.reserved) == 2
 
 
-def test_packets_without_an_id_are_never_the_same(office: Office) -> None:
-    office.fulfill(office.send())
-    office.send()
-    assert len(office.till.reserved) == 2
-    assert not office.driver.wants_receipt("alice")
+def test_packets_without_an_id_are_never_the_same(setup: DriverSetup) -> None:
+    setup.fulfill(setup.send())
+    setup.send()
+    assert len(setup.accounts.reserved) == 2
+    assert not setup.driver.wants_receipt("alice")
 
 
-def test_an_answer_is_kept_until_it_was_read_past_twice(office: Office) -> None:
-    assert not office.driver.wants_receipt("alice")
-    office.fulfill(office.send(sender_id=11))
+def test_an_answer_is_kept_until_it_was_read_past_twice(setup: DriverSetup) -> None:
+    assert not setup.driver.wants_receipt("alice")
+    setup.fulfill(setup.send(sender_id=11))
     for _ in range(2):
-        office.driver.receipt("alice")
-        assert office.driver.wants_receipt("alice")
-        office.arrive(sender_id=11)
-        assert office.back.codes[-1] is None
-        assert len(office.till.reserved) == 1
-    office.driver.receipt("alice")
-    assert not office.driver.wants_receipt("alice")
-    office.arrive(sender_id=11)
-    assert len(office.till.reserved) == 2  # by now it is a new packet
+        setup.driver.receipt("alice")
+        assert setup.driver.wants_receipt("alice")
+        setup.arrive(sender_id=11)
+        assert setup.connection.codes[-1] is None
+        assert len(setup.accounts.reserved) == 1
+    setup.driver.receipt("alice")
+    assert not setup.driver.wants_receipt("alice")
+    setup.arrive(sender_id=11)
+    assert len(setup.accounts.reserved) == 2  # by now it is a new packet
 
 
 def test_receipts_of_a_new_connection_say_nothing_of_what_went_over_the_old_one(
-    office: Office,
+    setup: DriverSetup,
 ) -> None:
-    office.fulfill(office.send(sender_id=11))
-    office.driver.reconnected("alice")
-    assert not office.driver.wants_receipt("alice")
-    office.fulfill(office.send(sender_id=12))
+    setup.fulfill(setup.send(sender_id=11))
+    setup.driver.reconnected("alice")
+    assert not setup.driver.wants_receipt("alice")
+    setup.fulfill(setup.send(sender_id=12))
     for _ in range(3):
-        office.driver.receipt("alice")
-    office.arrive(sender_id=11, request_id=2, again=True)
-    assert office.back.answers[2:] == [(2, FULFILL)]
-    office.driver.reconnected("alice")  # nothing new to keep
-    office.clock.advance(limits.FORMER_PACKETS_MS / 1000)
-    office.driver.receipt("alice")
-    office.arrive(sender_id=11)
-    assert len(office.till.reserved) == 3  # by now nobody asks for the old one
+        setup.driver.receipt("alice")
+    setup.arrive(sender_id=11, request_id=2, again=True)
+    assert setup.connection.answers[2:] == [(2, FULFILL)]
+    setup.driver.reconnected("alice")  # nothing new to keep
+    setup.clock.advance(limits.FORMER_PACKETS_MS / 1000)
+    setup.driver.receipt("alice")
+    setup.arrive(sender_id=11)
+    assert len(setup.accounts.reserved) == 3  # by now nobody asks for the old one
 
 
 def test_what_is_kept_of_old_connections_is_bounded_and_dropping_it_is_known(
@@ -571,119 +571,123 @@ def test_what_is_kept_of_old_connections_is_bounded_and_dropping_it_is_known(
     assert inbox.forgotten_id_max == inbox.lost_id_max == 6
 
 
-def test_a_new_packet_is_taken_at_once_whatever_the_ledger_may_know(office: Office) -> None:
-    office.till.may_know_former = True
-    office.arrive(sender_id=11)
-    assert len(office.till.reserved) == 1
-    assert office.driver.to_look_up() == []
+def test_a_new_packet_is_taken_at_once_whatever_the_ledger_may_know(setup: DriverSetup) -> None:
+    setup.accounts.may_know_former = True
+    setup.arrive(sender_id=11)
+    assert len(setup.accounts.reserved) == 1
+    assert setup.driver.to_look_up() == []
 
 
-def test_a_packet_sent_again_that_was_never_forgotten_is_new(office: Office) -> None:
-    office.arrive(sender_id=11, again=True)
-    assert len(office.till.reserved) == 1
+def test_a_packet_sent_again_that_was_never_forgotten_is_new(setup: DriverSetup) -> None:
+    setup.arrive(sender_id=11, again=True)
+    assert len(setup.accounts.reserved) == 1
 
 
-def forgotten(office: Office, sender_id: int) -> None:
+def forgotten(setup: DriverSetup, sender_id: int) -> None:
     """It was answered, and its sender has shown that it read past that."""
-    office.fulfill(office.send(sender_id=sender_id))
+    setup.fulfill(setup.send(sender_id=sender_id))
     for _ in range(3):
-        office.driver.receipt("alice")
+        setup.driver.receipt("alice")
 
 
-def test_a_packet_that_may_be_forgotten_waits_for_the_word_of_the_ledger(office: Office) -> None:
-    forgotten(office, 11)
-    office.arrive(sender_id=11, request_id=2, again=True)
-    office.arrive(sender_id=10, request_id=3, again=True)
-    assert len(office.till.reserved) == 1
-    assert office.driver.to_look_up() == [("alice", 11), ("alice", 10)]
-    office.till.recovered["alice", 11] = Recovered(
+def test_a_packet_that_may_be_forgotten_waits_for_the_word_of_the_ledger(
+    setup: DriverSetup,
+) -> None:
+    forgotten(setup, 11)
+    setup.arrive(sender_id=11, request_id=2, again=True)
+    setup.arrive(sender_id=10, request_id=3, again=True)
+    assert len(setup.accounts.reserved) == 1
+    assert setup.driver.to_look_up() == [("alice", 11), ("alice", 10)]
+    setup.accounts.recovered["alice", 11] = Recovered(
         Reservation(EARLIER_ID, [Transfer(EARLIER_ID, amount=100)], [], Promise.BOOKED),
         "alice", 11, LOCAL, TAG,
     )  # fmt: skip
-    office.driver.looked_up([("alice", 11)])
-    assert office.driver.to_look_up() == [("alice", 10)]
-    flight, step = office.delivering[0]
+    setup.driver.looked_up([("alice", 11)])
+    assert setup.driver.to_look_up() == [("alice", 10)]
+    flight, step = setup.delivering[0]
     assert (flight.packet_id, step.packet_id, step.prepare.amount) == (EARLIER_ID, EARLIER_ID, 100)
-    assert len(office.till.reserved) == 1  # paid already
-    office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
-    assert office.back.answers[-1][0] == 2
-    office.driver.looked_up([("alice", 10), ("alice", 11)])
-    assert len(office.till.reserved) == 2  # the ledger did not know it
-    assert office.driver.to_look_up() == []
+    assert len(setup.accounts.reserved) == 1  # paid already
+    setup.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
+    assert setup.connection.answers[-1][0] == 2
+    setup.driver.looked_up([("alice", 10), ("alice", 11)])
+    assert len(setup.accounts.reserved) == 2  # the ledger did not know it
+    assert setup.driver.to_look_up() == []
 
 
-def test_asked_for_over_one_connection_after_the_other_it_is_taken_up_once(office: Office) -> None:
-    office.till.may_know_former = True
-    office.arrive(sender_id=11, request_id=1, again=True)
-    old, office.back = office.back, Back()
+def test_asked_for_over_one_connection_after_the_other_it_is_taken_up_once(
+    setup: DriverSetup,
+) -> None:
+    setup.accounts.may_know_former = True
+    setup.arrive(sender_id=11, request_id=1, again=True)
+    old, setup.connection = setup.connection, FakeConnection()
     old.open = False
-    office.arrive(sender_id=11, request_id=2, again=True)
-    assert office.driver.to_look_up() == [("alice", 11)]
-    office.driver.looked_up([("alice", 11)])
-    flight = office.till.reserved[0][0]
-    office.driver.booked(flight, Outcome.HELD)
-    office.fulfill(flight)
-    assert office.back.answers == [(2, FULFILL)]
+    setup.arrive(sender_id=11, request_id=2, again=True)
+    assert setup.driver.to_look_up() == [("alice", 11)]
+    setup.driver.looked_up([("alice", 11)])
+    flight = setup.accounts.reserved[0][0]
+    setup.driver.booked(flight, Outcome.HELD)
+    setup.fulfill(flight)
+    assert setup.connection.answers == [(2, FULFILL)]
     assert not old.answers
-    assert office.at_rest()
+    assert setup.at_rest()
 
 
-def test_who_waits_for_the_ledger_until_its_time_is_up_is_told_so(office: Office) -> None:
-    office.till.may_know_former = True
-    office.arrive(sender_id=11, again=True)
-    office.arrive(sender_id=12, again=True, expires_at_ms=office.clock.now_ms() + 20_000)
-    office.clock.advance(9.9)
-    office.driver.give_up_asking()
-    assert not office.back.answers
-    office.clock.advance(0.1)
-    office.driver.give_up_asking()
-    assert office.back.codes == ["R00"]
-    assert office.driver.to_look_up() == [("alice", 12)]
+def test_who_waits_for_the_ledger_until_its_time_is_up_is_told_so(setup: DriverSetup) -> None:
+    setup.accounts.may_know_former = True
+    setup.arrive(sender_id=11, again=True)
+    setup.arrive(sender_id=12, again=True, expires_at_ms=setup.clock.now_ms() + 20_000)
+    setup.clock.advance(9.9)
+    setup.driver.give_up_asking()
+    assert not setup.connection.answers
+    setup.clock.advance(0.1)
+    setup.driver.give_up_asking()
+    assert setup.connection.codes == ["R00"]
+    assert setup.driver.to_look_up() == [("alice", 12)]
 
 
 def test_what_waits_for_the_ledger_is_bounded(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    setup: DriverSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switch_bounds, "PACKETS_ASKED_AGAIN_PER_PEER_MAX", 3)
     monkeypatch.setattr(switch_bounds, "PACKETS_ASKED_AGAIN_MAX", 4)
     monkeypatch.setattr(switch_bounds, "PACKETS_LOOKED_UP_AT_ONCE_MAX", 2)
-    office.till.may_know_former = True
+    setup.accounts.may_know_former = True
     for sender_id in range(1, 6):
-        office.arrive(sender_id=sender_id, again=True)
-    octets = encode(office.prepare(destination="g.alice"))
+        setup.arrive(sender_id=sender_id, again=True)
+    octets = encode(setup.prepare(destination="g.alice"))
     for sender_id in (1, 2):
-        office.driver.arrived(office.bob, octets, sender_id, office.back, sender_id, True)
-    office.arrive(sender_id=1, again=True)  # known already
-    assert not office.back.answers  # any answer could be wrong
+        setup.driver.arrived(setup.bob, octets, sender_id, setup.connection, sender_id, True)
+    setup.arrive(sender_id=1, again=True)  # known already
+    assert not setup.connection.answers  # any answer could be wrong
     seen = []
-    while keys := office.driver.to_look_up():
+    while keys := setup.driver.to_look_up():
         assert len(keys) <= 2
         seen += keys
-        office.driver.looked_up(keys)
+        setup.driver.looked_up(keys)
     # The third of alice's gave way to the second of bob's.
     assert seen == [("alice", 1), ("bob", 1), ("alice", 2), ("bob", 2)]
 
 
-def test_a_peer_that_is_gone_meanwhile_is_not_waited_for(office: Office) -> None:
-    office.till.may_know_former = True
-    office.arrive(sender_id=11, again=True)
-    office.till.peers["alice"].removed = True
-    office.driver.looked_up(office.driver.to_look_up())
-    assert not office.till.reserved
-    assert office.driver.to_look_up() == []
+def test_a_peer_that_is_gone_meanwhile_is_not_waited_for(setup: DriverSetup) -> None:
+    setup.accounts.may_know_former = True
+    setup.arrive(sender_id=11, again=True)
+    setup.accounts.peers["alice"].removed = True
+    setup.driver.looked_up(setup.driver.to_look_up())
+    assert not setup.accounts.reserved
+    assert setup.driver.to_look_up() == []
 
 
-def test_a_packet_under_way_is_not_forgotten_by_receipts(office: Office) -> None:
-    flight = office.send(sender_id=11)
+def test_a_packet_under_way_is_not_forgotten_by_receipts(setup: DriverSetup) -> None:
+    flight = setup.send(sender_id=11)
     for _ in range(5):
-        office.driver.receipt("alice")
-    office.arrive(sender_id=11, request_id=2)
-    office.fulfill(flight)
-    assert office.back.answers == [(2, FULFILL)]
+        setup.driver.receipt("alice")
+    setup.arrive(sender_id=11, request_id=2)
+    setup.fulfill(flight)
+    assert setup.connection.answers == [(2, FULFILL)]
 
 
 def test_what_is_kept_for_a_peer_that_never_reads_is_bounded(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    setup: DriverSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 10)
     inbox = Inbox()
@@ -706,78 +710,82 @@ def recovered(*, posted: bool = False) -> Recovered:
 
 
 @pytest.mark.parametrize("posted", [False, True])
-def test_a_packet_from_before_a_restart_is_asked_for_again(office: Office, *, posted: bool) -> None:
-    office.till.recovered["alice", 11] = recovered(posted=posted)
-    office.arrive(sender_id=11)
-    assert not office.till.reserved  # its money is held or posted already
-    (flight,) = office.road.sent
+def test_a_packet_from_before_a_restart_is_asked_for_again(
+    setup: DriverSetup, *, posted: bool
+) -> None:
+    setup.accounts.recovered["alice", 11] = recovered(posted=posted)
+    setup.arrive(sender_id=11)
+    assert not setup.accounts.reserved  # its money is held or posted already
+    (flight,) = setup.outlet.sent
     assert (flight.packet_id, flight.again) == (900 << 8, True)
-    assert office.alice.counters.resent_in == 1
-    office.driver.answered(flight, FULFILL)
-    assert len(office.till.posted) == (0 if posted else 1)
+    assert setup.alice.counters.resent_in == 1
+    setup.driver.answered(flight, FULFILL)
+    assert len(setup.accounts.posted) == (0 if posted else 1)
     if not posted:
-        office.driver.booked(flight, Outcome.POSTED)
-    assert office.back.codes == [None]
-    assert office.at_rest()
+        setup.driver.booked(flight, Outcome.POSTED)
+    assert setup.connection.codes == [None]
+    assert setup.at_rest()
 
 
-def test_a_packet_from_before_a_restart_is_joined_and_kept_like_any_other(office: Office) -> None:
-    office.till.recovered["alice", 11] = recovered()
-    office.arrive(sender_id=11, request_id=1)
-    office.arrive(sender_id=11, request_id=2)
-    office.fulfill(office.road.sent[0])
-    office.arrive(sender_id=11, request_id=3)
-    assert office.back.answers == [(2, FULFILL), (3, FULFILL)]
-    assert len(office.till.posted) == 1
+def test_a_packet_from_before_a_restart_is_joined_and_kept_like_any_other(
+    setup: DriverSetup,
+) -> None:
+    setup.accounts.recovered["alice", 11] = recovered()
+    setup.arrive(sender_id=11, request_id=1)
+    setup.arrive(sender_id=11, request_id=2)
+    setup.fulfill(setup.outlet.sent[0])
+    setup.arrive(sender_id=11, request_id=3)
+    assert setup.connection.answers == [(2, FULFILL), (3, FULFILL)]
+    assert len(setup.accounts.posted) == 1
 
 
-def test_every_code_of_ours_is_told_apart(office: Office) -> None:
+def test_every_code_of_ours_is_told_apart(setup: DriverSetup) -> None:
     assert len(Code) < 64
 
 
 # --- what is told about it
 
 
-def test_a_traced_packet_knows_when_each_of_its_steps_was(office: Office) -> None:
-    office.traced = True
-    began_s = office.clock.monotonic_s()
-    office.arrive()
-    flight = office.till.reserved[0][0]
+def test_a_traced_packet_knows_when_each_of_its_steps_was(setup: DriverSetup) -> None:
+    setup.traced = True
+    began_s = setup.clock.monotonic_s()
+    setup.arrive()
+    flight = setup.accounts.reserved[0][0]
     trace = flight.trace
     assert trace is not None
-    assert trace.asked is office.till.reserved[0][3]
+    assert trace.asked is setup.accounts.reserved[0][3]
     assert trace.reserved_s is None
-    office.clock.advance(1)
-    office.driver.booked(flight, Outcome.HELD)
-    assert office.forwarded_ == [flight]
-    office.clock.advance(1)
-    office.driver.answered(flight, FULFILL)
-    office.clock.advance(1)
-    office.driver.booked(flight, Outcome.POSTED)
+    setup.clock.advance(1)
+    setup.driver.booked(flight, Outcome.HELD)
+    assert setup.forwarded_ == [flight]
+    setup.clock.advance(1)
+    setup.driver.answered(flight, FULFILL)
+    setup.clock.advance(1)
+    setup.driver.booked(flight, Outcome.POSTED)
     times = (trace.reserved_s, trace.forwarded_s, trace.answered_s, trace.posted_s)
     assert times == (began_s + 1, began_s + 1, began_s + 2, began_s + 3)
 
 
-def test_a_packet_without_a_trace_is_not_told_of_between(office: Office) -> None:
-    office.fulfill(office.send())
-    assert office.forwarded_ == []
-    assert len(office.ended_) == 1
+def test_a_packet_without_a_trace_is_not_told_of_between(setup: DriverSetup) -> None:
+    setup.fulfill(setup.send())
+    assert setup.forwarded_ == []
+    assert len(setup.ended_) == 1
 
 
-def test_a_refused_reservation_is_no_step(office: Office) -> None:
-    office.traced = True
-    office.arrive()
-    flight = office.till.reserved[0][0]
-    office.driver.booked(flight, Outcome.NO_CREDIT)
+def test_a_refused_reservation_is_no_step(setup: DriverSetup) -> None:
+    setup.traced = True
+    setup.arrive()
+    flight = setup.accounts.reserved[0][0]
+    setup.driver.booked(flight, Outcome.NO_CREDIT)
     assert flight.trace is not None
     assert flight.trace.reserved_s is None
     assert flight.trace.posted_s is None
 
 
-def test_what_is_no_prepare_is_told_with_who_sent_it(office: Office) -> None:
-    office.driver.arrived(office.alice, b"\x0c", 0, office.back, 1)
-    ((source, message),) = office.unreadable_
-    assert source is office.alice
+def test_what_is_no_prepare_is_told_with_who_sent_it(setup: DriverSetup) -> None:
+    setup.driver.arrived(setup.alice, b"\x0c", 0, setup.connection, 1)
+    ((source, message),) = setup.unreadable_
+    assert source is setup.alice
     assert message.startswith("unreadable packet: ")
 
 
@@ -794,136 +802,136 @@ DIFFERENT = [
 @pytest.mark.parametrize("changed", DIFFERENT)
 @pytest.mark.parametrize("again", [False, True])
 def test_a_packet_under_the_id_of_one_under_way_is_refused(
-    office: Office, changed: dict[str, Any], *, again: bool
+    setup: DriverSetup, changed: dict[str, Any], *, again: bool
 ) -> None:
-    flight = office.send(sender_id=11, request_id=1)
-    office.arrive(sender_id=11, request_id=2, again=again, **changed)
-    assert office.back.codes == ["F00"]
-    assert office.back.answers[0][0] == 2
-    assert office.alice.counters.resent_refused == 1
-    assert office.alice.counters.rejected_in_by_code == {"F00": 1}
-    office.fulfill(flight)
-    assert office.back.answers[-1] == (1, FULFILL)  # the first one is not touched
-    office.arrive(sender_id=11, request_id=3)
-    assert office.back.answers[-1] == (3, FULFILL)
-    assert len(office.till.reserved) == 1
-    assert office.at_rest()
+    flight = setup.send(sender_id=11, request_id=1)
+    setup.arrive(sender_id=11, request_id=2, again=again, **changed)
+    assert setup.connection.codes == ["F00"]
+    assert setup.connection.answers[0][0] == 2
+    assert setup.alice.counters.resent_refused == 1
+    assert setup.alice.counters.rejected_in_by_code == {"F00": 1}
+    setup.fulfill(flight)
+    assert setup.connection.answers[-1] == (1, FULFILL)  # the first one is not touched
+    setup.arrive(sender_id=11, request_id=3)
+    assert setup.connection.answers[-1] == (3, FULFILL)
+    assert len(setup.accounts.reserved) == 1
+    assert setup.at_rest()
 
 
 @pytest.mark.parametrize("changed", DIFFERENT)
 @pytest.mark.parametrize("reconnected", [False, True])
 def test_a_packet_under_the_id_of_an_answered_one_is_refused(
-    office: Office, changed: dict[str, Any], *, reconnected: bool
+    setup: DriverSetup, changed: dict[str, Any], *, reconnected: bool
 ) -> None:
-    office.fulfill(office.send(sender_id=11))
+    setup.fulfill(setup.send(sender_id=11))
     if reconnected:
-        office.driver.reconnected("alice")
-    office.arrive(sender_id=11, request_id=2, again=True, **changed)
-    assert office.back.codes == [None, "F00"]
-    assert office.alice.counters.resent_refused == 1
-    office.arrive(sender_id=11, request_id=3, again=True)
-    assert office.back.answers[-1] == (3, FULFILL)
-    assert len(office.till.reserved) == 1
+        setup.driver.reconnected("alice")
+    setup.arrive(sender_id=11, request_id=2, again=True, **changed)
+    assert setup.connection.codes == [None, "F00"]
+    assert setup.alice.counters.resent_refused == 1
+    setup.arrive(sender_id=11, request_id=3, again=True)
+    assert setup.connection.answers[-1] == (3, FULFILL)
+    assert len(setup.accounts.reserved) == 1
 
 
-def test_a_resent_packet_may_expire_at_another_time(office: Office) -> None:
-    flight = office.send(sender_id=11, request_id=1)
-    later = office.clock.now_ms() + 12_000
-    office.arrive(sender_id=11, request_id=2, again=True, expires_at_ms=later)
-    office.fulfill(flight)
-    office.arrive(sender_id=11, request_id=3, again=True, expires_at_ms=later + 1)
-    assert office.back.answers == [(2, FULFILL), (3, FULFILL)]
-    assert office.alice.counters.resent_refused == 0
+def test_a_resent_packet_may_expire_at_another_time(setup: DriverSetup) -> None:
+    flight = setup.send(sender_id=11, request_id=1)
+    later = setup.clock.now_ms() + 12_000
+    setup.arrive(sender_id=11, request_id=2, again=True, expires_at_ms=later)
+    setup.fulfill(flight)
+    setup.arrive(sender_id=11, request_id=3, again=True, expires_at_ms=later + 1)
+    assert setup.connection.answers == [(2, FULFILL), (3, FULFILL)]
+    assert setup.alice.counters.resent_refused == 0
 
 
 @pytest.mark.parametrize("changed", DIFFERENT)
 def test_a_packet_under_an_id_that_the_ledger_is_asked_for_is_refused(
-    office: Office, changed: dict[str, Any]
+    setup: DriverSetup, changed: dict[str, Any]
 ) -> None:
-    office.till.may_know_former = True
-    office.arrive(sender_id=11, request_id=1, again=True)
-    office.arrive(sender_id=11, request_id=2, again=True, **changed)
-    assert office.back.codes == ["F00"]
-    office.driver.looked_up(office.driver.to_look_up())
-    (asked,) = office.till.reserved
+    setup.accounts.may_know_former = True
+    setup.arrive(sender_id=11, request_id=1, again=True)
+    setup.arrive(sender_id=11, request_id=2, again=True, **changed)
+    assert setup.connection.codes == ["F00"]
+    setup.driver.looked_up(setup.driver.to_look_up())
+    (asked,) = setup.accounts.reserved
     assert asked[3].amount_in == 100
 
 
 @pytest.mark.parametrize("changed", [{"amount": 101}, {"condition": b"c" * 32}])
 @pytest.mark.parametrize("posted", [False, True])
 def test_a_packet_that_the_ledger_knows_otherwise_is_refused(
-    office: Office, changed: dict[str, Any], *, posted: bool
+    setup: DriverSetup, changed: dict[str, Any], *, posted: bool
 ) -> None:
-    office.till.recovered["alice", 11] = recovered(posted=posted)
-    office.arrive(sender_id=11, request_id=1, again=True, **changed)
-    assert office.back.codes == ["F00"]
-    assert not office.road.sent
-    assert not office.till.reserved
-    assert not office.till.voided
-    office.arrive(sender_id=11, request_id=2, again=True)
-    (flight,) = office.road.sent  # the right one is still taken up
+    setup.accounts.recovered["alice", 11] = recovered(posted=posted)
+    setup.arrive(sender_id=11, request_id=1, again=True, **changed)
+    assert setup.connection.codes == ["F00"]
+    assert not setup.outlet.sent
+    assert not setup.accounts.reserved
+    assert not setup.accounts.voided
+    setup.arrive(sender_id=11, request_id=2, again=True)
+    (flight,) = setup.outlet.sent  # the right one is still taken up
     assert flight.packet_id == 900 << 8
 
 
-def posted_here(office: Office, sender_id: int) -> None:
+def posted_here(setup: DriverSetup, sender_id: int) -> None:
     """The ledger says of `sender_id`: posted, for this node, by this process."""
-    (_, packet_id, _, _) = office.till.reserved[-1]
+    (_, packet_id, _, _) = setup.accounts.reserved[-1]
     legs = [Transfer(packet_id, amount=100)]
-    office.till.recovered["alice", sender_id] = Recovered(
+    setup.accounts.recovered["alice", sender_id] = Recovered(
         Reservation(packet_id, legs, [], Promise.BOOKED), "alice", sender_id, LOCAL, TAG
     )
 
 
-def test_a_packet_whose_answer_was_read_is_not_delivered_again(office: Office) -> None:
-    forgotten(office, 11)
-    posted_here(office, 11)
+def test_a_packet_whose_answer_was_read_is_not_delivered_again(setup: DriverSetup) -> None:
+    forgotten(setup, 11)
+    posted_here(setup, 11)
     for request_id in (2, 3):
-        office.arrive(sender_id=11, request_id=request_id, again=True)
-        office.driver.looked_up(office.driver.to_look_up())
-    assert office.back.codes == [None, "F00", "F00"]
-    assert office.alice.counters.resent_refused == 2
-    assert not office.delivering
-    assert office.at_rest()
+        setup.arrive(sender_id=11, request_id=request_id, again=True)
+        setup.driver.looked_up(setup.driver.to_look_up())
+    assert setup.connection.codes == [None, "F00", "F00"]
+    assert setup.alice.counters.resent_refused == 2
+    assert not setup.delivering
+    assert setup.at_rest()
 
 
 def test_a_packet_whose_answer_may_not_have_been_read_is_delivered_under_the_same_id(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    setup: DriverSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 1)
-    office.fulfill(office.send(sender_id=11))
-    posted_here(office, 11)
-    packet_id = office.till.reserved[-1][1]
+    setup.fulfill(setup.send(sender_id=11))
+    posted_here(setup, 11)
+    packet_id = setup.accounts.reserved[-1][1]
     for sender_id in (12, 13, 14):  # push the answer out, without any receipt
-        office.driver.answered(office.send(sender_id=sender_id), REJECT)
-    office.arrive(sender_id=11, request_id=9, again=True)
-    office.driver.looked_up(office.driver.to_look_up())
-    ((_, step),) = office.delivering
+        setup.driver.answered(setup.send(sender_id=sender_id), REJECT)
+    setup.arrive(sender_id=11, request_id=9, again=True)
+    setup.driver.looked_up(setup.driver.to_look_up())
+    ((_, step),) = setup.delivering
     assert step.packet_id == packet_id
 
 
-def test_a_resent_packet_over_the_rate_waits_instead_of_being_refused(office: Office) -> None:
-    office.alice.terms = PeerTerms(peer_id="alice", asset=USD, rate_limit=1)
-    office.send(sender_id=10)
-    office.till.recovered["alice", 11] = recovered()
-    office.arrive(sender_id=11, request_id=2, again=True)
-    assert not office.back.answers
-    assert len(office.road.sent) == 1
-    office.clock.advance(1)
-    office.driver.looked_up(office.driver.to_look_up())
-    assert office.road.sent[-1].packet_id == 900 << 8
-    assert office.driver.to_look_up() == []
+def test_a_resent_packet_over_the_rate_waits_instead_of_being_refused(setup: DriverSetup) -> None:
+    setup.alice.terms = PeerTerms(peer_id="alice", asset=USD, rate_limit=1)
+    setup.send(sender_id=10)
+    setup.accounts.recovered["alice", 11] = recovered()
+    setup.arrive(sender_id=11, request_id=2, again=True)
+    assert not setup.connection.answers
+    assert len(setup.outlet.sent) == 1
+    setup.clock.advance(1)
+    setup.driver.looked_up(setup.driver.to_look_up())
+    assert setup.outlet.sent[-1].packet_id == 900 << 8
+    assert setup.driver.to_look_up() == []
 
 
-def test_a_resent_packet_that_waits_too_long_gives_its_hold_back(office: Office) -> None:
-    office.alice.terms = PeerTerms(peer_id="alice", asset=USD, rate_limit=1)
-    office.send(sender_id=10)
-    held = office.till.recovered["alice", 11] = recovered()
-    office.arrive(sender_id=11, request_id=2, again=True)
-    office.alice.terms = PeerTerms(peer_id="alice", asset=USD, rate_limit=0)
-    office.clock.advance(10)
-    office.driver.give_up_asking()
-    assert office.till.voided == [held.reservation]
-    assert office.back.codes == ["T00"]
+def test_a_resent_packet_that_waits_too_long_gives_its_hold_back(setup: DriverSetup) -> None:
+    setup.alice.terms = PeerTerms(peer_id="alice", asset=USD, rate_limit=1)
+    setup.send(sender_id=10)
+    held = setup.accounts.recovered["alice", 11] = recovered()
+    setup.arrive(sender_id=11, request_id=2, again=True)
+    setup.alice.terms = PeerTerms(peer_id="alice", asset=USD, rate_limit=0)
+    setup.clock.advance(10)
+    setup.driver.give_up_asking()
+    assert setup.accounts.voided == [held.reservation]
+    assert setup.connection.codes == ["T00"]
 
 
 # --- fulfilments that could not be fetched again
@@ -934,86 +942,86 @@ def test_a_resent_packet_that_waits_too_long_gives_its_hold_back(office: Office)
     [(False, 11, True), (True, 11, False), (False, 0, False)],
 )
 def test_a_fulfill_is_kept_where_it_could_not_be_fetched_again(
-    office: Office, *, knows_packet_ids: bool, sender_id: int, is_kept: bool
+    setup: DriverSetup, *, knows_packet_ids: bool, sender_id: int, is_kept: bool
 ) -> None:
-    office.road.knows_packet_ids = knows_packet_ids
-    flight = office.send(sender_id=sender_id)
-    office.fulfill(flight)
-    assert office.till.kept == ([(flight.packet_id, FULFILL)] if is_kept else [])
-    assert len(office.till.posted) == 1
-    assert office.back.answers == [(1, FULFILL)]
+    setup.outlet.knows_packet_ids = knows_packet_ids
+    flight = setup.send(sender_id=sender_id)
+    setup.fulfill(flight)
+    assert setup.accounts.kept == ([(flight.packet_id, FULFILL)] if is_kept else [])
+    assert len(setup.accounts.posted) == 1
+    assert setup.connection.answers == [(1, FULFILL)]
 
 
-def test_what_a_receiver_of_this_node_fulfills_is_kept(office: Office) -> None:
-    office.arrive(sender_id=11, destination=OWN)
-    flight = office.till.reserved[-1][0]
-    office.driver.booked(flight, Outcome.HELD)
-    office.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
-    office.driver.booked(flight, Outcome.POSTED)
-    assert office.till.kept == [(flight.packet_id, FULFILL)]
-    assert office.back.answers == [(1, FULFILL)]
+def test_what_a_receiver_of_this_node_fulfills_is_kept(setup: DriverSetup) -> None:
+    setup.arrive(sender_id=11, destination=OWN)
+    flight = setup.accounts.reserved[-1][0]
+    setup.driver.booked(flight, Outcome.HELD)
+    setup.driver.delivered(flight, Fulfill(fulfillment=PREIMAGE))
+    setup.driver.booked(flight, Outcome.POSTED)
+    assert setup.accounts.kept == [(flight.packet_id, FULFILL)]
+    assert setup.connection.answers == [(1, FULFILL)]
 
 
 @pytest.mark.parametrize("destination", ["g.bob", OWN])
 def test_without_room_for_its_fulfill_a_packet_is_refused_before_it_is_promised(
-    office: Office, destination: str
+    setup: DriverSetup, destination: str
 ) -> None:
-    office.road.knows_packet_ids = False
-    office.till.can_keep = False
-    office.arrive(sender_id=11, destination=destination)
-    office.driver.booked(office.till.reserved[-1][0], Outcome.HELD)
-    assert office.back.codes == ["T02"]
-    assert not office.road.sent
-    assert not office.delivering
-    assert len(office.till.voided) == 1
-    assert office.at_rest()
+    setup.outlet.knows_packet_ids = False
+    setup.accounts.can_keep = False
+    setup.arrive(sender_id=11, destination=destination)
+    setup.driver.booked(setup.accounts.reserved[-1][0], Outcome.HELD)
+    assert setup.connection.codes == ["T02"]
+    assert not setup.outlet.sent
+    assert not setup.delivering
+    assert len(setup.accounts.voided) == 1
+    assert setup.at_rest()
 
 
 @pytest.mark.parametrize("state", [Promise.BOOKED, Promise.POSTING, Promise.RELEASED])
-def test_a_kept_fulfill_answers_a_resent_packet_at_once(office: Office, state: Promise) -> None:
+def test_a_kept_fulfill_answers_a_resent_packet_at_once(setup: DriverSetup, state: Promise) -> None:
     """Whatever has become of its next hop, and of its time."""
-    former = office.till.recovered["alice", 11] = recovered(posted=True)
+    former = setup.accounts.recovered["alice", 11] = recovered(posted=True)
     former.fulfill = FULFILL
     former.reservation.state = state
-    office.peers.remove("bob")
-    office.arrive(sender_id=11, expires_at_ms=office.clock.now_ms() + 1)
-    assert office.back.answers == [(1, FULFILL)]
-    assert not office.road.sent
-    assert not office.till.posted
-    assert not office.till.voided
-    assert office.at_rest()
+    setup.peers.remove("bob")
+    setup.arrive(sender_id=11, expires_at_ms=setup.clock.now_ms() + 1)
+    assert setup.connection.answers == [(1, FULFILL)]
+    assert not setup.outlet.sent
+    assert not setup.accounts.posted
+    assert not setup.accounts.voided
+    assert setup.at_rest()
 
 
 def test_a_packet_for_this_node_whose_fulfill_was_kept_is_not_delivered_again(
-    office: Office,
+    setup: DriverSetup,
 ) -> None:
-    forgotten(office, 11)
-    posted_here(office, 11)
-    office.till.recovered["alice", 11].fulfill = FULFILL
-    office.arrive(sender_id=11, request_id=2, again=True)
-    office.driver.looked_up(office.driver.to_look_up())
-    assert office.back.codes == [None, None]
-    assert not office.delivering
+    forgotten(setup, 11)
+    posted_here(setup, 11)
+    setup.accounts.recovered["alice", 11].fulfill = FULFILL
+    setup.arrive(sender_id=11, request_id=2, again=True)
+    setup.driver.looked_up(setup.driver.to_look_up())
+    assert setup.connection.codes == [None, None]
+    assert not setup.delivering
 
 
-def test_a_kept_fulfill_is_given_for_no_other_condition(office: Office) -> None:
-    former = office.till.recovered["alice", 11] = recovered(posted=True)
+def test_a_kept_fulfill_is_given_for_no_other_condition(setup: DriverSetup) -> None:
+    former = setup.accounts.recovered["alice", 11] = recovered(posted=True)
     former.fulfill = FULFILL
     like = hashlib.sha256(PREIMAGE).digest()[:12] + b"c" * 20
-    office.arrive(sender_id=11, condition=like)
-    assert office.back.codes == ["F00"]
+    setup.arrive(sender_id=11, condition=like)
+    assert setup.connection.codes == ["F00"]
 
 
-def test_a_posted_packet_waits_until_its_fulfill_was_looked_for(office: Office) -> None:
-    former = office.till.recovered["alice", 11] = recovered(posted=True)
+def test_a_posted_packet_waits_until_its_fulfill_was_looked_for(setup: DriverSetup) -> None:
+    former = setup.accounts.recovered["alice", 11] = recovered(posted=True)
     former.may_be_kept = True
-    office.arrive(sender_id=11)
-    assert not office.back.answers
-    assert not office.road.sent
-    assert office.driver.to_look_up() == [("alice", 11)]
+    setup.arrive(sender_id=11)
+    assert not setup.connection.answers
+    assert not setup.outlet.sent
+    assert setup.driver.to_look_up() == [("alice", 11)]
     former.fulfill, former.may_be_kept = FULFILL, False
-    office.driver.looked_up(office.driver.to_look_up())
-    assert office.back.answers == [(1, FULFILL)]
+    setup.driver.looked_up(setup.driver.to_look_up())
+    assert setup.connection.answers == [(1, FULFILL)]
 
 
 # --- how long a packet is remembered
@@ -1021,17 +1029,17 @@ def test_a_posted_packet_waits_until_its_fulfill_was_looked_for(office: Office) 
 
 @pytest.mark.parametrize(("late_ms", "code"), [(0, None), (1, "F00")])
 def test_a_packet_that_could_be_resent_for_longer_than_it_is_remembered_is_refused(
-    office: Office, late_ms: int, code: str | None
+    setup: DriverSetup, late_ms: int, code: str | None
 ) -> None:
-    expires_at_ms = office.clock.now_ms() + limits.EXPIRY_MS_MAX + late_ms
-    office.arrive(sender_id=11, expires_at_ms=expires_at_ms)
-    assert office.back.codes == ([code] if code else [])
-    assert bool(office.till.reserved) == (code is None)
+    expires_at_ms = setup.clock.now_ms() + limits.EXPIRY_MS_MAX + late_ms
+    setup.arrive(sender_id=11, expires_at_ms=expires_at_ms)
+    assert setup.connection.codes == ([code] if code else [])
+    assert bool(setup.accounts.reserved) == (code is None)
 
 
-def test_a_packet_that_cannot_be_resent_may_expire_at_any_time(office: Office) -> None:
-    office.arrive(expires_at_ms=office.clock.now_ms() + 10 * limits.EXPIRY_MS_MAX)
-    assert office.till.reserved
+def test_a_packet_that_cannot_be_resent_may_expire_at_any_time(setup: DriverSetup) -> None:
+    setup.arrive(expires_at_ms=setup.clock.now_ms() + 10 * limits.EXPIRY_MS_MAX)
+    assert setup.accounts.reserved
 
 
 def test_an_unexpired_packet_is_remembered_by_every_node_on_its_way() -> None:
@@ -1044,39 +1052,41 @@ def test_an_unexpired_packet_is_remembered_by_every_node_on_its_way() -> None:
 # --- look-ups, fair between peers
 
 
-def arrive_from(office: Office, peer: Peer, *sender_ids: int) -> None:
+def arrive_from(setup: DriverSetup, peer: Peer, *sender_ids: int) -> None:
     for sender_id in sender_ids:
-        octets = encode(office.prepare(destination="g.alice"))
-        office.driver.arrived(peer, octets, sender_id, office.back, sender_id, again=True)
+        octets = encode(setup.prepare(destination="g.alice"))
+        setup.driver.arrived(peer, octets, sender_id, setup.connection, sender_id, again=True)
 
 
-def test_peers_take_turns_at_the_ledger(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_take_turns_at_the_ledger(
+    setup: DriverSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(switch_bounds, "PACKETS_LOOKED_UP_AT_ONCE_MAX", 4)
-    office.till.may_know_former = True
-    arrive_from(office, office.alice, *range(1, 11))
-    arrive_from(office, office.bob, 1, 2)
-    first = office.driver.to_look_up()
+    setup.accounts.may_know_former = True
+    arrive_from(setup, setup.alice, *range(1, 11))
+    arrive_from(setup, setup.bob, 1, 2)
+    first = setup.driver.to_look_up()
     assert first == [("alice", 1), ("bob", 1), ("alice", 2), ("bob", 2)]
     # What the ledger has not spoken about comes after all others.
-    second = office.driver.to_look_up()
+    second = setup.driver.to_look_up()
     assert {one for one in second if one[0] == "alice"} == {("alice", 3), ("alice", 4)}
 
 
 def test_with_all_places_taken_the_peer_with_the_most_gives_way(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    setup: DriverSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switch_bounds, "PACKETS_ASKED_AGAIN_MAX", 4)
-    office.till.may_know_former = True
-    arrive_from(office, office.alice, *range(1, 11))
-    arrive_from(office, office.bob, *range(1, 11))
-    asked = office.driver.to_look_up()
+    setup.accounts.may_know_former = True
+    arrive_from(setup, setup.alice, *range(1, 11))
+    arrive_from(setup, setup.bob, *range(1, 11))
+    asked = setup.driver.to_look_up()
     assert len(asked) == 4
     assert sum(peer_id == "bob" for peer_id, _ in asked) == 2
 
 
-def test_a_packet_that_is_recovered_already_needs_no_look_up(office: Office) -> None:
-    office.till.may_know_former = True
-    office.till.recovered["alice", 11] = recovered()
-    office.arrive(sender_id=11, again=True)
-    assert office.driver.to_look_up() == []
-    assert office.road.sent[-1].again
+def test_a_packet_that_is_recovered_already_needs_no_look_up(setup: DriverSetup) -> None:
+    setup.accounts.may_know_former = True
+    setup.accounts.recovered["alice", 11] = recovered()
+    setup.arrive(sender_id=11, again=True)
+    assert setup.driver.to_look_up() == []
+    assert setup.outlet.sent[-1].again

@@ -28,7 +28,7 @@ USD = Asset("USD", 9)
 PACKET_ID = 0xAB00
 
 
-class Desk:
+class ObserverSetup:
     """An observer whose clock, log and events the test holds."""
 
     def __init__(self, per_second: int = 200) -> None:
@@ -85,30 +85,30 @@ def rejected(next_hop: str | None = None) -> Result:
     return Result(b"", code="F02", next_hop=next_hop, message="no route", triggered_by="g.me")
 
 
-def one(desk: Desk, kind: type) -> Any:
-    (found,) = [event for event in desk.events if type(event) is kind]
+def one(setup: ObserverSetup, kind: type) -> Any:
+    (found,) = [event for event in setup.events if type(event) is kind]
     return found
 
 
 def test_a_fulfilled_packet_tells_its_steps_their_times_and_its_transfers() -> None:
-    desk = Desk()
-    flight = desk.begin()
-    trace = desk.forward(flight)
-    trace.answered_s = desk.pass_ms(5)
+    setup = ObserverSetup()
+    flight = setup.begin()
+    trace = setup.forward(flight)
+    trace.answered_s = setup.pass_ms(5)
     held = flight.reservation
     assert held is not None
     held.transfers = [Transfer(leg.id | PHASE_RESOLVE) for leg in held.legs]
-    trace.posted_s = desk.pass_ms(2)
-    desk.pass_ms(1)
-    desk.observer.ended(flight, fulfilled())
-    assert [type(event) for event in desk.events] == [
+    trace.posted_s = setup.pass_ms(2)
+    setup.pass_ms(1)
+    setup.observer.ended(flight, fulfilled())
+    assert [type(event) for event in setup.events] == [
         PacketReceived,
         PacketForwarded,
         PacketFulfilled,
     ]
-    forwarded = one(desk, PacketForwarded)
+    forwarded = one(setup, PacketForwarded)
     assert (forwarded.next_hop, forwarded.amount, forwarded.fee) == ("bob", 90, 10)
-    end = one(desk, PacketFulfilled)
+    end = one(setup, PacketFulfilled)
     assert (end.peer_id, end.next_hop, end.amount) == ("alice", "bob", 100)
     times = (end.reserved_ms, end.forwarded_ms, end.answered_ms, end.posted_ms, end.duration_ms)
     assert times == (1.0, 2.0, 7.0, 9.0, 10.0)
@@ -117,9 +117,9 @@ def test_a_fulfilled_packet_tells_its_steps_their_times_and_its_transfers() -> N
 
 
 def test_a_packet_refused_at_once_was_never_held_nor_sent() -> None:
-    desk = Desk()
-    desk.observer.ended(desk.begin(), rejected())
-    end = one(desk, PacketRejected)
+    setup = ObserverSetup()
+    setup.observer.ended(setup.begin(), rejected())
+    end = one(setup, PacketRejected)
     assert (end.code, end.message, end.triggered_by, end.next_hop) == (
         "F02",
         "no route",
@@ -131,11 +131,11 @@ def test_a_packet_refused_at_once_was_never_held_nor_sent() -> None:
 
 
 def test_a_reject_from_further_on_tells_what_gave_the_money_back() -> None:
-    desk = Desk()
-    flight = desk.begin()
-    desk.forward(flight).answered_s = desk.pass_ms(1)
-    desk.observer.ended(flight, rejected("bob"))
-    end = one(desk, PacketRejected)
+    setup = ObserverSetup()
+    flight = setup.begin()
+    setup.forward(flight).answered_s = setup.pass_ms(1)
+    setup.observer.ended(flight, rejected("bob"))
+    end = one(setup, PacketRejected)
     assert end.next_hop == "bob"
     assert end.resolve_ids.split() == [
         f"{leg | PHASE_RESOLVE:032x}" for leg in (PACKET_ID, PACKET_ID | 1)
@@ -143,59 +143,59 @@ def test_a_reject_from_further_on_tells_what_gave_the_money_back() -> None:
 
 
 def test_what_the_ledger_refused_to_hold_has_no_transfers() -> None:
-    desk = Desk()
-    flight = desk.begin()
+    setup = ObserverSetup()
+    flight = setup.begin()
     assert flight.trace is not None
-    flight.trace.asked = Reserve(desk.alice.terms, desk.bob.terms, 100, 0, 100, bytes(32), 1000)
+    flight.trace.asked = Reserve(setup.alice.terms, setup.bob.terms, 100, 0, 100, bytes(32), 1000)
     flight.reservation = Reservation(PACKET_ID, [Transfer(PACKET_ID)], [])
-    desk.observer.ended(flight, rejected("bob"))
-    assert one(desk, PacketRejected).reserve_ids == ""
+    setup.observer.ended(flight, rejected("bob"))
+    assert one(setup, PacketRejected).reserve_ids == ""
 
 
 def test_beyond_the_budget_packets_are_only_counted() -> None:
-    desk = Desk(per_second=3)
-    flights = [desk.begin() for _ in range(10)]
+    setup = ObserverSetup(per_second=3)
+    flights = [setup.begin() for _ in range(10)]
     for flight in flights:
-        desk.observer.ended(flight, fulfilled())
-    assert desk.observer.received == desk.observer.fulfilled == 10
-    assert desk.observer.counted == 7
-    packets = [type(event) for event in desk.events]
+        setup.observer.ended(flight, fulfilled())
+    assert setup.observer.received == setup.observer.fulfilled == 10
+    assert setup.observer.counted == 7
+    packets = [type(event) for event in setup.events]
     assert packets.count(PacketReceived) == packets.count(PacketFulfilled) == 3
 
 
 def test_the_choice_is_made_once_for_a_packet() -> None:
-    desk = Desk(per_second=1)
-    whole, counted = desk.begin(), desk.begin()
-    desk.pass_ms(5000)  # there is room again, but these two have begun
-    desk.observer.ended(counted, fulfilled())
-    desk.observer.ended(whole, fulfilled())
-    assert [type(event) for event in desk.events] == [PacketReceived, PacketFulfilled]
+    setup = ObserverSetup(per_second=1)
+    whole, counted = setup.begin(), setup.begin()
+    setup.pass_ms(5000)  # there is room again, but these two have begun
+    setup.observer.ended(counted, fulfilled())
+    setup.observer.ended(whole, fulfilled())
+    assert [type(event) for event in setup.events] == [PacketReceived, PacketFulfilled]
 
 
 def test_rejects_of_counted_packets_are_told_up_to_a_budget_of_their_own() -> None:
-    desk = Desk(per_second=2)
+    setup = ObserverSetup(per_second=2)
     for _ in range(2):
-        desk.begin()
+        setup.begin()
     for _ in range(5):
-        desk.observer.ended(desk.begin(), rejected())
-    assert sum(type(event) is PacketRejected for event in desk.events) == 2
-    assert desk.observer.rejected == 5
+        setup.observer.ended(setup.begin(), rejected())
+    assert sum(type(event) is PacketRejected for event in setup.events) == 2
+    assert setup.observer.rejected == 5
 
 
 def test_zero_switches_whole_packets_off() -> None:
-    desk = Desk(per_second=0)
-    desk.observer.ended(desk.begin(), rejected())
-    desk.observer.unreadable(desk.alice, 1, "unreadable packet: amount")
-    desk.pass_ms(10_000)
-    desk.observer.ended(desk.begin(), fulfilled())
-    assert desk.events == []
-    assert (desk.observer.received, desk.observer.counted) == (3, 3)
+    setup = ObserverSetup(per_second=0)
+    setup.observer.ended(setup.begin(), rejected())
+    setup.observer.unreadable(setup.alice, 1, "unreadable packet: amount")
+    setup.pass_ms(10_000)
+    setup.observer.ended(setup.begin(), fulfilled())
+    assert setup.events == []
+    assert (setup.observer.received, setup.observer.counted) == (3, 3)
 
 
 def test_what_is_no_packet_is_told_as_a_reject() -> None:
-    desk = Desk()
-    desk.observer.unreadable(desk.alice, 0x100, "unreadable packet: amount")
-    end = one(desk, PacketRejected)
+    setup = ObserverSetup()
+    setup.observer.unreadable(setup.alice, 0x100, "unreadable packet: amount")
+    end = one(setup, PacketRejected)
     assert (end.peer_id, end.code, end.destination, end.triggered_by) == (
         "alice",
         "F01",
@@ -205,21 +205,21 @@ def test_what_is_no_packet_is_told_as_a_reject() -> None:
 
 
 def test_rejects_are_logged_a_few_a_second() -> None:
-    desk = Desk()
+    setup = ObserverSetup()
     for _ in range(100):
-        desk.observer.ended(desk.begin(), rejected())
-    assert desk.log.count("packet_rejected") == 5
+        setup.observer.ended(setup.begin(), rejected())
+    assert setup.log.count("packet_rejected") == 5
 
 
 def test_latencies_are_those_since_the_last_time() -> None:
-    desk = Desk(per_second=1000)
-    assert desk.observer.take_latencies_ms() == (None, None)
+    setup = ObserverSetup(per_second=1000)
+    assert setup.observer.take_latencies_ms() == (None, None)
     for ms in range(1, 101):
-        flight = desk.begin()
-        desk.pass_ms(ms)
-        desk.observer.ended(flight, fulfilled())
-    assert desk.observer.take_latencies_ms() == (50.0, 99.0)
-    assert desk.observer.take_latencies_ms() == (None, None)
+        flight = setup.begin()
+        setup.pass_ms(ms)
+        setup.observer.ended(flight, fulfilled())
+    assert setup.observer.take_latencies_ms() == (50.0, 99.0)
+    assert setup.observer.take_latencies_ms() == (None, None)
 
 
 @pytest.mark.parametrize("per_second", [1, 5, 200])

@@ -85,7 +85,7 @@ def prepare(**fields: Any) -> Prepare:
     return packet
 
 
-class Desk:
+class SwitchSetup:
     """A switch whose clock stands still, and whose steps the test takes itself."""
 
     def __init__(self, *, address: str = OWN, delivers: bool = False, **terms: Any) -> None:
@@ -171,9 +171,9 @@ def fulfilled(result: Step | Result) -> Fulfill:
 
 
 def test_a_packet_is_held_sent_proven_posted_and_then_told() -> None:
-    desk = Desk()
+    setup = SwitchSetup()
     offer = prepare()
-    story = desk.forward(offer)
+    story = setup.forward(offer)
 
     hold = asked(story, Reserve)
     assert (hold.source.peer_id, hold.next_hop.peer_id) == ("alice", "bob")
@@ -197,14 +197,14 @@ def test_a_packet_is_held_sent_proven_posted_and_then_told() -> None:
 
 
 def test_a_released_post_is_told_like_a_booked_one() -> None:
-    story, _ = Desk().sent(prepare())
+    story, _ = SwitchSetup().sent(prepare())
     told(story, encode(Fulfill(fulfillment=PREIMAGE)), Post)
     fulfilled(go(story, Outcome.RELEASED))
 
 
 def test_the_fee_stays_here_and_is_reported() -> None:
-    desk = Desk(fee_basis_points=30)
-    story = desk.forward(prepare())
+    setup = SwitchSetup(fee_basis_points=30)
+    story = setup.forward(prepare())
     hold = asked(story, Reserve)
     assert (hold.amount_in, hold.fee, hold.amount_out) == (1000, 3, 997)
     send = told(story, RESERVATION, Send)
@@ -215,8 +215,8 @@ def test_the_fee_stays_here_and_is_reported() -> None:
 
 
 def test_another_asset_is_offered_at_the_rate() -> None:
-    desk = Desk(fee_basis_points=100)
-    story = desk.forward(prepare(destination="g.carol"))
+    setup = SwitchSetup(fee_basis_points=100)
+    story = setup.forward(prepare(destination="g.carol"))
     hold = asked(story, Reserve)
     assert (hold.next_hop.asset, hold.fee, hold.amount_out) == (EUR, 10, 495)
     assert decode(told(story, RESERVATION, Send).octets).amount == 495  # type: ignore[union-attr]
@@ -224,13 +224,13 @@ def test_another_asset_is_offered_at_the_rate() -> None:
 
 def test_nothing_is_held_for_a_packet_of_nothing() -> None:
     """STREAM probes rates with it (requirement 37)."""
-    story, send = Desk().sent(prepare(amount=0))
+    story, send = SwitchSetup().sent(prepare(amount=0))
     assert decode(send.octets).amount == 0  # type: ignore[union-attr]
     fulfilled(go(story, encode(Fulfill(fulfillment=PREIMAGE))))
 
 
 def test_nothing_is_given_back_for_a_packet_of_nothing() -> None:
-    story, _ = Desk().sent(prepare(amount=0))
+    story, _ = SwitchSetup().sent(prepare(amount=0))
     rejected(go(story, Unanswered.TIMED_OUT), "R00")
 
 
@@ -247,7 +247,7 @@ def test_the_onward_expiry_leaves_a_window_and_is_capped(
     left_ms: int, deadline_ms: int, hold_ms: int
 ) -> None:
     """Requirements 6, 7 and 33."""
-    story = Desk().forward(prepare(expires_at_ms=NOW_MS + left_ms))
+    story = SwitchSetup().forward(prepare(expires_at_ms=NOW_MS + left_ms))
     assert asked(story, Reserve).hold_ms == hold_ms
     send = told(story, RESERVATION, Send)
     assert send.deadline_ms == NOW_MS + deadline_ms
@@ -258,7 +258,7 @@ def test_condition_destination_and_data_pass_unchanged_in_any_form() -> None:
     """A Prepare that did not come in canonical form is encoded anew (requirement 29)."""
     offer = prepare()
     offer.wire = None
-    _, send = Desk().sent(offer)
+    _, send = SwitchSetup().sent(offer)
     onward = decode(send.octets)
     assert isinstance(onward, Prepare)
     assert (onward.condition, onward.destination, onward.data) == (
@@ -289,26 +289,26 @@ def test_condition_destination_and_data_pass_unchanged_in_any_form() -> None:
     ],
 )
 def test_refused_before_any_money_moves(offer: dict[str, Any], code: str) -> None:
-    desk = Desk(max_packet_amount=5000)
-    rejected(go(desk.forward(prepare(**offer))), code)
+    setup = SwitchSetup(max_packet_amount=5000)
+    rejected(go(setup.forward(prepare(**offer))), code)
 
 
 def test_a_packet_may_go_back_to_a_sender_that_wants_it() -> None:
-    story = Desk(allow_reflection=True).forward(prepare(destination="g.alice.shop"))
+    story = SwitchSetup(allow_reflection=True).forward(prepare(destination="g.alice.shop"))
     assert asked(story, Reserve).next_hop.peer_id == "alice"
 
 
 def test_too_large_a_packet_is_told_the_limit() -> None:
     """Requirement 35: two u64, received and maximum."""
-    desk = Desk(max_packet_amount=5000)
-    answer = rejected(go(desk.forward(prepare(amount=5001))), "F08")
+    setup = SwitchSetup(max_packet_amount=5000)
+    answer = rejected(go(setup.forward(prepare(amount=5001))), "F08")
     assert answer.data == amount_too_large_data(5001, 5000)
 
 
 def test_without_a_rate_no_packet_changes_its_asset() -> None:
-    desk = Desk()
+    setup = SwitchSetup()
     offer = prepare(destination="g.bob")
-    result = go(desk.forward(offer, source="carol"))
+    result = go(setup.forward(offer, source="carol"))
     assert rejected(result, "T00").message == "no exchange rate"
     assert isinstance(result, Result)
     assert result.next_hop == "bob"
@@ -327,7 +327,7 @@ def test_without_a_rate_no_packet_changes_its_asset() -> None:
 def test_what_the_ledger_does_not_hold_is_not_promised(
     outcome: Outcome, code: str, destination: str
 ) -> None:
-    story = Desk().forward(prepare(destination=destination, condition=PING_CONDITION))
+    story = SwitchSetup().forward(prepare(destination=destination, condition=PING_CONDITION))
     asked(story, Reserve)
     rejected(go(story, outcome), code)
 
@@ -336,10 +336,10 @@ def test_what_the_ledger_does_not_hold_is_not_promised(
 def test_nothing_is_promised_when_the_ledger_took_all_the_time(
     late_ms: int, *, promised: bool
 ) -> None:
-    desk = Desk()
-    story = desk.forward(prepare())
+    setup = SwitchSetup()
+    story = setup.forward(prepare())
     asked(story, Reserve)
-    desk.now_ms = NOW_MS + 19_000 + late_ms
+    setup.now_ms = NOW_MS + 19_000 + late_ms
     if promised:
         told(story, RESERVATION, Send)
     else:
@@ -353,7 +353,7 @@ def test_nothing_is_promised_when_the_ledger_took_all_the_time(
 def test_a_reject_is_passed_on_untouched() -> None:
     """Requirement 30: code, triggered-by, message and data are the other's."""
     theirs = encode(Reject(code="F99", triggered_by="g.far.away", message="no", data=b"\0\1"))
-    story, _ = Desk().sent(prepare())
+    story, _ = SwitchSetup().sent(prepare())
     void = told(story, theirs, Void)
     assert void.reservation is RESERVATION
     result = asked(story, Result)
@@ -377,7 +377,7 @@ def long_form(packet: Answer) -> bytes:
     ],
 )
 def test_an_answer_in_another_form_is_passed_on_in_the_canonical_one(answer: Answer) -> None:
-    story, _ = Desk().sent(prepare())
+    story, _ = SwitchSetup().sent(prepare())
     go(story, long_form(answer))
     result = go(story)
     assert isinstance(result, Result)
@@ -401,32 +401,32 @@ def test_an_answer_in_another_form_is_passed_on_in_the_canonical_one(answer: Ans
 )
 def test_without_a_proof_nobody_is_paid(said: object, code: str) -> None:
     """Defects 4, 13 and 21: the money is given back, and no parser's words are passed on."""
-    story, _ = Desk().sent(prepare())
+    story, _ = SwitchSetup().sent(prepare())
     assert told(story, said, Void).reservation is RESERVATION
     rejected(go(story), code)
 
 
 def test_there_is_a_code_for_every_way_not_to_answer() -> None:
     for said in Unanswered:
-        story, _ = Desk().sent(prepare(amount=0))
+        story, _ = SwitchSetup().sent(prepare(amount=0))
         assert isinstance(go(story, said), Result)
 
 
 @pytest.mark.parametrize("said", [b"", b"\x0e\x00", encode(prepare())])
 def test_malformed_answers_are_counted_against_the_next_hop(said: bytes) -> None:
-    desk = Desk()
-    story, send = desk.sent(prepare())
+    setup = SwitchSetup()
+    story, send = setup.sent(prepare())
     go(story, said)
     assert send.next_hop.counters.answers_malformed == 1
-    assert desk.peers["alice"].counters.answers_malformed == 0
+    assert setup.peers["alice"].counters.answers_malformed == 0
 
 
 @pytest.mark.parametrize(("late_ms", "code"), [(-1, None), (0, "R00"), (1, "R00")])
 def test_a_fulfill_counts_until_the_expiry_on_that_link(late_ms: int, code: str | None) -> None:
     """Requirement 11: the right preimage, and in time."""
-    desk = Desk()
-    story, send = desk.sent(prepare())
-    desk.now_ms = send.deadline_ms + late_ms
+    setup = SwitchSetup()
+    story, send = setup.sent(prepare())
+    setup.now_ms = send.deadline_ms + late_ms
     answer = encode(Fulfill(fulfillment=PREIMAGE))
     if code is None:
         told(story, answer, Post)
@@ -438,9 +438,9 @@ def test_a_fulfill_counts_until_the_expiry_on_that_link(late_ms: int, code: str 
 
 
 def test_a_late_reject_is_still_a_reject() -> None:
-    desk = Desk()
-    story, send = desk.sent(prepare())
-    desk.now_ms = send.deadline_ms + 5
+    setup = SwitchSetup()
+    story, send = setup.sent(prepare())
+    setup.now_ms = send.deadline_ms + 5
     told(story, encode(Reject(code="F99", triggered_by="g.x")), Void)
     rejected(go(story), "F99", "g.x")
 
@@ -449,7 +449,7 @@ def test_a_late_reject_is_still_a_reject() -> None:
 
 
 def test_a_ping_is_held_answered_and_posted() -> None:
-    story = Desk().forward(prepare(destination=OWN, condition=PING_CONDITION))
+    story = SwitchSetup().forward(prepare(destination=OWN, condition=PING_CONDITION))
     hold = asked(story, Reserve)
     assert (hold.source.peer_id, hold.next_hop.peer_id) == ("alice", LOCAL)
     assert hold.next_hop.asset == hold.source.asset
@@ -461,7 +461,9 @@ def test_a_ping_is_held_answered_and_posted() -> None:
 
 
 def test_a_ping_of_nothing_is_answered_at_once() -> None:
-    story = Desk().forward(prepare(destination=f"{OWN}.x", condition=PING_CONDITION, amount=0))
+    story = SwitchSetup().forward(
+        prepare(destination=f"{OWN}.x", condition=PING_CONDITION, amount=0)
+    )
     assert fulfilled(go(story)).fulfillment == PING_FULFILLMENT
 
 
@@ -469,14 +471,14 @@ def test_a_packet_made_with_the_receiver_secret_is_accepted() -> None:
     preimage = fulfillment_for(SECRET, b"order 1")
     condition = hashlib.sha256(preimage).digest()
     offer = prepare(destination=f"{OWN}.shop", condition=condition, data=b"order 1")
-    story = Desk().forward(offer)
+    story = SwitchSetup().forward(offer)
     asked(story, Reserve)
     told(story, RESERVATION, Post)
     assert fulfilled(go(story, Outcome.POSTED)).fulfillment == preimage
 
 
 def test_a_handler_is_asked_while_the_money_is_held() -> None:
-    story = Desk(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
+    story = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
     asked(story, Reserve)
     deliver = told(story, RESERVATION, Deliver)
     assert deliver.source.peer_id == "alice"
@@ -495,7 +497,7 @@ def test_a_handler_is_asked_while_the_money_is_held() -> None:
     ],
 )
 def test_what_the_handler_does_not_prove_is_given_back(said: object, code: str, by: str) -> None:
-    story = Desk(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
+    story = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
     asked(story, Reserve)
     told(story, RESERVATION, Deliver)
     told(story, said, Void)
@@ -503,16 +505,16 @@ def test_what_the_handler_does_not_prove_is_given_back(said: object, code: str, 
 
 
 def test_a_handler_that_is_late_is_not_paid() -> None:
-    desk = Desk(delivers=True)
-    story = desk.forward(prepare(destination=f"{OWN}.shop"))
+    setup = SwitchSetup(delivers=True)
+    story = setup.forward(prepare(destination=f"{OWN}.shop"))
     asked(story, Reserve)
-    desk.now_ms = told(story, RESERVATION, Deliver).deadline_ms
+    setup.now_ms = told(story, RESERVATION, Deliver).deadline_ms
     told(story, Fulfill(fulfillment=PREIMAGE), Void)
     rejected(go(story), "R00")
 
 
 def test_a_packet_of_nothing_for_the_handler_needs_no_ledger() -> None:
-    story = Desk(delivers=True).forward(prepare(destination=f"{OWN}.shop", amount=0))
+    story = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop", amount=0))
     asked(story, Deliver)
     rejected(go(story, Reject(code="F99", triggered_by=OWN)), "F99")
 
@@ -534,7 +536,7 @@ def config_request(**fields: Any) -> Prepare:
 
 def test_a_child_is_told_its_address_and_asset() -> None:
     """Requirement 44."""
-    answer = fulfilled(go(Desk().forward(config_request(), source="kid")))
+    answer = fulfilled(go(SwitchSetup().forward(config_request(), source="kid")))
     assert answer.fulfillment == bytes(32)
     assert ildcp.read_answer(answer) == ildcp.ChildConfig(
         address="g.us.kid", asset_scale=9, asset_code="EUR"
@@ -547,9 +549,9 @@ def settle_message(**fields: Any) -> Prepare:
 
 def test_a_message_for_the_settlement_engine_is_answered_under_any_condition() -> None:
     """Requirements 66 and 67: RFC 38 gives a condition that no fulfilment of zeros has."""
-    desk = Desk()
-    desk.routes.add(Route(RouteSource.CONFIG, "bob", ""))
-    story = desk.forward(settle_message())
+    setup = SwitchSetup()
+    setup.routes.add(Route(RouteSource.CONFIG, "bob", ""))
+    story = setup.forward(settle_message())
     deliver = asked(story, Deliver)
     assert (deliver.source.peer_id, deliver.prepare.data) == ("alice", b"hello")
     assert deliver.deadline_ms == NOW_MS + 20_000
@@ -567,13 +569,13 @@ def test_a_message_for_the_settlement_engine_is_answered_under_any_condition() -
 def test_a_message_that_the_settlement_engine_does_not_answer_is_rejected(
     said: object, code: str
 ) -> None:
-    story = Desk().forward(settle_message())
+    story = SwitchSetup().forward(settle_message())
     asked(story, Deliver)
     rejected(go(story, said), code, "peer.settle")
 
 
 def test_a_message_for_the_settlement_engine_carries_no_money() -> None:
-    rejected(go(Desk().forward(settle_message(amount=1))), "F01", "peer.settle")
+    rejected(go(SwitchSetup().forward(settle_message(amount=1))), "F01", "peer.settle")
 
 
 @pytest.mark.parametrize(
@@ -590,20 +592,20 @@ def test_other_questions_between_neighbours_are_refused(
     source: str, fields: dict[str, Any], code: str
 ) -> None:
     """Requirement 45, and defect 5: `peer.` is never routed, whatever the table says."""
-    desk = Desk()
-    desk.routes.add(Route(RouteSource.CONFIG, "bob", ""))
-    rejected(go(desk.forward(config_request(**fields), source=source)), code)
+    setup = SwitchSetup()
+    setup.routes.add(Route(RouteSource.CONFIG, "bob", ""))
+    rejected(go(setup.forward(config_request(**fields), source=source)), code)
 
 
 def test_a_node_without_an_address_has_none_to_give() -> None:
     """Requirement 46: no made-up address, and the child may ask again."""
-    rejected(go(Desk(address="").forward(config_request(), source="kid")), "T03", "")
+    rejected(go(SwitchSetup(address="").forward(config_request(), source="kid")), "T03", "")
 
 
 def test_a_question_to_a_neighbour_is_sent_as_it_is() -> None:
-    desk = Desk()
+    setup = SwitchSetup()
     question = ildcp.request(NOW_MS + 5000)
-    story = desk.switch.ask(desk.peers["bob"], question, PACKET_ID)
+    story = setup.switch.ask(setup.peers["bob"], question, PACKET_ID)
     send = asked(story, Send)
     assert (send.octets, send.deadline_ms) == (encode(question), NOW_MS + 5000)
     answer = encode(
@@ -614,8 +616,8 @@ def test_a_question_to_a_neighbour_is_sent_as_it_is() -> None:
 
 
 def test_a_question_without_an_answer_ends_as_a_reject() -> None:
-    desk = Desk()
-    story = desk.switch.ask(desk.peers["bob"], ildcp.request(NOW_MS + 5000), PACKET_ID)
+    setup = SwitchSetup()
+    story = setup.switch.ask(setup.peers["bob"], ildcp.request(NOW_MS + 5000), PACKET_ID)
     asked(story, Send)
     rejected(go(story, Unanswered.LINK_LOST), "T00")
 
@@ -642,10 +644,10 @@ def recovered(next_hop: str, *, posted: bool = False, fee: int = 0) -> Recovered
 
 
 def test_a_held_packet_is_asked_for_again_under_its_id_and_then_posted() -> None:
-    desk = Desk()
+    setup = SwitchSetup()
     offer = prepare()
     found = recovered("bob", fee=3)
-    story = desk.resume(offer, found)
+    story = setup.resume(offer, found)
     send = asked(story, Send)
     assert (send.next_hop.peer_id, send.packet_id, send.again) == ("bob", PACKET_ID, True)
     assert decode(send.octets) == prepare(amount=997, expires_at_ms=NOW_MS + 19_000)
@@ -657,21 +659,21 @@ def test_a_held_packet_is_asked_for_again_under_its_id_and_then_posted() -> None
 
 def test_a_packet_that_was_posted_is_only_told() -> None:
     """Once: the second answer costs nobody anything."""
-    story = Desk().resume(prepare(), recovered("bob", posted=True))
+    story = SwitchSetup().resume(prepare(), recovered("bob", posted=True))
     asked(story, Send)
     fulfilled(go(story, encode(Fulfill(fulfillment=PREIMAGE))))
 
 
 @pytest.mark.parametrize("said", [encode(Reject(code="F99", triggered_by="g.bob")), b"?"])
 def test_a_packet_that_was_posted_is_never_given_back(said: bytes) -> None:
-    story = Desk().resume(prepare(), recovered("bob", posted=True))
+    story = SwitchSetup().resume(prepare(), recovered("bob", posted=True))
     asked(story, Send)
     assert told(story, said, Result).code in ("F99", "T00")
 
 
 def test_a_held_packet_that_the_next_hop_rejects_is_given_back() -> None:
     found = recovered("bob")
-    story = Desk().resume(prepare(), found)
+    story = SwitchSetup().resume(prepare(), found)
     asked(story, Send)
     assert told(story, Unanswered.LINK_LOST, Void).reservation is found.reservation
     rejected(go(story), "T00")
@@ -685,14 +687,16 @@ def test_where_nobody_can_be_asked_again_a_hold_is_given_back(
     next_hop: str, left_ms: int, *, posted: bool
 ) -> None:
     offer = prepare(expires_at_ms=NOW_MS + left_ms)
-    story = Desk().resume(offer, recovered(next_hop, posted=posted))
+    story = SwitchSetup().resume(offer, recovered(next_hop, posted=posted))
     if not posted:
         asked(story, Void)
     rejected(go(story), "T00")
 
 
 def test_a_held_packet_for_this_node_is_answered_again() -> None:
-    story = Desk().resume(prepare(condition=PING_CONDITION, destination=OWN), recovered(LOCAL))
+    story = SwitchSetup().resume(
+        prepare(condition=PING_CONDITION, destination=OWN), recovered(LOCAL)
+    )
     asked(story, Post)
     result = told(story, Outcome.POSTED, Result)
     assert fulfilled(result).fulfillment == PING_FULFILLMENT
@@ -701,7 +705,7 @@ def test_a_held_packet_for_this_node_is_answered_again() -> None:
 
 def test_a_held_packet_for_the_handler_is_delivered_again() -> None:
     found = recovered(LOCAL)
-    story = Desk(delivers=True).resume(prepare(destination=f"{OWN}.shop"), found)
+    story = SwitchSetup(delivers=True).resume(prepare(destination=f"{OWN}.shop"), found)
     step = asked(story, Deliver)
     assert (step.deadline_ms, step.packet_id) == (NOW_MS + 19_000, PACKET_ID)
     assert told(story, Fulfill(fulfillment=PREIMAGE), Post).reservation is found.reservation
@@ -709,17 +713,17 @@ def test_a_held_packet_for_the_handler_is_delivered_again() -> None:
 
 
 def test_a_held_packet_that_nobody_here_expects_any_more_is_given_back() -> None:
-    story = Desk().resume(prepare(destination=f"{OWN}.shop"), recovered(LOCAL))
+    story = SwitchSetup().resume(prepare(destination=f"{OWN}.shop"), recovered(LOCAL))
     asked(story, Void)
     rejected(go(story), "F06")
 
 
 def test_every_refusal_of_ours_names_us_and_has_a_known_code() -> None:
     known = {code.value for code in Code}
-    desk = Desk()
+    setup = SwitchSetup()
     packets: list[Packet] = []
     for offer in (prepare(destination="g.nowhere"), prepare(destination="peer.x")):
-        result = go(desk.forward(offer))
+        result = go(setup.forward(offer))
         assert isinstance(result, Result)
         packets.append(decode(result.octets))
     for packet in packets:

@@ -21,7 +21,7 @@ USD = Asset("USD", 9)
 PEERS = [f"peer-{number:03d}" for number in range(100)]
 
 
-class Desk:
+class ReporterSetup:
     """A reporter over a hundred accounts that the test moves."""
 
     def __init__(self, accounts: AccountManager, clock: ManualClock) -> None:
@@ -81,7 +81,7 @@ class Desk:
 
 
 @pytest.fixture
-async def desk() -> AsyncIterator[Desk]:
+async def setup() -> AsyncIterator[ReporterSetup]:
     clock = ManualClock()
     accounts = AccountManager(
         node_id="me",
@@ -92,76 +92,78 @@ async def desk() -> AsyncIterator[Desk]:
     )
     terms = [PeerTerms(peer_id=peer_id, asset=USD, credit_limit=1000) for peer_id in PEERS]
     await accounts.open(terms, [USD])
-    yield Desk(accounts, clock)
+    yield ReporterSetup(accounts, clock)
     await accounts.close()
 
 
-async def test_every_balance_is_reported_once_in_the_first_round(desk: Desk) -> None:
-    told = desk.round()
+async def test_every_balance_is_reported_once_in_the_first_round(setup: ReporterSetup) -> None:
+    told = setup.round()
     assert sorted(one.peer_id for one in told) == PEERS
     assert {one.available_credit for one in told} == {1000}
-    assert desk.round() == []
+    assert setup.round() == []
 
 
-async def test_a_marked_account_is_reported_to_viewers_at_the_next_flush(desk: Desk) -> None:
-    desk.round()
-    desk.bus.join(None)
+async def test_a_marked_account_is_reported_to_viewers_at_the_next_flush(
+    setup: ReporterSetup,
+) -> None:
+    setup.round()
+    setup.bus.join(None)
     for amount in (5, 6, 7):
-        desk.move("peer-042", amount)
-    (told,) = desk.flush()
+        setup.move("peer-042", amount)
+    (told,) = setup.flush()
     assert (told.peer_id, told.net_balance, told.debit_balance) == ("peer-042", 18, 18)
-    assert desk.flush() == []
+    assert setup.flush() == []
 
 
-async def test_a_balance_that_returned_to_its_value_is_not_reported(desk: Desk) -> None:
-    desk.round()
-    desk.bus.join(None)
-    desk.move("peer-001", 5)
-    desk.move("peer-001", -5)
-    assert desk.flush() == []
+async def test_a_balance_that_returned_to_its_value_is_not_reported(setup: ReporterSetup) -> None:
+    setup.round()
+    setup.bus.join(None)
+    setup.move("peer-001", 5)
+    setup.move("peer-001", -5)
+    assert setup.flush() == []
 
 
-async def test_without_viewers_a_change_is_reported_once_a_second(desk: Desk) -> None:
-    desk.round()
+async def test_without_viewers_a_change_is_reported_once_a_second(setup: ReporterSetup) -> None:
+    setup.round()
     told = []
     for _ in range(3 * ROUND_FLUSHES):
-        desk.move("peer-007", 1)
-        told += desk.flush()
+        setup.move("peer-007", 1)
+        told += setup.flush()
     assert len(told) == 3
 
 
-async def test_an_unmarked_change_is_found_within_a_second(desk: Desk) -> None:
-    desk.round()
-    desk.bus.join(None)
-    desk.move("peer-099", 3, marked=False)
-    (told,) = desk.round()
+async def test_an_unmarked_change_is_found_within_a_second(setup: ReporterSetup) -> None:
+    setup.round()
+    setup.bus.join(None)
+    setup.move("peer-099", 3, marked=False)
+    (told,) = setup.round()
     assert told.net_balance == 3
-    desk.states["peer-000"] = "PENDING"
-    desk.reporter.touch("peer-000")
-    (told,) = desk.flush()
+    setup.states["peer-000"] = "PENDING"
+    setup.reporter.touch("peer-000")
+    (told,) = setup.flush()
     assert (told.peer_id, told.settlement_state) == ("peer-000", "PENDING")
 
 
-async def test_an_idle_flush_checks_a_twentieth_of_the_accounts(desk: Desk) -> None:
-    desk.round()
-    desk.bus.join(None)
-    assert desk.round() == []  # all are looked at once, when the first viewer has come
-    desk.looked_at = 0
-    desk.round()
-    assert desk.looked_at == len(PEERS)
+async def test_an_idle_flush_checks_a_twentieth_of_the_accounts(setup: ReporterSetup) -> None:
+    setup.round()
+    setup.bus.join(None)
+    assert setup.round() == []  # all are looked at once, when the first viewer has come
+    setup.looked_at = 0
+    setup.round()
+    assert setup.looked_at == len(PEERS)
 
 
-async def test_a_removed_peer_is_forgotten(desk: Desk) -> None:
-    desk.round()
-    del desk.accounts.peers["peer-050"]
-    desk.reporter.touch("peer-050")
-    assert desk.round() == []
-    assert "peer-050" not in desk.reporter._told
+async def test_a_removed_peer_is_forgotten(setup: ReporterSetup) -> None:
+    setup.round()
+    del setup.accounts.peers["peer-050"]
+    setup.reporter.touch("peer-050")
+    assert setup.round() == []
+    assert "peer-050" not in setup.reporter._told
 
 
-async def test_the_status_comes_every_second(desk: Desk) -> None:
-    before = desk.bus.seq
+async def test_the_status_comes_every_second(setup: ReporterSetup) -> None:
+    before = setup.bus.seq
     for _ in range(100):
-        desk.flush(STATUS_SECONDS / 20)
-    told = [one for one in desk.bus.remembered() if one.seq > before]
+        setup.flush(STATUS_SECONDS / 20)
+    told = [one for one in setup.bus.remembered() if one.seq > before]
     assert sum(isinstance(one.event, NodeStatus) for one in told) == 5

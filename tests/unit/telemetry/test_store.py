@@ -33,10 +33,10 @@ from tests.support.ledgers import ManualClock
 
 USD = Asset("USD", 9)
 MINUTE = 60.0
-Open = Callable[..., Awaitable["Desk"]]
+Open = Callable[..., Awaitable["StoreSetup"]]
 
 
-class Desk:
+class StoreSetup:
     """A store, a bus that feeds it, and time."""
 
     def __init__(
@@ -142,103 +142,103 @@ def status() -> NodeStatus:
 @pytest.fixture
 async def open_desk(tmp_path: Path) -> AsyncIterator[Open]:
     clock = ManualClock()
-    desks: list[Desk] = []
+    desks: list[StoreSetup] = []
 
-    async def open_one(**options: Any) -> Desk:
-        for desk in desks:
-            await desk.store.close()
-        desk = Desk(tmp_path / "events.sqlite", clock, **options)
-        desks.append(desk)
-        await desk.store.open()
-        desk.bus.number_from(desk.store.last_seq)
-        return desk
+    async def open_one(**options: Any) -> StoreSetup:
+        for setup in desks:
+            await setup.store.close()
+        setup = StoreSetup(tmp_path / "events.sqlite", clock, **options)
+        desks.append(setup)
+        await setup.store.open()
+        setup.bus.number_from(setup.store.last_seq)
+        return setup
 
     yield open_one
-    for desk in desks:
-        await desk.store.close()
+    for setup in desks:
+        await setup.store.close()
 
 
 # --- finding
 
 
 async def test_events_are_found_newest_first_and_by_pages(open_desk: Open) -> None:
-    desk = await open_desk()
-    await desk.tell(*map(received, range(1, 8)))
-    assert await desk.amounts() == [7, 6, 5, 4, 3, 2, 1]
-    first = await desk.store.events(EventQuery(count=3))
+    setup = await open_desk()
+    await setup.tell(*map(received, range(1, 8)))
+    assert await setup.amounts() == [7, 6, 5, 4, 3, 2, 1]
+    first = await setup.store.events(EventQuery(count=3))
     assert first.next is not None
-    assert await desk.amounts(before=int(first.next), count=3) == [4, 3, 2]
-    assert (await desk.store.events(EventQuery(count=8))).next is None
+    assert await setup.amounts(before=int(first.next), count=3) == [4, 3, 2]
+    assert (await setup.store.events(EventQuery(count=8))).next is None
 
 
 async def test_events_after_a_number_come_oldest_first(open_desk: Open) -> None:
-    desk = await open_desk()
-    await desk.tell(*map(received, range(1, 8)))
-    third = (await desk.find(after=0, count=3))[-1]
+    setup = await open_desk()
+    await setup.tell(*map(received, range(1, 8)))
+    third = (await setup.find(after=0, count=3))[-1]
     assert third["amount"] == "3"
-    assert await desk.amounts(after=third["seq"], count=2) == [4, 5]
-    assert await desk.amounts(after=third["seq"], types=["PACKET_RECEIVED"]) == [4, 5, 6, 7]
+    assert await setup.amounts(after=third["seq"], count=2) == [4, 5]
+    assert await setup.amounts(after=third["seq"], types=["PACKET_RECEIVED"]) == [4, 5, 6, 7]
 
 
 async def test_filters_combine(open_desk: Open) -> None:
-    desk = await open_desk()
-    await desk.tell(link("alice"), received(1), fulfilled(1), received(2, "bob"), link("bob"))
-    await desk.tell(fulfilled(2, "bob", "alice"))
-    assert len(await desk.find(types=["PEER_CONNECTED"])) == 2
-    assert await desk.amounts(peer="alice", types=["PACKET_RECEIVED", "PACKET_FULFILLED"]) == [
+    setup = await open_desk()
+    await setup.tell(link("alice"), received(1), fulfilled(1), received(2, "bob"), link("bob"))
+    await setup.tell(fulfilled(2, "bob", "alice"))
+    assert len(await setup.find(types=["PEER_CONNECTED"])) == 2
+    assert await setup.amounts(peer="alice", types=["PACKET_RECEIVED", "PACKET_FULFILLED"]) == [
         2,
         1,
         1,
     ]
-    assert [event["type"] for event in await desk.find(peer="bob")] == [
+    assert [event["type"] for event in await setup.find(peer="bob")] == [
         "PACKET_FULFILLED",
         "PEER_CONNECTED",
         "PACKET_RECEIVED",
         "PACKET_FULFILLED",
     ]
     one = f"{1 << 8:032x}"
-    assert [event["type"] for event in await desk.find(packet=one)] == [
+    assert [event["type"] for event in await setup.find(packet=one)] == [
         "PACKET_FULFILLED",
         "PACKET_RECEIVED",
     ]
-    assert len(await desk.find(packet=one, types=["PACKET_RECEIVED"])) == 1
-    assert len(await desk.find(packet=one, peer="bob")) == 1
-    assert await desk.find(packet=one, peer="carol") == []
+    assert len(await setup.find(packet=one, types=["PACKET_RECEIVED"])) == 1
+    assert len(await setup.find(packet=one, peer="bob")) == 1
+    assert await setup.find(packet=one, peer="carol") == []
 
 
 async def test_time_limits_are_inclusive(open_desk: Open) -> None:
-    desk = await open_desk()
+    setup = await open_desk()
     times = []
     for number in range(1, 6):
-        times.append(desk.clock.now_ms())
-        await desk.tell(received(number))
-        desk.clock.advance(MINUTE)
-    assert await desk.amounts(from_ms=times[2]) == [5, 4, 3]
-    assert await desk.amounts(to_ms=times[2]) == [3, 2, 1]
-    assert await desk.amounts(from_ms=times[1], to_ms=times[3]) == [4, 3, 2]
-    assert await desk.amounts(from_ms=times[1] + 1, to_ms=times[3] - 1) == [3]
-    assert await desk.amounts(from_ms=times[4] + 1) == []
-    assert await desk.amounts(to_ms=times[0] - 1) == []
-    assert await desk.amounts(types=["PACKET_RECEIVED"], from_ms=times[3]) == [5, 4]
+        times.append(setup.clock.now_ms())
+        await setup.tell(received(number))
+        setup.clock.advance(MINUTE)
+    assert await setup.amounts(from_ms=times[2]) == [5, 4, 3]
+    assert await setup.amounts(to_ms=times[2]) == [3, 2, 1]
+    assert await setup.amounts(from_ms=times[1], to_ms=times[3]) == [4, 3, 2]
+    assert await setup.amounts(from_ms=times[1] + 1, to_ms=times[3] - 1) == [3]
+    assert await setup.amounts(from_ms=times[4] + 1) == []
+    assert await setup.amounts(to_ms=times[0] - 1) == []
+    assert await setup.amounts(types=["PACKET_RECEIVED"], from_ms=times[3]) == [5, 4]
 
 
 async def test_queued_events_are_found(open_desk: Open) -> None:
-    desk = await open_desk()
-    desk.bus.emit(received(1))
-    desk.bus.flush()
-    assert await desk.amounts() == [1]
+    setup = await open_desk()
+    setup.bus.emit(received(1))
+    setup.bus.flush()
+    assert await setup.amounts() == [1]
 
 
 async def test_events_survive_a_restart_and_numbers_continue(open_desk: Open) -> None:
-    desk = await open_desk()
-    await desk.tell(received(1))
-    last = desk.bus.seq
-    desk.clock.advance(-3600.0)  # the clock was wrong
-    desk = await open_desk()
-    assert desk.store.last_seq == last
-    await desk.tell(received(2))
-    assert await desk.amounts() == [2, 1]
-    assert desk.store.stored == 2
+    setup = await open_desk()
+    await setup.tell(received(1))
+    last = setup.bus.seq
+    setup.clock.advance(-3600.0)  # the clock was wrong
+    setup = await open_desk()
+    assert setup.store.last_seq == last
+    await setup.tell(received(2))
+    assert await setup.amounts() == [2, 1]
+    assert setup.store.stored == 2
 
 
 async def test_every_kind_of_event_has_a_number_in_the_file() -> None:
@@ -251,42 +251,42 @@ async def test_every_kind_of_event_has_a_number_in_the_file() -> None:
 
 
 async def test_only_the_last_balance_and_a_tenth_of_the_status_are_kept(open_desk: Open) -> None:
-    desk = await open_desk()
+    setup = await open_desk()
     for net in range(1, 21):
-        desk.bus.emit(balance(net))
-        desk.bus.emit(balance(-net, "carol"))
-        desk.bus.emit(status())
-    await desk.tell()
-    kept = await desk.find(types=["ACCOUNT_BALANCE"])
+        setup.bus.emit(balance(net))
+        setup.bus.emit(balance(-net, "carol"))
+        setup.bus.emit(status())
+    await setup.tell()
+    kept = await setup.find(types=["ACCOUNT_BALANCE"])
     assert {(event["peerId"], event["netBalance"]) for event in kept} == {
         ("bob", "20"),
         ("carol", "-20"),
     }
     for _ in range(30):
-        desk.clock.advance(1.0)
-        await desk.tell(status())
-    assert len(await desk.find(types=["NODE_STATUS"])) == 4
+        setup.clock.advance(1.0)
+        await setup.tell(status())
+    assert len(await setup.find(types=["NODE_STATUS"])) == 4
 
 
 async def test_the_newest_events_stay_within_the_limit(open_desk: Open) -> None:
-    desk = await open_desk(events_max=100)
+    setup = await open_desk(events_max=100)
     for begin in range(0, 1000, 50):
-        await desk.tell(*map(received, range(begin, begin + 50)))
-        assert desk.store.stored <= 100
-    assert await desk.amounts(count=1000) == list(range(999, 899, -1))
+        await setup.tell(*map(received, range(begin, begin + 50)))
+        assert setup.store.stored <= 100
+    assert await setup.amounts(count=1000) == list(range(999, 899, -1))
 
 
 async def test_rare_events_survive_a_flood_of_packets(open_desk: Open) -> None:
-    desk = await open_desk(events_max=100)
-    await desk.tell(link("first"))
+    setup = await open_desk(events_max=100)
+    await setup.tell(link("first"))
     for begin in range(0, 500, 50):
-        await desk.tell(*map(received, range(begin, begin + 50)))
-    assert [event["peerId"] for event in await desk.find(types=["PEER_CONNECTED"])] == ["first"]
+        await setup.tell(*map(received, range(begin, begin + 50)))
+    assert [event["peerId"] for event in await setup.find(types=["PEER_CONNECTED"])] == ["first"]
     for number in range(30):
-        await desk.tell(link(f"peer-{number}"))
-    rare = await desk.find(types=["PEER_CONNECTED"])
+        await setup.tell(link(f"peer-{number}"))
+    rare = await setup.find(types=["PEER_CONNECTED"])
     assert [event["peerId"] for event in rare] == [f"peer-{n}" for n in range(29, 19, -1)]
-    assert desk.store.stored <= 100
+    assert setup.store.stored <= 100
 
 
 def refused(number: int) -> PacketRejected:
@@ -309,40 +309,40 @@ def octets(tmp_path: Path) -> int:
 
 
 async def test_a_long_reject_costs_a_few_kilobytes_on_disk(open_desk: Open, tmp_path: Path) -> None:
-    desk = await open_desk(events_max=100_000)
-    await desk.tell(*map(refused, range(1000)))
-    await desk.store.close()
+    setup = await open_desk(events_max=100_000)
+    await setup.tell(*map(refused, range(1000)))
+    await setup.store.close()
     assert octets(tmp_path) < 1000 * 8192
 
 
 async def test_the_file_stays_within_its_octets(open_desk: Open, tmp_path: Path) -> None:
     limit = 2 << 20
-    desk = await open_desk(events_max=100_000, bytes_max=limit)
-    await desk.tell(link("first"))
+    setup = await open_desk(events_max=100_000, bytes_max=limit)
+    await setup.tell(link("first"))
     for begin in range(0, 2000, 100):
-        await desk.tell(*map(refused, range(begin, begin + 100)), balance(begin))
-        assert desk.store.octets <= limit
-    kept = await desk.amounts(types=["PACKET_REJECTED"], count=1000)
+        await setup.tell(*map(refused, range(begin, begin + 100)), balance(begin))
+        assert setup.store.octets <= limit
+    kept = await setup.amounts(types=["PACKET_REJECTED"], count=1000)
     assert 100 < len(kept) < 600
     assert kept == list(range(1999, 1999 - len(kept), -1)), "the newest stay"
-    assert [one["peerId"] for one in await desk.find(types=["PEER_CONNECTED"])] == ["first"]
-    assert (await desk.nets(3600))[-1] == 1900
-    await desk.store.close()
+    assert [one["peerId"] for one in await setup.find(types=["PEER_CONNECTED"])] == ["first"]
+    assert (await setup.nets(3600))[-1] == 1900
+    await setup.store.close()
     # Free pages are given back in steps.
     assert octets(tmp_path) <= limit + 2 * store_file.VACUUM_PAGES * 4096
 
 
 async def test_rare_events_and_balances_alone_stay_within_the_octets(open_desk: Open) -> None:
     limit = 1 << 20
-    desk = await open_desk(events_max=1_000_000, bytes_max=limit)
+    setup = await open_desk(events_max=1_000_000, bytes_max=limit)
     for number in range(60):
-        desk.clock.advance(3600.0)
-        await desk.tell(
+        setup.clock.advance(3600.0)
+        await setup.tell(
             *(link(f"peer-{number}-{index}") for index in range(100)),
             *(balance(number, f"peer-{index}") for index in range(100)),
         )
-        assert desk.store.octets <= limit
-    newest = await desk.find(types=["PEER_CONNECTED"], count=1)
+        assert setup.store.octets <= limit
+    newest = await setup.find(types=["PEER_CONNECTED"], count=1)
     assert newest[0]["peerId"] == "peer-59-99"
 
 
@@ -351,66 +351,66 @@ async def test_a_lower_limit_of_octets_takes_effect_in_bounded_steps(
 ) -> None:
     monkeypatch.setattr(store_file, "SLICE_ROWS", 100)
     monkeypatch.setattr(store_file, "SLICES_PER_WRITE", 3)
-    desk = await open_desk(events_max=100_000)
-    await desk.tell(*map(refused, range(1000)))
-    stored = desk.store.stored
-    desk = await open_desk(events_max=100_000, bytes_max=1 << 20)
+    setup = await open_desk(events_max=100_000)
+    await setup.tell(*map(refused, range(1000)))
+    stored = setup.store.stored
+    setup = await open_desk(events_max=100_000, bytes_max=1 << 20)
     for _ in range(20):
-        await desk.tell()
-        assert stored - desk.store.stored <= 300
-        stored = desk.store.stored
-    assert desk.store.octets <= 1 << 20
-    assert await desk.amounts(count=3) == [999, 998, 997]
-    await desk.store.close()
+        await setup.tell()
+        assert stored - setup.store.stored <= 300
+        stored = setup.store.stored
+    assert setup.store.octets <= 1 << 20
+    assert await setup.amounts(count=3) == [999, 998, 997]
+    await setup.store.close()
     connection = sqlite3.connect(tmp_path / "events.sqlite")
     assert connection.execute("SELECT count(*) FROM events").fetchone() == (stored,)
     connection.close()
 
 
 async def test_events_beyond_the_retention_are_deleted(open_desk: Open) -> None:
-    desk = await open_desk(days=1)
-    await desk.tell(received(1), link(), balance(5))
-    desk.clock.advance(23 * 3600.0)
-    await desk.tell(received(2))
-    assert len(await desk.find()) == 4
-    desk.clock.advance(2 * 3600.0)
-    await desk.tell(received(3))
-    assert await desk.amounts() == [3, 2]
-    assert desk.store.stored == 2
+    setup = await open_desk(days=1)
+    await setup.tell(received(1), link(), balance(5))
+    setup.clock.advance(23 * 3600.0)
+    await setup.tell(received(2))
+    assert len(await setup.find()) == 4
+    setup.clock.advance(2 * 3600.0)
+    await setup.tell(received(3))
+    assert await setup.amounts() == [3, 2]
+    assert setup.store.stored == 2
 
 
 async def test_a_lower_limit_takes_effect_and_frees_disk_space(
     open_desk: Open, tmp_path: Path
 ) -> None:
-    desk = await open_desk(events_max=20_000)
+    setup = await open_desk(events_max=20_000)
     for begin in range(0, 20_000, 5000):
-        await desk.tell(*map(received, range(begin, begin + 5000)))
-    desk = await open_desk(events_max=500)
-    assert desk.store.stored == 20_000
+        await setup.tell(*map(received, range(begin, begin + 5000)))
+    setup = await open_desk(events_max=500)
+    assert setup.store.stored == 20_000
     for _ in range(30):
-        await desk.tell(link())
-    assert desk.store.stored <= 500
-    await desk.store.close()
+        await setup.tell(link())
+    assert setup.store.stored <= 500
+    await setup.store.close()
     connection = sqlite3.connect(tmp_path / "events.sqlite")
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
-    assert connection.execute("SELECT count(*) FROM events").fetchone()[0] == desk.store.stored
+    assert connection.execute("SELECT count(*) FROM events").fetchone()[0] == setup.store.stored
     connection.close()
     assert free <= store_file.VACUUM_PAGES
     assert pages < 1000
 
 
 async def test_counts_match_the_file(open_desk: Open, tmp_path: Path) -> None:
-    desk = await open_desk(events_max=50, days=1)
+    setup = await open_desk(events_max=50, days=1)
     for number in range(300):
-        desk.clock.advance(600.0)
-        await desk.tell(received(number), balance(number), link(f"p{number}"))
+        setup.clock.advance(600.0)
+        await setup.tell(received(number), balance(number), link(f"p{number}"))
     connection = sqlite3.connect(tmp_path / "events.sqlite")
     (events,) = connection.execute("SELECT count(*) FROM events").fetchone()
     (points,) = connection.execute("SELECT count(*) FROM balances").fetchone()
     connection.close()
-    assert (desk.store.stored, desk.store.history_points) == (events, points)
+    assert (setup.store.stored, setup.store.history_points) == (events, points)
     assert events <= 50
     assert points <= 52
 
@@ -421,53 +421,53 @@ async def test_counts_match_the_file(open_desk: Open, tmp_path: Path) -> None:
 async def test_balances_are_kept_by_the_second_for_an_hour_then_by_the_minute(
     open_desk: Open,
 ) -> None:
-    desk = await open_desk(events_max=100_000)
+    setup = await open_desk(events_max=100_000)
     for net in range(1, 7201):  # two hours, a change a second
-        desk.clock.advance(1.0)
-        desk.bus.emit(balance(net))
+        setup.clock.advance(1.0)
+        setup.bus.emit(balance(net))
         if net % 100 == 0:
-            await desk.tell()
+            await setup.tell()
         else:
-            desk.bus.flush()
+            setup.bus.flush()
             if net > 7190:
-                await desk.store.write()
-    last = await desk.nets(5)
+                await setup.store.write()
+    last = await setup.nets(5)
     assert last[-1] == 7200
-    whole = await desk.nets(7200, points=1000)
+    whole = await setup.nets(7200, points=1000)
     assert whole == sorted(whole)
     assert 60 <= len(whole) <= 121
-    assert len(await desk.nets(3600, points=10)) <= 12
+    assert len(await setup.nets(3600, points=10)) <= 12
 
 
 async def test_a_history_begins_with_the_balance_at_its_start(open_desk: Open) -> None:
-    desk = await open_desk()
-    await desk.tell(balance(-5))
-    desk.clock.advance(30 * MINUTE)
-    assert await desk.nets(10 * MINUTE) == [-5]
-    await desk.tell(balance(-9))
-    assert await desk.nets(10 * MINUTE) == [-5, -9]
-    _, points = await desk.store.history(
-        "bob", USD, desk.clock.now_ms() - 1000, desk.clock.now_ms(), 10
+    setup = await open_desk()
+    await setup.tell(balance(-5))
+    setup.clock.advance(30 * MINUTE)
+    assert await setup.nets(10 * MINUTE) == [-5]
+    await setup.tell(balance(-9))
+    assert await setup.nets(10 * MINUTE) == [-5, -9]
+    _, points = await setup.store.history(
+        "bob", USD, setup.clock.now_ms() - 1000, setup.clock.now_ms(), 10
     )
-    assert points[0].at_ms == desk.clock.now_ms() - 1000
+    assert points[0].at_ms == setup.clock.now_ms() - 1000
 
 
 async def test_accounts_of_different_assets_are_separate(open_desk: Open) -> None:
-    desk = await open_desk()
-    await desk.tell(balance(5))
-    now_ms = desk.clock.now_ms()
-    assert (await desk.store.history("bob", Asset("EUR", 9), 0, now_ms, 10))[1] == []
-    assert await desk.store.last_asset("bob") == USD
-    assert await desk.store.last_asset("nobody") is None
+    setup = await open_desk()
+    await setup.tell(balance(5))
+    now_ms = setup.clock.now_ms()
+    assert (await setup.store.history("bob", Asset("EUR", 9), 0, now_ms, 10))[1] == []
+    assert await setup.store.last_asset("bob") == USD
+    assert await setup.store.last_asset("nobody") is None
 
 
 async def test_the_history_is_limited(open_desk: Open) -> None:
-    desk = await open_desk(events_max=100)
+    setup = await open_desk(events_max=100)
     for net in range(500):
-        desk.clock.advance(1.0)
-        await desk.tell(balance(net))
-    assert desk.store.history_points <= 102
-    assert (await desk.nets(3600))[-1] == 499
+        setup.clock.advance(1.0)
+        await setup.tell(balance(net))
+    assert setup.store.history_points <= 102
+    assert (await setup.nets(3600))[-1] == 499
 
 
 # --- a bad disk
@@ -477,10 +477,10 @@ async def test_a_file_that_is_not_a_database_is_renamed_and_replaced(
     open_desk: Open, tmp_path: Path
 ) -> None:
     (tmp_path / "events.sqlite").write_bytes(b"no database at all" * 1000)
-    desk = await open_desk()
-    await desk.tell(received(1))
-    assert await desk.amounts() == [1]
-    assert desk.log.count("event_store_replaced") == 1
+    setup = await open_desk()
+    await setup.tell(received(1))
+    assert await setup.amounts() == [1]
+    assert setup.log.count("event_store_replaced") == 1
     assert (tmp_path / "events.sqlite.damaged").exists()
 
 
@@ -488,19 +488,19 @@ async def test_a_failing_disk_drops_events_with_one_warning_and_recovers(
     open_desk: Open, tmp_path: Path
 ) -> None:
     (tmp_path / "events.sqlite").mkdir()
-    desk = await open_desk()
-    assert desk.store.fault
+    setup = await open_desk()
+    assert setup.store.fault
     for number in range(20):
-        desk.clock.advance(60.0)
-        await desk.tell(received(number))
-    assert desk.store.dropped == 20
-    assert desk.log.count("event_store_failed") == 1
-    assert await desk.find() == []
+        setup.clock.advance(60.0)
+        await setup.tell(received(number))
+    assert setup.store.dropped == 20
+    assert setup.log.count("event_store_failed") == 1
+    assert await setup.find() == []
     (tmp_path / "events.sqlite").rmdir()
-    desk.clock.advance(60.0)
-    await desk.tell(received(99))
-    assert desk.store.fault == ""
-    assert await desk.amounts() == [99]
+    setup.clock.advance(60.0)
+    await setup.tell(received(99))
+    assert setup.store.fault == ""
+    assert await setup.amounts() == [99]
 
 
 async def test_the_queue_is_bounded_while_the_disk_fails(
@@ -508,18 +508,18 @@ async def test_the_queue_is_bounded_while_the_disk_fails(
 ) -> None:
     monkeypatch.setattr(telemetry_bounds, "EVENT_STORE_QUEUE_EVENTS_MAX", 10)
     (tmp_path / "events.sqlite").mkdir()
-    desk = await open_desk()
-    await desk.tell(*map(received, range(100)))
-    assert len(desk.store._queue) == 10
-    assert desk.store.dropped == 90
+    setup = await open_desk()
+    await setup.tell(*map(received, range(100)))
+    assert len(setup.store._queue) == 10
+    assert setup.store.dropped == 90
 
 
 async def test_a_limit_of_zero_keeps_nothing(open_desk: Open, tmp_path: Path) -> None:
-    desk = await open_desk(events_max=0)
-    await desk.tell(received(1), balance(1))
-    assert await desk.find() == []
+    setup = await open_desk(events_max=0)
+    await setup.tell(received(1), balance(1))
+    assert await setup.find() == []
     assert not (tmp_path / "events.sqlite").exists()
-    assert desk.store.dropped == 0
+    assert setup.store.dropped == 0
 
 
 # --- size
@@ -528,16 +528,16 @@ async def test_a_limit_of_zero_keeps_nothing(open_desk: Open, tmp_path: Path) ->
 async def test_queries_are_fast_at_the_limit(open_desk: Open) -> None:
     """A small day: benchmarks/event_store.py does a whole one."""
     cap = 20_000
-    desk = await open_desk(events_max=cap)
+    setup = await open_desk(events_max=cap)
     for begin in range(0, 2 * cap, 5000):
-        desk.clock.advance(25.0)
+        setup.clock.advance(25.0)
         if begin % 10_000 == 0:
-            desk.bus.emit(link(f"peer-{begin // 10_000}"))
+            setup.bus.emit(link(f"peer-{begin // 10_000}"))
         for number in range(begin, begin + 5000):
-            desk.bus.emit(fulfilled(number, f"peer-{number % 50}", f"peer-{number % 49}"))
-        await desk.tell(balance(begin))
-    assert desk.store.stored <= cap
-    now_ms = desk.clock.now_ms()
+            setup.bus.emit(fulfilled(number, f"peer-{number % 50}", f"peer-{number % 49}"))
+        await setup.tell(balance(begin))
+    assert setup.store.stored <= cap
+    now_ms = setup.clock.now_ms()
     for query in (
         EventQuery(),
         EventQuery(types=["PEER_CONNECTED"]),
@@ -547,10 +547,10 @@ async def test_queries_are_fast_at_the_limit(open_desk: Open) -> None:
         EventQuery(types=["PACKET_FULFILLED"], from_ms=now_ms - 100_000, to_ms=now_ms - 50_000),
         EventQuery(packet=f"{(2 * cap - 1) << 8:032x}"),
     ):
-        await desk.store.events(query)
+        await setup.store.events(query)
         took_ms = []
         for _ in range(5):
             began_s = perf_counter()
-            await desk.store.events(query)
+            await setup.store.events(query)
             took_ms.append((perf_counter() - began_s) * 1000)
         assert min(took_ms) < 50, query
