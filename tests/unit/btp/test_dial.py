@@ -88,8 +88,12 @@ async def test_one_log_line_per_reason(dialling: ScriptedDialler) -> None:
     assert state.last_error == "Connection refused"
 
 
-async def test_a_link_without_a_log_in_is_a_failure_with_its_reason(dialling: ScriptedDialler) -> None:
-    state = await dialling.run(FakeLink(dialling.clock, lived_s=None, reason="log-in refused: F00 ''"))
+async def test_a_link_without_a_log_in_is_a_failure_with_its_reason(
+    dialling: ScriptedDialler,
+) -> None:
+    state = await dialling.run(
+        FakeLink(dialling.clock, lived_s=None, reason="log-in refused: F00 ''")
+    )
     assert state.last_error == "log-in refused: F00 ''"
     assert dialling.reasons == [state.last_error]
 
