@@ -33,6 +33,7 @@ RULES: Final = {
     "mirror": "two neighbours agree on what they owe each other",
     "granted": "credit that is granted is credit that is configured",
     "settled": "every payment outside is booked once, and nothing else is",
+    "overpaid": "what is paid outside is owed as it is booked, and not held for the peer's packets",
     "silent": "a sender that stays connected gets an answer while its packet lives",
     "answers": "answers are readable and fit what was asked",
     "failed": "no part of a node fails, and every node starts again",
@@ -183,6 +184,10 @@ class Judge:
         for row in raw.over_limit(evidence.rows[node], limits)[:3]:
             whose = self._accounts[node][row.debit].peer
             self._find("over-limit", node, f"{whose} by {row.amount}", self._number_of(row))
+        for row in raw.over_limit(evidence.rows[node], dict.fromkeys(limits, 0)):
+            if row.code == raw.SETTLEMENT:
+                whose = self._accounts[node][row.debit].peer
+                self._find("overpaid", node, f"{row.amount} is booked as paid to {whose}")
         for peer in self._plan.neighbours(node):
             if not self._plan.link_of(node, peer).local:
                 self._look_at_peer(node, peer)

@@ -155,6 +155,8 @@ class Ledger:
 
 CREDIT: Final = 5
 """The code of a transfer that grants credit."""
+SETTLEMENT: Final = 6
+"""The code of a transfer that books what was paid outside."""
 
 
 def over_limit(rows: Iterable[Row], limits: dict[int, int]) -> list[Row]:

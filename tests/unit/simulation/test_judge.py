@@ -148,12 +148,20 @@ def granted_twice(found: Evidence) -> None:
 
 
 def settled_twice(found: Evidence) -> None:
+    settle(found, "settlement", "peer", 5)
+
+
+def paid_more_than_owed(found: Evidence) -> None:
+    settle(found, "peer", "settlement", 1 << 40)
+
+
+def settle(found: Evidence, debit: str, credit: str, amount: int) -> None:
     found.rows["n1"].append(
         Row(
             id=1 << 121,
-            debit=account_id("n1", "settlement", "n2", "USD/9"),
-            credit=account_id("n1", "peer", "n2", "USD/9"),
-            amount=5,
+            debit=account_id("n1", debit, "n2", "USD/9"),
+            credit=account_id("n1", credit, "n2", "USD/9"),
+            amount=amount,
             pending_id=0,
             tag=9,
             data_64=0,
@@ -204,6 +212,7 @@ DOCTORS: dict[str, Doctor] = {
     "mirror": mirror_is_cracked,
     "granted": granted_twice,
     "settled": settled_twice,
+    "overpaid": paid_more_than_owed,
     "silent": never_answered,
     "answers": complained,
     "failed": failed,
