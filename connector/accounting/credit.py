@@ -104,9 +104,12 @@ class Credit:
             if left > 0:
                 self._above_limit[peer_id] = left
 
-    def mirror_correction(self, correction: Iterable[Transfer]) -> None:
-        """Count what a correction grants above limits: what it books, the mirror has already."""
-        for grant in correction:
+    def mirror_grants(self, transfers: Iterable[Transfer]) -> None:
+        """Count what is granted above limits for what was promised.
+
+        Corrections among `transfers` book what the mirror has already.
+        """
+        for grant in transfers:
             assert grant.code in (TransferCode.CREDIT, TransferCode.CORRECTION), grant.code
             if grant.code == TransferCode.CREDIT:
                 peer = self._chart.by_id[grant.credit_account_id]

@@ -16,6 +16,7 @@ from connector.ledger.model import (
     DONE,
     LINKED,
     PENDING,
+    PHASE_AGAIN,
     PHASE_CORRECT,
     PHASE_RESOLVE,
     POST,
@@ -28,6 +29,9 @@ from connector.ledger.model import (
     grant_id,
 )
 from connector.peering.model import Asset, PeerTerms
+
+GRANT_BIT: Final = 0x40
+"""In the id of a transfer that grants credit for another: its phase is that of the other."""
 
 
 class Reserve:
@@ -201,12 +205,13 @@ def correcting_transfers(
     """
     correction: list[Transfer] = []
     for leg in legs:
-        base = leg.id | PHASE_CORRECT
+        # The same ids whichever hold has expired: a packet is corrected once.
+        base = leg.id & ~PHASE_AGAIN | PHASE_CORRECT
         line = credit_line_of(leg.debit_account_id)
         if line is not None:
             correction.append(
                 Transfer(
-                    id=base | 0x40,
+                    id=base | GRANT_BIT,
                     debit_account_id=line,
                     credit_account_id=leg.debit_account_id,
                     amount=leg.amount,
@@ -229,6 +234,42 @@ def correcting_transfers(
             )
         )
     return correction
+
+
+def again(legs: Sequence[Transfer]) -> list[Transfer]:
+    """The legs of a hold under the ids that they have when it is held anew."""
+    return [leg._replace(id=leg.id | PHASE_AGAIN, timestamp=0) for leg in legs]
+
+
+def held_again(
+    legs: Sequence[Transfer], credit_line_of: Callable[[int], int | None]
+) -> list[Transfer]:
+    """What holds anew what the ledger has refused to hold, in one chain: all or none.
+
+    What each leg takes is granted first, so no limit stands in the way, whoever else uses the
+    account.
+
+    Args:
+        legs: of the hold that was refused.
+        credit_line_of: the credit line beside the account of a peer; None: it is no peer's.
+    """
+    grants: list[Transfer] = []
+    holds = again(legs)
+    for leg in holds:
+        line = credit_line_of(leg.debit_account_id)
+        if line is not None:
+            grants.append(
+                Transfer(
+                    id=leg.id | GRANT_BIT,
+                    debit_account_id=line,
+                    credit_account_id=leg.debit_account_id,
+                    amount=leg.amount,
+                    ledger=leg.ledger,
+                    code=TransferCode.CREDIT,
+                    flags=LINKED,
+                )
+            )
+    return [*grants, *holds]
 
 
 def with_legs(posts: list[Transfer], legs: list[Transfer]) -> list[Transfer]:

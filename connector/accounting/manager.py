@@ -221,7 +221,9 @@ class AccountManager:
         """Write until `stop`; then until everything queued is written."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep())
+            group.create_task(self._spool.run())
             await self._writer.run()
+            self._spool.stop()
 
     async def _keep(self) -> None:
         await self._fulfilments.run()

@@ -6,7 +6,7 @@ move is a row of `TRANSITIONS`; an event in a state without a row for it is a fa
     ASKED    -HELD-> HELD           -REFUSED-> FREE       -GIVEN_BACK-> VOIDING
     HELD     -POST-> POSTING        -VOID-> VOIDING       -LAPSED-> FREE
     POSTING  -ACKNOWLEDGED-> BOOKED -OVERDUE-> OVERDUE    -SPOOLED-> RELEASED
-    OVERDUE  -RELEASE-> RELEASED    -ACKNOWLEDGED-> BOOKED
+    OVERDUE  -RELEASE-> RELEASED    -ACKNOWLEDGED-> BOOKED   -SPOOLED-> RELEASED
     RELEASED -ACKNOWLEDGED | REPLAYED-> BOOKED
 
 A post that the ledger refuses because its hold has expired is booked outright: POSTING, OVERDUE and
@@ -110,8 +110,8 @@ TRANSITIONS: Final[Mapping[tuple[Promise, PromiseEvent], Promise]] = {
     (_P.POSTING, _E.REFUSED): _P.CORRECTING,
     (_P.OVERDUE, _E.ACKNOWLEDGED): _P.BOOKED,
     (_P.OVERDUE, _E.RELEASE): _P.RELEASED,
-    # It goes into the outbox once more when it is released: the same ids, booked once.
-    (_P.OVERDUE, _E.SPOOLED): _P.OVERDUE,
+    # The writer was first.
+    (_P.OVERDUE, _E.SPOOLED): _P.RELEASED,
     (_P.OVERDUE, _E.REFUSED): _P.CORRECTING_OVERDUE,
     (_P.RELEASED, _E.ACKNOWLEDGED): _P.BOOKED,
     (_P.RELEASED, _E.REPLAYED): _P.BOOKED,
@@ -119,17 +119,15 @@ TRANSITIONS: Final[Mapping[tuple[Promise, PromiseEvent], Promise]] = {
     (_P.RELEASED, _E.REFUSED): _P.CORRECTING_RELEASED,
     # Booked while it was being put into the outbox.
     (_P.BOOKED, _E.RELEASE): _P.BOOKED,
-    # Booked by a replay while its post was still queued.
+    # Booked by a replay while its post was under way.
     (_P.BOOKED, _E.ACKNOWLEDGED): _P.BOOKED,
     (_P.BOOKED, _E.REPLAYED): _P.BOOKED,
-    (_P.BOOKED, _E.SPOOLED): _P.BOOKED,
-    (_P.BOOKED, _E.REFUSED): _P.CORRECTING_RELEASED,
     (_P.CORRECTING, _E.ACKNOWLEDGED): _P.CORRECTED,
     (_P.CORRECTING, _E.OVERDUE): _P.CORRECTING_OVERDUE,
     (_P.CORRECTING, _E.SPOOLED): _P.CORRECTING_RELEASED,
     (_P.CORRECTING_OVERDUE, _E.ACKNOWLEDGED): _P.CORRECTED,
     (_P.CORRECTING_OVERDUE, _E.RELEASE): _P.CORRECTING_RELEASED,
-    (_P.CORRECTING_OVERDUE, _E.SPOOLED): _P.CORRECTING_OVERDUE,
+    (_P.CORRECTING_OVERDUE, _E.SPOOLED): _P.CORRECTING_RELEASED,
     (_P.CORRECTING_RELEASED, _E.ACKNOWLEDGED): _P.CORRECTED,
     # A replay leaves the correction to the writer, which has it queued.
     (_P.CORRECTING_RELEASED, _E.REPLAYED): _P.CORRECTING_RELEASED,
@@ -215,6 +213,8 @@ class Promises:
         # Their Fulfills leave with the next `release_overdue` of the spool.
         self._overdue: list[Reservation] = []
         self._released_by_seq: dict[int, list[Reservation]] = {}
+        # Packets under way whose hold a replay has put under other ids; each until it is resolved.
+        self._held_again: set[int] = set()
 
     def __len__(self) -> int:
         """How many senders wait for a Fulfill."""
@@ -254,13 +254,18 @@ class Promises:
         reservation.waiter = None
         return True
 
-    def spooled(self, reservation: Reservation) -> bool:
-        """The outbox has a post, or its correction; whether its waiter is to be told."""
+    def spooled(self, reservation: Reservation, seq: int) -> Token:
+        """The outbox has a post, or its correction, as request `seq`.
+
+        Returns who is to be told; None: nobody waits any more.
+        """
+        assert seq > 0, seq
         reservation.move(PromiseEvent.SPOOLED)
-        if self._waiting.pop(reservation.packet_id, None) is None:
-            return False
-        reservation.waiter = None
-        return True
+        if not reservation.outbox_seq:
+            reservation.outbox_seq = seq
+        self._waiting.pop(reservation.packet_id, None)
+        waiter, reservation.waiter = reservation.waiter, None
+        return waiter
 
     def note_overdue(self, now_ms: int) -> None:
         """Find those whose budget is used up."""
@@ -295,6 +300,17 @@ class Promises:
         for reservation in self._released_by_seq.pop(seq, ()):
             reservation.move(PromiseEvent.REPLAYED)
             reservation.outbox_seq = 0
+
+    def note_held_again(self, packet_id: int) -> None:
+        """A replay has held the money of a packet under way under other ids."""
+        self._held_again.add(packet_id)
+
+    def take_held_again(self, packet_id: int) -> bool:
+        """Whether its hold is under other ids; told once."""
+        if packet_id not in self._held_again:
+            return False
+        self._held_again.remove(packet_id)
+        return True
 
     def take_booked_seqs(self) -> list[int]:
         """Requests of the outbox of which every post has been booked by the writer."""

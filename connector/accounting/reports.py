@@ -44,10 +44,18 @@ class Reports:
         self.turn_done: Callable[[], None] = lambda: None
         """Called when all outcomes of a request have been told."""
 
-    def refused(self, reservation: Reservation, statuses: Sequence[Status]) -> None:
-        """The ledger refused what it had no ground to refuse: a human must look."""
+    def refused(
+        self, reservation: Reservation, statuses: Sequence[Status], *, owed: bool = False
+    ) -> None:
+        """The ledger refused what it had no ground to refuse: a human must look.
+
+        `owed`: the packet was fulfilled, so its amount is lost until that is done.
+        """
         self.counters.refused_unexpectedly += 1
-        self.alert("accounting_refused", packet_details(reservation.packet_id, statuses))
+        details = packet_details(reservation.packet_id, statuses)
+        if owed:
+            details["amountLost"] = str(sum(leg.amount for leg in reservation.legs))
+        self.alert("accounting_refused", details)
 
     def outbox_failed(self, why: str) -> None:
         """The outbox could not be written."""

@@ -14,6 +14,7 @@ from connector.accounting.mirror import Book
 from connector.accounting.promises import Promise, Reservation
 from connector.ledger.model import (
     PENDING,
+    PHASE_AGAIN,
     PHASE_RESOLVE,
     POST,
     TAG_BITS,
@@ -74,7 +75,8 @@ class LedgerPacket:
 
         None, too, where its first legs are older than what was looked at.
         """
-        if self.legs[0].id != self.packet_id:
+        # A hold that was refused at a replay stands under other ids.
+        if self.legs[0].id & ~PHASE_AGAIN != self.packet_id:
             return None
         ids = {id_ for leg in self.legs for id_ in (leg.debit_account_id, leg.credit_account_id)}
         if not ids <= books.keys():

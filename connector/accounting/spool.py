@@ -68,8 +68,14 @@ class Spool:
         self._outbox = outbox
         self._promises = promises
         self._reports = reports
-        self._being_written = asyncio.Lock()
+        self.writing: Final = asyncio.Lock()
+        """Who puts something in holds it from choosing what to put: each post goes in once."""
         self._last_seq = 0
+        # Posts that `run` puts in: a slow disk keeps it waiting, not their Fulfills.
+        self._to_put: list[Reservation] = []
+        self._put_wanted = asyncio.Event()
+        self._put_done = asyncio.Event()
+        self._is_stopping = False
         # Booked, but a fault kept them in the outbox: no more than it holds.
         self._booked_seqs: list[int] = []
         self._is_lost = False
@@ -112,20 +118,20 @@ class Spool:
 
     # --- in place of the ledger
 
-    async def write(self, transfers: list[Transfer]) -> None:
-        """Put a request into the outbox in place of the ledger.
+    async def write(self, transfers: list[Transfer]) -> int:
+        """Put a request into the outbox in place of the ledger; gives its number.
 
         Raises:
             OSError, ConnectorError: it is not on disk.
         """
-        async with self._being_written:
-            await self._add(transfers)
+        seq = await self._add(transfers)
         self._reports.counters.spooled += len(transfers)
+        return seq
 
     async def pause(self) -> None:
         """Have the writer wait; after this, all that it has spooled is in the outbox."""
         self.may_write.clear()
-        async with self._being_written:
+        async with self.writing:
             pass
 
     async def load(self, after_seq: int, transfers_max: int) -> list[tuple[int, list[Transfer]]]:
@@ -136,6 +142,7 @@ class Spool:
 
     async def _add(self, transfers: list[Transfer]) -> int:
         assert transfers, "a request of nothing"
+        assert self.writing.locked(), "two at a time"
         seq = await self._outbox.add(transfers)
         assert seq > self._last_seq, (seq, self._last_seq)
         self._last_seq = seq
@@ -147,33 +154,66 @@ class Spool:
         """Put posts whose budget is used up into the outbox and let their Fulfills go.
 
         Also when the outbox cannot be written in time: keeping a Fulfill back would turn the
-        risk of a loss into the loss.
+        risk of a loss into the loss. They are put there all the same, as soon as the disk does it.
         """
         overdue = self._promises.take_overdue()
         unbooked = [one for one in overdue if not one.posted]
-        assert not any(one.outbox_seq for one in unbooked), "released twice"
-        transfers = [transfer for one in unbooked for transfer in promised_rows(one)]
-        if not transfers:
-            self._release(overdue)
-            return
-        try:
-            async with asyncio.timeout(bounds.OUTBOX_BUDGET_MS / 1000):
-                seq = await self._add(transfers)
-        except (OSError, ConnectorError, TimeoutError) as error:
-            self._reports.outbox_failed(str(error) or "too slow")
-        else:
-            self._promises.stored(seq, unbooked)
+        if unbooked:
+            self.put(unbooked)
+            try:
+                async with asyncio.timeout(bounds.OUTBOX_BUDGET_MS / 1000):
+                    await self._put_done.wait()
+            except TimeoutError:
+                self._reports.outbox_failed("too slow")
         self._release(overdue)
-        # Some may have been booked while they were put there.
-        await self.clear()
+
+    def put(self, posts: list[Reservation]) -> None:
+        """Have posts put into the outbox, as far as they are neither booked nor there then."""
+        assert posts, "nothing to put"
+        self._to_put += posts
+        self._put_done.clear()
+        self._put_wanted.set()
+
+    async def run(self) -> None:
+        """Put posts into the outbox, until `stop` and all are there."""
+        while self._to_put or not self._is_stopping:
+            if not self._to_put:
+                await self._put_wanted.wait()
+                self._put_wanted.clear()
+                continue
+            try:
+                async with self.writing:
+                    posts, self._to_put = self._to_put, []
+                    await self._put_unbooked(posts)
+            except (OSError, ConnectorError) as error:
+                # The writer still has them queued.
+                self._reports.outbox_failed(str(error))
+            if not self._to_put:
+                self._put_done.set()
+            # Some may have been booked while they were put there.
+            await self.clear()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._is_stopping = True
+        self._put_wanted.set()
+
+    async def _put_unbooked(self, posts: list[Reservation]) -> None:
+        unbooked = [one for one in posts if not one.posted and not one.outbox_seq]
+        transfers = [transfer for one in unbooked for transfer in promised_rows(one)]
+        if transfers:
+            seq = await self._add(transfers)
+            self._promises.stored(seq, unbooked)
 
     def _release(self, overdue: list[Reservation]) -> None:
         reports = self._reports
         for reservation in overdue:
+            waiter, reservation.waiter = reservation.waiter, None
+            if waiter is None:
+                continue  # the writer was first: it is in the outbox
             reservation.move(PromiseEvent.RELEASE)
             if not reservation.posted:
                 reports.counters.released += 1
-            waiter, reservation.waiter = reservation.waiter, None
             reports.resume(waiter, Outcome.POSTED if reservation.posted else Outcome.RELEASED)
         reports.turn_done()
 

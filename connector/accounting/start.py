@@ -109,7 +109,8 @@ class Start:
         async with self._turn as ledger:
             await self._open_ledger(ledger)
             existed = await self._chart.create(ledger, self._chart.by_id.values())
-        if not existed:
+        if not existed and not self._spool.transfers:
+            # An outbox that holds something knows packets, whether or not the ledger does.
             self._recovery.nobody_before()
         if existed and memory is not None and memory.is_new and self._turn.ledger.may_be_away:
             self._reports.alert(
@@ -163,7 +164,7 @@ class Start:
         async with self._turn as ledger:
             await self._open_ledger(ledger)
             existed = await self._chart.create(ledger, self._chart.by_id.values())
-        if not existed:
+        if not existed and not self._former_seq:
             self._recovery.nobody_before()
         await self._replay.book_until(self._former_seq)
         if not self._is_compared:

@@ -21,6 +21,7 @@ from connector.accounting.credit import Credit
 from connector.accounting.entries import (
     Entry,
     Reserve,
+    again,
     condition_tag,
     correcting_transfers,
     entry_of,
@@ -281,6 +282,8 @@ class Writer:
                 if availability.row.writes_to is WritesTo.OUTBOX:
                     await self._write_to_outbox()
                     continue
+                self._drop_replayed()
+                continue
             assert not self._taken, "one request at a time"
             batch, transfers = self._take_batch()
             self._taken = batch
@@ -317,6 +320,11 @@ class Writer:
                 await self._reconciler.reconcile(self.on_the_way)
             # With a ledger that answers at once there may be no other await in this loop.
             await asyncio.sleep(0)
+
+    def _drop_replayed(self) -> None:
+        """Let go of posts that a replay has booked from the outbox while they were queued."""
+        queue = self._resolutions
+        self._resolutions = deque(one for one in queue if not one.posted)
 
     def _take_batch(self) -> tuple[list[Reservation], list[Transfer]]:
         """The next request: resolutions first, then holds, whole packets, up to the limit."""
@@ -391,7 +399,15 @@ class Writer:
             self._refuse(self._holds.popleft(), Outcome.UNAVAILABLE)
 
     def _not_resolved(self, reservation: Reservation, statuses: list[Status]) -> None:
-        match entry_of(reservation):
+        entry = entry_of(reservation)
+        if entry is not Entry.CORRECTION and self._promises.take_held_again(reservation.packet_id):
+            # A replay had to hold it under other ids (`replay`): that hold is meant.
+            reservation.legs = again(reservation.legs)
+            flag = VOID if entry is Entry.VOID else POST
+            reservation.transfers = resolutions(reservation.legs, flag)
+            self._resolutions.append(reservation)
+            return
+        match entry:
             case Entry.VOID:
                 if not all(status in _ALREADY_FREE for status in statuses):
                     self._reports.refused(reservation, statuses)
@@ -403,14 +419,17 @@ class Writer:
                     reservation.legs, self._chart.credit_line_of
                 )
                 self._resolutions.append(reservation)
-                self._credit.mirror_correction(reservation.transfers)
+                self._credit.mirror_grants(reservation.transfers)
                 self._reports.counters.corrections += 1
                 self._reports.alert(
                     "accounting_correction", packet_details(reservation.packet_id, statuses)
                 )
             case _:
                 assert reservation.corrected, reservation.state
-                self._reports.refused(reservation, statuses)  # never correct it again
+                # Refused for good. Its post goes into the outbox, or stays there, for a human.
+                self._reports.refused(reservation, statuses, owed=True)
+                if reservation.state == Promise.CORRECTING_RELEASED:
+                    self._spool.put([reservation])
 
     def _failed(self, batch: list[Reservation], error: ConnectorError) -> None:
         """No acknowledgement: it may be in the ledger all the same.
@@ -431,6 +450,7 @@ class Writer:
             if one.state != _ASKED
             # What stands in the outbox is replayed from there.
             and (not one.outbox_seq or one.corrected or availability.writes_to_ledger)
+            and not one.posted
         ]
         assert len(holds) + len(again) <= len(batch)
         self._resolutions.extendleft(reversed(again))
@@ -452,14 +472,31 @@ class Writer:
     # --- in place of the ledger
 
     async def _write_to_outbox(self) -> None:
-        batch, _ = self._take_batch()
-        rows = [transfer for reservation in batch for transfer in outbox_rows(reservation)]
-        try:
-            await self._spool.write(rows)
-        except (OSError, ConnectorError) as error:
-            self._not_spooled(batch, str(error))
+        spool = self._spool
+        async with spool.writing:
+            if not spool.may_write.is_set():
+                return  # a replay has come to its end meanwhile
+            taken, _ = self._take_batch()
+            # What the outbox has already is replayed from there: it goes in once.
+            batch = [
+                one for one in taken if not one.posted and (not one.outbox_seq or one.corrected)
+            ]
+            rows = [transfer for reservation in batch for transfer in outbox_rows(reservation)]
+            if not rows:
+                return
+            try:
+                seq = await spool.write(rows)
+            except (OSError, ConnectorError) as error:
+                self._not_spooled(batch, str(error))
+                failed = True
+            else:
+                failed = False
+                self._spooled(batch, seq)
+        if failed:
             await asyncio.sleep(bounds.POST_RETRY_SECONDS)
-            return
+
+    def _spooled(self, batch: list[Reservation], seq: int) -> None:
+        """The outbox has a request."""
         self._availability.outbox_took(has_room=self._spool.has_room)
         for reservation in batch:
             match entry_of(reservation):
@@ -470,8 +507,8 @@ class Writer:
                 case Entry.VOID:
                     pass
                 case _:
-                    waiter = reservation.waiter
-                    if self._promises.spooled(reservation):
+                    waiter = self._promises.spooled(reservation, seq)
+                    if waiter is not None:
                         self._reports.counters.released += 1
                         self._reports.resume(waiter, Outcome.RELEASED)
         self._reports.turn_done()

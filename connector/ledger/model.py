@@ -283,6 +283,8 @@ def peer_tag(peer_id: str) -> int:
 PHASE_RESERVE: Final = 0x00
 PHASE_RESOLVE: Final = 0x10
 PHASE_CORRECT: Final = 0x20
+# Beside the others: a hold that was refused at first and held anew, and what resolves it.
+PHASE_AGAIN: Final = 0x80
 TAG_BITS: Final = 8
 TAG_MASK: Final = (1 << TAG_BITS) - 1
 _ID_RAISED_MAX: Final = ((1 << 48) - 1) << 80

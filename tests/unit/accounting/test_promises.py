@@ -76,10 +76,12 @@ def test_what_is_owed_stays_owed() -> None:
     } == {PromiseEvent.POST}
 
 
-def test_every_state_can_be_reached_and_only_three_are_never_left() -> None:
+def test_every_state_can_be_reached_and_what_is_booked_is_never_left() -> None:
     assert set(TRANSITIONS.values()) == set(Promise) - {Promise.ASKED}
     left = {state for (state, _), to in TRANSITIONS.items() if to is not state}
-    assert set(Promise) - left == {Promise.VOIDING, Promise.FREE, Promise.CORRECTED}
+    assert set(Promise) - left == {
+        Promise.VOIDING, Promise.FREE, Promise.BOOKED, Promise.CORRECTED,
+    }  # fmt: skip
 
 
 def test_what_may_be_queued_is_what_the_ledger_may_still_be_told() -> None:
@@ -176,10 +178,22 @@ def test_a_request_of_the_outbox_has_a_number_of_its_own() -> None:
 
 
 def test_what_is_spooled_is_told_to_whoever_still_waits() -> None:
+    """Also where its budget is used up and nobody has let it go yet: it goes in once."""
     promises = Promises()
     one, other = posted(promises, 1, 100), posted(promises, 2, 200)
     promises.note_overdue(100)
-    assert not promises.spooled(one)
-    assert one.state == Promise.OVERDUE
-    assert promises.spooled(other)
-    assert (other.state, other.waiter) == (Promise.RELEASED, None)
+    assert promises.spooled(one, 7) == "waiter 1"
+    assert promises.spooled(other, 8) == "waiter 2"
+    for each, seq in ((one, 7), (other, 8)):
+        assert (each.state, each.waiter, each.outbox_seq) == (Promise.RELEASED, None, seq)
+    assert promises.spooled(one, 9) is None
+    assert one.outbox_seq == 7
+    assert len(promises) == 1  # who takes it finds that nobody waits
+
+
+def test_a_hold_that_was_put_under_other_ids_is_told_once() -> None:
+    promises = Promises()
+    promises.note_held_again(7 << 8)
+    assert not promises.take_held_again(8 << 8)
+    assert promises.take_held_again(7 << 8)
+    assert not promises.take_held_again(7 << 8)

@@ -96,7 +96,8 @@ async def test_what_was_booked_from_the_outbox_and_still_waits_is_counted_once()
     bank.ledger.may_be_away = True
     async with bank:
         held = await bank.hold("a")
-        bank._tasks[0].cancel()  # the writer
+        bank._tasks[0].cancel()  # the writer, and what puts posts into the outbox
+        bank._tasks.append(bank._group.create_task(bank.manager._spool.run()))
         bank.post("a", held)
         assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
         bank.manager._availability.failed("no answer", bank.clock.monotonic_s())

@@ -301,7 +301,7 @@ async def test_what_the_ledger_refuses_afterwards_is_booked_all_the_same() -> No
         await bank.ledger.create_transfers([spent])  # another process of the same node
         await bank.idle()
         assert bank.alerts == [
-            "spooled_reservation_refused", "accounting_correction", "spooled_reservation_refused",
+            "spooled_reservation_refused", "spooled_reservation_refused", "accounting_correction",
         ]  # fmt: skip
         peer = bank.ledger.machine.accounts[alice.peer.account_id]
         assert peer.debits_posted == 1700
