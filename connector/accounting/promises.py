@@ -146,6 +146,8 @@ _ASKED: Final = int(_P.ASKED)
 _BOOKED: Final = int(_P.BOOKED)
 _CORRECTING: Final = int(_P.CORRECTING)
 _CORRECTED: Final = int(_P.CORRECTED)
+_RELEASED: Final = int(_P.RELEASED)
+_CORRECTING_RELEASED: Final = int(_P.CORRECTING_RELEASED)
 _POST: Final = int(_E.POST)
 _ACKNOWLEDGED: Final = int(_E.ACKNOWLEDGED)
 
@@ -191,6 +193,11 @@ class Reservation:
     def posted(self) -> bool:
         """Whether the ledger is known to have it: posted, or booked outright."""
         return self.state in (_BOOKED, _CORRECTED)
+
+    @property
+    def released(self) -> bool:
+        """Whether its Fulfill has left before the ledger was known to have the post."""
+        return self.state in (_RELEASED, _CORRECTING_RELEASED)
 
     @property
     def resolution_ids(self) -> list[int]:

@@ -8,6 +8,7 @@ What a kept fulfilment shows to be owed is posted, whether or not somebody asks 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from connector.accounting import bounds
 from connector.accounting.availability import Availability
@@ -23,7 +24,10 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.interface import Ledger
-from connector.ledger.model import PHASE_CORRECT, PHASE_RESOLVE, POST, VOID
+from connector.ledger.model import PHASE_AGAIN, PHASE_CORRECT, PHASE_RESOLVE, POST, VOID
+
+# The transfers of a leg that say what became of it; a hold that was refused at first has others.
+_PHASES: Final = (0, PHASE_RESOLVE, PHASE_CORRECT, PHASE_AGAIN, PHASE_AGAIN | PHASE_RESOLVE)
 
 
 class Recovery:
@@ -107,14 +111,14 @@ class Recovery:
     async def _older_unposted(self, ledger: Ledger, packet_ids: list[int]) -> list[LedgerPacket]:
         """Those of some packets that the ledger has held money for and has not posted."""
         found: list[LedgerPacket] = []
-        size = max(1, ledger.batch_transfers_max // (3 * limits.TRANSFERS_PER_RESERVATION_MAX))
+        size = max(1, ledger.batch_transfers_max // (len(_PHASES) * limits.TRANSFERS_PER_RESERVATION_MAX))
         for at in range(0, len(packet_ids), size):
             part = packet_ids[at : at + size]
             ids = [
                 packet_id | leg | phase
                 for packet_id in part
                 for leg in range(limits.TRANSFERS_PER_RESERVATION_MAX)
-                for phase in (0, PHASE_RESOLVE, PHASE_CORRECT)
+                for phase in _PHASES
             ]
             packets = packets_of(await ledger.lookup_transfers(ids))
             found += [packet for packet in packets if packet.outcome != POST]

@@ -208,9 +208,9 @@ class Spool:
     def _release(self, overdue: list[Reservation]) -> None:
         reports = self._reports
         for reservation in overdue:
-            waiter, reservation.waiter = reservation.waiter, None
-            if waiter is None:
+            if reservation.released:
                 continue  # the writer was first: it is in the outbox
+            waiter, reservation.waiter = reservation.waiter, None
             reservation.move(PromiseEvent.RELEASE)
             if not reservation.posted:
                 reports.counters.released += 1
