@@ -6,9 +6,10 @@ taken back as the peer pays.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
+from connector.accounting import bounds
 from connector.accounting.availability import Availability
 from connector.accounting.chart import Chart
 from connector.accounting.entries import grant_transfer
@@ -16,6 +17,7 @@ from connector.accounting.mirror import Mirror, PeerBooks
 from connector.accounting.reports import Reports
 from connector.accounting.turn import Turn
 from connector.base.errors import CreditInUseError, LedgerRefusedError, LedgerUnavailableError
+from connector.ledger.interface import Ledger
 from connector.ledger.model import DONE, Posted, Status, Transfer, TransferCode
 from connector.peering.model import PeerTerms
 
@@ -37,7 +39,10 @@ class Credit:
         self._mirror = mirror
         self._availability = availability
         self._reports = reports
-        self._above_limit: dict[str, int] = {}
+        # Limits of peers that were granted more, or perhaps so: as many as peers at most.
+        self._to_reach: dict[str, int] = {}
+        # The last grant to a peer whose answer was lost.
+        self._in_doubt: dict[str, Transfer] = {}
         # Granted in the mirror at a start without the ledger, which has yet to be told.
         self._promised: dict[str, int] = {}
 
@@ -46,33 +51,35 @@ class Credit:
 
         Raises:
             CreditInUseError: it already uses more than that.
-            LedgerUnavailableError: no acknowledgement.
+            LedgerUnavailableError: no acknowledgement; what is granted then is told by the ledger.
         """
         assert limit >= 0, limit
         books = self._chart.peers[peer_id]
-        change = limit - books.granted
-        if change:
-            await self._grant(books, change)
+        try:
+            await self._grant(books, lambda there: limit - there.granted)
+        except LedgerUnavailableError:
+            # It may have been done all the same. Unless it is asked for again, it is not wanted.
+            self._to_reach.setdefault(peer_id, books.terms.credit_limit)
+            raise
+        self._to_reach.pop(peer_id, None)
         if books.granted > limit:
-            self._above_limit[peer_id] = books.granted - limit  # a correction came meanwhile
-        else:
-            self._above_limit.pop(peer_id, None)
+            self._to_reach[peer_id] = limit  # a correction came meanwhile
+
+    async def raise_at_start(self, terms: PeerTerms) -> None:
+        """Grant a peer its limit where it has less: before what was promised on it is booked."""
+        books = self._chart.peers[terms.peer_id]
+        await self._grant(books, lambda there: max(0, terms.credit_limit - there.granted))
 
     async def grant_at_start(self, terms: PeerTerms) -> None:
         """Grant a peer its limit; where it uses more than that, what it uses."""
-        try:
-            await self.set_limit(terms.peer_id, terms.credit_limit)
-        except CreditInUseError:
-            books = self._chart.peers[terms.peer_id]
-            free = max(0, books.available_credit)
-            with contextlib.suppress(CreditInUseError):
-                least = max(terms.credit_limit, books.granted - free)
-                await self.set_limit(terms.peer_id, least)
+        books = self._chart.peers[terms.peer_id]
+        await self._grant(books, lambda there: there.towards(terms.credit_limit))
+        if books.granted > terms.credit_limit:
             self._leave_in_use(books)
 
     def _leave_in_use(self, books: PeerBooks) -> None:
         """Leave a peer the credit that it uses; `take_back` lowers it as the peer pays."""
-        self._above_limit[books.terms.peer_id] = books.granted - books.terms.credit_limit
+        self._to_reach[books.terms.peer_id] = books.terms.credit_limit
         self._reports.alert(
             "credit_limit_in_use",
             {
@@ -83,26 +90,37 @@ class Credit:
         )
 
     async def take_back(self) -> None:
-        """Lower what was granted above a limit, as far as it is free; called about every second."""
-        for peer_id, above in list(self._above_limit.items()):
+        """Lower what was granted above a limit, as far as it is free; called about every second.
+
+        Where an answer was lost, the ledger is asked what it has granted.
+        """
+        for peer_id, limit in list(self._to_reach.items()):
             books = self._chart.peers.get(peer_id)
             if books is None or books.removed:
-                del self._above_limit[peer_id]
+                del self._to_reach[peer_id]
+                self._in_doubt.pop(peer_id, None)
                 continue
-            free = min(above, books.available_credit)
-            if free <= 0 or not self._availability.is_up:
-                continue
-            try:
-                await self._grant(books, -free)
-            except CreditInUseError:
-                continue  # it has sent packets meanwhile
-            except (LedgerUnavailableError, LedgerRefusedError):
-                # It may have been done, and must not be done twice: the next start sees to it.
-                self._above_limit.pop(peer_id, None)
-                continue
-            left = self._above_limit.pop(peer_id, 0) - free
-            if left > 0:
-                self._above_limit[peer_id] = left
+            takes = min(books.granted - limit, books.available_credit) > 0
+            if self._availability.is_up and (takes or peer_id in self._in_doubt):
+                try:
+                    await self._reach(books, limit)
+                except (CreditInUseError, LedgerUnavailableError, LedgerRefusedError):
+                    continue  # asked again in a second
+
+    async def _reach(self, books: PeerBooks, limit: int) -> None:
+        peer_id = books.terms.peer_id
+        was_in_doubt = peer_id in self._in_doubt
+
+        def change_of(there: _There) -> int:
+            above = there.granted - limit
+            if above < 0:
+                return -above if was_in_doubt else 0
+            # What the mirror says is free may be held in the ledger still, or the reverse.
+            return -max(0, min(above, there.free, books.available_credit))
+
+        await self._grant(books, change_of)
+        if books.granted <= limit and peer_id not in self._in_doubt:
+            self._to_reach.pop(peer_id, None)
 
     def mirror_grants(self, transfers: Iterable[Transfer]) -> None:
         """Count what is granted above limits for what was promised.
@@ -114,31 +132,67 @@ class Credit:
             if grant.code == TransferCode.CREDIT:
                 peer = self._chart.by_id[grant.credit_account_id]
                 self._mirror.move(self._chart.by_id[grant.debit_account_id], peer, grant.amount)
-                above = self._above_limit.get(peer.peer_id, 0)
-                self._above_limit[peer.peer_id] = above + grant.amount
+                limit = self._chart.peers[peer.peer_id].terms.credit_limit
+                self._to_reach.setdefault(peer.peer_id, limit)
 
-    async def _grant(self, books: PeerBooks, change: int) -> None:
-        """Book a change of the credit granted to a peer, in the ledger and in the mirror.
+    async def _grant(self, books: PeerBooks, change_of: Callable[[_There], int]) -> int:
+        """Change the credit granted to a peer by what the ledger's own balances call for.
 
-        The id follows from the balances that it changes: two processes that share the accounts of
-        a node, and start together, grant once.
+        The ledger is asked what it has under the turn that grants, so what an earlier request has
+        done is seen, acknowledged or not. And the id of a grant follows from the balances of the
+        credit line, which every grant moves: of two requests that saw the same balances the ledger
+        takes one, whichever comes first, also where one was long on its way.
+
+        Raises:
+            CreditInUseError: the peer uses more than would be left.
+            LedgerUnavailableError: no acknowledgement.
         """
-        peer = books.peer
-        there = (
-            books.credit_line.posted,
-            Posted(peer.debits_posted + peer.debits_pending, peer.credits_posted),
-        )
-        transfer = grant_transfer(books, change, there)
         async with self._turn as ledger:
-            status = (await ledger.create_transfers([transfer]))[0]
-        if status in (Status.EXCEEDS_CREDITS, Status.ID_ALREADY_FAILED):
-            raise CreditInUseError(
-                f"peer {books.terms.peer_id} uses {books.granted - books.available_credit} of its "
-                f"credit of {books.granted}; a limit of {books.granted + change} is below that: "
-                "let it pay first"
-            )
-        assert status in DONE, status
-        self._mirror.grant(books, change)
+            there = await self._look(ledger, books)
+            for _ in range(bounds.GRANT_TRIES_MAX):
+                change = change_of(there)
+                if not change:
+                    return 0
+                transfer = grant_transfer(books, change, there.line, there.refused)
+                self._in_doubt[books.terms.peer_id] = transfer
+                status = (await ledger.create_transfers([transfer]))[0]
+                if status in DONE:
+                    del self._in_doubt[books.terms.peer_id]
+                    self._mirror.grant(books, change)
+                    return change
+                if status is Status.EXCEEDS_CREDITS:
+                    del self._in_doubt[books.terms.peer_id]
+                    raise CreditInUseError(
+                        f"peer {books.terms.peer_id} uses {there.granted - there.free} of its "
+                        f"credit of {there.granted}; a limit of {there.granted + change} is below "
+                        "that: let it pay first"
+                    )
+                refused = there.refused
+                if status is Status.ID_ALREADY_FAILED:
+                    del self._in_doubt[books.terms.peer_id]
+                    refused += 1
+                # Else an earlier request came first: what it has done is seen now.
+                there = (await self._look(ledger, books))._replace(refused=refused)
+        raise LedgerUnavailableError(
+            f"the credit of peer {books.terms.peer_id} is being changed by others as well"
+        )
+
+    async def _look(self, ledger: Ledger, books: PeerBooks) -> _There:
+        """What the ledger has granted; the mirror follows where an answer was lost."""
+        ids = [books.credit_line.account_id, books.peer.account_id]
+        in_doubt = self._in_doubt.get(books.terms.peer_id)
+        line, peer = sorted(await ledger.lookup_accounts(ids), key=lambda one: ids.index(one.id))
+        if in_doubt is not None and await ledger.lookup_transfers([in_doubt.id]):
+            del self._in_doubt[books.terms.peer_id]
+            raised = in_doubt.debit_account_id == books.credit_line.account_id
+            # Unless the mirror was brought up to the ledger meanwhile.
+            known = books.credit_line.posted
+            if line.debits_posted > known.debits if raised else line.credits_posted > known.credits:
+                self._mirror.grant(books, in_doubt.amount if raised else -in_doubt.amount)
+        return _There(
+            Posted(line.debits_posted, line.credits_posted),
+            peer.credits_posted - peer.debits_posted - peer.debits_pending,
+        )
 
     # --- at a start without the ledger
 
@@ -152,48 +206,70 @@ class Credit:
         self._mirror.grant(books, promised)
 
     async def keep_promise(
-        self, books: PeerBooks, line: Posted, peer: Posted
+        self, books: PeerBooks, line: Posted, peer: Posted, *, may_lower: bool
     ) -> tuple[Posted, Posted]:
         """Grant in the ledger what the mirror has granted; or what it can be.
 
         Args:
             books: of the peer.
-            line: what the ledger has on its credit line.
-            peer: what the ledger has on its account.
+            line: what the mirror assumes that the ledger has on its credit line.
+            peer: what it assumes of its account.
+            may_lower: whether credit may be taken back, too; else that stays promised.
 
         Returns:
-            What the ledger has on both now.
+            What is to be assumed of both now.
 
         Raises:
             LedgerUnavailableError: no acknowledgement; ask again with the same balances.
         """
-        change = books.terms.credit_limit - (line.debits - line.credits)
-        if not await self._is_granted(books, change, (line, peer)):
-            change = max(change, -max(0, peer.credits - peer.debits))
-            if not await self._is_granted(books, change, (line, peer)):
-                change = 0
-        self._mirror.undo_grant(books, self._promised.pop(books.terms.peer_id, 0))
-        self._mirror.grant(books, change)
-        if books.granted > books.terms.credit_limit:
+        limit = books.terms.credit_limit
+        peer_id = books.terms.peer_id
+        async with self._turn as ledger:
+            for _ in range(bounds.GRANT_TRIES_MAX):
+                there = await self._look(ledger, books)
+                change = there.towards(limit)
+                if not change or (change < 0 and not may_lower):
+                    break
+                transfer = grant_transfer(books, change, there.line, there.refused)
+                await ledger.create_transfers([transfer])
+            else:
+                raise LedgerUnavailableError(f"the credit of peer {peer_id} is being changed")
+        if change < 0:
+            return line, peer
+        # Each transfer of a credit line has the peer's account on its other side.
+        raised, lowered = there.line.debits - line.debits, there.line.credits - line.credits
+        self._mirror.undo_grant(books, self._promised.pop(peer_id, 0))
+        self._mirror.follow(books.credit_line, there.line, line)
+        followed = Posted(peer.debits + lowered, peer.credits + raised)
+        self._mirror.follow(books.peer, followed, peer)
+        if may_lower and books.granted > limit:
             self._leave_in_use(books)
-        raised, lowered = max(change, 0), max(-change, 0)
-        assert raised - lowered == change
-        return (
-            Posted(line.debits + raised, line.credits + lowered),
-            Posted(peer.debits + lowered, peer.credits + raised),
-        )
+        return there.line, followed
 
     def withdraw_promises(self) -> None:
         """Take what the ledger was never told out of the mirror, before it is saved."""
         for peer_id, promised in self._promised.items():
-            self._mirror.undo_grant(self._chart.peers[peer_id], promised)
+            books = self._chart.peers.get(peer_id)
+            if books is not None:  # else its accounts are gone from the mirror as well
+                self._mirror.undo_grant(books, promised)
         self._promised.clear()
 
-    async def _is_granted(
-        self, books: PeerBooks, change: int, there: tuple[Posted, Posted]
-    ) -> bool:
-        if not change:
-            return True
-        async with self._turn as ledger:
-            statuses = await ledger.create_transfers([grant_transfer(books, change, there)])
-        return statuses[0] in DONE
+
+class _There(NamedTuple):
+    """What the ledger has of a peer's credit."""
+
+    line: Posted
+    """On the credit line."""
+    free: int
+    """What of the credit is neither used nor held."""
+    refused: int = 0
+    """How many grants for these balances the ledger has refused: their ids stay refused."""
+
+    @property
+    def granted(self) -> int:
+        """Credit that the ledger lets the peer use."""
+        return self.line.debits - self.line.credits
+
+    def towards(self, limit: int) -> int:
+        """The change that brings it to `limit`, or as near to that as what is used allows."""
+        return max(limit - self.granted, -max(0, self.free))

@@ -291,18 +291,24 @@ def with_legs(posts: list[Transfer], legs: list[Transfer]) -> list[Transfer]:
     ]
 
 
-def grant_transfer(books: PeerBooks, change: int, there: tuple[Posted, Posted]) -> Transfer:
-    """A change of the credit granted to a peer whose credit line and account stand as in `there`.
+def grant_transfer(books: PeerBooks, change: int, line: Posted, refused: int = 0) -> Transfer:
+    """A change of the credit granted to a peer whose credit line stands as in `line`.
 
-    The id follows from that: processes that share the accounts of a node and start together grant
-    once, and so does one that asks again.
+    The id follows from that alone, whatever the change: each grant moves the credit line, so of all
+    grants that were decided on the same balances the ledger takes one.
+
+    Args:
+        books: of the peer.
+        change: what is granted; below zero: taken back.
+        line: the balances of the credit line in the ledger.
+        refused: how many such grants the ledger has refused already.
     """
     assert change, "a grant of nothing"
     debit, credit = books.credit_line, books.peer
     if change < 0:
         debit, credit = credit, debit
     return Transfer(
-        id=grant_id(debit.account_id, change, *there[0], *there[1]),
+        id=grant_id(books.credit_line.account_id, *line, refused),
         debit_account_id=debit.account_id,
         credit_account_id=credit.account_id,
         amount=abs(change),

@@ -111,7 +111,9 @@ class Recovery:
     async def _older_unposted(self, ledger: Ledger, packet_ids: list[int]) -> list[LedgerPacket]:
         """Those of some packets that the ledger has held money for and has not posted."""
         found: list[LedgerPacket] = []
-        size = max(1, ledger.batch_transfers_max // (len(_PHASES) * limits.TRANSFERS_PER_RESERVATION_MAX))
+        size = max(
+            1, ledger.batch_transfers_max // (len(_PHASES) * limits.TRANSFERS_PER_RESERVATION_MAX)
+        )
         for at in range(0, len(packet_ids), size):
             part = packet_ids[at : at + size]
             ids = [

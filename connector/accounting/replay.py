@@ -168,14 +168,14 @@ class Replay:
         """
         resolved = {chain.packet_id for chain in refused if not chain.is_hold}
         holds = [chain for chain in refused if chain.is_hold]
+        for chain in holds:
+            self._reports.alert("spooled_reservation_refused", chain.details())
         # What is resolved a few rows later needs no hold: it is given back, or booked outright.
         open_ = [chain for chain in holds if chain.packet_id not in resolved]
         # Booked outright by a replay that was cut off: the rows were cut into other parts then.
         booked = await _which_exist(ledger, [one.packet_id | PHASE_CORRECT for one in open_])
         open_ = [one for one in open_ if one.packet_id | PHASE_CORRECT not in booked]
         lost = await self._hold_again(ledger, open_, adjust)
-        for chain in holds:
-            self._reports.alert("spooled_reservation_refused", chain.details())
         resolutions_ = [chain for chain in refused if chain.is_resolution]
         # Their holds may have been refused in a request before, and stand under other ids.
         late = await self._resolve_again(ledger, resolutions_)

@@ -121,6 +121,10 @@ class Start:
                     "held that is gone now was not booked",
                 },
             )
+        if self._spool.transfers:
+            # What it holds was promised on these limits.
+            for peer in self._terms:
+                await self._credit.raise_at_start(peer)
         await self._replay.book_all()
         async with self._turn as ledger:
             await self._chart.load(ledger, self._mirror, self._chart.by_id.values())
@@ -166,13 +170,12 @@ class Start:
             existed = await self._chart.create(ledger, self._chart.by_id.values())
         if not existed and not self._former_seq:
             self._recovery.nobody_before()
+        await self._keep_promises(may_lower=False)
         await self._replay.book_until(self._former_seq)
         if not self._is_compared:
             await self._compare()
             self._is_compared = True
-        for books in self._chart.peers.values():
-            if not books.removed:
-                await self._keep_promise(books.terms.peer_id)
+        await self._keep_promises(may_lower=True)
 
     async def _compare(self) -> None:
         """Let the mirror go on from what the ledger has, not from what was assumed of it."""
@@ -187,9 +190,14 @@ class Start:
         if differing:
             self._reports.alert("ledger_differs", {"accounts": differing})
 
-    async def _keep_promise(self, peer_id: str) -> None:
-        books = self._chart.peers[peer_id]
-        line, peer = books.credit_line.account_id, books.peer.account_id
-        self._assumed[line], self._assumed[peer] = await self._credit.keep_promise(
-            books, self._assumed[line], self._assumed[peer]
-        )
+    async def _keep_promises(self, *, may_lower: bool) -> None:
+        """Grant what the mirror has granted.
+
+        Raised before the outbox is replayed, whose holds were promised on it; lowered afterwards.
+        """
+        for books in list(self._chart.peers.values()):
+            if not books.removed:
+                line, peer = books.credit_line.account_id, books.peer.account_id
+                self._assumed[line], self._assumed[peer] = await self._credit.keep_promise(
+                    books, self._assumed[line], self._assumed[peer], may_lower=may_lower
+                )

@@ -8,13 +8,16 @@ import pytest
 
 from connector.base.errors import (
     CreditInUseError,
+    LedgerUnavailableError,
 )
+from connector.ledger.model import DONE
 from tests.support.accounts import Fault
 from tests.support.bank import (
     ALICE,
     BOB,
     CAROL,
     Bank,
+    away,
     corrected,
     simulated,
 )
@@ -90,21 +93,90 @@ async def test_credit_is_taken_back_once_whatever_the_ledger_answers() -> None:
         await bank.manager.take_back_credit()
         assert alice.granted == 1100
         state.debits_pending -= 1000
-        # No answer: it may have been done.
+        # No answer: it has been done, and the ledger says so when it is asked again.
         bank.ledger.down = Fault.LOST
         await bank.manager.take_back_credit()
         bank.ledger.down = None
         asked = len(bank.ledger.requests)
         await bank.manager.take_back_credit()
+        await bank.manager.take_back_credit()
         assert len(bank.ledger.requests) == asked
-        assert alice.granted == 1100
-    # An id that the ledger has refused stays refused, until the balances are others.
-    async with Bank(ledger=bank.ledger) as again:
-        assert again.alerts == ["credit_limit_in_use"]
-        assert again.manager.peers["alice"].granted == 1100
-        await again.pay("more")
-        assert await again.rest() == []
-        assert again.manager.peers["alice"].granted == 1000
+        assert alice.granted == 1000
+        assert await bank.rest() == []
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+@pytest.mark.parametrize("limit", [1600, 400])
+@pytest.mark.parametrize("retried", [True, False])
+@simulated
+async def test_a_limit_whose_answer_was_lost_is_granted_once(
+    fault: Fault, limit: int, retried: bool
+) -> None:
+    async with Bank() as bank:
+        alice = bank.manager.peers["alice"]
+        bank.ledger.next_faults = [fault]
+        with pytest.raises(LedgerUnavailableError):
+            await bank.manager.set_credit_limit("alice", limit)
+        await bank.pay("meanwhile", 100)
+        if retried:
+            await bank.manager.set_credit_limit("alice", limit)
+            alice.terms = replace(ALICE, credit_limit=limit)
+        await bank.manager.take_back_credit()
+        await bank.manager.take_back_credit()
+        assert alice.granted == (limit if retried else 1000)
+        assert await bank.rest() == []
+
+
+@simulated
+async def test_of_two_grants_for_the_same_balances_the_ledger_takes_one() -> None:
+    """A request that was long on its way comes after it was asked for again, and after packets."""
+    async with Bank() as bank:
+        alice = bank.manager.peers["alice"]
+        bank.ledger.next_faults = [Fault.REFUSED]
+        with pytest.raises(LedgerUnavailableError):
+            await bank.manager.set_credit_limit("alice", 1600)
+        late = bank.ledger.requests[-1]
+        await bank.pay("meanwhile", 100)
+        await bank.manager.set_credit_limit("alice", 1700)
+        (status,) = await bank.ledger.create_transfers(late)
+        assert status not in DONE
+        # And the other way round: it comes first.
+        bank.ledger.next_faults = [Fault.REFUSED]
+        with pytest.raises(LedgerUnavailableError):
+            await bank.manager.set_credit_limit("alice", 1800)
+        await bank.ledger.create_transfers(bank.ledger.requests[-1])
+        await bank.manager.set_credit_limit("alice", 1900)
+        assert alice.granted == 1900
+        alice.terms = replace(ALICE, credit_limit=1900)
+        assert await bank.rest() == []
+
+
+@simulated
+async def test_a_refused_lowering_is_tried_again_under_another_id() -> None:
+    async with Bank() as bank:
+        alice = bank.manager.peers["alice"]
+        machine = bank.ledger.machine.accounts[alice.peer.account_id]
+        machine.debits_pending += 700
+        with pytest.raises(CreditInUseError):
+            await bank.manager.set_credit_limit("alice", 400)
+        machine.debits_pending -= 700
+        await bank.manager.set_credit_limit("alice", 400)
+        alice.terms = replace(ALICE, credit_limit=400)
+        assert alice.granted == 400
+        assert await bank.rest() == []
+
+
+@simulated
+async def test_a_promise_to_a_peer_that_was_forgotten_is_nothing_to_withdraw() -> None:
+    bank = away(Bank(spool=1000))
+    async with bank:
+        bank.manager.remove_peer("carol")
+        bank.manager.forget_peer("carol")
+        await bank.stop()
+    books = (await bank.outbox.begin()).books
+    assert books is not None
+    assert len(books) == len(list(bank.manager.books()))
+    assert not any(any(posted) for posted in books.values())
 
 
 @simulated

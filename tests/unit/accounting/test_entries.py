@@ -7,11 +7,13 @@ import pytest
 from connector.accounting.entries import (
     WRITTEN_AS,
     Entry,
+    again,
     chains,
     condition_tag,
     correcting_transfers,
     entry_of,
     grant_transfer,
+    held_again,
     is_booked,
     outbox_rows,
     promised_rows,
@@ -134,16 +136,28 @@ def test_a_grant_goes_from_the_credit_line_to_the_peer_or_back(
     kinds = (AccountCode.PEER, AccountCode.CREDIT_LINE, AccountCode.SETTLEMENT)
     peer, line, settlement = (Book("us", kind, "alice", USD) for kind in kinds)
     books = PeerBooks(PeerTerms(peer_id="alice", asset=USD), peer, line, settlement)
-    there = (Posted(10, 0), Posted(0, 10))
+    there = Posted(10, 0)
     grant = grant_transfer(books, change, there)
     ids = (peer.account_id, line.account_id)
     assert (grant.debit_account_id, grant.credit_account_id) == (ids[debit], ids[credit])
     assert grant.amount == 5
-    # The same change of the same balances is the same transfer; of others another one.
-    assert grant_transfer(books, change, there).id == grant.id
-    assert grant_transfer(books, change, (Posted(11, 0), Posted(0, 11))).id != grant.id
+    # Of what is decided on the same balances the ledger takes one, whatever it is.
+    assert grant_transfer(books, 3 - change, there).id == grant.id
+    assert grant_transfer(books, change, Posted(11, 0)).id != grant.id
+    assert grant_transfer(books, change, there, 1).id != grant.id
     with pytest.raises(AssertionError):
         grant_transfer(books, 0, there)
+
+
+def test_what_is_held_anew_is_granted_first_in_one_chain_under_ids_of_its_own() -> None:
+    held = held_again(LEGS, line_of)
+    assert [one.id & 0xFF for one in held] == [0xC0, 0xC1, 0x80, 0x81]
+    assert list(chains(held)) == [(0, len(held))]
+    assert [one.amount for one in held[:2]] == [leg.amount for leg in LEGS]
+    assert [one.flags & PENDING for one in held] == [0, 0, PENDING, PENDING]
+    assert len(held_again(LEGS, lambda _id: None)) == len(LEGS)
+    # A packet is corrected once, whichever hold has expired.
+    assert correcting_transfers(again(LEGS), line_of) == correcting_transfers(LEGS, line_of)
 
 
 def test_chains_end_with_the_first_transfer_that_is_not_linked() -> None:
