@@ -21,7 +21,7 @@ from connector.accounting.promises import Reservation, Token
 from connector.accounting.reports import Reports
 from connector.base import limits
 from connector.base.clock import Clock
-from connector.base.errors import ConnectorError, LedgerUnavailableError
+from connector.base.errors import ConnectorError
 
 
 class Store(Protocol):
@@ -155,5 +155,5 @@ class Fulfilments:
             for _ in range(bounds.FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX):
                 if not await self._store.forget_kept(self._clock.now_ms()):
                     return
-        except LedgerUnavailableError as error:
+        except (OSError, ConnectorError) as error:
             self._reports.outbox_failed(str(error))
