@@ -197,12 +197,12 @@ async def test_an_outbox_that_is_cut_into_other_parts_the_second_time_is_booked_
 
 @simulated
 async def test_what_the_ledger_cannot_hold_at_all_stays_in_the_outbox_with_its_amount() -> None:
-    """The outbox is meant for a ledger in which the peer has an account."""
+    """The account of its next hop is not as it was when it was promised."""
     async with Bank(spool=1000) as bank:
         bank.ledger.down = Fault.REFUSED
         await bank.hold("a")
     bank.ledger.down = None
-    del bank.ledger.machine.accounts[bank.manager.peers["bob"].peer.account_id]
+    bank.ledger.machine.accounts[bank.manager.peers["bob"].peer.account_id].ledger ^= 1
     for _ in range(2):
         again = await Bank([ALICE], ledger=bank.ledger, outbox=bank.outbox, spool=1000).open()
         assert again.alerts == ["spooled_reservation_refused", "accounting_refused"]
