@@ -120,9 +120,7 @@ HOSTILE: Final = (
 )
 
 KNOWN_OPEN: Final[dict[Kind, str]] = {
-    Kind.LEDGER_FIRST_START: "holds that the ledger refuses at replay are forgotten",
     Kind.LEDGER_FORGETS: "a ledger that has forgotten everything is taken for a new one",
-    Kind.DISK_SLOW: "a post that was put into the outbox too late is never taken out of it",
     Kind.CLOCK_FAR: "holds end by the wall clock, which may jump by an hour",
     Kind.REMOVE_PEER: "a peer is removed without waiting for its packets",
 }
