@@ -218,6 +218,13 @@ FAULTS = (
         only("settle", "settle-falsely"),
     ),
     Fault(
+        "settlement-pays-what-is-held",
+        "connector/accounting/settlement.py",
+        "            owed - peer.debits_pending, owed_here - books.peer.debits_pending\n",
+        "            owed, owed_here\n",
+        only("settle", "late", "slow-link"),
+    ),
+    Fault(
         "settlement-not-resumed",
         "connector/settlement/store.py",
         "return await self._run(lambda c: [_settlement(row) for row in c.execute(query)])",
