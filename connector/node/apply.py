@@ -7,11 +7,13 @@ whose peer keeps its terms is not interrupted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from connector.accounting.manager import AccountManager
 from connector.btp.credentials import Credentials
 from connector.btp.links import Links
+from connector.ilp.packet import decode_prepare
 from connector.node import bounds
 from connector.peering.model import LOCAL, Peer, PeerRegistry, Relation
 from connector.peering.routing import Route, RouteSource, RoutingTable
@@ -29,6 +31,15 @@ def credentials_of(settings: Settings, peer: PeerSettings) -> Credentials:
         username=peer.username or settings.node_id,
         url=peer.url,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """Packets that were sent to a peer and have no answer: what it fulfils of them may be lost."""
+
+    packets: int
+    amount: int
+    """In its asset."""
 
 
 def routes_of(settings: Settings, own_address: str) -> set[Route]:
@@ -69,6 +80,8 @@ class SettingsApplier:
         self._accounts = accounts
         self._routes = routes
         self._emit = emit
+        self._draining: frozenset[str] = frozenset()
+        """Peers that are being removed: nothing is routed to them, or taken from them."""
         self._told: set[Route] = set()
         """Routes that an event was emitted for."""
         self._dialling: dict[str, asyncio.Task[None]] = {}
@@ -92,7 +105,7 @@ class SettingsApplier:
 
     def add_routes(self) -> None:
         """Add the routes of the settings: at the start, and when the address has become known."""
-        routes = routes_of(self.settings, self._node.address)
+        routes = self._routes_of(self.settings, self._draining)
         # Events for each route of a large table would push out all other events.
         tells = len(routes) <= bounds.TELEMETRY_ROUTES_MAX
         for route in routes:
@@ -105,10 +118,39 @@ class SettingsApplier:
                 )
             )
 
-    async def change(self, to: Settings) -> None:
+    def go_on_draining(self, peer_ids: Collection[str]) -> None:
+        """Drain peers that were being removed when the node was stopped; others come by `change`."""
+        assert not self._draining, "draining already"
+        self._draining = frozenset(peer_ids)
+        self._mark_draining()
+        for route in routes_of(self.settings, self._node.address):
+            if route.next_hop in self._draining:
+                self._routes.remove(route)
+
+    def is_drained(self, peer_id: str) -> bool:
+        """Whether no packet of or to a peer is under way, and it has read the answers to its own."""
+        peer, books = self._peers.get(peer_id), self._accounts.peers.get(peer_id)
+        if peer is None or books is None:
+            return True
+        driver = self._links.driver
+        return not (
+            peer.in_flight
+            or books.peer.is_held
+            or driver.waiting_for(peer)
+            or driver.wants_receipt(peer_id)
+        )
+
+    def unanswered(self, peer_id: str) -> LeftBehind:
+        """What may be lost if the peer were removed now."""
+        peer = self._peers.get(peer_id)
+        waiting = () if peer is None else self._links.driver.waiting_for(peer)
+        amounts = [decode_prepare(one.octets).amount for one in waiting]
+        return LeftBehind(len(amounts), sum(amounts))
+
+    async def change(self, to: Settings, draining: Collection[str] = ()) -> None:
         """Apply other settings, which differ in peers and routes only.
 
-        First what can fail, at the ledger; then the rest, in one step without an await.
+        `draining`: peers of `to` that are being removed, and take part no more. First what can fail, at the ledger; then the rest, in one step without an await.
 
         Raises:
             LedgerUnavailableError: no acknowledgement; nothing else was changed.
@@ -126,7 +168,7 @@ class SettingsApplier:
                 assert terms.asset == before[peer_id].asset, "an asset is not changed"
                 if terms.credit_limit != before[peer_id].credit_limit:
                     await self._accounts.set_credit_limit(peer_id, terms.credit_limit)
-        self._change_routes(to)
+        self._change_routes(to, frozenset(draining))
         for peer_id in old.keys() - new.keys():
             self._remove(peer_id)
         for peer_id, peer in new.items():
@@ -137,7 +179,17 @@ class SettingsApplier:
             elif peer != old[peer_id]:
                 self._renew(old[peer_id], peer, to)
         self.settings = to
+        self._draining = frozenset(draining)
+        self._mark_draining()
         self._find_parent()
+
+    def _mark_draining(self) -> None:
+        for peer in self._peers:
+            peer.draining = peer.peer_id in self._draining
+
+    def _routes_of(self, settings: Settings, draining: Collection[str]) -> set[Route]:
+        routes = routes_of(settings, self._node.address)
+        return {route for route in routes if route.next_hop not in draining}
 
     def _renew(self, old: PeerSettings, peer: PeerSettings, to: Settings) -> None:
         terms = terms_of(to, peer)
@@ -159,9 +211,9 @@ class SettingsApplier:
         self._peers.remove(peer_id)
         self._accounts.remove_peer(peer_id)
 
-    def _change_routes(self, to: Settings) -> None:
-        address = self._node.address
-        old, new = routes_of(self.settings, address), routes_of(to, address)
+    def _change_routes(self, to: Settings, draining: Collection[str]) -> None:
+        old = self._routes_of(self.settings, self._draining)
+        new = self._routes_of(to, draining)
         for route in sorted(old - new):
             self._routes.remove(route)
             self._emit(

@@ -10,6 +10,7 @@ the key.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,7 @@ from connector.base.errors import (
     UnknownNameError,
 )
 from connector.base.log import Log
-from connector.node.apply import SettingsApplier
+from connector.node.apply import LeftBehind, SettingsApplier
 from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.overlay import InEffect, Overlay, faults_in
 from connector.settings.terms import terms_of
@@ -37,6 +38,8 @@ _AMOUNTS: Final = frozenset(
     ("credit_limit", "max_payable", "max_packet_amount", "settle_threshold", "settle_to")
 )
 _REASON_CHARACTERS_MAX: Final = 300
+_DRAIN_POLL_SECONDS: Final = 0.05
+_DRAIN_MARGIN_SECONDS: Final = 1.0
 
 
 class OperatorChanges:
@@ -76,6 +79,10 @@ class OperatorChanges:
         self._emit = emit
         self._log = log
         self._one_at_a_time = asyncio.Lock()
+        self._group: asyncio.TaskGroup | None = None
+        self._finishing: dict[str, asyncio.Task[LeftBehind | ConnectorError]] = {}
+        """Removals that wait for packets, by peer."""
+        applier.go_on_draining(self.overlay.draining_peers)
 
     # --- the peers and routes in effect
 
@@ -141,9 +148,9 @@ class OperatorChanges:
             there = next(
                 (peer for peer in self._applier.settings.peers if peer.id == wanted.id), None
             )
-            if there == wanted:
+            if there == wanted and wanted.id not in now.draining_peers:
                 return now
-            if there is not None:
+            if there is not None and there != wanted:
                 raise ConflictError(
                     f"peer {wanted.id} exists with other settings: PUT /admin/peers/{wanted.id} "
                     "changes it"
@@ -183,26 +190,96 @@ class OperatorChanges:
 
         def step(now: Overlay) -> Overlay:
             there = self.peer(peer_id).model_dump()
-            return now.with_peer(_peer_of({**there, **limits}), self._base)
+            after = now.with_peer(_peer_of({**there, **limits}), self._base)
+            return after.draining(peer_id) if peer_id in now.draining_peers else after
 
         return await self._change("peer.limits", peer_id, step)
 
-    async def delete_peer(self, peer_id: str) -> bool:
-        """Remove a peer; False: it has been removed already.
+    async def delete_peer(self, peer_id: str, *, force: bool = False) -> LeftBehind:
+        """Remove a peer, when no packet of or to it is under way; gives what had no answer even so.
+
+        From now on no new packets are taken from it or routed to it. Those under way are waited for,
+        at most as long as a packet is held; a node that is stopped meanwhile goes on when it is
+        started again. Adding the peer again takes the removal back. `force`: do not wait.
 
         Raises:
             UnknownNameError: there never was such a peer.
             ConnectorError: see `_change`.
         """
 
-        def step(now: Overlay) -> Overlay:
-            books = self._accounts.peers.get(peer_id)
-            if peer_id in now.removed_peers or (books is not None and books.removed):
+        def drain(now: Overlay) -> Overlay:
+            if self._is_removed(peer_id, now) or peer_id in now.draining_peers:
                 return now
             self.peer(peer_id)
+            return now.draining(peer_id)
+
+        await self._change("peer.delete", peer_id, drain, is_last=False)
+        if force or self._applier.is_drained(peer_id):
+            return await self._remove(peer_id)
+        if peer_id not in self._finishing:
+            self.note("peer.drain", peer_id)
+            self._begin_finishing(peer_id)
+        # In a task of its own: a caller that gives up does not end the removal.
+        outcome = await asyncio.shield(self._finishing[peer_id])
+        if isinstance(outcome, ConnectorError):
+            raise outcome
+        return outcome
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Go on with removals that were under way when the node was stopped, in tasks of `group`."""
+        self._group = group
+        for peer_id in self.overlay.draining_peers:
+            self._begin_finishing(peer_id)
+
+    def stop(self) -> None:
+        """Leave removals under way to the next start."""
+        for task in self._finishing.values():
+            task.cancel()
+
+    def _begin_finishing(self, peer_id: str) -> None:
+        assert self._group is not None, "not started"
+        task = self._group.create_task(self._finish(peer_id))
+        self._finishing[peer_id] = task
+        task.add_done_callback(lambda _: self._finishing.pop(peer_id))
+
+    async def _finish(self, peer_id: str) -> LeftBehind | ConnectorError:
+        """Wait until a peer is drained, then remove it; gives what went wrong with that."""
+        wait_s = self._applier.settings.max_hold_ms / 1000 + _DRAIN_MARGIN_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while peer_id in self.overlay.draining_peers:
+                    if self._applier.is_drained(peer_id):
+                        break
+                    await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        try:
+            return await self._remove(peer_id)
+        except ConnectorError as error:
+            return error  # it is recorded, and goes on draining until the next try or start
+
+    async def _remove(self, peer_id: str) -> LeftBehind:
+        """Remove a peer that is drained; one that was added again meanwhile stays."""
+        left = LeftBehind(0, 0)
+
+        def step(now: Overlay) -> Overlay:
+            nonlocal left
+            if peer_id not in now.draining_peers:
+                return now
+            left = self._applier.unanswered(peer_id)
             return now.without_peer(peer_id, self._base)
 
-        return await self._change("peer.delete", peer_id, step)
+        await self._change("peer.delete", peer_id, step)
+        if left.packets:
+            self._log.warning(
+                "peer_removed_with_packets_unanswered",
+                peer_id=peer_id,
+                packets=left.packets,
+                amount=str(left.amount),
+            )
+        return left
+
+    def _is_removed(self, peer_id: str, now: Overlay) -> bool:
+        books = self._accounts.peers.get(peer_id)
+        return peer_id in now.removed_peers or (books is not None and books.removed)
 
     async def add_route(self, route: RouteSettings) -> bool:
         """Add a static route; False: it exists.
@@ -257,8 +334,17 @@ class OperatorChanges:
 
     # --- how a change is made
 
-    async def _change(self, action: str, target: str, step: Callable[[Overlay], Overlay]) -> bool:
+    async def _change(
+        self,
+        action: str,
+        target: str,
+        step: Callable[[Overlay], Overlay],
+        *,
+        is_last: bool = True,
+    ) -> bool:
         """Make the change that `step` describes; False: it changes nothing.
+
+        `is_last`: it completes the action, which is recorded as done.
 
         Raises:
             ConfigError: the settings would not be valid; with every fault.
@@ -276,7 +362,7 @@ class OperatorChanges:
                 self._check(settings)
                 await self._keep(after)
                 try:
-                    await self._applier.change(settings)
+                    await self._applier.change(settings, after.draining_peers)
                 except BaseException:
                     await self._keep(before)
                     raise
@@ -285,7 +371,8 @@ class OperatorChanges:
                 raise
             self.overlay = after
             self._changed()
-            self.note(action, target)
+            if is_last:
+                self.note(action, target)
             return True
 
     def _check(self, to: Settings) -> None:

@@ -209,6 +209,8 @@ class Connector:
             stack.callback(lambda: [task.cancel() for task in reporting])
             stack.push_async_callback(life.stop)
             await life.start(group, tls)
+            self.control.start(group)
+            stack.callback(self.control.stop)
             self.btp_port = life.btp_port
             surface = WebSurface(
                 core=core,

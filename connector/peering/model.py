@@ -118,6 +118,8 @@ class Peer:
     """A counterparty: its terms, and what is going on with it now."""
 
     terms: PeerTerms
+    draining: bool = False
+    """Whether it is being removed: packets under way end as they may, and no new ones are taken."""
     in_flight: int = 0
     """Prepares it sent that have no answer yet."""
     tokens: float = 0.0

@@ -36,6 +36,8 @@ class Overlay(BaseModel):
     """Fields, by their names in YAML, of peers that were added or changed."""
     removed_peers: list[PeerId] = Field(default_factory=list)
     """Peers of the base that are not in effect, nor are routes to them."""
+    draining_peers: list[PeerId] = Field(default_factory=list)
+    """Peers that are removed as soon as no packet of or to them is under way."""
     routes: list[RouteSettings] = Field(default_factory=list)
     """Static routes that were added."""
     removed_routes: list[RouteSettings] = Field(default_factory=list)
@@ -71,12 +73,20 @@ class Overlay(BaseModel):
             OSError: it could not be written; what was there still is.
         """
         content = self.model_dump(by_alias=True, mode="json")
+        if not self.draining_peers:
+            del content["drainingPeers"]  # so that versions that do not know it can read the rest
         replace_private(path, json.dumps(content, indent=1) + "\n")
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was changed."""
-        return not (self.peers or self.removed_peers or self.routes or self.removed_routes)
+        return not (
+            self.peers
+            or self.removed_peers
+            or self.draining_peers
+            or self.routes
+            or self.removed_routes
+        )
 
     # --- changes
 
@@ -98,7 +108,18 @@ class Overlay(BaseModel):
         if patch:
             peers[wanted.id] = patch
         removed = [name for name in self.removed_peers if name != wanted.id]
-        return self.model_copy(update={"peers": peers, "removed_peers": removed})
+        return self.model_copy(
+            update={
+                "peers": peers,
+                "removed_peers": removed,
+                "draining_peers": [name for name in self.draining_peers if name != wanted.id],
+            }
+        )
+
+    def draining(self, peer_id: str) -> Overlay:
+        """With a peer that is to be removed; adding it again takes that back."""
+        others = [name for name in self.draining_peers if name != peer_id]
+        return self.model_copy(update={"draining_peers": [*others, peer_id]})
 
     def without_peer(self, peer_id: str, base: Settings) -> Overlay:
         """Without a peer, and without the routes to it that were added."""
@@ -109,6 +130,7 @@ class Overlay(BaseModel):
             update={
                 "peers": {k: v for k, v in self.peers.items() if k != peer_id},
                 "removed_peers": removed,
+                "draining_peers": [name for name in self.draining_peers if name != peer_id],
                 "routes": [route for route in self.routes if route.next_hop != peer_id],
             }
         )

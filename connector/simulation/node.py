@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 PORT: Final = 7768
 MAX_HOLD_MS: Final = 120_000
+DRAIN_POLL_S: Final = 0.05
 FAILURES_MAX: Final = 10
 FOLDER: Final = Path("/simulated")
 
@@ -314,6 +316,12 @@ class SimulatedNode:
         async def change() -> None:
             self.simulation.note(self.name, f"removes its peer {peer_id}")
             self.simulation.facts.removed.add((self.name, peer_id))
+            await core.applier.change(whole, draining=[peer_id])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MAX_HOLD_MS / 1000):
+                    while not core.applier.is_drained(peer_id):
+                        await asyncio.sleep(DRAIN_POLL_S)
+            self.simulation.note(self.name, f"has drained its peer {peer_id}")
             await core.applier.change(whole.model_copy(update={"peers": rest}))
             await asyncio.sleep(for_s)
             self.simulation.note(self.name, f"takes up its peer {peer_id} again")

@@ -122,7 +122,6 @@ HOSTILE: Final = (
 KNOWN_OPEN: Final[dict[Kind, str]] = {
     Kind.LEDGER_FORGETS: "a ledger that has forgotten everything is taken for a new one",
     Kind.CLOCK_FAR: "holds end by the wall clock, which may jump by an hour",
-    Kind.REMOVE_PEER: "a peer is removed without waiting for its packets",
 }
 """Kinds that show faults which are known and not yet cured; off unless asked for."""
 

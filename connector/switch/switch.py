@@ -228,7 +228,10 @@ class Switch:
         now_ms = self._now_ms()
         node = self.node
         if recovered is None:
-            # 1. May it come in?
+            # 1. May it come in? Not a rule: a packet that was taken before is not refused by it.
+            if source.draining:
+                message = "this peer is being removed"
+                return _rejected(reject(Code.T03_CONNECTOR_BUSY, node.address, message))
             refusal = rules.check(node, source, prepare, now_ms)
             if refusal is not None:
                 return _rejected(refusal)

@@ -34,6 +34,18 @@ _ADDED_ROUTE: Final[dict[int | str, dict[str, Any]]] = {
 PeerPath = Annotated[str, Path(pattern=_ID)]
 
 
+class LeftBehind(Protocol):
+    """Packets that were sent to a peer and had no answer when it was removed."""
+
+    @property
+    def packets(self) -> int:
+        """How many."""
+
+    @property
+    def amount(self) -> int:
+        """Of all together, in its asset."""
+
+
 class NodeAdmin(Protocol):
     """What the admin API uses of a node. All raise `ConnectorError`s, see `node.changes`."""
 
@@ -58,8 +70,8 @@ class NodeAdmin(Protocol):
     async def set_limits(self, peer_id: str, limits: dict[str, Any]) -> bool:
         """Change limits of a peer; whether anything changed."""
 
-    async def delete_peer(self, peer_id: str) -> bool:
-        """Remove a peer; whether it was there."""
+    async def delete_peer(self, peer_id: str, *, force: bool = False) -> LeftBehind:
+        """Remove a peer, when nothing is under way or by force; gives what had no answer."""
 
     async def add_route(self, route: RouteSettings) -> bool:
         """Add a static route; whether it is new."""
@@ -206,10 +218,25 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         fields = {name: getattr(wanted, name) for name in wanted.model_fields_set if name != "id"}
         return peer_answer(peer_id, 201 if await admin.put_peer(peer_id, fields) else 200)
 
-    @router.delete("/peers/{peer_id}", summary="Remove a peer", status_code=204)
-    async def delete_peer(peer_id: PeerPath) -> Response:
-        await admin.delete_peer(peer_id)
-        return Response(status_code=204)
+    @router.delete(
+        "/peers/{peer_id}",
+        summary="Remove a peer, when no packet of or to it is under way",
+        status_code=204,
+        response_model=None,
+        responses={
+            200: {"model": models.RemovedPeer, "description": "Some packets have no answer"}
+        },
+    )
+    async def delete_peer(
+        peer_id: PeerPath,
+        force: Annotated[bool, Query(description="Do not wait for packets under way")] = False,
+    ) -> Response:
+        left = await admin.delete_peer(peer_id, force=force)
+        if not left.packets:
+            return Response(status_code=204)
+        return JSONResponse(
+            {"packetsUnanswered": left.packets, "amountUnanswered": str(left.amount)}
+        )
 
     @router.put(
         "/peers/{peer_id}/limits",

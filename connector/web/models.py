@@ -78,6 +78,7 @@ class PeerItem(_Answer):
     asset_code: str
     asset_scale: int
     connected: bool
+    draining: bool
     direction: Literal["inbound", "outbound"] | None
     latency_ms: float | None
     connects: int
@@ -157,6 +158,13 @@ class AdminPeer(_Answer):
     routes: list[str]
     source: Literal["config", "admin"]
     changed: list[str]
+
+
+class RemovedPeer(_Answer):
+    """What had no answer when a peer was removed: what it fulfils of it is lost to this node."""
+
+    packets_unanswered: int
+    amount_unanswered: Amount
 
 
 class AdminRoute(_Answer):

@@ -165,6 +165,7 @@ class NodeViews:
                     "assetCode": peer.terms.asset.code,
                     "assetScale": peer.terms.asset.scale,
                     "connected": link is not None,
+                    "draining": peer.draining,
                     "direction": link.direction if link is not None else None,
                     "resumable": link is not None and link.session.resumable,
                     "latencyMs": round(link.latency_s * 1000, 3)

@@ -133,27 +133,44 @@ async def test_a_peer_with_a_balance_stays_visible_until_it_is_settled(
     assert json.loads(saved(network, "a").read_text())["peers"]["b"]["assetCode"] == "EUR"
 
 
-async def test_packets_under_way_when_a_peer_goes_are_answered(network: RunningNodes) -> None:
-    """c keeps the packet; b lets go of c; a hears of it at once and gets its money back."""
+@pytest.mark.parametrize("force", [False, True])
+async def test_packets_under_way_when_a_peer_goes_are_answered(
+    network: RunningNodes, *, force: bool
+) -> None:
+    """c keeps the packet; b removes c: it waits for the answer, or gives the money back at once."""
     a, b, c = await network.chain("a", "b", "c", node={"b": {"admin_api_key": KEY}})
     keeps = asyncio.Event()
 
-    async def keep(_prepare: object) -> Reject:
+    async def keep(_prepare: object) -> Fulfill:
         await keeps.wait()
-        return Reject(code="F99", triggered_by="g.c")
+        return Fulfill(fulfillment=bytes(32))
 
     c.connector.on_prepare(keep)
-    sending = asyncio.ensure_future(
-        a.connector.send("g.c", 7, condition=hashlib.sha256(bytes(32)).digest())
-    )
+    sending = asyncio.ensure_future(a.connector.send("g.c", 7, fulfillment=bytes(32)))
     await until(lambda: b.connector.accounts.peers["a"].peer.debits_pending == 7)
-    assert (await Operator(b).ask("DELETE", "/admin/peers/c")).status_code == 204
+    operator = Operator(b)
+    if force:
+        gone = await operator.ask("DELETE", "/admin/peers/c?force=true")
+        assert gone.status_code == 200
+        assert gone.json() == {"packetsUnanswered": 1, "amountUnanswered": "7"}
+        assert b.log.count("peer_removed_with_packets_unanswered", packets=1, amount="7") == 1
+    else:
+        going = asyncio.ensure_future(operator.ask("DELETE", "/admin/peers/c"))
+        await until(lambda: b.connector.core.peers["c"].draining)
+        refused = await a.connector.send("g.c", 1, fulfillment=bytes(32))
+        assert isinstance(refused, Reject)
+        assert refused.code == "F02"
+        keeps.set()
+        assert (await going).status_code == 204
     async with asyncio.timeout(PATIENCE_SECONDS):
         answer = await sending
-    assert isinstance(answer, Reject)
-    assert answer.code == "T00"
+    if force:
+        assert isinstance(answer, Reject)
+        assert answer.code == "T00"
+    else:
+        assert isinstance(answer, Fulfill)
     await until(lambda: b.connector.accounts.peers["a"].peer.debits_pending == 0)
-    assert b.net("a") == 0
+    assert b.net("a") == (0 if force else 7)
     keeps.set()  # or c would wait for it when it stops
 
 

@@ -1,0 +1,239 @@
+"""Removing a peer under load: it is drained first, also over a restart; by force it is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from connector import Fulfill, Prepare, Reject
+from connector.base.errors import UnknownNameError
+from connector.node.apply import LeftBehind
+from connector.node.changes import OperatorChanges
+from connector.settings.overlay import InEffect, Overlay
+from connector.telemetry.events import AdminAction
+from tests.support.clocks import simulate
+from tests.unit.node.test_core import FULFILLMENT, Machine, three
+
+
+class Slow:
+    """A receiver that fulfils when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, _prepare: Prepare) -> Fulfill:
+        self.asked.set()
+        await self.may_answer.wait()
+        return Fulfill(fulfillment=FULFILLMENT)
+
+
+@pytest.fixture(autouse=True)
+def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated time does not wait for threads."""
+
+    async def here(work: Callable[..., object], *arguments: object) -> object:
+        return work(*arguments)
+
+    monkeypatch.setattr("connector.node.changes.asyncio.to_thread", here)
+
+
+def changes_of(
+    machine: Machine, folder: Path, group: asyncio.TaskGroup, overlay: Overlay | None = None
+) -> OperatorChanges:
+    changes = OperatorChanges(
+        found=InEffect(machine.settings, overlay or Overlay(), machine.settings),
+        path=folder / "changes.json",
+        applier=machine.core.applier,
+        accounts=machine.core.accounts,
+        changed=lambda: None,
+        fingerprint=lambda: "f",
+        emit=machine.events.append,
+        log=machine.log,
+    )
+    changes.start(group)
+    return changes
+
+
+Story = Callable[[asyncio.TaskGroup, list[Machine], OperatorChanges, Slow], Awaitable[None]]
+
+
+def run(folder: Path, story: Story) -> None:
+    """`bob` changes its peers; a packet of alice is on its way to carol, who does not answer yet."""
+
+    async def whole() -> None:
+        async with three() as (group, machines):
+            slow = Slow()
+            machines[2].core.on_prepare(slow)
+            changes = changes_of(machines[1], folder, group)
+            await story(group, machines, changes, slow)
+            slow.may_answer.set()
+            changes.stop()
+
+    simulate(whole())
+
+
+def actions(machine: Machine) -> list[tuple[str, str, str]]:
+    return [
+        (one.action, one.target, one.outcome)
+        for one in machine.events
+        if isinstance(one, AdminAction)
+    ]
+
+
+@pytest.mark.parametrize("peer_id", ["carol", "alice"], ids=["next hop", "sender"])
+def test_a_peer_is_removed_when_its_packets_have_their_answers(
+    tmp_path: Path, peer_id: str
+) -> None:
+    async def story(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        alice, bob, carol = machines
+        sending = group.create_task(
+            alice.core.send("g.carol", 7, fulfillment=FULFILLMENT, expiry_s=20)
+        )
+        await slow.asked.wait()
+        removing = group.create_task(changes.delete_peer(peer_id))
+        await asyncio.sleep(2)
+        assert not removing.done()
+        assert Overlay.read(tmp_path / "changes.json").draining_peers == [peer_id]
+        assert bob.core.peers[peer_id].draining
+        # Nothing new is taken meanwhile, in either direction.
+        refused = await alice.core.send("g.carol", 1, fulfillment=FULFILLMENT)
+        assert isinstance(refused, Reject)
+        assert refused.code == ("F02" if peer_id == "carol" else "T03")
+        slow.may_answer.set()
+        assert isinstance(await sending, Fulfill)
+        assert await removing == LeftBehind(0, 0)
+        assert peer_id not in bob.core.peers
+        overlay = Overlay.read(tmp_path / "changes.json")
+        assert (overlay.removed_peers, overlay.draining_peers) == ([peer_id], [])
+        assert "drainingPeers" not in (tmp_path / "changes.json").read_text()
+        assert (bob.net("alice"), bob.net("carol")) == (7, -7)
+        assert (alice.net("bob"), carol.net("bob")) == (-7, 7)
+        assert actions(bob) == [("peer.drain", peer_id, "ok"), ("peer.delete", peer_id, "ok")]
+
+    run(tmp_path, story)
+
+
+def test_a_peer_without_packets_is_removed_at_once(tmp_path: Path) -> None:
+    async def story(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        bob = machines[1]
+        assert await changes.delete_peer("carol") == LeftBehind(0, 0)
+        assert "carol" not in bob.core.peers
+        assert await changes.delete_peer("carol") == LeftBehind(0, 0)
+        with pytest.raises(UnknownNameError):
+            await changes.delete_peer("nobody")
+        assert actions(bob)[0] == ("peer.delete", "carol", "ok")
+
+    run(tmp_path, story)
+
+
+def test_by_force_a_peer_is_removed_at_once_and_what_may_be_lost_is_counted(
+    tmp_path: Path,
+) -> None:
+    async def story(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        alice, bob, _ = machines
+        sending = group.create_task(alice.core.send("g.carol", 7, fulfillment=FULFILLMENT))
+        await slow.asked.wait()
+        assert await changes.delete_peer("carol", force=True) == LeftBehind(1, 7)
+        assert "carol" not in bob.core.peers
+        refused = await sending
+        assert isinstance(refused, Reject)
+        assert refused.code == "T00"
+        assert bob.log.count("peer_removed_with_packets_unanswered", packets=1, amount="7") == 1
+
+    run(tmp_path, story)
+
+
+def test_draining_is_bounded_by_the_time_that_a_packet_is_held(tmp_path: Path) -> None:
+    async def story(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        alice, bob, _ = machines
+        loop = asyncio.get_running_loop()
+        sending = group.create_task(alice.core.send("g.carol", 7, fulfillment=FULFILLMENT))
+        await slow.asked.wait()
+        began_s = loop.time()
+        await changes.delete_peer("carol")
+        assert loop.time() - began_s <= bob.settings.max_hold_ms / 1000 + 3
+        assert "carol" not in bob.core.peers
+        assert isinstance(await sending, Reject)
+
+    run(tmp_path, story)
+
+
+def test_a_peer_that_is_added_again_while_it_is_drained_stays(tmp_path: Path) -> None:
+    async def story(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        alice, bob, _ = machines
+        sending = group.create_task(alice.core.send("g.carol", 7, fulfillment=FULFILLMENT))
+        await slow.asked.wait()
+        removing = group.create_task(changes.delete_peer("carol"))
+        await asyncio.sleep(1)
+        await changes.create_peer(changes.peer("carol"))
+        slow.may_answer.set()
+        await removing
+        assert isinstance(await sending, Fulfill)
+        assert not bob.core.peers["carol"].draining
+        assert isinstance(await alice.core.send("g.carol", 1, fulfillment=FULFILLMENT), Fulfill)
+
+    run(tmp_path, story)
+
+
+def test_limits_of_a_peer_that_is_drained_can_be_changed_and_it_is_drained_on(
+    tmp_path: Path,
+) -> None:
+    async def story(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        alice, bob, _ = machines
+        group.create_task(alice.core.send("g.carol", 7, fulfillment=FULFILLMENT))
+        await slow.asked.wait()
+        removing = group.create_task(changes.delete_peer("carol"))
+        await asyncio.sleep(1)
+        await changes.set_limits("carol", {"rate_limit": 5})
+        assert bob.core.peers["carol"].draining
+        slow.may_answer.set()
+        await removing
+        assert "carol" not in bob.core.peers
+
+    run(tmp_path, story)
+
+
+def test_after_a_restart_in_the_middle_a_peer_is_drained_and_removed(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with three() as (group, (alice, bob, carol)):
+            slow = Slow()
+            carol.core.on_prepare(slow)
+            changes = changes_of(bob, tmp_path, group)
+            sending = group.create_task(
+                alice.core.send("g.carol", 7, fulfillment=FULFILLMENT, expiry_s=25)
+            )
+            await slow.asked.wait()
+            removing = group.create_task(changes.delete_peer("carol"))
+            await asyncio.sleep(1)
+            changes.stop()
+            await asyncio.wait([removing])
+            await bob.crash()
+            await bob.start(group)
+            changes = changes_of(bob, tmp_path, group, Overlay.read(tmp_path / "changes.json"))
+            assert bob.core.peers["carol"].draining
+            await asyncio.sleep(3)
+            assert "carol" in bob.core.peers
+            slow.may_answer.set()
+            assert isinstance(await sending, Fulfill)
+            await asyncio.sleep(40)
+            assert "carol" not in bob.core.peers
+            assert (bob.net("alice"), bob.net("carol")) == (7, -7)
+            assert Overlay.read(tmp_path / "changes.json").removed_peers == ["carol"]
+
+    simulate(story())
