@@ -1,8 +1,8 @@
 """The Octet Encoding Rules (RFC 30) that ILP and BTP share: lengths, octet strings, integers.
 
-We send one form only, the shortest. We take longer forms of a length too, because peers in use
-write them, but never trust a length: what it claims is compared with what is there before
-anything is cut out or allocated. Every fault is a `DecodeError`.
+Lengths are written in the shortest form only. Longer forms are accepted, because deployed peers
+write them. A length is never trusted: it is checked against the octets present before anything is
+sliced or allocated. Every fault is a `DecodeError`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waits that grow from failure to failure; pure: who waits sleeps, and hands in the randomness."""
+"""Waits that grow with each failure in a row. Pure: the caller sleeps and supplies the randomness."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _DOUBLINGS_MAX: Final = 64
 class Backoff:
     """How long to wait before attempt n + 1, after n failures in a row.
 
-    The wait grows from `min_s` by `factor` a failure, up to `max_s`; then `jitter` of it is left to
-    chance, so that many who failed at one moment do not come back at one moment. `floor_s` is added
-    to every wait: with full jitter the rest of it may be zero.
+    The wait grows from `min_s` by `factor` a failure, up to `max_s`; then the share `jitter` of
+    it is random, so that clients that failed together do not retry together. `floor_s` is added to
+    every wait: with full jitter the rest may be zero.
     """
 
     min_s: float
@@ -24,7 +24,7 @@ class Backoff:
     max_s: float
     """The longest, in seconds; at least `min_s`."""
     factor: float = 2.0
-    """By how much it grows each time; at least 1."""
+    """Growth per failure; 1 to 16."""
     jitter: float = 0.0
     """Share of the wait that is random: 0 none, 0.5 the second half, 1 all of it."""
     floor_s: float = 0.0

@@ -1,4 +1,4 @@
-"""The only place that reads a clock. Everything else is handed a `Clock`."""
+"""The only module that reads the system clock. Everything else receives a `Clock`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What time it is: wall clock for expiries on the wire, monotonic for durations."""
+    """The time: wall clock for expiries on the wire, monotonic for durations."""
 
     def now_ms(self) -> int:
         """Milliseconds since the Unix epoch."""

@@ -1,7 +1,7 @@
-"""The disk as a node uses it: databases, and files that one process holds.
+"""The disk as a node uses it: databases, and files locked by one process.
 
-Every store is handed a `Database` or the `Disk` that opens it. `SystemDisk` is the machine's own;
-a simulation hands in one that is slow, full, or loses its power between any two transactions.
+Every store receives a `Database`, or the `Disk` that opens it. `SystemDisk` is the file system; a
+simulation supplies one that is slow, full, or loses power between two transactions.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class Database(Protocol):
         """
 
     def is_removed(self) -> bool:
-        """Whether somebody removed or replaced the file while it is open here.
+        """Whether the file was removed or replaced while it is open here.
 
         Raises:
-            OSError: it cannot be looked at.
+            OSError: its status cannot be read.
         """
 
     async def rescue(self) -> None:
@@ -77,18 +77,18 @@ class Database(Protocol):
         """
 
     async def close(self) -> None:
-        """Finish what was begun and let go. Safe to call twice."""
+        """Finish the work in progress and close. Safe to call twice."""
 
 
 class Hold(Protocol):
-    """A file that this process holds."""
+    """An exclusive lock on a file, held by this process."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
 
 
 class Disk(Protocol):
-    """Where databases are."""
+    """Opens databases, markers and file locks."""
 
     def database(self, path: Path, *, read_only: bool = False) -> Database:
         """The database at `path`; nothing is opened yet. `:memory:` is one without a file."""
@@ -97,10 +97,10 @@ class Disk(Protocol):
         """The number kept at `path`; nothing is opened yet."""
 
     def hold(self, path: Path) -> Hold:
-        """Hold the file at `path`, which is made if need be, until closed or this process ends.
+        """Lock the file at `path`, creating it if missing, until closed or this process ends.
 
         Raises:
-            HeldByAnotherError: another process does.
+            HeldByAnotherError: another process holds the lock.
             OSError: it cannot be made.
         """
 

@@ -2,7 +2,7 @@
 
 ConnectorError
 ├── PeerError                 a counterparty broke a rule; never our bug
-│   ├── DecodeError           octets that are not what they claim to be
+│   ├── DecodeError           malformed octets
 │   └── ProtocolError         well-formed, but not allowed now (RFC 23)
 ├── EnvironmentFault          disk, network or ledger; may pass by itself
 │   ├── LedgerUnavailableError    no acknowledgement; the outcome of the request is unknown
@@ -19,11 +19,11 @@ ConnectorError
     ├── LedgerBehindError     the ledger does not have all that it has acknowledged
     ├── LedgerCorruptError    the ledger file is damaged or not a ledger
     ├── LedgerRefusedError    the database will not serve us: cluster, version, session, io_uring
-    ├── UnknownNameError      what was named does not exist
-    ├── ConflictError         what was asked for does not go with how things are
+    ├── UnknownNameError      the named object does not exist
+    ├── ConflictError         the request conflicts with the current state
     │   └── CreditInUseError  a limit cannot be lowered below what is in use
-    └── SettlementError       a settlement that cannot be made as it was asked for
-        ├── SettlementConflictError   it contradicts one that there is
+    └── SettlementError       a settlement that cannot be made as requested
+        ├── SettlementConflictError   it contradicts an existing one
         └── SettlementUnknownError    no such peer or settlement
 
 Our own impossible cases are `AssertionError`. A Reject on the wire is a value, not an exception.
@@ -44,7 +44,7 @@ class PeerError(ConnectorError):
 
 
 class DecodeError(PeerError):
-    """Octets that are not what they claim to be: the field, where it starts, and what is wrong."""
+    """Malformed octets: the field, the offset where it starts, and the reason."""
 
     def __init__(self, field: str, offset: int, reason: str) -> None:
         super().__init__(field, offset, reason)
@@ -145,11 +145,11 @@ class LedgerRefusedError(OperatorError):
 
 
 class UnknownNameError(OperatorError):
-    """What was named does not exist."""
+    """The named object does not exist."""
 
 
 class ConflictError(OperatorError):
-    """What was asked for does not go with how things are; the message says what stands in the way."""
+    """The request conflicts with the current state; the message names the conflict."""
 
 
 class CreditInUseError(ConflictError):
@@ -157,11 +157,11 @@ class CreditInUseError(ConflictError):
 
 
 class SettlementError(OperatorError):
-    """A settlement that cannot be made as it was asked for."""
+    """A settlement that cannot be made as requested."""
 
 
 class SettlementConflictError(SettlementError):
-    """It contradicts a settlement that there is: another amount under its key, or one under way."""
+    """It contradicts an existing settlement: another amount under its key, or one in progress."""
 
 
 class SettlementUnknownError(SettlementError):

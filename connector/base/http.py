@@ -1,9 +1,9 @@
 """The one HTTP client of the package: every answer is bounded in time, octets and shape.
 
-Whoever answers may be hostile. So an answer is bounded as it arrives (before it is decompressed)
-and again decompressed; one layer of gzip is undone, any other encoding is refused; redirects are
-not followed, since a key is for the host that was named; proxies of the environment are not used.
-What goes wrong is an `HttpError`, whatever library is underneath.
+A server may be hostile. So an answer is bounded as it arrives (before it is decompressed)
+and again after decompression; one layer of gzip is undone, any other encoding is refused; redirects are
+not followed, since an API key is meant for the configured host; proxy variables of the environment
+are ignored. Every failure is an `HttpError`, independent of the library in use.
 """
 
 from __future__ import annotations
@@ -151,14 +151,14 @@ class HttpClient:
             if encoding not in ("", "identity", "gzip", "x-gzip"):
                 raise HttpAnswerError("the answer has a content encoding that was not asked for")
             octets = bytearray()
-            # Raw: the library would decompress before anybody looks at the size.
+            # Raw: the library would decompress before the size is checked.
             async for part in response.aiter_raw(_READ_BYTES):
                 octets += part
                 if len(octets) > self._bytes_max:
                     raise HttpAnswerError("the answer is too long")
         body = bytes(octets)
         if "gzip" in encoding:
-            # Some hundred octets can stand for all that is allowed: off the loop, whatever the size.
+            # A few hundred octets can decompress to the maximum: always off the loop.
             body = await asyncio.to_thread(gunzip, body, self._bytes_max)
         return HttpAnswer(response.status_code, body)
 
@@ -166,7 +166,7 @@ class HttpClient:
         trusted: ssl.SSLContext | bool = False
         if self._verify and self._transport is None:
             trusted = await asyncio.to_thread(_trusted)
-        if self._client is None:  # two may have come here at once
+        if self._client is None:  # two requests may get here at once
             self._client = httpx.AsyncClient(
                 limits=httpx.Limits(
                     max_connections=self._connections_max,

@@ -24,7 +24,7 @@ LOG_LINES_PER_SECOND_PER_EVENT_MAX: Final = 5
 IN_FLIGHT_TOTAL_MAX: Final = 20_000
 IN_FLIGHT_PER_PEER_MAX: Final = 5_000
 HOLD_MS_MAX: Final = 300_000
-# A packet may be asked for again as long as it lives. With clocks that differ by no more than this,
+# A packet may be resent until it expires; clocks differ.
 # whoever is asked for one that has not expired still remembers it (docs/protocol.md has the proof).
 CLOCK_ERROR_MS: Final = 30_000
 EXPIRY_MS_MAX: Final = HOLD_MS_MAX + CLOCK_ERROR_MS
@@ -35,7 +35,7 @@ PEERS_MAX: Final = 10_000
 # Ledger
 TRANSFERS_PER_RESERVATION_MAX: Final = 3
 SPOOL_TRANSFERS_MAX: Final = 10_000_000
-# Whatever was admitted can be resolved: beyond the spool there is room for all in flight.
+# Every admitted packet can be resolved: beyond the spool there is room for all in flight.
 OUTBOX_TRANSFERS_MAX: Final = (
     SPOOL_TRANSFERS_MAX + 2 * TRANSFERS_PER_RESERVATION_MAX * IN_FLIGHT_TOTAL_MAX
 )

@@ -41,7 +41,7 @@ def _camel_case(name: str) -> str:
 def _fields(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Camel-case names as in telemetry; values of secret-sounding names never get out."""
+    """Camel-case names as in telemetry; values of fields with secret-sounding names are redacted."""
     return {
         _camel_case(name): REDACTED if _SECRET_NAMES.search(name) and value else value
         for name, value in event.items()
@@ -49,7 +49,7 @@ def _fields(
 
 
 def set_up(level: str, log_format: str, node_id: str) -> Log:
-    """Configure logging to stderr; gives the log that the parts are handed.
+    """Configure logging to stderr; returns the log that every part receives.
 
     `log_format` is `json`, `console`, or empty: console on a terminal, else json.
     """
@@ -74,7 +74,7 @@ def set_up(level: str, log_format: str, node_id: str) -> Log:
         cache_logger_on_first_use=False,
     )
     log: Log = structlog.get_logger().bind(node_id=node_id)
-    # Libraries use the standard module: warnings and errors of theirs, in the same place and form.
+    # Libraries use the standard module: their warnings and errors go to the same place, same format.
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries(log)], force=True)
     for name in ("websockets", "uvicorn", "httpx"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -82,7 +82,7 @@ def set_up(level: str, log_format: str, node_id: str) -> Log:
 
 
 class _Libraries(logging.Handler):
-    """Hands on what libraries log, as lines of ours."""
+    """Forwards log records of libraries as lines of this log."""
 
     def __init__(self, log: Log) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class _Libraries(logging.Handler):
 
 
 class Sampler:
-    """Lets so many lines of one kind through per second and counts the others."""
+    """Passes a bounded number of lines of one kind per second and counts the others."""
 
     def __init__(self, per_second_max: int) -> None:
         self._max = per_second_max
@@ -109,7 +109,7 @@ class Sampler:
         self._suppressed = 0
 
     def allow(self, now_s: float) -> int | None:
-        """None: say nothing. Else how many were suppressed since the last line."""
+        """None: suppress this line. Else the number suppressed since the last line."""
         second = int(now_s)
         if second != self._second:
             self._second = second

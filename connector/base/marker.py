@@ -1,13 +1,13 @@
 """The number of the last acknowledged request, noted beside a journal.
 
-It betrays a journal that has lost its end.
+It detects a journal that has lost its latest rows.
 
-SQLite opens a database whose write-ahead log is missing or cut short without a word: it takes the
-last whole commit for the end. A ledger that went on from there would take packets for new that it
-has paid. So the number of the last acknowledged request stands in a small file of its own as well.
+SQLite opens a database whose write-ahead log is missing or truncated without an error: it treats the
+last complete commit as the end. A ledger that continued from there would treat packets as new that
+it has already paid. So the number of the last acknowledged request is also kept in a separate file.
 
 It is written after the commit, in place, and synced about once a second: after a `kill -9` it is
-exact, after a power cut it may be a little older than the journal, and never newer.
+exact, after a power cut it may be slightly older than the journal, never newer.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ SUFFIX: Final = ".acknowledged"
 _MAGIC: Final = b"ilp-seq1"
 _SLOT: Final = struct.Struct("<8sQI")
 _SLOT_BYTES: Final = 512
-"""A slot a sector: a write that is torn spoils one of the two, and the other is the one before."""
+"""One slot per sector: a torn write damages one slot, and the other holds the previous number."""
 
 
 class Marker(Protocol):
     """The highest request number that was acknowledged; zero: none."""
 
     def open(self) -> int:
-        """Make the file where it is missing, and read the number."""
+        """Create the file if it is missing, and read the number."""
 
     def write(self, seq: int) -> None:
-        """Note it, so that it survives this process."""
+        """Store `seq`, so that it survives the end of this process."""
 
     def sync(self) -> None:
-        """Make what was noted survive a power cut."""
+        """Make the stored number survive a power cut."""
 
     def close(self) -> None:
-        """Let go of the file. Safe to call twice."""
+        """Close the file. Safe to call twice."""
 
 
 class FileMarker:
-    """A marker in a file of two slots that take turns."""
+    """A marker in a file with two slots, written alternately."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
@@ -62,7 +62,7 @@ class FileMarker:
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         octets = os.pread(self._file, 2 * _SLOT_BYTES, 0)
         if len(octets) < 2 * _SLOT_BYTES:
-            # All of its room is taken now: a full disk must not stand in the way later.
+            # Allocate the whole file now: a full disk must not make a later write fail.
             os.pwrite(self._file, bytes(2 * _SLOT_BYTES - len(octets)), len(octets))
             os.fsync(self._file)
         return _newest(octets)

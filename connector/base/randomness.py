@@ -1,7 +1,7 @@
-"""The only place that asks the machine for random numbers. Everything else is handed `Randomness`.
+"""The only module that reads the system's random source. Everything else receives `Randomness`.
 
-Ids, salts and masks need numbers that nobody can guess; retries need only different ones. One port
-serves both, so a simulation that hands in one seeded source is the same run every time.
+Ids, salts and masks need unpredictable numbers; retry jitter needs only different ones. One interface
+serves both, so a simulation with one seeded source is reproducible.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Final, Protocol
 
 
 class Randomness(Protocol):
-    """A source of random numbers that cannot be guessed."""
+    """A source of unpredictable random numbers."""
 
     def bits(self, count: int) -> int:
         """An integer from 0 to `2**count - 1`."""
 
     def octets(self, count: int) -> bytes:
-        """So many octets."""
+        """`count` random octets."""
 
     def random(self) -> float:
         """A float from 0 to 1, 1 excluded; for jitter."""

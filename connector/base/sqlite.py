@@ -82,12 +82,12 @@ class SqliteFile:
             work, future, loop = job
             try:
                 result, error = work(self._connection), None
-            except BaseException as caught:  # noqa: BLE001 - whoever asked gets it
+            except BaseException as caught:  # noqa: BLE001 - raised in the caller
                 result, error = None, caught
             try:
                 loop.call_soon_threadsafe(_answer, future, result, error)
             except RuntimeError:
-                pass  # the loop is closed: nobody waits any more, and the work is done all the same
+                pass  # the loop is closed: no caller waits, and the work is done
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work` done with the connection, in the file's thread.

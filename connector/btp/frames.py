@@ -1,10 +1,10 @@
-"""The short way for plain websocket frames (RFC 6455): whole, unfragmented binary messages.
+"""Fast path for plain WebSocket frames (RFC 6455): whole, unfragmented binary messages.
 
-`websockets` does the protocol: handshake, control frames, fragments, closing, limits. But nearly
-every frame of a busy link is a small whole binary message, and taking those out of a read, or
-putting them into a write, needs none of that. `Splitter` takes them out and hands on, in order
-and as whole frames, everything else; `wrap` puts them in. Half of the cost of a packet's
-websocket layer is saved by it (docs/architecture.md).
+`websockets` implements the protocol: handshake, control frames, fragments, closing, limits. But
+nearly every frame of a busy link is a small whole binary message, which needs none of that.
+`Splitter` extracts these messages from a read and passes everything else on, in order and as whole
+frames; `wrap` encodes them for a write. This halves the cost of the WebSocket layer per packet
+(docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Splitter:
         self._passing = False
 
     def split(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
-        """`(True, message)` for each plain message, `(False, octets)` for what is not one.
+        """`(True, message)` for each plain message, `(False, octets)` for everything else.
 
-        Octets that are not plain are passed on as whole frames, so plain frames behind them can be
-        recognised again; a frame that is too large or malformed ends that, and `websockets`, which
-        gets all from there on, closes the connection.
+        Other octets are passed on as whole frames, so plain frames after them are still recognised.
+        From the first frame that is too large or malformed, everything goes to `websockets`, which
+        closes the connection.
         """
         if self._passing:
             yield False, data
@@ -79,7 +79,7 @@ class Splitter:
 
 
 def wrap(messages: Iterable[bytes], random_octets: Callable[[int], bytes] | None) -> bytes:
-    """The frames of whole binary messages, masked with `random_octets` where there are such."""
+    """The frames of whole binary messages, masked with keys from `random_octets`, if given."""
     parts: list[bytes] = []
     for message in messages:
         size = len(message)

@@ -50,7 +50,7 @@ _TIME: Final = re.compile(rb"(\d{14})(?:\.(\d{1,3}))?Z")
 
 
 class ContentType(IntEnum):
-    """How the data of a side protocol is to be read."""
+    """How to interpret the data of a side protocol."""
 
     OCTET_STREAM = 0
     TEXT = 1
@@ -118,10 +118,10 @@ def read_head(octets: bytes) -> tuple[int, int]:
 
 
 def read_ilp(octets: bytes) -> tuple[int, int, bytes, int] | None:
-    """Type, request id, ILP packet and packet id of a BTP packet that carries little else.
+    """Type, request id, ILP packet and packet id of a BTP packet in one of the two usual forms.
 
-    The short way for nearly all traffic: `ilp` alone, or `ilp` and `packet-id` (zero where it is
-    missing). None for every other form, well- or malformed: ask `decode`.
+    Fast path for nearly all traffic: `ilp` alone, or `ilp` and `packet-id` (zero where it is missing).
+    None for every other form, valid or malformed: use `decode`.
     """
     size = len(octets)
     at = _HEAD_SIZE + 1
@@ -299,10 +299,10 @@ def encode_ilp(
 ) -> bytes:
     """A Message or Response that carries `ilp`, and the packet id where it is not zero.
 
-    `again`: it also says that this packet may have been sent before, over another connection.
+    `again`: marks a packet that may have been sent before, over another connection.
     """
     if packet_id == 0:
-        # The two sizes that nearly all packets have, in one step each.
+        # Fast paths for the two ranges of sizes that nearly all packets have.
         size = len(ilp)
         if size < 0x78:
             return _ILP_SHORT.pack(kind, request_id, size + 8, _ONLY_ILP, size) + ilp

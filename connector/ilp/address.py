@@ -1,4 +1,4 @@
-"""ILP addresses (RFC 15): what is one, and how they nest.
+"""ILP addresses (RFC 15): validation and nesting.
 
 An address is a plain `str` once it has passed `parse`; the allocation scheme comes first, then
 segments from the general to the special, joined by dots.

@@ -23,7 +23,7 @@ _ASSET_CODE_BYTES_MAX: Final = 255
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class ChildConfig:
-    """What a parent tells its child."""
+    """Address and asset that a parent assigns to its child."""
 
     address: str
     """The child's ILP address."""
@@ -53,7 +53,7 @@ def answer(config: ChildConfig) -> Fulfill:
 
 
 def read_answer(fulfill: Fulfill) -> ChildConfig:
-    """What the parent said.
+    """The configuration in a parent's answer.
 
     Raises:
         DecodeError: the data is malformed or holds no address.

@@ -1,14 +1,14 @@
 """ILPv4 packets (RFC 27): Prepare, Fulfill, Reject, and the error codes.
 
 A packet is one octet for its type and a length-prefixed body. `decode` takes any octets and gives
-a packet or a `DecodeError`; `encode` gives the one canonical form. Octets behind the known fields
-of a body are ignored, as RFC 27 asks.
+a packet or a `DecodeError`; `encode` gives the one canonical form. Octets after the known fields
+of a body are ignored, as RFC 27 requires.
 
 A connector changes two fields of a Prepare (amount and expiry) and nothing of an answer. So a
 packet that came in canonical form keeps its octets in `wire`, and is passed on by `reprice` or as
 it is; one in another form is encoded anew.
 
-Long because reading and writing of the three packets, short ways included, are compared side by side.
+Long because the decoders and encoders of the three packets, fast paths included, are kept side by side.
 """
 
 from __future__ import annotations
@@ -154,14 +154,14 @@ class Fulfill:
 
 
 class Reject:
-    """The answer that moves no money: a code, who says it, and why."""
+    """The answer that moves no money: error code, origin and message."""
 
     __slots__ = ("code", "data", "message", "triggered_by", "wire")
 
     code: str
     """Three characters, usually one of `Code`; F final, T temporary, R relative to the offer."""
     triggered_by: str
-    """ILP address of the node that rejected, or what it takes for one; may be empty."""
+    """ILP address of the rejecting node, as it reported it; may be empty or not an address."""
     message: str
     """For humans; at most 8191 octets of UTF-8."""
     data: bytes
@@ -279,8 +279,8 @@ def decode_prepare(octets: bytes) -> Prepare:
         body, at + _ADDRESS_OFFSET, "destination", size_max=limits.ADDRESS_CHARACTERS_MAX
     )
     data, data_end = read_var_octets(body, data_at, "data", size_max=limits.PACKET_DATA_BYTES_MAX)
-    # Every length in its shortest form and nothing behind the last field: then the octets are the
-    # only encoding of these fields, and can be passed on as they are.
+    # Shortest form of every length and nothing after the last field: the octets are the canonical
+    # encoding of these fields, and can be forwarded unchanged.
     size = _ADDRESS_OFFSET + length_size(len(name)) + len(name) + length_size(len(data)) + len(data)
     canonical = data_end == len(octets) and len(octets) == 1 + length_size(size) + size
     return Prepare(
@@ -294,7 +294,7 @@ def decode_prepare(octets: bytes) -> Prepare:
 
 
 def _short_prepare(octets: bytes) -> Prepare | None:
-    """The common case in few steps: canonical, and no length above 65535. None: take the long way.
+    """Fast path: canonical, and no length above 65535. None: use the general decoder.
 
     A field may be cut off here without an error only if the sizes then do not add up.
     """

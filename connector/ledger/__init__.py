@@ -1,5 +1,5 @@
-"""Ledgers: where transfers between accounts are kept, under the rules of TigerBeetle.
+"""Ledgers: durable accounts and transfers, under the rules of TigerBeetle.
 
-`model` has the words, `interface` the contract, `machine` the rules as a pure state machine,
+`model` has the types, `interface` the contract, `machine` the rules as a pure state machine,
 `embedded` the machine with a durable journal, `tigerbeetle` a cluster, `select` what the settings name.
 """

@@ -17,7 +17,7 @@ LEDGER_TRANSFERS_PER_TAG_MAX: Final = 64
 assert LEDGER_REQUESTS_AT_ONCE_MAX * LEDGER_TRANSFERS_PER_TAG_MAX < LEDGER_BATCH_TRANSFERS_MAX
 assert LEDGER_REMEMBERED_TRANSFERS_MAX > 4 * LEDGER_BATCH_TRANSFERS_MAX
 # The journal of the embedded ledger (`retention`). Rows are kept for longer than a packet can be
-# asked for again, whatever the size of the file says.
+# resent, whatever the size of the file.
 JOURNAL_POINTS_PER_RETENTION: Final = 30
 JOURNAL_POINTS_PER_SIZE: Final = 16
 JOURNAL_KEPT_SECONDS_MIN: Final = limits.FORMER_PACKETS_MS // 1000 + 240

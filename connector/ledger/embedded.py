@@ -2,12 +2,12 @@
 
 Every request is applied in memory, appended to the journal as one row, and acknowledged when that
 row is on disk. The row holds the request, its time and its statuses, so that a replay gives the
-same state, and a difference betrays a damaged file. Now and then the same transaction also saves
+same state, and a difference reveals a damaged file. Now and then the same transaction also saves
 a checkpoint (accounts, open holds), so that a start replays only the tail. One statement a
 request is also the cheapest way to a disk: the work of SQLite is done outside the interpreter.
 
 `journal` has the tables and rows, `retention` what is kept of them and for how long, `marker` the
-number of the last acknowledged request, which betrays a journal that has lost its end.
+number of the last acknowledged request, which reveals a journal that has lost its latest rows.
 
 The file belongs to one process (`<file>.lock`); a read-only second one may look (audit).
 `MemoryLedger` is the machine without the journal, for tests and benchmarks.
@@ -89,7 +89,7 @@ class MemoryLedger:
         """Nothing to recover."""
 
     async def close(self) -> None:
-        """Nothing to let go."""
+        """Nothing to close."""
 
     async def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
         """See `Ledger`."""

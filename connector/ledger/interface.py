@@ -11,7 +11,7 @@ runs against every implementation.
   same id says in what it differs, one that failed for want of credit is `ID_ALREADY_FAILED`.
 - A request is acknowledged when its result is durable, never earlier.
 - One request at a time. A request that raises `LedgerUnavailableError` may or may not have been
-  carried out: send it again, unchanged.
+  carried out: repeat it, unchanged.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Ledger(Protocol):
 
     @property
     def may_be_away(self) -> bool:
-        """Whether it is another process, for which a node waits rather than not start."""
+        """Whether it is another process: a node waits for it instead of failing to start."""
 
     @property
     def keeps_books(self) -> bool:
         """Whether it has, after a restart, what it acknowledged before."""
 
     async def open(self) -> None:
-        """Recover what was acknowledged and be ready.
+        """Restore everything acknowledged and get ready.
 
         Raises:
             LedgerLockedError: another process uses it.
@@ -51,7 +51,7 @@ class Ledger(Protocol):
         """
 
     async def close(self) -> None:
-        """Finish what was begun and let go. Safe to call twice."""
+        """Finish the request in progress and close. Safe to call twice."""
 
     async def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
         """Create accounts; balances in the request must be zero.
@@ -79,14 +79,14 @@ class Ledger(Protocol):
     async def recent_transfers(self, since_ns: int) -> list[Transfer]:
         """Transfers created at or after `since_ns`, oldest first, at least the newest 100,000.
 
-        A bounded look back, for recovery: what was reserved or resolved shortly before a crash.
+        For recovery, bounded: reservations and resolutions shortly before a crash.
         """
 
     async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
         """Transfers created at or after `since_ns` whose `user_data_128` is among `tags`, oldest first.
 
-        Complete, however many were made since, but for tags that more than
-        `LEDGER_TRANSFERS_PER_TAG_MAX` transfers share: then the newest. `tags` are not zero.
+        Complete, except for tags shared by more than `LEDGER_TRANSFERS_PER_TAG_MAX` transfers: of
+        these the newest. `tags` are not zero.
         """
 
     async def highest_id(self) -> int:
@@ -96,10 +96,10 @@ class Ledger(Protocol):
         """
 
     async def maintain(self) -> str:
-        """A bounded step of upkeep, between requests; called about once a second.
+        """One bounded maintenance step, between requests; called about once a second.
 
         Returns:
-            What an operator should know, or nothing.
+            A message for the operator, or the empty string.
 
         Raises:
             LedgerUnavailableError: it could not be done; try again later.

@@ -63,7 +63,7 @@ DAMAGE: Final = (
     OverflowError,
     AssertionError,
 )
-"""What reading raises that is not what was written: SQLite does not hold columns to a type."""
+"""Raised by reading a damaged row: SQLite does not enforce the types of columns."""
 
 
 def id_octets(id_: int) -> bytes:

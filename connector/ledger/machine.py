@@ -7,10 +7,8 @@ requests give the same state: the embedded ledger journals requests and replays 
 Only the newest transfers are in memory. `archive`, provided by the owner, answers whether an older
 id exists; ids rise with time, so it is rarely asked.
 
-One file of 600 lines on purpose: the rules share one state, and are read against TigerBeetle's
-documentation from top to bottom.
-
-Long because the rules of one state machine read better in one place.
+Long because the rules share one state, and are compared with TigerBeetle's documentation from top
+to bottom.
 """
 
 from __future__ import annotations
@@ -187,7 +185,7 @@ class LedgerMachine:
     def restore(
         self, accounts: Iterable[Account], holds: Iterable[Transfer], timestamp: int
     ) -> None:
-        """Take up a state that was saved: accounts with balances, open holds, last timestamp."""
+        """Restore a saved state: accounts with balances, open holds, last timestamp."""
         for account in accounts:
             self.accounts[account.id] = state = AccountState(account)
             state.touched = False
@@ -260,7 +258,7 @@ class LedgerMachine:
             id_, debit_id, credit_id, amount, pending_id, _, _, _, timeout, ledger, code, flags,
             timestamp,
         ) = transfer  # fmt: skip
-        # On the packet path: what is well-formed passes two tests, what is not is told why.
+        # On the packet path: a well-formed transfer passes two tests, any other gets its status.
         if timestamp or flags & ~_KNOWN_FLAGS or not 0 < id_ < ID_MAX:
             return _malformed(transfer)
         record = self._records.get(id_)
@@ -469,7 +467,7 @@ class LedgerMachine:
         return self._records.values()
 
     def remember(self, record: Record) -> None:
-        """Take up a transfer from the journal, oldest first, without carrying it out."""
+        """Restore a transfer from the journal, oldest first, without carrying it out."""
         transfer, status = record
         self._remember(transfer.id, record)
         if status is Status.CREATED and transfer.flags & (POST | VOID):
@@ -566,7 +564,7 @@ def _malformed(transfer: Transfer) -> Status:
 
 
 def _compare(transfer: Transfer, record: Record, find: Archive) -> Status:
-    """What to say of a transfer whose id is taken, in TigerBeetle's order."""
+    """The status of a transfer whose id exists, in TigerBeetle's order of checks."""
     old, status = record
     if status is not Status.CREATED:
         return Status.ID_ALREADY_FAILED

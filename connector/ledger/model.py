@@ -215,7 +215,7 @@ class Posted(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """What a ledger says of an account's past: its balances after a transfer."""
+    """Balances of an account after a past transfer, as the ledger reports them."""
 
     debits_pending: int = 0
     debits_posted: int = 0
@@ -229,7 +229,7 @@ _NOTHING_KNOWN: Final[Mapping[int, Posted]] = {}
 
 
 class Memory(NamedTuple):
-    """What an outbox knows of the time before this start."""
+    """What an outbox recorded before this start."""
 
     is_new: bool
     """Nothing: it was made just now."""

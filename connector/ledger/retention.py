@@ -12,8 +12,8 @@ The audit restores the *base*, the oldest point with a state, and replays every 
 must give the state of each later point, and the balances in use. One stretch of rows before the
 base is kept, so that what a row after it repeats is still found.
 
-Rows are pruned a few at a time, between requests, and never before every packet in them is past
-asking for (`JOURNAL_KEPT_SECONDS_MIN`, by the monotonic clock of this process, so that a wrong wall
+Rows are pruned a few at a time, between requests, and never while a packet in them
+can still be resent (`JOURNAL_KEPT_SECONDS_MIN`, by the monotonic clock of this process, so that a wrong wall
 clock cannot make a row look old). What is lost with them is history, never a balance; the ids of
 grants and settlements are in table `derived` for ever.
 """

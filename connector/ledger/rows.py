@@ -1,6 +1,6 @@
 """Transfers and accounts as octets: TigerBeetle's own layout, and a denser one for the journal.
 
-Pure, and compiled where that can be: every transfer goes through here.
+Pure, and compiled where supported: every transfer passes through here.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def make_ledger(
         settings: which ledger, and where.
         clock: for its deadlines and timestamps.
         disk: where an embedded ledger is.
-        read_only: for whoever only looks at it.
+        read_only: for callers that only read it.
         accept_loss: open an embedded ledger although requests that were acknowledged are missing.
     """
     if settings.tigerbeetle_cluster_id is not None and settings.tigerbeetle_replicas is not None:
@@ -35,7 +35,7 @@ def make_ledger(
             cluster_id=settings.tigerbeetle_cluster_id,
             addresses=settings.tigerbeetle_replicas,
             clock=clock,
-            # Whoever only looks can wait: a cluster that just came back is slow at first.
+            # A reader can wait: a cluster that has just recovered is slow at first.
             timeout_ms=max(settings.accounting_timeout_ms, bounds.LEDGER_LOOK_MS)
             if read_only
             else settings.accounting_timeout_ms,

@@ -1,4 +1,4 @@
-"""The contract of a ledger on a TigerBeetle cluster.
+"""A ledger on a TigerBeetle cluster.
 
 The client library reconnects for ever, hides network errors, takes IP addresses only and never
 times out. So every request has a deadline here, names are resolved before a client is made, and a
@@ -10,10 +10,8 @@ Faults that waiting does not cure raise `LedgerRefusedError`: an invalid address
 a client older or newer than the server, an evicted session, a kernel or container that denies
 io_uring (with which the library would end the process).
 
-One file of 600 lines on purpose: sessions, deadlines and faults of the client share one state. Its
-encoding is in `rows`, the foreign library in `tigerbeetle_client`.
-
-Long because every way in which a cluster can be away is told apart here.
+Long because sessions, deadlines and faults of the client share one state. The encoding is in `rows`,
+the client library in `tigerbeetle_client`.
 """
 
 from __future__ import annotations
@@ -67,7 +65,7 @@ SILENCE_SECONDS_MAX: Final = 8.0
 FIRST_ANSWER_SECONDS_MAX: Final = 4.0
 """How long a new session may take: 0.6 to 1.3 s were seen in clusters of three replicas."""
 VERDICT_SECONDS_MAX: Final = 2.5
-"""How long to watch a server that hangs up before saying that it is another cluster's."""
+"""How long to watch a server that closes connections before reporting a wrong cluster id."""
 KNOCK_SECONDS_MAX: Final = 0.3
 PORT_DEFAULT: Final = 3001
 """TigerBeetle's own, for an address without a port."""
@@ -194,7 +192,7 @@ class TigerBeetleLedger:
             await asyncio.wait(self._retired)
 
     def _retire(self) -> None:
-        """Close the client; the library may take half a second, so nobody waits for it here."""
+        """Close the client without waiting: the library may take half a second."""
         client, self._client = self._client, None
         if client is not None:
             closing = client.close()
@@ -345,7 +343,7 @@ class TigerBeetleLedger:
             return f"{self._addresses}: {timeout}"
         seen = client.connection
         if not self._answered and seen.hung_up and not seen.refused:
-            # One hang-up may be a server that stops; a second one is a habit.
+            # One closed connection may be a server that stops; the second one is a pattern.
             wait_until = asyncio.get_running_loop().time() + VERDICT_SECONDS_MAX
             # The count comes from the library's own thread: there is no event to wait for.
             while seen.hung_up < 2 and asyncio.get_running_loop().time() < wait_until:
@@ -430,7 +428,7 @@ class TigerBeetleLedger:
         Raises:
             LedgerUnavailableError: no answer.
         """
-        assert node_tag, "zero asks for the accounts of everybody"
+        assert node_tag, "zero matches the accounts of every node"
         accounts: list[Account] = []
         after = 0
         while True:
@@ -474,7 +472,7 @@ class TigerBeetleLedger:
         return 0
 
     async def maintain(self) -> str:
-        """Nothing to be done: the cluster looks after its own files."""
+        """Nothing to be done: the cluster maintains its own files."""
         return ""
 
     async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
@@ -483,7 +481,7 @@ class TigerBeetleLedger:
         Raises:
             LedgerUnavailableError: no answer.
         """
-        assert all(tags), "zero asks for those of everybody"
+        assert all(tags), "zero matches every transfer"
         found: list[Transfer] = []
         for at in range(0, len(tags), bounds.LEDGER_REQUESTS_AT_ONCE_MAX):
             part = tags[at : at + bounds.LEDGER_REQUESTS_AT_ONCE_MAX]
@@ -593,9 +591,9 @@ async def _resolve(host: str, port: int) -> str:
 
 
 async def _somebody_listens(replicas: str) -> bool:
-    """Whether it is worth asking, so that a start without the cluster need not wait.
+    """Whether any replica may accept connections, so that a start without the cluster need not wait.
 
-    False only where every replica's machine says that nobody does.
+    False only where every connection is refused.
     """
     for replica in replicas.split(","):
         host, _, port = replica.rpartition(":")

@@ -1,4 +1,4 @@
-"""TigerBeetle's native client, fed with octets: the only module that imports `tigerbeetle`.
+"""TigerBeetle's native client with packed rows: the only module that imports `tigerbeetle`.
 
 The official Python client spends 5-7 us per transfer on turning dataclasses into C structures. Here
 the caller packs rows of TigerBeetle's own layout into one buffer, and the buffer goes to the C
@@ -6,7 +6,7 @@ library as it is. That touches what the package generates from the C header (`ti
 so it is kept small, pinned to a version, and `PublicClient` does the same through the public calls;
 a test sees that both agree.
 
-A request is a future of octets. Whoever awaits it may be cancelled: the buffers belong to the
+A request is a future of octets. The waiting task may be cancelled: the buffers belong to the
 client until the library has answered, so giving up on a wait is safe. (The official asyncio client
 loses track of a request whose task is cancelled, and then fails an assertion in `close()`.)
 """
@@ -91,7 +91,7 @@ class Connection:
 
 
 class ConnectionLog:
-    """Listens to the library's log: the only place where it admits to network errors.
+    """Reads the library's log: the only place where it reports network errors.
 
     The library has one log for the whole process, without debug lines: each of them would cost a
     turn of the interpreter. It warns of every failed attempt to connect; who asks for an answer
@@ -199,7 +199,7 @@ class PackedClient:
         try:
             self._loop.call_soon_threadsafe(self._answer, key, Answer(status), copy)
         except RuntimeError:
-            # The loop is closed: nobody waits any more.
+            # The loop is closed: no task waits for the answer.
             pass
 
     def _answer(self, key: int, answer: Answer, octets: bytes) -> None:
@@ -207,7 +207,7 @@ class PackedClient:
         if answer is Answer.OK:
             self.answered = True
             self.silent_since = self._loop.time()
-        # Not every answer is the cluster's; but where nothing waits, nobody is silent.
+        # Some answers come from the library itself; with no request waiting, the cluster is not silent.
         if not self._requests:
             self.silent_since = None
         if not request.future.done():
@@ -270,7 +270,7 @@ class PublicClient:
         future: asyncio.Future[Response] = self._loop.create_future()
         if self.silent_since is None:
             self.silent_since = self._loop.time()
-        # A task of its own, so that nobody's cancellation reaches the official client.
+        # A separate task, so that a caller's cancellation does not reach the official client.
         task = self._loop.create_task(self._ask(operation, bytes(events), future))
         self._tasks.add(task)
         return future

@@ -1,4 +1,4 @@
-"""Who we have terms with: assets, peers, and the registry of this moment."""
+"""Peers: their assets, terms and counters, and the registry of current peers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connector.peering import bounds
 
 
 class Relation(StrEnum):
-    """What a peer is to us; decides addresses and which of two routes wins."""
+    """Relation of a peer to this node; decides addresses and which of two routes wins."""
 
     PEER = "peer"
     PARENT = "parent"
@@ -20,7 +20,7 @@ class Relation(StrEnum):
 
 @dataclass(slots=True, frozen=True, order=True)
 class Asset:
-    """What amounts on a link count: units of 10**-scale of a currency."""
+    """The unit of amounts on a link: 10**-scale of a currency."""
 
     code: str
     scale: int
@@ -49,15 +49,15 @@ LOCAL: Final = ""
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class PeerTerms:
-    """What we agreed on with a peer. Amounts in units of its asset."""
+    """The terms agreed with a peer. Amounts in units of its asset."""
 
     peer_id: str
     asset: Asset
     relation: Relation = Relation.PEER
     credit_limit: int = 0
-    """What it may owe us."""
+    """The most that it may owe us."""
     max_payable: int | None = None
-    """What we may owe it; None: no bound of ours."""
+    """The most that we may owe it; None: we set no bound."""
     max_packet_amount: int | None = None
     """The largest Prepare taken from it; None: any."""
     rate_limit: int | None = None
@@ -110,12 +110,12 @@ class PeerCounters:
         self.resent_in = 0
         self.resent_out = 0
         self.resent_refused = 0
-        """Packets that it sent under an id of another packet, or again after it had read the answer."""
+        """Refused packets under the id of another packet, or resent after their answer was read."""
 
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """A counterparty: its terms, and what is going on with it now."""
+    """A counterparty: its terms and its current state."""
 
     terms: PeerTerms
     draining: bool = False
@@ -148,18 +148,18 @@ class Peer:
 
 
 class PeerRegistry:
-    """All peers of this moment, by id."""
+    """All current peers, by id."""
 
     def __init__(self, peers: Iterable[Peer] = ()) -> None:
         self._peers: dict[str, Peer] = {peer.peer_id: peer for peer in peers}
 
     def add(self, peer: Peer) -> None:
-        """Take up a peer."""
+        """Add a peer."""
         assert peer.peer_id not in self._peers, peer.peer_id
         self._peers[peer.peer_id] = peer
 
     def remove(self, peer_id: str) -> Peer:
-        """Let go of a peer: packets of and to it are not taken any more."""
+        """Remove a peer: packets from and to it are refused from now on."""
         return self._peers.pop(peer_id)
 
     def get(self, peer_id: str) -> Peer | None:

@@ -1,8 +1,8 @@
-"""What a node remembers of its peers over restarts, beyond the books.
+"""Facts about peers that survive restarts and are not in the ledger.
 
-In which asset a peer had its account, so that its balance can be shown after the peer is gone; and
-since when its secret is in use. Secrets are remembered as fingerprints: four octets of a hash that
-is salted with a random number of this node, so they tell two secrets apart and nothing else.
+The asset of each peer's account, so that its balance can be shown after the peer was removed; and
+when its secret was first used. A secret is stored as a fingerprint: four octets of a hash salted
+with a random number of this node. It tells two secrets apart and reveals nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FINGERPRINT_BYTES: Final = 4
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class KnownPeer:
-    """A peer that this node has, or had."""
+    """A current or removed peer of this node."""
 
     asset: Asset
     fingerprint: str
@@ -34,7 +34,7 @@ class KnownPeer:
 
 
 class KnownPeers:
-    """All peers that this node has had dealings with."""
+    """All current and removed peers of this node."""
 
     def __init__(self, salt: bytes, peers: dict[str, KnownPeer] | None = None) -> None:
         self._salt: Final = salt
@@ -42,7 +42,7 @@ class KnownPeers:
 
     @classmethod
     def make(cls, random_octets: Callable[[int], bytes]) -> Self:
-        """Of a node that starts for the first time."""
+        """An empty set with a new salt: the first start of a node."""
         return cls(random_octets(_SALT_BYTES))
 
     @classmethod
@@ -92,7 +92,7 @@ class KnownPeers:
         replace_private(path, json.dumps(content, indent=1) + "\n")
 
     def fingerprint(self, secret: str) -> str:
-        """What tells this secret from another one."""
+        """The fingerprint of `secret`: eight hexadecimal digits."""
         return hmac.digest(self._salt, secret.encode(), "sha256")[:_FINGERPRINT_BYTES].hex()
 
     def meet(self, peers: Iterable[tuple[str, Asset, str]], now_ms: int) -> bool:

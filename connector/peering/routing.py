@@ -1,6 +1,6 @@
 """Which peer a packet goes to: routes, longest prefix by whole segments, and which route wins.
 
-Several routes may name one prefix; the best is used and the others wait their turn (RFC 32,
+Several routes may name one prefix; the best is used and the others are kept as fallbacks (RFC 32,
 requirement 81): configured, local, child, peer, parent, then the lower peer id.
 """
 
@@ -48,7 +48,7 @@ class Explanation:
 
 
 class RoutingTable:
-    """All routes of this moment."""
+    """All current routes."""
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         self._routes: dict[str, list[Route]] = {}
@@ -66,7 +66,7 @@ class RoutingTable:
         return (self._routes[prefix][0] for prefix in sorted(self._routes))
 
     def add(self, route: Route) -> None:
-        """Take up a route; twice is once.
+        """Add a route; adding it twice has no effect.
 
         Raises:
             ValueError: the prefix is not one, or the table is full.

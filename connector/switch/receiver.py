@@ -1,7 +1,7 @@
-"""Packets for this node: what can be answered without asking anyone.
+"""Packets for this node that are answered locally, without a handler.
 
-In order: ping, then packets made for `RECEIVER_SECRET`. What neither knows is for the handler of
-the library API or `LOCAL_DELIVERY_URL`, which the driver asks.
+In order: ping, then packets made with `RECEIVER_SECRET`. The driver passes all others to the handler
+of the library API or to `LOCAL_DELIVERY_URL`.
 """
 
 from __future__ import annotations

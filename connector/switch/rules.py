@@ -1,4 +1,4 @@
-"""Admission: may this Prepare come in? The rules, in order, and nothing else.
+"""Admission: the rules that a Prepare must pass, in order.
 
 A rule takes the offer and gives a Reject or None. The order is the tuple `RULES`: first what costs
 least to check, and a token of the rate limit is spent only on packets that are otherwise welcome.
@@ -31,7 +31,7 @@ class Node:
         self.stopping = False
 
     def settle_at(self, address: str) -> None:
-        """Take up `address` as our own."""
+        """Set our own address."""
         self.address = address
         if address.startswith("g."):
             self.foreign_prefixes = ("test.", "test1.", "test2.", "test3.")
@@ -45,7 +45,7 @@ Rule = Callable[[Node, Peer, Prepare, int], Reject | None]
 
 
 def ready(node: Node, _source: Peer, prepare: Prepare, _now_ms: int) -> Reject | None:
-    """A node without an address, or one that stops, takes nothing but peer protocols."""
+    """A node that is stopping refuses every packet; one without an address takes only peer protocols."""
     if node.stopping:
         return reject(Code.T03_CONNECTOR_BUSY, node.address, "shutting down")
     if not node.address and not prepare.destination.startswith("peer."):
@@ -54,14 +54,14 @@ def ready(node: Node, _source: Peer, prepare: Prepare, _now_ms: int) -> Reject |
 
 
 def not_expired(node: Node, _source: Peer, prepare: Prepare, now_ms: int) -> Reject | None:
-    """An offer that has run out cannot be kept (RFC 27)."""
+    """Refuses a Prepare that has expired (RFC 27)."""
     if prepare.expires_at_ms <= now_ms:
         return reject(Code.R00_TRANSFER_TIMED_OUT, node.address, "packet expired")
     return None
 
 
 def amount_allowed(node: Node, source: Peer, prepare: Prepare, _now_ms: int) -> Reject | None:
-    """The largest packet that we take from this peer (RFC 27, F08)."""
+    """Refuses amounts above the largest allowed for this peer (RFC 27, F08)."""
     amount_max = source.terms.max_packet_amount
     if amount_max is not None and prepare.amount > amount_max:
         return reject(
@@ -81,7 +81,7 @@ def same_network(node: Node, _source: Peer, prepare: Prepare, _now_ms: int) -> R
 
 
 def in_flight_bounded(node: Node, source: Peer, _prepare: Prepare, _now_ms: int) -> Reject | None:
-    """What is promised at one time is bounded, in all and per peer."""
+    """Bounds the Prepares in flight, in total and per peer."""
     if node.in_flight >= limits.IN_FLIGHT_TOTAL_MAX:
         return reject(Code.T03_CONNECTOR_BUSY, node.address, "too many packets in flight")
     if source.in_flight >= limits.IN_FLIGHT_PER_PEER_MAX:

@@ -1,4 +1,4 @@
-"""What we offer the next hop: amount and expiry. Integers only, rounded against the sender."""
+"""Amount and expiry offered to the next hop. Integers only, rounded against the sender."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Checks the invariants of docs/accounting.md on live data.
 
-A running node may be audited: then what is in flight explains differences, and only what cannot be
-explained is a fault. At rest everything is exact.
+A running node may be audited: packets in flight explain differences, and only an unexplained
+difference is a fault. Without packets in flight every check is exact.
 
-Long because it has all invariants, each with its wording for operators.
+Long because it holds all invariants, each with its message for operators.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ UNMATCHED_SHOWN_MAX: Final = 5
 
 @dataclass(slots=True)
 class AuditReport:
-    """What was checked, and what is wrong."""
+    """The checks made and the faults found."""
 
     node_id: str
     backend: str
@@ -107,7 +107,7 @@ async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> 
 
 async def _audit(settings: Settings, ledger: Ledger) -> AuditReport:
     report = AuditReport(settings.node_id, ledger.backend)
-    # Before and after: settlements that are made meanwhile are in the second only.
+    # Read before and after: settlements made during the audit are in the second only.
     settled = await _settlements(settings)
     accounts = {
         account.id: account for account in await ledger.node_accounts(node_tag(settings.node_id))
@@ -194,7 +194,7 @@ _Settled = dict[str, list[tuple[Phase, Direction, int]]]
 
 
 async def _settlements(settings: Settings) -> _Settled | None:
-    """What this node has noted of settlements with each peer; None: it has never noted any."""
+    """Recorded settlements with each peer; None: this node has never recorded any."""
     path = settings.data_dir / SETTLEMENTS_FILE
     if not path.is_file():
         return None
@@ -215,7 +215,7 @@ def _check_settlements(
     before: _Settled | None,
     after: _Settled | None,
 ) -> None:
-    """Invariant 7: the ledger has moved what is noted as settled, and nothing else."""
+    """Invariant 7: the settlement transfers in the ledger are exactly the recorded ones."""
     for peer in settings.peers:
         book = Book(settings.node_id, AccountCode.SETTLEMENT, peer.id, settings.asset_of(peer))
         account = accounts.get(book.account_id)
@@ -321,7 +321,7 @@ async def _check_nodes(report: AuditReport, ledger: Ledger, nodes: list[str]) ->
         ]
         if not faults or attempt + 1 == MIRROR_ATTEMPTS_MAX:
             break
-        # What is under way may be posted on one side, and on its way to the other.
+        # A packet in flight may be posted on one side and not yet on the other.
         await asyncio.sleep(MIRROR_SECONDS)
     wrong = {frozenset((fault.giver, fault.taker)): fault for fault in faults}
     for a, b in links:

@@ -1,4 +1,4 @@
-"""A node's own HTTP API, asked by a command; blocks until the answer is there."""
+"""Client of a node's HTTP API, for commands; blocks until the answer is complete."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class NodeClient:
         body: dict[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
-        """Ask the admin API. With an idempotency key a lost answer is asked for once more.
+        """Ask the admin API. With an idempotency key the request is repeated once when its answer is lost.
 
         Raises:
             EnvironmentFault: it does not answer, or refuses; with the reason that it gave.

@@ -40,7 +40,7 @@ class Topology(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a compose file is made of."""
+    """The parameters of a compose file."""
 
     topology: Topology
     names: Sequence[str]
@@ -249,7 +249,7 @@ def _node(
 
 
 def _waits_for(plan: Plan, index: int) -> list[str]:
-    """Whom a node dials first of all; links come up in any order, this one makes the logs quiet."""
+    """Services that start before a node; any order works, this one avoids failed dials in the logs."""
     waits_for = ["tigerbeetle"] if plan.tigerbeetle else []
     if index:
         in_line = plan.topology is Topology.LINE

@@ -189,7 +189,7 @@ async def wait_ready(node: DemoNode, peers: int, clock: Clock) -> None:
 
 
 async def stop(nodes: list[DemoNode]) -> None:
-    """Stop all processes, kindly, then not."""
+    """Terminate all processes; kill those that do not stop in time."""
     running = [node.process for node in nodes if node.process is not None]
     for process in running:
         if process.returncode is None:

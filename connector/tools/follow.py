@@ -13,7 +13,7 @@ from connector.base import limits
 from connector.base.errors import EnvironmentFault
 
 AGAIN_SECONDS: Final = 1.0
-"""Before it is connected to again."""
+"""Wait before reconnecting, in seconds."""
 MESSAGE_BYTES_MAX: Final = 2 * limits.VIEWER_BYTES_MAX
 
 
@@ -59,7 +59,7 @@ def _read(url: str, text: str | bytes) -> tuple[int, list[dict[str, Any]]]:
     """The number of a message, and the events in it."""
     try:
         message = json.loads(text)
-        # After a gap the snapshot has again what was told before.
+        # After a gap the snapshot repeats earlier events.
         first = [] if message.get("gap") else message.get("packets", [])
         events = [*first, *message.get("events", [])]
         if not all(isinstance(event, dict) and "type" in event for event in events):

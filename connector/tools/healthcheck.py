@@ -1,8 +1,8 @@
-"""`connector healthcheck`, cheaply: a container runs it every few seconds for as long as it lives.
+"""Fast `connector healthcheck`: containers run it every few seconds.
 
-Loading the package takes a hundred times as long as asking its health, so this module imports nothing
-that it can do without, and `__main__` comes here before it loads the commands. Where the
-environment alone does not say where the node listens, it leaves the question to the command proper.
+Loading the package takes a hundred times as long as the check itself. So this module imports only what
+it needs, and `__main__` calls it before it loads the commands. Where the environment alone does not
+determine the address of the node, it leaves the check to the full command.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Final
 _SECONDS_MAX: Final = 4.0
 _ANSWER_BYTES_MAX: Final = 65_536
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - reaching it, not binding
-# What these name has to be read first; and a port in TLS has to be spoken to in TLS.
+# These name files that must be read first; TLS is checked separately below.
 _ELSEWHERE: Final = ("CONFIG_FILE", "HTTP_HOST_FILE", "HTTP_PORT_FILE")
 
 
 def address(environment: Mapping[str, str]) -> tuple[str, int] | None:
-    """Where the node of this environment listens; None when that takes more than reading it."""
+    """Where the node of this environment listens; None when the full command must determine it."""
     if any(environment.get(name) for name in _ELSEWHERE):
         return None
     if any(name.startswith("HTTP_TLS_") and value for name, value in environment.items()):
@@ -59,7 +59,7 @@ def ask(host: str, port: int) -> tuple[bool, str]:
 
 
 def main() -> int | None:
-    """The exit code, 0 when the node is ready; None when the command proper has to find out."""
+    """The exit code, 0 when the node is ready; None when the full command must run."""
     found = address(os.environ)
     if found is None:
         return None

@@ -26,7 +26,7 @@ _PEER_ID: Final = "connector"
 
 
 class SendFailedError(EnvironmentFault):
-    """The connector cannot be reached, or does not let us in."""
+    """The connector cannot be reached, or refuses the log-in."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Report:
         return self.fulfilled + sum(self.rejected.values())
 
     def percentile(self, share: float) -> float:
-        """The latency in milliseconds that `share` of the packets stay under."""
+        """Latency in milliseconds at the percentile `share`, 0 to 1."""
         ordered = sorted(self.latency_ms)
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
@@ -160,7 +160,7 @@ class Sender:
                     state = self._links.dialler.states.get(_PEER_ID)
                     if state is not None and "log-in refused" in state.last_error:
                         raise SendFailedError(f"{url} refuses the log-in: check --auth USER:TOKEN")
-                    # Whichever comes first: connected, or a word on why not.
+                    # Poll: connected, or a reason for the failure.
                     await asyncio.sleep(0.02)
         except TimeoutError:
             state = self._links.dialler.states.get(_PEER_ID)

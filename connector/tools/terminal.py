@@ -1,4 +1,4 @@
-"""How commands print: tables in which no figure is ever cut off."""
+"""Output of commands: tables that never truncate a figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 PIPE_COLUMNS: Final = 160
-"""Width where nothing says how wide it may be: a pipe, a log, `docker exec` without a terminal."""
+"""Width where no terminal reports one: a pipe, a log, `docker exec` without a terminal."""
 
 
 def console(*, quiet: bool = False) -> Console:
@@ -22,14 +22,14 @@ def console(*, quiet: bool = False) -> Console:
 
 
 def plain(text: object) -> str:
-    """What others said, as text: neither markup of `rich` nor orders to the terminal."""
+    """Untrusted text, escaped: neither `rich` markup nor terminal control sequences."""
     return escape(
         "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(text))
     )
 
 
 def table(*names: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
-    """A table with these columns, those in `right` aligned there; what is too long is folded."""
+    """A table with these columns, those in `right` aligned there; long text is folded."""
     made = Table(title=title, title_justify="left")
     for name in names:
         made.add_column(name, justify="right" if name in right else "left", overflow="fold")

@@ -88,7 +88,7 @@ def plain(frames: list[Frame]) -> list[tuple[object, ...]]:
 
 
 @given(streams, st.lists(st.integers(0, 10_000), max_size=12), sides)
-def test_any_frames_cut_anywhere_are_what_websockets_makes_of_them(
+def test_any_split_of_frames_gives_the_messages_that_websockets_reads(
     frames: list[Frame], places: list[int], side: Side
 ) -> None:
     octets = octets_of(frames, side)
@@ -98,7 +98,7 @@ def test_any_frames_cut_anywhere_are_what_websockets_makes_of_them(
 
 
 @given(streams, st.binary(max_size=60), st.lists(st.integers(0, 10_000), max_size=8), sides)
-def test_octets_that_are_no_frames_end_as_websockets_ends_them(
+def test_malformed_frames_fail_where_websockets_fails(
     frames: list[Frame], junk: bytes, places: list[int], side: Side
 ) -> None:
     """The same frames come out before the fault, and there is a fault in the same cases.
@@ -116,7 +116,7 @@ def test_octets_that_are_no_frames_end_as_websockets_ends_them(
 
 
 @given(st.lists(payloads, max_size=6), keys, sides)
-def test_what_is_wrapped_is_what_websockets_writes_and_reads(
+def test_wrapped_messages_equal_those_of_websockets(
     messages: list[bytes], key: bytes, side: Side
 ) -> None:
     """`side` receives; only what goes to a server is masked."""
@@ -139,7 +139,7 @@ def test_a_message_is_wrapped_in_a_length_that_holds_its_size(size: int, side: S
     assert len(frame.data) == size
 
 
-def test_no_messages_are_no_octets() -> None:
+def test_wrapping_no_messages_gives_no_octets() -> None:
     assert wrap([], None) == b""
 
 
@@ -149,7 +149,7 @@ def test_each_message_is_masked_with_a_key_of_its_own() -> None:
     assert octets == b"\x82\x81\1\1\1\1\1" + b"\x82\x81\2\2\2\2\2"
 
 
-def test_a_message_comes_out_at_its_last_octet_and_not_before() -> None:
+def test_a_message_is_complete_only_with_its_last_octet() -> None:
     octets = octets_of([Frame(Opcode.BINARY, b"x" * 200)], SERVER)
     short = splitter(SERVER)
     for at in range(len(octets) - 1):
@@ -162,7 +162,7 @@ def test_several_messages_of_one_read_come_in_order() -> None:
     assert list(splitter(CLIENT).split(octets)) == [(True, b"1"), (True, b""), (True, b"3")]
 
 
-def test_a_frame_of_another_kind_does_not_end_the_short_way() -> None:
+def test_a_frame_of_another_kind_does_not_end_the_fast_path() -> None:
     ping = Frame(Opcode.PING, b"?").serialize(mask=False)
     octets = wrap([b"1"], None) + ping + wrap([b"2"], None)
     assert list(splitter(CLIENT).split(octets)) == [(True, b"1"), (False, ping), (True, b"2")]
@@ -176,9 +176,7 @@ def test_a_frame_of_another_kind_does_not_end_the_short_way() -> None:
         (b"\x82\x81\0\0\0\0x", "masked, and it must not be"),
     ],
 )
-def test_from_the_first_frame_that_cannot_be_on_everything_is_for_websockets(
-    head: bytes, why: str
-) -> None:
+def test_everything_from_the_first_invalid_frame_goes_to_websockets(head: bytes, why: str) -> None:
     short = splitter(CLIENT)
     behind = wrap([b"behind"], None)
     assert list(short.split(wrap([b"before"], None) + head + behind)) == [
@@ -206,7 +204,7 @@ def test_a_compressed_frame_is_a_fault() -> None:
     assert str(fault) == "reserved bits must be 0"
 
 
-def test_a_declared_length_keeps_nothing_but_what_came() -> None:
+def test_a_declared_length_allocates_nothing() -> None:
     """No memory is set aside for octets that were only announced."""
     short = splitter(CLIENT)
     assert list(short.split(b"\x82\x7e" + SIZE_MAX.to_bytes(2, "big") + b"abc")) == []

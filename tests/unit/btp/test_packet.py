@@ -99,7 +99,7 @@ def test_the_kind_of_an_error_is_error() -> None:
     assert decoded == BtpError(request_id=9, code="F00", name="E", triggered_at_ms=0)
 
 
-def test_a_packet_without_protocols_has_none_of_anyone_elses() -> None:
+def test_packets_without_protocols_share_no_list() -> None:
     one, other = (BtpPacket(kind=MESSAGE, request_id=1) for _ in range(2))
     assert one.protocols is not other.protocols
 
@@ -127,7 +127,7 @@ def test_longer_forms_of_lengths_and_counts_are_read() -> None:
     assert packet.decode(octets) == BtpPacket(kind=MESSAGE, request_id=9, protocols=[ILP])
 
 
-def test_a_content_type_nobody_knows_is_read() -> None:
+def test_an_unknown_content_type_is_read() -> None:
     decoded = packet.decode(message(b"\x01\x01\x01x\xff\x00"))
     assert decoded.protocols == [Protocol("x", 255, b"")]
 
@@ -206,7 +206,9 @@ def test_error_data_may_have_exactly_its_bound() -> None:
 @pytest.mark.parametrize("kind", [MESSAGE, RESPONSE])
 @pytest.mark.parametrize("size", [0, 1, 100, 113, 114, 127, 128, 255, 256, 32_767])
 @pytest.mark.parametrize("packet_id", [0, 1, 2**128 - 1])
-def test_ilp_is_found_the_short_way_and_the_long_way(kind: int, size: int, packet_id: int) -> None:
+def test_fast_path_and_general_decoder_read_the_same_ilp(
+    kind: int, size: int, packet_id: int
+) -> None:
     ilp = bytes(size)
     octets = packet.encode_ilp(kind, 258, ilp, packet_id)
     assert packet.read_ilp(octets) == (kind, 258, ilp, packet_id)
@@ -233,13 +235,13 @@ def test_ilp_is_found_the_short_way_and_the_long_way(kind: int, size: int, packe
         [ILP._replace(name="ilq")],
     ],
 )
-def test_every_other_form_goes_the_long_way(protocols: list[Protocol]) -> None:
+def test_every_other_form_is_left_to_the_general_decoder(protocols: list[Protocol]) -> None:
     octets = packet.encode(BtpPacket(kind=MESSAGE, request_id=1, protocols=protocols))
     assert packet.read_ilp(octets) is None
 
 
 @pytest.mark.parametrize("size", [0, 113, 300])
-def test_a_packet_that_was_perhaps_sent_before_goes_the_long_way(size: int) -> None:
+def test_a_packet_marked_as_resent_is_left_to_the_general_decoder(size: int) -> None:
     octets = packet.encode_ilp(MESSAGE, 258, bytes(size), ID_VALUE, again=True)
     assert packet.read_ilp(octets) is None
     again = Protocol("packet-again", 0, b"")
@@ -250,7 +252,7 @@ def test_a_packet_that_was_perhaps_sent_before_goes_the_long_way(size: int) -> N
 
 @pytest.mark.parametrize("packet_id", [0, ID_VALUE])
 @pytest.mark.parametrize("size", [2, 200])
-def test_a_damaged_packet_goes_the_long_way(size: int, packet_id: int) -> None:
+def test_a_damaged_packet_is_left_to_the_general_decoder(size: int, packet_id: int) -> None:
     octets = packet.encode_ilp(MESSAGE, 1, bytes(size), packet_id)
     for cut in range(len(octets)):
         assert packet.read_ilp(octets[:cut]) is None
@@ -271,12 +273,12 @@ def test_a_damaged_packet_goes_the_long_way(size: int, packet_id: int) -> None:
         b"\x01\x02\x03ilp\x00\x01a",
     ],
 )
-def test_a_length_that_lies_goes_the_long_way(body: bytes) -> None:
+def test_a_wrong_length_is_left_to_the_general_decoder(body: bytes) -> None:
     assert packet.read_ilp(message(body)) is None
 
 
 @pytest.mark.parametrize("head", [b"\x80", b"\x89" + bytes(8), b"\xff" + bytes(126)])
-def test_an_absurd_length_of_the_body_goes_the_long_way(head: bytes) -> None:
+def test_an_absurd_body_length_is_left_to_the_general_decoder(head: bytes) -> None:
     body = b"\x01\x01\x03ilp\x00\x01a"
     size = b"" if head == b"\x80" else bytes((len(body),))
     octets = b"\x06\x00\x00\x00\x09" + head + size + body
@@ -285,7 +287,7 @@ def test_an_absurd_length_of_the_body_goes_the_long_way(head: bytes) -> None:
         packet.decode(octets)
 
 
-def test_a_longer_form_of_a_length_may_go_the_short_way() -> None:
+def test_the_fast_path_reads_a_longer_form_of_a_length() -> None:
     octets = b"\x06\x00\x00\x00\x09\x81\x0b\x01\x01\x03ilp\x00\x82\x00\x01a"
     assert packet.read_ilp(octets) == (MESSAGE, 9, b"a", 0)
     assert packet.decode(octets).protocols == [Protocol("ilp", 0, b"a")]
@@ -337,7 +339,7 @@ def test_a_field_out_of_its_range_is_not_written(value: BtpPacket | BtpError, wh
 
 
 @pytest.mark.parametrize("code", packet.ERROR_NAMES)
-def test_every_error_of_the_rfc_travels(code: str) -> None:
+def test_every_error_of_the_rfc_round_trips(code: str) -> None:
     value = BtpError(
         request_id=1, code=code, name=packet.ERROR_NAMES[code], triggered_at_ms=MOMENT_MS
     )
@@ -397,14 +399,14 @@ def test_the_trailing_zeros_of_js_are_read(text: bytes, at_ms: int) -> None:
         b"20170829110729Z\n",
     ],
 )
-def test_what_is_no_moment_is_not_read_as_time(text: bytes) -> None:
+def test_an_invalid_time_is_refused(text: bytes) -> None:
     with pytest.raises(DecodeError) as caught:
         packet.read_generalized_time(text, 12)
     assert (caught.value.field, caught.value.offset) == ("error time", 12)
 
 
 @pytest.mark.parametrize("size", [0, 1, 0x77, 0x78, 0x7F, 0x80, 0xF6, 0xF7, 0xFF, 0x100, 32_000])
-def test_the_short_ways_to_carry_ilp_give_the_same_octets(size: int) -> None:
+def test_fast_encoders_give_the_same_octets_as_the_general_one(size: int) -> None:
     ilp = bytes(size)
     carried = packet.BtpPacket(
         kind=packet.MESSAGE, request_id=7, protocols=[packet.Protocol("ilp", 0, ilp)]

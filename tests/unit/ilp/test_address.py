@@ -45,21 +45,21 @@ BAD = [
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_an_address_is_taken(text: str) -> None:
+def test_a_valid_address_is_accepted(text: str) -> None:
     assert address.parse(text.encode()) == text
     assert address.is_address(text)
     assert address.is_prefix(text)
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_anything_else_is_not_an_address(text: str) -> None:
+def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(DecodeError) as caught:
         address.parse(text.encode())
     assert caught.value.field == "address"
     assert not address.is_address(text)
 
 
-def test_an_address_of_other_octets_than_text_is_refused() -> None:
+def test_an_address_with_octets_outside_ascii_is_refused() -> None:
     with pytest.raises(DecodeError):
         address.parse(b"g.\xff\xfe")
 
@@ -76,7 +76,7 @@ def test_the_scheme_is_the_first_of_many_segments() -> None:
     assert address.scheme("g.a.b.c") == "g"
 
 
-def test_the_empty_prefix_holds_everything() -> None:
+def test_the_empty_prefix_contains_every_address() -> None:
     assert address.is_prefix("")
     assert address.is_within("g.alice", "")
     assert address.is_within("", "")
@@ -85,7 +85,7 @@ def test_the_empty_prefix_holds_everything() -> None:
 @pytest.mark.parametrize(
     "text", [".", "g.", "g..a", "x", "g.a.", "g.a b", "g." + "a" * 1022, "g\n"]
 )
-def test_what_is_no_address_and_no_scheme_is_no_prefix(text: str) -> None:
+def test_an_invalid_prefix_is_refused(text: str) -> None:
     assert not address.is_prefix(text)
 
 
@@ -107,10 +107,10 @@ def test_addresses_nest_by_whole_segments(inner: str, outer: str, *, within: boo
 
 
 @pytest.mark.parametrize("text", ["a", "A-b_c~0", "0"])
-def test_a_segment_can_stand_between_two_dots(text: str) -> None:
+def test_a_valid_segment_is_accepted(text: str) -> None:
     assert address.is_segment(text)
 
 
 @pytest.mark.parametrize("text", ["", ".", "a.b", "a b", "a\n", "é"])
-def test_what_would_break_an_address_is_no_segment(text: str) -> None:
+def test_an_invalid_segment_is_refused(text: str) -> None:
     assert not address.is_segment(text)

@@ -12,7 +12,7 @@ CONFIG = ildcp.ChildConfig(address="g.parent.child", asset_scale=9, asset_code="
 DATA = b"\x0eg.parent.child\x09\x03XRP"
 
 
-def test_the_request_is_a_prepare_for_nothing_under_the_peer_condition() -> None:
+def test_the_request_is_a_prepare_of_amount_zero_under_the_peer_condition() -> None:
     request = ildcp.request(1_700_000_000_000)
     assert request.destination == "peer.config"
     assert request.amount == 0
@@ -31,12 +31,12 @@ def test_the_answer_is_a_fulfill_of_zeros_with_address_scale_and_code() -> None:
 
 
 @pytest.mark.parametrize("scale", [0, 255])
-def test_any_scale_of_one_octet_travels(scale: int) -> None:
+def test_every_scale_of_one_octet_round_trips(scale: int) -> None:
     config = ildcp.ChildConfig(address="g.p.c", asset_scale=scale, asset_code="€")
     assert ildcp.read_answer(ildcp.answer(config)) == config
 
 
-def test_what_follows_the_known_fields_is_ignored() -> None:
+def test_octets_after_the_known_fields_are_ignored() -> None:
     assert ildcp.read_answer(Fulfill(fulfillment=bytes(32), data=DATA + b"more")) == CONFIG
 
 

@@ -103,7 +103,7 @@ def test_a_longer_length_inside_a_packet_makes_it_not_canonical(kind: int, body:
 
 
 @pytest.mark.parametrize("amount", [0, 1, limits.AMOUNT_MAX])
-def test_any_amount_of_64_bits_travels(amount: int) -> None:
+def test_every_amount_of_64_bits_round_trips(amount: int) -> None:
     octets = packet.encode(changed(PREPARE, amount=amount))
     decoded = packet.decode_prepare(octets)
     assert decoded.amount == amount
@@ -250,7 +250,7 @@ def test_a_length_octet_of_a_fulfill_that_fits_by_chance_is_not_taken_for_a_leng
 
 
 @pytest.mark.parametrize("behind", [b"", b"!"], ids=["short way", "long way"])
-def test_a_bad_expiry_is_found_where_it_stands(behind: bytes) -> None:
+def test_an_invalid_expiry_is_reported_at_its_offset(behind: bytes) -> None:
     with pytest.raises(DecodeError) as caught:
         packet.decode(prepare_octets(expiry=b"20171323012140549") + behind)
     assert (caught.value.field, caught.value.offset) == ("expiry", 10)
@@ -307,7 +307,7 @@ def test_a_field_out_of_its_range_is_not_written(value: packet.Packet, why: str)
 
 
 @pytest.mark.interpreted
-def test_what_is_no_packet_is_not_written() -> None:
+def test_a_value_that_is_no_packet_is_not_encoded() -> None:
     with pytest.raises(AssertionError):
         packet.encode(b"octets")
 
@@ -357,7 +357,7 @@ def test_a_moment_before_1970_is_read_as_long_past() -> None:
         b"2017122301214054\xb2",  # a digit, but not one of ASCII
     ],
 )
-def test_what_is_no_moment_is_not_read_as_time(digits: bytes) -> None:
+def test_an_invalid_time_is_refused(digits: bytes) -> None:
     with pytest.raises(DecodeError) as caught:
         packet.read_time(digits, 10)
     assert (caught.value.field, caught.value.offset) == ("expiry", 10)
@@ -425,7 +425,7 @@ def test_every_code_is_a_letter_and_two_digits_named_once() -> None:
 # --- as values
 
 
-def test_packets_are_equal_when_their_fields_are_whatever_form_they_came_in() -> None:
+def test_packets_with_equal_fields_are_equal_in_any_wire_form() -> None:
     for value, octets in WIRE:
         assert packet.decode(octets + b"!") == value
         assert hash(packet.decode(octets)) == hash(value)
@@ -454,7 +454,7 @@ def test_packets_differ_in_any_field(one: packet.Packet, other: packet.Packet) -
     assert other != one
 
 
-def test_a_packet_shows_what_helps_and_not_what_pays() -> None:
+def test_repr_shows_no_fulfillment_and_no_data() -> None:
     assert repr(PREPARE) == (
         "Prepare(amount=107, destination='example.alice', expires_at_ms=1513992100549)"
     )

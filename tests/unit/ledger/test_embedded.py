@@ -111,7 +111,7 @@ async def test_closing_twice_and_closing_what_never_opened(path: Path, clock: Ma
     await ledger.close()
 
 
-async def test_what_was_acknowledged_survives_a_kill(
+async def test_acknowledged_requests_survive_a_kill(
     books: Books, path: Path, clock: ManualClock, tmp_path: Path
 ) -> None:
     """First all from the journal, then from a checkpoint and the tail after it."""
@@ -131,7 +131,7 @@ async def test_what_was_acknowledged_survives_a_kill(
         await after.close()
 
 
-async def test_checkpoints_are_saved_on_the_way(
+async def test_checkpoints_are_saved_while_running(
     books: Books, path: Path, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger_bounds, "LEDGER_CHECKPOINT_TRANSFERS", 3)
@@ -185,7 +185,7 @@ async def test_ids_older_than_what_is_remembered_are_found_in_the_journal(
     await ledger.close()
 
 
-async def test_what_comes_late_under_a_low_id_survives_a_kill_like_all_else(
+async def test_a_late_transfer_with_a_low_id_survives_a_kill(
     books: Books, path: Path, tmp_path: Path, clock: ManualClock
 ) -> None:
     """After a restart, the resolution of an old hold: its id is lower than many before it."""
@@ -244,7 +244,7 @@ def break_row(path: Path, statement: str) -> None:
         "PRAGMA user_version = 99",
     ],
 )
-async def test_a_damaged_file_is_named_not_used(
+async def test_a_damaged_file_is_refused_by_name(
     books: Books, path: Path, clock: ManualClock, statement: str
 ) -> None:
     await books.done(books.move(1))
@@ -258,7 +258,9 @@ async def test_a_damaged_file_is_named_not_used(
         await reopened(path, clock, read_only=read_only)
 
 
-async def test_what_is_no_database_is_named(path: Path, clock: ManualClock) -> None:
+async def test_a_file_that_is_no_database_is_refused_by_name(
+    path: Path, clock: ManualClock
+) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database at all, not by far" * 100)
     with pytest.raises(LedgerCorruptError, match="not a usable ledger"):
@@ -275,7 +277,9 @@ async def test_a_replay_that_differs_is_noticed_by_the_audit(
         await embedded(books).replay_all()
 
 
-async def test_a_folder_that_cannot_be_made(tmp_path: Path, clock: ManualClock) -> None:
+async def test_a_folder_that_cannot_be_made_is_unavailable(
+    tmp_path: Path, clock: ManualClock
+) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LedgerUnavailableError, match="cannot write in"):
         await EmbeddedLedger(tmp_path / "file" / "ledger.db", clock=clock).open()
@@ -302,7 +306,7 @@ async def until_full(books: Books, first: int) -> int:
     raise AssertionError
 
 
-async def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(
+async def test_a_full_disk_loses_nothing_and_recovers_with_room(
     books: Books, path: Path, clock: ManualClock
 ) -> None:
     ledger = embedded(books)

@@ -193,7 +193,7 @@ def test_a_chain_with_invalid_fields_uses_up_no_id() -> None:
     assert write(books, bad._replace(code=1), MOVE) == [Status.CREATED, Status.CREATED]
 
 
-def test_a_valid_chain() -> None:
+def test_a_valid_chain_is_created_whole() -> None:
     assert write(machine(), MOVE._replace(flags=LINKED), SPEND._replace(id=5)) == [
         Status.CREATED,
         Status.CREATED,

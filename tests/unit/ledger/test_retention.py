@@ -154,7 +154,7 @@ async def test_pruned_rows_are_archived_first(
     assert not list((tmp_path / "archive").glob("*.partial"))
 
 
-async def test_what_cannot_be_archived_is_not_pruned(
+async def test_rows_that_cannot_be_archived_are_not_pruned(
     books: Books, path: Path, clock: ManualClock, tmp_path: Path
 ) -> None:
     (tmp_path / "archive").write_text("a file, not a folder")
@@ -203,7 +203,7 @@ async def test_a_clock_that_jumps_ahead_prunes_nothing_young(
     await ledger.close()
 
 
-async def test_a_slice_at_a_time(
+async def test_rows_are_pruned_a_slice_at_a_time(
     books: Books, path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bounds, "JOURNAL_ROWS_PRUNED_AT_ONCE", 2)
@@ -303,7 +303,7 @@ async def test_a_lost_write_ahead_log_is_refused_with_what_is_missing(
     await again.close()
 
 
-async def test_a_file_that_is_gone_is_refused_too(path: Path, clock: ManualClock) -> None:
+async def test_a_missing_file_is_refused(path: Path, clock: ManualClock) -> None:
     ledger = await opened(path, clock)
     books = Books(ledger, no_waiting)
     await books.create()

@@ -113,7 +113,7 @@ def ledger_at(addresses: str = "3000", timeout_ms: int = 20) -> TigerBeetleLedge
         ("tigerbeetle", [("tigerbeetle", 3001)]),
     ],
 )
-def test_addresses(text: str, replicas: list[tuple[str, int]]) -> None:
+def test_replica_addresses_are_parsed(text: str, replicas: list[tuple[str, int]]) -> None:
     assert parse_addresses(text) == replicas
 
 
@@ -342,7 +342,7 @@ async def test_recent_transfers_are_bounded_and_the_newest_win(
     await ledger.close()
 
 
-async def test_a_balance_of_the_past_is_the_newest_until_then(cluster: Cluster) -> None:
+async def test_a_past_balance_is_the_newest_up_to_that_time(cluster: Cluster) -> None:
     ledger = ledger_at()
     await ledger.open()
     account_id, at_ns = 2**127 + 5, 2**63 - 1

@@ -50,7 +50,7 @@ def test_a_peer_has_the_id_of_its_terms() -> None:
     assert peer(LOCAL).peer_id == ""
 
 
-def test_every_way_to_get_no_answer_says_so_in_words() -> None:
+def test_every_unanswered_reason_has_a_message() -> None:
     assert len({reason.value for reason in Unanswered}) == len(Unanswered)
 
 
@@ -75,14 +75,14 @@ def test_tokens_come_back_with_time() -> None:
     assert taken(one, NOW_MS + 600) == 5
 
 
-def test_a_long_rest_gives_no_more_than_a_burst() -> None:
+def test_idle_time_gives_no_more_than_one_burst() -> None:
     one = peer(rate_limit=10)
     taken(one, NOW_MS)
     assert taken(one, NOW_MS + 1000) == 10
     assert taken(one, NOW_MS + 1_000_000) == 10
 
 
-def test_one_packet_a_second_is_one_packet_a_second() -> None:
+def test_a_rate_of_one_allows_one_packet_a_second() -> None:
     one = peer(rate_limit=1)
     assert [one.take_token(NOW_MS + ms) for ms in (0, 999, 1000, 1001, 2000)] == [
         True,
@@ -93,7 +93,7 @@ def test_one_packet_a_second_is_one_packet_a_second() -> None:
     ]
 
 
-def test_a_rate_of_nothing_lets_nothing_in() -> None:
+def test_a_rate_of_zero_allows_no_packet() -> None:
     one = peer(rate_limit=0)
     assert taken(one, NOW_MS) == taken(one, NOW_MS + 10_000_000) == 0
 
@@ -109,7 +109,7 @@ def test_a_clock_that_goes_back_takes_no_tokens_away_and_does_not_stop_the_bucke
 
 
 @pytest.mark.interpreted
-def test_every_counter_starts_at_nothing_and_belongs_to_one_peer() -> None:
+def test_counters_start_at_zero_and_belong_to_one_peer() -> None:
     one, other = peer("a"), peer("b")
     for name in one.counters.__slots__:
         assert not getattr(one.counters, name)
@@ -131,7 +131,7 @@ def test_the_registry_finds_peers_by_id() -> None:
     assert "bob" in registry
 
 
-def test_the_registry_does_not_know_strangers() -> None:
+def test_the_registry_has_no_unknown_peer() -> None:
     registry = PeerRegistry()
     assert len(registry) == 0
     assert registry.get("mallory") is None
@@ -144,7 +144,7 @@ def test_two_peers_are_never_equal() -> None:
     assert peer("alice") != peer("alice")
 
 
-def test_peers_come_and_go() -> None:
+def test_peers_are_added_and_removed() -> None:
     registry = PeerRegistry([peer("alice")])
     bob = peer("bob")
     registry.add(bob)

@@ -17,7 +17,7 @@ def hop(table: RoutingTable, destination: str) -> str | None:
     return None if found is None else found.next_hop
 
 
-def test_an_empty_table_knows_no_way() -> None:
+def test_an_empty_table_has_no_route() -> None:
     table = RoutingTable()
     assert table.find("g.alice") is None
     assert len(table) == 0
@@ -116,14 +116,14 @@ def test_a_change_is_seen_at_once_by_addresses_already_looked_up() -> None:
     assert hop(table, "g.x.y") == "default"
 
 
-def test_removing_what_is_not_there_changes_nothing() -> None:
+def test_removing_an_unknown_route_changes_nothing() -> None:
     table = RoutingTable([route("g.x", "x")])
     table.remove(route("g.y", "x"))
     table.remove(route("g.x", "y"))
     assert hop(table, "g.x") == "x"
 
 
-def test_one_of_two_prefixes_of_a_length_can_go() -> None:
+def test_removing_one_of_two_prefixes_of_a_length_keeps_the_other() -> None:
     table = RoutingTable([route("g.x", "x"), route("g.y", "y")])
     table.remove(route("g.x", "x"))
     assert hop(table, "g.y") == "y"
@@ -142,7 +142,7 @@ def test_only_lengths_that_some_route_has_are_looked_up() -> None:
 
 
 @pytest.mark.parametrize("prefix", [".", "g.", "g..x", "x", "g.x.", "g x", "G"])
-def test_what_is_no_prefix_is_refused(prefix: str) -> None:
+def test_an_invalid_prefix_is_refused_by_the_table(prefix: str) -> None:
     table = RoutingTable()
     with pytest.raises(ValueError, match="not an address prefix"):
         table.add(route(prefix))

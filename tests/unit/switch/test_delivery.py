@@ -94,7 +94,7 @@ def failed(said: Said) -> bool:
 # --- the handler of the library
 
 
-async def test_a_handler_is_asked_with_the_prepare_and_its_answer_is_told() -> None:
+async def test_a_handler_gets_the_prepare_and_its_answer_is_reported() -> None:
     seen: list[Prepare] = []
 
     async def handler(prepare: Prepare) -> Fulfill | Reject:
@@ -126,7 +126,7 @@ async def test_a_message_between_settlement_engines_goes_to_the_engine_alone() -
     assert seen == [("alice", b"\x00\xff")]
 
 
-async def test_there_is_nobody_to_ask_until_there_is() -> None:
+async def test_delivery_is_possible_only_with_a_receiver() -> None:
     deliveries = Deliveries(
         url=None, clock=ManualClock(), log=structlog.get_logger(), own_address=lambda: ADDRESS
     )
@@ -175,7 +175,7 @@ async def test_a_handler_that_fails_or_answers_nonsense_is_a_t00(answer: object)
 
 
 @pytest.mark.parametrize("left_ms", [0, -5, 20])
-async def test_a_handler_that_takes_too_long_has_not_answered(left_ms: int) -> None:
+async def test_a_slow_handler_times_out(left_ms: int) -> None:
     ended = asyncio.Event()
 
     async def handler(_prepare: Prepare) -> Fulfill | Reject:
@@ -190,7 +190,7 @@ async def test_a_handler_that_takes_too_long_has_not_answered(left_ms: int) -> N
         assert left_ms <= 0 or ended.is_set(), "it is not left running"
 
 
-async def test_only_so_many_are_asked_at_a_time_and_the_next_is_told_to_wait() -> None:
+async def test_concurrent_deliveries_are_bounded_and_the_next_is_refused() -> None:
     go = asyncio.Event()
 
     async def handler(_prepare: Prepare) -> Fulfill | Reject:
@@ -213,7 +213,7 @@ async def test_only_so_many_are_asked_at_a_time_and_the_next_is_told_to_wait() -
         assert isinstance(await driver.ask(), Fulfill), "there is room again"
 
 
-async def test_who_has_not_answered_at_the_end_does_not_hold_it_up() -> None:
+async def test_an_unanswered_delivery_does_not_delay_closing() -> None:
     async def handler(_prepare: Prepare) -> Fulfill | Reject:
         await asyncio.Event().wait()
         raise AssertionError
@@ -226,7 +226,7 @@ async def test_who_has_not_answered_at_the_end_does_not_hold_it_up() -> None:
 # --- LOCAL_DELIVERY_URL
 
 
-async def test_a_wallet_is_told_all_about_the_packet() -> None:
+async def test_a_wallet_gets_every_field_of_the_packet() -> None:
     seen: list[httpx.Request] = []
 
     def wallet(request: httpx.Request) -> httpx.Response:
@@ -248,7 +248,7 @@ async def test_a_wallet_is_told_all_about_the_packet() -> None:
     }
 
 
-async def test_a_handler_goes_before_the_wallet() -> None:
+async def test_a_handler_takes_precedence_over_the_wallet() -> None:
     async def handler(_prepare: Prepare) -> Fulfill | Reject:
         return Reject(code="F99")
 
@@ -292,7 +292,7 @@ async def test_a_wallet_that_fails_or_answers_nonsense_is_a_t00(
         assert failed(await driver.ask())
 
 
-async def test_an_answer_without_end_is_read_up_to_its_bound() -> None:
+async def test_an_endless_answer_is_read_up_to_its_bound() -> None:
     async with delivering(wallet=lambda _: httpx.Response(200, content=endless())) as driver:
         assert failed(await driver.ask())
 
@@ -345,6 +345,6 @@ def test_an_answer_is_a_fulfill_or_a_reject_in_our_name() -> None:
         ({"code": "F99", "data": encoded(bytes(limits.PACKET_DATA_BYTES_MAX + 1))}, "too long"),
     ],
 )
-def test_anything_else_is_a_fault_that_is_named(body: Any, said: str) -> None:
+def test_any_other_answer_is_refused_with_its_reason(body: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_answer(body, ADDRESS)

@@ -255,7 +255,7 @@ def test_a_packet_is_held_sent_posted_and_answered(setup: DriverSetup) -> None:
     assert setup.at_rest()
 
 
-def test_a_reject_gives_the_money_back_and_goes_back(setup: DriverSetup) -> None:
+def test_a_reject_voids_the_hold_and_is_passed_on(setup: DriverSetup) -> None:
     flight = setup.send()
     setup.driver.answered(flight, REJECT)
     assert setup.accounts.voided == [flight.reservation]
@@ -263,7 +263,7 @@ def test_a_reject_gives_the_money_back_and_goes_back(setup: DriverSetup) -> None
     assert setup.at_rest()
 
 
-def test_what_came_of_it_is_counted_on_both_sides(setup: DriverSetup) -> None:
+def test_outcomes_are_counted_for_both_peers(setup: DriverSetup) -> None:
     setup.fulfill(setup.send())
     setup.driver.answered(setup.send(), REJECT)
     came, went = setup.alice.counters, setup.bob.counters
@@ -288,7 +288,7 @@ def test_in_flight_counts_from_the_first_wait_to_the_answer(setup: DriverSetup) 
 
 
 @pytest.mark.parametrize("outcome", [Outcome.NO_CREDIT, Outcome.UNAVAILABLE])
-def test_what_the_ledger_refuses_ends_there(setup: DriverSetup, outcome: Outcome) -> None:
+def test_a_refused_reservation_ends_the_packet(setup: DriverSetup, outcome: Outcome) -> None:
     setup.arrive()
     setup.driver.booked(setup.accounts.reserved[0][0], outcome)
     assert setup.connection.codes in (["T04"], ["T00"])
@@ -297,14 +297,14 @@ def test_what_the_ledger_refuses_ends_there(setup: DriverSetup, outcome: Outcome
     assert setup.at_rest()
 
 
-def test_what_is_refused_before_the_queue_is_answered_at_once(setup: DriverSetup) -> None:
+def test_a_reservation_refused_at_once_is_answered_at_once(setup: DriverSetup) -> None:
     setup.accounts.refuses = Outcome.BUSY
     setup.arrive()
     assert setup.connection.codes == ["T05"]
     assert setup.at_rest()
 
 
-def test_a_next_hop_that_cannot_be_reached_costs_nothing(setup: DriverSetup) -> None:
+def test_an_unreachable_next_hop_voids_the_hold(setup: DriverSetup) -> None:
     setup.outlet.refuses = Unanswered.NOT_SENT
     setup.arrive()
     flight = setup.accounts.reserved[0][0]
@@ -316,7 +316,7 @@ def test_a_next_hop_that_cannot_be_reached_costs_nothing(setup: DriverSetup) -> 
     assert (counters.prepares_out, counters.rejected_out) == (0, 0)  # it has seen nothing
 
 
-def test_a_packet_of_nothing_needs_no_ledger(setup: DriverSetup) -> None:
+def test_a_packet_of_amount_zero_needs_no_ledger(setup: DriverSetup) -> None:
     setup.arrive(amount=0)
     (flight,) = setup.outlet.sent
     assert setup.driver.in_flight == 1
@@ -326,7 +326,7 @@ def test_a_packet_of_nothing_needs_no_ledger(setup: DriverSetup) -> None:
     assert setup.at_rest()
 
 
-def test_an_unreadable_prepare_is_told_so(setup: DriverSetup) -> None:
+def test_an_unreadable_prepare_is_rejected_with_f01(setup: DriverSetup) -> None:
     setup.driver.arrived(setup.alice, b"\x0c\x01\x00", 5, setup.connection, 9)
     ((request_id, octets),) = setup.connection.answers
     answer = decode(octets)
@@ -338,7 +338,7 @@ def test_an_unreadable_prepare_is_told_so(setup: DriverSetup) -> None:
     assert setup.at_rest()
 
 
-def test_codes_that_peers_invent_make_no_endless_series(setup: DriverSetup) -> None:
+def test_unknown_codes_of_peers_do_not_grow_the_metrics(setup: DriverSetup) -> None:
     """Defect 18."""
     for number in range(100):
         octets = encode(Reject(code=f"Z{number:02}", triggered_by="g.bob"))
@@ -349,7 +349,7 @@ def test_codes_that_peers_invent_make_no_endless_series(setup: DriverSetup) -> N
     assert setup.alice.counters.rejected_in == 100
 
 
-def test_an_answer_that_nobody_can_be_told_is_booked_all_the_same(setup: DriverSetup) -> None:
+def test_an_answer_is_booked_although_the_link_is_closed(setup: DriverSetup) -> None:
     """A packet outlives its link: the next hop fulfilled, so we owe it."""
     flight = setup.send()
     setup.connection.open = False
@@ -362,7 +362,7 @@ def test_an_answer_that_nobody_can_be_told_is_booked_all_the_same(setup: DriverS
 # --- time
 
 
-def test_at_the_deadline_the_wait_is_over(setup: DriverSetup) -> None:
+def test_a_packet_is_rejected_at_its_deadline(setup: DriverSetup) -> None:
     flight = setup.send()
     setup.clock.advance(8.999)
     setup.driver.tick()
@@ -414,7 +414,7 @@ def test_a_tick_with_nothing_to_do_does_nothing(setup: DriverSetup) -> None:
 # --- packets of the node itself, and for it
 
 
-def test_a_packet_of_this_node_goes_the_same_way(setup: DriverSetup) -> None:
+def test_a_packet_of_this_node_is_handled_like_one_of_a_peer(setup: DriverSetup) -> None:
     setup.driver.originate(setup.local, setup.prepare(), setup.connection)
     flight, _, sender_id, asked = setup.accounts.reserved[0]
     assert (asked.source.peer_id, sender_id) == (LOCAL, 0)
@@ -435,7 +435,7 @@ def test_a_sender_of_this_node_that_gave_up_is_no_lost_answer(setup: DriverSetup
     assert setup.at_rest()
 
 
-def test_a_question_to_a_neighbour_waits_like_a_packet(setup: DriverSetup) -> None:
+def test_a_peer_protocol_request_waits_like_a_packet(setup: DriverSetup) -> None:
     question = ildcp.request(setup.clock.now_ms() + 5000)
     setup.driver.ask(setup.local, setup.bob, question, setup.connection)
     (flight,) = setup.outlet.sent
@@ -470,7 +470,7 @@ def test_a_traced_packet_knows_when_a_handler_answered(setup: DriverSetup) -> No
     assert flight.trace.answered_s == flight.began_s + 2
 
 
-def test_a_handler_that_answers_twice_or_too_late_is_not_heard(setup: DriverSetup) -> None:
+def test_second_and_late_answers_of_a_handler_are_ignored(setup: DriverSetup) -> None:
     setup.arrive(destination=f"{OWN}.shop", amount=0)
     ((flight, _),) = setup.delivering
     setup.clock.advance(9)
@@ -483,7 +483,7 @@ def test_a_handler_that_answers_twice_or_too_late_is_not_heard(setup: DriverSetu
 # --- resent packets
 
 
-def test_the_same_packet_again_while_it_is_under_way_moves_its_answer(setup: DriverSetup) -> None:
+def test_a_resent_packet_in_flight_is_answered_on_the_new_link(setup: DriverSetup) -> None:
     flight = setup.send(sender_id=11, request_id=1)
     old, setup.connection = setup.connection, FakeConnection()
     old.open = False
@@ -499,7 +499,7 @@ def test_the_same_packet_again_while_it_is_under_way_moves_its_answer(setup: Dri
     assert setup.at_rest()
 
 
-def test_the_same_packet_again_after_its_end_gets_the_same_answer(setup: DriverSetup) -> None:
+def test_a_resent_packet_after_its_answer_gets_the_same_answer(setup: DriverSetup) -> None:
     setup.fulfill(setup.send(sender_id=11, request_id=1))
     setup.driver.answered(setup.send(sender_id=12, request_id=2), REJECT)
     setup.arrive(sender_id=11, request_id=3)
@@ -510,7 +510,7 @@ def test_the_same_packet_again_after_its_end_gets_the_same_answer(setup: DriverS
     assert setup.at_rest()
 
 
-def test_packet_ids_of_two_peers_have_nothing_to_do_with_each_other(setup: DriverSetup) -> None:
+def test_packet_ids_of_two_peers_are_independent(setup: DriverSetup) -> None:
     """Defect 7."""
     setup.fulfill(setup.send(sender_id=11))
     octets = encode(setup.prepare(destination="g.alice"))
@@ -525,7 +525,7 @@ def test_packets_without_an_id_are_never_the_same(setup: DriverSetup) -> None:
     assert not setup.driver.wants_receipt("alice")
 
 
-def test_an_answer_is_kept_until_it_was_read_past_twice(setup: DriverSetup) -> None:
+def test_an_answer_is_kept_until_two_receipts_after_it(setup: DriverSetup) -> None:
     assert not setup.driver.wants_receipt("alice")
     setup.fulfill(setup.send(sender_id=11))
     for _ in range(2):
@@ -540,7 +540,7 @@ def test_an_answer_is_kept_until_it_was_read_past_twice(setup: DriverSetup) -> N
     assert len(setup.accounts.reserved) == 2  # by now it is a new packet
 
 
-def test_receipts_of_a_new_connection_say_nothing_of_what_went_over_the_old_one(
+def test_receipts_of_a_new_link_do_not_cover_answers_of_the_old_one(
     setup: DriverSetup,
 ) -> None:
     setup.fulfill(setup.send(sender_id=11))
@@ -558,7 +558,7 @@ def test_receipts_of_a_new_connection_say_nothing_of_what_went_over_the_old_one(
     assert len(setup.accounts.reserved) == 3  # by now nobody asks for the old one
 
 
-def test_what_is_kept_of_old_connections_is_bounded_and_dropping_it_is_known(
+def test_answers_kept_of_old_links_are_bounded_and_dropped_ones_are_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 10)
@@ -578,7 +578,7 @@ def test_a_new_packet_is_taken_at_once_whatever_the_ledger_may_know(setup: Drive
     assert setup.driver.to_look_up() == []
 
 
-def test_a_packet_sent_again_that_was_never_forgotten_is_new(setup: DriverSetup) -> None:
+def test_a_resent_packet_is_new_when_nothing_was_forgotten(setup: DriverSetup) -> None:
     setup.arrive(sender_id=11, again=True)
     assert len(setup.accounts.reserved) == 1
 
@@ -590,7 +590,7 @@ def forgotten(setup: DriverSetup, sender_id: int) -> None:
         setup.driver.receipt("alice")
 
 
-def test_a_packet_that_may_be_forgotten_waits_for_the_word_of_the_ledger(
+def test_a_resent_packet_waits_for_the_ledger_when_it_may_be_forgotten(
     setup: DriverSetup,
 ) -> None:
     forgotten(setup, 11)
@@ -614,7 +614,7 @@ def test_a_packet_that_may_be_forgotten_waits_for_the_word_of_the_ledger(
     assert setup.driver.to_look_up() == []
 
 
-def test_asked_for_over_one_connection_after_the_other_it_is_taken_up_once(
+def test_a_packet_resent_over_several_links_is_handled_once(
     setup: DriverSetup,
 ) -> None:
     setup.accounts.may_know_former = True
@@ -632,7 +632,7 @@ def test_asked_for_over_one_connection_after_the_other_it_is_taken_up_once(
     assert setup.at_rest()
 
 
-def test_who_waits_for_the_ledger_until_its_time_is_up_is_told_so(setup: DriverSetup) -> None:
+def test_a_resent_packet_that_waits_past_its_expiry_is_rejected(setup: DriverSetup) -> None:
     setup.accounts.may_know_former = True
     setup.arrive(sender_id=11, again=True)
     setup.arrive(sender_id=12, again=True, expires_at_ms=setup.clock.now_ms() + 20_000)
@@ -645,7 +645,7 @@ def test_who_waits_for_the_ledger_until_its_time_is_up_is_told_so(setup: DriverS
     assert setup.driver.to_look_up() == [("alice", 12)]
 
 
-def test_what_waits_for_the_ledger_is_bounded(
+def test_resent_packets_that_wait_for_the_ledger_are_bounded(
     setup: DriverSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switch_bounds, "PACKETS_ASKED_AGAIN_PER_PEER_MAX", 3)
@@ -668,7 +668,7 @@ def test_what_waits_for_the_ledger_is_bounded(
     assert seen == [("alice", 1), ("bob", 1), ("alice", 2), ("bob", 2)]
 
 
-def test_a_peer_that_is_gone_meanwhile_is_not_waited_for(setup: DriverSetup) -> None:
+def test_a_removed_peer_ends_the_wait_of_its_resent_packets(setup: DriverSetup) -> None:
     setup.accounts.may_know_former = True
     setup.arrive(sender_id=11, again=True)
     setup.accounts.peers["alice"].removed = True
@@ -686,7 +686,7 @@ def test_a_packet_under_way_is_not_forgotten_by_receipts(setup: DriverSetup) -> 
     assert setup.connection.answers == [(2, FULFILL)]
 
 
-def test_what_is_kept_for_a_peer_that_never_reads_is_bounded(
+def test_answers_kept_for_a_peer_that_never_reads_are_bounded(
     setup: DriverSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 10)
@@ -710,7 +710,7 @@ def recovered(*, posted: bool = False) -> Recovered:
 
 
 @pytest.mark.parametrize("posted", [False, True])
-def test_a_packet_from_before_a_restart_is_asked_for_again(
+def test_a_packet_from_before_a_restart_is_resent_to_the_next_hop(
     setup: DriverSetup, *, posted: bool
 ) -> None:
     setup.accounts.recovered["alice", 11] = recovered(posted=posted)
@@ -739,7 +739,7 @@ def test_a_packet_from_before_a_restart_is_joined_and_kept_like_any_other(
     assert len(setup.accounts.posted) == 1
 
 
-def test_every_code_of_ours_is_told_apart(setup: DriverSetup) -> None:
+def test_every_own_code_is_counted_separately(setup: DriverSetup) -> None:
     assert len(Code) < 64
 
 
@@ -766,7 +766,7 @@ def test_a_traced_packet_knows_when_each_of_its_steps_was(setup: DriverSetup) ->
     assert times == (began_s + 1, began_s + 1, began_s + 2, began_s + 3)
 
 
-def test_a_packet_without_a_trace_is_not_told_of_between(setup: DriverSetup) -> None:
+def test_a_packet_without_a_trace_reports_no_steps(setup: DriverSetup) -> None:
     setup.fulfill(setup.send())
     assert setup.forwarded_ == []
     assert len(setup.ended_) == 1
@@ -782,7 +782,7 @@ def test_a_refused_reservation_is_no_step(setup: DriverSetup) -> None:
     assert flight.trace.posted_s is None
 
 
-def test_what_is_no_prepare_is_told_with_who_sent_it(setup: DriverSetup) -> None:
+def test_an_unreadable_prepare_is_reported_with_its_sender(setup: DriverSetup) -> None:
     setup.driver.arrived(setup.alice, b"\x0c", 0, setup.connection, 1)
     ((source, message),) = setup.unreadable_
     assert source is setup.alice
@@ -922,7 +922,7 @@ def test_a_resent_packet_over_the_rate_waits_instead_of_being_refused(setup: Dri
     assert setup.driver.to_look_up() == []
 
 
-def test_a_resent_packet_that_waits_too_long_gives_its_hold_back(setup: DriverSetup) -> None:
+def test_a_resent_packet_that_waits_too_long_voids_its_hold(setup: DriverSetup) -> None:
     setup.alice.terms = PeerTerms(peer_id="alice", asset=USD, rate_limit=1)
     setup.send(sender_id=10)
     held = setup.accounts.recovered["alice", 11] = recovered()

@@ -116,7 +116,7 @@ def test_a_fulfilled_packet_tells_its_steps_their_times_and_its_transfers() -> N
     assert end.resolve_ids == " ".join(f"{leg.id | PHASE_RESOLVE:032x}" for leg in held.legs)
 
 
-def test_a_packet_refused_at_once_was_never_held_nor_sent() -> None:
+def test_a_packet_refused_at_once_reports_no_hold_and_no_send() -> None:
     setup = ObserverSetup()
     setup.observer.ended(setup.begin(), rejected())
     end = one(setup, PacketRejected)
@@ -130,7 +130,7 @@ def test_a_packet_refused_at_once_was_never_held_nor_sent() -> None:
     assert (end.reserve_ids, end.resolve_ids) == ("", "")
 
 
-def test_a_reject_from_further_on_tells_what_gave_the_money_back() -> None:
+def test_a_reject_of_the_next_hop_reports_the_voiding_transfers() -> None:
     setup = ObserverSetup()
     flight = setup.begin()
     setup.forward(flight).answered_s = setup.pass_ms(1)
@@ -142,7 +142,7 @@ def test_a_reject_from_further_on_tells_what_gave_the_money_back() -> None:
     ]
 
 
-def test_what_the_ledger_refused_to_hold_has_no_transfers() -> None:
+def test_a_refused_reservation_reports_no_transfers() -> None:
     setup = ObserverSetup()
     flight = setup.begin()
     assert flight.trace is not None
@@ -163,7 +163,7 @@ def test_beyond_the_budget_packets_are_only_counted() -> None:
     assert packets.count(PacketReceived) == packets.count(PacketFulfilled) == 3
 
 
-def test_the_choice_is_made_once_for_a_packet() -> None:
+def test_a_packet_is_sampled_once() -> None:
     setup = ObserverSetup(per_second=1)
     whole, counted = setup.begin(), setup.begin()
     setup.pass_ms(5000)  # there is room again, but these two have begun
@@ -182,7 +182,7 @@ def test_rejects_of_counted_packets_are_told_up_to_a_budget_of_their_own() -> No
     assert setup.observer.rejected == 5
 
 
-def test_zero_switches_whole_packets_off() -> None:
+def test_a_budget_of_zero_reports_no_whole_packets() -> None:
     setup = ObserverSetup(per_second=0)
     setup.observer.ended(setup.begin(), rejected())
     setup.observer.unreadable(setup.alice, 1, "unreadable packet: amount")
@@ -192,7 +192,7 @@ def test_zero_switches_whole_packets_off() -> None:
     assert (setup.observer.received, setup.observer.counted) == (3, 3)
 
 
-def test_what_is_no_packet_is_told_as_a_reject() -> None:
+def test_an_unreadable_packet_is_reported_as_a_reject() -> None:
     setup = ObserverSetup()
     setup.observer.unreadable(setup.alice, 0x100, "unreadable packet: amount")
     end = one(setup, PacketRejected)
@@ -211,7 +211,7 @@ def test_rejects_are_logged_a_few_a_second() -> None:
     assert setup.log.count("packet_rejected") == 5
 
 
-def test_latencies_are_those_since_the_last_time() -> None:
+def test_latencies_cover_the_time_since_the_last_read() -> None:
     setup = ObserverSetup(per_second=1000)
     assert setup.observer.take_latencies_ms() == (None, None)
     for ms in range(1, 101):

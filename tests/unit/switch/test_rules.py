@@ -53,18 +53,18 @@ def test_a_new_node_has_nothing_in_flight_and_does_not_stop() -> None:
     assert (node.address, node.in_flight, node.stopping) == ("g.us", 0, False)
 
 
-def test_a_good_offer_may_come_in() -> None:
+def test_a_valid_prepare_is_admitted() -> None:
     assert check(prepare()) is None
 
 
 @pytest.mark.parametrize("amount", [0, 1, limits.AMOUNT_MAX])
-def test_without_a_limit_any_amount_may_come_in(amount: int) -> None:
+def test_without_a_limit_any_amount_is_admitted(amount: int) -> None:
     """Zero is what STREAM probes rates with (requirement 37)."""
     assert check(prepare(amount=amount)) is None
 
 
 @pytest.mark.parametrize("destination", ["g.bob", "peer.config"])
-def test_a_node_that_stops_takes_nothing(destination: str) -> None:
+def test_a_stopping_node_admits_nothing(destination: str) -> None:
     refusal = check(prepare(destination=destination), stopping=True)
     assert refusal == Reject(code="T03", triggered_by="g.us", message="shutting down")
 
@@ -76,7 +76,7 @@ def test_a_node_without_an_address_takes_only_peer_protocols() -> None:
 
 
 @pytest.mark.parametrize(("left_ms", "code"), [(1, None), (0, "R00"), (-1, "R00")])
-def test_an_offer_may_come_in_until_it_expires(left_ms: int, code: str | None) -> None:
+def test_a_prepare_is_admitted_until_it_expires(left_ms: int, code: str | None) -> None:
     assert code_of(check(prepare(expires_at_ms=NOW_MS + left_ms))) == code
 
 
@@ -91,7 +91,7 @@ def test_an_f08_carries_the_amount_received_and_the_largest_allowed() -> None:
     assert refusal.data == struct.pack(">QQ", 1001, 1000)
 
 
-def test_a_limit_of_zero_lets_only_zero_in() -> None:
+def test_a_limit_of_zero_admits_only_zero() -> None:
     assert check(prepare(amount=0), max_packet_amount=0) is None
     assert code_of(check(prepare(amount=1), max_packet_amount=0)) == "F08"
 
@@ -146,13 +146,13 @@ def test_a_node_that_is_told_another_address_keeps_to_its_new_network() -> None:
         ({"in_flight": limits.IN_FLIGHT_PER_PEER_MAX}, "T05"),
     ],
 )
-def test_what_is_in_flight_is_bounded_in_all_and_per_peer(
+def test_packets_in_flight_are_bounded_in_total_and_per_peer(
     counts: dict[str, int], code: str | None
 ) -> None:
     assert code_of(check(prepare(), **counts)) == code
 
 
-def test_a_rate_is_kept_and_comes_back_with_time() -> None:
+def test_a_rate_limit_refuses_and_recovers_with_time() -> None:
     node, source = Node("g.us"), Peer(replace(TERMS, rate_limit=2))
     codes = [
         code_of(rules.check(node, source, prepare(), NOW_MS + ms)) for ms in (0, 0, 0, 499, 500)
@@ -168,7 +168,7 @@ def test_a_rate_is_kept_and_comes_back_with_time() -> None:
         prepare(destination="test.bob"),
     ],
 )
-def test_an_offer_refused_for_another_reason_costs_no_token(offer: Prepare) -> None:
+def test_a_prepare_refused_by_another_rule_costs_no_token(offer: Prepare) -> None:
     node = Node("g.us")
     source = Peer(replace(TERMS, rate_limit=1, max_packet_amount=1000))
     assert rules.check(node, source, offer, NOW_MS) is not None

@@ -170,7 +170,7 @@ def fulfilled(result: Step | Result) -> Fulfill:
 # --- the whole way
 
 
-def test_a_packet_is_held_sent_proven_posted_and_then_told() -> None:
+def test_a_packet_is_held_sent_verified_posted_and_then_answered() -> None:
     setup = SwitchSetup()
     offer = prepare()
     story = setup.forward(offer)
@@ -196,7 +196,7 @@ def test_a_packet_is_held_sent_proven_posted_and_then_told() -> None:
     assert (result.code, result.next_hop, result.amount_out) == (None, "bob", 1000)
 
 
-def test_a_released_post_is_told_like_a_booked_one() -> None:
+def test_a_released_post_is_answered_like_a_booked_one() -> None:
     story, _ = SwitchSetup().sent(prepare())
     told(story, encode(Fulfill(fulfillment=PREIMAGE)), Post)
     fulfilled(go(story, Outcome.RELEASED))
@@ -222,14 +222,14 @@ def test_another_asset_is_offered_at_the_rate() -> None:
     assert decode(told(story, RESERVATION, Send).octets).amount == 495  # type: ignore[union-attr]
 
 
-def test_nothing_is_held_for_a_packet_of_nothing() -> None:
+def test_a_packet_of_amount_zero_holds_nothing() -> None:
     """STREAM probes rates with it (requirement 37)."""
     story, send = SwitchSetup().sent(prepare(amount=0))
     assert decode(send.octets).amount == 0  # type: ignore[union-attr]
     fulfilled(go(story, encode(Fulfill(fulfillment=PREIMAGE))))
 
 
-def test_nothing_is_given_back_for_a_packet_of_nothing() -> None:
+def test_a_packet_of_amount_zero_voids_nothing() -> None:
     story, _ = SwitchSetup().sent(prepare(amount=0))
     rejected(go(story, Unanswered.TIMED_OUT), "R00")
 
@@ -288,7 +288,9 @@ def test_condition_destination_and_data_pass_unchanged_in_any_form() -> None:
         ({"destination": "g.carol", "amount": 1}, "R01"),
     ],
 )
-def test_refused_before_any_money_moves(offer: dict[str, Any], code: str) -> None:
+def test_an_inadmissible_packet_is_refused_before_money_moves(
+    offer: dict[str, Any], code: str
+) -> None:
     setup = SwitchSetup(max_packet_amount=5000)
     rejected(go(setup.forward(prepare(**offer))), code)
 
@@ -298,7 +300,7 @@ def test_a_packet_may_go_back_to_a_sender_that_wants_it() -> None:
     assert asked(story, Reserve).next_hop.peer_id == "alice"
 
 
-def test_too_large_a_packet_is_told_the_limit() -> None:
+def test_a_packet_over_the_limit_gets_f08_with_the_limit() -> None:
     """Requirement 35: two u64, received and maximum."""
     setup = SwitchSetup(max_packet_amount=5000)
     answer = rejected(go(setup.forward(prepare(amount=5001))), "F08")
@@ -324,7 +326,7 @@ def test_without_a_rate_no_packet_changes_its_asset() -> None:
     ],
 )
 @pytest.mark.parametrize("destination", ["g.bob", f"{OWN}.ping"])
-def test_what_the_ledger_does_not_hold_is_not_promised(
+def test_a_packet_without_a_hold_is_not_forwarded(
     outcome: Outcome, code: str, destination: str
 ) -> None:
     story = SwitchSetup().forward(prepare(destination=destination, condition=PING_CONDITION))
@@ -333,7 +335,7 @@ def test_what_the_ledger_does_not_hold_is_not_promised(
 
 
 @pytest.mark.parametrize(("late_ms", "promised"), [(-1, True), (0, False), (1, False)])
-def test_nothing_is_promised_when_the_ledger_took_all_the_time(
+def test_a_packet_that_expired_in_the_ledger_is_not_forwarded(
     late_ms: int, *, promised: bool
 ) -> None:
     setup = SwitchSetup()
@@ -399,14 +401,14 @@ def test_an_answer_in_another_form_is_passed_on_in_the_canonical_one(answer: Ans
         (encode(prepare()), "T00"),
     ],
 )
-def test_without_a_proof_nobody_is_paid(said: object, code: str) -> None:
+def test_without_a_valid_fulfillment_the_hold_is_voided(said: object, code: str) -> None:
     """Defects 4, 13 and 21: the money is given back, and no parser's words are passed on."""
     story, _ = SwitchSetup().sent(prepare())
     assert told(story, said, Void).reservation is RESERVATION
     rejected(go(story), code)
 
 
-def test_there_is_a_code_for_every_way_not_to_answer() -> None:
+def test_every_unanswered_reason_has_a_code() -> None:
     for said in Unanswered:
         story, _ = SwitchSetup().sent(prepare(amount=0))
         assert isinstance(go(story, said), Result)
@@ -460,7 +462,7 @@ def test_a_ping_is_held_answered_and_posted() -> None:
     assert (result.next_hop, result.amount_out, result.fee) == (LOCAL, 1000, 0)
 
 
-def test_a_ping_of_nothing_is_answered_at_once() -> None:
+def test_a_ping_of_amount_zero_is_answered_at_once() -> None:
     story = SwitchSetup().forward(
         prepare(destination=f"{OWN}.x", condition=PING_CONDITION, amount=0)
     )
@@ -496,7 +498,9 @@ def test_a_handler_is_asked_while_the_money_is_held() -> None:
         (Unanswered.TIMED_OUT, "R00", OWN),
     ],
 )
-def test_what_the_handler_does_not_prove_is_given_back(said: object, code: str, by: str) -> None:
+def test_without_a_valid_fulfillment_of_the_handler_the_hold_is_voided(
+    said: object, code: str, by: str
+) -> None:
     story = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
     asked(story, Reserve)
     told(story, RESERVATION, Deliver)
@@ -513,7 +517,7 @@ def test_a_handler_that_is_late_is_not_paid() -> None:
     rejected(go(story), "R00")
 
 
-def test_a_packet_of_nothing_for_the_handler_needs_no_ledger() -> None:
+def test_a_packet_of_amount_zero_for_the_handler_needs_no_ledger() -> None:
     story = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop", amount=0))
     asked(story, Deliver)
     rejected(go(story, Reject(code="F99", triggered_by=OWN)), "F99")
@@ -588,21 +592,19 @@ def test_a_message_for_the_settlement_engine_carries_no_money() -> None:
         ("kid", {"destination": "peer.settle.more"}, "F01"),
     ],
 )
-def test_other_questions_between_neighbours_are_refused(
-    source: str, fields: dict[str, Any], code: str
-) -> None:
+def test_other_peer_protocols_are_refused(source: str, fields: dict[str, Any], code: str) -> None:
     """Requirement 45, and defect 5: `peer.` is never routed, whatever the table says."""
     setup = SwitchSetup()
     setup.routes.add(Route(RouteSource.CONFIG, "bob", ""))
     rejected(go(setup.forward(config_request(**fields), source=source)), code)
 
 
-def test_a_node_without_an_address_has_none_to_give() -> None:
+def test_a_node_without_an_address_rejects_ildcp() -> None:
     """Requirement 46: no made-up address, and the child may ask again."""
     rejected(go(SwitchSetup(address="").forward(config_request(), source="kid")), "T03", "")
 
 
-def test_a_question_to_a_neighbour_is_sent_as_it_is() -> None:
+def test_a_peer_protocol_request_is_sent_unchanged() -> None:
     setup = SwitchSetup()
     question = ildcp.request(NOW_MS + 5000)
     story = setup.switch.ask(setup.peers["bob"], question, PACKET_ID)
@@ -615,7 +617,7 @@ def test_a_question_to_a_neighbour_is_sent_as_it_is() -> None:
     assert (result.octets, result.code, result.next_hop) == (answer, None, "bob")
 
 
-def test_a_question_without_an_answer_ends_as_a_reject() -> None:
+def test_a_peer_protocol_request_without_an_answer_ends_as_a_reject() -> None:
     setup = SwitchSetup()
     story = setup.switch.ask(setup.peers["bob"], ildcp.request(NOW_MS + 5000), PACKET_ID)
     asked(story, Send)
@@ -643,7 +645,7 @@ def recovered(next_hop: str, *, posted: bool = False, fee: int = 0) -> Recovered
     return Recovered(Reservation(PACKET_ID, legs, books, state), "alice", 11, next_hop, 0)
 
 
-def test_a_held_packet_is_asked_for_again_under_its_id_and_then_posted() -> None:
+def test_a_held_resent_packet_is_forwarded_under_its_id_and_posted() -> None:
     setup = SwitchSetup()
     offer = prepare()
     found = recovered("bob", fee=3)
@@ -657,7 +659,7 @@ def test_a_held_packet_is_asked_for_again_under_its_id_and_then_posted() -> None
     assert (result.code, result.next_hop, result.amount_out) == (None, "bob", 997)
 
 
-def test_a_packet_that_was_posted_is_only_told() -> None:
+def test_a_posted_resent_packet_is_answered_without_a_second_post() -> None:
     """Once: the second answer costs nobody anything."""
     story = SwitchSetup().resume(prepare(), recovered("bob", posted=True))
     asked(story, Send)
@@ -665,13 +667,13 @@ def test_a_packet_that_was_posted_is_only_told() -> None:
 
 
 @pytest.mark.parametrize("said", [encode(Reject(code="F99", triggered_by="g.bob")), b"?"])
-def test_a_packet_that_was_posted_is_never_given_back(said: bytes) -> None:
+def test_a_posted_resent_packet_is_never_voided(said: bytes) -> None:
     story = SwitchSetup().resume(prepare(), recovered("bob", posted=True))
     asked(story, Send)
     assert told(story, said, Result).code in ("F99", "T00")
 
 
-def test_a_held_packet_that_the_next_hop_rejects_is_given_back() -> None:
+def test_a_held_resent_packet_is_voided_when_the_next_hop_rejects() -> None:
     found = recovered("bob")
     story = SwitchSetup().resume(prepare(), found)
     asked(story, Send)
@@ -683,7 +685,7 @@ def test_a_held_packet_that_the_next_hop_rejects_is_given_back() -> None:
     ("next_hop", "left_ms"), [("gone", 20_000), ("bob", WINDOW_MS), ("bob", 1)]
 )
 @pytest.mark.parametrize("posted", [False, True])
-def test_where_nobody_can_be_asked_again_a_hold_is_given_back(
+def test_a_held_resent_packet_is_voided_without_a_next_hop_that_knows_packet_ids(
     next_hop: str, left_ms: int, *, posted: bool
 ) -> None:
     offer = prepare(expires_at_ms=NOW_MS + left_ms)
@@ -712,7 +714,7 @@ def test_a_held_packet_for_the_handler_is_delivered_again() -> None:
     fulfilled(go(story, Outcome.POSTED))
 
 
-def test_a_held_packet_that_nobody_here_expects_any_more_is_given_back() -> None:
+def test_a_held_resent_packet_without_a_receiver_is_voided() -> None:
     story = SwitchSetup().resume(prepare(destination=f"{OWN}.shop"), recovered(LOCAL))
     asked(story, Void)
     rejected(go(story), "F06")

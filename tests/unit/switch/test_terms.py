@@ -64,7 +64,7 @@ def test_the_rates_are_those_of_the_start() -> None:
     assert rates.ratio(USD2, EUR2) == (1, 1)
 
 
-def test_the_same_currency_needs_no_rate_and_takes_none() -> None:
+def test_the_same_currency_uses_no_rate() -> None:
     assert Rates({("XRP", "XRP"): Fraction(2)}).ratio(XRP9, XRP9) == (1, 1)
 
 
@@ -106,7 +106,7 @@ def test_the_fee_is_rounded_up(amount: int, fee: int, expected: Amounts) -> None
         (1000, 1, XRP9, XRP6),
     ],
 )
-def test_when_nothing_is_left_nothing_is_forwarded(
+def test_a_packet_whose_fee_takes_everything_is_refused(
     amount: int, fee: int, source: Asset, target: Asset
 ) -> None:
     refusal = divide(amount, source=source, target=target, fee=fee)
