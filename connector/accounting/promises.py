@@ -83,7 +83,7 @@ class PromiseEvent(IntEnum):
     POST = 3
     VOID = 4
     LAPSED = 5
-    """A hold of another process that nobody claimed has expired."""
+    """A hold of an earlier life or another process has expired, or that one has given it back."""
     OVERDUE = 6
     """The budget of the post is used up."""
     RELEASE = 7
@@ -198,6 +198,11 @@ class Reservation:
     def released(self) -> bool:
         """Whether its Fulfill has left before the ledger was known to have the post."""
         return self.state in (_RELEASED, _CORRECTING_RELEASED)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is held for it: refused, given back before a restart, or expired."""
+        return self.state == Promise.FREE
 
     @property
     def resolution_ids(self) -> list[int]:

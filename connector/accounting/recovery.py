@@ -22,7 +22,7 @@ from connector.accounting.resent import LedgerPacket, Recovered, packets_of, rec
 from connector.accounting.turn import Turn
 from connector.base import limits
 from connector.base.clock import Clock
-from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.base.errors import ConnectorError, LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.interface import Ledger
 from connector.ledger.model import PHASE_AGAIN, PHASE_CORRECT, PHASE_RESOLVE, POST, VOID
 
@@ -100,9 +100,11 @@ class Recovery:
                 if packet.outcome != POST:
                     owed.append(packet)
                     continue
-            if not packet.is_over(now_ns):
-                reservation = packet.reservation(self._chart.by_id)
-                if reservation is not None:
+            reservation = packet.reservation(self._chart.by_id)
+            if reservation is not None:
+                if packet.is_over(now_ns):
+                    self._note_over(reservation)
+                else:
                     self._take_up(reservation, packet.expires_at_ns)
         # Older than what was looked at: this node was down for longer than packets live.
         owed += await self._older_unposted(ledger, sorted(unposted))
@@ -164,6 +166,17 @@ class Recovery:
             found.may_be_kept = reservation.posted and not self._fulfilments.is_empty
             self._recovered[found.source_id, found.sender_packet_id] = found
 
+    def _note_over(self, reservation: Reservation) -> None:
+        """Remember a packet that was given back or has expired: it is not tried under its id again.
+
+        What became of it at its next hop is not known. If that fulfilled it after all, sending it
+        once more, as a new packet, would pay it twice.
+        """
+        reservation.move(PromiseEvent.LAPSED)
+        found = recovered(reservation)
+        if found is not None:
+            self._recovered.setdefault((found.source_id, found.sender_packet_id), found)
+
     @property
     def may_know_former(self) -> bool:
         """Whether the ledger may have packets that were taken by another process than this."""
@@ -176,7 +189,7 @@ class Recovery:
         decided = await self._find_in_ledger(asked)
         try:
             await self._look_up(decided)
-        except LedgerUnavailableError:
+        except (OSError, ConnectorError):
             return [
                 one
                 for one in decided
@@ -219,7 +232,11 @@ class Recovery:
                 continue
             if packet.packet_id in on_the_way:
                 undecided.add((former.source_id, former.sender_packet_id))
-            elif not packet.is_over(now_ns) and packet.packet_id not in self._unclaimed_holds:
+            elif packet.packet_id in self._unclaimed_holds:
+                pass
+            elif packet.is_over(now_ns):
+                self._note_over(former.reservation)
+            else:
                 self._take_up(former.reservation, packet.expires_at_ns)
         return [one for one in asked if one not in undecided]
 
@@ -262,8 +279,6 @@ class Recovery:
         for packet_id, (expires_at_ns, reservation) in list(self._unclaimed_holds.items()):
             if expires_at_ns <= now_ns:
                 del self._unclaimed_holds[packet_id]
-                source_id = reservation.books[0][0].peer_id
-                self._recovered.pop((source_id, reservation.legs[0].user_data_128), None)
                 assert not reservation.posted, packet_id
                 reservation.move(PromiseEvent.LAPSED)
                 for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):

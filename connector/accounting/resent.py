@@ -67,7 +67,7 @@ class LedgerPacket:
         return first.timestamp + first.timeout * 1_000_000_000
 
     def is_over(self, now_ns: int) -> bool:
-        """Whether nothing of it is held or owed any more: resent, it is a new packet."""
+        """Whether nothing of it is held or owed any more."""
         return self.outcome == VOID or (not self.outcome and self.expires_at_ns <= now_ns)
 
     def reservation(self, books: Mapping[int, Book]) -> Reservation | None:

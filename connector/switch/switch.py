@@ -244,6 +244,8 @@ class Switch:
             offer = self._offer(source, prepare, now_ms)
         elif recovered.fulfill:
             return self._answer_kept(prepare, recovered)
+        elif recovered.reservation.is_free:
+            return self._refuse(Code.T00_INTERNAL_ERROR, "given back before")
         else:
             offer = self._former_offer(source, prepare, recovered, now_ms)
         if isinstance(offer, Result):

@@ -216,6 +216,10 @@ async def test_fulfilments_are_kept_until_their_packets_cannot_be_asked_for() ->
         await bank.manager.look_after_outbox()
         assert bank.outbox.fulfilments
         await asyncio.sleep(2)
+        bank.outbox.error = OSError("disk full")
+        await bank.manager.look_after_outbox()
+        assert bank.alerts == ["outbox_failed", "outbox_failed"]
+        bank.outbox.error = None
         await bank.manager.look_after_outbox()
         assert not bank.outbox.fulfilments
 

@@ -1012,6 +1012,18 @@ def test_a_kept_fulfill_is_given_for_no_other_condition(setup: DriverSetup) -> N
     assert setup.connection.codes == ["F00"]
 
 
+def test_a_packet_that_was_given_back_is_not_tried_again_under_its_id(setup: DriverSetup) -> None:
+    """Its next hop may have fulfilled it after all, and would be paid twice."""
+    former = setup.accounts.recovered["alice", 11] = recovered()
+    former.reservation.state = Promise.FREE
+    setup.arrive(sender_id=11, request_id=1)
+    assert setup.connection.codes == ["T00"]
+    assert not setup.outlet.sent
+    assert not setup.accounts.reserved
+    assert not setup.accounts.voided
+    assert setup.at_rest()
+
+
 def test_a_posted_packet_waits_until_its_fulfill_was_looked_for(setup: DriverSetup) -> None:
     former = setup.accounts.recovered["alice", 11] = recovered(posted=True)
     former.may_be_kept = True
