@@ -142,6 +142,18 @@ class Acknowledged:
         """Whether a ledger that answers so may be another one."""
         return bool(self._posted) and any(status in statuses for status in _DOUBTFUL)
 
+    async def require(self, ledger: Ledger) -> None:
+        """See the same before accounts are made in a ledger that is in use.
+
+        Raises:
+            LedgerUnavailableError: it is behind, which is known now, or does not answer.
+        """
+        try:
+            await self.compare(ledger)
+        except LedgerBehindError as error:
+            self.refuse(error)
+            raise LedgerUnavailableError(str(error)) from error
+
     def refuse(self, error: LedgerBehindError) -> None:
         """Take nothing new and write nothing to this ledger, until the right one is there."""
         if self._availability.behind(str(error)):

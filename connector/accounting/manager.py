@@ -331,6 +331,7 @@ class AccountManager:
             new = [*chart.add_asset(terms.asset), *chart.add_peer(terms, removed=True)]
             try:
                 async with self._turn as ledger:
+                    await self._acknowledged.require(ledger)
                     await chart.create(ledger, new)
                     await chart.load(ledger, self._mirror, new)
             except BaseException:

@@ -74,6 +74,8 @@ class Recovery:
         self._recovered: dict[tuple[str, int], Recovered] = {}
         # By packet: when the hold expires, and what is held.
         self._unclaimed_holds: dict[int, tuple[int, Reservation]] = {}
+        # How far the ledger's clock was seen ahead of ours: its timestamps are never newer than it.
+        self._ahead_ns = 0
         # Until then packets of an earlier life of this node may be resent.
         self._until_ms = 0
 
@@ -87,14 +89,17 @@ class Recovery:
 
     async def load(self, ledger: Ledger) -> None:
         """Find packets that a peer may resend, and count what is held for them."""
-        now_ns = self._clock.now_ns()
         # The ledger may still count a hold whose time is up; the mirror counts those that we know
         # of and will let go of, so that the two agree as soon as nothing is held.
         for book in self._chart.by_id.values():
             self._mirror.forget_holds(book)
         unposted = set(await self._fulfilments.packet_ids())
         owed: list[LedgerPacket] = []
-        for packet in packets_of(await ledger.recent_transfers(self._oldest_ns())):
+        transfers = await ledger.recent_transfers(self._oldest_ns())
+        newest_ns = max((one.timestamp for one in transfers), default=0)
+        self._ahead_ns = max(0, newest_ns - self._clock.now_ns())
+        ledger_ns = self._ledger_ns()
+        for packet in packets_of(transfers):
             if packet.packet_id in unposted:
                 unposted.discard(packet.packet_id)
                 if packet.outcome != POST:
@@ -102,7 +107,7 @@ class Recovery:
                     continue
             reservation = packet.reservation(self._chart.by_id)
             if reservation is not None:
-                if packet.is_over(now_ns):
+                if packet.is_over(ledger_ns):
                     self._note_over(reservation)
                 else:
                     self._take_up(reservation, packet.expires_at_ns)
@@ -147,6 +152,13 @@ class Recovery:
                 if former is not None:
                     former.fulfill = kept[packet.packet_id]
                     self._recovered[former.source_id, former.sender_packet_id] = former
+
+    def _ledger_ns(self) -> int:
+        """The time by the ledger's clock, as far as it is known.
+
+        An embedded ledger's is ahead where this machine's clock was ahead once and has gone back.
+        """
+        return self._clock.now_ns() + self._ahead_ns
 
     def _oldest_ns(self) -> int:
         """Oldest creation time of a packet that may be resent."""
@@ -223,7 +235,7 @@ class Recovery:
         # it will know.
         on_the_way = self._on_the_way()
         wanted, undecided = set(asked), set()
-        now_ns = self._clock.now_ns()
+        ledger_ns = self._ledger_ns()
         for packet in found:
             reservation = packet.reservation(self._chart.by_id)
             former = None if reservation is None else recovered(reservation)
@@ -234,7 +246,7 @@ class Recovery:
                 undecided.add((former.source_id, former.sender_packet_id))
             elif packet.packet_id in self._unclaimed_holds:
                 pass
-            elif packet.is_over(now_ns):
+            elif packet.is_over(ledger_ns):
                 self._note_over(former.reservation)
             else:
                 self._take_up(former.reservation, packet.expires_at_ns)
@@ -270,14 +282,14 @@ class Recovery:
     def tick(self, now_ms: int) -> None:
         """Let go of what nobody can ask for any more."""
         if self._unclaimed_holds:
-            self._drop_expired(now_ms * 1_000_000)
+            self._drop_expired(now_ms * 1_000_000 + self._ahead_ns)
         if self._recovered and now_ms >= self._until_ms:
             self._recovered.clear()
 
-    def _drop_expired(self, now_ns: int) -> None:
+    def _drop_expired(self, ledger_ns: int) -> None:
         """Holds that nobody claimed in time: the ledger's own timeout frees them."""
         for packet_id, (expires_at_ns, reservation) in list(self._unclaimed_holds.items()):
-            if expires_at_ns <= now_ns:
+            if expires_at_ns <= ledger_ns:
                 del self._unclaimed_holds[packet_id]
                 assert not reservation.posted, packet_id
                 reservation.move(PromiseEvent.LAPSED)

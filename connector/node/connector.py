@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from connector.accounting.history import LedgerHistory
 from connector.accounting.manager import AccountManager
-from connector.base.clock import Clock, SystemClock
+from connector.base.clock import Clock, SteadyClock
 from connector.base.errors import ConnectorError
 from connector.base.http import HttpClient
 from connector.base.log import Log
@@ -82,7 +82,7 @@ class Connector:
                 (`LedgerBehindError`): what is missing is lost then.
         """
         self._accept_ledger_loss = accept_ledger_loss
-        self.clock: Final = clock or SystemClock()
+        self.clock: Final = clock or SteadyClock()
         self.log: Final = log or set_up_log(
             settings.log_level, settings.log_format or "", settings.node_id
         )

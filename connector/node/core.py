@@ -25,7 +25,7 @@ from connector.accounting.manager import AccountManager, State
 from connector.accounting.outbox import FILE_NAME as OUTBOX_FILE
 from connector.accounting.outbox import SqliteOutbox
 from connector.base import limits
-from connector.base.clock import Clock, SystemClock
+from connector.base.clock import JUMP_LASTS_SECONDS, Clock, SteadyClock
 from connector.base.disk import Disk, SystemDisk
 from connector.base.errors import ConfigError, DecodeError
 from connector.base.log import Log
@@ -76,7 +76,7 @@ class Platform:
 def system_platform(log: Log, clock: Clock | None = None) -> Platform:
     """The machine that this process runs on."""
     return Platform(
-        clock=clock or SystemClock(),
+        clock=clock or SteadyClock(),
         randomness=SystemRandomness(),
         network=SystemNetwork(),
         disk=SystemDisk(),
@@ -334,6 +334,21 @@ class Core:
         self.node.settle_at(config.address)
         self.applier.add_routes()
         self.log.info("ilp_address_received", ilp_address=config.address)
+
+    # --- time
+
+    def watch_clock(self) -> None:
+        """Follow the machine's clock, and say when it has jumped; called about once a second."""
+        if not isinstance(self.clock, SteadyClock):
+            return
+        jump_s = self.clock.watch()
+        if jump_s is not None:
+            self.log.warning(
+                "clock_jumped",
+                seconds=round(jump_s, 3),
+                detail="packets in flight keep their time; the node follows in "
+                f"{JUMP_LASTS_SECONDS:.0f} s if the clock stays so",
+            )
 
     # --- what the parts tell
 

@@ -204,6 +204,7 @@ class Lifecycle:
 
     async def _slow_tick(self) -> None:
         core = self._core
+        core.watch_clock()
         core.links.tick()
         core.driver.give_up_asking()
         core.links.flush()

@@ -20,10 +20,17 @@ from connector.simulation.world import START_NS, ProcessLoop, World
 LATENCY_S: Final = 0.001
 TIMEOUT_S: Final = 1.0
 BATCH_TRANSFERS: Final = 8189
+RESTART_S: Final = 1.0
+"""How long nobody is answered when a data file is replaced: its server is restarted for that."""
 _NS: Final = 1_000_000_000
 
 Row = tuple[int, ...]
 """A transfer as the cluster has it, in TigerBeetle's order of fields."""
+
+
+_Data = tuple[
+    LedgerMachine, list[Row], dict[int, Account], dict[int, Transfer], dict[int, list[Transfer]]
+]
 
 
 class Way:
@@ -54,6 +61,10 @@ class Cluster:
         self._by_id: dict[int, Transfer] = {}
         self._by_tag: dict[int, list[Transfer]] = {}
         self._ways: dict[str, Way] = {}
+        self._right: _Data | None = None
+        self._restarts_until_s = 0.0
+        self.misplaced = 0
+        """Transfers that were made in a data file which stood in the place of the right one."""
         self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
 
     def way(self, host: str) -> Way:
@@ -75,13 +86,34 @@ class Cluster:
         for one in lingering:
             self.world.after(way.chance.random() * 0.05, one)
 
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether a new data file stands in the place of the right one."""
+        return self._right is not None
+
     def forget(self) -> None:
         """The data file was replaced by a new one under the same cluster id."""
+        assert self._right is None, "replaced already"
+        self._right = (self.machine, self.rows, self.accounts, self._by_id, self._by_tag)
+        self._restarts_until_s = self.world.now_s + RESTART_S
         self.machine = LedgerMachine()
         self.rows = []
         self.accounts = {}
         self._by_id = {}
         self._by_tag = {}
+
+    def recall(self) -> None:
+        """The right data file is put back; whoever has booked into the other one was wrong to."""
+        assert self._right is not None, "it was not replaced"
+        self.misplaced += len(self.rows)
+        self.machine, self.rows, self.accounts, self._by_id, self._by_tag = self._right
+        self._right = None
+        self._restarts_until_s = self.world.now_s + RESTART_S
+
+    @property
+    def is_restarting(self) -> bool:
+        """Whether requests get lost."""
+        return self.world.now_s < self._restarts_until_s
 
     # --- carried out at the cluster
 
@@ -207,6 +239,8 @@ class ClusterClient:
             return result
 
         def arrive() -> None:
+            if cluster.is_restarting:
+                return
             if way.away:
                 if way.chance.random() < 0.4:
                     way.lingering.append(carry_out)

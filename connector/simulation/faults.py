@@ -25,6 +25,10 @@ class Faults:
 
     def begin(self, fault: FaultPlan) -> None:
         """Let it happen, unless the same thing is broken already."""
+        if fault.kind is Kind.LEDGER_FORGETS and (
+            Kind.LEDGER_FIRST_START in self._simulation.plan.traits
+        ):
+            return  # a node that has no memory yet cannot know which ledger is the right one
         place = _place(fault)
         if self._busy & set(place):
             return
@@ -158,7 +162,9 @@ class Faults:
                 simulation.nodes[where].clock.jump(fault.size)
             case Kind.CLOCK_FAR:
                 simulation.nodes[where].clock.jump(-CLOCK_FAR_S)
-            case Kind.LEDGER_FORGETS | Kind.REMOVE_PEER:
+            case Kind.LEDGER_FORGETS:
+                simulation.cluster.recall()
+            case Kind.REMOVE_PEER:
                 pass
             case _:
                 raise AssertionError(fault.kind)

@@ -36,6 +36,7 @@ RULES: Final = {
     "overpaid": "what is paid outside is owed as it is booked, and not held for the peer's packets",
     "silent": "a sender that stays connected gets an answer while its packet lives",
     "answers": "answers are readable and fit what was asked",
+    "misplaced": "nothing is booked into a ledger that does not have what it acknowledged",
     "failed": "no part of a node fails, and every node starts again",
     "not-ready": "at rest every node takes packets, and its outbox is empty",
 }
@@ -89,6 +90,8 @@ class Evidence:
     deaths: dict[str, list[float]]
     """By node: when it was killed, stopped or lost its power."""
     now_ns: int
+    misplaced: int = 0
+    """Transfers in a data file that stood in the place of the cluster's own for a while."""
     settled_in: dict[tuple[str, str], int] = field(default_factory=dict)
     """By node and peer: what was paid to it outside, each key once."""
     settled_out: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -126,6 +129,8 @@ class Judge:
         """Compare everything."""
         for complaint in self._evidence.facts.complaints:
             self._find("answers", "", complaint)
+        if self._evidence.misplaced:
+            self._find("misplaced", "", f"{self._evidence.misplaced} transfers")
         for node in self._nodes:
             self._look_at_node(node)
         known: set[int] = set()

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from connector.accounting.manager import State
-from connector.base.errors import EngineError
+from connector.base.clock import SteadyClock
+from connector.base.errors import EngineError, LedgerBehindError
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger
@@ -218,17 +219,19 @@ class SimulatedNode:
     def _begin(self, loop: ProcessLoop) -> None:
         simulation = self.simulation
         disk = ProcessDisk(simulation.disks[self.name], loop)
+        machine = self.clock
+        clock = SteadyClock(machine.now_ns, lambda: round(machine.monotonic_s() * 1e9))
         ledger: Ledger
         if self.plan.ledger == "embedded":
             path = self._settings.data_dir / LEDGER_FILE
-            ledger = EmbeddedLedger(path, clock=self.clock, disk=disk)
+            ledger = EmbeddedLedger(path, clock=clock, disk=disk)
         else:
             ledger = ClusterClient(simulation.cluster, self.name, loop)
         chance = simulation.world.random(f"process {self.name} {self.starts}")
         self.core = Core(
             self._settings,
             platform=Platform(
-                clock=self.clock,
+                clock=clock,
                 randomness=SimulatedRandomness(chance),
                 network=HostNetwork(simulation.network, self.name, loop),
                 disk=disk,
@@ -254,7 +257,9 @@ class SimulatedNode:
         simulation.network.host_died(self.name, silent=False, keep_sent=True)
         simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
         error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if isinstance(error, LedgerBehindError) and simulation.cluster.has_forgotten:
+            simulation.note(self.name, f"refuses to start: {error}"[:300])
+        elif error is not None:
             text = _describe(error)
             simulation.note(self.name, f"fails: {text}")
             self._fail(text)

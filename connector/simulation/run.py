@@ -261,6 +261,7 @@ class Simulation:
             losses=self.losses,
             deaths=self.deaths,
             now_ns=now_ns,
+            misplaced=self.cluster.misplaced,
             settled_in=settled_in,
             settled_out=settled_out,
         )

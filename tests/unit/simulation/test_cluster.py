@@ -87,13 +87,36 @@ def test_a_refused_session_says_why() -> None:
     place.do(work)
 
 
-def test_a_data_file_that_was_replaced_knows_nothing() -> None:
+def test_a_data_file_that_was_replaced_knows_nothing_until_the_right_one_is_back() -> None:
     place = Place()
     place.do(lambda: place.client.create_transfers([TRANSFER]))
     place.cluster.forget()
+    assert place.cluster.has_forgotten
 
-    async def work() -> None:
+    async def nobody() -> None:
+        await _unavailable(place.client)  # its server restarts
         assert await place.client.lookup_accounts([1, 2]) == []
         assert await place.client.lookup_transfers([7]) == []
 
-    place.do(work)
+    place.do(nobody)
+    place.cluster.recall()
+    assert not place.cluster.has_forgotten
+    assert place.cluster.misplaced == 0
+
+    async def found() -> None:
+        await _unavailable(place.client)
+        assert [one.id for one in await place.client.lookup_accounts([1, 2])] == [1, 2]
+        assert [one.id for one in await place.client.lookup_transfers([7])] == [7]
+
+    place.do(found)
+
+
+def test_what_is_booked_into_another_data_file_is_counted() -> None:
+    place = Place()
+    place.cluster.forget()
+    place.cluster.create_accounts(
+        [Account(id=1, ledger=1, code=1), Account(id=2, ledger=1, code=1)]
+    )
+    assert place.cluster.create_transfers([TRANSFER]) == [Status.CREATED]
+    place.cluster.recall()
+    assert place.cluster.misplaced == 1

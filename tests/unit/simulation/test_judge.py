@@ -189,6 +189,10 @@ def complained(found: Evidence) -> None:
     found.facts.complaints.append("n1a got a Fulfill that does not fit")
 
 
+def booked_elsewhere(found: Evidence) -> None:
+    found.misplaced = 1
+
+
 def failed(found: Evidence) -> None:
     found.failures["n1"] = ["AssertionError"]
 
@@ -215,6 +219,7 @@ DOCTORS: dict[str, Doctor] = {
     "overpaid": paid_more_than_owed,
     "silent": never_answered,
     "answers": complained,
+    "misplaced": booked_elsewhere,
     "failed": failed,
     "not-ready": is_not_ready,
 }
