@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from connector.accounting.manager import State
 from connector.base.clock import SteadyClock
-from connector.base.errors import EngineError, LedgerBehindError
+from connector.base.errors import EngineError, EnvironmentFault, LedgerBehindError
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger
@@ -193,6 +193,8 @@ class SimulatedNode:
         self._stopping = False
         self._power_is_off = False
         self._start_again = False
+        self._is_started = False
+        """Whether the process of now has opened its files and ledger."""
 
     # --- life and death
 
@@ -208,7 +210,7 @@ class SimulatedNode:
             return
         simulation = self.simulation
         self.starts += 1
-        self._stopping = self._start_again = False
+        self._stopping = self._start_again = self._is_started = False
         if self._power_is_off:
             self._power_is_off = False
             simulation.network.host_back(self.name)
@@ -243,8 +245,11 @@ class SimulatedNode:
         if any(one.local and one.right == self.name for one in simulation.plan.links):
             self.core.on_prepare(self._receive)
         self._stop = asyncio.Event()
-        task = loop.create_task(_live(self.core, self._stop))
+        task = loop.create_task(_live(self.core, self._stop, self._started))
         task.add_done_callback(lambda done: self._ended(loop, done))
+
+    def _started(self) -> None:
+        self._is_started = True
 
     def _ended(self, loop: ProcessLoop, task: asyncio.Task[None]) -> None:
         """The process has ended by itself: asked to, or because a part of it failed."""
@@ -257,7 +262,12 @@ class SimulatedNode:
         simulation.network.host_died(self.name, silent=False, keep_sent=True)
         simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, LedgerBehindError) and simulation.cluster.has_forgotten:
+        refuses = isinstance(error, LedgerBehindError) and simulation.cluster.has_forgotten
+        if not self._is_started and isinstance(error, EnvironmentFault):
+            # The daemon says so and exits; its supervisor tries again.
+            disk = simulation.disks[self.name]
+            refuses = refuses or disk.broken or disk.is_full
+        if refuses:
             simulation.note(self.name, f"refuses to start: {error}"[:300])
         elif error is not None:
             text = _describe(error)
@@ -458,11 +468,12 @@ class SimulatedNode:
         return self._failures
 
 
-async def _live(core: Core, stop: asyncio.Event) -> None:
+async def _live(core: Core, stop: asyncio.Event, opened: Callable[[], None]) -> None:
     """What the daemon does with a core, until it is asked to stop."""
     life = Lifecycle(core)
     try:
         await life.open()
+        opened()
         async with asyncio.TaskGroup() as group:
             try:
                 await life.start(group)
