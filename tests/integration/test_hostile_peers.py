@@ -255,9 +255,9 @@ async def test_the_newest_log_in_wins_and_the_old_connection_is_closed(
     first = await target.enter("mallory")
     second = await target.enter("mallory")
     closed = await first.closed()
-    assert (closed.code, closed.reason) == (1000, "replaced by a newer connection")
+    assert (closed.code, closed.reason) == (1000, "another connection serves")
     assert target.log.count(
-        "btp_connection_lost", peer_id="mallory", reason="replaced by a newer connection"
+        "btp_connection_lost", peer_id="mallory", reason="another connection serves"
     )
     assert target.daemon.connector.links.live["mallory"].remote.endswith(
         str(second.writer.get_extra_info("sockname")[1])
@@ -268,11 +268,11 @@ async def test_the_newest_log_in_wins_and_the_old_connection_is_closed(
 async def test_packets_under_way_when_a_peer_logs_in_again_are_not_left_without_an_answer(
     target: NodeUnderAttack,
 ) -> None:
-    """Bob knows no packet ids: whether he saw the packet is unknown, so it is not sent again."""
+    """Bob knows no packet ids: it is not sent again, and he may answer over the new connection."""
     request_id = target.offer()
     await target.at_bob()
     target.bob = await target.enter("bob")
-    refused(await target.to_alice(request_id), "T00", "link to the next hop lost")
+    refused(await target.to_alice(request_id), "R00", "next hop did not answer in time")
 
 
 def not_a_log_in() -> Iterator[Any]:
@@ -657,8 +657,8 @@ async def test_the_credit_limit_holds_on_the_line_and_one_step_over(
     refused(await target.to_alice(third), "T04", "credit limit reached")
     await target.guests.enter_async_context(Guest.connect(target.port))
     target.bob = await target.enter("bob")
-    refused(await target.to_alice(first), "T00")
-    refused(await target.to_alice(second), "T00")
+    refused(await target.to_alice(first), "R00")
+    refused(await target.to_alice(second), "R00")
 
 
 async def test_a_packet_over_the_agreed_amount_is_f08_with_both_amounts(tmp_path: Path) -> None:
