@@ -118,8 +118,9 @@ FAULTS = (
     Fault(
         "recovered-packet-not-taken-up",
         "connector/accounting/recovery.py",
-        "            elif not packet.is_over(now_ns) and packet.packet_id not in self._unclaimed_holds:\n",
-        "            elif not packet.outcome and packet.packet_id not in self._unclaimed_holds:\n",
+        "            else:\n                self._take_up(former.reservation, packet.expires_at_ns)\n",
+        "            elif not packet.outcome:\n"
+        "                self._take_up(former.reservation, packet.expires_at_ns)\n",
         only("crash", "power"),
     ),
     Fault(

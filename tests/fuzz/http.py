@@ -18,6 +18,7 @@ from connector.base.http import HttpClient
 from connector.ilp import packet as ilp
 from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill, Reject
+from connector.node.apply import LeftBehind
 from connector.peering.model import Asset
 from connector.settings.model import PeerSettings, RouteSettings
 from connector.settlement.engine import HttpEngine
@@ -86,7 +87,7 @@ class MadeUpSettlements:
     def _one(peer_id: str, key: str, quantity: Quantity) -> Settlement:
         amount, _ = convert(quantity, Quantity(0, 0), USD.scale)
         return Settlement(
-            id=1 << 8, peer_id=peer_id, asset=USD, direction=Direction.INCOMING,
+            id=1 << 8, booking_id=1 << 8, peer_id=peer_id, asset=USD, direction=Direction.INCOMING,
             origin=Origin.ENGINE, key=key, amount=amount, quantity=quantity, payer=Payer.NOBODY,
             phase=Phase.PENDING, created_ms=0, changed_ms=0,
         )  # fmt: skip
@@ -113,8 +114,8 @@ class MadeUpAdmin(MadeUpNode):
     async def set_limits(self, peer_id: str, limits: dict[str, Any]) -> bool:
         return True
 
-    async def delete_peer(self, peer_id: str) -> bool:
-        return True
+    async def delete_peer(self, peer_id: str, *, force: bool = False) -> LeftBehind:
+        return LeftBehind(1, 2) if force else LeftBehind(0, 0)
 
     async def add_route(self, route: RouteSettings) -> bool:
         return True

@@ -184,6 +184,7 @@ async def _make_settlements(home: Path, kept: Path) -> None:
         await store.add(
             Settlement(
                 id=(number + 1) << 8,
+                booking_id=(number + 1) << 8,
                 peer_id="bob",
                 asset=_USD,
                 direction=way,

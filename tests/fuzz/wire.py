@@ -103,7 +103,7 @@ def check_session(value: tuple[str, list[bytes], bool]) -> None:
                 (one.accept if accepts else one.refuse)(event)
         for outgoing in one.take_outgoing():
             btp.decode(outgoing)
-    assert len(one.requests) <= 1
+    assert len(one.requests.open) <= 1
 
 
 def _session(start: str) -> Session:

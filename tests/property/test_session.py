@@ -97,7 +97,7 @@ def test_a_session_gives_an_event_or_a_fault_of_the_peer_and_nothing_else(
             assert one.state is (State.OPEN if let_in else State.CLOSED)
         for outgoing in one.take_outgoing():
             assert decode(outgoing).request_id == decode(octets).request_id
-    assert len(one.requests) <= 1
+    assert len(one.requests.open) <= 1
 
 
 @st.composite
@@ -145,7 +145,7 @@ def test_every_request_gets_its_own_answer_at_most_once(
             pair.server.respond(event.request_id, b"answer to " + event.ilp)
         elif step == "forget" and asked:
             event = asked[choice % len(asked)]
-            pair.client.forget({int(event.ilp)})
+            pair.client.requests.forget({int(event.ilp)})
             waiting.pop(int(event.ilp), None)
         else:
             deliver()
@@ -154,4 +154,5 @@ def test_every_request_gets_its_own_answer_at_most_once(
         pair.server.respond(event.request_id, b"answer to " + event.ilp)
     deliver()
     assert waiting == {}
-    assert pair.client.close() == []
+    pair.client.close()
+    assert pair.client.requests.open == []
