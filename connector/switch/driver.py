@@ -201,6 +201,7 @@ class Driver:
             and recovered.next_hop_id == LOCAL
             and 0 < self._first_packet_id <= reservation.packet_id
             and inbox.was_read(recovered.sender_packet_id)
+            and not self._switch.answers_itself(prepare)
         ):
             # This process has answered it and the peer has read that: it is not delivered again.
             self._refuse_resent(source, prepare, reply_to, request_id)

@@ -328,6 +328,13 @@ class Switch:
         yield from ()
         return self._refuse(Code.F00_BAD_REQUEST, "expires too late")
 
+    def answers_itself(self, prepare: Prepare) -> bool:
+        """Whether this node makes the Fulfill of a packet for it, as often as it is asked.
+
+        Nobody is delivered to, so such a packet may be answered again and again.
+        """
+        return receiver.answer(prepare, self._receiver_secret) is not None
+
     def must_wait(self, source: Peer, prepare: Prepare) -> bool:
         """Whether a resent packet whose money is held or posted must be tried again later.
 
