@@ -120,14 +120,14 @@ async def test_a_settlement_from_the_threshold_to_the_word_of_the_operator(
             peer={"a-b": {"settle_threshold": 1000}},
             node={"a": {"admin_api_key": KEY}},
         )  # fmt: skip
-        booked = a.connector.settlements._carrier._enter
+        booked = a.connector.settlements._carrier._book_payment
 
         async def book(*args: Any, **fields: Any) -> Any:
             """A ledger that takes its time: else this state is too short to be seen."""
             await may_book.wait()
             return await booked(*args, **fields)
 
-        monkeypatch.setattr(a.connector.settlements._carrier, "_enter", book)
+        monkeypatch.setattr(a.connector.settlements._carrier, "_book_payment", book)
         await viewer.open(a.connector.http_port, "#accounts")
         card, state = viewer.at("account-b"), viewer.at("settlement-state")
         assert isinstance(await a.connector.send("g.b", 1000), Fulfill)

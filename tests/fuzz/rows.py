@@ -70,7 +70,7 @@ def check_rows(value: tuple[list[Transfer], list[Account]]) -> None:
     ids = sorted({id_ for one in some_transfers for id_ in one[1:3]})
     numbers = {id_: number for number, id_ in enumerate(ids)}
     with contextlib.suppress(KeyError, struct.error):
-        assert list(unpack_dense(pack_dense(some_transfers, numbers), ids)) == some_transfers
+        assert list(unpack_dense(bytes(pack_dense(some_transfers, numbers)), ids)) == some_transfers
 
 
 # --- files
