@@ -193,6 +193,8 @@ class ClusterClient:
         self._timeout_s = timeout_s
         self._is_open = False
         self._free_at_s = 0.0
+        self.was_refused = False
+        """Whether the cluster has refused this process, which is for an operator to see to."""
 
     @property
     def batch_transfers_max(self) -> int:
@@ -228,6 +230,7 @@ class ClusterClient:
         if not self._is_open:
             raise LedgerUnavailableError("the ledger is not open")
         if way.refused:
+            self.was_refused = True
             await asyncio.sleep(way.latency_s)
             raise LedgerRefusedError(way.refused, "the simulated cluster refuses the session")
         future: asyncio.Future[Any] = loop.create_future()

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from connector.accounting.manager import State
 from connector.base.clock import SteadyClock
-from connector.base.errors import EngineError, EnvironmentFault, LedgerBehindError
+from connector.base.errors import (
+    EngineError,
+    EnvironmentFault,
+    LedgerBehindError,
+    LedgerRefusedError,
+)
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger
@@ -187,6 +192,7 @@ class SimulatedNode:
         self.starts = 0
         self._loop: ProcessLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._ledger: Ledger | None = None
         self._settings = settings_of(simulation.plan, plan)
         self._failures: list[str] = []
         self._packets_before = 0
@@ -229,6 +235,7 @@ class SimulatedNode:
             ledger = EmbeddedLedger(path, clock=clock, disk=disk)
         else:
             ledger = ClusterClient(simulation.cluster, self.name, loop)
+        self._ledger = ledger
         chance = simulation.world.random(f"process {self.name} {self.starts}")
         self.core = Core(
             self._settings,
@@ -262,11 +269,13 @@ class SimulatedNode:
         simulation.network.host_died(self.name, silent=False, keep_sent=True)
         simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
         error = None if task.cancelled() else task.exception()
+        # The daemon says so and exits; its supervisor tries again.
         refuses = isinstance(error, LedgerBehindError) and simulation.cluster.has_forgotten
         if not self._is_started and isinstance(error, EnvironmentFault):
-            # The daemon says so and exits; its supervisor tries again.
             disk = simulation.disks[self.name]
             refuses = refuses or disk.broken or disk.is_full
+        elif not self._is_started and isinstance(error, LedgerRefusedError):
+            refuses = isinstance(self._ledger, ClusterClient) and self._ledger.was_refused
         if refuses:
             simulation.note(self.name, f"refuses to start: {error}"[:300])
         elif error is not None:
