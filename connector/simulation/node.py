@@ -177,6 +177,9 @@ class SimulatedEngine:
         """See `SettlementEngine`."""
 
 
+_ENGINE_LOOKS_S: Final = 1.0
+"""How often an engine looks whether the node that it has told something still runs."""
+
 _DISK_FAULTS: Final = frozenset((Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.DISK_SLOW))
 
 
@@ -391,19 +394,33 @@ class SimulatedNode:
     def told_of_payment(
         self, peer: str, key: str, quantity: Quantity, done: Callable[[bool], None]
     ) -> None:
-        """Let the settlement engine tell it of a payment; `done` says whether it has taken it."""
-        loop = self._loop
+        """Let the settlement engine tell it of a payment; `done` says whether it has taken it.
+
+        A process that dies before it answers has not taken it, as far as the engine knows.
+        """
+        loop, world = self._loop, self.simulation.world
         if loop is None or not loop.alive or self.core is None:
-            self.simulation.world.after(0.01, done, False)
+            world.after(0.01, done, False)
             return
+        answers: list[bool] = []
+
+        def answered(task: asyncio.Task[None]) -> None:
+            answers.append(not task.cancelled() and task.exception() is None)
+            done(answers[0])
 
         def ask() -> None:
-            task = loop.create_task(self.be_paid(peer, key, quantity))
-            task.add_done_callback(
-                lambda one: done(not one.cancelled() and one.exception() is None)
-            )
+            loop.create_task(self.be_paid(peer, key, quantity)).add_done_callback(answered)
+
+        def look() -> None:
+            if answers:
+                return
+            if loop.alive:
+                world.after(_ENGINE_LOOKS_S, look)
+            else:
+                done(False)
 
         loop.run_now(ask)
+        world.after(_ENGINE_LOOKS_S, look)
 
     # --- looking at it
 
