@@ -23,6 +23,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent
 MODULES: Final = (
+    "connector/base/clock.py",
     "connector/btp/frames.py",
     "connector/btp/link.py",
     "connector/btp/links.py",

@@ -58,6 +58,7 @@ Figures = dict[str, Any]
 
 ONE_CORE = "--one-core" in sys.argv
 INTERPRETED = "--interpreted" in sys.argv
+PACKET_IDS = "--packet-ids" in sys.argv
 COMPILED = ROOT / "build" / "compiled"
 
 
@@ -382,9 +383,10 @@ def measure(target: Target, packets: int, window: int, core: set[int]) -> Figure
         SystemExit: not every packet was fulfilled.
     """
     before_s = cpu_seconds(target.process.pid)
+    ids = ["--packet-ids"] if PACKET_IDS and isinstance(target, Ours) else []
     done = subprocess.run(
         [sys.executable, str(HERE / "load.py"), *target.load_options,
-         "--packets", str(packets), "--window", str(window)],
+         "--packets", str(packets), "--window", str(window), *ids],
         stdout=subprocess.PIPE, text=True, preexec_fn=pinned(core), check=False,
     )  # fmt: skip
     after_s = cpu_seconds(target.process.pid)
@@ -687,6 +689,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--interpreted", action="store_true", help="the sources, nothing of them compiled"
     )
+    parser.add_argument(
+        "--packet-ids", action="store_true",
+        help="the sender gives its packets ids, the next hop knows none: fulfilments are kept",
+    )  # fmt: skip
     parser.add_argument("--million", action="store_true", help="memory over a million packets")
     parser.add_argument("--million-packets", type=int, default=1_000_000, help=argparse.SUPPRESS)
     parser.add_argument("--idle-peers", type=int, default=0, help="connected, doing nothing")

@@ -79,10 +79,12 @@ FULFILL_BODY = (b"ilp", 0, bytes((FULFILL,)) + octets(FULFILLMENT + octets(b""))
 class Client(WSListener):  # type: ignore[misc]  # picows is compiled
     """A BTP client: logs in, then hands messages and answers to its subclass."""
 
-    def __init__(self, user: str, token: str) -> None:
+    def __init__(self, user: str, token: str, *, packet_ids: bool = False) -> None:
+        """`packet_ids`: offer them at the log-in (docs/protocol.md)."""
         super().__init__()
         self._user = user
         self._token = token
+        self._offers = ((b"packet-id", 0, b""),) if packet_ids else ()
         self.logged_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -93,6 +95,7 @@ class Client(WSListener):  # type: ignore[misc]  # picows is compiled
             (b"auth", 0, b""),
             (b"auth_username", 1, self._user.encode()),
             (b"auth_token", 1, self._token.encode()),
+            *self._offers,
         )
         transport.send(WSMsgType.BINARY, auth)
 
@@ -139,8 +142,9 @@ class Sender(Client):
 
     def __init__(self, options: argparse.Namespace) -> None:
         user, _, token = options.sender.partition(":")
-        super().__init__(user, token)
+        super().__init__(user, token, packet_ids=options.packet_ids)
         self._options = options
+        self._first_packet_id = time.time_ns() << 64
         self._destination = octets(options.destination.encode())
         self._amount = struct.pack(">Q", options.amount)
         self._padding = os.urandom(max(0, options.data - 8))
@@ -173,7 +177,11 @@ class Sender(Client):
             data = self._padding + struct.pack(">Q", self._salt + self.sent)
             prepare = bytes((PREPARE,)) + octets(self._head + octets(data))
             self._started[request_id] = now_s
-            transport.send(WSMsgType.BINARY, btp(MESSAGE, request_id, (b"ilp", 0, prepare)))
+            protocols = [(b"ilp", 0, prepare)]
+            if self._offers:
+                packet_id = (self._first_packet_id + self.sent).to_bytes(16, "big")
+                protocols.append((b"packet-id", 0, packet_id))
+            transport.send(WSMsgType.BINARY, btp(MESSAGE, request_id, *protocols))
 
     def on_answer(self, transport: WSTransport, kind: int, request_id: int, packet: bytes) -> None:
         started_s = self._started.pop(request_id, None)
@@ -320,6 +328,9 @@ def main() -> int:
     parser.add_argument("--expiry", type=float, default=28.0, help="seconds from sending")
     parser.add_argument("--settle", type=float, default=0.5, help="seconds after the log-in")
     parser.add_argument("--timeout", type=float, default=300.0)
+    parser.add_argument(
+        "--packet-ids", action="store_true", help="the sender gives its packets ids"
+    )
     parser.add_argument("--idle", type=int, default=0, help="only log in so many idle peers")
     parser.add_argument("--viewers", type=int, default=0, help="only watch the feed at --url")
     parser.add_argument("--stalled", action="store_true", help="only ask for the feed at --url")

@@ -25,7 +25,7 @@ from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode_prepare,
 from connector.peering.model import LOCAL, Peer, Unanswered
 from connector.switch import bounds
 from connector.switch.flight import NEVER_MS, Flight, ReplyTo, Trace, fingerprint, same_packet
-from connector.switch.inbox import Asked, Inbox
+from connector.switch.inbox import Asked, Inbox, Inboxes
 from connector.switch.switch import Deliver, Post, Result, Send, Step, Switch, Void
 
 
@@ -79,7 +79,7 @@ class Driver:
         self._observer = observer
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
-        self._inboxes: dict[str, Inbox] = {}
+        self._inboxes = Inboxes()
         self._asking: dict[str, Inbox] = {}
         self._waiting: dict[Flight, None] = {}
         self._next_deadline_ms = NEVER_MS
@@ -113,7 +113,7 @@ class Driver:
         if not sender_packet_id:
             self._begin(None, source, prepare, 0, reply_to, request_id)
             return
-        inbox = self._inbox(source.peer_id)
+        inbox = self._inboxes.get(source.peer_id)
         flight = inbox.open.get(sender_packet_id)
         if flight is not None:
             if not same_packet(flight.prepare, prepare):
@@ -265,26 +265,20 @@ class Driver:
 
     def receipt(self, peer_id: str) -> None:
         """The peer has read all answers that were sent before it was pinged."""
-        self._inbox(peer_id).receipt(self._now_ms())
+        self._inboxes.get(peer_id).receipt(self._now_ms())
 
     def reconnected(self, peer_id: str) -> None:
         """The peer has a new connection: what it was told over another one it may not have read."""
-        self._inbox(peer_id).reconnected(self._now_ms())
+        self._inboxes.get(peer_id).reconnected(self._now_ms())
 
     def wants_receipt(self, peer_id: str) -> bool:
         """Whether answers to this peer are kept."""
-        inbox = self._inboxes.get(peer_id)
+        inbox = self._inboxes.by_peer.get(peer_id)
         return inbox is not None and inbox.keeps
 
     def waiting_for(self, peer: Peer) -> list[Flight]:
         """Prepares that were sent to `peer` and have no answer, oldest first."""
         return [flight for flight in self._waiting if flight.next_hop is peer]
-
-    def _inbox(self, peer_id: str) -> Inbox:
-        inbox = self._inboxes.get(peer_id)
-        if inbox is None:
-            inbox = self._inboxes[peer_id] = Inbox()
-        return inbox
 
     # --- Resent Prepares that are not known here
 
@@ -526,7 +520,7 @@ class Driver:
             if next_hop is not None:
                 next_hop.counters.rejected_out += 1
         if flight.sender_packet_id:
-            inbox = self._inbox(source.peer_id)
+            inbox = self._inboxes.get(source.peer_id)
             inbox.open.pop(flight.sender_packet_id, None)
             inbox.keep(flight.sender_packet_id, result.octets, fingerprint(flight.prepare))
         if not flight.reply_to.reply(flight.request_id, result.octets) and source.peer_id != LOCAL:

@@ -33,30 +33,53 @@ class Asked:
         self.request_id = request_id
 
 
+class Answers:
+    """Answers by the sender's packet id, with their size."""
+
+    __slots__ = ("by_id", "octets")
+
+    def __init__(self) -> None:
+        self.by_id: dict[int, Answered] = {}
+        self.octets = 0
+        """What they take in memory, about."""
+
+    def take_in(self, other: Answers) -> None:
+        """Add those of `other`, which must not be used any more."""
+        assert self is not other
+        self.by_id.update(other.by_id)
+        self.octets += other.octets
+
+
 class Inbox:
     """See the module. Keys are the sender's packet ids.
 
     Answers are kept in generations. A receipt (the peer has read what was sent before it was pinged)
-    moves each to the next older one; the oldest is dropped. Each holds at most
-    ANSWERS_KEPT_PER_PEER_MAX, for a peer that sends no receipts. Receipts say nothing about answers
-    that were sent over an earlier connection: `unread` keeps them as long as the peer may resend
-    their packets.
+    moves each to the next older one; the oldest is dropped. Receipts say nothing about answers that
+    were sent over an earlier connection: `unread` keeps them as long as the peer may resend their
+    packets.
+
+    All generations together are bounded in number and in octets; beyond that the oldest is dropped
+    although the peer may not have read it. The ledger knows its packets: whoever resends one of
+    them waits for a look-up.
     """
 
     __slots__ = (
-        "answers", "asked", "forgotten_id_max", "lost_id_max", "older", "oldest", "open", "unread",
-        "unread_until_ms",
+        "answers", "asked", "forgotten_id_max", "inboxes", "lost_id_max", "octets", "older", "oldest",
+        "open", "unread", "unread_until_ms",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, inboxes: Inboxes) -> None:
+        self.inboxes = inboxes
         self.open: dict[int, Flight] = {}
         """Under way."""
-        self.answers: dict[int, Answered] = {}
+        self.answers = Answers()
         """Since the last receipt."""
-        self.older: dict[int, Answered] = {}
-        self.oldest: dict[int, Answered] = {}
-        self.unread: dict[int, Answered] = {}
+        self.older = Answers()
+        self.oldest = Answers()
+        self.unread = Answers()
         self.unread_until_ms = 0
+        self.octets = 0
+        """What all kept answers take."""
         self.forgotten_id_max = 0
         """The highest id of an answer that was dropped."""
         self.lost_id_max = 0
@@ -66,36 +89,45 @@ class Inbox:
     def find(self, packet_id: int) -> Answered | None:
         """The answer that was given, if it is still kept."""
         return (
-            self.answers.get(packet_id)
-            or self.older.get(packet_id)
-            or self.oldest.get(packet_id)
-            or self.unread.get(packet_id)
+            self.answers.by_id.get(packet_id)
+            or self.older.by_id.get(packet_id)
+            or self.oldest.by_id.get(packet_id)
+            or self.unread.by_id.get(packet_id)
         )
 
     def keep(self, packet_id: int, octets: bytes, fingerprint: int) -> None:
-        """Remember an answer."""
-        self.answers[packet_id] = Answered(octets, fingerprint)
-        if len(self.answers) >= bounds.ANSWERS_KEPT_PER_PEER_MAX:
+        """Remember an answer; older ones make room for it."""
+        size = len(octets) + bounds.ANSWER_KEPT_OVERHEAD_BYTES
+        answers = self.answers
+        answers.by_id[packet_id] = Answered(octets, fingerprint)
+        answers.octets += size
+        self.octets += size
+        inboxes = self.inboxes
+        inboxes.octets += size
+        if len(answers.by_id) >= bounds.ANSWERS_PER_GENERATION_MAX:
             self._rotate(was_read=False)
+        while self.octets > bounds.ANSWERS_KEPT_PER_PEER_BYTES_MAX:
+            self.shed()
+        while inboxes.octets > bounds.ANSWERS_KEPT_BYTES_MAX:
+            inboxes.largest().shed()
 
     def receipt(self, now_ms: int) -> None:
         """The peer has read all that was sent before it was pinged."""
         self._rotate(was_read=True)
-        if self.unread and now_ms >= self.unread_until_ms:
-            self._forget(self.unread, was_read=False)
-            self.unread = {}
+        if self.unread.by_id and now_ms >= self.unread_until_ms:
+            self._drop_unread()
 
     def reconnected(self, now_ms: int) -> None:
         """The peer has a new connection: it may not have read the answers sent over older ones."""
-        given = self.oldest | self.older | self.answers
-        if not given:
+        given = self.oldest
+        given.take_in(self.older)
+        given.take_in(self.answers)
+        if not given.by_id:
             return
-        self.oldest, self.older, self.answers = {}, {}, {}
-        if len(self.unread) + len(given) > bounds.ANSWERS_KEPT_PER_PEER_MAX:
-            self._forget(self.unread, was_read=False)
-            self.unread = given
-        else:
-            self.unread |= given
+        self.oldest, self.older, self.answers = Answers(), Answers(), Answers()
+        if len(self.unread.by_id) + len(given.by_id) > bounds.ANSWERS_UNREAD_MAX:
+            self._drop_unread()
+        self.unread.take_in(given)
         self.unread_until_ms = now_ms + limits.FORMER_PACKETS_MS
 
     def was_read(self, packet_id: int) -> bool:
@@ -105,15 +137,56 @@ class Inbox:
     @property
     def keeps(self) -> bool:
         """Whether there are answers that a receipt would let go."""
-        return bool(self.answers or self.older or self.oldest)
+        return bool(self.answers.by_id or self.older.by_id or self.oldest.by_id)
+
+    def shed(self) -> None:
+        """Drop the oldest generation that holds something, for want of memory."""
+        if self.unread.by_id:
+            self._drop_unread()
+            return
+        assert self.keeps, "nothing to drop"
+        while not self.oldest.by_id:
+            self._rotate(was_read=False)
+        self._rotate(was_read=False)
 
     def _rotate(self, *, was_read: bool) -> None:
         self._forget(self.oldest, was_read=was_read)
-        self.oldest, self.older, self.answers = self.older, self.answers, {}
+        self.oldest, self.older, self.answers = self.older, self.answers, Answers()
 
-    def _forget(self, answers: dict[int, Answered], *, was_read: bool) -> None:
-        if answers:
-            highest = max(answers)
+    def _drop_unread(self) -> None:
+        self._forget(self.unread, was_read=False)
+        self.unread = Answers()
+
+    def _forget(self, answers: Answers, *, was_read: bool) -> None:
+        if answers.by_id:
+            highest = max(answers.by_id)
             self.forgotten_id_max = max(self.forgotten_id_max, highest)
             if not was_read:
                 self.lost_id_max = max(self.lost_id_max, highest)
+            self.octets -= answers.octets
+            self.inboxes.octets -= answers.octets
+            assert 0 <= self.octets <= self.inboxes.octets, (self.octets, self.inboxes.octets)
+
+
+class Inboxes:
+    """The inboxes of all peers, whose answers are bounded together: the largest makes room."""
+
+    def __init__(self) -> None:
+        self.by_peer: dict[str, Inbox] = {}
+        self.octets = 0
+        """What the kept answers of all peers take in memory, about."""
+
+    def get(self, peer_id: str) -> Inbox:
+        """The inbox of a peer, made when it is first asked for."""
+        inbox = self.by_peer.get(peer_id)
+        if inbox is None:
+            inbox = self.by_peer[peer_id] = Inbox(self)
+        return inbox
+
+    def largest(self) -> Inbox:
+        """The one whose answers take most. Looks at each: called once a dropped generation."""
+        return max(self.by_peer.values(), key=_octets_of)
+
+
+def _octets_of(inbox: Inbox) -> int:
+    return inbox.octets

@@ -62,7 +62,9 @@ def amounts(
     fee = -(-amount * basis_points // BASIS_POINTS) if basis_points else 0
     rest = amount - fee
     assert 0 <= fee <= amount, (fee, amount)
-    if source.asset is next_hop.asset or source.asset == next_hop.asset:
+    here, there = source.asset, next_hop.asset
+    # Not `==`, which of a dataclass is a call of the interpreter's.
+    if here.scale == there.scale and here.code == there.code:
         onward = rest
     else:
         ratio = rates.ratio(source.asset, next_hop.asset)

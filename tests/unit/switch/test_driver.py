@@ -23,7 +23,7 @@ from connector.peering.routing import Route, RouteSource, RoutingTable
 from connector.switch import bounds as switch_bounds
 from connector.switch.driver import Driver
 from connector.switch.flight import Flight, Trace
-from connector.switch.inbox import Inbox
+from connector.switch.inbox import Inboxes
 from connector.switch.rules import Node
 from connector.switch.switch import Deliver, Result, Switch
 from connector.switch.terms import Rates
@@ -561,8 +561,8 @@ def test_receipts_of_a_new_link_do_not_cover_answers_of_the_old_one(
 def test_answers_kept_of_old_links_are_bounded_and_dropped_ones_are_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 10)
-    inbox = Inbox()
+    monkeypatch.setattr(switch_bounds, "ANSWERS_UNREAD_MAX", 10)
+    inbox = Inboxes().get("alice")
     for first in (1, 7):
         for number in range(first, first + 6):
             inbox.keep(number, FULFILL, 0)
@@ -687,17 +687,63 @@ def test_a_packet_under_way_is_not_forgotten_by_receipts(setup: DriverSetup) -> 
 
 
 def test_answers_kept_for_a_peer_that_never_reads_are_bounded(
-    setup: DriverSetup, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 10)
-    inbox = Inbox()
+    monkeypatch.setattr(switch_bounds, "ANSWERS_PER_GENERATION_MAX", 10)
+    inbox = Inboxes().get("alice")
     for number in range(1, 1000):
         inbox.keep(number, FULFILL, 0)
-        kept = len(inbox.answers) + len(inbox.older) + len(inbox.oldest)
+        kept = len(inbox.answers.by_id) + len(inbox.older.by_id) + len(inbox.oldest.by_id)
         assert kept <= 3 * 10
         assert inbox.find(number) is not None
     assert inbox.find(999 - 10) is not None
     assert inbox.find(1) is None
+
+
+@pytest.mark.parametrize("reconnects_each", [None, 7, 40])
+def test_large_answers_are_bounded_in_octets(
+    monkeypatch: pytest.MonkeyPatch, reconnects_each: int | None
+) -> None:
+    monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_BYTES_MAX", 100_000)
+    inboxes = Inboxes()
+    inbox = inboxes.get("alice")
+    for number in range(1, 500):
+        inbox.keep(number, bytes(5000), 0)
+        assert inbox.octets <= 100_000
+        assert inboxes.octets == inbox.octets
+        if reconnects_each and number % reconnects_each == 0:
+            inbox.reconnected(0)
+    dropped = [number for number in range(1, 500) if inbox.find(number) is None]
+    assert dropped == list(range(1, len(dropped) + 1)), "the oldest go first"
+    assert inbox.forgotten_id_max == inbox.lost_id_max == dropped[-1]
+
+
+def test_of_all_peers_the_one_with_the_most_answers_makes_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_BYTES_MAX", 200_000)
+    inboxes = Inboxes()
+    honest, hostile = inboxes.get("honest"), inboxes.get("hostile")
+    for number in range(1, 11):
+        honest.keep(number, bytes(100), 0)
+    for number in range(1, 500):
+        hostile.keep(number, bytes(5000), 0)
+        assert inboxes.octets == honest.octets + hostile.octets <= 200_000
+    assert all(honest.find(number) for number in range(1, 11))
+    assert hostile.find(499)
+
+
+def test_octets_are_given_back_when_answers_are_dropped() -> None:
+    inboxes = Inboxes()
+    inbox = inboxes.get("alice")
+    for number in range(1, 20):
+        inbox.keep(number, FULFILL, 0)
+        if number % 5 == 0:
+            inbox.reconnected(0)
+    for _ in range(4):
+        inbox.receipt(limits.FORMER_PACKETS_MS)
+    assert not inbox.keeps
+    assert inbox.octets == inboxes.octets == 0
 
 
 def recovered(*, posted: bool = False) -> Recovered:
@@ -897,7 +943,7 @@ def test_a_packet_whose_answer_was_read_is_not_delivered_again(setup: DriverSetu
 def test_a_packet_whose_answer_may_not_have_been_read_is_delivered_under_the_same_id(
     setup: DriverSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(switch_bounds, "ANSWERS_KEPT_PER_PEER_MAX", 1)
+    monkeypatch.setattr(switch_bounds, "ANSWERS_PER_GENERATION_MAX", 1)
     setup.fulfill(setup.send(sender_id=11))
     posted_here(setup, 11)
     packet_id = setup.accounts.reserved[-1][1]
