@@ -1,7 +1,7 @@
 """ILDCP (RFC 31): a child asks its parent for its address and asset.
 
-The request is a Prepare to `peer.config` for nothing, under the condition of 32 zero octets; the
-answer is a Fulfill whose data holds the child's address, asset scale and asset code.
+The request is a Prepare to `peer.config` for nothing, under the condition whose fulfillment is 32 zero octets;
+the answer is a Fulfill whose data holds the child's address, asset scale and asset code.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class ChildConfig:
     asset_scale: int
     """0 to 255."""
     asset_code: str
+
+
+def child_address(own_address: str, peer_id: str) -> str:
+    """The address of a child: ours, and its peer id as the next segment."""
+    return f"{own_address}.{peer_id}"
 
 
 def request(expires_at_ms: int) -> Prepare:

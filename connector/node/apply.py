@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from connector.accounting.manager import AccountManager
 from connector.btp.credentials import Credentials
 from connector.btp.links import Links
+from connector.ilp.ildcp import child_address
 from connector.ilp.packet import decode_prepare
 from connector.node import bounds
 from connector.peering.model import LOCAL, Peer, PeerRegistry, Relation
@@ -52,7 +53,7 @@ def routes_of(settings: Settings, own_address: str) -> set[Route]:
         if peer.relation is Relation.PARENT:
             routes.add(Route(RouteSource.PARENT, peer.id, ""))
         elif peer.relation is Relation.CHILD and own_address:
-            routes.add(Route(RouteSource.CHILD, peer.id, f"{own_address}.{peer.id}"))
+            routes.add(Route(RouteSource.CHILD, peer.id, child_address(own_address, peer.id)))
     return routes
 
 
@@ -150,7 +151,8 @@ class SettingsApplier:
     async def change(self, to: Settings, draining: Collection[str] = ()) -> None:
         """Apply other settings, which differ in peers and routes only.
 
-        `draining`: peers of `to` that are being removed, and take part no more. First what can fail, at the ledger; then the rest, in one step without an await.
+        `draining`: peers of `to` that are being removed, and take part no more. First what can fail,
+        at the ledger; then the rest, in one step without an await.
 
         Raises:
             LedgerUnavailableError: no acknowledgement; nothing else was changed.

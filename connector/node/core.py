@@ -331,7 +331,7 @@ class Core:
             self.log.warning(
                 "ildcp_asset_differs", parent=str(asset), configured=str(parent.terms.asset)
             )
-        self.node.settle_at(config.address)
+        self.node.set_address(config.address)
         self.applier.add_routes()
         self.log.info("ilp_address_received", ilp_address=config.address)
 

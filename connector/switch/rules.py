@@ -1,6 +1,6 @@
 """Admission: the rules that a Prepare must pass, in order.
 
-A rule takes the offer and gives a Reject or None. The order is the tuple `RULES`: first what costs
+A rule takes the packet and gives a Reject or None. The order is the tuple `RULES`: first what costs
 least to check, and a token of the rate limit is spent only on packets that are otherwise welcome.
 """
 
@@ -25,13 +25,13 @@ class Node:
     """What addresses of the other network, live or test, start with."""
 
     def __init__(self, address: str) -> None:
-        self.settle_at(address)
+        self.set_address(address)
         self.in_flight = 0
         """Prepares of all peers without an answer."""
         self.stopping = False
 
-    def settle_at(self, address: str) -> None:
-        """Set our own address."""
+    def set_address(self, address: str) -> None:
+        """Set our own address, and with it which network is ours."""
         self.address = address
         if address.startswith("g."):
             self.foreign_prefixes = ("test.", "test1.", "test2.", "test3.")
@@ -96,6 +96,13 @@ def rate_allowed(node: Node, source: Peer, _prepare: Prepare, now_ms: int) -> Re
     return None
 
 
+def not_draining(node: Node, source: Peer, _prepare: Prepare, _now_ms: int) -> Reject | None:
+    """A peer that is being removed starts no packets; its resent ones are finished."""
+    if source.draining:
+        return reject(Code.T03_CONNECTOR_BUSY, node.address, "this peer is being removed")
+    return None
+
+
 RULES: Final[tuple[Rule, ...]] = (
     ready,
     not_expired,
@@ -106,9 +113,15 @@ RULES: Final[tuple[Rule, ...]] = (
 )
 
 
-def check(node: Node, source: Peer, prepare: Prepare, now_ms: int) -> Reject | None:
+RULES_FOR_NEW: Final[tuple[Rule, ...]] = (not_draining, *RULES)
+"""A resent packet whose money is held or posted passes `RULES` alone, see `Switch.must_wait`."""
+
+
+def check(
+    node: Node, source: Peer, prepare: Prepare, now_ms: int, *, is_new: bool = True
+) -> Reject | None:
     """The first objection to `prepare`, or None: it may come in."""
-    for rule in RULES:
+    for rule in RULES_FOR_NEW if is_new else RULES:
         refusal = rule(node, source, prepare, now_ms)
         if refusal is not None:
             return refusal

@@ -228,10 +228,7 @@ class Switch:
         now_ms = self._now_ms()
         node = self.node
         if recovered is None:
-            # 1. May it come in? Not a rule: a packet that was taken before is not refused by it.
-            if source.draining:
-                message = "this peer is being removed"
-                return _rejected(reject(Code.T03_CONNECTOR_BUSY, node.address, message))
+            # 1. May it come in?
             refusal = rules.check(node, source, prepare, now_ms)
             if refusal is not None:
                 return _rejected(refusal)
@@ -344,7 +341,7 @@ class Switch:
         now_ms = self._now_ms()
         if prepare.expires_at_ms <= now_ms:
             return False
-        refusal = rules.check(self.node, source, prepare, now_ms)
+        refusal = rules.check(self.node, source, prepare, now_ms, is_new=False)
         return refusal is not None and refusal.code in _TRY_LATER
 
     def ask(self, next_hop: Peer, prepare: Prepare, packet_id: int) -> Story:
@@ -443,7 +440,9 @@ class Switch:
     ) -> Offer | Result:
         """What was offered for a packet that the ledger knows."""
         reservation = recovered.reservation
-        deadline_ms = min(prepare.expires_at_ms, now_ms + self._hold_ms_max) - self._window_ms
+        deadline_ms = terms.answer_by_ms(
+            prepare.expires_at_ms, now_ms, self._window_ms, self._hold_ms_max
+        )
         payee_id = recovered.next_hop_id
         if payee_id == LOCAL:
             payee = self._terms_here(source.terms.asset)
@@ -470,7 +469,7 @@ class Switch:
             return self._refuse(Code.T03_CONNECTOR_BUSY, "no address yet")
         asset: Asset = source.terms.asset
         config = ildcp.ChildConfig(
-            address=f"{self.node.address}.{source.peer_id}",
+            address=ildcp.child_address(self.node.address, source.peer_id),
             asset_scale=asset.scale,
             asset_code=asset.code,
         )

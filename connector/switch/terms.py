@@ -87,14 +87,19 @@ def amounts(
     return Amounts(fee, onward)
 
 
+def answer_by_ms(expires_at_ms: int, now_ms: int, window_ms: int, hold_ms_max: int) -> int:
+    """When the next hop must have answered: `window_ms` earlier, and capped (RFC 18, RFC 27)."""
+    return min(expires_at_ms, now_ms + hold_ms_max) - window_ms
+
+
 def onward_expiry_ms(
     expires_at_ms: int, now_ms: int, window_ms: int, hold_ms_max: int, own_address: str
 ) -> int | Reject:
-    """When the next hop must have answered: `window_ms` earlier, and capped (RFC 18, RFC 27).
+    """`answer_by_ms` of a new packet.
 
     What is left must itself be at least one window, or the next hop could do nothing with it.
     """
-    onward = min(expires_at_ms, now_ms + hold_ms_max) - window_ms
+    onward = answer_by_ms(expires_at_ms, now_ms, window_ms, hold_ms_max)
     if onward - now_ms < window_ms:
         return reject(Code.R02_INSUFFICIENT_TIMEOUT, own_address, "not enough time left to forward")
     # The next hop has to answer before our own sender stops waiting.

@@ -140,8 +140,8 @@ FAULTS = (
     Fault(
         "receipts-too-early",
         "connector/switch/inbox.py",
-        "self.oldest, self.older, self.answers = self.older, self.answers, {}",
-        "self.oldest, self.older, self.answers = {}, {}, {}",
+        "self.oldest, self.older, self.answers = self.older, self.answers, Answers()",
+        "self.oldest, self.older, self.answers = Answers(), Answers(), Answers()",
         only("cut", "hold"),
     ),
     Fault(

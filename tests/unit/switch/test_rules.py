@@ -128,11 +128,11 @@ def test_a_node_that_is_told_another_address_keeps_to_its_new_network() -> None:
         ("test.us", "g.bob", "test.bob"),
         ("g.us", "test.bob", "g.bob"),
     ):
-        node.settle_at(address)
+        node.set_address(address)
         assert node.address == address
         assert code_of(rules.check(node, source, prepare(destination=refused), NOW_MS)) == "F02"
         assert rules.check(node, source, prepare(destination=taken), NOW_MS) is None
-    node.settle_at("private.us")
+    node.set_address("private.us")
     for destination in ("g.bob", "test.bob"):
         assert rules.check(node, source, prepare(destination=destination), NOW_MS) is None
 
