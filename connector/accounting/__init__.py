@@ -1,37 +1,41 @@
 """The accounts of a node: every packet that moves value is in the ledger, once.
 
-`manager.AccountManager` is what the rest of the node talks to. The switch says *reserve*, then
-*post* or *void*; telemetry and settlement read balances; a few timers call in. Behind it:
+`manager.AccountManager` is the interface to the rest of the node. The switch calls *reserve*, then
+*post* or *void*; telemetry and settlement read balances; timers call the maintenance methods.
+Behind it:
 
 **One writer.** `writer` queues entries (`entries`: a hold, then a post or a void, perhaps a
-correction) and has one request under way; what gathers meanwhile goes into the next one. `turn`
-holds the ledger and gives it to one at a time: the writer, a changed limit, a look.
+correction) and has one request in flight; entries queued meanwhile go into the next request.
+`turn` holds the ledger and its lock: the writer, changes of limits and queries use it in turn.
 
-**One mirror.** `mirror` has all balances as they will be when the queue is written, and is the only
-one who changes them, always both sides by one amount. At rest it equals the ledger.
+**One mirror.** `mirror` has all balances as they will be when the queue is written. It is the only
+writer of balances and always changes both sides by the same amount. With an empty queue it equals
+the ledger.
 
-**How we stand with the ledger is a table.** `availability.TRANSITIONS` has every legal move between
-nine phases, `ROWS` what each means: what is shown, who decides on new packets, where the writer
-writes to, who asks for the ledger. While it is up, the ledger decides and is written to. While it
-is away, the policy decides: *reject* takes no new packet, and what is to be resolved waits; *spool*
-lets the mirror decide and writes to the outbox, and `reconnect` asks for the ledger until it is
-there, replays the outbox (`replay`) and hands the ledger back to the writer.
+**The availability of the ledger is a table.** `availability.TRANSITIONS` has every legal move
+between nine phases, `ROWS` the meaning of each: the state shown, what admits new packets, where
+the writer writes to, which task polls the ledger. While the ledger is up, it admits packets and
+takes all requests. While it is away, the policy decides. *reject*: no new packet is accepted, and
+posts and voids wait. *spool*: the mirror admits packets and requests go to the outbox; `reconnect`
+polls the ledger until it answers, replays the outbox (`replay`) and hands the ledger back to the
+writer.
 
-**What is promised of a packet's money is a table.** `promises.TRANSITIONS` takes a reservation from
-its hold to its post or void. A Fulfill is money that we owe already, so it must not wait for a slow
+**The state of a packet's money is a table.** `promises.TRANSITIONS` takes a reservation from its
+hold to its post or void. A Fulfill is money that we owe already, so it must not wait for a slow
 ledger: when the post is not acknowledged within its budget, `spool` puts it into the durable outbox
-and lets the Fulfill go, and the post is retried under the same id until it is booked. A hold that
-has expired meanwhile is booked outright, beyond the limit if need be: a correction.
+and releases the Fulfill, and the post is retried under the same id until it is booked. If the hold
+has expired meanwhile, the amount is booked directly, beyond the limit if necessary: a correction.
 
-**A Fulfill that could not be fetched again is durable first.** `fulfilments` puts it into the
-outbox's file before its post is queued, where the next hop does not know packet ids or the receiver
-is this node's. After a crash `recovery` posts what was fulfilled, and finds the answer of a resent
-packet there.
+**A Fulfill that could not be fetched again is made durable first.** Where the next hop does not
+support packet ids, or the receiver is this node, `fulfilments` writes the Fulfill into the outbox's
+file before its post is queued. After a crash `recovery` posts what was fulfilled and answers a
+resent packet from that file.
 
-**Who owns what.** `chart`: which accounts there are. `credit`: what is granted, also above limits.
-`spool`: the outbox. `acknowledged`: what the ledger must have. `start`: first contact with the ledger, and what was assumed before it.
-`recovery`: packets that only the ledger knows, and holds that nobody has claimed. `reconcile`: what
-other processes did. `settlement`: the settlement accounts. `reports`: who is told what.
+**Responsibilities.** `chart`: the accounts that exist. `credit`: credit granted, also above limits.
+`spool`: the outbox. `acknowledged`: the balances that the ledger must have at least. `start`: first
+contact with the ledger, and the balances assumed before it. `recovery`: packets that only the
+ledger knows, and unclaimed holds. `reconcile`: bookings of other processes. `settlement`: the
+settlement accounts. `reports`: outcomes, alerts and counters.
 
-Each imports only from those below it; the contract in `pyproject.toml` says which those are.
+Each imports only from those below it; the contract in `pyproject.toml` gives the order.
 """

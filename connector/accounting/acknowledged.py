@@ -1,12 +1,12 @@
-"""What the ledger has acknowledged, remembered in DATA_DIR, and compared with what it has now.
+"""Detects a ledger that has lost acknowledged bookings.
 
-What is posted only rises. A ledger that has less than it acknowledged is not the one that this node
-was working with: a data file that was replaced under the same cluster id, or an older copy. Booking
+Posted balances only rise. A ledger with less than it has acknowledged is not the one that this node
+was working with: its data file was replaced under the same cluster id, or is an older copy. Booking
 into it would pay again what was paid, and lose what was owed.
 
-About once a second the balances that have moved are read from the ledger and put into the outbox's
-file, a bounded number at a time, and never for a single packet. After a crash the ledger is ahead of
-what is remembered, which is no fault.
+About once a second the balances that have changed are read from the ledger and saved in the outbox's
+file in DATA_DIR, a bounded number at a time, so no packet pays for it. After a crash the ledger may
+be ahead of the saved balances; that is expected.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NAMED_MAX: Final = 3
 
 
 class Acknowledged:
-    """Knows the least that the ledger must have."""
+    """The balances that the ledger must have at least."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class Acknowledged:
         """Nothing is remembered yet.
 
         Args:
-            turn: for the ledger.
-            chart: for the names of accounts.
-            spool: for the file.
-            availability: told when the ledger is behind.
-            reports: for alerts.
-            ids: whose highest id is remembered too.
-            accept_loss: go on with the first ledger that is reached, whatever it has.
+            turn: the ledger.
+            chart: the names of accounts.
+            spool: the file.
+            availability: notified when the ledger is behind.
+            reports: alerts.
+            ids: their highest id is saved too.
+            accept_loss: accept the first ledger that is reached, whatever its balances.
         """
         self._turn = turn
         self._chart = chart
@@ -72,7 +72,7 @@ class Acknowledged:
         self._is_kept = turn.ledger.keeps_books
 
     def begin(self, memory: Memory) -> None:
-        """Take up what the file remembers."""
+        """Restore what the file has saved."""
         if self._is_kept:
             self._posted = dict(memory.acknowledged)
         self._ids.rise_above(memory.highest_id)
@@ -80,10 +80,10 @@ class Acknowledged:
     # --- comparing
 
     async def compare(self, ledger: Ledger) -> None:
-        """See that the ledger has all that it acknowledged; it is the caller's turn.
+        """Check that the ledger has all that it acknowledged. The caller holds the turn.
 
         Raises:
-            LedgerBehindError: it has not.
+            LedgerBehindError: it does not.
             LedgerUnavailableError: no answer.
         """
         if not self._posted:
@@ -97,14 +97,14 @@ class Acknowledged:
                 raise
             self._reports.alert("ledger_loss_accepted", {"detail": str(error)})
             self._posted = {account.id: _posted(account) for account in found}
-            await self._spool.remember(self._posted, self._ids.last, anew=True)
+            await self._spool.remember(self._posted, self._ids.last, replace=True)
         self._accept_loss = False
 
     def check(self, found: Iterable[Account], asked: Iterable[int]) -> None:
-        """See that accounts which were looked up have what was acknowledged.
+        """Check the balances of accounts that were looked up against those acknowledged.
 
         Raises:
-            LedgerBehindError: one has less, or is not there.
+            LedgerBehindError: an account has less, or does not exist.
         """
         there = {account.id: _posted(account) for account in found}
         faults: list[str] = []
@@ -139,14 +139,14 @@ class Acknowledged:
         return f"{book.code.name.lower()}{whose} ({book.asset})"
 
     def is_doubtful(self, statuses: Sequence[Status]) -> bool:
-        """Whether a ledger that answers so may be another one."""
+        """Whether these statuses suggest that another ledger has answered."""
         return bool(self._posted) and any(status in statuses for status in _DOUBTFUL)
 
     async def require(self, ledger: Ledger) -> None:
-        """See the same before accounts are made in a ledger that is in use.
+        """As `compare`, before accounts are created in a ledger that is in use.
 
         Raises:
-            LedgerUnavailableError: it is behind, which is known now, or does not answer.
+            LedgerUnavailableError: it does not answer; or it is behind, which is now recorded.
         """
         try:
             await self.compare(ledger)
@@ -155,16 +155,16 @@ class Acknowledged:
             raise LedgerUnavailableError(str(error)) from error
 
     def refuse(self, error: LedgerBehindError) -> None:
-        """Take nothing new and write nothing to this ledger, until the right one is there."""
+        """Reject new packets and write nothing to this ledger until the right one answers."""
         if self._availability.behind(str(error)):
             self._reports.alert("ledger_behind", {"error": str(error)})
 
     # --- remembering
 
     async def remember(self) -> None:
-        """Remember what has moved; called about once a second while the ledger is there.
+        """Save balances that have changed; called about once a second while the ledger is up.
 
-        No more than ACKNOWLEDGED_ACCOUNTS_AT_ONCE_MAX accounts; the others next time.
+        At most ACKNOWLEDGED_ACCOUNTS_AT_ONCE_MAX accounts; the others at the next call.
         """
         if not self._is_kept or self._availability.phase is not Phase.UP:
             return
@@ -188,7 +188,7 @@ class Acknowledged:
         await self._keep(found)
 
     async def remember_all(self, ledger: Ledger) -> None:
-        """Remember all accounts of the node: at the end of a start. It is the caller's turn."""
+        """Save the balances of all accounts, at the end of a start. The caller holds the turn."""
         if self._is_kept:
             found = await self._chart.look_up(ledger, self._chart.by_id)
             await self._keep(found)

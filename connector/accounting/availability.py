@@ -1,8 +1,8 @@
 """Whether packets can be accounted for now, as a table of phases. Pure.
 
-Every phase is a row of `ROWS`: what is shown of it, whether and how packets are admitted, where the
-writer writes to, and who asks the ledger meanwhile. Every legal move is a row of `TRANSITIONS`; an
-event in a phase that has no row for it is a fault of ours and a failed look-up.
+Every phase is a row of `ROWS`: the state shown, what admits packets, where the writer writes to,
+and which task polls the ledger. Every legal move is a row of `TRANSITIONS`; an event in a phase
+without a row for it is our fault and raises KeyError.
 
     OPENING  -OPENED-> UP        -BLIND-> WAITING          -KNOWN-> SPOOLING
     WAITING  -OPENED-> UP
@@ -13,7 +13,7 @@ event in a phase that has no row for it is a fault of ours and a failed look-up.
     RETURNING | RETURNING_BLOCKED -BACK-> UP               -RELAPSED-> where it came from
     any of these but OPENING and WAITING -BEHIND-> BEHIND  BEHIND -NEARLY_BACK-> RETURNING_BLOCKED
 
-Stopping is no phase: a node that stops still writes what is queued, to the ledger or to the outbox
+Stopping is not a phase: a node that stops still writes its queue, to the ledger or to the outbox
 as its phase says.
 """
 
@@ -29,52 +29,52 @@ from connector.base.errors import LedgerUnavailableError
 
 
 class State(Enum):
-    """What is shown of a phase: in the API, metrics, logs and events."""
+    """The state shown in the API, metrics, logs and events."""
 
     UNAVAILABLE = "unavailable"
-    """The balances are not known: the ledger has not been heard yet."""
+    """The balances are not known: the ledger has not answered since the start."""
     AVAILABLE = "available"
     SPOOLING = "spooling"
-    """The ledger is away, the outbox takes its place."""
+    """The ledger is away; requests go to the outbox."""
     REJECTING = "rejecting"
-    """The ledger is away or silent, and nothing takes its place."""
+    """The ledger is away or does not answer, and no new packet is accepted."""
 
 
 class Phase(Enum):
-    """How we stand with the ledger."""
+    """The relation to the ledger."""
 
     OPENING = auto()
-    """The first attempt to reach it is under way."""
+    """The first attempt to reach the ledger is in progress."""
     WAITING = auto()
-    """It has not been reached yet, and only it knows the balances."""
+    """The ledger has not been reached yet, and the balances are only there."""
     UP = auto()
     STALLED = auto()
-    """It failed, or leaves a request without an answer; requests still go to it."""
+    """The ledger failed or does not answer a request; requests still go to it."""
     SPOOLING = auto()
-    """It is away; requests go to the outbox."""
+    """The ledger is away; requests go to the outbox."""
     BLOCKED = auto()
-    """It is away, and the outbox is full or fails."""
+    """The ledger is away, and the outbox is full or fails."""
     RETURNING = auto()
-    """It answers, and nearly all of the outbox is replayed: the writer waits for the rest."""
+    """The ledger answers, and the rest of the outbox fits in one request: the writer pauses."""
     RETURNING_BLOCKED = auto()
-    """The same, from BLOCKED."""
+    """As RETURNING, entered from BLOCKED or BEHIND: no packets are admitted."""
     BEHIND = auto()
-    """It answers, and has less than it acknowledged: another ledger stands in its place."""
+    """The ledger answers, but has less than it acknowledged: it is another one or an older copy."""
 
 
 class Event(Enum):
-    """What can happen to it."""
+    """What can change the phase."""
 
     OPENED = auto()
-    """It was reached for the first time, and all balances are loaded."""
+    """The ledger was reached for the first time, and all balances are loaded."""
     BLIND = auto()
-    """It cannot be reached at the start, and the balances are not known."""
+    """The ledger cannot be reached at the start, and the balances are not known."""
     KNOWN = auto()
-    """It cannot be reached at the start, but the outbox knows the balances."""
+    """The ledger cannot be reached at the start, but the outbox has the balances."""
     FAILED = auto()
-    """A request was not acknowledged, and nothing takes the ledger's place (policy reject)."""
+    """A request was not acknowledged; new packets are rejected (policy reject)."""
     FAILED_OVER = auto()
-    """A request was not acknowledged; the outbox takes the ledger's place (policy spool)."""
+    """A request was not acknowledged; requests go to the outbox (policy spool)."""
     SLOW = auto()
     """A request has been without an answer for too long."""
     ANSWERED = auto()
@@ -82,7 +82,7 @@ class Event(Enum):
     """The outbox has no room for new packets."""
     OUTBOX_FAILED = auto()
     ROOM = auto()
-    """The outbox took a request and has room."""
+    """The outbox was written and has room."""
     NEARLY_BACK = auto()
     """What is left in the outbox fits in one request."""
     BACK = auto()
@@ -94,7 +94,7 @@ class Event(Enum):
 
 
 class Admits(Enum):
-    """Who decides whether a packet's money can be held."""
+    """What decides whether a packet's money can be held."""
 
     BY_LEDGER = auto()
     BY_MIRROR = auto()
@@ -114,20 +114,20 @@ class WritesTo(Enum):
 
 
 class Asks(Enum):
-    """Who asks the ledger, besides the writer."""
+    """Which task polls the ledger, besides the writer."""
 
     OPEN = auto()
     """The first attempt to open it."""
     EXPIRY = auto()
     """`expire`, while nothing is queued."""
     RECONNECT = auto()
-    """`reconnect`, with growing pauses."""
+    """`reconnect`, with a growing delay."""
     REPLAY = auto()
     """The end of a replay."""
 
 
 class Row(NamedTuple):
-    """What a phase means."""
+    """The meaning of a phase."""
 
     shown: State
     admits: Admits
@@ -159,7 +159,7 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
     (Phase.STALLED, Event.FAILED_OVER): Phase.SPOOLING,
     (Phase.STALLED, Event.SLOW): Phase.STALLED,
     (Phase.STALLED, Event.ANSWERED): Phase.UP,
-    # A request that was under way when the ledger was found to be away may fail afterwards.
+    # A request that was in flight when the ledger was found to be away may fail afterwards.
     (Phase.SPOOLING, Event.FAILED_OVER): Phase.SPOOLING,
     (Phase.BLOCKED, Event.FAILED_OVER): Phase.BLOCKED,
     (Phase.RETURNING, Event.FAILED_OVER): Phase.RETURNING,
@@ -170,7 +170,7 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
     (Phase.BLOCKED, Event.ROOM): Phase.SPOOLING,
     (Phase.SPOOLING, Event.NEARLY_BACK): Phase.RETURNING,
     (Phase.BLOCKED, Event.NEARLY_BACK): Phase.RETURNING_BLOCKED,
-    # The request that was on its way to the outbox when the writer was told to wait ends here.
+    # The write to the outbox that was in progress when the writer was paused ends in these phases.
     (Phase.RETURNING, Event.FULL): Phase.RETURNING_BLOCKED,
     (Phase.RETURNING, Event.OUTBOX_FAILED): Phase.RETURNING_BLOCKED,
     (Phase.RETURNING_BLOCKED, Event.OUTBOX_FAILED): Phase.RETURNING_BLOCKED,
@@ -186,7 +186,7 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
     (Phase.BEHIND, Event.BEHIND): Phase.BEHIND,
     (Phase.BEHIND, Event.NEARLY_BACK): Phase.RETURNING_BLOCKED,
     (Phase.BEHIND, Event.OUTBOX_FAILED): Phase.BEHIND,
-    # A request that was under way when the ledger was found to be behind may fail afterwards.
+    # A request that was in flight when the ledger was found to be behind may fail afterwards.
     (Phase.BEHIND, Event.FAILED): Phase.BEHIND,
     (Phase.BEHIND, Event.FAILED_OVER): Phase.BEHIND,
     (Phase.BLOCKED, Event.FAILED): Phase.BLOCKED,
@@ -203,7 +203,7 @@ BACKOFF: Final = Backoff(
 
 
 class Availability:
-    """The phase, why it is so, and how long to wait before the ledger is asked again."""
+    """The phase, its reason, and the delay before the ledger is polled again."""
 
     def __init__(
         self,
@@ -215,35 +215,35 @@ class Availability:
         """Nothing is known of the ledger yet.
 
         Args:
-            spools: whether the outbox takes the place of a ledger that is away.
-            on_state: told what is shown whenever that changes, with the reason.
-            on_away: called when the ledger is found to be away, so that someone asks for it.
+            spools: whether requests go to the outbox while the ledger is away (policy spool).
+            on_state: called with the state shown and its reason whenever the state changes.
+            on_away: called when the ledger is found to be away, to start polling it.
         """
         self.spools: Final = spools
         self.phase = Phase.OPENING
         self.row = ROWS[Phase.OPENING]
         self.reason = "starting"
         self.is_up = False
-        """Whether the phase is UP: the one look at it that every packet takes."""
+        """Whether the phase is UP: the only check of it on the packet path."""
         self._failures = 1
-        """In a row, without LEDGER_STABLE_SECONDS between them."""
+        """Consecutive failures, each less than LEDGER_STABLE_SECONDS after the one before."""
         self._failed_at_s = -1e9
         self._on_state = on_state
         self._on_away = on_away
 
     @property
     def ask_again_s(self) -> float:
-        """How long `reconnect` waits before it asks for the ledger again, in seconds."""
+        """Seconds that `reconnect` waits before it polls the ledger again."""
         return BACKOFF.grown_s(self._failures)
 
     @property
     def state(self) -> State:
-        """What is shown."""
+        """The state shown for the phase."""
         return self.row.shown
 
     @property
     def is_away(self) -> bool:
-        """Whether someone has to ask for the ledger until it is back."""
+        """Whether the ledger has to be polled until it is back."""
         return self.phase in _AWAY
 
     @property
@@ -252,7 +252,7 @@ class Availability:
         return self.row.writes_to is WritesTo.LEDGER
 
     def require_up(self) -> None:
-        """See that the ledger can be asked.
+        """Check that the ledger can be queried.
 
         Raises:
             LedgerUnavailableError: it is away, or has not been reached yet.
@@ -267,7 +267,7 @@ class Availability:
         self._move(Event.OPENED, "")
 
     def blind(self, why: str) -> None:
-        """The ledger cannot be reached, and only it knows the balances."""
+        """The ledger cannot be reached, and the balances are only there."""
         self._move(Event.BLIND, why)
         self._on_state(self.row.shown, why)
 
@@ -295,7 +295,7 @@ class Availability:
         self._move(Event.FULL, why)
 
     def outbox_failed(self, why: str) -> bool:
-        """The outbox could not be written; whether that is news."""
+        """The outbox could not be written. Returns whether that was not known before."""
         is_news = self.phase not in _BLOCKED
         self._move(Event.OUTBOX_FAILED, why if is_news else self.reason)
         return is_news
@@ -306,7 +306,7 @@ class Availability:
             self._move(Event.ROOM, self.reason)
 
     def nearly_back(self) -> None:
-        """The writer has to wait now, so that the end of the outbox can be reached."""
+        """The rest of the outbox fits in one request: the writer has to pause now."""
         self._move(Event.NEARLY_BACK, self.reason)
 
     def back(self) -> None:
@@ -318,13 +318,13 @@ class Availability:
         self._move(Event.RELAPSED, self.reason)
 
     def still_away(self, why: str) -> None:
-        """The ledger was asked for and is not there. What blocks the outbox stays the reason."""
+        """A poll of the ledger failed. A reason why the outbox is blocked is kept."""
         assert self.is_away, self.phase
         if self.phase not in _KEPT_REASON:
             self.reason = why
 
     def behind(self, why: str) -> bool:
-        """The ledger has less than it acknowledged; whether that is news."""
+        """The ledger has less than it acknowledged. Returns whether that was not known before."""
         if self.phase is Phase.WAITING:
             return self.refused(why)
         is_news = self.phase is not Phase.BEHIND
@@ -332,7 +332,7 @@ class Availability:
         return is_news
 
     def refused(self, why: str) -> bool:
-        """The ledger was asked for and refuses us; whether that is news."""
+        """A poll of the ledger was refused. Returns whether the reason is a new one."""
         assert self.is_away, self.phase
         is_news = self.reason != why
         self.reason = why
@@ -342,7 +342,7 @@ class Availability:
         if now_s - self._failed_at_s > bounds.LEDGER_STABLE_SECONDS:
             self._failures = 1
         else:
-            # It answers and fails in turn: a full disk, say. Do not flicker.
+            # It answers and fails by turns (a full disk, for example): do not oscillate.
             self._failures += 1
         self._failed_at_s = now_s
         assert self.ask_again_s >= bounds.LEDGER_ASK_AGAIN_SECONDS_MIN

@@ -16,8 +16,9 @@ GRANT_TRIES_MAX: Final = 16
 RECONCILE_SECONDS: Final = 5.0
 ACKNOWLEDGED_ACCOUNTS_AT_ONCE_MAX: Final = 1024
 OUTBOX_RESERVED_BYTES: Final = 1 << 20
-# Fulfilments that could not be fetched again. How long a post waits for its own to be on disk,
-# and at least, whatever is left of its time; well within the message window, with POST_BUDGET_MS.
+# Fulfilments that could not be fetched again. How long a post waits until its fulfilment is on
+# disk, and for how long at least, even if its deadline is nearer. Together with POST_BUDGET_MS
+# well within the message window.
 FULFILMENT_BUDGET_MS: Final = 400
 FULFILMENT_BUDGET_MS_MIN: Final = 20
 FULFILMENTS_BYTES_MAX: Final = 512 << 20
@@ -25,8 +26,8 @@ FULFILMENT_OVERHEAD_BYTES: Final = 128
 FULFILMENTS_FORGOTTEN_AT_ONCE_MAX: Final = 2000
 FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX: Final = 10
 FULFILMENTS_LOOKED_UP_AT_ONCE_MAX: Final = 500
-# Balances of the past: so many for an answer and in a request, with a pause for packets after each
-# request; an answer that takes longer goes without the rest.
+# Past balances: points per answer and per request, the pause after each request that leaves the
+# ledger to packets, and the time after which an answer is returned incomplete.
 LEDGER_HISTORY_POINTS_MAX: Final = 100
 LEDGER_HISTORY_POINTS_PER_REQUEST_MAX: Final = 16
 LEDGER_HISTORY_PAUSE_SECONDS: Final = 0.005

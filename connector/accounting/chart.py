@@ -34,7 +34,7 @@ class Chart:
         self._own: dict[tuple[AccountCode, Asset], Book] = {}
         self._keeps_history = keeps_history
 
-    # --- which there are
+    # --- which exist
 
     def own(self, code: AccountCode, asset: Asset) -> Book:
         """One of the node's own accounts in an asset that is in use."""
@@ -52,7 +52,7 @@ class Chart:
         return self.peers[book.peer_id].credit_line.account_id
 
     def add_asset(self, asset: Asset) -> list[Book]:
-        """The node's own accounts in an asset; gives those that are new.
+        """Add the node's own accounts in an asset; returns those that are new.
 
         Raises:
             ConnectorError: another asset has the same ledger number.
@@ -70,7 +70,7 @@ class Chart:
         return books
 
     def add_peer(self, terms: PeerTerms, *, removed: bool = False) -> list[Book]:
-        """The accounts of a peer, in place of those under other terms."""
+        """Add the accounts of a peer; replaces those under earlier terms."""
         assert terms.peer_id != LOCAL
         books = [Book(self.node_id, code, terms.peer_id, terms.asset) for code in _OF_PEER]
         self.peers[terms.peer_id] = PeerBooks(terms, books[0], books[1], books[2], removed)
@@ -78,7 +78,7 @@ class Chart:
         return books
 
     def take_back_peer(self, peer_id: str, new: Iterable[Book], former: PeerBooks | None) -> None:
-        """Undo an `add_peer`, and `add_asset` with it, whose accounts could not be created."""
+        """Undo `add_peer` and its `add_asset` after their accounts could not be created."""
         for book in new:
             del self.by_id[book.account_id]
             self._own.pop((book.code, book.asset), None)
@@ -87,7 +87,7 @@ class Chart:
             self.peers[peer_id] = former
 
     def forget_peer(self, peer_id: str) -> None:
-        """Lose sight of a removed peer that owes nothing and is owed nothing."""
+        """Drop a removed peer whose balance is zero and for which nothing is held."""
         books = self.peers[peer_id]
         assert books.removed, peer_id
         assert books.is_even, peer_id
@@ -98,10 +98,10 @@ class Chart:
     # --- in the ledger
 
     async def create(self, ledger: Ledger, books: Iterable[Book]) -> int:
-        """Create accounts that are missing; returns how many were there.
+        """Create accounts that are missing; returns how many existed already.
 
         Raises:
-            ConnectorError: the ledger has such an account, but another kind of it.
+            ConnectorError: the ledger has an account with this id and other properties.
             LedgerUnavailableError: no acknowledgement.
         """
         accounts = [
@@ -133,15 +133,16 @@ class Chart:
 
     def _flags_of(self, book: Book) -> int:
         flags = ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS if book.code is AccountCode.PEER else 0
-        # What was granted must be known of the same moments (`PeerBooks`).
+        # The net balance needs the history of both (`PeerBooks`).
         if self._keeps_history and book.code in (AccountCode.PEER, AccountCode.CREDIT_LINE):
             flags |= ACCOUNT_HISTORY
         return flags
 
     async def _differ_in_history_only(self, ledger: Ledger, accounts: list[Account]) -> None:
-        """See that they are as wanted but for the history: that was decided when they were made.
+        """Check that existing accounts differ from the wanted ones in the history flag only.
 
-        The status names the first difference only, so all else is compared here.
+        That flag is fixed when an account is created. The status names the first difference only,
+        so all other fields are compared here.
         """
         if not accounts:
             return
@@ -154,7 +155,7 @@ class Chart:
                 raise _cannot_be_created(account, AccountStatus.EXISTS_WITH_DIFFERENT_FLAGS)
 
     async def look_up(self, ledger: Ledger, account_ids: Iterable[int]) -> list[Account]:
-        """Accounts with their balances, in requests that the ledger takes."""
+        """Look up accounts with their balances, in requests within the ledger's batch limit."""
         ids = list(account_ids)
         found: list[Account] = []
         for at in range(0, len(ids), ledger.batch_transfers_max):
@@ -163,7 +164,7 @@ class Chart:
         return found
 
     async def load(self, ledger: Ledger, mirror: Mirror, books: Iterable[Book]) -> None:
-        """Take the balances of accounts over from the ledger."""
+        """Load the balances of accounts from the ledger into the mirror."""
         for account in await self.look_up(ledger, [book.account_id for book in books]):
             mirror.load(self.by_id[account.id], account)
 

@@ -23,7 +23,7 @@ from connector.peering.model import PeerTerms
 
 
 class Credit:
-    """Grants of credit. The only one who knows what was granted above a limit."""
+    """Grants and takes back credit. Owns the record of credit granted above limits."""
 
     def __init__(
         self,
@@ -39,11 +39,11 @@ class Credit:
         self._mirror = mirror
         self._availability = availability
         self._reports = reports
-        # Limits of peers that were granted more, or perhaps so: as many as peers at most.
+        # Limits of peers whose credit is, or may be, above the limit: one entry per peer at most.
         self._to_reach: dict[str, int] = {}
         # The last grant to a peer whose answer was lost.
         self._in_doubt: dict[str, Transfer] = {}
-        # Granted in the mirror at a start without the ledger, which has yet to be told.
+        # Granted in the mirror only, at a start without the ledger; not in the ledger yet.
         self._promised: dict[str, int] = {}
 
     async def set_limit(self, peer_id: str, limit: int) -> None:
@@ -51,14 +51,15 @@ class Credit:
 
         Raises:
             CreditInUseError: it already uses more than that.
-            LedgerUnavailableError: no acknowledgement; what is granted then is told by the ledger.
+            LedgerUnavailableError: no acknowledgement; what is granted is read from the ledger
+                later.
         """
         assert limit >= 0, limit
         books = self._chart.peers[peer_id]
         try:
             await self._grant(books, lambda there: limit - there.granted)
         except LedgerUnavailableError:
-            # It may have been done all the same. Unless it is asked for again, it is not wanted.
+            # The transfer may have been booked. Unless it is requested again, it is undone later.
             self._to_reach.setdefault(peer_id, books.terms.credit_limit)
             raise
         self._to_reach.pop(peer_id, None)
@@ -66,19 +67,19 @@ class Credit:
             self._to_reach[peer_id] = limit  # a correction came meanwhile
 
     async def raise_at_start(self, terms: PeerTerms) -> None:
-        """Grant a peer its limit where it has less: before what was promised on it is booked."""
+        """Grant a peer its limit if it has less, before the outbox's holds on it are booked."""
         books = self._chart.peers[terms.peer_id]
         await self._grant(books, lambda there: max(0, terms.credit_limit - there.granted))
 
     async def grant_at_start(self, terms: PeerTerms) -> None:
-        """Grant a peer its limit; where it uses more than that, what it uses."""
+        """Grant a peer its limit, or what it uses if that is more."""
         books = self._chart.peers[terms.peer_id]
         await self._grant(books, lambda there: there.towards(terms.credit_limit))
         if books.granted > terms.credit_limit:
             self._leave_in_use(books)
 
     def _leave_in_use(self, books: PeerBooks) -> None:
-        """Leave a peer the credit that it uses; `take_back` lowers it as the peer pays."""
+        """Keep the credit that a peer uses granted; `take_back` lowers it as the peer pays."""
         self._to_reach[books.terms.peer_id] = books.terms.credit_limit
         self._reports.alert(
             "credit_limit_in_use",
@@ -90,9 +91,9 @@ class Credit:
         )
 
     async def take_back(self) -> None:
-        """Lower what was granted above a limit, as far as it is free; called about every second.
+        """Lower credit above a limit as far as it is unused; called about once a second.
 
-        Where an answer was lost, the ledger is asked what it has granted.
+        Where the answer to a grant was lost, what is granted is read from the ledger first.
         """
         for peer_id, limit in list(self._to_reach.items()):
             books = self._chart.peers.get(peer_id)
@@ -105,7 +106,7 @@ class Credit:
                 try:
                     await self._reach(books, limit)
                 except (CreditInUseError, LedgerUnavailableError, LedgerRefusedError):
-                    continue  # asked again in a second
+                    continue  # tried again in a second
 
     async def _reach(self, books: PeerBooks, limit: int) -> None:
         peer_id = books.terms.peer_id
@@ -115,7 +116,7 @@ class Credit:
             above = there.granted - limit
             if above < 0:
                 return -above if was_in_doubt else 0
-            # What the mirror says is free may be held in the ledger still, or the reverse.
+            # What is unused in the mirror may still be held in the ledger, and the reverse.
             return -max(0, min(above, there.free, books.available_credit))
 
         await self._grant(books, change_of)
@@ -123,9 +124,9 @@ class Credit:
             self._to_reach.pop(peer_id, None)
 
     def mirror_grants(self, transfers: Iterable[Transfer]) -> None:
-        """Count what is granted above limits for what was promised.
+        """Count in the mirror the credit that `transfers` grant above limits.
 
-        Corrections among `transfers` book what the mirror has already.
+        Corrections among `transfers` book amounts that the mirror has already.
         """
         for grant in transfers:
             assert grant.code in (TransferCode.CREDIT, TransferCode.CORRECTION), grant.code
@@ -136,12 +137,12 @@ class Credit:
                 self._to_reach.setdefault(peer.peer_id, limit)
 
     async def _grant(self, books: PeerBooks, change_of: Callable[[_There], int]) -> int:
-        """Change the credit granted to a peer by what the ledger's own balances call for.
+        """Change the credit granted to a peer, computed from the ledger's own balances.
 
-        The ledger is asked what it has under the turn that grants, so what an earlier request has
-        done is seen, acknowledged or not. And the id of a grant follows from the balances of the
-        credit line, which every grant moves: of two requests that saw the same balances the ledger
-        takes one, whichever comes first, also where one was long on its way.
+        The balances are read and the grant is made in one turn, so the effect of an earlier request
+        is seen, acknowledged or not. The id of a grant is derived from the balances of the credit
+        line, which every grant changes: of two requests computed from the same balances the ledger
+        accepts only the first, even if the other was delayed for long.
 
         Raises:
             CreditInUseError: the peer uses more than would be left.
@@ -171,21 +172,21 @@ class Credit:
                 if status is Status.ID_ALREADY_FAILED:
                     del self._in_doubt[books.terms.peer_id]
                     refused += 1
-                # Else an earlier request came first: what it has done is seen now.
+                # Else an earlier request was booked first: its effect is seen in the next round.
                 there = (await self._look(ledger, books))._replace(refused=refused)
         raise LedgerUnavailableError(
             f"the credit of peer {books.terms.peer_id} is being changed by others as well"
         )
 
     async def _look(self, ledger: Ledger, books: PeerBooks) -> _There:
-        """What the ledger has granted; the mirror follows where an answer was lost."""
+        """Read what the ledger has granted; corrects the mirror if an answer was lost."""
         ids = [books.credit_line.account_id, books.peer.account_id]
         in_doubt = self._in_doubt.get(books.terms.peer_id)
         line, peer = sorted(await ledger.lookup_accounts(ids), key=lambda one: ids.index(one.id))
         if in_doubt is not None and await ledger.lookup_transfers([in_doubt.id]):
             del self._in_doubt[books.terms.peer_id]
             raised = in_doubt.debit_account_id == books.credit_line.account_id
-            # Unless the mirror was brought up to the ledger meanwhile.
+            # Unless the mirror has been reconciled with the ledger meanwhile.
             known = books.credit_line.posted
             if line.debits_posted > known.debits if raised else line.credits_posted > known.credits:
                 self._mirror.grant(books, in_doubt.amount if raised else -in_doubt.amount)
@@ -197,7 +198,7 @@ class Credit:
     # --- at a start without the ledger
 
     def promise(self, books: PeerBooks) -> None:
-        """Grant a peer its limit in the mirror, or as near to it as what it uses allows."""
+        """Grant a peer its limit in the mirror only, or what it uses if that is more."""
         peer_id = books.terms.peer_id
         assert peer_id not in self._promised, peer_id
         wanted = books.terms.credit_limit - books.granted
@@ -208,19 +209,19 @@ class Credit:
     async def keep_promise(
         self, books: PeerBooks, line: Posted, peer: Posted, *, may_lower: bool
     ) -> tuple[Posted, Posted]:
-        """Grant in the ledger what the mirror has granted; or what it can be.
+        """Grant in the ledger what the mirror has granted, as far as it is possible.
 
         Args:
             books: of the peer.
-            line: what the mirror assumes that the ledger has on its credit line.
-            peer: what it assumes of its account.
-            may_lower: whether credit may be taken back, too; else that stays promised.
+            line: the balances that the mirror assumes for its credit line in the ledger.
+            peer: the balances that it assumes for its account.
+            may_lower: whether credit may be taken back, too; else that is done by a later call.
 
         Returns:
-            What is to be assumed of both now.
+            The balances to assume for both now.
 
         Raises:
-            LedgerUnavailableError: no acknowledgement; ask again with the same balances.
+            LedgerUnavailableError: no acknowledgement; call again with the same balances.
         """
         limit = books.terms.credit_limit
         peer_id = books.terms.peer_id
@@ -236,7 +237,7 @@ class Credit:
                 raise LedgerUnavailableError(f"the credit of peer {peer_id} is being changed")
         if change < 0:
             return line, peer
-        # Each transfer of a credit line has the peer's account on its other side.
+        # The other side of every transfer of a credit line is the peer's account.
         raised, lowered = there.line.debits - line.debits, there.line.credits - line.credits
         self._mirror.undo_grant(books, self._promised.pop(peer_id, 0))
         self._mirror.follow(books.credit_line, there.line, line)
@@ -247,23 +248,23 @@ class Credit:
         return there.line, followed
 
     def withdraw_promises(self) -> None:
-        """Take what the ledger was never told out of the mirror, before it is saved."""
+        """Undo grants that exist in the mirror only, before its balances are saved."""
         for peer_id, promised in self._promised.items():
             books = self._chart.peers.get(peer_id)
-            if books is not None:  # else its accounts are gone from the mirror as well
+            if books is not None:  # else its accounts have left the mirror as well
                 self._mirror.undo_grant(books, promised)
         self._promised.clear()
 
 
 class _There(NamedTuple):
-    """What the ledger has of a peer's credit."""
+    """A peer's credit as the ledger has it."""
 
     line: Posted
     """On the credit line."""
     free: int
-    """What of the credit is neither used nor held."""
+    """Credit that is neither used nor held."""
     refused: int = 0
-    """How many grants for these balances the ledger has refused: their ids stay refused."""
+    """Grants refused at these balances; their ids are used up, so they are part of the next id."""
 
     @property
     def granted(self) -> int:
@@ -271,5 +272,5 @@ class _There(NamedTuple):
         return self.line.debits - self.line.credits
 
     def towards(self, limit: int) -> int:
-        """The change that brings it to `limit`, or as near to that as what is used allows."""
+        """The change that brings it to `limit`, or as near to that as the credit in use allows."""
         return max(limit - self.granted, -max(0, self.free))

@@ -1,7 +1,7 @@
 """What is written to the ledger for a packet: a hold, then a post or a void, perhaps a correction.
 
-Pure. What the writer queues are reservations; what each is written as follows from its promise, so
-there is no entry that contradicts it. Its transfers go into one request, never apart.
+Pure. The writer queues reservations; the entry of each follows from the state of its promise, so
+the two cannot contradict each other. The transfers of a reservation go into one request.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from connector.ledger.model import (
 from connector.peering.model import Asset, PeerTerms
 
 GRANT_BIT: Final = 0x40
-"""In the id of a transfer that grants credit for another: its phase is that of the other."""
+"""Set in the id of a transfer that grants credit for another; its phase is that of the other."""
 
 
 class Reserve:
-    """A packet's money to be held: what the switch asks for."""
+    """A request of the switch to hold the money of a packet."""
 
     __slots__ = ("amount_in", "amount_out", "condition", "fee", "hold_ms", "next_hop", "source")
 
@@ -68,17 +68,17 @@ class Entry(Enum):
     VOID = auto()
     """Gives the hold back."""
     CORRECTION = auto()
-    """Books the legs outright, their hold having expired."""
+    """Books the legs directly after their hold has expired."""
 
 
-# In any other state there is nothing to be written.
+# In any other state there is nothing to write.
 WRITTEN_AS: Final[Mapping[Promise, Entry]] = {
     Promise.ASKED: Entry.HOLD,
     Promise.VOIDING: Entry.VOID,
     Promise.POSTING: Entry.POST,
     Promise.OVERDUE: Entry.POST,
     Promise.RELEASED: Entry.POST,
-    # A replay has booked it from the outbox, while the writer had it queued.
+    # A replay has booked it from the outbox while it was in the writer's queue.
     Promise.BOOKED: Entry.POST,
     Promise.CORRECTING: Entry.CORRECTION,
     Promise.CORRECTING_OVERDUE: Entry.CORRECTION,
@@ -92,7 +92,7 @@ def entry_of(reservation: Reservation) -> Entry:
 
 
 class Move(NamedTuple):
-    """One leg before it has an id."""
+    """One leg before it is given an id."""
 
     debit: Book
     credit: Book
@@ -103,11 +103,11 @@ class Move(NamedTuple):
 def moves_of(
     source: Book, target: Book, asked: Reserve, own: Callable[[AccountCode, Asset], Book]
 ) -> list[Move]:
-    """What a packet with a fee, or one that changes its asset, moves.
+    """The legs of a packet with a fee, or one that changes its asset.
 
     Args:
-        source: who is debited.
-        target: who is credited, in the end.
+        source: the peer that is debited.
+        target: the peer that is credited.
         asked: the packet.
         own: the node's own accounts.
     """
@@ -117,7 +117,7 @@ def moves_of(
     if source.ledger == target.ledger and source is not target:
         moves = [Move(source, target, asked.amount_out, TransferCode.PACKET), *fee]
     else:
-        # Another asset; or back to where it came from, which no single transfer can be.
+        # Another asset; or back to the source, and a transfer needs two different accounts.
         exchange_in = own(AccountCode.EXCHANGE, source.asset)
         exchange_out = own(AccountCode.EXCHANGE, target.asset)
         moves = [
@@ -134,14 +134,14 @@ def moves_of(
 def legs_of(
     moves: list[Move], packet_id: int, sender_packet_id: int, tag: int, timeout: int
 ) -> list[Transfer]:
-    """The transfers that hold what a packet moves, linked: all or none.
+    """The transfers that hold the money of a packet, linked: all or none.
 
     Args:
         moves: one for each leg, in order.
         packet_id: ours.
-        sender_packet_id: the sender's; zero: it gave none.
+        sender_packet_id: the sender's id of the packet; zero: it gave none.
         tag: see `condition_tag`.
-        timeout: when the hold ends by itself, in seconds.
+        timeout: seconds until the hold expires.
     """
     last = len(moves) - 1
     return [
@@ -155,7 +155,7 @@ def legs_of(
 
 
 def is_within_credit(reservation: Reservation) -> bool:
-    """Whether the mirror has credit for all that its sender has asked for so far."""
+    """Whether, by the mirror, the sender is within its credit with all its holds so far."""
     debit = reservation.books[0][0]
     return (
         debit.code is not AccountCode.PEER
@@ -164,14 +164,14 @@ def is_within_credit(reservation: Reservation) -> bool:
 
 
 def outbox_rows(reservation: Reservation) -> list[Transfer]:
-    """A queued reservation as it is put into the outbox in place of the ledger."""
+    """The rows of a queued reservation for the outbox, where it goes instead of the ledger."""
     if reservation.hold_spooled and entry_of(reservation) is Entry.POST:
         return with_legs(reservation.transfers, reservation.legs)
     return reservation.transfers
 
 
 def promised_rows(reservation: Reservation) -> list[Transfer]:
-    """A post as it is put into the outbox when its Fulfill is let go, corrected or not."""
+    """The rows of a post, or its correction, for the outbox when its Fulfill is released."""
     posts = resolutions(reservation.legs, POST)
     return with_legs(posts, reservation.legs) if reservation.hold_spooled else posts
 
@@ -197,15 +197,14 @@ def resolutions(legs: list[Transfer], flag: int) -> list[Transfer]:
 def correcting_transfers(
     legs: list[Transfer], credit_line_of: Callable[[int], int | None]
 ) -> list[Transfer]:
-    """What books the legs outright after their reservation has expired.
+    """The transfers that book the legs directly after their hold has expired.
 
-    A chain for each leg, one behind the other. The sender's limit must not stand in the way of
-    what has happened, so the amount is granted first; `take_back_credit` lowers it again as far as
-    it is free.
+    One chain per leg. The amount is owed whatever the sender's limit, so it is granted as credit
+    first; `take_back_credit` takes that back as far as it is unused.
     """
     correction: list[Transfer] = []
     for leg in legs:
-        # The same ids whichever hold has expired: a packet is corrected once.
+        # The same ids for the first hold and a later one: a packet is corrected at most once.
         base = leg.id & ~PHASE_AGAIN | PHASE_CORRECT
         line = credit_line_of(leg.debit_account_id)
         if line is not None:
@@ -237,17 +236,17 @@ def correcting_transfers(
 
 
 def again(legs: Sequence[Transfer]) -> list[Transfer]:
-    """The legs of a hold under the ids that they have when it is held anew."""
+    """The legs of a hold under the ids of its second hold (`held_again`)."""
     return [leg._replace(id=leg.id | PHASE_AGAIN, timestamp=0) for leg in legs]
 
 
 def held_again(
     legs: Sequence[Transfer], credit_line_of: Callable[[int], int | None]
 ) -> list[Transfer]:
-    """What holds anew what the ledger has refused to hold, in one chain: all or none.
+    """The transfers of a second hold after the ledger refused the first; one chain, all or none.
 
-    What each leg takes is granted first, so no limit stands in the way, whoever else uses the
-    account.
+    The amount of each leg is granted as credit first, so the hold cannot exceed a limit, even if
+    other processes use the account.
 
     Args:
         legs: of the hold that was refused.
@@ -273,9 +272,9 @@ def held_again(
 
 
 def with_legs(posts: list[Transfer], legs: list[Transfer]) -> list[Transfer]:
-    """Posts that say themselves what they make final.
+    """Posts that carry the accounts and amounts of their holds.
 
-    Enough to book it outright if the ledger, asked later, refuses the hold.
+    With these they can be booked directly if the ledger refuses the hold later.
     """
     return [
         post._replace(
@@ -292,16 +291,16 @@ def with_legs(posts: list[Transfer], legs: list[Transfer]) -> list[Transfer]:
 
 
 def grant_transfer(books: PeerBooks, change: int, line: Posted, refused: int = 0) -> Transfer:
-    """A change of the credit granted to a peer whose credit line stands as in `line`.
+    """The transfer that changes the credit granted to a peer.
 
-    The id follows from that alone, whatever the change: each grant moves the credit line, so of all
-    grants that were decided on the same balances the ledger takes one.
+    Its id is derived from `line` and `refused` alone, not from the change: each grant changes the
+    credit line, so of all grants computed from the same balances the ledger accepts one.
 
     Args:
         books: of the peer.
-        change: what is granted; below zero: taken back.
+        change: the credit to grant; below zero: to take back.
         line: the balances of the credit line in the ledger.
-        refused: how many such grants the ledger has refused already.
+        refused: grants at these balances that the ledger has refused already.
     """
     assert change, "a grant of nothing"
     debit, credit = books.credit_line, books.peer
@@ -328,7 +327,7 @@ def chains(transfers: Sequence[Transfer]) -> Iterator[tuple[int, int]]:
 
 
 def is_booked(statuses: Sequence[Status]) -> bool:
-    """Whether a chain is in the ledger: now, or since an earlier try (docs/accounting.md)."""
+    """Whether a chain is in the ledger, by this request or an earlier one (docs/accounting.md)."""
     return all(status in DONE for status in statuses) or (
         statuses[0] is Status.EXISTS and len(statuses) > 1
     )

@@ -1,12 +1,13 @@
 """Fulfilments that could not be fetched again, durable before their posts are queued.
 
-A next hop that knows packet ids gives the same Fulfill again under the same id; one that does not, and
-a receiver of this node, would take the packet for a new one. What these said is put into `outbox.db`
-first; then the packet is posted, and answered. After a crash the sender's question is answered from
-there, and what was fulfilled but not posted is posted (`recovery`).
+A next hop with packet ids answers a resent packet with the same Fulfill. A next hop without them,
+and a receiver of this node, would treat it as a new packet. Their Fulfills are written to
+`outbox.db` first; then the packet is posted and answered. After a crash a resent packet is answered
+from there, and what was fulfilled but not posted is posted (`recovery`).
 
-A row is kept until the packet can no longer be asked for. That the sender has read the answer does
-not end it: a sender that is a node itself keeps no proof, and asks us again when it is asked.
+A row is kept until the packet can no longer be resent. It is kept also after the sender has read
+the answer: a sender that is a connector keeps no Fulfill itself and resends to us when it gets a
+resent packet.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ from connector.base.errors import ConnectorError
 
 
 class Store(Protocol):
-    """Where they are; see `outbox.SqliteOutbox`."""
+    """The store of fulfilments; see `outbox.SqliteOutbox`."""
 
     @property
     def kept_bytes(self) -> int:
-        """The sizes of all rows together."""
+        """The total size of all rows."""
 
     async def keep(self, rows: Sequence[Kept]) -> None:
         """On disk when this returns."""
 
     async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
-        """The Fulfills of those packets that there are rows of."""
+        """The Fulfills of the given packets, as far as there are rows, by packet id."""
 
     async def kept_ids(self) -> list[int]:
-        """The packets that there are rows of."""
+        """The ids of all packets with a row."""
 
     async def forget_kept(self, now_ms: int) -> bool:
-        """Remove rows whose time is over, some at a time; whether there may be more."""
+        """Remove a bounded number of rows that are out of date; whether there may be more."""
 
 
 class _Waiting(NamedTuple):
@@ -53,7 +54,7 @@ class _Waiting(NamedTuple):
 
 
 class Fulfilments:
-    """See the module. The only one who adds to the store."""
+    """See the module. The only writer of the store."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Fulfilments:
 
     @property
     def has_room(self) -> bool:
-        """Whether the answers of further packets can be kept; those under way always find room."""
+        """Whether further packets can be admitted; there is always room for those in flight."""
         return self._store.kept_bytes < bounds.FULFILMENTS_BYTES_MAX
 
     @property
@@ -85,12 +86,12 @@ class Fulfilments:
     def keep_and_post(
         self, token: Token, reservation: Reservation, expires_at_ms: int, octets: bytes
     ) -> None:
-        """Queue a fulfilment for the store, and its post for when it is there."""
+        """Queue a fulfilment for the store; its post is queued when it is on disk."""
         now_ms = self._clock.now_ms()
         left_ms = expires_at_ms - bounds.POST_EXPIRY_MARGIN_MS - now_ms
         decide_by_ms = now_ms + max(0, min(bounds.FULFILMENT_BUDGET_MS, left_ms // 2))
         lives_ms = min(max(0, expires_at_ms - now_ms), limits.EXPIRY_MS_MAX)
-        # By the clock of whoever asks, which may be wrong by as much as ours.
+        # By the sender's clock, whose error may be as large as that of ours.
         keep_until_ms = now_ms + lives_ms + 2 * limits.CLOCK_ERROR_MS
         row = Kept(reservation.packet_id, keep_until_ms, octets)
         self._waiting.append(_Waiting(token, reservation, expires_at_ms, decide_by_ms, row))
@@ -102,7 +103,7 @@ class Fulfilments:
         self._wake.set()
 
     async def run(self) -> None:
-        """Keep what is queued, all that gathered meanwhile at once; until `stop`."""
+        """Store what is queued, all of it in one write at a time; until `stop`."""
         while True:
             if not self._waiting:
                 if self._is_stopping:
@@ -116,11 +117,11 @@ class Fulfilments:
                 self._post(one.token, one.reservation, one.expires_at_ms)
 
     async def _keep(self, rows: list[Kept], decide_by_ms: int) -> None:
-        """Put them into the store; if that fails or takes too long, that is told.
+        """Write them to the store; if that fails or takes too long, an alert is raised.
 
-        The posts and the answers go on without: a Fulfill is money that we owe already.
+        Their posts and answers are not held back then: a Fulfill is money that we owe already.
         """
-        # The write is begun in any case, and ends even where nobody waits for it.
+        # The write is started in any case, and is completed even if this wait is given up.
         left_ms = max(bounds.FULFILMENT_BUDGET_MS_MIN, decide_by_ms - self._clock.now_ms())
         try:
             async with asyncio.timeout(left_ms / 1000):
@@ -147,8 +148,8 @@ class Fulfilments:
         """
         return [] if self.is_empty else await self._store.kept_ids()
 
-    async def look_after(self) -> None:
-        """Remove what nobody can ask for any more; called every second or so."""
+    async def maintain(self) -> None:
+        """Remove fulfilments of packets that cannot be resent any more; called about once a second."""
         if self.is_empty:
             return
         try:

@@ -1,8 +1,8 @@
-"""Balances of the past from a ledger that keeps them: what the event store has forgotten, or lost.
+"""Past balances from a ledger that keeps them, for times that the event store does not cover.
 
-Only for looking, so packets go first: few balances are read at a time, in their turn between the
-writer's requests and with a pause after each, for one viewer at a time. It begins with the newest,
-so that what has been found is right even if the ledger goes away or takes too long.
+Only for display, so packets have priority: few balances are read per request, between the writer's
+requests and with a pause after each, for one viewer at a time. The newest are read first, so a
+partial result is correct if the ledger fails or takes too long.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _MS: Final = 1_000_000
 _TIMESTAMP_MAX: Final = (1 << 63) - 1
 _NOTHING: Final = Balance()
 _PAUSE_FACTOR: Final = 3
-"""However slow the ledger is, three quarters of its time are for packets."""
+"""Pauses last three times as long as requests: three quarters of the ledger's time stay free."""
 
 
 class PastLedger(Protocol):
-    """A ledger whose accounts may keep their balances: those with the flag `ACCOUNT_HISTORY`."""
+    """A ledger that keeps the past balances of accounts with the flag `ACCOUNT_HISTORY`."""
 
     async def lookup_accounts(self, ids: Sequence[int]) -> list[Account]:
         """See `Ledger`."""
 
     async def balances_at(self, account_id: int, moments_ns: Sequence[int]) -> list[Balance | None]:
-        """The newest balance at or before each moment; None: nothing was booked until then.
+        """The newest balance at or before each time; None: nothing was booked until then.
 
         Raises:
             LedgerUnavailableError: no answer.
@@ -41,7 +41,7 @@ class PastLedger(Protocol):
 
 
 class PastBalance(NamedTuple):
-    """How we stood with a peer from a time on, without the credit that was merely granted."""
+    """The balance with a peer from a time on, without granted credit."""
 
     at_ms: int
     debit_balance: int
@@ -72,9 +72,9 @@ class LedgerHistory:
     ) -> list[PastBalance]:
         """Balances of an account, oldest first, the last before `until_ms`.
 
-        The first is the balance at `from_ms`, where the account was there; the others are the last
-        of intervals of `step_ms_min` or longer. Fewer, or none, where the account keeps no history,
-        and where the ledger is away, slow or asked by too many.
+        The first is the balance at `from_ms`, if the account existed then; the others are the last
+        of intervals of `step_ms_min` or longer. Fewer, or none, if the account keeps no history, or
+        the ledger is away or slow, or too many requests wait.
         """
         books = self._accounts.peers.get(peer_id)
         if books is None or books.terms.asset != asset:
@@ -96,7 +96,7 @@ class LedgerHistory:
                     intervals_max=intervals_max,
                 )
         except (TimeoutError, LedgerUnavailableError, LedgerRefusedError):
-            pass  # the writer will say so
+            pass  # the writer reports it
         finally:
             self._waiting -= 1
         return newest_first[::-1]
@@ -125,14 +125,14 @@ class LedgerHistory:
             for peer in await self._read(ids[0], moments_ns):
                 if max(peer.timestamp, begin_ns) >= since_ns:
                     continue  # nothing happened between two moments
-                # Credit is granted by a transfer between the two: both have it at the same time.
+                # Credit is granted by a transfer between the two accounts: both change at the same time.
                 if not peer.timestamp:
                     line = _NOTHING
                 elif line.timestamp > peer.timestamp:
                     (line,) = await self._read(ids[1], [peer.timestamp])
                 since_ns = max(peer.timestamp, begin_ns)
                 newest_first.append(_past(peer, line, since_ns // _MS))
-            # One that moves seldom is asked for few moments, one that moves often for ever more.
+            # An account that changes rarely needs few times, one that changes often needs more.
             count = min(2 * count, bounds.LEDGER_HISTORY_POINTS_PER_REQUEST_MAX)
             moments_ns = list(_moments_before(since_ns, begin_ns, step_ns, count))
 
@@ -158,7 +158,7 @@ class LedgerHistory:
 
 
 def _moments_before(since_ns: int, begin_ns: int, step_ns: int, count: int) -> Iterator[int]:
-    """The ends of the intervals before that of `since_ns`, newest first; the last is `begin_ns`."""
+    """Ends of the intervals before that of `since_ns`, newest first; the last is `begin_ns`."""
     for _ in range(count):
         if since_ns <= begin_ns:
             return
@@ -169,7 +169,7 @@ def _moments_before(since_ns: int, begin_ns: int, step_ns: int, count: int) -> I
 def _past(peer: Balance, line: Balance, at_ms: int) -> PastBalance:
     return PastBalance(
         at_ms=at_ms,
-        # As `PeerBooks` has it.
+        # As in `PeerBooks.net_balance`.
         debit_balance=peer.debits_posted - line.credits_posted,
         credit_balance=peer.credits_posted - line.debits_posted,
         pending_debits=peer.debits_pending,

@@ -1,7 +1,7 @@
 """Turns reserve, post and void into ledger requests, also through outages.
 
-`AccountManager` is the façade of the package: it joins the parts and hands each call to the one
-that owns the matter. The package's docstring says which part owns what.
+`AccountManager` is the façade of the package: it joins the parts and delegates each call to the
+part responsible for it. The package's docstring lists the responsibilities.
 """
 
 from __future__ import annotations
@@ -61,20 +61,21 @@ class AccountManager:
         """Nothing is opened yet.
 
         Args:
-            node_id: whose accounts these are.
-            ledger: where they are.
+            node_id: the owner of the accounts.
+            ledger: keeps the accounts.
             clock: for holds, budgets and deadlines.
             ids: for packets.
             outbox: for what the ledger has not acknowledged; opened and closed by the caller.
-            on_state: told each change of state, with the reason.
-            on_alert: told what an operator should know, as a log event with its fields.
-            on_request: told how long a request of the writer took, and its transfers.
+            on_state: called at each change of state, with the reason.
+            on_alert: called with a log event and its fields that an operator should see.
+            on_request: called with the seconds that a request of the writer took and its number of
+                transfers.
             timeout_ms: how long the ledger may leave a request without an answer.
-            spool_transfers_max: room in the outbox for new packets while the ledger is away; 0:
-                they are rejected.
-            keeps_history: whether accounts of peers that are created from now on keep all their
-                balances, so that the ledger can be asked for those of the past.
-            accept_ledger_loss: go on although the ledger has less than it acknowledged.
+            spool_transfers_max: room in the outbox for new packets while the ledger is away, in
+                transfers; 0: they are rejected.
+            keeps_history: whether accounts of peers that are created from now on keep their past
+                balances in the ledger.
+            accept_ledger_loss: accept a ledger that has less than it acknowledged.
         """
         self.node_id: Final = node_id
         self._clock = clock
@@ -128,7 +129,7 @@ class AccountManager:
             availability=availability,
             reports=reports,
             clock=clock,
-            # A ledger that keeps its deadlines says so itself, and what waits can be spooled.
+            # The ledger enforces its own deadline first; requests that wait can be spooled then.
             patience_ms=timeout_ms + (timeout_ms // 4 if spools else 0),
         )
         self._fulfilments = Fulfilments(
@@ -143,7 +144,7 @@ class AccountManager:
             reports=reports,
             clock=clock,
             post=writer.post_unasked,
-            on_the_way=lambda: {one.packet_id for one in writer.on_the_way()},
+            unacknowledged=lambda: {one.packet_id for one in writer.unacknowledged()},
             is_shared=lambda: reconciler.is_shared,
         )
         self._replay = Replay(
@@ -169,11 +170,11 @@ class AccountManager:
     def attach(
         self, resume: Callable[[Token, Outcome], None], turn_done: Callable[[], None]
     ) -> None:
-        """Who is told outcomes, and what is called when all of a request have been told."""
+        """Set the callbacks for outcomes, and for the end of the outcomes of one request."""
         self._reports.resume = resume
         self._reports.turn_done = turn_done
 
-    # --- life
+    # --- lifecycle
 
     async def open(
         self,
@@ -183,8 +184,8 @@ class AccountManager:
     ) -> None:
         """Open the ledger, create what is missing, load the mirror, replay the outbox.
 
-        `former` are peers that we have no terms with any more, but perhaps a balance. When the
-        ledger is away, and may come back, all this is left to `attend`.
+        `former` are peers without terms that may still have a balance. If the ledger is away and may
+        come back, `reconnect` does all this.
 
         Raises:
             LedgerLockedError, LedgerCorruptError, LedgerUnavailableError, LedgerRefusedError: see
@@ -215,7 +216,7 @@ class AccountManager:
         )
         await start.open()
         if not self._availability.is_up:
-            self._reconnect.owe(start)
+            self._reconnect.finish_later(start)
 
     async def run(self) -> None:
         """Write until `stop`; then until everything queued is written."""
@@ -229,19 +230,19 @@ class AccountManager:
         await self._fulfilments.run()
         self._writer.stop()
 
-    async def attend(self) -> None:
-        """Ask for a ledger that is away until it is back, and bring it up to date; until `stop`."""
+    async def reconnect(self) -> None:
+        """Poll a ledger that is away until it is back, and replay the outbox; until `stop`."""
         await self._reconnect.run()
 
     def stop(self) -> None:
-        """Let `run` end once everything queued is written, and `attend`."""
+        """Let `reconnect` end, and `run` once everything queued is written."""
         self._fulfilments.stop()
         self._reconnect.stop()
 
-    async def stopped(self) -> None:
-        """Remember what was acknowledged, and the balances, for a start without the ledger.
+    async def save_clean_stop(self) -> None:
+        """Save what was acknowledged, and the balances, for a start without the ledger.
 
-        After the tasks have ended.
+        Call it after the tasks have ended.
 
         Only when nothing is held or waits: else only the ledger knows.
         """
@@ -258,10 +259,10 @@ class AccountManager:
         await self._spool.end({book.account_id: book.posted for book in books})
 
     async def close(self) -> None:
-        """Let go of the ledger."""
+        """Close the ledger."""
         await self._turn.close()
 
-    # --- what is shown
+    # --- status
 
     @property
     def state(self) -> State:
@@ -270,12 +271,12 @@ class AccountManager:
 
     @property
     def state_reason(self) -> str:
-        """Why it is so; empty while all is well."""
+        """The reason of the state; empty while the ledger is available."""
         return self._availability.reason
 
     @property
     def ledger(self) -> Ledger:
-        """Where the accounts are. For its kind; requests go through `in_turn`."""
+        """The ledger, for its properties; requests go through `in_turn`."""
         return self._turn.ledger
 
     @property
@@ -306,19 +307,19 @@ class AccountManager:
         return self._chart.by_id.values()
 
     def take_moved(self, watched: bool) -> set[Book]:
-        """Accounts whose balances have moved since the last call.
+        """Accounts whose balances have changed since the last call.
 
-        They are noted only while somebody looks: `watched`, until the next call.
+        Changes are recorded only after a call with `watched`, until the next call.
         """
         return self._mirror.take_moved(watched)
 
-    # --- peers that come and go while the node runs
+    # --- peers added and removed while the node runs
 
     async def add_peer(self, terms: PeerTerms) -> None:
-        """Take up a peer: its accounts, what it owed before, and its credit.
+        """Add a peer: its accounts, its balance from before, and its credit.
 
         Raises:
-            LedgerUnavailableError: no acknowledgement; it is not taken up.
+            LedgerUnavailableError: no acknowledgement; it is not added.
             CreditInUseError: it owes more than its limit from before.
             ConnectorError: its asset and another one share a ledger number.
         """
@@ -343,11 +344,11 @@ class AccountManager:
         books.removed = False
 
     def remove_peer(self, peer_id: str) -> None:
-        """Let go of a peer. What is held for packets under way is still booked or given back."""
+        """Remove a peer. What is held for packets in flight is still posted or voided."""
         self._chart.peers[peer_id].removed = True
 
     def forget_peer(self, peer_id: str) -> None:
-        """Lose sight of a removed peer that owes nothing and is owed nothing."""
+        """Drop a removed peer whose balance is zero and for which nothing is held."""
         self._chart.forget_peer(peer_id)
 
     async def set_credit_limit(self, peer_id: str, limit: int) -> None:
@@ -361,7 +362,7 @@ class AccountManager:
         await self._credit.set_limit(peer_id, limit)
 
     async def take_back_credit(self) -> None:
-        """Lower what was granted above a limit, as far as it is free; called about every second."""
+        """Lower credit above a limit as far as it is unused; called about once a second."""
         await self._credit.take_back()
 
     # --- packets
@@ -373,14 +374,14 @@ class AccountManager:
     def reserve(
         self, token: Token, packet_id: int, sender_packet_id: int, asked: Reserve
     ) -> Outcome | Reservation:
-        """Queue the reservation of a packet; `resume(token, outcome)` comes when it is booked.
+        """Queue the reservation of a packet; `resume(token, outcome)` is called when it is booked.
 
-        Returns the reservation, or why it was refused at once: then nothing was queued.
+        Returns the reservation, or the reason of an immediate refusal: then nothing was queued.
         """
         return self._writer.reserve(token, packet_id, sender_packet_id, asked)
 
     def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
-        """Make a reservation final; `resume(token, POSTED or RELEASED)` comes when it may be told.
+        """Make a reservation final; then `resume(token, POSTED or RELEASED)` is called.
 
         `expires_at_ms` is when the sender stops waiting: the budget ends before it.
         """
@@ -391,8 +392,8 @@ class AccountManager:
     ) -> None:
         """As `post`, of a packet whose Fulfill, `octets`, could not be fetched again.
 
-        The Fulfill is on disk before the post is queued. Whether it is needed is up to the caller:
-        the sender may ask for the packet again, and whoever fulfilled it could not be asked.
+        The Fulfill is on disk before the post is queued. The caller decides whether that is needed:
+        the sender may resend the packet, and its Fulfill could not be fetched again.
         """
         self._fulfilments.keep_and_post(token, reservation, expires_at_ms, octets)
 
@@ -402,45 +403,45 @@ class AccountManager:
         return self._fulfilments.has_room
 
     def void(self, reservation: Reservation) -> None:
-        """Give a reservation back. Nobody is told."""
+        """Release a reservation. There is no callback."""
         self._writer.void(reservation)
 
     # --- resent packets
 
     @property
     def may_know_former(self) -> bool:
-        """Whether the ledger may have packets that were taken by another process than this.
+        """Whether the ledger may have packets that another process accepted.
 
-        Before this one was started, or beside it, where several share a node's accounts.
+        Before this one was started, or beside it where several share a node's accounts.
         """
         return self._recovery.may_know_former
 
     async def find_former(self, asked: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
-        """Ask the ledger whether it has packets, by their sources and the senders' ids of them.
+        """Look up packets in the ledger by their sources and their senders' packet ids.
 
-        Returns those about which it has spoken: `take_recovered` knows now which of them it has.
-        None of them while it is away, unless all are known since the start.
+        Returns those that were looked up: `take_recovered` has them now if the ledger does.
+        Returns none while the ledger is away, unless all are known since the start.
         """
         return await self._recovery.find(asked)
 
     def find_recovered(self, source_id: str, sender_packet_id: int) -> Recovered | None:
-        """The packet that `take_recovered` would give for the right condition; it stays there."""
+        """The packet that `take_recovered` would return for the right condition; it is kept."""
         return self._recovery.peek(source_id, sender_packet_id)
 
     def take_recovered(
         self, source_id: str, sender_packet_id: int, condition: bytes
     ) -> Recovered | None:
-        """The packet that `source_id` sent under this id before we restarted; asked for once.
+        """Remove and return the packet that `source_id` sent under this id before we restarted.
 
-        Under another condition it is another packet: the proof that frees the money that is held
-        would not fit it.
+        With another condition it is another packet: its fulfillment could not release the money
+        that is held.
         """
         return self._recovery.take(source_id, sender_packet_id, condition)
 
-    # --- looks and settlements
+    # --- queries and settlements
 
     async def in_turn(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What `ask` answers: one request to the ledger that is for looking, between the others.
+        """Run `ask`, one read-only request to the ledger, between the others; returns its result.
 
         Raises:
             LedgerUnavailableError: the ledger is away, or does not answer.
@@ -450,7 +451,7 @@ class AccountManager:
             return await ask()
 
     def settlement_id(self, peer_id: str, *words: str) -> int:
-        """The id of the transfer of a settlement with a peer, the same for the same words."""
+        """The id of the transfer of a settlement with a peer, derived from its arguments."""
         return self._settlements.id_of(peer_id, words)
 
     async def record_settlement(
@@ -462,13 +463,13 @@ class AccountManager:
         outgoing: bool,
         tag: int,
     ) -> Status:
-        """Book what has moved outside; the same id again is booked once.
+        """Book a payment that was made outside; idempotent by its id.
 
         Outgoing: debit the peer, credit its settlement account; incoming: the reverse. Returns
-        CREATED, EXISTS, or why the ledger does not take it, for ever: then nothing has moved.
+        CREATED, EXISTS, or the status of a permanent refusal: then nothing was booked.
 
         Args:
-            peer_id: whose accounts.
+            peer_id: the peer.
             transfer_id: the same for the same settlement.
             amount: in units of the peer's asset, above zero.
             outgoing: whether we pay.
@@ -482,12 +483,12 @@ class AccountManager:
         )
 
     async def pay_out(self, peer_id: str, transfer_id: int, payment: Payment) -> int:
-        """Book a payment that is about to be made; the same id again is booked once.
+        """Book a payment before it is made; idempotent by its id.
 
-        What may be paid is read in the same turn of the ledger, just before: what we owe the peer,
-        less what is held for packets that it has sent. Returns the amount that is booked under this
-        id. Zero: none, and the ledger has used up the id, so an earlier request under it whose
-        answer was lost cannot take effect later.
+        What may be paid is read in the same turn of the ledger: what we owe the peer, less what is
+        held for packets that it has sent. Returns the amount that is booked under this id. Zero:
+        none, and the id is used up in the ledger, so an earlier request under it whose answer was
+        lost cannot take effect later.
 
         Raises:
             LedgerUnavailableError: no acknowledgement; try again with the same id.
@@ -516,9 +517,9 @@ class AccountManager:
     # --- time
 
     def tick(self) -> None:
-        """Look at the clock: release posts whose budget is used up, open the breaker.
+        """Time-driven work: find overdue posts, detect a ledger that does not answer, drop old holds.
 
-        Called some 20 times a second. An idle tick looks at a few empty containers.
+        Called about 20 times a second. An idle tick only checks a few empty containers.
         """
         now_ms = self._clock.now_ms()
         self._recovery.tick(now_ms)
@@ -526,19 +527,19 @@ class AccountManager:
         self._promises.note_overdue(now_ms)
         self._reports.turn_done()
 
-    async def release_late(self) -> None:
-        """Put posts whose budget is used up into the outbox and let their Fulfills go."""
+    async def release_overdue(self) -> None:
+        """Put posts whose budget is used up into the outbox and release their Fulfills."""
         await self._spool.release_overdue()
 
     async def expire(self) -> None:
-        """Let the ledger's timeouts take effect while nothing else is asked of it."""
+        """Let the ledger's timeouts take effect while no other request is sent."""
         await self._writer.expire()
 
     async def remember_acknowledged(self) -> None:
-        """Remember in DATA_DIR what the ledger has acknowledged; called about once a second."""
+        """Save in DATA_DIR what the ledger has acknowledged; called about once a second."""
         await self._acknowledged.remember()
 
-    async def look_after_outbox(self) -> None:
-        """See that the outbox is still there, and drop what it need not keep; every second or so."""
-        await self._spool.look_after()
-        await self._fulfilments.look_after()
+    async def maintain_outbox(self) -> None:
+        """Check that the outbox's file exists, and prune it; called about once a second."""
+        await self._spool.maintain()
+        await self._fulfilments.maintain()

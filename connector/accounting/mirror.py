@@ -1,10 +1,10 @@
 """The balances of a node's accounts in memory. Pure.
 
 The mirror has all balances as they will be when everything queued is written: telemetry and
-admission read it and cost the ledger nothing. At rest it equals the ledger (`audit`).
+admission read it without a request to the ledger. With an empty queue it equals the ledger.
 
-`Mirror` is the only writer of balances. Each of its moves changes both sides by one amount, so what
-is debited always equals what is credited.
+`Mirror` is the only writer of balances. Each of its moves changes both sides by the same amount, so
+the sum of debits always equals the sum of credits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from connector.peering.model import Asset, PeerTerms
 
 
 class Book:
-    """The mirror of one account. Its balances are read-only but for `Mirror`."""
+    """The mirror of one account. Only `Mirror` changes its balances."""
 
     __slots__ = (
         "_credits_pending", "_credits_posted", "_debits_pending", "_debits_posted", "account_id",
@@ -39,7 +39,7 @@ class Book:
 
     @property
     def debits_posted(self) -> int:
-        """Debited for good."""
+        """Debited finally."""
         return self._debits_posted
 
     @property
@@ -49,12 +49,12 @@ class Book:
 
     @property
     def credits_posted(self) -> int:
-        """Credited for good."""
+        """Credited finally."""
         return self._credits_posted
 
     @property
     def posted(self) -> Posted:
-        """What it has been debited and credited for good."""
+        """Its posted debits and credits."""
         return Posted(self._debits_posted, self._credits_posted)
 
     @property
@@ -64,7 +64,7 @@ class Book:
 
 
 class PeerBooks:
-    """The accounts of one peer, and how we stand with it."""
+    """The accounts of one peer, and its balances without granted credit."""
 
     __slots__ = ("credit_line", "peer", "removed", "settlement", "terms")
 
@@ -81,11 +81,11 @@ class PeerBooks:
         self.credit_line = credit_line
         self.settlement = settlement
         self.removed = removed
-        """Whether we have no terms with it any more: its balance stays until it is settled."""
+        """Whether the peer was removed: its balance stays until it is settled."""
 
     @property
     def is_even(self) -> bool:
-        """Whether nobody owes anything, and nothing is held."""
+        """Whether the net balance is zero and nothing is held."""
         return not self.net_balance and not self.peer.is_held
 
     @property
@@ -127,9 +127,9 @@ class Mirror:
         self._moved: set[Book] | None = None
 
     def take_moved(self, watched: bool) -> set[Book]:
-        """Accounts whose balances have moved since the last call.
+        """Accounts whose balances have changed since the last call.
 
-        They are noted only while somebody looks: `watched`, until the next call.
+        Changes are recorded only after a call with `watched`, until the next call.
         """
         moved = self._moved or set()
         self._moved = set() if watched else None
@@ -147,7 +147,7 @@ class Mirror:
             self._moved.update((debit, credit))
 
     def release(self, debit: Book, credit: Book, amount: int) -> None:
-        """Give back what was held: its packet was not fulfilled."""
+        """Release what was held: its packet was not fulfilled."""
         debit._debits_pending -= amount
         credit._credits_pending -= amount
         assert debit._debits_pending >= 0
@@ -166,7 +166,7 @@ class Mirror:
         if self._moved is not None:
             self._moved.update((debit, credit))
 
-    # --- anything else
+    # --- other changes
 
     def move(self, debit: Book, credit: Book, amount: int) -> None:
         """Debit and credit at once: credit granted, or a settlement."""
@@ -179,7 +179,7 @@ class Mirror:
             self._moved.update((debit, credit))
 
     def grant(self, books: PeerBooks, change: int) -> None:
-        """Grant a peer so much more credit, or less where `change` is below zero."""
+        """Grant a peer more credit, or less if `change` is below zero."""
         if change < 0:
             self.move(books.peer, books.credit_line, -change)
         else:
@@ -198,7 +198,7 @@ class Mirror:
             self._moved.update((debit, credit))
 
     def load(self, book: Book, account: Account) -> None:
-        """Take over the balances that the ledger has."""
+        """Set all balances to those of the ledger."""
         assert book.account_id == account.id
         book._debits_pending = account.debits_pending
         book._debits_posted = account.debits_posted
@@ -206,11 +206,11 @@ class Mirror:
         book._credits_posted = account.credits_posted
 
     def forget_holds(self, book: Book) -> None:
-        """Count no hold on it: those that we know of are counted again, one by one."""
+        """Set its pending balances to zero; known holds are counted again, one by one."""
         book._debits_pending = book._credits_pending = 0
 
     def set_posted(self, book: Book, posted: Posted) -> bool:
-        """Make it so; whether that changes anything."""
+        """Set the posted balances; returns whether they have changed."""
         assert posted.debits >= 0
         assert posted.credits >= 0
         if book.posted == posted:
@@ -221,7 +221,7 @@ class Mirror:
         return True
 
     def follow(self, book: Book, there: Posted, assumed: Posted) -> None:
-        """Go on from what the ledger has, `there`, in place of what was assumed of it."""
+        """Correct the posted balances by what the ledger has (`there`) against what was assumed."""
         book._debits_posted += there.debits - assumed.debits
         book._credits_posted += there.credits - assumed.credits
         if self._moved is not None:

@@ -1,10 +1,9 @@
-"""The outbox: durable memory of what was promised and the ledger has not acknowledged.
+"""The outbox: durable requests that the ledger has not acknowledged.
 
-One SQLite file in DATA_DIR, apart from the ledger: it is there for the time when the ledger is not.
-It holds requests as they are to be sent, in order, and the balances at the last clean stop, from
-which a node goes on when it starts before its ledger. It also remembers what the ledger has
-acknowledged (`acknowledged`), by which a ledger is known that has less. Fulfilments that could not
-be fetched again are kept in the same file.
+One SQLite file in DATA_DIR, independent of the ledger. It holds requests as they will be sent, in
+order, and the balances at the last clean stop, with which a node starts while its ledger is away.
+It also has the balances that the ledger has acknowledged (`acknowledged`), and fulfilments that
+could not be fetched again (`fulfilments`).
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Kept(NamedTuple):
 
     @property
     def size(self) -> int:
-        """What counts against the bound: about what it takes on disk."""
+        """Octets counted against the bound: about what it takes on disk."""
         return len(self.octets) + bounds.FULFILMENT_OVERHEAD_BYTES
 
 
@@ -69,9 +68,9 @@ class SqliteOutbox:
         self._file = database
         self._in_use = asyncio.Lock()
         self.transfers = 0
-        """How many are in it."""
+        """Transfers in the outbox."""
         self.kept_bytes = 0
-        """What the kept fulfilments take; see `Kept.size`."""
+        """Octets of the kept fulfilments; see `Kept.size`."""
         self._must_recount = False
 
     async def open(self) -> None:
@@ -104,11 +103,11 @@ class SqliteOutbox:
         connection.executescript(_SCHEMA)
 
     async def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         await self._file.close()
 
     async def add(self, transfers: list[Transfer]) -> int:
-        """Put a request at the end; on disk when this returns its number, which rises.
+        """Append a request; it is on disk when this returns its number. Numbers rise.
 
         Raises:
             LedgerUnavailableError: the disk refuses, or the outbox is full.
@@ -174,7 +173,7 @@ class SqliteOutbox:
     # --- fulfilments that could not be fetched again
 
     async def keep(self, rows: Sequence[Kept]) -> None:
-        """Put fulfilments into the file; on disk when this returns. Again is no harm.
+        """Write fulfilments; they are on disk when this returns. Idempotent.
 
         Raises:
             LedgerUnavailableError: the disk refuses.
@@ -188,7 +187,7 @@ class SqliteOutbox:
                     for row in rows
                 ],
             )
-            # What is set aside for posts is not for these: where the disk has no more, this fails.
+            # The room reserved for posts is not used for fulfilments: on a full disk this fails.
             (free,) = connection.execute("PRAGMA freelist_count").fetchone()
             if free < bounds.OUTBOX_RESERVED_BYTES // _PAGE_BYTES:
                 _make_room(connection, 2 * bounds.OUTBOX_RESERVED_BYTES)
@@ -197,12 +196,12 @@ class SqliteOutbox:
         try:
             await self._run(lambda c: in_transaction(c, work))
         except BaseException:
-            # Not there; or it is, and the caller has not waited for it.
+            # The write failed; or it was done, and the caller had given up waiting.
             self._must_recount = True
             raise
 
     async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
-        """The Fulfills of those packets that one is kept for, by packet.
+        """The kept Fulfills of the given packets, by packet id.
 
         Raises:
             LedgerUnavailableError: the file cannot be read.
@@ -222,7 +221,7 @@ class SqliteOutbox:
         return await self._run(work)
 
     async def kept_ids(self) -> list[int]:
-        """The packets that a Fulfill is kept for.
+        """The ids of all packets with a kept Fulfill.
 
         Raises:
             LedgerUnavailableError: the file cannot be read.
@@ -235,7 +234,7 @@ class SqliteOutbox:
         return await self._run(work)
 
     async def forget_kept(self, now_ms: int) -> bool:
-        """Remove fulfilments whose time is over, a slice of them; whether there may be more.
+        """Remove a bounded number of fulfilments that are out of date; whether there may be more.
 
         Raises:
             LedgerUnavailableError: the disk refuses.
@@ -260,14 +259,14 @@ class SqliteOutbox:
         self.kept_bytes -= sum(size + bounds.FULFILMENT_OVERHEAD_BYTES for _, size in over)
         return len(over) == slice_max
 
-    # --- what a node remembers from one life to the next
+    # --- state kept over restarts
 
     async def begin(self) -> Memory:
-        """What is known of the time before; from now on the node counts as not stopped cleanly.
+        """Read what was saved before this start, and mark the node as not stopped cleanly.
 
         Raises:
             LedgerUnavailableError: the disk refuses.
-            LedgerCorruptError: what was kept is damaged.
+            LedgerCorruptError: the saved state is damaged.
         """
 
         def work(connection: sqlite3.Connection) -> Memory:
@@ -289,7 +288,7 @@ class SqliteOutbox:
         return await self._run(lambda c: in_transaction(c, work))
 
     async def end(self, books: Mapping[int, Posted]) -> None:
-        """The node stops cleanly, with these balances.
+        """Save these balances and mark the node as stopped cleanly.
 
         Raises:
             LedgerUnavailableError: the disk refuses.
@@ -303,18 +302,18 @@ class SqliteOutbox:
         await self._run(lambda c: in_transaction(c, work))
 
     async def remember(
-        self, books: Mapping[int, Posted], highest_id: int, *, anew: bool = False
+        self, books: Mapping[int, Posted], highest_id: int, *, replace: bool = False
     ) -> None:
-        """Remember what the ledger has acknowledged of some accounts, and the highest id.
+        """Save the balances that the ledger has acknowledged for some accounts, and the highest id.
 
-        `anew`: and forget what is remembered of all others.
+        `replace`: and delete those of all other accounts.
 
         Raises:
             LedgerUnavailableError: the disk refuses.
         """
 
         def work(connection: sqlite3.Connection) -> None:
-            if anew:
+            if replace:
                 connection.execute("DELETE FROM acknowledged")
             connection.executemany(
                 "INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?)", _rows(books)
@@ -325,10 +324,10 @@ class SqliteOutbox:
         await self._run(lambda c: in_transaction(c, work))
 
     async def restore(self) -> bool:
-        """Whether somebody removed the file from under us; then it has been written anew.
+        """Write the file again if it was deleted while in use; returns whether it was.
 
         Raises:
-            LedgerUnavailableError: it cannot be written anew.
+            LedgerUnavailableError: it cannot be written again.
         """
         try:
             if not self._file.is_removed():
@@ -347,7 +346,7 @@ class SqliteOutbox:
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailableError(f"outbox: {error}") from error
         except (struct.error, ValueError, TypeError, OverflowError) as error:
-            # SQLite does not hold columns to a type: what was not written here reads like this.
+            # SQLite does not enforce column types: a value that was not written here fails like this.
             raise LedgerCorruptError(
                 f"{self._file.path} is damaged ({error}): restore a backup of DATA_DIR, or move the "
                 "file away; then what it promised must be compared with the peers by hand"
@@ -355,10 +354,10 @@ class SqliteOutbox:
 
 
 def _set_room_aside(connection: sqlite3.Connection) -> None:
-    """Have the disk give the room for posts now: when it is full, they are what must be written.
+    """Reserve room on the disk for posts, which must be written even when the disk is full.
 
-    Pages that are written and freed stay in the file, and the log beside it is used again from its
-    start after a checkpoint, which comes before it outgrows what it has.
+    Pages that are written and freed stay in the file. The WAL is reused from its start after a
+    checkpoint, which happens before it would grow beyond its size.
     """
     pages = bounds.OUTBOX_RESERVED_BYTES // _PAGE_BYTES
     connection.execute(f"PRAGMA wal_autocheckpoint={pages // 2}")

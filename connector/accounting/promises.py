@@ -1,7 +1,8 @@
-"""What we have promised for a packet, and how far the ledger has acknowledged it. Pure.
+"""The state of a packet's money, from hold to post or void. Pure.
 
-A `Reservation` is the money of one packet; its `state` says what is still promised. Every legal
-move is a row of `TRANSITIONS`; an event in a state without a row for it is a fault of ours.
+A `Reservation` is the money of one packet; its `state` says what is owed and what the ledger has
+acknowledged. Every legal move is a row of `TRANSITIONS`; an event in a state without a row for it
+is our fault.
 
     ASKED    -HELD-> HELD           -REFUSED-> FREE       -GIVEN_BACK-> VOIDING
     HELD     -POST-> POSTING        -VOID-> VOIDING       -LAPSED-> FREE
@@ -9,11 +10,12 @@ move is a row of `TRANSITIONS`; an event in a state without a row for it is a fa
     OVERDUE  -RELEASE-> RELEASED    -ACKNOWLEDGED-> BOOKED   -SPOOLED-> RELEASED
     RELEASED -ACKNOWLEDGED | REPLAYED-> BOOKED
 
-A post that the ledger refuses because its hold has expired is booked outright: POSTING, OVERDUE and
-RELEASED have a twin each, CORRECTING..., from which ACKNOWLEDGED leads to CORRECTED.
+A post that the ledger refuses because its hold has expired becomes a correction, which books the
+amount directly: POSTING, OVERDUE and RELEASED have a counterpart CORRECTING... each, from which
+ACKNOWLEDGED leads to CORRECTED.
 
-From POST on the money is owed, whatever the ledger says; a Fulfill leaves at ACKNOWLEDGED, SPOOLED
-or RELEASE, whichever comes first.
+From POST on the money is owed, whatever the ledger answers. The Fulfill is sent at ACKNOWLEDGED,
+SPOOLED or RELEASE, whichever comes first.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ Token = Any
 
 
 class Outcome(Enum):
-    """What became of a reservation or a post."""
+    """The outcome of a reservation or a post."""
 
     HELD = auto()
     NO_CREDIT = auto()
@@ -47,53 +49,53 @@ class Outcome(Enum):
 
 
 class Promise(IntEnum):
-    """How far a packet's money has come."""
+    """The state of a packet's money."""
 
     ASKED = 0
-    """Its hold is queued or under way; nothing is promised to anyone."""
+    """The hold is queued or in flight; nothing is owed."""
     HELD = 1
-    """In the ledger or the outbox: its Prepare may leave."""
+    """The hold is in the ledger or the outbox: the Prepare may be sent."""
     VOIDING = 2
-    """Being given back. Nobody waits for it: the last state of a packet that was not fulfilled."""
+    """A void is queued or written: the last state of a packet that was not fulfilled."""
     FREE = 3
-    """Refused by the ledger, or expired and never claimed: nothing is held."""
+    """Refused by the ledger, or expired unclaimed: nothing is held."""
     POSTING = 4
     """Fulfilled; the sender's Fulfill waits for the post."""
     OVERDUE = 5
-    """The budget is used up; the post goes into the outbox, then the Fulfill leaves."""
+    """The budget is used up; the post goes into the outbox, then the Fulfill is sent."""
     RELEASED = 6
-    """The Fulfill has left, the ledger has not acknowledged the post."""
+    """The Fulfill was sent; the ledger has not acknowledged the post."""
     BOOKED = 7
     CORRECTING = 8
-    """The hold has expired: the correction is under way, the sender's Fulfill waits for it."""
+    """The hold has expired: the sender's Fulfill waits for the correction."""
     CORRECTING_OVERDUE = 9
     CORRECTING_RELEASED = 10
     CORRECTED = 11
 
 
 class PromiseEvent(IntEnum):
-    """What can happen to it."""
+    """What can change the state."""
 
     HELD = 0
     """The ledger, or the outbox in its place, has the hold."""
     REFUSED = 1
-    """The ledger refuses the hold, or, once it was asked to post it, the post."""
+    """The ledger refuses the hold; or the post, once that was requested."""
     GIVEN_BACK = 2
     """A hold without acknowledgement is refused; it may be in the ledger, so it is voided."""
     POST = 3
     VOID = 4
     LAPSED = 5
-    """A hold of an earlier life or another process has expired, or that one has given it back."""
+    """A hold of another process, or from before a restart, has expired or was voided there."""
     OVERDUE = 6
     """The budget of the post is used up."""
     RELEASE = 7
-    """The Fulfill leaves, the post being in the outbox, or the outbox having failed."""
+    """The Fulfill is sent: the post is in the outbox, or the outbox has failed."""
     SPOOLED = 8
     """The post, or its correction, went into the outbox in place of the ledger."""
     ACKNOWLEDGED = 9
     """The ledger has the post, or its correction."""
     REPLAYED = 10
-    """What stood in the outbox for it is booked."""
+    """A replay has booked its rows from the outbox."""
 
 
 _P, _E = Promise, PromiseEvent
@@ -110,7 +112,7 @@ TRANSITIONS: Final[Mapping[tuple[Promise, PromiseEvent], Promise]] = {
     (_P.POSTING, _E.REFUSED): _P.CORRECTING,
     (_P.OVERDUE, _E.ACKNOWLEDGED): _P.BOOKED,
     (_P.OVERDUE, _E.RELEASE): _P.RELEASED,
-    # The writer was first.
+    # The writer booked it before the replay did.
     (_P.OVERDUE, _E.SPOOLED): _P.RELEASED,
     (_P.OVERDUE, _E.REFUSED): _P.CORRECTING_OVERDUE,
     (_P.RELEASED, _E.ACKNOWLEDGED): _P.BOOKED,
@@ -119,7 +121,7 @@ TRANSITIONS: Final[Mapping[tuple[Promise, PromiseEvent], Promise]] = {
     (_P.RELEASED, _E.REFUSED): _P.CORRECTING_RELEASED,
     # Booked while it was being put into the outbox.
     (_P.BOOKED, _E.RELEASE): _P.BOOKED,
-    # Booked by a replay while its post was under way.
+    # Booked by a replay while its post was in flight.
     (_P.BOOKED, _E.ACKNOWLEDGED): _P.BOOKED,
     (_P.BOOKED, _E.REPLAYED): _P.BOOKED,
     (_P.CORRECTING, _E.ACKNOWLEDGED): _P.CORRECTED,
@@ -138,7 +140,7 @@ TRANSITIONS: Final[Mapping[tuple[Promise, PromiseEvent], Promise]] = {
 
 _ILLEGAL: Final = -1
 _EVENTS: Final = len(PromiseEvent)
-# The same table flat, for packets: three moves each.
+# The same table as a flat array for the packet path: three moves per packet.
 _NEXT: Final[tuple[int, ...]] = tuple(
     int(TRANSITIONS.get((state, event), _ILLEGAL)) for state in Promise for event in PromiseEvent
 )
@@ -153,7 +155,7 @@ _ACKNOWLEDGED: Final = int(_E.ACKNOWLEDGED)
 
 
 class Reservation:
-    """The money of one packet: its legs, the accounts they move, and what is promised of it."""
+    """The money of one packet: its legs, their accounts, and the state of the promise."""
 
     __slots__ = (
         "books", "hold_spooled", "legs", "outbox_seq", "packet_id", "relay_by_ms", "state",
@@ -171,49 +173,49 @@ class Reservation:
         self.legs = legs
         self.books = books
         self.state = state
-        """A `Promise`, as an integer; changed along `TRANSITIONS` alone."""
+        """A `Promise`, as an integer; changed along `TRANSITIONS` only."""
         self.transfers = legs
-        """What is written next: its hold, its post or void, or a correction, as its state says."""
+        """The transfers to write next: hold, post, void or correction, according to its state."""
         self.waiter: Token = None
-        """Who is told the next outcome."""
+        """Receives the next outcome; None: no caller waits."""
         self.relay_by_ms = 0
-        """When the waiter is let go, posted or not."""
+        """When the waiter is released, posted or not."""
         self.hold_spooled = False
-        """Whether the hold itself has gone into the outbox: the ledger may refuse it later."""
+        """Whether the hold went into the outbox: the ledger may refuse it later."""
         self.outbox_seq = 0
-        """Where the post stands in the outbox, after the waiter was let go; zero: nowhere."""
+        """The outbox's request with its post, once the waiter was released; zero: none."""
 
     def move(self, event: int) -> None:
-        """Let a `PromiseEvent` happen to it."""
+        """Apply a `PromiseEvent`."""
         to = _NEXT[self.state * _EVENTS + event]
         assert to >= 0, (Promise(self.state), PromiseEvent(event))
         self.state = to
 
     @property
     def posted(self) -> bool:
-        """Whether the ledger is known to have it: posted, or booked outright."""
+        """Whether the ledger is known to have it: posted, or corrected."""
         return self.state in (_BOOKED, _CORRECTED)
 
     @property
     def released(self) -> bool:
-        """Whether its Fulfill has left before the ledger was known to have the post."""
+        """Whether its Fulfill was sent before the ledger acknowledged the post."""
         return self.state in (_RELEASED, _CORRECTING_RELEASED)
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing is held for it: refused, given back before a restart, or expired."""
+        """Whether nothing is held for it: refused, voided before a restart, or expired."""
         return self.state == Promise.FREE
 
     @property
     def resolution_ids(self) -> list[int]:
-        """Ids of the transfers that post or void it; none if this process never asked for that."""
+        """Ids of the transfers that post or void it; none if this process did not request that."""
         if self.transfers is self.legs:
             return []
         return [leg.id | PHASE_RESOLVE for leg in self.legs]
 
     @property
     def corrected(self) -> bool:
-        """Whether its hold had expired, so that a correction takes the place of the post."""
+        """Whether its hold had expired, so that a correction replaces the post."""
         return self.state >= _CORRECTING
 
 
@@ -222,10 +224,10 @@ class Promises:
 
     def __init__(self) -> None:
         self._waiting: dict[int, Reservation] = {}
-        # Their Fulfills leave with the next `release_overdue` of the spool.
+        # Their Fulfills are sent by the next `release_overdue` of the spool.
         self._overdue: list[Reservation] = []
         self._released_by_seq: dict[int, list[Reservation]] = {}
-        # Packets under way whose hold a replay has put under other ids; each until it is resolved.
+        # Packets in flight whose hold a replay has made under other ids; each until it is resolved.
         self._held_again: set[int] = set()
 
     def __len__(self) -> int:
@@ -234,12 +236,12 @@ class Promises:
 
     @property
     def has_overdue(self) -> bool:
-        """Whether posts wait to be put into the outbox."""
+        """Whether posts wait to be written to the outbox."""
         return bool(self._overdue)
 
     @property
     def has_released(self) -> bool:
-        """Whether posts stand in the outbox."""
+        """Whether there are posts in the outbox."""
         return bool(self._released_by_seq)
 
     def post(
@@ -255,21 +257,21 @@ class Promises:
         self._waiting[reservation.packet_id] = reservation
 
     def acknowledged(self, reservation: Reservation) -> bool:
-        """The ledger has a post, or its correction; whether its waiter is to be told."""
+        """The ledger has a post, or its correction; returns whether its waiter must be resumed."""
         state = _NEXT[reservation.state * _EVENTS + _ACKNOWLEDGED]  # `move`, without a call
         assert state >= 0, Promise(reservation.state)
         reservation.state = state
         if self._waiting.pop(reservation.packet_id, None) is None:
             return False
-        # Who waits knows its reservation: a pair that keeps each other would be left to the
-        # collector of cycles, thousands a second.
+        # The waiter refers to its reservation: without this, thousands of reference cycles a second
+        # would be left to the garbage collector.
         reservation.waiter = None
         return True
 
     def spooled(self, reservation: Reservation, seq: int) -> Token:
         """The outbox has a post, or its correction, as request `seq`.
 
-        Returns who is to be told; None: nobody waits any more.
+        Returns the waiter to resume; None: it was released before.
         """
         assert seq > 0, seq
         reservation.move(PromiseEvent.SPOOLED)
@@ -280,7 +282,7 @@ class Promises:
         return waiter
 
     def note_overdue(self, now_ms: int) -> None:
-        """Find those whose budget is used up."""
+        """Find posts whose budget is used up."""
         if not self._waiting:
             return
         overdue = [one for one in self._waiting.values() if one.relay_by_ms <= now_ms]
@@ -290,12 +292,12 @@ class Promises:
         self._overdue += overdue
 
     def take_overdue(self) -> list[Reservation]:
-        """Those whose budget is used up; each is given once."""
+        """Remove and return the posts whose budget is used up."""
         overdue, self._overdue = self._overdue, []
         return overdue
 
     def stored(self, seq: int, reservations: list[Reservation]) -> None:
-        """The posts of `reservations` stand in the outbox as request `seq`."""
+        """The posts of `reservations` are in the outbox as request `seq`."""
         assert seq > 0, seq
         assert seq not in self._released_by_seq, seq
         self._released_by_seq[seq] = reservations
@@ -304,7 +306,7 @@ class Promises:
             reservation.outbox_seq = seq
 
     def corrected_of(self, seq: int) -> set[int]:
-        """Packets of a request in the outbox whose correction the writer sees to."""
+        """Packets of a request in the outbox whose correction the writer has queued."""
         return {one.packet_id for one in self._released_by_seq.get(seq, ()) if one.corrected}
 
     def replayed(self, seq: int) -> None:
@@ -314,11 +316,11 @@ class Promises:
             reservation.outbox_seq = 0
 
     def note_held_again(self, packet_id: int) -> None:
-        """A replay has held the money of a packet under way under other ids."""
+        """A replay has held the money of a packet in flight under other ids."""
         self._held_again.add(packet_id)
 
     def take_held_again(self, packet_id: int) -> bool:
-        """Whether its hold is under other ids; told once."""
+        """Whether its hold is under other ids; forgotten by this call."""
         if packet_id not in self._held_again:
             return False
         self._held_again.remove(packet_id)

@@ -1,4 +1,4 @@
-"""Follows what other processes do with this node's accounts."""
+"""Follows bookings that other processes make on this node's accounts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from connector.ledger.model import Posted, Transfer, TransferCode
 
 
 class Reconciler:
-    """Brings the mirror up to the ledger, every few seconds."""
+    """Updates the mirror from the ledger, every few seconds."""
 
     def __init__(
         self,
@@ -45,21 +45,21 @@ class Reconciler:
         self._clock = clock
         self._due_at_s = clock.monotonic_s() + bounds.RECONCILE_SECONDS
         self.is_shared = False
-        """Whether another process books for this node too."""
+        """Whether another process was found to book for this node too."""
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time again."""
+        """Whether the interval has passed since the last time."""
         return self._clock.monotonic_s() >= self._due_at_s
 
-    async def reconcile(self, on_the_way: Callable[[], Iterable[Reservation]]) -> None:
-        """Bring the mirror up to what other processes did with this node's accounts.
+    async def reconcile(self, unacknowledged: Callable[[], Iterable[Reservation]]) -> None:
+        """Update the mirror by what other processes booked on this node's accounts.
 
-        What the ledger has, and what is queued here and will be written, is what the mirror should
-        have; pending amounts are this process's own affair.
+        The mirror should have the posted balances of the ledger plus what is queued here. Pending
+        amounts are not compared: each process counts its own.
 
         Args:
-            on_the_way: what is queued and the ledger has not acknowledged, when it is called.
+            unacknowledged: returns what is queued and not acknowledged by the ledger.
         """
         self._due_at_s = self._clock.monotonic_s() + bounds.RECONCILE_SECONDS
         if not self._turn.ledger.may_be_away:
@@ -70,16 +70,16 @@ class Reconciler:
                 found = await self._chart.look_up(ledger, asked)
                 self._acknowledged.check(found, asked)
         except (LedgerUnavailableError, LedgerRefusedError):
-            return  # the next request will say so
+            return  # the next request reports it
         except LedgerBehindError as error:
             self._acknowledged.refuse(error)
             return
         if not self._availability.is_up:
-            return  # while we waited for our turn, entries went into the outbox
+            return  # while this waited for the turn, entries went into the outbox
         expected = {account.id: [*account[2:5:2]] for account in found}
-        for reservation in on_the_way():
+        for reservation in unacknowledged():
             for transfer in _still_to_be_posted(reservation):
-                # An account that came meanwhile was not looked up.
+                # An account added meanwhile was not looked up.
                 if transfer.debit_account_id in expected:
                     expected[transfer.debit_account_id][0] += transfer.amount
                 if transfer.credit_account_id in expected:
@@ -110,7 +110,7 @@ class Reconciler:
 
 
 def _still_to_be_posted(reservation: Reservation) -> list[Transfer]:
-    """What the ledger will have moved when it has taken what is queued of a reservation."""
+    """The transfers that the ledger will post for what is queued of a reservation."""
     match entry_of(reservation):
         case Entry.CORRECTION:
             grants = [one for one in reservation.transfers if one.code == TransferCode.CREDIT]

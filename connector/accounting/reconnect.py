@@ -1,4 +1,4 @@
-"""Asks for a ledger that is away until it is back, and brings it up to date."""
+"""Polls a ledger that is away until it answers, then replays the outbox."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Reconnect:
         reports: Reports,
         wanted: asyncio.Event,
     ) -> None:
-        """`wanted` is set when the ledger is found to be away."""
+        """`wanted` is set by others when the ledger is found to be away."""
         self._turn = turn
         self._acknowledged = acknowledged
         self._availability = availability
@@ -45,14 +45,14 @@ class Reconnect:
         self._is_stopping = True
         self._wanted.set()
 
-    def owe(self, start: Start) -> None:
-        """The node started without its ledger: `start` is to be finished when it is there."""
+    def finish_later(self, start: Start) -> None:
+        """The node started without its ledger: `start` is finished when the ledger answers."""
         assert self._start is None
         assert self._availability.is_away
         self._start = start
 
     async def run(self) -> None:
-        """Ask until the ledger is back, whenever it is away; until `stop`."""
+        """Poll the ledger whenever it is away; until `stop`."""
         while not self._is_stopping:
             if not self._availability.is_away:
                 self._wanted.clear()
@@ -60,7 +60,7 @@ class Reconnect:
                 continue
             await asyncio.sleep(self._availability.ask_again_s)
             try:
-                await self._come_back()
+                await self._resync()
             except LedgerUnavailableError as error:
                 self._availability.still_away(str(error))
             except LedgerBehindError as error:
@@ -71,7 +71,7 @@ class Reconnect:
                         "ledger_refused", {"reason": error.reason, "error": str(error)}
                     )
 
-    async def _come_back(self) -> None:
+    async def _resync(self) -> None:
         if self._start is not None:
             await self._start.reach()
             assert self._availability.is_up or self._availability.spools

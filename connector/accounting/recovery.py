@@ -1,8 +1,8 @@
-"""Keeps what the ledger knows of packets that this process has not taken, or has forgotten.
+"""Resent packets that only the ledger knows, and unclaimed holds.
 
-Another process took them, or this one before it was restarted: what is held for them is counted
-until it expires, and a sender that resends one gets the answer of the first (docs/protocol.md).
-What a kept fulfilment shows to be owed is posted, whether or not somebody asks for it.
+Such packets were accepted by another process, or by this one before a restart. What is held for
+them is counted until it expires, and a sender that resends one gets the first answer
+(docs/protocol.md). What a kept fulfilment shows to be owed is posted, resent or not.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from connector.base.errors import ConnectorError, LedgerRefusedError, LedgerUnav
 from connector.ledger.interface import Ledger
 from connector.ledger.model import PHASE_AGAIN, PHASE_CORRECT, PHASE_RESOLVE, POST, VOID
 
-# The transfers of a leg that say what became of it; a hold that was refused at first has others.
+# The transfers of a leg by phase; those with PHASE_AGAIN belong to a second hold (`replay`).
 _PHASES: Final = (0, PHASE_RESOLVE, PHASE_CORRECT, PHASE_AGAIN, PHASE_AGAIN | PHASE_RESOLVE)
 
 
 class Recovery:
-    """Resent packets that only the ledger knows, and holds that nobody has claimed yet."""
+    """Resent packets that only the ledger knows, and unclaimed holds."""
 
     def __init__(
         self,
@@ -44,21 +44,21 @@ class Recovery:
         reports: Reports,
         clock: Clock,
         post: Callable[[Reservation], None],
-        on_the_way: Callable[[], set[int]],
+        unacknowledged: Callable[[], set[int]],
         is_shared: Callable[[], bool],
     ) -> None:
         """Nothing is known yet.
 
         Args:
-            turn: for the ledger.
-            chart: for accounts.
+            turn: the ledger.
+            chart: the accounts.
             mirror: counts what is held.
-            availability: whether the ledger can be asked.
-            fulfilments: those that were kept.
+            availability: whether the ledger can be queried.
+            fulfilments: the kept fulfilments.
             reports: alerts.
-            clock: for holds that expire.
-            post: queues a post that nobody waits for.
-            on_the_way: packets whose resolution the ledger has not acknowledged.
+            clock: for the expiry of holds.
+            post: queues a post without a waiter.
+            unacknowledged: returns packets whose resolution the ledger has not acknowledged.
             is_shared: whether other processes book for this node too.
         """
         self._turn = turn
@@ -69,28 +69,28 @@ class Recovery:
         self._reports = reports
         self._clock = clock
         self._post = post
-        self._on_the_way = on_the_way
+        self._on_the_way = unacknowledged
         self._is_shared = is_shared
         self._recovered: dict[tuple[str, int], Recovered] = {}
         # By packet: when the hold expires, and what is held.
         self._unclaimed_holds: dict[int, tuple[int, Reservation]] = {}
-        # How far the ledger's clock was seen ahead of ours: its timestamps are never newer than it.
+        # The most that the ledger's clock was seen ahead of ours, by its timestamps.
         self._ahead_ns = 0
-        # Until then packets of an earlier life of this node may be resent.
+        # Until then packets accepted before this start may be resent.
         self._until_ms = 0
 
     def begin(self) -> None:
-        """From now on packets that were taken before may be resent."""
+        """Start the period in which packets accepted before this start may be resent."""
         self._until_ms = self._clock.now_ms() + limits.FORMER_PACKETS_MS
 
-    def nobody_before(self) -> None:
-        """The ledger had no accounts of this node: no packet was taken before."""
+    def no_earlier_packets(self) -> None:
+        """The ledger had no accounts of this node, so no packet was accepted before."""
         self._until_ms = 0
 
     async def load(self, ledger: Ledger) -> None:
         """Find packets that a peer may resend, and count what is held for them."""
-        # The ledger may still count a hold whose time is up; the mirror counts those that we know
-        # of and will let go of, so that the two agree as soon as nothing is held.
+        # The ledger may still count a hold that has expired. The mirror counts only holds that this
+        # process will release, so both agree once nothing is held.
         for book in self._chart.by_id.values():
             self._mirror.forget_holds(book)
         unposted = set(await self._fulfilments.packet_ids())
@@ -111,12 +111,12 @@ class Recovery:
                     self._note_over(reservation)
                 else:
                     self._take_up(reservation, packet.expires_at_ns)
-        # Older than what was looked at: this node was down for longer than packets live.
+        # Older than what was read: this node was down for longer than packets can be resent.
         owed += await self._older_unposted(ledger, sorted(unposted))
         await self._post_owed(owed)
 
     async def _older_unposted(self, ledger: Ledger, packet_ids: list[int]) -> list[LedgerPacket]:
-        """Those of some packets that the ledger has held money for and has not posted."""
+        """Of the given packets, those that the ledger has held money for and has not posted."""
         found: list[LedgerPacket] = []
         size = max(
             1, ledger.batch_transfers_max // (len(_PHASES) * limits.TRANSFERS_PER_RESERVATION_MAX)
@@ -141,7 +141,7 @@ class Recovery:
             for packet in part:
                 reservation = packet.reservation(self._chart.by_id)
                 if reservation is None:
-                    # Between accounts that this node has no more.
+                    # Between accounts that this node no longer has.
                     details: dict[str, object] = {"packetId": f"{packet.packet_id:032x}"}
                     self._reports.alert("fulfilment_not_booked", details)
                     continue
@@ -156,7 +156,7 @@ class Recovery:
     def _ledger_ns(self) -> int:
         """The time by the ledger's clock, as far as it is known.
 
-        An embedded ledger's is ahead where this machine's clock was ahead once and has gone back.
+        That of an embedded ledger is ahead after this machine's clock was set back.
         """
         return self._clock.now_ns() + self._ahead_ns
 
@@ -174,15 +174,15 @@ class Recovery:
                 self._mirror.hold(debit, credit, leg.amount)
         found = recovered(reservation)
         if found is not None:
-            # Of a packet that is only held nothing is kept: it would have been posted at the start.
+            # A packet that is only held has no kept fulfilment: it would have been posted at the start.
             found.may_be_kept = reservation.posted and not self._fulfilments.is_empty
             self._recovered[found.source_id, found.sender_packet_id] = found
 
     def _note_over(self, reservation: Reservation) -> None:
-        """Remember a packet that was given back or has expired: it is not tried under its id again.
+        """Remember a packet that was voided or has expired, so that it is not forwarded again.
 
-        What became of it at its next hop is not known. If that fulfilled it after all, sending it
-        once more, as a new packet, would pay it twice.
+        Its outcome at the next hop is not known. If it was fulfilled there after all, forwarding it
+        again as a new packet would pay it twice.
         """
         reservation.move(PromiseEvent.LAPSED)
         found = recovered(reservation)
@@ -191,13 +191,13 @@ class Recovery:
 
     @property
     def may_know_former(self) -> bool:
-        """Whether the ledger may have packets that were taken by another process than this."""
+        """Whether the ledger may have packets that another process accepted."""
         if self._turn.ledger.may_be_away and self._availability.is_up:
-            return True  # it can be asked: no need to guess
+            return True  # a query is possible: no need to guess
         return self._is_shared() or self._clock.now_ms() < self._until_ms
 
     async def find(self, asked: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
-        """Ask the ledger whether it has resent packets. See `AccountManager.find_former`."""
+        """Look up resent packets in the ledger. See `AccountManager.find_former`."""
         decided = await self._find_in_ledger(asked)
         try:
             await self._look_up(decided)
@@ -210,7 +210,7 @@ class Recovery:
         return decided
 
     async def _look_up(self, decided: Sequence[tuple[str, int]]) -> None:
-        """Find out of which of these packets a Fulfill was kept."""
+        """Read the kept Fulfills of those of these packets that may have one."""
         found = (self._recovered.get(one) for one in decided)
         packets = {one.reservation.packet_id: one for one in found if one and one.may_be_kept}
         kept = await self._fulfilments.find(list(packets))
@@ -218,7 +218,7 @@ class Recovery:
             one.fulfill, one.may_be_kept = kept.get(packet_id, b""), False
 
     async def _find_in_ledger(self, asked: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
-        """Ask the ledger for what is not recovered yet; returns those that it has spoken about."""
+        """Look up in the ledger what is not recovered yet; returns the packets that were decided."""
         unknown = [tag for source_id, tag in asked if (source_id, tag) not in self._recovered]
         if not unknown:
             return asked
@@ -229,20 +229,20 @@ class Recovery:
         except (LedgerUnavailableError, LedgerRefusedError):
             return ()
         if not self._availability.is_up:
-            return ()  # while we waited for our turn, resolutions went into the outbox
-        # What this process has answered and forgotten, and the ledger does not have yet: also what
-        # is in the outbox is in the queue as long as the ledger is there. Asked again in a moment,
-        # it will know.
-        on_the_way = self._on_the_way()
+            return ()  # while this waited for the turn, resolutions went into the outbox
+        # Packets that this process has answered and forgotten, and whose resolution the ledger does
+        # not have yet. While the ledger is up, everything in the outbox is in the queue as well. The
+        # next look-up will find them.
+        unacknowledged = self._on_the_way()
         wanted, undecided = set(asked), set()
         ledger_ns = self._ledger_ns()
         for packet in found:
             reservation = packet.reservation(self._chart.by_id)
             former = None if reservation is None else recovered(reservation)
-            # Other peers may use the same ids.
+            # Several peers may use the same ids.
             if former is None or (former.source_id, former.sender_packet_id) not in wanted:
                 continue
-            if packet.packet_id in on_the_way:
+            if packet.packet_id in unacknowledged:
                 undecided.add((former.source_id, former.sender_packet_id))
             elif packet.packet_id in self._unclaimed_holds:
                 pass
@@ -253,7 +253,7 @@ class Recovery:
         return [one for one in asked if one not in undecided]
 
     async def _packets_tagged(self, ledger: Ledger, tags: Sequence[int]) -> list[LedgerPacket]:
-        """Packets by the senders' ids of them, with what became of them."""
+        """Packets and their outcomes, by their senders' packet ids."""
         packets = packets_of(await ledger.tagged_transfers(tags, self._oldest_ns()))
         by_id = {one.resolution_id: one for one in packets if not one.outcome}
         if by_id:
@@ -262,13 +262,13 @@ class Recovery:
         return packets
 
     def peek(self, source_id: str, sender_packet_id: int) -> Recovered | None:
-        """The packet that `source_id` sent under this id before, whatever its condition."""
+        """The recovered packet that `source_id` sent under this id, whatever its condition."""
         if not self._recovered:
             return None
         return self._recovered.get((source_id, sender_packet_id))
 
     def take(self, source_id: str, sender_packet_id: int, condition: bytes) -> Recovered | None:
-        """The packet that `source_id` sent under this id before; asked for once."""
+        """Remove and return the recovered packet that `source_id` sent under this id."""
         if not self._recovered:
             return None
         found = self._recovered.get((source_id, sender_packet_id))
@@ -280,14 +280,14 @@ class Recovery:
         return found
 
     def tick(self, now_ms: int) -> None:
-        """Let go of what nobody can ask for any more."""
+        """Drop expired holds, and packets that cannot be resent any more."""
         if self._unclaimed_holds:
             self._drop_expired(now_ms * 1_000_000 + self._ahead_ns)
         if self._recovered and now_ms >= self._until_ms:
             self._recovered.clear()
 
     def _drop_expired(self, ledger_ns: int) -> None:
-        """Holds that nobody claimed in time: the ledger's own timeout frees them."""
+        """Drop holds that were not claimed in time: the ledger's own timeout releases them."""
         for packet_id, (expires_at_ns, reservation) in list(self._unclaimed_holds.items()):
             if expires_at_ns <= ledger_ns:
                 del self._unclaimed_holds[packet_id]

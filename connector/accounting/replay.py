@@ -1,24 +1,23 @@
 """Books what the outbox holds, in order and under the same ids, so once; then hands over.
 
-**A hold in the outbox is a promise**: its Prepare may have left, and may be fulfilled. The ledger
-may refuse it all the same: another process has used the credit, or a limit was lowered. Then:
+**A hold in the outbox is a commitment**: its Prepare may have been sent, and may be fulfilled. The
+ledger may still refuse it: another process has used the credit, or a limit was lowered. Then:
 
-- Where its post stands in the same part of the outbox, the packet is booked outright (a correction);
-  where its void does, nothing is owed, and nothing is done.
-- Else it is *held anew*: in one chain, what each leg takes is granted to its sender and held at
-  once, so no limit and no other process can come between. `Credit` takes the grant back as the
-  peer pays.
+- If its post is in the same part of the outbox, the packet is booked directly (a correction); if
+  its void is, nothing is owed, and nothing is done.
+- Otherwise a *second hold* is made: in one chain, the amount of each leg is granted to its sender
+  as credit and held, so neither a limit nor another process can prevent it. `Credit` takes the
+  grant back as the peer pays.
 
-Why a packet is paid once. An id that was refused stays refused, so the hold anew has the ids of the
-first with `PHASE_AGAIN`, and its post and void likewise. Of the two holds of a packet at most one
-is in the ledger, for ever: the second is only asked for after the first was refused. The same holds
-for their posts. Whoever resolves the packet by the first ids (a row further on in the outbox, or
-the writer) is refused, looks for the second hold, and takes it: post and void share an id there
-too. A correction has one set of ids, whichever hold it makes good, and is asked for only after a
-post of the hold was refused for good: its hold expired, was voided, or never existed. All ids
-follow from the packet's, so a replay that is cut off is repeated with the same result. Who looks
-for a resent packet finds the second hold as it would the first: by the sender's id, in
-`user_data_128`; so a packet that an outbox knows is never new.
+Why a packet is paid once. An id that was refused stays refused, so the second hold has the ids of
+the first with `PHASE_AGAIN`, and so do its post and void. At most one of the two holds is ever in
+the ledger: the second is requested only after the first was refused. The same is true of their
+posts. A resolution by the first ids (a later row of the outbox, or the writer's) is refused, and
+then repeated for the second hold, where post and void share an id too. A correction has one set of
+ids for either hold, and is requested only after a post was refused permanently: its hold expired,
+was voided, or never existed. All ids are derived from the packet id, so an interrupted replay is
+repeated with the same result. The look-up of a resent packet finds the second hold like the first,
+by the sender's packet id in `user_data_128`; so a packet in an outbox is never taken for a new one.
 
 What the ledger refuses beyond that stays in the outbox, with an alert that names the amount.
 """
@@ -54,7 +53,7 @@ _SEQ_MAX: Final = 1 << 62
 
 
 class Replay:
-    """Knows how far the outbox has been replayed in this life of the node."""
+    """Replays the outbox; knows how far it has got since the start of the process."""
 
     def __init__(
         self,
@@ -79,18 +78,18 @@ class Replay:
         self._reports = reports
         self._is_stopping = is_stopping
         self._done_seq = 0
-        # Of the part of the outbox that is being booked, by the first id of what is created: what
-        # the ledger was asked for, and what of it the mirror has.
+        # For the part of the outbox that is being booked, by the first id of each chain: chains that
+        # were requested of the ledger, and those of them that the mirror has counted.
         self._asked: set[int] = set()
         self._mirrored: set[int] = set()
 
     async def book_all(self) -> None:
-        """Book all that the outbox holds; the mirror is loaded afterwards."""
+        """Book all that the outbox holds. The caller loads the mirror afterwards."""
         while await self._book_next(adjust=False):
             pass
 
     async def book_until(self, seq: int) -> None:
-        """Book what the outbox holds up to request `seq`; the mirror is compared afterwards."""
+        """Book the outbox up to request `seq`. The caller compares the mirror afterwards."""
         while self._done_seq < seq:
             if not await self._book_next(adjust=False, until_seq=seq):
                 break
@@ -99,8 +98,8 @@ class Replay:
         """Book what the outbox holds, and give the ledger back to the writer.
 
         Raises:
-            LedgerUnavailableError, LedgerRefusedError, LedgerBehindError: not done; what is booked
-                is booked.
+            LedgerUnavailableError, LedgerRefusedError, LedgerBehindError: not finished; the part that
+                was booked stays booked.
         """
         pauses = False
         try:
@@ -109,12 +108,12 @@ class Replay:
                 if self._is_stopping():
                     return
                 if rows < self._turn.ledger.batch_transfers_max and not pauses:
-                    # Nearly there: the writer waits, so that the end can be reached.
+                    # The rest fits in one request: pause the writer, so that the end is reached.
                     pauses = True
                     self._availability.nearly_back()
                     await self._spool.pause()
                 elif not rows:
-                    # From here to the writer's next look at the phase nothing can come between.
+                    # No await from here until the writer reads the phase again.
                     pauses = False
                     self._availability.back()
                     return
@@ -126,14 +125,14 @@ class Replay:
     async def _book_next(self, *, adjust: bool, until_seq: int = _SEQ_MAX) -> int:
         """Book the next requests of the outbox; returns how many transfers they held.
 
-        `adjust`: what is granted moves the mirror too, which will not be loaded afterwards.
+        `adjust`: count granted credit in the mirror too, because it is not loaded afterwards.
         """
         size_max = self._turn.ledger.batch_transfers_max
         loaded = await self._spool.load(self._done_seq, size_max)
         requests = [one for one in loaded if one[0] <= until_seq]
         transfers = [transfer for _, part in requests for transfer in part]
         async with self._turn as ledger:
-            # An empty request asks whether the ledger is there.
+            # An empty request tests whether the ledger answers.
             statuses = await ledger.create_transfers(transfers)
             assert len(statuses) == len(transfers)
             if self._acknowledged.is_doubtful(statuses):
@@ -161,28 +160,28 @@ class Replay:
         return len(transfers)
 
     async def _settle(self, ledger: Ledger, refused: list[_Chain], adjust: bool) -> set[int]:
-        """See to what the ledger did not take; gives the requests that have to stay.
+        """Resolve the chains that the ledger refused; returns the requests that have to stay.
 
-        A crash or a lost acknowledgement in the middle is no harm: all of it has ids that follow
-        from the packets, so it is done once more, with the same result.
+        A crash or a lost acknowledgement in between is harmless: all ids are derived from the
+        packets, so it is repeated with the same result.
         """
         resolved = {chain.packet_id for chain in refused if not chain.is_hold}
         holds = [chain for chain in refused if chain.is_hold]
         for chain in holds:
             self._reports.alert("spooled_reservation_refused", chain.details())
-        # What is resolved a few rows later needs no hold: it is given back, or booked outright.
+        # A packet resolved in a later row of this part needs no hold: it is voided, or corrected.
         open_ = [chain for chain in holds if chain.packet_id not in resolved]
-        # Booked outright by a replay that was cut off: the rows were cut into other parts then.
+        # Corrected by an interrupted replay, which had split the rows into other parts.
         booked = await _which_exist(ledger, [one.packet_id | PHASE_CORRECT for one in open_])
         open_ = [one for one in open_ if one.packet_id | PHASE_CORRECT not in booked]
         lost = await self._hold_again(ledger, open_, adjust)
         resolutions_ = [chain for chain in refused if chain.is_resolution]
-        # Their holds may have been refused in a request before, and stand under other ids.
+        # Their holds may have been refused in an earlier request, and made under other ids.
         late = await self._resolve_again(ledger, resolutions_)
         for chain in late:
             legs = await self._legs_of(ledger, chain.transfers)
             if not legs:
-                # Another ledger than the one it was meant for: a human must look.
+                # Not the ledger it was meant for: an operator must decide.
                 details = chain.details(amountLost=chain.amount)
                 self._reports.alert("outbox_transfer_unknown", details)
                 lost.append(chain)
@@ -193,20 +192,20 @@ class Replay:
                 self._reports.alert("accounting_correction", chain.details())
         for chain in refused:
             if not chain.is_hold and not chain.is_resolution:
-                # A correction, which nothing else can make good.
+                # A correction; there is no other way to book it.
                 lost.append(chain)
                 self._refused(chain)
         return {chain.seq for chain in lost}
 
     def _refused(self, chain: _Chain) -> None:
-        """Neither held nor booked, though it was promised: a human must look."""
+        """Report what was committed and can be neither held nor booked: an operator must decide."""
         self._reports.counters.refused_unexpectedly += 1
         self._reports.alert("accounting_refused", chain.details(amountLost=chain.amount))
 
     async def _hold_again(
         self, ledger: Ledger, refused: list[_Chain], adjust: bool
     ) -> list[_Chain]:
-        """Hold what was refused, whatever the limits say; gives what cannot be held at all."""
+        """Make second holds, whatever the limits; returns the chains that cannot be held at all."""
         again = [held_again(chain.transfers, self._chart.credit_line_of) for chain in refused]
         asked_before = self._asked.copy()
         self._asked.update(transfers[0].id for transfers in again)
@@ -227,7 +226,7 @@ class Replay:
         return lost
 
     async def _resolve_again(self, ledger: Ledger, refused: list[_Chain]) -> list[_Chain]:
-        """Post or void what was held anew; gives the posts for which there is no hold."""
+        """Post or void second holds; returns the posts for which there is no hold."""
         if not refused:
             return []
         there = await _which_exist(ledger, [one.packet_id | PHASE_AGAIN for one in refused])
@@ -259,7 +258,7 @@ class Replay:
         return [transfer._replace(timestamp=0) for transfer in held]
 
     async def _correct(self, ledger: Ledger, legs: list[Transfer], adjust: bool) -> bool:
-        """Book legs outright; whether the ledger has them now."""
+        """Book legs directly; returns whether the ledger has them now."""
         correction = correcting_transfers(legs, self._chart.credit_line_of)
         was_asked = correction[0].id in self._asked
         self._asked.add(correction[0].id)
@@ -273,14 +272,14 @@ class Replay:
         return True
 
     def _mirror_once(self, key: int, grants: list[Transfer]) -> None:
-        """Count what the ledger has been granted by this replay, also where it is tried again."""
+        """Count granted credit in the mirror, once per chain even if the chain is retried."""
         if key not in self._mirrored:
             self._mirrored.add(key)
             self._credit.mirror_grants(grants)
 
 
 class _Chain:
-    """A chain of an outbox's request, and what the ledger said of it."""
+    """A chain of a request in the outbox, and its statuses from the ledger."""
 
     def __init__(self, seq: int, transfers: list[Transfer], statuses: list[Status]) -> None:
         assert len(transfers) == len(statuses)
@@ -295,7 +294,7 @@ class _Chain:
 
     @property
     def amount(self) -> int:
-        """What it moves; credit that is granted for it is not counted."""
+        """The amount that it moves, without credit granted for it."""
         return sum(one.amount for one in self.transfers if one.code != TransferCode.CREDIT)
 
     def details(self, **more: int) -> dict[str, object]:
@@ -315,7 +314,7 @@ async def _which_exist(ledger: Ledger, ids: list[int]) -> set[int]:
 
 
 async def _create(ledger: Ledger, wanted: list[list[Transfer]]) -> list[list[Status]]:
-    """Have chains created, in requests that the ledger takes; what it said of each."""
+    """Create chains, in requests within the ledger's batch limit; returns the statuses of each."""
     answers: list[list[Status]] = []
     size_max = ledger.batch_transfers_max
     at = 0

@@ -1,4 +1,4 @@
-"""Who is told what: outcomes to the switch, alerts to operators, figures to metrics. Pure."""
+"""Callbacks of the package: outcomes to the switch, alerts to operators, counters. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class AccountingCounters:
     corrections: int = 0
     released: int = 0
     reconciled: int = 0
-    """Accounts whose mirror was brought up to what another process did."""
+    """Accounts whose mirror was updated by what another process booked."""
     spooled: int = 0
-    """Transfers that went into the outbox in place of the ledger."""
+    """Transfers that went into the outbox instead of the ledger."""
     refused_unexpectedly: int = 0
 
 
@@ -36,20 +36,20 @@ class Reports:
     ) -> None:
         self.counters: Final = AccountingCounters()
         self.alert: Final = alert
-        """Told what an operator should know, as a log event with its fields."""
+        """Takes the name and fields of a log event that an operator should see."""
         self.request_done: Final = request_done
-        """Told how long a request of the writer took, and its transfers."""
+        """Takes the seconds that a request of the writer took, and its number of transfers."""
         self.resume: Callable[[Token, Outcome], None] = lambda _token, _outcome: None
-        """Tells an outcome to whoever waits for it."""
+        """Takes the handle of a waiting caller and its outcome."""
         self.turn_done: Callable[[], None] = lambda: None
-        """Called when all outcomes of a request have been told."""
+        """Called when all outcomes of a request have been delivered."""
 
     def refused(
         self, reservation: Reservation, statuses: Sequence[Status], *, owed: bool = False
     ) -> None:
-        """The ledger refused what it had no ground to refuse: a human must look.
+        """The ledger refused transfers without a known reason: an operator must decide.
 
-        `owed`: the packet was fulfilled, so its amount is lost until that is done.
+        `owed`: the packet was fulfilled, so its amount is lost until then.
         """
         self.counters.refused_unexpectedly += 1
         details = packet_details(reservation.packet_id, statuses)

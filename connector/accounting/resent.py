@@ -1,7 +1,7 @@
-"""Rebuilds unfinished and finished packets from ledger transfers, for packets that are resent. Pure.
+"""Rebuilds packets from ledger transfers, so that resent packets can be answered. Pure.
 
-A packet's transfers carry the sender's id of it (`user_data_128`), so every process that shares the
-accounts finds it by that id, also after a crash (docs/protocol.md, "Resent packets").
+A packet's transfers carry the sender's packet id (`user_data_128`), so every process that shares
+the accounts finds the packet by it, also after a crash (docs/protocol.md, "Resent packets").
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RESOLVED: Final = POST | VOID
 
 @dataclass(slots=True)
 class Recovered:
-    """A packet that the ledger knows and this process does not; found by its sender's id."""
+    """A packet that the ledger has and this process has not, found by its sender's packet id."""
 
     reservation: Reservation
     source_id: str
@@ -39,51 +39,51 @@ class Recovered:
     condition_tag: int
     """The first 96 bits of its condition."""
     fulfill: bytes = b""
-    """Its Fulfill, if one was kept (`fulfilments`): an ILP packet."""
+    """Its Fulfill, if one was kept (`fulfilments`): an ILP packet; else empty."""
     may_be_kept: bool = False
-    """Whether there may be a Fulfill of it that has not been read yet."""
+    """Whether there may be a kept Fulfill that has not been read yet."""
 
 
 @dataclass(slots=True)
 class LedgerPacket:
-    """One packet as the ledger has it."""
+    """One packet, rebuilt from the ledger."""
 
     packet_id: int
     legs: list[Transfer] = field(default_factory=list)
-    """What was held for it, in order."""
+    """Its holds, in order."""
     outcome: int = 0
-    """POST, VOID, or 0: neither, as far as the transfers show that were looked at."""
+    """POST, VOID, or 0: neither among the transfers that were read."""
 
     @property
     def resolution_id(self) -> int:
-        """Of the transfer that says its outcome, if it is there."""
+        """The id of the transfer that resolves it, if it is resolved."""
         return self.legs[0].id | PHASE_RESOLVE
 
     @property
     def expires_at_ns(self) -> int:
-        """When its hold ends by itself."""
+        """When its hold expires."""
         assert self.legs, "a packet of which nothing was held"
         first = self.legs[0]
         return first.timestamp + first.timeout * 1_000_000_000
 
     def is_over(self, now_ns: int) -> bool:
-        """Whether nothing of it is held or owed any more."""
+        """Whether nothing is held or owed for it any more."""
         return self.outcome == VOID or (not self.outcome and self.expires_at_ns <= now_ns)
 
     def reservation(self, books: Mapping[int, Book]) -> Reservation | None:
-        """What is held or posted for it; None: with an account that is not among `books`.
+        """What is held or posted for it; None: one of its accounts is not among `books`.
 
-        None, too, where its first legs are older than what was looked at.
+        None, too, if its first legs are older than the transfers that were read.
         """
-        # A hold that was refused at a replay stands under other ids.
+        # A second hold, made at a replay, has other ids.
         if self.legs[0].id & ~PHASE_AGAIN != self.packet_id:
             return None
         ids = {id_ for leg in self.legs for id_ in (leg.debit_account_id, leg.credit_account_id)}
         if not ids <= books.keys():
-            return None  # towards a peer that is configured no more
+            return None  # to a peer that is not configured any more
         return Reservation(
             self.packet_id,
-            # As it was asked for: timestamps are the ledger's.
+            # As requested: the timestamps were set by the ledger.
             [leg._replace(timestamp=0) for leg in self.legs],
             [(books[leg.debit_account_id], books[leg.credit_account_id]) for leg in self.legs],
             Promise.BOOKED if self.outcome == POST else Promise.HELD,
@@ -104,7 +104,7 @@ def packets_of(transfers: Iterable[Transfer]) -> list[LedgerPacket]:
         elif transfer.flags & _RESOLVED:
             outcomes.setdefault(packet_id, transfer.flags & _RESOLVED)
         elif transfer.code == TransferCode.CORRECTION:
-            # It was posted too late, and booked outright then: it is owed like any other.
+            # It was posted too late and corrected: it is owed like any other.
             outcomes[packet_id] = POST
     for packet_id, packet in found.items():
         packet.outcome = outcomes.get(packet_id, 0)
@@ -112,7 +112,7 @@ def packets_of(transfers: Iterable[Transfer]) -> list[LedgerPacket]:
 
 
 def recovered(reservation: Reservation) -> Recovered | None:
-    """What is to be known of a packet to take it up again; None: its sender gave it no id."""
+    """What is needed to answer a resent packet; None: its sender gave it no packet id."""
     first = reservation.legs[0]
     source = reservation.books[0][0]
     if source.code is not AccountCode.PEER or not first.user_data_128:

@@ -1,4 +1,4 @@
-"""Books settlements: value that moved, or is about to, outside (`connector.settlement` decides)."""
+"""Books settlements: payments outside, made or about to be made (`connector.settlement`)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from connector.ledger.interface import Ledger
 from connector.ledger.model import Status, Transfer, TransferCode, settlement_id
 
 _NEVER_OWED: Final = 1 << 126
-"""More than any account has: a ledger refuses to debit a peer with it, and uses up the id."""
+"""More than any account has: the ledger refuses to debit a peer with it, which uses up the id."""
 
 
 class Payment(NamedTuple):
-    """What is to be booked of a payment that is about to be made, in units of the peer's asset."""
+    """A payment to be booked before it is made, in units of the peer's asset."""
 
     most: int
-    """The amount that was decided, above zero."""
+    """The decided amount, above zero."""
     least: int
-    """Less than this is not paid; `most`: all or nothing."""
+    """The smallest amount to pay; equal to `most`: all or nothing."""
     unit: int
-    """The amount is a whole multiple of this, as `most` is."""
+    """The amount, like `most`, is a multiple of this."""
     leave: int
-    """Stays owed."""
+    """The amount that is to stay owed."""
     tag: int
     """128 bits of the settlement's key, kept in the transfer."""
 
@@ -49,7 +49,7 @@ class SettlementBooks:
     async def record(
         self, peer_id: str, transfer_id: int, amount: int, *, outgoing: bool, tag: int
     ) -> Status:
-        """Book a settlement; the same id again is booked once. See `AccountManager`."""
+        """Book a settlement; idempotent by its id. See `AccountManager`."""
         assert amount > 0, amount
         self._availability.require_up()
         books = self._chart.peers[peer_id]
@@ -58,13 +58,13 @@ class SettlementBooks:
             return await self._book(ledger, books, transfer)
 
     async def pay_out(self, peer_id: str, transfer_id: int, payment: Payment) -> int:
-        """Book a payment that is about to be made; gives the amount. See `AccountManager`."""
+        """Book a payment before it is made; returns the amount. See `AccountManager`."""
         assert 0 < payment.least <= payment.most, payment
         assert payment.most % payment.unit == 0, payment
         books = self._chart.peers[peer_id]
         async with self._turn as ledger:
-            # Inside the turn: while this waited, packets may have gone to the outbox, whose holds
-            # the ledger does not have.
+            # Checked inside the turn: while this waited, holds may have gone to the outbox, and the
+            # ledger does not have them.
             self._availability.require_up()
             _, payable = await self._payable(ledger, books)
             amount = min(payment.most, payable - payment.leave)
@@ -76,8 +76,8 @@ class SettlementBooks:
             if status is Status.CREATED:
                 assert amount <= payment.most, amount
                 return amount
-            # Of an earlier request under this id, whose answer was lost; what it has booked stands.
-            # Else the ledger has just used up the id, or had: nothing can be booked under it.
+            # An earlier request under this id, whose answer was lost, was booked; its amount counts.
+            # Otherwise the id is used up: nothing can be booked under it.
             for there in await ledger.lookup_transfers([transfer_id]):
                 if there.user_data_128 == payment.tag:
                     return there.amount
@@ -96,23 +96,23 @@ class SettlementBooks:
             return await self._payable(ledger, self._chart.peers[peer_id])
 
     async def _payable(self, ledger: Ledger, books: PeerBooks) -> tuple[int, int]:
-        """What we owe a peer, and that less what is held for packets that it has sent.
+        """What we owe a peer, and that amount less what is held for packets that it has sent.
 
-        Credit granted to the peer is no part of it: the ledger would let a settlement use it up.
+        Granted credit is excluded: the ledger would let a settlement use it up.
         """
         peer, line = await ledger.lookup_accounts(
             [books.peer.account_id, books.credit_line.account_id]
         )
         granted = line.debits_posted - line.credits_posted
         owed = peer.credits_posted - peer.debits_posted - granted
-        # The mirror has what is queued for the ledger, too.
+        # The mirror also has what is queued for the ledger.
         owed_here = -books.net_balance
         return min(owed, owed_here), min(
             owed - peer.debits_pending, owed_here - books.peer.debits_pending
         )
 
     async def _book(self, ledger: Ledger, books: PeerBooks, transfer: Transfer) -> Status:
-        """Create a transfer, in our turn, and have the mirror count it once."""
+        """Create a transfer and count it in the mirror once. The caller holds the turn."""
         status = (await ledger.create_transfers([transfer]))[0]
         if status is Status.CREATED:
             debit, credit = books.peer, books.settlement
@@ -120,8 +120,8 @@ class SettlementBooks:
                 debit, credit = credit, debit
             self._mirror.move(debit, credit, transfer.amount)
         else:
-            # The mirror has counted what is there, unless the acknowledgement was lost. Nothing but
-            # this class moves the settlement account: what it has and its mirror has not was lost.
+            # The mirror has counted an existing transfer, unless its acknowledgement was lost. Only
+            # this class moves settlement accounts: a difference to the mirror is such a loss.
             (account,) = await ledger.lookup_accounts([books.settlement.account_id])
             paid = account.credits_posted - books.settlement.credits_posted
             received = account.debits_posted - books.settlement.debits_posted

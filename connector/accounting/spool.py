@@ -1,8 +1,8 @@
-"""The outbox in use: what the ledger has not acknowledged is put there, and taken out when it has.
+"""Writes to the outbox what the ledger has not acknowledged, and removes it when it has.
 
 Two things go into the outbox. While the ledger is away and the policy is *spool*, requests go there
 instead of the ledger. And a post that the ledger does not acknowledge within its budget goes there
-before its Fulfill is let go: a Fulfill is money that we owe already, so it must not wait.
+before its Fulfill is sent: a Fulfill is money that we owe already, so it must not wait.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from connector.ledger.model import Memory, Posted, Transfer
 
 
 class Outbox(Store, Protocol):
-    """Durable memory of what was promised but not acknowledged: requests, in order.
+    """Durable requests that the ledger has not acknowledged, in order. See `outbox.SqliteOutbox`.
 
-    Beside them it keeps fulfilments, see `fulfilments`.
+    It keeps fulfilments in the same file, see `fulfilments`.
     """
 
     @property
     def transfers(self) -> int:
-        """How many are in it."""
+        """Transfers in the outbox."""
 
     async def add(self, transfers: list[Transfer]) -> int:
-        """On disk when this returns its number, which rises."""
+        """Append a request; it is on disk when this returns its number. Numbers rise."""
 
     async def remove(self, seqs: list[int]) -> None:
-        """Forget requests that the ledger has acknowledged."""
+        """Remove requests that the ledger has acknowledged."""
 
     async def load(self, after_seq: int, transfers_max: int) -> list[tuple[int, list[Transfer]]]:
-        """The oldest after `after_seq`, as many as fit in `transfers_max`, and one at least."""
+        """The oldest requests after `after_seq`, as many as fit in `transfers_max`, at least one."""
 
     async def restore(self) -> bool:
-        """Whether it had been taken away from under us, and is there again."""
+        """Write the file again if it was deleted while in use; returns whether it was."""
 
     async def begin(self) -> Memory:
-        """What is known of the time before; from now on the node has not stopped cleanly."""
+        """Read what was saved before this start, and mark the node as not stopped cleanly."""
 
     async def end(self, books: Mapping[int, Posted]) -> None:
-        """The node stops cleanly, with these balances."""
+        """Save these balances and mark the node as stopped cleanly."""
 
     async def remember(
-        self, books: Mapping[int, Posted], highest_id: int, *, anew: bool = False
+        self, books: Mapping[int, Posted], highest_id: int, *, replace: bool = False
     ) -> None:
-        """Remember what the ledger has acknowledged; `anew`: and nothing else of before."""
+        """Save what the ledger has acknowledged; `replace`: and delete all other balances."""
 
 
 class Spool:
-    """The only one who uses the outbox while the node runs."""
+    """The only user of the outbox while the node runs."""
 
     def __init__(
         self, *, outbox: Outbox, promises: Promises, reports: Reports, transfers_max: int
@@ -63,20 +63,20 @@ class Spool:
         """`transfers_max`: room for new packets while the ledger is away; 0: they are rejected."""
         self.transfers_max: Final = transfers_max
         self.may_write: Final = asyncio.Event()
-        """Set but while the writer has to wait, so that a replay can reach the end."""
+        """Cleared while the writer is paused, so that a replay can reach the end."""
         self.may_write.set()
         self._outbox = outbox
         self._promises = promises
         self._reports = reports
         self.writing: Final = asyncio.Lock()
-        """Who puts something in holds it from choosing what to put: each post goes in once."""
+        """Held from choosing what to write until it is written, so that each post goes in once."""
         self._last_seq = 0
-        # Posts that `run` puts in: a slow disk keeps it waiting, not their Fulfills.
+        # Posts that `run` writes: a slow disk delays that task, not their Fulfills.
         self._to_put: list[Reservation] = []
         self._put_wanted = asyncio.Event()
         self._put_done = asyncio.Event()
         self._is_stopping = False
-        # Booked, but a fault kept them in the outbox: no more than it holds.
+        # Booked requests that a fault kept in the outbox; bounded by what the outbox holds.
         self._booked_seqs: list[int] = []
         self._is_lost = False
 
@@ -90,10 +90,10 @@ class Spool:
         """Whether new packets may still be spooled."""
         return self._outbox.transfers < self.transfers_max
 
-    # --- from one life of the node to the next
+    # --- state kept over restarts
 
     async def begin(self) -> Memory:
-        """What is known of the time before.
+        """Read what was saved before this start.
 
         Raises:
             LedgerUnavailableError: the disk refuses.
@@ -101,25 +101,25 @@ class Spool:
         return await self._outbox.begin()
 
     async def end(self, books: Mapping[int, Posted]) -> None:
-        """Remember balances, after a clean stop."""
+        """Save balances after a clean stop; a failure is reported."""
         try:
             await self._outbox.end(books)
         except (OSError, ConnectorError) as error:
             self._reports.outbox_failed(str(error))
 
     async def remember(
-        self, books: Mapping[int, Posted], highest_id: int, *, anew: bool = False
+        self, books: Mapping[int, Posted], highest_id: int, *, replace: bool = False
     ) -> None:
-        """Remember what the ledger has acknowledged of some accounts; `anew`: of no others."""
+        """Save what the ledger has acknowledged of some accounts; `replace`: delete all others."""
         try:
-            await self._outbox.remember(books, highest_id, anew=anew)
+            await self._outbox.remember(books, highest_id, replace=replace)
         except (OSError, ConnectorError) as error:
             self._reports.outbox_failed(str(error))
 
-    # --- in place of the ledger
+    # --- instead of the ledger
 
     async def write(self, transfers: list[Transfer]) -> int:
-        """Put a request into the outbox in place of the ledger; gives its number.
+        """Write a request to the outbox instead of the ledger; returns its number.
 
         Raises:
             OSError, ConnectorError: it is not on disk.
@@ -129,13 +129,13 @@ class Spool:
         return seq
 
     async def pause(self) -> None:
-        """Have the writer wait; after this, all that it has spooled is in the outbox."""
+        """Pause the writer; when this returns, all that it has spooled is in the outbox."""
         self.may_write.clear()
         async with self.writing:
             pass
 
     async def load(self, after_seq: int, transfers_max: int) -> list[tuple[int, list[Transfer]]]:
-        """The oldest requests after one, as many as fit in `transfers_max`, and one at least."""
+        """The oldest requests after `after_seq`, as many as fit in `transfers_max`, at least one."""
         requests = await self._outbox.load(after_seq, transfers_max)
         assert all(seq > after_seq for seq, _ in requests), "an outbox out of order"
         return requests
@@ -148,7 +148,7 @@ class Spool:
         self._last_seq = seq
         return seq
 
-    # --- posts whose Fulfills must not wait
+    # --- overdue posts
 
     async def release_overdue(self) -> None:
         """Put posts whose budget is used up into the outbox and let their Fulfills go.
@@ -168,14 +168,14 @@ class Spool:
         self._release(overdue)
 
     def put(self, posts: list[Reservation]) -> None:
-        """Have posts put into the outbox, as far as they are neither booked nor there then."""
+        """Queue posts for `run`, which writes those that are neither booked nor in the outbox yet."""
         assert posts, "nothing to put"
         self._to_put += posts
         self._put_done.clear()
         self._put_wanted.set()
 
     async def run(self) -> None:
-        """Put posts into the outbox, until `stop` and all are there."""
+        """Write queued posts to the outbox, until `stop` and the queue is empty."""
         while self._to_put or not self._is_stopping:
             if not self._to_put:
                 await self._put_wanted.wait()
@@ -186,11 +186,11 @@ class Spool:
                     posts, self._to_put = self._to_put, []
                     await self._put_unbooked(posts)
             except (OSError, ConnectorError) as error:
-                # The writer still has them queued.
+                # The writer has them in its queue still.
                 self._reports.outbox_failed(str(error))
             if not self._to_put:
                 self._put_done.set()
-            # Some may have been booked while they were put there.
+            # Some may have been booked while they were written.
             await self.clear()
 
     def stop(self) -> None:
@@ -209,7 +209,7 @@ class Spool:
         reports = self._reports
         for reservation in overdue:
             if reservation.released:
-                continue  # the writer was first: it is in the outbox
+                continue  # the writer has put it into the outbox already
             waiter, reservation.waiter = reservation.waiter, None
             reservation.move(PromiseEvent.RELEASE)
             if not reservation.posted:
@@ -217,18 +217,18 @@ class Spool:
             reports.resume(waiter, Outcome.POSTED if reservation.posted else Outcome.RELEASED)
         reports.turn_done()
 
-    # --- what is booked
+    # --- removing what is booked
 
     async def clear(self) -> None:
-        """Take out what has been booked: now, or while it was being put in."""
+        """Remove requests whose posts have all been booked, even while they were being written."""
         booked = self._promises.take_booked_seqs()
         if booked:
             await self.forget(booked)
 
     async def forget(self, seqs: list[int]) -> None:
-        """Take requests out of the outbox that are booked; what stays there now goes later.
+        """Remove booked requests from the outbox; what cannot be removed now is removed later.
 
-        A crash meanwhile is no harm: replaying it once more changes nothing.
+        A crash in between is harmless: replaying them again changes nothing.
         """
         self._booked_seqs += seqs
         seqs, self._booked_seqs = self._booked_seqs, []
@@ -238,8 +238,8 @@ class Spool:
             self._booked_seqs += seqs
             self._reports.outbox_failed(str(error))
 
-    async def look_after(self) -> None:
-        """See that the outbox is still there; called every second or so."""
+    async def maintain(self) -> None:
+        """Check that the outbox's file exists; called about once a second."""
         try:
             was_removed = await self._outbox.restore()
         except (OSError, ConnectorError) as error:

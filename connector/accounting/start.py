@@ -1,7 +1,7 @@
 """First contact with the ledger: from `open` until all balances are known and agreed.
 
-Exists only until it is over. Where the ledger is there, that is before `open` returns. Where it is
-away and the outbox knows all balances, packets are taken meanwhile, on what is assumed of it.
+Used only until the start is over. If the ledger answers, that is before `open` returns. If it is
+away and the outbox has all balances, packets are accepted meanwhile on the balances assumed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Start:
         reports: Reports,
         clock: Clock,
     ) -> None:
-        """`terms`: of the peers that get their credit; the chart has all accounts already."""
+        """`terms`: the peers to be granted their credit; the chart has all accounts already."""
         self._terms = terms
         self._turn = turn
         self._chart = chart
@@ -61,10 +61,10 @@ class Start:
         self._availability = availability
         self._reports = reports
         self._clock = clock
-        # What the mirror assumes that the ledger has, where it started without it.
+        # The balances assumed for the ledger, after a start without it.
         self._assumed: dict[int, Posted] = {}
         self._is_compared = False
-        # Requests of the outbox up to here were put there before this life of the node.
+        # Requests of the outbox up to this one were written before this start.
         self._former_seq = 0
 
     async def open(self) -> None:
@@ -88,10 +88,10 @@ class Start:
             self._open_without(memory, str(error))
 
     async def reach(self) -> None:
-        """Reach the ledger after all; when this returns, the start is over.
+        """Finish a start without the ledger; when this returns, the start is over.
 
         Raises:
-            LedgerUnavailableError, LedgerRefusedError: not yet.
+            LedgerUnavailableError, LedgerRefusedError: the ledger does not serve us yet.
             LedgerBehindError: the ledger has less than it acknowledged.
         """
         if self._availability.phase is Phase.WAITING:
@@ -100,7 +100,7 @@ class Start:
             await self._agree()
 
     async def _open_ledger(self, ledger: Ledger) -> None:
-        """Open it, and see that it is the right one before anything is made in it."""
+        """Open the ledger, and check that it is the right one before anything is created in it."""
         await ledger.open()
         await self._acknowledged.compare(ledger)
         self._ids.rise_above(await ledger.highest_id())
@@ -110,8 +110,8 @@ class Start:
             await self._open_ledger(ledger)
             existed = await self._chart.create(ledger, self._chart.by_id.values())
         if not existed and not self._spool.transfers:
-            # An outbox that holds something knows packets, whether or not the ledger does.
-            self._recovery.nobody_before()
+            # An outbox that is not empty has packets, whether or not the ledger does.
+            self._recovery.no_earlier_packets()
         if existed and memory is not None and memory.is_new and self._turn.ledger.may_be_away:
             self._reports.alert(
                 "outbox_is_new",
@@ -122,7 +122,7 @@ class Start:
                 },
             )
         if self._spool.transfers:
-            # What it holds was promised on these limits.
+            # Its holds were admitted under these limits.
             for peer in self._terms:
                 await self._credit.raise_at_start(peer)
         await self._replay.book_all()
@@ -138,9 +138,9 @@ class Start:
     def _open_without(self, memory: Memory, why: str) -> None:
         """Start while the ledger is away.
 
-        After a clean stop, or for the first time, all balances are known, and spooling can begin
-        at once. After a crash it is not known what was held: taking packets that a neighbour
-        resends for new ones would pay them twice, so nothing is taken until the ledger is there.
+        After a clean stop, or at the very first start, all balances are known, and spooling can
+        begin at once. After a crash it is not known what was held: treating resent packets as new
+        ones would pay them twice, so no packet is accepted until the ledger answers.
         """
         spools = self._availability.spools
         if not spools or not (memory.is_new or memory.books is not None):
@@ -161,7 +161,7 @@ class Start:
         assert len(self._assumed) == len(self._chart.by_id)
         self._availability.known(why, self._clock.monotonic_s())
 
-    # --- packets having been taken already
+    # --- after packets have been accepted
 
     async def _agree(self) -> None:
         assert self._availability.phase is not Phase.WAITING
@@ -169,7 +169,7 @@ class Start:
             await self._open_ledger(ledger)
             existed = await self._chart.create(ledger, self._chart.by_id.values())
         if not existed and not self._former_seq:
-            self._recovery.nobody_before()
+            self._recovery.no_earlier_packets()
         await self._keep_promises(may_lower=False)
         await self._replay.book_until(self._former_seq)
         if not self._is_compared:
@@ -178,7 +178,7 @@ class Start:
         await self._keep_promises(may_lower=True)
 
     async def _compare(self) -> None:
-        """Let the mirror go on from what the ledger has, not from what was assumed of it."""
+        """Correct the mirror by the difference between the ledger and the balances assumed."""
         differing = 0
         async with self._turn as ledger:
             accounts = await self._chart.look_up(ledger, self._chart.by_id)
@@ -191,9 +191,9 @@ class Start:
             self._reports.alert("ledger_differs", {"accounts": differing})
 
     async def _keep_promises(self, *, may_lower: bool) -> None:
-        """Grant what the mirror has granted.
+        """Grant in the ledger what the mirror has granted.
 
-        Raised before the outbox is replayed, whose holds were promised on it; lowered afterwards.
+        Credit is raised before the outbox is replayed, whose holds rely on it; lowered afterwards.
         """
         for books in list(self._chart.peers.values()):
             if not books.removed:

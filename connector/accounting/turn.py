@@ -1,4 +1,4 @@
-"""The ledger, and whose turn it is: one request is out at a time (see `Ledger`)."""
+"""The ledger and its lock: one request at a time (see `Ledger`)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from connector.ledger.interface import Ledger
 
 
 class Turn:
-    """Holds the ledger; nobody else in this package does.
+    """The only holder of the ledger in this package.
 
-    `async with turn as ledger:` gives it to one at a time, in the order in which they came.
+    `async with turn as ledger:` gives exclusive access, in the order of the requests for it.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger: Final = ledger
-        """For what is no request: its kind, its limits."""
+        """For its properties; requests need the turn."""
         self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Ledger:
@@ -34,5 +34,5 @@ class Turn:
         self._lock.release()
 
     async def close(self) -> None:
-        """Let go of the ledger, after all tasks that use it have ended."""
+        """Close the ledger, after all tasks that use it have ended."""
         await self.ledger.close()

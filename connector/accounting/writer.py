@@ -1,10 +1,11 @@
-"""The queue of what is to be written, and the task that writes it: to the ledger, or to the outbox in its place.
+"""Queues holds, posts and voids, and writes them in batches to the ledger or to the outbox.
 
-One request is in flight, and everything that gathered meanwhile goes into the next one, posts and
-voids before holds, the legs of a packet never apart. No timer flushes anything: an idle ledger is
-asked at once, a busy one gets full requests.
+One request is in flight; everything queued meanwhile goes into the next one, posts and voids before
+holds, the legs of a packet together. There is no flush timer: an idle ledger gets a request at
+once, a busy one gets full requests.
 
-Nearly 500 lines: the queues have one owner, and a packet's way through them is read in one piece.
+Long because the queues have one owner, and the states of a queued reservation are handled in one
+place.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ from connector.ledger.model import (
 )
 from connector.peering.model import LOCAL
 
-# What a void is answered whose hold has expired: `ID_ALREADY_FAILED` is the same, told again.
+# Statuses of a void whose hold has expired; `ID_ALREADY_FAILED` is that of its repetition.
 _ALREADY_FREE: Final = frozenset(
     {
         Status.PENDING_TRANSFER_EXPIRED,
@@ -73,7 +74,7 @@ _ALREADY_FREE: Final = frozenset(
         Status.LINKED_EVENT_FAILED,
     }
 )
-# Of the packet path: as integers, since a look at an enumeration costs as much as a transfer.
+# Integers on the packet path: an attribute of an enumeration costs as much as a transfer.
 _ASKED: Final = int(Promise.ASKED)
 _VOIDING: Final = int(Promise.VOIDING)
 _HELD: Final = int(PromiseEvent.HELD)
@@ -81,7 +82,7 @@ _VOID: Final = int(PromiseEvent.VOID)
 
 
 class Writer:
-    """See the module. Owns the queues; nobody else adds to them or takes from them."""
+    """See the module. Sole owner of the queues."""
 
     def __init__(
         self,
@@ -114,9 +115,9 @@ class Writer:
         self._clock = clock
         self._patience_ms = patience_ms
         self._holds: deque[Reservation] = deque()
-        # Posts, voids and corrections: never refused for want of room.
+        # Posts, voids and corrections: accepted whatever the length of the queue.
         self._resolutions: deque[Reservation] = deque()
-        # The request that is under way.
+        # The request in flight.
         self._taken: list[Reservation] = []
         self._request_began_ms: int | None = None
         self._wake = asyncio.Event()
@@ -133,8 +134,8 @@ class Writer:
         """Whether `stop` was called."""
         return self._is_stopping
 
-    def on_the_way(self) -> list[Reservation]:
-        """What the ledger may or may not have: the request under way, and resolutions behind it."""
+    def unacknowledged(self) -> list[Reservation]:
+        """What the ledger may or may not have: the request in flight and queued resolutions."""
         return [*self._taken, *self._resolutions]
 
     # --- packets
@@ -168,7 +169,7 @@ class Writer:
         timeout = (asked.hold_ms + bounds.PENDING_GRACE_MS + 999) // 1000
         amount, fee = asked.amount_out, asked.fee
         if not fee and debit.ledger == target.ledger and debit is not target:
-            # By far the most: one asset, no fee, one leg.
+            # The common case: one asset, no fee, one leg.
             leg = make_transfer(
                 (
                     packet_id, debit.account_id, target.account_id, amount, 0, sender_packet_id,
@@ -191,7 +192,7 @@ class Writer:
         return reservation
 
     def _refused_while_away(self, asked: Reserve) -> Outcome | None:
-        """Why a packet is not taken while the ledger is away; None: it is, the mirror allows it."""
+        """Why a packet is refused while the ledger is away; None: the mirror admits it."""
         if self._availability.row.admits is not Admits.BY_MIRROR:
             return Outcome.UNAVAILABLE
         if not self._spool.has_room:
@@ -209,7 +210,7 @@ class Writer:
         relay_by_ms = min(latest_ms, relay_by_ms)
         legs = reservation.legs
         if len(legs) == 1:
-            # By far the most: one leg.
+            # The common case: one leg.
             id_, _, _, amount, *_ = legs[0]
             transfer = make_transfer(
                 (id_ | PHASE_RESOLVE, 0, 0, amount, id_, 0, 0, 0, 0, 0, 0, POST, 0)
@@ -226,7 +227,7 @@ class Writer:
             self._start_writing()
 
     def post_unasked(self, reservation: Reservation) -> None:
-        """Queue the post of a packet that was fulfilled before a restart. Nobody waits for it."""
+        """Queue the post of a packet that was fulfilled before a restart; it has no waiter."""
         reservation.move(PromiseEvent.POST)
         reservation.transfers = resolutions(reservation.legs, POST)
         for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
@@ -236,14 +237,14 @@ class Writer:
             self._start_writing()
 
     def void(self, reservation: Reservation) -> None:
-        """Queue giving a reservation back. See `AccountManager.void`."""
+        """Queue the void of a reservation. See `AccountManager.void`."""
         reservation.move(_VOID)
         self._give_back(reservation)
         if self._is_idle:
             self._start_writing()
 
     def _give_back(self, reservation: Reservation) -> None:
-        """Queue a void. Nobody waits for it: where it gets lost, the ledger's timeout frees it."""
+        """Queue a void without a waiter: if it is lost, the ledger's timeout releases the hold."""
         self._release(reservation)
         reservation.waiter = None
         reservation.transfers = resolutions(reservation.legs, VOID)
@@ -317,12 +318,12 @@ class Writer:
             if self._promises.has_released:
                 await self._spool.clear()
             if self._reconciler.is_due:
-                await self._reconciler.reconcile(self.on_the_way)
-            # With a ledger that answers at once there may be no other await in this loop.
+                await self._reconciler.reconcile(self.unacknowledged)
+            # With a ledger that answers at once this may be the only await in the loop.
             await asyncio.sleep(0)
 
     def _drop_replayed(self) -> None:
-        """Let go of posts that a replay has booked from the outbox while they were queued."""
+        """Drop posts that a replay has booked from the outbox while they were queued."""
         queue = self._resolutions
         self._resolutions = deque(one for one in queue if not one.posted)
 
@@ -344,7 +345,7 @@ class Writer:
         assert room >= 0, room
         return batch, transfers
 
-    # --- what the ledger said
+    # --- results of a request
 
     def _deliver(self, batch: list[Reservation], statuses: list[Status]) -> None:
         at = 0
@@ -394,14 +395,14 @@ class Writer:
         self._reports.resume(waiter, outcome)
 
     def _refuse_queued(self) -> None:
-        """Refuse holds that the ledger was never asked for."""
+        """Refuse holds that were not sent to the ledger."""
         while self._holds:
             self._refuse(self._holds.popleft(), Outcome.UNAVAILABLE)
 
     def _not_resolved(self, reservation: Reservation, statuses: list[Status]) -> None:
         entry = entry_of(reservation)
         if entry is not Entry.CORRECTION and self._promises.take_held_again(reservation.packet_id):
-            # A replay had to hold it under other ids (`replay`): that hold is meant.
+            # A replay has made a second hold under other ids (`replay`): resolve that one.
             reservation.legs = again(reservation.legs)
             flag = VOID if entry is Entry.VOID else POST
             reservation.transfers = resolutions(reservation.legs, flag)
@@ -412,8 +413,8 @@ class Writer:
                 if not all(status in _ALREADY_FREE for status in statuses):
                     self._reports.refused(reservation, statuses)
             case Entry.POST:
-                # It came too late: the ledger gave the money back, but we owe it. Book it
-                # outright; until that is done, whoever waits for the post goes on waiting.
+                # Too late: the hold has expired, but the amount is owed. Book it directly; the
+                # waiter of the post waits for the correction.
                 reservation.move(PromiseEvent.REFUSED)
                 reservation.transfers = correcting_transfers(
                     reservation.legs, self._chart.credit_line_of
@@ -426,20 +427,20 @@ class Writer:
                 )
             case _:
                 assert reservation.corrected, reservation.state
-                # Refused for good. Its post goes into the outbox, or stays there, for a human.
+                # Refused permanently. Its post goes into the outbox, or stays there, for an operator.
                 self._reports.refused(reservation, statuses, owed=True)
                 if reservation.state == Promise.CORRECTING_RELEASED:
                     self._spool.put([reservation])
 
     def _failed(self, batch: list[Reservation], error: ConnectorError) -> None:
-        """No acknowledgement: it may be in the ledger all the same.
+        """No acknowledgement: the request may or may not be in the ledger.
 
-        Everything is sent again under the same ids, directly or through the outbox; but where
-        holds are refused now, they are given back, which covers both cases.
+        Everything is retried under the same ids, directly or through the outbox. Holds that are
+        refused now are voided instead, which is right in both cases.
         """
         availability = self._availability
         if isinstance(error, LedgerBehindError):
-            # It has not carried out what it should have; the right one must.
+            # This ledger has lost bookings: the request must go to the right one.
             self._acknowledged.refuse(error)
         else:
             availability.failed(str(error), self._clock.monotonic_s())
@@ -448,7 +449,7 @@ class Writer:
             one
             for one in batch
             if one.state != _ASKED
-            # What stands in the outbox is replayed from there.
+            # What is in the outbox is replayed from there.
             and (not one.outbox_seq or one.corrected or availability.writes_to_ledger)
             and not one.posted
         ]
@@ -459,7 +460,7 @@ class Writer:
                 self._refuse_unacknowledged(reservation, Outcome.UNAVAILABLE)
             self._refuse_queued()
         else:
-            # The ledger did not get to compare these with what the peers may owe us.
+            # The ledger has not checked these against the credit limits, so the mirror does.
             asked = [*holds, *self._holds]
             self._holds.clear()
             for reservation in asked:
@@ -469,15 +470,15 @@ class Writer:
                     self._refuse_unacknowledged(reservation, Outcome.NO_CREDIT)
         self._reports.turn_done()
 
-    # --- in place of the ledger
+    # --- instead of the ledger
 
     async def _write_to_outbox(self) -> None:
         spool = self._spool
         async with spool.writing:
             if not spool.may_write.is_set():
-                return  # a replay has come to its end meanwhile
+                return  # a replay is at its end: the writer is paused
             taken, _ = self._take_batch()
-            # What the outbox has already is replayed from there: it goes in once.
+            # What the outbox has already is replayed from there: each post goes in once.
             batch = [
                 one for one in taken if not one.posted and (not one.outbox_seq or one.corrected)
             ]
@@ -514,7 +515,7 @@ class Writer:
         self._reports.turn_done()
 
     def _not_spooled(self, batch: list[Reservation], why: str) -> None:
-        """The outbox failed: what must be written is tried again, holds are refused."""
+        """The outbox failed: resolutions are retried, holds are refused."""
         holds = [one for one in batch if one.state == _ASKED]
         self._resolutions.extendleft(one for one in reversed(batch) if one.state != _ASKED)
         if self._availability.outbox_failed(why):
@@ -527,7 +528,7 @@ class Writer:
     # --- time
 
     def tick(self, now_ms: int) -> None:
-        """Open the breaker when a request has been without an answer for too long."""
+        """Change to STALLED when a request has been without an answer for too long."""
         began_ms = self._request_began_ms
         if (
             began_ms is not None
@@ -538,10 +539,10 @@ class Writer:
             self._refuse_queued()
 
     async def expire(self) -> None:
-        """Let the ledger's timeouts take effect while nothing else is asked of it."""
+        """Let the ledger's timeouts take effect while no other request is sent."""
         availability = self._availability
         if availability.row.asks is not Asks.EXPIRY:
-            return  # `Reconnect` asks
+            return  # `Reconnect` polls it
         if self._request_began_ms is None and not self._resolutions and not self._holds:
             try:
                 async with self._turn as ledger:
@@ -556,4 +557,4 @@ class Writer:
                 if availability.phase is Phase.STALLED:
                     availability.answered()
                 if self._reconciler.is_due:
-                    await self._reconciler.reconcile(self.on_the_way)
+                    await self._reconciler.reconcile(self.unacknowledged)

@@ -132,11 +132,11 @@ class Lifecycle:
         accounts, settings = core.accounts, core.settings
         core.applier.add_routes()
         # What was pushed last is undone first.
-        writer = [group.create_task(accounts.run()), group.create_task(accounts.attend())]
+        writer = [group.create_task(accounts.run()), group.create_task(accounts.reconnect())]
         stack.push_async_callback(self._drain, writer)
         tickers = [
             group.create_task(every(TICK_SECONDS, self._tick)),
-            group.create_task(every(TICK_SECONDS, accounts.release_late)),
+            group.create_task(every(TICK_SECONDS, accounts.release_overdue)),
             group.create_task(every(TICK_SECONDS, self._look_up)),
             group.create_task(every(SLOW_TICK_SECONDS, self._slow_tick)),
             group.create_task(every(SLOW_TICK_SECONDS, self._maintain_ledger)),
@@ -180,7 +180,7 @@ class Lifecycle:
         for task in late:
             task.cancel()
         if not late:
-            await accounts.stopped()
+            await accounts.save_clean_stop()
 
     # --- what is done again and again
 
@@ -209,7 +209,7 @@ class Lifecycle:
         core.driver.give_up_asking()
         core.links.flush()
         await core.accounts.expire()
-        await core.accounts.look_after_outbox()
+        await core.accounts.maintain_outbox()
         await core.accounts.remember_acknowledged()
         await core.accounts.take_back_credit()
         core.ask_parent()

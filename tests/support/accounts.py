@@ -182,10 +182,10 @@ class MemoryOutbox:
         self._books = dict(books)
 
     async def remember(
-        self, books: Mapping[int, Posted], highest_id: int, *, anew: bool = False
+        self, books: Mapping[int, Posted], highest_id: int, *, replace: bool = False
     ) -> None:
         await self._work()
-        self.acknowledged = {**({} if anew else self.acknowledged), **books}
+        self.acknowledged = {**({} if replace else self.acknowledged), **books}
         self.highest_id = highest_id
 
     async def _work(self) -> None:

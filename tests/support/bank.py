@@ -102,7 +102,7 @@ class Bank:
         await self._group.__aenter__()
         self._tasks = [
             self._group.create_task(self.manager.run()),
-            self._group.create_task(self.manager.attend()),
+            self._group.create_task(self.manager.reconnect()),
             self._group.create_task(self._tick()),
         ]
         await asyncio.sleep(0)
@@ -117,7 +117,7 @@ class Bank:
         while True:
             await asyncio.sleep(0.02)
             self.manager.tick()
-            await self.manager.release_late()
+            await self.manager.release_overdue()
 
     async def outcome(self, token: object, *, other_than: Outcome | None = None) -> Outcome:
         """What became of it, as soon as it is told."""
@@ -163,7 +163,7 @@ class Bank:
         """As a daemon stops: everything queued is written first."""
         self.manager.stop()
         await asyncio.gather(*self._tasks[:2])
-        await self.manager.stopped()
+        await self.manager.save_clean_stop()
         await self.__aexit__(None, None, None)
 
     async def idle(self) -> None:

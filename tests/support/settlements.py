@@ -256,7 +256,7 @@ class Life:
             await self.accounts.open(self.terms, [])
             self._tasks = [
                 self._group.create_task(self.accounts.run()),
-                self._group.create_task(self.accounts.attend()),
+                self._group.create_task(self.accounts.reconnect()),
                 self._group.create_task(self._tick()),
             ]
             await self.settlements.open()
@@ -277,7 +277,7 @@ class Life:
         while True:
             await asyncio.sleep(1)
             self.accounts.tick()
-            await self.accounts.release_late()
+            await self.accounts.release_overdue()
             await self.accounts.expire()
 
     async def hold(

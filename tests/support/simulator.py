@@ -266,12 +266,12 @@ class SimulatedNode:
         run = network.group.create_task
         self._tasks = [
             run(self.accounts.run()),
-            run(self.accounts.attend()),
+            run(self.accounts.reconnect()),
             run(self._every(lambda: network.tick_s, self._tick)),
-            run(self._every(lambda: network.tick_s, self.accounts.release_late)),
+            run(self._every(lambda: network.tick_s, self.accounts.release_overdue)),
             run(self._every(lambda: network.tick_s, self._look_up)),
             run(self._every(lambda: 1.0, self.accounts.expire)),
-            run(self._every(lambda: 1.0, self.accounts.look_after_outbox)),
+            run(self._every(lambda: 1.0, self.accounts.maintain_outbox)),
             run(self._every(lambda: 1.0, self._ask_for_receipts)),
         ]
         for wire in network.wires_of(self.node_id):

@@ -143,7 +143,7 @@ async def test_what_was_fulfilled_before_a_crash_is_posted_at_the_next_start(
         assert not found.may_be_kept
         assert again.alerts == (["accounting_correction"] if away_s else [])
         assert again.net("alice") == (100 if next_hop is not ALICE else 0)
-        await again.manager.look_after_outbox()
+        await again.manager.maintain_outbox()
         assert bool(again.outbox.fulfilments) == (away_s < 100)
         assert await again.rest() == []
     # Booked once, however often it is started.
@@ -213,14 +213,14 @@ async def test_fulfilments_are_kept_until_their_packets_cannot_be_asked_for() ->
     async with Bank() as bank:
         await pay_and_keep(bank, "a")
         await asyncio.sleep((HOLD_MS + 2 * limits.CLOCK_ERROR_MS) / 1000 - 1)
-        await bank.manager.look_after_outbox()
+        await bank.manager.maintain_outbox()
         assert bank.outbox.fulfilments
         await asyncio.sleep(2)
         bank.outbox.error = OSError("disk full")
-        await bank.manager.look_after_outbox()
+        await bank.manager.maintain_outbox()
         assert bank.alerts == ["outbox_failed", "outbox_failed"]
         bank.outbox.error = None
-        await bank.manager.look_after_outbox()
+        await bank.manager.maintain_outbox()
         assert not bank.outbox.fulfilments
 
 

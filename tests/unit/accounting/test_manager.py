@@ -145,7 +145,7 @@ def test_whatever_happens_the_books_balance_and_say_what_was_promised(
             for peer_id in ("alice", "bob", "carol"):
                 assert clerk.bank.net(peer_id) == clerk.owed[peer_id]
             assert "accounting_refused" not in clerk.bank.alerts
-            await clerk.bank.manager.look_after_outbox()
+            await clerk.bank.manager.maintain_outbox()
             assert clerk.bank.outbox.requests == {}
         finally:
             await clerk.bank.__aexit__(None, None, None)

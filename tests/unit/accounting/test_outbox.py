@@ -168,7 +168,7 @@ async def test_what_was_acknowledged_is_remembered_account_by_account(
     memory = await later.begin()
     assert memory.acknowledged == {2**127 + 1: Posted(2**100, 0), 7: Posted(1, 6)}
     assert memory.highest_id == 2**121
-    await later.remember({9: Posted(0, 0)}, 2**121, anew=True)
+    await later.remember({9: Posted(0, 0)}, 2**121, replace=True)
     assert (await later.begin()).acknowledged == {9: Posted(0, 0)}
     await later.close()
 

@@ -104,6 +104,6 @@ async def test_what_was_booked_from_the_outbox_and_still_waits_is_counted_once()
         while bank.manager.state is not State.AVAILABLE:
             await asyncio.sleep(0.02)
         assert bank.manager.queue_depth() == 1
-        await bank.manager._reconciler.reconcile(bank.manager._writer.on_the_way)
+        await bank.manager._reconciler.reconcile(bank.manager._writer.unacknowledged)
         assert bank.net("alice") == 100
         assert bank.alerts == []

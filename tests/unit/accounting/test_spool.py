@@ -99,7 +99,7 @@ async def test_a_post_that_is_booked_before_it_gets_to_the_outbox_never_enters_i
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     bank.outbox.error = OSError("must not be used")
-    await manager.release_late()
+    await manager.release_overdue()
     assert bank.outcomes["a"] is Outcome.POSTED
     assert bank.alerts == []
     manager.stop()
@@ -367,14 +367,14 @@ async def test_a_limit_cannot_be_changed_while_the_ledger_is_away() -> None:
 @simulated
 async def test_an_outbox_that_was_taken_away_is_told() -> None:
     async with Bank(spool=1000) as bank:
-        await bank.manager.look_after_outbox()
+        await bank.manager.maintain_outbox()
         bank.outbox.was_removed = True
-        await bank.manager.look_after_outbox()
-        await bank.manager.look_after_outbox()
+        await bank.manager.maintain_outbox()
+        await bank.manager.maintain_outbox()
         assert bank.alerts == ["outbox_was_removed"]
         bank.outbox.error = OSError("it is a folder now")
-        await bank.manager.look_after_outbox()
-        await bank.manager.look_after_outbox()
+        await bank.manager.maintain_outbox()
+        await bank.manager.maintain_outbox()
         assert bank.alerts == ["outbox_was_removed", "outbox_failed"]
 
 
@@ -391,6 +391,6 @@ async def test_what_could_not_be_taken_out_of_the_outbox_goes_later() -> None:
         assert bank.alerts == ["outbox_failed"]
         bank.outbox.error = None
         assert bank.outbox.transfers == 1
-        await bank.manager.look_after_outbox()
+        await bank.manager.maintain_outbox()
         assert bank.outbox.transfers == 0
         assert await bank.rest() == []
