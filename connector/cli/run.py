@@ -1,4 +1,4 @@
-"""Commands about this machine's node: run it, check its configuration, ask whether it is ready."""
+"""Commands for the node of this machine: run, check-config, healthcheck."""
 
 import contextlib
 import gc
@@ -13,12 +13,12 @@ from connector.cli import bounds
 from connector.cli.common import AsJson, fail, faults_named, get, run_loop, stop_event
 from connector.tools.terminal import console, plain, table
 
-# The packet path frees what it makes by reference counts; scanning for cycles all the time only
-# makes pauses. Numbers of allocations, in the terms of `gc.set_threshold`.
+# The packet path creates no reference cycles, so frequent cycle collection would only add pauses.
+# Numbers of allocations, as in `gc.set_threshold`.
 _GC_THRESHOLDS = (100_000, 20, 50)
 
 
-# Deliberately without an environment variable: there it would stay set, and accept the next loss.
+# Deliberately not an environment variable: one that stays set would accept the next loss too.
 AcceptLoss = Annotated[
     bool,
     typer.Option(
@@ -38,20 +38,20 @@ def run(accept_ledger_loss: AcceptLoss = False) -> None:
         await serve(settings, stop_event(), accept_ledger_loss=accept_ledger_loss)
 
     with faults_named():
-        # Settings can be large and stay: scanning them for cycles doubles the time to read them.
+        # Settings can be large and are kept: cycle collection would double the time to read them.
         gc.disable()
         settings = load().settings
         gc.enable()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        # The ledger's thread needs the interpreter only for moments: let it have them soon.
+        # The ledger's thread needs the interpreter only briefly: switch to it quickly.
         sys.setswitchinterval(0.0001)
         _raise_open_files_limit()
         run_loop(work())
 
 
 def _raise_open_files_limit() -> None:
-    """A link is an open file: let there be as many as the system allows, not the usual 1024."""
+    """Raise the limit of open files from the usual 1024: each link is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = bounds.OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -87,7 +87,7 @@ def healthcheck() -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - reaching it, not binding
     where = f"[{host}]" if ":" in host else host
     scheme = "http" if settings.http_tls_cert is None else "https"
-    # The certificate is for the name that others use; this is our own machine.
+    # The certificate names the public host; this connects to the loopback address.
     body = get(f"{scheme}://{where}:{settings.http_port}", "/health/ready", None, verify=False)
     if body.get("status") not in ("ready", "degraded"):
         raise fail(str(body.get("reason") or body.get("error") or body), 1)

@@ -1,18 +1,18 @@
 """The embedded ledger: the state machine of `machine`, made durable by a journal in SQLite.
 
 Every request is applied in memory, appended to the journal as one row, and acknowledged when that
-row is on disk. The row holds the request, its time and its statuses, so that a replay gives the
-same state, and a difference reveals a damaged file. Now and then the same transaction also saves
-a checkpoint (accounts, open holds), so that a start replays only the tail. One statement a
-request is also the cheapest way to a disk: the work of SQLite is done outside the interpreter.
+row is on disk. The row holds the request, its time and its statuses, so a replay gives the same
+state, and a difference reveals a damaged file. Every LEDGER_CHECKPOINT_TRANSFERS transfers the same
+transaction also saves a checkpoint (accounts, open holds), so a start replays only the tail. One
+statement per request is also the fastest: SQLite does its work outside the interpreter.
 
-`journal` has the tables and rows, `retention` what is kept of them and for how long, `marker` the
-number of the last acknowledged request, which reveals a journal that has lost its latest rows.
+`journal` has the tables and rows, `retention` the rules for pruning them, `base.marker` the number
+of the last acknowledged request, which reveals a journal that has lost its latest rows.
 
-The file belongs to one process (`<file>.lock`); a read-only second one may look (audit).
+The file belongs to one process (`<file>.lock`); other processes may open it read-only (audit).
 `MemoryLedger` is the machine without the journal, for tests and benchmarks.
 
-Long because opening, writing, looking up and pruning share one file and must agree on it.
+Long because opening, writing, look-ups and pruning share one file and its invariants.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ from connector.ledger.rows import has_tag, pack_dense, pack_transfer
 
 FILE_NAME: Final = "ledger.db"
 _CLOCK_SLACK_NS: Final = 1_000_000_000
-"""Timestamps rise even where the clock does not: those of a request may be ahead of its time."""
+"""Timestamps always rise: those of a large request may be this far ahead of the clock."""
 _AFTER_ALL: Final = 2**62
 
 
 class MemoryLedger:
-    """The rules without durability: for tests and benchmarks, never for money."""
+    """The machine without durability: for tests and benchmarks, never for money."""
 
     backend = "memory"
     may_be_away = False
@@ -116,7 +116,7 @@ class MemoryLedger:
         return _recent_transfers(self.machine, since_ns)
 
     async def highest_id(self) -> int:
-        """See `Ledger`: nothing is from before this process."""
+        """See `Ledger`: zero, nothing survives a restart."""
         return 0
 
     async def maintain(self) -> str:
@@ -124,7 +124,7 @@ class MemoryLedger:
         return ""
 
     async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
-        """See `Ledger`; of those that are remembered."""
+        """See `Ledger`; only transfers that are in memory."""
         wanted = set(tags)
         return [
             transfer
@@ -148,7 +148,7 @@ def _node_accounts(machine: LedgerMachine, node_tag: int) -> list[Account]:
 
 
 def _recent_transfers(machine: LedgerMachine, since_ns: int) -> list[Transfer]:
-    # Open holds first: one may be older than all that is remembered.
+    # Open holds too: one may be older than all transfers in memory.
     recent = {hold.transfer.id: hold.transfer for hold in machine.holds.values()}
     for transfer, status in machine.records():
         if status is Status.CREATED and transfer.timestamp >= since_ns:
@@ -157,7 +157,7 @@ def _recent_transfers(machine: LedgerMachine, since_ns: int) -> list[Transfer]:
 
 
 class EmbeddedLedger:
-    """A ledger in one SQLite file. See the module for how, `Ledger` for what."""
+    """A ledger in one SQLite file. See the module for the design, `Ledger` for the contract."""
 
     backend = "embedded"
     may_be_away = False
@@ -177,17 +177,17 @@ class EmbeddedLedger:
         """Nothing is opened yet.
 
         Args:
-            path: the file; made where it is missing.
+            path: the file; created if it is missing.
             clock: for timestamps, timeouts and the age of rows.
-            disk: where the file is; default: the machine's.
-            read_only: for a look beside the process that owns the file.
-            retention: what of the journal is kept; default: 30 days, 8 GiB.
-            accept_loss: open the file although acknowledged requests are missing at its end.
+            disk: the file system of the file; default: the machine's.
+            read_only: open it beside the process that owns the file.
+            retention: how much of the journal is kept; default: 30 days, 8 GiB.
+            accept_loss: open the file even if acknowledged requests are missing at its end.
         """
         self.path = path
         self.machine = LedgerMachine()
         self.missing_requests = 0
-        """Acknowledged, and not in the journal: it has lost its end."""
+        """Acknowledged requests that are missing at the end of the journal."""
         self._clock = clock
         self._read_only = read_only
         self._accept_loss = accept_loss
@@ -198,7 +198,7 @@ class EmbeddedLedger:
             path.with_name(path.name + MARKER_SUFFIX), read_only=read_only
         )
         self._reader = self._disk.database(path, read_only=True)
-        """For long looks beside the writer: points, archives, the audit."""
+        """For long reads beside the writer: points, archives, the audit."""
         self._lock: Hold | None = None
         self._seq = 0
         self._id_max = 0
@@ -213,7 +213,7 @@ class EmbeddedLedger:
         Raises:
             LedgerLockedError: another process uses the file.
             LedgerBehindError: requests that were acknowledged are missing at its end.
-            LedgerCorruptError: the file is damaged or no ledger.
+            LedgerCorruptError: the file is damaged or not a ledger.
             LedgerUnavailableError: the disk refuses.
         """
         if not self._read_only:
@@ -253,7 +253,7 @@ class EmbeddedLedger:
             raise LedgerUnavailableError(f"cannot use {self.path.parent}: {error}") from error
 
     def _check_end(self, connection: sqlite3.Connection, acknowledged: int) -> None:
-        """See that the journal has all that was acknowledged, before anything is written to it."""
+        """Check that the journal has every acknowledged request, before anything is written."""
         newest = 0
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone():
             (newest,) = connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
@@ -284,7 +284,7 @@ class EmbeddedLedger:
                 in_transaction(connection, self._find_derived)
 
     def _find_derived(self, connection: sqlite3.Connection) -> None:
-        """Fill table `derived` from the journal of an older format: once, a second a million rows."""
+        """Fill table `derived` from a journal of an older format, once: 1 s per million rows."""
         machine = LedgerMachine()
         rows = connection.execute(
             "SELECT seq, now_ns, kind, events, statuses FROM journal"
@@ -306,11 +306,13 @@ class EmbeddedLedger:
         self.machine = machine
         self._seq = seq
         self._id_max = id_max
-        self._since_checkpoint = bounds.LEDGER_CHECKPOINT_TRANSFERS  # save soon: a start was work
+        self._since_checkpoint = (
+            bounds.LEDGER_CHECKPOINT_TRANSFERS
+        )  # save soon: the start took time
         self._stale = False
 
     def _read_state(self, connection: sqlite3.Connection) -> tuple[LedgerMachine, int, int]:
-        """The machine as of the last row of the journal: checkpoint, then replay."""
+        """The machine after the last row of the journal: checkpoint, then replay."""
         connection.execute("BEGIN")
         try:
             saved = connection.execute(
@@ -350,7 +352,7 @@ class EmbeddedLedger:
 
     @staticmethod
     def _first_remembered(connection: sqlite3.Connection, seq: int) -> int:
-        """The journal row from which on the newest transfers are to be remembered."""
+        """The first journal row whose transfers are kept in memory."""
         count = 0
         first = seq + 1
         cursor = connection.execute(
@@ -372,7 +374,7 @@ class EmbeddedLedger:
         )
 
     def _find_in_journal(self, id_: int, before_seq: int, machine: LedgerMachine) -> Record | None:
-        """A transfer too old to be remembered. Rare: blocks the caller for a look at the file."""
+        """Find a transfer that is not in memory any more. Rare: blocks while it reads the file."""
         key = id_octets(id_)
 
         def work(connection: sqlite3.Connection) -> Record | None:
@@ -403,7 +405,7 @@ class EmbeddedLedger:
                     lambda connection: in_transaction(connection, self._save_checkpoint(self._seq))
                 )
             except (sqlite3.Error, OSError, AssertionError):
-                # Nothing is lost without it: the next start replays more of the journal.
+                # Without a checkpoint nothing is lost: the next start replays more of the journal.
                 pass
         await self._reader.close()
         await self._file.close()
@@ -447,11 +449,11 @@ class EmbeddedLedger:
         return statuses
 
     def _now_ns(self) -> int:
-        """The ledger's own time: the clock's, but it never goes back.
+        """The ledger's time: that of the clock, but it never goes back.
 
-        Holds end by what has elapsed since they were made. If the clock was ahead and has gone
-        back, its time goes on from the newest timestamp, at the pace of the clock; else nothing
-        would expire until the clock is there again.
+        Holds expire by the time elapsed since they were created. If the clock was ahead and has
+        been set back, the ledger's time continues from the newest timestamp at the clock's pace.
+        Otherwise no hold would expire until the clock reaches that timestamp again.
         """
         now_ns = self._clock.now_ns() + self._ahead_ns
         behind_ns = self.machine.timestamp - now_ns
@@ -461,7 +463,7 @@ class EmbeddedLedger:
         return now_ns
 
     def _numbers(self) -> dict[int, int]:
-        """The number of each account: in the order of their creation."""
+        """The number of each account, in the order of creation."""
         numbers = self._account_numbers
         accounts = self.machine.accounts
         if len(numbers) != len(accounts) + 1:
@@ -478,12 +480,12 @@ class EmbeddedLedger:
         ids: Sequence[int] | None,
         derived: Sequence[tuple[bytes, int, bytes, int]] = (),
     ) -> None:
-        """Put a request that was applied in memory on disk.
+        """Write a request that was applied in memory to disk.
 
         Raises:
             LedgerUnavailableError: it could not be written; memory is as before the request.
         """
-        # Nearly always all are created, and that octet is zero.
+        # In the common case all are CREATED, and that octet is zero.
         size = len(statuses)
         all_created = statuses.count(Status.CREATED) == size
         results = bytes(size) if all_created else bytes(map(status_octet, statuses))
@@ -538,7 +540,7 @@ class EmbeddedLedger:
             raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
 
     def _save_checkpoint(self, seq: int) -> Callable[[sqlite3.Connection], None]:
-        """What saves the state of this moment; taken now, written later in the file's thread."""
+        """Copy the state now; returns the function that writes it later, in the file's thread."""
         machine = self.machine
         touched = []
         for state in machine.accounts.values():
@@ -625,9 +627,9 @@ class EmbeddedLedger:
     # --- upkeep of the journal
 
     async def maintain(self) -> str:
-        """Take a point when one is due, and prune a few rows; called about once a second.
+        """Add a point when one is due, and prune a few rows; called about once a second.
 
-        Between any two statements the writer gets its turn.
+        The writer's statements may run between any two statements of this method.
 
         Raises:
             LedgerUnavailableError: the disk refuses; nothing is pruned then.
@@ -668,18 +670,18 @@ class EmbeddedLedger:
 
     @property
     def upkeep(self) -> Upkeep:
-        """What was pruned, and whether the file is larger than it may be."""
+        """The state of pruning, for status and metrics."""
         return self._upkeep
 
     async def replay_all(self) -> tuple[LedgerMachine, int]:
-        """The state that the whole journal gives, from the oldest kept point, and how many rows it has.
+        """Replay the journal from the oldest point with a state; returns the state and the rows read.
 
-        For the audit: it must equal the state in use. Every point on the way is compared too, and
-        its hash with the one before it.
+        For the audit: the result must equal the state in use. Every later point is compared too, and
+        its hash is verified against the one before it.
 
         Raises:
             LedgerCorruptError: a row does not give the statuses that it recorded, or a point does
-                not hold.
+                not match.
         """
 
         def work(connection: sqlite3.Connection) -> tuple[LedgerMachine, int]:

@@ -1,14 +1,15 @@
-"""The contract of a ledger, written with TigerBeetle in mind.
+"""The contract of a ledger; its semantics are those of TigerBeetle.
 
-A ledger holds accounts and transfers, forever, and enforces the limits of accounts itself. Results
-come per event, in the order of the request, as `Status`. What a status means is TigerBeetle's
-documentation of `create_transfers`; one contract suite (tests/conformance/test_ledger_contract.py)
-runs against every implementation.
+A ledger keeps accounts and transfers permanently and enforces the limits of accounts. It returns one
+`Status` per event, in the order of the request; TigerBeetle's documentation of `create_transfers`
+defines the statuses. One contract suite (tests/conformance/test_ledger_contract.py) runs against
+every implementation.
 
 - **Linked** events form a chain up to and including the first one without the flag: all or none.
 - **Pending** transfers reserve; **post** and **void** resolve, once; a timeout expires the rest.
-- **Ids** make requests idempotent: the same transfer again is `EXISTS`, a different one under the
-  same id says in what it differs, one that failed for want of credit is `ID_ALREADY_FAILED`.
+- **Ids** make requests idempotent: the same transfer again gives `EXISTS`, a different one under
+  the same id the status of the field that differs, one that failed for lack of credit
+  `ID_ALREADY_FAILED`.
 - A request is acknowledged when its result is durable, never earlier.
 - One request at a time. A request that raises `LedgerUnavailableError` may or may not have been
   carried out: repeat it, unchanged.
@@ -35,14 +36,14 @@ class Ledger(Protocol):
 
     @property
     def may_be_away(self) -> bool:
-        """Whether it is another process: a node waits for it instead of failing to start."""
+        """Whether it is another process, for which a node waits instead of failing to start."""
 
     @property
     def keeps_books(self) -> bool:
-        """Whether it has, after a restart, what it acknowledged before."""
+        """Whether acknowledged bookings survive a restart."""
 
     async def open(self) -> None:
-        """Restore everything acknowledged and get ready.
+        """Restore everything acknowledged and prepare for requests.
 
         Raises:
             LedgerLockedError: another process uses it.
@@ -90,9 +91,9 @@ class Ledger(Protocol):
         """
 
     async def highest_id(self) -> int:
-        """The highest id of a transfer that it has ever had, as far as it tells new ids by height.
+        """The highest transfer id that it has ever had, if it relies on ids rising with time.
 
-        Zero: it does not, or has none.
+        Zero: it does not rely on that, or has no transfers.
         """
 
     async def maintain(self) -> str:

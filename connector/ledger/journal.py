@@ -63,16 +63,16 @@ DAMAGE: Final = (
     OverflowError,
     AssertionError,
 )
-"""Raised by reading a damaged row: SQLite does not enforce the types of columns."""
+"""What reading a damaged row may raise: SQLite does not enforce column types."""
 
 
 def id_octets(id_: int) -> bytes:
-    """An id so that its octets sort as its numbers do."""
+    """An id in 16 octets, big-endian: they sort like the numbers."""
     return id_.to_bytes(16, "big")
 
 
 def status_octet(status: Status | AccountStatus) -> int:
-    """A status in a row: nearly all are CREATED, which is zero."""
+    """A status in one octet; CREATED, the common case, is zero."""
     return CREATED_OCTET if status == Status.CREATED else int(status)
 
 
@@ -81,7 +81,7 @@ def _status(octet: int) -> Status:
 
 
 def pack_account(account: Account) -> bytes:
-    """An account in 128 octets; it has a transfer's widths field by field."""
+    """An account in 128 octets; its fields have the widths of a transfer's."""
     (
         id_, debits_pending, debits_posted, credits_pending, credits_posted, data_128, data_64,
         data_32, ledger, code, flags, timestamp,
@@ -130,7 +130,7 @@ def unpack_holds(octets: bytes) -> list[Transfer]:
 
 
 def pack_state(accounts: Sequence[Account], holds: bytes) -> bytes:
-    """All balances and open holds of a moment, in one form only: accounts by creation, holds by id."""
+    """All balances and open holds in canonical form: accounts by creation, holds by id."""
     in_order = sorted(unpack_holds(holds), key=lambda hold: hold.id)
     body = b"".join(map(pack_account, accounts)) + pack_holds(in_order)
     return _COUNT.pack(len(accounts)) + body
@@ -151,7 +151,7 @@ def state_of(machine: LedgerMachine) -> bytes:
 
 
 def uses_up(status: Status) -> bool:
-    """Whether a transfer with this status has taken its id for good."""
+    """Whether a transfer with this status has used up its id."""
     return status in (
         Status.CREATED,
         Status.EXCEEDS_CREDITS,
@@ -165,7 +165,7 @@ def uses_up(status: Status) -> bool:
 def derived_rows(
     seq: int, transfers: Sequence[Transfer], statuses: Sequence[Status]
 ) -> list[tuple[bytes, int, bytes, int]]:
-    """Rows of table `derived` for the transfers of a request that are found for ever."""
+    """Rows of table `derived` for those transfers of a request that have derived ids."""
     return [
         (id_octets(one.id), seq, pack_transfer(one, one.timestamp), status_octet(status))
         for one, status in zip(transfers, statuses, strict=True)
@@ -179,7 +179,7 @@ def derived_record(transfer: bytes, status: int) -> Record:
 
 
 def numbered(machine: LedgerMachine) -> dict[int, int]:
-    """The number of each account in dense rows: in the order of their creation."""
+    """The number of each account in dense rows, in the order of creation."""
     numbers = {id_: number for number, id_ in enumerate(machine.accounts)}
     numbers[0] = NO_ACCOUNT  # as in a post or void that was refused
     return numbers
@@ -193,13 +193,13 @@ def _transfers(machine: LedgerMachine, kind: int, events: bytes) -> list[Transfe
 
 
 def records(machine: LedgerMachine, kind: int, events: bytes, statuses: bytes) -> Iterator[Record]:
-    """The transfers of a row of the journal, with what became of them."""
+    """The transfers of a row of the journal, with their statuses."""
     for transfer, octet in zip(_transfers(machine, kind, events), statuses, strict=True):
         yield transfer, _status(octet)
 
 
 def replay(machine: LedgerMachine, row: JournalRow, path: Path) -> None:
-    """Carry out a row once more.
+    """Replay a row.
 
     Raises:
         LedgerCorruptError: it does not give the statuses that it recorded.
@@ -219,17 +219,16 @@ def replay(machine: LedgerMachine, row: JournalRow, path: Path) -> None:
 
 
 class Archive:
-    """The journal as a machine finds it, as far as it was written when a row was.
+    """Look-up of old transfers in the journal for a machine, limited to rows before a given one.
 
-    A replay must not look ahead. Else a transfer whose id is lower than others before it, such as
-    the late post of a packet from before a restart, would be found there already when it is
-    replayed.
+    A replay must not look ahead: a transfer whose id is lower than earlier ones, such as the late
+    post of a packet from before a restart, would be found as existing when it is replayed.
     """
 
     def __init__(self, find: Callable[[int, int, LedgerMachine], Record | None]) -> None:
         self.before_seq = 0
         self.machine: Final = LedgerMachine(archive=self)
-        """Whose accounts the rows refer to."""
+        """The machine whose accounts the rows refer to."""
         self._find = find
 
     def __call__(self, id_: int) -> Record | None:

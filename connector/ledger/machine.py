@@ -1,14 +1,14 @@
 """The rules of a ledger as a state machine: requests in, statuses out, no other effects.
 
 TigerBeetle's semantics for all that the product uses: linked chains, pending transfers with
-timeouts, post, void, account limits, idempotent ids. Time comes with the request, so the same
-requests give the same state: the embedded ledger journals requests and replays them.
+timeouts, post, void, account limits, idempotent ids. The time is an argument of a request, so the
+same requests give the same state: the embedded ledger journals requests and replays them.
 
-Only the newest transfers are in memory. `archive`, provided by the owner, answers whether an older
-id exists; ids rise with time, so it is rarely asked.
+Only the newest transfers are in memory. `archive`, provided by the owner, looks up older ids; ids
+rise with time, so it is rarely called.
 
-Long because the rules share one state, and are compared with TigerBeetle's documentation from top
-to bottom.
+Long because the rules share one state and are kept in the order of TigerBeetle's documentation, so
+that they can be compared with it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _KNOWN_ACCOUNT_FLAGS: Final = (
 _NS: Final = 1_000_000_000
 _NEVER_NS: Final = 1 << 80
 
-# Failures that depend on the state of the moment: their ids are used up, so that a retry cannot
-# succeed where the first attempt was answered with a refusal (TigerBeetle, "transient errors").
+# Failures that depend on the current state: they use up their ids, so that a retry cannot succeed
+# after the first attempt was refused (TigerBeetle, "transient errors").
 _TRANSIENT: Final = frozenset(
     (
         Status.DEBIT_ACCOUNT_NOT_FOUND,
@@ -62,7 +62,7 @@ _TRANSIENT: Final = frozenset(
 )
 
 Record = tuple[Transfer, Status]
-"""A transfer as it stands in the ledger, or one whose id is used up, and its status."""
+"""A transfer in the ledger, or a failed one that has used up its id, and its status."""
 Archive = Callable[[int], Record | None]
 
 
@@ -93,7 +93,7 @@ class AccountState:
 
 
 class Hold:
-    """A pending transfer that is still open."""
+    """A pending transfer that is neither resolved nor expired."""
 
     __slots__ = ("credit", "debit", "expires_at_ns", "transfer")
 
@@ -114,7 +114,7 @@ class LedgerMachine:
         self.accounts: dict[int, AccountState] = {}
         self.holds: dict[int, Hold] = {}
         self.timestamp = 0
-        """Of the last event, nanoseconds; every event gets a higher one."""
+        """Timestamp of the last event, nanoseconds; every event gets a higher one."""
         self._archive = archive
         self._records: dict[int, Record] = {}
         self._order: deque[int] = deque()
@@ -125,7 +125,7 @@ class LedgerMachine:
     # --- accounts
 
     def create_accounts(self, accounts: Sequence[Account], now_ns: int) -> list[AccountStatus]:
-        """Create accounts at `now_ns`; a failing member of a linked chain undoes its chain."""
+        """Create accounts at `now_ns`; a failing member of a linked chain rolls back the chain."""
         statuses: list[AccountStatus] = []
         index = 0
         while index < len(accounts):
@@ -200,7 +200,7 @@ class LedgerMachine:
     # --- transfers
 
     def create_transfers(self, transfers: Sequence[Transfer], now_ns: int) -> list[Status]:
-        """Carry out a request that arrives at `now_ns`."""
+        """Execute a request that arrives at `now_ns`."""
         self.expire(now_ns)
         statuses: list[Status] = []
         index = 0
@@ -214,7 +214,7 @@ class LedgerMachine:
             while end < count and transfers[end].flags & LINKED:
                 end += 1
             if end == count:
-                # The last event of the request is still linked: nothing closes the chain.
+                # The last event of the request is still linked: the chain is open.
                 statuses.extend(self._create_open_chain(transfers[index:], now_ns))
                 break
             statuses.extend(self._create_chain(transfers[index : end + 1], now_ns))
@@ -236,7 +236,7 @@ class LedgerMachine:
         return [Status.CREATED] * len(chain)
 
     def _create_open_chain(self, chain: Sequence[Transfer], now_ns: int) -> list[Status]:
-        """Refuse a chain that nothing closes; the first fault before its end is named as well."""
+        """Refuse an open chain; an earlier fault in it keeps its own status."""
         undo: list[_Undo] = []
         statuses = [Status.LINKED_EVENT_FAILED] * len(chain)
         statuses[-1] = Status.LINKED_EVENT_CHAIN_OPEN
@@ -247,7 +247,7 @@ class LedgerMachine:
                 break
         for step in reversed(undo):
             step()
-        # Only now: what was taken back may have had the same id.
+        # Only now: a transfer that was rolled back may have had the same id.
         for transfer, status in zip(chain, statuses, strict=True):
             if status in _TRANSIENT:
                 self._remember(transfer.id, (transfer, status))
@@ -258,7 +258,7 @@ class LedgerMachine:
             id_, debit_id, credit_id, amount, pending_id, _, _, _, timeout, ledger, code, flags,
             timestamp,
         ) = transfer  # fmt: skip
-        # On the packet path: a well-formed transfer passes two tests, any other gets its status.
+        # On the packet path: two tests for a well-formed transfer; others get their status here.
         if timestamp or flags & ~_KNOWN_FLAGS or not 0 < id_ < ID_MAX:
             return _malformed(transfer)
         record = self._records.get(id_)
@@ -418,10 +418,10 @@ class LedgerMachine:
         del self._records[id_]
 
     def expire(self, now_ns: int) -> int:
-        """Void every hold whose timeout has passed at `now_ns`; how many there were.
+        """Void every hold whose timeout has passed at `now_ns`; returns how many.
 
-        Looks at the holds only when the earliest that may be there is due: nearly all are resolved
-        long before, and cost nothing here.
+        Scans the holds only when the earliest possible expiry has come: nearly all are resolved
+        before, and cost nothing here.
         """
         if now_ns < self._earliest_ns:
             return 0
@@ -441,16 +441,16 @@ class LedgerMachine:
         return len(due)
 
     def next_expiry_ns(self) -> int | None:
-        """No hold expires before this moment, a whole second; None when none can."""
+        """A whole second before which no hold expires; None if no hold has a timeout."""
         moments = [hold.expires_at_ns for hold in self.holds.values() if hold.expires_at_ns]
         return min(moments) // _NS * _NS if moments else None
 
     # --- memory of transfers
 
     def stored(self, transfers: Sequence[Transfer], statuses: Sequence[Status]) -> list[Transfer]:
-        """The transfers of a request just carried out as the ledger has them now.
+        """The transfers of the request just executed, as they are in the ledger now.
 
-        One that was not created stands as it was asked for.
+        One that was not created is returned as it was requested.
         """
         records = self._records
         return [
@@ -463,11 +463,11 @@ class LedgerMachine:
         return self._find(id_, 0)
 
     def records(self) -> Iterable[Record]:
-        """What is remembered, oldest first."""
+        """The transfers in memory, oldest first."""
         return self._records.values()
 
     def remember(self, record: Record) -> None:
-        """Restore a transfer from the journal, oldest first, without carrying it out."""
+        """Restore a transfer from the journal without executing it; call it oldest first."""
         transfer, status = record
         self._remember(transfer.id, record)
         if status is Status.CREATED and transfer.flags & (POST | VOID):
@@ -478,15 +478,15 @@ class LedgerMachine:
             )
 
     def forget_below(self, id_max: int) -> None:
-        """Ids up to `id_max` that are not remembered may be in the archive."""
+        """Ids up to `id_max` that are not in memory may be in the archive from now on."""
         self._forgotten_id_max = max(self._forgotten_id_max, id_max)
 
     def _find(self, id_: int, pending_id: int) -> Record | None:
         record = self._records.get(id_)
         if record is not None:
             return record
-        # Above every forgotten id: surely new. The resolution of an open hold under our own scheme
-        # of ids (the hold's id with another phase) is new as well, else the hold were closed.
+        # Above every archived id: certainly new. A resolution of an open hold in our id scheme (the
+        # hold's id with another phase) is new as well, otherwise the hold would be closed.
         if id_ > self._forgotten_id_max or self._archive is None:
             return None
         if pending_id in self.holds and id_ >> 8 == pending_id >> 8:
@@ -511,7 +511,7 @@ class LedgerMachine:
         closed = self._closed.get(pending_id)
         if closed is not None:
             return closed
-        # The hold is long gone: its resolution, if there was one, is archived under our scheme.
+        # The hold is closed: its resolution, if there was one, is archived by our id scheme.
         resolution = self._find(pending_id | 0x10, 0)
         if resolution is None or resolution[0].pending_id != pending_id:
             return Status.PENDING_TRANSFER_EXPIRED
@@ -575,7 +575,7 @@ def _compare(transfer: Transfer, record: Record, find: Archive) -> Status:
     if transfer.timeout != old.timeout:
         return Status.EXISTS_WITH_DIFFERENT_TIMEOUT
     if transfer.flags & (POST | VOID):
-        # What a resolution leaves out, it took from its pending transfer.
+        # Fields left out of a resolution were taken from its pending transfer.
         pending = find(old.pending_id)
         transfer = _completed(transfer, old if pending is None else pending[0])
     for field, differs in _COMPARED:

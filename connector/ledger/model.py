@@ -1,7 +1,7 @@
-"""Accounts, transfers and their results, in the terms of the reference database, TigerBeetle.
+"""Accounts, transfers and their results, in the terms of TigerBeetle.
 
-Amounts are unsigned integers in the smallest unit of an asset. Statuses have TigerBeetle's
-numbers, so that every ledger speaks the same language and the contract suite can compare them.
+Amounts are unsigned integers in the smallest unit of an asset. Statuses have TigerBeetle's numbers
+in every ledger, so that the contract suite can compare them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 
 ID_MAX: Final = 2**128 - 1
 AMOUNT_MAX: Final = 2**128 - 1
-"""As the amount of a post: all that was reserved."""
+"""As the amount of a post: the full amount of the hold."""
 
 
 class AccountCode(IntEnum):
-    """What an account holds (docs/accounting.md)."""
+    """The kind of an account (docs/accounting.md)."""
 
     PEER = 1
     CREDIT_LINE = 2
@@ -29,7 +29,7 @@ class AccountCode(IntEnum):
 
 
 class TransferCode(IntEnum):
-    """What a transfer is for."""
+    """The purpose of a transfer."""
 
     PACKET = 1
     FEE = 2
@@ -169,11 +169,11 @@ class Transfer(NamedTuple):
 
 
 make_transfer: Final[Callable[[tuple[int, ...]], Transfer]] = partial(tuple.__new__, Transfer)
-"""A `Transfer` from all of its fields, in order: a third of the time of its own constructor."""
+"""A `Transfer` from all of its fields, in order; three times as fast as its constructor."""
 
 
 class Account(NamedTuple):
-    """An entry in the books with its balances."""
+    """An account with its balances."""
 
     id: int
     debits_pending: int = 0
@@ -201,14 +201,14 @@ def account_id(node_id: str, code: AccountCode, peer_id: str, asset: str) -> int
 
 
 def asset_ledger(code: str, scale: int) -> int:
-    """The u32 that names an asset in every ledger: stable across nodes, never zero."""
+    """The u32 of an asset in every ledger: the same on all nodes, never zero."""
     name = code.encode("utf-8")
     digest = hashlib.sha256(len(name).to_bytes(2, "big") + name + bytes([scale])).digest()
     return int.from_bytes(digest[:4], "big") or 1
 
 
 class Posted(NamedTuple):
-    """What an account has been debited and credited for good."""
+    """The posted debits and credits of an account."""
 
     debits: int
     credits: int
@@ -229,39 +229,38 @@ _NOTHING_KNOWN: Final[Mapping[int, Posted]] = {}
 
 
 class Memory(NamedTuple):
-    """What an outbox recorded before this start."""
+    """What the outbox has saved before this start."""
 
     is_new: bool
-    """Nothing: it was made just now."""
+    """Whether the outbox was created by this start: nothing was saved."""
     books: Mapping[int, Posted] | None
-    """By account id, everything in the outbox included; None unless the node stopped cleanly."""
+    """By account id, including what is in the outbox; None unless the node stopped cleanly."""
     last_seq: int = 0
-    """The newest request in it; zero: it is empty."""
+    """The newest request in the outbox; zero: it is empty."""
     acknowledged: Mapping[int, Posted] = _NOTHING_KNOWN
-    """By account id: the least that the ledger must have, since it acknowledged so much."""
+    """By account id: what the ledger has acknowledged, and so must have at least."""
     highest_id: int = 0
-    """The highest id that was given to a packet; zero: not known."""
+    """The highest id given to a packet; zero: not known."""
 
 
 DERIVED_ID_MAX: Final = (1 << 80) - 1
-"""Ids up to this one are derived from what a transfer is for; above it, they have a time in them."""
+"""Ids up to this one are derived from a transfer's purpose; higher ones contain a time."""
 
 
 def grant_id(*words: int) -> int:
-    """The id of a credit grant, the same for the same words.
+    """The id of a credit grant, derived from its arguments.
 
-    Far below all ids that have a time in them: a ledger that tells new ids by their height is not
-    misled.
+    Below all ids that contain a time, so it does not disturb a ledger that relies on rising ids.
     """
     octets = b"".join(word.to_bytes(20, "big", signed=True) for word in words)
     return int.from_bytes(hashlib.sha256(b"grant" + octets).digest()[:9], "big") << TAG_BITS
 
 
 def settlement_id(settlement_account_id: int, *words: str) -> int:
-    """The id of the transfer of a settlement, the same for the same account and words.
+    """The id of the transfer of a settlement, derived from its arguments.
 
-    So the ledger itself refuses the second of two settlements that are one. Below all ids that have
-    a time in them, its low octet zero.
+    So the ledger itself refuses to book one settlement twice. Below all ids that contain a time;
+    its low octet is zero.
     """
     parts = [settlement_account_id.to_bytes(16, "big"), *(word.encode("utf-8") for word in words)]
     octets = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
@@ -270,7 +269,7 @@ def settlement_id(settlement_account_id: int, *words: str) -> int:
 
 
 def node_tag(node_id: str) -> int:
-    """The user_data_128 of every account of a node, to find them by."""
+    """The user_data_128 of every account of a node, for queries."""
     return int.from_bytes(hashlib.sha256(b"node:" + node_id.encode("utf-8")).digest()[:16], "big")
 
 
@@ -283,12 +282,12 @@ def peer_tag(peer_id: str) -> int:
 PHASE_RESERVE: Final = 0x00
 PHASE_RESOLVE: Final = 0x10
 PHASE_CORRECT: Final = 0x20
-# Beside the others: a hold that was refused at first and held anew, and what resolves it.
+# Added to the other phases: a second hold after the first was refused, and its resolution.
 PHASE_AGAIN: Final = 0x80
 TAG_BITS: Final = 8
 TAG_MASK: Final = (1 << TAG_BITS) - 1
 _ID_RAISED_MAX: Final = ((1 << 48) - 1) << 80
-"""Ids with a later time leave no room to count on from them; no clock has given them."""
+"""Ids with a later time would leave no room to count up from; no clock can have given them."""
 
 
 class IdGenerator:
@@ -311,11 +310,11 @@ class IdGenerator:
     def rise_above(self, id_: int) -> None:
         """Make every later id higher than `id_`, whatever the clock says.
 
-        A clock that was ahead has left ids behind that are higher than what it gives now. New ids
-        below them would be looked for in the past by a ledger that tells new ids by their height.
+        After a clock was set back, existing ids are higher than those it gives now. A ledger that
+        relies on rising ids would have to search its archive for every lower id.
         """
         if self._last < id_ < _ID_RAISED_MAX:
-            self._last = id_ >> TAG_BITS << TAG_BITS  # the low octet is not ours to count in
+            self._last = id_ >> TAG_BITS << TAG_BITS  # the low octet is for phase and leg
             assert self._last + (1 << TAG_BITS) > id_
 
     def next(self, now_ms: int) -> int:

@@ -1,21 +1,21 @@
 """How long the journal of the embedded ledger is kept: points, their chain, and pruning.
 
 A *point* is the state of the ledger (all balances, all open holds) after one row of the journal. Its
-hash covers that state and the hash of the point before, so the points are a chain: nothing of the
-past can be changed without changing every later hash. The states of old points are dropped with
-the rows before them; their hashes stay.
+hash covers that state and the hash of the point before, so the points are a chain: a change of the
+past changes every later hash. The states of old points are dropped with the rows before them; their
+hashes stay.
 
     rows:    ...pruned... | kept for look-ups | replayed by the audit ................ newest
     points:  hash only    | hash only         | base: hash and state    | hash and state |
 
-The audit restores the *base*, the oldest point with a state, and replays every row after it: this
-must give the state of each later point, and the balances in use. One stretch of rows before the
-base is kept, so that what a row after it repeats is still found.
+The audit restores the *base*, the oldest point with a state, and replays every row after it. The
+result must equal the state of each later point, and the balances in use. The rows between the base
+and the point before it are kept, so that transfers repeated after the base are still found.
 
-Rows are pruned a few at a time, between requests, and never while a packet in them
-can still be resent (`JOURNAL_KEPT_SECONDS_MIN`, by the monotonic clock of this process, so that a wrong wall
-clock cannot make a row look old). What is lost with them is history, never a balance; the ids of
-grants and settlements are in table `derived` for ever.
+Rows are pruned a few at a time, between requests, and never while a packet in them can still be
+resent (`JOURNAL_KEPT_SECONDS_MIN`, by the monotonic clock of this process, so that a wrong wall
+clock cannot make a row look old). Pruning loses history, never a balance; the ids of grants and
+settlements stay in table `derived`.
 """
 
 from __future__ import annotations
@@ -40,39 +40,39 @@ _FIRST_HASH: Final = bytes(32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """What of a journal is kept."""
+    """How much of a journal is kept."""
 
     days: int = limits.LEDGER_DAYS_KEPT
-    """Rows older than this are pruned; 0: age prunes nothing."""
+    """Days after which rows are pruned; 0: rows are not pruned by age."""
     bytes_max: int = limits.LEDGER_FILE_BYTES
-    """So large may the file become before older rows than `days` would allow are pruned."""
+    """Size of the file in octets above which rows are pruned before `days` have passed."""
     archive: Path | None = None
     """A folder into which rows are copied before they are pruned; None: they are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A state of the past, or what is left of it."""
+    """A past state; only its hash once the state was dropped."""
 
     seq: int
-    """The last row of the journal that is in it."""
+    """The last row of the journal that it includes."""
     now_ns: int
-    """When it was taken, by the wall clock."""
+    """When it was added, by the wall clock."""
     timestamp: int
-    """Of the ledger's last event."""
+    """Timestamp of the ledger's last event."""
     hash: bytes
     state: bytes | None
     """As `journal.pack_state` writes it; None: dropped."""
 
 
 def chain_hash(before: bytes, seq: int, timestamp: int, state: bytes) -> bytes:
-    """The hash of a point: 32 octets over the one before, its place, its time and its state."""
+    """The hash of a point: 32 octets over the hash before, its row, its times and its state."""
     head = before + seq.to_bytes(8, "big") + timestamp.to_bytes(8, "big")
     return hashlib.sha256(head + hashlib.sha256(state).digest()).digest()
 
 
 def points(connection: sqlite3.Connection, *, states: bool = True) -> list[Point]:
-    """All points, oldest first; `states`: only those that still have one, with it."""
+    """All points, oldest first; `states`: only those that have a state, with it."""
     what = "state" if states else "NULL"
     where = "WHERE state IS NOT NULL" if states else ""
     rows = connection.execute(
@@ -95,7 +95,7 @@ def hash_before(connection: sqlite3.Connection, seq: int) -> bytes:
 
 
 def used_bytes(connection: sqlite3.Connection) -> int:
-    """Octets of the file that are in use; free pages in it are used before it grows."""
+    """Octets of the file in use; its free pages are reused before it grows."""
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     (size,) = connection.execute("PRAGMA page_size").fetchone()
@@ -103,19 +103,19 @@ def used_bytes(connection: sqlite3.Connection) -> int:
 
 
 class Upkeep:
-    """Takes points and prunes, a bounded step at a time. One per open journal."""
+    """Adds points and prunes, in bounded steps. One per open journal."""
 
     def __init__(self, retention: Retention, *, began_s: float) -> None:
-        """`began_s`: now, by the monotonic clock: nothing is pruned soon after a start."""
+        """`began_s`: the start, by the monotonic clock; rows are not pruned soon after it."""
         self.retention: Final = retention
         self._taken_s: dict[int, float] = {}
         self._began_s = began_s
         self.bytes_since_point = 0
-        """Octets of the rows that this process has written since the last point."""
+        """Octets of rows that this process has written since the last point."""
         self.pruned_rows = 0
-        """By this process."""
+        """Rows pruned by this process."""
         self.is_over = False
-        """Whether the file is larger than it may be, and nothing in it is old enough to prune."""
+        """Whether the file is above its limit, and no row is old enough to prune."""
 
     def wants_point(self, connection: sqlite3.Connection, now_ns: int) -> bool:
         """Whether a new point is due: by time, or by what was written since the last one."""
@@ -138,7 +138,7 @@ class Upkeep:
     def read_state(self, connection: sqlite3.Connection) -> tuple[int, int, bytes]:
         """The state of the last checkpoint: its row, its timestamp, its octets.
 
-        One transaction, so that the two tables are of one moment; may run beside the writer.
+        Read in one transaction, so that the two tables are consistent; may run beside the writer.
         """
         connection.execute("BEGIN")
         try:
@@ -171,9 +171,9 @@ class Upkeep:
     def base_wanted(
         self, connection: sqlite3.Connection, now_ns: int, now_s: float
     ) -> tuple[int, int] | None:
-        """The row of the point that shall be the base, and the row up to which to prune.
+        """The row of the point that is to be the base, and the row up to which to prune.
 
-        None: all that there is stays.
+        None: everything is kept.
         """
         kept = connection.execute(
             "SELECT seq, now_ns FROM point WHERE state IS NOT NULL ORDER BY seq"
@@ -197,13 +197,13 @@ class Upkeep:
         return now_s - since_s >= bounds.JOURNAL_KEPT_SECONDS_MIN
 
     def move_base(self, connection: sqlite3.Connection, base_seq: int) -> None:
-        """Drop the states of all points before `base_seq`: rows before them are free to go."""
+        """Drop the states of all points before `base_seq`, so that rows before it can be pruned."""
         connection.execute("UPDATE point SET state = NULL WHERE seq < ?", (base_seq,))
         for seq in [one for one in self._taken_s if one < base_seq]:
             del self._taken_s[seq]
 
     def prune(self, connection: sqlite3.Connection) -> int:
-        """Delete the oldest rows that are free to go, a slice of them; how many there were."""
+        """Delete a bounded number of the oldest rows that may be pruned; returns how many."""
         (last,) = connection.execute("SELECT max(seq) FROM point WHERE state IS NULL").fetchone()
         (first,) = connection.execute("SELECT min(seq) FROM journal").fetchone()
         if last is None or first is None or first > last:
@@ -217,13 +217,13 @@ class Upkeep:
 def archive_rows(
     connection: sqlite3.Connection, folder: Path, name: str, last_seq: int
 ) -> Path | None:
-    """Copy the rows up to `last_seq` into a file of their own, whole and synced; None: no rows.
+    """Copy the rows up to `last_seq` into a new file, complete and synced; None: no rows.
 
-    The file has the tables `journal` and `point` of a ledger: the points whose rows it has, with the
-    state of the first one where it is still there, so that it can be replayed by itself.
+    The file has the tables `journal` and `point` of a ledger: the points of its rows, the first one
+    with its state if that exists, so that the file can be replayed by itself.
 
     Raises:
-        OSError, sqlite3.Error: it cannot be written; nothing may be pruned then.
+        OSError, sqlite3.Error: it cannot be written; the rows must not be pruned then.
     """
     (first,) = connection.execute("SELECT min(seq) FROM journal").fetchone()
     if first is None or first > last_seq:

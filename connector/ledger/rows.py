@@ -1,6 +1,6 @@
-"""Transfers and accounts as octets: TigerBeetle's own layout, and a denser one for the journal.
+"""Transfers and accounts as octets: TigerBeetle's layout, and a denser one for the journal.
 
-Pure, and compiled where supported: every transfer passes through here.
+Pure, and compiled where supported: every transfer is encoded here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from connector.ledger.model import POST, VOID, Account, Status, Transfer
 
 ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
-"""A transfer in 128 octets, TigerBeetle's own layout."""
+"""A transfer in 128 octets, TigerBeetle's layout."""
 ACCOUNT_ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
 assert ROW.size == 128
 _RESULT_OCTETS: Final = 16
@@ -87,7 +87,7 @@ def pack_transfers(transfers: Sequence[Transfer]) -> bytearray:
 
 
 def read_statuses(octets: bytes, count: int) -> list[Status]:
-    """One status a row of 16 octets: timestamp, status, reserved."""
+    """One status per row of 16 octets: timestamp, status, reserved."""
     assert len(octets) == count * _RESULT_OCTETS, (len(octets), count)
     codes = memoryview(octets).cast("I")[2::4].tolist()
     if codes.count(_CREATED) == count:
@@ -136,7 +136,7 @@ _RESOLVES: Final = int(POST | VOID)
 
 
 def pack_dense(transfers: Sequence[Transfer], numbers: dict[int, int]) -> bytearray:
-    """Rows of 81 octets: what compressing 128 saves, at a fraction of its time.
+    """Rows of 81 octets: as small as compressed rows of 128, in a fraction of the time.
 
     Raises:
         KeyError: an unknown account, or a pending id of another packet.
@@ -174,7 +174,7 @@ def has_tag(octets: bytes, tags: frozenset[bytes]) -> bool:
 
 
 def unpack_dense(octets: bytes, ids: Sequence[int]) -> Iterator[Transfer]:
-    """The transfers in dense rows; `ids`: of the accounts, by their numbers."""
+    """The transfers in dense rows; `ids`: the account ids by account number."""
     for (
         id_low, id_high, debit, credit, amount, data_low, data_high, data_64, data_32, timeout,
         ledger, code, flags, tag, timestamp,

@@ -1,4 +1,4 @@
-"""Which ledger the settings name."""
+"""Makes the ledger that the settings name."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def make_ledger(
     """The ledger that the settings name; nothing is opened yet.
 
     Args:
-        settings: which ledger, and where.
+        settings: the kind of ledger and its location.
         clock: for its deadlines and timestamps.
-        disk: where an embedded ledger is.
+        disk: the file system of an embedded ledger.
         read_only: for callers that only read it.
-        accept_loss: open an embedded ledger although requests that were acknowledged are missing.
+        accept_loss: open an embedded ledger even if acknowledged requests are missing.
     """
     if settings.tigerbeetle_cluster_id is not None and settings.tigerbeetle_replicas is not None:
         return TigerBeetleLedger(
             cluster_id=settings.tigerbeetle_cluster_id,
             addresses=settings.tigerbeetle_replicas,
             clock=clock,
-            # A reader can wait: a cluster that has just recovered is slow at first.
+            # A reader can wait longer: a cluster that has just recovered is slow at first.
             timeout_ms=max(settings.accounting_timeout_ms, bounds.LEDGER_LOOK_MS)
             if read_only
             else settings.accounting_timeout_ms,

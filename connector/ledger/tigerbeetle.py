@@ -6,9 +6,9 @@ client that does not answer is replaced by one with newly resolved addresses, wh
 that has moved. A cluster has 64 sessions and evicts the oldest, so each replacement waits twice as
 long as the one before.
 
-Faults that waiting does not cure raise `LedgerRefusedError`: an invalid address, a wrong cluster id,
-a client older or newer than the server, an evicted session, a kernel or container that denies
-io_uring (with which the library would end the process).
+Faults that do not pass by waiting raise `LedgerRefusedError`: an invalid address, a wrong cluster
+id, a client older or newer than the server, an evicted session, a kernel or container that denies
+io_uring (the library would abort the process).
 
 Long because sessions, deadlines and faults of the client share one state. The encoding is in `rows`,
 the client library in `tigerbeetle_client`.
@@ -60,7 +60,7 @@ from connector.ledger.tigerbeetle_client import (
 REPLICAS_MAX: Final = 6
 RECENT_TRANSFERS_MAX: Final = 100_000
 SILENCE_SECONDS_MIN: Final = 1.0
-"""How long a client may leave requests unanswered before a new one takes its place, at first."""
+"""How long a client may leave requests unanswered before it is replaced, for the first time."""
 SILENCE_SECONDS_MAX: Final = 8.0
 FIRST_ANSWER_SECONDS_MAX: Final = 4.0
 """How long a new session may take: 0.6 to 1.3 s were seen in clusters of three replicas."""
@@ -68,7 +68,7 @@ VERDICT_SECONDS_MAX: Final = 2.5
 """How long to watch a server that closes connections before reporting a wrong cluster id."""
 KNOCK_SECONDS_MAX: Final = 0.3
 PORT_DEFAULT: Final = 3001
-"""TigerBeetle's own, for an address without a port."""
+"""TigerBeetle's default, for an address without a port."""
 QUERY_FILTER: Final = struct.Struct("<QQQIIH6xQQII")
 assert QUERY_FILTER.size == 64
 ACCOUNT_FILTER: Final = struct.Struct("<QQQQQIH58xQQII")
@@ -96,19 +96,19 @@ _FAULT_MESSAGES: Final = {
     "or install the Python package `tigerbeetle` in its version",
 }
 _SYS_IO_URING_SETUP: Final = 425
-"""Its number on every architecture."""
+"""The number of the system call on every architecture."""
 _IO_URING_PARAMS_OCTETS: Final = 120
 
 
 class _TooMuchDataError(Exception):
-    """More events than the cluster takes in one request; none was sent."""
+    """More events than the cluster accepts in one request; none was sent."""
 
 
 def parse_addresses(text: str) -> list[tuple[str, int]]:
     """Host and port of each replica in `host:port,...`; a bare port is on this machine.
 
     Raises:
-        LedgerRefusedError: it is none of these.
+        LedgerRefusedError: it has another form.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) > REPLICAS_MAX:
@@ -135,7 +135,7 @@ def _parse_address(part: str) -> tuple[str, int]:
 
 
 class TigerBeetleLedger:
-    """A ledger in a TigerBeetle cluster. See the module for how, `Ledger` for what."""
+    """A ledger in a TigerBeetle cluster. See the module for the design, `Ledger` for the contract."""
 
     backend = "tigerbeetle"
     may_be_away = True
@@ -162,7 +162,7 @@ class TigerBeetleLedger:
 
     @property
     def batch_transfers_max(self) -> int:
-        """See `Ledger`. What the cluster takes, once it has been asked."""
+        """See `Ledger`. The cluster's own limit, once it is known."""
         return self._batch_max or bounds.LEDGER_BATCH_TRANSFERS_MAX
 
     # --- opening and closing
@@ -171,7 +171,7 @@ class TigerBeetleLedger:
         """See `Ledger`. May be called again after it failed.
 
         Raises:
-            LedgerRefusedError: it never will work like this; see the module.
+            LedgerRefusedError: it cannot succeed by waiting; see the module.
             LedgerUnavailableError: the cluster does not answer.
         """
         self._closed = False
@@ -217,10 +217,10 @@ class TigerBeetleLedger:
                     raise
 
     async def _find_batch_max(self) -> None:
-        """Ask the cluster how many transfers it takes in one request.
+        """Find out how many transfers the cluster accepts in one request.
 
-        By transfers that are all zeros: the library itself refuses too many, and the cluster
-        refuses each one without taking note of it.
+        Tried with transfers that are all zeros: the library refuses a request that is too large, and
+        the cluster refuses each transfer without recording it.
         """
         if await self._takes(bounds.LEDGER_BATCH_TRANSFERS_MAX):
             self._batch_max = bounds.LEDGER_BATCH_TRANSFERS_MAX
@@ -248,7 +248,7 @@ class TigerBeetleLedger:
     # --- one request
 
     async def _ask(self, operation: Operation, events: bytearray) -> bytes:
-        """The octets of the answer, within the deadline.
+        """Send one request; returns the octets of its answer, within the deadline.
 
         Raises:
             _TooMuchDataError: nothing was sent.
@@ -264,7 +264,7 @@ class TigerBeetleLedger:
         return self._octets(client, answer, octets)
 
     async def _ask_all(self, operation: Operation, questions: Sequence[bytearray]) -> list[bytes]:
-        """As `_ask`, of several at once: the library sends them in one or two requests."""
+        """As `_ask`, for several requests: the library sends them in one or two messages."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 client = await self._ready_client()
@@ -284,7 +284,7 @@ class TigerBeetleLedger:
         if answer is Answer.CLIENT_CLOSED:
             raise LedgerUnavailableError("the client was closed while a request waited")
         if (fault := _FAULTS.get(answer)) is not None:
-            # The library has given this session up; another call may begin a new one.
+            # The library has closed this session; another call may begin a new one.
             if client is self._client:
                 self._retire()
             raise LedgerRefusedError(fault, f"{self._addresses}: {_FAULT_MESSAGES[fault]}")
@@ -332,10 +332,10 @@ class TigerBeetleLedger:
         return ",".join([await _resolve(host, port) for host, port in self._replicas])
 
     async def _why_silent(self) -> str:
-        """What is known about the missing answer, for the operator.
+        """What is known about the cause of a missing answer, for the operator.
 
         Raises:
-            LedgerRefusedError: the cluster hangs up on us each time: it is not the one we name.
+            LedgerRefusedError: the cluster closes each connection: its id is another one.
         """
         timeout = f"no answer within {round(self._timeout_s * 1000)} ms"
         client = self._client
@@ -343,7 +343,7 @@ class TigerBeetleLedger:
             return f"{self._addresses}: {timeout}"
         seen = client.connection
         if not self._answered and seen.hung_up and not seen.refused:
-            # One closed connection may be a server that stops; the second one is a pattern.
+            # One closed connection may be a server that stops; repeated ones mean a wrong cluster id.
             wait_until = asyncio.get_running_loop().time() + VERDICT_SECONDS_MAX
             # The count comes from the library's own thread: there is no event to wait for.
             while seen.hung_up < 2 and asyncio.get_running_loop().time() < wait_until:
@@ -364,7 +364,7 @@ class TigerBeetleLedger:
     # --- the contract
 
     async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
-        """See `Ledger`. An empty request asks whether the cluster is there."""
+        """See `Ledger`. An empty request tests whether the cluster answers."""
         if not transfers:
             await self._ask(Operation.LOOKUP_ACCOUNTS, bytearray(_ID.pack(1, 0)))
             return []
@@ -375,7 +375,7 @@ class TigerBeetleLedger:
                     len(transfers),
                 )
             except _TooMuchDataError:
-                # The cluster came back with a lower limit.
+                # The cluster has restarted with a lower limit.
                 await self._find_batch_max()
         statuses: list[Status] = []
         while len(statuses) < len(transfers):
@@ -468,7 +468,7 @@ class TigerBeetleLedger:
         return newest_first[-RECENT_TRANSFERS_MAX:]
 
     async def highest_id(self) -> int:
-        """See `Ledger`: a cluster finds every id at the same cost."""
+        """See `Ledger`: zero, a cluster finds every id at the same cost."""
         return 0
 
     async def maintain(self) -> str:
@@ -485,7 +485,7 @@ class TigerBeetleLedger:
         found: list[Transfer] = []
         for at in range(0, len(tags), bounds.LEDGER_REQUESTS_AT_ONCE_MAX):
             part = tags[at : at + bounds.LEDGER_REQUESTS_AT_ONCE_MAX]
-            # Small answers: the library puts as many questions into a request as answers fit.
+            # Small answers: the library sends as many queries in a message as their answers fit in one.
             questions = [
                 pack_query(
                     user_data_128=tag,
@@ -525,7 +525,7 @@ class TigerBeetleLedger:
 
 
 def _whole_chains(transfers: Sequence[Transfer], start: int, size_max: int) -> Sequence[Transfer]:
-    """As many transfers from `start` as fit in a request without parting a chain."""
+    """As many transfers from `start` as fit in a request without splitting a chain."""
     end = min(start + size_max, len(transfers))
     if end < len(transfers):
         while end > start and transfers[end - 1].flags & LINKED:
@@ -542,7 +542,7 @@ def pack_query(
     count: int = bounds.LEDGER_BATCH_TRANSFERS_MAX,
     flags: int = 0,
 ) -> bytearray:
-    """A filter for queries; zero: no matter."""
+    """A filter for queries; zero: any value."""
     return bytearray(
         QUERY_FILTER.pack(
             user_data_128 & _LOW, user_data_128 >> 64, 0, 0, 0, 0, timestamp_min, timestamp_max,
@@ -552,7 +552,7 @@ def pack_query(
 
 
 def pack_account_filter(account_id: int, *, timestamp_max: int, count: int) -> bytearray:
-    """A filter for the newest of an account up to a time; zero: of all times."""
+    """A filter for the newest transfers of an account up to a time; zero: no limit."""
     return bytearray(
         ACCOUNT_FILTER.pack(
             account_id & _LOW, account_id >> 64, 0, 0, 0, 0, 0, 0, timestamp_max, count,
@@ -603,7 +603,7 @@ async def _somebody_listens(replicas: str) -> bool:
         except ConnectionRefusedError:
             continue
         except (OSError, TimeoutError):
-            return True  # it may only be slow: ask properly
+            return True  # it may only be slow: try a session
         writer.close()
         return True
     return False

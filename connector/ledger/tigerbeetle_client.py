@@ -1,14 +1,14 @@
 """TigerBeetle's native client with packed rows: the only module that imports `tigerbeetle`.
 
-The official Python client spends 5-7 us per transfer on turning dataclasses into C structures. Here
-the caller packs rows of TigerBeetle's own layout into one buffer, and the buffer goes to the C
-library as it is. That touches what the package generates from the C header (`tigerbeetle.bindings`),
-so it is kept small, pinned to a version, and `PublicClient` does the same through the public calls;
-a test sees that both agree.
+The official Python client spends 5-7 us per transfer on converting dataclasses to C structures. Here
+the caller packs rows of TigerBeetle's layout into one buffer, which is passed to the C library
+unchanged. This depends on what the package generates from the C header (`tigerbeetle.bindings`), so
+it is small and pinned to a version; `PublicClient` does the same through the public calls, and a
+test compares the two.
 
-A request is a future of octets. The waiting task may be cancelled: the buffers belong to the
-client until the library has answered, so giving up on a wait is safe. (The official asyncio client
-loses track of a request whose task is cancelled, and then fails an assertion in `close()`.)
+A request is a future of octets. The waiting task may be cancelled: the buffers belong to the client
+until the library has answered. (The official asyncio client loses track of a request whose task is
+cancelled, and then fails an assertion in `close()`.)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log: Final = logging.getLogger("tigerbeetle")
 
 
 class Operation(IntEnum):
-    """What may be asked; TigerBeetle's numbers."""
+    """The operations of a request; TigerBeetle's numbers."""
 
     LOOKUP_ACCOUNTS = 140
     LOOKUP_TRANSFERS = 141
@@ -58,7 +58,7 @@ Response = tuple[Answer, bytes]
 
 
 class AddressRefusedError(Exception):
-    """The library refuses to make a client; its words."""
+    """The library refuses to create a client; the message is its own."""
 
 
 class Client(Protocol):
@@ -67,9 +67,9 @@ class Client(Protocol):
     answered: bool
     """Whether the cluster has ever answered this client."""
     silent_since: float | None
-    """Since when, by the loop's clock, a request waits and none has been answered."""
+    """Time of the loop's clock since which requests wait and none has been answered; None: no wait."""
     connection: Connection
-    """What the library says about its connections."""
+    """What the library logs about its connections."""
 
     def submit(self, operation: Operation, events: bytearray) -> asyncio.Future[Response]:
         """Send `events`, rows of TigerBeetle's layout; `events` may not change until answered."""
@@ -79,23 +79,23 @@ class Client(Protocol):
 
 
 class Connection:
-    """What the library logs about the connections of one client, counted."""
+    """Counts of what the library logs about the connections of one client."""
 
     __slots__ = ("connected", "hung_up", "refused")
 
     def __init__(self) -> None:
         self.connected = 0
         self.hung_up = 0
-        """Times the other side closed: at once and always when the cluster id is wrong."""
+        """Connections closed by the server, as always happens with a wrong cluster id."""
         self.refused = 0
 
 
 class ConnectionLog:
     """Reads the library's log: the only place where it reports network errors.
 
-    The library has one log for the whole process, without debug lines: each of them would cost a
-    turn of the interpreter. It warns of every failed attempt to connect; who asks for an answer
-    reports that, so here it is for debugging only.
+    The library has one log for the whole process. Its debug lines are off: each would take the
+    interpreter's lock. It warns of every failed attempt to connect; the caller of a request reports
+    that, so here it is logged at level debug.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class ConnectionLog:
 
 @functools.cache
 def connection_log() -> ConnectionLog:
-    """The one of this process; it takes over the library's log when first asked for."""
+    """The instance of this process; its first call installs it as the library's log handler."""
     return ConnectionLog()
 
 
@@ -192,7 +192,7 @@ class PackedClient:
         return future
 
     def _completed(self, _: int, packet: Any, __: int, octets: int, size: int) -> None:
-        """Called from the library's thread; `octets` are its own and gone when this returns."""
+        """Called from the library's thread; `octets` are valid until this returns."""
         key = packet[0].user_data
         status = packet[0].status
         copy = ctypes.string_at(octets, size) if octets else b""
@@ -207,14 +207,14 @@ class PackedClient:
         if answer is Answer.OK:
             self.answered = True
             self.silent_since = self._loop.time()
-        # Some answers come from the library itself; with no request waiting, the cluster is not silent.
+        # Some answers come from the library itself. Without a waiting request nothing is silent.
         if not self._requests:
             self.silent_since = None
         if not request.future.done():
             request.future.set_result((answer, octets))
 
     def close(self) -> asyncio.Future[None]:
-        """See `Client`. Takes up to half a second when nothing is connected, so it has a thread."""
+        """See `Client`. Runs in a thread: it takes up to half a second without a connection."""
         assert not self._closed
         self._closed = True
         self._log.connections.pop(self._id, None)
@@ -318,7 +318,7 @@ class PublicClient:
 
 
 def packed_is_possible() -> bool:
-    """Whether the installed package still has the parts that `PackedClient` is built on."""
+    """Whether the installed package has the parts that `PackedClient` depends on."""
     names = ("tb_client_init", "tb_client_init_parameters", "tb_client_submit", "tb_client_deinit")
     fields = [name for name, *_ in getattr(getattr(bindings, "CPacket", None), "_fields_", ())]
     return all(hasattr(bindings, name) for name in names) and fields == [
@@ -329,7 +329,7 @@ def packed_is_possible() -> bool:
 def connect(*, cluster_id: int, addresses: str, log: ConnectionLog) -> Client:
     """A session with the cluster at `addresses`, IP addresses with ports.
 
-    It says nothing about the cluster being there: the library tries for ever.
+    Success does not mean that the cluster answers: the library retries without end.
 
     Raises:
         AddressRefusedError: the library does not take the addresses.

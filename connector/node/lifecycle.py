@@ -1,11 +1,11 @@
-"""How the core of a node is started and stopped, in the daemon and in the simulator alike.
+"""Opens, starts, stops and closes the core of a node, in the daemon and in the simulator.
 
     open    outbox, ledger, accounts, settlements           close   the same in reverse
     start   writer, ticks, settlements, links, dialling     stop    the same in reverse
 
-Nobody is let in before money can be booked. A stop takes nothing new, waits a bounded time for
-packets in flight, closes the links and lets the writer finish what it has. A crash is neither: the
-tasks of the group that `start` was given are cancelled, and everything else is dropped.
+No peer can connect before packets can be accounted for. A stop rejects new packets, waits a bounded
+time for packets in flight, closes the links and lets the writer finish its queue. To simulate a
+crash, the tasks of the group given to `start` are cancelled, and everything else is dropped.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from connector.peering.model import Asset, PeerTerms
 TICK_SECONDS: Final = 0.02
 SLOW_TICK_SECONDS: Final = 1.0
 LOOK_UP_PAUSE_TIMES: Final = 4
-"""A look-up of resent packets is followed by a pause of so many times what it took."""
+"""A look-up of resent packets is followed by a pause of this many times its duration."""
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    """Do `work` after each pause of `seconds`, until cancelled or it fails."""
+    """Do `work` after each pause of `seconds`, until cancelled or until it raises."""
     while True:
         await asyncio.sleep(seconds)
         await work()
@@ -50,7 +50,7 @@ class Lifecycle:
         finally:
             await life.close()
 
-    `stop` and `close` undo what was done, also where `start` or `open` failed half-way. To crash,
+    `stop` and `close` undo what was done, even if `start` or `open` failed half-way. To crash,
     cancel the task that holds the group and call neither.
     """
 
@@ -68,10 +68,10 @@ class Lifecycle:
         """Open the files and the ledger, and load the balances.
 
         Args:
-            former: peers that there are no terms with any more, but perhaps a balance.
+            former: peers without terms that may still have a balance.
 
         Returns:
-            The ids of those of `former` that owe nothing and are owed nothing. They are forgotten.
+            The ids of those of `former` with a balance of zero; they were dropped.
 
         Raises:
             ConnectorError: a file or the ledger cannot be used; the message says which.
@@ -89,7 +89,7 @@ class Lifecycle:
         stack.push_async_callback(core.settlements.close)
         await core.settlements.open()
         if accounts.state is not State.AVAILABLE:
-            return []  # balances are not known for sure; why was logged when the state was set
+            return []  # balances are not certain; the reason was logged with the state
         even = self._forget_even(gone)
         core.log.info(
             "accounting_initialized",
@@ -100,7 +100,7 @@ class Lifecycle:
         return even
 
     def _forget_even(self, former: list[PeerTerms]) -> list[str]:
-        """Peers that are gone are kept in sight only as long as there is a balance with them."""
+        """Drop removed peers whose balance is zero; returns their ids."""
         core = self._core
         even = [
             one.peer_id
@@ -113,17 +113,17 @@ class Lifecycle:
         return even
 
     async def close(self) -> None:
-        """Let go of ledger and files. Safe to call twice."""
+        """Close ledger and files. Safe to call twice."""
         await self._opened.aclose()
 
     # --- tasks and connections
 
     async def start(self, group: asyncio.TaskGroup, tls: ssl.SSLContext | None = None) -> None:
-        """Begin to work: all tasks are of `group`, whose end waits for them.
+        """Start all tasks, as tasks of `group`, and listen for peers.
 
         Args:
-            group: a task that fails in it is a bug, and ends the node.
-            tls: for peers that connect to this node; None: without.
+            group: owner of the tasks; a task that raises is a bug and ends the node.
+            tls: for connections of peers; None: without TLS.
 
         Raises:
             ListenError: the port cannot be used.
@@ -131,7 +131,7 @@ class Lifecycle:
         core, stack = self._core, self._started
         accounts, settings = core.accounts, core.settings
         core.applier.add_routes()
-        # What was pushed last is undone first.
+        # The exit stack runs in reverse: what is pushed last is undone first.
         writer = [group.create_task(accounts.run()), group.create_task(accounts.reconnect())]
         stack.push_async_callback(self._drain, writer)
         tickers = [
@@ -155,11 +155,11 @@ class Lifecycle:
         stack.push_async_callback(self._wait_for_packets)
 
     async def stop(self) -> None:
-        """Stop cleanly: what was promised is booked or in the outbox. Safe to call twice."""
+        """Stop cleanly: what is owed is booked or in the outbox. Safe to call twice."""
         await self._started.aclose()
 
     async def _wait_for_packets(self) -> None:
-        """Take nothing new, and wait for packets in flight, a bounded time."""
+        """Reject new packets, and wait a bounded time for those in flight."""
         core = self._core
         core.node.stopping = True
         core.links.stop_listening()
@@ -174,22 +174,22 @@ class Lifecycle:
     async def _drain(self, writer: list[asyncio.Task[None]]) -> None:
         accounts = self._core.accounts
         accounts.stop()
-        # A ledger that does not answer must not keep a node from stopping: what was promised is
-        # in the outbox by then, or can be asked for again.
+        # A ledger that does not answer must not prevent a stop: by then, what is owed is in the
+        # outbox, or the packet can be resent.
         _, late = await asyncio.wait(writer, timeout=limits.STOP_IN_FLIGHT_SECONDS_MAX)
         for task in late:
             task.cancel()
         if not late:
             await accounts.save_clean_stop()
 
-    # --- what is done again and again
+    # --- periodic work
 
     async def _tick(self) -> None:
         self._core.driver.tick()
         self._core.accounts.tick()
 
     async def _look_up(self) -> None:
-        """Take up resent packets, when the ledger has said which of them it knows."""
+        """Look up resent packets in the ledger, then let the driver handle them."""
         core = self._core
         asked = core.driver.to_look_up()
         if not asked:
@@ -197,8 +197,7 @@ class Lifecycle:
         began_s = core.clock.monotonic_s()
         core.driver.looked_up(await core.accounts.find_former(asked))
         core.links.flush()
-        # A peer that says of all its packets that they were sent before gets its share of the
-        # ledger and no more.
+        # Bounds the ledger's time for a peer that marks all its packets as resent.
         took_s = core.clock.monotonic_s() - began_s
         await asyncio.sleep(took_s * LOOK_UP_PAUSE_TIMES)
 
@@ -215,7 +214,7 @@ class Lifecycle:
         core.ask_parent()
 
     async def _maintain_ledger(self) -> None:
-        """Let the ledger prune; by itself, since copying rows into an archive takes its time."""
+        """Let the ledger prune; a task of its own, since copying rows into an archive takes time."""
         core = self._core
         try:
             warning = await core.accounts.ledger.maintain()
