@@ -1,12 +1,12 @@
-"""The journal of the embedded ledger: its tables, its rows, and what a replay of them gives.
+"""The journal of the embedded ledger: its tables, its rows, and how they are replayed.
 
-journal     one row a request: transfers in the dense layout of `rows` or, where one does not
-fit in it, in TigerBeetle's 128 octets, compressed
-account     balances as of the checkpoint; decimal text, ids in hex
-checkpoint  up to which row the accounts and holds are
-derived     transfers whose ids are derived from what they are for (grants, settlements): found
-for ever, also when their journal rows are gone
-point       states of the past, chained by hash (`retention`)
+journal     one row per request: transfers in the dense layout of `rows`, or in TigerBeetle's
+            128 octets, compressed, if one does not fit in it
+account     balances at the checkpoint; decimal text, ids in hex
+checkpoint  the row up to which the accounts and holds are saved
+derived     transfers whose ids are derived from their purpose (grants, settlements): kept
+            permanently, also after their journal rows are pruned
+point       past states, chained by hash (`retention`)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A TigerBeetle cluster that several nodes share, in virtual time.
 
-The rules are `ledger.machine`; what is simulated is everything around them: the way there and back,
-requests that arrive after their sender has given up, acknowledgements that are lost, a cluster that
-is away, slow or silent, a data file that was replaced. `rows` is what the judge reads.
+The rules are `ledger.machine`. Simulated are latency, requests that arrive after their sender has
+timed out, lost acknowledgements, a cluster that is unreachable, slow or silent, and a replaced data
+file. The judge reads `rows`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LATENCY_S: Final = 0.001
 TIMEOUT_S: Final = 1.0
 BATCH_TRANSFERS: Final = 8189
 RESTART_S: Final = 1.0
-"""How long nobody is answered when a data file is replaced: its server is restarted for that."""
+"""How long there are no answers when a data file is replaced: the server is restarted."""
 _NS: Final = 1_000_000_000
 
 Row = tuple[int, ...]
@@ -34,22 +34,22 @@ _Data = tuple[
 
 
 class Way:
-    """How one node reaches the cluster, and what is wrong with that."""
+    """The connection of one node to the cluster, and its current faults."""
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.latency_s = LATENCY_S
         self.away = False
-        """Requests do not arrive; some of them do later, when nobody waits for them any more."""
+        """Requests do not arrive; some of them arrive later, after their sender has timed out."""
         self.loses_answers = False
-        """Requests are carried out and the answers are lost."""
+        """Requests are executed and their answers are lost."""
         self.refused = ""
-        """Sessions are refused, for this reason."""
+        """The reason for which sessions are refused; empty: they are not."""
         self.lingering: list[Callable[[], object]] = []
 
 
 class Cluster:
-    """The state of the cluster, and the ways to it."""
+    """The state of the cluster, and the connections to it."""
 
     def __init__(self, world: World) -> None:
         self.world: Final = world
@@ -64,22 +64,22 @@ class Cluster:
         self._right: _Data | None = None
         self._restarts_until_s = 0.0
         self.misplaced = 0
-        """Transfers that were made in a data file which stood in the place of the right one."""
+        """Transfers that were created while another data file was in place."""
         self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
 
     def way(self, host: str) -> Way:
-        """How `host` gets here."""
+        """The connection of `host`."""
         found = self._ways.get(host)
         if found is None:
             found = self._ways[host] = Way(self.world.random(f"cluster {host}"))
         return found
 
     def now_ns(self) -> int:
-        """The cluster's own clock, which is right."""
+        """The cluster's clock, which is always correct."""
         return START_NS + int(self.world.now_s * _NS)
 
     def back(self, host: str) -> None:
-        """It can be reached again; some requests of before arrive only now."""
+        """The cluster is reachable again; some earlier requests arrive only now."""
         way = self.way(host)
         way.away = False
         lingering, way.lingering = way.lingering, []
@@ -88,7 +88,7 @@ class Cluster:
 
     @property
     def has_forgotten(self) -> bool:
-        """Whether a new data file stands in the place of the right one."""
+        """Whether another data file is in place."""
         return self._right is not None
 
     def forget(self) -> None:
@@ -103,7 +103,7 @@ class Cluster:
         self._by_tag = {}
 
     def recall(self) -> None:
-        """The right data file is put back; whoever has booked into the other one was wrong to."""
+        """The right data file is restored; bookings in the other one count as misplaced."""
         assert self._right is not None, "it was not replaced"
         self.misplaced += len(self.rows)
         self.machine, self.rows, self.accounts, self._by_id, self._by_tag = self._right
@@ -115,7 +115,7 @@ class Cluster:
         """Whether requests get lost."""
         return self.world.now_s < self._restarts_until_s
 
-    # --- carried out at the cluster
+    # --- executed at the cluster
 
     def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
         """See `Ledger`."""
@@ -194,7 +194,7 @@ class ClusterClient:
         self._is_open = False
         self._free_at_s = 0.0
         self.was_refused = False
-        """Whether the cluster has refused this process, which is for an operator to see to."""
+        """Whether the cluster has refused this process; the operator has to act then."""
 
     @property
     def batch_transfers_max(self) -> int:
@@ -215,15 +215,15 @@ class ClusterClient:
         return 0
 
     async def maintain(self) -> str:
-        """See `Ledger`: a cluster sees to itself."""
+        """See `Ledger`: nothing to do."""
         return ""
 
     async def _ask(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Have the cluster do something, within the deadline.
+        """Send one request, within the deadline.
 
         Raises:
-            LedgerRefusedError: it does not let us in.
-            LedgerUnavailableError: no answer; it may have done it, or may yet.
+            LedgerRefusedError: the session was refused.
+            LedgerUnavailableError: no answer; the request was executed, or may be later, or is lost.
         """
         cluster, loop = self._cluster, self._loop
         way = cluster.way(self._host)

@@ -1,8 +1,8 @@
-"""The disk of a simulated machine: SQLite in memory, with a disk's delays and a disk's faults.
+"""The disk of a simulated machine: SQLite in memory, with the delays and faults of a disk.
 
-What a process has committed survives its end (`kill -9`). What a machine has committed survives a
-power cut only where SQLite was told to wait for the disk (`synchronous=FULL`), which is looked up at
-each commit: databases that did not wait come back as they were before.
+Committed data survives the death of its process (`kill -9`). It survives a power cut only if SQLite
+was set to wait for the disk (`synchronous=FULL`), which is read at each commit; otherwise the
+database returns to its last synced state.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FULL: Final = 2
 
 
 class Database:
-    """One database file and what of it is on the platters."""
+    """One database file, and its synced state."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,10 +34,10 @@ class Database:
             ":memory:", isolation_level=None, check_same_thread=False, cached_statements=256
         )
         self.unsynced_from: bytes | None = None
-        """The last state that a power cut would leave; None: all that was committed."""
+        """The state that a power cut would leave; None: the same as the committed state."""
 
     def commit_of(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work`, and note what a power cut would leave of it."""
+        """Do `work`, and record what a power cut would leave of it."""
         connection = self.connection
         before = connection.total_changes
         waits = self._waits_for_disk()
@@ -58,12 +58,12 @@ class Database:
         return int(self.connection.execute("PRAGMA synchronous").fetchone()[0]) >= _FULL
 
     def process_died(self) -> None:
-        """A transaction that was open never was."""
+        """Roll back an open transaction."""
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
     def power_was_cut(self) -> int:
-        """Be as on the platters; how many octets differ from what was committed."""
+        """Return to the synced state; returns how many octets differ from the committed state."""
         self.process_died()
         image, self.unsynced_from = self.unsynced_from, None
         if image is None:
@@ -88,12 +88,12 @@ class Disk:
         self.held: dict[str, ProcessLoop] = {}
         """Files that a process holds."""
         self.marks: dict[str, list[int]] = {}
-        """Small files with a number: as written, and as it would be after a power cut."""
+        """Small files with a number: as written, and as after a power cut."""
         self.delay_s = DELAY_S
         self.broken = False
         """Every write fails (EIO)."""
         self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
-        """Told of each piece of work before and after it: a process may be killed there."""
+        """Called before and after each piece of work: the process may be killed there."""
         self.chance: random.Random = world.random(f"disk {host}")
         self._is_full = False
 
@@ -107,7 +107,7 @@ class Disk:
         return found
 
     def fill(self, *, full: bool) -> None:
-        """Let no database grow any more; or again."""
+        """Make the disk full, or not full."""
         self._is_full = full
         for database in self.databases.values():
             _limit(database, full=full)
@@ -118,12 +118,12 @@ class Disk:
         return self._is_full
 
     def process_died(self) -> None:
-        """Everything committed stays."""
+        """Keep everything that was committed."""
         for database in self.databases.values():
             database.process_died()
 
     def power_was_cut(self) -> int:
-        """Only what was waited for stays; how many octets were lost."""
+        """Keep only what was synced; returns how many octets were lost."""
         for mark in self.marks.values():
             mark[0] = mark[1]
         return sum(database.power_was_cut() for database in self.databases.values())
@@ -135,7 +135,7 @@ def _limit(database: Database, *, full: bool) -> None:
 
 
 class DiskFile:
-    """A database as one process has it: one piece of work after the other, in virtual time."""
+    """A database as one process sees it; its work is done in order, in virtual time."""
 
     def __init__(self, disk: Disk, path: Path, loop: ProcessLoop, *, read_only: bool) -> None:
         self.path: Final = path
@@ -162,7 +162,7 @@ class DiskFile:
             raise
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work` done with the connection, after all that was asked before."""
+        """Run `work` with the connection, after all work submitted before."""
         assert self._is_open, "the file is not open"
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.append((work, future))
@@ -292,7 +292,7 @@ class _Held:
 
 
 class ProcessDisk:
-    """The disk as one process has it: the port that a node is handed."""
+    """The disk as one process sees it; implements `connector.base.disk.Disk`."""
 
     def __init__(self, disk: Disk, loop: ProcessLoop) -> None:
         self._disk = disk

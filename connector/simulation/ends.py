@@ -1,8 +1,8 @@
-"""The ends of the network: peers of a node that send and receive, and remember everything.
+"""The ends of the network: peers of a node that send and receive packets, and record all of them.
 
-Each speaks BTP with the simulator's own octets. An end never crashes and never forgets; what breaks is
-its connection. One that knows packet ids resends what has no answer; one that does not, writes it
-off. Receivers do what the plan of a payment says.
+Each speaks BTP with the simulator's own codec. An end never crashes and loses no state; its
+connections may break. An end with packet ids resends what has no answer; one without them counts
+such a packet as lost. Receivers act as the plan of a payment says.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RECONNECT_S: Final = (0.1, 0.3)
 
 
 class _Sent:
-    """A Prepare of ours that has no answer yet."""
+    """A Prepare that has no answer yet."""
 
     __slots__ = ("fact", "octets", "packet_id")
 
@@ -54,7 +54,7 @@ class End:
         self.node: Final = node
         self.resumable = resumable
         self.knows_ids = False
-        """Whether both sides of the present connection know packet ids."""
+        """Whether both sides of the current connection support packet ids."""
         self.connected_s: float | None = None
         self.connections = 0
         self.resent = 0
@@ -71,9 +71,9 @@ class End:
         self._sent: dict[bytes, _Sent] = {}
         """By condition, oldest first."""
         self._requests: dict[int, _Sent] = {}
-        """By request id of the present connection."""
+        """By request id of the current connection."""
         self._answers: dict[bytes, bytes | None] = {}
-        """What packets were answered with, by the id the other side gave; None: not yet."""
+        """Answers to packets, by the other side's packet id; None: not answered yet."""
         self._reply_to: dict[bytes, tuple[Transport, int]] = {}
 
     # --- the connection
@@ -144,7 +144,7 @@ class End:
         self._dial_again()
 
     def drop(self) -> None:
-        """Give the connection up at once."""
+        """Close the connection at once."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -209,7 +209,7 @@ class End:
         self.world.after(plan.expires_in_s + GRACE_S, self._give_up, sent)
 
     def new_packet_id(self) -> bytes:
-        """An id of ours for a packet: they rise."""
+        """A new packet id; ids rise."""
         self._number += 1
         now_ms = START_MS + int(self.world.now_s * 1000)
         return (now_ms << 80 | self._number << 8).to_bytes(16, "big")
@@ -231,7 +231,7 @@ class End:
         self._requests[self.send_octets(sent.octets, sent.packet_id, again=again)] = sent
 
     def send_octets(self, ilp: bytes, packet_id: bytes, *, again: bool) -> int:
-        """Write a Message with an ILP packet; gives its request id."""
+        """Write a Message with an ILP packet; returns its request id."""
         self._request_id = request_id = (self._request_id + 1) & 0xFFFFFFFF
         message = octets.btp_ilp(
             octets.MESSAGE, request_id, ilp, packet_id if self.knows_ids else b"", again
@@ -274,7 +274,7 @@ class End:
     def answered(
         self, packet: octets.BtpSeen, answer: octets.PrepareSeen | octets.AnswerSeen | None
     ) -> None:
-        """The answer to a request of ours."""
+        """An answer to a request of this end has arrived."""
         sent = self._requests.pop(packet.request_id, None)
         if sent is None:
             return
@@ -306,7 +306,7 @@ class End:
     def asked(
         self, packet: octets.BtpSeen, prepare: octets.PrepareSeen | octets.AnswerSeen
     ) -> None:
-        """A Prepare came to us."""
+        """A Prepare has arrived."""
         assert isinstance(prepare, octets.PrepareSeen)
         assert self._transport is not None
         packet_id = packet.protocols.get("packet-id", b"") if self.resumable else b""
@@ -403,7 +403,7 @@ class End:
 
 
 class HostileEnd(End):
-    """An end that does what it must not, where the plan of a payment says so."""
+    """An end that violates the protocol where the plan of a payment says so."""
 
     def __init__(self, *, register: Callable[[Fact, bytes], Fact], **options: Any) -> None:
         super().__init__(**options)
@@ -411,7 +411,7 @@ class HostileEnd(End):
         self.moves: dict[Kind, int] = {}
 
     def pay(self, fact: Fact) -> None:
-        """Make a payment, and what comes with it."""
+        """Make a payment, and the planned violation."""
         super().pay(fact)
         move = fact.plan.hostile
         sent = self._sent.get(fact.condition)
@@ -439,7 +439,7 @@ class HostileEnd(End):
                 pass
 
     def _resend_other(self, sent: _Sent) -> None:
-        """The same packet id, and something else under it."""
+        """Resend a packet id with another content."""
         if self.connected_s is None:
             return
         fact = sent.fact
@@ -482,7 +482,7 @@ class HostileEnd(End):
             self.drop()
 
     def reply(self, transport: Transport, request_id: int, answer: bytes) -> None:
-        """Answer a request; sometimes a second time, with something else."""
+        """Answer a request; sometimes a second time, with another answer."""
         super().reply(transport, request_id, answer)
         if self.chance.random() < 0.3:
             other = octets.reject("F99", address_of(self.name), "or not")
@@ -490,5 +490,5 @@ class HostileEnd(End):
 
 
 def address_of(end: str) -> str:
-    """The ILP address of an end: its node's, and its own name behind it."""
+    """The ILP address of an end: that of its node, followed by its name."""
     return f"g.{end[:-1]}.{end}"

@@ -1,7 +1,7 @@
-"""What the ends of the network know: what they sent, what they were asked, what they answered.
+"""Facts: what the ends of the network sent, received and answered; and the diary, an event log.
 
-Kept by the simulator's own ends as things happen, and never touched by the product: the judge
-compares the product's books with it. Also the diary from which a story is told.
+Recorded by the simulator's ends, independently of the product: the judge compares the product's
+books with them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Given:
 
 @dataclass(slots=True)
 class Fact:
-    """What the ends know of one payment."""
+    """What the ends have recorded of one payment."""
 
     plan: PaymentPlan
     preimage: bytes
@@ -37,14 +37,14 @@ class Fact:
     sent_s: float | None = None
     expires_at_s: float = 0.0
     outcome: str = ""
-    """`fulfilled`, the code of a Reject, `lost` (its link was, and it cannot ask again), `expired`,
+    """`fulfilled`, the code of a Reject, `lost` (with its link, and it cannot be resent), `expired`,
     `unsent`, `error`; empty: no answer yet."""
     answered_s: float | None = None
     answers: list[str] = field(default_factory=list)
     """Every answer that came, also those to a hostile sender."""
     given: list[Given] = field(default_factory=list)
     hostile: bool = False
-    """Whether its sender or its receiver does not keep to the rules."""
+    """Whether its sender or its receiver violates the protocol."""
     amounts: set[int] = field(default_factory=set)
     """All amounts that it was offered with."""
 
@@ -69,16 +69,16 @@ class Facts:
         self.open = 0
         """Payments whose sender still waits."""
         self.settled_in: dict[tuple[str, str, str], int] = {}
-        """What was paid outside: (node, peer, key) to amount, once for each key."""
+        """Payments to nodes outside the ledger: (node, peer, key) to amount, once per key."""
         self.settled_out: dict[tuple[str, str, str], int] = {}
-        """What nodes had paid outside: (node, peer, key) to amount."""
+        """Payments by nodes outside the ledger: (node, peer, key) to amount."""
         self.removed: set[tuple[str, str]] = set()
-        """Nodes and peers that they have removed: these are refused, and rightly."""
+        """(node, peer) pairs of removed peers, which are refused correctly."""
         self.complaints: list[str] = []
-        """What an end saw that must not be, at once."""
+        """Violations that an end has seen itself."""
 
     def register(self, plan: PaymentPlan, way: list[str], *, salt: bytes = b"") -> Fact:
-        """Take note of a payment that will be made."""
+        """Register a payment that will be made."""
         preimage = hashlib.sha256(plan.preimage + salt).digest() if salt else plan.preimage
         condition = hashlib.sha256(preimage).digest()
         fact = Fact(plan, preimage, condition, way)

@@ -1,4 +1,4 @@
-"""Faults: what each kind does to a world when it begins, and how it ends."""
+"""Faults: what each kind breaks when it begins, and how it is repaired."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLOW_DISK_S: Final = 0.3
 
 
 class Faults:
-    """Carries out the faults of a plan; one at a time for each thing that can break."""
+    """Executes the faults of a plan; at most one at a time for each thing that can break."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -24,7 +24,7 @@ class Faults:
         self.crashes = 0
 
     def begin(self, fault: FaultPlan) -> None:
-        """Let it happen, unless the same thing is broken already."""
+        """Begin a fault, unless the same thing is broken already."""
         if fault.kind is Kind.LEDGER_FORGETS and (
             Kind.LEDGER_FIRST_START in self._simulation.plan.traits
         ):
@@ -47,7 +47,7 @@ class Faults:
         self._simulation.note("fault", f"{fault.number}: {fault.kind} is over")
 
     def operation(self, host: str, _what: str) -> None:
-        """A process has written, committed or asked its ledger: perhaps its last deed."""
+        """A process has written, committed or sent a ledger request: it may be killed here."""
         waiting = self._countdown.get(host)
         if waiting is None:
             return
@@ -171,7 +171,7 @@ class Faults:
 
 
 def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
-    """The things that a fault breaks: no two faults break one at a time."""
+    """The things that a fault breaks: only one fault may break each at a time."""
     match fault.kind:
         case Kind.CRASH | Kind.POWER | Kind.STOP | Kind.PAUSE | Kind.REMOVE_PEER:
             return frozenset((("process", fault.where),))

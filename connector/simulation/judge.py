@@ -1,7 +1,7 @@
-"""The judge: compares what the ends know with the raw ledger of every hop, unit by unit.
+"""The judge: compares what the ends recorded with the raw ledger of every hop, unit by unit.
 
-It shares no code with the product's books. Its rules stand in `RULES`; a finding names one of them.
-What the documentation says may be lost is in `EXCUSES`, and is counted.
+It shares no code with the product's books. `RULES` has its rules; a finding names one of them.
+`EXCUSES` has the losses that the documentation allows; they are counted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from connector.simulation.plan import Asset, Kind, Plan
 from connector.simulation.raw import Leg, RawAccount, account_id
 
 PATIENCE_S: Final = 25.0
-"""A packet with so much time left when it is fulfilled outlives every fault of a plan."""
+"""Seconds: a packet fulfilled with this much time left outlasts every fault of a plan."""
 
 RULES: Final = {
     "booked-twice": "a payment is booked at most once at each hop",
@@ -54,7 +54,7 @@ CLOCKS: Final = frozenset((Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR))
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that must not be."""
+    """A violation of a rule."""
 
     rule: str
     where: str
@@ -64,7 +64,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Shown:
-    """What a node itself says of one peer."""
+    """What a node reports of one peer."""
 
     debits: int
     credits: int
@@ -73,7 +73,7 @@ class Shown:
 
 @dataclass(slots=True)
 class Evidence:
-    """All that the judge is given."""
+    """The input of the judge."""
 
     plan: Plan
     facts: Facts
@@ -82,25 +82,25 @@ class Evidence:
     shown: dict[str, dict[str, Shown]]
     """By node and peer."""
     failures: dict[str, list[str]]
-    """By node: what came out of its parts, or why it did not start."""
+    """By node: exceptions of its tasks, or why it did not start."""
     not_ready: dict[str, str]
-    """By node: why it takes no packets at rest."""
+    """By node: why it accepts no packets at the end of the run."""
     losses: dict[frozenset[str], list[float]]
     """By link: when a connection of it was lost."""
     deaths: dict[str, list[float]]
     """By node: when it was killed, stopped or lost its power."""
     now_ns: int
     misplaced: int = 0
-    """Transfers in a data file that stood in the place of the cluster's own for a while."""
+    """Transfers that were created while another data file was in place."""
     settled_in: dict[tuple[str, str], int] = field(default_factory=dict)
-    """By node and peer: what was paid to it outside, each key once."""
+    """By node and peer: payments to it outside the ledger, each key once."""
     settled_out: dict[tuple[str, str], int] = field(default_factory=dict)
-    """By node and peer: what its settlement engine has taken to pay, each key once."""
+    """By node and peer: payments that its settlement engine has accepted, each key once."""
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What the judge says."""
+    """The result of the judge."""
 
     findings: list[Finding]
     excused: dict[str, int]
@@ -164,7 +164,7 @@ class Judge:
                 accounts[account_id(node, kind, peer, str(asset))] = one
         for asset in (*assets, Asset("USD", 9)):
             for kind in ("revenue", "exchange", "wallet"):
-                # The node's own accounts are filed under no peer.
+                # The node's own accounts have no peer.
                 one = RawAccount(node, kind, "", str(asset))
                 accounts[account_id(node, kind, "", str(asset))] = one
         return accounts
@@ -293,7 +293,7 @@ class Judge:
         return f"sender: {fact.outcome or 'no answer'}, hops: {counts}, receiver: {len(fact.given)}"
 
     def _bookings(self, node: str, fact: Fact) -> list[list[Leg]]:
-        """The legs that a node has made final for a payment, one list a packet."""
+        """The legs that a node has posted for a payment, one list per packet."""
         condition = int.from_bytes(fact.condition[:12], "big")
         packets: dict[int, list[Leg]] = {}
         for leg in self._ledgers[node].booked.get(condition, ()):
@@ -318,7 +318,7 @@ class Judge:
             if any(began_s <= at_s <= given_s + 10 for at_s in lost):
                 self._excuse("plain-link")
                 return True
-        # The first node on the way of a sender that cannot ask again; and whoever is behind a
+        # The first node on the way of a sender that cannot resend; and the node behind a
         # plain link: the node before has given the packet up.
         for left, right in zip(fact.way, fact.way[1:], strict=False):
             if left == there:
@@ -397,7 +397,7 @@ class Judge:
         return moved
 
     def onward(self, node: str, before: str, after: str, amount: int) -> int:
-        """What a hop passes on of an amount: less its fee, rounded up; at its rate, rounded down."""
+        """The amount that a hop forwards: less its fee, rounded up; at its rate, rounded down."""
         if self._plan.link_of(node, after).local:
             return amount
         fee = -(-amount * self._fees[node] // 10_000)

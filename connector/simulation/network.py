@@ -1,7 +1,7 @@
-"""Connections between hosts: latency, cuts, links that hold everything back, hosts that vanish.
+"""Connections between hosts: latency, cuts, links that hold back all octets, hosts that vanish.
 
-Within a connection octets arrive in order and whole; between connections anything goes. A write to a
-reader that does not read fills the window and then the writer's own buffer, as with TCP.
+Within a connection octets arrive in order and complete; across connections there is no order. A
+write to a reader that does not read fills the window and then the writer's buffer, as with TCP.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, Final
 from connector.simulation.world import ProcessLoop, World
 
 WINDOW_BYTES: Final = 256 * 1024
-"""What kernels hold for a reader before the writer notices."""
+"""Octets that kernels buffer for a reader before the writer is blocked."""
 CONNECT_TIMEOUT_S: Final = 3.0
 LATENCY_S: Final = 0.004
 
 
 class Link:
-    """The way between two hosts."""
+    """The link between two hosts."""
 
     def __init__(self, left: str, right: str, chance: random.Random) -> None:
         self.hosts = (left, right)
@@ -32,7 +32,7 @@ class Link:
         self.latency_s = {left: LATENCY_S, right: LATENCY_S}
         """By the sending host."""
         self.held: set[str] = set()
-        """Sending hosts whose octets do not arrive for now."""
+        """Sending hosts whose octets are held back."""
         self.connections: dict[int, Connection] = {}
         self.chance = chance
 
@@ -55,9 +55,9 @@ class Pipe:
         """Octets that were written and not yet handed to the reader."""
         self.arrived_s = 0.0
         self.stuck: list[Any] = []
-        """What waits at a link that holds this direction back; None is the end."""
+        """What is held back in this direction; None is the end of the stream."""
         self.to_read: deque[Any] = deque()
-        """What has arrived at a reader that does not read."""
+        """What has arrived while the reader has paused reading."""
         self.writer: Transport
         self.reader: Transport
 
@@ -251,7 +251,7 @@ class Connection:
         self.client: Transport
         self.server: Transport
         self.zombie = False
-        """One host has vanished without a word."""
+        """One host has vanished without closing the connection."""
 
 
 class _Listening:
@@ -277,15 +277,15 @@ class Network:
         self.world: Final = world
         self.links: dict[frozenset[str], Link] = {}
         self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
-        """Told of each write of a process: one may be killed there."""
+        """Called at each write of a process: it may be killed there."""
         self.on_lost: Callable[[str, str], None] = lambda _host, _other: None
-        """Told of each side of a connection that is gone."""
+        """Called for each side of a connection that is lost."""
         self.octets = 0
         self._listening: dict[str, _Listening] = {}
         self._last_number = 0
 
     def link(self, left: str, right: str) -> Link:
-        """The way between two hosts."""
+        """The link between two hosts."""
         key = frozenset((left, right))
         found = self.links.get(key)
         if found is None:
@@ -312,7 +312,7 @@ class Network:
         made: Callable[[Transport], None],
         failed: Callable[[OSError], None],
     ) -> None:
-        """Open a connection; one of the two is told, later."""
+        """Open a connection; one of the two callbacks is called later."""
         link = self.link(host, to)
         there_s = link.latency_s[host] * (1 + link.chance.random())
         if not link.up or link.held:
@@ -368,7 +368,7 @@ class Network:
     # --- carrying
 
     def carry(self, pipe: Pipe, data: bytes | None) -> None:
-        """Let octets, or the end, arrive after all that was written before."""
+        """Deliver octets, or the end of the stream, after all that was written before."""
         if not pipe.open:
             return
         link = pipe.link
@@ -400,7 +400,7 @@ class Network:
             reader.arrive(data)
 
     def reset(self, connection: Connection, by: Transport, *, silent: bool = False) -> None:
-        """One side is gone at once: the other learns of it a little later, or not at all."""
+        """Close one side at once: the other is notified a little later, or not at all."""
         connection.client.out.open = connection.server.out.open = False
         if silent:
             connection.zombie = True
@@ -420,7 +420,7 @@ class Network:
     # --- what breaks
 
     def cut(self, link: Link) -> None:
-        """Lose every connection of a link and everything on its way; none can be made."""
+        """Lose every connection of a link and everything in transit; new ones fail."""
         link.up = False
         for connection in list(link.connections.values()):
             connection.client.out.open = connection.server.out.open = False
@@ -430,15 +430,15 @@ class Network:
                 self.world.after(0.001 + 0.05 * link.chance.random(), side.lose, error)
 
     def join(self, link: Link) -> None:
-        """Let connections be made again."""
+        """Allow connections again."""
         link.up = True
 
     def hold(self, link: Link, source: str) -> None:
-        """Let nothing that `source` sends arrive for now; nobody is told."""
+        """Hold back everything that `source` sends, without notifying either side."""
         link.held.add(source)
 
     def release(self, link: Link, source: str) -> None:
-        """Let arrive what was held back."""
+        """Deliver what was held back."""
         link.held.discard(source)
         for connection in list(link.connections.values()):
             for side in (connection.client, connection.server):
@@ -449,9 +449,9 @@ class Network:
                         self.carry(pipe, data)
 
     def host_died(self, host: str, *, silent: bool, keep_sent: bool) -> None:
-        """A process is gone: its kernel says so, unless the machine lost its power.
+        """A process has died: its kernel closes the connections, unless the machine lost power.
 
-        `keep_sent`: what it had written still arrives.
+        `keep_sent`: what it had written is still delivered.
         """
         for link in self.links.values():
             if host not in link.hosts:
@@ -468,7 +468,7 @@ class Network:
                     self.reset(connection, here)
 
     def host_back(self, host: str) -> None:
-        """A machine that had lost its power is back: it knows nothing of its old connections."""
+        """A machine is back after a power cut: it resets its old connections."""
         for link in self.links.values():
             if host not in link.hosts:
                 continue
@@ -481,7 +481,7 @@ class Network:
 
 
 class HostNetwork:
-    """The network as one process has it: the port that `Links` is handed."""
+    """The network as one process sees it; implements `connector.btp.network.Network`."""
 
     def __init__(self, network: Network, host: str, loop: ProcessLoop) -> None:
         self._network = network

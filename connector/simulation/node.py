@@ -45,7 +45,7 @@ FOLDER: Final = Path("/simulated")
 
 
 def token_of(left: str, right: str) -> str:
-    """The secret of two neighbours."""
+    """The token that two neighbours share."""
     return "secret-of-" + "-".join(sorted((left, right)))
 
 
@@ -87,7 +87,7 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
 
 
 def _routes_over(plan: Plan, node: str, other: str, _link: LinkPlan) -> list[str]:
-    """What is reached over a neighbour: the network is a tree."""
+    """The prefixes that are reached over a neighbour; the network is a tree."""
     names = {one.name for one in plan.nodes}
     if other not in names:
         return [f"g.{node}.{other}"]
@@ -141,7 +141,7 @@ class SimulatedRandomness:
 
 
 class SimulatedEngine:
-    """A settlement engine: pays the other node's account, once for each key, and tells its node."""
+    """A settlement engine: pays the other node once per key, and notifies that node's engine."""
 
     kind: Final = "http"
 
@@ -152,7 +152,7 @@ class SimulatedEngine:
         self._chance = simulation.world.random(f"engine {node} {loop.name}")
 
     async def settle(self, peer_id: str, key: str, quantity: Quantity) -> Answer:
-        """See `SettlementEngine`: takes the order, and may fail to say so."""
+        """See `SettlementEngine`: accepts the request; its answer may be lost."""
         await asyncio.sleep(0.01)
         facts = self._simulation.facts
         known = facts.settled_out.setdefault((self._node, peer_id, key), quantity.amount)
@@ -178,13 +178,13 @@ class SimulatedEngine:
 
 
 _ENGINE_LOOKS_S: Final = 1.0
-"""How often an engine looks whether the node that it has told something still runs."""
+"""How often an engine checks whether the node that it has notified still runs."""
 
 _DISK_FAULTS: Final = frozenset((Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.DISK_SLOW))
 
 
 class SimulatedNode:
-    """One connector: its machine lasts, its processes come and go."""
+    """One connector: its machine and disk last, its processes start and end."""
 
     def __init__(self, simulation: Simulation, plan: NodePlan) -> None:
         self.simulation: Final = simulation
@@ -203,7 +203,7 @@ class SimulatedNode:
         self._power_is_off = False
         self._start_again = False
         self._is_started = False
-        """Whether the process of now has opened its files and ledger."""
+        """Whether the current process has opened its files and ledger."""
 
     # --- life and death
 
@@ -262,7 +262,7 @@ class SimulatedNode:
         self._is_started = True
 
     def _ended(self, loop: ProcessLoop, task: asyncio.Task[None]) -> None:
-        """The process has ended by itself: asked to, or because a part of it failed."""
+        """The process has ended by itself: after `stop`, or because a task failed."""
         if not loop.alive:
             return
         self._count_packets()
@@ -322,17 +322,17 @@ class SimulatedNode:
             self._loop.run_now(self._stop.set)
 
     def pause(self) -> None:
-        """Let the process stand still (SIGSTOP)."""
+        """Suspend the process (SIGSTOP)."""
         if self._loop is not None:
             self._loop.pause()
 
     def go_on(self) -> None:
-        """Let it run again (SIGCONT)."""
+        """Resume the process (SIGCONT)."""
         if self._loop is not None:
             self._loop.go_on()
 
     def remove_a_peer(self, for_s: float) -> None:
-        """An operator removes a peer that packets go to, and takes it up again later."""
+        """An operator removes a peer that packets go to, and adds it again later."""
         core, loop = self.core, self._loop
         if core is None or loop is None or not loop.alive:
             return
@@ -357,7 +357,7 @@ class SimulatedNode:
         loop.run_now(lambda: loop.create_task(change()))
 
     async def _receive(self, prepare: Prepare) -> Fulfill | Reject:
-        """The receiver within this node: what `Core.on_prepare` is handed."""
+        """The receiver within this node; see `Core.on_prepare`."""
         simulation = self.simulation
         facts, world = simulation.facts, simulation.world
         fact = facts.by_condition.get(prepare.condition)
@@ -387,7 +387,7 @@ class SimulatedNode:
         return Fulfill(fulfillment=fact.preimage)
 
     async def be_paid(self, peer: str, key: str, quantity: Quantity) -> None:
-        """The settlement engine tells of a payment that came in."""
+        """The settlement engine reports an incoming payment."""
         if self.core is not None:
             await self.core.settlements.receive(peer, key, quantity)
 
@@ -422,7 +422,7 @@ class SimulatedNode:
         loop.run_now(ask)
         world.after(_ENGINE_LOOKS_S, look)
 
-    # --- looking at it
+    # --- status
 
     def _count_packets(self) -> None:
         if self.core is not None:
@@ -435,7 +435,7 @@ class SimulatedNode:
         return self._packets_before + now
 
     def is_quiet(self) -> bool:
-        """Whether nothing is under way."""
+        """Whether nothing is in progress."""
         core = self.core
         if core is None or not self.alive:
             return False
@@ -451,7 +451,7 @@ class SimulatedNode:
         )
 
     def why_not_ready(self) -> str:
-        """Why it takes no packets; empty: it does."""
+        """Why it accepts no packets; empty: it does."""
         core = self.core
         if core is None or not self.alive:
             return "it does not run"
@@ -465,7 +465,7 @@ class SimulatedNode:
         return ""
 
     def shown(self) -> dict[str, Shown]:
-        """What it says of its peers."""
+        """What it reports of its peers."""
         core = self.core
         if core is None or not self.alive:
             return {}
@@ -489,13 +489,13 @@ class SimulatedNode:
             self._failures.append(text)
 
     def failures(self) -> list[str]:
-        """What came out of its parts."""
+        """Exceptions of its tasks."""
         self._collect_faults()
         return self._failures
 
 
 async def _live(core: Core, stop: asyncio.Event, opened: Callable[[], None]) -> None:
-    """What the daemon does with a core, until it is asked to stop."""
+    """Run a core as the daemon does, until it is asked to stop."""
     life = Lifecycle(core)
     try:
         await life.open()

@@ -1,7 +1,7 @@
-"""The simulator's own reading and writing of what goes over the wire, apart from the product's.
+"""The simulator's own codec, independent of the product's.
 
-Plain functions for the ends of a network, which must notice when the product writes something
-else than it should: ILPv4 packets (RFC 27), BTP (RFC 23), and plain WebSocket frames (RFC 6455).
+Plain functions for the ends of a network, which must detect wrong octets of the product: ILPv4
+packets (RFC 27), BTP (RFC 23), and plain WebSocket frames (RFC 6455).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ REJECT: Final = 14
 
 
 class UnreadableError(Exception):
-    """Octets of the product that the simulator's own reader does not understand."""
+    """Octets of the product that the simulator cannot decode."""
 
 
 # --- lengths
 
 
 def var(octets: bytes) -> bytes:
-    """With its length before it."""
+    """A value with its length prefix."""
     size = len(octets)
     if size < 128:
         return bytes((size,)) + octets
@@ -37,7 +37,7 @@ def var(octets: bytes) -> bytes:
 
 
 def read_var(octets: bytes, at: int) -> tuple[bytes, int]:
-    """What stands at `at` with its length before it, and what is behind it."""
+    """The length-prefixed value at `at`, and the position after it."""
     size = octets[at]
     at += 1
     if size & 0x80:
@@ -122,10 +122,10 @@ def reject(code: str, triggered_by: str, message: str) -> bytes:
 
 
 def read_ilp(octets: bytes) -> PrepareSeen | AnswerSeen:
-    """What an ILP packet says.
+    """Decode an ILP packet.
 
     Raises:
-        UnreadableError: it is none.
+        UnreadableError: it is not one.
     """
     try:
         body, _ = read_var(octets, 1)
@@ -195,10 +195,10 @@ def btp_ilp(
 
 
 def read_btp(octets: bytes) -> BtpSeen:
-    """What a BTP packet says.
+    """Decode a BTP packet.
 
     Raises:
-        UnreadableError: it is none.
+        UnreadableError: it is not one.
     """
     try:
         kind = octets[0]
@@ -239,7 +239,7 @@ def upgrade_request(host: str) -> bytes:
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """A whole frame from a client, masked with zeros."""
+    """A complete frame from a client, masked with zeros."""
     size = len(payload)
     head = bytes((0x80 | opcode,))
     if size < 126:
@@ -250,7 +250,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def read_frames(octets: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """The whole frames of a server at the start of `octets`, and the rest."""
+    """The complete frames of a server at the start of `octets`, and the rest."""
     frames: list[tuple[int, bytes]] = []
     at, size = 0, len(octets)
     while size - at >= 2:

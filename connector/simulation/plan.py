@@ -1,4 +1,4 @@
-"""What a seed means: nodes, links, payments, faults and hostile moves, all decided beforehand.
+"""The plan of a seed: nodes, links, payments, faults and hostile actions, all decided beforehand.
 
 A plan is data, so that parts of it can be left out and the rest run again (`story`).
 """
@@ -18,7 +18,7 @@ NODES_MAX: Final = 8
 
 
 class Kind(StrEnum):
-    """What can be switched on and off (`--only`, `--without`)."""
+    """Kinds of faults and properties, switched on and off by `--only` and `--without`."""
 
     CRASH = "crash"
     POWER = "power"
@@ -147,7 +147,7 @@ class NodePlan:
     policy: str
     fee_basis_points: int
     latency_s: float
-    """Of its disk or of its way to the cluster."""
+    """Of its disk or of its connection to the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +159,16 @@ class LinkPlan:
     asset: Asset
     latency_s: float
     resumable: bool = True
-    """Whether both sides know packet ids."""
+    """Whether both sides support packet ids."""
     both_dial: bool = False
     credit_limit: int = 10**15
     local: bool = False
-    """No link at all: `left` is a receiver within the node `right`."""
+    """Not a link: `left` is a receiver within the node `right`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentPlan:
-    """One packet from end to end, and what its receiver makes of it."""
+    """One packet from end to end, and what its receiver does with it."""
 
     number: int
     at_s: float
@@ -180,7 +180,7 @@ class PaymentPlan:
     """`pay`, `reject`, `lie`, `silence` or `late`."""
     think_s: float
     hostile: Kind | None = None
-    """What the sender does with it beside sending it."""
+    """A violation that the sender commits with it."""
 
     @property
     def preimage(self) -> bytes:
@@ -206,7 +206,7 @@ class FaultPlan:
     other: str = ""
     """The host at the other end of a link."""
     after_operations: int = 0
-    """For a crash: so many writes, commits and ledger requests later, in the middle of them."""
+    """For a crash: after this many writes, commits and ledger requests, in the middle of one."""
     size: float = 0.0
 
 
@@ -254,7 +254,7 @@ class Plan:
         return way[::-1]
 
     def keep(self, payments: Iterable[int], faults: Iterable[int]) -> Plan:
-        """Only some of its payments and faults."""
+        """The plan with only some of its payments and faults."""
         kept_payments, kept_faults = set(payments), set(faults)
         return replace(
             self,
@@ -271,7 +271,7 @@ RATES: Final = {("USD", "EUR"): Fraction(9, 10), ("EUR", "USD"): Fraction(10, 9)
 def default_kinds(
     only: AbstractSet[Kind] | None = None, without: AbstractSet[Kind] = frozenset()
 ) -> frozenset[Kind]:
-    """What is simulated: all kinds that are expected to hold, or those that were asked for."""
+    """The kinds to simulate: those requested, else all that are not `KNOWN_OPEN`."""
     kinds = frozenset(only) if only is not None else frozenset(Kind) - KNOWN_OPEN.keys()
     return kinds - without
 

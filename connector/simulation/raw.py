@@ -1,7 +1,7 @@
-"""The rows of a ledger as they stand in it, read by the simulator's own decoder.
+"""The rows of a ledger, read by the simulator's own decoder.
 
-Of the simulated cluster its list of transfers; of an embedded ledger the journal in its database.
-Nothing here is the product's: a row that the product writes wrongly is read as it is written.
+For the simulated cluster its list of transfers; for an embedded ledger the journal in its database.
+It shares no code with the product: a row that the product wrote wrongly is read as it was written.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Row(NamedTuple):
 
 
 class RawAccount(NamedTuple):
-    """Whose account it is, and what it holds."""
+    """The owner and kind of an account."""
 
     node: str
     kind: str
@@ -70,7 +70,7 @@ def account_id(node: str, kind: str, peer: str, asset: str) -> int:
 
 
 class Book:
-    """What rows make of one account."""
+    """The balances of one account, computed from rows."""
 
     __slots__ = ("credits", "credits_pending", "debits", "debits_pending")
 
@@ -82,7 +82,7 @@ class Book:
 
 
 class Leg(NamedTuple):
-    """One movement that has been made final."""
+    """One posted movement."""
 
     row: Row
     """The hold, or the transfer itself where nothing was held."""
@@ -91,16 +91,16 @@ class Leg(NamedTuple):
 
 
 class Ledger:
-    """The rows of one node, worked through."""
+    """The rows of one node, processed in order."""
 
     def __init__(self, rows: Iterable[Row], accounts: dict[int, RawAccount], now_ns: int) -> None:
-        """`accounts`: all that the node can have. `now_ns`: holds that ended before it are free."""
+        """`accounts`: all that the node can have. `now_ns`: holds that expired before it are void."""
         self.accounts = accounts
         self.books: dict[int, Book] = {}
         self.booked: dict[int, list[Leg]] = {}
-        """By condition: what was made final."""
+        """By condition: posted legs."""
         self.others: list[Row] = []
-        """Made final, and for no packet: credit, settlements."""
+        """Posted without a packet: credit, settlements."""
         self.open: list[Row] = []
         """Holds that are neither resolved nor expired."""
         self.faults: list[str] = []

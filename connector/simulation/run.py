@@ -1,4 +1,4 @@
-"""One seed from its beginning to the verdict."""
+"""Runs one seed, to the verdict."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from connector.simulation.raw import PENDING, POST, Row, account_id, read_journa
 from connector.simulation.world import START_NS, NothingWillHappenError, SpinsError, World
 
 WARM_UP_S: Final = 2.0
-"""Until every link is up and traffic begins."""
+"""Virtual seconds until every link is up and traffic begins."""
 POLL_S: Final = 0.5
 CALM_S: Final = 2.5
-"""How long all must have been quiet before the judge looks: slow ticks are a second apart."""
+"""Virtual seconds without activity before the judge runs; slow ticks are a second apart."""
 REST_S_MAX: Final = 180.0
 _NS: Final = 1_000_000_000
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a plan."""
+    """The outcome of a plan."""
 
     plan: Plan
     findings: list[Finding]
@@ -66,12 +66,12 @@ class Simulation:
         self.chance: Final = self.world.random("simulation")
         self.faults: Final = Faults(self)
         self.evidence: Evidence
-        """What the judge was given, once it has run."""
+        """The input of the judge, once it has run."""
         self._ways: dict[tuple[str, str], list[str]] = {}
         self._quiet_since_s: float | None = None
         self._is_quiet = False
         self.untold = 0
-        """Payments outside that the payee has not been told of."""
+        """Payments outside that the payee has not been notified of."""
         self.network.on_lost = self._lost
         self.network.on_operation = self.faults.operation
         self.cluster.on_operation = self.faults.operation
@@ -123,7 +123,7 @@ class Simulation:
     # --- payments outside
 
     def pay_outside(self, payer: str, payee: str, key: str, quantity: Quantity) -> None:
-        """The payer's engine has paid: the payee's engine tells its node until it is taken."""
+        """The payer's engine has paid: the payee's engine notifies its node until it accepts."""
         paid = (payee, payer, key)
         if paid in self.facts.settled_in:
             return
@@ -141,7 +141,7 @@ class Simulation:
 
         self.nodes[payee].told_of_payment(payer, key, quantity, done)
         if Kind.SETTLE_FALSELY in self.plan.kinds and self.chance.random() < 0.5:
-            # An engine that says things twice, also much later.
+            # An engine that repeats a notification, also much later.
             self.world.after(
                 2.0 * self.chance.random(),
                 self.nodes[payee].told_of_payment,
@@ -215,11 +215,11 @@ class Simulation:
             world.at(WARM_UP_S + fault.at_s, self.faults.begin, fault)
 
     def _heal(self) -> None:
-        """From now on nothing new breaks; what is broken is mended when its fault ends."""
+        """Begin no more faults; those that are active are repaired when they end."""
         self.note("judge", "the traffic has ended; everything is let come to rest")
 
     def _poll(self) -> None:
-        """Look whether everything has come to rest."""
+        """Check whether the world is quiet."""
         world = self.world
         quiet = (
             not self.facts.open
@@ -267,7 +267,7 @@ class Simulation:
         )
 
     def has_posted(self, node: str, condition: bytes) -> bool:
-        """Whether the ledger of a node has made final what it held for a condition."""
+        """Whether the ledger of a node has posted a hold for a condition."""
         rows = self._rows(node, self.nodes[node].plan.ledger)
         start = int.from_bytes(condition[:12], "big")
         held = {row.id for row in rows if row.flags & PENDING and row.condition_start == start}

@@ -1,4 +1,4 @@
-"""The shortest story of a failure: what is not needed for it is left out, and what is left is told."""
+"""Reduces a failing plan to the payments and faults needed for it, and prints its event log."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from connector.simulation.world import START_NS
 LINES_MAX: Final = 90
 _NS: Final = 1_000_000_000
 _CLOCK: Final = SystemClock()
-"""Real time: how long a person waits."""
+"""Real time: the reduction is bounded by it."""
 _CORRECTION: Final = 7
 
 
 def shrink(
     outcome: Outcome, *, seconds_max: float, run: Callable[[Plan], Outcome] = run_plan
 ) -> Outcome:
-    """The smallest plan found within the time that breaks the same rule, and its outcome."""
+    """The smallest plan found in time that violates the same rule, and its outcome."""
     return _Shrinking(outcome, seconds_max, run).shrink()
 
 
@@ -101,7 +101,7 @@ class _Shrinking:
 
 
 def tell(outcome: Outcome) -> list[str]:
-    """The timeline of the first finding: of its payment, or of its node."""
+    """The timeline of the first finding: that of its payment, or of its node."""
     finding = outcome.findings[0]
     plan, facts = outcome.plan, outcome.facts
     fact = facts.by_number.get(finding.payment)
@@ -175,7 +175,7 @@ def _in_words(row: Row) -> str:
 
 
 def command(outcome: Outcome, *, options: str = "") -> str:
-    """What runs the shortened plan again."""
+    """The command that runs the reduced plan."""
     plan = outcome.plan
     kept = ",".join(
         [f"p{one.number}" for one in plan.payments] + [f"f{one.number}" for one in plan.faults]

@@ -1,11 +1,11 @@
 """Virtual time and the processes that live in it.
 
-A `World` has one clock, one queue of timers and any number of processes. Each process has an event
-loop of its own, so that it can be paused, or killed between any two callbacks without one more line
-of it running: no `finally`, no cancellation. Nothing ever waits, and no system call is made.
+A `World` has one clock, one queue of timers and any number of processes. Each process has its own
+event loop, so that it can be paused, or killed between any two callbacks without running any more
+of its code: no `finally`, no cancellation. Nothing waits in real time, and no system call is made.
 
-Order is decided by time and then by the order in which things were scheduled; chance comes from
-streams that are seeded by name. So a seed gives the same run under every hash seed.
+Events are ordered by time, then by the order of scheduling; random numbers come from streams seeded
+by name. So a seed gives the same run under every hash seed.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ START_NS: Final = 1_767_225_600_000_000_000
 """Nanoseconds since the epoch when a world begins: 2026-01-01."""
 _NS: Final = 1_000_000_000
 CALLBACKS_AT_ONCE_MAX: Final = 2_000_000
-"""More at one moment of virtual time: the process spins."""
+"""More callbacks at one virtual time mean that the process spins."""
 CANCELLATIONS_MAX: Final = 100
 """How often the tasks of a world that has ended are cancelled, until they are done."""
 
 
 class NothingWillHappenError(AssertionError):
-    """Every process waits, and no timer will wake one."""
+    """Every process waits, and there is no timer left."""
 
 
 class SpinsError(AssertionError):
-    """A process runs on and on while time stands still."""
+    """A process runs without end at one virtual time."""
 
 
 _Event = tuple[float, int, "ProcessLoop | None", Any, tuple[Any, ...]]
 
 
 class World:
-    """Time, timers, chance and processes."""
+    """Time, timers, random streams and processes."""
 
     def __init__(self, seed: int) -> None:
         self.seed: Final = seed
@@ -58,7 +58,7 @@ class World:
         self._loops: list[ProcessLoop] = []
 
     def random(self, name: str) -> random.Random:
-        """A stream of chance of its own: what others draw does not change it."""
+        """A random stream of its own, independent of all others."""
         return random.Random(f"{self.seed}/{name}")  # noqa: S311 - to be repeated, not to be secret
 
     def at(self, when_s: float, call: Callable[..., object], *args: Any) -> None:
@@ -86,7 +86,7 @@ class World:
         return loop
 
     def run_until(self, done: Callable[[], bool], deadline_s: float) -> bool:
-        """Let time pass until `done()` or the deadline; which of them it was.
+        """Run until `done()` or the deadline; returns whether `done()` was true.
 
         Raises:
             NothingWillHappenError: no timer is left.
@@ -113,7 +113,7 @@ class World:
                 loop.due(what)
 
     def close(self) -> None:
-        """Let go of all processes; those that were killed end their coroutines here, unheard."""
+        """End all processes; the coroutines of killed ones are closed here, without effect."""
         hook = sys.unraisablehook
         sys.unraisablehook = lambda _unraisable: None
         try:
@@ -136,12 +136,12 @@ class ProcessLoop:
         self.alive = True
         """Whether it has not been killed and has not ended."""
         self._self: Any = self
-        """For asyncio, which is told that it is a whole event loop."""
+        """Passed to asyncio as a complete event loop."""
         self.faults: list[BaseException] = []
-        """What came out of callbacks and tasks that nobody caught."""
+        """Uncaught exceptions of callbacks and tasks."""
         self._ready: deque[asyncio.Handle] = deque()
         self._dropped: list[asyncio.Handle] = []
-        """What a killed process would still have run."""
+        """Callbacks that a killed process did not run."""
         self._paused = False
         self._queued = False
         self._buried = False
@@ -151,7 +151,7 @@ class ProcessLoop:
     # --- life and death
 
     def kill(self) -> None:
-        """Run nothing of it ever again."""
+        """Run no more of its code."""
         self.alive = False
         self._dropped.extend(self._ready)
         self._ready.clear()
@@ -162,7 +162,7 @@ class ProcessLoop:
         return self._paused
 
     def pause(self) -> None:
-        """Run nothing of it until `go_on`; timers that fall due meanwhile are late."""
+        """Run none of its code until `go_on`; timers that expire meanwhile fire late."""
         self._paused = True
 
     def go_on(self) -> None:
@@ -172,7 +172,7 @@ class ProcessLoop:
             self._wake()
 
     def bury(self) -> None:
-        """After the end of the world: let all tasks be cancelled, heard by nobody."""
+        """After the end of the world: cancel all tasks, and ignore their results."""
         self.alive = self._paused = False
         # A task whose wake-up was dropped cannot be cancelled without it.
         self._ready.extend(self._dropped)
@@ -192,7 +192,7 @@ class ProcessLoop:
     # --- running
 
     def run_ready(self) -> None:
-        """Run until there is nothing left to run at this moment."""
+        """Run until no callback is ready."""
         self._queued = False
         if not self._paused and self.alive:
             self._run_all()
@@ -213,7 +213,7 @@ class ProcessLoop:
             _set_running_loop(None)
 
     def due(self, handle: asyncio.Handle) -> None:
-        """A timer of it has come."""
+        """One of its timers has expired."""
         if self.alive and not handle.cancelled():
             self._ready.append(handle)
             if self._paused:
@@ -221,7 +221,7 @@ class ProcessLoop:
             self.run_ready()
 
     def run_now(self, call: Callable[..., object], *args: Any) -> None:
-        """Let it run `call` now, or when its pause is over: something came from outside."""
+        """Run `call` now, or when its pause is over: an event from outside."""
         if not self.alive:
             return
         if self._paused:
@@ -244,7 +244,7 @@ class ProcessLoop:
             self._queued = True
             self.world.wake(self)
 
-    # --- what asyncio asks of a loop
+    # --- the part of the event loop interface that asyncio uses
 
     def time(self) -> float:
         """See `asyncio`."""
@@ -299,7 +299,7 @@ class ProcessLoop:
         return handle
 
     def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
-        """A timer that was cancelled is thrown away when its time comes."""
+        """A cancelled timer is dropped when it expires."""
 
     def create_future(self) -> asyncio.Future[Any]:
         """See `asyncio`."""
@@ -315,8 +315,8 @@ class ProcessLoop:
     ) -> asyncio.Task[T]:
         """See `asyncio`."""
         task: asyncio.Task[T] = asyncio.Task(coro, loop=self._self, name=name, context=context)
-        # Held on to: the coroutines of a killed process must not be collected, which would run
-        # their `finally` blocks.
+        # Keep a reference: if the coroutines of a killed process were collected, their `finally`
+        # blocks would run.
         self._tasks.append(task)
         if len(self._tasks) > self._prune_at:
             self._tasks = [one for one in self._tasks if not one.done()]
