@@ -16,7 +16,7 @@ The map, each package above those that it uses:
       plan.py         what a seed means               faults.py   what breaks, and how
       facts.py        what the ends know              raw.py      what the ledgers hold
       judge.py        compares the two                run.py      one seed, to the verdict
-      story.py        the shortest story of a failure
+      story.py        reduces a failure to what is needed for it
     tools/          what commands do beside running a node
       audit.py        do the books add up?            demo.py     `demo`: a line of connectors
       sender.py       `send`: a BTP client            compose.py  compose files for any number of nodes
@@ -44,12 +44,12 @@ The map, each package above those that it uses:
       engine.py       who pays: an operator, or an RFC 38 engine over HTTP
       manager.py      decides, takes requests         engines.py  who pays which peer
       carrier.py      the steps of one settlement: book, have it paid, confirm; each once
-    switch/         the story of one packet: rules, routing, terms, reserve, send, check, post
+    switch/         the packet flow: rules, routing, terms, reserve, send, check, post
       rules.py        may it come in?
       terms.py        what do we offer the next hop?
       receiver.py     what is for this node           delivery.py  to a URL or a handler
-      switch.py       the story, one generator, top to bottom
-      driver.py       runs stories                    flight.py   a Prepare under way
+      switch.py       the packet flow, one generator, top to bottom
+      driver.py       runs packet flows               flight.py   a Prepare in flight
       inbox.py        resent packets and the answers that are kept for them
       observer.py     what is told of packets: whole, or only counted
     btp/            WebSockets and BTP sessions: octets in, events out (RFC 23)

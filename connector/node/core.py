@@ -1,6 +1,6 @@
 """The core of a node: every part that handles packets and money, joined once.
 
-    network ── links ── driver ── switch      a packet comes in, follows its story, goes out
+    network ── links ── driver ── switch      a packet comes in, runs its flow, goes out
                           │ └── deliveries    or is answered by this node itself
                        accounts ── ledger     money is held, posted or released
                           │    └── outbox     posts that the ledger has not acknowledged

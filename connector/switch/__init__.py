@@ -1,5 +1,5 @@
 """The switch for conditional payments.
 
-`rules` say what may come in, `terms` what is offered onward, `receiver` what is for this node,
-`switch` tells the story of one Prepare, `driver` carries stories out.
+`rules` admits packets, `terms` computes what is offered to the next hop, `receiver` answers packets
+for this node, `switch` has the packet flow (the steps of one Prepare), `driver` executes flows.
 """

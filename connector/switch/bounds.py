@@ -8,7 +8,7 @@ from connector.base import limits
 
 LOCAL_DELIVERIES_MAX: Final = 256
 LOCAL_ANSWER_BYTES_MAX: Final = 65_536
-# Answers are kept until the peer has shown twice that it read past them (docs/protocol.md).
+# Answers are kept until two receipts of the peer have covered them (docs/protocol.md).
 # A peer without receipts fills three generations; what was sent over earlier connections comes on
 # top. 50,000 answers a generation are two seconds at full speed.
 ANSWERS_PER_GENERATION_MAX: Final = 50_000
@@ -17,7 +17,7 @@ ANSWERS_KEPT_PER_PEER_BYTES_MAX: Final = 64 << 20
 ANSWERS_KEPT_BYTES_MAX: Final = 128 << 20
 # The objects around the octets of a kept answer, measured.
 ANSWER_KEPT_OVERHEAD_BYTES: Final = 224
-# Resent Prepares that wait until the ledger has said whether it knows them.
+# Resent Prepares that wait for their look-up in the ledger.
 PACKETS_ASKED_AGAIN_PER_PEER_MAX: Final = limits.IN_FLIGHT_PER_PEER_MAX
 PACKETS_ASKED_AGAIN_MAX: Final = limits.IN_FLIGHT_TOTAL_MAX
 PACKETS_LOOKED_UP_AT_ONCE_MAX: Final = 256

@@ -1,6 +1,6 @@
-"""Packets for this node that need an answer from elsewhere: a handler, or LOCAL_DELIVERY_URL.
+"""Local delivery: passes packets for this node to a handler, or to LOCAL_DELIVERY_URL.
 
-Everything is bounded: how many at a time, how long (the packet's deadline), how large an answer.
+Bounded are the number at a time, the time (the packet's deadline) and the size of an answer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CODE: Final = re.compile(r"[FTR][0-9]{2}")
 
 
 class Deliveries:
-    """Asks the handler of the library API, else LOCAL_DELIVERY_URL."""
+    """Calls the handler of the library API, else LOCAL_DELIVERY_URL."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Deliveries:
         own_address: Callable[[], str],
         transport: Transport | None = None,
     ) -> None:
-        """`url` is LOCAL_DELIVERY_URL; `transport` is asked instead of the network, for tests."""
+        """`url` is LOCAL_DELIVERY_URL; `transport` replaces the network in tests."""
         self._url = url
         self._clock = clock
         self._log = log
@@ -69,7 +69,7 @@ class Deliveries:
     def attach(
         self, group: asyncio.TaskGroup, driver: Driver, turn_done: Callable[[], None]
     ) -> None:
-        """Whose tasks deliveries are, who is told an answer, and what is called after that."""
+        """Set the owner of delivery tasks, the driver that gets answers, and a call after each."""
         self._turn_done = turn_done
         self._group = group
         self._driver = driver
@@ -83,16 +83,16 @@ class Deliveries:
         self._settle_handler = handler
 
     def possible(self) -> bool:
-        """Whether there is anyone to ask."""
+        """Whether there is a handler or URL."""
         return self._handler is not None or self._url is not None
 
     def deliver(self, flight: Flight, step: Deliver) -> None:
-        """Ask, in a task of its own; the driver is told the answer."""
+        """Start a delivery task; the driver gets the answer."""
         assert self._group is not None
         assert self._driver is not None
         if len(self._tasks) >= bounds.LOCAL_DELIVERIES_MAX:
             busy = reject(Code.T03_CONNECTOR_BUSY, self._own_address(), "receiver is busy")
-            # Not from within the story that is being resumed right now.
+            # Not synchronously: the driver is resuming the flow right now.
             asyncio.get_running_loop().call_soon(self._driver.delivered, flight, busy)
             return
         task = self._group.create_task(self._ask(flight, step))
@@ -109,11 +109,14 @@ class Deliveries:
                     said = await self._settle_message(step)
                 elif self._handler is not None:
                     said = await self._handler(step.prepare)
-                    if type(said) not in (Fulfill, Reject):  # what a program returns is not typed
+                    if type(said) not in (
+                        Fulfill,
+                        Reject,
+                    ):  # a handler's result is not checked by types
                         raise TypeError(f"the handler returned {type(said).__name__}")
                 else:
                     said = await self._post(step)
-                encode(said)  # what a program made may not fit on the wire: then it raises here
+                encode(said)  # raises here if a handler's answer cannot be encoded
         except (TimeoutError, HttpTimeoutError):
             said = Unanswered.TIMED_OUT
         except Exception as error:  # noqa: BLE001 - foreign code; the packet must be answered
@@ -152,7 +155,7 @@ class Deliveries:
         return read_answer(answer.json(), self._own_address())
 
     async def close(self) -> None:
-        """Cancel what is not answered yet, and close all connections."""
+        """Cancel unfinished deliveries, and close all connections."""
         for task in list(self._tasks):
             task.cancel()
         await self._client.close()
@@ -162,7 +165,7 @@ def read_answer(body: Any, own_address: str) -> Fulfill | Reject:
     """The receiver's answer: `{fulfillment, data}` in base64, or `{code, message, data}`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it has neither form.
     """
     if not isinstance(body, dict):
         raise ValueError("the receiver's answer is not an object")  # noqa: TRY004 - one kind of fault

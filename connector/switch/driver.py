@@ -1,12 +1,12 @@
-"""Runs stories: performs each step that a story yields and resumes it with the outcome.
+"""Runs packet flows: performs each step that a flow yields and resumes it with the outcome.
 
-No task, no await and no callback object per packet: a `Flight` holds a story and where its answer
-goes. Links call `arrived` and `answered`, the `AccountManager` calls `booked`, a timer `tick`.
+No task, no await and no callback object per packet: a `Flight` holds a flow and the destination of
+its answer. Links call `arrived` and `answered`, the `AccountManager` calls `booked`, a timer `tick`.
 
 Packets of peers that send packet ids are idempotent (docs/protocol.md): a resent packet joins the
-story that is under way, or gets the answer that was given. It must equal the first one. Where the
-answer may have been dropped, or was given by an earlier process, the ledger is asked before the
-packet counts as new.
+flow in progress, or gets the answer that was given. It must equal the first one. If the answer may
+have been dropped, or was given by an earlier process, the packet is looked up in the ledger before
+it counts as new.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from connector.switch.switch import Deliver, Post, Result, Send, Step, Switch, V
 
 
 class Outlet(Protocol):
-    """The ways to next hops."""
+    """The connections to next hops."""
 
     def send(self, flight: Flight) -> Unanswered | None:
         """Send `flight.octets` to `flight.next_hop`; the answer comes through `answered`."""
 
     def can_ask_again(self, next_hop: Peer) -> bool:
-        """Whether a packet sent to `next_hop` now could be asked for again after a restart."""
+        """Whether a packet sent to `next_hop` now could be resent after a restart."""
 
     def forget(self, flights: Collection[Flight]) -> None:
-        """Answers to these are waited for no more; one that still comes is ignored."""
+        """Stop waiting for the answers to these; late ones are ignored."""
 
 
 class Observer(Protocol):
-    """Is told facts; must not wait."""
+    """Called for each packet; must not block."""
 
     def began(self, flight: Flight) -> Trace | None:
-        """It came; a trace if its times are wanted."""
+        """A Prepare arrived; returns a trace if its times are to be recorded."""
 
     def forwarded(self, flight: Flight, trace: Trace) -> None:
-        """It went to its next hop. Like the times, only of a packet with a trace."""
+        """It was sent to its next hop. Called only for packets with a trace."""
 
     def unreadable(self, source: Peer, packet_id: int, message: str) -> None:
-        """Something came from `source` that is no Prepare, and was refused."""
+        """A packet from `source` that is not a valid Prepare was refused."""
 
     def ended(self, flight: Flight, result: Result) -> None:
-        """It was answered."""
+        """A Prepare was answered."""
 
 
 class Driver:
@@ -84,7 +84,7 @@ class Driver:
         self._waiting: dict[Flight, None] = {}
         self._next_deadline_ms = NEVER_MS
         self._first_packet_id = 0
-        """The first id that this process gave to a peer's packet: ids only rise."""
+        """The first id that this process gave to a peer's packet; ids only rise."""
 
     # --- from the links
 
@@ -97,7 +97,7 @@ class Driver:
         request_id: int,
         again: bool = False,
     ) -> None:
-        """A Message with an ILP packet came from `source`; `again`: perhaps not for the first time."""
+        """A Message with an ILP packet arrived from `source`; `again`: it may be a resent one."""
         node = self._switch.node
         try:
             prepare = decode_prepare(octets)
@@ -119,7 +119,7 @@ class Driver:
             if not same_packet(flight.prepare, prepare):
                 self._refuse_resent(source, prepare, reply_to, request_id)
                 return
-            # Resent over a new connection: the answer goes there.
+            # Resent over a new connection: the answer goes over that one.
             source.counters.resent_in += 1
             flight.reply_to = reply_to
             flight.request_id = request_id
@@ -158,9 +158,9 @@ class Driver:
             if not self._first_packet_id:
                 self._first_packet_id = packet_id
             if inbox is None or prepare.expires_at_ms <= self._now_ms() + limits.EXPIRY_MS_MAX:
-                story = self._switch.forward(source, prepare, packet_id)
+                flow = self._switch.forward(source, prepare, packet_id)
             else:
-                story = self._switch.refuse_expiry()
+                flow = self._switch.refuse_expiry()
         else:
             assert inbox is not None
             if not self._may_resume(inbox, source, prepare, recovered, reply_to, request_id):
@@ -169,8 +169,8 @@ class Driver:
             assert taken is recovered, sender_packet_id
             source.counters.resent_in += 1
             packet_id = recovered.reservation.packet_id
-            story = self._switch.forward(source, prepare, packet_id, recovered)
-        flight = Flight(story, source, prepare, packet_id, sender_packet_id, reply_to, request_id)
+            flow = self._switch.forward(source, prepare, packet_id, recovered)
+        flight = Flight(flow, source, prepare, packet_id, sender_packet_id, reply_to, request_id)
         if inbox is not None:
             inbox.open[sender_packet_id] = flight
         self._start(flight)
@@ -184,10 +184,10 @@ class Driver:
         reply_to: ReplyTo,
         request_id: int,
     ) -> bool:
-        """Whether a packet that the ledger knows is taken up again now.
+        """Whether the flow of a packet that the ledger knows is resumed now.
 
-        Otherwise it is refused, or left to be tried again while it must wait: its money is held or
-        posted, so that an answer which says "try later" would be wrong.
+        Otherwise it is refused, or left without an answer until it is resent: its money is held or
+        posted, so that a Reject with "try later" would be wrong.
         """
         reservation = recovered.reservation
         if recovered.condition_tag != condition_tag(
@@ -203,7 +203,7 @@ class Driver:
             and inbox.was_read(recovered.sender_packet_id)
             and not self._switch.answers_itself(prepare)
         ):
-            # This process has answered it and the peer has read that: it is not delivered again.
+            # Answered by this process, and the peer has read the answer: not delivered again.
             self._refuse_resent(source, prepare, reply_to, request_id)
             return False
         if self._switch.must_wait(source, prepare) or (
@@ -218,24 +218,24 @@ class Driver:
     def _refuse_resent(
         self, source: Peer, prepare: Prepare, reply_to: ReplyTo, request_id: int
     ) -> None:
-        """Answer a packet that reuses an id; the packet that the id belongs to is not touched."""
+        """Reject a packet that reuses an id, without effect on the packet with that id."""
         source.counters.resent_refused += 1
         packet_id = self._accounts.new_packet_id()
-        story = self._switch.refuse_resent()
-        # Without the sender's id: the answer is not kept under it.
-        self._start(Flight(story, source, prepare, packet_id, 0, reply_to, request_id))
+        flow = self._switch.refuse_resent()
+        # Without the sender's packet id: the answer is not kept under it.
+        self._start(Flight(flow, source, prepare, packet_id, 0, reply_to, request_id))
 
     def originate(self, source: Peer, prepare: Prepare, reply_to: ReplyTo) -> None:
-        """A Prepare of this node itself."""
+        """Forward a Prepare of this node itself."""
         packet_id = self._accounts.new_packet_id()
-        story = self._switch.forward(source, prepare, packet_id)
-        self._start(Flight(story, source, prepare, packet_id, 0, reply_to, 0))
+        flow = self._switch.forward(source, prepare, packet_id)
+        self._start(Flight(flow, source, prepare, packet_id, 0, reply_to, 0))
 
     def ask(self, source: Peer, next_hop: Peer, prepare: Prepare, reply_to: ReplyTo) -> None:
-        """A question of this node to a neighbour."""
+        """Send a request of this node to a peer (peer protocols)."""
         packet_id = self._accounts.new_packet_id()
-        story = self._switch.ask(next_hop, prepare, packet_id)
-        self._start(Flight(story, source, prepare, packet_id, 0, reply_to, 0))
+        flow = self._switch.ask(next_hop, prepare, packet_id)
+        self._start(Flight(flow, source, prepare, packet_id, 0, reply_to, 0))
 
     def _start(self, flight: Flight) -> None:
         source = flight.source
@@ -245,7 +245,7 @@ class Driver:
         self._resume(flight, None)
 
     def answered(self, flight: Flight, said: bytes | Unanswered) -> None:
-        """What the next hop said, or why it said nothing; late answers are only counted."""
+        """The answer of the next hop, or why there is none; late answers are only counted."""
         if flight not in self._waiting:
             if flight.next_hop is not None:
                 flight.next_hop.counters.answers_late += 1
@@ -256,7 +256,7 @@ class Driver:
         self._resume(flight, said)
 
     def delivered(self, flight: Flight, said: Fulfill | Reject | Unanswered) -> None:
-        """What this node's own receiver said."""
+        """The answer of this node's own receiver."""
         if flight in self._waiting:
             del self._waiting[flight]
             if flight.trace is not None:
@@ -268,7 +268,7 @@ class Driver:
         self._inboxes.get(peer_id).receipt(self._now_ms())
 
     def reconnected(self, peer_id: str) -> None:
-        """The peer has a new connection: what it was told over another one it may not have read."""
+        """The peer has a new connection: it may not have read answers sent over an older one."""
         self._inboxes.get(peer_id).reconnected(self._now_ms())
 
     def wants_receipt(self, peer_id: str) -> bool:
@@ -280,25 +280,25 @@ class Driver:
         """Prepares that were sent to `peer` and have no answer, oldest first."""
         return [flight for flight in self._waiting if flight.next_hop is peer]
 
-    # --- Resent Prepares that are not known here
+    # --- resent Prepares that are not known here
 
     def _ask_ledger(self, inbox: Inbox, sender_packet_id: int, asked: Asked) -> None:
-        """Leave it without an answer until the ledger has been asked for it.
+        """Leave it without an answer until it has been looked up in the ledger.
 
-        Any answer before that could be wrong: the money may be on its way, or paid.
+        Any answer before that could be wrong: its money may be held or posted.
         """
         earlier = inbox.asked.get(sender_packet_id)
         if earlier is not None and not same_packet(earlier.prepare, asked.prepare):
             self._refuse_resent(asked.source, asked.prepare, asked.reply_to, asked.request_id)
             return
         if earlier is None and not self._may_ask(inbox):
-            # More than can have been in flight: no answer at all, until the sender's time is up.
+            # More than can have been in flight: no answer at all, until they expire.
             return
         inbox.asked[sender_packet_id] = asked
         self._asking[asked.source.peer_id] = inbox
 
     def _may_ask(self, inbox: Inbox) -> bool:
-        """Whether there is room for one more; where all is taken, the peer with the most gives way."""
+        """Whether there is room for one more; if not, the peer with the most loses one."""
         if len(inbox.asked) >= bounds.PACKETS_ASKED_AGAIN_PER_PEER_MAX:
             return False
         if sum(len(one.asked) for one in self._asking.values()) < bounds.PACKETS_ASKED_AGAIN_MAX:
@@ -310,9 +310,9 @@ class Driver:
         return True
 
     def to_look_up(self) -> list[tuple[str, int]]:
-        """For which packets the ledger is to be asked, by source and the sender's id; some of them.
+        """A bounded number of packets to look up in the ledger, by source and sender's packet id.
 
-        Peers take turns, packet by packet; what was given last time comes after all others.
+        Peers take turns, packet by packet; what was returned last time comes after all others.
         """
         if not self._asking:
             return []
@@ -331,7 +331,7 @@ class Driver:
         return keys
 
     def give_up_asking(self) -> None:
-        """Answer those whose time is up: nobody can use what the ledger knows of them."""
+        """Reject packets that have expired while they waited for their look-up."""
         now_ms = self._now_ms()
         self.looked_up(
             [
@@ -343,7 +343,7 @@ class Driver:
         )
 
     def looked_up(self, keys: Sequence[tuple[str, int]]) -> None:
-        """The account manager knows now which of these were taken before."""
+        """These were looked up: the account manager knows which of them were accepted before."""
         for peer_id, sender_packet_id in keys:
             inbox = self._asking.get(peer_id)
             asked = None if inbox is None else inbox.asked.pop(sender_packet_id, None)
@@ -365,7 +365,7 @@ class Driver:
     # --- from the account manager
 
     def booked(self, flight: Flight, outcome: Outcome) -> None:
-        """The ledger's word on a reservation or a post."""
+        """The outcome of a reservation or a post."""
         trace = flight.trace
         if outcome is Outcome.HELD:
             if trace is not None:
@@ -402,10 +402,10 @@ class Driver:
     # --- steps
 
     def _resume(self, flight: Flight, outcome: object) -> None:
-        story = flight.story
+        flow = flight.flow
         while True:
             try:
-                step: Step = story.send(outcome)
+                step: Step = flow.send(outcome)
             except StopIteration as end:
                 self._end(flight, end.value)
                 return
@@ -452,7 +452,7 @@ class Driver:
             self._accounts.post(flight, reservation, step.expires_at_ms)
 
     def _may_keep(self, flight: Flight) -> bool:
-        """Have the Fulfill of a packet kept; False: for a new one there is no room, so it ends here."""
+        """Mark the Fulfill of a packet to be kept; False: no room for a new one, so it is rejected."""
         if flight.reservation is not None and not self._accounts.can_keep:
             return False
         flight.keeps = True
@@ -471,7 +471,7 @@ class Driver:
         flight.again = step.again
         unanswered = self._outlet.send(flight)
         if unanswered is not None:
-            flight.next_hop = None  # it has seen nothing that could be counted
+            flight.next_hop = None  # it was not sent anything that could be counted
             return unanswered
         step.next_hop.counters.prepares_out += 1
         trace = flight.trace
@@ -513,7 +513,7 @@ class Driver:
             counters.rejected_in += 1
             code = result.code
             by_code = counters.rejected_in_by_code
-            # Codes come from peers: only so many different ones are told apart.
+            # Codes come from peers: the number of different ones that are counted is bounded.
             if code not in by_code and len(by_code) >= 64:
                 code = "other"
             by_code[code] = by_code.get(code, 0) + 1
@@ -533,6 +533,6 @@ def _asked_by(inbox: Inbox) -> int:
 
 
 def _amount_in(reservation: Reservation) -> int:
-    """What the sender of a reserved packet pays: the sum of the legs that debit its account."""
+    """The amount that the sender of a reserved packet pays: the legs that debit its account."""
     payer = reservation.legs[0].debit_account_id
     return sum(leg.amount for leg in reservation.legs if leg.debit_account_id == payer)

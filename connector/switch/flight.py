@@ -1,4 +1,4 @@
-"""A Prepare under way, and what identifies it when it is resent."""
+"""A Prepare in flight, and its comparison with a resent one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from connector.accounting.entries import Reserve
 from connector.accounting.promises import Reservation
 from connector.ilp.packet import Prepare
 from connector.peering.model import Peer
-from connector.switch.switch import Story
+from connector.switch.switch import PacketFlow
 
 NEVER_MS: Final = 1 << 62
 
 
 class ReplyTo(Protocol):
-    """Where the answer of a Prepare goes."""
+    """The destination of the answer to a Prepare."""
 
     def reply(self, request_id: int, octets: bytes) -> bool:
         """Queue the answer; False: it can no longer be delivered."""
@@ -27,7 +27,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.asked: Reserve | None = None
-        """What was to be held for it."""
+        """The requested hold."""
         self.reserved_s: float | None = None
         self.forwarded_s: float | None = None
         self.answered_s: float | None = None
@@ -35,17 +35,17 @@ class Trace:
 
 
 class Flight:
-    """One Prepare under way: its story, and where its answer goes."""
+    """One Prepare in flight: its flow, and the destination of its answer."""
 
     __slots__ = (
-        "again", "began_s", "counted", "deadline_ms", "keeps", "next_hop", "octets",
-        "packet_id", "prepare", "reply_to", "request_id", "reservation", "sender_packet_id", "source", "story",
+        "again", "began_s", "counted", "deadline_ms", "flow", "keeps", "next_hop", "octets",
+        "packet_id", "prepare", "reply_to", "request_id", "reservation", "sender_packet_id", "source",
         "trace",
     )  # fmt: skip
 
     def __init__(
         self,
-        story: Story,
+        flow: PacketFlow,
         source: Peer,
         prepare: Prepare,
         packet_id: int,
@@ -53,13 +53,13 @@ class Flight:
         reply_to: ReplyTo,
         request_id: int,
     ) -> None:
-        self.story = story
+        self.flow = flow
         self.source = source
         self.prepare = prepare
         self.packet_id = packet_id
         """Ours, 128 bits."""
         self.sender_packet_id = sender_packet_id
-        """The sender's, 128 bits; zero: it cannot resend the packet."""
+        """The sender's packet id, 128 bits; zero: it cannot resend the packet."""
         self.reply_to = reply_to
         self.request_id = request_id
         self.reservation: Reservation | None = None
@@ -76,11 +76,11 @@ class Flight:
         """Whether its Fulfill is to be durable before it is posted: see `accounting.fulfilments`."""
         self.began_s = 0.0
         self.trace: Trace | None = None
-        """Only of a few packets: most are merely counted."""
+        """Only for observed packets: most are only counted."""
 
 
 def same_packet(first: Prepare, resent: Prepare) -> bool:
-    """Whether a resent packet equals the first one: all but the expiry, which a sender may shorten."""
+    """Whether a resent packet equals the first one in all but the expiry, which may be earlier."""
     return (
         first.amount == resent.amount
         and first.condition == resent.condition
@@ -90,9 +90,9 @@ def same_packet(first: Prepare, resent: Prepare) -> bool:
 
 
 def fingerprint(prepare: Prepare) -> int:
-    """A 64-bit number of all that `same_packet` compares; equal packets have equal ones.
+    """A 64-bit hash of the fields that `same_packet` compares.
 
-    For this process only. Python's keyed hash, a tenth of the cost of a SHA-256: on its word an
-    answer is repeated to the peer that got it before, and no money moves.
+    Valid in this process only. Python's keyed hash, at a tenth of the cost of SHA-256. That is enough:
+    by it an answer is repeated to the peer that got it before, and no money moves.
     """
     return hash((prepare.amount, prepare.condition, prepare.destination, prepare.data))

@@ -1,4 +1,4 @@
-"""Prepares of one peer that sends packet ids: under way, answered lately, or asked of the ledger."""
+"""Prepares of one peer with packet ids: in flight, recently answered, or waiting for a look-up."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Answered:
         self.octets = octets
         """The ILP packet."""
         self.fingerprint = fingerprint
-        """Of the Prepare that it answers; see `flight.fingerprint`."""
+        """Of the answered Prepare; see `flight.fingerprint`."""
 
 
 class Asked:
-    """A resent packet of which only the ledger knows whether it was taken before."""
+    """A resent packet that waits for its look-up in the ledger."""
 
     __slots__ = ("prepare", "reply_to", "request_id", "source")
 
@@ -41,10 +41,10 @@ class Answers:
     def __init__(self) -> None:
         self.by_id: dict[int, Answered] = {}
         self.octets = 0
-        """What they take in memory, about."""
+        """Their approximate size in memory, in octets."""
 
     def take_in(self, other: Answers) -> None:
-        """Add those of `other`, which must not be used any more."""
+        """Add those of `other`, which must not be used afterwards."""
         assert self is not other
         self.by_id.update(other.by_id)
         self.octets += other.octets
@@ -59,8 +59,8 @@ class Inbox:
     packets.
 
     All generations together are bounded in number and in octets; beyond that the oldest is dropped
-    although the peer may not have read it. The ledger knows its packets: whoever resends one of
-    them waits for a look-up.
+    although the peer may not have read it. The ledger knows its packets: if one of them is resent,
+    it is looked up there.
     """
 
     __slots__ = (
@@ -71,23 +71,23 @@ class Inbox:
     def __init__(self, inboxes: Inboxes) -> None:
         self.inboxes = inboxes
         self.open: dict[int, Flight] = {}
-        """Under way."""
+        """Prepares in flight."""
         self.answers = Answers()
-        """Since the last receipt."""
+        """Answers since the last receipt."""
         self.older = Answers()
         self.oldest = Answers()
         self.unread = Answers()
         self.unread_until_ms = 0
         self.octets = 0
-        """What all kept answers take."""
+        """The approximate size of all kept answers in memory, in octets."""
         self.forgotten_id_max = 0
         """The highest id of an answer that was dropped."""
         self.lost_id_max = 0
-        """The highest id of an answer that was dropped though the peer may not have read it."""
+        """The highest id of an answer that was dropped before the peer had certainly read it."""
         self.asked: dict[int, Asked] = {}
 
     def find(self, packet_id: int) -> Answered | None:
-        """The answer that was given, if it is still kept."""
+        """The answer that was given, if it is kept."""
         return (
             self.answers.by_id.get(packet_id)
             or self.older.by_id.get(packet_id)
@@ -96,7 +96,7 @@ class Inbox:
         )
 
     def keep(self, packet_id: int, octets: bytes, fingerprint: int) -> None:
-        """Remember an answer; older ones make room for it."""
+        """Keep an answer; older ones are dropped if necessary."""
         size = len(octets) + bounds.ANSWER_KEPT_OVERHEAD_BYTES
         answers = self.answers
         answers.by_id[packet_id] = Answered(octets, fingerprint)
@@ -136,11 +136,11 @@ class Inbox:
 
     @property
     def keeps(self) -> bool:
-        """Whether there are answers that a receipt would let go."""
+        """Whether there are answers that a receipt would move or drop."""
         return bool(self.answers.by_id or self.older.by_id or self.oldest.by_id)
 
     def shed(self) -> None:
-        """Drop the oldest generation that holds something, for want of memory."""
+        """Drop the oldest non-empty generation, because memory is short."""
         if self.unread.by_id:
             self._drop_unread()
             return
@@ -169,22 +169,22 @@ class Inbox:
 
 
 class Inboxes:
-    """The inboxes of all peers, whose answers are bounded together: the largest makes room."""
+    """The inboxes of all peers. Their answers are bounded together: the largest inbox sheds first."""
 
     def __init__(self) -> None:
         self.by_peer: dict[str, Inbox] = {}
         self.octets = 0
-        """What the kept answers of all peers take in memory, about."""
+        """The approximate size of the kept answers of all peers in memory, in octets."""
 
     def get(self, peer_id: str) -> Inbox:
-        """The inbox of a peer, made when it is first asked for."""
+        """The inbox of a peer; created by the first call."""
         inbox = self.by_peer.get(peer_id)
         if inbox is None:
             inbox = self.by_peer[peer_id] = Inbox(self)
         return inbox
 
     def largest(self) -> Inbox:
-        """The one whose answers take most. Looks at each: called once a dropped generation."""
+        """The inbox with the most octets. Linear in the peers: called once per dropped generation."""
         return max(self.by_peer.values(), key=_octets_of)
 
 

@@ -1,6 +1,6 @@
 """Observes packets: latency, sampled log lines, and events.
 
-Called for every packet, so most packets are only *counted*. Others are kept *whole*, with an event
+Called for every packet, so most packets are only *counted*. Others are *recorded*, with an event
 and a time for each step. Which of the two is decided once, on arrival, by a budget per second.
 """
 
@@ -30,7 +30,7 @@ from connector.telemetry.metrics import Latency
 
 
 class Budget:
-    """A token bucket: `per_second` tokens a second, and at most so many at once."""
+    """A token bucket: `per_second` tokens a second, which is also its capacity."""
 
     __slots__ = ("_at_s", "_left", "_per_second")
 
@@ -40,7 +40,7 @@ class Budget:
         self._at_s = 0.0
 
     def take(self, now_s: float) -> bool:
-        """Take a token; whether there was one."""
+        """Take a token; returns whether there was one."""
         left = self._left + (now_s - self._at_s) * self._per_second
         self._at_s = now_s
         left = min(left, self._per_second)
@@ -68,7 +68,7 @@ class PacketObserver:
         self.fulfilled = 0
         self.rejected = 0
         self.counted = 0
-        """Of those received, how many have no events of their own."""
+        """Received packets that were only counted."""
         self._emit = emit
         self._log = log
         self._monotonic_s = monotonic_s
@@ -109,7 +109,7 @@ class PacketObserver:
                 peer_id=flight.source.peer_id,
                 next_hop=flight.next_hop.peer_id,
                 destination=flight.prepare.destination,
-                # Nothing was held for a packet without money: its amount is only in the packet.
+                # There is no hold for a packet with amount zero: its amount is only in the packet.
                 amount=decode_prepare(flight.octets).amount if asked is None else asked.amount_out,
                 fee=0 if asked is None else asked.fee,
             )
@@ -220,7 +220,7 @@ class PacketObserver:
     # --- for the status
 
     def take_latencies_ms(self) -> tuple[float | None, float | None]:
-        """Median and 99th percentile in ms since the last call, of packets kept whole."""
+        """Median and 99th percentile in ms since the last call, of recorded packets."""
         durations_ms = sorted(self._durations_ms)
         self._durations_ms.clear()
         if not durations_ms:

@@ -1,7 +1,7 @@
 """Packets for this node that are answered locally, without a handler.
 
-In order: ping, then packets made with `RECEIVER_SECRET`. The driver passes all others to the handler
-of the library API or to `LOCAL_DELIVERY_URL`.
+In order: ping, then packets with a condition made from `RECEIVER_SECRET`. The driver passes all
+others to the handler of the library API or to `LOCAL_DELIVERY_URL`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PING_CONDITION: Final = hashlib.sha256(PING_FULFILLMENT).digest()
 
 
 def fulfillment_for(secret: bytes, data: bytes) -> bytes:
-    """The preimage that only the holder of `secret` can make: HMAC-SHA256(secret, data)."""
+    """The fulfillment that only the holder of `secret` can compute: HMAC-SHA256(secret, data)."""
     return hmac.digest(secret, data, "sha256")
 
 

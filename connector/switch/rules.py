@@ -1,7 +1,7 @@
 """Admission: the rules that a Prepare must pass, in order.
 
-A rule takes the packet and gives a Reject or None. The order is the tuple `RULES`: first what costs
-least to check, and a token of the rate limit is spent only on packets that are otherwise welcome.
+A rule takes the packet and returns a Reject or None. The order is the tuple `RULES`: cheap checks
+first; the rate limit is last, so only packets that pass all other rules use its tokens.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from connector.peering.model import Peer
 
 
 class Node:
-    """What rules need to know of this node."""
+    """What the rules need of this node."""
 
     __slots__ = ("address", "foreign_prefixes", "in_flight", "stopping")
 
     address: str
     """Own ILP address; empty while it is not known yet."""
     foreign_prefixes: tuple[str, ...]
-    """What addresses of the other network, live or test, start with."""
+    """Address prefixes of the other network, live or test."""
 
     def __init__(self, address: str) -> None:
         self.set_address(address)
@@ -31,7 +31,7 @@ class Node:
         self.stopping = False
 
     def set_address(self, address: str) -> None:
-        """Set our own address, and with it which network is ours."""
+        """Set this node's address, which also determines its network (live or test)."""
         self.address = address
         if address.startswith("g."):
             self.foreign_prefixes = ("test.", "test1.", "test2.", "test3.")
@@ -45,7 +45,7 @@ Rule = Callable[[Node, Peer, Prepare, int], Reject | None]
 
 
 def ready(node: Node, _source: Peer, prepare: Prepare, _now_ms: int) -> Reject | None:
-    """A node that is stopping refuses every packet; one without an address takes only peer protocols."""
+    """Refuses all packets while stopping, and all but peer protocols without an own address."""
     if node.stopping:
         return reject(Code.T03_CONNECTOR_BUSY, node.address, "shutting down")
     if not node.address and not prepare.destination.startswith("peer."):
@@ -97,7 +97,7 @@ def rate_allowed(node: Node, source: Peer, _prepare: Prepare, now_ms: int) -> Re
 
 
 def not_draining(node: Node, source: Peer, _prepare: Prepare, _now_ms: int) -> Reject | None:
-    """A peer that is being removed starts no packets; its resent ones are finished."""
+    """Refuses new packets of a peer that is being removed; its resent packets are finished."""
     if source.draining:
         return reject(Code.T03_CONNECTOR_BUSY, node.address, "this peer is being removed")
     return None
@@ -120,7 +120,7 @@ RULES_FOR_NEW: Final[tuple[Rule, ...]] = (not_draining, *RULES)
 def check(
     node: Node, source: Peer, prepare: Prepare, now_ms: int, *, is_new: bool = True
 ) -> Reject | None:
-    """The first objection to `prepare`, or None: it may come in."""
+    """The Reject of the first rule that `prepare` violates; None: it is admitted."""
     for rule in RULES_FOR_NEW if is_new else RULES:
         refusal = rule(node, source, prepare, now_ms)
         if refusal is not None:

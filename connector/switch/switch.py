@@ -1,17 +1,17 @@
-"""The story of one Prepare, from coming in to being answered.
+"""The packet flow: the steps of one Prepare, from its arrival to its answer.
 
-A story is a generator: it yields what it needs done and is resumed with the outcome, so the same
-code runs under the daemon's driver and under a test that owns time, network and ledger.
+A flow is a generator: it yields each step to be done and is resumed with the outcome, so the same
+code runs under the daemon's driver and under a test that controls time, network and ledger.
 
-    yield Reserve   -> Reservation | Outcome     money held, or why not
-    yield Send      -> octets | Unanswered       what the next hop said
-    yield Deliver   -> Fulfill | Reject | Unanswered   what this node's own receiver said
-    yield Post      -> Outcome                   final; it may be told now
-    yield Void      -> None                      given back
+    yield Reserve   -> Reservation | Outcome     the money is held, or why not
+    yield Send      -> octets | Unanswered       the answer of the next hop
+    yield Deliver   -> Fulfill | Reject | Unanswered   the answer of this node's own receiver
+    yield Post      -> Outcome                   final; the Fulfill may be sent now
+    yield Void      -> None                      the hold is released
 
-It returns a `Result`, always.
+It always returns a `Result`.
 
-Long because the story of a packet is told in one place, from admission to booking.
+Long because all steps of a packet, from admission to booking, are read in one place.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ class Send:
         self.deadline_ms = deadline_ms
         self.packet_id = packet_id
         self.again = again
-        """Whether it may have been sent before: only to a peer that knows packet ids."""
+        """Whether it may have been sent before: only to a peer with packet ids."""
 
 
 class Deliver:
-    """Ask this node's own receiver, until `deadline_ms`."""
+    """Pass the packet to this node's own receiver, until `deadline_ms`."""
 
     __slots__ = ("deadline_ms", "packet_id", "prepare", "source")
 
@@ -98,7 +98,7 @@ class Deliver:
         self.prepare = prepare
         self.deadline_ms = deadline_ms
         self.packet_id = packet_id
-        """The same whenever the same packet is delivered again."""
+        """The same at every delivery of the same packet."""
 
 
 class Post:
@@ -110,11 +110,11 @@ class Post:
         self.reservation = reservation
         self.expires_at_ms = expires_at_ms
         self.fulfill = fulfill
-        """The Fulfill that the sender will be given, an ILP packet."""
+        """The Fulfill for the sender, an ILP packet."""
 
 
 class Void:
-    """Give the reservation back."""
+    """Release the reservation."""
 
     __slots__ = ("reservation",)
 
@@ -126,7 +126,7 @@ Step = Reserve | Send | Deliver | Post | Void
 
 
 class Result:
-    """How a story ended."""
+    """The result of a flow."""
 
     __slots__ = ("amount_out", "code", "fee", "message", "next_hop", "octets", "triggered_by")
 
@@ -146,7 +146,7 @@ class Result:
         self.code = code
         """Of a Reject; None for a Fulfill."""
         self.next_hop = next_hop
-        """The peer it was meant for, as far as it came to that."""
+        """The next hop; None: the packet was refused before it was routed."""
         self.amount_out = amount_out
         self.fee = fee
         self.message = message
@@ -154,7 +154,7 @@ class Result:
 
 
 class Offer:
-    """What is offered for a Prepare, and to whom."""
+    """What is offered to the next hop or to this node's receiver for a Prepare."""
 
     __slots__ = ("amount", "deadline_ms", "fee", "hop_id", "known", "next_hop", "payee")
 
@@ -178,14 +178,14 @@ class Offer:
         """In the sender's asset."""
         self.deadline_ms = deadline_ms
         self.known = known
-        """The answer of a packet for this node that needs nobody to be asked."""
+        """The Fulfill of a packet that this node answers itself; see `Switch.answers_itself`."""
 
 
-Story = Generator[Step, Any, Result]
+PacketFlow = Generator[Step, Any, Result]
 
 
 class Switch:
-    """Tells stories. Knows rules, routes, terms; does nothing itself."""
+    """Makes the flows of packets from rules, routes and terms; pure, no step is executed here."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ class Switch:
         self._receiver_secret = receiver_secret
         self._delivers = delivers
         self._own_terms: PeerTerms | None = None
-        """Of this node as the payee of the last packet for it: terms are slow to build."""
+        """Cached terms of this node as the payee of packets for it: they are slow to build."""
 
     def forward(
         self,
@@ -218,12 +218,13 @@ class Switch:
         prepare: Prepare,
         packet_id: int,
         recovered: Recovered | None = None,
-    ) -> Story:
+    ) -> PacketFlow:
         """Answer `prepare` from `source`. Always returns a Fulfill or a Reject.
 
-        `recovered`: a resent packet that the ledger knows, equal to the first one as far as it
-        shows (docs/protocol.md). It was admitted, routed and priced then, and its money is held or
-        posted: the next hop is asked again under the same packet id and answers as before.
+        `recovered`: a resent packet that the ledger knows, equal to the first one as far as the
+        ledger shows (docs/protocol.md). It was admitted, routed and priced before, and its money is
+        held or posted: it is resent to the next hop under the same packet id, and gets the same
+        answer.
         """
         now_ms = self._now_ms()
         node = self.node
@@ -232,7 +233,7 @@ class Switch:
             refusal = rules.check(node, source, prepare, now_ms)
             if refusal is not None:
                 return _rejected(refusal)
-            # 2. and 3. Where does it go, and what is offered there?
+            # 2. and 3. Routing, and the terms for the next hop.
             destination = prepare.destination
             if destination.startswith("peer."):
                 if destination == settle.DESTINATION:
@@ -250,7 +251,7 @@ class Switch:
                 yield Void(recovered.reservation)
             return offer
         next_hop, hop_id, deadline_ms = offer.next_hop, offer.hop_id, offer.deadline_ms
-        # 4. Hold the money before promising it.
+        # 4. Reserve: hold the money before the Prepare is sent.
         held: Reservation | None = None
         if recovered is not None:
             held = recovered.reservation
@@ -268,12 +269,12 @@ class Switch:
                 return self._refuse(*_REFUSALS[booked], hop_id)
             held = booked
             if next_hop is not None and self._now_ms() >= deadline_ms:
-                # The ledger took so long that there is no time left to promise anything.
+                # The ledger took so long that the Prepare cannot be sent any more.
                 yield Void(held)
                 return self._refuse(
                     Code.R00_TRANSFER_TIMED_OUT, "no time left after accounting", hop_id
                 )
-        # 5. Promise it, and wait.
+        # 5. Send or deliver, and wait for the answer.
         said: object
         if next_hop is not None:
             octets = reprice(prepare, amount=offer.amount, expires_at_ms=deadline_ms)
@@ -282,13 +283,13 @@ class Switch:
             said = offer.known
             if said is None and self._delivers():
                 said = yield Deliver(source, prepare, deadline_ms, packet_id)
-        # 6. Believe nothing that is not proven.
+        # 6. Check the answer.
         answer = self._check(prepare, said, next_hop, deadline_ms)
         if type(answer) is Reject:
             if held is not None and not held.posted:
                 yield Void(held)
             return _rejected(answer, hop_id)
-        # 7. Book it, then tell.
+        # 7. Post or void, then answer.
         octets = answer.wire or encode(answer)
         if held is not None and not held.posted:
             yield Post(held, prepare.expires_at_ms, octets)
@@ -301,11 +302,11 @@ class Switch:
         )
 
     def _answer_kept(self, prepare: Prepare, recovered: Recovered) -> Result:
-        """Give the Fulfill that was kept: its packet is posted, or its post is queued."""
+        """Answer with the kept Fulfill: its packet is posted, or its post is queued."""
         fulfill = decode(recovered.fulfill)
         assert isinstance(fulfill, Fulfill), fulfill
         if hashlib.sha256(fulfill.fulfillment).digest() != prepare.condition:
-            # The ledger has but 96 bits of the first one's condition to compare with.
+            # The ledger has only 96 bits of the first packet's condition, so the Fulfill is checked.
             return self._refuse(Code.F00_BAD_REQUEST, "packet id was used before")
         reservation = recovered.reservation
         return Result(
@@ -315,28 +316,28 @@ class Switch:
             amount_out=_amount_to(recovered.next_hop_id, reservation),
         )
 
-    def refuse_resent(self) -> Story:
-        """Answer a packet that comes under the id of another one, or again after its answer."""
+    def refuse_resent(self) -> PacketFlow:
+        """Reject a packet that reuses the id of another one, or is resent after its answer was read."""
         yield from ()
         return self._refuse(Code.F00_BAD_REQUEST, "packet id was used before")
 
-    def refuse_expiry(self) -> Story:
-        """Answer a packet that may be resent for longer than anybody remembers it."""
+    def refuse_expiry(self) -> PacketFlow:
+        """Reject a packet that could be resent for longer than it is remembered."""
         yield from ()
         return self._refuse(Code.F00_BAD_REQUEST, "expires too late")
 
     def answers_itself(self, prepare: Prepare) -> bool:
-        """Whether this node makes the Fulfill of a packet for it, as often as it is asked.
+        """Whether this node computes the Fulfill of a packet itself: a ping, or RECEIVER_SECRET.
 
-        Nobody is delivered to, so such a packet may be answered again and again.
+        There is no delivery, so a resent packet of this kind is answered again, always the same.
         """
         return receiver.answer(prepare, self._receiver_secret) is not None
 
     def must_wait(self, source: Peer, prepare: Prepare) -> bool:
-        """Whether a resent packet whose money is held or posted must be tried again later.
+        """Whether a resent packet whose money is held or posted must be resent later.
 
         The rules that bound work apply to it as to any packet. Those on amount and network were
-        passed by the first one, which it equals; one that has expired waits no longer.
+        passed by the first packet, which it equals; an expired one is not made to wait.
         """
         now_ms = self._now_ms()
         if prepare.expires_at_ms <= now_ms:
@@ -344,8 +345,8 @@ class Switch:
         refusal = rules.check(self.node, source, prepare, now_ms, is_new=False)
         return refusal is not None and refusal.code in _TRY_LATER
 
-    def ask(self, next_hop: Peer, prepare: Prepare, packet_id: int) -> Story:
-        """Put a question to a neighbour itself (`peer.config`): not routed, no money moves."""
+    def ask(self, next_hop: Peer, prepare: Prepare, packet_id: int) -> PacketFlow:
+        """Send a request to a peer itself (`peer.config`): not routed, no money moves."""
         deadline_ms = prepare.expires_at_ms
         said = yield Send(next_hop, encode(prepare), deadline_ms, packet_id)
         answer = self._check(prepare, said, next_hop, deadline_ms)
@@ -356,9 +357,9 @@ class Switch:
     def _check(
         self, prepare: Prepare, said: object, next_hop: Peer | None, deadline_ms: int
     ) -> Answer:
-        """The answer as we pass it on: a Fulfill only with the right preimage and in time.
+        """The answer to pass on: a Fulfill only with the right preimage and in time.
 
-        RFC 22: executed only if the preimage fits and came before the expiry on that link.
+        RFC 22: executed only if the preimage matches and came before the expiry on that link.
         """
         own_address = self.node.address
         if type(said) is bytes:
@@ -429,7 +430,7 @@ class Switch:
         return Offer(None, payee, onward, fee, deadline_ms, known)
 
     def _terms_here(self, asset: Asset) -> PeerTerms:
-        """The terms of this node itself as a payee."""
+        """The terms of this node as a payee."""
         known = self._own_terms
         if known is None or known.asset is not asset:
             known = self._own_terms = PeerTerms(peer_id=LOCAL, asset=asset)
@@ -438,7 +439,7 @@ class Switch:
     def _former_offer(
         self, source: Peer, prepare: Prepare, recovered: Recovered, now_ms: int
     ) -> Offer | Result:
-        """What was offered for a packet that the ledger knows."""
+        """The offer made before for a packet that the ledger knows."""
         reservation = recovered.reservation
         deadline_ms = terms.answer_by_ms(
             prepare.expires_at_ms, now_ms, self._window_ms, self._hold_ms_max
@@ -456,7 +457,7 @@ class Switch:
         return Offer(next_hop, next_hop.terms, onward, 0, deadline_ms)
 
     def _peer_protocol(self, source: Peer, prepare: Prepare) -> Result:
-        """`peer.` is between neighbours: answered here, never forwarded (RFC 15)."""
+        """`peer.` is for the receiving peer only: answered here, never forwarded (RFC 15)."""
         if prepare.destination != ildcp.DESTINATION:
             return self._refuse(Code.F01_INVALID_PACKET, "unknown peer protocol")
         if prepare.amount or prepare.condition != ildcp.PEER_CONDITION:
@@ -475,8 +476,8 @@ class Switch:
         )
         return Result(encode(ildcp.answer(config)), code=None, next_hop=LOCAL)
 
-    def _settle(self, source: Peer, prepare: Prepare, packet_id: int, now_ms: int) -> Story:
-        """A message for our settlement engine from the sender's (RFC 38): no money moves."""
+    def _settle(self, source: Peer, prepare: Prepare, packet_id: int, now_ms: int) -> PacketFlow:
+        """Pass a message of the peer's settlement engine to ours (RFC 38): no money moves."""
         if prepare.amount:
             return _rejected(
                 settle.refusal(Code.F01_INVALID_PACKET, "peer.settle carries no money"), LOCAL
@@ -487,7 +488,7 @@ class Switch:
             said = settle.refusal(_UNANSWERED_CODES[said], "no answer from the settlement engine")
         if isinstance(said, Reject):
             return _rejected(said, LOCAL)
-        # The condition that RFC 38 gives has no fulfilment that we could check: any is accepted.
+        # The condition of RFC 38 has no known preimage to check: any fulfillment is accepted.
         return Result(encode(said), code=None, next_hop=LOCAL)
 
     def _refuse(self, code: Code, message: str, next_hop: str | None = None) -> Result:
@@ -495,7 +496,7 @@ class Switch:
 
 
 def _amount_to(next_hop_id: str, reservation: Reservation) -> int:
-    """What the next hop of a packet is offered, or this node, whose wallet the last leg credits."""
+    """The amount for the next hop of a recovered packet, or for this node's wallet: its last leg."""
     if next_hop_id == LOCAL:
         return reservation.legs[-1].amount
     for leg, (_, credit) in zip(reservation.legs, reservation.books, strict=True):

@@ -15,7 +15,7 @@ BASIS_POINTS = 10_000
 
 @dataclass(slots=True)
 class Amounts:
-    """How an incoming amount is divided."""
+    """The division of an incoming amount."""
 
     fee: int
     """Kept, in the incoming asset."""
@@ -27,14 +27,14 @@ class Rates:
     """A static table of exchange rates between currencies (`RATES`)."""
 
     def __init__(self, rates: Mapping[tuple[str, str], Fraction]) -> None:
-        """`rates[a, b]` is how many units of currency b one unit of a buys."""
+        """`rates[a, b]`: units of currency b for one unit of currency a."""
         self._rates = dict(rates)
         self._ratios: dict[tuple[Asset, Asset], tuple[int, int] | None] = {}
 
     def ratio(self, source: Asset, target: Asset) -> tuple[int, int] | None:
         """Numerator and denominator from units of `source` to units of `target`.
 
-        None when there is no rate. The same currency in two scales needs none.
+        None if there is no rate. The same currency in two scales needs none.
         """
         key = (source, target)
         if key not in self._ratios:
@@ -63,7 +63,7 @@ def amounts(
     rest = amount - fee
     assert 0 <= fee <= amount, (fee, amount)
     here, there = source.asset, next_hop.asset
-    # Not `==`, which of a dataclass is a call of the interpreter's.
+    # Not `==`: that of a dataclass is a call into the interpreter.
     if here.scale == there.scale and here.code == there.code:
         onward = rest
     else:
@@ -88,7 +88,7 @@ def amounts(
 
 
 def answer_by_ms(expires_at_ms: int, now_ms: int, window_ms: int, hold_ms_max: int) -> int:
-    """When the next hop must have answered: `window_ms` earlier, and capped (RFC 18, RFC 27)."""
+    """The expiry for the next hop: `window_ms` earlier, and capped (RFC 18, RFC 27)."""
     return min(expires_at_ms, now_ms + hold_ms_max) - window_ms
 
 
@@ -97,7 +97,7 @@ def onward_expiry_ms(
 ) -> int | Reject:
     """`answer_by_ms` of a new packet.
 
-    What is left must itself be at least one window, or the next hop could do nothing with it.
+    At least one window must remain, or the next hop could not forward the packet.
     """
     onward = answer_by_ms(expires_at_ms, now_ms, window_ms, hold_ms_max)
     if onward - now_ms < window_ms:

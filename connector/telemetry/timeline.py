@@ -17,7 +17,7 @@ _STEPS: Final = (
 _STATUS: Final = {"PACKET_FULFILLED": "fulfilled", "PACKET_REJECTED": "rejected"}
 
 
-def packet_story(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def packet_timeline(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One packet as the API shows it (docs/api.md). `events`: its `PACKET_*` events, at least one."""
     by_type = {event["type"]: event for event in events}
     received = by_type.get("PACKET_RECEIVED", {})

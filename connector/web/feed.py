@@ -24,7 +24,7 @@ from connector.telemetry.bus import EventBus, Viewer
 from connector.telemetry.events import TYPES
 from connector.telemetry.store import EventStore
 from connector.telemetry.store_query import EventQuery, Point
-from connector.telemetry.timeline import packet_story
+from connector.telemetry.timeline import packet_timeline
 from connector.web import bounds
 
 HISTORY_RANGE_MS: Final = 3_600_000
@@ -102,7 +102,7 @@ def feed_router(
                 "no such packet is stored: it was only counted (see TELEMETRY_PACKETS_PER_SECOND), "
                 "or is older than what is kept",
             )
-        return _json(_encode(packet_story([loads(text) for text in found])))
+        return _json(_encode(packet_timeline([loads(text) for text in found])))
 
     @router.get(
         "/api/accounts/{peer}/history",

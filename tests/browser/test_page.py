@@ -154,7 +154,7 @@ async def test_a_settlement_from_the_threshold_to_the_word_of_the_operator(
         await expect(state).to_contain_text("settlement idle")
         await expect(card).to_contain_text(re.compile("last: completed, 0.000001001 USD"))
         await viewer.shot("settlement-completed")
-        # The dashboard has the whole story.
+        # The dashboard shows it.
         await viewer.tab("Dashboard")
         for step in ("settlement triggered", "settlement started", "settlement completed"):
             await expect(viewer.page.get_by_role("tabpanel")).to_contain_text(step)

@@ -162,7 +162,7 @@ FAULTS = (
         "octets, deadline_ms, packet_id, again=recovered is not None)",
         "octets, deadline_ms, packet_id + (recovered is not None) * (1 << 60))",
     ),
-    # The story of a packet
+    # The packet flow
     Fault(
         "fulfilment-not-checked",
         "connector/switch/switch.py",

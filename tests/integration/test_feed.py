@@ -390,13 +390,13 @@ async def one_node(tmp_path: Path) -> AsyncIterator[Daemon]:
         yield a
 
 
-async def test_a_packet_tells_its_story(tmp_path: Path) -> None:
+async def test_a_packet_has_a_timeline(tmp_path: Path) -> None:
     async with RunningNodes(tmp_path) as network:
         a, b, _c = await network.chain("a", "b", "c")
         await a.connector.send("g.c", 500)
         await a.connector.send("g.c", 600, condition=bytes(32))
         await a.connector.send("g.nowhere", 700)
-        fulfilled = await story_of(b, "PACKET_FULFILLED")
+        fulfilled = await timeline_of(b, "PACKET_FULFILLED")
         assert fulfilled["status"] == "fulfilled"
         assert steps_of(fulfilled) == [
             "received",
@@ -410,7 +410,7 @@ async def test_a_packet_tells_its_story(tmp_path: Path) -> None:
         assert fulfilled["transfers"][0]["id"] == fulfilled["packetId"]
         times = [step["ms"] for step in fulfilled["timeline"]]
         assert times == sorted(times)
-        refused_further_on = await story_of(b, "PACKET_REJECTED")
+        refused_further_on = await timeline_of(b, "PACKET_REJECTED")
         assert steps_of(refused_further_on) == [
             "received",
             "reserved",
@@ -420,19 +420,19 @@ async def test_a_packet_tells_its_story(tmp_path: Path) -> None:
         ]
         assert [one["step"] for one in refused_further_on["transfers"]] == ["reserve", "void"]
         assert refused_further_on["triggeredBy"] == "g.c"
-        refused_here = await story_of(a, "PACKET_REJECTED")
+        refused_here = await timeline_of(a, "PACKET_REJECTED")
         assert steps_of(refused_here) == ["received", "rejected"]
         assert refused_here["transfers"] == []
 
 
-async def story_of(daemon: Daemon, kind: str) -> Any:
+async def timeline_of(daemon: Daemon, kind: str) -> Any:
     """Of the newest packet that ended so."""
     newest = (await get(daemon, "/api/events", type=kind, limit=1))["items"][0]
     return await get(daemon, f"/api/packets/{newest['packetId']}")
 
 
-def steps_of(story: Any) -> list[str]:
-    return [step["step"] for step in story["timeline"]]
+def steps_of(packet: Any) -> list[str]:
+    return [step["step"] for step in packet["timeline"]]
 
 
 async def test_a_balance_has_a_history(tmp_path: Path) -> None:

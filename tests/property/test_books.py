@@ -106,7 +106,7 @@ async def play(
 @settings(max_examples=settings().max_examples // 4)
 @given(steps)
 def test_books_balance_after_any_order_of_reserve_post_void_expire_and_retry(steps: Steps) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         clock = ManualClock()
         ledger = MemoryLedger(clock=clock)
         await ledger.create_accounts(ACCOUNTS)
@@ -131,7 +131,7 @@ def test_books_balance_after_any_order_of_reserve_post_void_expire_and_retry(ste
         await ledger.create_transfers([])
         assert all(hold.transfer.timeout == 0 for hold in ledger.machine.holds.values())
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 async def with_embedded(
@@ -152,7 +152,7 @@ def test_the_embedded_ledger_has_the_same_state_after_any_end(
 ) -> None:
     """Closed, or killed with its files as they were at that moment: all acknowledged is there."""
 
-    async def story(folder: Path) -> None:
+    async def scenario(folder: Path) -> None:
         clock = ManualClock()
         first, second = steps[:cut], steps[cut:]
         whole = MemoryLedger(clock=ManualClock())
@@ -190,4 +190,4 @@ def test_the_embedded_ledger_has_the_same_state_after_any_end(
         assert await with_embedded(after, clock, look) == state(whole.machine)
 
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(story(Path(folder) / "node"))
+        asyncio.run(scenario(Path(folder) / "node"))

@@ -42,7 +42,7 @@ def test_a_wait_without_end_is_an_error() -> None:
 
 
 def test_a_packet_travels_a_chain_and_back() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Network() as network:
             a, b, c = await network.chain("a", "b", "c")
             assert isinstance(await a.send("g.c", 100), Fulfill)
@@ -52,13 +52,13 @@ def test_a_packet_travels_a_chain_and_back() -> None:
             assert c.accounts.peers["b"].net_balance == 100
             assert await network.faults() == []
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_a_wire_that_is_cut_and_joined_answers_over_the_new_connection() -> None:
     """The first connection takes the answer with it; the second asks under the same id."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with Network() as network:
             a, b, c = await network.chain("a", "b", "c")
             wire = network.wire("b", "c")
@@ -76,11 +76,11 @@ def test_a_wire_that_is_cut_and_joined_answers_over_the_new_connection() -> None
             assert b.peers["c"].counters.answers_late == 0
             assert await network.faults() == []
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_a_cut_without_packet_ids_gives_the_money_back() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Network() as network:
             a, _, c = await network.chain("a", "b", "c")
             c.handler = lambda _prepare: None
@@ -96,7 +96,7 @@ def test_a_cut_without_packet_ids_gives_the_money_back() -> None:
             await network.rest()
             assert await network.faults() == []
 
-    simulate(story())
+    simulate(scenario())
 
 
 @pytest.mark.parametrize("victim", ["b", "c"])
@@ -106,7 +106,7 @@ def test_a_node_that_is_killed_at_any_moment_pays_and_is_paid_once(
 ) -> None:
     """Killed while it reserves, waits, posts, has told: the sender gets its answer all the same."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with Network() as network:
             a, *_ = await network.chain("a", "b", "c")
             for node in network.nodes.values():
@@ -126,7 +126,7 @@ def test_a_node_that_is_killed_at_any_moment_pays_and_is_paid_once(
             assert await network.faults() == []
             assert a.accounts.peers["b"].net_balance == (0 if isinstance(said, Reject) else -100)
 
-    simulate(story())
+    simulate(scenario())
 
 
 # --- anything at all
@@ -298,14 +298,14 @@ def test_the_books_of_a_chain_balance_whatever_breaks(
     two_assets: bool,
     slowness_s: float,
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Network() as network:
             await _chain(
                 network, fee_basis_points=fee, two_assets=two_assets, slowness_s=slowness_s
             )
             await _survive(network, traffic, trouble)
 
-    simulate(story())
+    simulate(scenario())
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -135,7 +135,7 @@ class _DiedError(Exception):
 def test_settled_exactly_once_whatever_fails_and_dies(
     todo: list[tuple[str, object]], scale: int | None
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         told = Story(scale)
         ground = told.ground
         await told.go(todo)
@@ -162,4 +162,4 @@ def test_settled_exactly_once_whatever_fails_and_dies(
             assert owed <= 100 or owed - 20 < unit
             assert sum(settlement_transfers(ground)) == paid + received
 
-    simulate(story())
+    simulate(scenario())

@@ -1,12 +1,12 @@
 """A network of connectors without sockets: switch, driver and account manager of each node are the
 real ones; time, wires and ledgers are the simulator's.
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with Network() as network:
             a, b = await network.chain("a", "b")
             answer = await a.send("g.b.x", 100)
 
-    simulate(story())
+    simulate(scenario())
 
 A node can be killed in the middle of anything and started again on the same ledger, also while that
 is away, if it is of the kind that may be. A wire can be slow, cut and joined again; what is on its

@@ -132,7 +132,7 @@ class Clerk:
 def test_whatever_happens_the_books_balance_and_say_what_was_promised(
     script: list[tuple[Any, ...]], spool: int
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         clerk = Clerk(spool)
         await clerk.carry_out(script)
         try:
@@ -150,7 +150,7 @@ def test_whatever_happens_the_books_balance_and_say_what_was_promised(
         finally:
             await clerk.bank.__aexit__(None, None, None)
 
-    simulate(story())
+    simulate(scenario())
 
 
 @simulated

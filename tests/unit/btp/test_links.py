@@ -237,7 +237,7 @@ def links_of(host: Host) -> int:
 
 
 def test_of_two_nodes_that_dial_each_other_at_once_both_keep_the_same_link() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a, b = scene.a, scene.b
             scene.start(a)
@@ -251,12 +251,12 @@ def test_of_two_nodes_that_dial_each_other_at_once_both_keep_the_same_link() -> 
             await asyncio.sleep(600)
             assert (a.links.connects["b"], b.links.connects["a"]) == settled
 
-    simulate(story())
+    simulate(scenario())
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_the_lower_user_name_keeps_its_link_whichever_is_first(first: str) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a, b = scene.a, scene.b
             scene.start(a, dials=False)
@@ -281,11 +281,11 @@ def test_the_lower_user_name_keeps_its_link_whichever_is_first(first: str) -> No
             assert links_of(a) == links_of(b) == 1
             assert (a.live.direction, b.live.direction) == ("outbound", "inbound")
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_a_peer_that_has_dialled_is_not_dialled_and_dialling_goes_on_when_it_is_gone() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a, b = scene.a, scene.b
             scene.start(b)
@@ -301,11 +301,11 @@ def test_a_peer_that_has_dialled_is_not_dialled_and_dialling_goes_on_when_it_is_
             assert a.live.direction == "outbound"
             dialling.cancel()
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_receipts_count_only_while_there_is_no_other_link() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a, b = scene.a, scene.b
             scene.start(a, dials=False)
@@ -329,14 +329,14 @@ def test_receipts_count_only_while_there_is_no_other_link() -> None:
             assert a.receipts > counted
             assert a.events.count("reconnected") == noted + 1
 
-    simulate(story())
+    simulate(scenario())
 
 
 # --- a peer without packet ids
 
 
 def test_ilp_plugin_btp_may_answer_over_the_link_that_it_dialled() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a = scene.a
             listening = await scene.dialled_by_a()
@@ -357,12 +357,12 @@ def test_ilp_plugin_btp_may_answer_over_the_link_that_it_dialled() -> None:
             assert a.links.connects["b"] == 2
             assert links_of(a) == 2
 
-    simulate(story())
+    simulate(scenario())
 
 
 @pytest.mark.parametrize("lost", ["asked over", "answered over"])
 def test_a_request_waits_while_any_link_of_the_peer_is_left(lost: str) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a = scene.a
             listening = await scene.dialled_by_a()
@@ -380,11 +380,11 @@ def test_a_request_waits_while_any_link_of_the_peer_is_left(lost: str) -> None:
             await asyncio.sleep(0.1)
             assert request.answers == [b"answer"]
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_with_the_last_link_of_a_peer_its_requests_are_lost() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             scene.start(scene.a, dials=False)
             await asyncio.sleep(0)
@@ -396,11 +396,11 @@ def test_with_the_last_link_of_a_peer_its_requests_are_lost() -> None:
             assert request.answers == [Unanswered.LINK_LOST]
             assert scene.a.events[-1] == "disconnected inbound"
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_a_link_that_is_replaced_is_drained_and_its_answers_count() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a = scene.a
             a.answers_at_once = False
@@ -424,11 +424,11 @@ def test_a_link_that_is_replaced_is_drained_and_its_answers_count() -> None:
             assert old.closed.is_set()
             assert later.answers == []
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_draining_is_bounded() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a = scene.a
             scene.start(a, dials=False)
@@ -445,11 +445,11 @@ def test_draining_is_bounded() -> None:
             await asyncio.sleep(0.1)
             assert request.answers == [b"answer"]
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_an_answer_goes_over_the_other_link_when_the_one_that_was_asked_over_is_gone() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a = scene.a
             a.answers_at_once = False
@@ -463,13 +463,13 @@ def test_an_answer_goes_over_the_other_link_when_the_one_that_was_asked_over_is_
             await asyncio.sleep(0.1)
             assert listening.answers == [(77, b"answer 9")]
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_a_later_connection_gets_no_answer_to_a_request_of_an_earlier_one() -> None:
     """It may lead to another process, whose requests may have the same number."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a = scene.a
             a.answers_at_once = False
@@ -485,11 +485,11 @@ def test_a_later_connection_gets_no_answer_to_a_request_of_an_earlier_one() -> N
             await asyncio.sleep(0.1)
             assert second.answers == []
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_a_peer_that_is_removed_loses_all_its_links() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Scene() as scene:
             a = scene.a
             listening = await scene.dialled_by_a()
@@ -504,4 +504,4 @@ def test_a_peer_that_is_removed_loses_all_its_links() -> None:
             assert dialled.closed.is_set()
             assert a.links.live == {}
 
-    simulate(story())
+    simulate(scenario())

@@ -58,10 +58,10 @@ def changes_of(
     return changes
 
 
-Story = Callable[[asyncio.TaskGroup, list[Machine], OperatorChanges, Slow], Awaitable[None]]
+Scenario = Callable[[asyncio.TaskGroup, list[Machine], OperatorChanges, Slow], Awaitable[None]]
 
 
-def run(folder: Path, story: Story) -> None:
+def run(folder: Path, scenario: Scenario) -> None:
     """`bob` changes its peers; a packet of alice is on its way to carol, who does not answer yet."""
 
     async def whole() -> None:
@@ -69,7 +69,7 @@ def run(folder: Path, story: Story) -> None:
             slow = Slow()
             machines[2].core.on_prepare(slow)
             changes = changes_of(machines[1], folder, group)
-            await story(group, machines, changes, slow)
+            await scenario(group, machines, changes, slow)
             slow.may_answer.set()
             changes.stop()
 
@@ -88,7 +88,7 @@ def actions(machine: Machine) -> list[tuple[str, str, str]]:
 def test_a_peer_is_removed_when_its_packets_have_their_answers(
     tmp_path: Path, peer_id: str
 ) -> None:
-    async def story(
+    async def scenario(
         group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
     ) -> None:
         alice, bob, carol = machines
@@ -116,11 +116,11 @@ def test_a_peer_is_removed_when_its_packets_have_their_answers(
         assert (alice.net("bob"), carol.net("bob")) == (-7, 7)
         assert actions(bob) == [("peer.drain", peer_id, "ok"), ("peer.delete", peer_id, "ok")]
 
-    run(tmp_path, story)
+    run(tmp_path, scenario)
 
 
 def test_a_peer_without_packets_is_removed_at_once(tmp_path: Path) -> None:
-    async def story(
+    async def scenario(
         group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
     ) -> None:
         bob = machines[1]
@@ -131,13 +131,13 @@ def test_a_peer_without_packets_is_removed_at_once(tmp_path: Path) -> None:
             await changes.delete_peer("nobody")
         assert actions(bob)[0] == ("peer.delete", "carol", "ok")
 
-    run(tmp_path, story)
+    run(tmp_path, scenario)
 
 
 def test_by_force_a_peer_is_removed_at_once_and_what_may_be_lost_is_counted(
     tmp_path: Path,
 ) -> None:
-    async def story(
+    async def scenario(
         group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
     ) -> None:
         alice, bob, _ = machines
@@ -150,11 +150,11 @@ def test_by_force_a_peer_is_removed_at_once_and_what_may_be_lost_is_counted(
         assert refused.code == "T00"
         assert bob.log.count("peer_removed_with_packets_unanswered", packets=1, amount="7") == 1
 
-    run(tmp_path, story)
+    run(tmp_path, scenario)
 
 
 def test_draining_is_bounded_by_the_time_that_a_packet_is_held(tmp_path: Path) -> None:
-    async def story(
+    async def scenario(
         group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
     ) -> None:
         alice, bob, _ = machines
@@ -167,11 +167,11 @@ def test_draining_is_bounded_by_the_time_that_a_packet_is_held(tmp_path: Path) -
         assert "carol" not in bob.core.peers
         assert isinstance(await sending, Reject)
 
-    run(tmp_path, story)
+    run(tmp_path, scenario)
 
 
 def test_a_peer_that_is_added_again_while_it_is_drained_stays(tmp_path: Path) -> None:
-    async def story(
+    async def scenario(
         group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
     ) -> None:
         alice, bob, _ = machines
@@ -186,13 +186,13 @@ def test_a_peer_that_is_added_again_while_it_is_drained_stays(tmp_path: Path) ->
         assert not bob.core.peers["carol"].draining
         assert isinstance(await alice.core.send("g.carol", 1, fulfillment=FULFILLMENT), Fulfill)
 
-    run(tmp_path, story)
+    run(tmp_path, scenario)
 
 
 def test_limits_of_a_peer_that_is_drained_can_be_changed_and_it_is_drained_on(
     tmp_path: Path,
 ) -> None:
-    async def story(
+    async def scenario(
         group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
     ) -> None:
         alice, bob, _ = machines
@@ -206,11 +206,11 @@ def test_limits_of_a_peer_that_is_drained_can_be_changed_and_it_is_drained_on(
         await removing
         assert "carol" not in bob.core.peers
 
-    run(tmp_path, story)
+    run(tmp_path, scenario)
 
 
 def test_after_a_restart_in_the_middle_a_peer_is_drained_and_removed(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with three() as (group, (alice, bob, carol)):
             slow = Slow()
             carol.core.on_prepare(slow)
@@ -236,4 +236,4 @@ def test_after_a_restart_in_the_middle_a_peer_is_drained_and_removed(tmp_path: P
             assert (bob.net("alice"), bob.net("carol")) == (7, -7)
             assert Overlay.read(tmp_path / "changes.json").removed_peers == ["carol"]
 
-    simulate(story())
+    simulate(scenario())

@@ -143,7 +143,7 @@ async def three() -> AsyncIterator[tuple[asyncio.TaskGroup, list[Machine]]]:
 
 
 def test_building_a_core_opens_and_starts_nothing() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         network, disk = MemoryNetwork(), MemoryDisk()
         ledger = ScriptedLedger(clock=SimulatedClock())
         ledger.is_open = False
@@ -160,14 +160,14 @@ def test_building_a_core_opens_and_starts_nothing() -> None:
         assert core.node.address == "g.alice"
         assert not list(core.routes)
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_packets_pass_three_cores_and_balances_follow() -> None:
     async def pay(_prepare: Prepare) -> Fulfill:
         return Fulfill(fulfillment=FULFILLMENT)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with three() as (_, (alice, bob, carol)):
             carol.core.on_prepare(pay)
             answers = [
@@ -186,13 +186,13 @@ def test_packets_pass_three_cores_and_balances_follow() -> None:
             assert PeerConnected(peer_id="alice", direction="inbound") in bob.events
         assert bob.events[-1].__class__ is PeerDisconnected
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_an_abandoned_core_pays_nobody_twice_and_answers_what_is_resent() -> None:
     """bob dies with a packet at carol; its sender and its next hop notice nothing but time."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         delivered: list[Prepare] = []
         may_answer = asyncio.Event()
 
@@ -220,11 +220,11 @@ def test_an_abandoned_core_pays_nobody_twice_and_answers_what_is_resent() -> Non
             for machine in (alice, bob, carol):
                 assert await books_at_rest(machine.core.accounts) == []
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_a_stop_waits_for_packets_in_flight_but_not_for_ever() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async def never(_prepare: Prepare) -> Fulfill:
             await asyncio.sleep(3600)
             raise AssertionError
@@ -244,11 +244,11 @@ def test_a_stop_waits_for_packets_in_flight_but_not_for_ever() -> None:
             )
             sending.cancel()
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_a_core_that_cannot_listen_lets_go_of_everything() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         network = MemoryNetwork()
         network.listening[1] = asyncio.Protocol
         alice = Machine(network, settings_of("alice", 1))
@@ -269,11 +269,11 @@ def test_a_core_that_cannot_listen_lets_go_of_everything() -> None:
             await core.outbox._file.run(lambda _: None)
         alice.disk.close()
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_former_peers_without_a_balance_are_forgotten() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         network, asset = MemoryNetwork(), Asset("USD", 9)
         alice = Machine(network, settings_of("alice", 1, peer("alice", "bob")))
 
@@ -289,11 +289,11 @@ def test_former_peers_without_a_balance_are_forgotten() -> None:
         await life.close()
         alice.disk.close()
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_a_child_asks_its_parent_for_its_address() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         network = MemoryNetwork()
         parent = Machine(network, settings_of("up", 1, peer("up", "kid", relation="child")))
         kid = Machine(
@@ -313,11 +313,11 @@ def test_a_child_asks_its_parent_for_its_address() -> None:
         kid.disk.close()
         parent.disk.close()
 
-    simulate(story())
+    simulate(scenario())
 
 
 def test_a_settlement_engine_is_made_when_its_url_changes_and_not_before() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         made: list[str] = []
 
         def make(url: str) -> SettlementEngine:
@@ -341,7 +341,7 @@ def test_a_settlement_engine_is_made_when_its_url_changes_and_not_before() -> No
         with pytest.raises(ConfigError, match=r"one\.example"):
             Core(settings, platform=platform, ledger=ledger)
 
-    simulate(story())
+    simulate(scenario())
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_settlement_engine_is_made_when_its_url_changes_and_not_before() -> No
     ],
 )
 def test_arguments_out_of_their_range_are_refused(options: dict[str, Any], message: str) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         platform = memory_platform(MemoryNetwork(), MemoryDisk(), EventLog())
         core = Core(
             settings_of("alice", 1), platform=platform, ledger=ScriptedLedger(clock=platform.clock)
@@ -362,4 +362,4 @@ def test_arguments_out_of_their_range_are_refused(options: dict[str, Any], messa
         with pytest.raises(ValueError, match=message):
             await core.send(**{"destination": "g.bob", "amount": 1, **options})
 
-    simulate(story())
+    simulate(scenario())

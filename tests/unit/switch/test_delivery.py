@@ -201,7 +201,7 @@ async def test_concurrent_deliveries_are_bounded_and_the_next_is_refused() -> No
         for flight in range(switch_bounds.LOCAL_DELIVERIES_MAX):
             driver.deliver(flight)
         driver.deliver(-1)
-        assert driver.said.empty(), "never from within the story that asks"
+        assert driver.said.empty(), "never from within the flow that asks"
         flight, said = await driver.said.get()
         assert (flight, said) == (
             -1, Reject(code="T03", triggered_by=ADDRESS, message="receiver is busy"),

@@ -1,4 +1,4 @@
-"""The driver: carries stories out, once per packet, and forgets none."""
+"""The driver: carries flows out, once per packet, and forgets none."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from connector.ledger.model import PHASE_RESOLVE, Transfer
 from connector.peering.model import Asset, Peer, PeerTerms
 from connector.switch.flight import Flight, ReplyTo, Trace
 from connector.switch.observer import Budget, PacketObserver
-from connector.switch.switch import Result, Story
+from connector.switch.switch import PacketFlow, Result
 from connector.telemetry.events import (
     Event,
     PacketForwarded,
@@ -53,7 +53,7 @@ class ObserverSetup:
             destination="g.bob.x",
         )
         flight = Flight(
-            cast(Story, None), self.alice, prepare, PACKET_ID, 0, cast(ReplyTo, None), 0
+            cast(PacketFlow, None), self.alice, prepare, PACKET_ID, 0, cast(ReplyTo, None), 0
         )
         flight.began_s = self.clock.monotonic_s()
         flight.trace = self.observer.began(flight)

@@ -1,4 +1,4 @@
-"""The story of one Prepare, driven by hand: what it asks for, and how it ends."""
+"""The flow of one Prepare, driven by hand: what it asks for, and how it ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from connector.peering.model import (
 from connector.peering.routing import Route, RouteSource, RoutingTable
 from connector.switch.receiver import PING_CONDITION, PING_FULFILLMENT, fulfillment_for
 from connector.switch.rules import Node
-from connector.switch.switch import Deliver, Post, Result, Send, Step, Story, Switch, Void
+from connector.switch.switch import Deliver, PacketFlow, Post, Result, Send, Step, Switch, Void
 from connector.switch.terms import Rates
 
 NOW_MS = 1_700_000_000_000
@@ -107,46 +107,46 @@ class SwitchSetup:
             delivers=lambda: delivers,
         )
 
-    def forward(self, offer: Prepare, source: str = "alice") -> Story:
+    def forward(self, offer: Prepare, source: str = "alice") -> PacketFlow:
         return self.switch.forward(self.peers[source], offer, PACKET_ID)
 
-    def resume(self, offer: Prepare, recovered: Recovered) -> Story:
+    def resume(self, offer: Prepare, recovered: Recovered) -> PacketFlow:
         source = self.peers[recovered.source_id]
         return self.switch.forward(source, offer, recovered.reservation.packet_id, recovered)
 
-    def sent(self, offer: Prepare, **terms: Any) -> tuple[Story, Send]:
-        """A story that has its money and waits for the next hop."""
-        story = self.forward(offer)
+    def sent(self, offer: Prepare, **terms: Any) -> tuple[PacketFlow, Send]:
+        """A flow that has its money and waits for the next hop."""
+        flow = self.forward(offer)
         if offer.amount:
-            asked(story, Reserve)
-            return story, told(story, RESERVATION, Send)
-        return story, asked(story, Send)
+            asked(flow, Reserve)
+            return flow, told(flow, RESERVATION, Send)
+        return flow, asked(flow, Send)
 
 
 RESERVATION = Reservation(PACKET_ID, [], [])
 
 
-def go(story: Story, outcome: object = None) -> Step | Result:
+def go(flow: PacketFlow, outcome: object = None) -> Step | Result:
     try:
-        return story.send(outcome)
+        return flow.send(outcome)
     except StopIteration as end:
         result: Result = end.value
         return result
 
 
-def told(story: Story, outcome: object, kind: type[T]) -> T:
-    """What the story does next when told `outcome`."""
-    step = go(story, outcome)
+def told(flow: PacketFlow, outcome: object, kind: type[T]) -> T:
+    """What the flow does next when told `outcome`."""
+    step = go(flow, outcome)
     assert isinstance(step, kind), step
     return step
 
 
-def asked(story: Story, kind: type[T]) -> T:
-    return told(story, None, kind)
+def asked(flow: PacketFlow, kind: type[T]) -> T:
+    return told(flow, None, kind)
 
 
 def rejected(result: Step | Result, code: str, triggered_by: str = OWN) -> Reject:
-    """The Reject that a story ended with; the Result says the same."""
+    """The Reject that a flow ended with; the Result says the same."""
     assert isinstance(result, Result), result
     answer = decode(result.octets)
     assert isinstance(answer, Reject)
@@ -173,65 +173,65 @@ def fulfilled(result: Step | Result) -> Fulfill:
 def test_a_packet_is_held_sent_verified_posted_and_then_answered() -> None:
     setup = SwitchSetup()
     offer = prepare()
-    story = setup.forward(offer)
+    flow = setup.forward(offer)
 
-    hold = asked(story, Reserve)
+    hold = asked(flow, Reserve)
     assert (hold.source.peer_id, hold.next_hop.peer_id) == ("alice", "bob")
     assert (hold.amount_in, hold.fee, hold.amount_out) == (1000, 0, 1000)
     assert hold.condition == CONDITION
     assert hold.hold_ms == 20_000
 
-    send = told(story, RESERVATION, Send)
+    send = told(flow, RESERVATION, Send)
     assert (send.next_hop.peer_id, send.packet_id, send.again) == ("bob", PACKET_ID, False)
     assert send.deadline_ms == offer.expires_at_ms - WINDOW_MS
     onward = decode(send.octets)
     assert onward == prepare(expires_at_ms=send.deadline_ms)
 
     answer = encode(Fulfill(fulfillment=PREIMAGE, data=b"thanks"))
-    post = told(story, answer, Post)
+    post = told(flow, answer, Post)
     assert (post.reservation, post.expires_at_ms) == (RESERVATION, offer.expires_at_ms)
 
-    result = told(story, Outcome.POSTED, Result)
+    result = told(flow, Outcome.POSTED, Result)
     assert result.octets is answer  # not a byte of it was touched
     assert (result.code, result.next_hop, result.amount_out) == (None, "bob", 1000)
 
 
 def test_a_released_post_is_answered_like_a_booked_one() -> None:
-    story, _ = SwitchSetup().sent(prepare())
-    told(story, encode(Fulfill(fulfillment=PREIMAGE)), Post)
-    fulfilled(go(story, Outcome.RELEASED))
+    flow, _ = SwitchSetup().sent(prepare())
+    told(flow, encode(Fulfill(fulfillment=PREIMAGE)), Post)
+    fulfilled(go(flow, Outcome.RELEASED))
 
 
 def test_the_fee_stays_here_and_is_reported() -> None:
     setup = SwitchSetup(fee_basis_points=30)
-    story = setup.forward(prepare())
-    hold = asked(story, Reserve)
+    flow = setup.forward(prepare())
+    hold = asked(flow, Reserve)
     assert (hold.amount_in, hold.fee, hold.amount_out) == (1000, 3, 997)
-    send = told(story, RESERVATION, Send)
+    send = told(flow, RESERVATION, Send)
     assert decode(send.octets).amount == 997  # type: ignore[union-attr]
-    told(story, encode(Fulfill(fulfillment=PREIMAGE)), Post)
-    result = told(story, Outcome.POSTED, Result)
+    told(flow, encode(Fulfill(fulfillment=PREIMAGE)), Post)
+    result = told(flow, Outcome.POSTED, Result)
     assert (result.amount_out, result.fee) == (997, 3)
 
 
 def test_another_asset_is_offered_at_the_rate() -> None:
     setup = SwitchSetup(fee_basis_points=100)
-    story = setup.forward(prepare(destination="g.carol"))
-    hold = asked(story, Reserve)
+    flow = setup.forward(prepare(destination="g.carol"))
+    hold = asked(flow, Reserve)
     assert (hold.next_hop.asset, hold.fee, hold.amount_out) == (EUR, 10, 495)
-    assert decode(told(story, RESERVATION, Send).octets).amount == 495  # type: ignore[union-attr]
+    assert decode(told(flow, RESERVATION, Send).octets).amount == 495  # type: ignore[union-attr]
 
 
 def test_a_packet_of_amount_zero_holds_nothing() -> None:
     """STREAM probes rates with it (requirement 37)."""
-    story, send = SwitchSetup().sent(prepare(amount=0))
+    flow, send = SwitchSetup().sent(prepare(amount=0))
     assert decode(send.octets).amount == 0  # type: ignore[union-attr]
-    fulfilled(go(story, encode(Fulfill(fulfillment=PREIMAGE))))
+    fulfilled(go(flow, encode(Fulfill(fulfillment=PREIMAGE))))
 
 
 def test_a_packet_of_amount_zero_voids_nothing() -> None:
-    story, _ = SwitchSetup().sent(prepare(amount=0))
-    rejected(go(story, Unanswered.TIMED_OUT), "R00")
+    flow, _ = SwitchSetup().sent(prepare(amount=0))
+    rejected(go(flow, Unanswered.TIMED_OUT), "R00")
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,9 @@ def test_the_onward_expiry_leaves_a_window_and_is_capped(
     left_ms: int, deadline_ms: int, hold_ms: int
 ) -> None:
     """Requirements 6, 7 and 33."""
-    story = SwitchSetup().forward(prepare(expires_at_ms=NOW_MS + left_ms))
-    assert asked(story, Reserve).hold_ms == hold_ms
-    send = told(story, RESERVATION, Send)
+    flow = SwitchSetup().forward(prepare(expires_at_ms=NOW_MS + left_ms))
+    assert asked(flow, Reserve).hold_ms == hold_ms
+    send = told(flow, RESERVATION, Send)
     assert send.deadline_ms == NOW_MS + deadline_ms
     assert decode(send.octets).expires_at_ms == NOW_MS + deadline_ms  # type: ignore[union-attr]
 
@@ -296,8 +296,8 @@ def test_an_inadmissible_packet_is_refused_before_money_moves(
 
 
 def test_a_packet_may_go_back_to_a_sender_that_wants_it() -> None:
-    story = SwitchSetup(allow_reflection=True).forward(prepare(destination="g.alice.shop"))
-    assert asked(story, Reserve).next_hop.peer_id == "alice"
+    flow = SwitchSetup(allow_reflection=True).forward(prepare(destination="g.alice.shop"))
+    assert asked(flow, Reserve).next_hop.peer_id == "alice"
 
 
 def test_a_packet_over_the_limit_gets_f08_with_the_limit() -> None:
@@ -329,9 +329,9 @@ def test_without_a_rate_no_packet_changes_its_asset() -> None:
 def test_a_packet_without_a_hold_is_not_forwarded(
     outcome: Outcome, code: str, destination: str
 ) -> None:
-    story = SwitchSetup().forward(prepare(destination=destination, condition=PING_CONDITION))
-    asked(story, Reserve)
-    rejected(go(story, outcome), code)
+    flow = SwitchSetup().forward(prepare(destination=destination, condition=PING_CONDITION))
+    asked(flow, Reserve)
+    rejected(go(flow, outcome), code)
 
 
 @pytest.mark.parametrize(("late_ms", "promised"), [(-1, True), (0, False), (1, False)])
@@ -339,14 +339,14 @@ def test_a_packet_that_expired_in_the_ledger_is_not_forwarded(
     late_ms: int, *, promised: bool
 ) -> None:
     setup = SwitchSetup()
-    story = setup.forward(prepare())
-    asked(story, Reserve)
+    flow = setup.forward(prepare())
+    asked(flow, Reserve)
     setup.now_ms = NOW_MS + 19_000 + late_ms
     if promised:
-        told(story, RESERVATION, Send)
+        told(flow, RESERVATION, Send)
     else:
-        assert told(story, RESERVATION, Void).reservation is RESERVATION
-        rejected(go(story), "R00")
+        assert told(flow, RESERVATION, Void).reservation is RESERVATION
+        rejected(go(flow), "R00")
 
 
 # --- what the next hop says
@@ -355,10 +355,10 @@ def test_a_packet_that_expired_in_the_ledger_is_not_forwarded(
 def test_a_reject_is_passed_on_untouched() -> None:
     """Requirement 30: code, triggered-by, message and data are the other's."""
     theirs = encode(Reject(code="F99", triggered_by="g.far.away", message="no", data=b"\0\1"))
-    story, _ = SwitchSetup().sent(prepare())
-    void = told(story, theirs, Void)
+    flow, _ = SwitchSetup().sent(prepare())
+    void = told(flow, theirs, Void)
     assert void.reservation is RESERVATION
-    result = asked(story, Result)
+    result = asked(flow, Result)
     assert result.octets is theirs
     assert (result.code, result.triggered_by, result.message) == ("F99", "g.far.away", "no")
     assert result.next_hop == "bob"
@@ -379,9 +379,9 @@ def long_form(packet: Answer) -> bytes:
     ],
 )
 def test_an_answer_in_another_form_is_passed_on_in_the_canonical_one(answer: Answer) -> None:
-    story, _ = SwitchSetup().sent(prepare())
-    go(story, long_form(answer))
-    result = go(story)
+    flow, _ = SwitchSetup().sent(prepare())
+    go(flow, long_form(answer))
+    result = go(flow)
     assert isinstance(result, Result)
     assert result.octets == encode(answer)
 
@@ -403,22 +403,22 @@ def test_an_answer_in_another_form_is_passed_on_in_the_canonical_one(answer: Ans
 )
 def test_without_a_valid_fulfillment_the_hold_is_voided(said: object, code: str) -> None:
     """Defects 4, 13 and 21: the money is given back, and no parser's words are passed on."""
-    story, _ = SwitchSetup().sent(prepare())
-    assert told(story, said, Void).reservation is RESERVATION
-    rejected(go(story), code)
+    flow, _ = SwitchSetup().sent(prepare())
+    assert told(flow, said, Void).reservation is RESERVATION
+    rejected(go(flow), code)
 
 
 def test_every_unanswered_reason_has_a_code() -> None:
     for said in Unanswered:
-        story, _ = SwitchSetup().sent(prepare(amount=0))
-        assert isinstance(go(story, said), Result)
+        flow, _ = SwitchSetup().sent(prepare(amount=0))
+        assert isinstance(go(flow, said), Result)
 
 
 @pytest.mark.parametrize("said", [b"", b"\x0e\x00", encode(prepare())])
 def test_malformed_answers_are_counted_against_the_next_hop(said: bytes) -> None:
     setup = SwitchSetup()
-    story, send = setup.sent(prepare())
-    go(story, said)
+    flow, send = setup.sent(prepare())
+    go(flow, said)
     assert send.next_hop.counters.answers_malformed == 1
     assert setup.peers["alice"].counters.answers_malformed == 0
 
@@ -427,67 +427,67 @@ def test_malformed_answers_are_counted_against_the_next_hop(said: bytes) -> None
 def test_a_fulfill_counts_until_the_expiry_on_that_link(late_ms: int, code: str | None) -> None:
     """Requirement 11: the right preimage, and in time."""
     setup = SwitchSetup()
-    story, send = setup.sent(prepare())
+    flow, send = setup.sent(prepare())
     setup.now_ms = send.deadline_ms + late_ms
     answer = encode(Fulfill(fulfillment=PREIMAGE))
     if code is None:
-        told(story, answer, Post)
+        told(flow, answer, Post)
         assert send.next_hop.counters.answers_late == 0
     else:
-        told(story, answer, Void)
-        rejected(go(story), code)
+        told(flow, answer, Void)
+        rejected(go(flow), code)
         assert send.next_hop.counters.answers_late == 1
 
 
 def test_a_late_reject_is_still_a_reject() -> None:
     setup = SwitchSetup()
-    story, send = setup.sent(prepare())
+    flow, send = setup.sent(prepare())
     setup.now_ms = send.deadline_ms + 5
-    told(story, encode(Reject(code="F99", triggered_by="g.x")), Void)
-    rejected(go(story), "F99", "g.x")
+    told(flow, encode(Reject(code="F99", triggered_by="g.x")), Void)
+    rejected(go(flow), "F99", "g.x")
 
 
 # --- packets for this node
 
 
 def test_a_ping_is_held_answered_and_posted() -> None:
-    story = SwitchSetup().forward(prepare(destination=OWN, condition=PING_CONDITION))
-    hold = asked(story, Reserve)
+    flow = SwitchSetup().forward(prepare(destination=OWN, condition=PING_CONDITION))
+    hold = asked(flow, Reserve)
     assert (hold.source.peer_id, hold.next_hop.peer_id) == ("alice", LOCAL)
     assert hold.next_hop.asset == hold.source.asset
     assert (hold.amount_in, hold.fee, hold.amount_out) == (1000, 0, 1000)
-    told(story, RESERVATION, Post)
-    result = told(story, Outcome.POSTED, Result)
+    told(flow, RESERVATION, Post)
+    result = told(flow, Outcome.POSTED, Result)
     assert fulfilled(result).fulfillment == PING_FULFILLMENT
     assert (result.next_hop, result.amount_out, result.fee) == (LOCAL, 1000, 0)
 
 
 def test_a_ping_of_amount_zero_is_answered_at_once() -> None:
-    story = SwitchSetup().forward(
+    flow = SwitchSetup().forward(
         prepare(destination=f"{OWN}.x", condition=PING_CONDITION, amount=0)
     )
-    assert fulfilled(go(story)).fulfillment == PING_FULFILLMENT
+    assert fulfilled(go(flow)).fulfillment == PING_FULFILLMENT
 
 
 def test_a_packet_made_with_the_receiver_secret_is_accepted() -> None:
     preimage = fulfillment_for(SECRET, b"order 1")
     condition = hashlib.sha256(preimage).digest()
     offer = prepare(destination=f"{OWN}.shop", condition=condition, data=b"order 1")
-    story = SwitchSetup().forward(offer)
-    asked(story, Reserve)
-    told(story, RESERVATION, Post)
-    assert fulfilled(go(story, Outcome.POSTED)).fulfillment == preimage
+    flow = SwitchSetup().forward(offer)
+    asked(flow, Reserve)
+    told(flow, RESERVATION, Post)
+    assert fulfilled(go(flow, Outcome.POSTED)).fulfillment == preimage
 
 
 def test_a_handler_is_asked_while_the_money_is_held() -> None:
-    story = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
-    asked(story, Reserve)
-    deliver = told(story, RESERVATION, Deliver)
+    flow = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
+    asked(flow, Reserve)
+    deliver = told(flow, RESERVATION, Deliver)
     assert deliver.source.peer_id == "alice"
     assert deliver.prepare.destination == f"{OWN}.shop"
     assert deliver.deadline_ms == NOW_MS + 19_000
-    told(story, Fulfill(fulfillment=PREIMAGE, data=b"receipt"), Post)
-    assert fulfilled(go(story, Outcome.POSTED)).data == b"receipt"
+    told(flow, Fulfill(fulfillment=PREIMAGE, data=b"receipt"), Post)
+    assert fulfilled(go(flow, Outcome.POSTED)).data == b"receipt"
 
 
 @pytest.mark.parametrize(
@@ -501,26 +501,26 @@ def test_a_handler_is_asked_while_the_money_is_held() -> None:
 def test_without_a_valid_fulfillment_of_the_handler_the_hold_is_voided(
     said: object, code: str, by: str
 ) -> None:
-    story = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
-    asked(story, Reserve)
-    told(story, RESERVATION, Deliver)
-    told(story, said, Void)
-    rejected(go(story), code, by)
+    flow = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop"))
+    asked(flow, Reserve)
+    told(flow, RESERVATION, Deliver)
+    told(flow, said, Void)
+    rejected(go(flow), code, by)
 
 
 def test_a_handler_that_is_late_is_not_paid() -> None:
     setup = SwitchSetup(delivers=True)
-    story = setup.forward(prepare(destination=f"{OWN}.shop"))
-    asked(story, Reserve)
-    setup.now_ms = told(story, RESERVATION, Deliver).deadline_ms
-    told(story, Fulfill(fulfillment=PREIMAGE), Void)
-    rejected(go(story), "R00")
+    flow = setup.forward(prepare(destination=f"{OWN}.shop"))
+    asked(flow, Reserve)
+    setup.now_ms = told(flow, RESERVATION, Deliver).deadline_ms
+    told(flow, Fulfill(fulfillment=PREIMAGE), Void)
+    rejected(go(flow), "R00")
 
 
 def test_a_packet_of_amount_zero_for_the_handler_needs_no_ledger() -> None:
-    story = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop", amount=0))
-    asked(story, Deliver)
-    rejected(go(story, Reject(code="F99", triggered_by=OWN)), "F99")
+    flow = SwitchSetup(delivers=True).forward(prepare(destination=f"{OWN}.shop", amount=0))
+    asked(flow, Deliver)
+    rejected(go(flow, Reject(code="F99", triggered_by=OWN)), "F99")
 
 
 # --- between neighbours
@@ -555,11 +555,11 @@ def test_a_message_for_the_settlement_engine_is_answered_under_any_condition() -
     """Requirements 66 and 67: RFC 38 gives a condition that no fulfilment of zeros has."""
     setup = SwitchSetup()
     setup.routes.add(Route(RouteSource.CONFIG, "bob", ""))
-    story = setup.forward(settle_message())
-    deliver = asked(story, Deliver)
+    flow = setup.forward(settle_message())
+    deliver = asked(flow, Deliver)
     assert (deliver.source.peer_id, deliver.prepare.data) == ("alice", b"hello")
     assert deliver.deadline_ms == NOW_MS + 20_000
-    answer = fulfilled(go(story, Fulfill(fulfillment=bytes(32), data=b"hello back")))
+    answer = fulfilled(go(flow, Fulfill(fulfillment=bytes(32), data=b"hello back")))
     assert (answer.fulfillment, answer.data) == (bytes(32), b"hello back")
 
 
@@ -573,9 +573,9 @@ def test_a_message_for_the_settlement_engine_is_answered_under_any_condition() -
 def test_a_message_that_the_settlement_engine_does_not_answer_is_rejected(
     said: object, code: str
 ) -> None:
-    story = SwitchSetup().forward(settle_message())
-    asked(story, Deliver)
-    rejected(go(story, said), code, "peer.settle")
+    flow = SwitchSetup().forward(settle_message())
+    asked(flow, Deliver)
+    rejected(go(flow, said), code, "peer.settle")
 
 
 def test_a_message_for_the_settlement_engine_carries_no_money() -> None:
@@ -607,21 +607,21 @@ def test_a_node_without_an_address_rejects_ildcp() -> None:
 def test_a_peer_protocol_request_is_sent_unchanged() -> None:
     setup = SwitchSetup()
     question = ildcp.request(NOW_MS + 5000)
-    story = setup.switch.ask(setup.peers["bob"], question, PACKET_ID)
-    send = asked(story, Send)
+    flow = setup.switch.ask(setup.peers["bob"], question, PACKET_ID)
+    send = asked(flow, Send)
     assert (send.octets, send.deadline_ms) == (encode(question), NOW_MS + 5000)
     answer = encode(
         ildcp.answer(ildcp.ChildConfig(address="g.bob.us", asset_scale=2, asset_code="X"))
     )
-    result = told(story, answer, Result)
+    result = told(flow, answer, Result)
     assert (result.octets, result.code, result.next_hop) == (answer, None, "bob")
 
 
 def test_a_peer_protocol_request_without_an_answer_ends_as_a_reject() -> None:
     setup = SwitchSetup()
-    story = setup.switch.ask(setup.peers["bob"], ildcp.request(NOW_MS + 5000), PACKET_ID)
-    asked(story, Send)
-    rejected(go(story, Unanswered.LINK_LOST), "T00")
+    flow = setup.switch.ask(setup.peers["bob"], ildcp.request(NOW_MS + 5000), PACKET_ID)
+    asked(flow, Send)
+    rejected(go(flow, Unanswered.LINK_LOST), "T00")
 
 
 # --- packets that were under way when this node stopped
@@ -649,36 +649,36 @@ def test_a_held_resent_packet_is_forwarded_under_its_id_and_posted() -> None:
     setup = SwitchSetup()
     offer = prepare()
     found = recovered("bob", fee=3)
-    story = setup.resume(offer, found)
-    send = asked(story, Send)
+    flow = setup.resume(offer, found)
+    send = asked(flow, Send)
     assert (send.next_hop.peer_id, send.packet_id, send.again) == ("bob", PACKET_ID, True)
     assert decode(send.octets) == prepare(amount=997, expires_at_ms=NOW_MS + 19_000)
-    post = told(story, encode(Fulfill(fulfillment=PREIMAGE)), Post)
+    post = told(flow, encode(Fulfill(fulfillment=PREIMAGE)), Post)
     assert (post.reservation, post.expires_at_ms) == (found.reservation, offer.expires_at_ms)
-    result = told(story, Outcome.POSTED, Result)
+    result = told(flow, Outcome.POSTED, Result)
     assert (result.code, result.next_hop, result.amount_out) == (None, "bob", 997)
 
 
 def test_a_posted_resent_packet_is_answered_without_a_second_post() -> None:
     """Once: the second answer costs nobody anything."""
-    story = SwitchSetup().resume(prepare(), recovered("bob", posted=True))
-    asked(story, Send)
-    fulfilled(go(story, encode(Fulfill(fulfillment=PREIMAGE))))
+    flow = SwitchSetup().resume(prepare(), recovered("bob", posted=True))
+    asked(flow, Send)
+    fulfilled(go(flow, encode(Fulfill(fulfillment=PREIMAGE))))
 
 
 @pytest.mark.parametrize("said", [encode(Reject(code="F99", triggered_by="g.bob")), b"?"])
 def test_a_posted_resent_packet_is_never_voided(said: bytes) -> None:
-    story = SwitchSetup().resume(prepare(), recovered("bob", posted=True))
-    asked(story, Send)
-    assert told(story, said, Result).code in ("F99", "T00")
+    flow = SwitchSetup().resume(prepare(), recovered("bob", posted=True))
+    asked(flow, Send)
+    assert told(flow, said, Result).code in ("F99", "T00")
 
 
 def test_a_held_resent_packet_is_voided_when_the_next_hop_rejects() -> None:
     found = recovered("bob")
-    story = SwitchSetup().resume(prepare(), found)
-    asked(story, Send)
-    assert told(story, Unanswered.LINK_LOST, Void).reservation is found.reservation
-    rejected(go(story), "T00")
+    flow = SwitchSetup().resume(prepare(), found)
+    asked(flow, Send)
+    assert told(flow, Unanswered.LINK_LOST, Void).reservation is found.reservation
+    rejected(go(flow), "T00")
 
 
 @pytest.mark.parametrize(
@@ -689,35 +689,35 @@ def test_a_held_resent_packet_is_voided_without_a_next_hop_that_knows_packet_ids
     next_hop: str, left_ms: int, *, posted: bool
 ) -> None:
     offer = prepare(expires_at_ms=NOW_MS + left_ms)
-    story = SwitchSetup().resume(offer, recovered(next_hop, posted=posted))
+    flow = SwitchSetup().resume(offer, recovered(next_hop, posted=posted))
     if not posted:
-        asked(story, Void)
-    rejected(go(story), "T00")
+        asked(flow, Void)
+    rejected(go(flow), "T00")
 
 
 def test_a_held_packet_for_this_node_is_answered_again() -> None:
-    story = SwitchSetup().resume(
+    flow = SwitchSetup().resume(
         prepare(condition=PING_CONDITION, destination=OWN), recovered(LOCAL)
     )
-    asked(story, Post)
-    result = told(story, Outcome.POSTED, Result)
+    asked(flow, Post)
+    result = told(flow, Outcome.POSTED, Result)
     assert fulfilled(result).fulfillment == PING_FULFILLMENT
     assert (result.next_hop, result.amount_out) == (LOCAL, 1000)
 
 
 def test_a_held_packet_for_the_handler_is_delivered_again() -> None:
     found = recovered(LOCAL)
-    story = SwitchSetup(delivers=True).resume(prepare(destination=f"{OWN}.shop"), found)
-    step = asked(story, Deliver)
+    flow = SwitchSetup(delivers=True).resume(prepare(destination=f"{OWN}.shop"), found)
+    step = asked(flow, Deliver)
     assert (step.deadline_ms, step.packet_id) == (NOW_MS + 19_000, PACKET_ID)
-    assert told(story, Fulfill(fulfillment=PREIMAGE), Post).reservation is found.reservation
-    fulfilled(go(story, Outcome.POSTED))
+    assert told(flow, Fulfill(fulfillment=PREIMAGE), Post).reservation is found.reservation
+    fulfilled(go(flow, Outcome.POSTED))
 
 
 def test_a_held_resent_packet_without_a_receiver_is_voided() -> None:
-    story = SwitchSetup().resume(prepare(destination=f"{OWN}.shop"), recovered(LOCAL))
-    asked(story, Void)
-    rejected(go(story), "F06")
+    flow = SwitchSetup().resume(prepare(destination=f"{OWN}.shop"), recovered(LOCAL))
+    asked(flow, Void)
+    rejected(go(flow), "F06")
 
 
 def test_every_refusal_of_ours_names_us_and_has_a_known_code() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from connector.telemetry import events
 from connector.telemetry.events import Event, encode
-from connector.telemetry.timeline import packet_story
+from connector.telemetry.timeline import packet_timeline
 
 BEGAN_MS = 1_700_000_000_000
 PACKET: dict[str, Any] = {"packet_id": 256, "peer_id": "alice", "destination": "g.bob"}
@@ -53,14 +53,14 @@ REJECTED = shown(
 
 
 def test_a_complete_packet() -> None:
-    story = packet_story([RECEIVED, FORWARDED, FULFILLED])
-    assert (story["status"], story["amount"], story["amountOut"], story["fee"]) == (
+    detail = packet_timeline([RECEIVED, FORWARDED, FULFILLED])
+    assert (detail["status"], detail["amount"], detail["amountOut"], detail["fee"]) == (
         "fulfilled",
         "100",
         "90",
         "10",
     )
-    assert [(step["step"], step["ms"]) for step in story["timeline"]] == [
+    assert [(step["step"], step["ms"]) for step in detail["timeline"]] == [
         ("received", 0.0),
         ("reserved", 1.0),
         ("forwarded", 2.0),
@@ -68,8 +68,8 @@ def test_a_complete_packet() -> None:
         ("posted", 9.0),
         ("fulfilled", 9.5),
     ]
-    assert story["timeline"][3]["at"] == "2023-11-14T22:13:20.007Z"
-    assert story["transfers"] == [
+    assert detail["timeline"][3]["at"] == "2023-11-14T22:13:20.007Z"
+    assert detail["transfers"] == [
         {"id": "aa", "step": "reserve"},
         {"id": "ab", "step": "reserve"},
         {"id": "ba", "step": "post"},
@@ -78,25 +78,25 @@ def test_a_complete_packet() -> None:
 
 
 def test_a_packet_under_way_is_pending() -> None:
-    story = packet_story([RECEIVED, FORWARDED])
-    assert (story["status"], story["durationMs"], story["nextHop"]) == ("pending", None, "bob")
-    assert [(step["step"], step["ms"]) for step in story["timeline"]] == [
+    detail = packet_timeline([RECEIVED, FORWARDED])
+    assert (detail["status"], detail["durationMs"], detail["nextHop"]) == ("pending", None, "bob")
+    assert [(step["step"], step["ms"]) for step in detail["timeline"]] == [
         ("received", 0.0),
         ("forwarded", 2.0),
     ]
-    assert packet_story([RECEIVED])["nextHop"] is None
+    assert packet_timeline([RECEIVED])["nextHop"] is None
 
 
 def test_a_reject_without_its_received_event() -> None:
-    story = packet_story([REJECTED])
-    assert (story["status"], story["code"], story["amount"]) == ("rejected", "F02", "100")
-    assert story["receivedAt"] == "2023-11-14T22:13:20.000Z"
-    assert story["executionCondition"] is None
-    assert [step["step"] for step in story["timeline"]] == ["received", "rejected"]
-    assert story["transfers"] == []
+    detail = packet_timeline([REJECTED])
+    assert (detail["status"], detail["code"], detail["amount"]) == ("rejected", "F02", "100")
+    assert detail["receivedAt"] == "2023-11-14T22:13:20.000Z"
+    assert detail["executionCondition"] is None
+    assert [step["step"] for step in detail["timeline"]] == ["received", "rejected"]
+    assert detail["transfers"] == []
 
 
 def test_a_packet_whose_received_event_was_deleted() -> None:
-    story = packet_story([FORWARDED, FULFILLED])
-    assert (story["status"], story["receivedAt"]) == ("fulfilled", "2023-11-14T22:13:20.000Z")
-    assert packet_story([FORWARDED])["status"] == "pending"
+    detail = packet_timeline([FORWARDED, FULFILLED])
+    assert (detail["status"], detail["receivedAt"]) == ("fulfilled", "2023-11-14T22:13:20.000Z")
+    assert packet_timeline([FORWARDED])["status"] == "pending"
