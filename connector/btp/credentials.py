@@ -1,4 +1,4 @@
-"""Who may log in, and how a log-in is compared (RFC 23, Authentication)."""
+"""Credentials of peers, and their verification (RFC 23, Authentication)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Stays connected to the peers that this node dials: dial, wait for the end, back off, dial again.
+"""Keeps links to the peers that this node dials: dial, wait until the link ends, back off, repeat.
 
-A peer that has dialled this node is not dialled until that link is gone.
+A peer that has dialled this node is not dialled while that link exists.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ BACKOFF: Final = Backoff(
     jitter=1,
     floor_s=bounds.RECONNECT_DELAY_SECONDS_MIN / 2,
 )
-"""Full jitter: peers that lost their links at one moment do not all dial at one moment."""
+"""Full jitter: peers that lost their links at the same time dial at different times."""
 
 
 @dataclass(slots=True)
 class DialState:
-    """The history of dialling one peer."""
+    """The dialling state of one peer."""
 
     attempts: int = 0
     last_error: str = ""
-    """Why the last attempt did not lead to a log-in; empty after one that did."""
+    """The error of the last attempt; empty after a successful log-in."""
 
 
 class Dialler:
@@ -50,8 +50,9 @@ class Dialler:
     ) -> None:
         """`connect` opens a link that logs in by itself; it raises `OSError` or `ssl.SSLError`.
 
-        `serving` gives the link that carries requests to a peer, whoever dialled it: while there
-        is one, the peer is not dialled. `random` gives a number from 0 to 1, for the back-off.
+        `serving` returns the link that carries requests to a peer, dialled by either side: while
+        there is one, the peer is not dialled. `random` returns a number from 0 to 1, for the
+        back-off.
         """
         self.states: Final[dict[str, DialState]] = {}
         """By peer id."""
@@ -63,14 +64,14 @@ class Dialler:
         self._stopping = False
 
     async def stay_connected(self, credentials: Credentials) -> None:
-        """Dial again whenever the link is gone, with random exponential back-off, until stopped."""
+        """Dial whenever there is no link, with random exponential back-off, until stopped."""
         assert credentials.url is not None
         state = self.states.setdefault(credentials.peer_id, DialState())
         failures = 0
         while not self._stopping:
             served_by = self._serving(credentials.peer_id)
             if served_by is not None:
-                # The peer has dialled this node. When both do it again, chance lets one be first.
+                # The peer has dialled this node. If both dial again, the random delay makes one first.
                 failures = await self._wait(served_by, failures)
                 continue
             state.attempts += 1
@@ -88,7 +89,7 @@ class Dialler:
                     failures = 0
             failures += 1
             if link is None or not link.logged_in_at_s:
-                # Once per reason: a peer that is away for a day makes one line.
+                # Once per reason: a peer that is away for a day causes one line.
                 if reason != state.last_error:
                     self._log.warning("btp_dial_failed", peer_id=credentials.peer_id, reason=reason)
                 state.last_error = reason
@@ -97,7 +98,7 @@ class Dialler:
             await asyncio.sleep(BACKOFF.wait_s(failures, self._random))
 
     async def _wait(self, link: Link, failures: int) -> int:
-        """Return the failures so far, some time after the end of a link that the peer dialled."""
+        """Wait until the link that the peer dialled has ended, and back off; returns the failures."""
         began_s = self._clock.monotonic_s()
         await link.closed.wait()
         if self._clock.monotonic_s() - began_s > bounds.RECONNECT_STABLE_SECONDS:
@@ -106,9 +107,9 @@ class Dialler:
         return failures + 1
 
     def remove(self, peer_id: str) -> None:
-        """Discard the history of a peer; its `stay_connected` is cancelled by whoever started it."""
+        """Discard the state of a peer; the caller cancels its `stay_connected`."""
         self.states.pop(peer_id, None)
 
     def stop(self) -> None:
-        """Dial no more; links that are open stay."""
+        """Stop dialling; open links stay."""
         self._stopping = True

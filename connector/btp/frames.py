@@ -1,10 +1,10 @@
-"""Fast path for plain WebSocket frames (RFC 6455): whole, unfragmented binary messages.
+"""Fast path for plain WebSocket frames (RFC 6455): complete, unfragmented binary messages.
 
 `websockets` implements the protocol: handshake, control frames, fragments, closing, limits. But
-nearly every frame of a busy link is a small whole binary message, which needs none of that.
-`Splitter` extracts these messages from a read and passes everything else on, in order and as whole
-frames; `wrap` encodes them for a write. This halves the cost of the WebSocket layer per packet
-(docs/architecture.md).
+nearly every frame of a busy link is a small complete binary message, which needs none of that.
+`Splitter` extracts these messages from a read and passes everything else on, in order and as
+complete frames; `wrap` encodes them for a write. This halves the cost of the WebSocket layer per
+packet (docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Splitter:
     def split(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
         """`(True, message)` for each plain message, `(False, octets)` for everything else.
 
-        Other octets are passed on as whole frames, so plain frames after them are still recognised.
+        Other octets are passed on as complete frames, so plain frames after them are recognised.
         From the first frame that is too large or malformed, everything goes to `websockets`, which
         closes the connection.
         """
@@ -79,7 +79,7 @@ class Splitter:
 
 
 def wrap(messages: Iterable[bytes], random_octets: Callable[[int], bytes] | None) -> bytes:
-    """The frames of whole binary messages, masked with keys from `random_octets`, if given."""
+    """The frames of binary messages, masked with keys from `random_octets`, if given."""
     parts: list[bytes] = []
     for message in messages:
         size = len(message)

@@ -1,8 +1,8 @@
-"""One WebSocket and its BTP session: moves octets, keeps the connection alive, decides nothing.
+"""One WebSocket and its BTP session: moves octets and keeps the connection alive.
 
-`websockets` implements the protocol without I/O; this file gives it a transport. All frames of one
-read are handled before anything is written; then every link touched meanwhile is written to once.
-`connector.btp.links` owns the links.
+`websockets` implements the protocol without I/O; this module adds the transport. All frames of one
+read are handled before anything is written; then every link with output is written to once.
+`connector.btp.links` owns the links and makes the decisions.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from connector.peering.model import Peer, Unanswered
 
 
 class OutgoingRequest(Protocol):
-    """A Prepare to be sent to a next hop and answered by it."""
+    """A Prepare to be sent to a next hop."""
 
     octets: bytes
     """The ILP packet."""
     packet_id: int
-    """128 bits; sent beside the packet to a peer that knows packet ids."""
+    """128 bits; sent with the packet to a peer that supports packet ids."""
     sender_packet_id: int
-    """The id under which its sender can send it again; zero: it cannot."""
+    """The id under which its sender can resend it; zero: it cannot."""
     next_hop: Peer | None
     again: bool
     """Whether it may have been sent before this node restarted."""
 
 
 class PacketHandler(Protocol):
-    """Receives what links carry; the switch's driver."""
+    """Receives the packets of links; implemented by the switch's driver."""
 
     def arrived(
         self,
@@ -66,16 +66,16 @@ class PacketHandler(Protocol):
         request_id: int,
         again: bool,
     ) -> None:
-        """A request with an ILP packet came; answer it through `reply_to.reply`.
+        """A request with an ILP packet arrived; answer it through `reply_to.reply`.
 
-        `again`: the peer says that it may have sent this packet before.
+        `again`: the peer has marked the packet as possibly resent.
         """
 
     def reconnected(self, peer_id: str) -> None:
         """The peer has a new link: it may not have read the answers sent over older ones."""
 
     def answered(self, flight: Any, said: bytes | Unanswered) -> None:
-        """The answer to a request that was sent, or why there is none."""
+        """The answer to a sent request, or why there is none."""
 
     def receipt(self, peer_id: str) -> None:
         """The peer has read all answers that were sent before it was pinged."""
@@ -88,7 +88,7 @@ class PacketHandler(Protocol):
 
 
 class LinkOwner(ABC):
-    """What a link needs of the part that owns it; see `connector.btp.links`.
+    """The interface of a link to its owner; see `connector.btp.links`.
 
     A class and not a protocol: a compiled link reads these attributes for every packet.
     """
@@ -108,15 +108,15 @@ class LinkOwner(ABC):
         self.touched: Final[set[Link]] = set()
         """Links with something to write; emptied by `flush`."""
         self.ignored = 0
-        """BTP packets that called for nothing."""
+        """BTP packets without effect."""
 
     @abstractmethod
     def admit(self, link: Link) -> bool:
-        """Whether a connection that came in is taken."""
+        """Whether an incoming connection is accepted."""
 
     @abstractmethod
     def credentials_of(self, link: Link) -> Credentials | None:
-        """What to log in with over a link that was dialled."""
+        """The credentials for the log-in over a dialled link."""
 
     @abstractmethod
     def log_in(self, link: Link, auth: AuthRequest) -> None:
@@ -128,19 +128,19 @@ class LinkOwner(ABC):
 
     @abstractmethod
     def gone(self, link: Link) -> None:
-        """The link is closed or closing; called again later, it does nothing."""
+        """The link is closed or closing; further calls have no effect."""
 
     @abstractmethod
     def is_only_link(self, link: Link) -> bool:
-        """Whether its peer has no other link: only then a receipt covers all recent answers."""
+        """Whether the peer has no other link: only then a receipt covers all recent answers."""
 
     @abstractmethod
     def reply_elsewhere(self, link: Link, request_id: int, octets: bytes) -> bool:
-        """Answer a request of a link that is gone over another one; False: there is none."""
+        """Answer a request of a closed link over another one; False: there is none."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Write to every touched link."""
+        """Write to every link in `touched`."""
 
 
 class Link(asyncio.Protocol):
@@ -164,9 +164,9 @@ class Link(asyncio.Protocol):
         """User name and request id of the log-in: the same on both sides, different for each link."""
         self.gone_at_s = 0.0
         self.drained_from_s = 0.0
-        """Since when no new requests go over it; zero: it serves."""
+        """When the link was drained (it carries no new requests since); zero: it serves."""
         self.drained_ids: set[int] = set()
-        """Requests of ours that had no answer then."""
+        """Our requests that had no answer then."""
         self._transport: asyncio.Transport | None = None
         self._fragments: bytearray | None = None
         self._handshake_size = 0
@@ -182,13 +182,13 @@ class Link(asyncio.Protocol):
         self._splitter = Splitter(masked=listening, size_max=limits.BTP_MESSAGE_BYTES_MAX)
         self._mask = None if listening else links.random_octets
         self._plain = False
-        """Whether the handshake is over: frames may be taken the short way."""
+        """Whether the handshake is over, so that the fast path of `frames` may be used."""
 
     # --- transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is there; see `asyncio.Protocol`."""
-        # uvloop's transports do not inherit from asyncio's: a cast, not a check.
+        """The socket is connected; see `asyncio.Protocol`."""
+        # uvloop's transports do not inherit from asyncio's, so isinstance cannot check it.
         self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=bounds.WRITE_BUFFER_PAUSE_BYTES)
         name = transport.get_extra_info("peername")
@@ -219,7 +219,7 @@ class Link(asyncio.Protocol):
         links.flush()
 
     def _not_plain(self, octets: bytes) -> None:
-        """Everything but whole binary messages: handshake, control frames, fragments."""
+        """Handle what the fast path does not: handshake, control frames, fragments."""
         websocket = self._websocket
         if websocket.state is CONNECTING:
             self._handshake_size += len(octets)
@@ -229,8 +229,8 @@ class Link(asyncio.Protocol):
         try:
             websocket.receive_data(octets)
         except EOFError:
-            return  # more octets behind the closing handshake
-        # Frames may already stand behind the handshake: then `websockets` keeps the connection.
+            return  # more octets after the closing handshake
+        # Frames may directly follow the handshake: then the slow path is used for this connection.
         handshake_only = octets.endswith(b"\r\n\r\n")
         for event in websocket.events_received():
             if isinstance(event, Frame):
@@ -248,12 +248,12 @@ class Link(asyncio.Protocol):
             self.drop(f"websocket: {describe(broken)}")
 
     def eof_received(self) -> None:
-        """The other side has sent all it will send."""
+        """The other side has closed its sending direction."""
         with contextlib.suppress(EOFError):
             self._websocket.receive_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The socket is gone."""
+        """The socket is closed."""
         if not self.close_reason:
             self.close_reason = f"connection lost: {error}" if error else "closed by the other side"
         self._closing = True
@@ -261,14 +261,14 @@ class Link(asyncio.Protocol):
         self.closed.set()
 
     def pause_writing(self) -> None:
-        """The other side does not keep up with reading."""
+        """The write buffer is full: the other side reads too slowly."""
         self._writing_paused = True
-        # A peer that does not read its answers is not read from either: its own requests stop.
+        # Stop reading from a peer that does not read its answers, so that its requests stop.
         if self._transport is not None and not self._closing:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """The write buffer has room again."""
         self._writing_paused = False
         if self._transport is not None and not self._closing:
             self._transport.resume_reading()
@@ -362,7 +362,7 @@ class Link(asyncio.Protocol):
         return True
 
     def send(self, flight: OutgoingRequest, again: bool) -> Unanswered | None:
-        """See `Outlet`; `again`: over another connection it may have been sent before."""
+        """See `Outlet`; `again`: it may have been sent before over another connection."""
         if self._writing_paused:
             return Unanswered.BUSY
         request_id = self.session.request(flight.octets, flight, flight.packet_id, again)
@@ -372,7 +372,7 @@ class Link(asyncio.Protocol):
         return None
 
     def drain(self) -> None:
-        """Serve no more: answers still come and go, and it is closed when nothing waits."""
+        """Carry no new requests; answers still pass, and it is closed when none is open."""
         if not self.drained_from_s:
             self.drained_from_s = self._links.clock.monotonic_s()
             self.drained_ids = set(self.session.requests.by_id)
@@ -381,7 +381,7 @@ class Link(asyncio.Protocol):
         self._links.touched.add(self)
 
     def flush(self) -> None:
-        """Write everything that was queued, at once."""
+        """Write everything that is queued, in one call."""
         websocket = self._websocket
         outgoing = self.session.take_outgoing()
         octets = websocket.data_to_send()
@@ -467,7 +467,7 @@ class Link(asyncio.Protocol):
         """Whether it may be closed, `for_s` seconds after it was replaced."""
         if for_s >= bounds.DRAIN_SECONDS_MAX:
             return True
-        # Not at once: the other side may not know yet that this link is not to be used any more.
+        # Not at once: the other side may not know yet that this link is drained.
         if for_s < bounds.DRAIN_SECONDS_MIN or self.session.owed > 0:
             return False
         return self.drained_ids.isdisjoint(self.session.requests.by_id)
@@ -481,8 +481,8 @@ def _peer_in_path(path: str) -> str | None:
 
 
 def describe(error: BaseException) -> str:
-    """One short line about an error of the network, for logs."""
+    """A network error in one short line, for logs."""
     text = getattr(error, "strerror", None) or str(error)
     if isinstance(error, ConnectionError) and error.errno:
-        text = os.strerror(error.errno)  # asyncio's text names internals
+        text = os.strerror(error.errno)  # asyncio's own text names internals
     return " ".join(str(text).split())[:200]

@@ -1,8 +1,8 @@
-"""All links of the node: who is admitted, who is live, and the switch's way to next hops.
+"""All links of the node: admission, log-in, and sending to next hops.
 
-Of the links of a peer one carries requests (`connector.btp.peer_links`); answers count over any.
-Requests without an answer are known by peer; they stay when a link is lost, and end as lost only
-where they cannot be sent again and no link is left that an answer could come over.
+One of the links of a peer carries requests (`connector.btp.peer_links`); answers are accepted over
+any. Open requests are kept per peer. They survive the loss of a link, and end as lost only if they
+cannot be resent and no link is left over which an answer could arrive.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from connector.peering.model import Peer, PeerRegistry, Unanswered
 
 
 class LinkObserver(Protocol):
-    """Is told of live links; must not wait."""
+    """Called when peers connect and disconnect; must not block."""
 
     def connected(self, peer_id: str, direction: str) -> None:
-        """A peer has logged in, or this node at the peer."""
+        """A peer has logged in, or this node has logged in to the peer."""
 
     def disconnected(self, peer_id: str, direction: str, reason: str) -> None:
-        """The live link of a peer is gone."""
+        """The last link of a peer is closed."""
 
 
 class Links(LinkOwner):
@@ -58,7 +58,7 @@ class Links(LinkOwner):
         observer: LinkObserver,
         network: Network,
     ) -> None:
-        """`random_id` gives the first request id of a session; `random_octets` WebSocket masks."""
+        """`random_id` returns the first request id of a session, `random_octets` WebSocket masks."""
         super().__init__(clock=clock, random_id=random_id, random_octets=random_octets)
         self.live: Final[dict[str, Link]] = {}
         """The link that carries requests to each connected peer, by peer id."""
@@ -79,9 +79,9 @@ class Links(LinkOwner):
         self._by_peer: dict[str, PeerLinks] = {}
         self._all: set[Link] = set()
         self._not_logged_in = 0
-        """How many of `_all` have not logged in: their number is bounded separately."""
+        """Links in `_all` without a log-in: their number is bounded separately."""
         self._dialled: dict[Link, Credentials] = {}
-        # Strangers decide how often these lines would be written.
+        # Unauthenticated parties cause these lines, so their rate is limited.
         self._failures = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._refusals = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._network = network
@@ -89,13 +89,13 @@ class Links(LinkOwner):
         self._stopping = False
 
     def attach(self, driver: PacketHandler) -> None:
-        """Set who receives packets. Separate, because driver and links need each other."""
+        """Set the packet handler. Separate, because driver and links refer to each other."""
         self.driver = driver
 
     # --- listening and dialling
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
-        """Accept peers. Returns the port, which the system chooses when `port` is 0.
+        """Accept connections of peers. Returns the port; 0 lets the system choose it.
 
         Raises:
             ListenError: the port is in use, or the address is not one of this machine.
@@ -140,16 +140,16 @@ class Links(LinkOwner):
             raise
         return link
 
-    # --- changes of peers
+    # --- adding and removing peers
 
     def add_peer(self, credentials: Credentials) -> None:
-        """Let a peer log in with these credentials from now on; they replace older ones."""
+        """Allow a peer to log in with these credentials, which replace older ones."""
         self._credentials.put(credentials)
 
     def remove_peer(self, peer_id: str, reason: str) -> None:
-        """Admit a peer no more and close its link; whoever dials it cancels that.
+        """Refuse log-ins of a peer and close its links; the caller stops dialling it.
 
-        Packets that were sent to it and have no answer end as lost: it cannot answer any more.
+        Packets sent to it that have no answer end as lost: it cannot answer any more.
         """
         self._credentials.remove(peer_id)
         self.hang_up(peer_id, reason)
@@ -161,7 +161,7 @@ class Links(LinkOwner):
         self.dialler.remove(peer_id)
 
     def hang_up(self, peer_id: str, reason: str) -> None:
-        """Close the links of a peer, and those that are being opened to it."""
+        """Close all links of a peer, including those that have not logged in yet."""
         for link, credentials in list(self._dialled.items()):
             if credentials.peer_id == peer_id and link.peer is None:
                 link.drop(reason)
@@ -172,7 +172,7 @@ class Links(LinkOwner):
     # --- from the links
 
     def admit(self, link: Link) -> bool:
-        """See `LinkOwner`: bounded in all, and more tightly before the log-in."""
+        """See `LinkOwner`: bounded in total, and more tightly before the log-in."""
         if (
             self._stopping
             or len(self._all) >= bounds.CONNECTIONS_MAX
@@ -206,7 +206,7 @@ class Links(LinkOwner):
                 self._log.warning(
                     "btp_authentication_failed",
                     remote=link.remote,
-                    # The text of an unknown party is cut, and its token is never logged.
+                    # Text of an unauthenticated party is truncated, and its token is never logged.
                     username=auth.username[:64],
                     reason="unknown peer or wrong token",
                     suppressed=suppressed,
@@ -223,7 +223,7 @@ class Links(LinkOwner):
         self._logged_in(link, self._peers[credentials.peer_id], credentials.username)
 
     def _logged_in(self, link: Link, peer: Peer, username: str) -> None:
-        """Take up a link; it carries requests from now on unless another is kept instead of it."""
+        """Add a logged-in link; it carries requests from now on unless another one is preferred."""
         peer_id = peer.peer_id
         self._not_logged_in -= 1
         link.peer = peer
@@ -235,10 +235,10 @@ class Links(LinkOwner):
             links = self._by_peer[peer_id] = PeerLinks(self.random_id())
         for old in links.all():
             if old.session.resumable is not link.session.resumable:
-                # Another program: what it was asked without packet ids it cannot be asked again.
+                # Another program: requests that were sent without packet ids cannot be resent.
                 old.drop("replaced by another kind of connection", CloseCode.NORMAL_CLOSURE)
         if not links.all() and not link.session.resumable:
-            links.requests.clear()  # of a former link with packet ids: ends as lost in `_resend`
+            links.requests.clear()  # from an earlier link with packet ids: they end as lost in `_resend`
         waiting = self.driver.waiting_for(peer)
         link.session.join(links.requests)
         links.add(link)
@@ -260,9 +260,9 @@ class Links(LinkOwner):
             self._resend(carrier, waiting)
 
     def _resend(self, link: Link, waiting: Iterable[OutgoingRequest]) -> None:
-        """Send again what has no answer yet, if the peer knows packet ids (docs/protocol.md).
+        """Resend all open requests, if the peer supports packet ids (docs/protocol.md).
 
-        Otherwise what another link of the peer has carried goes on waiting for its answer.
+        Otherwise requests that went over another link of the peer keep waiting for their answers.
         """
         requests = link.session.requests
         asked: set[OutgoingRequest] = set()
@@ -278,7 +278,7 @@ class Links(LinkOwner):
                 continue
             assert flight.next_hop is not None
             flight.next_hop.counters.resent_out += 1
-            # If the link is full already, the packet waits for its deadline like any other.
+            # If the link is full already, the packet waits until its deadline.
             link.send(flight, again=True)
 
     def gone(self, link: Link) -> None:
@@ -311,7 +311,7 @@ class Links(LinkOwner):
             reason=link.close_reason,
         )
         if links.all():
-            # Receipts over another link say nothing of the answers that this one has carried.
+            # Receipts over another link do not cover the answers sent over this one.
             self.driver.reconnected(peer_id)
             if was_carrier and carrier is not None and carrier.session.resumable:
                 self._resend(carrier, self.driver.waiting_for(peer))
@@ -320,10 +320,10 @@ class Links(LinkOwner):
         self.flush()
 
     def _lose(self, link: Link, links: PeerLinks) -> None:
-        """The last link of a peer is gone.
+        """The last link of a peer is closed.
 
-        A peer that knows packet ids is asked again: when it is back; or, after a stop of this node,
-        when the sender resends the packet. A sender that cannot is told before the stop.
+        With packet ids, open requests are resent when the peer is back or, after a stop of this
+        node, when their senders resend them. Senders that cannot resend get a Reject before a stop.
         """
         left: list[OutgoingRequest]
         if not link.session.resumable:
@@ -345,8 +345,8 @@ class Links(LinkOwner):
     def reply_elsewhere(self, link: Link, request_id: int, octets: bytes) -> bool:
         """See `LinkOwner`.
 
-        Over a link of the other direction that was there at the same time: then it leads to the
-        same process, in which request ids are unique. A peer with packet ids asks again instead.
+        Over a link of the other direction that existed at the same time: it leads to the same
+        process, where request ids are unique. A peer with packet ids resends instead.
         """
         if link.peer is None or link.session.resumable:
             return False
@@ -367,7 +367,7 @@ class Links(LinkOwner):
         while touched:
             touched.pop().flush()
 
-    # --- the switch's way out
+    # --- sending to next hops
 
     def send(self, flight: OutgoingRequest) -> Unanswered | None:
         """See `switch.driver.Outlet`."""
@@ -375,11 +375,11 @@ class Links(LinkOwner):
         link = self.live.get(flight.next_hop.terms.peer_id)
         if flight.again:
             if link is None:
-                # After a restart the sender may be back before the next hop is: wait for it until
+                # After a restart the sender may be back before the next hop: wait for it until
                 # the packet's deadline.
                 return None
             if not link.session.resumable:
-                # It may have seen this packet already and would take it for a new one.
+                # The peer may have this packet already and would take it for a new one.
                 return Unanswered.LINK_LOST
         elif link is None:
             return Unanswered.NOT_SENT
@@ -398,21 +398,21 @@ class Links(LinkOwner):
     # --- time
 
     def tick(self) -> None:
-        """To be called about once a second: log-in deadlines, drained links, pings, silence."""
+        """Called about once a second: log-in deadlines, drained links, pings, silence."""
         now_s = self.clock.monotonic_s()
         for link in list(self._all):
             link.keep_alive(now_s)
         self.flush()
 
     def stop_listening(self) -> None:
-        """Take no more connections and dial no more; links that are open stay."""
+        """Stop accepting connections and dialling; open links stay."""
         self._stopping = True
         self.dialler.stop()
         if self._listener is not None:
             self._listener.close()
 
     async def close(self) -> None:
-        """Close every link and wait, for a bounded time, until all are gone."""
+        """Close every link and wait a bounded time until all are closed."""
         self.stop_listening()
         links = list(self._all)
         for link in links:

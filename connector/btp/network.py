@@ -1,7 +1,7 @@
-"""The network as `Links` uses it: a port that peers connect to, and connections to peers.
+"""The network interface of `Links`: listening for peers, and connecting to them.
 
-`SystemNetwork` is the one of the machine, on the running event loop. A simulation hands in one of
-its own; links cannot tell the difference.
+`SystemNetwork` uses the machine's network and the running event loop. The simulator has its own
+implementation.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any, Protocol
 
 
 class Listener(Protocol):
-    """A port that connections are accepted on."""
+    """A listening port."""
 
     @property
     def port(self) -> int:
-        """Which one it is, where any free one was asked for."""
+        """The port number; chosen by the system if 0 was requested."""
 
     def close(self) -> None:
-        """Accept no more connections; those that exist stay."""
+        """Stop accepting connections; existing ones stay open."""
 
 
 class Network(Protocol):
-    """Byte streams to and from other machines. Protocols are those of `asyncio`."""
+    """Byte streams to and from other hosts. Protocols are those of `asyncio`."""
 
     async def listen(
         self,
@@ -33,7 +33,7 @@ class Network(Protocol):
         port: int,
         tls: ssl.SSLContext | None,
     ) -> Listener:
-        """Accept connections; each gets a protocol of its own. Port 0: any free one.
+        """Accept connections; `protocol` is called for each. Port 0: any free one.
 
         Raises:
             OSError: the port is in use, or the address is not one of this machine.
@@ -49,7 +49,7 @@ class Network(Protocol):
         """Open a connection; returns when `connection_made` was called on its protocol.
 
         Raises:
-            OSError: nobody answers there, or TLS failed (`ssl.SSLError`).
+            OSError: the connection failed, or TLS did (`ssl.SSLError`).
         """
 
 

@@ -79,7 +79,7 @@ class BtpPacket:
 
 @dataclass(slots=True, kw_only=True)
 class BtpError:
-    """An answer that says why a request was not served."""
+    """A BTP Error: the answer to a request that failed."""
 
     request_id: int
     code: str
@@ -118,10 +118,10 @@ def read_head(octets: bytes) -> tuple[int, int]:
 
 
 def read_ilp(octets: bytes) -> tuple[int, int, bytes, int] | None:
-    """Type, request id, ILP packet and packet id of a BTP packet in one of the two usual forms.
+    """Type, request id, ILP packet and packet id of a BTP packet in one of the two common forms.
 
     Fast path for nearly all traffic: `ilp` alone, or `ilp` and `packet-id` (zero where it is missing).
-    None for every other form, valid or malformed: use `decode`.
+    None for every other form, valid or malformed: `decode` handles those.
     """
     size = len(octets)
     at = _HEAD_SIZE + 1
@@ -163,7 +163,7 @@ def decode(octets: bytes) -> BtpPacket | BtpError:
     """The BTP packet that `octets` hold.
 
     Raises:
-        DecodeError: whatever is wrong; no other exception comes out.
+        DecodeError: the octets are malformed; no other exception is raised.
     """
     kind, request_id = read_head(octets)
     length, at = read_length(octets, _HEAD_SIZE, "BTP body")
@@ -229,10 +229,10 @@ def _text(octets: bytes, at: int, field_name: str) -> str:
 
 
 def read_generalized_time(octets: bytes, offset: int = 0) -> int:
-    """Milliseconds of a moment `YYYYMMDDHHMMSS[.fff]Z` (RFC 30; JS always writes `.000`).
+    """Milliseconds since the epoch of `YYYYMMDDHHMMSS[.fff]Z` (RFC 30; JS always writes `.000`).
 
     Raises:
-        DecodeError: another form, or no such moment.
+        DecodeError: another form, or not a valid time.
     """
     found = _TIME.fullmatch(octets)
     if found is None:
@@ -297,12 +297,12 @@ def encode(packet: BtpPacket | BtpError) -> bytes:
 def encode_ilp(
     kind: int, request_id: int, ilp: bytes, packet_id: int = 0, again: bool = False
 ) -> bytes:
-    """A Message or Response that carries `ilp`, and the packet id where it is not zero.
+    """A Message or Response that carries `ilp`, and the packet id unless it is zero.
 
     `again`: marks a packet that may have been sent before, over another connection.
     """
     if packet_id == 0:
-        # Fast paths for the two ranges of sizes that nearly all packets have.
+        # Fast paths for the two most common ranges of sizes.
         size = len(ilp)
         if size < 0x78:
             return _ILP_SHORT.pack(kind, request_id, size + 8, _ONLY_ILP, size) + ilp

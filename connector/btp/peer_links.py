@@ -1,8 +1,8 @@
 """The links of one peer: which of them carries requests, and which are drained.
 
 Both sides may dial. At most one link of each direction serves; a newer one of the same direction
-replaces the older. Between two nodes that know packet ids one link is enough: the one whose log-in
-has the lower user name in octet order. Both sides see both log-ins, so both keep the same one. Other
+replaces the older. Between two nodes with packet ids one link is enough: the one whose log-in has
+the lower user name in octet order. Both sides see both log-ins, so both keep the same one. Other
 peers keep both links, because ilp-plugin-btp sends everything over the one that it dialled.
 """
 
@@ -15,12 +15,12 @@ from connector.btp.session import Requests
 
 
 class PeerLinks:
-    """The links over which one peer has logged in, or this node at it."""
+    """The links over which one peer has logged in, or this node has logged in to it."""
 
     def __init__(self, first_request_id: int) -> None:
-        """`first_request_id` is where the numbers of our requests to the peer start."""
+        """`first_request_id`: the id of our first request to the peer."""
         self.requests: Final = Requests(first_request_id)
-        """Ours without an answer, over all links."""
+        """Our open requests, over all links."""
         self._serving: dict[str, Link] = {}
         """By direction."""
         self._drained: set[Link] = set()
@@ -29,11 +29,11 @@ class PeerLinks:
         return len(self._serving) + len(self._drained)
 
     def all(self) -> list[Link]:
-        """Links that serve, and those that are drained."""
+        """All links, serving and drained."""
         return [*self._serving.values(), *self._drained]
 
     def add(self, link: Link) -> None:
-        """Take up a link that has logged in; drain those that it makes superfluous, perhaps itself."""
+        """Add a link that has logged in, and drain those that are not needed then, perhaps itself."""
         self._serve_no_more(self._serving.get(link.direction))
         self._serving[link.direction] = link
         both = list(self._serving.values())
@@ -43,16 +43,16 @@ class PeerLinks:
                 self._serve_no_more(second)
 
     def remove(self, link: Link) -> None:
-        """Let go of a link that is gone."""
+        """Remove a closed link."""
         self._drained.discard(link)
         if self._serving.get(link.direction) is link:
             del self._serving[link.direction]
 
     def carrier(self) -> Link | None:
-        """The link that requests go over.
+        """The link that carries requests.
 
-        Of two the one that the peer dialled: ilp-plugin-btp answers over it, so if it breaks the
-        peer has not read the requests either.
+        Of two links the one that the peer dialled. ilp-plugin-btp answers over that one, so if it
+        breaks, both requests and answers are affected.
         """
         return self._serving.get("inbound") or self._serving.get("outbound")
 

@@ -1,11 +1,11 @@
-"""What may be said when on one BTP connection (RFC 23): octets in, events out, octets to send.
+"""The protocol state of one BTP connection (RFC 23): octets in, events and octets out. Pure.
 
-No socket, no clock, no randomness of its own: a test is a list of octets. The side that dialled
-opens with an `auth` Message; until it is accepted nothing else is. Then both sides send requests,
-numbered by the sender, and each is answered once, by a Response or an Error with its number.
+No socket, clock or randomness: a test is a list of octets. The dialling side starts with an `auth`
+Message; until that is accepted, no other request is allowed. Then both sides send requests, numbered
+by the sender, and each is answered once, by a Response or an Error with the same number.
 
-Prepares go out with a `packet-id` beside them when both sides have said at log-in that they know
-it: then a request that a broken connection left open can be sent again (docs/protocol.md).
+If both sides have announced packet ids at log-in, each Prepare is sent with a `packet-id`, so that
+requests left open by a broken connection can be resent (docs/protocol.md).
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from connector.btp.packet import (
 
 
 class State(Enum):
-    """Where a session is."""
+    """The state of a session."""
 
     AWAITING_AUTH = auto()
-    """Listening side: the other has not logged in yet."""
+    """Listening side: the other side has not logged in yet."""
     CHECKING_AUTH = auto()
-    """Listening side: credentials came, the verdict is out."""
+    """Listening side: credentials have arrived and are being verified."""
     LOGGING_IN = auto()
-    """Dialling side: the `auth` Message is sent."""
+    """Dialling side: the `auth` Message was sent."""
     OPEN = auto()
     CLOSED = auto()
 
 
 class Move(Enum):
-    """What can happen to a session."""
+    """What can change the state of a session."""
 
     AUTH_RECEIVED = auto()
     AUTH_ACCEPTED = auto()
@@ -75,7 +75,7 @@ TRANSITIONS: Final[dict[tuple[State, Move], State]] = {
 
 
 class IlpRequest:
-    """The peer sent an ILP packet that wants an answer."""
+    """A request of the peer with an ILP packet."""
 
     __slots__ = ("again", "ilp", "packet_id", "request_id")
 
@@ -83,19 +83,19 @@ class IlpRequest:
         self.request_id = request_id
         self.ilp = ilp
         self.packet_id = packet_id
-        """The sender's own id of the packet; zero when it gives none."""
+        """The sender's packet id; zero if there is none."""
         self.again = again
-        """Whether it says that it may have sent this packet before."""
+        """Whether the sender has marked the packet as possibly resent."""
 
 
 class IlpAnswer:
-    """The answer to a request of ours."""
+    """The answer to one of our requests."""
 
     __slots__ = ("ilp", "request")
 
     def __init__(self, request: Any, ilp: bytes | None) -> None:
         self.request = request
-        """What `request` was handed."""
+        """The handle that was passed to `Session.request`."""
         self.ilp = ilp
         """None: an Error, or a Response without an ILP packet."""
 
@@ -112,12 +112,12 @@ class AuthRequest:
 
 @dataclass(slots=True, frozen=True)
 class LoggedIn:
-    """The other side has taken our log-in."""
+    """The other side has accepted our log-in."""
 
 
 @dataclass(slots=True, frozen=True)
 class LogInRefused:
-    """The other side has not taken our log-in."""
+    """The other side has refused our log-in."""
 
     code: str
     reason: str
@@ -125,7 +125,7 @@ class LogInRefused:
 
 @dataclass(slots=True, frozen=True)
 class Ignored:
-    """Nothing to do: counted only."""
+    """A packet without effect; only counted."""
 
     reason: str
 
@@ -136,7 +136,7 @@ _REFUSAL: Final = "not logged in"
 
 
 class Requests:
-    """Requests of ours to one peer that have no answer, over all of its connections.
+    """Our open requests to one peer, over all of its connections.
 
     A peer may answer over another connection than the one that a request went over: ilp-plugin-btp
     sends everything over the connection that it dialled. So ids are unique per peer.
@@ -145,15 +145,15 @@ class Requests:
     __slots__ = ("by_id", "ids_of_resent", "next_id")
 
     def __init__(self, first_id: int) -> None:
-        """`first_id` is where the numbers start."""
+        """`first_id`: the first request id."""
         self.by_id: Final[dict[int, Any]] = {}
-        """What `Session.request` was handed, oldest first. One that was resent has several ids."""
+        """Handles of open requests, oldest first. A resent request has several ids."""
         self.ids_of_resent: Final[dict[Any, list[int]]] = {}
-        """All ids of those that may have more than one: whichever is answered first counts."""
+        """All ids of resent requests; the first answer to any of them counts."""
         self.next_id = first_id & REQUEST_ID_MAX
 
     def take_id(self) -> int:
-        """The next number; one that is still open is stepped over (RFC 23)."""
+        """The next request id that is not open (RFC 23)."""
         request_id = self.next_id
         while request_id in self.by_id:
             request_id = (request_id + 1) & REQUEST_ID_MAX
@@ -161,12 +161,12 @@ class Requests:
         return request_id
 
     def before_resending(self) -> None:
-        """Note the ids of all open requests, some of which are about to get another one."""
+        """Record the ids of all open requests, before some of them are resent."""
         for request_id, request in self.by_id.items():
             self.ids_of_resent.setdefault(request, [request_id])
 
     def resent(self, request: Any, request_id: int) -> None:
-        """`request` has gone out once more, as `request_id`; the oldest of many ids is dropped."""
+        """`request` was resent as `request_id`; above a bound its oldest id is dropped."""
         ids = self.ids_of_resent.get(request)
         if ids is None:
             return
@@ -175,12 +175,12 @@ class Requests:
             self.by_id.pop(ids.pop(0), None)
 
     def answered(self, request: Any) -> None:
-        """Drop the other ids of a request that has been answered under one of them."""
+        """Drop the other ids of a request that was answered under one of them."""
         for request_id in self.ids_of_resent.pop(request, ()):
             self.by_id.pop(request_id, None)
 
     def forget(self, requests: Collection[Any]) -> None:
-        """Wait no more for the answers of these handles; those that still come are ignored."""
+        """Stop waiting for the answers of these handles; late ones are ignored."""
         for request_id in [one for one, request in self.by_id.items() if request in requests]:
             del self.by_id[request_id]
         if self.ids_of_resent:
@@ -188,7 +188,7 @@ class Requests:
                 self.ids_of_resent.pop(request, None)
 
     def clear(self) -> list[Any]:
-        """Wait for nothing any more; gives the handles that had no answer, oldest first."""
+        """Remove all open requests; returns their handles, oldest first."""
         left = list(dict.fromkeys(self.by_id.values()))
         self.by_id.clear()
         self.ids_of_resent.clear()
@@ -196,7 +196,7 @@ class Requests:
 
     @property
     def open(self) -> list[Any]:
-        """The handles without an answer, oldest first."""
+        """The handles of open requests, oldest first."""
         return list(dict.fromkeys(self.by_id.values()))
 
 
@@ -204,19 +204,21 @@ class Session:
     """One side of one BTP connection."""
 
     def __init__(self, *, first_request_id: int, now_ms: Any) -> None:
-        """`first_request_id` numbers our log-in, and what follows unless `join` says otherwise.
+        """Start a session.
 
-        `now_ms` dates our Errors.
+        Args:
+            first_request_id: the id of our first request; `join` may replace the numbering.
+            now_ms: the time for our Errors.
         """
         self.state = State.AWAITING_AUTH
         self.resumable = False
-        """Whether both sides know packet ids."""
+        """Whether both sides support packet ids."""
         self.auth_id: int | None = None
         """The request id of the log-in, whichever side sent it."""
         self.owed = 0
-        """Requests of the other side that have no answer over this connection."""
+        """Requests of the other side over this connection that have no answer yet."""
         self.requests = Requests(first_request_id)
-        """Requests of ours without an answer; shared with other connections to the peer (`join`)."""
+        """Our open requests; shared with other connections to the peer (`join`)."""
         self._open = self.requests.by_id
         self._now_ms = now_ms
         self._outgoing: list[bytes] = []
@@ -230,7 +232,7 @@ class Session:
     # --- octets out
 
     def take_outgoing(self) -> list[bytes]:
-        """BTP packets to be sent, in order; each is given out once."""
+        """Remove and return the BTP packets to send, in order."""
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
 
@@ -254,7 +256,7 @@ class Session:
         )
 
     def accept(self, auth: AuthRequest) -> None:
-        """Let the other side in."""
+        """Accept the log-in of the other side."""
         self._move(Move.AUTH_ACCEPTED)
         self.resumable = auth.resumable
         if auth.resumable:
@@ -266,14 +268,14 @@ class Session:
             self._outgoing.append(encode_empty_response(auth.request_id))
 
     def refuse(self, auth: AuthRequest) -> None:
-        """Keep the other side out; the reason is for our log only."""
+        """Refuse the log-in of the other side; the reason is for our log only."""
         self._move(Move.AUTH_REFUSED)
         self._error(auth.request_id, "F00", b"invalid username or token")
 
     def request(self, ilp: bytes, request: Any, packet_id: int, again: bool = False) -> int:
-        """Queue an ILP packet that wants an answer; `request` comes back with it.
+        """Queue a request with an ILP packet; `request` is returned with its answer.
 
-        `again`: it may have been sent before, over another connection. Returns the request id.
+        `again`: it may have been sent before over another connection. Returns the request id.
         """
         assert self.state is State.OPEN, self.state
         request_id = self.requests.take_id()
@@ -284,29 +286,29 @@ class Session:
         return request_id
 
     def respond(self, request_id: int, ilp: bytes) -> None:
-        """Queue the answer to an `IlpRequest`; one of another connection to the same process, too."""
+        """Queue the answer to an `IlpRequest` of this or another connection to the same process."""
         assert self.state is State.OPEN, self.state
         self.owed -= 1
         self._outgoing.append(encode_ilp(RESPONSE, request_id, ilp))
 
     def join(self, requests: Requests) -> None:
-        """Share numbers and open requests with the other connections to the peer."""
+        """Share request ids and open requests with the other connections to the peer."""
         assert not self._open, "joined after a request"
         self.requests = requests
         self._open = requests.by_id
 
     def close(self) -> None:
-        """End the session; its requests stay open, for another connection or for their owner."""
+        """End the session; its requests stay open for other connections, or for their owner."""
         self._move(Move.CLOSE)
 
     # --- octets in
 
     def receive(self, octets: bytes) -> Event:
-        """What a BTP packet of the other side means.
+        """Process a BTP packet of the other side; returns the event.
 
         Raises:
             DecodeError: unreadable; the connection should be closed.
-            ProtocolError: not allowed now; an Error is queued where there is a request to answer,
+            ProtocolError: not allowed in this state; an Error is queued if it was a request,
                 and the connection should be closed after it.
         """
         if self.state is State.OPEN:
@@ -384,7 +386,7 @@ class Session:
             self.owed += 1
             return IlpRequest(packet.request_id, ilp, packet_id, again=again and packet_id != 0)
         if not packet.protocols:
-            # A Message that says nothing is acknowledged; JS peers use it as a sign of life.
+            # An empty Message is acknowledged; JS peers use it as a keep-alive.
             self._outgoing.append(encode_empty_response(packet.request_id))
             return Ignored("empty Message")
         self._error(packet.request_id, "F00", b"unknown primary protocol")
