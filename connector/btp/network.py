@@ -33,7 +33,7 @@ class Network(Protocol):
         port: int,
         tls: ssl.SSLContext | None,
     ) -> Listener:
-        """Accept connections; `protocol` is called for each. Port 0: any free one.
+        """Accept connections; each gets a new protocol. Port 0: any free one.
 
         Raises:
             OSError: the port is in use, or the address is not one of this machine.
