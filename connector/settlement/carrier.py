@@ -1,8 +1,8 @@
-"""Carries one settlement through its steps: book, have it paid, confirm, or book back.
+"""Executes the steps of settlements: book, request the payment, confirm, or book back.
 
-Owns the open settlements. A step is on disk before it is done, with the id under which the ledger
-books it and the key under which the engine is asked. Both never change, so each step can be repeated
-after any crash and takes effect once (docs/settlement.md goes through the cases).
+Owns the open settlements. A step is on disk before it is executed, with the id of its ledger
+transfer and the idempotency key for the engine. Neither ever changes, so each step can be repeated
+after any crash and takes effect once (docs/settlement.md has all cases).
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ FAULTS: Final = (
     SettlementStoreError,
     EngineError,
 )
-"""Errors after which a step is tried again: they pass, or someone repairs the cause."""
+"""Errors after which a step is retried: they pass, or the cause can be repaired."""
 
 LEDGER_BACKOFF: Final = Backoff(
     min_s=bounds.SETTLEMENT_RETRY_SECONDS_MIN,
     max_s=bounds.SETTLEMENT_LEDGER_RETRY_SECONDS_MAX,
     jitter=0.5,
 )
-"""Between two attempts that our own ledger or disk refused."""
+"""Between attempts that failed at our own ledger or disk."""
 DECISION_BACKOFF: Final = Backoff(
     min_s=bounds.SETTLEMENT_RETRY_SECONDS_MIN,
     max_s=bounds.SETTLEMENT_DECISION_SECONDS_MAX,
     jitter=0.5,
 )
-"""Before another settlement with a peer is decided, after one has failed."""
+"""After a failed settlement, before the next one with the same peer is decided."""
 
 
 class Books(Protocol):
@@ -89,7 +89,7 @@ class Books(Protocol):
         """An id: unique, rising, its low octet zero."""
 
     def settlement_id(self, peer_id: str, *words: str) -> int:
-        """The id of the transfer of a settlement, the same for the same words."""
+        """The id of the transfer of a settlement, derived from its arguments."""
 
     async def record_settlement(
         self,
@@ -100,10 +100,10 @@ class Books(Protocol):
         outgoing: bool,
         tag: int,
     ) -> Status:
-        """Book what has moved outside, once for each transfer id."""
+        """Book a payment that was made outside; idempotent by the transfer id."""
 
     async def pay_out(self, peer_id: str, transfer_id: int, payment: Payment) -> int:
-        """Book what is about to be paid, once for each transfer id; gives the amount."""
+        """Book a payment before it is made; idempotent by the transfer id; returns the amount."""
 
     async def booked_settlements(self, transfer_ids: Sequence[int]) -> list[Transfer]:
         """The transfers that the ledger has among these ids."""
@@ -132,9 +132,9 @@ class Carrier:
         self.open: Final[dict[int, Settlement]] = {}
         """Settlements that have another step to take, by id."""
         self.not_before_ms: Final[dict[str, int]] = {}
-        """By peer id: when the next settlement may be decided."""
+        """By peer id: the earliest time of the next decision, in ms."""
         self.booking = 0
-        """Requests to the ledger that have no answer yet."""
+        """Requests to the ledger without an answer."""
         self._accounts = accounts
         self._store = store
         self._engines = engines
@@ -148,7 +148,7 @@ class Carrier:
         self._locks: dict[int, asyncio.Lock] = {}
         """By settlement id: one step at a time."""
         self._refusals: dict[str, int] = {}
-        """By peer id: settlements that failed since the last one completed."""
+        """By peer id: failed settlements since the last completed one."""
 
     # --- open settlements
 
@@ -161,7 +161,7 @@ class Carrier:
         amount: int,
         quantity: Quantity,
     ) -> Settlement:
-        """A settlement with a peer that is known, not yet on disk."""
+        """A new settlement with a known peer, not yet on disk."""
         asset = self._accounts.peers[peer_id].terms.asset
         now_ms = self._clock.now_ms()
         return Settlement(
@@ -183,7 +183,7 @@ class Carrier:
     async def booked(self, one: Settlement) -> Transfer | None:
         """The transfer that the ledger has under the key of a settlement that is not on disk.
 
-        There is one where `settlements.db` was lost, or another process was told the same.
+        There is one if `settlements.db` was lost, or another process got the same request.
 
         Raises:
             SettlementConflictError: it is of another payment, or was booked back.
@@ -212,7 +212,7 @@ class Carrier:
         return one
 
     def forget(self, peer_id: str) -> None:
-        """The peer was removed: none of its settlements takes another step. The store keeps them."""
+        """The peer was removed: its settlements take no further step. The store keeps them."""
         self._paying.pop(peer_id, None)
         for one in [one for one in self.open.values() if one.peer_id == peer_id]:
             del self.open[one.id]
@@ -243,7 +243,7 @@ class Carrier:
     # --- steps
 
     async def go_on(self, one: Settlement) -> None:
-        """Take a settlement through all steps that are possible now; on a fault plan another try."""
+        """Execute all steps that are possible now; after an error, schedule a retry."""
         async with self.lock(one):
             if one.phase not in OPEN or one.peer_id not in self._accounts.peers:
                 return
@@ -267,8 +267,8 @@ class Carrier:
         outgoing = one.direction is Direction.OUTGOING
         status = await self._enter(one, one.booking_id, outgoing=outgoing)
         if status is Status.EXISTS_WITH_DIFFERENT_AMOUNT:
-            # Told while the ledger was away, and known to it from before `settlements.db` was lost:
-            # its amount had another remainder in it.
+            # Reported while the ledger was away, and booked before `settlements.db` was lost: its
+            # amount included another remainder.
             for there in await self._accounts.booked_settlements([one.booking_id]):
                 if one.is_in(there):
                     one.amount, status = there.amount, Status.EXISTS
@@ -283,7 +283,7 @@ class Carrier:
             )
 
     async def _book_payment(self, one: Settlement) -> None:
-        """Book what is to be paid, or as much of it as may be paid by now."""
+        """Book the payment, or as much of it as may be paid now."""
         asset_scale, scale = one.asset.scale, one.quantity.scale
         unit = 10 ** max(0, asset_scale - scale)
         # An operator gets the amount asked for, or nothing.
@@ -364,7 +364,7 @@ class Carrier:
         self._touch(one.peer_id)
 
     def completed(self, one: Settlement) -> None:
-        """Count and report a settlement that has just completed."""
+        """Count and report a completed settlement."""
         received = one.direction is Direction.INCOMING
         self._count(one, "received" if received else "completed")
         self._refusals.pop(one.peer_id, None)
@@ -391,14 +391,14 @@ class Carrier:
         try:
             await self._store.change(one, one.phase, error=reason, at_ms=self._clock.now_ms())
         except SettlementStoreError:
-            one.error = reason  # the older reason on disk is as true
+            one.error = reason  # the older reason on disk is valid too
 
     def wait_ms(self, attempts: int, backoff: Backoff) -> int:
-        """Milliseconds to wait after so many attempts that failed, at least 1."""
+        """Milliseconds to wait after this many failed attempts, at least 1."""
         return int(1000 * backoff.wait_s(attempts, self._random))
 
     def hold_off(self, peer_id: str) -> None:
-        """Wait before deciding again about a peer whose settlement has just failed."""
+        """Delay the next decision about a peer after a failed settlement."""
         refusals = self._refusals[peer_id] = self._refusals.get(peer_id, 0) + 1
         self.not_before_ms[peer_id] = self._clock.now_ms() + self.wait_ms(
             refusals, DECISION_BACKOFF

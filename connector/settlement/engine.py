@@ -1,8 +1,8 @@
-"""Who pays a settlement: the port, and its two implementations.
+"""The payer of settlements: the interface, and its two implementations.
 
 `ManualEngine` is an operator, who pays by other means and then confirms it. `HttpEngine`
-is a settlement engine of RFC 38: accounts, settlements and messages over HTTP. Both may be asked
-the same thing under the same key any number of times.
+is a settlement engine of RFC 38: accounts, settlements and messages over HTTP. Requests to both may
+be repeated under the same key any number of times.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from connector.settlement.model import Quantity
 
 
 class Answer(Enum):
-    """What an engine says to an order."""
+    """The answer of an engine to a payment request."""
 
     TAKEN = auto()
-    """It has stored the order and will carry it out (RFC 38): counts as paid."""
+    """The engine has stored the request and will execute it (RFC 38): counts as paid."""
     WAITING = auto()
-    """Someone has to confirm it."""
+    """An operator has to confirm the payment."""
 
 
 Reply = HttpAnswer
-"""What an engine says: to a message, that of the peer's engine; `ok` means that it was taken."""
+"""The HTTP answer of an engine; `ok`: it was accepted. To a message: that of the peer's engine."""
 
 
 class SettlementEngine(Protocol):
@@ -43,11 +43,11 @@ class SettlementEngine(Protocol):
         """Pay, once for each key.
 
         Raises:
-            EngineError: it is not known to have taken the order: ask again under the same key.
+            EngineError: it is not known whether it was accepted: retry under the same key.
         """
 
     async def message(self, peer_id: str, octets: bytes) -> Reply:
-        """Hand it a message from the peer's engine.
+        """Pass a message of the peer's engine to it; returns its answer.
 
         Raises:
             EngineError: it does not answer.
@@ -69,7 +69,7 @@ class SettlementEngine(Protocol):
 
 
 class ManualEngine:
-    """An operator: shown what is to be paid, and asked to say when it is (`settle --confirm`)."""
+    """An operator, who sees what is to be paid and confirms the payment (`settle --confirm`)."""
 
     kind: Final = "manual"
 
@@ -78,7 +78,7 @@ class ManualEngine:
         return Answer.WAITING
 
     async def message(self, peer_id: str, octets: bytes) -> Reply:
-        """There is no engine that could read it."""
+        """Raises: there is no engine for messages."""
         raise EngineError("peers settle by hand here: there is no settlement engine")
 
     async def add_account(self, peer_id: str) -> None:
@@ -113,7 +113,9 @@ class HttpEngine:
         )
         if not reply.ok:
             if reply.status == 404:
-                self._known.discard(peer_id)  # it lost the account: created again next time
+                self._known.discard(
+                    peer_id
+                )  # it has lost the account, which is created again next time
             raise EngineError(f"HTTP {reply.status} to a settlement")
         return Answer.TAKEN
 
@@ -134,7 +136,7 @@ class HttpEngine:
             content=json.dumps({"id": peer_id}).encode(),
             kind="application/json",
         )
-        # RFC 38 does not say what an engine answers that knows the account: 409 would be fair.
+        # RFC 38 does not define the answer for an existing account; 409 counts as success.
         if not reply.ok and reply.status != 409:
             raise EngineError(f"HTTP {reply.status} to a new account")
         self._known.add(peer_id)
@@ -183,5 +185,5 @@ def _segment(peer_id: str) -> str:
 
 
 def _clean(error: HttpUnreachableError) -> str:
-    """In one line."""
+    """The text in one line."""
     return " ".join(f"{error.kind}: {error.detail}".split())[:200]

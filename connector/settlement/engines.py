@@ -1,6 +1,6 @@
-"""Who pays which peer: an operator, or an engine with an account for the peer.
+"""The payer of each peer: an operator, or an engine with an account for the peer.
 
-Also messages between our engine and the peer's, carried as ILP packets (RFC 38, Exchanging messages).
+Also messages between our engine and the peer's, sent as ILP packets (RFC 38, Exchanging messages).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from connector.settlement.engine import ManualEngine, SettlementEngine
 ENGINE_BACKOFF: Final = Backoff(
     min_s=bounds.SETTLEMENT_RETRY_SECONDS_MIN, max_s=bounds.SETTLEMENT_RETRY_SECONDS_MAX, jitter=0.5
 )
-"""Between two requests to an engine that fails (RFC 38, Retry behavior)."""
+"""Between requests to a failing engine (RFC 38, Retry behavior)."""
 
 
 class Engines:
@@ -35,22 +35,22 @@ class Engines:
         random: Callable[[], float],
         is_peer: Callable[[str], bool],
     ) -> None:
-        """Build it; no engine is asked.
+        """No engine is contacted yet.
 
         Args:
             clock: for due times and the expiry of messages.
             log: for the operator.
-            ask_peer: sends a Prepare to a peer and gives its answer.
-            random: gives 0 to 1, for jitter.
+            ask_peer: sends a Prepare to a peer and returns its answer.
+            random: returns a number from 0 to 1, for jitter.
             is_peer: whether there is a peer with this id.
         """
         self.manual: Final = ManualEngine()
-        """Pays peers without an engine: an operator."""
+        """The payer of peers without an engine: an operator."""
         self.scales: Final[dict[str, int]] = {}
-        """By peer id: the scale of its engine, where it is not that of the asset."""
+        """By peer id: the scale of its engine, if it differs from that of the asset."""
         self._engines: dict[str, SettlementEngine] = {}
         self._unannounced: dict[str, tuple[int, int]] = {}
-        """Peers whose engine is not yet told of the account: due time in ms, attempts so far."""
+        """Peers whose account is not created at their engine yet: due time in ms, attempts so far."""
         self._clock = clock
         self._log = log
         self._ask_peer = ask_peer
@@ -68,13 +68,13 @@ class Engines:
             self._unannounced[peer_id] = (0, 0)
 
     def of(self, peer_id: str) -> SettlementEngine:
-        """Who pays a peer."""
+        """The payer of a peer."""
         return self._engines.get(peer_id, self.manual)
 
     # --- accounts at engines
 
     async def drop(self, peer_id: str) -> None:
-        """Forget a peer, and have its engine remove the account; asked once."""
+        """Drop a peer, and request once that its engine removes the account."""
         engine = self._engines.pop(peer_id, self.manual)
         self._unannounced.pop(peer_id, None)
         try:
@@ -83,11 +83,11 @@ class Engines:
             self._log.warning("settlement_account_not_removed", peer_id=peer_id, reason=str(error))
 
     def due(self, now_ms: int) -> list[str]:
-        """Peers whose engine has to be told of the account now."""
+        """Peers whose account is due to be created at their engine."""
         return [peer_id for peer_id, (at_ms, _) in self._unannounced.items() if at_ms <= now_ms]
 
     async def announce(self, peer_id: str) -> None:
-        """Have the engine of a peer make the account; on a fault plan another try."""
+        """Create the account at the engine of a peer; after an error, schedule a retry."""
         _, attempts = self._unannounced.get(peer_id, (0, 0))
         try:
             await self.of(peer_id).add_account(peer_id)

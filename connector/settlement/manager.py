@@ -1,8 +1,7 @@
-"""Watches what we owe, decides settlements, and takes requests of engines and operators.
+"""Decides settlements from what we owe, and handles requests of engines and operators.
 
-Off the packet path: balances are checked on a timer. `carrier` takes each settlement through its
-steps, `engines` knows who pays which peer. Attempts that fail are repeated at growing
-intervals.
+Off the packet path: balances are checked on a timer. `carrier` executes the steps of each
+settlement, `engines` has the payer of each peer. Failed attempts are repeated at growing intervals.
 """
 
 from __future__ import annotations
@@ -61,19 +60,19 @@ class SettlementManager:
         random: Callable[[], float],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Build it; nothing is opened yet.
+        """Nothing is opened yet.
 
         Args:
-            accounts: where settlements are booked.
-            store: where they are kept.
+            accounts: books settlements.
+            store: keeps them.
             clock: for due times and times of change.
             log: for the operator.
             emit: takes events.
             touch: called with the id of a peer whose account changed.
-            ask_peer: sends a Prepare to a peer and gives its answer.
-            new_key: gives an unguessable key, never the same twice.
-            random: gives 0 to 1, for jitter.
-            pause: sleeps so many seconds.
+            ask_peer: sends a Prepare to a peer and returns its answer.
+            new_key: returns an unguessable key, never the same twice.
+            random: returns a number from 0 to 1, for jitter.
+            pause: sleeps for a number of seconds.
         """
         self._accounts = accounts
         self._store = store
@@ -103,14 +102,14 @@ class SettlementManager:
         self._deciding: dict[str, asyncio.Lock] = {}
         """By peer id: one decision at a time."""
         self._busy: set[object] = set()
-        """What has a task at work."""
+        """What a task is working on."""
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
 
-    # --- life
+    # --- lifecycle
 
     async def open(self) -> None:
-        """Load the settlements that are under way.
+        """Load the open settlements.
 
         Raises:
             SettlementStoreError: the file cannot be used.
@@ -119,7 +118,7 @@ class SettlementManager:
         for one in await self._store.open_ones():
             books = self._accounts.peers.get(one.peer_id)
             if books is None or books.terms.asset != one.asset:
-                # It stays on disk until the peer is configured again.
+                # It is kept on disk until the peer is configured again.
                 self._log.warning(
                     "settlement_without_peer",
                     peer_id=one.peer_id,
@@ -132,14 +131,14 @@ class SettlementManager:
             self._log.info("settlement_resumed", phase=one.phase.value, **log_fields(one))
 
     def use(self, peer_id: str, engine: SettlementEngine | None, scale: int | None = None) -> None:
-        """Set who pays a peer: an engine that counts in `scale` (default: the asset's), or an operator.
+        """Set the payer of a peer: an engine, or None for an operator.
 
-        The engine is told of the account as soon as it answers.
+        `scale`: the engine's unit; default: that of the asset. The account is created at the engine as soon as it answers.
         """
         self._engines.use(peer_id, engine, scale)
 
     async def drop(self, peer_id: str) -> None:
-        """Remove a peer, and tell its engine, once."""
+        """Remove a peer, and request once that its engine removes the account."""
         self._carrier.forget(peer_id)
         await self._engines.drop(peer_id)
 
@@ -156,7 +155,7 @@ class SettlementManager:
                 self.look()
 
     async def stop(self) -> None:
-        """Begin nothing new and wait for requests to the ledger; to call before `run` is cancelled."""
+        """Start nothing new and wait for requests to the ledger; call it before cancelling `run`."""
         self._stopping = True
         deadline_s = self._clock.monotonic_s() + bounds.SETTLEMENT_STOP_SECONDS_MAX
         while self._carrier.booking and self._clock.monotonic_s() < deadline_s:
@@ -166,10 +165,10 @@ class SettlementManager:
         """Close the file."""
         await self._store.close()
 
-    # --- watching
+    # --- decisions
 
     def look(self) -> None:
-        """Begin all steps that are due, each in its own task, a bounded number at a time."""
+        """Start all steps that are due, each in its own task, a bounded number at a time."""
         if self._stopping:
             return
         now_ms = self._clock.now_ms()
@@ -200,7 +199,7 @@ class SettlementManager:
         task.add_done_callback(lambda _: self._busy.discard(what))
 
     async def _decide(self, peer_id: str) -> None:
-        """Settle with a peer that we owe more than its threshold, by the ledger's figures."""
+        """Settle with a peer if, by the ledger's balances, we owe more than its threshold."""
         try:
             one = await self._trigger(peer_id, Origin.THRESHOLD, self._new_key(), None)
             if one is not None:
@@ -209,7 +208,7 @@ class SettlementManager:
                 wait_ms = int(bounds.SETTLEMENT_LEDGER_RETRY_SECONDS_MAX * 1000)
                 self._carrier.not_before_ms[peer_id] = self._clock.now_ms() + wait_ms
         except SettlementConflictError:
-            return  # an operator began one meanwhile
+            return  # an operator has started one meanwhile
         except FAULTS as error:
             self._log.warning("settlement_postponed", peer_id=peer_id, reason=str(error))
             self._carrier.hold_off(peer_id)
@@ -217,7 +216,7 @@ class SettlementManager:
     async def _trigger(
         self, peer_id: str, origin: Origin, key: str, wanted: int | None
     ) -> Settlement | None:
-        """Decide a settlement and put it on disk; None: there is nothing to pay."""
+        """Decide a settlement and store it; None: there is nothing to pay."""
         async with self._deciding.setdefault(peer_id, asyncio.Lock()):
             self._check_idle(peer_id)
             terms = self._accounts.peers[peer_id].terms
@@ -262,7 +261,7 @@ class SettlementManager:
     def _payment(
         self, peer_id: str, origin: Origin, key: str, amount: int, quantity: Quantity
     ) -> Settlement:
-        """A payment by whoever pays this peer, not yet on disk."""
+        """A payment by the payer of this peer, not yet on disk."""
         one = self._carrier.new(peer_id, Direction.OUTGOING, origin, key, amount, quantity)
         by_hand = self.engine_of(peer_id) is self._engines.manual
         one.payer = Payer.OPERATOR if by_hand else Payer.ENGINE
@@ -271,19 +270,19 @@ class SettlementManager:
     # --- requests of engines and operators
 
     async def receive(self, peer_id: str, key: str, quantity: Quantity) -> Settlement:
-        """Credit a payment of the peer that our engine has seen, once for each key.
+        """Credit a payment of the peer that our engine reports, once per key.
 
         Raises:
             SettlementError: there is no such peer, or the quantity cannot be booked.
             SettlementConflictError: this key was used for another quantity.
-            SettlementStoreError, LedgerUnavailableError: not yet booked; ask again with the key.
+            SettlementStoreError, LedgerUnavailableError: not yet booked; retry with the same key.
         """
         return await self._record(peer_id, Direction.INCOMING, Origin.ENGINE, key, quantity)
 
     async def record(
         self, peer_id: str, direction: Direction, key: str, quantity: Quantity
     ) -> Settlement:
-        """Book a payment that an operator reports, once for each key.
+        """Book a payment that an operator reports, once per key.
 
         Raises: as `receive`; and
             SettlementError: the ledger refuses it.
@@ -314,12 +313,12 @@ class SettlementManager:
             )
         if one is asked and one.phase is Phase.COMPLETED:
             if one.amount:
-                # It was counted and told of when it was booked; the mirror has it from the ledger.
+                # It was counted and reported when it was booked; the mirror has it from the ledger.
                 self._log.warning("settlement_known_to_ledger", **log_fields(one))
             else:
-                self._carrier.completed(one)  # less than a unit: added to the next
+                self._carrier.completed(one)  # less than one unit: added to the next payment
         if one.phase is Phase.PENDING:
-            # From here on it is booked even if the caller does not ask again.
+            # From here on it is booked even if the caller does not retry.
             one = self._carrier.note(self._carrier.open.get(one.id, one))
             await self._carrier.go_on(one)
         if one.phase is Phase.PENDING:
@@ -329,9 +328,9 @@ class SettlementManager:
         return one
 
     async def _find_in_ledger(self, one: Settlement) -> None:
-        """Complete a reported payment whose key is not on disk, where the ledger has booked it.
+        """Complete a reported payment whose key is not on disk, if the ledger has booked it.
 
-        While the ledger is away it goes on as a new one: under the same id, booking it finds it.
+        While the ledger is away it is treated as new: its id is the same, so booking it finds it.
         """
         if await self._store.with_key(one.peer_id, one.asset, one.origin, one.key) is not None:
             return
@@ -349,7 +348,7 @@ class SettlementManager:
 
         Raises:
             SettlementError: there is no such peer, nothing to pay, or less than `amount`.
-            SettlementConflictError: one is under way, or the key was used for another.
+            SettlementConflictError: one is in progress, or the key was used for another.
             SettlementStoreError, LedgerUnavailableError: try again.
         """
         self._check(peer_id, key)
@@ -371,9 +370,9 @@ class SettlementManager:
         return one
 
     async def _resume(self, peer_id: str, key: str, amount: int | None) -> Settlement | None:
-        """Take up a payment whose key is not on disk, but which the ledger has booked.
+        """Resume a payment whose key is not on disk, but which the ledger has booked.
 
-        Whether its engine was asked is not known: it is asked under the same key.
+        It is not known whether its engine got the request: it is repeated under the same key.
         """
         async with self._deciding.setdefault(peer_id, asyncio.Lock()):
             asset_scale = self.scale_of(peer_id)
@@ -415,10 +414,10 @@ class SettlementManager:
     async def cancel(self, peer_id: str, settlement_id: str, *, force: bool) -> Settlement:
         """Cancel a settlement that has not been paid, for an operator; it is booked back.
 
-        Once an engine has been asked this needs `force`: the engine may have paid, or may still pay.
+        Once its engine has got the request this needs `force`: it may have paid, or may still pay.
 
         Raises:
-            SettlementError: there is none, it is not in progress, or its engine was asked.
+            SettlementError: there is none, it is not in progress, or its engine got the request.
             SettlementStoreError: try again.
         """
         one = await self._named(peer_id, settlement_id)
@@ -472,10 +471,10 @@ class SettlementManager:
         """See `Engines.relay`."""
         return await self._engines.relay(peer_id, octets)
 
-    # --- what is shown
+    # --- status
 
     def under_way(self, peer_id: str) -> Settlement | None:
-        """The settlement by which a peer is being paid."""
+        """The settlement in progress that pays a peer; None: there is none."""
         return self._carrier.under_way(peer_id)
 
     def state(self, peer_id: str) -> State:

@@ -1,10 +1,11 @@
-"""A settlement: quantities in whole units, its phases, and the transitions between them.
+"""A settlement: quantities in whole units, its phases, and the transitions between them. Pure.
 
 A settlement is first *pending*: key, amount and the id of its ledger transfer are on disk, and it
-is not known whether the ledger has it. The id of the transfer is derived from peer, direction,
-origin and key, so the ledger itself knows a settlement that is told or booked again. Then it is *booked*, and its payer is asked, with the same
-key each time, until it is *completed*. No payer is asked for a settlement that the ledger refuses.
-A cancelled one is booked back with an id of its own.
+is not known whether the ledger has it. The id is derived from peer, direction, origin and key, so
+the ledger itself detects a settlement that is reported or booked twice. Then it is *booked*, and the
+payment is requested of its payer, with the same key each time, until it is *completed*. A
+settlement that the ledger refuses is never passed to a payer. A cancelled one is booked back under
+another id.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Direction(StrEnum):
 
 
 class Origin(StrEnum):
-    """Who began it. Each origin has its own space of idempotency keys."""
+    """What started it. Each origin has its own space of idempotency keys."""
 
     THRESHOLD = "threshold"
     """We owed more than the threshold."""
@@ -45,10 +46,10 @@ class Origin(StrEnum):
 
 
 class Payer(StrEnum):
-    """Who is asked to pay. Decided once: an engine never pays what an operator was asked to pay."""
+    """The payer. Decided once: an engine never pays what an operator was asked to pay."""
 
     NOBODY = "nobody"
-    """It had been paid when it was reported to us."""
+    """It had been paid before it was reported to us."""
     OPERATOR = "operator"
     ENGINE = "engine"
 
@@ -78,11 +79,11 @@ class Move(StrEnum):
     """What changes the phase of a settlement."""
 
     BOOK = "book"
-    """The ledger has it, and someone is to pay."""
+    """The ledger has it, and it is to be paid."""
     SETTLE = "settle"
-    """The ledger has it, and it had been paid when it was reported to us."""
+    """The ledger has it, and it had been paid before it was reported to us."""
     REFUSE = "refuse"
-    """Refused for good, and its id used up: we owe less, or the peer would owe more than its limit."""
+    """Refused permanently, its id used up: we owe less, or the peer would exceed its limit."""
     ACKNOWLEDGE = "acknowledge"
     """The engine has accepted it, or an operator confirms that it is paid."""
     CANCEL = "cancel"
@@ -162,7 +163,7 @@ def read_quantity(amount: object, scale: object) -> Quantity:
 
 
 def convert(given: Quantity, kept: Quantity, scale: int) -> tuple[int, Quantity]:
-    """Add `given` and the remainder `kept`: gives whole units of `scale` and the new remainder."""
+    """Add `given` and the remainder `kept`; returns whole units of `scale` and the new remainder."""
     common = max(given.scale, kept.scale, scale)
     total = given.amount * 10 ** (common - given.scale) + kept.amount * 10 ** (common - kept.scale)
     units, rest = divmod(total, 10 ** (common - scale))
@@ -183,9 +184,9 @@ def to_engine(amount: int, asset_scale: int, engine_scale: int) -> tuple[int, Qu
 def amount_due(owed: int, *, threshold: int | None, settle_to: int, available: int) -> int:
     """The amount to pay now; 0: nothing is due.
 
-    Above `threshold`, what is owed is reduced to `settle_to`. `available` is the part of it that
-    may be paid, below zero where more is held than owed: the rest is held for packets that the peer
-    has sent, and counts as paid by them. So they cannot bring what we owe below `settle_to`.
+    Above `threshold`, what is owed is reduced to `settle_to`. `available` is the part of it that may
+    be paid; it is negative if more is held than owed. The rest is held for packets that the peer has
+    sent, and counts as paid by them, so they cannot bring what we owe below `settle_to`.
     """
     if threshold is None or owed <= threshold:
         return 0
@@ -199,7 +200,7 @@ class Settlement:
     id: int
     """Unique, rising with time; for the API and operators."""
     booking_id: int
-    """Of its ledger transfer; stored with the key, and never changed."""
+    """The id of its ledger transfer; stored with the key, and never changed."""
     peer_id: str
     asset: Asset
     direction: Direction
@@ -208,14 +209,14 @@ class Settlement:
     """The idempotency key."""
     amount: int
     quantity: Quantity
-    """In the scale of the engine."""
+    """The amount in the scale of the engine."""
     payer: Payer
     phase: Phase
     created_ms: int
     changed_ms: int
     attempts: int = 0
     error: str = ""
-    """Of the last attempt."""
+    """The error of the last attempt."""
     next_attempt_ms: int = field(default=0)
     """Not stored: after a restart the next attempt is made at once."""
 
@@ -226,25 +227,27 @@ class Settlement:
 
     @property
     def reverse_id(self) -> int:
-        """The id of the transfer that books it back."""
-        return self.booking_id | 1  # the low octet is free for this (ledger/model.py)
+        """The id of the transfer that reverses it."""
+        return self.booking_id | 1  # the low octet is reserved for this (ledger/model.py)
 
     @property
     def tag(self) -> int:
         """128 bits of the key, kept in its transfers.
 
-        Of a payment that we have made and record, other bits: its transfer must not be taken for a
-        payment that the payer can be asked for again.
+        Of a payment that we have made and only record, other bits: its transfer must not be taken
+        for a payment that can be requested again.
         """
         made = self.direction is Direction.OUTGOING and self.payer is Payer.NOBODY
-        if made and self.booking_id != self.id:  # equal ids: of a version that did not tell
+        if (
+            made and self.booking_id != self.id
+        ):  # equal ids: written by a version that did not distinguish
             return key_tag(f"paid outside:{self.key}")
         return key_tag(self.key)
 
     def is_in(self, there: Transfer) -> bool:
         """Whether a transfer under its id is this settlement, not another one under the same key.
 
-        What was booked of an incoming one may include a unit from remainders of earlier payments.
+        The booked amount of an incoming one may include a unit from remainders of earlier payments.
         """
         if there.user_data_128 != self.tag:
             return False
@@ -255,7 +258,7 @@ class Settlement:
 
     @property
     def state(self) -> State:
-        """What it contributes to the state of the peer."""
+        """The state of settling with its peer."""
         if self.payer is Payer.NOBODY:
             return State.IDLE
         if self.phase is Phase.PENDING:
@@ -264,7 +267,7 @@ class Settlement:
 
 
 def key_tag(key: str) -> int:
-    """128 bits for the key in its ledger transfer: a key of 32 hex digits itself, else its hash."""
+    """The key as 128 bits for its ledger transfer: a key of 32 hex digits itself, else its hash."""
     if re.fullmatch(r"[0-9a-f]{32}", key):
         return int(key, 16)
     return int.from_bytes(hashlib.sha256(b"key:" + key.encode("utf-8")).digest()[:16], "big")
@@ -275,7 +278,7 @@ def settled_sums(
 ) -> tuple[int, int]:
     """The sums that settlements have credited and debited to their account in the ledger.
 
-    `with_open` counts also those that the ledger was asked to book without a known answer.
+    `with_open` includes those whose booking was requested without a known answer.
     """
     paid = received = 0
     for phase, direction, amount in settlements:

@@ -1,7 +1,7 @@
 """Every settlement, and remainders below one unit, in one SQLite file.
 
-Rows are never deleted: they are the record of what was paid, and there are few of them. So a key
-always has the same answer.
+Rows are never deleted: they record what was paid, and there are few of them. So a repeated key always
+gets the same answer.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS remainder (
     PRIMARY KEY (peer_id, asset_code, asset_scale));
 """
 _ADD_BOOKING_ID: Final = "ALTER TABLE settlement ADD COLUMN booking_id TEXT NOT NULL DEFAULT ''"
-"""For files of versions before it. Empty: booked under the settlement's own id, as they did."""
+"""For files of older versions. Empty: booked under the settlement's own id, as they did."""
 _COLUMNS: Final = (
     "id, peer_id, asset_code, asset_scale, direction, origin, idempotency_key, amount, "
     "quantity_amount, quantity_scale, payer, phase, created_ms, changed_ms, attempts, error, "
@@ -65,7 +65,7 @@ class SettlementStore:
     """See the module. Changes are on disk when a call returns."""
 
     def __init__(self, database: Database, *, read_only: bool = False) -> None:
-        """`read_only`: the database was opened so; its tables are not made."""
+        """`read_only`: the database was opened so; no tables are created."""
         self._file = database
         self._read_only = read_only
 
@@ -87,12 +87,12 @@ class SettlementStore:
         await self._file.close()
 
     async def add(self, settlement: Settlement) -> Settlement:
-        """Store a settlement if its key is new; gives the stored settlement with its key.
+        """Store a settlement if its key is new; returns the stored settlement with its key.
 
         The quantity of an incoming one is added to the remainder of earlier ones: the whole units
         are its amount, the rest is the new remainder. Without a whole unit there is nothing to
-        book, and it is completed at once. One that is completed already, since the ledger has it,
-        is noted as it is and leaves the remainder alone.
+        book, and it is completed at once. One that is completed already, because the ledger has it,
+        is stored as it is and does not change the remainder.
 
         Raises:
             SettlementError: the amount is above `AMOUNT_MAX`.
@@ -193,7 +193,7 @@ class SettlementStore:
 
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
-    """Names what is damaged: SQLite does not hold columns to a type."""
+    """Turns a value of the wrong type into an error: SQLite does not enforce column types."""
     try:
         yield
     except (ValueError, TypeError, OverflowError, AssertionError) as error:
