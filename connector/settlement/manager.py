@@ -133,7 +133,9 @@ class SettlementManager:
     def use(self, peer_id: str, engine: SettlementEngine | None, scale: int | None = None) -> None:
         """Set the payer of a peer: an engine, or None for an operator.
 
-        `scale`: the engine's unit; default: that of the asset. The account is created at the engine as soon as it answers.
+        The account is created at the engine as soon as it answers.
+
+        `scale`: the unit of the engine; default: that of the asset.
         """
         self._engines.use(peer_id, engine, scale)
 
