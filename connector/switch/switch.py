@@ -229,7 +229,7 @@ class Switch:
         now_ms = self._now_ms()
         node = self.node
         if recovered is None:
-            # 1. May it come in?
+            # 1. Admission.
             refusal = rules.check(node, source, prepare, now_ms)
             if refusal is not None:
                 return _rejected(refusal)
