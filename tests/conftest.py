@@ -101,6 +101,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if _folder(item) in ("integration", "interop", "browser"):
             item.add_marker("nodes")
+        if "/".join(item.path.relative_to(TESTS).parts[:2]) in _OF_SOURCES:
+            item.add_marker("sources")
     if config.getoption("dist", "no") == "no" and not hasattr(config, "workerinput"):
         return
     for item in items:
@@ -110,6 +112,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=_rank)
 
 
+# Nothing that these test is compiled.
+_OF_SOURCES = frozenset(
+    ("unit/cli", "unit/settings", "unit/simulation", "unit/telemetry", "unit/tools", "unit/web",
+     "unit/test_build_hook.py", "unit/test_docs.py", "unit/test_layout.py", "unit/test_scripts.py",
+     "faults/test_table.py")
+)  # fmt: skip
 _ORDER = ("compose", "interop", "browser", "integration", "property", "conformance", "unit")
 
 
