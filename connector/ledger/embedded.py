@@ -38,6 +38,7 @@ from connector.base.sqlite import in_transaction
 from connector.ledger import bounds, journal
 from connector.ledger.journal import (
     Archive,
+    IdRange,
     JournalRow,
     account_of_row,
     derived_record,
@@ -202,6 +203,8 @@ class EmbeddedLedger:
         self._lock: Hold | None = None
         self._seq = 0
         self._id_max = 0
+        self._id_range = IdRange(1)
+        """Of the rows since the last checkpoint."""
         self._ahead_ns = 0
         self._since_checkpoint = 0
         self._stale = False
@@ -280,8 +283,15 @@ class EmbeddedLedger:
         self._check_end(connection, acknowledged)
         if not self._read_only:
             connection.executescript(journal.SCHEMA)
+            in_transaction(connection, self._cover_ids)
             if 0 < version < journal.FORMAT:
                 in_transaction(connection, self._find_derived)
+
+    @staticmethod
+    def _cover_ids(connection: sqlite3.Connection) -> None:
+        saved = connection.execute("SELECT seq FROM checkpoint").fetchone()
+        if saved is not None:
+            journal.cover(connection, saved[0])
 
     def _find_derived(self, connection: sqlite3.Connection) -> None:
         """Fill table `derived` from a journal of an older format, once: 1 s per million rows."""
@@ -302,16 +312,19 @@ class EmbeddedLedger:
             )
 
     async def _load(self) -> None:
-        machine, seq, id_max = await self._file.run(self._read_state)
+        machine, seq, id_max, id_range = await self._file.run(self._read_state)
         self.machine = machine
         self._seq = seq
         self._id_max = id_max
+        self._id_range = id_range
         self._since_checkpoint = (
             bounds.LEDGER_CHECKPOINT_TRANSFERS
         )  # save soon: the start took time
         self._stale = False
 
-    def _read_state(self, connection: sqlite3.Connection) -> tuple[LedgerMachine, int, int]:
+    def _read_state(
+        self, connection: sqlite3.Connection
+    ) -> tuple[LedgerMachine, int, int, IdRange]:
         """The machine after the last row of the journal: checkpoint, then replay."""
         connection.execute("BEGIN")
         try:
@@ -336,19 +349,22 @@ class EmbeddedLedger:
                         if uses_up(record[1]):
                             machine.remember(record)
             machine.forget_below(highest)
+            id_range = IdRange(seq + 1)
             for row in self._rows(connection, seq + 1, None):
                 archive.before_seq = row[0]
                 replay(machine, row, self.path)
                 seq = row[0]
                 if row[2] != journal.ACCOUNTS:
-                    ids = (record[0].id for record in records(machine, *row[2:]))
-                    highest = max((highest, *ids))
+                    ids = [record[0].id for record in records(machine, *row[2:])]
+                    if ids:
+                        id_range.add(min(ids), max(ids))
+            highest = max(highest, id_range.high)
             archive.before_seq = _AFTER_ALL
         except journal.DAMAGE as error:
             raise LedgerCorruptError(f"{self.path} is damaged: {error}") from error
         finally:
             connection.execute("ROLLBACK")
-        return machine, seq, highest
+        return machine, seq, highest, id_range
 
     @staticmethod
     def _first_remembered(connection: sqlite3.Connection, seq: int) -> int:
@@ -384,13 +400,8 @@ class EmbeddedLedger:
                     (key, before_seq),
                 ).fetchone()
                 return None if found is None else derived_record(*found)
-            cursor = connection.execute(
-                "SELECT kind, events, statuses FROM journal"
-                " WHERE id_min <= ? AND id_max >= ? AND seq < ? ORDER BY seq",
-                (key, key, before_seq),
-            )
-            for kind, events, statuses in cursor:
-                for record in records(machine, kind, events, statuses):
+            for row in journal.rows_with(connection, [id_], before_seq):
+                for record in records(machine, *row):
                     if record[0].id == id_ and uses_up(record[1]):
                         return record
             return None
@@ -492,9 +503,10 @@ class EmbeddedLedger:
         seq = self._seq + 1
         low = high = None
         if ids:
-            highest = max(ids)
-            low, high = id_octets(min(ids)), id_octets(highest)
+            lowest, highest = min(ids), max(ids)
+            low, high = id_octets(lowest), id_octets(highest)
             self._id_max = max(self._id_max, highest)
+            self._id_range.add(lowest, highest)
         self._since_checkpoint += size
         save: Callable[[sqlite3.Connection], None] | None = None
         if self._since_checkpoint >= bounds.LEDGER_CHECKPOINT_TRANSFERS:
@@ -550,6 +562,8 @@ class EmbeddedLedger:
         holds = pack_holds(hold.transfer for hold in machine.holds.values())
         timestamp = machine.timestamp
         id_max = id_octets(self._id_max)
+        id_range = self._id_range.row(seq) if seq >= self._id_range.first_seq else None
+        self._id_range = IdRange(seq + 1)
 
         def save(connection: sqlite3.Connection) -> None:
             connection.executemany(
@@ -560,6 +574,8 @@ class EmbeddedLedger:
                 "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?, ?)",
                 (seq, timestamp, zlib.compress(holds, 1), id_max),
             )
+            if id_range is not None:
+                connection.execute("INSERT OR REPLACE INTO id_range VALUES (?, ?, ?, ?)", id_range)
 
         return save
 
@@ -569,9 +585,36 @@ class EmbeddedLedger:
         return _lookup_accounts(self.machine, ids)
 
     async def lookup_transfers(self, ids: Sequence[int]) -> list[Transfer]:
-        """See `Ledger`."""
+        """See `Ledger`. What is too old to be remembered is read from the journal, all at once."""
         await self._refresh()
-        return _lookup_transfers(self.machine, ids)
+        machine = self.machine
+        old = [id_ for id_ in ids if id_ > DERIVED_ID_MAX and machine.may_be_archived(id_)]
+        if not old:
+            return _lookup_transfers(machine, ids)
+        wanted = frozenset(old)
+        before_seq = self._seq + 1
+
+        def work(connection: sqlite3.Connection) -> dict[int, Transfer]:
+            return {
+                transfer.id: transfer
+                for row in journal.rows_with(connection, old, before_seq)
+                for transfer, status in records(machine, *row)
+                if transfer.id in wanted and status is Status.CREATED
+            }
+
+        try:
+            archived = await (self._file if self._read_only else self._reader).run(work)
+        except sqlite3.Error as error:
+            raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
+        except journal.DAMAGE as error:
+            raise LedgerCorruptError(f"{self.path} is damaged: {error}") from error
+        found: list[Transfer] = []
+        for id_ in ids:
+            if id_ in wanted:
+                found += [archived[id_]] if id_ in archived else []
+            else:
+                found += _lookup_transfers(machine, [id_])
+        return found
 
     async def node_accounts(self, node_tag: int) -> list[Account]:
         """See `Ledger`."""

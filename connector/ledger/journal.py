@@ -7,19 +7,31 @@ checkpoint  the row up to which the accounts and holds are saved
 derived     transfers whose ids are derived from their purpose (grants, settlements): kept
             permanently, also after their journal rows are pruned
 point       past states, chained by hash (`retention`)
+id_range    lowest and highest id of each range of rows, from one checkpoint to the next: only the
+            ranges that may contain a transfer are searched for it
 """
 
 from __future__ import annotations
 
+import sqlite3
 import struct
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from connector.base.errors import LedgerCorruptError
+from connector.ledger import bounds
 from connector.ledger.machine import LedgerMachine, Record
-from connector.ledger.model import DERIVED_ID_MAX, Account, AccountStatus, Status, Transfer
+from connector.ledger.model import (
+    DERIVED_ID_MAX,
+    ID_MAX,
+    Account,
+    AccountStatus,
+    Status,
+    Transfer,
+)
 from connector.ledger.rows import NO_ACCOUNT, ROW, pack_transfer, unpack_dense, unpack_transfer
 
 FORMAT: Final = 3
@@ -47,6 +59,8 @@ CREATE TABLE IF NOT EXISTS derived (
 CREATE TABLE IF NOT EXISTS point (
     seq INTEGER PRIMARY KEY, now_ns INTEGER NOT NULL, timestamp INTEGER NOT NULL,
     hash BLOB NOT NULL, state BLOB);
+CREATE TABLE IF NOT EXISTS id_range (
+    last_seq INTEGER PRIMARY KEY, first_seq INTEGER NOT NULL, id_min BLOB, id_max BLOB);
 """
 
 JournalRow = tuple[int, int, int, bytes, bytes]
@@ -160,6 +174,91 @@ def uses_up(status: Status) -> bool:
         Status.CREDIT_ACCOUNT_NOT_FOUND,
         Status.PENDING_TRANSFER_NOT_FOUND,
     )
+
+
+class IdRange:
+    """The lowest and highest id in the rows of a stretch that is still being written."""
+
+    __slots__ = ("first_seq", "high", "low")
+
+    def __init__(self, first_seq: int) -> None:
+        self.first_seq: Final = first_seq
+        self.low = ID_MAX
+        self.high = 0
+
+    def add(self, low: int, high: int) -> None:
+        """A row has these ids and others between them."""
+        assert low <= high, (low, high)
+        self.low = min(self.low, low)
+        self.high = max(self.high, high)
+
+    def row(self, last_seq: int) -> tuple[int, int, bytes | None, bytes | None]:
+        """Its row in table `id_range`, once it ends."""
+        assert last_seq >= self.first_seq, (last_seq, self.first_seq)
+        if self.low > self.high:
+            return last_seq, self.first_seq, None, None  # nothing but accounts
+        return last_seq, self.first_seq, id_octets(self.low), id_octets(self.high)
+
+
+def cover(connection: sqlite3.Connection, last_seq: int) -> None:
+    """Fill table `id_range` for rows up to `last_seq` that no stretch has.
+
+    They were written by a version that did not know the table. Once, some seconds a million rows.
+    """
+    (first,) = connection.execute("SELECT min(seq) FROM journal").fetchone()
+    if first is None:
+        return
+    begin = first
+    stretches = connection.execute(
+        "SELECT first_seq, last_seq FROM id_range WHERE last_seq <= ? ORDER BY last_seq",
+        (last_seq,),
+    ).fetchall()
+    for first_seq, end in [*stretches, (last_seq + 1, last_seq)]:
+        for at in range(begin, first_seq, bounds.JOURNAL_ROWS_COVERED_AT_ONCE):
+            part = min(at + bounds.JOURNAL_ROWS_COVERED_AT_ONCE, first_seq) - 1
+            connection.execute(
+                "INSERT OR REPLACE INTO id_range SELECT ?, ?, min(id_min), max(id_max)"
+                " FROM journal WHERE seq BETWEEN ? AND ?",
+                (part, at, at, part),
+            )
+        begin = max(begin, end + 1)
+
+
+def rows_with(
+    connection: sqlite3.Connection, ids: Sequence[int], before_seq: int
+) -> Iterator[tuple[int, bytes, bytes]]:
+    """Kind, events and statuses of the rows before `before_seq` that may have transfers under `ids`.
+
+    Oldest first. Reads the stretches between whose lowest and highest id one of them is. The rows
+    behind the last stretch are not read: a machine remembers what is in them (`bounds`).
+    """
+    keys = sorted(map(id_octets, ids))
+    limits = (keys[-1], keys[0])
+    stretches: list[tuple[int, int]] = [(0, before_seq - 1)]
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'id_range'").fetchone():
+        stretches = [
+            (first, min(last, before_seq - 1))
+            for first, last, low, high in connection.execute(
+                "SELECT first_seq, last_seq, id_min, id_max FROM id_range"
+                " WHERE id_min <= ? AND id_max >= ? ORDER BY last_seq",
+                limits,
+            ).fetchall()
+            if _is_between(keys, low, high)
+        ]
+    for first, last in stretches:
+        for kind, events, statuses, low, high in connection.execute(
+            "SELECT kind, events, statuses, id_min, id_max FROM journal"
+            " WHERE seq BETWEEN ? AND ? AND id_min <= ? AND id_max >= ? ORDER BY seq",
+            (first, last, *limits),
+        ):
+            if _is_between(keys, low, high):
+                yield kind, events, statuses
+
+
+def _is_between(keys: Sequence[bytes], low: bytes, high: bytes) -> bool:
+    """Whether one of `keys`, which rise, is between two octet strings."""
+    at = bisect_left(keys, low)
+    return at < len(keys) and keys[at] <= high
 
 
 def derived_rows(

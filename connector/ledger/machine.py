@@ -462,6 +462,12 @@ class LedgerMachine:
         """The transfer under `id_`, or the failed one that used it up."""
         return self._find(id_, 0)
 
+    def may_be_archived(self, id_: int) -> bool:
+        """Whether only the archive can tell if there is a transfer under `id_`."""
+        return (
+            id_ not in self._records and id_ <= self._forgotten_id_max and self._archive is not None
+        )
+
     def records(self) -> Iterable[Record]:
         """The transfers in memory, oldest first."""
         return self._records.values()

@@ -210,6 +210,7 @@ class Upkeep:
             return 0
         end = min(last, first + bounds.JOURNAL_ROWS_PRUNED_AT_ONCE - 1)
         gone = connection.execute("DELETE FROM journal WHERE seq <= ?", (end,)).rowcount
+        connection.execute("DELETE FROM id_range WHERE last_seq <= ?", (end,))
         self.pruned_rows += gone
         return gone
 

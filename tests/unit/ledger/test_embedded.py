@@ -7,7 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from connector.base.errors import LedgerCorruptError, LedgerLockedError, LedgerUnavailableError
 from connector.ledger import bounds as ledger_bounds
+from connector.ledger import journal
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import AMOUNT_MAX, PENDING, PHASE_RESOLVE, POST, Status, Transfer
 from tests.support.ledgers import Books, ManualClock
@@ -156,7 +158,8 @@ async def test_checkpoints_are_saved_while_running(
 async def test_ids_older_than_what_is_remembered_are_found_in_the_journal(
     path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_bounds, "LEDGER_REMEMBERED_TRANSFERS_MAX", 4)
+    monkeypatch.setattr(ledger_bounds, "LEDGER_REMEMBERED_TRANSFERS_MAX", 6)
+    monkeypatch.setattr(ledger_bounds, "LEDGER_CHECKPOINT_TRANSFERS", 2)
     ledger = await reopened(path, clock)
     books = Books(ledger, no_waiting)
     await books.create()
@@ -183,6 +186,133 @@ async def test_ids_older_than_what_is_remembered_are_found_in_the_journal(
         await ledger.close()
         await ledger.open()
     await ledger.close()
+
+
+# --- stretches of rows, by their ids
+
+
+@pytest.fixture
+async def long_ago(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Books]:
+    """Thirty transfers in stretches of three, of which the last six are remembered."""
+    monkeypatch.setattr(ledger_bounds, "LEDGER_REMEMBERED_TRANSFERS_MAX", 6)
+    monkeypatch.setattr(ledger_bounds, "LEDGER_CHECKPOINT_TRANSFERS", 3)
+    ledger = await reopened(path, clock)
+    books = Books(ledger, no_waiting)
+    await books.create()
+    for number in range(30):
+        await books.done(books.move(number, 1))
+    yield books
+    await embedded(books).close()
+
+
+def stretches(path: Path) -> list[tuple[int, int]]:
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as file:
+        found = file.execute(
+            "SELECT first_seq, last_seq FROM id_range ORDER BY last_seq"
+        ).fetchall()
+    file.close()
+    return found
+
+
+def statements_of(books: Books, connection: str = "_file") -> list[str]:
+    """The statements with which the ledger looks into its journal from now on."""
+    seen: list[str] = []
+
+    def trace(connection: sqlite3.Connection) -> None:
+        connection.set_trace_callback(
+            lambda text: seen.append(text) if "FROM journal" in text else None
+        )
+
+    getattr(embedded(books), connection).look(trace)
+    return seen
+
+
+def is_contiguous(found: list[tuple[int, int]]) -> bool:
+    return all(end + 1 == begin for (_, end), (begin, _) in pairwise(found))
+
+
+@pytest.mark.interpreted
+async def test_an_old_id_is_looked_for_in_the_stretch_that_may_have_it(
+    long_ago: Books, path: Path
+) -> None:
+    found = stretches(path)
+    assert len(found) >= 9
+    assert found[0][0] == 1
+    assert is_contiguous(found)
+    seen = statements_of(long_ago)
+    again = long_ago.move(4, 1)
+    assert await long_ago.write(again) == [Status.EXISTS]
+    assert len(seen) == 1
+    # Not in what the table says of others.
+    break_row(path, "UPDATE id_range SET id_min = NULL WHERE first_seq <= 6 AND last_seq >= 6")
+    assert await long_ago.write(again) == [Status.CREATED]
+
+
+@pytest.mark.interpreted
+async def test_new_ids_below_old_ones_read_no_rows(long_ago: Books) -> None:
+    """As after a clock that was ahead, from somebody who does not count on from the highest id."""
+    long_ago.base -= 10**9
+    seen = statements_of(long_ago)
+    for number in range(20):
+        await long_ago.done(long_ago.move(number, 1))
+    assert seen == []
+
+
+@pytest.mark.interpreted
+async def test_many_old_transfers_are_looked_up_in_one_pass(long_ago: Books) -> None:
+    reads: list[int] = []
+    rows_with = journal.rows_with
+
+    def counted(connection: sqlite3.Connection, ids: Sequence[int], before: int) -> Any:
+        reads.append(len(ids))
+        return rows_with(connection, ids, before)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, "rows_with", counted)
+        order = [7, 29, 40, 3, 0, 28, 12]
+        # And of each, one that was never there.
+        ids = [id_ | phase for id_ in map(long_ago.id, order) for phase in (0, PHASE_RESOLVE)]
+        found = await long_ago.ledger.lookup_transfers(ids)
+    assert [one.id for one in found] == [long_ago.id(one) for one in order if one != 40]
+    assert len(reads) == 1
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE id_range",
+        "DELETE FROM id_range WHERE last_seq BETWEEN 5 AND 14",
+        "DELETE FROM id_range WHERE last_seq > 20",
+        "DELETE FROM id_range WHERE last_seq < 8",
+    ],
+)
+@pytest.mark.parametrize("at_once", [1, 4, 1000])
+async def test_rows_of_a_version_without_stretches_are_covered_at_the_start(
+    long_ago: Books,
+    path: Path,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+    at_once: int,
+) -> None:
+    monkeypatch.setattr(ledger_bounds, "JOURNAL_ROWS_COVERED_AT_ONCE", at_once)
+    await embedded(long_ago).close()
+    # Accounts are no transfers; the last row is from before the last checkpoint.
+    break_row(path, statement)
+    reader = await reopened(path, clock, read_only=True)
+    if statement.startswith("DROP"):
+        assert await reader.lookup_transfers([long_ago.id(4)])
+    await reader.close()
+    again = await reopened(path, clock)
+    found = stretches(path)
+    assert found[0][0] == 1
+    assert is_contiguous(found)
+    ids = [long_ago.id(number) for number in range(30)]
+    assert [one.id for one in await again.lookup_transfers(ids)] == ids
+    await again.close()
 
 
 async def test_a_late_transfer_with_a_low_id_survives_a_kill(

@@ -93,6 +93,23 @@ async def test_rows_past_their_days_are_pruned_and_balances_stay(
     assert machine.accounts[books.peer].snapshot() == ledger.machine.accounts[books.peer].snapshot()
 
 
+async def test_stretches_go_with_their_rows(books: Books, path: Path, clock: ManualClock) -> None:
+    await live(books, clock, 30)
+    clock.advance(3600)
+    for _ in range(5):
+        await embedded(books).maintain()
+    rows = rows_of(path)
+    assert rows[0] > 5
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as file:
+        found = file.execute("SELECT first_seq, last_seq FROM id_range ORDER BY 2").fetchall()
+    file.close()
+    assert found[0][0] <= rows[0] <= found[0][1]
+    await embedded(books).close()
+    again = await opened(path, clock)
+    assert await again.lookup_transfers([books.id(29)])
+    await again.close()
+
+
 async def test_a_pruned_journal_opens_again_after_a_kill(
     books: Books, path: Path, clock: ManualClock, tmp_path: Path
 ) -> None:
