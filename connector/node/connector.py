@@ -419,6 +419,13 @@ class Connector:
 
         It is awaited with the Prepare and returns a Fulfill or a Reject; what it raises becomes a
         T00. Money is held when it is asked, and booked only if its Fulfill fits the condition.
+
+        Delivery is at least once: after a crash a packet may come again, under the same id. A handler
+        with a second parameter gets that id, 32 hex digits; one that must act once remembers which
+        it has fulfilled, and gives the same fulfillment again.
+
+        Raises:
+            TypeError: it takes neither a Prepare nor a Prepare and an id.
         """
         self._handler = handler
         if self._core is not None:

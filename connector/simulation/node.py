@@ -198,6 +198,8 @@ class SimulatedNode:
         self._ledger: Ledger | None = None
         self._settings = settings_of(simulation.plan, plan)
         self._failures: list[str] = []
+        self._delivered: dict[bytes, str] = {}
+        """By condition: the id under which the receiver within this node was asked first."""
         self._packets_before = 0
         self._stopping = False
         self._power_is_off = False
@@ -356,7 +358,7 @@ class SimulatedNode:
 
         loop.run_now(lambda: loop.create_task(change()))
 
-    async def _receive(self, prepare: Prepare) -> Fulfill | Reject:
+    async def _receive(self, prepare: Prepare, packet_id: str) -> Fulfill | Reject:
         """The receiver within this node; see `Core.on_prepare`."""
         simulation = self.simulation
         facts, world = simulation.facts, simulation.world
@@ -366,6 +368,9 @@ class SimulatedNode:
             return Reject(code="F02", triggered_by=f"g.{self.name}", message="who?")
         plan = fact.plan
         facts.note(world.now_s, name, f"is asked to take {prepare.amount}", plan.number)
+        first_id = self._delivered.setdefault(prepare.condition, packet_id)
+        if first_id != packet_id and prepare.amount and not fact.hostile:
+            facts.complaints.append(f"{name} is asked for payment {plan.number} under another id")
         if fact.given and not fact.hostile:
             # Delivery is at least once: it gives the same again. But what its node has posted is
             # answered from there, unless the disk has failed.

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import inspect
 import json
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from connector.base import limits
 from connector.base.clock import Clock
@@ -27,8 +28,14 @@ from connector.switch.driver import Driver
 from connector.switch.flight import Flight
 from connector.switch.switch import Deliver
 
-Handler = Callable[[Prepare], Awaitable[Fulfill | Reject]]
-"""Answers a packet for this node; an exception becomes a T00."""
+_Answer = Awaitable[Fulfill | Reject]
+
+Handler = Callable[[Prepare], _Answer] | Callable[[Prepare, str], _Answer]
+"""Answers a packet for this node; an exception becomes a T00.
+
+One that needs a second argument gets the packet's id, 32 hex digits: the same whenever the same packet
+is delivered again, so whoever must act once remembers it.
+"""
 
 SettleHandler = Callable[[str, bytes], Awaitable[Fulfill | Reject]]
 """Answers a message of a peer's settlement engine: peer id and octets."""
@@ -53,7 +60,7 @@ class Deliveries:
         self._clock = clock
         self._log = log
         self._own_address = own_address
-        self._handler: Handler | None = None
+        self._handler: Callable[[Prepare, str], _Answer] | None = None
         self._settle_handler: SettleHandler | None = None
         self._group: asyncio.TaskGroup | None = None
         self._turn_done: Callable[[], None] = lambda: None
@@ -75,8 +82,12 @@ class Deliveries:
         self._driver = driver
 
     def on_prepare(self, handler: Handler) -> None:
-        """Let `handler` answer packets for this node."""
-        self._handler = handler
+        """Let `handler` answer packets for this node.
+
+        Raises:
+            TypeError: it takes neither a Prepare nor a Prepare and a packet's id.
+        """
+        self._handler = _with_packet_id(handler)
 
     def on_settle_message(self, handler: SettleHandler) -> None:
         """Let `handler` answer what peers send to `peer.settle`."""
@@ -108,7 +119,7 @@ class Deliveries:
                 if step.prepare.destination == settle.DESTINATION:
                     said = await self._settle_message(step)
                 elif self._handler is not None:
-                    said = await self._handler(step.prepare)
+                    said = await self._handler(step.prepare, _hex(step.packet_id))
                     if type(said) not in (
                         Fulfill,
                         Reject,
@@ -140,7 +151,7 @@ class Deliveries:
             "condition": _base64(prepare.condition),
             "expiresAt": expires_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "data": _base64(prepare.data),
-            "packetId": f"{step.packet_id:032x}",
+            "packetId": _hex(step.packet_id),
             "source": step.source.peer_id,
         }
         answer = await self._client.ask(
@@ -189,6 +200,37 @@ def read_answer(body: Any, own_address: str) -> Fulfill | Reject:
         message=str(body.get("message", ""))[: limits.REJECT_MESSAGE_CHARACTERS_OURS_MAX],
         data=data,
     )
+
+
+def _with_packet_id(handler: Handler) -> Callable[[Prepare, str], _Answer]:
+    """`handler` as one that is given the packet's id, whether it wants it or not."""
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:
+        takes_id = False  # one that is not written in Python and does not say
+    else:
+        takes_id = not _can_be_called(signature, 1)
+        if takes_id and not _can_be_called(signature, 2):
+            raise TypeError(
+                "a handler takes a Prepare, or a Prepare and the packet's id; this one takes "
+                f"{signature}"
+            )
+    if takes_id:
+        return cast(Callable[[Prepare, str], _Answer], handler)
+    plain = cast(Callable[[Prepare], _Answer], handler)
+    return lambda prepare, _packet_id: plain(prepare)
+
+
+def _can_be_called(signature: inspect.Signature, arguments: int) -> bool:
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _hex(packet_id: int) -> str:
+    return f"{packet_id:032x}"
 
 
 def _base64(octets: bytes) -> str:

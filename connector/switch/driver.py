@@ -190,9 +190,11 @@ class Driver:
         posted, so that a Reject with "try later" would be wrong.
         """
         reservation = recovered.reservation
-        if recovered.condition_tag != condition_tag(
-            prepare.condition
-        ) or prepare.amount != _amount_in(reservation):
+        if (
+            recovered.condition_tag != condition_tag(prepare.condition)
+            or prepare.amount != _amount_in(reservation)
+            or not self._switch.may_have_held(prepare)
+        ):
             self._refuse_resent(source, prepare, reply_to, request_id)
             return False
         if (

@@ -333,6 +333,13 @@ class Switch:
         """
         return receiver.answer(prepare, self._receiver_secret) is not None
 
+    def may_have_held(self, prepare: Prepare) -> bool:
+        """Whether money can have been held for a packet to this destination.
+
+        The ledger does not have the destination of a packet that it knows; to these none is forwarded.
+        """
+        return not prepare.destination.startswith(("peer.", *self.node.foreign_prefixes))
+
     def must_wait(self, source: Peer, prepare: Prepare) -> bool:
         """Whether a resent packet whose money is held or posted must be resent later.
 

@@ -92,6 +92,7 @@ class NodeViews:
                 "ilp_answers_late": sum(p.counters.answers_late for p in peers),
                 "ilp_answers_malformed": sum(p.counters.answers_malformed for p in peers),
                 "ilp_answers_undelivered": sum(p.counters.answers_undelivered for p in peers),
+                "ilp_resent_refused": sum(p.counters.resent_refused for p in peers),
                 "telemetry_dropped": bus.dropped + bus.frames_dropped_total() + store.dropped,
                 "telemetry_packets_counted": packets.counted,
                 "telemetry_viewers_dropped": bus.viewers_dropped,
@@ -182,6 +183,7 @@ class NodeViews:
                     "rejectedOut": counters.rejected_out,
                     "resentIn": counters.resent_in,
                     "resentOut": counters.resent_out,
+                    "resentRefused": counters.resent_refused,
                 }
             )
         return items

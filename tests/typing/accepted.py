@@ -57,6 +57,11 @@ async def only_fulfills(prepare: Prepare) -> Fulfill:
     return Fulfill(fulfillment=bytes(32))
 
 
+async def once(prepare: Prepare, packet_id: str) -> Fulfill | Reject:
+    """A handler may ask for the packet's id, to know one that is delivered again."""
+    return Fulfill(fulfillment=bytes(32), data=packet_id.encode())
+
+
 async def pay() -> str:
     """The life of a node, and a packet from it."""
     async with Connector(SETTINGS) as node:
@@ -64,6 +69,7 @@ async def pay() -> str:
         assert_type(node.settings, Settings)
         node.on_prepare(shop)
         node.on_prepare(only_fulfills)
+        node.on_prepare(once)
         answer = await node.send("g.bob", 5)
         assert_type(answer, Fulfill | Reject)
         answer = await node.send(

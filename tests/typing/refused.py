@@ -34,10 +34,22 @@ async def answers_nothing(prepare: Prepare) -> None:
     """A handler answers."""
 
 
+async def wants_a_number(prepare: Prepare, packet_id: int) -> Fulfill:
+    """The packet's id is text."""
+    return Fulfill(fulfillment=bytes(32))
+
+
+async def wants_too_much(prepare: Prepare, packet_id: str, source: str) -> Fulfill:
+    """There is no third argument."""
+    return Fulfill(fulfillment=bytes(32))
+
+
 async def misuse(node: Connector, settings: Settings) -> None:
     """Handlers of another form, amounts that are no integers, answers that are not looked at."""
     node.on_prepare(not_async)  # type: ignore[arg-type]
     node.on_prepare(answers_nothing)  # type: ignore[arg-type]
+    node.on_prepare(wants_a_number)  # type: ignore[arg-type]
+    node.on_prepare(wants_too_much)  # type: ignore[arg-type]
     await node.send("g.bob", 1.5)  # type: ignore[arg-type]
     await node.send("g.bob", "5")  # type: ignore[arg-type]
     answer = await node.send("g.bob", 5)

@@ -106,6 +106,43 @@ async def test_a_handler_gets_the_prepare_and_its_answer_is_reported() -> None:
     assert [prepare.destination for prepare in seen] == ["g.us.invoice"]
 
 
+async def test_a_handler_that_needs_a_second_argument_gets_the_packet_id() -> None:
+    seen: list[str] = []
+
+    async def handler(_prepare: Prepare, packet_id: str) -> Fulfill | Reject:
+        seen.append(packet_id)
+        return Fulfill(fulfillment=PREIMAGE)
+
+    async with delivering(handler=handler) as driver:
+        await driver.ask()
+        await driver.ask()
+    assert seen == ["01934f3a000000000000000000000700"] * 2
+
+
+async def test_a_handler_with_a_default_for_its_second_parameter_keeps_it() -> None:
+    seen: list[object] = []
+
+    async def handler(_prepare: Prepare, answers: int = 7, *more: int) -> Fulfill | Reject:
+        seen.extend((answers, *more))
+        return Fulfill(fulfillment=PREIMAGE)
+
+    async with delivering(handler=handler) as driver:
+        await driver.ask()
+    assert seen == [7]
+
+
+def test_a_handler_that_takes_something_else_is_refused_at_once() -> None:
+    async def handler(_prepare: Prepare, _id: str, _source: str) -> Fulfill | Reject:
+        raise AssertionError("never asked")
+
+    deliveries = Deliveries(
+        url=None, clock=ManualClock(), log=structlog.get_logger(), own_address=lambda: ADDRESS
+    )
+    with pytest.raises(TypeError, match=r"takes \(_prepare: "):
+        deliveries.on_prepare(handler)  # type: ignore[arg-type]
+    assert not deliveries.possible()
+
+
 async def test_a_message_between_settlement_engines_goes_to_the_engine_alone() -> None:
     seen: list[tuple[str, bytes]] = []
 

@@ -903,7 +903,17 @@ def test_a_packet_under_an_id_that_the_ledger_is_asked_for_is_refused(
     assert asked[3].amount_in == 100
 
 
-@pytest.mark.parametrize("changed", [{"amount": 101}, {"condition": b"c" * 32}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"amount": 101},
+        {"condition": b"c" * 32},
+        # No packet with money can have gone there.
+        {"destination": "peer.config"},
+        {"destination": "peer.settle"},
+        {"destination": "test.bob"},
+    ],
+)
 @pytest.mark.parametrize("posted", [False, True])
 def test_a_packet_that_the_ledger_knows_otherwise_is_refused(
     setup: DriverSetup, changed: dict[str, Any], *, posted: bool
