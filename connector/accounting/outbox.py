@@ -353,6 +353,26 @@ class SqliteOutbox:
             ) from error
 
 
+async def acknowledged_in(database: Database) -> dict[int, Posted]:
+    """What a file remembers that the ledger has acknowledged, by account; for a look beside its node.
+
+    Raises:
+        LedgerUnavailableError: it cannot be read.
+    """
+
+    def work(connection: sqlite3.Connection) -> dict[int, Posted]:
+        known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'acknowledged'")
+        return _posted(connection.execute("SELECT * FROM acknowledged")) if known.fetchone() else {}
+
+    try:
+        await database.open()
+        return await database.run(work)
+    except (sqlite3.Error, OSError, ValueError) as error:
+        raise LedgerUnavailableError(f"outbox {database.path}: {error}") from error
+    finally:
+        await database.close()
+
+
 def _set_room_aside(connection: sqlite3.Connection) -> None:
     """Reserve room on the disk for posts, which must be written even when the disk is full.
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from connector.accounting.mirror import Book
+from connector.accounting.outbox import FILE_NAME as OUTBOX_FILE
+from connector.accounting.outbox import acknowledged_in
 from connector.base.clock import Clock
 from connector.base.disk import SystemDisk
 from connector.ledger.embedded import EmbeddedLedger
@@ -24,6 +26,7 @@ from connector.ledger.model import (
     VOID,
     Account,
     AccountCode,
+    Posted,
     Transfer,
     TransferCode,
     node_tag,
@@ -31,6 +34,7 @@ from connector.ledger.model import (
 )
 from connector.ledger.select import make_ledger
 from connector.ledger.tigerbeetle import TigerBeetleLedger
+from connector.peering.model import Asset
 from connector.settings.model import Settings
 from connector.settings.overlay import in_effect
 from connector.settings.terms import terms_of
@@ -109,12 +113,16 @@ async def _audit(settings: Settings, ledger: Ledger) -> AuditReport:
     report = AuditReport(settings.node_id, ledger.backend)
     # Read before and after: settlements made during the audit are in the second only.
     settled = await _settlements(settings)
+    # Read before the ledger: what is posted only rises.
+    acknowledged = await _acknowledged(settings)
     accounts = {
         account.id: account for account in await ledger.node_accounts(node_tag(settings.node_id))
     }
     report.check(
         "accounts found", bool(accounts), "" if accounts else "this node has no accounts yet"
     )
+    if acknowledged:
+        _check_acknowledged(report, settings, acknowledged, accounts)
     _check_totals(report, accounts.values())
     _check_limits(report, settings, accounts)
     _check_zero_sum(report, accounts.values())
@@ -123,6 +131,63 @@ async def _audit(settings: Settings, ledger: Ledger) -> AuditReport:
     if isinstance(ledger, EmbeddedLedger):
         await _check_journal(report, ledger, accounts)
     return report
+
+
+async def _acknowledged(settings: Settings) -> dict[int, Posted]:
+    """What DATA_DIR remembers that the ledger has acknowledged, by account."""
+    path = settings.data_dir / OUTBOX_FILE
+    if settings.ledger == "memory" or not path.is_file():
+        return {}
+    return await acknowledged_in(SystemDisk().database(path, read_only=True))
+
+
+def _check_acknowledged(
+    report: AuditReport,
+    settings: Settings,
+    acknowledged: Mapping[int, Posted],
+    accounts: Mapping[int, Account],
+) -> None:
+    """Invariant 8: the ledger has what it acknowledged; else another one stands in its place."""
+    names = _names_of(settings)
+    faults: list[str] = []
+    for id_, least in acknowledged.items():
+        name = names.get(id_, f"account {id_:032x}")
+        there = accounts.get(id_)
+        if there is None:
+            faults.append(f"{name}: {least.debits} and {least.credits}, it is not there")
+        elif there.debits_posted < least.debits or there.credits_posted < least.credits:
+            faults.append(
+                f"{name}: {least.debits} and {least.credits}, there are {there.debits_posted} and "
+                f"{there.credits_posted}"
+            )
+    details = f"{len(acknowledged)} accounts remembered in {OUTBOX_FILE}"
+    if faults:
+        shown = "; ".join(faults[:UNMATCHED_SHOWN_MAX])
+        more = len(faults) - UNMATCHED_SHOWN_MAX
+        details += (
+            "; the ledger is behind: another or an older data file stands in its place, or DATA_DIR is "
+            f"of another node. Debited and credited: {shown}{f'; and {more} more' * (more > 0)}"
+        )
+    report.check("ledger has all that it acknowledged", not faults, details)
+
+
+def _names_of(settings: Settings) -> dict[int, str]:
+    """The accounts of a node by their ids, in words."""
+    own = (AccountCode.REVENUE, AccountCode.EXCHANGE, AccountCode.WALLET)
+    of_peer = (AccountCode.PEER, AccountCode.CREDIT_LINE, AccountCode.SETTLEMENT)
+    assets = {settings.asset_of(peer) for peer in settings.peers}
+    assets.add(Asset(settings.asset_code, settings.asset_scale))
+    books = [Book(settings.node_id, code, "", asset) for asset in assets for code in own]
+    books += [
+        Book(settings.node_id, code, peer.id, settings.asset_of(peer))
+        for peer in settings.peers
+        for code in of_peer
+    ]
+    return {
+        one.account_id: f"{one.code.name.lower()}{f' of {one.peer_id}' * bool(one.peer_id)} "
+        f"({one.asset})"
+        for one in books
+    }
 
 
 def _check_totals(report: AuditReport, accounts: Any) -> None:

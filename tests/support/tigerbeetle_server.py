@@ -64,8 +64,12 @@ class TigerBeetleServer:
         self._log = self.folder / "log"
         self._log_began = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._replica = replica
+        self._format()
+
+    def _format(self) -> None:
         subprocess.run(
-            [path, "format", f"--cluster={cluster_id}", f"--replica={replica}",
+            [self.binary, "format", f"--cluster={self.cluster_id}", f"--replica={self._replica}",
              f"--replica-count={len(self.ports)}", "--development", str(self.folder / "data")],
             check=True, capture_output=True,
         )  # fmt: skip
@@ -141,6 +145,19 @@ class TigerBeetleServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def replace_data(self) -> None:
+        """Kill it and start it on a freshly formatted file of the same cluster."""
+        self.kill()
+        (self.folder / "data").rename(self.folder / "own data")
+        self._format()
+        self.start()
+
+    def put_data_back(self) -> None:
+        """Undo `replace_data`; what was written meanwhile is gone."""
+        self.kill()
+        (self.folder / "own data").replace(self.folder / "data")
+        self.start()
 
     def pause(self) -> None:
         """Stop it in its tracks; connections stay open."""
