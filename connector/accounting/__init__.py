@@ -22,9 +22,10 @@ writer.
 
 **The state of a packet's money is a table.** `promises.TRANSITIONS` takes a reservation from its
 hold to its post or void. A Fulfill is money that we owe already, so it must not wait for a slow
-ledger: when the post is not acknowledged within its budget, `spool` puts it into the durable outbox
-and releases the Fulfill, and the post is retried under the same id until it is booked. If the hold
-has expired meanwhile, the amount is booked directly, beyond the limit if necessary: a correction.
+ledger: when the post is not acknowledged within its budget, `spool` writes it to the outbox, and
+the post is retried under the same id until it is booked. The Fulfill is sent when the post is
+durable, in the ledger or in the outbox, or else at the sender's last moment. If the hold has
+expired meanwhile, the amount is booked directly, beyond the limit if necessary: a correction.
 
 **A Fulfill that could not be fetched again is made durable first.** Where the next hop does not
 support packet ids, or the receiver is this node, `fulfilments` writes the Fulfill into the outbox's

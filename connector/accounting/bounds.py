@@ -11,16 +11,18 @@ PENDING_GRACE_MS: Final = 10_000
 POST_BUDGET_MS: Final = 250
 POST_EXPIRY_MARGIN_MS: Final = 100
 POST_RETRY_SECONDS: Final = 0.25
+# Before the sender's last moment a post has so long to get into the outbox.
 OUTBOX_BUDGET_MS: Final = 100
+OUTBOX_RETRY_SECONDS: Final = 0.5
+ALERT_AGAIN_MS: Final = 10_000
 GRANT_TRIES_MAX: Final = 16
 RECONCILE_SECONDS: Final = 5.0
 ACKNOWLEDGED_ACCOUNTS_AT_ONCE_MAX: Final = 1024
 OUTBOX_RESERVED_BYTES: Final = 1 << 20
-# Fulfilments that could not be fetched again. How long a post waits until its fulfilment is on
-# disk, and for how long at least, even if its deadline is nearer. Together with POST_BUDGET_MS
-# well within the message window.
-FULFILMENT_BUDGET_MS: Final = 400
-FULFILMENT_BUDGET_MS_MIN: Final = 20
+# Fulfilments that could not be fetched again. The post of one is queued so long before the sender's
+# last moment, on disk or not; and a node that stops waits so long for the disk.
+FULFILMENT_POST_MS: Final = POST_BUDGET_MS + OUTBOX_BUDGET_MS
+FULFILMENT_STOP_SECONDS: Final = 1.0
 FULFILMENTS_BYTES_MAX: Final = 512 << 20
 FULFILMENT_OVERHEAD_BYTES: Final = 128
 FULFILMENTS_FORGOTTEN_AT_ONCE_MAX: Final = 2000

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from connector.accounting.mirror import Book, Mirror, PeerBooks
-from connector.base.errors import ConnectorError
+from connector.base.errors import ConnectorError, LedgerUnavailableError
 from connector.ledger.interface import Ledger
 from connector.ledger.model import (
     ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
@@ -162,6 +162,19 @@ class Chart:
             found += await ledger.lookup_accounts(ids[at : at + ledger.batch_transfers_max])
         assert len(found) <= len(ids)
         return found
+
+    async def look_up_all(self, ledger: Ledger, account_ids: Sequence[int]) -> list[Account]:
+        """Accounts with their balances, all of them, in the order of `account_ids`; a few.
+
+        Raises:
+            LedgerUnavailableError: one is not there, or no answer. A ledger without an account that
+                was made in it is another one (`acknowledged`): what is asked of it means nothing.
+        """
+        found = {one.id: one for one in await ledger.lookup_accounts(account_ids)}
+        for id_ in account_ids:
+            if id_ not in found:
+                raise LedgerUnavailableError(f"the ledger does not have account {id_:032x}")
+        return [found[id_] for id_ in account_ids]
 
     async def load(self, ledger: Ledger, mirror: Mirror, books: Iterable[Book]) -> None:
         """Load the balances of accounts from the ledger into the mirror."""

@@ -182,7 +182,7 @@ class Credit:
         """Read what the ledger has granted; corrects the mirror if an answer was lost."""
         ids = [books.credit_line.account_id, books.peer.account_id]
         in_doubt = self._in_doubt.get(books.terms.peer_id)
-        line, peer = sorted(await ledger.lookup_accounts(ids), key=lambda one: ids.index(one.id))
+        line, peer = await self._chart.look_up_all(ledger, ids)
         if in_doubt is not None and await ledger.lookup_transfers([in_doubt.id]):
             del self._in_doubt[books.terms.peer_id]
             raised = in_doubt.debit_account_id == books.credit_line.account_id

@@ -246,12 +246,13 @@ class AccountManager:
 
         Only when nothing is held or waits: else only the ledger knows.
         """
+        self._reports.flush()
         await self._acknowledged.remember()
         books = self._chart.by_id.values()
         if (
             self.state not in (State.AVAILABLE, State.SPOOLING)
             or self._writer.depth
-            or self._promises.has_overdue
+            or len(self._promises)
             or any(book.is_held for book in books)
         ):
             return
@@ -517,19 +518,18 @@ class AccountManager:
     # --- time
 
     def tick(self) -> None:
-        """Time-driven work: find overdue posts, detect a ledger that does not answer, drop old holds.
+        """Time-driven work: overdue posts, a ledger that does not answer, old holds, alerts.
 
-        Called about 20 times a second. An idle tick only checks a few empty containers.
+        Called about 50 times a second. An idle tick only checks a few empty containers.
         """
         now_ms = self._clock.now_ms()
         self._recovery.tick(now_ms)
         self._writer.tick(now_ms)
-        self._promises.note_overdue(now_ms)
+        self._spool.tick(now_ms)
+        # After that: its posts have until the next tick to be acknowledged.
+        self._fulfilments.tick(now_ms)
+        self._reports.tick(now_ms)
         self._reports.turn_done()
-
-    async def release_overdue(self) -> None:
-        """Put posts whose budget is used up into the outbox and release their Fulfills."""
-        await self._spool.release_overdue()
 
     async def expire(self) -> None:
         """Let the ledger's timeouts take effect while no other request is sent."""

@@ -7,15 +7,16 @@ is our fault.
     ASKED    -HELD-> HELD           -REFUSED-> FREE       -GIVEN_BACK-> VOIDING
     HELD     -POST-> POSTING        -VOID-> VOIDING       -LAPSED-> FREE
     POSTING  -ACKNOWLEDGED-> BOOKED -OVERDUE-> OVERDUE    -SPOOLED-> RELEASED
-    OVERDUE  -RELEASE-> RELEASED    -ACKNOWLEDGED-> BOOKED   -SPOOLED-> RELEASED
+    OVERDUE  -ACKNOWLEDGED-> BOOKED -SPOOLED | LAST_MOMENT-> RELEASED
     RELEASED -ACKNOWLEDGED | REPLAYED-> BOOKED
 
 A post that the ledger refuses because its hold has expired becomes a correction, which books the
 amount directly: POSTING, OVERDUE and RELEASED have a counterpart CORRECTING... each, from which
 ACKNOWLEDGED leads to CORRECTED.
 
-From POST on the money is owed, whatever the ledger answers. The Fulfill is sent at ACKNOWLEDGED,
-SPOOLED or RELEASE, whichever comes first.
+From POST on the money is owed, whatever the ledger answers. The Fulfill is sent when the post is
+durable, at ACKNOWLEDGED or SPOOLED, or else at LAST_MOMENT: later it would be of no use to the
+sender, and holding it back would turn the risk of a loss into the loss.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Promise(IntEnum):
     POSTING = 4
     """Fulfilled; the sender's Fulfill waits for the post."""
     OVERDUE = 5
-    """The budget is used up; the post goes into the outbox, then the Fulfill is sent."""
+    """The budget is used up; the Fulfill is held back until the post is in the outbox."""
     RELEASED = 6
     """The Fulfill was sent; the ledger has not acknowledged the post."""
     BOOKED = 7
@@ -88,10 +89,10 @@ class PromiseEvent(IntEnum):
     """A hold of another process, or from before a restart, has expired or was voided there."""
     OVERDUE = 6
     """The budget of the post is used up."""
-    RELEASE = 7
-    """The Fulfill is sent: the post is in the outbox, or the outbox has failed."""
+    LAST_MOMENT = 7
+    """The sender's time is nearly up: the Fulfill is sent although the post is not durable."""
     SPOOLED = 8
-    """The post, or its correction, went into the outbox in place of the ledger."""
+    """The post, or its correction, is in the outbox."""
     ACKNOWLEDGED = 9
     """The ledger has the post, or its correction."""
     REPLAYED = 10
@@ -111,16 +112,15 @@ TRANSITIONS: Final[Mapping[tuple[Promise, PromiseEvent], Promise]] = {
     (_P.POSTING, _E.SPOOLED): _P.RELEASED,
     (_P.POSTING, _E.REFUSED): _P.CORRECTING,
     (_P.OVERDUE, _E.ACKNOWLEDGED): _P.BOOKED,
-    (_P.OVERDUE, _E.RELEASE): _P.RELEASED,
-    # The writer booked it before the replay did.
     (_P.OVERDUE, _E.SPOOLED): _P.RELEASED,
+    (_P.OVERDUE, _E.LAST_MOMENT): _P.RELEASED,
     (_P.OVERDUE, _E.REFUSED): _P.CORRECTING_OVERDUE,
     (_P.RELEASED, _E.ACKNOWLEDGED): _P.BOOKED,
     (_P.RELEASED, _E.REPLAYED): _P.BOOKED,
     (_P.RELEASED, _E.SPOOLED): _P.RELEASED,
     (_P.RELEASED, _E.REFUSED): _P.CORRECTING_RELEASED,
     # Booked while it was being put into the outbox.
-    (_P.BOOKED, _E.RELEASE): _P.BOOKED,
+    (_P.BOOKED, _E.SPOOLED): _P.BOOKED,
     # Booked by a replay while its post was in flight.
     (_P.BOOKED, _E.ACKNOWLEDGED): _P.BOOKED,
     (_P.BOOKED, _E.REPLAYED): _P.BOOKED,
@@ -128,13 +128,13 @@ TRANSITIONS: Final[Mapping[tuple[Promise, PromiseEvent], Promise]] = {
     (_P.CORRECTING, _E.OVERDUE): _P.CORRECTING_OVERDUE,
     (_P.CORRECTING, _E.SPOOLED): _P.CORRECTING_RELEASED,
     (_P.CORRECTING_OVERDUE, _E.ACKNOWLEDGED): _P.CORRECTED,
-    (_P.CORRECTING_OVERDUE, _E.RELEASE): _P.CORRECTING_RELEASED,
     (_P.CORRECTING_OVERDUE, _E.SPOOLED): _P.CORRECTING_RELEASED,
+    (_P.CORRECTING_OVERDUE, _E.LAST_MOMENT): _P.CORRECTING_RELEASED,
     (_P.CORRECTING_RELEASED, _E.ACKNOWLEDGED): _P.CORRECTED,
     # A replay leaves the correction to the writer, which has it queued.
     (_P.CORRECTING_RELEASED, _E.REPLAYED): _P.CORRECTING_RELEASED,
     (_P.CORRECTING_RELEASED, _E.SPOOLED): _P.CORRECTING_RELEASED,
-    (_P.CORRECTED, _E.RELEASE): _P.CORRECTED,
+    (_P.CORRECTED, _E.SPOOLED): _P.CORRECTED,
     (_P.CORRECTED, _E.REPLAYED): _P.CORRECTED,
 }
 
@@ -158,8 +158,8 @@ class Reservation:
     """The money of one packet: its legs, their accounts, and the state of the promise."""
 
     __slots__ = (
-        "books", "hold_spooled", "legs", "outbox_seq", "packet_id", "relay_by_ms", "state",
-        "transfers", "waiter",
+        "books", "hold_spooled", "latest_ms", "legs", "outbox_seq", "packet_id", "relay_by_ms",
+        "state", "transfers", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -179,11 +179,13 @@ class Reservation:
         self.waiter: Token = None
         """Receives the next outcome; None: no caller waits."""
         self.relay_by_ms = 0
-        """When the waiter is released, posted or not."""
+        """When its post is written to the outbox, unless it has been acknowledged."""
+        self.latest_ms = 0
+        """The last moment at which its Fulfill is of use to the sender."""
         self.hold_spooled = False
         """Whether the hold went into the outbox: the ledger may refuse it later."""
         self.outbox_seq = 0
-        """The outbox's request with its post, once the waiter was released; zero: none."""
+        """The outbox's request with its post; zero: none."""
 
     def move(self, event: int) -> None:
         """Apply a `PromiseEvent`."""
@@ -224,8 +226,8 @@ class Promises:
 
     def __init__(self) -> None:
         self._waiting: dict[int, Reservation] = {}
-        # Their Fulfills are sent by the next `release_overdue` of the spool.
-        self._overdue: list[Reservation] = []
+        # Their budget is used up: their Fulfills are held back until their posts are durable.
+        self._overdue: dict[int, Reservation] = {}
         self._released_by_seq: dict[int, list[Reservation]] = {}
         # Packets in flight whose hold a replay has made under other ids; each until it is resolved.
         self._held_again: set[int] = set()
@@ -236,7 +238,7 @@ class Promises:
 
     @property
     def has_overdue(self) -> bool:
-        """Whether posts wait to be written to the outbox."""
+        """Whether Fulfills are held back until their posts are durable."""
         return bool(self._overdue)
 
     @property
@@ -245,7 +247,12 @@ class Promises:
         return bool(self._released_by_seq)
 
     def post(
-        self, reservation: Reservation, waiter: Token, transfers: list[Transfer], relay_by_ms: int
+        self,
+        reservation: Reservation,
+        waiter: Token,
+        transfers: list[Transfer],
+        relay_by_ms: int,
+        latest_ms: int,
     ) -> None:
         """A packet was fulfilled: from now on its money is owed. `transfers` post it."""
         state = _NEXT[reservation.state * _EVENTS + _POST]  # `move`, without a call
@@ -254,6 +261,7 @@ class Promises:
         reservation.waiter = waiter
         reservation.transfers = transfers
         reservation.relay_by_ms = relay_by_ms
+        reservation.latest_ms = latest_ms
         self._waiting[reservation.packet_id] = reservation
 
     def acknowledged(self, reservation: Reservation) -> bool:
@@ -261,7 +269,11 @@ class Promises:
         state = _NEXT[reservation.state * _EVENTS + _ACKNOWLEDGED]  # `move`, without a call
         assert state >= 0, Promise(reservation.state)
         reservation.state = state
-        if self._waiting.pop(reservation.packet_id, None) is None:
+        packet_id = reservation.packet_id
+        if (
+            self._waiting.pop(packet_id, None) is None
+            and self._overdue.pop(packet_id, None) is None
+        ):
             return False
         # The waiter refers to its reservation: without this, thousands of reference cycles a second
         # would be left to the garbage collector.
@@ -277,33 +289,49 @@ class Promises:
         reservation.move(PromiseEvent.SPOOLED)
         if not reservation.outbox_seq:
             reservation.outbox_seq = seq
+        return self._take_waiter(reservation)
+
+    def _take_waiter(self, reservation: Reservation) -> Token:
         self._waiting.pop(reservation.packet_id, None)
+        self._overdue.pop(reservation.packet_id, None)
         waiter, reservation.waiter = reservation.waiter, None
         return waiter
 
-    def note_overdue(self, now_ms: int) -> None:
-        """Find posts whose budget is used up."""
+    def take_overdue(self, now_ms: int) -> list[Reservation]:
+        """Posts whose budget is used up, to be written to the outbox; each is returned once."""
         if not self._waiting:
-            return
+            return []
         overdue = [one for one in self._waiting.values() if one.relay_by_ms <= now_ms]
         for reservation in overdue:
             reservation.move(PromiseEvent.OVERDUE)
             del self._waiting[reservation.packet_id]
-        self._overdue += overdue
-
-    def take_overdue(self) -> list[Reservation]:
-        """Remove and return the posts whose budget is used up."""
-        overdue, self._overdue = self._overdue, []
+            self._overdue[reservation.packet_id] = reservation
         return overdue
 
-    def stored(self, seq: int, reservations: list[Reservation]) -> None:
-        """The posts of `reservations` are in the outbox as request `seq`."""
+    def take_latest(self, now_ms: int) -> list[Token]:
+        """Callers whose last moment has come while their posts are not durable; each once."""
+        if not self._overdue:
+            return []
+        latest = [one for one in self._overdue.values() if one.latest_ms <= now_ms]
+        for reservation in latest:
+            reservation.move(PromiseEvent.LAST_MOMENT)
+        return [self._take_waiter(one) for one in latest]
+
+    def stored(self, seq: int, reservations: list[Reservation]) -> list[Token]:
+        """The posts of `reservations` are in the outbox as request `seq`, while the ledger is up.
+
+        Returns the callers that wait for them.
+        """
         assert seq > 0, seq
         assert seq not in self._released_by_seq, seq
         self._released_by_seq[seq] = reservations
+        waiters: list[Token] = []
         for reservation in reservations:
             assert not reservation.outbox_seq, reservation.outbox_seq
-            reservation.outbox_seq = seq
+            waiter = self.spooled(reservation, seq)
+            if waiter is not None:
+                waiters.append(waiter)
+        return waiters
 
     def corrected_of(self, seq: int) -> set[int]:
         """Packets of a request in the outbox whose correction the writer has queued."""

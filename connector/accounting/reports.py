@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from connector.accounting import bounds
 from connector.accounting.promises import Outcome, Reservation, Token
 from connector.ledger.model import Status
+
+TOO_SLOW: Final = "the disk is too slow"
 
 
 @dataclass(slots=True)
@@ -43,6 +46,9 @@ class Reports:
         """Takes the handle of a waiting caller and its outcome."""
         self.turn_done: Callable[[], None] = lambda: None
         """Called when all outcomes of a request have been delivered."""
+        # By alert: packets since it was raised last, the reason of the last of them, and when.
+        self._tallies: dict[str, tuple[int, str]] = {}
+        self._told_ms: dict[str, int] = {}
 
     def refused(
         self, reservation: Reservation, statuses: Sequence[Status], *, owed: bool = False
@@ -56,6 +62,29 @@ class Reports:
         if owed:
             details["amountLost"] = str(sum(leg.amount for leg in reservation.legs))
         self.alert("accounting_refused", details)
+
+    def tally(self, event: str, packets: int, why: str) -> None:
+        """Count packets for an alert that is told at the next `tick`, but not again so soon."""
+        assert packets > 0, packets
+        before, _ = self._tallies.get(event, (0, ""))
+        self._tallies[event] = (before + packets, why)
+
+    def tick(self, now_ms: int) -> None:
+        """Tell what was tallied, each alert every ALERT_AGAIN_MS at most."""
+        for event in list(self._tallies):
+            told_ms = self._told_ms.get(event)
+            if told_ms is None or now_ms - told_ms >= bounds.ALERT_AGAIN_MS:
+                self._told_ms[event] = now_ms
+                self._tell_tally(event)
+
+    def flush(self) -> None:
+        """Tell what was tallied: there will be no more ticks."""
+        for event in list(self._tallies):
+            self._tell_tally(event)
+
+    def _tell_tally(self, event: str) -> None:
+        packets, why = self._tallies.pop(event)
+        self.alert(event, {"packets": packets, "error": why})
 
     def outbox_failed(self, why: str) -> None:
         """The outbox could not be written."""

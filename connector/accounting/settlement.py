@@ -100,8 +100,8 @@ class SettlementBooks:
 
         Granted credit is excluded: the ledger would let a settlement use it up.
         """
-        peer, line = await ledger.lookup_accounts(
-            [books.peer.account_id, books.credit_line.account_id]
+        peer, line = await self._chart.look_up_all(
+            ledger, [books.peer.account_id, books.credit_line.account_id]
         )
         granted = line.debits_posted - line.credits_posted
         owed = peer.credits_posted - peer.debits_posted - granted
@@ -122,7 +122,7 @@ class SettlementBooks:
         else:
             # The mirror has counted an existing transfer, unless its acknowledgement was lost. Only
             # this class moves settlement accounts: a difference to the mirror is such a loss.
-            (account,) = await ledger.lookup_accounts([books.settlement.account_id])
+            (account,) = await self._chart.look_up_all(ledger, [books.settlement.account_id])
             paid = account.credits_posted - books.settlement.credits_posted
             received = account.debits_posted - books.settlement.debits_posted
             if paid > 0:

@@ -1,21 +1,23 @@
 """Writes to the outbox what the ledger has not acknowledged, and removes it when it has.
 
 Two things go into the outbox. While the ledger is away and the policy is *spool*, requests go there
-instead of the ledger. And a post that the ledger does not acknowledge within its budget goes there
-before its Fulfill is sent: a Fulfill is money that we owe already, so it must not wait.
+instead of the ledger. And a post that the ledger does not acknowledge within its budget goes there,
+so that its Fulfill need not wait for the ledger. It waits for the disk: a post is durable before its
+Fulfill is sent. A write that fails is retried; a Fulfill whose post is not durable at the sender's
+last moment is sent all the same, with an alert.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 from connector.accounting import bounds
 from connector.accounting.entries import promised_rows
 from connector.accounting.fulfilments import Store
-from connector.accounting.promises import Outcome, PromiseEvent, Promises, Reservation
-from connector.accounting.reports import Reports
+from connector.accounting.promises import Outcome, Promises, Reservation, Token
+from connector.accounting.reports import TOO_SLOW, Reports
 from connector.base.errors import ConnectorError
 from connector.ledger.model import Memory, Posted, Transfer
 
@@ -71,10 +73,12 @@ class Spool:
         self.writing: Final = asyncio.Lock()
         """Held from choosing what to write until it is written, so that each post goes in once."""
         self._last_seq = 0
-        # Posts that `run` writes: a slow disk delays that task, not their Fulfills.
-        self._to_put: list[Reservation] = []
+        # Posts that `run` writes. The writer has each of them in its queue or in flight as well, which
+        # bounds them.
+        self._to_put: dict[int, Reservation] = {}
         self._put_wanted = asyncio.Event()
-        self._put_done = asyncio.Event()
+        self._put_failed = ""
+        """Why the last write failed; empty: it did not."""
         self._is_stopping = False
         # Booked requests that a fault kept in the outbox; bounded by what the outbox holds.
         self._booked_seqs: list[int] = []
@@ -150,28 +154,20 @@ class Spool:
 
     # --- overdue posts
 
-    async def release_overdue(self) -> None:
-        """Put posts whose budget is used up into the outbox and let their Fulfills go.
-
-        Also when the outbox cannot be written in time: keeping a Fulfill back would turn the
-        risk of a loss into the loss. They are put there all the same, as soon as the disk does it.
-        """
-        overdue = self._promises.take_overdue()
-        unbooked = [one for one in overdue if not one.posted]
-        if unbooked:
-            self.put(unbooked)
-            try:
-                async with asyncio.timeout(bounds.OUTBOX_BUDGET_MS / 1000):
-                    await self._put_done.wait()
-            except TimeoutError:
-                self._reports.outbox_failed("too slow")
-        self._release(overdue)
+    def tick(self, now_ms: int) -> None:
+        """Queue posts whose budget is used up; release Fulfills whose last moment has come."""
+        overdue = self._promises.take_overdue(now_ms)
+        if overdue:
+            self.put(overdue)
+        waiters = self._promises.take_latest(now_ms)
+        if waiters:
+            self._reports.tally("posts_not_durable", len(waiters), self._put_failed or TOO_SLOW)
+            self._tell_released(waiters)
 
     def put(self, posts: list[Reservation]) -> None:
         """Queue posts for `run`, which writes those that are neither booked nor in the outbox yet."""
         assert posts, "nothing to put"
-        self._to_put += posts
-        self._put_done.clear()
+        self._to_put.update((one.packet_id, one) for one in posts)
         self._put_wanted.set()
 
     async def run(self) -> None:
@@ -181,40 +177,45 @@ class Spool:
                 await self._put_wanted.wait()
                 self._put_wanted.clear()
                 continue
-            try:
-                async with self.writing:
-                    posts, self._to_put = self._to_put, []
-                    await self._put_unbooked(posts)
-            except (OSError, ConnectorError) as error:
-                # The writer has them in its queue still.
-                self._reports.outbox_failed(str(error))
-            if not self._to_put:
-                self._put_done.set()
+            async with self.writing:
+                posts, self._to_put = self._to_put, {}
+                try:
+                    await self._put_unbooked(posts.values())
+                except (OSError, ConnectorError) as error:
+                    # The writer has them queued too; what it books meanwhile is not written here.
+                    self._to_put = posts | self._to_put
+                    self._note_failed(str(error))
+                else:
+                    self._put_failed = ""
             # Some may have been booked while they were written.
             await self.clear()
+            if self._put_failed:
+                if self._is_stopping:
+                    return
+                await asyncio.sleep(bounds.OUTBOX_RETRY_SECONDS)
 
     def stop(self) -> None:
         """Let `run` end."""
         self._is_stopping = True
         self._put_wanted.set()
 
-    async def _put_unbooked(self, posts: list[Reservation]) -> None:
+    async def _put_unbooked(self, posts: Iterable[Reservation]) -> None:
         unbooked = [one for one in posts if not one.posted and not one.outbox_seq]
         transfers = [transfer for one in unbooked for transfer in promised_rows(one)]
         if transfers:
             seq = await self._add(transfers)
-            self._promises.stored(seq, unbooked)
+            self._tell_released(self._promises.stored(seq, unbooked))
 
-    def _release(self, overdue: list[Reservation]) -> None:
+    def _note_failed(self, why: str) -> None:
+        if not self._put_failed:
+            self._reports.outbox_failed(why)
+        self._put_failed = why
+
+    def _tell_released(self, waiters: list[Token]) -> None:
         reports = self._reports
-        for reservation in overdue:
-            if reservation.released:
-                continue  # the writer has put it into the outbox already
-            waiter, reservation.waiter = reservation.waiter, None
-            reservation.move(PromiseEvent.RELEASE)
-            if not reservation.posted:
-                reports.counters.released += 1
-            reports.resume(waiter, Outcome.POSTED if reservation.posted else Outcome.RELEASED)
+        reports.counters.released += len(waiters)
+        for waiter in waiters:
+            reports.resume(waiter, Outcome.RELEASED)
         reports.turn_done()
 
     # --- removing what is booked

@@ -205,9 +205,10 @@ class Writer:
 
     def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
         """Queue the post of a reservation. See `AccountManager.post`."""
-        relay_by_ms = self._clock.now_ms() + bounds.POST_BUDGET_MS
         latest_ms = expires_at_ms - bounds.POST_EXPIRY_MARGIN_MS
-        relay_by_ms = min(latest_ms, relay_by_ms)
+        relay_by_ms = min(
+            latest_ms - bounds.OUTBOX_BUDGET_MS, self._clock.now_ms() + bounds.POST_BUDGET_MS
+        )
         legs = reservation.legs
         if len(legs) == 1:
             # The common case: one leg.
@@ -215,11 +216,12 @@ class Writer:
             transfer = make_transfer(
                 (id_ | PHASE_RESOLVE, 0, 0, amount, id_, 0, 0, 0, 0, 0, 0, POST, 0)
             )
-            self._promises.post(reservation, token, [transfer], relay_by_ms)
+            self._promises.post(reservation, token, [transfer], relay_by_ms, latest_ms)
             debit, credit = reservation.books[0]
             self._mirror.post(debit, credit, amount)
         else:
-            self._promises.post(reservation, token, resolutions(legs, POST), relay_by_ms)
+            posts = resolutions(legs, POST)
+            self._promises.post(reservation, token, posts, relay_by_ms, latest_ms)
             for leg, (debit, credit) in zip(legs, reservation.books, strict=True):
                 self._mirror.post(debit, credit, leg.amount)
         self._resolutions.append(reservation)
@@ -427,9 +429,10 @@ class Writer:
                 )
             case _:
                 assert reservation.corrected, reservation.state
-                # Refused permanently. Its post goes into the outbox, or stays there, for an operator.
+                # Refused permanently. Its post goes into the outbox, or stays there, for an operator;
+                # if a caller waits for it, when its budget is used up.
                 self._reports.refused(reservation, statuses, owed=True)
-                if reservation.state == Promise.CORRECTING_RELEASED:
+                if reservation.waiter is None:
                     self._spool.put([reservation])
 
     def _failed(self, batch: list[Reservation], error: ConnectorError) -> None:

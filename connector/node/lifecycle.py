@@ -136,7 +136,6 @@ class Lifecycle:
         stack.push_async_callback(self._drain, writer)
         tickers = [
             group.create_task(every(TICK_SECONDS, self._tick)),
-            group.create_task(every(TICK_SECONDS, accounts.release_overdue)),
             group.create_task(every(TICK_SECONDS, self._look_up)),
             group.create_task(every(SLOW_TICK_SECONDS, self._slow_tick)),
             group.create_task(every(SLOW_TICK_SECONDS, self._maintain_ledger)),

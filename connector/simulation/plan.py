@@ -119,10 +119,7 @@ HOSTILE: Final = (
     Kind.SETTLE_FALSELY,
 )
 
-KNOWN_OPEN: Final[dict[Kind, str]] = {
-    Kind.DISK_SLOW: "a Fulfill is let go when the outbox takes its post too slowly: a crash before the "
-    "disk has it loses the post",
-}
+KNOWN_OPEN: Final[dict[Kind, str]] = {}
 """Kinds that show faults which are known and not yet cured; off unless asked for."""
 
 

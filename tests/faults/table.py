@@ -232,4 +232,12 @@ FAULTS = (
         "return []",
         only("settle", "crash", "power", "ledger-away"),
     ),
+    # A Fulfill waits for its post
+    Fault(
+        "fulfill-not-held-back",
+        "connector/accounting/promises.py",
+        "latest = [one for one in self._overdue.values() if one.latest_ms <= now_ms]",
+        "latest = list(self._overdue.values())",
+        only("disk-slow", "crash", "power", "ledger-away", "ledger-slow"),
+    ),
 )

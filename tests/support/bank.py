@@ -117,7 +117,6 @@ class Bank:
         while True:
             await asyncio.sleep(0.02)
             self.manager.tick()
-            await self.manager.release_overdue()
 
     async def outcome(self, token: object, *, other_than: Outcome | None = None) -> Outcome:
         """What became of it, as soon as it is told."""

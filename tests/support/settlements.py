@@ -277,7 +277,6 @@ class Life:
         while True:
             await asyncio.sleep(1)
             self.accounts.tick()
-            await self.accounts.release_overdue()
             await self.accounts.expire()
 
     async def hold(

@@ -268,7 +268,6 @@ class SimulatedNode:
             run(self.accounts.run()),
             run(self.accounts.reconnect()),
             run(self._every(lambda: network.tick_s, self._tick)),
-            run(self._every(lambda: network.tick_s, self.accounts.release_overdue)),
             run(self._every(lambda: network.tick_s, self._look_up)),
             run(self._every(lambda: 1.0, self.accounts.expire)),
             run(self._every(lambda: 1.0, self.accounts.maintain_outbox)),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from connector.accounting.settlement import Payment
+from connector.base.clock import Clock, SystemClock
 from connector.base.errors import (
     CreditInUseError,
     LedgerUnavailableError,
 )
+from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import DONE
-from tests.support.accounts import Fault
+from tests.support.accounts import Fault, books_at_rest
 from tests.support.bank import (
     ALICE,
     BOB,
@@ -125,6 +129,70 @@ async def test_a_limit_whose_answer_was_lost_is_granted_once(
         await bank.manager.take_back_credit()
         assert alice.granted == (limit if retried else 1000)
         assert await bank.rest() == []
+
+
+@simulated
+async def test_a_ledger_without_the_accounts_of_a_peer_is_asked_again_later() -> None:
+    """Another one stands in its place; that is noticed a moment later (`acknowledged`)."""
+    async with Bank() as bank:
+        alice = await corrected(bank)
+        accounts = bank.ledger.machine.accounts
+        right = dict(accounts)
+        accounts.clear()
+        missing = pytest.raises(LedgerUnavailableError, match="does not have account")
+        with missing:
+            await bank.manager.set_credit_limit("alice", 2000)
+        await bank.manager.take_back_credit()
+        with missing:
+            await bank.manager.settleable("alice")
+        with missing:
+            await bank.manager.record_settlement("alice", 7 << 8, 5, outgoing=False, tag=1)
+        with missing:
+            payment = Payment(least=1, most=5, leave=0, unit=1, tag=1)
+            await bank.manager.pay_out("alice", 8 << 8, payment)
+        accounts.update(right)
+        await bank.manager.take_back_credit()
+        assert alice.granted == 1000
+        assert await bank.rest() == []
+
+
+class ForgetfulLedger(EmbeddedLedger):
+    """The embedded ledger, which fails once after its commit: it is durable, and nobody knows."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(path, clock=clock)
+        self.requests: list[object] = []
+        self.fails_once = False
+        write = self._marker.write
+
+        def write_or_fail(seq: int) -> None:
+            if self.fails_once:
+                self.fails_once = False
+                raise OSError("Input/output error")
+            write(seq)
+
+        self._marker.write = write_or_fail  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("limit", [1600, 400])
+async def test_the_mirror_has_a_grant_of_the_embedded_ledger_whose_answer_was_lost(
+    tmp_path: Path, limit: int
+) -> None:
+    ledger = ForgetfulLedger(tmp_path / "ledger.db", SystemClock())
+    bank = await Bank(ledger=ledger).open()  # type: ignore[arg-type]
+    alice = bank.manager.peers["alice"]
+    ledger.fails_once = True
+    with pytest.raises(LedgerUnavailableError):
+        await bank.manager.set_credit_limit("alice", limit)
+    assert alice.granted == 1000
+    (line,) = await ledger.lookup_accounts([alice.credit_line.account_id])
+    assert line.debits_posted - line.credits_posted == limit
+    # Within a second: seen, and taken back to what is configured.
+    await bank.manager.take_back_credit()
+    await bank.manager.take_back_credit()
+    assert alice.granted == 1000
+    assert await books_at_rest(bank.manager) == []
+    await bank.manager.close()
 
 
 @simulated

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from connector.accounting import bounds
 from connector.accounting.manager import State
 from connector.accounting.promises import Outcome, Reservation
 from connector.base.errors import (
@@ -31,10 +32,10 @@ from tests.support.bank import (
 
 
 @pytest.mark.parametrize(
-    ("left_ms", "released_ms"), [(HOLD_MS, 250), (351, 251), (300, 200), (100, 0), (50, 0)]
+    ("left_ms", "released_ms"), [(HOLD_MS, 250), (451, 250), (449, 249), (400, 200), (150, 0)]
 )
 @simulated
-async def test_a_fulfill_waits_for_its_post_only_so_long(left_ms: int, released_ms: int) -> None:
+async def test_a_fulfill_waits_for_the_ledger_only_so_long(left_ms: int, released_ms: int) -> None:
     async with Bank() as bank:
         reservation = await bank.hold("a")
         bank.ledger.gate.clear()
@@ -44,6 +45,7 @@ async def test_a_fulfill_waits_for_its_post_only_so_long(left_ms: int, released_
         assert released_ms <= bank.clock.now_ms() - began_ms <= released_ms + 20
         assert bank.outbox.ids == [reservation.packet_id | PHASE_RESOLVE]
         assert bank.manager.counters.released == 1
+        assert bank.alerts == []
 
         bank.ledger.gate.set()
         await bank.idle()
@@ -52,22 +54,125 @@ async def test_a_fulfill_waits_for_its_post_only_so_long(left_ms: int, released_
         assert await bank.rest() == []
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), LedgerUnavailableError("x"), None])
+DISK_FAULTS = [OSError("disk full"), LedgerUnavailableError("x"), None]
+
+
+@pytest.mark.parametrize("error", DISK_FAULTS)
+@pytest.mark.parametrize("left_ms", [HOLD_MS, 2000, 301])
 @simulated
-async def test_a_fulfill_is_let_go_even_if_the_outbox_fails_too(error: Exception | None) -> None:
-    """Keeping it back would turn the risk of a loss into the loss."""
+async def test_a_fulfill_is_held_back_until_the_last_moment_while_its_post_is_not_durable(
+    error: Exception | None, left_ms: int
+) -> None:
+    """Beyond that, keeping it back would turn the risk of a loss into the loss."""
     async with Bank() as bank:
         reservation = await bank.hold("a")
         bank.ledger.gate.clear()
         bank.outbox.error = error
-        bank.outbox.latency_s = 0.0 if error else 0.11
-        bank.post("a", reservation)
+        bank.outbox.latency_s = 0.0 if error else 60.0
+        began_ms = bank.clock.now_ms()
+        bank.post("a", reservation, left_ms=left_ms)
         assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
-        assert bank.alerts == ["outbox_failed"]
+        latest_ms = left_ms - bounds.POST_EXPIRY_MARGIN_MS
+        assert latest_ms <= bank.clock.now_ms() - began_ms <= latest_ms + 20
+        await asyncio.sleep(0.1)
+        told = ["outbox_failed"] if error else []
+        assert bank.alerts == [*told, "posts_not_durable"]
+        bank.outbox.error, bank.outbox.latency_s = None, 0.0
         bank.ledger.gate.set()
         await bank.idle()
         assert bank.net("alice") == 100
         assert await bank.rest() == []
+
+
+@pytest.mark.parametrize("left_ms", [100, 50, -5])
+@simulated
+async def test_a_fulfill_whose_last_moment_has_passed_is_let_go_at_once(left_ms: int) -> None:
+    async with Bank() as bank:
+        reservation = await bank.hold("a")
+        bank.ledger.gate.clear()
+        began_ms = bank.clock.now_ms()
+        bank.post("a", reservation, left_ms=left_ms)
+        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert bank.clock.now_ms() - began_ms <= 20
+        await asyncio.sleep(0.1)
+        assert bank.alerts == ["posts_not_durable"]
+        # Put there all the same: the node may be killed before the ledger answers.
+        assert bank.outbox.ids == [reservation.packet_id | PHASE_RESOLVE]
+
+
+@simulated
+async def test_a_post_goes_into_the_outbox_as_soon_as_the_disk_takes_it() -> None:
+    async with Bank() as bank:
+        held = [await bank.hold(number, 10) for number in range(3)]
+        bank.ledger.gate.clear()
+        bank.outbox.error = OSError("disk full")
+        for number, reservation in enumerate(held):
+            bank.post(number, reservation)
+        await asyncio.sleep(5)
+        assert set(bank.outcomes.values()) == {Outcome.HELD}
+        assert bank.alerts == ["outbox_failed"]
+        bank.outbox.error = None
+        began_ms = bank.clock.now_ms()
+        for number in range(3):
+            assert await bank.outcome(number, other_than=Outcome.HELD) is Outcome.RELEASED
+        assert bank.clock.now_ms() - began_ms <= bounds.OUTBOX_RETRY_SECONDS * 1000
+        assert len(bank.outbox.requests) == 1
+        assert bank.alerts == ["outbox_failed"]
+
+
+@simulated
+async def test_a_fulfill_that_is_held_back_leaves_when_the_ledger_answers() -> None:
+    async with Bank() as bank:
+        reservation = await bank.hold("a")
+        bank.ledger.gate.clear()
+        bank.outbox.error = OSError("disk full")
+        bank.post("a", reservation)
+        await asyncio.sleep(2)
+        assert bank.outcomes["a"] is Outcome.HELD
+        bank.ledger.gate.set()
+        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        bank.outbox.error = None
+        await asyncio.sleep(2)
+        assert bank.outbox.requests == {}
+        assert bank.manager.counters.released == 0
+        assert await bank.rest() == []
+
+
+@pytest.mark.parametrize("killed_after_s", [0.3, 0.7, 1.24, 1.4, 3.0])
+@simulated
+async def test_a_fulfill_that_has_left_is_booked_whenever_the_node_is_killed(
+    killed_after_s: float,
+) -> None:
+    async with Bank() as bank:
+        reservation = await bank.hold("a")
+        bank.ledger.gate.clear()
+        bank.outbox.latency_s = 1.0
+        bank.post("a", reservation)
+        await asyncio.sleep(killed_after_s)
+        has_left = bank.outcomes["a"] is Outcome.RELEASED
+        assert has_left is (killed_after_s > 1.3)
+    bank.ledger.gate.set()
+    again = await Bank(ledger=bank.ledger, outbox=bank.outbox).open()
+    assert again.net("alice") >= 100 * has_left
+
+
+@simulated
+async def test_posts_that_are_not_durable_are_told_ten_seconds_apart_with_their_number() -> None:
+    async with Bank() as bank:
+        fields: list[dict[str, object]] = []
+        reports = bank.manager._reports
+        held = [await bank.hold(number, 10) for number in range(30)]
+        bank.ledger.gate.clear()
+        bank.outbox.latency_s = 600.0
+        alert = reports.alert
+        reports.alert = lambda event, more: (alert(event, more), fields.append(more))  # type: ignore[misc, func-returns-value]
+        for number, reservation in enumerate(held):
+            bank.post(number, reservation, left_ms=200)
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(10)
+        assert bank.alerts == ["posts_not_durable"] * 3
+        assert sum(int(str(one["packets"])) for one in fields) == 30
+        assert {one["error"] for one in fields} == {"the disk is too slow"}
 
 
 @simulated
@@ -87,23 +192,18 @@ async def test_a_post_that_is_booked_while_it_goes_into_the_outbox_does_not_stay
 
 @simulated
 async def test_a_post_that_is_booked_before_it_gets_to_the_outbox_never_enters_it() -> None:
-    bank = await Bank().open()
-    manager = bank.manager
-    writer = asyncio.ensure_future(manager.run())
-    reservation = await bank.hold("a")
-    bank.ledger.gate.clear()
-    bank.post("a", reservation)
-    await asyncio.sleep(0.3)
-    manager.tick()
-    bank.ledger.gate.set()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    bank.outbox.error = OSError("must not be used")
-    await manager.release_overdue()
-    assert bank.outcomes["a"] is Outcome.POSTED
-    assert bank.alerts == []
-    manager.stop()
-    await writer
+    async with Bank() as bank:
+        reservation = await bank.hold("a")
+        bank.ledger.gate.clear()
+        bank.post("a", reservation)
+        async with bank.manager._spool.writing:
+            await asyncio.sleep(0.3)
+            assert bank.manager._promises.has_overdue
+            bank.ledger.gate.set()
+            assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+            bank.outbox.error = OSError("must not be used")
+        await asyncio.sleep(1)
+        assert bank.alerts == []
 
 
 @simulated
