@@ -175,7 +175,7 @@ async def test_a_node_that_stops_gives_the_disk_one_more_chance(error: Exception
     assert bank.clock.now_ms() - began_ms <= 1000
     assert bank.outcomes["a"] is Outcome.POSTED
     bank.outbox.latency_s = 0.0
-    await bank.manager.stopped()
+    await bank.manager.save_clean_stop()
     assert "fulfilments_not_kept" in bank.alerts
     await bank.__aexit__(None, None, None)
 
