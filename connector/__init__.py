@@ -36,7 +36,8 @@ The map, each package above those that it uses:
       admin.py        the admin API                   views.py   what is shown of a node
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle
-      app.py          all of it together              server.py  the listener   login.py  the cookie's
+      app.py          all of it together              login.py   the cookie's
+      server.py       the listener                    connections.py  which connections are kept
       models.py       answers, for the document       openapi.py the document
     settlement/     paying a balance outside the ledger
       model.py        quantities, phases, what may follow what; pure

@@ -2,25 +2,25 @@
 
 The cookie is signed with a secret derived from the key: no session is stored, a login survives a
 restart, and a new key invalidates all cookies. Keys are compared in constant time. Wrong keys are
-counted per source address; after too many, all keys from it are refused for a while, the right one
-too, because otherwise guessing would not be slowed down.
+counted per source address; after too many, further wrong ones are answered 429. The right key is
+always accepted: others at the same address (a proxy, a shared network) must not lock its owner out. A
+key is protected by its length, not by the throttle.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 from collections import OrderedDict
 from enum import Enum, auto
 from functools import cached_property
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
 from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.log import Log, Sampler
 from connector.web import bounds
+from connector.web.connections import network_of
 
 
 class Verdict(Enum):
@@ -31,7 +31,7 @@ class Verdict(Enum):
     """The request has no key."""
     WRONG_KEY = auto()
     THROTTLED = auto()
-    """Too many wrong keys came from this address; this one was not checked."""
+    """Wrong, and too many wrong keys came from this address."""
 
 
 class Throttle:
@@ -41,7 +41,7 @@ class Throttle:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, source: str, now_s: float) -> float:
-        """Seconds until keys from `source` are checked again; 0: now."""
+        """Seconds until a wrong key from `source` is answered as such again; 0: now."""
         left = self._left(source, now_s)
         return 0.0 if left >= 1.0 else (1.0 - left) * bounds.HTTP_WRONG_KEY_SECONDS
 
@@ -105,16 +105,16 @@ class Access:
         return self.by_key(given, source)
 
     def by_key(self, given: str, source: str) -> Verdict:
-        """Check a key; a wrong one is counted and logged."""
+        """Check a key; a wrong one is counted, and logged until its address is throttled."""
         if self._key_digest is None:
             return Verdict.WRONG_KEY
-        now_s = self._clock.monotonic_s()
-        source = _network(source)
-        if self._throttle.wait_s(source, now_s):
-            return Verdict.THROTTLED
         if hmac.compare_digest(_digest(given), self._key_digest):
             return Verdict.ALLOWED
+        now_s = self._clock.monotonic_s()
+        source = network_of(source)
         self.failures += 1
+        if self._throttle.wait_s(source, now_s):
+            return Verdict.THROTTLED
         self._throttle.failed(source, now_s)
         suppressed = self._said.allow(now_s)
         if suppressed is not None:
@@ -128,7 +128,7 @@ class Access:
 
     def retry_after_s(self, source: str) -> int:
         """Whole seconds until keys from a throttled `source` are checked again."""
-        return int(self._throttle.wait_s(_network(source), self._clock.monotonic_s())) + 1
+        return int(self._throttle.wait_s(network_of(source), self._clock.monotonic_s())) + 1
 
     # --- the login cookie
 
@@ -140,13 +140,7 @@ class Access:
         """
         if self._key_digest is None:
             return False
-        try:
-            morsel = SimpleCookie(header).get(self.cookie_name)
-        except CookieError:
-            return False
-        if morsel is None:
-            return False
-        text, _, signature = morsel.value.partition(".")
+        text, _, signature = _cookie(header, self.cookie_name).partition(".")
         if not text.isascii() or not text.isdigit() or len(text) > 16:
             return False
         right = hmac.compare_digest(signature.encode(), self._sign(text).encode())
@@ -181,19 +175,18 @@ class Access:
         )
 
 
+def _cookie(header: str, name: str) -> str:
+    """The value of one cookie; empty: it is not there. Ours need no quotes (RFC 6265, 4.1.1).
+
+    In one pass: `http.cookies` of some Python versions takes quadratic time for quoted values.
+    """
+    for pair in header.split(";"):
+        key, _, value = pair.partition("=")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
 def _digest(key: str) -> bytes:
     # Digests have one length, so a comparison reveals nothing about the length of the key.
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-
-
-def _network(source: str) -> str:
-    """An address, or its /64: the owner of one IPv6 address usually has all of them."""
-    try:
-        address = ipaddress.ip_address(source)
-    except ValueError:
-        return source
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((int(address), 64), strict=False))
-    return source

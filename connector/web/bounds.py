@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 # HTTP
+HTTP_CONNECTIONS_MAX: Final = 256
+HTTP_CONNECTIONS_PER_ADDRESS_MAX: Final = 128
+HTTP_HEADERS_BYTES_MAX: Final = 16_384
+# From the connection, or from the first octet of a further request, to the end of its headers.
+HTTP_HEADERS_SECONDS_MAX: Final = 10.0
+HTTP_KEEP_ALIVE_SECONDS: Final = 30
+# From the end of the headers to the end of the answer; removing a peer takes the longest, 31 s.
+HTTP_ANSWER_SECONDS_MAX: Final = 60.0
 HTTP_BODY_BYTES_MAX: Final = 1 << 20
 HTTP_BODY_SECONDS_MAX: Final = 10.0
 HTTP_LOGIN_BYTES_MAX: Final = 8192

@@ -1,6 +1,6 @@
 """Authenticates and bounds every request before routing.
 
-Checks, in this order: the host name (DNS rebinding), the origin of the page, the key where the path
+Checks, in this order: the size of the headers, the host name (DNS rebinding), the origin of the page, the key where the path
 needs one, the size of the body. Applies to WebSockets too. Adds the protective headers to every
 answer.
 """
@@ -93,6 +93,9 @@ class Guard:
         """See ASGI."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
+            return
+        if _headers_bytes(scope) > bounds.HTTP_HEADERS_BYTES_MAX:
+            await self._refuse(scope, {}, send, Refusal(431, "the headers are too large"))
             return
         headers = _headers_of(scope)
         refusal = self._check(scope, headers)
@@ -237,9 +240,15 @@ def throttled(access: Access, source: str) -> Refusal:
     seconds = access.retry_after_s(source)
     return Refusal(
         429,
-        f"too many wrong keys from this address: try again in {seconds} s",
+        f"a wrong key, as were too many from this address: try again in {seconds} s",
         ((b"retry-after", str(seconds).encode()),),
     )
+
+
+def _headers_bytes(scope: Scope) -> int:
+    """The octets of names, values and the target, which all checks have to read."""
+    size = sum(len(name) + len(value) for name, value in scope["headers"])
+    return size + len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
 
 
 def _headers_of(scope: Scope) -> dict[str, str]:

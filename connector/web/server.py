@@ -7,13 +7,16 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from connector.base.errors import ListenError
 from connector.web import bounds
+from connector.web.connections import Connections, network_of
 
 _TURNS_TO_LET_IN: Final = 4
 
@@ -70,6 +73,61 @@ class _Viewers(WebSocketsSansIOProtocol):
             self.transport.abort()
 
 
+class _Http(H11Protocol):
+    """HTTP/1.1 with a deadline for every wait, and a place in a bounded table of connections."""
+
+    open_connections: ClassVar[Connections]
+
+    address = ""
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.address = network_of(self.client[0] if self.client else "")
+        self._wait(bounds.HTTP_HEADERS_SECONDS_MAX)
+        self.open_connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait(None)
+        self.open_connections.remove(self)
+        super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        cycle: Any = self.cycle  # uvicorn's annotation leaves None out
+        return cycle is None or bool(cycle.response_complete)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        was_idle = self.is_idle
+        super().data_received(data)
+        if not self.is_idle:
+            if was_idle:
+                self._wait(bounds.HTTP_ANSWER_SECONDS_MAX)
+        elif self._deadline is None and self.conn.their_state is h11.IDLE:
+            # Headers have begun that are not complete; `timeout_keep_alive` has ended with them.
+            self._wait(bounds.HTTP_HEADERS_SECONDS_MAX)
+
+    def on_response_complete(self) -> None:
+        self._wait(None)
+        super().on_response_complete()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._wait(None)
+        self.open_connections.remove(self)
+        super().handle_websocket_upgrade(event)
+
+    def _wait(self, seconds: float | None) -> None:
+        """Abort in so many seconds, in place of an earlier deadline; None: there is none."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self.abort)
+
+
 class WebServer:
     """Serves an application until `stop`."""
 
@@ -85,6 +143,10 @@ class WebServer:
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
+        connections = Connections(
+            count_max=bounds.HTTP_CONNECTIONS_MAX,
+            per_address_max=bounds.HTTP_CONNECTIONS_PER_ADDRESS_MAX,
+        )
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -94,9 +156,9 @@ class WebServer:
             server_header=False,
             date_header=True,
             timeout_graceful_shutdown=1,
-            timeout_keep_alive=30,
-            limit_concurrency=256,
-            h11_max_incomplete_event_size=32_768,
+            http=type("_HttpHere", (_Http,), {"open_connections": connections}),
+            timeout_keep_alive=bounds.HTTP_KEEP_ALIVE_SECONDS,
+            h11_max_incomplete_event_size=2 * bounds.HTTP_HEADERS_BYTES_MAX,
             proxy_headers=False,
             ws=_Viewers,
             ws_max_size=bounds.VIEWER_MESSAGE_BYTES_MAX,

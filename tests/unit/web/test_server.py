@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 
@@ -11,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from connector.base.errors import ListenError
+from connector.web import bounds
 from connector.web.server import WebServer
 
 
@@ -48,6 +50,72 @@ async def test_an_answer_on_a_kept_connection_is_sent_at_once() -> None:
             (connection,) = server._server.server_state.connections
             sock = connection.transport.get_extra_info("socket")
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        server.stop()
+
+
+async def closed(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the server closes."""
+    with contextlib.suppress(ConnectionError):
+        return await reader.read()
+    return b""
+
+
+async def test_who_never_ends_its_headers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "HTTP_HEADERS_SECONDS_MAX", 0.05)
+    server = WebServer(FastAPI(), "127.0.0.1", 0)
+    port = server.bind()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(server.run())
+        await server.started()
+        for sent in ((b"",), (b"GET / HT",), (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HT")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for part in sent:
+                writer.write(part)
+                if part.endswith(b"\r\n\r\n"):
+                    assert await reader.readuntil(b"}") != b""
+            assert await closed(reader) == b""
+            writer.close()
+        assert not server._server.server_state.connections
+        server.stop()
+
+
+async def test_an_answer_that_takes_too_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "HTTP_ANSWER_SECONDS_MAX", 0.05)
+    app = FastAPI()
+    never = asyncio.Event()
+
+    @app.get("/")
+    async def root() -> None:
+        await never.wait()
+
+    server = WebServer(app, "127.0.0.1", 0)
+    port = server.bind()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(server.run())
+        await server.started()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await closed(reader) == b""
+        writer.close()
+        never.set()
+        server.stop()
+
+
+async def test_idle_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "HTTP_CONNECTIONS_PER_ADDRESS_MAX", 5)
+    server = WebServer(FastAPI(), "127.0.0.1", 0)
+    port = server.bind()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(server.run())
+        await server.started()
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        async with httpx.AsyncClient(trust_env=False) as client:
+            for _ in range(3):
+                assert (await client.get(f"http://127.0.0.1:{port}/")).status_code == 404
+        for reader, _ in idle[:15]:
+            assert await closed(reader) == b"", "the oldest went"
+        for _, writer in idle:
+            writer.close()
         server.stop()
 
 
