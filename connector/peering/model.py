@@ -122,6 +122,8 @@ class Peer:
     """Whether it is being removed: packets under way end as they may, and no new ones are taken."""
     in_flight: int = 0
     """Prepares it sent that have no answer yet."""
+    in_flight_unpaid: int = 0
+    """Those of them whose amount is zero."""
     tokens: float = 0.0
     """Of the rate limit, as of `tokens_at_ms`."""
     tokens_at_ms: int = 0

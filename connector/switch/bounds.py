@@ -6,6 +6,8 @@ from typing import Final
 
 from connector.base import limits
 
+# Of packets whose amount is zero: probes of rates, and what somebody sends who wants to block a node.
+IN_FLIGHT_UNPAID_PER_PEER_MAX: Final = 256
 LOCAL_DELIVERIES_MAX: Final = 256
 LOCAL_ANSWER_BYTES_MAX: Final = 65_536
 # Answers are kept until two receipts of the peer have covered them (docs/protocol.md).

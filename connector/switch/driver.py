@@ -493,7 +493,10 @@ class Driver:
     def _count_in(self, flight: Flight) -> None:
         assert not flight.counted, "counted twice"
         flight.counted = True
-        flight.source.in_flight += 1
+        source = flight.source
+        source.in_flight += 1
+        if not flight.prepare.amount:
+            source.in_flight_unpaid += 1
         self._switch.node.in_flight += 1
 
     def _end(self, flight: Flight, result: Result) -> None:
@@ -501,8 +504,10 @@ class Driver:
         counters = source.counters
         if flight.counted:
             source.in_flight -= 1
+            if not flight.prepare.amount:
+                source.in_flight_unpaid -= 1
             self._switch.node.in_flight -= 1
-            assert source.in_flight >= 0
+            assert source.in_flight >= source.in_flight_unpaid >= 0
             assert self._switch.node.in_flight >= source.in_flight
         next_hop = flight.next_hop
         if result.code is None:

@@ -12,6 +12,7 @@ from typing import Final
 from connector.base import limits
 from connector.ilp.packet import Code, Prepare, Reject, amount_too_large_data, reject
 from connector.peering.model import Peer
+from connector.switch import bounds
 
 
 class Node:
@@ -80,12 +81,20 @@ def same_network(node: Node, _source: Peer, prepare: Prepare, _now_ms: int) -> R
     return None
 
 
-def in_flight_bounded(node: Node, source: Peer, _prepare: Prepare, _now_ms: int) -> Reject | None:
-    """Bounds the Prepares in flight, in total and per peer."""
-    if node.in_flight >= limits.IN_FLIGHT_TOTAL_MAX:
+def in_flight_bounded(node: Node, source: Peer, prepare: Prepare, _now_ms: int) -> Reject | None:
+    """Bounds the Prepares in flight, in total and per peer, so that no peers take all places.
+
+    A peer may have as many in flight as places are left: one alone gets half of them, n together
+    n / (n + 1), and whoever comes next still finds as many free as each of them has. Packets that
+    carry no money cost their sender nothing, so there are far fewer places for them.
+    """
+    free = limits.IN_FLIGHT_TOTAL_MAX - node.in_flight
+    if free <= 0:
         return reject(Code.T03_CONNECTOR_BUSY, node.address, "too many packets in flight")
-    if source.in_flight >= limits.IN_FLIGHT_PER_PEER_MAX:
+    if source.in_flight >= min(free, limits.IN_FLIGHT_PER_PEER_MAX):
         return reject(Code.T05_RATE_LIMITED, node.address, "too many packets of yours in flight")
+    if not prepare.amount and source.in_flight_unpaid >= bounds.IN_FLIGHT_UNPAID_PER_PEER_MAX:
+        return reject(Code.T05_RATE_LIMITED, node.address, "too many packets without an amount")
     return None
 
 

@@ -10,7 +10,7 @@ import pytest
 from connector.base import limits
 from connector.ilp.packet import Prepare, Reject
 from connector.peering.model import Asset, Peer, PeerTerms
-from connector.switch import rules
+from connector.switch import bounds, rules
 from connector.switch.rules import Node
 
 NOW_MS = 1_700_000_000_000
@@ -35,12 +35,13 @@ def check(
     stopping: bool = False,
     in_flight_total: int = 0,
     in_flight: int = 0,
+    unpaid: int = 0,
     **terms: object,
 ) -> Reject | None:
     node = Node(address)
     node.stopping = stopping
     node.in_flight = in_flight_total
-    source = Peer(replace(TERMS, **terms), in_flight=in_flight)
+    source = Peer(replace(TERMS, **terms), in_flight=in_flight, in_flight_unpaid=unpaid)
     return rules.check(node, source, offer, NOW_MS)
 
 
@@ -144,12 +145,41 @@ def test_a_node_that_is_told_another_address_keeps_to_its_new_network() -> None:
         ({"in_flight_total": limits.IN_FLIGHT_TOTAL_MAX}, "T03"),
         ({"in_flight": limits.IN_FLIGHT_PER_PEER_MAX - 1}, None),
         ({"in_flight": limits.IN_FLIGHT_PER_PEER_MAX}, "T05"),
+        ({"in_flight_total": limits.IN_FLIGHT_TOTAL_MAX - 100, "in_flight": 99}, None),
+        ({"in_flight_total": limits.IN_FLIGHT_TOTAL_MAX - 100, "in_flight": 100}, "T05"),
     ],
 )
 def test_packets_in_flight_are_bounded_in_total_and_per_peer(
     counts: dict[str, int], code: str | None
 ) -> None:
     assert code_of(check(prepare(), **counts)) == code
+
+
+@pytest.mark.parametrize("greedy", [1, 4, 30, 300])
+def test_however_many_peers_take_all_they_can_the_next_one_finds_room(greedy: int) -> None:
+    node = Node("g.us")
+    peers = [Peer(replace(TERMS, peer_id=f"p{number}")) for number in range(greedy)]
+    while True:
+        before = node.in_flight
+        for peer in peers:
+            if rules.check(node, peer, prepare(), NOW_MS) is None:
+                peer.in_flight += 1
+                node.in_flight += 1
+        if node.in_flight == before:
+            break
+    honest = Peer(replace(TERMS, peer_id="honest"))
+    for _ in range(limits.IN_FLIGHT_TOTAL_MAX // (greedy + 1) // 2):
+        assert rules.check(node, honest, prepare(), NOW_MS) is None
+        honest.in_flight += 1
+        node.in_flight += 1
+    assert node.in_flight <= limits.IN_FLIGHT_TOTAL_MAX
+
+
+def test_there_are_fewer_places_for_packets_without_money() -> None:
+    most = bounds.IN_FLIGHT_UNPAID_PER_PEER_MAX
+    assert code_of(check(prepare(amount=0), unpaid=most - 1, in_flight=most)) is None
+    assert code_of(check(prepare(amount=0), unpaid=most, in_flight=most)) == "T05"
+    assert code_of(check(prepare(amount=1), unpaid=most, in_flight=most)) is None
 
 
 def test_a_rate_limit_refuses_and_recovers_with_time() -> None:
