@@ -1,17 +1,22 @@
 """Structured logs: JSON lines or a readable console, secrets redacted, floods cut.
 
+Lines are written by a thread (`log_sink`): logging never waits for the reader of the log.
+
 `error` is for our own impossible cases; what a peer or the network can cause is at most `warning`.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TextIO, cast
 
 import structlog
+
+from connector.base.log_sink import LogSink
 
 _SECRET_NAMES: Final = re.compile(r"secret|token|password|api_?key|authorization", re.IGNORECASE)
 REDACTED: Final = "[redacted]"
@@ -55,6 +60,7 @@ def set_up(level: str, log_format: str, node_id: str) -> Log:
     """
     if not log_format:
         log_format = "console" if sys.stderr.isatty() else "json"
+    sink = _sink_of_stderr()
     number = logging.getLevelNamesMapping()[level.upper()]
     renderer: Any = (
         structlog.processors.JSONRenderer()
@@ -70,15 +76,37 @@ def set_up(level: str, log_format: str, node_id: str) -> Log:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, sink)),
         cache_logger_on_first_use=False,
     )
     log: Log = structlog.get_logger().bind(node_id=node_id)
+    sink.on_recovery = lambda lost: log.warning("log_lines_lost", lines=lost)
     # Libraries use the standard module: their warnings and errors go to the same place, same format.
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries(log)], force=True)
     for name in ("websockets", "uvicorn", "httpx"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return log
+
+
+_sinks: Final[list[LogSink]] = []
+"""The sink of standard error: one, once logging is set up."""
+
+
+def _sink_of_stderr() -> LogSink:
+    if _sinks and _sinks[0].stream is sys.stderr:
+        return _sinks[0]
+    while _sinks:
+        _sinks.pop().close()  # tests replace `sys.stderr`
+    sink = LogSink(sys.stderr)
+    _sinks.append(sink)
+    return sink
+
+
+@atexit.register
+def drain() -> None:
+    """Wait, for a bounded time, until all lines are written: before a process prints or ends."""
+    for sink in _sinks:
+        sink.drain()
 
 
 class _Libraries(logging.Handler):

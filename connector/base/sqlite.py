@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class SqliteFile:
     def _connect(self, schema: str) -> sqlite3.Connection:
         if self._read_only:
             connection = sqlite3.connect(
-                f"file:{self.path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                self._read_only_uri, uri=True, isolation_level=None, check_same_thread=False
             )
             connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
             return connection
@@ -69,6 +70,11 @@ class SqliteFile:
             connection.close()
             raise
         return connection
+
+    @property
+    def _read_only_uri(self) -> str:
+        # Quoted: a folder may be named `data #1`, `a?b` or `100%41`.
+        return f"file:{quote(str(self.path))}?mode=ro"
 
     def _inode_at_path(self) -> int | None:
         try:
@@ -103,9 +109,7 @@ class SqliteFile:
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work`, which only reads, done with a connection of its own in the caller's thread."""
         if self._reader is None:
-            self._reader = sqlite3.connect(
-                f"file:{self.path}?mode=ro", uri=True, check_same_thread=False
-            )
+            self._reader = sqlite3.connect(self._read_only_uri, uri=True, check_same_thread=False)
         return work(self._reader)
 
     def is_removed(self) -> bool:

@@ -31,6 +31,7 @@ AcceptLoss = Annotated[
 
 def run(accept_ledger_loss: AcceptLoss = False) -> None:
     """Run the daemon, configured from the environment (default)."""
+    from connector.base.log import drain
     from connector.node.connector import serve
     from connector.settings.load import load
 
@@ -47,7 +48,10 @@ def run(accept_ledger_loss: AcceptLoss = False) -> None:
         # The ledger's thread needs the interpreter only briefly: switch to it quickly.
         sys.setswitchinterval(0.0001)
         _raise_open_files_limit()
-        run_loop(work())
+        try:
+            run_loop(work())
+        finally:
+            drain()
 
 
 def _raise_open_files_limit() -> None:

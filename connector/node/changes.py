@@ -14,6 +14,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
@@ -162,7 +163,8 @@ class OperatorChanges:
     async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
         """Add a peer or replace its settings; whether it is new.
 
-        Fields that are not given get their defaults, except the secret, which stays.
+        Fields that are not given get their defaults, except the secret, which stays as long as the
+        peer is dialled at the same place: it is shown to whoever answers there.
 
         Raises:
             ConfigError: the fields do not make a peer, for example without a secret.
@@ -173,7 +175,12 @@ class OperatorChanges:
         def step(now: Overlay) -> Overlay:
             whole = {**fields, "id": peer_id}
             if whole.get("secret") is None and not is_new:
-                whole["secret"] = self.peer(peer_id).secret
+                there = self.peer(peer_id)
+                if _goes_elsewhere(there.url, whole.get("url")):
+                    raise ConfigError(
+                        [f"peer {peer_id}: url: it leads to another place: give the secret again"]
+                    )
+                whole["secret"] = there.secret
             return now.with_peer(_peer_of(whole), self._base)
 
         await self._change("peer.create" if is_new else "peer.replace", peer_id, step)
@@ -418,6 +425,18 @@ class OperatorChanges:
             raise EnvironmentFault(
                 f"the change cannot be kept, so it was not made: {error.strerror or error}"
             ) from error
+
+
+def _goes_elsewhere(before: str | None, after: str | None) -> bool:
+    """Whether a new URL leads to another host or port than the old one, or gives up TLS."""
+    if not after:
+        return False
+    return before is None or _place(before) != _place(after)
+
+
+def _place(url: str) -> tuple[str, str]:
+    parts = urlsplit(url.removeprefix("btp+").lower())
+    return parts.scheme, parts.netloc
 
 
 def _peer_of(fields: dict[str, Any]) -> PeerSettings:

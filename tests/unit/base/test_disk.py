@@ -115,3 +115,17 @@ def test_random_numbers_keep_to_their_ranges() -> None:
     assert len(source.octets(16)) == 16
     assert source.octets(16) != source.octets(16)
     assert all(0.0 <= source.random() < 1.0 for _ in range(100))
+
+
+@pytest.mark.parametrize("name", ["data #1", "a?mode=rwc", "100%41", "%", "ümlaut", "a&b=c;d"])
+async def test_any_name_of_a_folder_is_read_as_it_is(tmp_path: Path, name: str) -> None:
+    database = DISK.database(tmp_path / name / "a.db")
+    await database.open(SCHEMA)
+    await database.run(lambda connection: put(7, connection))
+    assert database.look(numbers) == [7]
+    reader = DISK.database(database.path, read_only=True)
+    await reader.open()
+    assert await reader.run(numbers) == [7]
+    await reader.close()
+    await database.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]

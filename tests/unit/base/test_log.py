@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from connector.base.log import REDACTED, Log, Sampler, set_up
+from connector.base.log import REDACTED, Log, Sampler, drain, set_up
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +24,7 @@ def _as_it_was() -> Iterator[None]:
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    drain()
     captured = capsys.readouterr()
     assert captured.out == "", "stdout belongs to the commands"
     return [json.loads(line) for line in captured.err.splitlines()]
@@ -93,6 +94,7 @@ def test_off_a_terminal_lines_are_json_and_console_is_for_people(
     set_up("info", "", "alice").info("chosen_by_itself")
     assert lines(capsys)[0]["event"] == "chosen_by_itself"
     set_up("info", "console", "alice").info("for_people", peer_id="bob", token="hunter2")
+    drain()
     text = capsys.readouterr().err
     assert "for_people" in text
     assert "peerId" in text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from connector import Fulfill, Prepare, Reject
-from connector.base.errors import UnknownNameError
+from connector.base.errors import ConfigError, UnknownNameError
 from connector.node.apply import LeftBehind
 from connector.node.changes import OperatorChanges
 from connector.settings.overlay import InEffect, Overlay
@@ -237,3 +237,36 @@ def test_after_a_restart_in_the_middle_a_peer_is_drained_and_removed(tmp_path: P
             assert Overlay.read(tmp_path / "changes.json").removed_peers == ["carol"]
 
     simulate(scenario())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "needed"),
+    [
+        ("ws://bob:3000", "ws://bob:3000/accounts/a/ilp/btp", False),
+        ("ws://bob:3000", "btp+ws://BOB:3000", False),
+        ("ws://bob:3000", None, False),
+        ("ws://bob:3000", "ws://bob:3001", True),
+        ("ws://bob:3000", "ws://evil:3000", True),
+        ("wss://bob:3000", "ws://bob:3000", True),
+        (None, "ws://evil:3000", True),
+    ],
+)
+def test_a_kept_secret_is_shown_at_its_old_place_only(
+    tmp_path: Path, before: str | None, after: str | None, needed: bool
+) -> None:
+    async def scenario(
+        _group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        slow.may_answer.set()
+        peer = {"secret": "of-dave", "url": before}
+        assert await changes.put_peer("dave", peer)
+        if needed:
+            with pytest.raises(ConfigError, match="give the secret again"):
+                await changes.put_peer("dave", {"url": after})
+            assert changes.peer("dave").url == before
+        await changes.put_peer("dave", {"url": after, **({"secret": "new"} if needed else {})})
+        assert changes.peer("dave").url == after
+        assert changes.peer("dave").secret.get_secret_value() == ("new" if needed else "of-dave")
+        assert machines[1].core.peers["dave"].terms.peer_id == "dave"
+
+    run(tmp_path, scenario)
