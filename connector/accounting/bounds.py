@@ -18,6 +18,8 @@ ALERT_AGAIN_MS: Final = 10_000
 GRANT_TRIES_MAX: Final = 16
 RECONCILE_SECONDS: Final = 5.0
 ACKNOWLEDGED_ACCOUNTS_AT_ONCE_MAX: Final = 1024
+# At a start, between two turns of the event loop.
+RECOVERED_AT_ONCE_MAX: Final = 500
 OUTBOX_RESERVED_BYTES: Final = 1 << 20
 # Fulfilments that could not be fetched again. The post of one is queued so long before the sender's
 # last moment, on disk or not; and a node that stops waits so long for the disk.

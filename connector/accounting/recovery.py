@@ -7,8 +7,10 @@ them is counted until it expires, and a sender that resends one gets the first a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+import asyncio
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from connector.accounting import bounds
 from connector.accounting.availability import Availability
@@ -18,7 +20,13 @@ from connector.accounting.fulfilments import Fulfilments
 from connector.accounting.mirror import Mirror
 from connector.accounting.promises import PromiseEvent, Reservation
 from connector.accounting.reports import Reports
-from connector.accounting.resent import LedgerPacket, Recovered, packets_of, recovered
+from connector.accounting.resent import (
+    LedgerPacket,
+    Packets,
+    Recovered,
+    packets_of,
+    recovered,
+)
 from connector.accounting.turn import Turn
 from connector.base import limits
 from connector.base.clock import Clock
@@ -28,6 +36,15 @@ from connector.ledger.model import PHASE_AGAIN, PHASE_CORRECT, PHASE_RESOLVE, PO
 
 # The transfers of a leg by phase; those with PHASE_AGAIN belong to a second hold (`replay`).
 _PHASES: Final = (0, PHASE_RESOLVE, PHASE_CORRECT, PHASE_AGAIN, PHASE_AGAIN | PHASE_RESOLVE)
+
+
+class _Loaded(NamedTuple):
+    """Found in the ledger, and not published yet."""
+
+    packets: dict[tuple[str, int], Recovered]
+    """By source and the sender's packet id."""
+    holds: dict[int, tuple[int, Reservation]]
+    """By packet id, with the time when the hold expires."""
 
 
 class Recovery:
@@ -74,6 +91,8 @@ class Recovery:
         self._recovered: dict[tuple[str, int], Recovered] = {}
         # By packet: when the hold expires, and what is held.
         self._unclaimed_holds: dict[int, tuple[int, Reservation]] = {}
+        # The same by expiry, a heap; those that were claimed meanwhile are in it still.
+        self._expiries: list[tuple[int, int]] = []
         # The most that the ledger's clock was seen ahead of ours, by its timestamps.
         self._ahead_ns = 0
         # Until then packets accepted before this start may be resent.
@@ -88,7 +107,10 @@ class Recovery:
         self._until_ms = 0
 
     async def load(self, ledger: Ledger) -> None:
-        """Find packets that a peer may resend, and count what is held for them."""
+        """Find packets that a peer may resend, and count what is held for them.
+
+        There may be a hundred thousand: the event loop gets its turn after every few.
+        """
         # The ledger may still count a hold that has expired. The mirror counts only holds that this
         # process will release, so both agree once nothing is held.
         for book in self._chart.by_id.values():
@@ -96,24 +118,41 @@ class Recovery:
         unposted = set(await self._fulfilments.packet_ids())
         owed: list[LedgerPacket] = []
         transfers = await ledger.recent_transfers(self._oldest_ns())
-        newest_ns = max((one.timestamp for one in transfers), default=0)
-        self._ahead_ns = max(0, newest_ns - self._clock.now_ns())
+        if transfers:
+            self._ahead_ns = max(0, transfers[-1].timestamp - self._clock.now_ns())
+        packets = Packets()
+        for at in range(0, len(transfers), bounds.RECOVERED_AT_ONCE_MAX):
+            packets.add(transfers[at : at + bounds.RECOVERED_AT_ONCE_MAX])
+            await asyncio.sleep(0)
+        # None is found before all are: a packet is resumed only when the ledger is up.
+        loaded = _Loaded({}, {})
         ledger_ns = self._ledger_ns()
-        for packet in packets_of(transfers):
-            if packet.packet_id in unposted:
-                unposted.discard(packet.packet_id)
-                if packet.outcome != POST:
-                    owed.append(packet)
-                    continue
-            reservation = packet.reservation(self._chart.by_id)
-            if reservation is not None:
-                if packet.is_over(ledger_ns):
-                    self._note_over(reservation)
-                else:
-                    self._take_up(reservation, packet.expires_at_ns)
+        found = packets.all()
+        for at in range(0, len(found), bounds.RECOVERED_AT_ONCE_MAX):
+            await asyncio.sleep(0)
+            for packet in found[at : at + bounds.RECOVERED_AT_ONCE_MAX]:
+                if packet.packet_id in unposted:
+                    unposted.discard(packet.packet_id)
+                    if packet.outcome != POST:
+                        owed.append(packet)
+                        continue
+                reservation = packet.reservation(self._chart.by_id)
+                if reservation is not None:
+                    if packet.is_over(ledger_ns):
+                        self._note_over(reservation, loaded)
+                    else:
+                        self._take_up(reservation, packet.expires_at_ns, loaded)
         # Older than what was read: this node was down for longer than packets can be resent.
         owed += await self._older_unposted(ledger, sorted(unposted))
-        await self._post_owed(owed)
+        kept: dict[int, bytes] = {}
+        for at in range(0, len(owed), bounds.FULFILMENTS_LOOKED_UP_AT_ONCE_MAX):
+            part = owed[at : at + bounds.FULFILMENTS_LOOKED_UP_AT_ONCE_MAX]
+            kept |= await self._fulfilments.find([packet.packet_id for packet in part])
+        # From here on nothing can fail, so that nothing is counted or posted twice: a start that
+        # fails is tried again from its beginning.
+        self._recovered, self._unclaimed_holds = loaded
+        self._expiries = _by_expiry(loaded)
+        self._post_owed(owed, kept)
 
     async def _older_unposted(self, ledger: Ledger, packet_ids: list[int]) -> list[LedgerPacket]:
         """Of the given packets, those that the ledger has held money for and has not posted."""
@@ -133,25 +172,22 @@ class Recovery:
             found += [packet for packet in packets if packet.outcome != POST]
         return found
 
-    async def _post_owed(self, owed: list[LedgerPacket]) -> None:
+    def _post_owed(self, owed: list[LedgerPacket], kept: Mapping[int, bytes]) -> None:
         """Post what was fulfilled before a crash; a hold that is gone becomes a correction."""
-        for at in range(0, len(owed), bounds.FULFILMENTS_LOOKED_UP_AT_ONCE_MAX):
-            part = owed[at : at + bounds.FULFILMENTS_LOOKED_UP_AT_ONCE_MAX]
-            kept = await self._fulfilments.find([packet.packet_id for packet in part])
-            for packet in part:
-                reservation = packet.reservation(self._chart.by_id)
-                if reservation is None:
-                    # Between accounts that this node no longer has.
-                    details: dict[str, object] = {"packetId": f"{packet.packet_id:032x}"}
-                    self._reports.alert("fulfilment_not_booked", details)
-                    continue
-                for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
-                    self._mirror.hold(debit, credit, leg.amount)
-                self._post(reservation)
-                former = recovered(reservation)
-                if former is not None:
-                    former.fulfill = kept[packet.packet_id]
-                    self._recovered[former.source_id, former.sender_packet_id] = former
+        for packet in owed:
+            reservation = packet.reservation(self._chart.by_id)
+            if reservation is None:
+                # Between accounts that this node no longer has.
+                details: dict[str, object] = {"packetId": f"{packet.packet_id:032x}"}
+                self._reports.alert("fulfilment_not_booked", details)
+                continue
+            for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
+                self._mirror.hold(debit, credit, leg.amount)
+            self._post(reservation)
+            former = recovered(reservation)
+            if former is not None:
+                former.fulfill = kept[packet.packet_id]
+                self._recovered[former.source_id, former.sender_packet_id] = former
 
     def _ledger_ns(self) -> int:
         """The time by the ledger's clock, as far as it is known.
@@ -164,21 +200,21 @@ class Recovery:
         """Oldest creation time of a packet that may be resent."""
         return self._clock.now_ns() - limits.FORMER_PACKETS_MS * 1_000_000
 
-    def _take_up(self, reservation: Reservation, expires_at_ns: int) -> None:
+    def _take_up(self, reservation: Reservation, expires_at_ns: int, loaded: _Loaded) -> None:
         """Count what is held for a packet that this process has not reserved."""
         assert len(reservation.legs) == len(reservation.books)
         if not reservation.posted:
-            assert reservation.packet_id not in self._unclaimed_holds, "counted twice"
-            self._unclaimed_holds[reservation.packet_id] = (expires_at_ns, reservation)
+            assert reservation.packet_id not in loaded.holds, "counted twice"
+            loaded.holds[reservation.packet_id] = (expires_at_ns, reservation)
             for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
                 self._mirror.hold(debit, credit, leg.amount)
         found = recovered(reservation)
         if found is not None:
             # A packet that is only held has no kept fulfilment: it would have been posted at the start.
             found.may_be_kept = reservation.posted and not self._fulfilments.is_empty
-            self._recovered[found.source_id, found.sender_packet_id] = found
+            loaded.packets[found.source_id, found.sender_packet_id] = found
 
-    def _note_over(self, reservation: Reservation) -> None:
+    def _note_over(self, reservation: Reservation, loaded: _Loaded) -> None:
         """Remember a packet that was voided or has expired, so that it is not forwarded again.
 
         Its outcome at the next hop is not known. If it was fulfilled there after all, forwarding it
@@ -187,7 +223,19 @@ class Recovery:
         reservation.move(PromiseEvent.LAPSED)
         found = recovered(reservation)
         if found is not None:
-            self._recovered.setdefault((found.source_id, found.sender_packet_id), found)
+            loaded.packets.setdefault((found.source_id, found.sender_packet_id), found)
+
+    def _add(self, loaded: _Loaded) -> None:
+        """Let packets be found, and their holds expire."""
+        for key, found in loaded.packets.items():
+            if found.reservation.is_free:
+                self._recovered.setdefault(key, found)
+            else:
+                self._recovered[key] = found
+        assert not self._unclaimed_holds.keys() & loaded.holds.keys(), "counted twice"
+        self._unclaimed_holds |= loaded.holds
+        for one in _by_expiry(loaded):
+            heapq.heappush(self._expiries, one)
 
     @property
     def may_know_former(self) -> bool:
@@ -235,6 +283,7 @@ class Recovery:
         # next look-up will find them.
         unacknowledged = self._on_the_way()
         wanted, undecided = set(asked), set()
+        loaded = _Loaded({}, {})
         ledger_ns = self._ledger_ns()
         for packet in found:
             reservation = packet.reservation(self._chart.by_id)
@@ -247,9 +296,10 @@ class Recovery:
             elif packet.packet_id in self._unclaimed_holds:
                 pass
             elif packet.is_over(ledger_ns):
-                self._note_over(former.reservation)
+                self._note_over(former.reservation, loaded)
             else:
-                self._take_up(former.reservation, packet.expires_at_ns)
+                self._take_up(former.reservation, packet.expires_at_ns, loaded)
+        self._add(loaded)
         return [one for one in asked if one not in undecided]
 
     async def _packets_tagged(self, ledger: Ledger, tags: Sequence[int]) -> list[LedgerPacket]:
@@ -281,17 +331,25 @@ class Recovery:
 
     def tick(self, now_ms: int) -> None:
         """Drop expired holds, and packets that cannot be resent any more."""
-        if self._unclaimed_holds:
+        if self._expiries:
             self._drop_expired(now_ms * 1_000_000 + self._ahead_ns)
         if self._recovered and now_ms >= self._until_ms:
             self._recovered.clear()
 
     def _drop_expired(self, ledger_ns: int) -> None:
         """Drop holds that were not claimed in time: the ledger's own timeout releases them."""
-        for packet_id, (expires_at_ns, reservation) in list(self._unclaimed_holds.items()):
-            if expires_at_ns <= ledger_ns:
-                del self._unclaimed_holds[packet_id]
-                assert not reservation.posted, packet_id
-                reservation.move(PromiseEvent.LAPSED)
-                for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
-                    self._mirror.release(debit, credit, leg.amount)
+        while self._expiries and self._expiries[0][0] <= ledger_ns:
+            _, packet_id = heapq.heappop(self._expiries)
+            held = self._unclaimed_holds.pop(packet_id, None)
+            if held is None:
+                continue  # claimed
+            _, reservation = held
+            assert not reservation.posted, packet_id
+            reservation.move(PromiseEvent.LAPSED)
+            for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
+                self._mirror.release(debit, credit, leg.amount)
+
+
+def _by_expiry(loaded: _Loaded) -> list[tuple[int, int]]:
+    """Expiries of holds with their packet ids, in order, which is a heap as well."""
+    return sorted((expires_at_ns, id_) for id_, (expires_at_ns, _) in loaded.holds.items())

@@ -90,25 +90,41 @@ class LedgerPacket:
         )
 
 
+class Packets:
+    """Groups transfers by the packets that they belong to; takes them in any number of parts."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, LedgerPacket] = {}
+        self._outcomes: dict[int, int] = {}
+
+    def add(self, transfers: Iterable[Transfer]) -> None:
+        """Take some more transfers, oldest first."""
+        found, outcomes = self._found, self._outcomes
+        for transfer in transfers:
+            packet_id = transfer.id >> TAG_BITS << TAG_BITS
+            if transfer.flags & PENDING:
+                packet = found.get(packet_id)
+                if packet is None:
+                    packet = found[packet_id] = LedgerPacket(packet_id)
+                packet.legs.append(transfer)
+            elif transfer.flags & _RESOLVED:
+                outcomes.setdefault(packet_id, transfer.flags & _RESOLVED)
+            elif transfer.code == TransferCode.CORRECTION:
+                # It was posted too late and corrected: it is owed like any other.
+                outcomes[packet_id] = POST
+
+    def all(self) -> list[LedgerPacket]:
+        """The packets that money was held for, in the order of their first legs."""
+        for packet_id, packet in self._found.items():
+            packet.outcome = self._outcomes.get(packet_id, 0)
+        return list(self._found.values())
+
+
 def packets_of(transfers: Iterable[Transfer]) -> list[LedgerPacket]:
     """The packets that `transfers` hold money for, in the order of their first legs."""
-    found: dict[int, LedgerPacket] = {}
-    outcomes: dict[int, int] = {}
-    for transfer in transfers:
-        packet_id = transfer.id >> TAG_BITS << TAG_BITS
-        if transfer.flags & PENDING:
-            packet = found.get(packet_id)
-            if packet is None:
-                packet = found[packet_id] = LedgerPacket(packet_id)
-            packet.legs.append(transfer)
-        elif transfer.flags & _RESOLVED:
-            outcomes.setdefault(packet_id, transfer.flags & _RESOLVED)
-        elif transfer.code == TransferCode.CORRECTION:
-            # It was posted too late and corrected: it is owed like any other.
-            outcomes[packet_id] = POST
-    for packet_id, packet in found.items():
-        packet.outcome = outcomes.get(packet_id, 0)
-    return list(found.values())
+    packets = Packets()
+    packets.add(transfers)
+    return packets.all()
 
 
 def recovered(reservation: Reservation) -> Recovered | None:

@@ -131,8 +131,9 @@ class Start:
         for peer in self._terms:
             await self._credit.grant_at_start(peer)
         async with self._turn as ledger:
-            await self._recovery.load(ledger)
             await self._acknowledged.remember_all(ledger)
+            # The last step: what it finds to be owed is queued, and can be written from now on.
+            await self._recovery.load(ledger)
         self._availability.opened()
 
     def _open_without(self, memory: Memory, why: str) -> None:

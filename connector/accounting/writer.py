@@ -284,8 +284,11 @@ class Writer:
                 await self._spool.may_write.wait()
                 if availability.row.writes_to is WritesTo.OUTBOX:
                     await self._write_to_outbox()
-                    continue
-                self._drop_replayed()
+                elif availability.row.writes_to is WritesTo.LEDGER:
+                    self._drop_replayed()
+                else:
+                    # Queued by a start that has not come to its end.
+                    await asyncio.sleep(bounds.POST_RETRY_SECONDS)
                 continue
             assert not self._taken, "one request at a time"
             batch, transfers = self._take_batch()

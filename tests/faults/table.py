@@ -118,9 +118,9 @@ FAULTS = (
     Fault(
         "recovered-packet-not-taken-up",
         "connector/accounting/recovery.py",
-        "            else:\n                self._take_up(former.reservation, packet.expires_at_ns)\n",
+        "            else:\n                self._take_up(former.reservation, packet.expires_at_ns, loaded)\n",
         "            elif not packet.outcome:\n"
-        "                self._take_up(former.reservation, packet.expires_at_ns)\n",
+        "                self._take_up(former.reservation, packet.expires_at_ns, loaded)\n",
         only("crash", "power"),
     ),
     Fault(
@@ -238,6 +238,6 @@ FAULTS = (
         "connector/accounting/promises.py",
         "latest = [one for one in self._overdue.values() if one.latest_ms <= now_ms]",
         "latest = list(self._overdue.values())",
-        only("disk-slow", "crash", "power", "ledger-away", "ledger-slow"),
+        only("disk-slow", "crash", "ledger-slow"),
     ),
 )

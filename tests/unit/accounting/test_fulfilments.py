@@ -261,6 +261,43 @@ async def test_what_it_owes_is_posted_when_its_ledger_is_there_at_last() -> None
         assert await again.rest() == []
 
 
+@pytest.mark.parametrize("fails_at", [0, 1, 2, 3, 4, 5, 6, 7])
+@simulated
+async def test_a_start_that_fails_half_way_posts_what_is_owed_once(fails_at: int) -> None:
+    """Each look into the ledger takes its time, and one of them fails."""
+    bank = away_bank(spool=1000)
+    await killed_between(bank)
+    await asyncio.sleep(60)
+    bank.ledger.down = Fault.REFUSED
+    async with away_bank(ledger=bank.ledger, outbox=bank.outbox, spool=1000) as again:
+        looks = 0
+
+        def slow(look: Any) -> Any:
+            async def looked(*arguments: Any) -> Any:
+                nonlocal looks
+                looks += 1
+                await asyncio.sleep(0.01)
+                if looks == fails_at:
+                    raise LedgerUnavailableError("once")
+                return await look(*arguments)
+
+            return looked
+
+        for name in ("lookup_accounts", "lookup_transfers", "recent_transfers"):
+            setattr(again.ledger, name, slow(getattr(again.ledger, name)))
+        await asyncio.sleep(1)
+        assert again.net("alice") == 0
+        bank.ledger.down = None
+        await asyncio.sleep(10)
+        assert looks > 6
+        assert again.net("alice") == 100
+        assert again.manager.peers["alice"].peer.debits_pending == 0
+        assert posts(again) == 1
+        for name in ("lookup_accounts", "lookup_transfers", "recent_transfers"):
+            delattr(again.ledger, name)
+        assert await again.rest() == []
+
+
 @simulated
 async def test_between_accounts_that_are_gone_an_operator_is_told() -> None:
     bank = Bank()
