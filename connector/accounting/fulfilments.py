@@ -15,7 +15,7 @@ resent packet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from connector.accounting import bounds
@@ -181,6 +181,17 @@ class Fulfilments:
             self._post_all(kept)
         finally:
             self._patience = None
+
+    async def keep(self, answers: Mapping[int, bytes]) -> None:
+        """Keep Fulfills of posted packets that could be fetched again so far, by packet id.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
+        keep_until_ms = self._clock.now_ms() + limits.EXPIRY_MS_MAX + 2 * limits.CLOCK_ERROR_MS
+        rows = [Kept(id_, keep_until_ms, octets) for id_, octets in answers.items()]
+        if rows:
+            await self._store.keep(rows)
 
     async def find(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
         """The Fulfills that are kept for some packets.

@@ -439,6 +439,20 @@ class AccountManager:
         """
         return self._recovery.take(source_id, sender_packet_id, condition)
 
+    async def keep_answers(
+        self, next_hop_id: str, answer_of: Callable[[str, int], bytes | None]
+    ) -> int:
+        """Keep the Fulfills of packets whose next hop is being removed; returns how many.
+
+        It could be asked for them until now. `answer_of`: the answer that is still in memory, by
+        source and the sender's packet id.
+
+        Raises:
+            LedgerUnavailableError: the ledger does not answer, or the disk refuses.
+        """
+        self._availability.require_up()
+        return await self._recovery.keep_answers(next_hop_id, answer_of)
+
     # --- queries and settlements
 
     async def in_turn(self, ask: Callable[[], Awaitable[T]]) -> T:

@@ -205,7 +205,7 @@ class Reservation:
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing is held for it: refused, voided before a restart, or expired."""
+        """Whether nothing is held for it, as far as is known: refused, voided before a restart, or expired."""
         return self.state == Promise.FREE
 
     @property

@@ -26,11 +26,13 @@ from connector.accounting.resent import (
     Recovered,
     packets_of,
     recovered,
+    recovered_without_accounts,
 )
 from connector.accounting.turn import Turn
 from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import ConnectorError, LedgerRefusedError, LedgerUnavailableError
+from connector.ilp.packet import FULFILL
 from connector.ledger.interface import Ledger
 from connector.ledger.model import PHASE_AGAIN, PHASE_CORRECT, PHASE_RESOLVE, POST, VOID
 
@@ -137,11 +139,14 @@ class Recovery:
                         owed.append(packet)
                         continue
                 reservation = packet.reservation(self._chart.by_id)
-                if reservation is not None:
-                    if packet.is_over(ledger_ns):
-                        self._note_over(reservation, loaded)
-                    else:
-                        self._take_up(reservation, packet.expires_at_ns, loaded)
+                if reservation is None:
+                    gone = recovered_without_accounts(packet, self._chart.by_id)
+                    if gone is not None:
+                        self._note_gone(packet, gone, loaded)
+                elif packet.is_over(ledger_ns):
+                    self._note_over(reservation, loaded)
+                else:
+                    self._take_up(reservation, packet.expires_at_ns, loaded)
         # Older than what was read: this node was down for longer than packets can be resent.
         owed += await self._older_unposted(ledger, sorted(unposted))
         kept: dict[int, bytes] = {}
@@ -189,6 +194,35 @@ class Recovery:
                 former.fulfill = kept[packet.packet_id]
                 self._recovered[former.source_id, former.sender_packet_id] = former
 
+    async def keep_answers(
+        self, next_hop_id: str, answer_of: Callable[[str, int], bytes | None]
+    ) -> int:
+        """Keep Fulfills of packets whose next hop is being removed. See `AccountManager`."""
+        async with self._turn as ledger:
+            transfers = await ledger.recent_transfers(self._oldest_ns())
+        packets = Packets()
+        for at in range(0, len(transfers), bounds.RECOVERED_AT_ONCE_MAX):
+            packets.add(transfers[at : at + bounds.RECOVERED_AT_ONCE_MAX])
+            await asyncio.sleep(0)
+        account_id = self._chart.peers[next_hop_id].peer.account_id
+        answers: dict[int, bytes] = {}
+        for at, packet in enumerate(packets.all()):
+            if not at % bounds.RECOVERED_AT_ONCE_MAX:
+                await asyncio.sleep(0)
+            if packet.outcome != POST or all(
+                leg.credit_account_id != account_id for leg in packet.legs
+            ):
+                continue
+            reservation = packet.reservation(self._chart.by_id)
+            former = None if reservation is None else recovered(reservation)
+            if former is None or former.next_hop_id != next_hop_id:
+                continue
+            octets = answer_of(former.source_id, former.sender_packet_id)
+            if octets is not None and octets[0] == FULFILL:
+                answers[packet.packet_id] = octets
+        await self._fulfilments.keep(answers)
+        return len(answers)
+
     def _ledger_ns(self) -> int:
         """The time by the ledger's clock, as far as it is known.
 
@@ -224,6 +258,11 @@ class Recovery:
         found = recovered(reservation)
         if found is not None:
             loaded.packets.setdefault((found.source_id, found.sender_packet_id), found)
+
+    def _note_gone(self, packet: LedgerPacket, found: Recovered, loaded: _Loaded) -> None:
+        """Remember a packet towards a peer whose accounts are gone."""
+        found.may_be_kept = packet.outcome == POST and not self._fulfilments.is_empty
+        loaded.packets.setdefault((found.source_id, found.sender_packet_id), found)
 
     def _add(self, loaded: _Loaded) -> None:
         """Let packets be found, and their holds expire."""
@@ -287,7 +326,10 @@ class Recovery:
         ledger_ns = self._ledger_ns()
         for packet in found:
             reservation = packet.reservation(self._chart.by_id)
-            former = None if reservation is None else recovered(reservation)
+            if reservation is None:
+                former = recovered_without_accounts(packet, self._chart.by_id)
+            else:
+                former = recovered(reservation)
             # Several peers may use the same ids.
             if former is None or (former.source_id, former.sender_packet_id) not in wanted:
                 continue
@@ -295,6 +337,8 @@ class Recovery:
                 undecided.add((former.source_id, former.sender_packet_id))
             elif packet.packet_id in self._unclaimed_holds:
                 pass
+            elif reservation is None:
+                self._note_gone(packet, former, loaded)
             elif packet.is_over(ledger_ns):
                 self._note_over(former.reservation, loaded)
             else:
@@ -324,7 +368,7 @@ class Recovery:
         found = self._recovered.get((source_id, sender_packet_id))
         if found is None or found.condition_tag != condition_tag(condition):
             return None
-        assert found.reservation.books[0][0].peer_id == source_id
+        assert found.source_id == source_id
         del self._recovered[source_id, sender_packet_id]
         self._unclaimed_holds.pop(found.reservation.packet_id, None)
         return found

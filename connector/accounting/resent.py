@@ -145,3 +145,24 @@ def recovered(reservation: Reservation) -> Recovered | None:
         next_hop_id=next_hops[0] if next_hops else LOCAL,
         condition_tag=first.user_data_64 << 32 | first.user_data_32,
     )
+
+
+def recovered_without_accounts(packet: LedgerPacket, books: Mapping[int, Book]) -> Recovered | None:
+    """The same of a packet towards a peer whose accounts this node no longer has.
+
+    It is known all the same: forwarded as a new packet, it might be paid twice. Its next hop cannot
+    be asked, so it is answered with its kept Fulfill, or refused.
+    """
+    first = packet.legs[0]
+    source = books.get(first.debit_account_id)
+    if source is None or source.code is not AccountCode.PEER or not first.user_data_128:
+        return None
+    if first.id & ~PHASE_AGAIN != packet.packet_id:
+        return None  # its first legs are older than what was read
+    return Recovered(
+        reservation=Reservation(packet.packet_id, packet.legs, [], Promise.FREE),
+        source_id=source.peer_id,
+        sender_packet_id=first.user_data_128,
+        next_hop_id=LOCAL,
+        condition_tag=first.user_data_64 << 32 | first.user_data_32,
+    )

@@ -53,6 +53,7 @@ class OperatorChanges:
         path: Path,
         applier: SettingsApplier,
         accounts: AccountManager,
+        answer_given: Callable[[str, int], bytes | None],
         changed: Callable[[], None],
         fingerprint: Callable[[], str],
         emit: Callable[[Event], None],
@@ -65,6 +66,7 @@ class OperatorChanges:
             path: the file that changes are stored in.
             applier: applies them.
             accounts: for balances and limits.
+            answer_given: the answer to a packet that is still in memory, by source and packet id.
             changed: called when the settings in effect have changed.
             fingerprint: gives the fingerprint of the admin key.
             emit: takes events.
@@ -75,6 +77,7 @@ class OperatorChanges:
         self._path = path
         self._applier = applier
         self._accounts = accounts
+        self._answer_given = answer_given
         self._changed = changed
         self._fingerprint = fingerprint
         self._emit = emit
@@ -266,6 +269,11 @@ class OperatorChanges:
     async def _remove(self, peer_id: str) -> LeftBehind:
         """Remove a peer that is drained; one that was added again meanwhile stays."""
         left = LeftBehind(0, 0)
+        if peer_id in self.overlay.draining_peers:
+            try:
+                await self._accounts.keep_answers(peer_id, self._answer_given)
+            except (OSError, ConnectorError) as error:
+                self._log.warning("answers_not_kept", peer_id=peer_id, reason=str(error))
 
         def step(now: Overlay) -> Overlay:
             nonlocal left

@@ -291,6 +291,7 @@ class Connector:
             path=settings.data_dir / CHANGES_FILE,
             applier=core.applier,
             accounts=core.accounts,
+            answer_given=core.driver.answer_given,
             changed=self._peers_changed,
             fingerprint=self._key_fingerprint,
             emit=self.events.emit,

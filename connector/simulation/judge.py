@@ -14,6 +14,7 @@ from connector.simulation import raw
 from connector.simulation.facts import Fact, Facts
 from connector.simulation.plan import Asset, Kind, Plan
 from connector.simulation.raw import Leg, RawAccount, account_id
+from connector.simulation.world import START_NS
 
 PATIENCE_S: Final = 25.0
 """Seconds: a packet fulfilled with this much time left outlasts every fault of a plan."""
@@ -45,6 +46,8 @@ EXCUSES: Final = {
     "plain-link": "a link without packet ids was lost while the packet was under way: its outcome "
     "is unknown (docs/protocol.md)",
     "too-late": "the packet had too little time left to be asked for again (RFC 22)",
+    "wrong-clock": "a node that starts while its clock is wrong does not see what TigerBeetle holds from "
+    "before; it expires by itself (docs/accounting.md)",
     "sender-gone": "the sender cannot ask again, and the node was down meanwhile (docs/protocol.md)",
 }
 
@@ -180,6 +183,9 @@ class Judge:
         if node in evidence.not_ready:
             self._find("not-ready", node, evidence.not_ready[node])
         for hold in ledger.open:
+            if self._is_out_of_sight(node, hold):
+                self._excuse("wrong-clock")
+                continue
             self._find("pending", node, f"{hold.amount} is still held", self._number_of(hold))
         limits = {
             id_: self._plan.link_of(node, account.peer).credit_limit
@@ -196,6 +202,15 @@ class Judge:
         for peer in self._plan.neighbours(node):
             if not self._plan.link_of(node, peer).local:
                 self._look_at_peer(node, peer)
+
+    def _is_out_of_sight(self, node: str, hold: raw.Row) -> bool:
+        """Whether the node cannot know of a hold: its clock was wrong when it started after it."""
+        plan = self._plan
+        on_cluster = any(one.name == node and one.ledger == "tigerbeetle" for one in plan.nodes)
+        was_wrong = any(one.kind in CLOCKS and one.where == node for one in plan.faults)
+        held_at_s = (hold.timestamp - START_NS) / 1e9
+        deaths = self._evidence.deaths.get(node, ())
+        return on_cluster and was_wrong and any(at_s >= held_at_s for at_s in deaths)
 
     def _look_at_peer(self, node: str, peer: str) -> None:
         evidence, ledger = self._evidence, self._ledgers[node]

@@ -278,6 +278,12 @@ class Driver:
         inbox = self._inboxes.by_peer.get(peer_id)
         return inbox is not None and inbox.keeps
 
+    def answer_given(self, source_id: str, sender_packet_id: int) -> bytes | None:
+        """The answer that was given to a packet, if it is still kept in memory."""
+        inbox = self._inboxes.by_peer.get(source_id)
+        given = None if inbox is None else inbox.find(sender_packet_id)
+        return None if given is None else given.octets
+
     def waiting_for(self, peer: Peer) -> list[Flight]:
         """Prepares that were sent to `peer` and have no answer, oldest first."""
         return [flight for flight in self._waiting if flight.next_hop is peer]

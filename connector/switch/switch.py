@@ -313,7 +313,8 @@ class Switch:
             recovered.fulfill,
             code=None,
             next_hop=recovered.next_hop_id,
-            amount_out=_amount_to(recovered.next_hop_id, reservation),
+            # Without the accounts of a next hop that was removed it is not known.
+            amount_out=_amount_to(recovered.next_hop_id, reservation) if reservation.books else 0,
         )
 
     def refuse_resent(self) -> PacketFlow:

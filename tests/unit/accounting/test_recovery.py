@@ -37,6 +37,57 @@ def is_over(bank: Bank, sender_id: int) -> bool:
     return found is not None and found.reservation.is_free and not found.fulfill
 
 
+# --- a next hop that was removed
+
+FULFILL = b"\x0d\x21" + b"p" * 32 + b"\x00"
+REJECT = b"\x0e\x06F99\x00\x00\x00"
+
+
+@pytest.mark.parametrize("fee", [0, 3])
+@pytest.mark.parametrize("has_accounts", [True, False])
+@simulated
+async def test_the_fulfill_of_a_next_hop_that_was_removed_is_kept(
+    fee: int, has_accounts: bool
+) -> None:
+    """Its answer was in memory, and the sender may not have read it when the node is killed."""
+    async with Bank() as bank:
+        await bank.pay("a", fee=fee, sender_id=11)
+        await bank.pay("b", fee=fee, sender_id=12)  # its answer was read, and is forgotten
+        await bank.pay("c", sender_id=13, next_hop=WE)
+        await bank.pay("d", sender_id=14, source=CAROL)
+        held = await bank.hold("e", sender_id=15)
+        bank.manager.void(held)
+        answers = {("alice", 11): FULFILL, ("alice", 13): FULFILL, ("alice", 15): REJECT}
+        assert await bank.manager.keep_answers("bob", lambda *key: answers.get(key)) == 1
+        assert len(bank.outbox.fulfilments) == 1
+    terms = [ALICE, BOB, CAROL] if has_accounts else [ALICE, CAROL]
+    async with Bank(terms, ledger=bank.ledger, outbox=bank.outbox) as again:
+        asked = [("alice", 11), ("alice", 12)]
+        assert list(await again.manager.find_former(asked)) == asked
+        found, forgotten = taken(again, 11), taken(again, 12)
+        assert found is not None
+        assert found.fulfill == FULFILL
+        assert forgotten is not None  # known, so never forwarded as a new packet
+        assert not forgotten.fulfill
+        assert forgotten.reservation.is_free is not has_accounts
+
+
+@simulated
+async def test_a_packet_towards_accounts_that_are_gone_is_never_new() -> None:
+    """Also where it is only held, and where another process took it."""
+    async with Bank() as bank:
+        await bank.hold("a", sender_id=11)
+        await bank.pay("b", sender_id=12, fee=3)
+        await bank.pay("c", next_hop=ALICE, source=BOB, sender_id=13)  # of a source that is gone
+    async with away_bank(terms=[ALICE, CAROL], ledger=bank.ledger) as again:
+        again.manager._recovery._recovered.clear()  # as if another process had taken them
+        asked = [("alice", 11), ("alice", 12), ("alice", 14)]
+        assert list(await again.manager.find_former(asked)) == asked
+        assert is_over(again, 11)
+        assert is_over(again, 12)
+        assert taken(again, 14) is None
+
+
 # --- starting again
 
 
