@@ -37,7 +37,7 @@ The map, each package above those that it uses:
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle
       app.py          all of it together              login.py   the cookie's
-      server.py       the listener                    connections.py  which connections are kept
+      server.py       the listener
       models.py       answers, for the document       openapi.py the document
     settlement/     paying a balance outside the ledger
       model.py        quantities, phases, what may follow what; pure
@@ -109,7 +109,8 @@ The map, each package above those that it uses:
       clock.py        the only clock                  randomness.py  the only randomness
       disk.py         files, as stores use them       files.py    files replaced as a whole
       sqlite.py       one file behind one thread      http.py     the HTTP client
-      log.py          structlog, secrets redacted     backoff.py  waits that grow
+      log.py          structlog, secrets redacted     log_sink.py  lines written without waiting
+      backoff.py      waits that grow                 connections.py  which strangers' are kept
       urls.py         which URLs can be dialled       marker.py   a number that outlives a lost file end
 
 Every package keeps its own bounds in `bounds.py`; those that several share are in `base/limits.py`.

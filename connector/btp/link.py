@@ -23,6 +23,7 @@ from websockets.server import ServerProtocol
 
 from connector.base import limits
 from connector.base.clock import Clock
+from connector.base.connections import network_of
 from connector.base.errors import PeerError
 from connector.btp import bounds
 from connector.btp.credentials import Credentials
@@ -157,6 +158,10 @@ class Link(asyncio.Protocol):
         self.path_peer_id: str | None = None
         """The peer that the URL path names: `/accounts/<id>/ilp/btp`."""
         self.remote = ""
+        self.address = ""
+        """Where the connection comes from; see `base.connections`."""
+        self.is_idle: Final = True
+        """Before the log-in it may be closed in favour of a newer one."""
         self.closed = asyncio.Event()
         self.close_reason = ""
         self.logged_in_at_s = 0.0
@@ -193,6 +198,7 @@ class Link(asyncio.Protocol):
         transport.set_write_buffer_limits(high=bounds.WRITE_BUFFER_PAUSE_BYTES)
         name = transport.get_extra_info("peername")
         self.remote = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+        self.address = network_of(str(name[0]) if isinstance(name, tuple) else "")
         if isinstance(self._websocket, ClientProtocol):
             self._websocket.send_request(self._websocket.connect())
             self.flush()
@@ -411,11 +417,12 @@ class Link(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.resume_reading()
             self._links.gone(self)
-            asyncio.get_running_loop().call_later(bounds.CLOSE_SECONDS_MAX, self._abort)
+            asyncio.get_running_loop().call_later(bounds.CLOSE_SECONDS_MAX, self.abort)
         if self._transport is not None:
             self._transport.close()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Close the connection at once; what is queued is lost."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -21,6 +21,7 @@ from websockets.uri import parse_uri
 
 from connector.base import limits
 from connector.base.clock import Clock
+from connector.base.connections import Connections
 from connector.base.errors import ListenError
 from connector.base.log import Log, Sampler
 from connector.btp import bounds
@@ -78,8 +79,12 @@ class Links(LinkOwner):
         self._observer = observer
         self._by_peer: dict[str, PeerLinks] = {}
         self._all: set[Link] = set()
-        self._not_logged_in = 0
-        """Links in `_all` without a log-in: their number is bounded separately."""
+        count_max = min(bounds.CONNECTIONS_NOT_LOGGED_IN_MAX, network.strangers_max)
+        self._strangers: Connections[Link] = Connections(
+            count_max=count_max,
+            per_address_max=min(bounds.CONNECTIONS_NOT_LOGGED_IN_PER_ADDRESS_MAX, count_max),
+        )
+        """Incoming links in `_all` without a log-in: their number is bounded separately."""
         self._dialled: dict[Link, Credentials] = {}
         # Unauthenticated parties cause these lines, so their rate is limited.
         self._failures = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
@@ -127,7 +132,6 @@ class Links(LinkOwner):
         link = Link(self, websocket, "outbound")
         self._dialled[link] = credentials
         self._all.add(link)
-        self._not_logged_in += 1
         try:
             await self._network.connect(
                 lambda: link,
@@ -172,25 +176,31 @@ class Links(LinkOwner):
     # --- from the links
 
     def admit(self, link: Link) -> bool:
-        """See `LinkOwner`: bounded in total, and more tightly before the log-in."""
-        if (
-            self._stopping
-            or len(self._all) >= bounds.CONNECTIONS_MAX
-            or self._not_logged_in >= bounds.CONNECTIONS_NOT_LOGGED_IN_MAX
-        ):
-            link.close_reason = "too many connections"
-            suppressed = self._refusals.allow(self.clock.monotonic_s())
-            if suppressed is not None:
-                self._log.warning(
-                    "btp_connection_refused",
-                    remote=link.remote,
-                    reason=link.close_reason,
-                    suppressed=suppressed,
-                )
+        """See `LinkOwner`: bounded in total, and more tightly before the log-in.
+
+        Where there are too many without a log-in, the oldest of the address with the most is closed.
+        """
+        if self._stopping or len(self._all) >= bounds.CONNECTIONS_MAX:
+            self._refuse(link)
             return False
         self._all.add(link)
-        self._not_logged_in += 1
-        return True
+        superfluous = self._strangers.add(link)
+        if superfluous is not None:
+            self._refuse(superfluous)
+            if superfluous is not link:
+                superfluous.abort()
+        return superfluous is not link
+
+    def _refuse(self, link: Link) -> None:
+        link.close_reason = "too many connections"
+        suppressed = self._refusals.allow(self.clock.monotonic_s())
+        if suppressed is not None:
+            self._log.warning(
+                "btp_connection_refused",
+                remote=link.remote,
+                reason=link.close_reason,
+                suppressed=suppressed,
+            )
 
     def credentials_of(self, link: Link) -> Credentials | None:
         """See `LinkOwner`."""
@@ -225,7 +235,7 @@ class Links(LinkOwner):
     def _logged_in(self, link: Link, peer: Peer, username: str) -> None:
         """Add a logged-in link; it carries requests from now on unless another one is preferred."""
         peer_id = peer.peer_id
-        self._not_logged_in -= 1
+        self._strangers.remove(link)
         link.peer = peer
         link.logged_in_at_s = self.clock.monotonic_s()
         assert link.session.auth_id is not None
@@ -292,7 +302,7 @@ class Links(LinkOwner):
         link.session.close()
         peer = link.peer
         if peer is None or not was_open:
-            self._not_logged_in -= 1 if peer is None else 0
+            self._strangers.remove(link)
             return
         peer_id = peer.peer_id
         links = self._by_peer[peer_id]

@@ -487,6 +487,7 @@ class HostNetwork:
         self._network = network
         self._host = host
         self._loop = loop
+        self.strangers_max: Final = 1024
 
     async def listen(
         self, protocol_factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: Any

@@ -18,9 +18,9 @@ from typing import Final
 
 from connector.base import limits
 from connector.base.clock import Clock
+from connector.base.connections import network_of
 from connector.base.log import Log, Sampler
 from connector.web import bounds
-from connector.web.connections import network_of
 
 
 class Verdict(Enum):

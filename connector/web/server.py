@@ -14,9 +14,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from connector.base.connections import Connections, network_of
 from connector.base.errors import ListenError
 from connector.web import bounds
-from connector.web.connections import Connections, network_of
 
 _TURNS_TO_LET_IN: Final = 4
 
@@ -76,7 +76,7 @@ class _Viewers(WebSocketsSansIOProtocol):
 class _Http(H11Protocol):
     """HTTP/1.1 with a deadline for every wait, and a place in a bounded table of connections."""
 
-    open_connections: ClassVar[Connections]
+    open_connections: ClassVar[Connections[Any]]
 
     address = ""
     _deadline: asyncio.TimerHandle | None = None
@@ -85,7 +85,9 @@ class _Http(H11Protocol):
         super().connection_made(transport)
         self.address = network_of(self.client[0] if self.client else "")
         self._wait(bounds.HTTP_HEADERS_SECONDS_MAX)
-        self.open_connections.add(self)
+        superfluous = self.open_connections.add(self)
+        if superfluous is not None:
+            superfluous.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait(None)
@@ -143,7 +145,7 @@ class WebServer:
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
-        connections = Connections(
+        connections: Connections[_Http] = Connections(
             count_max=bounds.HTTP_CONNECTIONS_MAX,
             per_address_max=bounds.HTTP_CONNECTIONS_PER_ADDRESS_MAX,
         )

@@ -8,6 +8,7 @@ was, the books add up on disk, and no secret stands in a log line.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import shutil
@@ -25,6 +26,7 @@ from websockets.frames import Opcode
 import connector.node.lifecycle
 from connector import ConfigError, Connector, Fulfill, PeerSettings, Prepare, Reject
 from connector.base import limits
+from connector.base.connections import Connections
 from connector.btp import bounds as btp_bounds
 from connector.btp.packet import (
     MESSAGE,
@@ -403,20 +405,21 @@ async def test_a_log_in_in_the_same_read_as_the_handshake_is_taken(target: NodeU
 # --- how many are let in
 
 
-async def test_strangers_beyond_the_bound_are_turned_away_and_peers_stay(
-    target: NodeUnderAttack, monkeypatch: pytest.MonkeyPatch
+async def test_beyond_the_bound_the_oldest_strangers_are_turned_away_and_peers_stay(
+    target: NodeUnderAttack,
 ) -> None:
-    monkeypatch.setattr(btp_bounds, "CONNECTIONS_NOT_LOGGED_IN_MAX", 3)
-    inside = [await target.stranger() for _ in range(3)]
-    for _ in range(20):
-        turned_away = await target.stranger(websocket=False)
+    links = target.daemon.connector.links
+    links._strangers = Connections(count_max=3, per_address_max=3)
+    strangers = [await target.stranger() for _ in range(23)]
+    for turned_away in strangers[:20]:
         assert (await turned_away.closed()).code == 1006
     lines = target.log.count("btp_connection_refused", reason="too many connections")
     assert 1 <= lines <= 3 * limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX, "a flood of lines"
     await target.all_is_well()
-    inside[0].writer.close()
-    await until(lambda: target.daemon.connector.links._not_logged_in == 2)
     await target.enter("mallory")
+    for stranger in strangers[20:]:
+        stranger.writer.close()
+    await until(lambda: len(links._strangers) == 0)
 
 
 async def test_connections_are_bounded_in_all(
@@ -1063,6 +1066,35 @@ async def test_over_tls_peers_log_in_and_pay(
         async with Guest.connect(a.connector.btp_port, websocket=False) as plain:
             plain.raw(b"GET / HTTP/1.1\r\n\r\n")
             assert (await plain.closed()).code == 1006
+        assert isinstance(await b.connector.send("g.a", 5), Fulfill)
+
+
+async def test_sockets_that_never_begin_a_tls_handshake_keep_nobody_out(
+    tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = certificate
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    monkeypatch.setattr(btp_bounds, "TLS_HANDSHAKES_MAX", 4)
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add(
+            "a", [PeerSettings(id="b", secret="s")], btp_tls_cert=cert, btp_tls_key=key
+        )
+        port = a.connector.btp_port
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
+        for reader, _ in silent[:26]:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b"", "the oldest are closed"
+        url = f"wss://127.0.0.1:{port}"
+        b = await network.add("b", [PeerSettings(id="a", secret="s", url=url, routes=["g.a"])])
+        await b.linked("a")
+        assert isinstance(await b.connector.send("g.a", 5), Fulfill)
+        # One slow handshake is given up.
+        monkeypatch.setattr(btp_bounds, "TLS_HANDSHAKE_SECONDS_MAX", 0.05)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        for _, one in (*silent, (reader, writer)):
+            one.close()
         assert isinstance(await b.connector.send("g.a", 5), Fulfill)
 
 

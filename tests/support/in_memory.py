@@ -100,6 +100,7 @@ class MemoryNetwork:
     def __init__(self) -> None:
         self.listening: dict[int, Callable[[], asyncio.Protocol]] = {}
         self.transports: list[MemoryTransport] = []
+        self.strangers_max = 1024
 
     async def listen(
         self,

@@ -6,23 +6,29 @@ import random
 
 import pytest
 
-from connector.web.connections import Connections, network_of
+from connector.base.connections import Connections, network_of
 
 
 class Socket:
-    """A connection that notes when it is aborted."""
+    """A connection that is closed or not."""
 
     def __init__(self, address: str, *, is_idle: bool = True) -> None:
         self.address = address
         self.is_idle = is_idle
         self.aborted = False
 
-    def abort(self) -> None:
-        """Note it."""
-        self.aborted = True
+
+class Table(Connections[Socket]):
+    """Closes what has to be closed."""
+
+    def add(self, connection: Socket) -> Socket | None:
+        superfluous = super().add(connection)
+        if superfluous is not None:
+            superfluous.aborted = True
+        return superfluous
 
 
-def added(table: Connections, address: str, count: int, *, is_idle: bool = True) -> list[Socket]:
+def added(table: Table, address: str, count: int, *, is_idle: bool = True) -> list[Socket]:
     sockets = [Socket(address, is_idle=is_idle) for _ in range(count)]
     for one in sockets:
         table.add(one)
@@ -30,14 +36,14 @@ def added(table: Connections, address: str, count: int, *, is_idle: bool = True)
 
 
 def test_an_address_with_too_many_loses_its_oldest_idle_one() -> None:
-    table = Connections(count_max=10, per_address_max=3)
+    table = Table(count_max=10, per_address_max=3)
     sockets = added(table, "192.0.2.1", 5)
     assert [one.aborted for one in sockets] == [True, True, False, False, False]
     assert len(table) == 3
 
 
 def test_one_with_a_request_under_way_is_spared() -> None:
-    table = Connections(count_max=10, per_address_max=2)
+    table = Table(count_max=10, per_address_max=2)
     busy, idle = Socket("192.0.2.1", is_idle=False), Socket("192.0.2.1")
     new = Socket("192.0.2.1")
     for one in (busy, idle, new):
@@ -46,7 +52,7 @@ def test_one_with_a_request_under_way_is_spared() -> None:
 
 
 def test_where_all_are_busy_the_new_one_is_refused() -> None:
-    table = Connections(count_max=10, per_address_max=2)
+    table = Table(count_max=10, per_address_max=2)
     busy = added(table, "192.0.2.1", 2, is_idle=False)
     (new,) = added(table, "192.0.2.1", 1)
     assert new.aborted
@@ -55,7 +61,7 @@ def test_where_all_are_busy_the_new_one_is_refused() -> None:
 
 
 def test_in_all_the_address_with_the_most_makes_room() -> None:
-    table = Connections(count_max=6, per_address_max=5)
+    table = Table(count_max=6, per_address_max=5)
     few = added(table, "192.0.2.1", 1)
     many = added(table, "192.0.2.2", 5)
     (new,) = added(table, "192.0.2.3", 1)
@@ -65,7 +71,7 @@ def test_in_all_the_address_with_the_most_makes_room() -> None:
 
 
 def test_removed_twice_is_no_harm() -> None:
-    table = Connections(count_max=6, per_address_max=5)
+    table = Table(count_max=6, per_address_max=5)
     (one,) = added(table, "192.0.2.1", 1)
     table.remove(one)
     table.remove(one)
@@ -76,7 +82,7 @@ def test_removed_twice_is_no_harm() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_comes_and_goes_no_bound_is_passed(seed: int) -> None:
     chance = random.Random(seed)
-    table = Connections(count_max=20, per_address_max=8)
+    table = Table(count_max=20, per_address_max=8)
     alive: list[Socket] = []
     for _ in range(500):
         if alive and chance.random() < 0.3:

@@ -1,13 +1,14 @@
-"""Which HTTP connections are kept: bounded per address and in all, the oldest idle one goes first. Pure.
+"""Which connections of strangers are kept: bounded per address and in all. Pure.
 
-An address that holds many connections without a request must not keep others out, nor itself from
-`/health`: a new connection takes the place of an idle one.
+Where there is one too many, the oldest idle one of the address with the most is closed, so that an
+address with many idle connections keeps neither others out nor itself.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
 
 
 class Connection(Protocol):
@@ -18,27 +19,35 @@ class Connection(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request of it is being answered."""
-
-    def abort(self) -> None:
-        """Close it at once. `Connections.remove` follows, now or later."""
+        """Whether it may be closed in favour of a new one."""
 
 
-class Connections:
-    """The open connections of a listener."""
+C = TypeVar("C", bound=Connection)
+
+
+class Connections(Generic[C]):
+    """The open connections of a listener, oldest first."""
 
     def __init__(self, *, count_max: int, per_address_max: int) -> None:
         assert 0 < per_address_max <= count_max, (per_address_max, count_max)
         self._count_max = count_max
         self._per_address_max = per_address_max
         self._count = 0
-        self._by_address: dict[str, dict[Connection, None]] = {}
+        self._by_address: dict[str, dict[C, None]] = {}
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, connection: Connection) -> None:
-        """Take a new connection. Where that is one too many, an older one is aborted, or this one."""
+    def __iter__(self) -> Iterator[C]:
+        for of_address in self._by_address.values():
+            yield from of_address
+
+    def add(self, connection: C) -> C | None:
+        """Take a new connection.
+
+        Returns the connection that the caller has to close, where that is one too many: an older
+        one, or this one. It is removed already.
+        """
         of_address = self._by_address.setdefault(connection.address, {})
         assert connection not in of_address, "added twice"
         of_address[connection] = None
@@ -48,15 +57,15 @@ class Connections:
         elif self._count > self._count_max:
             crowded = max(self._by_address.values(), key=len)
         else:
-            return
+            return None
         idle = (one for one in crowded if one is not connection and one.is_idle)
         victim = next(idle, connection)
         self.remove(victim)
-        victim.abort()
         assert self._count <= self._count_max
+        return victim
 
-    def remove(self, connection: Connection) -> None:
-        """Forget a connection that is closed, or has become a WebSocket; again is no harm."""
+    def remove(self, connection: C) -> None:
+        """Forget a connection that is closed, or no longer a stranger's; again is no harm."""
         of_address = self._by_address.get(connection.address, {})
         if connection not in of_address:
             return
