@@ -79,7 +79,7 @@ The map, each package above those that it uses:
       spool.py        the outbox in use                   outbox.py the outbox itself, in SQLite
       replay.py       books what the outbox holds         reconnect.py asks for a ledger that is away
       start.py        first contact with the ledger       credit.py limits, grants, credit above a limit
-      fulfilments.py  those that could not be fetched again: durable before their posts
+      fulfilments.py  those that could not be fetched again: durable no later than their posts
       resent.py       packets as the ledger has them; pure
       recovery.py     resent packets, holds that nobody has claimed
       reconcile.py    follows other processes             settlement.py books settlements
@@ -90,6 +90,7 @@ The map, each package above those that it uses:
       machine.py      the rules of a ledger, pure
       embedded.py     the machine with a durable journal in SQLite
       journal.py      the journal's tables and rows   retention.py  how long rows are kept
+      kept.py         fulfilments in a database, many in a row
       tigerbeetle.py  the contract on a TigerBeetle cluster; its client: tigerbeetle_client.py
       select.py       which of them the settings name
     settings/       environment, YAML, defaults; frozen, checked as a whole

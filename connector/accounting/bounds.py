@@ -26,9 +26,8 @@ OUTBOX_RESERVED_BYTES: Final = 1 << 20
 FULFILMENT_POST_MS: Final = POST_BUDGET_MS + OUTBOX_BUDGET_MS
 FULFILMENT_STOP_SECONDS: Final = 1.0
 FULFILMENTS_BYTES_MAX: Final = 512 << 20
-FULFILMENT_OVERHEAD_BYTES: Final = 128
-FULFILMENTS_FORGOTTEN_AT_ONCE_MAX: Final = 2000
-FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX: Final = 10
+# About once a second: 2,048 blocks, more than there are requests to a ledger in that time.
+FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX: Final = 16
 FULFILMENTS_LOOKED_UP_AT_ONCE_MAX: Final = 500
 # Past balances: points per answer and per request, the pause after each request that leaves the
 # ledger to packets, and the time after which an answer is returned incomplete.

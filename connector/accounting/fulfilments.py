@@ -1,13 +1,19 @@
-"""Fulfilments that could not be fetched again, durable before their posts are queued.
+"""Fulfilments that could not be fetched again are durable no later than their posts.
 
 A next hop with packet ids answers a resent packet with the same Fulfill. A next hop without them,
-and a receiver of this node, would treat it as a new packet. Their Fulfills are written to
-`outbox.db` first; then the packet is posted and answered. After a crash a resent packet is answered
-from there, and what was fulfilled but not posted is posted (`recovery`). A write that fails is
-retried, and no packet that would need one is admitted meanwhile. A packet whose Fulfill is not on
-disk when the sender's last moment comes is posted all the same, with an alert.
+and a receiver of this node, would treat it as a new packet. Their Fulfills are kept: after a crash
+a resent packet is answered with the kept one, and what was fulfilled but not posted is posted
+(`recovery`). The ledger decides where:
 
-A row is kept until the packet can no longer be resent. It is kept also after the sender has read
+- beside the post, in the same request, if the ledger supports it (`Ledger.fulfilments`): both are
+  durable, or neither. If the post goes into the outbox instead, so does the Fulfill, before it;
+- else in `outbox.db`, written while the request before is in flight; the post is queued when it is
+  on disk. A write that fails is retried, and no packet that would need one is admitted meanwhile. A
+  packet whose Fulfill is not on disk when the sender's last moment comes is posted all the same,
+  with an alert;
+- nowhere, if the ledger does not keep its books either (`Ledger.keeps_books`).
+
+A Fulfill is kept until the packet can no longer be resent. It is kept also after the sender has read
 the answer: a sender that is a connector keeps no Fulfill itself and resends to us when it gets a
 resent packet.
 """
@@ -19,12 +25,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from connector.accounting import bounds
-from connector.accounting.outbox import Kept
-from connector.accounting.promises import Reservation, Token
+from connector.accounting.promises import Reservation, Token, to_be_kept
 from connector.accounting.reports import TOO_SLOW, Reports
 from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import ConnectorError
+from connector.ledger.interface import KeptBeside, Ledger
+from connector.ledger.kept import Kept
 
 _NEVER_MS: Final = 1 << 62
 
@@ -33,24 +40,15 @@ def _in_s(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-class Store(Protocol):
-    """The store of fulfilments; see `outbox.SqliteOutbox`."""
-
-    @property
-    def kept_bytes(self) -> int:
-        """The total size of all rows."""
+class Store(KeptBeside, Protocol):
+    """The store of what the ledger does not keep; see `outbox.SqliteOutbox`."""
 
     async def keep(self, rows: Sequence[Kept]) -> None:
-        """On disk when this returns."""
+        """On disk when this returns.
 
-    async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
-        """The Fulfills of the given packets, as far as there are rows, by packet id."""
-
-    async def kept_ids(self) -> list[int]:
-        """The ids of all packets with a row."""
-
-    async def forget_kept(self, now_ms: int) -> bool:
-        """Remove a bounded number of rows that are out of date; whether there may be more."""
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
 
 
 class _Waiting(NamedTuple):
@@ -59,7 +57,6 @@ class _Waiting(NamedTuple):
     expires_at_ms: int
     latest_ms: int
     """When its post is queued, on disk or not."""
-    row: Kept
 
 
 class Fulfilments:
@@ -68,6 +65,7 @@ class Fulfilments:
     def __init__(
         self,
         *,
+        ledger: Ledger,
         store: Store,
         post: Callable[[Token, Reservation, int], None],
         reports: Reports,
@@ -78,6 +76,11 @@ class Fulfilments:
         self._post = post
         self._reports = reports
         self._clock = clock
+        beside = ledger.fulfilments
+        self._is_beside: Final = beside is not None
+        self._keeps: Final = ledger.keeps_books
+        # The outbox may have some from when the node ran with another ledger, or version.
+        self._kept: Final[list[KeptBeside]] = [store] if beside is None else [beside, store]
         self._waiting: list[_Waiting] = []
         # Those that are being written.
         self._writing: list[_Waiting] = []
@@ -93,26 +96,36 @@ class Fulfilments:
     @property
     def has_room(self) -> bool:
         """Whether further packets can be admitted; there is always room for those in flight."""
-        return self._store.kept_bytes < bounds.FULFILMENTS_BYTES_MAX and not self._failed
+        used = 0
+        for one in self._kept:
+            used += one.kept_bytes
+        return used < bounds.FULFILMENTS_BYTES_MAX and not self._failed
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is kept."""
-        return not self._store.kept_bytes
+        return not any(one.kept_bytes for one in self._kept)
 
     def keep_and_post(
         self, token: Token, reservation: Reservation, expires_at_ms: int, octets: bytes
     ) -> None:
-        """Queue a fulfilment for the store; its post is queued when it is on disk."""
+        """Queue the post of a packet, with its fulfilment or after it."""
+        if not self._keeps:
+            self._post(token, reservation, expires_at_ms)
+            return
         now_ms = self._clock.now_ms()
+        lives_ms = min(max(0, expires_at_ms - now_ms), limits.EXPIRY_MS_MAX)
+        reservation.fulfill = octets
+        # By the sender's clock, whose error may be as large as that of ours.
+        reservation.keep_until_ms = now_ms + lives_ms + 2 * limits.CLOCK_ERROR_MS
+        if self._is_beside:
+            self._post(token, reservation, expires_at_ms)
+            return
         left_ms = max(0, expires_at_ms - bounds.POST_EXPIRY_MARGIN_MS - now_ms)
         latest_ms = now_ms + max(left_ms // 2, left_ms - bounds.FULFILMENT_POST_MS)
-        lives_ms = min(max(0, expires_at_ms - now_ms), limits.EXPIRY_MS_MAX)
-        # By the sender's clock, whose error may be as large as that of ours.
-        keep_until_ms = now_ms + lives_ms + 2 * limits.CLOCK_ERROR_MS
-        row = Kept(reservation.packet_id, keep_until_ms, octets)
-        self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms, row))
-        self._wake.set()
+        if not self._waiting:
+            self._wake.set()
+        self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms))
 
     def tick(self, now_ms: int) -> None:
         """Post those whose last moment has come, although they are not on disk."""
@@ -125,7 +138,9 @@ class Fulfilments:
         if not late:
             return
         self._failed = self._failed or TOO_SLOW
-        self._late_rows += [one.row for one in waiting if one.latest_ms <= now_ms]
+        self._late_rows += [
+            to_be_kept(one.reservation) for one in waiting if one.latest_ms <= now_ms
+        ]
         self._waiting = [one for one in waiting if one.latest_ms > now_ms]
         self._writing = [one for one in writing if one.latest_ms > now_ms]
         self._reports.tally("fulfilments_not_kept", len(late), self._failed)
@@ -133,6 +148,7 @@ class Fulfilments:
 
     def _post_all(self, batch: list[_Waiting]) -> None:
         for one in batch:
+            one.reservation.fulfill = b""  # not for the ledger
             self._post(one.token, one.reservation, one.expires_at_ms)
 
     def stop(self) -> None:
@@ -162,7 +178,7 @@ class Fulfilments:
         """Write what is queued to the store, then queue its posts; if it fails, leave it queued."""
         self._writing, self._waiting = self._waiting, []
         late_rows, self._late_rows = self._late_rows, []
-        rows = late_rows + [one.row for one in self._writing]
+        rows = late_rows + [to_be_kept(one.reservation) for one in self._writing]
         stop_at_s = _in_s(bounds.FULFILMENT_STOP_SECONDS) if self._is_stopping else None
         try:
             async with asyncio.timeout_at(stop_at_s) as self._patience:
@@ -171,7 +187,7 @@ class Fulfilments:
             if not self._failed:
                 self._reports.outbox_failed(str(error) or TOO_SLOW)
             self._failed = str(error) or TOO_SLOW
-            left = {one.row.packet_id for one in self._writing}
+            left = {one.reservation.packet_id for one in self._writing}
             self._late_rows += [row for row in rows if row.packet_id not in left]
             self._waiting = self._writing + self._waiting
             self._writing = []
@@ -199,23 +215,34 @@ class Fulfilments:
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
-        return {} if self.is_empty or not packet_ids else await self._store.kept(packet_ids)
+        found: dict[int, bytes] = {}
+        for one in self._kept:
+            if packet_ids and one.kept_bytes:
+                found.update(await one.kept(packet_ids))
+        return found
 
     async def packet_ids(self) -> list[int]:
-        """All packets that a Fulfill is kept for.
+        """The packets with a kept Fulfill; those known to be posted may be missing.
 
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
-        return [] if self.is_empty else await self._store.kept_ids()
+        found: set[int] = set()
+        for one in self._kept:
+            if one.kept_bytes:
+                found.update(await one.kept_ids())
+        return sorted(found)
 
     async def maintain(self) -> None:
         """Remove fulfilments of packets that cannot be resent any more; called about once a second."""
-        if self.is_empty:
-            return
+        for one in self._kept:
+            if one.kept_bytes:
+                await self._forget(one)
+
+    async def _forget(self, kept: KeptBeside) -> None:
         try:
             for _ in range(bounds.FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX):
-                if not await self._store.forget_kept(self._clock.now_ms()):
+                if not await kept.forget_kept(self._clock.now_ms()):
                     return
         except (OSError, ConnectorError) as error:
             self._reports.outbox_failed(str(error))

@@ -133,7 +133,7 @@ class AccountManager:
             patience_ms=timeout_ms + (timeout_ms // 4 if spools else 0),
         )
         self._fulfilments = Fulfilments(
-            store=outbox, post=writer.post, reports=reports, clock=clock
+            ledger=ledger, store=outbox, post=writer.post, reports=reports, clock=clock
         )
         self._recovery = Recovery(
             turn=turn,
@@ -393,7 +393,7 @@ class AccountManager:
     ) -> None:
         """As `post`, of a packet whose Fulfill, `octets`, could not be fetched again.
 
-        The Fulfill is on disk before the post is queued. The caller decides whether that is needed:
+        The Fulfill is durable no later than the post. The caller decides whether that is needed:
         the sender may resend the packet, and its Fulfill could not be fetched again.
         """
         self._fulfilments.keep_and_post(token, reservation, expires_at_ms, octets)

@@ -12,21 +12,28 @@ import asyncio
 import sqlite3
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeVar
+from itertools import islice
+from typing import Final, TypeVar
 
 from connector.accounting import bounds
 from connector.base import limits
 from connector.base.disk import Database
 from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
 from connector.base.sqlite import in_transaction
+from connector.ledger import kept
+from connector.ledger.kept import Block, Kept, KeptTable, blocks_of
 from connector.ledger.model import Memory, Posted, Transfer
 from connector.ledger.rows import ROW, pack_transfer, unpack_transfer
 
 T = TypeVar("T")
 
 FILE_NAME: Final = "outbox.db"
-_FORMAT: Final = 2
+_FORMAT: Final = 3
+_FORMAT_OF_ROWS: Final = 2
+"""Had one row per fulfilment, in table `fulfilment`."""
+_ROWS_MOVED_AT_ONCE: Final = 1000
 _PAGE_BYTES: Final = 4096
+_KEPT_BYTES_PER_CHECK: Final = 64 << 10
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS request (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, count INTEGER NOT NULL, transfers BLOB NOT NULL);
@@ -34,31 +41,12 @@ CREATE TABLE IF NOT EXISTS book (
     account_id BLOB PRIMARY KEY, debits_posted TEXT NOT NULL, credits_posted TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stop (clean INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS fulfilment (
-    packet_id BLOB PRIMARY KEY, keep_until_ms INTEGER NOT NULL, octets BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS fulfilment_by_time ON fulfilment (keep_until_ms);
-CREATE TABLE IF NOT EXISTS acknowledged (
+{kept.SCHEMA}CREATE TABLE IF NOT EXISTS acknowledged (
     account_id BLOB PRIMARY KEY, debits_posted TEXT NOT NULL, credits_posted TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS highest (id BLOB NOT NULL);
 PRAGMA user_version = {_FORMAT};
 """
-
-
-class Kept(NamedTuple):
-    """A fulfilment that could not be fetched again; see `fulfilments`."""
-
-    packet_id: int
-    """Ours, 128 bits."""
-    keep_until_ms: int
-    octets: bytes
-    """The Fulfill, an ILP packet with its data."""
-
-    @property
-    def size(self) -> int:
-        """Octets counted against the bound: about what it takes on disk."""
-        return len(self.octets) + bounds.FULFILMENT_OVERHEAD_BYTES
 
 
 class SqliteOutbox:
@@ -69,9 +57,9 @@ class SqliteOutbox:
         self._in_use = asyncio.Lock()
         self.transfers = 0
         """Transfers in the outbox."""
-        self.kept_bytes = 0
-        """Octets of the kept fulfilments; see `Kept.size`."""
-        self._must_recount = False
+        self._kept = KeptTable(write=self._run, read=self._run)
+        # Octets of fulfilments since the room reserved for posts was checked.
+        self._unchecked = _KEPT_BYTES_PER_CHECK
 
     async def open(self) -> None:
         """Open or create the file.
@@ -85,7 +73,7 @@ class SqliteOutbox:
             await self._file.run(self._check_format)
             await self._file.run(_set_room_aside)
             self.transfers = await self._file.run(_count)
-            self.kept_bytes = await self._file.run(_kept_bytes)
+            await self._file.run(self._kept.count)
         except (sqlite3.Error, OSError) as error:
             await self._file.close()
             raise LedgerUnavailableError(f"outbox {self._file.path}: {error}") from error
@@ -95,7 +83,10 @@ class SqliteOutbox:
 
     def _check_format(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != _FORMAT and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        if version == _FORMAT_OF_ROWS:
+            connection.executescript(kept.SCHEMA)
+            in_transaction(connection, _move_rows)
+        elif version != _FORMAT and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise LedgerCorruptError(
                 f"{self._file.path} has format {version}, this version reads {_FORMAT}: let the "
                 "version that wrote it book what is in it, or move the file away"
@@ -172,33 +163,41 @@ class SqliteOutbox:
 
     # --- fulfilments that could not be fetched again
 
+    @property
+    def kept_bytes(self) -> int:
+        """Octets of the kept fulfilments on disk."""
+        return self._kept.kept_bytes
+
     async def keep(self, rows: Sequence[Kept]) -> None:
         """Write fulfilments; they are on disk when this returns. Idempotent.
 
         Raises:
             LedgerUnavailableError: the disk refuses.
         """
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.executemany(
-                "INSERT OR IGNORE INTO fulfilment VALUES (?, ?, ?)",
-                [
-                    (row.packet_id.to_bytes(16, "big"), row.keep_until_ms, row.octets)
-                    for row in rows
-                ],
-            )
-            # The room reserved for posts is not used for fulfilments: on a full disk this fails.
-            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-            if free < bounds.OUTBOX_RESERVED_BYTES // _PAGE_BYTES:
-                _make_room(connection, 2 * bounds.OUTBOX_RESERVED_BYTES)
-
-        self.kept_bytes += sum(row.size for row in rows)
+        blocks = blocks_of(rows)
+        size = sum(block.size for block in blocks)
+        table = self._kept
+        table.kept_bytes += size
         try:
-            await self._run(lambda c: in_transaction(c, work))
+            await self._run(lambda connection: self._insert(connection, blocks, size))
         except BaseException:
             # The write failed; or it was done, and the caller had given up waiting.
-            self._must_recount = True
+            table.must_recount = True
             raise
+
+    def _insert(self, connection: sqlite3.Connection, blocks: list[Block], size: int) -> None:
+        # The room reserved for posts is not used for fulfilments: on a full disk this fails.
+        self._unchecked += size
+        if self._unchecked >= _KEPT_BYTES_PER_CHECK:
+            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+            wanted = bounds.OUTBOX_RESERVED_BYTES + _KEPT_BYTES_PER_CHECK + size
+            if free * _PAGE_BYTES < wanted:
+                _make_room(connection, wanted + bounds.OUTBOX_RESERVED_BYTES)
+            self._unchecked = 0
+        if len(blocks) == 1:
+            kept.insert(connection, blocks, posted=False)
+        else:
+            in_transaction(connection, lambda c: kept.insert(c, blocks, posted=False))
 
     async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
         """The kept Fulfills of the given packets, by packet id.
@@ -206,32 +205,15 @@ class SqliteOutbox:
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
-
-        def work(connection: sqlite3.Connection) -> dict[int, bytes]:
-            found: dict[int, bytes] = {}
-            for packet_id in packet_ids:
-                row = connection.execute(
-                    "SELECT octets FROM fulfilment WHERE packet_id = ?",
-                    (packet_id.to_bytes(16, "big"),),
-                ).fetchone()
-                if row is not None:
-                    found[packet_id] = row[0]
-            return found
-
-        return await self._run(work)
+        return await self._kept.kept(packet_ids)
 
     async def kept_ids(self) -> list[int]:
-        """The ids of all packets with a kept Fulfill.
+        """The ids of all packets with a kept Fulfill, rising.
 
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
-
-        def work(connection: sqlite3.Connection) -> list[int]:
-            rows = connection.execute("SELECT packet_id FROM fulfilment ORDER BY packet_id")
-            return [int.from_bytes(packet_id, "big") for (packet_id,) in rows]
-
-        return await self._run(work)
+        return await self._kept.kept_ids()
 
     async def forget_kept(self, now_ms: int) -> bool:
         """Remove a bounded number of fulfilments that are out of date; whether there may be more.
@@ -239,25 +221,7 @@ class SqliteOutbox:
         Raises:
             LedgerUnavailableError: the disk refuses.
         """
-        slice_max = bounds.FULFILMENTS_FORGOTTEN_AT_ONCE_MAX
-
-        def work(connection: sqlite3.Connection) -> list[tuple[bytes, int]]:
-            over: list[tuple[bytes, int]] = connection.execute(
-                "SELECT packet_id, length(octets) FROM fulfilment WHERE keep_until_ms <= ? LIMIT ?",
-                (now_ms, slice_max),
-            ).fetchall()
-            if over:
-                connection.executemany(
-                    "DELETE FROM fulfilment WHERE packet_id = ?", [(id_,) for id_, _ in over]
-                )
-            return over
-
-        if self._must_recount:
-            self._must_recount = False
-            self.kept_bytes = await self._run(_kept_bytes)
-        over = await self._run(lambda c: in_transaction(c, work))
-        self.kept_bytes -= sum(size + bounds.FULFILMENT_OVERHEAD_BYTES for _, size in over)
-        return len(over) == slice_max
+        return await self._kept.forget_kept(now_ms)
 
     # --- state kept over restarts
 
@@ -391,12 +355,19 @@ def _make_room(connection: sqlite3.Connection, size: int) -> None:
     connection.execute("DELETE FROM room")
 
 
-def _kept_bytes(connection: sqlite3.Connection) -> int:
-    (size,) = connection.execute(
-        "SELECT coalesce(sum(length(octets) + ?), 0) FROM fulfilment",
-        (bounds.FULFILMENT_OVERHEAD_BYTES,),
-    ).fetchone()
-    return int(size)
+def _move_rows(connection: sqlite3.Connection) -> None:
+    """Convert the fulfilments of a file of format 2 to blocks, once: seconds per million."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'fulfilment'").fetchone():
+        return  # written before fulfilments were kept
+    rows = (
+        Kept(int.from_bytes(packet_id, "big"), until_ms, octets)
+        for packet_id, until_ms, octets in connection.execute(
+            "SELECT packet_id, keep_until_ms, octets FROM fulfilment ORDER BY packet_id"
+        )
+    )
+    while part := list(islice(rows, _ROWS_MOVED_AT_ONCE)):
+        kept.insert(connection, blocks_of(part), posted=False)
+    connection.execute("DROP TABLE fulfilment")
 
 
 def _posted(rows: Iterable[tuple[bytes, str, str]]) -> dict[int, Posted]:

@@ -26,6 +26,7 @@ from enum import Enum, IntEnum, auto
 from typing import Any, Final
 
 from connector.accounting.mirror import Book
+from connector.ledger.kept import Kept
 from connector.ledger.model import PHASE_RESOLVE, Transfer
 
 Token = Any
@@ -158,8 +159,8 @@ class Reservation:
     """The money of one packet: its legs, their accounts, and the state of the promise."""
 
     __slots__ = (
-        "books", "hold_spooled", "latest_ms", "legs", "outbox_seq", "packet_id", "relay_by_ms",
-        "state", "transfers", "waiter",
+        "books", "fulfill", "hold_spooled", "keep_until_ms", "latest_ms", "legs", "outbox_seq",
+        "packet_id", "relay_by_ms", "state", "transfers", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -182,6 +183,10 @@ class Reservation:
         """When its post is written to the outbox, unless it has been acknowledged."""
         self.latest_ms = 0
         """The last moment at which its Fulfill is of use to the sender."""
+        self.fulfill = b""
+        """The Fulfill, while it has yet to be kept with the post; see `fulfilments`."""
+        self.keep_until_ms = 0
+        """Until when it is kept then."""
         self.hold_spooled = False
         """Whether the hold went into the outbox: the ledger may refuse it later."""
         self.outbox_seq = 0
@@ -219,6 +224,12 @@ class Reservation:
     def corrected(self) -> bool:
         """Whether its hold had expired, so that a correction replaces the post."""
         return self.state >= _CORRECTING
+
+
+def to_be_kept(reservation: Reservation) -> Kept:
+    """The fulfilment of a packet as it is stored."""
+    assert reservation.fulfill, "nothing to be kept"
+    return Kept(reservation.packet_id, reservation.keep_until_ms, reservation.fulfill)
 
 
 class Promises:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from connector.accounting import bounds
 from connector.accounting.entries import promised_rows
 from connector.accounting.fulfilments import Store
-from connector.accounting.promises import Outcome, Promises, Reservation, Token
+from connector.accounting.promises import Outcome, Promises, Reservation, Token, to_be_kept
 from connector.accounting.reports import TOO_SLOW, Reports
 from connector.base.errors import ConnectorError
 from connector.ledger.model import Memory, Posted, Transfer
@@ -144,6 +144,23 @@ class Spool:
         assert all(seq > after_seq for seq, _ in requests), "an outbox out of order"
         return requests
 
+    async def keep(self, posts: list[Reservation]) -> None:
+        """Write those Fulfills that would be kept beside posts in the ledger, before these.
+
+        If that fails there is an alert, and the posts are written without: they are money.
+        """
+        unkept = [one for one in posts if one.fulfill]
+        if not unkept:
+            return
+        try:
+            await self._outbox.keep([to_be_kept(one) for one in unkept])
+        except (OSError, ConnectorError) as error:
+            # The ledger takes them, if it takes the posts before these are replayed.
+            self._reports.tally("fulfilments_not_kept", len(unkept), str(error))
+            return
+        for reservation in unkept:
+            reservation.fulfill = b""
+
     async def _add(self, transfers: list[Transfer]) -> int:
         assert transfers, "a request of nothing"
         assert self.writing.locked(), "two at a time"
@@ -203,6 +220,7 @@ class Spool:
         unbooked = [one for one in posts if not one.posted and not one.outbox_seq]
         transfers = [transfer for one in unbooked for transfer in promised_rows(one)]
         if transfers:
+            await self.keep(unbooked)
             seq = await self._add(transfers)
             self._tell_released(self._promises.stored(seq, unbooked))
 

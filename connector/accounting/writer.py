@@ -41,6 +41,7 @@ from connector.accounting.promises import (
     Promises,
     Reservation,
     Token,
+    to_be_kept,
 )
 from connector.accounting.reconcile import Reconciler
 from connector.accounting.reports import Reports, packet_details
@@ -53,6 +54,7 @@ from connector.base.errors import (
     LedgerRefusedError,
     LedgerUnavailableError,
 )
+from connector.ledger.kept import Kept
 from connector.ledger.model import (
     PENDING,
     PHASE_RESOLVE,
@@ -291,13 +293,13 @@ class Writer:
                     await asyncio.sleep(bounds.POST_RETRY_SECONDS)
                 continue
             assert not self._taken, "one request at a time"
-            batch, transfers = self._take_batch()
+            batch, transfers, kept = self._take_batch()
             self._taken = batch
             self._request_began_ms = self._clock.now_ms()
             began_s = self._clock.monotonic_s()
             try:
                 async with self._turn as ledger:
-                    statuses = await ledger.create_transfers(transfers)
+                    statuses = await ledger.create_transfers(transfers, kept)
                     if (
                         statuses.count(Status.CREATED) != len(statuses)
                         and self._acknowledged.is_doubtful(statuses)
@@ -332,23 +334,30 @@ class Writer:
         queue = self._resolutions
         self._resolutions = deque(one for one in queue if not one.posted)
 
-    def _take_batch(self) -> tuple[list[Reservation], list[Transfer]]:
-        """The next request: resolutions first, then holds, whole packets, up to the limit."""
+    def _take_batch(self) -> tuple[list[Reservation], list[Transfer], list[Kept]]:
+        """The next request: resolutions first, then holds, whole packets, up to the limit.
+
+        The third element: the fulfilments that are kept beside their posts.
+        """
         room = self._turn.ledger.batch_transfers_max
         batch: list[Reservation] = []
         transfers: list[Transfer] = []
+        kept: list[Kept] = []
         for queue in (self._resolutions, self._holds):
             while queue:
-                part = queue[0].transfers
+                reservation = queue[0]
+                part = reservation.transfers
                 size = len(part)
                 if size > room:
                     break
                 room -= size
                 transfers += part
                 batch.append(queue.popleft())
+                if reservation.fulfill:
+                    kept.append(to_be_kept(reservation))
         assert batch, "a packet with more legs than a request may hold"
         assert room >= 0, room
-        return batch, transfers
+        return batch, transfers, kept
 
     # --- results of a request
 
@@ -419,7 +428,9 @@ class Writer:
                     self._reports.refused(reservation, statuses)
             case Entry.POST:
                 # Too late: the hold has expired, but the amount is owed. Book it directly; the
-                # waiter of the post waits for the correction.
+                # waiter of the post waits for the correction. The fulfilment is kept already, by
+                # this request.
+                reservation.fulfill = b""
                 reservation.move(PromiseEvent.REFUSED)
                 reservation.transfers = correcting_transfers(
                     reservation.legs, self._chart.credit_line_of
@@ -483,7 +494,7 @@ class Writer:
         async with spool.writing:
             if not spool.may_write.is_set():
                 return  # a replay is at its end: the writer is paused
-            taken, _ = self._take_batch()
+            taken, _, _ = self._take_batch()
             # What the outbox has already is replayed from there: each post goes in once.
             batch = [
                 one for one in taken if not one.posted and (not one.outbox_seq or one.corrected)
@@ -492,6 +503,7 @@ class Writer:
             if not rows:
                 return
             try:
+                await spool.keep(batch)
                 seq = await spool.write(rows)
             except (OSError, ConnectorError) as error:
                 self._not_spooled(batch, str(error))

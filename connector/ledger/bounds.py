@@ -29,3 +29,8 @@ JOURNAL_ROWS_PRUNED_AT_ONCE: Final = 128
 JOURNAL_ROWS_COVERED_AT_ONCE: Final = 10_000
 JOURNAL_SLICES_PER_UPKEEP: Final = 16
 """About once a second: 2,048 rows, more than a busy node writes in that time."""
+# Fulfilments that are kept (`kept`): how long a block may become (one fulfilment may be longer), what
+# it takes beside its octets, and how many are removed between two requests.
+KEPT_BLOCK_BYTES_MAX: Final = 64 << 10
+KEPT_BLOCK_OVERHEAD_BYTES: Final = 128
+KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX: Final = 128

@@ -23,10 +23,10 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from connector.base.clock import Clock
-from connector.base.disk import Disk, HeldByAnotherError, Hold, SystemDisk
+from connector.base.disk import Database, Disk, HeldByAnotherError, Hold, SystemDisk
 from connector.base.errors import (
     LedgerBehindError,
     LedgerCorruptError,
@@ -56,6 +56,8 @@ from connector.ledger.journal import (
     unpack_state,
     uses_up,
 )
+from connector.ledger.kept import Block, Kept, KeptTable, blocks_of
+from connector.ledger.kept import insert as insert_kept
 from connector.ledger.machine import LedgerMachine, Record
 from connector.ledger.model import DERIVED_ID_MAX, Account, AccountStatus, Status, Transfer
 from connector.ledger.retention import (
@@ -67,6 +69,8 @@ from connector.ledger.retention import (
     points,
 )
 from connector.ledger.rows import has_tag, pack_dense, pack_transfer
+
+T = TypeVar("T")
 
 FILE_NAME: Final = "ledger.db"
 _CLOCK_SLACK_NS: Final = 1_000_000_000
@@ -80,6 +84,7 @@ class MemoryLedger:
     backend = "memory"
     may_be_away = False
     keeps_books = False
+    fulfilments = None
     batch_transfers_max = bounds.LEDGER_BATCH_TRANSFERS_MAX
 
     def __init__(self, *, clock: Clock) -> None:
@@ -96,8 +101,11 @@ class MemoryLedger:
         """See `Ledger`."""
         return self.machine.create_accounts(accounts, self._clock.now_ns())
 
-    async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
+    async def create_transfers(
+        self, transfers: Sequence[Transfer], kept: Sequence[Kept] = ()
+    ) -> list[Status]:
         """See `Ledger`."""
+        assert not kept, "nothing in it survives a restart"
         return self.machine.create_transfers(transfers, self._clock.now_ns())
 
     async def lookup_accounts(self, ids: Sequence[int]) -> list[Account]:
@@ -200,6 +208,8 @@ class EmbeddedLedger:
         )
         self._reader = self._disk.database(path, read_only=True)
         """For long reads beside the writer: points, archives, the audit."""
+        self.fulfilments: Final = KeptTable(write=self._run, read=self._look)
+        """See `Ledger`."""
         self._lock: Hold | None = None
         self._seq = 0
         self._id_max = 0
@@ -227,6 +237,7 @@ class EmbeddedLedger:
             await self._file.run(lambda connection: self._check_format(connection, acknowledged))
             await self._load()
             if not self._read_only:
+                await self._file.run(self.fulfilments.count)
                 await self._reader.open()
         except sqlite3.DatabaseError as error:
             await self.close()
@@ -284,8 +295,10 @@ class EmbeddedLedger:
         if not self._read_only:
             connection.executescript(journal.SCHEMA)
             in_transaction(connection, self._cover_ids)
-            if 0 < version < journal.FORMAT:
+            if 0 < version < journal.FORMAT_OF_DERIVED:
                 in_transaction(connection, self._find_derived)
+            if version != journal.FORMAT:
+                connection.execute(f"PRAGMA user_version = {journal.FORMAT}")
 
     @staticmethod
     def _cover_ids(connection: sqlite3.Connection) -> None:
@@ -436,8 +449,11 @@ class EmbeddedLedger:
             await self._append(now_ns, journal.ACCOUNTS, rows, statuses, None)
         return statuses
 
-    async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
+    async def create_transfers(
+        self, transfers: Sequence[Transfer], kept: Sequence[Kept] = ()
+    ) -> list[Status]:
         """See `Ledger`. An empty request lets timeouts take effect."""
+        assert transfers or not kept, "fulfilments without a post"
         if self._stale:
             await self._refresh()
         now_ns = self._now_ns()
@@ -456,7 +472,7 @@ class EmbeddedLedger:
         derived: list[tuple[bytes, int, bytes, int]] = []
         if transfers and min(ids) <= DERIVED_ID_MAX:
             derived = derived_rows(self._seq + 1, stored, statuses)
-        await self._append(now_ns, kind, rows, statuses, ids, derived)
+        await self._append(now_ns, kind, rows, statuses, ids, derived, blocks_of(kept))
         return statuses
 
     def _now_ns(self) -> int:
@@ -490,6 +506,7 @@ class EmbeddedLedger:
         statuses: Sequence[Status | AccountStatus],
         ids: Sequence[int] | None,
         derived: Sequence[tuple[bytes, int, bytes, int]] = (),
+        blocks: Sequence[Block] = (),
     ) -> None:
         """Write a request that was applied in memory to disk.
 
@@ -523,12 +540,15 @@ class EmbeddedLedger:
 
         def insert_all(connection: sqlite3.Connection) -> None:
             insert(connection)
-            connection.executemany("INSERT OR IGNORE INTO derived VALUES (?, ?, ?, ?)", derived)
+            if blocks:
+                insert_kept(connection, blocks, posted=all_created)
+            if derived:
+                connection.executemany("INSERT OR IGNORE INTO derived VALUES (?, ?, ?, ?)", derived)
             if save is not None:
                 save(connection)
 
         def write(connection: sqlite3.Connection) -> None:
-            if save is None and not derived:
+            if save is None and not derived and not blocks:
                 insert(connection)
             else:
                 in_transaction(connection, insert_all)
@@ -537,11 +557,30 @@ class EmbeddedLedger:
         try:
             await self._file.run(write)
         except (sqlite3.Error, OSError) as error:
+            self.fulfilments.must_recount = True
             # Memory is ahead of the disk now; what is on disk is the truth.
             self._stale = True
             raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
         self._upkeep.bytes_since_point += len(events) + size
         self._seq = seq
+        for block in blocks:
+            self.fulfilments.kept_bytes += block.size
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T], /) -> T:
+        """`work` with the connection that writes."""
+        return await self._checked(self._file, work)
+
+    async def _look(self, work: Callable[[sqlite3.Connection], T], /) -> T:
+        """`work`, which only reads, beside the writer."""
+        return await self._checked(self._file if self._read_only else self._reader, work)
+
+    async def _checked(self, file: Database, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await file.run(work)
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
+        except journal.DAMAGE as error:
+            raise LedgerCorruptError(f"{self.path} is damaged: {error}") from error
 
     async def _refresh(self) -> None:
         if not self._stale:
@@ -602,12 +641,7 @@ class EmbeddedLedger:
                 if transfer.id in wanted and status is Status.CREATED
             }
 
-        try:
-            archived = await (self._file if self._read_only else self._reader).run(work)
-        except sqlite3.Error as error:
-            raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
-        except journal.DAMAGE as error:
-            raise LedgerCorruptError(f"{self.path} is damaged: {error}") from error
+        archived = await self._look(work)
         found: list[Transfer] = []
         for id_ in ids:
             if id_ in wanted:

@@ -20,7 +20,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from connector.ledger.kept import Kept
 from connector.ledger.model import Account, AccountStatus, Status, Transfer
+
+
+class KeptBeside(Protocol):
+    """Fulfilments that are kept for as long as their packets may be asked for; see `kept`."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """What they take on disk, in octets."""
+
+    async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
+        """The Fulfills of those packets that one is kept for, by packet.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
+
+    async def kept_ids(self) -> list[int]:
+        """The packets that a Fulfill is kept for, rising; those known to be posted may be left out.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
+
+    async def forget_kept(self, now_ms: int) -> bool:
+        """Remove those whose time is over, some at a time; whether there may be more.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
 
 
 class Ledger(Protocol):
@@ -42,6 +72,10 @@ class Ledger(Protocol):
     def keeps_books(self) -> bool:
         """Whether acknowledged bookings survive a restart."""
 
+    @property
+    def fulfilments(self) -> KeptBeside | None:
+        """Those that it keeps beside transfers; None: it keeps none, `create_transfers` takes none."""
+
     async def open(self) -> None:
         """Restore everything acknowledged and prepare for requests.
 
@@ -61,8 +95,13 @@ class Ledger(Protocol):
             LedgerUnavailableError: no acknowledgement.
         """
 
-    async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
+    async def create_transfers(
+        self, transfers: Sequence[Transfer], kept: Sequence[Kept] = ()
+    ) -> list[Status]:
         """Create, reserve, post or void, in order.
+
+        `kept` are fulfilments of packets that are posted in this request: they become durable with
+        it, whatever the statuses, or not at all.
 
         Raises:
             LedgerUnavailableError: no acknowledgement.

@@ -9,6 +9,7 @@ derived     transfers whose ids are derived from their purpose (grants, settleme
 point       past states, chained by hash (`retention`)
 id_range    lowest and highest id of each range of rows, from one checkpoint to the next: only the
             ranges that may contain a transfer are searched for it
+kept        fulfilments that could not be fetched again (`kept`), written with their posts
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from connector.base.errors import LedgerCorruptError
-from connector.ledger import bounds
+from connector.ledger import bounds, kept
 from connector.ledger.machine import LedgerMachine, Record
 from connector.ledger.model import (
     DERIVED_ID_MAX,
@@ -34,15 +35,16 @@ from connector.ledger.model import (
 )
 from connector.ledger.rows import NO_ACCOUNT, ROW, pack_transfer, unpack_dense, unpack_transfer
 
-FORMAT: Final = 3
-FORMATS_READ: Final = (1, 2, 3)
+FORMAT: Final = 4
+FORMATS_READ: Final = (1, 2, 3, 4)
+FORMAT_OF_DERIVED: Final = 3
+"""The first one with table `derived`."""
 TRANSFERS: Final = 0
 ACCOUNTS: Final = 1
 DENSE: Final = 2
 CREATED_OCTET: Final = 0
 
 SCHEMA: Final = f"""
-PRAGMA user_version = {FORMAT};
 CREATE TABLE IF NOT EXISTS journal (
     seq INTEGER PRIMARY KEY, now_ns INTEGER NOT NULL, kind INTEGER NOT NULL,
     events BLOB NOT NULL, statuses BLOB NOT NULL, id_min BLOB, id_max BLOB);
@@ -61,7 +63,7 @@ CREATE TABLE IF NOT EXISTS point (
     hash BLOB NOT NULL, state BLOB);
 CREATE TABLE IF NOT EXISTS id_range (
     last_seq INTEGER PRIMARY KEY, first_seq INTEGER NOT NULL, id_min BLOB, id_max BLOB);
-"""
+{kept.SCHEMA}"""
 
 JournalRow = tuple[int, int, int, bytes, bytes]
 """Its number, time in nanoseconds, kind, events and statuses."""

@@ -30,6 +30,7 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger import bounds
+from connector.ledger.kept import Kept
 from connector.ledger.model import (
     ID_MAX,
     LINKED,
@@ -140,6 +141,7 @@ class TigerBeetleLedger:
     backend = "tigerbeetle"
     may_be_away = True
     keeps_books = True
+    fulfilments = None
 
     def __init__(
         self, *, cluster_id: int, addresses: str, clock: Clock, timeout_ms: int = 1000
@@ -363,8 +365,11 @@ class TigerBeetleLedger:
 
     # --- the contract
 
-    async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
+    async def create_transfers(
+        self, transfers: Sequence[Transfer], kept: Sequence[Kept] = ()
+    ) -> list[Status]:
         """See `Ledger`. An empty request tests whether the cluster answers."""
+        assert not kept, "a cluster keeps transfers only"
         if not transfers:
             await self._ask(Operation.LOOKUP_ACCOUNTS, bytearray(_ID.pack(1, 0)))
             return []

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.ledger.kept import Kept
 from connector.ledger.machine import LedgerMachine
 from connector.ledger.model import Account, AccountStatus, Status, Transfer
 from connector.simulation.world import START_NS, ProcessLoop, World
@@ -183,6 +184,7 @@ class ClusterClient:
     backend = "tigerbeetle"
     may_be_away = True
     keeps_books = True
+    fulfilments = None
 
     def __init__(
         self, cluster: Cluster, host: str, loop: ProcessLoop, *, timeout_s: float = TIMEOUT_S
@@ -271,8 +273,11 @@ class ClusterClient:
         result: list[AccountStatus] = await self._ask(self._cluster.create_accounts, list(accounts))
         return result
 
-    async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
+    async def create_transfers(
+        self, transfers: Sequence[Transfer], kept: Sequence[Kept] = ()
+    ) -> list[Status]:
         """See `Ledger`."""
+        assert not kept, "a cluster keeps transfers alone"
         result: list[Status] = await self._ask(self._cluster.create_transfers, list(transfers))
         return result
 

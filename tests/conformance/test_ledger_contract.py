@@ -15,6 +15,7 @@ import pytest_asyncio
 from connector.base.clock import SystemClock
 from connector.ledger.embedded import EmbeddedLedger, MemoryLedger
 from connector.ledger.interface import Ledger
+from connector.ledger.kept import Kept
 from connector.ledger.model import (
     ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS,
     ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
@@ -762,3 +763,33 @@ async def test_more_than_fits_in_one_request_of_a_small_cluster(books: Books) ->
     found = await books.ledger.lookup_transfers([t.id for t in transfers])
     assert [t.id for t in found] == [t.id for t in transfers]
     assert await books.balances(books.peer) == (0, 0, 0, 1000)
+
+
+# --- fulfilments beside posts
+
+
+async def test_fulfilments_beside_posts_are_found_listed_where_doubtful_and_forgotten(
+    books: Books,
+) -> None:
+    fulfilments = books.ledger.fulfilments
+    if fulfilments is None:
+        # Then they are kept elsewhere, or the ledger itself forgets everything.
+        assert books.ledger.backend in ("memory", "tigerbeetle")
+        return
+    assert books.ledger.keeps_books
+    hold = books.move(1, 10, flags=PENDING)
+    await books.done(hold)
+    post = books.move(1, 10, id=hold.id | PHASE_RESOLVE, flags=POST, pending_id=hold.id)
+    row = Kept(hold.id, 1000, b"fulfilled")
+    assert await books.ledger.create_transfers([post], [row]) == [Status.CREATED]
+    assert await fulfilments.kept_ids() == []
+    # The same request again, its answer having been lost.
+    assert await books.ledger.create_transfers([post], [row]) == [Status.EXISTS]
+    assert await fulfilments.kept_ids() == [hold.id]
+    assert await fulfilments.kept([hold.id, hold.id + 256]) == {hold.id: b"fulfilled"}
+    assert fulfilments.kept_bytes > 0
+    assert not await fulfilments.forget_kept(999)
+    assert await fulfilments.kept([hold.id]) == {hold.id: b"fulfilled"}
+    assert not await fulfilments.forget_kept(1000)
+    assert await fulfilments.kept([hold.id]) == {}
+    assert fulfilments.kept_bytes == 0

@@ -8,10 +8,10 @@ from enum import Enum, auto
 
 from connector.accounting.manager import AccountManager
 from connector.accounting.mirror import Book, Mirror, PeerBooks
-from connector.accounting.outbox import Kept
 from connector.base.clock import Clock
 from connector.base.errors import LedgerUnavailableError
 from connector.ledger.embedded import MemoryLedger
+from connector.ledger.kept import Kept
 from connector.ledger.model import (
     Memory,
     Posted,
@@ -28,6 +28,43 @@ class Fault(Enum):
     """Not carried out."""
     LOST = auto()
     """Carried out, but the acknowledgement did not arrive."""
+
+
+class KeptInMemory:
+    """Fulfilments as a ledger or an outbox keeps them; they outlive the manager."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Kept] = {}
+        self.unposted: set[int] | None = None
+        """Those of which it is not known that they are posted; None: all."""
+        self.error: Exception | None = None
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(len(row.octets) + 128 for row in self.rows.values())
+
+    def add(self, rows: Sequence[Kept]) -> None:
+        for row in rows:
+            self.rows.setdefault(row.packet_id, row)
+
+    async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
+        self._work()
+        return {id_: self.rows[id_].octets for id_ in packet_ids if id_ in self.rows}
+
+    async def kept_ids(self) -> list[int]:
+        self._work()
+        return sorted(self.rows if self.unposted is None else self.unposted & self.rows.keys())
+
+    async def forget_kept(self, now_ms: int) -> bool:
+        self._work()
+        over = [id_ for id_, row in self.rows.items() if row.keep_until_ms <= now_ms]
+        for id_ in over:
+            del self.rows[id_]
+        return False
+
+    def _work(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 class ScriptedLedger(MemoryLedger):
@@ -47,6 +84,7 @@ class ScriptedLedger(MemoryLedger):
         self.gate.set()
         self.may_be_away = False
         self.keeps_books = True
+        self.fulfilments: KeptInMemory | None = None
         self.is_open = True
         """Where not, opening it fails while it is down."""
         self.refusal: Exception | None = None
@@ -60,16 +98,25 @@ class ScriptedLedger(MemoryLedger):
             raise LedgerUnavailableError("refused on purpose")
         self.is_open = True
 
-    async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
+    def keep_beside(self) -> KeptInMemory:
+        """From now on fulfilments are kept beside transfers, as the embedded ledger does."""
+        self.fulfilments = KeptInMemory()
+        self.fulfilments.unposted = set()
+        return self.fulfilments
+
+    async def create_transfers(
+        self, transfers: Sequence[Transfer], kept: Sequence[Kept] = ()
+    ) -> list[Status]:
         assert not self._busy or not self.one_at_a_time, "two requests at a time"
         assert len(transfers) <= self.batch_transfers_max
+        assert not kept or self.fulfilments is not None
         self._busy = True
         try:
-            return await self._carry_out(list(transfers))
+            return await self._carry_out(list(transfers), kept)
         finally:
             self._busy = False
 
-    async def _carry_out(self, transfers: list[Transfer]) -> list[Status]:
+    async def _carry_out(self, transfers: list[Transfer], kept: Sequence[Kept]) -> list[Status]:
         if transfers:
             self.requests.append(transfers)
         fault = self.next_faults.pop(0) if self.next_faults else self.down
@@ -79,6 +126,11 @@ class ScriptedLedger(MemoryLedger):
         if fault is Fault.REFUSED:
             raise LedgerUnavailableError("refused on purpose")
         statuses = await super().create_transfers(transfers)
+        if self.fulfilments is not None:
+            self.fulfilments.add(kept)
+            assert self.fulfilments.unposted is not None
+            if statuses.count(Status.CREATED) != len(statuses):
+                self.fulfilments.unposted.update(row.packet_id for row in kept)
         await self._pause()
         if fault is Fault.LOST:
             raise LedgerUnavailableError("lost on purpose")
@@ -95,7 +147,7 @@ class MemoryOutbox:
 
     def __init__(self) -> None:
         self.requests: dict[int, list[Transfer]] = {}
-        self.fulfilments: dict[int, Kept] = {}
+        self._kept = KeptInMemory()
         self.latency_s = 0.0
         self.error: Exception | None = None
         self.was_removed = False
@@ -137,28 +189,29 @@ class MemoryOutbox:
         return found
 
     @property
+    def fulfilments(self) -> dict[int, Kept]:
+        """Those that are kept, by packet."""
+        return self._kept.rows
+
+    @property
     def kept_bytes(self) -> int:
-        return sum(row.size for row in self.fulfilments.values())
+        return self._kept.kept_bytes
 
     async def keep(self, rows: Sequence[Kept]) -> None:
         await self._work()
-        for row in rows:
-            self.fulfilments.setdefault(row.packet_id, row)
+        self._kept.add(rows)
 
     async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
         await self._work()
-        rows = self.fulfilments
-        return {id_: rows[id_].octets for id_ in packet_ids if id_ in rows}
+        return await self._kept.kept(packet_ids)
 
     async def kept_ids(self) -> list[int]:
         await self._work()
-        return sorted(self.fulfilments)
+        return await self._kept.kept_ids()
 
     async def forget_kept(self, now_ms: int) -> bool:
         await self._work()
-        kept = {id_: row for id_, row in self.fulfilments.items() if row.keep_until_ms > now_ms}
-        self.fulfilments = kept
-        return False
+        return await self._kept.forget_kept(now_ms)
 
     async def restore(self) -> bool:
         await self._work()

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import random
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -20,6 +20,7 @@ from connector.accounting.manager import AccountManager
 from connector.accounting.promises import Outcome, Reservation
 from connector.base.errors import EngineError, EnvironmentFault
 from connector.ilp.packet import Fulfill, Prepare, Reject
+from connector.ledger.kept import Kept
 from connector.ledger.model import IdGenerator, Status, Transfer, TransferCode
 from connector.peering.model import Asset, PeerTerms
 from connector.settlement.engine import Answer, Reply
@@ -79,11 +80,11 @@ class FusedLedger(ScriptedLedger):
         super().__init__(clock=clock)
         self._fuse = fuse
 
-    async def _carry_out(self, transfers: list[Transfer]) -> list[Status]:
+    async def _carry_out(self, transfers: list[Transfer], kept: Sequence[Kept]) -> list[Status]:
         if not any(transfer.code == TransferCode.SETTLEMENT for transfer in transfers):
-            return await super()._carry_out(transfers)
+            return await super()._carry_out(transfers, kept)
         await self._fuse.point()
-        statuses = await super()._carry_out(transfers)
+        statuses = await super()._carry_out(transfers, kept)
         await self._fuse.point()
         return statuses
 

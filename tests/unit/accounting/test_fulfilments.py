@@ -11,6 +11,7 @@ from connector.accounting import bounds
 from connector.accounting.promises import Outcome, Reservation
 from connector.base import limits
 from connector.base.errors import LedgerUnavailableError
+from connector.ledger.kept import Kept
 from connector.ledger.model import (
     PHASE_CORRECT,
     PHASE_RESOLVE,
@@ -21,7 +22,18 @@ from connector.ledger.model import (
 )
 from connector.peering.model import PeerTerms
 from tests.support.accounts import Fault, books_at_rest
-from tests.support.bank import ALICE, BOB, CAROL, HOLD_MS, WE, Bank, away_bank, simulated, taken
+from tests.support.bank import (
+    ALICE,
+    BOB,
+    CAROL,
+    HOLD_MS,
+    WE,
+    Bank,
+    away_bank,
+    expired,
+    simulated,
+    taken,
+)
 
 FULFILL = b"\x0d\x21" + b"p" * 32 + b"\x00"
 
@@ -358,7 +370,7 @@ async def test_fulfilments_are_kept_until_their_packets_cannot_be_asked_for() ->
 
 @simulated
 async def test_room_for_fulfilments_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "FULFILMENTS_BYTES_MAX", 2 * bounds.FULFILMENT_OVERHEAD_BYTES)
+    monkeypatch.setattr(bounds, "FULFILMENTS_BYTES_MAX", 256)
     async with Bank() as bank:
         assert bank.manager.can_keep
         await pay_and_keep(bank, "a")
@@ -368,3 +380,180 @@ async def test_room_for_fulfilments_is_bounded(monkeypatch: pytest.MonkeyPatch) 
         # What is under way finds room all the same.
         await pay_and_keep(bank, "c")
         assert len(bank.outbox.fulfilments) == 3
+
+
+# --- beside the posts, where the ledger can do that
+
+
+def keeping_bank(**options: Any) -> Bank:
+    bank = Bank(**options)
+    if bank.ledger.fulfilments is None:
+        bank.ledger.keep_beside()
+        bank = Bank(ledger=bank.ledger, outbox=bank.outbox)
+    return bank
+
+
+def beside(bank: Bank) -> dict[int, Kept]:
+    assert bank.ledger.fulfilments is not None
+    return bank.ledger.fulfilments.rows
+
+
+@simulated
+async def test_a_fulfilment_goes_into_the_request_of_its_post() -> None:
+    async with keeping_bank() as bank:
+        reservation = await bank.hold("a", sender_id=11)
+        bank.outbox.error = OSError("not to be used")
+        bank.ledger.latency_s = 0.05
+        keep_and_post(bank, "a", reservation)
+        await asyncio.sleep(0.01)
+        assert not beside(bank)
+        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        assert beside(bank)[reservation.packet_id].octets == FULFILL
+        assert posts(bank) == 1
+        assert bank.alerts == []
+        assert list(await bank.manager.find_former([("alice", 11)])) == [("alice", 11)]
+        assert not bank.outbox.fulfilments
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+@pytest.mark.parametrize("carried_out", [False, True])
+@simulated
+async def test_a_fulfilment_beside_is_there_whenever_its_post_is(
+    carried_out: bool, acknowledged: bool
+) -> None:
+    """The node dies before the request with both, after it, or after its acknowledgement."""
+    async with keeping_bank() as bank:
+        reservation = await bank.hold("a", sender_id=11)
+        bank.ledger.latency_s = 0.02
+        keep_and_post(bank, "a", reservation)
+        if acknowledged:
+            await bank.outcome("a", other_than=Outcome.HELD)
+        else:
+            await asyncio.sleep(0.015 if carried_out else 0.005)
+    carried_out |= acknowledged
+    bank.ledger.latency_s = 0.0
+    again = await keeping_bank(ledger=bank.ledger, outbox=bank.outbox).open()
+    assert again.net("alice") == (100 if carried_out else 0)
+    assert bool(beside(again)) == carried_out
+    assert list(await again.manager.find_former([("alice", 11)])) == [("alice", 11)]
+    found = taken(again, 11)
+    assert found is not None
+    assert found.reservation.posted == carried_out
+    assert found.fulfill == (FULFILL if carried_out else b"")
+
+
+@simulated
+async def test_what_was_refused_beside_its_fulfilment_is_booked_at_the_next_start() -> None:
+    """The hold had expired; the node died before the correction."""
+    async with keeping_bank() as bank:
+        reservation = await expired(bank, sender_id=11)
+        bank.ledger.next_faults = [None, Fault.REFUSED]
+        bank.ledger.down = Fault.REFUSED
+        keep_and_post(bank, "late", reservation)
+        while not beside(bank):
+            await asyncio.sleep(0)
+    bank.ledger.down = None
+    bank.ledger.next_faults = []
+    async with keeping_bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+        await again.idle()
+        assert again.alerts == ["accounting_correction"]
+        assert again.net("alice") == 100
+        found = taken(again, 11)
+        assert found is not None
+        assert found.fulfill == FULFILL
+
+
+@simulated
+async def test_a_request_that_is_sent_again_brings_its_fulfilments_again() -> None:
+    async with keeping_bank() as bank:
+        reservation = await bank.hold("a")
+        bank.ledger.next_faults = [Fault.REFUSED]
+        keep_and_post(bank, "a", reservation)
+        assert await bank.outcome("a", other_than=Outcome.HELD) in (
+            Outcome.POSTED,
+            Outcome.RELEASED,
+        )
+        await bank.idle()
+        kept = beside(bank).get(reservation.packet_id) or bank.outbox.fulfilments.get(
+            reservation.packet_id
+        )
+        assert kept is not None
+        assert kept.octets == FULFILL
+
+
+@simulated
+async def test_a_post_that_goes_into_the_outbox_takes_its_fulfilment_along() -> None:
+    async with keeping_bank() as bank:
+        reservation = await bank.hold("a", sender_id=11)
+        bank.ledger.gate.clear()
+        keep_and_post(bank, "a", reservation)
+        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert bank.outbox.transfers == 1
+        assert bank.outbox.fulfilments[reservation.packet_id].octets == FULFILL
+        assert not beside(bank)
+    # Dead before the ledger answered.
+    bank.ledger.gate.set()
+    async with keeping_bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+        await again.idle()
+        assert again.net("alice") == 100
+        assert list(await again.manager.find_former([("alice", 11)])) == [("alice", 11)]
+        found = taken(again, 11)
+        assert found is not None
+        assert found.fulfill == FULFILL
+        assert await again.rest() == []
+
+
+@simulated
+async def test_a_post_goes_into_an_outbox_that_does_not_take_its_fulfilment() -> None:
+    async with keeping_bank() as bank:
+        reservation = await bank.hold("a")
+        bank.ledger.gate.clear()
+
+        async def refused(_rows: Any) -> None:
+            raise LedgerUnavailableError("no room")
+
+        bank.outbox.keep = refused  # type: ignore[method-assign]
+        keep_and_post(bank, "a", reservation)
+        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert bank.alerts == ["fulfilments_not_kept"]
+        assert bank.outbox.transfers == 1
+        bank.ledger.gate.set()
+        await bank.idle()
+        # The ledger has taken it after all.
+        assert beside(bank)[reservation.packet_id].octets == FULFILL
+
+
+@simulated
+async def test_both_stores_are_looked_at_counted_and_cleared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The outbox may have some from when another ledger, or another version, was used."""
+    monkeypatch.setattr(bounds, "FULFILMENTS_BYTES_MAX", 256)
+    async with Bank() as bank:
+        await pay_and_keep(bank, "a", sender_id=11)
+    async with keeping_bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+        assert again.manager.can_keep
+        await pay_and_keep(again, "b", sender_id=12)
+        assert not again.manager.can_keep
+        assert len(again.outbox.fulfilments) == len(beside(again)) == 1
+        asked = [("alice", 11), ("alice", 12)]
+        assert list(await again.manager.find_former(asked)) == asked
+        for sender_id in (11, 12):
+            found = taken(again, sender_id)
+            assert found is not None
+            assert found.fulfill == FULFILL
+        await asyncio.sleep((HOLD_MS + 2 * limits.CLOCK_ERROR_MS) / 1000 + 1)
+        await again.manager.look_after_outbox()
+        assert not again.outbox.fulfilments
+        assert not beside(again)
+        assert again.manager.can_keep
+
+
+@simulated
+async def test_a_ledger_that_forgets_its_books_keeps_no_fulfilments() -> None:
+    bank = Bank()
+    bank.ledger.keeps_books = False
+    async with Bank(ledger=bank.ledger) as bank:
+        await pay_and_keep(bank, "a")
+        assert not bank.outbox.fulfilments
+        assert bank.manager.can_keep

@@ -17,6 +17,7 @@ from connector.accounting.manager import AccountManager, State
 from connector.accounting.mirror import PeerBooks
 from connector.accounting.promises import Reservation
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.ledger.kept import Kept
 from connector.ledger.model import ACCOUNT_HISTORY, Balance, IdGenerator, Status, Transfer
 from connector.peering.model import LOCAL, Asset, PeerTerms
 from tests.support.accounts import MemoryOutbox, ScriptedLedger
@@ -38,7 +39,10 @@ class KeepingLedger(ScriptedLedger):
         self.read: Callable[[], Awaitable[None]] | None = None
         """What happens before balances are read."""
 
-    async def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
+    async def create_transfers(
+        self, transfers: Sequence[Transfer], kept: Sequence[Kept] = ()
+    ) -> list[Status]:
+        assert not kept
         statuses = []
         for transfer in transfers:
             statuses += await super().create_transfers([transfer])

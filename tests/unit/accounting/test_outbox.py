@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from connector.accounting import bounds as accounting_bounds
-from connector.accounting.outbox import Kept, SqliteOutbox
+from connector.accounting.outbox import SqliteOutbox
 from connector.base import limits
 from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
 from connector.base.sqlite import SqliteFile
+from connector.ledger import bounds as ledger_bounds
+from connector.ledger.kept import SPAN_MS, Kept
 from connector.ledger.model import Memory, Posted, Transfer
 
 ALL = 1000
@@ -121,7 +123,7 @@ async def test_a_file_of_another_version_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE outbox (seq INTEGER)")
     connection.close()
-    with pytest.raises(LedgerCorruptError, match="format 0, this version reads 2"):
+    with pytest.raises(LedgerCorruptError, match="format 0, this version reads 3"):
         await again(path)
 
 
@@ -208,8 +210,17 @@ async def test_a_folder_that_was_removed_cannot_be_written_anew(
 # --- fulfilments that could not be fetched again
 
 
-def kept(number: int, until_ms: int = 1000, size: int = 40) -> Kept:
-    return Kept(2**120 + (number << 8), until_ms, bytes([number]) * size)
+def kept(number: int, until_ms: int = 1000, size: int = 40, *, span: int = 0) -> Kept:
+    """`span`: packets of different ones were created so far apart that they are in two blocks."""
+    id_ = 2**120 + (span * SPAN_MS << 80) + (number << 8)
+    return Kept(id_, until_ms, bytes([number % 256]) * size)
+
+
+def size_of(*blocks: list[Kept]) -> int:
+    return sum(
+        ledger_bounds.KEPT_BLOCK_OVERHEAD_BYTES + sum(20 + len(row.octets) for row in block)
+        for block in blocks
+    )
 
 
 async def test_fulfilments_are_found_by_their_packets_also_later(
@@ -220,7 +231,7 @@ async def test_fulfilments_are_found_by_their_packets_also_later(
     await outbox.keep(rows[:1])  # again is no harm
     await outbox.close()
     later = await again(path)
-    assert later.kept_bytes == sum(row.size for row in rows)
+    assert later.kept_bytes == size_of(rows, rows[:1])
     assert await later.kept_ids() == [kept(number).packet_id for number in (1, 2, 3)]
     found = await later.kept([row.packet_id for row in (*rows[:2], kept(9))])
     assert found == {row.packet_id: row.octets for row in rows[:2]}
@@ -230,13 +241,26 @@ async def test_fulfilments_are_found_by_their_packets_also_later(
 async def test_fulfilments_are_forgotten_in_slices(
     outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounting_bounds, "FULFILMENTS_FORGOTTEN_AT_ONCE_MAX", 3)
-    await outbox.keep([kept(number, until_ms=number * 100) for number in range(1, 8)])
+    monkeypatch.setattr(ledger_bounds, "KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX", 3)
+    rows = [kept(number, until_ms=number * 100) for number in range(1, 8)]
+    for row in rows:
+        await outbox.keep([row])
     assert await outbox.forget_kept(500)
     assert not await outbox.forget_kept(500)
     assert await outbox.kept_ids() == [kept(6).packet_id, kept(7).packet_id]
-    assert outbox.kept_bytes == kept(6).size + kept(7).size
+    assert outbox.kept_bytes == size_of([rows[5]], [rows[6]])
     assert not await outbox.forget_kept(500)
+    assert not await outbox.forget_kept(1000)
+    assert outbox.kept_bytes == 0
+    assert not await outbox.forget_kept(1000)
+
+
+async def test_a_block_is_kept_until_the_last_of_its_packets_is_over(outbox: SqliteOutbox) -> None:
+    await outbox.keep([kept(1, until_ms=900), kept(2, until_ms=100), kept(3, 100, span=1)])
+    await outbox.forget_kept(899)
+    assert await outbox.kept_ids() == [kept(1).packet_id, kept(2).packet_id]
+    await outbox.forget_kept(900)
+    assert await outbox.kept_ids() == []
 
 
 async def test_fulfilments_that_the_disk_refused_take_no_room(path: Path) -> None:
@@ -258,13 +282,43 @@ async def test_a_file_of_before_there_were_fulfilments_is_taken(path: Path) -> N
     await first.add(FIRST)
     await first.close()
     connection = sqlite3.connect(path)
-    connection.execute("DROP TABLE fulfilment")
-    connection.commit()
+    connection.executescript("DROP TABLE kept; PRAGMA user_version = 2")
     connection.close()
     later = await again(path)
     assert await requests(later) == [FIRST]
     assert await later.kept_ids() == []
     await later.close()
+
+
+async def test_fulfilments_in_rows_of_an_earlier_version_are_found(path: Path) -> None:
+    first = await again(path)
+    await first.add(FIRST)
+    await first.close()
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "DROP TABLE kept; PRAGMA user_version = 2;"
+        "CREATE TABLE fulfilment (packet_id BLOB PRIMARY KEY, keep_until_ms INTEGER NOT NULL,"
+        " octets BLOB NOT NULL) WITHOUT ROWID;"
+    )
+    rows = [kept(number, until_ms=number, span=number // 1000) for number in range(2500)]
+    connection.executemany(
+        "INSERT INTO fulfilment VALUES (?, ?, ?)",
+        [(row.packet_id.to_bytes(16, "big"), row.keep_until_ms, row.octets) for row in rows],
+    )
+    connection.commit()
+    connection.close()
+    later = await again(path)
+    assert await requests(later) == [FIRST]
+    assert await later.kept_ids() == [row.packet_id for row in rows]
+    assert await later.kept([row.packet_id for row in rows]) == {
+        row.packet_id: row.octets for row in rows
+    }
+    await later.forget_kept(1999)
+    assert await later.kept_ids() == [row.packet_id for row in rows[2000:]]
+    await later.close()
+    last = await again(path)
+    assert await last.kept_ids() == [row.packet_id for row in rows[2000:]]
+    await last.close()
 
 
 async def test_fulfilments_leave_the_room_that_is_set_aside_for_posts(

@@ -18,7 +18,8 @@ from connector.base.errors import LedgerCorruptError, LedgerLockedError, LedgerU
 from connector.ledger import bounds as ledger_bounds
 from connector.ledger import journal
 from connector.ledger.embedded import EmbeddedLedger
-from connector.ledger.model import AMOUNT_MAX, PENDING, PHASE_RESOLVE, POST, Status, Transfer
+from connector.ledger.kept import Kept
+from connector.ledger.model import AMOUNT_MAX, PENDING, PHASE_RESOLVE, POST, VOID, Status, Transfer
 from tests.support.ledgers import Books, ManualClock
 
 
@@ -518,3 +519,116 @@ async def test_the_highest_id_is_known_at_the_start(path: Path, clock: ManualClo
     again = await reopened(path, clock)
     assert await again.highest_id() == books.id(2)
     await again.close()
+
+
+# --- fulfilments beside their posts
+
+
+def kept(number: int, until_ms: int = 1000) -> Kept:
+    return Kept(2**120 + (number << 8), until_ms, bytes([number]) * 40)
+
+
+async def held(books: Books, number: int) -> tuple[Transfer, Kept]:
+    """A hold; what posts it, and its fulfilment."""
+    hold = books.move(number, 10, flags=PENDING)
+    await books.done(hold)
+    return books.move(number, 10, id=hold.id | PHASE_RESOLVE, flags=POST, pending_id=hold.id), kept(
+        number
+    )
+
+
+async def test_a_post_and_its_fulfilment_are_on_disk_together(
+    books: Books, path: Path, tmp_path: Path, clock: ManualClock
+) -> None:
+    ledger = embedded(books)
+    post, row = await held(books, 1)
+    before = killed(path, tmp_path / "before")
+    assert await ledger.create_transfers([post], [row]) == [Status.CREATED]
+    after = killed(path, tmp_path / "after")
+    for file, is_there in ((before, False), (after, True)):
+        again = await reopened(file, clock)
+        assert bool(await again.lookup_transfers([post.id])) == is_there
+        assert bool(await again.fulfilments.kept([row.packet_id])) == is_there
+        assert bool(again.fulfilments.kept_bytes) == is_there
+        assert await again.fulfilments.kept_ids() == []  # it is posted
+        await again.close()
+    assert await ledger.fulfilments.kept([row.packet_id]) == {row.packet_id: row.octets}
+
+
+async def test_a_request_that_failed_leaves_neither_post_nor_fulfilment(
+    books: Books, path: Path, clock: ManualClock
+) -> None:
+    ledger = embedded(books)
+    post, row = await held(books, 1)
+    await ledger._file.run(lambda connection: connection.execute("PRAGMA query_only=1"))
+    with pytest.raises(LedgerUnavailableError):
+        await ledger.create_transfers([post], [row])
+    await ledger._file.run(lambda connection: connection.execute("PRAGMA query_only=0"))
+    assert await ledger.lookup_transfers([post.id]) == []
+    assert await ledger.fulfilments.kept([row.packet_id]) == {}
+    assert await ledger.create_transfers([post], [row]) == [Status.CREATED]
+    assert await ledger.fulfilments.kept([row.packet_id]) == {row.packet_id: row.octets}
+    counted = ledger.fulfilments.kept_bytes
+    await ledger.fulfilments.forget_kept(0)
+    assert ledger.fulfilments.kept_bytes == counted
+
+
+async def test_of_a_post_that_was_refused_the_fulfilment_is_listed(books: Books) -> None:
+    ledger = embedded(books)
+    (fine, row), (late, late_row) = await held(books, 1), await held(books, 2)
+    await books.done(late._replace(flags=VOID, id=late.id + 1))
+    assert await ledger.create_transfers([fine], [row]) == [Status.CREATED]
+    assert await ledger.create_transfers([late], [late_row]) == [
+        Status.PENDING_TRANSFER_ALREADY_VOIDED
+    ]
+    assert await ledger.fulfilments.kept_ids() == [late_row.packet_id]
+
+
+async def test_fulfilments_are_forgotten_by_time_and_are_none_of_the_audits(
+    books: Books, path: Path, clock: ManualClock
+) -> None:
+    ledger = embedded(books)
+    for number in range(1, 5):
+        post, row = await held(books, number)
+        await ledger.create_transfers([post], [row._replace(keep_until_ms=100 * number)])
+    assert not await ledger.fulfilments.forget_kept(200)
+    ids = [kept(number).packet_id for number in range(1, 5)]
+    assert list(await ledger.fulfilments.kept(ids)) == ids[2:]
+    reader = await reopened(path, clock, read_only=True)
+    machine, rows = await reader.replay_all()
+    assert machine.accounts[books.peer].snapshot()[1:5] == (0, 0, 0, 40)
+    assert rows == 9
+    await reader.close()
+    assert not await ledger.fulfilments.forget_kept(400)
+    assert ledger.fulfilments.kept_bytes == 0
+
+
+async def test_a_file_without_fulfilments_is_taken_and_looked_at(
+    books: Books, path: Path, clock: ManualClock
+) -> None:
+    await books.done(books.move(1, 30))
+    await books.ledger.close()
+    with sqlite3.connect(path) as file:
+        file.executescript("DROP TABLE kept; PRAGMA user_version = 3")
+    file.close()
+    reader = await reopened(path, clock, read_only=True)
+    assert (await reader.replay_all())[1] == 2
+    await reader.close()
+    again = await reopened(path, clock)
+    books.ledger = again
+    post, row = await held(books, 2)
+    assert await again.create_transfers([post], [row]) == [Status.CREATED]
+    assert await again.fulfilments.kept([row.packet_id]) == {row.packet_id: row.octets}
+    await again.close()
+
+
+@pytest.mark.parametrize("packets", ["x'00'", "7", "'text'"])
+async def test_damaged_fulfilments_are_named(books: Books, packets: str) -> None:
+    ledger = embedded(books)
+    post, row = await held(books, 1)
+    await ledger.create_transfers([post], [row])
+    await ledger._file.run(
+        lambda connection: connection.execute(f"UPDATE kept SET posted = 0, packets = {packets}")
+    )
+    with pytest.raises(LedgerCorruptError, match="damaged"):
+        await ledger.fulfilments.kept_ids()

@@ -230,11 +230,11 @@ async def test_a_failing_ledger_books_once(fault: Fault) -> None:
         ours: list[object] = []
         original = ground.ledger.create_transfers
 
-        async def only_settlements(transfers: Any) -> Any:
+        async def only_settlements(transfers: Any, kept: Any = ()) -> Any:
             if not transfers:
                 return []
             ours.append(transfers)
-            return await original(transfers)
+            return await original(transfers, kept)
 
         ground.ledger.create_transfers = only_settlements  # type: ignore[method-assign]
         await life.quiet()

@@ -1,0 +1,106 @@
+"""Fulfilments in a database: in blocks by the age of their packets, found by packet, damage named."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+from connector.ledger import bounds, kept
+from connector.ledger.kept import SPAN_MS, Kept, KeptTable, blocks_of, packets_of
+
+T = TypeVar("T")
+NOW_MS = 1_700_000_000_000 // SPAN_MS * SPAN_MS
+
+
+def row(created_ms: int, number: int = 0, *, until_ms: int = 1000, octets: bytes = b"f") -> Kept:
+    return Kept(((NOW_MS + created_ms) << 80) + (number << 8), until_ms, octets)
+
+
+class Table(KeptTable):
+    """One in memory, without a thread."""
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.executescript(kept.SCHEMA)
+        self.reads = 0
+        super().__init__(write=self._run, read=self._run)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T], /) -> T:
+        return work(self.connection)
+
+    def add(self, rows: list[Kept], *, posted: bool = False) -> None:
+        kept.insert(self.connection, blocks_of(rows), posted=posted)
+        self.count(self.connection)
+
+
+def test_packets_of_one_age_share_a_block() -> None:
+    rows = [row(number, number, octets=bytes([number]) * number) for number in range(50)]
+    (block,) = blocks_of(rows)
+    assert list(packets_of(block.packets)) == [(one.packet_id, one.octets) for one in rows]
+    assert block.size == bounds.KEPT_BLOCK_OVERHEAD_BYTES + len(block.packets)
+    assert blocks_of([]) == []
+
+
+def test_an_old_packet_has_a_block_of_its_own_and_widens_no_other() -> None:
+    old = row(-60_000, until_ms=5000)
+    blocks = blocks_of([row(1), old, row(2)])
+    assert [len(list(packets_of(block.packets))) for block in blocks] == [2, 1]
+    assert [block.keep_until_ms for block in blocks] == [1000, 5000]
+    assert blocks[0].span - blocks[1].span == -(-60_000 // SPAN_MS)
+
+
+def test_a_block_lives_as_long_as_the_last_of_its_packets() -> None:
+    (block,) = blocks_of([row(1, until_ms=10), row(2, until_ms=30), row(3, until_ms=20)])
+    assert block.keep_until_ms == 30
+
+
+def test_a_block_is_no_longer_than_bounded_unless_one_fulfilment_is() -> None:
+    size = bounds.KEPT_BLOCK_BYTES_MAX
+    rows = [row(0, number, octets=bytes(size // 4)) for number in range(10)]
+    blocks = blocks_of([*rows, row(0, 11, octets=bytes(2 * size))])
+    assert [len(list(packets_of(block.packets))) for block in blocks] == [3, 3, 3, 1, 1]
+    assert all(len(block.packets) <= size for block in blocks[:-1])
+
+
+async def test_only_blocks_of_the_age_of_a_packet_are_read() -> None:
+    table = Table()
+    for age_ms in range(0, 100 * SPAN_MS, SPAN_MS):
+        table.add([row(-age_ms, number) for number in range(3)])
+    wanted = row(-7 * SPAN_MS, 2)
+    read: list[str] = []
+    table.connection.set_trace_callback(read.append)
+    assert await table.kept([wanted.packet_id, row(9 * SPAN_MS).packet_id]) == {
+        wanted.packet_id: wanted.octets
+    }
+    assert len([one for one in read if "span = " in one]) == 2
+    (plan,) = table.connection.execute("EXPLAIN QUERY PLAN SELECT packets FROM kept WHERE span = 1")
+    assert "kept_by_span" in plan[3]
+
+
+async def test_a_fulfilment_cannot_hold_another_one_in_its_data() -> None:
+    table = Table()
+    mine = row(0, 1, octets=b"mine")
+    forged = mine.packet_id.to_bytes(16, "big") + struct.pack(">I", 6) + b"forged"
+    table.add([row(0, 2, octets=forged)])
+    assert await table.kept([mine.packet_id]) == {}
+    table.add([row(0, 3, octets=forged), mine])
+    assert await table.kept([mine.packet_id]) == {mine.packet_id: b"mine"}
+
+
+async def test_packets_known_to_be_posted_are_found_and_not_listed() -> None:
+    table = Table()
+    table.add([row(0, 1)], posted=True)
+    table.add([row(0, 3), row(0, 2)])
+    ids = [row(0, number).packet_id for number in (1, 2, 3)]
+    assert set(await table.kept(ids)) == set(ids)
+    assert await table.kept_ids() == ids[1:]
+
+
+@pytest.mark.parametrize("damage", [b"short", bytes(16) + b"\0\0\0\x09data"])
+def test_a_damaged_block_is_noticed(damage: bytes) -> None:
+    with pytest.raises((struct.error, ValueError)):
+        list(packets_of(damage))
