@@ -27,10 +27,10 @@ the post is retried under the same id until it is booked. The Fulfill is sent wh
 durable, in the ledger or in the outbox, or else at the sender's last moment. If the hold has
 expired meanwhile, the amount is booked directly, beyond the limit if necessary: a correction.
 
-**A Fulfill that could not be fetched again is made durable first.** Where the next hop does not
-support packet ids, or the receiver is this node, `fulfilments` writes the Fulfill into the outbox's
-file before its post is queued. After a crash `recovery` posts what was fulfilled and answers a
-resent packet from that file.
+**A Fulfill that could not be fetched again is durable no later than its post.** Where the next hop
+does not support packet ids, or the receiver is this node, `fulfilments` has the Fulfill kept: by
+the ledger beside the post, or in the outbox's file before the post is queued. After a crash
+`recovery` posts what was fulfilled and answers a resent packet with the kept Fulfill.
 
 **Responsibilities.** `chart`: the accounts that exist. `credit`: credit granted, also above limits.
 `spool`: the outbox. `acknowledged`: the balances that the ledger must have at least. `start`: first

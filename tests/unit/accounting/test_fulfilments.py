@@ -515,10 +515,10 @@ async def test_a_post_goes_into_an_outbox_that_does_not_take_its_fulfilment() ->
         bank.outbox.keep = refused  # type: ignore[method-assign]
         keep_and_post(bank, "a", reservation)
         assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
-        assert bank.alerts == ["fulfilments_not_kept"]
         assert bank.outbox.transfers == 1
         bank.ledger.gate.set()
         await bank.idle()
+        assert bank.alerts == ["fulfilments_not_kept"]
         # The ledger has taken it after all.
         assert beside(bank)[reservation.packet_id].octets == FULFILL
 
@@ -543,7 +543,7 @@ async def test_both_stores_are_looked_at_counted_and_cleared(
             assert found is not None
             assert found.fulfill == FULFILL
         await asyncio.sleep((HOLD_MS + 2 * limits.CLOCK_ERROR_MS) / 1000 + 1)
-        await again.manager.look_after_outbox()
+        await again.manager.maintain_outbox()
         assert not again.outbox.fulfilments
         assert not beside(again)
         assert again.manager.can_keep
