@@ -25,6 +25,9 @@ OUTBOX_RESERVED_BYTES: Final = 1 << 20
 # last moment, on disk or not; and a node that stops waits so long for the disk.
 FULFILMENT_POST_MS: Final = POST_BUDGET_MS + OUTBOX_BUDGET_MS
 FULFILMENT_STOP_SECONDS: Final = 1.0
+# One that belongs beside its post in the ledger, while that post has to go into the outbox: until so
+# long before the sender's last moment, which leaves time for another try, the post waits for it.
+FULFILMENT_WAIT_MS: Final = int(OUTBOX_RETRY_SECONDS * 1000) + OUTBOX_BUDGET_MS
 FULFILMENTS_BYTES_MAX: Final = 512 << 20
 # About once a second: 2,048 blocks, more than there are requests to a ledger in that time.
 FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX: Final = 16

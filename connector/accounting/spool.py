@@ -73,6 +73,7 @@ class Spool:
         self.writing: Final = asyncio.Lock()
         """Held from choosing what to write until it is written, so that each post goes in once."""
         self._last_seq = 0
+        self._now_ms = 0
         # Posts that `run` writes. The writer has each of them in its queue or in flight as well, which
         # bounds them.
         self._to_put: dict[int, Reservation] = {}
@@ -145,21 +146,16 @@ class Spool:
         return requests
 
     async def keep(self, posts: list[Reservation]) -> None:
-        """Write those Fulfills that would be kept beside posts in the ledger, before these.
+        """Write those Fulfills that were to be kept beside posts in the ledger, before these posts.
 
-        If that fails there is an alert, and the posts are written without: they are money.
+        Raises:
+            OSError, ConnectorError: they are not on disk.
         """
         unkept = [one for one in posts if one.fulfill]
-        if not unkept:
-            return
-        try:
+        if unkept:
             await self._outbox.keep([to_be_kept(one) for one in unkept])
-        except (OSError, ConnectorError) as error:
-            # The ledger takes them, if it takes the posts before these are replayed.
-            self._reports.tally("fulfilments_not_kept", len(unkept), str(error))
-            return
-        for reservation in unkept:
-            reservation.fulfill = b""
+            for reservation in unkept:
+                reservation.fulfill = b""
 
     async def _add(self, transfers: list[Transfer]) -> int:
         assert transfers, "a request of nothing"
@@ -173,6 +169,7 @@ class Spool:
 
     def tick(self, now_ms: int) -> None:
         """Queue posts whose budget is used up; release Fulfills whose last moment has come."""
+        self._now_ms = now_ms
         overdue = self._promises.take_overdue(now_ms)
         if overdue:
             self.put(overdue)
@@ -218,11 +215,26 @@ class Spool:
 
     async def _put_unbooked(self, posts: Iterable[Reservation]) -> None:
         unbooked = [one for one in posts if not one.posted and not one.outbox_seq]
+        not_kept: Exception | None = None
+        try:
+            await self.keep(unbooked)
+        except (OSError, ConnectorError) as error:
+            not_kept = error
+            unbooked = self._without_fulfill(unbooked, str(error))
         transfers = [transfer for one in unbooked for transfer in promised_rows(one)]
         if transfers:
-            await self.keep(unbooked)
             seq = await self._add(transfers)
             self._tell_released(self._promises.stored(seq, unbooked))
+        if not_kept is not None:
+            raise not_kept
+
+    def _without_fulfill(self, posts: list[Reservation], why: str) -> list[Reservation]:
+        """The posts to write although Fulfills cannot be kept: they have none, or no time is left."""
+        latest_ms = self._now_ms + bounds.FULFILMENT_WAIT_MS
+        late = [one for one in posts if one.fulfill and one.latest_ms <= latest_ms]
+        if late:
+            self._reports.tally("fulfilments_not_kept", len(late), why)
+        return [one for one in posts if not one.fulfill] + late
 
     def _note_failed(self, why: str) -> None:
         if not self._put_failed:

@@ -162,6 +162,20 @@ FAULTS = (
         "octets, deadline_ms, packet_id, again=recovered is not None)",
         "octets, deadline_ms, packet_id + (recovered is not None) * (1 << 60))",
     ),
+    Fault(
+        "fulfilment-not-kept-beside-its-post",
+        "connector/accounting/writer.py",
+        "                if reservation.fulfill:\n",
+        "                if reservation.fulfill and reservation.posted:\n",
+        only("plain-links", "plain-receivers", "local", "crash", "power"),
+    ),
+    Fault(
+        "fulfilment-not-stored",
+        "connector/accounting/fulfilments.py",
+        "                await self._store.keep(rows)\n",
+        "                pass\n",
+        only("plain-links", "plain-receivers", "local", "crash", "power"),
+    ),
     # The packet flow
     Fault(
         "fulfilment-not-checked",

@@ -504,21 +504,30 @@ async def test_a_post_that_goes_into_the_outbox_takes_its_fulfilment_along() -> 
 
 
 @simulated
-async def test_a_post_goes_into_an_outbox_that_does_not_take_its_fulfilment() -> None:
+async def test_a_post_waits_for_an_outbox_that_does_not_take_its_fulfilment() -> None:
+    """Until shortly before the sender's last moment; a post without a fulfilment does not wait."""
     async with keeping_bank() as bank:
         reservation = await bank.hold("a")
+        other = await bank.hold("b")
         bank.ledger.gate.clear()
 
         async def refused(_rows: Any) -> None:
             raise LedgerUnavailableError("no room")
 
         bank.outbox.keep = refused  # type: ignore[method-assign]
-        keep_and_post(bank, "a", reservation)
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        began_ms = bank.clock.now_ms()
+        keep_and_post(bank, "a", reservation, left_ms=5000)
+        bank.post("b", other)
+        assert await bank.outcome("b", other_than=Outcome.HELD) is Outcome.RELEASED
         assert bank.outbox.transfers == 1
+        assert bank.clock.now_ms() - began_ms < 1000
+        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert bank.outbox.transfers == 2
+        waited_ms = bank.clock.now_ms() - began_ms
+        assert 4000 <= waited_ms < 5000 - bounds.POST_EXPIRY_MARGIN_MS
         bank.ledger.gate.set()
         await bank.idle()
-        assert bank.alerts == ["fulfilments_not_kept"]
+        assert bank.alerts == ["outbox_failed", "fulfilments_not_kept"]
         # The ledger has taken it after all.
         assert beside(bank)[reservation.packet_id].octets == FULFILL
 
