@@ -31,7 +31,7 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import ConnectorError
 from connector.ledger.interface import KeptBeside, Ledger
-from connector.ledger.kept import Kept
+from connector.ledger.model import Kept
 
 _NEVER_MS: Final = 1 << 62
 

@@ -21,8 +21,8 @@ from connector.base.disk import Database
 from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
 from connector.base.sqlite import in_transaction
 from connector.ledger import kept
-from connector.ledger.kept import Block, Kept, KeptTable, blocks_of
-from connector.ledger.model import Memory, Posted, Transfer
+from connector.ledger.kept import Block, KeptTable, blocks_of
+from connector.ledger.model import Kept, Memory, Posted, Transfer
 from connector.ledger.rows import ROW, pack_transfer, unpack_transfer
 
 T = TypeVar("T")

@@ -26,8 +26,7 @@ from enum import Enum, IntEnum, auto
 from typing import Any, Final
 
 from connector.accounting.mirror import Book
-from connector.ledger.kept import Kept
-from connector.ledger.model import PHASE_RESOLVE, Transfer
+from connector.ledger.model import PHASE_RESOLVE, Kept, Transfer
 
 Token = Any
 """Opaque caller handle, returned with the outcome."""

@@ -54,13 +54,13 @@ from connector.base.errors import (
     LedgerRefusedError,
     LedgerUnavailableError,
 )
-from connector.ledger.kept import Kept
 from connector.ledger.model import (
     PENDING,
     PHASE_RESOLVE,
     POST,
     VOID,
     AccountCode,
+    Kept,
     Status,
     Transfer,
     make_transfer,

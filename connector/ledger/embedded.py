@@ -56,10 +56,10 @@ from connector.ledger.journal import (
     unpack_state,
     uses_up,
 )
-from connector.ledger.kept import Block, Kept, KeptTable, blocks_of
+from connector.ledger.kept import Block, KeptTable, blocks_of
 from connector.ledger.kept import insert as insert_kept
 from connector.ledger.machine import LedgerMachine, Record
-from connector.ledger.model import DERIVED_ID_MAX, Account, AccountStatus, Status, Transfer
+from connector.ledger.model import DERIVED_ID_MAX, Account, AccountStatus, Kept, Status, Transfer
 from connector.ledger.retention import (
     Retention,
     Upkeep,

@@ -20,8 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from connector.ledger.kept import Kept
-from connector.ledger.model import Account, AccountStatus, Status, Transfer
+from connector.ledger.model import Account, AccountStatus, Kept, Status, Transfer
 
 
 class KeptBeside(Protocol):

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from connector.base.sqlite import in_transaction
 from connector.ledger import bounds
+from connector.ledger.model import Kept
 
 T = TypeVar("T")
 
@@ -37,16 +38,6 @@ CREATE TABLE IF NOT EXISTS kept (
 CREATE INDEX IF NOT EXISTS kept_by_span ON kept (span);
 CREATE INDEX IF NOT EXISTS kept_by_time ON kept (keep_until_ms);
 """
-
-
-class Kept(NamedTuple):
-    """A fulfilment that could not be fetched again; see `accounting.fulfilments`."""
-
-    packet_id: int
-    """Ours, 128 bits."""
-    keep_until_ms: int
-    octets: bytes
-    """The Fulfill, an ILP packet with its data."""
 
 
 class Block(NamedTuple):

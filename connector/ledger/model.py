@@ -290,6 +290,16 @@ _ID_RAISED_MAX: Final = ((1 << 48) - 1) << 80
 """Ids with a later time would leave no room to count up from; no clock can have given them."""
 
 
+class Kept(NamedTuple):
+    """A fulfilment that could not be fetched again; see `accounting.fulfilments`."""
+
+    packet_id: int
+    """Ours, 128 bits."""
+    keep_until_ms: int
+    octets: bytes
+    """The Fulfill, an ILP packet with its data."""
+
+
 class IdGenerator:
     """Ids that rise with time: 48 bits of milliseconds, 72 that start random, 8 left at zero.
 

@@ -30,13 +30,13 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger import bounds
-from connector.ledger.kept import Kept
 from connector.ledger.model import (
     ID_MAX,
     LINKED,
     Account,
     AccountStatus,
     Balance,
+    Kept,
     Status,
     Transfer,
 )

@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
-from connector.ledger.kept import Kept
 from connector.ledger.machine import LedgerMachine
-from connector.ledger.model import Account, AccountStatus, Status, Transfer
+from connector.ledger.model import Account, AccountStatus, Kept, Status, Transfer
 from connector.simulation.world import START_NS, ProcessLoop, World
 
 LATENCY_S: Final = 0.001

@@ -15,7 +15,6 @@ import pytest_asyncio
 from connector.base.clock import SystemClock
 from connector.ledger.embedded import EmbeddedLedger, MemoryLedger
 from connector.ledger.interface import Ledger
-from connector.ledger.kept import Kept
 from connector.ledger.model import (
     ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS,
     ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS,
@@ -29,6 +28,7 @@ from connector.ledger.model import (
     VOID,
     Account,
     AccountStatus,
+    Kept,
     Status,
     Transfer,
 )

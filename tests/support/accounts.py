@@ -11,8 +11,8 @@ from connector.accounting.mirror import Book, Mirror, PeerBooks
 from connector.base.clock import Clock
 from connector.base.errors import LedgerUnavailableError
 from connector.ledger.embedded import MemoryLedger
-from connector.ledger.kept import Kept
 from connector.ledger.model import (
+    Kept,
     Memory,
     Posted,
     Status,

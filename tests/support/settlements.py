@@ -20,8 +20,7 @@ from connector.accounting.manager import AccountManager
 from connector.accounting.promises import Outcome, Reservation
 from connector.base.errors import EngineError, EnvironmentFault
 from connector.ilp.packet import Fulfill, Prepare, Reject
-from connector.ledger.kept import Kept
-from connector.ledger.model import IdGenerator, Status, Transfer, TransferCode
+from connector.ledger.model import IdGenerator, Kept, Status, Transfer, TransferCode
 from connector.peering.model import Asset, PeerTerms
 from connector.settlement.engine import Answer, Reply
 from connector.settlement.manager import SettlementManager

@@ -11,11 +11,11 @@ from connector.accounting import bounds
 from connector.accounting.promises import Outcome, Reservation
 from connector.base import limits
 from connector.base.errors import LedgerUnavailableError
-from connector.ledger.kept import Kept
 from connector.ledger.model import (
     PHASE_CORRECT,
     PHASE_RESOLVE,
     POST,
+    Kept,
     Status,
     Transfer,
     TransferCode,

@@ -17,8 +17,7 @@ from connector.accounting.manager import AccountManager, State
 from connector.accounting.mirror import PeerBooks
 from connector.accounting.promises import Reservation
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
-from connector.ledger.kept import Kept
-from connector.ledger.model import ACCOUNT_HISTORY, Balance, IdGenerator, Status, Transfer
+from connector.ledger.model import ACCOUNT_HISTORY, Balance, IdGenerator, Kept, Status, Transfer
 from connector.peering.model import LOCAL, Asset, PeerTerms
 from tests.support.accounts import MemoryOutbox, ScriptedLedger
 from tests.support.clocks import SimulatedClock, simulate

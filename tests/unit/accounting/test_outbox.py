@@ -14,8 +14,8 @@ from connector.base import limits
 from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
 from connector.base.sqlite import SqliteFile
 from connector.ledger import bounds as ledger_bounds
-from connector.ledger.kept import SPAN_MS, Kept
-from connector.ledger.model import Memory, Posted, Transfer
+from connector.ledger.kept import SPAN_MS
+from connector.ledger.model import Kept, Memory, Posted, Transfer
 
 ALL = 1000
 TRANSFERS = [Transfer(2**127 + n, 1, 2, n, flags=4) for n in (3, 1, 2)]

@@ -18,8 +18,16 @@ from connector.base.errors import LedgerCorruptError, LedgerLockedError, LedgerU
 from connector.ledger import bounds as ledger_bounds
 from connector.ledger import journal
 from connector.ledger.embedded import EmbeddedLedger
-from connector.ledger.kept import Kept
-from connector.ledger.model import AMOUNT_MAX, PENDING, PHASE_RESOLVE, POST, VOID, Status, Transfer
+from connector.ledger.model import (
+    AMOUNT_MAX,
+    PENDING,
+    PHASE_RESOLVE,
+    POST,
+    VOID,
+    Kept,
+    Status,
+    Transfer,
+)
 from tests.support.ledgers import Books, ManualClock
 
 

@@ -10,7 +10,8 @@ from typing import TypeVar
 import pytest
 
 from connector.ledger import bounds, kept
-from connector.ledger.kept import SPAN_MS, Kept, KeptTable, blocks_of, packets_of
+from connector.ledger.kept import SPAN_MS, KeptTable, blocks_of, packets_of
+from connector.ledger.model import Kept
 
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000 // SPAN_MS * SPAN_MS
