@@ -249,11 +249,15 @@ class Credit:
 
     def withdraw_promises(self) -> None:
         """Undo grants that exist in the mirror only, before its balances are saved."""
-        for peer_id, promised in self._promised.items():
-            books = self._chart.peers.get(peer_id)
-            if books is not None:  # else its accounts have left the mirror as well
-                self._mirror.undo_grant(books, promised)
-        self._promised.clear()
+        for peer_id in list(self._promised):
+            self.withdraw_promise(peer_id)
+
+    def withdraw_promise(self, peer_id: str) -> None:
+        """Undo a grant that exists in the mirror only, if there is one: the peer was removed."""
+        promised = self._promised.pop(peer_id, 0)
+        books = self._chart.peers.get(peer_id)
+        if books is not None:  # else its accounts have left the mirror as well
+            self._mirror.undo_grant(books, promised)
 
 
 class _There(NamedTuple):

@@ -34,10 +34,20 @@ from connector.base.clock import Clock
 from connector.base.errors import ConnectorError, LedgerRefusedError, LedgerUnavailableError
 from connector.ilp.packet import FULFILL
 from connector.ledger.interface import Ledger
-from connector.ledger.model import PHASE_AGAIN, PHASE_CORRECT, PHASE_RESOLVE, POST, VOID
+from connector.ledger.model import (
+    PHASE_AGAIN,
+    PHASE_CORRECT,
+    PHASE_RESOLVE,
+    POST,
+    TAG_BITS,
+    VOID,
+    TransferCode,
+)
 
 # The transfers of a leg by phase; those with PHASE_AGAIN belong to a second hold (`replay`).
 _PHASES: Final = (0, PHASE_RESOLVE, PHASE_CORRECT, PHASE_AGAIN, PHASE_AGAIN | PHASE_RESOLVE)
+
+_PHASES_OF_A_POST: Final = (PHASE_RESOLVE, PHASE_CORRECT, PHASE_AGAIN | PHASE_RESOLVE)
 
 
 class _Loaded(NamedTuple):
@@ -161,6 +171,7 @@ class Recovery:
 
     async def _older_unposted(self, ledger: Ledger, packet_ids: list[int]) -> list[LedgerPacket]:
         """Of the given packets, those that the ledger has held money for and has not posted."""
+        packet_ids = await self._without_post(ledger, packet_ids)
         found: list[LedgerPacket] = []
         size = max(
             1, ledger.batch_transfers_max // (len(_PHASES) * limits.TRANSFERS_PER_RESERVATION_MAX)
@@ -176,6 +187,23 @@ class Recovery:
             packets = packets_of(await ledger.lookup_transfers(ids))
             found += [packet for packet in packets if packet.outcome != POST]
         return found
+
+    async def _without_post(self, ledger: Ledger, packet_ids: list[int]) -> list[int]:
+        """Of the given packets, those that are not posted: by far the fewest.
+
+        The first leg tells: all legs are posted or none.
+        """
+        size = max(1, ledger.batch_transfers_max // len(_PHASES_OF_A_POST))
+        posted: set[int] = set()
+        for at in range(0, len(packet_ids), size):
+            part = packet_ids[at : at + size]
+            ids = [packet_id | phase for packet_id in part for phase in _PHASES_OF_A_POST]
+            posted.update(
+                transfer.id >> TAG_BITS << TAG_BITS
+                for transfer in await ledger.lookup_transfers(ids)
+                if transfer.flags & POST or transfer.code == TransferCode.CORRECTION
+            )
+        return [packet_id for packet_id in packet_ids if packet_id not in posted]
 
     def _post_owed(self, owed: list[LedgerPacket], kept: Mapping[int, bytes]) -> None:
         """Post what was fulfilled before a crash; a hold that is gone becomes a correction."""

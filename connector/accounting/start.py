@@ -197,7 +197,9 @@ class Start:
         Credit is raised before the outbox is replayed, whose holds rely on it; lowered afterwards.
         """
         for books in list(self._chart.peers.values()):
-            if not books.removed:
+            if books.removed:
+                self._credit.withdraw_promise(books.terms.peer_id)
+            else:
                 line, peer = books.credit_line.account_id, books.peer.account_id
                 self._assumed[line], self._assumed[peer] = await self._credit.keep_promise(
                     books, self._assumed[line], self._assumed[peer], may_lower=may_lower

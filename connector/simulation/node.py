@@ -16,6 +16,7 @@ from connector.base.errors import (
     EnvironmentFault,
     LedgerBehindError,
     LedgerRefusedError,
+    LedgerUnavailableError,
 )
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
@@ -354,7 +355,13 @@ class SimulatedNode:
             await core.applier.change(whole.model_copy(update={"peers": rest}))
             await asyncio.sleep(for_s)
             self.simulation.note(self.name, f"takes up its peer {peer_id} again")
-            await core.applier.change(whole)
+            while True:
+                try:
+                    await core.applier.change(whole)
+                except LedgerUnavailableError:
+                    await asyncio.sleep(0.5)  # an operator tries again
+                else:
+                    break
 
         loop.run_now(lambda: loop.create_task(change()))
 

@@ -179,6 +179,24 @@ async def test_a_new_node_starts_without_its_ledger_and_has_accounts_when_it_com
 
 
 @simulated
+async def test_what_was_promised_to_a_peer_that_was_removed_meanwhile_is_withdrawn() -> None:
+    async with away(Bank(spool=1000)) as bank:
+        carol = bank.manager.peers["carol"]
+        assert carol.granted == 1000
+        bank.manager.remove_peer("carol")
+        bank.ledger.down = None
+        await bank.idle()
+        await asyncio.sleep(12)
+        await bank.pay("a")  # the mirror is compared with the ledger beside it
+        assert bank.alerts == []
+        assert carol.granted == 0
+        assert carol.peer.posted == (0, 0)
+        await bank.manager.add_peer(CAROL)
+        assert carol.granted == 1000
+        assert await bank.rest() == []
+
+
+@simulated
 async def test_with_policy_reject_a_node_starts_and_waits() -> None:
     async with away(Bank()) as bank:
         assert bank.manager.state is State.UNAVAILABLE
