@@ -9,14 +9,18 @@ The map, each package above those that it uses:
       offline.py      demo, audit, compose            common.py   options, exit codes
       simulate.py     simulate
     simulation/     networks of whole nodes in virtual time, with faults (docs/simulation.md)
+      kinds.py        all that has a switch           rules.py    what must hold
+      plan.py         what a seed means               draw.py     makes a plan of a seed
       world.py        time, processes                 network.py  connections that break
-      disk.py         SQLite without a disk           cluster.py  TigerBeetle without a server
+      transport.py    one connection                  disk.py     SQLite without a disk
+      cluster.py      TigerBeetle without a server    parts.py    what a node is put together with
       node.py         the core of a node, in a process that can be killed
-      ends.py         senders, receivers, hostile peers; octets.py: their own codec
-      plan.py         what a seed means               faults.py   what breaks, and how
-      facts.py        what the ends know              raw.py      what the ledgers hold
-      judge.py        compares the two                run.py      one seed, to the verdict
-      story.py        reduces a failure to what is needed for it
+      operators.py    what is changed while it runs   ends.py     senders and receivers
+      hostile.py      peers that break the rules      plugin.py   a peer like ilp-plugin-btp
+      octets.py       the codec of all these
+      faults.py       what breaks, and how            facts.py    what the ends know
+      raw.py          what the ledgers hold           judge.py    compares the two
+      run.py          one seed, to the verdict        story.py    reduces a failure
     tools/          what commands do beside running a node
       audit.py        do the books add up?            demo.py     `demo`: a line of connectors
       sender.py       `send`: a BTP client            compose.py  compose files for any number of nodes

@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 import typer
 
 from connector.base.clock import SystemClock
-from connector.simulation.plan import (
-    KNOWN_OPEN,
-    NODES_MAX,
-    Kind,
-    Plan,
-    default_kinds,
-    make_plan,
-)
+from connector.simulation.draw import NODES_MAX, make_plan
+from connector.simulation.kinds import KNOWN_OPEN, Kind, default_kinds
+from connector.simulation.plan import Plan
 
 if TYPE_CHECKING:
     from connector.simulation.run import Outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
@@ -20,6 +20,8 @@ from connector.simulation.world import START_NS, ProcessLoop, World
 LATENCY_S: Final = 0.001
 TIMEOUT_S: Final = 1.0
 BATCH_TRANSFERS: Final = 8189
+LINGERS_S: Final = (0.05, 1.5)
+"""How long a request is on its way at most that was given up while the cluster was away."""
 RESTART_S: Final = 1.0
 """How long there are no answers when a data file is replaced: the server is restarted."""
 _NS: Final = 1_000_000_000
@@ -28,9 +30,47 @@ Row = tuple[int, ...]
 """A transfer as the cluster has it, in TigerBeetle's order of fields."""
 
 
-_Data = tuple[
-    LedgerMachine, list[Row], dict[int, Account], dict[int, Transfer], dict[int, list[Transfer]]
-]
+class Data:
+    """A data file: accounts and transfers, and what the cluster makes of them."""
+
+    def __init__(self) -> None:
+        self.machine = LedgerMachine()
+        self.rows: list[Row] = []
+        """Every transfer, oldest first."""
+        self.accounts: dict[int, Account] = {}
+        """Every account as it was created."""
+        self.by_id: dict[int, Transfer] = {}
+        self.by_tag: dict[int, list[Transfer]] = {}
+
+    def add(self, stored: Transfer) -> None:
+        """Note a transfer that was created."""
+        self.rows.append(tuple(stored))
+        self.by_id[stored.id] = stored
+        if stored.user_data_128:
+            self.by_tag.setdefault(stored.user_data_128, []).append(stored)
+
+    def copy(self) -> Data:
+        """The same, which goes on by itself."""
+        twin, machine = Data(), self.machine
+        twin.machine.restore(
+            [state.snapshot() for state in machine.accounts.values()],
+            [hold.transfer for hold in machine.holds.values()],
+            machine.timestamp,
+        )
+        for record in machine.records():
+            twin.machine.remember(record)
+        twin.accounts = dict(self.accounts)
+        for row in self.rows:
+            twin.add(self.by_id[row[0]])
+        return twin
+
+    def posted(self, account_id: int) -> tuple[int, int]:
+        """Debits and credits of an account; nothing where there is none."""
+        state = self.machine.accounts.get(account_id)
+        if state is None:
+            return 0, 0
+        account = state.snapshot()
+        return account.debits_posted, account.credits_posted
 
 
 class Way:
@@ -53,16 +93,15 @@ class Cluster:
 
     def __init__(self, world: World) -> None:
         self.world: Final = world
-        self.machine = LedgerMachine()
-        self.rows: list[Row] = []
-        """Every transfer, oldest first."""
-        self.accounts: dict[int, Account] = {}
-        """Every account as it was created."""
-        self._by_id: dict[int, Transfer] = {}
-        self._by_tag: dict[int, list[Transfer]] = {}
+        self.data = Data()
+        """In use."""
         self._ways: dict[str, Way] = {}
-        self._right: _Data | None = None
+        self._right: Data | None = None
+        self._rows_copied = 0
+        self._knowing: frozenset[int] | None = None
         self._restarts_until_s = 0.0
+        self.sessions = 0
+        """How often all sessions have ended, with the data file that they were in."""
         self.misplaced = 0
         """Transfers that were created while another data file was in place."""
         self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
@@ -84,30 +123,42 @@ class Cluster:
         way.away = False
         lingering, way.lingering = way.lingering, []
         for one in lingering:
-            self.world.after(way.chance.random() * 0.05, one)
+            self.world.after(way.chance.random() * way.chance.choice(LINGERS_S), one)
 
     @property
     def has_forgotten(self) -> bool:
         """Whether another data file is in place."""
         return self._right is not None
 
-    def forget(self) -> None:
-        """The data file was replaced by a new one under the same cluster id."""
+    @property
+    def rows(self) -> list[Row]:
+        """Every transfer, oldest first."""
+        return self.data.rows
+
+    def replace(self, data: Data, knowing: Iterable[int] | None = None) -> None:
+        """Another data file stands in the place of the right one, under the same cluster id.
+
+        `knowing`: accounts of the nodes that can know; None: all of them can.
+        """
         assert self._right is None, "replaced already"
-        self._right = (self.machine, self.rows, self.accounts, self._by_id, self._by_tag)
-        self._restarts_until_s = self.world.now_s + RESTART_S
-        self.machine = LedgerMachine()
-        self.rows = []
-        self.accounts = {}
-        self._by_id = {}
-        self._by_tag = {}
+        self._right, self.data = self.data, data
+        self._rows_copied = len(data.rows)
+        self._knowing = None if knowing is None else frozenset(knowing)
+        self._restart()
 
     def recall(self) -> None:
         """The right data file is restored; bookings in the other one count as misplaced."""
         assert self._right is not None, "it was not replaced"
-        self.misplaced += len(self.rows)
-        self.machine, self.rows, self.accounts, self._by_id, self._by_tag = self._right
-        self._right = None
+        knowing = self._knowing
+        self.misplaced += sum(
+            knowing is None or row[1] in knowing or row[2] in knowing
+            for row in self.data.rows[self._rows_copied :]
+        )
+        self.data, self._right = self._right, None
+        self._restart()
+
+    def _restart(self) -> None:
+        self.sessions += 1
         self._restarts_until_s = self.world.now_s + RESTART_S
 
     @property
@@ -119,41 +170,41 @@ class Cluster:
 
     def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
         """See `Ledger`."""
-        statuses = self.machine.create_accounts(accounts, self.now_ns())
+        data = self.data
+        statuses = data.machine.create_accounts(accounts, self.now_ns())
         for account, status in zip(accounts, statuses, strict=True):
             if status is AccountStatus.CREATED:
-                self.accounts[account.id] = account
+                data.accounts[account.id] = account
         return statuses
 
     def create_transfers(self, transfers: Sequence[Transfer]) -> list[Status]:
         """See `Ledger`."""
-        machine = self.machine
+        data = self.data
+        machine = data.machine
         if not transfers:
             machine.expire(self.now_ns())
             return []
         statuses = machine.create_transfers(transfers, self.now_ns())
         for stored, status in zip(machine.stored(transfers, statuses), statuses, strict=True):
             if status is Status.CREATED:
-                self.rows.append(tuple(stored))
-                self._by_id[stored.id] = stored
-                if stored.user_data_128:
-                    self._by_tag.setdefault(stored.user_data_128, []).append(stored)
+                data.add(stored)
         return statuses
 
     def lookup_accounts(self, ids: Sequence[int]) -> list[Account]:
         """See `Ledger`."""
-        self.machine.expire(self.now_ns())
-        accounts = self.machine.accounts
+        self.data.machine.expire(self.now_ns())
+        accounts = self.data.machine.accounts
         return [accounts[id_].snapshot() for id_ in ids if id_ in accounts]
 
     def lookup_transfers(self, ids: Sequence[int]) -> list[Transfer]:
         """See `Ledger`."""
-        return [self._by_id[id_] for id_ in ids if id_ in self._by_id]
+        by_id = self.data.by_id
+        return [by_id[id_] for id_ in ids if id_ in by_id]
 
     def node_accounts(self, node_tag: int) -> list[Account]:
         """See `Ledger`."""
-        self.machine.expire(self.now_ns())
-        states = self.machine.accounts.values()
+        self.data.machine.expire(self.now_ns())
+        states = self.data.machine.accounts.values()
         return [one.snapshot() for one in states if one.user_data_128 == node_tag]
 
     def recent_transfers(self, since_ns: int) -> list[Transfer]:
@@ -162,7 +213,7 @@ class Cluster:
         for row in reversed(self.rows):
             if row[12] < since_ns or len(found) == 100_000:
                 break
-            found.append(self._by_id[row[0]])
+            found.append(self.data.by_id[row[0]])
         found.reverse()
         return found
 
@@ -171,7 +222,7 @@ class Cluster:
         found = [
             transfer
             for tag in dict.fromkeys(tags)
-            for transfer in self._by_tag.get(tag, ())
+            for transfer in self.data.by_tag.get(tag, ())
             if transfer.timestamp >= since_ns
         ]
         return sorted(found, key=lambda transfer: transfer.timestamp)
@@ -194,6 +245,7 @@ class ClusterClient:
         self._timeout_s = timeout_s
         self._is_open = False
         self._free_at_s = 0.0
+        self._session = cluster.sessions
         self.was_refused = False
         """Whether the cluster has refused this process; the operator has to act then."""
 
@@ -205,6 +257,7 @@ class ClusterClient:
     async def open(self) -> None:
         """See `Ledger`."""
         self._is_open = True
+        self._session = self._cluster.sessions
         await self._ask(self._cluster.lookup_accounts, [1])
 
     async def close(self) -> None:
@@ -234,7 +287,13 @@ class ClusterClient:
             self.was_refused = True
             await asyncio.sleep(way.latency_s)
             raise LedgerRefusedError(way.refused, "the simulated cluster refuses the session")
+        if self._session != cluster.sessions and not way.away and not cluster.is_restarting:
+            self._session = cluster.sessions
+            self.was_refused = True
+            await asyncio.sleep(way.latency_s)
+            raise LedgerRefusedError("session_evicted", "the simulated cluster knows no session")
         future: asyncio.Future[Any] = loop.create_future()
+        session = self._session
 
         def carry_out() -> Any:
             cluster.on_operation(self._host, "before the ledger")
@@ -243,11 +302,11 @@ class ClusterClient:
             return result
 
         def arrive() -> None:
-            if cluster.is_restarting:
-                return
+            if cluster.is_restarting or session != cluster.sessions:
+                return  # its session has ended, and with it the request
             if way.away:
                 if way.chance.random() < 0.4:
-                    way.lingering.append(carry_out)
+                    way.lingering.append(arrive)
                 return
             result = carry_out()
             if not way.loses_answers and loop.alive:

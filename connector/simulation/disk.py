@@ -95,7 +95,10 @@ class Disk:
         self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
         """Called before and after each piece of work: the process may be killed there."""
         self.chance: random.Random = world.random(f"disk {host}")
+        self.misplaced = 0
+        """Requests in journals whose end was missing, made while it was."""
         self._is_full = False
+        self._whole: dict[str, tuple[Database, list[int], int]] = {}
 
     def database(self, name: str) -> Database:
         """The database of that name; a new one is empty."""
@@ -116,6 +119,53 @@ class Disk:
     def is_full(self) -> bool:
         """Whether there is no room."""
         return self._is_full
+
+    # --- files that are lost
+
+    def remove(self, name: str) -> None:
+        """A file is gone; no process may have it open."""
+        self.databases.pop(name, None)
+
+    @property
+    def has_cut_journal(self) -> bool:
+        """Whether a journal stands there without its end."""
+        return bool(self._whole)
+
+    def cut_journal(self, name: str, requests: int) -> bool:
+        """A journal has lost its latest requests, as with its write-ahead log; whether it had any.
+
+        No process may have it open. Of what a checkpoint covers nothing is lost.
+        """
+        whole = self.database(name)
+        whole.process_died()
+        query = "SELECT 1 FROM sqlite_master WHERE name = 'journal'"
+        if not whole.connection.execute(query).fetchone():
+            return False
+        cut = Database(name)
+        connection = cut.connection
+        connection.deserialize(whole.connection.serialize())
+        (saved,) = connection.execute("SELECT ifnull(max(seq), 0) FROM checkpoint").fetchone()
+        (newest,) = connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
+        last = max(saved, newest - requests)
+        if last == newest:
+            return False
+        connection.execute("DELETE FROM journal WHERE seq > ?", (last,))
+        connection.execute("DELETE FROM derived WHERE seq > ?", (last,))
+        self._whole[name] = (whole, list(self.marks.get(f"{name}.acknowledged", [0, 0])), last)
+        self.databases[name] = cut
+        return True
+
+    def put_back(self, name: str) -> None:
+        """The right journal is there again; what was written to the other one was wrong to be."""
+        whole, mark, last = self._whole.pop(name)
+        (written,) = (
+            self.databases[name]
+            .connection.execute("SELECT count(*) FROM journal WHERE seq > ?", (last,))
+            .fetchone()
+        )
+        self.misplaced += written
+        self.databases[name] = whole
+        self.marks[f"{name}.acknowledged"] = mark
 
     def process_died(self) -> None:
         """Keep everything that was committed."""

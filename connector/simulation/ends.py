@@ -8,22 +8,21 @@ such a packet as lost. Receivers act as the plan of a payment says.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from connector.simulation import octets
 from connector.simulation.facts import Fact, Facts, Given
-from connector.simulation.network import Network, Transport
-from connector.simulation.plan import Kind
+from connector.simulation.network import Network
+from connector.simulation.transport import Transport
 from connector.simulation.world import START_NS, World
 
 START_MS: Final = START_NS // 1_000_000
 GRACE_S: Final = 4.0
-"""How long after its expiry a sender still waits for an answer."""
+"""Longer than a node takes to say that a packet has expired."""
 _RECONNECT_S: Final = (0.1, 0.3)
 
 
-class _Sent:
+class Sent:
     """A Prepare that has no answer yet."""
 
     __slots__ = ("fact", "octets", "packet_id")
@@ -61,6 +60,8 @@ class End:
         self.asked_again = 0
         self.chance: random.Random = world.random(f"end {name}")
         self.stopped = False
+        self.grace_s = GRACE_S
+        """How long after its expiry it still waits for an answer."""
         self._network = network
         self._token = token
         self._transport: Transport | None = None
@@ -68,9 +69,9 @@ class End:
         self._upgraded = False
         self._request_id = 1
         self._number = 0
-        self._sent: dict[bytes, _Sent] = {}
+        self._sent: dict[bytes, Sent] = {}
         """By condition, oldest first."""
-        self._requests: dict[int, _Sent] = {}
+        self._requests: dict[int, Sent] = {}
         """By request id of the current connection."""
         self._answers: dict[bytes, bytes | None] = {}
         """Answers to packets, by the other side's packet id; None: not answered yet."""
@@ -196,7 +197,7 @@ class End:
             self.facts.note(self.world.now_s, self.name, "is not connected", plan.number)
             return
         self._number += 1
-        sent = _Sent(fact, self.prepare(fact, plan.amount), self.new_packet_id())
+        sent = Sent(fact, self.prepare(fact, plan.amount), self.new_packet_id())
         self._sent[fact.condition] = sent
         self.facts.open += 1
         self.facts.note(
@@ -206,7 +207,7 @@ class End:
             plan.number,
         )
         self._send(sent, again=False)
-        self.world.after(plan.expires_in_s + GRACE_S, self._give_up, sent)
+        self.world.after(plan.expires_in_s + self.grace_s, self._give_up, sent)
 
     def new_packet_id(self) -> bytes:
         """A new packet id; ids rise."""
@@ -227,7 +228,7 @@ class End:
             data or b"payment %d" % fact.plan.number,
         )
 
-    def _send(self, sent: _Sent, *, again: bool) -> None:
+    def _send(self, sent: Sent, *, again: bool) -> None:
         self._requests[self.send_octets(sent.octets, sent.packet_id, again=again)] = sent
 
     def send_octets(self, ilp: bytes, packet_id: bytes, *, again: bool) -> int:
@@ -239,11 +240,11 @@ class End:
         self._write(octets.frame(octets.BINARY, message))
         return request_id
 
-    def _give_up(self, sent: _Sent) -> None:
+    def _give_up(self, sent: Sent) -> None:
         if sent.fact.condition in self._sent:
             self._end(sent, "expired")
 
-    def _end(self, sent: _Sent, outcome: str) -> None:
+    def _end(self, sent: Sent, outcome: str) -> None:
         if self._sent.pop(sent.fact.condition, None) is None:
             return
         self.facts.open -= 1
@@ -267,7 +268,8 @@ class End:
                     octets.frame(octets.BINARY, octets.btp(octets.RESPONSE, packet.request_id, []))
                 )
                 return
-            self.asked(packet, octets.read_ilp(ilp))
+            assert self._transport is not None
+            self.asked(packet, octets.read_ilp(ilp), self._transport)
             return
         self.answered(packet, None if ilp is None else octets.read_ilp(ilp))
 
@@ -304,11 +306,13 @@ class End:
         self._end(sent, "fulfilled")
 
     def asked(
-        self, packet: octets.BtpSeen, prepare: octets.PrepareSeen | octets.AnswerSeen
+        self,
+        packet: octets.BtpSeen,
+        prepare: octets.PrepareSeen | octets.AnswerSeen,
+        transport: Transport,
     ) -> None:
-        """A Prepare has arrived."""
+        """A Prepare has arrived over a connection."""
         assert isinstance(prepare, octets.PrepareSeen)
-        assert self._transport is not None
         packet_id = packet.protocols.get("packet-id", b"") if self.resumable else b""
         fact = self.facts.by_condition.get(prepare.condition)
         if packet_id and packet_id in self._answers:
@@ -319,17 +323,16 @@ class End:
                     self.world.now_s, self.name, "is asked for it again", fact.plan.number
                 )
             if known is None:
-                self._reply_to[packet_id] = (self._transport, packet.request_id)
+                self._reply_to[packet_id] = (transport, packet.request_id)
             else:
-                self.reply(self._transport, packet.request_id, known)
+                self.reply(transport, packet.request_id, known)
             return
         if packet_id:
             self._answers[packet_id] = None
-            self._reply_to[packet_id] = (self._transport, packet.request_id)
+            self._reply_to[packet_id] = (transport, packet.request_id)
         if fact is None or prepare.destination != address_of(self.name):
-            self._answer(
-                packet_id, packet.request_id, octets.reject("F02", address_of(self.name), "who?")
-            )
+            answer = octets.reject("F02", address_of(self.name), "who?")
+            self._answer(packet_id, packet.request_id, answer, transport)
             return
         plan = fact.plan
         self.facts.note(
@@ -341,11 +344,11 @@ class End:
         if plan.outcome == "late":
             left_s = (prepare.expires_at_ms - START_MS) / 1000 - self.world.now_s
             wait_s = max(0.0, left_s) + 0.5
-        call = (self._decide, fact, prepare, packet_id, packet.request_id, self._transport)
+        call = (self._decide, fact, prepare, packet_id, packet.request_id, transport)
         if wait_s:
             self.world.after(wait_s, *call)
         else:
-            self._decide(fact, prepare, packet_id, packet.request_id, self._transport)
+            self._decide(fact, prepare, packet_id, packet.request_id, transport)
 
     def _decide(
         self,
@@ -376,15 +379,13 @@ class End:
                 answer = octets.fulfill(bytes(32))
             case _:
                 answer = octets.reject("F99", own, "no thanks")
-        if packet_id:
-            self._answer(packet_id, request_id, answer)
-        else:
-            self.reply(transport, request_id, answer)
+        self._answer(packet_id, request_id, answer, transport)
 
-    def _answer(self, packet_id: bytes, request_id: int, answer: bytes) -> None:
+    def _answer(
+        self, packet_id: bytes, request_id: int, answer: bytes, transport: Transport
+    ) -> None:
         if not packet_id:
-            assert self._transport is not None
-            self.reply(self._transport, request_id, answer)
+            self.reply(transport, request_id, answer)
             return
         self._answers[packet_id] = answer
         transport, request_id = self._reply_to.pop(packet_id)
@@ -400,93 +401,6 @@ class End:
     def waiting(self) -> int:
         """Packets without an answer."""
         return len(self._sent)
-
-
-class HostileEnd(End):
-    """An end that violates the protocol where the plan of a payment says so."""
-
-    def __init__(self, *, register: Callable[[Fact, bytes], Fact], **options: Any) -> None:
-        super().__init__(**options)
-        self._register = register
-        self.moves: dict[Kind, int] = {}
-
-    def pay(self, fact: Fact) -> None:
-        """Make a payment, and the planned violation."""
-        super().pay(fact)
-        move = fact.plan.hostile
-        sent = self._sent.get(fact.condition)
-        if move is None or sent is None:
-            return
-        self.moves[move] = self.moves.get(move, 0) + 1
-        delay_s = self.chance.choice((0.0, 0.0005, 0.01, 0.2, 1.0, 3.0))
-        match move:
-            case Kind.RESEND_OTHER:
-                self.world.after(delay_s, self._resend_other, sent)
-            case Kind.REPLAY:
-                for _ in range(self.chance.choice((1, 3))):
-                    self.world.after(delay_s, self._replay, sent)
-            case Kind.NEVER_READ if self._transport is not None:
-                self._transport.pause_reading()
-                self.world.after(2 * delay_s, self._transport.resume_reading)
-            case Kind.FLOOD:
-                for _ in range(200):
-                    self.send_octets(
-                        self.prepare(fact, 1, data=b"flood", destination="g.nowhere"),
-                        self.new_packet_id(),
-                        again=self.chance.random() < 0.5,
-                    )
-            case _:
-                pass
-
-    def _resend_other(self, sent: _Sent) -> None:
-        """Resend a packet id with another content."""
-        if self.connected_s is None:
-            return
-        fact = sent.fact
-        amount = fact.plan.amount
-        what = self.chance.choice(("amount", "less", "condition", "data", "destination"))
-        again = self.chance.random() < 0.8
-        ilp = sent.octets
-        other = fact
-        match what:
-            case "amount":
-                amount = amount * self.chance.choice((2, 1000)) + 1
-            case "less":
-                amount //= 2
-            case "condition":
-                other = self._register(fact, b"other")
-                other.expires_at_s = fact.expires_at_s
-            case "data":
-                ilp = self.prepare(fact, amount, data=b"something else")
-            case _:
-                ilp = self.prepare(fact, amount, destination=f"g.{self.node}.nobody")
-        if what in ("amount", "less", "condition"):
-            ilp = self.prepare(other, amount)
-        other.amounts.add(amount)
-        self.facts.note(
-            self.world.now_s,
-            self.name,
-            f"sends its packet id again with another {what} ({amount})",
-            fact.plan.number,
-        )
-        self.send_octets(ilp, sent.packet_id, again=again)
-        if self.chance.random() < 0.3:
-            self.drop()
-
-    def _replay(self, sent: _Sent) -> None:
-        if self.connected_s is None:
-            return
-        self.facts.note(self.world.now_s, self.name, "replays it", sent.fact.plan.number)
-        self.send_octets(sent.octets, sent.packet_id, again=self.chance.random() < 0.7)
-        if self.chance.random() < 0.2:
-            self.drop()
-
-    def reply(self, transport: Transport, request_id: int, answer: bytes) -> None:
-        """Answer a request; sometimes a second time, with another answer."""
-        super().reply(transport, request_id, answer)
-        if self.chance.random() < 0.3:
-            other = octets.reject("F99", address_of(self.name), "or not")
-            super().reply(transport, request_id, self.chance.choice((answer, other)))
 
 
 def address_of(end: str) -> str:

@@ -45,6 +45,8 @@ class Fact:
     given: list[Given] = field(default_factory=list)
     hostile: bool = False
     """Whether its sender or its receiver violates the protocol."""
+    times: int = 1
+    """How often it was offered as a packet that was not offered before."""
     amounts: set[int] = field(default_factory=set)
     """All amounts that it was offered with."""
 

@@ -2,33 +2,102 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final, Protocol
 
-from connector.simulation.plan import FaultPlan, Kind
-
-if TYPE_CHECKING:
-    from connector.simulation.run import Simulation
+from connector.simulation.cluster import Cluster, Data
+from connector.simulation.disk import Disk
+from connector.simulation.kinds import Kind
+from connector.simulation.network import Network
+from connector.simulation.node import SimulatedNode
+from connector.simulation.plan import FaultPlan, Plan
+from connector.simulation.raw import read_acknowledged
+from connector.simulation.world import World
 
 CLOCK_FAR_S: Final = 3600.0
 SLOW_DISK_S: Final = 0.3
+COPIED_BEFORE_S: Final = 2.5
+"""How old the copy is that a ledger goes back to."""
+
+
+class Breakable(Protocol):
+    """What faults break."""
+
+    @property
+    def plan(self) -> Plan:
+        """What the seed means."""
+
+    @property
+    def world(self) -> World:
+        """Time and processes."""
+
+    @property
+    def network(self) -> Network:
+        """Connections between hosts."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """The ledger that nodes share."""
+
+    @property
+    def disks(self) -> Mapping[str, Disk]:
+        """By host."""
+
+    @property
+    def nodes(self) -> Mapping[str, SimulatedNode]:
+        """By name."""
+
+    def disk_delay_s(self, host: str) -> float:
+        """How long its disk takes for a commit."""
+
+    def note(self, who: str, text: str, payment: int = 0) -> None:
+        """Write a line into the diary."""
 
 
 class Faults:
     """Executes the faults of a plan; at most one at a time for each thing that can break."""
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Breakable) -> None:
         self._simulation = simulation
         self._busy: set[tuple[str, ...]] = set()
-        self._countdown: dict[str, tuple[int, FaultPlan]] = {}
+        self._countdown: dict[str, dict[FaultPlan, int]] = {}
+        """By host: faults that strike after so many operations more."""
+        self._copies: dict[int, Data] = {}
         self.begun = 0
         self.crashes = 0
 
+    def prepare(self, fault: FaultPlan, at_s: float) -> None:
+        """See to what has to be done some time before it begins at `at_s`."""
+        if fault.kind is Kind.LEDGER_GOES_BACK:
+            self._simulation.world.at(at_s - COPIED_BEFORE_S, self._copy, fault)
+
+    def _copy(self, fault: FaultPlan) -> None:
+        if not self._simulation.cluster.has_forgotten:
+            self._copies[fault.number] = self._simulation.cluster.data.copy()
+
+    def _knowing(self, copy: Data) -> set[int]:
+        """The accounts of nodes whose DATA_DIR says that a copy is not the right ledger."""
+        simulation = self._simulation
+        knowing: set[int] = set()
+        for disk in simulation.disks.values():
+            outbox = disk.databases.get("outbox.db")
+            known = {} if outbox is None else read_acknowledged(outbox.connection)
+            if any(
+                debits > there[0] or credits_ > there[1]
+                for account_id, (debits, credits_) in known.items()
+                for there in (copy.posted(account_id),)
+            ):
+                knowing |= known.keys()
+        return knowing
+
     def begin(self, fault: FaultPlan) -> None:
         """Begin a fault, unless the same thing is broken already."""
-        if fault.kind is Kind.LEDGER_FORGETS and (
+        if fault.kind in (Kind.LEDGER_FORGETS, Kind.LEDGER_GOES_BACK) and (
             Kind.LEDGER_FIRST_START in self._simulation.plan.traits
         ):
             return  # a node that has no memory yet cannot know which ledger is the right one
+        if fault.kind is Kind.LEDGER_GOES_BACK and fault.number not in self._copies:
+            return
         place = _place(fault)
         if self._busy & set(place):
             return
@@ -41,7 +110,7 @@ class Faults:
         simulation.world.after(fault.for_s, self._end, fault, place)
 
     def _end(self, fault: FaultPlan, place: frozenset[tuple[str, ...]]) -> None:
-        self._countdown.pop(fault.where, None)
+        self._countdown.get(fault.where, {}).pop(fault, None)
         self._mend(fault)
         self._busy -= place
         self._simulation.note("fault", f"{fault.number}: {fault.kind} is over")
@@ -49,14 +118,25 @@ class Faults:
     def operation(self, host: str, _what: str) -> None:
         """A process has written, committed or sent a ledger request: it may be killed here."""
         waiting = self._countdown.get(host)
-        if waiting is None:
+        if not waiting:
             return
-        left, fault = waiting
-        if left:
-            self._countdown[host] = (left - 1, fault)
-            return
-        del self._countdown[host]
-        self._kill(fault, host)
+        for fault, left in list(waiting.items()):
+            if left:
+                waiting[fault] = left - 1
+            else:
+                del waiting[fault]
+                self._strike(fault)
+
+    def _strike(self, fault: FaultPlan) -> None:
+        """Do what happens at one moment, perhaps between two operations that belong together."""
+        way = self._simulation.cluster.way(fault.where)
+        match fault.kind:
+            case Kind.LEDGER_AWAY:
+                way.away = True
+            case Kind.LEDGER_ACK_LOST:
+                way.loses_answers = True
+            case _:
+                self._kill(fault, fault.where)
 
     def _kill(self, fault: FaultPlan, host: str) -> None:
         node = self._simulation.nodes[host]
@@ -68,11 +148,11 @@ class Faults:
         simulation = self._simulation
         network, where = simulation.network, fault.where
         match fault.kind:
-            case Kind.CRASH | Kind.POWER:
+            case Kind.CRASH | Kind.POWER | Kind.LEDGER_AWAY | Kind.LEDGER_ACK_LOST:
                 if fault.after_operations:
-                    self._countdown[where] = (fault.after_operations, fault)
+                    self._countdown.setdefault(where, {})[fault] = fault.after_operations
                 else:
-                    self._kill(fault, where)
+                    self._strike(fault)
             case Kind.BOTH_ENDS:
                 self._kill(fault, where)
                 self._kill(fault, fault.other)
@@ -91,12 +171,8 @@ class Faults:
                 link.refuses = True
                 network.cut(link)
                 network.join(link)
-            case Kind.LEDGER_AWAY:
-                simulation.cluster.way(where).away = True
             case Kind.LEDGER_SLOW:
                 simulation.cluster.way(where).latency_s = 0.2 + 0.2 * fault.size
-            case Kind.LEDGER_ACK_LOST:
-                simulation.cluster.way(where).loses_answers = True
             case Kind.LEDGER_REFUSED:
                 simulation.cluster.way(where).refused = "session_evicted"
             case Kind.LEDGER_AND_CRASH:
@@ -104,7 +180,18 @@ class Faults:
                 self._kill(fault, where)
                 simulation.world.after(fault.for_s * 0.6, simulation.nodes[where].start)
             case Kind.LEDGER_FORGETS:
-                simulation.cluster.forget()
+                simulation.cluster.replace(Data())
+            case Kind.LEDGER_GOES_BACK:
+                copy = self._copies.pop(fault.number)
+                simulation.cluster.replace(copy, self._knowing(copy))
+            case Kind.JOURNAL_CUT:
+                self._kill(fault, where)
+                if simulation.nodes[where].cut_journal(fault.after_operations + 1):
+                    simulation.note(where, "has lost the end of its journal")
+                    simulation.world.after(fault.for_s * 0.3, simulation.nodes[where].start)
+            case Kind.SETTLEMENTS_LOST:
+                self._kill(fault, where)
+                simulation.nodes[where].lose_settlements()
             case Kind.DISK_FULL:
                 simulation.disks[where].fill(full=True)
             case Kind.DISK_BROKEN:
@@ -119,6 +206,8 @@ class Faults:
                 simulation.nodes[where].clock.jump(CLOCK_FAR_S)
             case Kind.REMOVE_PEER:
                 simulation.nodes[where].remove_a_peer(fault.for_s)
+            case Kind.CHANGE_LIMIT:
+                simulation.nodes[where].change_a_limit(fault.for_s)
             case _:
                 raise AssertionError(fault.kind)
 
@@ -126,7 +215,14 @@ class Faults:
         simulation = self._simulation
         network, where = simulation.network, fault.where
         match fault.kind:
-            case Kind.CRASH | Kind.POWER | Kind.STOP | Kind.LEDGER_AND_CRASH | Kind.BOTH_ENDS:
+            case (
+                Kind.CRASH
+                | Kind.POWER
+                | Kind.STOP
+                | Kind.LEDGER_AND_CRASH
+                | Kind.BOTH_ENDS
+                | Kind.SETTLEMENTS_LOST
+            ):
                 for host in filter(None, (where, fault.other)):
                     simulation.nodes[host].start()
                 if fault.kind is Kind.LEDGER_AND_CRASH:
@@ -162,9 +258,12 @@ class Faults:
                 simulation.nodes[where].clock.jump(fault.size)
             case Kind.CLOCK_FAR:
                 simulation.nodes[where].clock.jump(-CLOCK_FAR_S)
-            case Kind.LEDGER_FORGETS:
+            case Kind.LEDGER_FORGETS | Kind.LEDGER_GOES_BACK:
                 simulation.cluster.recall()
-            case Kind.REMOVE_PEER:
+            case Kind.JOURNAL_CUT:
+                simulation.nodes[where].put_journal_back()
+                simulation.nodes[where].start()
+            case Kind.REMOVE_PEER | Kind.CHANGE_LIMIT:
                 pass
             case _:
                 raise AssertionError(fault.kind)
@@ -173,7 +272,15 @@ class Faults:
 def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
     """The things that a fault breaks: only one fault may break each at a time."""
     match fault.kind:
-        case Kind.CRASH | Kind.POWER | Kind.STOP | Kind.PAUSE | Kind.REMOVE_PEER:
+        case (
+            Kind.CRASH
+            | Kind.POWER
+            | Kind.STOP
+            | Kind.PAUSE
+            | Kind.REMOVE_PEER
+            | Kind.CHANGE_LIMIT
+            | Kind.SETTLEMENTS_LOST
+        ):
             return frozenset((("process", fault.where),))
         case Kind.BOTH_ENDS:
             return frozenset((("process", fault.where), ("process", fault.other)))
@@ -182,13 +289,15 @@ def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
         case Kind.HOLD | Kind.SLOW_LINK:
             # Also while it is cut: what is held back, or slow, is lost then.
             return frozenset(((fault.kind, fault.where, fault.other),))
+        case Kind.JOURNAL_CUT:
+            return frozenset((("process", fault.where), ("disk", fault.where)))
         case Kind.LEDGER_AND_CRASH:
             return frozenset((("process", fault.where), ("ledger", fault.where)))
         case Kind.DISK_FULL | Kind.DISK_BROKEN | Kind.DISK_SLOW:
             return frozenset((("disk", fault.where),))
         case Kind.CLOCK_AHEAD | Kind.CLOCK_BACK | Kind.CLOCK_FAR:
             return frozenset((("clock", fault.where),))
-        case Kind.LEDGER_FORGETS:
+        case Kind.LEDGER_FORGETS | Kind.LEDGER_GOES_BACK:
             return frozenset((("cluster",),))
         case _:
             return frozenset((("ledger", fault.where),))

@@ -1,7 +1,7 @@
 """The judge: compares what the ends recorded with the raw ledger of every hop, unit by unit.
 
-It shares no code with the product's books. `RULES` has its rules; a finding names one of them.
-`EXCUSES` has the losses that the documentation allows; they are counted.
+It shares no code with the product's books. Its rules stand in `rules`; a finding names one of them. What
+the documentation says may be lost is there too, and is counted.
 """
 
 from __future__ import annotations
@@ -12,45 +12,14 @@ from typing import Final
 
 from connector.simulation import raw
 from connector.simulation.facts import Fact, Facts
-from connector.simulation.plan import Asset, Kind, Plan
+from connector.simulation.kinds import Kind
+from connector.simulation.plan import Asset, Plan
 from connector.simulation.raw import Leg, RawAccount, account_id
+from connector.simulation.rules import EXCUSES, RULES
 from connector.simulation.world import START_NS
 
 PATIENCE_S: Final = 25.0
 """Seconds: a packet fulfilled with this much time left outlasts every fault of a plan."""
-
-RULES: Final = {
-    "booked-twice": "a payment is booked at most once at each hop",
-    "given-twice": "a receiver is asked for one payment once, and fulfils it once",
-    "unproven": "what a hop has booked, the next one has fulfilled",
-    "lost": "what the next hop fulfilled in time, a hop has booked",
-    "wrong-amount": "each hop books the amount it was offered, less its fee, at its rate",
-    "wrong-account": "a payment moves the accounts of the neighbours on its way and no others",
-    "stray": "nothing is booked for a payment that nobody made",
-    "rows": "the ledger's rows are whole: ids are unique, resolutions resolve what is held",
-    "over-limit": "no peer ever owes more than its limit, whatever it was granted",
-    "pending": "nothing is held at rest",
-    "shown": "a node shows the balances that its ledger has",
-    "mirror": "two neighbours agree on what they owe each other",
-    "granted": "credit that is granted is credit that is configured",
-    "settled": "every payment outside is booked once, and nothing else is",
-    "overpaid": "what is paid outside is owed as it is booked, and not held for the peer's packets",
-    "silent": "a sender that stays connected gets an answer while its packet lives",
-    "answers": "answers are readable and fit what was asked",
-    "misplaced": "nothing is booked into a ledger that does not have what it acknowledged",
-    "failed": "no part of a node fails, and every node starts again",
-    "not-ready": "at rest every node takes packets, and its outbox is empty",
-}
-
-EXCUSES: Final = {
-    "plain-link": "a link without packet ids was lost while the packet was under way: its outcome "
-    "is unknown (docs/protocol.md)",
-    "too-late": "the packet had too little time left to be asked for again (RFC 22)",
-    "wrong-clock": "a node that starts while its clock is wrong does not see what TigerBeetle holds from "
-    "before; it expires by itself (docs/accounting.md)",
-    "sender-gone": "the sender cannot ask again, and the node was down meanwhile (docs/protocol.md)",
-}
-
 
 CLOCKS: Final = frozenset((Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR))
 
@@ -93,6 +62,8 @@ class Evidence:
     deaths: dict[str, list[float]]
     """By node: when it was killed, stopped or lost its power."""
     now_ns: int
+    ahead_ns: dict[str, int] = field(default_factory=dict)
+    """By node: how far the clock of its ledger is ahead."""
     misplaced: int = 0
     """Transfers that were created while another data file was in place."""
     settled_in: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -126,7 +97,8 @@ class Judge:
         self._accounts: dict[str, dict[int, RawAccount]] = {}
         for node in self._nodes:
             accounts = self._accounts[node] = self._accounts_of(node)
-            self._ledgers[node] = raw.Ledger(evidence.rows[node], accounts, evidence.now_ns)
+            now_ns = evidence.now_ns + evidence.ahead_ns.get(node, 0)
+            self._ledgers[node] = raw.Ledger(evidence.rows[node], accounts, now_ns)
 
     def judge(self) -> Verdict:
         """Compare everything."""
@@ -239,7 +211,11 @@ class Judge:
         paid_out = evidence.settled_out.get((node, peer), 0)
         if box.debits != paid_in:
             self._find("settled", node, f"{peer} has paid {paid_in}, {box.debits} is booked")
-        if box.credits != paid_out:
+        if box.credits > paid_out and any(
+            one.kind is Kind.SETTLEMENTS_LOST and one.where == node for one in self._plan.faults
+        ):
+            self._excuse("settlements-lost")
+        elif box.credits != paid_out:
             self._find("settled", node, f"{paid_out} was paid to {peer}, {box.credits} is booked")
 
     def _number_of(self, row: raw.Row) -> int:
@@ -257,19 +233,22 @@ class Judge:
         given = sum(1 for one in fact.given if one.amount)
         if fact.amounts == {0}:
             return
-        if given > 1 and not fact.hostile:
+        # A hostile sender repeats itself under the id of its packet, which is one packet all the same.
+        if given > fact.times and not (fact.hostile and fact.way[-1] in self._plan.hostile_ends):
             self._find("given-twice", fact.way[-1], f"fulfilled {given} times", number)
         late = [one for one in fact.given if one.at_s >= one.expires_at_s and one.amount]
         if late:
             # It counts for nobody, unless a clock on the way was wrong.
             given -= len(late)
-            if any(one.kind in CLOCKS for one in self._plan.faults):
+            differ = Kind.CLOCKS_DIFFER in self._plan.traits
+            if differ or any(one.kind in CLOCKS for one in self._plan.faults):
+                self._excuse("expiry-clock")
                 return
         nodes = fact.way[1:-1]
         bookings = [self._bookings(node, fact) for node in nodes]
         counts = [len(one) for one in bookings]
         for node, count in zip(nodes, counts, strict=True):
-            if count > 1 and not fact.hostile:
+            if count > fact.times:
                 self._find("booked-twice", node, f"booked {count} times", number)
         # What each place on the way says: was it paid on?
         said: list[int | None] = [*counts, given]
@@ -324,7 +303,9 @@ class Judge:
         """Whether the documentation says that `here` may lose what `there` fulfilled."""
         began_s = fact.sent_s or 0.0
         given_s = max((one.at_s for one in fact.given), default=began_s)
-        if any(one.expires_at_s - one.at_s < PATIENCE_S for one in fact.given):
+        clocks_s = [one.clock_s for one in self._plan.nodes]
+        patience_s = PATIENCE_S + max(clocks_s) - min(clocks_s)
+        if any(one.expires_at_s - one.at_s < patience_s for one in fact.given):
             self._excuse("too-late")
             return True
         link = self._plan.link_of(here, there)
@@ -434,7 +415,13 @@ class Judge:
     # --- neighbours
 
     def _look_at_links(self) -> None:
-        if self._excused or any(one.rule in ("lost", "unproven") for one in self._findings):
+        if not self._plan.faults and not self._plan.hostile_ends:
+            for hosts, times in self._evidence.losses.items():
+                where = " and ".join(sorted(hosts))
+                self._find("dropped", where, f"lost {len(times)} times though nothing breaks")
+        if self._excused.keys() - {"settlements-lost"} or any(
+            one.rule in ("lost", "unproven") for one in self._findings
+        ):
             return  # said payment by payment
         for link in self._plan.links:
             left, right = link.left, link.right

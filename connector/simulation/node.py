@@ -3,181 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from connector.accounting.manager import State
 from connector.base.clock import SteadyClock
-from connector.base.errors import (
-    EngineError,
-    EnvironmentFault,
-    LedgerBehindError,
-    LedgerRefusedError,
-    LedgerUnavailableError,
-)
+from connector.base.errors import EnvironmentFault, LedgerBehindError, LedgerRefusedError
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.interface import Ledger
 from connector.node.core import Core, Platform
 from connector.node.lifecycle import Lifecycle
-from connector.settings.model import Settings
-from connector.settlement.engine import Answer, Reply
 from connector.settlement.model import Quantity
+from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.simulation.cluster import ClusterClient
 from connector.simulation.disk import ProcessDisk
 from connector.simulation.facts import Given
 from connector.simulation.judge import Shown
+from connector.simulation.kinds import Kind
 from connector.simulation.network import HostNetwork
-from connector.simulation.plan import Kind, LinkPlan, NodePlan, Plan
+from connector.simulation.operators import lower_and_raise, remove_and_restore
+from connector.simulation.parts import (
+    Around,
+    SimulatedEngine,
+    SimulatedLog,
+    SimulatedRandomness,
+    settings_of,
+)
+from connector.simulation.plan import NodePlan
 from connector.simulation.world import START_NS, NodeClock, ProcessLoop
 
-if TYPE_CHECKING:
-    from connector.simulation.run import Simulation
-
-PORT: Final = 7768
-MAX_HOLD_MS: Final = 120_000
-DRAIN_POLL_S: Final = 0.05
 FAILURES_MAX: Final = 10
-FOLDER: Final = Path("/simulated")
-
-
-def token_of(left: str, right: str) -> str:
-    """The token that two neighbours share."""
-    return "secret-of-" + "-".join(sorted((left, right)))
-
-
-def settings_of(plan: Plan, node: NodePlan) -> Settings:
-    """The settings of a node, as an operator would write them."""
-    peers: list[dict[str, Any]] = []
-    names = {one.name for one in plan.nodes}
-    for link in plan.links:
-        if node.name not in (link.left, link.right) or link.local:
-            continue
-        other = link.right if link.left == node.name else link.left
-        dials = other in names and (link.left == node.name or link.both_dial)
-        peers.append(
-            {
-                "id": other,
-                "secret": token_of(node.name, other),
-                "url": f"ws://{other}:{PORT}" if dials else None,
-                "asset_code": link.asset.code,
-                "asset_scale": link.asset.scale,
-                "credit_limit": link.credit_limit,
-                "routes": _routes_over(plan, node.name, other, link),
-                "settle_threshold": plan.settle_threshold if other in names else None,
-                "settlement_engine_url": "http://engine" if plan.settle_threshold else None,
-            }
-        )
-    return Settings(
-        node_id=node.name,
-        ilp_address=f"g.{node.name}",
-        data_dir=FOLDER / node.name,
-        btp_server_port=PORT,
-        accounting_outage_policy=node.policy,
-        max_hold_ms=MAX_HOLD_MS,
-        fee_basis_points=node.fee_basis_points,
-        rates=plan.rates,
-        explorer_max_events=0,
-        telemetry_packets_per_second=0,
-        peers=peers,
-    )
-
-
-def _routes_over(plan: Plan, node: str, other: str, _link: LinkPlan) -> list[str]:
-    """The prefixes that are reached over a neighbour; the network is a tree."""
-    names = {one.name for one in plan.nodes}
-    if other not in names:
-        return [f"g.{node}.{other}"]
-    return [
-        f"g.{name}" for name in sorted(names) if name != node and plan.way(node, name)[1] == other
-    ]
-
-
-class SimulatedLog:
-    """Writes warnings into the diary."""
-
-    def __init__(self, simulation: Simulation, node: str) -> None:
-        self._simulation = simulation
-        self._node = node
-
-    def debug(self, event: str, **fields: Any) -> None:
-        """See `Log`."""
-
-    def info(self, event: str, **fields: Any) -> None:
-        """See `Log`."""
-        if event == "accounting_state_changed":
-            self.warning(event, **fields)
-
-    def warning(self, event: str, **fields: Any) -> None:
-        """See `Log`."""
-        said = " ".join(f"{name}={value}" for name, value in sorted(fields.items()))
-        self._simulation.note(self._node, f"logs {event} {said}"[:300])
-
-    def error(self, event: str, **fields: Any) -> None:
-        """See `Log`."""
-        self.warning(event, **fields)
-
-
-class SimulatedRandomness:
-    """One seeded source, `Randomness` of a process."""
-
-    def __init__(self, source: random.Random) -> None:
-        self._source = source
-
-    def bits(self, count: int) -> int:
-        """See `Randomness`."""
-        return self._source.getrandbits(count)
-
-    def octets(self, count: int) -> bytes:
-        """See `Randomness`. Masks are zeros: their order is not part of a run."""
-        return bytes(count) if count == 4 else self._source.randbytes(count)
-
-    def random(self) -> float:
-        """See `Randomness`."""
-        return self._source.random()
-
-
-class SimulatedEngine:
-    """A settlement engine: pays the other node once per key, and notifies that node's engine."""
-
-    kind: Final = "http"
-
-    def __init__(self, simulation: Simulation, node: str, loop: ProcessLoop) -> None:
-        self._simulation = simulation
-        self._node = node
-        self._loop = loop
-        self._chance = simulation.world.random(f"engine {node} {loop.name}")
-
-    async def settle(self, peer_id: str, key: str, quantity: Quantity) -> Answer:
-        """See `SettlementEngine`: accepts the request; its answer may be lost."""
-        await asyncio.sleep(0.01)
-        facts = self._simulation.facts
-        known = facts.settled_out.setdefault((self._node, peer_id, key), quantity.amount)
-        if known != quantity.amount:
-            facts.complaints.append(
-                f"{self._node}: settlement {key} to {peer_id} was {known}, now {quantity.amount}"
-            )
-        elif peer_id in self._simulation.nodes:
-            self._simulation.pay_outside(self._node, peer_id, key, quantity)
-        if self._chance.random() < 0.2:
-            raise EngineError("the simulated engine has taken it and does not say so")
-        return Answer.TAKEN
-
-    async def message(self, peer_id: str, octets: bytes) -> Reply:
-        """See `SettlementEngine`."""
-        return Reply(200, b"")
-
-    async def add_account(self, peer_id: str) -> None:
-        """See `SettlementEngine`."""
-
-    async def remove_account(self, peer_id: str) -> None:
-        """See `SettlementEngine`."""
-
-
 _ENGINE_LOOKS_S: Final = 1.0
 """How often an engine checks whether the node that it has notified still runs."""
 
@@ -187,11 +45,12 @@ _DISK_FAULTS: Final = frozenset((Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.DISK_SLO
 class SimulatedNode:
     """One connector: its machine and disk last, its processes start and end."""
 
-    def __init__(self, simulation: Simulation, plan: NodePlan) -> None:
+    def __init__(self, simulation: Around, plan: NodePlan) -> None:
         self.simulation: Final = simulation
         self.plan: Final = plan
         self.name: Final = plan.name
         self.clock: Final = NodeClock(simulation.world)
+        self.clock.jump(plan.clock_s)
         self.core: Core | None = None
         self.starts = 0
         self._loop: ProcessLoop | None = None
@@ -199,14 +58,16 @@ class SimulatedNode:
         self._ledger: Ledger | None = None
         self._settings = settings_of(simulation.plan, plan)
         self._failures: list[str] = []
-        self._delivered: dict[bytes, str] = {}
-        """By condition: the id under which the receiver within this node was asked first."""
         self._packets_before = 0
         self._stopping = False
         self._power_is_off = False
         self._start_again = False
         self._is_started = False
         """Whether the current process has opened its files and ledger."""
+        self._is_operated = False
+        """Whether an operator is changing something in the process of now."""
+        self._delivered: dict[bytes, str] = {}
+        """By condition: the id under which the receiver within this node was asked first."""
 
     # --- life and death
 
@@ -222,7 +83,7 @@ class SimulatedNode:
             return
         simulation = self.simulation
         self.starts += 1
-        self._stopping = self._start_again = self._is_started = False
+        self._stopping = self._start_again = self._is_started = self._is_operated = False
         if self._power_is_off:
             self._power_is_off = False
             simulation.network.host_back(self.name)
@@ -234,7 +95,7 @@ class SimulatedNode:
         simulation = self.simulation
         disk = ProcessDisk(simulation.disks[self.name], loop)
         machine = self.clock
-        clock = SteadyClock(machine.now_ns, lambda: round(machine.monotonic_s() * 1e9))
+        clock = SteadyClock(machine.now_ns, machine.monotonic_ns)
         ledger: Ledger
         if self.plan.ledger == "embedded":
             path = self._settings.data_dir / LEDGER_FILE
@@ -276,9 +137,11 @@ class SimulatedNode:
         simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
         error = None if task.cancelled() else task.exception()
         # The daemon says so and exits; its supervisor tries again.
-        refuses = isinstance(error, LedgerBehindError) and simulation.cluster.has_forgotten
+        disk = simulation.disks[self.name]
+        refuses = isinstance(error, LedgerBehindError) and (
+            simulation.cluster.has_forgotten or disk.has_cut_journal
+        )
         if not self._is_started and isinstance(error, EnvironmentFault):
-            disk = simulation.disks[self.name]
             refuses = refuses or disk.broken or disk.is_full
         elif not self._is_started and isinstance(error, LedgerRefusedError):
             refuses = isinstance(self._ledger, ClusterClient) and self._ledger.was_refused
@@ -334,36 +197,57 @@ class SimulatedNode:
         if self._loop is not None:
             self._loop.go_on()
 
-    def remove_a_peer(self, for_s: float) -> None:
-        """An operator removes a peer that packets go to, and adds it again later."""
+    # --- files that are lost between two processes
+
+    def cut_journal(self, requests: int) -> bool:
+        """Its journal has lost its end; whether it had one that could be lost."""
+        return self.simulation.disks[self.name].cut_journal(LEDGER_FILE, requests)
+
+    def put_journal_back(self) -> None:
+        """The right journal is there again; the operator starts the node on it."""
+        disk = self.simulation.disks[self.name]
+        if disk.has_cut_journal:
+            self.kill()
+            disk.put_back(LEDGER_FILE)
+
+    def lose_settlements(self) -> None:
+        """The file with its settlements is gone."""
+        self.simulation.disks[self.name].remove(SETTLEMENTS_FILE)
+
+    # --- operators
+
+    def _operate(self, change: Callable[[Core], Awaitable[None]]) -> None:
+        """Let an operator change something while the node runs; one of them at a time."""
         core, loop = self.core, self._loop
-        if core is None or loop is None or not loop.alive:
+        if core is None or loop is None or not loop.alive or not self._is_started:
             return
-        whole = self._settings
-        peer_id = self.simulation.chance.choice([one.id for one in whole.peers])
-        rest = [one for one in whole.peers if one.id != peer_id]
+        if self._is_operated:
+            return
 
-        async def change() -> None:
-            self.simulation.note(self.name, f"removes its peer {peer_id}")
-            self.simulation.facts.removed.add((self.name, peer_id))
-            await core.applier.change(whole, draining=[peer_id])
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(MAX_HOLD_MS / 1000):
-                    while not core.applier.is_drained(peer_id):
-                        await asyncio.sleep(DRAIN_POLL_S)
-            self.simulation.note(self.name, f"has drained its peer {peer_id}")
-            await core.applier.change(whole.model_copy(update={"peers": rest}))
-            await asyncio.sleep(for_s)
-            self.simulation.note(self.name, f"takes up its peer {peer_id} again")
-            while True:
-                try:
-                    await core.applier.change(whole)
-                except LedgerUnavailableError:
-                    await asyncio.sleep(0.5)  # an operator tries again
-                else:
-                    break
+        async def operate() -> None:
+            try:
+                await change(core)
+            except Exception as error:  # noqa: BLE001 - it would be lost with the task
+                if not self._stopping:
+                    self._fail(f"an operator is told: {_describe(error)}")
+            self._is_operated = False
 
-        loop.run_now(lambda: loop.create_task(change()))
+        self._is_operated = True
+        loop.run_now(lambda: loop.create_task(operate()))
+
+    def change_a_limit(self, for_s: float) -> None:
+        """See `operators`."""
+        peer = self.simulation.chance.choice(self._settings.peers)
+        self._operate(
+            lambda core: lower_and_raise(self.simulation, core, self._settings, peer, for_s)
+        )
+
+    def remove_a_peer(self, for_s: float) -> None:
+        """See `operators`."""
+        peer = self.simulation.chance.choice(self._settings.peers)
+        self._operate(
+            lambda core: remove_and_restore(self.simulation, core, self._settings, peer, for_s)
+        )
 
     async def _receive(self, prepare: Prepare, packet_id: str) -> Fulfill | Reject:
         """The receiver within this node; see `Core.on_prepare`."""
@@ -454,6 +338,8 @@ class SimulatedNode:
         accounts = core.accounts
         return (
             accounts.state is State.AVAILABLE
+            and not self._is_operated
+            and not any(core.settlements.under_way(peer.peer_id) for peer in core.peers)
             and not core.driver.in_flight
             and not accounts.spooled
             and not accounts.queue_depth()
@@ -472,6 +358,9 @@ class SimulatedNode:
             return f"{accounts.state.value}: {accounts.state_reason}"
         if accounts.spooled or accounts.queue_depth():
             return f"{accounts.spooled} transfers in the outbox, {accounts.queue_depth()} queued"
+        settling = [one.peer_id for one in core.peers if core.settlements.under_way(one.peer_id)]
+        if settling:
+            return f"settlements with {settling} are under way"
         if core.driver.in_flight:
             return f"{core.driver.in_flight} packets are said to be in flight"
         return ""

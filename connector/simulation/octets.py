@@ -220,9 +220,10 @@ def read_btp(octets: bytes) -> BtpSeen:
 
 # --- WebSocket
 
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY: Final = base64.b64encode(bytes(16)).decode()
 ACCEPT: Final = base64.b64encode(
-    hashlib.sha1(f"{_KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()  # noqa: S324 - RFC 6455
+    hashlib.sha1(_KEY.encode() + _GUID).digest()  # noqa: S324 - RFC 6455
 ).decode()
 BINARY: Final = 0x2
 CLOSE: Final = 0x8
@@ -238,6 +239,33 @@ def upgrade_request(host: str) -> bytes:
     ).encode()
 
 
+def upgrade_answer(request: bytes) -> bytes:
+    """What a server says to the request that opens a WebSocket.
+
+    Raises:
+        UnreadableError: it is no such request.
+    """
+    for line in request.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"sec-websocket-key":
+            break
+    else:
+        raise UnreadableError(f"no WebSocket: {request[:80]!r}")
+    digest = hashlib.sha1(value.strip() + _GUID).digest()  # noqa: S324 - RFC 6455
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
+    )
+
+
+def server_frame(opcode: int, payload: bytes) -> bytes:
+    """A whole frame from a server."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + payload
+    return bytes((0x80 | opcode, 126)) + size.to_bytes(2, "big") + payload
+
+
 def frame(opcode: int, payload: bytes) -> bytes:
     """A complete frame from a client, masked with zeros."""
     size = len(payload)
@@ -250,7 +278,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def read_frames(octets: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """The complete frames of a server at the start of `octets`, and the rest."""
+    """The complete frames at the start of `octets`, and the rest; a client masks with zeros."""
     frames: list[tuple[int, bytes]] = []
     at, size = 0, len(octets)
     while size - at >= 2:
@@ -262,6 +290,8 @@ def read_frames(octets: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
         elif length == 127:
             begin += 8
             length = int.from_bytes(octets[at + 2 : begin], "big")
+        if octets[at + 1] & 0x80:
+            begin += 4
         end = begin + length
         if end > size or begin > size:
             break

@@ -243,6 +243,17 @@ def read_journal(connection: sqlite3.Connection) -> list[Row]:
     return rows
 
 
+def read_acknowledged(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
+    """What the outbox's file remembers of the ledger: debits and credits by account."""
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'acknowledged'"
+    if not connection.execute(query).fetchone():
+        return {}
+    rows = connection.execute("SELECT account_id, debits_posted, credits_posted FROM acknowledged")
+    return {
+        int.from_bytes(id_, "big"): (int(debits), int(credits_)) for id_, debits, credits_ in rows
+    }
+
+
 def _dense(octets: bytes, at: int, accounts: list[int]) -> Row:
     id_, debit, credit, amount, tag, d64, d32, timeout, ledger, code, flags, low, timestamp = (
         _DENSE.unpack_from(octets, at)

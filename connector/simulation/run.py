@@ -10,18 +10,26 @@ from typing import Final
 from connector.settlement.model import Quantity
 from connector.simulation.cluster import Cluster
 from connector.simulation.disk import DELAY_S, Disk
-from connector.simulation.ends import End, HostileEnd
+from connector.simulation.ends import End
 from connector.simulation.facts import Fact, Facts
 from connector.simulation.faults import Faults
+from connector.simulation.hostile import HostileEnd
 from connector.simulation.judge import Evidence, Finding, Judge
+from connector.simulation.kinds import Kind
 from connector.simulation.network import Network
-from connector.simulation.node import SimulatedNode, token_of
-from connector.simulation.plan import Kind, Plan
+from connector.simulation.node import SimulatedNode
+from connector.simulation.parts import token_of
+from connector.simulation.plan import Plan
+from connector.simulation.plugin import PluginEnd
 from connector.simulation.raw import PENDING, POST, Row, account_id, read_journal
 from connector.simulation.world import START_NS, NothingWillHappenError, SpinsError, World
 
 WARM_UP_S: Final = 2.0
 """Virtual seconds until every link is up and traffic begins."""
+LONG_UP_S: Final = 400.0
+"""So much longer with `LONG_UP`: nobody remembers packets of before the start any more."""
+LINKS_AGAIN_S: Final = 5.0
+"""And then until links that were found dead are there again."""
 POLL_S: Final = 0.5
 CALM_S: Final = 2.5
 """Virtual seconds without activity before the judge runs; slow ticks are a second apart."""
@@ -77,6 +85,7 @@ class Simulation:
         self.cluster.on_operation = self.faults.operation
         for link in plan.links:
             there = self.network.link(link.left, link.right)
+            there.knows_ids = link.resumable
             there.latency_s = dict.fromkeys(there.hosts, link.latency_s)
         for node in plan.nodes:
             disk = self.disks[node.name] = Disk(self.world, node.name)
@@ -99,7 +108,10 @@ class Simulation:
             if name in plan.hostile_ends:
                 self.ends[name] = HostileEnd(register=self._register_other, **options)
             else:
-                self.ends[name] = End(**options)  # type: ignore[arg-type]
+                kind = PluginEnd if link.both_dial else End
+                self.ends[name] = kind(**options)  # type: ignore[arg-type]
+            # A node whose clock is behind says later that a packet has expired.
+            self.ends[name].grace_s += max(0.0, *(-one.clock_s for one in plan.nodes))
 
     def disk_delay_s(self, host: str) -> float:
         """How long its disk takes for a commit."""
@@ -160,11 +172,12 @@ class Simulation:
         failure: str | None = None
         try:
             self._begin()
-            last_s = WARM_UP_S + plan.traffic_s
+            last_s = self._warm_up_s + plan.traffic_s
+            rest_s = REST_S_MAX + max((one.expires_in_s for one in plan.payments), default=0.0)
             world.run_until(lambda: False, last_s)
             self._heal()
             self._poll()
-            world.run_until(lambda: self._is_quiet, last_s + REST_S_MAX)
+            world.run_until(lambda: self._is_quiet, last_s + rest_s)
         except (NothingWillHappenError, SpinsError) as error:
             failure = f"{type(error).__name__}: {error}"
         evidence = self.evidence = self._evidence()
@@ -196,9 +209,13 @@ class Simulation:
             for node in plan.nodes:
                 if node.ledger == "tigerbeetle":
                     self.cluster.way(node.name).away = True
-                    world.after(WARM_UP_S + plan.traffic_s / 2, self.cluster.back, node.name)
+                    world.after(self._warm_up_s + plan.traffic_s / 2, self.cluster.back, node.name)
         for one in self.nodes.values():
             world.after(0.0, one.start)
+            if Kind.LONG_UP in plan.traits:
+                # Nothing comes and nothing is done, so it may as well stand still.
+                world.at(WARM_UP_S, one.pause)
+                world.at(WARM_UP_S + LONG_UP_S, one.go_on)
         for end in self.ends.values():
             world.after(0.3, end.dial)
         for payment in plan.payments:
@@ -210,9 +227,16 @@ class Simulation:
             fact.hostile = payment.sender in plan.hostile_ends or payment.receiver in (
                 plan.hostile_ends
             )
-            world.at(WARM_UP_S + payment.at_s, self.ends[payment.sender].pay, fact)
+            world.at(self._warm_up_s + payment.at_s, self.ends[payment.sender].pay, fact)
         for fault in plan.faults:
-            world.at(WARM_UP_S + fault.at_s, self.faults.begin, fault)
+            at_s = self._warm_up_s + fault.at_s
+            self.faults.prepare(fault, at_s)
+            world.at(at_s, self.faults.begin, fault)
+
+    @property
+    def _warm_up_s(self) -> float:
+        long_up = Kind.LONG_UP in self.plan.traits
+        return WARM_UP_S + (LONG_UP_S + LINKS_AGAIN_S if long_up else 0.0)
 
     def _heal(self) -> None:
         """Begin no more faults; those that are active are repaired when they end."""
@@ -261,7 +285,12 @@ class Simulation:
             losses=self.losses,
             deaths=self.deaths,
             now_ns=now_ns,
-            misplaced=self.cluster.misplaced,
+            misplaced=self.cluster.misplaced + sum(one.misplaced for one in self.disks.values()),
+            ahead_ns={
+                node.name: self.nodes[node.name].clock.offset_ns
+                for node in plan.nodes
+                if node.ledger == "embedded"
+            },
             settled_in=settled_in,
             settled_out=settled_out,
         )

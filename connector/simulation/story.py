@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from connector.base.clock import SystemClock
-from connector.simulation.judge import RULES, Finding
+from connector.simulation.judge import Finding
 from connector.simulation.plan import Plan
 from connector.simulation.raw import PENDING, POST, VOID, Row
+from connector.simulation.rules import RULES
 from connector.simulation.run import Outcome, run_plan
 from connector.simulation.world import START_NS
 

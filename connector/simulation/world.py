@@ -11,7 +11,6 @@ by name. So a seed gives the same run under every hash seed.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import gc
 import random
 import sys
@@ -70,7 +69,7 @@ class World:
         """Call after so many virtual seconds, outside all processes."""
         self.at(self.now_s + seconds, call, *args)
 
-    def push_timer(self, when_s: float, loop: ProcessLoop, handle: asyncio.Handle) -> None:
+    def push_timer(self, when_s: float, loop: ProcessLoop, handle: Handle) -> None:
         """For `ProcessLoop`."""
         self._sequence += 1
         heappush(self._heap, (when_s, self._sequence, loop, handle, ()))
@@ -127,6 +126,28 @@ class World:
             sys.unraisablehook = hook
 
 
+class Handle:
+    """A callback that is to come, as far as asyncio's parts use `asyncio.Handle`.
+
+    Callbacks run without a context of their own: nothing in a node keeps anything there.
+    """
+
+    __slots__ = ("args", "call")
+
+    def __init__(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self.call: Callable[..., object] | None = call
+        self.args = args
+
+    def cancel(self) -> None:
+        """See `asyncio.Handle`."""
+        self.call = None
+        self.args = ()
+
+    def cancelled(self) -> bool:
+        """See `asyncio.Handle`."""
+        return self.call is None
+
+
 class ProcessLoop:
     """The event loop of one process, as far as asyncio's own parts use one."""
 
@@ -139,8 +160,8 @@ class ProcessLoop:
         """Passed to asyncio as a complete event loop."""
         self.faults: list[BaseException] = []
         """Uncaught exceptions of callbacks and tasks."""
-        self._ready: deque[asyncio.Handle] = deque()
-        self._dropped: list[asyncio.Handle] = []
+        self._ready: deque[Handle] = deque()
+        self._dropped: list[Handle] = []
         """Callbacks that a killed process did not run."""
         self._paused = False
         self._queued = False
@@ -199,45 +220,43 @@ class ProcessLoop:
 
     def _run_all(self) -> None:
         ready = self._ready
+        self._queued = True  # what is added meanwhile is run here
         _set_running_loop(self._self)
         try:
             count = 0
             while ready:
                 handle = ready.popleft()
-                if not handle.cancelled():
-                    handle._run()  # noqa: SLF001 - what an event loop does with a handle
-                    count += 1
-                    if count > CALLBACKS_AT_ONCE_MAX:
-                        raise SpinsError(f"{self.name} runs {handle!r}, and time stands still")
+                call = handle.call
+                if call is None:
+                    continue
+                try:
+                    call(*handle.args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as an event loop does
+                    if self.alive:
+                        self.faults.append(error)
+                count += 1
+                if count > CALLBACKS_AT_ONCE_MAX:
+                    raise SpinsError(f"{self.name} runs {call!r}, and time stands still")
         finally:
             _set_running_loop(None)
+            self._queued = False
 
-    def due(self, handle: asyncio.Handle) -> None:
+    def due(self, handle: Handle) -> None:
         """One of its timers has expired."""
-        if self.alive and not handle.cancelled():
+        if self.alive and handle.call is not None:
             self._ready.append(handle)
-            if self._paused:
-                return
-            self.run_ready()
+            if not self._paused:
+                self._run_all()
 
     def run_now(self, call: Callable[..., object], *args: Any) -> None:
         """Run `call` now, or when its pause is over: an event from outside."""
         if not self.alive:
             return
-        if self._paused:
-            self._ready.append(asyncio.Handle(call, args, self._self, None))
-            return
-        _set_running_loop(self._self)
-        try:
-            call(*args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - as an event loop does
-            self.faults.append(error)
-        finally:
-            _set_running_loop(None)
-        if self._ready:
-            self.run_ready()
+        self._ready.append(Handle(call, args))
+        if not self._paused:
+            self._run_all()
 
     def _wake(self) -> None:
         if not self._queued and not self._paused:
@@ -254,10 +273,10 @@ class ProcessLoop:
         self,
         callback: Callable[..., object],
         *args: Any,
-        context: contextvars.Context | None = None,
-    ) -> asyncio.Handle:
+        context: object = None,
+    ) -> Handle:
         """See `asyncio`."""
-        handle = asyncio.Handle(callback, args, self._self, context)
+        handle = Handle(callback, args)
         if self.alive:
             self._ready.append(handle)
             if not self._queued:
@@ -270,36 +289,37 @@ class ProcessLoop:
         self,
         callback: Callable[..., object],
         *args: Any,
-        context: contextvars.Context | None = None,
-    ) -> asyncio.Handle:
+        context: object = None,
+    ) -> Handle:
         """See `asyncio`."""
-        return self.call_soon(callback, *args, context=context)
+        return self.call_soon(callback, *args)
 
     def call_later(
         self,
         delay: float,
         callback: Callable[..., object],
         *args: Any,
-        context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
+        context: object = None,
+    ) -> Handle:
         """See `asyncio`."""
-        return self.call_at(self.world.now_s + delay, callback, *args, context=context)
+        handle = Handle(callback, args)
+        if self.alive:
+            world = self.world
+            world.push_timer(world.now_s + delay, self, handle)
+        return handle
 
     def call_at(
         self,
         when: float,
         callback: Callable[..., object],
         *args: Any,
-        context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
+        context: object = None,
+    ) -> Handle:
         """See `asyncio`."""
-        handle = asyncio.TimerHandle(when, callback, args, self._self, context)
+        handle = Handle(callback, args)
         if self.alive:
             self.world.push_timer(when, self, handle)
         return handle
-
-    def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
-        """A cancelled timer is dropped when it expires."""
 
     def create_future(self) -> asyncio.Future[Any]:
         """See `asyncio`."""
@@ -310,7 +330,7 @@ class ProcessLoop:
         coro: Coroutine[Any, Any, T],
         *,
         name: str | None = None,
-        context: contextvars.Context | None = None,
+        context: Any = None,
         **_options: Any,
     ) -> asyncio.Task[T]:
         """See `asyncio`."""
@@ -364,6 +384,10 @@ class NodeClock:
     def monotonic_s(self) -> float:
         """See `Clock`."""
         return self._world.now_s
+
+    def monotonic_ns(self) -> int:
+        """The same in nanoseconds."""
+        return int(self._world.now_s * _NS)
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward, or back."""

@@ -15,6 +15,14 @@ class Fault:
     new: str
     options: tuple[str, ...] = ()
     """Of `connector simulate`: kinds that bring the faulty line into play more often."""
+    more: tuple[tuple[str, str, str], ...] = ()
+    """Other lines that have to go with it, where two of them see to the same thing: paths, lines and
+    what takes their place."""
+
+    @property
+    def edits(self) -> tuple[tuple[str, str, str], ...]:
+        """All lines: paths, lines and what takes their place."""
+        return ((self.path, self.old, self.new), *self.more)
 
 
 def only(*kinds: str) -> tuple[str, ...]:
@@ -142,7 +150,7 @@ FAULTS = (
         "connector/switch/inbox.py",
         "self.oldest, self.older, self.answers = self.older, self.answers, Answers()",
         "self.oldest, self.older, self.answers = Answers(), Answers(), Answers()",
-        only("cut", "hold"),
+        only("replay", "cut", "long-up"),
     ),
     Fault(
         "answer-over-the-old-link",
@@ -245,6 +253,138 @@ FAULTS = (
         "return await self._run(lambda c: [_settlement(row) for row in c.execute(query)])",
         "return []",
         only("settle", "crash", "power", "ledger-away"),
+    ),
+    Fault(
+        "settlement-paid-without-looking-again",
+        "connector/accounting/settlement.py",
+        "            amount = min(payment.most, payable - payment.leave)\n",
+        "            amount = payment.most\n",
+        only("settle", "ledger-away", "ledger-slow", "crash"),
+    ),
+    Fault(
+        "settlement-id-not-derived",
+        "connector/settlement/carrier.py",
+        "booking_id=self._accounts.settlement_id(peer_id, direction, origin, key),",
+        "booking_id=self._accounts.new_packet_id(),",
+        only("settle", "settle-falsely", "settlements-lost"),
+    ),
+    # Promises that the ledger refuses
+    Fault(
+        "hold-refused-at-replay-forgotten",
+        "connector/accounting/replay.py",
+        "        lost = await self._hold_again(ledger, open_, adjust)\n",
+        "        lost: list[_Chain] = []\n",
+        only("ledger-first-start", "ledger-and-crash", "crash", "limits"),
+        more=(
+            (
+                "connector/accounting/start.py",
+                "        if self._spool.transfers:\n",
+                "        if not self._terms:\n",
+            ),
+        ),
+    ),
+    Fault(
+        "grants-are-not-one",
+        "connector/accounting/entries.py",
+        "        id=grant_id(books.credit_line.account_id, *line, refused),\n",
+        "        id=grant_id(books.credit_line.account_id, __import__('random').getrandbits(60)),\n",
+        only("change-limit", "ledger-away", "ledger-ack-lost"),
+    ),
+    # Fulfilments that cannot be fetched again
+    Fault(
+        "fulfilment-not-kept",
+        "connector/accounting/fulfilments.py",
+        "                await self._store.keep(rows)\n",
+        "                rows.clear()\n",
+        only("local", "plain-receivers", "plain-links", "crash"),
+    ),
+    Fault(
+        "fulfilment-forgotten-too-early",
+        "connector/accounting/fulfilments.py",
+        "        row = Kept(reservation.packet_id, keep_until_ms, octets)\n",
+        "        row = Kept(reservation.packet_id, now_ms + 100, octets)\n",
+        only("local", "plain-receivers", "crash"),
+    ),
+    Fault(
+        "kept-fulfilment-not-posted",
+        "connector/accounting/recovery.py",
+        "        await self._post_owed(owed)\n",
+        "        owed.clear()\n",
+        only("local", "plain-receivers", "plain-links", "crash", "power"),
+    ),
+    # One packet id, one packet, for as long as it may be resent
+    Fault(
+        "resumed-packet-not-compared",
+        "connector/switch/driver.py",
+        "            or prepare.amount != _amount_in(reservation)\n",
+        "",
+        only("resend-other", "crash", "replay"),
+    ),
+    Fault(
+        "packet-under-way-not-compared",
+        "connector/switch/driver.py",
+        "            if not same_packet(flight.prepare, prepare):\n",
+        "            if not flight.prepare:\n",
+        only("resend-other", "hold", "late"),
+    ),
+    Fault(
+        "expiry-not-bounded",
+        "connector/switch/driver.py",
+        "            if inbox is None or prepare.expires_at_ms <= self._now_ms() + limits.EXPIRY_MS_MAX:\n",
+        "            if inbox is None or prepare.expires_at_ms:\n",
+        only("last-moment", "clocks-differ", "crash"),
+    ),
+    Fault(
+        "packets-forgotten-too-early",
+        "connector/base/limits.py",
+        "FORMER_PACKETS_MS: Final = EXPIRY_MS_MAX + CLOCK_ERROR_MS + 15_000",
+        "FORMER_PACKETS_MS: Final = HOLD_MS_MAX - CLOCK_ERROR_MS",
+        only("last-moment", "clocks-differ", "crash"),
+    ),
+    Fault(
+        "clock-jump-followed-at-once",
+        "connector/base/clock.py",
+        "        if now_ns - self._jumped_at_ns >= JUMP_LASTS_SECONDS * _NS:\n",
+        "        if now_ns >= self._jumped_at_ns:\n",
+        only("clock-far", "clock-ahead", "slow-link", "late"),
+    ),
+    # Two links with a peer
+    Fault(
+        "two-links-where-the-peer-needs-both",
+        "connector/btp/peer_links.py",
+        "        if len(both) == 2 and all(one.session.resumable for one in both):\n",
+        "        if len(both) == 2:\n",
+        only("two-sockets"),
+    ),
+    Fault(
+        "request-ids-of-each-link",
+        "connector/btp/links.py",
+        "        link.session.join(links.requests)\n",
+        "",
+        only("two-sockets", "cut", "late"),
+    ),
+    # Operators
+    Fault(
+        "peer-removed-before-it-is-drained",
+        "connector/node/apply.py",
+        "        return not (\n            peer.in_flight\n",
+        "        return peer_id in self._peers or not (\n            peer.in_flight\n",
+        only("remove-peer", "slow-link"),
+    ),
+    # Ledgers that have less than they acknowledged
+    Fault(
+        "ledger-behind-not-noticed",
+        "connector/accounting/acknowledged.py",
+        "        if faults:\n",
+        "        if faults and not self._posted:\n",
+        only("ledger-forgets", "ledger-goes-back", "crash"),
+    ),
+    Fault(
+        "journal-without-its-end-not-noticed",
+        "connector/ledger/embedded.py",
+        "        if not self.missing_requests or self._read_only:\n",
+        "        if self.missing_requests >= 0:\n",
+        only("journal-cut", "crash"),
     ),
     # A Fulfill waits for its post
     Fault(

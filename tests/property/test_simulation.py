@@ -5,24 +5,33 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from connector.simulation.plan import KNOWN_OPEN, TRAITS, Kind, default_kinds, make_plan
-from connector.simulation.run import run_plan
+from connector.simulation.draw import make_plan
+from connector.simulation.kinds import KNOWN_OPEN, TRAITS, Kind, default_kinds
+from connector.simulation.plan import FaultPlan, Plan
+from connector.simulation.run import Simulation, run_plan
 from tests.support.worlds import small_plan
 
 SEEDS = range(1, 1 + int(os.environ.get("SIMULATION_SEEDS", "1")))
 PAYMENTS = 80
 """Of a plan: so many are enough to show whether a kind works at all."""
 EXPECTED = sorted(frozenset(Kind) - KNOWN_OPEN.keys())
+TOGETHER = {
+    Kind.SETTLE_FALSELY: {Kind.SETTLE},
+    Kind.SETTLEMENTS_LOST: {Kind.SETTLE, Kind.SETTLE_FALSELY},
+}
+"""Kinds that show nothing alone, and what they need."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_every_unit_is_accounted_for(kind: Kind, seed: int) -> None:
     """One kind at a time; where it is a property of the network, crashes come with it."""
-    kinds = frozenset((kind, Kind.CRASH)) if kind in TRAITS else frozenset((kind,))
+    kinds = frozenset((kind, *TOGETHER.get(kind, ()), *([Kind.CRASH] if kind in TRAITS else [])))
     plan = make_plan(seed, kinds=kinds, nodes=2)
     numbers = [one.number for one in plan.payments[:PAYMENTS]]
     plan = plan.keep(numbers, [one.number for one in plan.faults])
@@ -41,8 +50,72 @@ def test_payments_arrive_where_nothing_breaks(ledger: str) -> None:
     assert (outcome.payments, outcome.fulfilled, outcome.packets) == (20, 20, 40)
 
 
+# --- one payment, and one thing that goes wrong at a time
+
+
+def _one_payment(**options: Any) -> Plan:
+    plan = small_plan(count=1, outcomes=("pay",), traffic_s=2.0, **options)
+    return replace(plan, payments=(replace(plan.payments[0], think_s=0.2),))
+
+
+def _between_the_nodes(kind: Kind, *, at_s: float, for_s: float) -> tuple[FaultPlan, ...]:
+    return (FaultPlan(1, kind, at_s=at_s, for_s=for_s, where="n1", other="n2"),)
+
+
+def test_a_link_that_is_cut_and_joined_carries_the_answer_under_the_same_packet_id() -> None:
+    """The first connection takes the answer with it; the second asks for it again."""
+    plan = _one_payment(faults=_between_the_nodes(Kind.CUT, at_s=0.1, for_s=1.0))
+    simulation = Simulation(plan)
+    outcome = simulation.run()
+    assert outcome.findings == []
+    assert outcome.excused == {}
+    assert outcome.fulfilled == 1
+    core = simulation.nodes["n2"].core
+    assert core is not None
+    assert core.peers["n1"].counters.resent_in == 1
+    assert outcome.facts.by_number[1].given[0].amount == 1000
+
+
+def test_a_cut_without_packet_ids_gives_the_money_back() -> None:
+    plan = _one_payment(faults=_between_the_nodes(Kind.CUT, at_s=0.1, for_s=1.0))
+    plain = tuple(replace(one, resumable=one.left != "n2") for one in plan.links)
+    payments = (replace(plan.payments[0], outcome="silence"),)
+    outcome = run_plan(replace(plan, links=plain, payments=payments))
+    assert outcome.findings == []
+    assert outcome.facts.by_number[1].outcome == "T00"
+
+
+@pytest.mark.parametrize("ledger", ["embedded", "tigerbeetle"])
+@pytest.mark.parametrize("victim", ["n1", "n2"])
+@pytest.mark.parametrize("operations", range(12))
+def test_a_node_that_is_killed_at_any_step_pays_and_is_paid_once(
+    victim: str, operations: int, ledger: str
+) -> None:
+    """Killed before and after each write, commit and request to its ledger."""
+    faults = (
+        FaultPlan(1, Kind.CRASH, at_s=0.0, for_s=4.0, where=victim, after_operations=operations),
+    )
+    plan = _one_payment(ledger=ledger, faults=faults)
+    outcome = run_plan(plan)
+    assert outcome.findings == []
+    assert outcome.excused == {}
+    assert outcome.crashes == 1
+    fact = outcome.facts.by_number[1]
+    # Without a Fulfill it had not left yet: then nothing was promised.
+    assert fact.outcome == "fulfilled" or not fact.given
+
+
+def test_a_node_that_is_back_before_its_ledger_pays_once() -> None:
+    """What it had taken only the ledger knows; until that is there, nothing counts as new."""
+    faults = (FaultPlan(1, Kind.LEDGER_AND_CRASH, at_s=0.15, for_s=2.0, where="n1"),)
+    outcome = run_plan(_one_payment(ledger="tigerbeetle", faults=faults))
+    assert outcome.findings == []
+    assert outcome.fulfilled == 1
+
+
 _PROGRAM = """
-from connector.simulation.plan import default_kinds, make_plan
+from connector.simulation.draw import make_plan
+from connector.simulation.kinds import default_kinds
 from connector.simulation.run import run_plan
 print([run_plan(make_plan(seed, kinds=default_kinds())).digest for seed in (8, 10, 22)])
 """

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
 from connector.accounting.manager import AccountManager
-from connector.accounting.mirror import Book, Mirror, PeerBooks
+from connector.accounting.mirror import Book, Mirror
 from connector.base.clock import Clock
 from connector.base.errors import LedgerUnavailableError
 from connector.ledger.embedded import MemoryLedger
@@ -291,14 +291,4 @@ async def books_at_rest(accounts: AccountManager) -> list[str]:
             faults.append(f"6: {book.code.name} of {book.peer_id!r}: {mirror}, {account[1:5]}")
     if accounts.queue_depth():
         faults.append(f"{accounts.queue_depth()} packets wait to be written")
-    return faults
-
-
-def neighbours_differ(a: str, ours: PeerBooks, b: str, theirs: PeerBooks) -> list[str]:
-    """Invariant 4: what `a` has debited `b`, `b` has credited `a`, and the reverse."""
-    faults = []
-    if ours.debit_balance != theirs.credit_balance:
-        faults.append(f"4: {a} debited {b} {ours.debit_balance}, got {theirs.credit_balance}")
-    if ours.credit_balance != theirs.debit_balance:
-        faults.append(f"4: {a} credited {b} {ours.credit_balance}, gave {theirs.debit_balance}")
     return faults

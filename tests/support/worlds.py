@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from connector.simulation.plan import RATES, USD, Kind, LinkPlan, NodePlan, PaymentPlan, Plan
+from connector.simulation.kinds import Kind
+from connector.simulation.plan import RATES, USD, LinkPlan, NodePlan, PaymentPlan, Plan
 
 
 def small_plan(

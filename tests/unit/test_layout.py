@@ -20,10 +20,6 @@ STILL_TO_BE_SPLIT = frozenset(
         "accounting/writer.py",
         "btp/link.py",
         "settlement/manager.py",
-        "simulation/ends.py",
-        "simulation/network.py",
-        "simulation/node.py",
-        "simulation/plan.py",
         "switch/driver.py",
     )
 )

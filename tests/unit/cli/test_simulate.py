@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 from connector.cli.simulate import simulate
 from connector.simulation import run as run_module
 from connector.simulation.judge import Finding
-from connector.simulation.plan import KNOWN_OPEN, Kind, Plan
+from connector.simulation.kinds import KNOWN_OPEN, Kind
+from connector.simulation.plan import Plan
 from connector.simulation.run import Outcome, run_plan
 from tests.support.worlds import small_plan
 

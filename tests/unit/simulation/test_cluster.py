@@ -8,7 +8,7 @@ import pytest
 
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.model import Account, Status, Transfer
-from connector.simulation.cluster import Cluster, ClusterClient
+from connector.simulation.cluster import Cluster, ClusterClient, Data
 from connector.simulation.world import World
 
 TRANSFER = Transfer(id=7, debit_account_id=1, credit_account_id=2, amount=5, ledger=1, code=1)
@@ -42,6 +42,11 @@ class Place:
 async def _unavailable(client: ClusterClient) -> None:
     with pytest.raises(LedgerUnavailableError):
         await client.create_transfers([TRANSFER])
+
+
+async def _evicted(client: ClusterClient) -> None:
+    with pytest.raises(LedgerRefusedError):
+        await client.lookup_accounts([1])
 
 
 def test_transfers_are_carried_out_and_stand_in_the_rows() -> None:
@@ -90,11 +95,12 @@ def test_a_refused_session_says_why() -> None:
 def test_a_data_file_that_was_replaced_knows_nothing_until_the_right_one_is_back() -> None:
     place = Place()
     place.do(lambda: place.client.create_transfers([TRANSFER]))
-    place.cluster.forget()
+    place.cluster.replace(Data())
     assert place.cluster.has_forgotten
 
     async def nobody() -> None:
         await _unavailable(place.client)  # its server restarts
+        await _evicted(place.client)
         assert await place.client.lookup_accounts([1, 2]) == []
         assert await place.client.lookup_transfers([7]) == []
 
@@ -105,6 +111,7 @@ def test_a_data_file_that_was_replaced_knows_nothing_until_the_right_one_is_back
 
     async def found() -> None:
         await _unavailable(place.client)
+        await _evicted(place.client)
         assert [one.id for one in await place.client.lookup_accounts([1, 2])] == [1, 2]
         assert [one.id for one in await place.client.lookup_transfers([7])] == [7]
 
@@ -113,10 +120,45 @@ def test_a_data_file_that_was_replaced_knows_nothing_until_the_right_one_is_back
 
 def test_what_is_booked_into_another_data_file_is_counted() -> None:
     place = Place()
-    place.cluster.forget()
+    place.cluster.replace(Data())
     place.cluster.create_accounts(
         [Account(id=1, ledger=1, code=1), Account(id=2, ledger=1, code=1)]
     )
     assert place.cluster.create_transfers([TRANSFER]) == [Status.CREATED]
     place.cluster.recall()
     assert place.cluster.misplaced == 1
+
+
+def test_an_older_copy_knows_what_was_booked_before_it_was_made() -> None:
+    place = Place()
+    place.do(lambda: place.client.create_transfers([TRANSFER]))
+    copy = place.cluster.data.copy()
+    place.do(lambda: place.client.create_transfers([TRANSFER._replace(id=8)]))
+    assert (copy.posted(1), place.cluster.data.posted(1)) == ((5, 0), (10, 0))
+    place.cluster.replace(copy)
+    assert place.cluster.create_transfers([TRANSFER]) == [Status.EXISTS]
+    assert place.cluster.create_transfers([TRANSFER._replace(id=9)]) == [Status.CREATED]
+    place.cluster.recall()
+    assert place.cluster.misplaced == 1
+    assert [row[0] for row in place.cluster.rows] == [7, 8]
+
+
+def test_only_who_can_know_is_blamed_for_booking_into_an_older_copy() -> None:
+    place = Place()
+    place.cluster.replace(place.cluster.data.copy(), knowing=[3])
+    assert place.cluster.create_transfers([TRANSFER]) == [Status.CREATED]
+    place.cluster.recall()
+    assert place.cluster.misplaced == 0
+
+
+def test_a_session_ends_with_its_data_file() -> None:
+    place = Place()
+    place.cluster.replace(place.cluster.data.copy())
+    place.world.after(2.0, lambda: None)
+    place.world.run_until(lambda: False, place.world.now_s + 1.5)
+
+    async def work() -> None:
+        await _evicted(place.client)
+        assert await place.client.create_transfers([TRANSFER]) == [Status.CREATED]
+
+    place.do(work)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from connector.base.disk import HeldByAnotherError
+from connector.base.errors import LedgerBehindError
+from connector.ledger.embedded import EmbeddedLedger
+from connector.ledger.model import Account, Transfer
 from connector.simulation.disk import Disk, DiskFile, ProcessDisk, SimulatedMarker
-from connector.simulation.world import ProcessLoop, World
+from connector.simulation.world import NodeClock, ProcessLoop, World
 
 PATH = Path("/simulated/a.db")
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (x INTEGER)"
@@ -182,3 +186,74 @@ def test_a_marker_that_was_not_synced_is_older_after_a_power_cut() -> None:
     assert marker.open() == 7
     machine.disk.power_was_cut()
     assert marker.open() == 5
+
+
+async def _books(machine: Machine, *amounts: int) -> None:
+    """Open a ledger, as a process does that starts, and book."""
+    clock = NodeClock(machine.world)
+    disk = ProcessDisk(machine.disk, machine.loop)
+    ledger = EmbeddedLedger(Path("/simulated/ledger.db"), clock=clock, disk=disk)
+    await ledger.open()
+    await ledger.create_accounts([Account(id=1, ledger=1, code=1), Account(id=2, ledger=1, code=1)])
+    for amount in amounts:
+        await ledger.create_transfers(
+            [
+                Transfer(
+                    id=amount << 100,
+                    debit_account_id=1,
+                    credit_account_id=2,
+                    amount=amount,
+                    ledger=1,
+                    code=1,
+                )
+            ]
+        )
+
+
+def _run(machine: Machine, work: Coroutine[Any, Any, None]) -> None:
+    done: list[bool] = []
+
+    async def run() -> None:
+        await work
+        done.append(True)
+
+    machine.loop.run_now(lambda: machine.loop.create_task(run()))
+    machine.world.run_until(lambda: bool(done), machine.world.now_s + 60)
+    assert done
+
+
+def test_a_journal_without_its_end_is_refused_until_the_right_one_is_back() -> None:
+    machine = Machine()
+    _run(machine, _books(machine, 1, 2, 3))
+    machine.restart()
+    assert machine.disk.cut_journal("ledger.db", 2)
+    assert machine.disk.has_cut_journal
+
+    async def refused() -> None:
+        with pytest.raises(LedgerBehindError):
+            await _books(machine)
+
+    _run(machine, refused())
+    machine.restart()
+    machine.disk.put_back("ledger.db")
+    assert not machine.disk.has_cut_journal
+    _run(machine, _books(machine, 4))
+    assert machine.disk.misplaced == 0
+
+
+def test_what_is_written_to_a_journal_without_its_end_is_counted() -> None:
+    machine = Machine()
+    _run(machine, _books(machine, 1, 2, 3))
+    machine.restart()
+    assert machine.disk.cut_journal("ledger.db", 1)
+    machine.disk.marks["ledger.db.acknowledged"] = [0, 0]  # a node that does not look
+    _run(machine, _books(machine, 4))
+    machine.restart()
+    machine.disk.put_back("ledger.db")
+    assert machine.disk.misplaced >= 1
+
+
+def test_a_journal_that_has_nothing_to_lose_is_left_alone() -> None:
+    machine = Machine()
+    assert not machine.disk.cut_journal("ledger.db", 5)
+    assert not machine.disk.has_cut_journal

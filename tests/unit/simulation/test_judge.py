@@ -10,9 +10,10 @@ from functools import cache
 import pytest
 
 from connector.simulation.facts import Given
-from connector.simulation.judge import RULES, Evidence, Judge
+from connector.simulation.judge import Evidence, Judge
 from connector.simulation.plan import PaymentPlan
 from connector.simulation.raw import PENDING, POST, VOID, Row, account_id
+from connector.simulation.rules import RULES
 from connector.simulation.run import Simulation
 from tests.support.worlds import small_plan
 
@@ -181,6 +182,10 @@ def asked_twice(found: Evidence) -> None:
     fact.given.append(Given(one.at_s + 1, one.amount, one.expires_at_s, b"", one.receiver))
 
 
+def lost_a_connection(found: Evidence) -> None:
+    found.losses[frozenset(("n1", "n2"))] = [0.5]
+
+
 def never_answered(found: Evidence) -> None:
     found.facts.by_number[3].outcome = "expired"
 
@@ -217,6 +222,7 @@ DOCTORS: dict[str, Doctor] = {
     "granted": granted_twice,
     "settled": settled_twice,
     "overpaid": paid_more_than_owed,
+    "dropped": lost_a_connection,
     "silent": never_answered,
     "answers": complained,
     "misplaced": booked_elsewhere,

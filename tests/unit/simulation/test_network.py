@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from connector.simulation.network import WINDOW_BYTES, Network, Transport
+from connector.simulation.network import Network
+from connector.simulation.transport import WINDOW_BYTES, Transport
 from connector.simulation.world import World
 
 

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from connector.simulation.plan import (
-    FAULTS,
-    HOSTILE,
-    KNOWN_OPEN,
-    Kind,
-    default_kinds,
-    make_plan,
-)
+from connector.simulation.draw import make_plan
+from connector.simulation.kinds import FAULTS, HOSTILE, KNOWN_OPEN, Kind, default_kinds
 
 SEEDS = range(12)
 

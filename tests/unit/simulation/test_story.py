@@ -7,7 +7,8 @@ from functools import cache
 
 from connector.simulation import story
 from connector.simulation.judge import Finding
-from connector.simulation.plan import FaultPlan, Kind, Plan
+from connector.simulation.kinds import Kind
+from connector.simulation.plan import FaultPlan, Plan
 from connector.simulation.run import Outcome, run_plan
 from tests.support.worlds import small_plan
 

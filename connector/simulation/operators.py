@@ -1,0 +1,59 @@
+"""What operators change while a node runs; they ask again where they are answered with 503."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+from connector.base.errors import CreditInUseError, LedgerRefusedError, LedgerUnavailableError
+from connector.node.core import Core
+from connector.settings.model import PeerSettings, Settings
+from connector.simulation.parts import MAX_HOLD_MS, Around
+
+_TRIES_AGAIN_S: Final = 0.3
+_DRAIN_POLL_S: Final = 0.05
+
+
+async def lower_and_raise(
+    around: Around, core: Core, whole: Settings, peer: PeerSettings, for_s: float
+) -> None:
+    """Lower the limit of a peer, and raise it to what it was a while later."""
+    assert peer.credit_limit is not None
+    lower = peer.model_copy(update={"credit_limit": peer.credit_limit * 3 // 5})
+    peers = [lower if one.id == peer.id else one for one in whole.peers]
+    around.note(whole.node_id, f"lowers the limit of its peer {peer.id}")
+    with contextlib.suppress(CreditInUseError):
+        await _apply(core, whole.model_copy(update={"peers": peers}))
+    await asyncio.sleep(for_s)
+    around.note(whole.node_id, f"raises the limit of its peer {peer.id} again")
+    await _apply(core, whole)
+
+
+async def remove_and_restore(
+    around: Around, core: Core, whole: Settings, peer: PeerSettings, for_s: float
+) -> None:
+    """Remove a peer that packets go to, drained, and take it up again a while later."""
+    node, rest = whole.node_id, [one for one in whole.peers if one.id != peer.id]
+    around.note(node, f"removes its peer {peer.id}")
+    around.facts.removed.add((node, peer.id))
+    await core.applier.change(whole, draining=[peer.id])
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(MAX_HOLD_MS / 1000):
+            while not core.applier.is_drained(peer.id):
+                await asyncio.sleep(_DRAIN_POLL_S)
+    around.note(node, f"has drained its peer {peer.id}")
+    await _apply(core, whole.model_copy(update={"peers": rest}))
+    await asyncio.sleep(for_s)
+    around.note(node, f"takes up its peer {peer.id} again")
+    await _apply(core, whole)
+
+
+async def _apply(core: Core, settings: Settings) -> None:
+    while True:
+        try:
+            await core.applier.change(settings)
+        except (LedgerUnavailableError, LedgerRefusedError):
+            await asyncio.sleep(_TRIES_AGAIN_S)
+        else:
+            return

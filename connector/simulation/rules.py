@@ -1,0 +1,42 @@
+"""What must hold for every unit, and what the documentation says may be lost."""
+
+from __future__ import annotations
+
+from typing import Final
+
+RULES: Final = {
+    "booked-twice": "a payment is booked at most once at each hop",
+    "given-twice": "a receiver is asked for one payment once, and fulfils it once",
+    "unproven": "what a hop has booked, the next one has fulfilled",
+    "lost": "what the next hop fulfilled in time, a hop has booked",
+    "wrong-amount": "each hop books the amount it was offered, less its fee, at its rate",
+    "wrong-account": "a payment moves the accounts of the neighbours on its way and no others",
+    "stray": "nothing is booked for a payment that nobody made",
+    "rows": "the ledger's rows are whole: ids are unique, resolutions resolve what is held",
+    "over-limit": "no peer ever owes more than its limit, whatever it was granted",
+    "pending": "nothing is held at rest",
+    "shown": "a node shows the balances that its ledger has",
+    "mirror": "two neighbours agree on what they owe each other",
+    "granted": "credit that is granted is credit that is configured",
+    "settled": "every payment outside is booked once, and nothing else is",
+    "overpaid": "what is paid outside is owed as it is booked, and not held for the peer's packets",
+    "dropped": "no connection is lost where nothing breaks",
+    "silent": "a sender that stays connected gets an answer while its packet lives",
+    "answers": "answers are readable and fit what was asked",
+    "misplaced": "nothing is booked into a ledger that does not have what it acknowledged",
+    "failed": "no part of a node fails, and every node starts again",
+    "not-ready": "at rest every node takes packets, and its outbox is empty",
+}
+
+EXCUSES: Final = {
+    "plain-link": "a link without packet ids was lost while the packet was under way: its outcome "
+    "is unknown (docs/protocol.md)",
+    "too-late": "the packet had too little time left to be asked for again (RFC 22)",
+    "settlements-lost": "a settlement that was booked and not yet paid is forgotten with "
+    "settlements.db (docs/settlement.md)",
+    "wrong-clock": "a node that starts while its clock is wrong does not see what TigerBeetle holds from "
+    "before; it expires by itself (docs/accounting.md)",
+    "expiry-clock": "a Fulfill came after its packet had expired, and a clock on the way was wrong: some "
+    "count it and some do not",
+    "sender-gone": "the sender cannot ask again, and the node was down meanwhile (docs/protocol.md)",
+}
