@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
@@ -98,7 +98,6 @@ class Cluster:
         self._ways: dict[str, Way] = {}
         self._right: Data | None = None
         self._rows_copied = 0
-        self._knowing: frozenset[int] | None = None
         self._restarts_until_s = 0.0
         self.sessions = 0
         """How often all sessions have ended, with the data file that they were in."""
@@ -135,25 +134,17 @@ class Cluster:
         """Every transfer, oldest first."""
         return self.data.rows
 
-    def replace(self, data: Data, knowing: Iterable[int] | None = None) -> None:
-        """Another data file stands in the place of the right one, under the same cluster id.
-
-        `knowing`: accounts of the nodes that can know; None: all of them can.
-        """
+    def replace(self, data: Data) -> None:
+        """Put another data file in the place of the right one, under the same cluster id."""
         assert self._right is None, "replaced already"
         self._right, self.data = self.data, data
         self._rows_copied = len(data.rows)
-        self._knowing = None if knowing is None else frozenset(knowing)
         self._restart()
 
     def recall(self) -> None:
         """The right data file is restored; bookings in the other one count as misplaced."""
         assert self._right is not None, "it was not replaced"
-        knowing = self._knowing
-        self.misplaced += sum(
-            knowing is None or row[1] in knowing or row[2] in knowing
-            for row in self.data.rows[self._rows_copied :]
-        )
+        self.misplaced += len(self.data.rows) - self._rows_copied
         self.data, self._right = self._right, None
         self._restart()
 

@@ -75,20 +75,24 @@ class Faults:
         if not self._simulation.cluster.has_forgotten:
             self._copies[fault.number] = self._simulation.cluster.data.copy()
 
-    def _knowing(self, copy: Data) -> set[int]:
-        """The accounts of nodes whose DATA_DIR says that a copy is not the right ledger."""
+    def _all_know(self, copy: Data) -> bool:
+        """Whether the DATA_DIR of every node on the cluster shows that a copy is older.
+
+        It remembers what was acknowledged about once a second. Who has nothing newer cannot know.
+        """
         simulation = self._simulation
-        knowing: set[int] = set()
-        for disk in simulation.disks.values():
-            outbox = disk.databases.get("outbox.db")
+        for node in simulation.plan.nodes:
+            if node.ledger != "tigerbeetle":
+                continue
+            outbox = simulation.disks[node.name].databases.get("outbox.db")
             known = {} if outbox is None else read_acknowledged(outbox.connection)
-            if any(
+            if not any(
                 debits > there[0] or credits_ > there[1]
                 for account_id, (debits, credits_) in known.items()
                 for there in (copy.posted(account_id),)
             ):
-                knowing |= known.keys()
-        return knowing
+                return False
+        return True
 
     def begin(self, fault: FaultPlan) -> None:
         """Begin a fault, unless the same thing is broken already."""
@@ -96,8 +100,10 @@ class Faults:
             Kind.LEDGER_FIRST_START in self._simulation.plan.traits
         ):
             return  # a node that has no memory yet cannot know which ledger is the right one
-        if fault.kind is Kind.LEDGER_GOES_BACK and fault.number not in self._copies:
-            return
+        if fault.kind is Kind.LEDGER_GOES_BACK:
+            copy = self._copies.get(fault.number)
+            if copy is None or not self._all_know(copy):
+                return
         place = _place(fault)
         if self._busy & set(place):
             return
@@ -182,8 +188,7 @@ class Faults:
             case Kind.LEDGER_FORGETS:
                 simulation.cluster.replace(Data())
             case Kind.LEDGER_GOES_BACK:
-                copy = self._copies.pop(fault.number)
-                simulation.cluster.replace(copy, self._knowing(copy))
+                simulation.cluster.replace(self._copies.pop(fault.number))
             case Kind.JOURNAL_CUT:
                 self._kill(fault, where)
                 if simulation.nodes[where].cut_journal(fault.after_operations + 1):

@@ -51,6 +51,7 @@ class SimulatedNode:
         self.name: Final = plan.name
         self.clock: Final = NodeClock(simulation.world)
         self.clock.jump(plan.clock_s)
+        self._clock = SteadyClock(self.clock.now_ns, self.clock.monotonic_ns)
         self.core: Core | None = None
         self.starts = 0
         self._loop: ProcessLoop | None = None
@@ -95,7 +96,7 @@ class SimulatedNode:
         simulation = self.simulation
         disk = ProcessDisk(simulation.disks[self.name], loop)
         machine = self.clock
-        clock = SteadyClock(machine.now_ns, machine.monotonic_ns)
+        self._clock = clock = SteadyClock(machine.now_ns, machine.monotonic_ns)
         ledger: Ledger
         if self.plan.ledger == "embedded":
             path = self._settings.data_dir / LEDGER_FILE
@@ -329,6 +330,11 @@ class SimulatedNode:
         """Prepares that it has handled."""
         now = _packets(self.core) if self.core is not None and self.alive else 0
         return self._packets_before + now
+
+    @property
+    def ahead_ns(self) -> int:
+        """How far the clock of its last process is ahead: that of an embedded ledger, too."""
+        return self._clock.now_ns() - START_NS - self.clock.monotonic_ns()
 
     def is_quiet(self) -> bool:
         """Whether nothing is in progress."""

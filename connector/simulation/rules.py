@@ -34,8 +34,8 @@ EXCUSES: Final = {
     "too-late": "the packet had too little time left to be asked for again (RFC 22)",
     "settlements-lost": "a settlement that was booked and not yet paid is forgotten with "
     "settlements.db (docs/settlement.md)",
-    "wrong-clock": "a node that starts while its clock is wrong does not see what TigerBeetle holds from "
-    "before; it expires by itself (docs/accounting.md)",
+    "wrong-clock": "a node that starts while its clock is wrong does not see what its ledger holds from "
+    "before: it expires by itself, and what is resent is refused (docs/accounting.md)",
     "expiry-clock": "a Fulfill came after its packet had expired, and a clock on the way was wrong: some "
     "count it and some do not",
     "sender-gone": "the sender cannot ask again, and the node was down meanwhile (docs/protocol.md)",

@@ -238,6 +238,11 @@ class Simulation:
         long_up = Kind.LONG_UP in self.plan.traits
         return WARM_UP_S + (LONG_UP_S + LINKS_AGAIN_S if long_up else 0.0)
 
+    @property
+    def _calm_s(self) -> float:
+        # A node whose clock is ahead counts holds as expired that its ledger still has.
+        return CALM_S + max(0.0, *(one.clock_s for one in self.plan.nodes))
+
     def _heal(self) -> None:
         """Begin no more faults; those that are active are repaired when they end."""
         self.note("judge", "the traffic has ended; everything is let come to rest")
@@ -254,7 +259,7 @@ class Simulation:
             self._quiet_since_s = None
         elif self._quiet_since_s is None:
             self._quiet_since_s = world.now_s
-        elif world.now_s - self._quiet_since_s >= CALM_S:
+        elif world.now_s - self._quiet_since_s >= self._calm_s:
             self._is_quiet = True
             return
         world.after(POLL_S, self._poll)
@@ -287,7 +292,7 @@ class Simulation:
             now_ns=now_ns,
             misplaced=self.cluster.misplaced + sum(one.misplaced for one in self.disks.values()),
             ahead_ns={
-                node.name: self.nodes[node.name].clock.offset_ns
+                node.name: self.nodes[node.name].ahead_ns
                 for node in plan.nodes
                 if node.ledger == "embedded"
             },

@@ -143,14 +143,6 @@ def test_an_older_copy_knows_what_was_booked_before_it_was_made() -> None:
     assert [row[0] for row in place.cluster.rows] == [7, 8]
 
 
-def test_only_who_can_know_is_blamed_for_booking_into_an_older_copy() -> None:
-    place = Place()
-    place.cluster.replace(place.cluster.data.copy(), knowing=[3])
-    assert place.cluster.create_transfers([TRANSFER]) == [Status.CREATED]
-    place.cluster.recall()
-    assert place.cluster.misplaced == 0
-
-
 def test_a_session_ends_with_its_data_file() -> None:
     place = Place()
     place.cluster.replace(place.cluster.data.copy())
