@@ -308,7 +308,7 @@ FAULTS = (
     Fault(
         "kept-fulfilment-not-posted",
         "connector/accounting/recovery.py",
-        "        await self._post_owed(owed)\n",
+        "        self._post_owed(owed, kept)\n",
         "        owed.clear()\n",
         only("local", "plain-receivers", "plain-links", "crash", "power"),
     ),
