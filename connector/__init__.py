@@ -19,7 +19,7 @@ The map, each package above those that it uses:
       hostile.py      peers that break the rules      plugin.py   a peer like ilp-plugin-btp
       octets.py       the codec of all these
       faults.py       what breaks, and how            facts.py    what the ends know
-      raw.py          what the ledgers hold           judge.py    compares the two
+      raw.py          what the ledgers hold           judge.py    compares the two: evidence.py
       run.py          one seed, to the verdict        story.py    reduces a failure
     tools/          what commands do beside running a node
       audit.py        do the books add up?            demo.py     `demo`: a line of connectors

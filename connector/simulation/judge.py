@@ -6,14 +6,15 @@ the documentation says may be lost is there too, and is counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
 from connector.simulation import raw
-from connector.simulation.facts import Fact, Facts
+from connector.simulation.evidence import Evidence, Finding
+from connector.simulation.facts import Fact
 from connector.simulation.kinds import Kind
-from connector.simulation.plan import Asset, Plan
+from connector.simulation.plan import Asset
 from connector.simulation.raw import Leg, RawAccount, account_id
 from connector.simulation.rules import EXCUSES, RULES
 from connector.simulation.world import START_NS
@@ -22,54 +23,6 @@ PATIENCE_S: Final = 25.0
 """Seconds: a packet fulfilled with this much time left outlasts every fault of a plan."""
 
 CLOCKS: Final = frozenset((Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR))
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A violation of a rule."""
-
-    rule: str
-    where: str
-    text: str
-    payment: int = 0
-
-
-@dataclass(slots=True)
-class Shown:
-    """What a node reports of one peer."""
-
-    debits: int
-    credits: int
-    pending: int
-
-
-@dataclass(slots=True)
-class Evidence:
-    """The input of the judge."""
-
-    plan: Plan
-    facts: Facts
-    rows: dict[str, list[raw.Row]]
-    """By node, oldest first."""
-    shown: dict[str, dict[str, Shown]]
-    """By node and peer."""
-    failures: dict[str, list[str]]
-    """By node: exceptions of its tasks, or why it did not start."""
-    not_ready: dict[str, str]
-    """By node: why it accepts no packets at the end of the run."""
-    losses: dict[frozenset[str], list[float]]
-    """By link: when a connection of it was lost."""
-    deaths: dict[str, list[float]]
-    """By node: when it was killed, stopped or lost its power."""
-    now_ns: int
-    ahead_ns: dict[str, int] = field(default_factory=dict)
-    """By node: how far the clock of its ledger is ahead."""
-    misplaced: int = 0
-    """Transfers that were created while another data file was in place."""
-    settled_in: dict[tuple[str, str], int] = field(default_factory=dict)
-    """By node and peer: payments to it outside the ledger, each key once."""
-    settled_out: dict[tuple[str, str], int] = field(default_factory=dict)
-    """By node and peer: payments that its settlement engine has accepted, each key once."""
 
 
 @dataclass(slots=True)

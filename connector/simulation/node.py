@@ -20,8 +20,8 @@ from connector.settlement.model import Quantity
 from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.simulation.cluster import ClusterClient
 from connector.simulation.disk import ProcessDisk
+from connector.simulation.evidence import Shown
 from connector.simulation.facts import Given
-from connector.simulation.judge import Shown
 from connector.simulation.kinds import Kind
 from connector.simulation.network import HostNetwork
 from connector.simulation.operators import lower_and_raise, remove_and_restore

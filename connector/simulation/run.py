@@ -11,10 +11,11 @@ from connector.settlement.model import Quantity
 from connector.simulation.cluster import Cluster
 from connector.simulation.disk import DELAY_S, Disk
 from connector.simulation.ends import End
+from connector.simulation.evidence import Evidence, Finding
 from connector.simulation.facts import Fact, Facts
 from connector.simulation.faults import Faults
 from connector.simulation.hostile import HostileEnd
-from connector.simulation.judge import Evidence, Finding, Judge
+from connector.simulation.judge import Judge
 from connector.simulation.kinds import Kind
 from connector.simulation.network import Network
 from connector.simulation.node import SimulatedNode

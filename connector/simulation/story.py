@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from connector.base.clock import SystemClock
-from connector.simulation.judge import Finding
+from connector.simulation.evidence import Finding
 from connector.simulation.plan import Plan
 from connector.simulation.raw import PENDING, POST, VOID, Row
 from connector.simulation.rules import RULES

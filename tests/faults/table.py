@@ -301,8 +301,8 @@ FAULTS = (
     Fault(
         "fulfilment-forgotten-too-early",
         "connector/accounting/fulfilments.py",
-        "        row = Kept(reservation.packet_id, keep_until_ms, octets)\n",
-        "        row = Kept(reservation.packet_id, now_ms + 100, octets)\n",
+        "now_ms + lives_ms + 2 * limits.CLOCK_ERROR_MS",
+        "now_ms + 100",
         only("local", "plain-receivers", "crash"),
     ),
     Fault(

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from connector.cli.simulate import simulate
 from connector.simulation import run as run_module
-from connector.simulation.judge import Finding
+from connector.simulation.evidence import Finding
 from connector.simulation.kinds import KNOWN_OPEN, Kind
 from connector.simulation.plan import Plan
 from connector.simulation.run import Outcome, run_plan

@@ -9,8 +9,9 @@ from functools import cache
 
 import pytest
 
+from connector.simulation.evidence import Evidence
 from connector.simulation.facts import Given
-from connector.simulation.judge import Evidence, Judge
+from connector.simulation.judge import Judge
 from connector.simulation.plan import PaymentPlan
 from connector.simulation.raw import PENDING, POST, VOID, Row, account_id
 from connector.simulation.rules import RULES

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 from connector.simulation import story
-from connector.simulation.judge import Finding
+from connector.simulation.evidence import Finding
 from connector.simulation.kinds import Kind
 from connector.simulation.plan import FaultPlan, Plan
 from connector.simulation.run import Outcome, run_plan
