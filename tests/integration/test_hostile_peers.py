@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import re
 import shutil
 import ssl
@@ -44,7 +45,7 @@ from connector.oer import var_octets
 from connector.tools.audit import audit
 from tests.support.daemons import CLOCK, Daemon, EventLog, RunningNodes, until
 from tests.support.guest import AUTH_ID, Guest, auth_packet
-from tests.support.patience import PATIENCE_SECONDS
+from tests.support.patience import PATIENCE_SECONDS, allowed_s
 
 # Bounds are lowered here, which are constants in compiled modules.
 pytestmark = pytest.mark.interpreted
@@ -187,9 +188,9 @@ async def target(tmp_path: Path) -> AsyncIterator[NodeUnderAttack]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds become moments."""
+    """Short deadlines, longer on a busy machine."""
     monkeypatch.setattr(connector.node.lifecycle, "SLOW_TICK_SECONDS", 0.02)
-    monkeypatch.setattr(limits, "LOGIN_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(limits, "LOGIN_SECONDS_MAX", allowed_s(0.2))
     monkeypatch.setattr(btp_bounds, "CLOSE_SECONDS_MAX", 0.2)
 
 
@@ -270,7 +271,7 @@ async def test_the_newest_log_in_wins_and_the_old_connection_is_closed(
 async def test_packets_under_way_when_a_peer_logs_in_again_are_not_left_without_an_answer(
     target: NodeUnderAttack,
 ) -> None:
-    """Bob knows no packet ids: it is not sent again, and he may answer over the new connection."""
+    """Bob has no packet ids: it is not resent, and he may answer over the new connection."""
     request_id = target.offer()
     await target.at_bob()
     target.bob = await target.enter("bob")
@@ -990,10 +991,13 @@ async def test_who_is_dialled_and_is_no_peer_is_named_and_dialled_again(
 ) -> None:
     async with listener(talk) as url, playing(tmp_path, {"mallory": {"url": url}}) as target:
         state = target.daemon.connector.links.dialler.states["mallory"]
-        await until(lambda: state.attempts >= 3)
-        await target.log.seen("btp_dial_failed", peer_id="mallory")
-        assert re.search(reason, state.last_error), state.last_error
-        assert target.log.count("btp_dial_failed") <= 2, "the same failure is not said again"
+        # On a busy machine an attempt may fail for another reason first: out of time.
+        await until(lambda: state.attempts >= 3 and bool(re.search(reason, state.last_error)))
+        reasons = [
+            fields["reason"] for _, event, fields in target.log.events if event == "btp_dial_failed"
+        ]
+        assert any(re.search(reason, one) for one in reasons)
+        assert all(one != later for one, later in itertools.pairwise(reasons)), "logged once"
 
 
 @pytest.mark.usefixtures("impatient")

@@ -68,7 +68,7 @@ async def until_answered(ledger: TigerBeetleLedger, transfer: Transfer) -> Statu
 async def test_a_server_that_was_killed_is_found_again(
     ledger: TigerBeetleLedger, fragile_server: TigerBeetleServer
 ) -> None:
-    """What was acknowledged is still there; what was not is sent again under the same id."""
+    """What was acknowledged is still there; what was not is resent under the same id."""
     books = Books(ledger, no_waiting)
     await books.create()
     await books.done(books.move(1))

@@ -16,7 +16,14 @@ from connector.base.errors import EnvironmentFault, SettlementError
 from connector.settlement.model import Quantity
 from tests.support.accounts import Fault, books_at_rest
 from tests.support.clocks import simulate
-from tests.support.settlements import ALICE, BOB, EngineFault, Ground, Life, settlement_transfers
+from tests.support.settlements import (
+    ALICE,
+    BOB,
+    DurableState,
+    EngineFault,
+    SettlementNode,
+    settlement_transfers,
+)
 
 BUSY = replace(BOB, credit_limit=300, settle_threshold=100, settle_to=20)
 
@@ -38,90 +45,90 @@ steps = st.one_of(
 scales = st.sampled_from([None, 8, 12])
 
 
-class Story:
+class Scenario:
     """What happened, to be compared with what is in the books at the end."""
 
     def __init__(self, scale: int | None) -> None:
-        self.ground = Ground()
+        self.durable = DurableState()
         self.scale = scale
-        self.told: dict[str, Quantity] = {}
+        self.reported: dict[str, Quantity] = {}
         """Payments of the peer, by key."""
 
     @asynccontextmanager
-    async def life(self) -> AsyncIterator[Life]:
+    async def process(self) -> AsyncIterator[SettlementNode]:
         """A process; one that a fault keeps from starting is started again."""
         while True:
-            life = Life(self.ground, (ALICE, BUSY), scale=self.scale)
+            node = SettlementNode(self.durable, (ALICE, BUSY), scale=self.scale)
             try:
-                await life.__aenter__()
+                await node.__aenter__()
                 break
             except EnvironmentFault:
                 pass
         try:
-            yield life
+            yield node
         finally:
-            await life.__aexit__(None, None, None)
+            await node.__aexit__(None, None, None)
 
     async def go(self, todo: list[tuple[str, object]]) -> None:
         """One process after the other, until all is done."""
         todo = list(todo)
         while todo:
-            async with self.life() as life:
+            async with self.process() as node:
                 try:
-                    await self._live(life, todo)
+                    await self._live(node, todo)
                 except _DiedError:
                     pass
-            self.ground.fuse.light(None)
-        self.ground.engine.next_faults.clear()
-        self.ground.ledger.next_faults.clear()
-        self.ground.file.next_errors.clear()
+            self.durable.crash_points.arm(None)
+        self.durable.engine.next_faults.clear()
+        self.durable.ledger.next_faults.clear()
+        self.durable.file.next_errors.clear()
 
-    async def _live(self, life: Life, todo: list[tuple[str, object]]) -> None:
+    async def _live(self, node: SettlementNode, todo: list[tuple[str, object]]) -> None:
         dying = False
         while todo:
             kind, what = todo.pop(0)
             if kind == "die":
                 assert isinstance(what, int)
-                self.ground.fuse.light(what)
+                self.durable.crash_points.arm(what)
                 dying = True
                 continue
-            work = life._group.create_task(self._step(life, kind, what))
-            life._tasks.append(work)
-            blown = life._group.create_task(self.ground.fuse.blown.wait())
-            life._tasks.append(blown)
-            await asyncio.wait([work, blown], return_when=asyncio.FIRST_COMPLETED)
-            if dying and self.ground.fuse.blown.is_set():
+            work = node._group.create_task(self._step(node, kind, what))
+            node._tasks.append(work)
+            crashed = node._group.create_task(self.durable.crash_points.crashed.wait())
+            node._tasks.append(crashed)
+            await asyncio.wait([work, crashed], return_when=asyncio.FIRST_COMPLETED)
+            if dying and self.durable.crash_points.crashed.is_set():
                 raise _DiedError
             await work
-            blown.cancel()
+            crashed.cancel()
 
-    async def _step(self, life: Life, kind: str, what: object) -> None:
-        ground = self.ground
+    async def _step(self, node: SettlementNode, kind: str, what: object) -> None:
+        durable = self.durable
         if kind == "owe":
-            await life.owe(what)  # type: ignore[arg-type]
+            await node.owe(what)  # type: ignore[arg-type]
         elif kind == "earn":
-            await life.owe(what, source="bob", next_hop="alice")  # type: ignore[arg-type]
+            await node.owe(what, source="bob", next_hop="alice")  # type: ignore[arg-type]
         elif kind == "hold":
-            await life.hold(what, source="bob", next_hop="alice")  # type: ignore[arg-type]
+            await node.hold(what, source="bob", next_hop="alice")  # type: ignore[arg-type]
         elif kind == "wait":
             await asyncio.sleep(what)  # type: ignore[arg-type]
         elif kind == "engine":
-            ground.engine.next_faults = list(what)  # type: ignore[call-overload]
+            durable.engine.next_faults = list(what)  # type: ignore[call-overload]
         elif kind == "ledger":
-            ground.ledger.next_faults = list(what)  # type: ignore[call-overload]
+            durable.ledger.next_faults = list(what)  # type: ignore[call-overload]
         elif kind == "disk":
-            ground.file.next_errors = [sqlite3.OperationalError("full")] * what  # type: ignore[operator]
+            durable.file.next_errors = [sqlite3.OperationalError("full")] * what  # type: ignore[operator]
         else:
             number, amount, scale = what  # type: ignore[misc]
-            await self.tell(life, f"key {number}", Quantity(amount, scale))
+            await self.tell(node, f"key {number}", Quantity(amount, scale))
 
-    async def tell(self, life: Life, key: str, quantity: Quantity) -> None:
+    async def tell(self, node: SettlementNode, key: str, quantity: Quantity) -> None:
         """The peer's engine tells a payment; what it had for this key before, if it had one."""
-        quantity = self.told.setdefault(key, quantity)
+        quantity = self.reported.setdefault(key, quantity)
         try:
-            await life.settlements.receive("bob", key, quantity)
+            await node.settlements.receive("bob", key, quantity)
         except EnvironmentFault:
-            pass  # told again at the end, as an engine does
+            pass  # reported again at the end, as an engine does
         except SettlementError as error:
             raise AssertionError from error
 
@@ -136,30 +143,32 @@ def test_settled_exactly_once_whatever_fails_and_dies(
     todo: list[tuple[str, object]], scale: int | None
 ) -> None:
     async def scenario() -> None:
-        told = Story(scale)
-        ground = told.ground
-        await told.go(todo)
-        async with told.life() as life:
-            for key, quantity in told.told.items():
-                await told.tell(life, key, quantity)
-                await told.tell(life, key, quantity)
+        run = Scenario(scale)
+        durable = run.durable
+        await run.go(todo)
+        async with run.process() as node:
+            for key, quantity in run.reported.items():
+                await run.tell(node, key, quantity)
+                await run.tell(node, key, quantity)
             await asyncio.sleep(45)  # holds run out
-            await life.quiet()
-            await life.accounts.expire()
-            assert await books_at_rest(life.accounts) == []
+            await node.quiet()
+            await node.accounts.expire()
+            assert await books_at_rest(node.accounts) == []
             # What the engine has paid is what the ledger has, once.
-            paid, received = life.settled()
-            engine = sum(Fraction(one.amount, 10**one.scale) for one in ground.engine.paid.values())
+            paid, received = node.settled()
+            engine = sum(
+                Fraction(one.amount, 10**one.scale) for one in durable.engine.paid.values()
+            )
             assert engine == Fraction(paid, 10**9)
             # What the peer has paid is credited once, and what is less than a unit is kept.
-            kept = await life.store.remainder("bob", BOB.asset)
-            there = sum(Fraction(one.amount, 10**one.scale) for one in told.told.values())
+            kept = await node.store.remainder("bob", BOB.asset)
+            there = sum(Fraction(one.amount, 10**one.scale) for one in run.reported.values())
             assert there == Fraction(received, 10**9) + Fraction(kept.amount, 10**kept.scale)
             assert Fraction(kept.amount, 10**kept.scale) < Fraction(1, 10**9)
             # Nothing that should be paid is left.
-            owed = -life.net()
+            owed = -node.net()
             unit = 10 if scale == 8 else 1
             assert owed <= 100 or owed - 20 < unit
-            assert sum(settlement_transfers(ground)) == paid + received
+            assert sum(settlement_transfers(durable)) == paid + received
 
     simulate(scenario())

@@ -1,16 +1,17 @@
-"""Time that passes only when nothing else can happen.
+"""Simulated time: the clock advances only when no task is ready.
 
-`simulate` runs a coroutine on an event loop whose clock stands still while anything is ready to
-run, and jumps to the next timer when nothing is. An hour of sleeps takes no time and gives the same
-run every time; a wait that nothing will ever end is an error at once. `ManualClock`, which is set
-by hand, is in `tests.support.ledgers`.
+`simulate` runs a coroutine on an event loop whose clock stands still while a task is ready, and
+jumps to the next timer otherwise. An hour of sleeps takes no real time, every run is the same, and a
+wait without a timer to end it is an error at once. `ManualClock`, which is set by hand, is in
+`tests.support.ledgers`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from typing import Any, TypeVar
 
 from tests.support.ledgers import NS, START_NS
@@ -70,3 +71,13 @@ def simulate(main: Coroutine[Any, Any, T]) -> T:
     """Run `main` to its end in simulated time."""
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
         return runner.run(main)
+
+
+def simulated(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Decorator: run an async test in simulated time."""
+
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        simulate(test(*args, **kwargs))
+
+    return run

@@ -95,7 +95,7 @@ class MemoryListener:
 
 
 class MemoryNetwork:
-    """All machines have one address; ports tell them apart."""
+    """See `connector.btp.network.Network`. All hosts share one address; ports distinguish them."""
 
     def __init__(self) -> None:
         self.listening: dict[int, Callable[[], asyncio.Protocol]] = {}
@@ -133,7 +133,7 @@ class MemoryNetwork:
             end.protocol.connection_made(end)
 
     def cut(self) -> None:
-        """Break all connections without a word."""
+        """Abort all connections."""
         for transport in self.transports:
             transport.abort()
         self.transports.clear()

@@ -1,7 +1,7 @@
-"""A node's books and settlements in simulated time, on what outlives a crash: ledger, file, engine.
+"""Accounts and settlements of a node in simulated time, with state that survives a crash.
 
-`Life` is one process: it can be killed at any await. What it stood on stays, and the next `Life` is
-begun on it.
+`SettlementNode` is one process, which can be killed at any await. Its `DurableState` (ledger,
+outbox, file, engine) stays, and the next `SettlementNode` starts with it.
 """
 
 from __future__ import annotations
@@ -42,63 +42,65 @@ class EngineFault(Enum):
     """How a settlement engine can fail."""
 
     REFUSED = auto()
-    """It did not take the order."""
+    """It did not accept the request."""
     LOST = auto()
-    """It took the order, but the answer did not arrive."""
+    """It accepted the request, but the answer was lost."""
 
 
-class Fuse:
-    """Kills a process at the n-th point where it leaves itself: for disk, ledger or engine."""
+class CrashPoints:
+    """Kills a process at the n-th call to disk, ledger or engine."""
 
     def __init__(self) -> None:
         self.points = 0
-        """Passed since `light`."""
-        self.blown = asyncio.Event()
+        """Points passed since `arm`."""
+        self.crashed = asyncio.Event()
         self._left: int | None = None
 
-    def light(self, points: int | None) -> None:
-        """Let so many points pass; None: all."""
+    def arm(self, points: int | None) -> None:
+        """Crash after this many points; None: never."""
         self.points = 0
         self._left = points
-        self.blown.clear()
+        self.crashed.clear()
 
     async def point(self) -> None:
         self.points += 1
         if self._left is not None:
             self._left -= 1
             if self._left < 0:
-                self.blown.set()
-                await asyncio.Event().wait()  # dead: what follows never happens
+                self.crashed.set()
+                await asyncio.Event().wait()  # dead: nothing after this is executed
         await asyncio.sleep(0)
 
 
-class FusedLedger(ScriptedLedger):
-    """Passes a point before and after it carries a request out."""
+class CrashingLedger(ScriptedLedger):
+    """Has a crash point before and after each request."""
 
-    def __init__(self, fuse: Fuse, *, clock: SimulatedClock) -> None:
+    def __init__(self, crash_points: CrashPoints, *, clock: SimulatedClock) -> None:
         super().__init__(clock=clock)
-        self._fuse = fuse
+        self._crash_points = crash_points
 
     async def _carry_out(self, transfers: list[Transfer], kept: Sequence[Kept]) -> list[Status]:
         if not any(transfer.code == TransferCode.SETTLEMENT for transfer in transfers):
             return await super()._carry_out(transfers, kept)
-        await self._fuse.point()
+        await self._crash_points.point()
         statuses = await super()._carry_out(transfers, kept)
-        await self._fuse.point()
+        await self._crash_points.point()
         return statuses
 
 
-class MadeUpEngine:
-    """A settlement engine that remembers keys, as RFC 38 says, and fails when told to."""
+class FakeSettlementEngine:
+    """A settlement engine that remembers keys (RFC 38), and fails on request."""
 
     kind = "http"
 
-    def __init__(self, fuse: Fuse) -> None:
-        self._fuse = fuse
+    def __init__(self, crash_points: CrashPoints) -> None:
+        self._crash_points = crash_points
         self.paid: dict[str, Quantity] = {}
-        """By key: each is paid once."""
+        """Payments by key; each key is paid once."""
         self.asked: list[str] = []
-        """Keys, each time they came."""
+        """The key of each request."""
+        self.asked_at_s: list[float] = []
+        """The time of each request, by the loop's clock."""
         self.accounts: set[str] = set()
         self.messages: list[tuple[str, bytes]] = []
         self.reply = Reply(201, b"fine")
@@ -108,13 +110,14 @@ class MadeUpEngine:
 
     async def settle(self, peer_id: str, key: str, quantity: Quantity) -> Answer:
         self.asked.append(key)
+        self.asked_at_s.append(asyncio.get_running_loop().time())
         fault = self.next_faults.pop(0) if self.next_faults else self.down
-        await self._fuse.point()
+        await self._crash_points.point()
         await asyncio.sleep(self.latency_s / 2)
         if fault is EngineFault.REFUSED:
             raise EngineError("refused on purpose")
         assert self.paid.setdefault(key, quantity) == quantity, "one key, two orders"
-        await self._fuse.point()
+        await self._crash_points.point()
         await asyncio.sleep(self.latency_s / 2)
         if fault is EngineFault.LOST:
             raise EngineError("lost on purpose")
@@ -135,11 +138,11 @@ class MadeUpEngine:
         self.accounts.discard(peer_id)
 
 
-class InlineFile:
-    """A `Database` whose work takes no time but may be cut off before and after it."""
+class CrashingDatabase:
+    """A `Database` in memory with a crash point before and after each piece of work."""
 
-    def __init__(self, fuse: Fuse) -> None:
-        self._fuse = fuse
+    def __init__(self, crash_points: CrashPoints) -> None:
+        self._crash_points = crash_points
         self.path = Path("made-up.db")
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.executescript(_SCHEMA)
@@ -159,53 +162,56 @@ class InlineFile:
         raise AssertionError("it is never removed")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        await self._fuse.point()
+        await self._crash_points.point()
         error = self.next_errors.pop(0) if self.next_errors else self.down
         if error is not None:
             raise error
         result = work(self.connection)
-        await self._fuse.point()
+        await self._crash_points.point()
         return result
 
     async def close(self) -> None:
-        """It stays, as a file does."""
+        """The data is kept, like that of a file."""
 
 
-class Ground:
-    """What outlives a process."""
+class DurableState:
+    """State that survives the process."""
 
     def __init__(self) -> None:
         self.clock = SimulatedClock()
-        self.fuse = Fuse()
-        self.ledger = FusedLedger(self.fuse, clock=self.clock)
+        self.crash_points = CrashPoints()
+        self.ledger = CrashingLedger(self.crash_points, clock=self.clock)
         self.outbox = MemoryOutbox()
-        self.file = InlineFile(self.fuse)
-        self.engine = MadeUpEngine(self.fuse)
+        self.file = CrashingDatabase(self.crash_points)
+        self.engine = FakeSettlementEngine(self.crash_points)
         self.keys = (f"{number:032x}" for number in itertools.count(1))
         self.dice = random.Random(7)
 
     def lose_store(self) -> None:
-        """`settlements.db` is gone; or: the next process is one with a folder of its own."""
-        self.file = InlineFile(self.fuse)
+        """`settlements.db` is lost, or the next process has another DATA_DIR."""
+        self.file = CrashingDatabase(self.crash_points)
 
 
-class Life:
-    """One process: an `AccountManager` and a `SettlementManager` at work.
+class SettlementNode:
+    """One process: a running `AccountManager` and `SettlementManager`.
 
-    Entering raises an `EnvironmentFault` where the process could not start.
+    Entering raises an `EnvironmentFault` if the process could not start.
     """
 
     def __init__(
         self,
-        ground: Ground,
+        durable: DurableState,
         terms: Iterable[PeerTerms] = (ALICE, BOB),
         *,
         by_hand: bool = False,
         scale: int | None = None,
         spool: int = 0,
+        tick_s: float = 1.0,
     ) -> None:
-        self.ground = ground
-        self.clock = ground.clock
+        self.durable = durable
+        self._tick_s = tick_s
+        """Period of the account manager's timers; long for tests that wait for hours."""
+        self.clock = durable.clock
         self.log = EventLog()
         self.events: list[Event] = []
         self.touched: set[str] = set()
@@ -213,14 +219,14 @@ class Life:
         self._outcomes: dict[object, asyncio.Future[Outcome]] = {}
         self.accounts = AccountManager(
             node_id="us",
-            ledger=ground.ledger,
+            ledger=durable.ledger,
             clock=self.clock,
-            ids=IdGenerator(random_bits=ground.dice.getrandbits),
-            outbox=ground.outbox,
+            ids=IdGenerator(random_bits=durable.dice.getrandbits),
+            outbox=durable.outbox,
             spool_transfers_max=spool,
         )
         self.accounts.attach(self._told, lambda: None)
-        store = SettlementStore(ground.file)
+        store = SettlementStore(durable.file)
         self.store = store
         self.settlements = SettlementManager(
             accounts=self.accounts,
@@ -230,11 +236,11 @@ class Life:
             emit=self.events.append,
             touch=self.touched.add,
             ask_peer=self._ask_peer,
-            new_key=lambda: next(ground.keys),
-            random=ground.dice.random,
+            new_key=lambda: next(durable.keys),
+            random=durable.dice.random,
         )
         for one in self.terms:
-            engine = ground.engine if not by_hand and one.settle_threshold is not None else None
+            engine = durable.engine if not by_hand and one.settle_threshold is not None else None
             self.settlements.use(one.peer_id, engine, scale)
         self.asked_peer: list[tuple[str, Prepare]] = []
         self.peer_answer: Fulfill | Reject = Fulfill(fulfillment=bytes(32), data=b"theirs")
@@ -268,21 +274,21 @@ class Life:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Killed: nothing is finished that was begun."""
+        """Kill the process: nothing in progress is finished."""
         for task in self._tasks:
             task.cancel()
         await self._group.__aexit__(*error)  # type: ignore[arg-type]
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(self._tick_s)
             self.accounts.tick()
             await self.accounts.expire()
 
     async def hold(
         self, amount: int, *, source: str = "alice", next_hop: str = "bob"
     ) -> Reservation | None:
-        """Money held for a packet; None: refused."""
+        """Reserve a packet's money; None: refused."""
         packet_id = self.accounts.new_packet_id()
         peers = self.accounts.peers
         asked = Reserve(
@@ -295,7 +301,7 @@ class Life:
         return held
 
     async def owe(self, amount: int, *, source: str = "alice", next_hop: str = "bob") -> bool:
-        """Have a packet of this amount fulfilled: we owe its next hop; False: refused."""
+        """Fulfil a packet of this amount, so that we owe its next hop; False: refused."""
         held = await self.hold(amount, source=source, next_hop=next_hop)
         if held is None:
             return False
@@ -303,7 +309,7 @@ class Life:
         return True
 
     async def post(self, held: Reservation) -> None:
-        """Have a packet fulfilled whose money is held."""
+        """Fulfil a packet whose money is held."""
         token = ("post", held.packet_id)
         future = self._outcomes[token] = asyncio.get_running_loop().create_future()
         self.accounts.post(token, held, self.clock.now_ms() + 20_000)
@@ -315,14 +321,16 @@ class Life:
     def logged(self, event: str) -> int:
         return self.log.count(event)
 
-    async def until(self, check: Callable[[], bool], seconds: float = 10_000.0) -> None:
-        """Wait, in simulated time."""
+    async def until(
+        self, check: Callable[[], bool], seconds: float = 10_000.0, *, every_s: float = 0.25
+    ) -> None:
+        """Wait, in simulated time; `check` is called every `every_s` seconds."""
         async with asyncio.timeout(seconds):
             while not check():
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(every_s)
 
     async def quiet(self) -> None:
-        """Until nothing is under way and nothing is due."""
+        """Wait until nothing is in progress and nothing is due."""
         await self.until(
             lambda: not self.settlements._carrier.open and not self.settlements._busy, 20_000
         )
@@ -332,22 +340,30 @@ class Life:
         )
 
     def settled(self, peer_id: str = "bob") -> tuple[int, int]:
-        """What the ledger has as paid to the peer and as paid by it."""
+        """Amounts in the ledger paid to the peer, and paid by it."""
         book = self.accounts.peers[peer_id].settlement
-        account = self.ground.ledger.machine.accounts[book.account_id].snapshot()
+        account = self.durable.ledger.machine.accounts[book.account_id].snapshot()
         return account.credits_posted, account.debits_posted
 
 
-def settlement_transfers(ground: Ground) -> list[int]:
+def settlement_transfers(durable: DurableState) -> list[int]:
     """Amounts of the settlements in the ledger."""
     return [
         transfer.amount
-        for transfer, status in ground.ledger.machine.records()
+        for transfer, status in durable.ledger.machine.records()
         if transfer.code == TransferCode.SETTLEMENT and status.name == "CREATED"
     ]
 
 
 __all__ = [
-    "ALICE", "BOB", "USD", "EngineFault", "Fuse", "Ground", "InlineFile", "Life", "MadeUpEngine",
+    "ALICE",
+    "BOB",
+    "USD",
+    "CrashPoints",
+    "CrashingDatabase",
+    "DurableState",
+    "EngineFault",
+    "FakeSettlementEngine",
+    "SettlementNode",
     "settlement_transfers",
 ]  # fmt: skip

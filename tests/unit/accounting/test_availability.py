@@ -51,7 +51,7 @@ TELL: dict[Event, Callable[[Availability], object]] = {
 }
 
 
-class Desk:
+class AvailabilitySetup:
     """An availability, and what it has told."""
 
     def __init__(self, phase: Phase, *, spools: bool = True) -> None:
@@ -80,43 +80,43 @@ def test_every_phase_has_a_row_and_can_be_reached() -> None:
 
 @pytest.mark.parametrize(("phase", "event"), list(product(Phase, Event)))
 def test_each_event_leads_where_the_table_says_or_fails(phase: Phase, event: Event) -> None:
-    desk = Desk(phase, spools=event is not Event.FAILED)
+    setup = AvailabilitySetup(phase, spools=event is not Event.FAILED)
     to = TRANSITIONS.get((phase, event))
     if event is Event.ROOM and to is None:
-        TELL[event](desk.one)  # room is news only where there was none
-        assert desk.one.phase is phase
+        TELL[event](setup.one)  # room is news only where there was none
+        assert setup.one.phase is phase
         return
     if event is Event.BEHIND and phase is Phase.WAITING:
-        assert desk.one.behind("behind")  # only the reason changes: nothing is taken or written
-        assert desk.one.phase is phase
-        assert desk.one.reason == "behind"
+        assert setup.one.behind("behind")  # only the reason changes: nothing is taken or written
+        assert setup.one.phase is phase
+        assert setup.one.reason == "behind"
         return
     if to is None:
         with pytest.raises(KeyError):
-            TELL[event](desk.one)
-        assert desk.one.phase is phase
-        assert desk.told == []
+            TELL[event](setup.one)
+        assert setup.one.phase is phase
+        assert setup.told == []
         return
-    was = desk.one.state
-    TELL[event](desk.one)
-    assert desk.one.phase is to
-    assert desk.one.state is ROWS[to].shown
-    assert desk.one.is_up is (to is Phase.UP)
-    told = [state for state, _ in desk.told]
+    was = setup.one.state
+    TELL[event](setup.one)
+    assert setup.one.phase is to
+    assert setup.one.state is ROWS[to].shown
+    assert setup.one.is_up is (to is Phase.UP)
+    told = [state for state, _ in setup.told]
     # That a node waits for its first contact is told although nothing else was shown before.
     assert told == ([] if ROWS[to].shown is was and event is not Event.BLIND else [ROWS[to].shown])
     was_away = ROWS[phase].asks is Asks.RECONNECT
-    assert desk.away == (desk.one.is_away and not was_away)
+    assert setup.away == (setup.one.is_away and not was_away)
 
 
 @pytest.mark.parametrize("phase", list(Phase))
 def test_only_a_ledger_that_is_up_is_asked_by_others(phase: Phase) -> None:
-    desk = Desk(phase)
+    setup = AvailabilitySetup(phase)
     if phase is Phase.UP:
-        desk.one.require_up()
+        setup.one.require_up()
         return
     with pytest.raises(LedgerUnavailableError, match="the ledger is away"):
-        desk.one.require_up()
+        setup.one.require_up()
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -134,64 +134,64 @@ def test_what_a_row_says_agrees_with_itself(phase: Phase) -> None:
 
 def test_the_policy_decides_what_a_failure_leads_to() -> None:
     for spools, phase in ((True, Phase.SPOOLING), (False, Phase.STALLED)):
-        desk = Desk(Phase.UP, spools=spools)
-        desk.one.failed("no answer", 0.0)
-        assert desk.one.phase is phase
-        assert desk.one.reason == "no answer"
+        setup = AvailabilitySetup(Phase.UP, spools=spools)
+        setup.one.failed("no answer", 0.0)
+        assert setup.one.phase is phase
+        assert setup.one.reason == "no answer"
 
 
 def test_the_reason_is_empty_while_the_ledger_is_up() -> None:
-    desk = Desk(Phase.RETURNING)
-    assert desk.one.reason
-    desk.one.back()
-    assert desk.one.reason == ""
+    setup = AvailabilitySetup(Phase.RETURNING)
+    assert setup.one.reason
+    setup.one.back()
+    assert setup.one.reason == ""
 
 
 def test_what_blocks_the_outbox_stays_the_reason_while_the_ledger_is_away() -> None:
-    spooling, blocked = Desk(Phase.SPOOLING), Desk(Phase.BLOCKED)
-    for desk in (spooling, blocked):
-        desk.one.still_away("refused")
+    spooling, blocked = AvailabilitySetup(Phase.SPOOLING), AvailabilitySetup(Phase.BLOCKED)
+    for setup in (spooling, blocked):
+        setup.one.still_away("refused")
     assert spooling.one.reason == "refused"
     assert blocked.one.reason == "full"
 
 
 def test_an_outbox_that_fails_is_news_once() -> None:
-    desk = Desk(Phase.SPOOLING)
-    assert desk.one.outbox_failed("disk full")
-    assert not desk.one.outbox_failed("still full")
-    assert desk.one.reason == "disk full"
+    setup = AvailabilitySetup(Phase.SPOOLING)
+    assert setup.one.outbox_failed("disk full")
+    assert not setup.one.outbox_failed("still full")
+    assert setup.one.reason == "disk full"
 
 
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.UP, Phase.SPOOLING])
 def test_that_a_ledger_is_behind_is_news_once_and_stays_the_reason(phase: Phase) -> None:
-    desk = Desk(phase)
-    assert desk.one.behind("has less")
-    assert not desk.one.behind("has less")
-    assert desk.one.is_away
+    setup = AvailabilitySetup(phase)
+    assert setup.one.behind("has less")
+    assert not setup.one.behind("has less")
+    assert setup.one.is_away
     if phase is not Phase.WAITING:
-        desk.one.still_away("no answer")
-        assert desk.one.reason == "has less"
+        setup.one.still_away("no answer")
+        assert setup.one.reason == "has less"
 
 
 def test_a_refusal_is_news_until_it_is_the_reason() -> None:
-    desk = Desk(Phase.WAITING)
-    assert desk.one.refused("wrong cluster")
-    assert not desk.one.refused("wrong cluster")
+    setup = AvailabilitySetup(Phase.WAITING)
+    assert setup.one.refused("wrong cluster")
+    assert not setup.one.refused("wrong cluster")
 
 
 def test_a_ledger_that_fails_again_and_again_is_asked_less_often() -> None:
-    desk = Desk(Phase.UP, spools=False)
+    setup = AvailabilitySetup(Phase.UP, spools=False)
     waits = []
     for _ in range(6):
-        desk.one.failed("full disk", 1.0)
-        waits.append(desk.one.ask_again_s)
+        setup.one.failed("full disk", 1.0)
+        waits.append(setup.one.ask_again_s)
     assert waits == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
-    desk.one.failed("once more", 1.0 + bounds.LEDGER_STABLE_SECONDS + 0.1)
-    assert desk.one.ask_again_s == bounds.LEDGER_ASK_AGAIN_SECONDS_MIN
+    setup.one.failed("once more", 1.0 + bounds.LEDGER_STABLE_SECONDS + 0.1)
+    assert setup.one.ask_again_s == bounds.LEDGER_ASK_AGAIN_SECONDS_MIN
 
 
 def test_what_fails_while_it_is_away_does_not_lengthen_the_wait() -> None:
-    desk = Desk(Phase.SPOOLING)
+    setup = AvailabilitySetup(Phase.SPOOLING)
     for _ in range(3):
-        desk.one.failed("was under way", 0.1)
-    assert desk.one.ask_again_s == bounds.LEDGER_ASK_AGAIN_SECONDS_MIN
+        setup.one.failed("was under way", 0.1)
+    assert setup.one.ask_again_s == bounds.LEDGER_ASK_AGAIN_SECONDS_MIN

@@ -15,45 +15,40 @@ from connector.base.errors import (
 )
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import DONE
+from tests.support.accounting_node import ALICE, BOB, CAROL, AccountingNode, away, corrected
 from tests.support.accounts import Fault, books_at_rest
-from tests.support.bank import (
-    ALICE,
-    BOB,
-    CAROL,
-    Bank,
-    away,
-    corrected,
-    simulated,
-)
+from tests.support.clocks import simulated
 
 
 @simulated
 async def test_a_changed_limit_transfers_the_difference() -> None:
-    bank = await Bank().open()
+    node = await AccountingNode().open()
     for limit in (1500, 1500, 200, 0):
-        await bank.manager.set_credit_limit("alice", limit)
-        assert bank.manager.peers["alice"].granted == limit
-        assert bank.manager.peers["alice"].available_credit == limit
-        assert bank.net("alice") == 0
-    assert [request[0].amount for request in bank.ledger.requests[-3:]] == [500, 1300, 200]
+        await node.manager.set_credit_limit("alice", limit)
+        assert node.manager.peers["alice"].granted == limit
+        assert node.manager.peers["alice"].available_credit == limit
+        assert node.net("alice") == 0
+    assert [request[0].amount for request in node.ledger.requests[-3:]] == [500, 1300, 200]
 
 
 @simulated
 async def test_credit_in_use_cannot_be_taken_away() -> None:
-    async with Bank() as bank:
-        await bank.pay("a", 300)
-        await bank.hold("b", 100)
+    async with AccountingNode() as node:
+        await node.pay("a", 300)
+        await node.hold("b", 100)
         with pytest.raises(CreditInUseError, match="alice uses 400 of its credit of 1000"):
-            await bank.manager.set_credit_limit("alice", 399)
-        await bank.manager.set_credit_limit("alice", 400)
-        assert bank.manager.peers["alice"].available_credit == 0
+            await node.manager.set_credit_limit("alice", 399)
+        await node.manager.set_credit_limit("alice", 400)
+        assert node.manager.peers["alice"].available_credit == 0
 
 
 @simulated
 async def test_at_the_start_a_limit_is_lowered_as_far_as_it_can_be() -> None:
-    async with Bank() as bank:
-        await bank.pay("a", 300)
-    again = await Bank([replace(ALICE, credit_limit=100), BOB, CAROL], ledger=bank.ledger).open()
+    async with AccountingNode() as node:
+        await node.pay("a", 300)
+    again = await AccountingNode(
+        [replace(ALICE, credit_limit=100), BOB, CAROL], ledger=node.ledger
+    ).open()
     assert again.alerts == ["credit_limit_in_use"]
     assert again.manager.peers["alice"].granted == 300
     assert again.manager.peers["alice"].available_credit == 0
@@ -61,10 +56,10 @@ async def test_at_the_start_a_limit_is_lowered_as_far_as_it_can_be() -> None:
 
 @simulated
 async def test_what_is_granted_beyond_a_limit_is_taken_back_as_the_peer_pays() -> None:
-    async with Bank() as bank:
-        await bank.pay("a", 300)
+    async with AccountingNode() as node:
+        await node.pay("a", 300)
     lower = [replace(ALICE, credit_limit=100), BOB, CAROL]
-    async with Bank(lower, ledger=bank.ledger) as again:
+    async with AccountingNode(lower, ledger=node.ledger) as again:
         alice = again.manager.peers["alice"]
         for paid, granted, available in ((50, 250, 0), (130, 120, 0), (70, 100, 50), (20, 100, 70)):
             await again.pay(paid, paid, source=BOB, next_hop=ALICE)
@@ -78,35 +73,35 @@ async def test_what_is_granted_beyond_a_limit_is_taken_back_as_the_peer_pays() -
 
 @simulated
 async def test_a_limit_that_is_raised_is_not_lowered_again() -> None:
-    async with Bank() as bank:
-        alice = await corrected(bank)
-        await bank.manager.set_credit_limit("alice", 2000)
+    async with AccountingNode() as node:
+        alice = await corrected(node)
+        await node.manager.set_credit_limit("alice", 2000)
         alice.terms = replace(ALICE, credit_limit=2000)
-        await bank.manager.take_back_credit()
+        await node.manager.take_back_credit()
         assert alice.granted == 2000
-        assert await bank.rest() == []
+        assert await node.rest() == []
 
 
 @simulated
 async def test_credit_is_taken_back_once_whatever_the_ledger_answers() -> None:
-    async with Bank() as bank:
-        alice = await corrected(bank)
+    async with AccountingNode() as node:
+        alice = await corrected(node)
         # Refused: packets have used it meanwhile, and the mirror does not know.
-        state = bank.ledger.machine.accounts[alice.peer.account_id]
+        state = node.ledger.machine.accounts[alice.peer.account_id]
         state.debits_pending += 1000
-        await bank.manager.take_back_credit()
+        await node.manager.take_back_credit()
         assert alice.granted == 1100
         state.debits_pending -= 1000
         # No answer: it has been done, and the ledger says so when it is asked again.
-        bank.ledger.down = Fault.LOST
-        await bank.manager.take_back_credit()
-        bank.ledger.down = None
-        asked = len(bank.ledger.requests)
-        await bank.manager.take_back_credit()
-        await bank.manager.take_back_credit()
-        assert len(bank.ledger.requests) == asked
+        node.ledger.down = Fault.LOST
+        await node.manager.take_back_credit()
+        node.ledger.down = None
+        asked = len(node.ledger.requests)
+        await node.manager.take_back_credit()
+        await node.manager.take_back_credit()
+        assert len(node.ledger.requests) == asked
         assert alice.granted == 1000
-        assert await bank.rest() == []
+        assert await node.rest() == []
 
 
 @pytest.mark.parametrize("fault", list(Fault))
@@ -116,44 +111,44 @@ async def test_credit_is_taken_back_once_whatever_the_ledger_answers() -> None:
 async def test_a_limit_whose_answer_was_lost_is_granted_once(
     fault: Fault, limit: int, retried: bool
 ) -> None:
-    async with Bank() as bank:
-        alice = bank.manager.peers["alice"]
-        bank.ledger.next_faults = [fault]
+    async with AccountingNode() as node:
+        alice = node.manager.peers["alice"]
+        node.ledger.next_faults = [fault]
         with pytest.raises(LedgerUnavailableError):
-            await bank.manager.set_credit_limit("alice", limit)
-        await bank.pay("meanwhile", 100)
+            await node.manager.set_credit_limit("alice", limit)
+        await node.pay("meanwhile", 100)
         if retried:
-            await bank.manager.set_credit_limit("alice", limit)
+            await node.manager.set_credit_limit("alice", limit)
             alice.terms = replace(ALICE, credit_limit=limit)
-        await bank.manager.take_back_credit()
-        await bank.manager.take_back_credit()
+        await node.manager.take_back_credit()
+        await node.manager.take_back_credit()
         assert alice.granted == (limit if retried else 1000)
-        assert await bank.rest() == []
+        assert await node.rest() == []
 
 
 @simulated
 async def test_a_ledger_without_the_accounts_of_a_peer_is_asked_again_later() -> None:
     """Another one stands in its place; that is noticed a moment later (`acknowledged`)."""
-    async with Bank() as bank:
-        alice = await corrected(bank)
-        accounts = bank.ledger.machine.accounts
+    async with AccountingNode() as node:
+        alice = await corrected(node)
+        accounts = node.ledger.machine.accounts
         right = dict(accounts)
         accounts.clear()
         missing = pytest.raises(LedgerUnavailableError, match="does not have account")
         with missing:
-            await bank.manager.set_credit_limit("alice", 2000)
-        await bank.manager.take_back_credit()
+            await node.manager.set_credit_limit("alice", 2000)
+        await node.manager.take_back_credit()
         with missing:
-            await bank.manager.settleable("alice")
+            await node.manager.settleable("alice")
         with missing:
-            await bank.manager.record_settlement("alice", 7 << 8, 5, outgoing=False, tag=1)
+            await node.manager.record_settlement("alice", 7 << 8, 5, outgoing=False, tag=1)
         with missing:
             payment = Payment(least=1, most=5, leave=0, unit=1, tag=1)
-            await bank.manager.pay_out("alice", 8 << 8, payment)
+            await node.manager.pay_out("alice", 8 << 8, payment)
         accounts.update(right)
-        await bank.manager.take_back_credit()
+        await node.manager.take_back_credit()
         assert alice.granted == 1000
-        assert await bank.rest() == []
+        assert await node.rest() == []
 
 
 class ForgetfulLedger(EmbeddedLedger):
@@ -179,79 +174,79 @@ async def test_the_mirror_has_a_grant_of_the_embedded_ledger_whose_answer_was_lo
     tmp_path: Path, limit: int
 ) -> None:
     ledger = ForgetfulLedger(tmp_path / "ledger.db", SystemClock())
-    bank = await Bank(ledger=ledger).open()  # type: ignore[arg-type]
-    alice = bank.manager.peers["alice"]
+    node = await AccountingNode(ledger=ledger).open()  # type: ignore[arg-type]
+    alice = node.manager.peers["alice"]
     ledger.fails_once = True
     with pytest.raises(LedgerUnavailableError):
-        await bank.manager.set_credit_limit("alice", limit)
+        await node.manager.set_credit_limit("alice", limit)
     assert alice.granted == 1000
     (line,) = await ledger.lookup_accounts([alice.credit_line.account_id])
     assert line.debits_posted - line.credits_posted == limit
     # Within a second: seen, and taken back to what is configured.
-    await bank.manager.take_back_credit()
-    await bank.manager.take_back_credit()
+    await node.manager.take_back_credit()
+    await node.manager.take_back_credit()
     assert alice.granted == 1000
-    assert await books_at_rest(bank.manager) == []
-    await bank.manager.close()
+    assert await books_at_rest(node.manager) == []
+    await node.manager.close()
 
 
 @simulated
 async def test_of_two_grants_for_the_same_balances_the_ledger_takes_one() -> None:
     """A request that was long on its way comes after it was asked for again, and after packets."""
-    async with Bank() as bank:
-        alice = bank.manager.peers["alice"]
-        bank.ledger.next_faults = [Fault.REFUSED]
+    async with AccountingNode() as node:
+        alice = node.manager.peers["alice"]
+        node.ledger.next_faults = [Fault.REFUSED]
         with pytest.raises(LedgerUnavailableError):
-            await bank.manager.set_credit_limit("alice", 1600)
-        late = bank.ledger.requests[-1]
-        await bank.pay("meanwhile", 100)
-        await bank.manager.set_credit_limit("alice", 1700)
-        (status,) = await bank.ledger.create_transfers(late)
+            await node.manager.set_credit_limit("alice", 1600)
+        late = node.ledger.requests[-1]
+        await node.pay("meanwhile", 100)
+        await node.manager.set_credit_limit("alice", 1700)
+        (status,) = await node.ledger.create_transfers(late)
         assert status not in DONE
         # And the other way round: it comes first.
-        bank.ledger.next_faults = [Fault.REFUSED]
+        node.ledger.next_faults = [Fault.REFUSED]
         with pytest.raises(LedgerUnavailableError):
-            await bank.manager.set_credit_limit("alice", 1800)
-        await bank.ledger.create_transfers(bank.ledger.requests[-1])
-        await bank.manager.set_credit_limit("alice", 1900)
+            await node.manager.set_credit_limit("alice", 1800)
+        await node.ledger.create_transfers(node.ledger.requests[-1])
+        await node.manager.set_credit_limit("alice", 1900)
         assert alice.granted == 1900
         alice.terms = replace(ALICE, credit_limit=1900)
-        assert await bank.rest() == []
+        assert await node.rest() == []
 
 
 @simulated
 async def test_a_refused_lowering_is_tried_again_under_another_id() -> None:
-    async with Bank() as bank:
-        alice = bank.manager.peers["alice"]
-        machine = bank.ledger.machine.accounts[alice.peer.account_id]
+    async with AccountingNode() as node:
+        alice = node.manager.peers["alice"]
+        machine = node.ledger.machine.accounts[alice.peer.account_id]
         machine.debits_pending += 700
         with pytest.raises(CreditInUseError):
-            await bank.manager.set_credit_limit("alice", 400)
+            await node.manager.set_credit_limit("alice", 400)
         machine.debits_pending -= 700
-        await bank.manager.set_credit_limit("alice", 400)
+        await node.manager.set_credit_limit("alice", 400)
         alice.terms = replace(ALICE, credit_limit=400)
         assert alice.granted == 400
-        assert await bank.rest() == []
+        assert await node.rest() == []
 
 
 @simulated
 async def test_a_promise_to_a_peer_that_was_forgotten_is_nothing_to_withdraw() -> None:
-    bank = away(Bank(spool=1000))
-    async with bank:
-        bank.manager.remove_peer("carol")
-        bank.manager.forget_peer("carol")
-        await bank.stop()
-    books = (await bank.outbox.begin()).books
+    node = away(AccountingNode(spool=1000))
+    async with node:
+        node.manager.remove_peer("carol")
+        node.manager.forget_peer("carol")
+        await node.stop()
+    books = (await node.outbox.begin()).books
     assert books is not None
-    assert len(books) == len(list(bank.manager.books()))
+    assert len(books) == len(list(node.manager.books()))
     assert not any(any(posted) for posted in books.values())
 
 
 @simulated
 async def test_nothing_is_taken_back_of_a_peer_that_was_removed() -> None:
-    async with Bank() as bank:
-        await corrected(bank)
-        bank.manager.remove_peer("alice")
-        asked = len(bank.ledger.requests)
-        await bank.manager.take_back_credit()
-        assert len(bank.ledger.requests) == asked
+    async with AccountingNode() as node:
+        await corrected(node)
+        node.manager.remove_peer("alice")
+        asked = len(node.ledger.requests)
+        await node.manager.take_back_credit()
+        assert len(node.ledger.requests) == asked

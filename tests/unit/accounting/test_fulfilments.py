@@ -21,86 +21,86 @@ from connector.ledger.model import (
     TransferCode,
 )
 from connector.peering.model import PeerTerms
-from tests.support.accounts import Fault, books_at_rest
-from tests.support.bank import (
+from tests.support.accounting_node import (
     ALICE,
     BOB,
     CAROL,
     HOLD_MS,
     WE,
-    Bank,
-    away_bank,
+    AccountingNode,
     expired,
-    simulated,
+    node_on_cluster,
     taken,
 )
+from tests.support.accounts import Fault, books_at_rest
+from tests.support.clocks import simulated
 
 FULFILL = b"\x0d\x21" + b"p" * 32 + b"\x00"
 
 
 def keep_and_post(
-    bank: Bank, token: object, reservation: Reservation, *, left_ms: int = HOLD_MS
+    node: AccountingNode, token: object, reservation: Reservation, *, left_ms: int = HOLD_MS
 ) -> None:
-    expires_at_ms = bank.clock.now_ms() + left_ms
-    bank.manager.keep_and_post(token, reservation, expires_at_ms, FULFILL)
+    expires_at_ms = node.clock.now_ms() + left_ms
+    node.manager.keep_and_post(token, reservation, expires_at_ms, FULFILL)
 
 
-async def pay_and_keep(bank: Bank, token: object, **options: Any) -> Reservation:
-    reservation = await bank.hold(token, **options)
-    keep_and_post(bank, token, reservation)
-    assert await bank.outcome(token, other_than=Outcome.HELD) is Outcome.POSTED
+async def pay_and_keep(node: AccountingNode, token: object, **options: Any) -> Reservation:
+    reservation = await node.hold(token, **options)
+    keep_and_post(node, token, reservation)
+    assert await node.outcome(token, other_than=Outcome.HELD) is Outcome.POSTED
     return reservation
 
 
-def posts(bank: Bank) -> int:
-    return sum(1 for request in bank.ledger.requests for one in request if one.flags & POST)
+def posts(node: AccountingNode) -> int:
+    return sum(1 for request in node.ledger.requests for one in request if one.flags & POST)
 
 
-async def killed_between(bank: Bank, **options: Any) -> Reservation:
+async def killed_between(node: AccountingNode, **options: Any) -> Reservation:
     """A packet whose fulfilment is on disk, the node having died before its post was queued."""
-    async with bank:
-        reservation = await bank.hold("a", sender_id=11, **options)
-        keep_and_post(bank, "a", reservation)
-        while not bank.outbox.fulfilments:
+    async with node:
+        reservation = await node.hold("a", sender_id=11, **options)
+        keep_and_post(node, "a", reservation)
+        while not node.outbox.fulfilments:
             await asyncio.sleep(0)
-    assert not posts(bank)
+    assert not posts(node)
     return reservation
 
 
 @simulated
 async def test_a_post_waits_until_its_fulfilment_is_durable() -> None:
-    async with Bank() as bank:
-        reservation = await bank.hold("a")
-        bank.outbox.latency_s = 0.05
-        keep_and_post(bank, "a", reservation)
+    async with AccountingNode() as node:
+        reservation = await node.hold("a")
+        node.outbox.latency_s = 0.05
+        keep_and_post(node, "a", reservation)
         await asyncio.sleep(0.04)
-        assert posts(bank) == 0
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
-        assert bank.outbox.fulfilments[reservation.packet_id].octets == FULFILL
-        assert posts(bank) == 1
-        assert bank.alerts == []
-        assert await bank.rest() == []
+        assert posts(node) == 0
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        assert node.outbox.fulfilments[reservation.packet_id].octets == FULFILL
+        assert posts(node) == 1
+        assert node.alerts == []
+        assert await node.rest() == []
 
 
 @simulated
 async def test_what_gathers_during_a_write_is_kept_in_the_next_one() -> None:
     writes: list[int] = []
-    async with Bank() as bank:
-        held = [await bank.hold(number, 10) for number in range(8)]
-        keep = bank.outbox.keep
+    async with AccountingNode() as node:
+        held = [await node.hold(number, 10) for number in range(8)]
+        keep = node.outbox.keep
 
         async def counted(rows: Any) -> None:
             writes.append(len(rows))
             await keep(rows)
 
-        bank.outbox.keep = counted  # type: ignore[method-assign]
-        bank.outbox.latency_s = 0.05
+        node.outbox.keep = counted  # type: ignore[method-assign]
+        node.outbox.latency_s = 0.05
         for number, reservation in enumerate(held):
-            keep_and_post(bank, number, reservation)
+            keep_and_post(node, number, reservation)
             if not number:
                 await asyncio.sleep(0.01)
         for number in range(8):
-            await bank.outcome(number, other_than=Outcome.HELD)
+            await node.outcome(number, other_than=Outcome.HELD)
         assert writes == [1, 7]
 
 
@@ -118,89 +118,89 @@ async def test_what_gathers_during_a_write_is_kept_in_the_next_one() -> None:
 async def test_a_disk_that_fails_or_is_too_slow_holds_the_post_up_until_the_last_moment(
     left_ms: int, posted_ms: int, error: Exception | None
 ) -> None:
-    async with Bank() as bank:
-        reservation = await bank.hold("a")
-        bank.outbox.error = error
-        bank.outbox.latency_s = 0.0 if error else 60.0
-        began_ms = bank.clock.now_ms()
-        keep_and_post(bank, "a", reservation, left_ms=left_ms)
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
-        assert posted_ms <= bank.clock.now_ms() - began_ms <= posted_ms + 30
-        assert bank.alerts == [*(["outbox_failed"] if error else []), "fulfilments_not_kept"]
-        assert bank.net("alice") == 100
+    async with AccountingNode() as node:
+        reservation = await node.hold("a")
+        node.outbox.error = error
+        node.outbox.latency_s = 0.0 if error else 60.0
+        began_ms = node.clock.now_ms()
+        keep_and_post(node, "a", reservation, left_ms=left_ms)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        assert posted_ms <= node.clock.now_ms() - began_ms <= posted_ms + 30
+        assert node.alerts == [*(["outbox_failed"] if error else []), "fulfilments_not_kept"]
+        assert node.net("alice") == 100
         # Put on disk all the same, as soon as it takes it.
-        bank.outbox.error = None
+        node.outbox.error = None
         await asyncio.sleep(61)
-        assert bank.outbox.fulfilments
-        assert bank.manager.can_keep
+        assert node.outbox.fulfilments
+        assert node.manager.can_keep
 
 
 @simulated
 async def test_nothing_is_taken_that_would_need_a_disk_that_fails() -> None:
-    async with Bank() as bank:
-        first, second = await bank.hold("a"), await bank.hold("b")
-        bank.outbox.error = OSError("disk full")
-        keep_and_post(bank, "a", first)
+    async with AccountingNode() as node:
+        first, second = await node.hold("a"), await node.hold("b")
+        node.outbox.error = OSError("disk full")
+        keep_and_post(node, "a", first)
         await asyncio.sleep(0.1)
-        assert not bank.manager.can_keep
-        keep_and_post(bank, "b", second)
+        assert not node.manager.can_keep
+        keep_and_post(node, "b", second)
         await asyncio.sleep(5)
-        assert posts(bank) == 0
-        bank.outbox.error = None
-        began_ms = bank.clock.now_ms()
+        assert posts(node) == 0
+        node.outbox.error = None
+        began_ms = node.clock.now_ms()
         for token in ("a", "b"):
-            assert await bank.outcome(token, other_than=Outcome.HELD) is Outcome.POSTED
-        assert bank.clock.now_ms() - began_ms <= bounds.OUTBOX_RETRY_SECONDS * 1000 + 10
-        assert len(bank.outbox.fulfilments) == 2
-        assert bank.manager.can_keep
-        assert bank.alerts == ["outbox_failed"]
+            assert await node.outcome(token, other_than=Outcome.HELD) is Outcome.POSTED
+        assert node.clock.now_ms() - began_ms <= bounds.OUTBOX_RETRY_SECONDS * 1000 + 10
+        assert len(node.outbox.fulfilments) == 2
+        assert node.manager.can_keep
+        assert node.alerts == ["outbox_failed"]
 
 
 @simulated
 async def test_each_post_has_a_last_moment_of_its_own() -> None:
     """Also those that wait behind a write which does not end."""
-    async with Bank() as bank:
-        held = [await bank.hold(number, 10) for number in range(4)]
-        bank.outbox.latency_s = 60.0
+    async with AccountingNode() as node:
+        held = [await node.hold(number, 10) for number in range(4)]
+        node.outbox.latency_s = 60.0
         for number, left_ms in enumerate((HOLD_MS, 5000, 3000, 10_000)):
-            keep_and_post(bank, number, held[number], left_ms=left_ms)
+            keep_and_post(node, number, held[number], left_ms=left_ms)
             await asyncio.sleep(0)
         for number in (2, 1, 3, 0):
-            assert await bank.outcome(number, other_than=Outcome.HELD) is Outcome.POSTED
-        posted = [token for token, outcome in bank.order if outcome is Outcome.POSTED]
+            assert await node.outcome(number, other_than=Outcome.HELD) is Outcome.POSTED
+        posted = [token for token, outcome in node.order if outcome is Outcome.POSTED]
         assert posted == [2, 1, 3, 0]
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), None])
 @simulated
 async def test_a_node_that_stops_gives_the_disk_one_more_chance(error: Exception | None) -> None:
-    bank = Bank()
-    await bank.__aenter__()
-    reservation = await bank.hold("a")
-    bank.outbox.error = error
-    bank.outbox.latency_s = 0.0 if error else 60.0
-    keep_and_post(bank, "a", reservation)
+    node = AccountingNode()
+    await node.__aenter__()
+    reservation = await node.hold("a")
+    node.outbox.error = error
+    node.outbox.latency_s = 0.0 if error else 60.0
+    keep_and_post(node, "a", reservation)
     await asyncio.sleep(0.1)
-    began_ms = bank.clock.now_ms()
-    bank.manager.stop()
-    await asyncio.gather(*bank._tasks[:2])
-    assert bank.clock.now_ms() - began_ms <= 1000
-    assert bank.outcomes["a"] is Outcome.POSTED
-    bank.outbox.latency_s = 0.0
-    await bank.manager.save_clean_stop()
-    assert "fulfilments_not_kept" in bank.alerts
-    await bank.__aexit__(None, None, None)
+    began_ms = node.clock.now_ms()
+    node.manager.stop()
+    await asyncio.gather(*node._tasks[:2])
+    assert node.clock.now_ms() - began_ms <= 1000
+    assert node.outcomes["a"] is Outcome.POSTED
+    node.outbox.latency_s = 0.0
+    await node.manager.save_clean_stop()
+    assert "fulfilments_not_kept" in node.alerts
+    await node.__aexit__(None, None, None)
 
 
 @simulated
 async def test_stopping_posts_what_waits_for_the_disk() -> None:
-    bank = Bank()
-    await bank.__aenter__()
-    reservation = await bank.hold("a")
-    bank.outbox.latency_s = 0.05
-    keep_and_post(bank, "a", reservation)
-    await bank.stop()
-    assert bank.outcomes["a"] is Outcome.POSTED
+    node = AccountingNode()
+    await node.__aenter__()
+    reservation = await node.hold("a")
+    node.outbox.latency_s = 0.05
+    keep_and_post(node, "a", reservation)
+    await node.stop()
+    assert node.outcomes["a"] is Outcome.POSTED
 
 
 @pytest.mark.parametrize(("next_hop", "fee"), [(BOB, 0), (BOB, 3), (CAROL, 3), (WE, 0), (ALICE, 0)])
@@ -210,10 +210,10 @@ async def test_what_was_fulfilled_before_a_crash_is_posted_at_the_next_start(
     next_hop: PeerTerms, fee: int, away_s: float
 ) -> None:
     """Also when its hold has expired meanwhile, and when its time is over."""
-    bank = Bank()
-    before = await killed_between(bank, next_hop=next_hop, fee=fee)
+    node = AccountingNode()
+    before = await killed_between(node, next_hop=next_hop, fee=fee)
     await asyncio.sleep(away_s)
-    async with Bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+    async with AccountingNode(ledger=node.ledger, outbox=node.outbox) as again:
         await again.idle()
         found = taken(again, 11)
         assert found is not None
@@ -226,15 +226,15 @@ async def test_what_was_fulfilled_before_a_crash_is_posted_at_the_next_start(
         assert bool(again.outbox.fulfilments) == (away_s < 100)
         assert await again.rest() == []
     # Booked once, however often it is started.
-    last = await Bank(ledger=bank.ledger, outbox=bank.outbox).open()
+    last = await AccountingNode(ledger=node.ledger, outbox=node.outbox).open()
     assert last.net("alice") == again.net("alice")
     assert await books_at_rest(last.manager) == []
 
 
 @simulated
 async def test_what_the_ledger_refuses_for_good_stays_in_the_outbox_though_nobody_asks() -> None:
-    bank = Bank()
-    before = await killed_between(bank)
+    node = AccountingNode()
+    before = await killed_between(node)
     await asyncio.sleep(60)
     # As another program would: the id of the correction is taken.
     leg = before.legs[0]
@@ -246,14 +246,14 @@ async def test_what_the_ledger_refuses_for_good_stays_in_the_outbox_though_nobod
         ledger=leg.ledger,
         code=TransferCode.FEE,
     )
-    assert await bank.ledger.create_transfers([taken_id]) == [Status.CREATED]
-    async with Bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+    assert await node.ledger.create_transfers([taken_id]) == [Status.CREATED]
+    async with AccountingNode(ledger=node.ledger, outbox=node.outbox) as again:
         await again.idle()
         assert again.alerts == ["accounting_correction", "accounting_refused"]
         assert again.outbox.ids == [leg.id | PHASE_RESOLVE]
     # Also at the next start, when its Fulfill is kept no more.
     await asyncio.sleep(2000)
-    async with Bank(ledger=bank.ledger, outbox=bank.outbox) as last:
+    async with AccountingNode(ledger=node.ledger, outbox=node.outbox) as last:
         await last.idle()
         assert "accounting_refused" in last.alerts
         assert leg.id | PHASE_RESOLVE in last.outbox.ids
@@ -261,13 +261,13 @@ async def test_what_the_ledger_refuses_for_good_stays_in_the_outbox_though_nobod
 
 @simulated
 async def test_what_it_owes_is_posted_when_its_ledger_is_there_at_last() -> None:
-    bank = away_bank(spool=1000)
-    await killed_between(bank)
-    bank.ledger.down = Fault.REFUSED
-    async with away_bank(ledger=bank.ledger, outbox=bank.outbox, spool=1000) as again:
+    node = node_on_cluster(spool=1000)
+    await killed_between(node)
+    node.ledger.down = Fault.REFUSED
+    async with node_on_cluster(ledger=node.ledger, outbox=node.outbox, spool=1000) as again:
         await asyncio.sleep(1)
         assert again.net("alice") == 0
-        bank.ledger.down = None
+        node.ledger.down = None
         await asyncio.sleep(5)
         assert again.net("alice") == 100
         assert await again.rest() == []
@@ -277,11 +277,11 @@ async def test_what_it_owes_is_posted_when_its_ledger_is_there_at_last() -> None
 @simulated
 async def test_a_start_that_fails_half_way_posts_what_is_owed_once(fails_at: int) -> None:
     """Each look into the ledger takes its time, and one of them fails."""
-    bank = away_bank(spool=1000)
-    await killed_between(bank)
+    node = node_on_cluster(spool=1000)
+    await killed_between(node)
     await asyncio.sleep(60)
-    bank.ledger.down = Fault.REFUSED
-    async with away_bank(ledger=bank.ledger, outbox=bank.outbox, spool=1000) as again:
+    node.ledger.down = Fault.REFUSED
+    async with node_on_cluster(ledger=node.ledger, outbox=node.outbox, spool=1000) as again:
         looks = 0
 
         def slow(look: Any) -> Any:
@@ -299,7 +299,7 @@ async def test_a_start_that_fails_half_way_posts_what_is_owed_once(fails_at: int
             setattr(again.ledger, name, slow(getattr(again.ledger, name)))
         await asyncio.sleep(1)
         assert again.net("alice") == 0
-        bank.ledger.down = None
+        node.ledger.down = None
         await asyncio.sleep(10)
         assert looks > 6
         assert again.net("alice") == 100
@@ -312,18 +312,18 @@ async def test_a_start_that_fails_half_way_posts_what_is_owed_once(fails_at: int
 
 @simulated
 async def test_between_accounts_that_are_gone_an_operator_is_told() -> None:
-    bank = Bank()
-    await killed_between(bank)
-    again = await Bank([ALICE, CAROL], ledger=bank.ledger, outbox=bank.outbox).open()
+    node = AccountingNode()
+    await killed_between(node)
+    again = await AccountingNode([ALICE, CAROL], ledger=node.ledger, outbox=node.outbox).open()
     assert again.alerts == ["fulfilment_not_booked"]
 
 
 @simulated
 async def test_the_fulfill_of_a_posted_packet_is_read_when_it_is_asked_for() -> None:
-    async with Bank() as bank:
-        await pay_and_keep(bank, "a", sender_id=11)
-        await bank.pay("b", sender_id=12)
-    async with Bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+    async with AccountingNode() as node:
+        await pay_and_keep(node, "a", sender_id=11)
+        await node.pay("b", sender_id=12)
+    async with AccountingNode(ledger=node.ledger, outbox=node.outbox) as again:
         one = again.manager.find_recovered("alice", 11)
         assert one is not None
         assert one.may_be_kept
@@ -344,75 +344,75 @@ async def test_the_fulfill_of_a_posted_packet_is_read_when_it_is_asked_for() -> 
 
 @simulated
 async def test_a_process_that_has_forgotten_its_answers_finds_them() -> None:
-    async with away_bank() as bank:
-        await pay_and_keep(bank, "a", sender_id=11)
-        assert list(await bank.manager.find_former([("alice", 11)])) == [("alice", 11)]
-        found = taken(bank, 11)
+    async with node_on_cluster() as node:
+        await pay_and_keep(node, "a", sender_id=11)
+        assert list(await node.manager.find_former([("alice", 11)])) == [("alice", 11)]
+        found = taken(node, 11)
         assert found is not None
         assert found.fulfill == FULFILL
 
 
 @simulated
 async def test_fulfilments_are_kept_until_their_packets_cannot_be_asked_for() -> None:
-    async with Bank() as bank:
-        await pay_and_keep(bank, "a")
+    async with AccountingNode() as node:
+        await pay_and_keep(node, "a")
         await asyncio.sleep((HOLD_MS + 2 * limits.CLOCK_ERROR_MS) / 1000 - 1)
-        await bank.manager.maintain_outbox()
-        assert bank.outbox.fulfilments
+        await node.manager.maintain_outbox()
+        assert node.outbox.fulfilments
         await asyncio.sleep(2)
-        bank.outbox.error = OSError("disk full")
-        await bank.manager.maintain_outbox()
-        assert bank.alerts == ["outbox_failed", "outbox_failed"]
-        bank.outbox.error = None
-        await bank.manager.maintain_outbox()
-        assert not bank.outbox.fulfilments
+        node.outbox.error = OSError("disk full")
+        await node.manager.maintain_outbox()
+        assert node.alerts == ["outbox_failed", "outbox_failed"]
+        node.outbox.error = None
+        await node.manager.maintain_outbox()
+        assert not node.outbox.fulfilments
 
 
 @simulated
 async def test_room_for_fulfilments_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "FULFILMENTS_BYTES_MAX", 256)
-    async with Bank() as bank:
-        assert bank.manager.can_keep
-        await pay_and_keep(bank, "a")
-        assert bank.manager.can_keep
-        await pay_and_keep(bank, "b")
-        assert not bank.manager.can_keep
+    async with AccountingNode() as node:
+        assert node.manager.can_keep
+        await pay_and_keep(node, "a")
+        assert node.manager.can_keep
+        await pay_and_keep(node, "b")
+        assert not node.manager.can_keep
         # What is under way finds room all the same.
-        await pay_and_keep(bank, "c")
-        assert len(bank.outbox.fulfilments) == 3
+        await pay_and_keep(node, "c")
+        assert len(node.outbox.fulfilments) == 3
 
 
 # --- beside the posts, where the ledger can do that
 
 
-def keeping_bank(**options: Any) -> Bank:
-    bank = Bank(**options)
-    if bank.ledger.fulfilments is None:
-        bank.ledger.keep_beside()
-        bank = Bank(ledger=bank.ledger, outbox=bank.outbox)
-    return bank
+def keeping_bank(**options: Any) -> AccountingNode:
+    node = AccountingNode(**options)
+    if node.ledger.fulfilments is None:
+        node.ledger.keep_beside()
+        node = AccountingNode(ledger=node.ledger, outbox=node.outbox)
+    return node
 
 
-def beside(bank: Bank) -> dict[int, Kept]:
-    assert bank.ledger.fulfilments is not None
-    return bank.ledger.fulfilments.rows
+def beside(node: AccountingNode) -> dict[int, Kept]:
+    assert node.ledger.fulfilments is not None
+    return node.ledger.fulfilments.rows
 
 
 @simulated
 async def test_a_fulfilment_goes_into_the_request_of_its_post() -> None:
-    async with keeping_bank() as bank:
-        reservation = await bank.hold("a", sender_id=11)
-        bank.outbox.error = OSError("not to be used")
-        bank.ledger.latency_s = 0.05
-        keep_and_post(bank, "a", reservation)
+    async with keeping_bank() as node:
+        reservation = await node.hold("a", sender_id=11)
+        node.outbox.error = OSError("not to be used")
+        node.ledger.latency_s = 0.05
+        keep_and_post(node, "a", reservation)
         await asyncio.sleep(0.01)
-        assert not beside(bank)
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
-        assert beside(bank)[reservation.packet_id].octets == FULFILL
-        assert posts(bank) == 1
-        assert bank.alerts == []
-        assert list(await bank.manager.find_former([("alice", 11)])) == [("alice", 11)]
-        assert not bank.outbox.fulfilments
+        assert not beside(node)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        assert beside(node)[reservation.packet_id].octets == FULFILL
+        assert posts(node) == 1
+        assert node.alerts == []
+        assert list(await node.manager.find_former([("alice", 11)])) == [("alice", 11)]
+        assert not node.outbox.fulfilments
 
 
 @pytest.mark.parametrize("acknowledged", [False, True])
@@ -422,17 +422,17 @@ async def test_a_fulfilment_beside_is_there_whenever_its_post_is(
     carried_out: bool, acknowledged: bool
 ) -> None:
     """The node dies before the request with both, after it, or after its acknowledgement."""
-    async with keeping_bank() as bank:
-        reservation = await bank.hold("a", sender_id=11)
-        bank.ledger.latency_s = 0.02
-        keep_and_post(bank, "a", reservation)
+    async with keeping_bank() as node:
+        reservation = await node.hold("a", sender_id=11)
+        node.ledger.latency_s = 0.02
+        keep_and_post(node, "a", reservation)
         if acknowledged:
-            await bank.outcome("a", other_than=Outcome.HELD)
+            await node.outcome("a", other_than=Outcome.HELD)
         else:
             await asyncio.sleep(0.015 if carried_out else 0.005)
     carried_out |= acknowledged
-    bank.ledger.latency_s = 0.0
-    again = await keeping_bank(ledger=bank.ledger, outbox=bank.outbox).open()
+    node.ledger.latency_s = 0.0
+    again = await keeping_bank(ledger=node.ledger, outbox=node.outbox).open()
     assert again.net("alice") == (100 if carried_out else 0)
     assert bool(beside(again)) == carried_out
     assert list(await again.manager.find_former([("alice", 11)])) == [("alice", 11)]
@@ -445,16 +445,16 @@ async def test_a_fulfilment_beside_is_there_whenever_its_post_is(
 @simulated
 async def test_what_was_refused_beside_its_fulfilment_is_booked_at_the_next_start() -> None:
     """The hold had expired; the node died before the correction."""
-    async with keeping_bank() as bank:
-        reservation = await expired(bank, sender_id=11)
-        bank.ledger.next_faults = [None, Fault.REFUSED]
-        bank.ledger.down = Fault.REFUSED
-        keep_and_post(bank, "late", reservation)
-        while not beside(bank):
+    async with keeping_bank() as node:
+        reservation = await expired(node, sender_id=11)
+        node.ledger.next_faults = [None, Fault.REFUSED]
+        node.ledger.down = Fault.REFUSED
+        keep_and_post(node, "late", reservation)
+        while not beside(node):
             await asyncio.sleep(0)
-    bank.ledger.down = None
-    bank.ledger.next_faults = []
-    async with keeping_bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+    node.ledger.down = None
+    node.ledger.next_faults = []
+    async with keeping_bank(ledger=node.ledger, outbox=node.outbox) as again:
         await again.idle()
         assert again.alerts == ["accounting_correction"]
         assert again.net("alice") == 100
@@ -465,16 +465,16 @@ async def test_what_was_refused_beside_its_fulfilment_is_booked_at_the_next_star
 
 @simulated
 async def test_a_request_that_is_sent_again_brings_its_fulfilments_again() -> None:
-    async with keeping_bank() as bank:
-        reservation = await bank.hold("a")
-        bank.ledger.next_faults = [Fault.REFUSED]
-        keep_and_post(bank, "a", reservation)
-        assert await bank.outcome("a", other_than=Outcome.HELD) in (
+    async with keeping_bank() as node:
+        reservation = await node.hold("a")
+        node.ledger.next_faults = [Fault.REFUSED]
+        keep_and_post(node, "a", reservation)
+        assert await node.outcome("a", other_than=Outcome.HELD) in (
             Outcome.POSTED,
             Outcome.RELEASED,
         )
-        await bank.idle()
-        kept = beside(bank).get(reservation.packet_id) or bank.outbox.fulfilments.get(
+        await node.idle()
+        kept = beside(node).get(reservation.packet_id) or node.outbox.fulfilments.get(
             reservation.packet_id
         )
         assert kept is not None
@@ -483,17 +483,17 @@ async def test_a_request_that_is_sent_again_brings_its_fulfilments_again() -> No
 
 @simulated
 async def test_a_post_that_goes_into_the_outbox_takes_its_fulfilment_along() -> None:
-    async with keeping_bank() as bank:
-        reservation = await bank.hold("a", sender_id=11)
-        bank.ledger.gate.clear()
-        keep_and_post(bank, "a", reservation)
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
-        assert bank.outbox.transfers == 1
-        assert bank.outbox.fulfilments[reservation.packet_id].octets == FULFILL
-        assert not beside(bank)
+    async with keeping_bank() as node:
+        reservation = await node.hold("a", sender_id=11)
+        node.ledger.gate.clear()
+        keep_and_post(node, "a", reservation)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert node.outbox.transfers == 1
+        assert node.outbox.fulfilments[reservation.packet_id].octets == FULFILL
+        assert not beside(node)
     # Dead before the ledger answered.
-    bank.ledger.gate.set()
-    async with keeping_bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+    node.ledger.gate.set()
+    async with keeping_bank(ledger=node.ledger, outbox=node.outbox) as again:
         await again.idle()
         assert again.net("alice") == 100
         assert list(await again.manager.find_former([("alice", 11)])) == [("alice", 11)]
@@ -506,30 +506,30 @@ async def test_a_post_that_goes_into_the_outbox_takes_its_fulfilment_along() -> 
 @simulated
 async def test_a_post_waits_for_an_outbox_that_does_not_take_its_fulfilment() -> None:
     """Until shortly before the sender's last moment; a post without a fulfilment does not wait."""
-    async with keeping_bank() as bank:
-        reservation = await bank.hold("a")
-        other = await bank.hold("b")
-        bank.ledger.gate.clear()
+    async with keeping_bank() as node:
+        reservation = await node.hold("a")
+        other = await node.hold("b")
+        node.ledger.gate.clear()
 
         async def refused(_rows: Any) -> None:
             raise LedgerUnavailableError("no room")
 
-        bank.outbox.keep = refused  # type: ignore[method-assign]
-        began_ms = bank.clock.now_ms()
-        keep_and_post(bank, "a", reservation, left_ms=5000)
-        bank.post("b", other)
-        assert await bank.outcome("b", other_than=Outcome.HELD) is Outcome.RELEASED
-        assert bank.outbox.transfers == 1
-        assert bank.clock.now_ms() - began_ms < 1000
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
-        assert bank.outbox.transfers == 2
-        waited_ms = bank.clock.now_ms() - began_ms
+        node.outbox.keep = refused  # type: ignore[method-assign]
+        began_ms = node.clock.now_ms()
+        keep_and_post(node, "a", reservation, left_ms=5000)
+        node.post("b", other)
+        assert await node.outcome("b", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert node.outbox.transfers == 1
+        assert node.clock.now_ms() - began_ms < 1000
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert node.outbox.transfers == 2
+        waited_ms = node.clock.now_ms() - began_ms
         assert 4000 <= waited_ms < 5000 - bounds.POST_EXPIRY_MARGIN_MS
-        bank.ledger.gate.set()
-        await bank.idle()
-        assert bank.alerts == ["outbox_failed", "fulfilments_not_kept"]
+        node.ledger.gate.set()
+        await node.idle()
+        assert node.alerts == ["outbox_failed", "fulfilments_not_kept"]
         # The ledger has taken it after all.
-        assert beside(bank)[reservation.packet_id].octets == FULFILL
+        assert beside(node)[reservation.packet_id].octets == FULFILL
 
 
 @simulated
@@ -538,9 +538,9 @@ async def test_both_stores_are_looked_at_counted_and_cleared(
 ) -> None:
     """The outbox may have some from when another ledger, or another version, was used."""
     monkeypatch.setattr(bounds, "FULFILMENTS_BYTES_MAX", 256)
-    async with Bank() as bank:
-        await pay_and_keep(bank, "a", sender_id=11)
-    async with keeping_bank(ledger=bank.ledger, outbox=bank.outbox) as again:
+    async with AccountingNode() as node:
+        await pay_and_keep(node, "a", sender_id=11)
+    async with keeping_bank(ledger=node.ledger, outbox=node.outbox) as again:
         assert again.manager.can_keep
         await pay_and_keep(again, "b", sender_id=12)
         assert not again.manager.can_keep
@@ -560,9 +560,9 @@ async def test_both_stores_are_looked_at_counted_and_cleared(
 
 @simulated
 async def test_a_ledger_that_forgets_its_books_keeps_no_fulfilments() -> None:
-    bank = Bank()
-    bank.ledger.keeps_books = False
-    async with Bank(ledger=bank.ledger) as bank:
-        await pay_and_keep(bank, "a")
-        assert not bank.outbox.fulfilments
-        assert bank.manager.can_keep
+    node = AccountingNode()
+    node.ledger.keeps_books = False
+    async with AccountingNode(ledger=node.ledger) as node:
+        await pay_and_keep(node, "a")
+        assert not node.outbox.fulfilments
+        assert node.manager.can_keep

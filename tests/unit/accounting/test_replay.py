@@ -10,15 +10,16 @@ import pytest
 from connector.accounting.manager import State
 from connector.accounting.promises import Outcome, Reservation
 from connector.ledger.model import PHASE_AGAIN, PHASE_CORRECT, PHASE_RESOLVE, VOID, Transfer
+from tests.support.accounting_node import ALICE, BOB, CAROL, HOLD_MS, AccountingNode, away, taken
 from tests.support.accounts import Fault
-from tests.support.bank import ALICE, BOB, CAROL, HOLD_MS, Bank, away, simulated, taken
+from tests.support.clocks import simulated
 
 REFUSED = ["spooled_reservation_refused", "credit_granted_for_hold"]
 
 
-async def spend(bank: Bank, amount: int = 950) -> None:
+async def spend(node: AccountingNode, amount: int = 950) -> None:
     """Another process of the same node uses credit of alice."""
-    alice = bank.manager.peers["alice"]
+    alice = node.manager.peers["alice"]
     transfer = Transfer(
         id=1 << 90,
         debit_account_id=alice.peer.account_id,
@@ -27,25 +28,25 @@ async def spend(bank: Bank, amount: int = 950) -> None:
         ledger=alice.peer.ledger,
         code=1,
     )
-    await bank.ledger.create_transfers([transfer])
+    await node.ledger.create_transfers([transfer])
 
 
-async def over_the_limit(bank: Bank, *, sender_id: int = 0, fee: int = 0) -> Reservation:
+async def over_the_limit(node: AccountingNode, *, sender_id: int = 0, fee: int = 0) -> Reservation:
     """A packet whose hold was spooled, and refused and held anew when the ledger came back."""
-    bank.ledger.down = Fault.REFUSED
-    held = await bank.hold("a", 100, sender_id=sender_id, fee=fee)
-    bank.ledger.down = None
-    await spend(bank)
-    await bank.idle()
-    assert bank.alerts == REFUSED
-    assert bank.outbox.requests == {}
+    node.ledger.down = Fault.REFUSED
+    held = await node.hold("a", 100, sender_id=sender_id, fee=fee)
+    node.ledger.down = None
+    await spend(node)
+    await node.idle()
+    assert node.alerts == REFUSED
+    assert node.outbox.requests == {}
     return held
 
 
-def debited(bank: Bank) -> tuple[int, int]:
+def debited(node: AccountingNode) -> tuple[int, int]:
     """What the ledger has debited alice, beside what was spent; and what it holds."""
-    alice = bank.manager.peers["alice"]
-    accounts = bank.ledger.machine.accounts
+    alice = node.manager.peers["alice"]
+    accounts = node.ledger.machine.accounts
     account, line = accounts[alice.peer.account_id], accounts[alice.credit_line.account_id]
     # Credit that was taken back is debited, too.
     return account.debits_posted - line.credits_posted - 950, account.debits_pending
@@ -54,42 +55,42 @@ def debited(bank: Bank) -> tuple[int, int]:
 @pytest.mark.parametrize("fee", [0, 3])
 @simulated
 async def test_a_refused_hold_is_held_anew_and_posted(fee: int) -> None:
-    async with Bank(spool=1000) as bank:
-        held = await over_the_limit(bank, fee=fee)
-        assert debited(bank) == (0, 100)
-        assert bank.manager.peers["alice"].granted == 1100
-        bank.post("a", held)
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
-        assert debited(bank) == (100, 0)
-        assert (bank.net("alice"), bank.net("bob")) == (100, -100 + fee)
-        assert bank.alerts == REFUSED
-        assert bank.manager.counters.corrections == 0
+    async with AccountingNode(spool=1000) as node:
+        held = await over_the_limit(node, fee=fee)
+        assert debited(node) == (0, 100)
+        assert node.manager.peers["alice"].granted == 1100
+        node.post("a", held)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        assert debited(node) == (100, 0)
+        assert (node.net("alice"), node.net("bob")) == (100, -100 + fee)
+        assert node.alerts == REFUSED
+        assert node.manager.counters.corrections == 0
 
 
 @simulated
 async def test_a_refused_hold_is_held_anew_and_given_back() -> None:
-    async with Bank(spool=1000) as bank:
-        held = await over_the_limit(bank)
-        bank.manager.void(held)
-        await bank.idle()
-        assert debited(bank) == (0, 0)
-        await bank.manager.take_back_credit()
-        assert bank.manager.peers["alice"].granted == 1000
-        assert bank.alerts == REFUSED
+    async with AccountingNode(spool=1000) as node:
+        held = await over_the_limit(node)
+        node.manager.void(held)
+        await node.idle()
+        assert debited(node) == (0, 0)
+        await node.manager.take_back_credit()
+        assert node.manager.peers["alice"].granted == 1000
+        assert node.alerts == REFUSED
 
 
 @simulated
 async def test_a_packet_that_was_held_anew_is_found_after_a_crash_and_posted_once() -> None:
-    async with Bank(spool=1000) as bank:
-        await over_the_limit(bank, sender_id=11)
-    async with Bank(ledger=bank.ledger, outbox=bank.outbox, spool=1000) as again:
+    async with AccountingNode(spool=1000) as node:
+        await over_the_limit(node, sender_id=11)
+    async with AccountingNode(ledger=node.ledger, outbox=node.outbox, spool=1000) as again:
         found = taken(again, 11)
         assert found is not None
         again.post("a", found.reservation)
         assert await again.outcome("a") is Outcome.POSTED
         assert debited(again) == (100, 0)
         assert again.manager.counters.corrections == 0
-    async with Bank(ledger=bank.ledger, outbox=bank.outbox, spool=1000) as once_more:
+    async with AccountingNode(ledger=node.ledger, outbox=node.outbox, spool=1000) as once_more:
         found = taken(once_more, 11)
         assert found is not None
         assert found.reservation.posted
@@ -97,38 +98,38 @@ async def test_a_packet_that_was_held_anew_is_found_after_a_crash_and_posted_onc
 
 @simulated
 async def test_a_post_of_what_was_held_anew_that_comes_too_late_is_corrected_once() -> None:
-    async with Bank(spool=1000) as bank:
-        held = await over_the_limit(bank)
+    async with AccountingNode(spool=1000) as node:
+        held = await over_the_limit(node)
         await asyncio.sleep(HOLD_MS / 1000 + 12)
-        bank.post("a", held)
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
-        assert debited(bank) == (100, 0)
-        assert bank.alerts == [*REFUSED, "accounting_correction"]
+        node.post("a", held)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        assert debited(node) == (100, 0)
+        assert node.alerts == [*REFUSED, "accounting_correction"]
 
 
 @pytest.mark.parametrize("posts", [True, False])
 @simulated
 async def test_what_resolves_a_hold_further_on_in_the_outbox_finds_it(posts: bool) -> None:
-    async with Bank(spool=1000) as bank:
-        bank.ledger.batch_transfers_max = 2
-        bank.ledger.down = Fault.REFUSED
-        held = [await bank.hold(number, 20) for number in range(5)]
+    async with AccountingNode(spool=1000) as node:
+        node.ledger.batch_transfers_max = 2
+        node.ledger.down = Fault.REFUSED
+        held = [await node.hold(number, 20) for number in range(5)]
         for number, one in enumerate(held):
             if posts:
-                bank.post(number, one)
-                await bank.outcome(number, other_than=Outcome.HELD)
+                node.post(number, one)
+                await node.outcome(number, other_than=Outcome.HELD)
             else:
-                bank.manager.void(one)
+                node.manager.void(one)
         await asyncio.sleep(0.1)
-        bank.ledger.down = None
-        await spend(bank)
-        await bank.idle()
-        assert bank.outbox.requests == {}
+        node.ledger.down = None
+        await spend(node)
+        await node.idle()
+        assert node.outbox.requests == {}
         # The first two fit into what is left of the limit.
-        assert sorted(bank.alerts) == sorted(REFUSED * 3)
-        assert debited(bank) == (100 if posts else 0, 0)
-        assert bank.manager.counters.corrections == 0
-        ids = {one.id for request in bank.ledger.requests for one in request}
+        assert sorted(node.alerts) == sorted(REFUSED * 3)
+        assert debited(node) == (100 if posts else 0, 0)
+        assert node.manager.counters.corrections == 0
+        ids = {one.id for request in node.ledger.requests for one in request}
         assert held[4].packet_id | PHASE_AGAIN | PHASE_RESOLVE in ids
 
 
@@ -139,30 +140,30 @@ async def test_what_resolves_a_hold_further_on_in_the_outbox_finds_it(posts: boo
 async def test_a_replay_that_is_cut_off_anywhere_is_repeated_with_the_same_result(
     failing: int, resolved: str | None, fault: Fault
 ) -> None:
-    async with Bank(spool=1000) as bank:
-        bank.ledger.down = Fault.REFUSED
-        held = await bank.hold("a")
+    async with AccountingNode(spool=1000) as node:
+        node.ledger.down = Fault.REFUSED
+        held = await node.hold("a")
         if resolved == "post":
-            bank.post("a", held)
+            node.post("a", held)
         elif resolved == "void":
-            bank.manager.void(held)
+            node.manager.void(held)
         await asyncio.sleep(0.1)
-        bank.ledger.down = None
-        await spend(bank)
-        bank.ledger.next_faults = [*[None] * failing, fault]
-        await bank.idle()
+        node.ledger.down = None
+        await spend(node)
+        node.ledger.next_faults = [*[None] * failing, fault]
+        await node.idle()
         if resolved is None:
-            bank.post("a", held)
-        await bank.outcome("a", other_than=None if resolved == "void" else Outcome.HELD)
-        await bank.idle()
+            node.post("a", held)
+        await node.outcome("a", other_than=None if resolved == "void" else Outcome.HELD)
+        await node.idle()
         owed = 0 if resolved == "void" else 100
-        assert debited(bank) == (owed, 0)
-        alice = bank.manager.peers["alice"]
-        account = bank.ledger.machine.accounts[alice.peer.account_id]
-        line = bank.ledger.machine.accounts[alice.credit_line.account_id]
+        assert debited(node) == (owed, 0)
+        alice = node.manager.peers["alice"]
+        account = node.ledger.machine.accounts[alice.peer.account_id]
+        line = node.ledger.machine.accounts[alice.credit_line.account_id]
         assert alice.peer.credits_posted == account.credits_posted
         assert alice.granted == line.debits_posted - line.credits_posted
-        assert bank.net("alice") == owed
+        assert node.net("alice") == owed
 
 
 @pytest.mark.parametrize("corrected_first", [True, False])
@@ -171,40 +172,42 @@ async def test_an_outbox_that_is_cut_into_other_parts_the_second_time_is_booked_
     corrected_first: bool,
 ) -> None:
     """The node is killed after the ledger has all, and before the rows are taken out."""
-    async with Bank(spool=1000) as bank:
-        bank.ledger.down = Fault.REFUSED
-        held = await bank.hold("a")
-        bank.post("a", held)
-        await bank.outcome("a", other_than=Outcome.HELD)
-    bank.ledger.down = None
-    await spend(bank)
-    rows = dict(bank.outbox.requests)
+    async with AccountingNode(spool=1000) as node:
+        node.ledger.down = Fault.REFUSED
+        held = await node.hold("a")
+        node.post("a", held)
+        await node.outcome("a", other_than=Outcome.HELD)
+    node.ledger.down = None
+    await spend(node)
+    rows = dict(node.outbox.requests)
     both = [transfer for part in rows.values() for transfer in part]
     nothing = Transfer(id=5 << 100, pending_id=4 << 100, flags=VOID)
-    whole = bank.ledger.batch_transfers_max
+    whole = node.ledger.batch_transfers_max
     for size in (whole, 2) if corrected_first else (2, whole):
         # Behind something else, the hold and its post do not fit into one request of two.
-        bank.outbox.requests = {1: [nothing, both[0]], 2: [both[1]]}
-        bank.ledger.batch_transfers_max = size
-        again = await Bank(ledger=bank.ledger, outbox=bank.outbox, spool=1000).open()
+        node.outbox.requests = {1: [nothing, both[0]], 2: [both[1]]}
+        node.ledger.batch_transfers_max = size
+        again = await AccountingNode(ledger=node.ledger, outbox=node.outbox, spool=1000).open()
         assert debited(again) == (100, 0)
         assert again.net("bob") == -100
     # Corrected where both were seen at once, else held anew and posted; never both.
     ids = [held.packet_id | PHASE_CORRECT, held.packet_id | PHASE_AGAIN | PHASE_RESOLVE]
-    (found,) = await bank.ledger.lookup_transfers(ids)
+    (found,) = await node.ledger.lookup_transfers(ids)
     assert found.id == ids[not corrected_first]
 
 
 @simulated
 async def test_what_the_ledger_cannot_hold_at_all_stays_in_the_outbox_with_its_amount() -> None:
     """The account of its next hop is not as it was when it was promised."""
-    async with Bank(spool=1000) as bank:
-        bank.ledger.down = Fault.REFUSED
-        await bank.hold("a")
-    bank.ledger.down = None
-    bank.ledger.machine.accounts[bank.manager.peers["bob"].peer.account_id].ledger ^= 1
+    async with AccountingNode(spool=1000) as node:
+        node.ledger.down = Fault.REFUSED
+        await node.hold("a")
+    node.ledger.down = None
+    node.ledger.machine.accounts[node.manager.peers["bob"].peer.account_id].ledger ^= 1
     for _ in range(2):
-        again = await Bank([ALICE], ledger=bank.ledger, outbox=bank.outbox, spool=1000).open()
+        again = await AccountingNode(
+            [ALICE], ledger=node.ledger, outbox=node.outbox, spool=1000
+        ).open()
         assert again.alerts == ["spooled_reservation_refused", "accounting_refused"]
         assert again.outbox.transfers == 1
 
@@ -218,18 +221,20 @@ async def test_what_was_promised_without_the_ledger_is_held_after_a_crash(
     before: int | None,
 ) -> None:
     """Started for the first time, or with a raised limit; the credit is granted when it is there."""
-    bank = Bank(spool=1000)
+    node = AccountingNode(spool=1000)
     if before is not None:
-        async with Bank(spool=1000) as bank:
-            await bank.stop()
+        async with AccountingNode(spool=1000) as node:
+            await node.stop()
     terms = [replace(ALICE, credit_limit=5000), BOB, CAROL]
-    async with away(Bank(terms, ledger=bank.ledger, outbox=bank.outbox, spool=1000)) as promised:
+    async with away(
+        AccountingNode(terms, ledger=node.ledger, outbox=node.outbox, spool=1000)
+    ) as promised:
         assert promised.manager.state is State.SPOOLING
         await promised.hold("a", 3000, sender_id=11)
         promised.post("b", await promised.hold("b", 1500))
         await promised.outcome("b", other_than=Outcome.HELD)
-    bank.ledger.down = None
-    async with Bank(terms, ledger=bank.ledger, outbox=bank.outbox, spool=1000) as again:
+    node.ledger.down = None
+    async with AccountingNode(terms, ledger=node.ledger, outbox=node.outbox, spool=1000) as again:
         assert again.alerts == []
         assert again.manager.may_know_former
         found = taken(again, 11)
@@ -243,18 +248,18 @@ async def test_what_was_promised_without_the_ledger_is_held_after_a_crash(
 
 @simulated
 async def test_what_was_promised_in_two_lives_without_the_ledger_is_booked() -> None:
-    bank = Bank(spool=1000)
+    node = AccountingNode(spool=1000)
     for number in range(2):
-        async with away(Bank(ledger=bank.ledger, outbox=bank.outbox, spool=1000)) as bank:
-            bank.post("a", await bank.hold("a", 300 + number))
-            await bank.outcome("a", other_than=Outcome.HELD)
-            await bank.stop()
-    async with away(Bank(ledger=bank.ledger, outbox=bank.outbox, spool=1000)) as bank:
-        bank.ledger.down = None
-        await bank.idle()
-        assert bank.alerts == []
-        assert bank.net("alice") == 601
-        assert await bank.rest() == []
+        async with away(AccountingNode(ledger=node.ledger, outbox=node.outbox, spool=1000)) as node:
+            node.post("a", await node.hold("a", 300 + number))
+            await node.outcome("a", other_than=Outcome.HELD)
+            await node.stop()
+    async with away(AccountingNode(ledger=node.ledger, outbox=node.outbox, spool=1000)) as node:
+        node.ledger.down = None
+        await node.idle()
+        assert node.alerts == []
+        assert node.net("alice") == 601
+        assert await node.rest() == []
 
 
 # --- a slow disk
@@ -262,35 +267,35 @@ async def test_what_was_promised_in_two_lives_without_the_ledger_is_booked() -> 
 
 @simulated
 async def test_a_post_that_gets_into_the_outbox_late_is_taken_out_of_it() -> None:
-    async with Bank() as bank:
-        bank.outbox.latency_s = 1.0
-        held = await bank.hold("a")
-        bank.ledger.gate.clear()
-        bank.post("a", held)
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
-        assert bank.alerts == []
-        bank.ledger.gate.set()
+    async with AccountingNode() as node:
+        node.outbox.latency_s = 1.0
+        held = await node.hold("a")
+        node.ledger.gate.clear()
+        node.post("a", held)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert node.alerts == []
+        node.ledger.gate.set()
         await asyncio.sleep(4)
-        assert bank.outbox.transfers == 0
-        assert await bank.rest() == []
+        assert node.outbox.transfers == 0
+        assert await node.rest() == []
 
 
 @simulated
 async def test_a_late_post_goes_into_the_outbox_once_also_while_spooling() -> None:
-    async with Bank(spool=1000) as bank:
-        held = await bank.hold("a")
-        bank.outbox.latency_s = 0.3
-        bank.ledger.gate.clear()
-        bank.ledger.down = Fault.REFUSED
-        bank.post("a", held)
+    async with AccountingNode(spool=1000) as node:
+        held = await node.hold("a")
+        node.outbox.latency_s = 0.3
+        node.ledger.gate.clear()
+        node.ledger.down = Fault.REFUSED
+        node.post("a", held)
         await asyncio.sleep(0.28)  # overdue, and on its way to the outbox
-        bank.ledger.gate.set()
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        node.ledger.gate.set()
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
         await asyncio.sleep(2)
-        assert bank.outbox.ids == [held.packet_id | PHASE_RESOLVE]
-        bank.ledger.down = None
-        await bank.idle()
+        assert node.outbox.ids == [held.packet_id | PHASE_RESOLVE]
+        node.ledger.down = None
+        await node.idle()
         await asyncio.sleep(1)
-        assert bank.outbox.transfers == 0
-        assert bank.net("alice") == 100
-        assert await bank.rest() == []
+        assert node.outbox.transfers == 0
+        assert node.net("alice") == 100
+        assert await node.rest() == []

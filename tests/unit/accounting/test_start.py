@@ -20,60 +20,53 @@ from connector.ledger.model import (
     AccountCode,
 )
 from connector.peering.model import Asset
+from tests.support.accounting_node import ALICE, BOB, CAROL, AccountingNode, away, taken
 from tests.support.accounts import Fault, books_at_rest
-from tests.support.bank import (
-    ALICE,
-    BOB,
-    CAROL,
-    Bank,
-    away,
-    simulated,
-    taken,
-)
+from tests.support.clocks import simulated
 
 # --- opening
 
 
 @simulated
 async def test_a_new_node_has_accounts_and_its_peers_have_their_credit() -> None:
-    bank = await Bank().open()
-    assert bank.states == [State.AVAILABLE]
-    assert bank.manager.state is State.AVAILABLE
-    assert {peer_id: one.granted for peer_id, one in bank.manager.peers.items()} == {
+    node = await AccountingNode().open()
+    assert node.states == [State.AVAILABLE]
+    assert node.manager.state is State.AVAILABLE
+    assert {peer_id: one.granted for peer_id, one in node.manager.peers.items()} == {
         "alice": 1000,
         "bob": 1000,
         "carol": 1000,
     }
-    assert len(list(bank.manager.books())) == 3 * 3 + 2 * 3
-    assert bank.net("alice") == 0  # credit that was granted is not debt
-    assert bank.manager.own_book(AccountCode.WALLET, Asset("XRP", 6)) is None
-    assert await books_at_rest(bank.manager) == []
-    await bank.manager.close()
+    assert len(list(node.manager.books())) == 3 * 3 + 2 * 3
+    assert node.net("alice") == 0  # credit that was granted is not debt
+    assert node.manager.own_book(AccountCode.WALLET, Asset("XRP", 6)) is None
+    assert await books_at_rest(node.manager) == []
+    await node.manager.close()
 
 
 @simulated
 async def test_accounts_are_created_and_read_in_requests_that_the_ledger_takes() -> None:
-    bank = Bank()
-    bank.ledger.batch_transfers_max = 4
-    await bank.open()
-    assert await books_at_rest(bank.manager) == []
+    node = AccountingNode()
+    node.ledger.batch_transfers_max = 4
+    await node.open()
+    assert await books_at_rest(node.manager) == []
 
 
 @simulated
 async def test_an_account_that_cannot_be_created_stops_the_start() -> None:
-    bank = await Bank().open()
-    state = bank.ledger.machine.accounts[bank.manager.peers["alice"].peer.account_id]
+    node = await AccountingNode().open()
+    state = node.ledger.machine.accounts[node.manager.peers["alice"].peer.account_id]
     state.flags = 0
     with pytest.raises(ConnectorError, match="EXISTS_WITH_DIFFERENT_FLAGS"):
-        await Bank(ledger=bank.ledger).open()
+        await AccountingNode(ledger=node.ledger).open()
 
 
 @simulated
 async def test_accounts_of_peers_keep_their_history_when_it_is_wanted() -> None:
-    bank = await Bank(history=True).open()
+    node = await AccountingNode(history=True).open()
     flags = {
-        (book.code, bank.ledger.machine.accounts[book.account_id].flags)
-        for book in bank.manager.books()
+        (book.code, node.ledger.machine.accounts[book.account_id].flags)
+        for book in node.manager.books()
     }
     assert flags == {
         (AccountCode.PEER, ACCOUNT_HISTORY | ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS),
@@ -86,11 +79,11 @@ async def test_accounts_of_peers_keep_their_history_when_it_is_wanted() -> None:
 @simulated
 async def test_accounts_keep_what_they_were_made_to_keep(at_first: bool) -> None:
     """Flags cannot be changed; a setting that was changed is no ground to refuse to start."""
-    bank = await Bank([ALICE], history=at_first).open()
-    alice = bank.manager.peers["alice"]
-    again = await Bank([ALICE, BOB], ledger=bank.ledger, history=not at_first).open()
+    node = await AccountingNode([ALICE], history=at_first).open()
+    alice = node.manager.peers["alice"]
+    again = await AccountingNode([ALICE, BOB], ledger=node.ledger, history=not at_first).open()
     assert again.manager.state is State.AVAILABLE
-    accounts = bank.ledger.machine.accounts
+    accounts = node.ledger.machine.accounts
     for books, kept in ((alice, at_first), (again.manager.peers["bob"], not at_first)):
         for book in (books.peer, books.credit_line):
             assert bool(accounts[book.account_id].flags & ACCOUNT_HISTORY) is kept
@@ -101,58 +94,58 @@ async def test_accounts_keep_what_they_were_made_to_keep(at_first: bool) -> None
 @simulated
 async def test_an_account_that_differs_in_more_than_its_history_stops_the_start(field: str) -> None:
     """The ledger names the flags first, and nothing behind them."""
-    bank = await Bank(history=True).open()
-    state = bank.ledger.machine.accounts[bank.manager.peers["bob"].credit_line.account_id]
+    node = await AccountingNode(history=True).open()
+    state = node.ledger.machine.accounts[node.manager.peers["bob"].credit_line.account_id]
     setattr(state, field, getattr(state, field) ^ 2)
     with pytest.raises(ConnectorError, match="EXISTS_WITH_DIFFERENT_FLAGS"):
-        await Bank(ledger=bank.ledger).open()
+        await AccountingNode(ledger=node.ledger).open()
 
 
 @simulated
 async def test_who_only_looks_waits_for_its_turn() -> None:
-    async with Bank() as bank:
-        bank.ledger.gate.clear()
-        held = bank.reserve("one")
+    async with AccountingNode() as node:
+        node.ledger.gate.clear()
+        held = node.reserve("one")
         assert isinstance(held, Reservation)
         await asyncio.sleep(0.01)
         asked: list[bool] = []
 
         async def ask() -> str:
-            asked.append(bank.ledger.gate.is_set())
+            asked.append(node.ledger.gate.is_set())
             return "seen"
 
-        looking = asyncio.ensure_future(bank.manager.in_turn(ask))
+        looking = asyncio.ensure_future(node.manager.in_turn(ask))
         await asyncio.sleep(0.01)
         assert asked == []
-        bank.ledger.gate.set()
+        node.ledger.gate.set()
         assert await looking == "seen"
         assert asked == [True]
-        assert await bank.outcome("one") is Outcome.HELD
+        assert await node.outcome("one") is Outcome.HELD
 
 
 @simulated
 async def test_nobody_looks_while_the_ledger_is_away() -> None:
-    async with Bank() as bank:
-        bank.ledger.down = Fault.REFUSED
-        bank.reserve("one")
-        assert await bank.outcome("one") is Outcome.UNAVAILABLE
+    async with AccountingNode() as node:
+        node.ledger.down = Fault.REFUSED
+        node.reserve("one")
+        assert await node.outcome("one") is Outcome.UNAVAILABLE
 
         async def ask() -> None:
             raise AssertionError
 
         with pytest.raises(LedgerUnavailableError, match="away"):
-            await bank.manager.in_turn(ask)
+            await node.manager.in_turn(ask)
 
 
 @pytest.mark.interpreted
 @simulated
 async def test_two_assets_under_one_number_stop_the_start() -> None:
-    bank = Bank()
+    node = AccountingNode()
     with pytest.MonkeyPatch.context() as patch:
         for module in ("mirror", "chart"):
             patch.setattr(f"connector.accounting.{module}.asset_ledger", lambda _code, _scale: 7)
         with pytest.raises(ConnectorError, match="share"):
-            await bank.open()
+            await node.open()
 
 
 # --- starting without the ledger
@@ -160,68 +153,70 @@ async def test_two_assets_under_one_number_stop_the_start() -> None:
 
 @simulated
 async def test_a_new_node_starts_without_its_ledger_and_has_accounts_when_it_comes() -> None:
-    async with away(Bank(spool=1000)) as bank:
-        assert bank.states == [State.SPOOLING]
-        assert bank.manager.peers["alice"].available_credit == 1000
-        held = await bank.hold("a", 600, fee=3)
-        assert bank.reserve("over", 401) is Outcome.NO_CREDIT
-        bank.post("a", held)
-        await bank.outcome("a", other_than=Outcome.HELD)
-        open_ = await bank.hold("b", 100)
-        bank.ledger.down = None
-        await bank.idle()
-        assert bank.states == [State.SPOOLING, State.AVAILABLE]
-        assert bank.alerts == []
-        bank.post("b", open_)
-        assert await bank.outcome("b", other_than=Outcome.HELD) is Outcome.POSTED
-        assert await bank.rest() == []
-        assert bank.net("alice") == 700
+    async with away(AccountingNode(spool=1000)) as node:
+        assert node.states == [State.SPOOLING]
+        assert node.manager.peers["alice"].available_credit == 1000
+        held = await node.hold("a", 600, fee=3)
+        assert node.reserve("over", 401) is Outcome.NO_CREDIT
+        node.post("a", held)
+        await node.outcome("a", other_than=Outcome.HELD)
+        open_ = await node.hold("b", 100)
+        node.ledger.down = None
+        await node.idle()
+        assert node.states == [State.SPOOLING, State.AVAILABLE]
+        assert node.alerts == []
+        node.post("b", open_)
+        assert await node.outcome("b", other_than=Outcome.HELD) is Outcome.POSTED
+        assert await node.rest() == []
+        assert node.net("alice") == 700
 
 
 @simulated
 async def test_what_was_promised_to_a_peer_that_was_removed_meanwhile_is_withdrawn() -> None:
-    async with away(Bank(spool=1000)) as bank:
-        carol = bank.manager.peers["carol"]
+    async with away(AccountingNode(spool=1000)) as node:
+        carol = node.manager.peers["carol"]
         assert carol.granted == 1000
-        bank.manager.remove_peer("carol")
-        bank.ledger.down = None
-        await bank.idle()
+        node.manager.remove_peer("carol")
+        node.ledger.down = None
+        await node.idle()
         await asyncio.sleep(12)
-        await bank.pay("a")  # the mirror is compared with the ledger beside it
-        assert bank.alerts == []
+        await node.pay("a")  # the mirror is compared with the ledger beside it
+        assert node.alerts == []
         assert carol.granted == 0
         assert carol.peer.posted == (0, 0)
-        await bank.manager.add_peer(CAROL)
+        await node.manager.add_peer(CAROL)
         assert carol.granted == 1000
-        assert await bank.rest() == []
+        assert await node.rest() == []
 
 
 @simulated
 async def test_with_policy_reject_a_node_starts_and_waits() -> None:
-    async with away(Bank()) as bank:
-        assert bank.manager.state is State.UNAVAILABLE
-        assert "refused on purpose" in bank.manager.state_reason
-        assert bank.reserve("a") is Outcome.UNAVAILABLE
-        await bank.manager.expire()
-        bank.ledger.down = None
-        while bank.manager.state is not State.AVAILABLE:
+    async with away(AccountingNode()) as node:
+        assert node.manager.state is State.UNAVAILABLE
+        assert "refused on purpose" in node.manager.state_reason
+        assert node.reserve("a") is Outcome.UNAVAILABLE
+        await node.manager.expire()
+        node.ledger.down = None
+        while node.manager.state is not State.AVAILABLE:
             await asyncio.sleep(0.02)
-        await bank.pay("b", 1000)
-        assert await bank.rest() == []
+        await node.pay("b", 1000)
+        assert await node.rest() == []
 
 
 @pytest.mark.parametrize("limit", [1000, 1500, 700, 100])
 @simulated
 async def test_after_a_clean_stop_a_node_goes_on_from_what_it_remembers(limit: int) -> None:
-    bank = Bank(spool=1000)
-    async with bank:
-        await bank.pay("a", 300)
-        bank.ledger.down = Fault.REFUSED
-        bank.post("b", await bank.hold("b", 200))
-        await bank.outcome("b", other_than=Outcome.HELD)
-        await bank.stop()
+    node = AccountingNode(spool=1000)
+    async with node:
+        await node.pay("a", 300)
+        node.ledger.down = Fault.REFUSED
+        node.post("b", await node.hold("b", 200))
+        await node.outcome("b", other_than=Outcome.HELD)
+        await node.stop()
     terms = [replace(ALICE, credit_limit=limit), BOB, CAROL]
-    async with away(Bank(terms, ledger=bank.ledger, outbox=bank.outbox, spool=1000)) as again:
+    async with away(
+        AccountingNode(terms, ledger=node.ledger, outbox=node.outbox, spool=1000)
+    ) as again:
         assert again.states == [State.SPOOLING]
         assert again.net("alice") == 500
         room = max(0, limit - 500)
@@ -240,9 +235,9 @@ async def test_after_a_clean_stop_a_node_goes_on_from_what_it_remembers(limit: i
 
 @simulated
 async def test_after_a_crash_only_the_ledger_knows_what_is_held() -> None:
-    async with Bank(spool=1000) as bank:
-        await bank.hold("a", sender_id=11)
-    async with away(Bank(ledger=bank.ledger, outbox=bank.outbox, spool=1000)) as again:
+    async with AccountingNode(spool=1000) as node:
+        await node.hold("a", sender_id=11)
+    async with away(AccountingNode(ledger=node.ledger, outbox=node.outbox, spool=1000)) as again:
         assert again.manager.state is State.UNAVAILABLE
         assert "did not stop cleanly" in again.manager.state_reason
         assert again.reserve("b") is Outcome.UNAVAILABLE
@@ -254,18 +249,20 @@ async def test_after_a_crash_only_the_ledger_knows_what_is_held() -> None:
 
 @simulated
 async def test_a_node_that_stops_with_money_held_has_not_stopped_cleanly() -> None:
-    bank = Bank(spool=1000)
-    async with bank:
-        await bank.hold("a")
-        await bank.stop()
-    assert (await bank.outbox.begin()).books is None
+    node = AccountingNode(spool=1000)
+    async with node:
+        await node.hold("a")
+        await node.stop()
+    assert (await node.outbox.begin()).books is None
 
 
 @simulated
 async def test_a_ledger_that_knows_more_than_the_node_is_believed_and_told() -> None:
-    async with Bank() as bank:
-        await bank.pay("a", 300)
-    async with away(Bank(ledger=bank.ledger, spool=1000)) as again:  # its DATA_DIR is lost
+    async with AccountingNode() as node:
+        await node.pay("a", 300)
+    async with away(
+        AccountingNode(ledger=node.ledger, spool=1000)
+    ) as again:  # its DATA_DIR is lost
         again.post("b", await again.hold("b", 100))
         await again.outcome("b", other_than=Outcome.HELD)
         again.ledger.down = None
@@ -277,15 +274,15 @@ async def test_a_ledger_that_knows_more_than_the_node_is_believed_and_told() -> 
 
 @simulated
 async def test_a_ledger_that_goes_away_again_while_it_is_met_is_met_again() -> None:
-    bank = Bank(spool=1000)
-    async with bank:
-        bank.ledger.down = Fault.REFUSED
-        bank.post("b", await bank.hold("b", 200))
-        await bank.outcome("b", other_than=Outcome.HELD)
-        await bank.stop()
+    node = AccountingNode(spool=1000)
+    async with node:
+        node.ledger.down = Fault.REFUSED
+        node.post("b", await node.hold("b", 200))
+        await node.outcome("b", other_than=Outcome.HELD)
+        await node.stop()
     for failing in range(6):
         terms = [replace(one, credit_limit=2000 + failing) for one in (ALICE, BOB, CAROL)]
-        again = away(Bank(terms, ledger=bank.ledger, outbox=bank.outbox, spool=1000))
+        again = away(AccountingNode(terms, ledger=node.ledger, outbox=node.outbox, spool=1000))
         async with again:
             again.post("c", await again.hold("c", 10))
             await again.outcome("c", other_than=Outcome.HELD)
@@ -300,27 +297,27 @@ async def test_a_ledger_that_goes_away_again_while_it_is_met_is_met_again() -> N
 
 @simulated
 async def test_a_ledger_that_refuses_us_is_told_once() -> None:
-    async with away(Bank()) as bank:
-        bank.ledger.refusal = LedgerRefusedError("wrong_cluster", "it is another cluster")
+    async with away(AccountingNode()) as node:
+        node.ledger.refusal = LedgerRefusedError("wrong_cluster", "it is another cluster")
         await asyncio.sleep(3)
-        assert bank.alerts == ["ledger_refused"]
-        assert bank.manager.state_reason == "it is another cluster"
+        assert node.alerts == ["ledger_refused"]
+        assert node.manager.state_reason == "it is another cluster"
 
 
 @simulated
 async def test_a_new_outbox_for_an_old_node_is_told() -> None:
-    async with Bank() as bank:
+    async with AccountingNode() as node:
         pass
-    bank.ledger.may_be_away = True
-    again = await Bank(ledger=bank.ledger).open()
+    node.ledger.may_be_away = True
+    again = await AccountingNode(ledger=node.ledger).open()
     assert again.alerts == ["outbox_is_new"]
-    assert (await Bank(ledger=bank.ledger, outbox=again.outbox).open()).alerts == []
+    assert (await AccountingNode(ledger=node.ledger, outbox=again.outbox).open()).alerts == []
 
 
 @simulated
 async def test_two_processes_that_start_together_grant_once() -> None:
-    one = Bank()
-    two = Bank(ledger=one.ledger)
+    one = AccountingNode()
+    two = AccountingNode(ledger=one.ledger)
     one.ledger.latency_s = 0.1
     one.ledger.one_at_a_time = False
     await asyncio.gather(one.open(), two.open())

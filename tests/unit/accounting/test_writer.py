@@ -22,8 +22,7 @@ from connector.ledger.model import (
     TransferCode,
 )
 from connector.peering.model import PeerTerms
-from tests.support.accounts import Fault, books_at_rest
-from tests.support.bank import (
+from tests.support.accounting_node import (
     ALICE,
     BOB,
     CAROL,
@@ -31,44 +30,45 @@ from tests.support.bank import (
     EUR,
     USD,
     WE,
-    Bank,
+    AccountingNode,
     expired,
-    simulated,
 )
+from tests.support.accounts import Fault, books_at_rest
+from tests.support.clocks import simulated
 
 # --- a packet
 
 
 @simulated
 async def test_money_is_held_then_posted() -> None:
-    async with Bank() as bank:
-        reservation = await bank.hold("a")
-        alice, bob = bank.manager.peers["alice"], bank.manager.peers["bob"]
+    async with AccountingNode() as node:
+        reservation = await node.hold("a")
+        alice, bob = node.manager.peers["alice"], node.manager.peers["bob"]
         assert (alice.available_credit, alice.net_balance, bob.payable) == (900, 0, 100)
-        bank.post("a", reservation)
-        assert await bank.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        node.post("a", reservation)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
         assert (alice.net_balance, alice.debit_balance, alice.credit_balance) == (100, 100, 0)
         assert (bob.net_balance, bob.debit_balance, bob.credit_balance) == (-100, 0, 100)
         assert bob.available_credit == 1100
-        assert await bank.rest() == []
+        assert await node.rest() == []
 
 
 @simulated
 async def test_money_that_is_given_back_is_as_it_was() -> None:
-    async with Bank() as bank:
-        reservation = await bank.hold("a", fee=3)
-        bank.manager.void(reservation)
-        await bank.idle()
-        assert bank.manager.peers["alice"].available_credit == 1000
-        assert await books_at_rest(bank.manager) == []  # at once: it did not wait for a timeout
-        assert bank.alerts == []
+    async with AccountingNode() as node:
+        reservation = await node.hold("a", fee=3)
+        node.manager.void(reservation)
+        await node.idle()
+        assert node.manager.peers["alice"].available_credit == 1000
+        assert await books_at_rest(node.manager) == []  # at once: it did not wait for a timeout
+        assert node.alerts == []
 
 
 @simulated
 async def test_the_ledger_is_told_whose_packet_it_is_and_how_long() -> None:
-    async with Bank() as bank:
-        await bank.hold("a", sender_id=2**127 + 5, hold_ms=20_001)
-        ((leg,),) = bank.ledger.requests[3:]
+    async with AccountingNode() as node:
+        await node.hold("a", sender_id=2**127 + 5, hold_ms=20_001)
+        ((leg,),) = node.ledger.requests[3:]
         assert leg.user_data_128 == 2**127 + 5
         assert leg.user_data_64 << 32 | leg.user_data_32 == int.from_bytes(CONDITION[:12], "big")
         assert leg.timeout == 31  # 20.001 s and ten of grace, rounded up
@@ -76,52 +76,52 @@ async def test_the_ledger_is_told_whose_packet_it_is_and_how_long() -> None:
 
 @simulated
 async def test_a_fee_is_a_leg_of_its_own() -> None:
-    async with Bank() as bank:
-        reservation = await bank.pay("a", 100, fee=3)
+    async with AccountingNode() as node:
+        reservation = await node.pay("a", 100, fee=3)
         assert [leg.code for leg in reservation.legs] == [TransferCode.PACKET, TransferCode.FEE]
-        assert (bank.net("alice"), bank.net("bob")) == (100, -97)
-        assert bank.own(AccountCode.REVENUE) == -3
-        assert await bank.rest() == []
+        assert (node.net("alice"), node.net("bob")) == (100, -97)
+        assert node.own(AccountCode.REVENUE) == -3
+        assert await node.rest() == []
 
 
 @pytest.mark.parametrize("fee", [0, 10])
 @simulated
 async def test_a_change_of_asset_goes_by_way_of_the_exchange(fee: int) -> None:
-    async with Bank() as bank:
-        reservation = await bank.pay("a", 100, next_hop=CAROL, fee=fee, amount_out=45)
+    async with AccountingNode() as node:
+        reservation = await node.pay("a", 100, next_hop=CAROL, fee=fee, amount_out=45)
         fees = [TransferCode.FEE] if fee else []
         assert [leg.code for leg in reservation.legs] == [
             TransferCode.EXCHANGE_IN, *fees, TransferCode.EXCHANGE_OUT,
         ]  # fmt: skip
-        assert (bank.net("alice"), bank.net("carol")) == (100, -45)
-        assert bank.own(AccountCode.EXCHANGE, USD) == -(100 - fee)
-        assert bank.own(AccountCode.EXCHANGE, EUR) == 45
-        assert bank.own(AccountCode.REVENUE, USD) == -fee
-        assert await bank.rest() == []
+        assert (node.net("alice"), node.net("carol")) == (100, -45)
+        assert node.own(AccountCode.EXCHANGE, USD) == -(100 - fee)
+        assert node.own(AccountCode.EXCHANGE, EUR) == 45
+        assert node.own(AccountCode.REVENUE, USD) == -fee
+        assert await node.rest() == []
 
 
 @simulated
 async def test_packets_to_and_from_this_node_go_through_its_wallet() -> None:
-    async with Bank() as bank:
-        await bank.pay("in", 100, next_hop=WE)
-        assert bank.own(AccountCode.WALLET) == -100
-        await bank.pay("out", 30, source=WE)
-        assert (bank.own(AccountCode.WALLET), bank.net("alice"), bank.net("bob")) == (-70, 100, -30)
-        await bank.pay("there", 10, next_hop=replace(WE, asset=EUR), source=CAROL)
-        assert bank.own(AccountCode.WALLET, EUR) == -10
-        assert await bank.rest() == []
+    async with AccountingNode() as node:
+        await node.pay("in", 100, next_hop=WE)
+        assert node.own(AccountCode.WALLET) == -100
+        await node.pay("out", 30, source=WE)
+        assert (node.own(AccountCode.WALLET), node.net("alice"), node.net("bob")) == (-70, 100, -30)
+        await node.pay("there", 10, next_hop=replace(WE, asset=EUR), source=CAROL)
+        assert node.own(AccountCode.WALLET, EUR) == -10
+        assert await node.rest() == []
 
 
 @pytest.mark.parametrize(("who", "fee"), [(ALICE, 0), (ALICE, 3), (WE, 0)])
 @simulated
 async def test_what_goes_back_to_where_it_came_from_is_booked_too(who: PeerTerms, fee: int) -> None:
-    async with Bank() as bank:
-        await bank.pay("a", 100, source=who, next_hop=who, fee=fee)
-        assert bank.own(AccountCode.EXCHANGE) == 0
-        assert bank.own(AccountCode.REVENUE) == -fee
-        assert bank.net("alice") == fee
-        assert bank.alerts == []
-        assert await bank.rest() == []
+    async with AccountingNode() as node:
+        await node.pay("a", 100, source=who, next_hop=who, fee=fee)
+        assert node.own(AccountCode.EXCHANGE) == 0
+        assert node.own(AccountCode.REVENUE) == -fee
+        assert node.net("alice") == fee
+        assert node.alerts == []
+        assert await node.rest() == []
 
 
 # --- limits
@@ -129,81 +129,81 @@ async def test_what_goes_back_to_where_it_came_from_is_booked_too(who: PeerTerms
 
 @simulated
 async def test_credit_ends_on_the_line() -> None:
-    async with Bank() as bank:
-        held = [await bank.hold("a", 600)]
-        bank.reserve("over", 401)
-        assert await bank.outcome("over") is Outcome.NO_CREDIT
-        held.append(await bank.hold("b", 400))
-        bank.reserve("one more", 1)
-        assert await bank.outcome("one more") is Outcome.NO_CREDIT
-        assert bank.alerts == []
+    async with AccountingNode() as node:
+        held = [await node.hold("a", 600)]
+        node.reserve("over", 401)
+        assert await node.outcome("over") is Outcome.NO_CREDIT
+        held.append(await node.hold("b", 400))
+        node.reserve("one more", 1)
+        assert await node.outcome("one more") is Outcome.NO_CREDIT
+        assert node.alerts == []
         for reservation in held:
-            bank.manager.void(reservation)
-        assert await bank.rest() == []
+            node.manager.void(reservation)
+        assert await node.rest() == []
 
 
 @simulated
 async def test_the_fee_counts_against_the_credit_as_well() -> None:
     """A chain is all or nothing."""
-    async with Bank() as bank:
-        bank.reserve("over", 1001, fee=2)
-        assert await bank.outcome("over") is Outcome.NO_CREDIT
-        await bank.hold("all", 1000, fee=2)
+    async with AccountingNode() as node:
+        node.reserve("over", 1001, fee=2)
+        assert await node.outcome("over") is Outcome.NO_CREDIT
+        await node.hold("all", 1000, fee=2)
 
 
 @simulated
 async def test_what_we_may_owe_ends_on_the_line() -> None:
     """Defect 1: the outgoing side is checked before anything is promised."""
     bob = replace(BOB, max_payable=100)
-    async with Bank([ALICE, bob, CAROL]) as bank:
-        await bank.pay("a", 60, next_hop=bob)
-        assert bank.reserve("over", 41, next_hop=bob) is Outcome.NO_PAYABLE
-        held = await bank.hold("b", 40, next_hop=bob)
-        assert bank.reserve("one more", 1, next_hop=bob) is Outcome.NO_PAYABLE
-        bank.manager.void(held)
-        await bank.hold("c", 40, next_hop=bob)
-        assert "over" not in bank.outcomes  # refused at once, nobody waits
+    async with AccountingNode([ALICE, bob, CAROL]) as node:
+        await node.pay("a", 60, next_hop=bob)
+        assert node.reserve("over", 41, next_hop=bob) is Outcome.NO_PAYABLE
+        held = await node.hold("b", 40, next_hop=bob)
+        assert node.reserve("one more", 1, next_hop=bob) is Outcome.NO_PAYABLE
+        node.manager.void(held)
+        await node.hold("c", 40, next_hop=bob)
+        assert "over" not in node.outcomes  # refused at once, nobody waits
 
 
 @pytest.mark.interpreted
 @simulated
 async def test_a_full_queue_takes_no_more() -> None:
-    async with Bank() as bank:
-        bank.ledger.gate.clear()
+    async with AccountingNode() as node:
+        node.ledger.gate.clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(accounting_bounds, "LEDGER_QUEUE_RESERVATIONS_MAX", 3)
-            bank.reserve("first", 1)
+            node.reserve("first", 1)
             await asyncio.sleep(0)  # it is in a request now, not in the queue
-            queued = [bank.reserve(number, 1) for number in range(4)]
+            queued = [node.reserve(number, 1) for number in range(4)]
         assert [one is Outcome.BUSY for one in queued] == [False, False, False, True]
-        assert bank.manager.queue_depth() == 3
-        bank.ledger.gate.set()
-        assert await bank.outcome(2) is Outcome.HELD
+        assert node.manager.queue_depth() == 3
+        node.ledger.gate.set()
+        assert await node.outcome(2) is Outcome.HELD
 
 
 @simulated
 async def test_a_resolution_is_never_refused_for_want_of_room() -> None:
-    async with Bank() as bank:
-        held = [await bank.hold(number, 1) for number in range(5)]
-        bank.ledger.gate.clear()
+    async with AccountingNode() as node:
+        held = [await node.hold(number, 1) for number in range(5)]
+        node.ledger.gate.clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(accounting_bounds, "LEDGER_QUEUE_RESERVATIONS_MAX", 0)
             for number, reservation in enumerate(held):
-                bank.post(number, reservation)
-            bank.ledger.gate.set()
+                node.post(number, reservation)
+            node.ledger.gate.set()
             for number in range(5):
-                assert await bank.outcome(number, other_than=Outcome.HELD) is Outcome.POSTED
+                assert await node.outcome(number, other_than=Outcome.HELD) is Outcome.POSTED
 
 
 @simulated
 async def test_a_reservation_that_the_ledger_cannot_explain_is_refused_and_told() -> None:
-    async with Bank() as bank:
-        first = await bank.hold("a", 1)
-        bank.reserve("b", 2, packet_id=first.packet_id)
-        assert await bank.outcome("b") is Outcome.UNAVAILABLE
-        assert bank.alerts == ["accounting_refused"]
-        assert bank.manager.counters.refused_unexpectedly == 1
-        assert await bank.rest() != []  # the test's own doing: two packets under one id
+    async with AccountingNode() as node:
+        first = await node.hold("a", 1)
+        node.reserve("b", 2, packet_id=first.packet_id)
+        assert await node.outcome("b") is Outcome.UNAVAILABLE
+        assert node.alerts == ["accounting_refused"]
+        assert node.manager.counters.refused_unexpectedly == 1
+        assert await node.rest() != []  # the test's own doing: two packets under one id
 
 
 # --- requests
@@ -211,74 +211,74 @@ async def test_a_reservation_that_the_ledger_cannot_explain_is_refused_and_told(
 
 @simulated
 async def test_what_gathers_during_a_request_goes_into_the_next_one_posts_first() -> None:
-    async with Bank() as bank:
-        one, two = await bank.hold("a", 1), await bank.hold("b", 1)
-        bank.ledger.requests.clear()
-        bank.ledger.gate.clear()
-        bank.reserve("c", 1)
+    async with AccountingNode() as node:
+        one, two = await node.hold("a", 1), await node.hold("b", 1)
+        node.ledger.requests.clear()
+        node.ledger.gate.clear()
+        node.reserve("c", 1)
         await asyncio.sleep(0)
-        bank.reserve("d", 1)
-        bank.post("a", one)
-        bank.reserve("e", 1)
-        bank.manager.void(two)
-        bank.ledger.gate.set()
-        await bank.outcome("e")
-        first, second = bank.ledger.requests
+        node.reserve("d", 1)
+        node.post("a", one)
+        node.reserve("e", 1)
+        node.manager.void(two)
+        node.ledger.gate.set()
+        await node.outcome("e")
+        first, second = node.ledger.requests
         assert len(first) == 1
         assert [transfer.flags & (POST | VOID) for transfer in second] == [POST, VOID, 0, 0]
-        assert [token for token, _ in bank.order[2:]] == ["c", "a", "d", "e"]
-        assert bank.manager.counters.requests == 4
-        assert bank.manager.counters.events == 7
+        assert [token for token, _ in node.order[2:]] == ["c", "a", "d", "e"]
+        assert node.manager.counters.requests == 4
+        assert node.manager.counters.events == 7
 
 
 @simulated
 async def test_an_idle_ledger_is_asked_at_once() -> None:
-    async with Bank() as bank:
-        bank.reserve("a", 1)
-        began_s = bank.clock.monotonic_s()
-        await bank.outcome("a")
-        assert bank.clock.monotonic_s() == began_s
+    async with AccountingNode() as node:
+        node.reserve("a", 1)
+        began_s = node.clock.monotonic_s()
+        await node.outcome("a")
+        assert node.clock.monotonic_s() == began_s
 
 
 @simulated
 async def test_the_legs_of_a_packet_are_never_apart() -> None:
-    async with Bank() as bank:
-        bank.ledger.batch_transfers_max = 5
-        bank.ledger.requests.clear()
+    async with AccountingNode() as node:
+        node.ledger.batch_transfers_max = 5
+        node.ledger.requests.clear()
         for number in range(4):
-            bank.reserve(number, 10, fee=1)
-        await bank.outcome(3)
-        assert [len(request) for request in bank.ledger.requests] == [4, 4]
-        assert all(not request[-1].flags & 1 for request in bank.ledger.requests)
+            node.reserve(number, 10, fee=1)
+        await node.outcome(3)
+        assert [len(request) for request in node.ledger.requests] == [4, 4]
+        assert all(not request[-1].flags & 1 for request in node.ledger.requests)
 
 
 @simulated
 async def test_waiters_are_told_then_the_turn_ends_once() -> None:
-    async with Bank() as bank:
-        bank.turns = 0
+    async with AccountingNode() as node:
+        node.turns = 0
         for number in range(10):
-            bank.reserve(number, 1)
-        await bank.outcome(9)
-        assert bank.turns == 1
+            node.reserve(number, 1)
+        await node.outcome(9)
+        assert node.turns == 1
 
 
 @simulated
 async def test_stopping_writes_everything_that_is_queued() -> None:
-    async with Bank() as bank:
-        bank.ledger.latency_s = 0.1
+    async with AccountingNode() as node:
+        node.ledger.latency_s = 0.1
         for number in range(3):
-            bank.reserve(number, 1)
-        bank.manager.stop()
-        await bank._tasks[0]
-        assert [bank.outcomes[number] for number in range(3)] == [Outcome.HELD] * 3
-        assert bank.manager.queue_depth() == 0
+            node.reserve(number, 1)
+        node.manager.stop()
+        await node._tasks[0]
+        assert [node.outcomes[number] for number in range(3)] == [Outcome.HELD] * 3
+        assert node.manager.queue_depth() == 0
 
 
 @simulated
 async def test_an_idle_manager_stops_at_once() -> None:
-    async with Bank() as bank:
-        bank.manager.stop()
-        await bank._tasks[0]
+    async with AccountingNode() as node:
+        node.manager.stop()
+        await node._tasks[0]
 
 
 # --- a ledger that fails
@@ -289,32 +289,32 @@ async def test_an_idle_manager_stops_at_once() -> None:
 async def test_a_reservation_without_acknowledgement_is_refused_and_given_back(
     fault: Fault,
 ) -> None:
-    async with Bank() as bank:
-        bank.ledger.next_faults = [fault]
-        bank.reserve("a", 100, fee=3)
-        assert await bank.outcome("a") is Outcome.UNAVAILABLE
-        assert bank.states[-1] is State.REJECTING
-        assert bank.manager.state_reason
-        assert bank.reserve("b", 1) is Outcome.UNAVAILABLE
-        assert bank.manager.peers["alice"].available_credit == 1000
-        await bank.idle()
-        assert bank.states[-1] is State.AVAILABLE
-        assert await books_at_rest(bank.manager) == []
-        assert bank.alerts == []
-        await bank.pay("c", 1000)
+    async with AccountingNode() as node:
+        node.ledger.next_faults = [fault]
+        node.reserve("a", 100, fee=3)
+        assert await node.outcome("a") is Outcome.UNAVAILABLE
+        assert node.states[-1] is State.REJECTING
+        assert node.manager.state_reason
+        assert node.reserve("b", 1) is Outcome.UNAVAILABLE
+        assert node.manager.peers["alice"].available_credit == 1000
+        await node.idle()
+        assert node.states[-1] is State.AVAILABLE
+        assert await books_at_rest(node.manager) == []
+        assert node.alerts == []
+        await node.pay("c", 1000)
 
 
 @pytest.mark.parametrize("fault", list(Fault))
 @simulated
 async def test_giving_back_is_tried_until_it_is_acknowledged(fault: Fault) -> None:
-    async with Bank() as bank:
-        bank.ledger.next_faults = [fault, Fault.LOST, Fault.REFUSED, Fault.LOST]
-        bank.reserve("a", 100)
-        await bank.outcome("a")
-        await bank.idle()
-        assert bank.states == [State.AVAILABLE, State.REJECTING, State.AVAILABLE]
-        assert await books_at_rest(bank.manager) == []
-        assert bank.alerts == []
+    async with AccountingNode() as node:
+        node.ledger.next_faults = [fault, Fault.LOST, Fault.REFUSED, Fault.LOST]
+        node.reserve("a", 100)
+        await node.outcome("a")
+        await node.idle()
+        assert node.states == [State.AVAILABLE, State.REJECTING, State.AVAILABLE]
+        assert await books_at_rest(node.manager) == []
+        assert node.alerts == []
 
 
 @pytest.mark.parametrize("fault", list(Fault))
@@ -323,115 +323,115 @@ async def test_giving_back_is_tried_until_it_is_acknowledged(fault: Fault) -> No
 async def test_a_post_without_acknowledgement_is_the_same_post_again(
     fault: Fault, fee: int
 ) -> None:
-    async with Bank() as bank:
-        reservation = await bank.hold("a", 100, fee=fee)
-        bank.ledger.next_faults = [fault]
-        bank.ledger.requests.clear()
-        bank.post("a", reservation)
-        assert await bank.outcome("a", other_than=Outcome.HELD) in (
+    async with AccountingNode() as node:
+        reservation = await node.hold("a", 100, fee=fee)
+        node.ledger.next_faults = [fault]
+        node.ledger.requests.clear()
+        node.post("a", reservation)
+        assert await node.outcome("a", other_than=Outcome.HELD) in (
             Outcome.POSTED,
             Outcome.RELEASED,
         )
-        await bank.idle()
-        first, second = bank.ledger.requests
+        await node.idle()
+        first, second = node.ledger.requests
         assert first == second
-        assert bank.net("alice") == 100
-        assert bank.outbox.requests == {}
-        assert await bank.rest() == []
+        assert node.net("alice") == 100
+        assert node.outbox.requests == {}
+        assert await node.rest() == []
 
 
 @simulated
 async def test_what_is_tried_again_keeps_its_order() -> None:
-    async with Bank() as bank:
-        held = [await bank.hold(number, 1) for number in range(3)]
-        bank.ledger.requests.clear()
-        bank.ledger.next_faults = [Fault.REFUSED]
+    async with AccountingNode() as node:
+        held = [await node.hold(number, 1) for number in range(3)]
+        node.ledger.requests.clear()
+        node.ledger.next_faults = [Fault.REFUSED]
         for number, reservation in enumerate(held):
-            bank.post(number, reservation)
-        await bank.idle()
-        first, again = bank.ledger.requests
+            node.post(number, reservation)
+        await node.idle()
+        first, again = node.ledger.requests
         assert len(first) == 3
         assert again == first
 
 
 @simulated
 async def test_what_waits_behind_a_failed_request_is_refused_too() -> None:
-    async with Bank() as bank:
-        bank.ledger.next_faults = [Fault.REFUSED]
-        bank.ledger.gate.clear()
-        bank.reserve("a", 1)
+    async with AccountingNode() as node:
+        node.ledger.next_faults = [Fault.REFUSED]
+        node.ledger.gate.clear()
+        node.reserve("a", 1)
         await asyncio.sleep(0)
-        bank.reserve("b", 1)
-        bank.ledger.gate.set()
-        assert await bank.outcome("b") is Outcome.UNAVAILABLE
-        await bank.idle()
-        assert await books_at_rest(bank.manager) == []
+        node.reserve("b", 1)
+        node.ledger.gate.set()
+        assert await node.outcome("b") is Outcome.UNAVAILABLE
+        await node.idle()
+        assert await books_at_rest(node.manager) == []
 
 
 @simulated
 async def test_a_ledger_that_hangs_is_noticed_and_taken_back_into_use() -> None:
-    async with Bank() as bank:
-        bank.ledger.gate.clear()
-        bank.reserve("a", 1)
+    async with AccountingNode() as node:
+        node.ledger.gate.clear()
+        node.reserve("a", 1)
         await asyncio.sleep(0)
-        bank.reserve("b", 1)
+        node.reserve("b", 1)
         await asyncio.sleep(0.99)
-        assert bank.manager.state is State.AVAILABLE
+        assert node.manager.state is State.AVAILABLE
         await asyncio.sleep(0.1)
-        assert bank.manager.state is State.REJECTING
-        assert bank.manager.state_reason == "no answer for 1000 ms"
-        assert bank.outcomes == {"b": Outcome.UNAVAILABLE}
-        bank.ledger.gate.set()
-        assert await bank.outcome("a") is Outcome.HELD
-        await bank.idle()
-        assert bank.manager.state is State.AVAILABLE
+        assert node.manager.state is State.REJECTING
+        assert node.manager.state_reason == "no answer for 1000 ms"
+        assert node.outcomes == {"b": Outcome.UNAVAILABLE}
+        node.ledger.gate.set()
+        assert await node.outcome("a") is Outcome.HELD
+        await node.idle()
+        assert node.manager.state is State.AVAILABLE
 
 
 @simulated
 async def test_expiry_is_asked_for_while_nothing_else_is() -> None:
-    async with Bank() as bank:
-        await bank.hold("a", 100, hold_ms=1000)
+    async with AccountingNode() as node:
+        await node.hold("a", 100, hold_ms=1000)
         await asyncio.sleep(12)
-        peer = bank.manager.peers["alice"].peer.account_id
-        assert bank.ledger.machine.accounts[peer].debits_pending == 100
-        await bank.manager.expire()
-        assert bank.ledger.machine.accounts[peer].debits_pending == 0
+        peer = node.manager.peers["alice"].peer.account_id
+        assert node.ledger.machine.accounts[peer].debits_pending == 100
+        await node.manager.expire()
+        assert node.ledger.machine.accounts[peer].debits_pending == 0
 
 
 @simulated
 async def test_an_idle_node_notices_a_ledger_that_is_away_and_one_that_is_back() -> None:
-    async with Bank() as bank:
-        bank.ledger.down = Fault.REFUSED
-        await bank.manager.expire()
-        assert bank.states[-1] is State.REJECTING
-        bank.ledger.down = None
-        await bank.manager.expire()
-        assert bank.states[-1] is State.AVAILABLE
-        await bank.manager.expire()
-        assert len(bank.states) == 3
+    async with AccountingNode() as node:
+        node.ledger.down = Fault.REFUSED
+        await node.manager.expire()
+        assert node.states[-1] is State.REJECTING
+        node.ledger.down = None
+        await node.manager.expire()
+        assert node.states[-1] is State.AVAILABLE
+        await node.manager.expire()
+        assert len(node.states) == 3
 
 
 @simulated
 async def test_a_busy_ledger_is_not_asked_for_expiry() -> None:
     """It looks at its timeouts with every request; and there is one request at a time."""
-    async with Bank() as bank:
-        bank.ledger.gate.clear()
-        bank.reserve("a", 1)
+    async with AccountingNode() as node:
+        node.ledger.gate.clear()
+        node.reserve("a", 1)
         await asyncio.sleep(0)
-        await bank.manager.expire()
-        bank.ledger.gate.set()
-        await bank.outcome("a")
+        await node.manager.expire()
+        node.ledger.gate.set()
+        await node.outcome("a")
 
 
 @simulated
 async def test_expiry_and_the_writer_take_turns() -> None:
-    async with Bank() as bank:
-        bank.ledger.latency_s = 0.1
+    async with AccountingNode() as node:
+        node.ledger.latency_s = 0.1
         async with asyncio.TaskGroup() as group:
-            group.create_task(bank.manager.expire())
+            group.create_task(node.manager.expire())
             await asyncio.sleep(0.01)
-            bank.reserve("a", 1)
-            await bank.outcome("a")
+            node.reserve("a", 1)
+            await node.outcome("a")
 
 
 # --- posts that come too late
@@ -444,65 +444,65 @@ async def test_a_post_that_comes_too_late_becomes_a_correction(
     fee: int, next_hop: PeerTerms
 ) -> None:
     """Never a silent loss: the next hop has fulfilled, so we owe it, and the sender owes us."""
-    async with Bank() as bank:
-        reservation = await expired(bank, fee=fee, next_hop=next_hop)
-        bank.post("late", reservation)
-        assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
-        assert bank.alerts == ["accounting_correction"]
-        assert bank.manager.counters.corrections == 1
-        assert bank.net("alice") == 100
-        assert bank.own(AccountCode.REVENUE) == -fee
-        assert bank.manager.peers["alice"].granted == 1100
-        assert bank.manager.peers["alice"].available_credit == 1000
-        assert await bank.rest() == []
+    async with AccountingNode() as node:
+        reservation = await expired(node, fee=fee, next_hop=next_hop)
+        node.post("late", reservation)
+        assert await node.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
+        assert node.alerts == ["accounting_correction"]
+        assert node.manager.counters.corrections == 1
+        assert node.net("alice") == 100
+        assert node.own(AccountCode.REVENUE) == -fee
+        assert node.manager.peers["alice"].granted == 1100
+        assert node.manager.peers["alice"].available_credit == 1000
+        assert await node.rest() == []
 
 
 @simulated
 async def test_a_correction_is_booked_beyond_the_credit_limit() -> None:
     """What has happened has happened; until it pays, the peer may send nothing more."""
-    async with Bank() as bank:
-        reservation = await expired(bank)
-        rest = await bank.hold("all the rest", 900)
-        await bank.ledger.create_transfers([])
-        bank.post("late", reservation)
-        assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
-        assert bank.net("alice") == 100
-        assert bank.manager.peers["alice"].available_credit == 100
-        bank.manager.void(rest)
-        assert await bank.rest() == []
+    async with AccountingNode() as node:
+        reservation = await expired(node)
+        rest = await node.hold("all the rest", 900)
+        await node.ledger.create_transfers([])
+        node.post("late", reservation)
+        assert await node.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
+        assert node.net("alice") == 100
+        assert node.manager.peers["alice"].available_credit == 100
+        node.manager.void(rest)
+        assert await node.rest() == []
 
 
 @pytest.mark.parametrize("fault", list(Fault))
 @simulated
 async def test_the_waiter_is_told_when_the_correction_is_booked(fault: Fault) -> None:
-    async with Bank() as bank:
-        reservation = await expired(bank, fee=3)
-        bank.ledger.next_faults = [None, fault]
-        bank.post("late", reservation)
-        await bank.idle()
-        assert bank.outcomes["late"] in (Outcome.POSTED, Outcome.RELEASED)
-        assert bank.alerts == ["accounting_correction"]
-        assert bank.outbox.requests == {}
-        assert bank.net("alice") == 100
-        assert await bank.rest() == []
+    async with AccountingNode() as node:
+        reservation = await expired(node, fee=3)
+        node.ledger.next_faults = [None, fault]
+        node.post("late", reservation)
+        await node.idle()
+        assert node.outcomes["late"] in (Outcome.POSTED, Outcome.RELEASED)
+        assert node.alerts == ["accounting_correction"]
+        assert node.outbox.requests == {}
+        assert node.net("alice") == 100
+        assert await node.rest() == []
 
 
 @simulated
 async def test_until_its_correction_is_booked_a_post_stays_in_the_outbox() -> None:
     """Whoever pulls the plug in between finds it there at the next start."""
-    async with Bank() as bank:
-        reservation = await expired(bank)
-        bank.ledger.down = Fault.REFUSED
-        bank.post("late", reservation)
-        assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.RELEASED
-        bank.ledger.next_faults = [Fault.REFUSED, None]
-        while not bank.alerts:
+    async with AccountingNode() as node:
+        reservation = await expired(node)
+        node.ledger.down = Fault.REFUSED
+        node.post("late", reservation)
+        assert await node.outcome("late", other_than=Outcome.HELD) is Outcome.RELEASED
+        node.ledger.next_faults = [Fault.REFUSED, None]
+        while not node.alerts:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.1)
-        assert bank.alerts == ["accounting_correction"]
-        assert bank.outbox.ids == [reservation.packet_id | PHASE_RESOLVE]
-    bank.ledger.down = None
-    again = Bank(ledger=bank.ledger, outbox=bank.outbox)
+        assert node.alerts == ["accounting_correction"]
+        assert node.outbox.ids == [reservation.packet_id | PHASE_RESOLVE]
+    node.ledger.down = None
+    again = AccountingNode(ledger=node.ledger, outbox=node.outbox)
     async with again:
         assert again.alerts == ["accounting_correction"]
         assert again.outbox.requests == {}
@@ -512,44 +512,44 @@ async def test_until_its_correction_is_booked_a_post_stays_in_the_outbox() -> No
 
 @simulated
 async def test_giving_back_what_has_expired_is_silent() -> None:
-    async with Bank() as bank:
-        reservation = await expired(bank, fee=3)
-        bank.manager.void(reservation)
-        await bank.idle()
-        assert bank.alerts == []
-        assert await books_at_rest(bank.manager) == []
+    async with AccountingNode() as node:
+        reservation = await expired(node, fee=3)
+        node.manager.void(reservation)
+        await node.idle()
+        assert node.alerts == []
+        assert await books_at_rest(node.manager) == []
 
 
 @simulated
 async def test_a_packet_is_not_given_back_after_it_was_posted() -> None:
-    async with Bank() as bank:
-        reservation = await bank.pay("a")
+    async with AccountingNode() as node:
+        reservation = await node.pay("a")
         with pytest.raises(AssertionError, match="VOID"):
-            bank.manager.void(reservation)
-        assert bank.net("alice") == 100
-        account = bank.ledger.machine.accounts[bank.manager.peers["alice"].peer.account_id]
+            node.manager.void(reservation)
+        assert node.net("alice") == 100
+        account = node.ledger.machine.accounts[node.manager.peers["alice"].peer.account_id]
         assert account.debits_posted == 100
 
 
 @simulated
 async def test_a_packet_that_another_process_posted_is_not_given_back() -> None:
     """Post and void share an id, so the ledger takes the first; that someone tried is told."""
-    async with Bank() as bank:
-        reservation = await bank.hold("a")
-        await bank.ledger.create_transfers(resolutions(reservation.legs, POST))
-        bank.manager.void(reservation)
-        await bank.idle()
-        assert bank.alerts == ["accounting_refused"]
-        account = bank.ledger.machine.accounts[bank.manager.peers["alice"].peer.account_id]
+    async with AccountingNode() as node:
+        reservation = await node.hold("a")
+        await node.ledger.create_transfers(resolutions(reservation.legs, POST))
+        node.manager.void(reservation)
+        await node.idle()
+        assert node.alerts == ["accounting_refused"]
+        account = node.ledger.machine.accounts[node.manager.peers["alice"].peer.account_id]
         assert account.debits_posted == 100
 
 
 @simulated
 async def test_a_correction_that_is_refused_is_told_and_not_corrected_again() -> None:
-    async with Bank() as bank:
-        reservation = await expired(bank)
-        wallet = bank.manager.own_book(AccountCode.WALLET, USD)
-        exchange = bank.manager.own_book(AccountCode.EXCHANGE, USD)
+    async with AccountingNode() as node:
+        reservation = await expired(node)
+        wallet = node.manager.own_book(AccountCode.WALLET, USD)
+        exchange = node.manager.own_book(AccountCode.EXCHANGE, USD)
         assert wallet is not None
         assert exchange is not None
         taken = Transfer(
@@ -560,7 +560,7 @@ async def test_a_correction_that_is_refused_is_told_and_not_corrected_again() ->
             ledger=wallet.ledger,
             code=TransferCode.CORRECTION,
         )
-        assert await bank.ledger.create_transfers([taken]) == [Status.CREATED]
-        bank.post("late", reservation)
-        assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.RELEASED
-        assert bank.alerts == ["accounting_correction", "accounting_refused"]
+        assert await node.ledger.create_transfers([taken]) == [Status.CREATED]
+        node.post("late", reservation)
+        assert await node.outcome("late", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert node.alerts == ["accounting_correction", "accounting_refused"]

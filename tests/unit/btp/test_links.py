@@ -27,7 +27,7 @@ from connector.btp.packet import (
     read_ilp,
 )
 from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms, Unanswered
-from tests.support.clocks import SimulatedClock, simulate
+from tests.support.clocks import SimulatedClock, simulated
 from tests.support.daemons import EventLog
 from tests.support.guest import auth_packet
 from tests.support.in_memory import LATENCY_S, MemoryNetwork
@@ -192,7 +192,7 @@ class PlainSocket(asyncio.Protocol):
         self.transport.write(b"".join(self.websocket.data_to_send()))
 
 
-class Scene:
+class LinksSetup:
     """Two hosts, `a` and `b`; or `a` alone, with plain sockets as its peer `b`."""
 
     async def __aenter__(self) -> Self:
@@ -236,272 +236,251 @@ def links_of(host: Host) -> int:
 # --- two nodes that know packet ids
 
 
-def test_of_two_nodes_that_dial_each_other_at_once_both_keep_the_same_link() -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a, b = scene.a, scene.b
-            scene.start(a)
-            scene.start(b)
-            await asyncio.sleep(60)
-            # Both dial in the same moment, so two links are made; "a" comes before "b".
-            assert a.links.connects["b"] == b.links.connects["a"] == 2
-            assert links_of(a) == links_of(b) == 1
-            assert {a.live.direction, b.live.direction} == {"inbound", "outbound"}
-            settled = a.links.connects["b"], b.links.connects["a"]
-            await asyncio.sleep(600)
-            assert (a.links.connects["b"], b.links.connects["a"]) == settled
-
-    simulate(scenario())
+@simulated
+async def test_of_two_nodes_that_dial_each_other_at_once_both_keep_the_same_link() -> None:
+    async with LinksSetup() as setup:
+        a, b = setup.a, setup.b
+        setup.start(a)
+        setup.start(b)
+        await asyncio.sleep(60)
+        # Both dial in the same moment, so two links are made; "a" comes before "b".
+        assert a.links.connects["b"] == b.links.connects["a"] == 2
+        assert links_of(a) == links_of(b) == 1
+        assert {a.live.direction, b.live.direction} == {"inbound", "outbound"}
+        settled = a.links.connects["b"], b.links.connects["a"]
+        await asyncio.sleep(600)
+        assert (a.links.connects["b"], b.links.connects["a"]) == settled
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
-def test_the_lower_user_name_keeps_its_link_whichever_is_first(first: str) -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a, b = scene.a, scene.b
-            scene.start(a, dials=False)
-            scene.start(b, dials=False)
-            await asyncio.sleep(0)
-            one, other = (a, b) if first == "a" else (b, a)
-            await one.links._connect(one.credentials)
-            await asyncio.sleep(0.1)
-            one.answers_at_once = False
-            early = other.ask(1)
-            await asyncio.sleep(0.1)
-            await other.links._connect(other.credentials)
-            await asyncio.sleep(0.1)
-            assert (a.live.direction, b.live.direction) == ("outbound", "inbound")
-            late = other.ask(2)
-            await asyncio.sleep(0.1)
-            one.answer_all()
-            await asyncio.sleep(0.1)
-            assert early.answers == [b"answer 1"]
-            assert late.answers == [b"answer 2"]
-            await asyncio.sleep(2 * bounds.DRAIN_SECONDS_MAX)
-            assert links_of(a) == links_of(b) == 1
-            assert (a.live.direction, b.live.direction) == ("outbound", "inbound")
-
-    simulate(scenario())
+@simulated
+async def test_the_lower_user_name_keeps_its_link_whichever_is_first(first: str) -> None:
+    async with LinksSetup() as setup:
+        a, b = setup.a, setup.b
+        setup.start(a, dials=False)
+        setup.start(b, dials=False)
+        await asyncio.sleep(0)
+        one, other = (a, b) if first == "a" else (b, a)
+        await one.links._connect(one.credentials)
+        await asyncio.sleep(0.1)
+        one.answers_at_once = False
+        early = other.ask(1)
+        await asyncio.sleep(0.1)
+        await other.links._connect(other.credentials)
+        await asyncio.sleep(0.1)
+        assert (a.live.direction, b.live.direction) == ("outbound", "inbound")
+        late = other.ask(2)
+        await asyncio.sleep(0.1)
+        one.answer_all()
+        await asyncio.sleep(0.1)
+        assert early.answers == [b"answer 1"]
+        assert late.answers == [b"answer 2"]
+        await asyncio.sleep(2 * bounds.DRAIN_SECONDS_MAX)
+        assert links_of(a) == links_of(b) == 1
+        assert (a.live.direction, b.live.direction) == ("outbound", "inbound")
 
 
-def test_a_peer_that_has_dialled_is_not_dialled_and_dialling_goes_on_when_it_is_gone() -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a, b = scene.a, scene.b
-            scene.start(b)
-            scene.start(a, dials=False)
-            await asyncio.sleep(10)
-            assert a.live.direction == "inbound"
-            dialling = asyncio.create_task(a.links.dialler.stay_connected(a.credentials))
-            await asyncio.sleep(100)
-            assert a.links.dialler.states["b"].attempts == 0
-            b.links.dialler.stop()
-            scene.network.cut()
-            await asyncio.sleep(10)
-            assert a.live.direction == "outbound"
-            dialling.cancel()
+@simulated
+async def test_a_peer_that_has_dialled_is_not_dialled_and_dialling_goes_on_when_it_is_gone() -> (
+    None
+):
+    async with LinksSetup() as setup:
+        a, b = setup.a, setup.b
+        setup.start(b)
+        setup.start(a, dials=False)
+        await asyncio.sleep(10)
+        assert a.live.direction == "inbound"
+        dialling = asyncio.create_task(a.links.dialler.stay_connected(a.credentials))
+        await asyncio.sleep(100)
+        assert a.links.dialler.states["b"].attempts == 0
+        b.links.dialler.stop()
+        setup.network.cut()
+        await asyncio.sleep(10)
+        assert a.live.direction == "outbound"
+        dialling.cancel()
 
-    simulate(scenario())
 
-
-def test_receipts_count_only_while_there_is_no_other_link() -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a, b = scene.a, scene.b
-            scene.start(a, dials=False)
-            scene.start(b, dials=False)
-            await asyncio.sleep(0.5)
-            await b.links._connect(b.credentials)
-            await asyncio.sleep(5)
-            assert a.receipts > 0
-            a.answers_at_once = False
-            b.ask(1)
-            await asyncio.sleep(0.1)
-            await b.links._connect(b.credentials)
-            await asyncio.sleep(0.1)
-            assert links_of(a) == 2
-            counted, noted = a.receipts, a.events.count("reconnected")
-            await asyncio.sleep(bounds.DRAIN_SECONDS_MIN + 1)
-            assert a.receipts == counted
-            a.answer_all()
-            await asyncio.sleep(2 * bounds.DRAIN_SECONDS_MAX)
-            assert links_of(a) == 1
-            assert a.receipts > counted
-            assert a.events.count("reconnected") == noted + 1
-
-    simulate(scenario())
+@simulated
+async def test_receipts_count_only_while_there_is_no_other_link() -> None:
+    async with LinksSetup() as setup:
+        a, b = setup.a, setup.b
+        setup.start(a, dials=False)
+        setup.start(b, dials=False)
+        await asyncio.sleep(0.5)
+        await b.links._connect(b.credentials)
+        await asyncio.sleep(5)
+        assert a.receipts > 0
+        a.answers_at_once = False
+        b.ask(1)
+        await asyncio.sleep(0.1)
+        await b.links._connect(b.credentials)
+        await asyncio.sleep(0.1)
+        assert links_of(a) == 2
+        counted, noted = a.receipts, a.events.count("reconnected")
+        await asyncio.sleep(bounds.DRAIN_SECONDS_MIN + 1)
+        assert a.receipts == counted
+        a.answer_all()
+        await asyncio.sleep(2 * bounds.DRAIN_SECONDS_MAX)
+        assert links_of(a) == 1
+        assert a.receipts > counted
+        assert a.events.count("reconnected") == noted + 1
 
 
 # --- a peer without packet ids
 
 
-def test_ilp_plugin_btp_may_answer_over_the_link_that_it_dialled() -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a = scene.a
-            listening = await scene.dialled_by_a()
-            request = a.ask(1)
-            await asyncio.sleep(0.1)
-            dialled = await scene.dial_a()
-            await asyncio.sleep(0.1)
-            assert links_of(a) == 2
-            ((request_id, _),) = listening.requests
-            dialled.say(encode_ilp(RESPONSE, request_id, b"answer"))
-            await asyncio.sleep(0.1)
-            assert request.answers == [b"answer"]
-            # Requests go over the link that it answers over.
-            a.ask(2)
-            await asyncio.sleep(0.1)
-            assert len(dialled.requests) == 1
-            await asyncio.sleep(100)
-            assert a.links.connects["b"] == 2
-            assert links_of(a) == 2
-
-    simulate(scenario())
+@simulated
+async def test_ilp_plugin_btp_may_answer_over_the_link_that_it_dialled() -> None:
+    async with LinksSetup() as setup:
+        a = setup.a
+        listening = await setup.dialled_by_a()
+        request = a.ask(1)
+        await asyncio.sleep(0.1)
+        dialled = await setup.dial_a()
+        await asyncio.sleep(0.1)
+        assert links_of(a) == 2
+        ((request_id, _),) = listening.requests
+        dialled.say(encode_ilp(RESPONSE, request_id, b"answer"))
+        await asyncio.sleep(0.1)
+        assert request.answers == [b"answer"]
+        # Requests go over the link that it answers over.
+        a.ask(2)
+        await asyncio.sleep(0.1)
+        assert len(dialled.requests) == 1
+        await asyncio.sleep(100)
+        assert a.links.connects["b"] == 2
+        assert links_of(a) == 2
 
 
 @pytest.mark.parametrize("lost", ["asked over", "answered over"])
-def test_a_request_waits_while_any_link_of_the_peer_is_left(lost: str) -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a = scene.a
-            listening = await scene.dialled_by_a()
-            dialled = await scene.dial_a()
-            await asyncio.sleep(0.1)
-            request = a.ask(1)
-            await asyncio.sleep(0.1)
-            ((request_id, _),) = dialled.requests
-            assert not listening.requests
-            gone, left = (dialled, listening) if lost == "asked over" else (listening, dialled)
-            gone.transport.abort()
-            await asyncio.sleep(0.1)
-            assert request.answers == []
-            left.say(encode_ilp(RESPONSE, request_id, b"answer"))
-            await asyncio.sleep(0.1)
-            assert request.answers == [b"answer"]
-
-    simulate(scenario())
+@simulated
+async def test_a_request_waits_while_any_link_of_the_peer_is_left(lost: str) -> None:
+    async with LinksSetup() as setup:
+        a = setup.a
+        listening = await setup.dialled_by_a()
+        dialled = await setup.dial_a()
+        await asyncio.sleep(0.1)
+        request = a.ask(1)
+        await asyncio.sleep(0.1)
+        ((request_id, _),) = dialled.requests
+        assert not listening.requests
+        gone, left = (dialled, listening) if lost == "asked over" else (listening, dialled)
+        gone.transport.abort()
+        await asyncio.sleep(0.1)
+        assert request.answers == []
+        left.say(encode_ilp(RESPONSE, request_id, b"answer"))
+        await asyncio.sleep(0.1)
+        assert request.answers == [b"answer"]
 
 
-def test_with_the_last_link_of_a_peer_its_requests_are_lost() -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            scene.start(scene.a, dials=False)
-            await asyncio.sleep(0)
-            dialled = await scene.dial_a()
-            request = scene.a.ask(1)
-            await asyncio.sleep(0.1)
-            dialled.transport.abort()
-            await asyncio.sleep(0.1)
-            assert request.answers == [Unanswered.LINK_LOST]
-            assert scene.a.events[-1] == "disconnected inbound"
-
-    simulate(scenario())
+@simulated
+async def test_with_the_last_link_of_a_peer_its_requests_are_lost() -> None:
+    async with LinksSetup() as setup:
+        setup.start(setup.a, dials=False)
+        await asyncio.sleep(0)
+        dialled = await setup.dial_a()
+        request = setup.a.ask(1)
+        await asyncio.sleep(0.1)
+        dialled.transport.abort()
+        await asyncio.sleep(0.1)
+        assert request.answers == [Unanswered.LINK_LOST]
+        assert setup.a.events[-1] == "disconnected inbound"
 
 
-def test_a_link_that_is_replaced_is_drained_and_its_answers_count() -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a = scene.a
-            a.answers_at_once = False
-            scene.start(a, dials=False)
-            await asyncio.sleep(0)
-            old = await scene.dial_a()
-            ours = a.ask(1)
-            old.say(encode_ilp(MESSAGE, 77, b"prepare 9"))
-            await asyncio.sleep(0.1)
-            new = await scene.dial_a()
-            later = a.ask(2)
-            await asyncio.sleep(bounds.DRAIN_SECONDS_MIN + 1.5)
-            assert len(old.requests) == len(new.requests) == 1
-            assert not old.closed.is_set()
-            old.say(encode_ilp(RESPONSE, old.requests[0][0], b"answer"))
-            a.answer_all()
-            await asyncio.sleep(0.1)
-            assert ours.answers == [b"answer"]
-            assert old.answers == [(77, b"answer 9")]
-            await asyncio.sleep(2)
-            assert old.closed.is_set()
-            assert later.answers == []
-
-    simulate(scenario())
+@simulated
+async def test_a_link_that_is_replaced_is_drained_and_its_answers_count() -> None:
+    async with LinksSetup() as setup:
+        a = setup.a
+        a.answers_at_once = False
+        setup.start(a, dials=False)
+        await asyncio.sleep(0)
+        old = await setup.dial_a()
+        ours = a.ask(1)
+        old.say(encode_ilp(MESSAGE, 77, b"prepare 9"))
+        await asyncio.sleep(0.1)
+        new = await setup.dial_a()
+        later = a.ask(2)
+        await asyncio.sleep(bounds.DRAIN_SECONDS_MIN + 1.5)
+        assert len(old.requests) == len(new.requests) == 1
+        assert not old.closed.is_set()
+        old.say(encode_ilp(RESPONSE, old.requests[0][0], b"answer"))
+        a.answer_all()
+        await asyncio.sleep(0.1)
+        assert ours.answers == [b"answer"]
+        assert old.answers == [(77, b"answer 9")]
+        await asyncio.sleep(2)
+        assert old.closed.is_set()
+        assert later.answers == []
 
 
-def test_draining_is_bounded() -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a = scene.a
-            scene.start(a, dials=False)
-            await asyncio.sleep(0)
-            old = await scene.dial_a()
-            request = a.ask(1)
-            await asyncio.sleep(0.1)
-            new = await scene.dial_a()
-            await asyncio.sleep(bounds.DRAIN_SECONDS_MAX + 2)
-            assert old.closed.is_set()
-            # The peer has another link, over which the answer may still come.
-            assert request.answers == []
-            new.say(encode_ilp(RESPONSE, old.requests[0][0], b"answer"))
-            await asyncio.sleep(0.1)
-            assert request.answers == [b"answer"]
-
-    simulate(scenario())
+@simulated
+async def test_draining_is_bounded() -> None:
+    async with LinksSetup() as setup:
+        a = setup.a
+        setup.start(a, dials=False)
+        await asyncio.sleep(0)
+        old = await setup.dial_a()
+        request = a.ask(1)
+        await asyncio.sleep(0.1)
+        new = await setup.dial_a()
+        await asyncio.sleep(bounds.DRAIN_SECONDS_MAX + 2)
+        assert old.closed.is_set()
+        # The peer has another link, over which the answer may still come.
+        assert request.answers == []
+        new.say(encode_ilp(RESPONSE, old.requests[0][0], b"answer"))
+        await asyncio.sleep(0.1)
+        assert request.answers == [b"answer"]
 
 
-def test_an_answer_goes_over_the_other_link_when_the_one_that_was_asked_over_is_gone() -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a = scene.a
-            a.answers_at_once = False
-            listening = await scene.dialled_by_a()
-            dialled = await scene.dial_a()
-            dialled.say(encode_ilp(MESSAGE, 77, b"prepare 9"))
-            await asyncio.sleep(0.1)
-            dialled.transport.abort()
-            await asyncio.sleep(0.1)
-            a.answer_all()
-            await asyncio.sleep(0.1)
-            assert listening.answers == [(77, b"answer 9")]
+@simulated
+async def test_an_answer_goes_over_the_other_link_when_the_one_that_was_asked_over_is_gone() -> (
+    None
+):
+    async with LinksSetup() as setup:
+        a = setup.a
+        a.answers_at_once = False
+        listening = await setup.dialled_by_a()
+        dialled = await setup.dial_a()
+        dialled.say(encode_ilp(MESSAGE, 77, b"prepare 9"))
+        await asyncio.sleep(0.1)
+        dialled.transport.abort()
+        await asyncio.sleep(0.1)
+        a.answer_all()
+        await asyncio.sleep(0.1)
+        assert listening.answers == [(77, b"answer 9")]
 
-    simulate(scenario())
 
-
-def test_a_later_connection_gets_no_answer_to_a_request_of_an_earlier_one() -> None:
+@simulated
+async def test_a_later_connection_gets_no_answer_to_a_request_of_an_earlier_one() -> None:
     """It may lead to another process, whose requests may have the same number."""
-
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a = scene.a
-            a.answers_at_once = False
-            scene.start(a, dials=False)
-            await asyncio.sleep(0)
-            first = await scene.dial_a()
-            first.say(encode_ilp(MESSAGE, 77, b"prepare 9"))
-            await asyncio.sleep(0.1)
-            first.transport.abort()
-            await asyncio.sleep(0.1)
-            second = await scene.dial_a()
-            a.answer_all()
-            await asyncio.sleep(0.1)
-            assert second.answers == []
-
-    simulate(scenario())
+    async with LinksSetup() as setup:
+        a = setup.a
+        a.answers_at_once = False
+        setup.start(a, dials=False)
+        await asyncio.sleep(0)
+        first = await setup.dial_a()
+        first.say(encode_ilp(MESSAGE, 77, b"prepare 9"))
+        await asyncio.sleep(0.1)
+        first.transport.abort()
+        await asyncio.sleep(0.1)
+        second = await setup.dial_a()
+        a.answer_all()
+        await asyncio.sleep(0.1)
+        assert second.answers == []
 
 
-def test_a_peer_that_is_removed_loses_all_its_links() -> None:
-    async def scenario() -> None:
-        async with Scene() as scene:
-            a = scene.a
-            listening = await scene.dialled_by_a()
-            dialled = await scene.dial_a()
-            request = a.ask(1)
-            await asyncio.sleep(0.1)
-            a.links.dialler.stop()
-            a.links.remove_peer("b", "the peer was removed")
-            await asyncio.sleep(2)
-            assert request.answers == [Unanswered.LINK_LOST]
-            assert listening.closed.is_set()
-            assert dialled.closed.is_set()
-            assert a.links.live == {}
-
-    simulate(scenario())
+@simulated
+async def test_a_peer_that_is_removed_loses_all_its_links() -> None:
+    async with LinksSetup() as setup:
+        a = setup.a
+        listening = await setup.dialled_by_a()
+        dialled = await setup.dial_a()
+        request = a.ask(1)
+        await asyncio.sleep(0.1)
+        a.links.dialler.stop()
+        a.links.remove_peer("b", "the peer was removed")
+        await asyncio.sleep(2)
+        assert request.answers == [Unanswered.LINK_LOST]
+        assert listening.closed.is_set()
+        assert dialled.closed.is_set()
+        assert a.links.live == {}

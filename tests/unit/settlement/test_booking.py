@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,14 @@ from connector.settlement.model import Direction, Phase, Quantity, State, key_ta
 from connector.settlement.store import SettlementStore
 from connector.telemetry.events import SettlementFailed, SettlementStarted
 from tests.support.accounts import Fault, books_at_rest
-from tests.support.clocks import simulate
+from tests.support.clocks import simulated
 from tests.support.settlements import (
     ALICE,
     BOB,
     USD,
+    DurableState,
     EngineFault,
-    Ground,
-    Life,
+    SettlementNode,
     settlement_transfers,
 )
 
@@ -38,26 +37,18 @@ RICH = replace(BOB, credit_limit=1_000_000_000, settle_threshold=50_000)
 UNASKED = replace(BOB, settle_threshold=None)
 
 
-def simulated(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test in simulated time."""
-
-    @wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        simulate(test(*args, **kwargs))
-
-    return run
-
-
-async def held_of(life: Life, amount: int) -> Reservation:
+async def held_of(node: SettlementNode, amount: int) -> Reservation:
     """Money held for a packet that bob has sent."""
-    held = await life.hold(amount, source="bob", next_hop="alice")
+    held = await node.hold(amount, source="bob", next_hop="alice")
     assert held is not None
     return held
 
 
-def between_look_and_booking(life: Life, what: Callable[[], Coroutine[Any, Any, object]]) -> None:
+def between_look_and_booking(
+    node: SettlementNode, what: Callable[[], Coroutine[Any, Any, object]]
+) -> None:
     """Have `what` happen once, after the next decision has looked at the ledger."""
-    original = life.accounts.settleable
+    original = node.accounts.settleable
     todo = [what]
 
     async def stale(peer_id: str) -> tuple[int, int]:
@@ -66,7 +57,7 @@ def between_look_and_booking(life: Life, what: Callable[[], Coroutine[Any, Any, 
             await todo.pop()()
         return answer
 
-    life.accounts.settleable = stale  # type: ignore[method-assign]
+    node.accounts.settleable = stale  # type: ignore[method-assign]
 
 
 # --- net of what is held for packets that the peer has sent
@@ -80,58 +71,58 @@ def between_look_and_booking(life: Life, what: Callable[[], Coroutine[Any, Any, 
 async def test_what_is_held_for_the_peers_packets_counts_as_paid_by_it(
     held: int, paid: int
 ) -> None:
-    ground = Ground()
-    async with Life(ground, (ALICE, RICH)) as life:
+    durable = DurableState()
+    async with SettlementNode(durable, (ALICE, RICH)) as node:
         if held:
-            await held_of(life, held)
-        assert await life.owe(100_000)
-        await life.settlements._pause(15)
-        assert life.settled() == (paid, 0)
-        assert sum(one.amount for one in ground.engine.paid.values()) == paid
+            await held_of(node, held)
+        assert await node.owe(100_000)
+        await node.settlements._pause(15)
+        assert node.settled() == (paid, 0)
+        assert sum(one.amount for one in durable.engine.paid.values()) == paid
 
 
 @simulated
 async def test_what_was_held_is_paid_once_its_packet_is_rejected() -> None:
-    async with Life(Ground(), (ALICE, RICH)) as life:
-        held = await held_of(life, 300_000)
-        assert await life.owe(100_000)
-        await life.settlements._pause(10)
-        assert life.settled() == (0, 0)
-        life.accounts.void(held)
-        await life.until(lambda: life.settled() == (100_000, 0))
-        assert life.net() == 0
+    async with SettlementNode(DurableState(), (ALICE, RICH)) as node:
+        held = await held_of(node, 300_000)
+        assert await node.owe(100_000)
+        await node.settlements._pause(10)
+        assert node.settled() == (0, 0)
+        node.accounts.void(held)
+        await node.until(lambda: node.settled() == (100_000, 0))
+        assert node.net() == 0
 
 
 @simulated
 async def test_what_was_held_is_not_paid_once_its_packet_is_fulfilled() -> None:
-    async with Life(Ground(), (ALICE, RICH)) as life:
-        held = await held_of(life, 40_000)
-        assert await life.owe(100_000)
-        await life.until(lambda: life.settled() == (60_000, 0))
-        await life.post(held)
-        await life.quiet()
-        assert (life.net(), life.settled()) == (0, (60_000, 0))
+    async with SettlementNode(DurableState(), (ALICE, RICH)) as node:
+        held = await held_of(node, 40_000)
+        assert await node.owe(100_000)
+        await node.until(lambda: node.settled() == (60_000, 0))
+        await node.post(held)
+        await node.quiet()
+        assert (node.net(), node.settled()) == (0, (60_000, 0))
 
 
 @simulated
 async def test_held_packets_cannot_bring_what_we_owe_below_settle_to() -> None:
-    async with Life(Ground(), (ALICE, replace(RICH, settle_to=20_000))) as life:
-        held = await held_of(life, 40_000)
-        assert await life.owe(100_000)
-        await life.until(lambda: life.settled() == (40_000, 0))
-        await life.post(held)
-        await life.quiet()
-        assert (life.net(), life.settled()) == (-20_000, (40_000, 0))
+    async with SettlementNode(DurableState(), (ALICE, replace(RICH, settle_to=20_000))) as node:
+        held = await held_of(node, 40_000)
+        assert await node.owe(100_000)
+        await node.until(lambda: node.settled() == (40_000, 0))
+        await node.post(held)
+        await node.quiet()
+        assert (node.net(), node.settled()) == (-20_000, (40_000, 0))
 
 
 @simulated
 async def test_an_operator_cannot_pay_out_what_is_held() -> None:
-    async with Life(Ground(), (ALICE, RICH)) as life:
-        assert await life.owe(40_000)
-        await held_of(life, 30_000)
+    async with SettlementNode(DurableState(), (ALICE, RICH)) as node:
+        assert await node.owe(40_000)
+        await held_of(node, 30_000)
         with pytest.raises(SettlementError, match="we owe 40000, of which 10000 is not held"):
-            await life.settlements.pay("bob", "k", 10_001)
-        assert (await life.settlements.pay("bob", "k2", None)).amount == 10_000
+            await node.settlements.pay("bob", "k", 10_001)
+        assert (await node.settlements.pay("bob", "k2", None)).amount == 10_000
 
 
 # --- checked again as it is booked
@@ -140,80 +131,80 @@ async def test_an_operator_cannot_pay_out_what_is_held() -> None:
 @pytest.mark.interpreted
 @simulated
 async def test_packets_that_come_while_it_is_decided_reduce_what_is_booked() -> None:
-    ground = Ground()
-    async with Life(ground, (ALICE, RICH), scale=7) as life:
-        between_look_and_booking(life, lambda: held_of(life, 40_050))
-        assert await life.owe(100_000)
-        await life.until(lambda: life.settlements.counts.get(("bob", "completed")) == 1)
-        assert settlement_transfers(ground) == [59_900], "in whole units of the engine"
-        assert list(ground.engine.paid.values()) == [Quantity(599, 7)]
-        (stored,) = await life.store.latest("bob", 10)
+    durable = DurableState()
+    async with SettlementNode(durable, (ALICE, RICH), scale=7) as node:
+        between_look_and_booking(node, lambda: held_of(node, 40_050))
+        assert await node.owe(100_000)
+        await node.until(lambda: node.settlements.counts.get(("bob", "completed")) == 1)
+        assert settlement_transfers(durable) == [59_900], "in whole units of the engine"
+        assert list(durable.engine.paid.values()) == [Quantity(599, 7)]
+        (stored,) = await node.store.latest("bob", 10)
         assert (stored.amount, stored.quantity) == (59_900, Quantity(599, 7))
-        started = next(event for event in life.events if isinstance(event, SettlementStarted))
+        started = next(event for event in node.events if isinstance(event, SettlementStarted))
         assert started.amount == 59_900
 
 
 @pytest.mark.interpreted
 @simulated
 async def test_packets_that_come_while_it_is_decided_can_stop_it() -> None:
-    ground = Ground()
-    async with Life(ground, (ALICE, RICH)) as life:
+    durable = DurableState()
+    async with SettlementNode(durable, (ALICE, RICH)) as node:
         held: list[Reservation] = []
 
         async def meanwhile() -> None:
-            held.append(await held_of(life, 300_000))
+            held.append(await held_of(node, 300_000))
 
-        between_look_and_booking(life, meanwhile)
-        assert await life.owe(100_000)
-        await life.until(lambda: life.settlements.counts.get(("bob", "refused")) == 1)
-        refused = next(event for event in life.events if isinstance(event, SettlementFailed))
+        between_look_and_booking(node, meanwhile)
+        assert await node.owe(100_000)
+        await node.until(lambda: node.settlements.counts.get(("bob", "refused")) == 1)
+        refused = next(event for event in node.events if isinstance(event, SettlementFailed))
         assert "held for packets that it has sent" in refused.error
-        assert (life.settled(), ground.engine.asked) == ((0, 0), [])
-        (stored,) = await life.store.latest("bob", 10)
+        assert (node.settled(), durable.engine.asked) == ((0, 0), [])
+        (stored,) = await node.store.latest("bob", 10)
         assert stored.phase is Phase.REFUSED
         # An earlier request that arrives only now must not take effect.
         late = Transfer(
             id=stored.booking_id,
-            debit_account_id=life.accounts.peers["bob"].peer.account_id,
-            credit_account_id=life.accounts.peers["bob"].settlement.account_id,
+            debit_account_id=node.accounts.peers["bob"].peer.account_id,
+            credit_account_id=node.accounts.peers["bob"].settlement.account_id,
             amount=100_000,
             user_data_128=key_tag(stored.key),
-            ledger=life.accounts.peers["bob"].peer.ledger,
+            ledger=node.accounts.peers["bob"].peer.ledger,
             code=TransferCode.SETTLEMENT,
         )
-        assert await ground.ledger.create_transfers([late]) == [Status.ID_ALREADY_FAILED]
-        life.accounts.void(held[0])
-        await life.until(lambda: life.settled() == (100_000, 0), 120)
-        assert len(ground.engine.paid) == 1, "decided anew, under another key"
+        assert await durable.ledger.create_transfers([late]) == [Status.ID_ALREADY_FAILED]
+        node.accounts.void(held[0])
+        await node.until(lambda: node.settled() == (100_000, 0), 120)
+        assert len(durable.engine.paid) == 1, "decided anew, under another key"
 
 
 @pytest.mark.interpreted
 @simulated
 async def test_an_operator_gets_the_amount_asked_for_or_nothing() -> None:
-    ground = Ground()
-    async with Life(ground, (ALICE, replace(RICH, settle_threshold=10**9))) as life:
-        assert await life.owe(100_000)
-        between_look_and_booking(life, lambda: held_of(life, 1))
-        await life.settlements.pay("bob", "k", 100_000)
-        await life.until(lambda: life.settlements.counts.get(("bob", "refused")) == 1)
-        assert settlement_transfers(ground) == []
-        await life.settlements.pay("bob", "k2", 99_999)
-        await life.until(lambda: life.settled() == (99_999, 0))
+    durable = DurableState()
+    async with SettlementNode(durable, (ALICE, replace(RICH, settle_threshold=10**9))) as node:
+        assert await node.owe(100_000)
+        between_look_and_booking(node, lambda: held_of(node, 1))
+        await node.settlements.pay("bob", "k", 100_000)
+        await node.until(lambda: node.settlements.counts.get(("bob", "refused")) == 1)
+        assert settlement_transfers(durable) == []
+        await node.settlements.pay("bob", "k2", 99_999)
+        await node.until(lambda: node.settled() == (99_999, 0))
 
 
 @pytest.mark.interpreted
 @pytest.mark.parametrize("held", [0, 40_000])
 @simulated
 async def test_a_limit_lowered_while_it_is_decided_changes_nothing(held: int) -> None:
-    ground = Ground()
-    async with Life(ground, (ALICE, RICH)) as life:
+    durable = DurableState()
+    async with SettlementNode(durable, (ALICE, RICH)) as node:
         if held:
-            await held_of(life, held)
-        between_look_and_booking(life, lambda: life.accounts.set_credit_limit("bob", 0))
-        assert await life.owe(100_000)
-        await life.until(lambda: life.settled() == (100_000 - held, 0))
-        assert ("bob", "refused") not in life.settlements.counts
-        assert life.accounts.peers["bob"].available_credit == 0
+            await held_of(node, held)
+        between_look_and_booking(node, lambda: node.accounts.set_credit_limit("bob", 0))
+        assert await node.owe(100_000)
+        await node.until(lambda: node.settled() == (100_000 - held, 0))
+        assert ("bob", "refused") not in node.settlements.counts
+        assert node.accounts.peers["bob"].available_credit == 0
 
 
 @pytest.mark.interpreted
@@ -224,49 +215,49 @@ async def test_a_failing_ledger_books_the_reduced_amount_once(
     fault: Fault, amount: int, paid: int
 ) -> None:
     """What an earlier request has booked stands, whatever the next one would have booked."""
-    ground = Ground()
-    async with Life(ground, (ALICE, RICH)) as life:
+    durable = DurableState()
+    async with SettlementNode(durable, (ALICE, RICH)) as node:
 
         async def meanwhile() -> None:
-            await held_of(life, amount)
-            ground.ledger.next_faults = [fault]
+            await held_of(node, amount)
+            durable.ledger.next_faults = [fault]
 
-        between_look_and_booking(life, meanwhile)
-        assert await life.owe(100_000)
+        between_look_and_booking(node, meanwhile)
+        assert await node.owe(100_000)
         result = "completed" if paid else "refused"
-        await life.until(lambda: life.settlements.counts.get(("bob", result)) == 1)
-        assert life.settlements.counts["bob", "failed"] == 1
-        assert life.settled() == (paid, 0)
-        assert settlement_transfers(ground) == [paid] * bool(paid)
-        assert [one.amount for one in ground.engine.paid.values()] == [paid] * bool(paid)
-        assert life.net() == paid - 100_000
+        await node.until(lambda: node.settlements.counts.get(("bob", result)) == 1)
+        assert node.settlements.counts["bob", "failed"] == 1
+        assert node.settled() == (paid, 0)
+        assert settlement_transfers(durable) == [paid] * bool(paid)
+        assert [one.amount for one in durable.engine.paid.values()] == [paid] * bool(paid)
+        assert node.net() == paid - 100_000
 
 
 @pytest.mark.interpreted
 @pytest.mark.parametrize("point", range(10))
 @simulated
 async def test_a_crash_at_any_point_pays_what_is_booked(point: int) -> None:
-    ground = Ground()
-    async with Life(ground, (ALICE, RICH)) as life:
+    durable = DurableState()
+    async with SettlementNode(durable, (ALICE, RICH)) as node:
 
         async def meanwhile() -> None:
-            await held_of(life, 40_000)
-            ground.fuse.light(point)
+            await held_of(node, 40_000)
+            durable.crash_points.arm(point)
 
-        between_look_and_booking(life, meanwhile)
-        assert await life.owe(100_000)
-        await ground.fuse.blown.wait()
-    ground.fuse.light(None)
-    async with Life(ground, (ALICE, RICH)) as life:
-        await life.quiet()
-        (stored,) = await life.store.latest("bob", 10)
+        between_look_and_booking(node, meanwhile)
+        assert await node.owe(100_000)
+        await durable.crash_points.crashed.wait()
+    durable.crash_points.arm(None)
+    async with SettlementNode(durable, (ALICE, RICH)) as node:
+        await node.quiet()
+        (stored,) = await node.store.latest("bob", 10)
         assert stored.phase is Phase.COMPLETED
-        assert settlement_transfers(ground) == [stored.amount]
-        assert list(ground.engine.paid.values()) == [stored.quantity]
+        assert settlement_transfers(durable) == [stored.amount]
+        assert list(durable.engine.paid.values()) == [stored.quantity]
         assert stored.amount == stored.quantity.amount == 60_000
-        await life.settlements._pause(60)
-        await life.accounts.expire()
-        assert await books_at_rest(life.accounts) == []
+        await node.settlements._pause(60)
+        await node.accounts.expire()
+        assert await books_at_rest(node.accounts) == []
 
 
 # --- ids derived from keys
@@ -274,8 +265,8 @@ async def test_a_crash_at_any_point_pays_what_is_booked(point: int) -> None:
 
 @simulated
 async def test_a_transfer_is_found_by_what_it_is_for() -> None:
-    async with Life(Ground()) as life:
-        name = life.accounts.settlement_id
+    async with SettlementNode(DurableState()) as node:
+        name = node.accounts.settlement_id
         ids = [
             name("bob", "incoming", "engine", "k"),
             name("alice", "incoming", "engine", "k"),
@@ -287,41 +278,41 @@ async def test_a_transfer_is_found_by_what_it_is_for() -> None:
         assert len(set(ids)) == len(ids)
         assert all(0 < id_ <= DERIVED_ID_MAX and id_ & 0xFF == 0 for id_ in ids)
         assert ids[0] == name("bob", "incoming", "engine", "k")
-        one = await life.settlements.receive("bob", "k", Quantity(254, 9))
+        one = await node.settlements.receive("bob", "k", Quantity(254, 9))
         assert one.booking_id == ids[0]
         assert one.settlement_id == f"{one.id:032x}" != f"{one.booking_id:032x}"
 
 
 @simulated
 async def test_a_payment_told_again_after_the_store_was_lost_is_credited_once() -> None:
-    ground = Ground()
-    async with Life(ground) as life:
-        first = await life.settlements.receive("bob", "k", Quantity(254, 9))
-    ground.lose_store()
-    async with Life(ground) as life:
-        again = await life.settlements.receive("bob", "k", Quantity(254, 9))
+    durable = DurableState()
+    async with SettlementNode(durable) as node:
+        first = await node.settlements.receive("bob", "k", Quantity(254, 9))
+    durable.lose_store()
+    async with SettlementNode(durable) as node:
+        again = await node.settlements.receive("bob", "k", Quantity(254, 9))
         assert (again.phase, again.amount) == (Phase.COMPLETED, first.amount)
-        assert life.logged("settlement_known_to_ledger") == 1
-        assert (life.settlements.counts, life.events) == ({}, []), "it was told of before"
-        await life.settlements.receive("bob", "k", Quantity(254, 9))
-        assert [one.key for one in await life.store.latest("bob", 10)] == ["k"]
-        assert (life.net(), life.settled()) == (-254, (0, 254))
-        assert settlement_transfers(ground) == [254]
-        assert await books_at_rest(life.accounts) == []
+        assert node.logged("settlement_known_to_ledger") == 1
+        assert (node.settlements.counts, node.events) == ({}, []), "it was told of before"
+        await node.settlements.receive("bob", "k", Quantity(254, 9))
+        assert [one.key for one in await node.store.latest("bob", 10)] == ["k"]
+        assert (node.net(), node.settled()) == (-254, (0, 254))
+        assert settlement_transfers(durable) == [254]
+        assert await books_at_rest(node.accounts) == []
 
 
 @simulated
 async def test_a_payment_told_to_two_processes_is_credited_once() -> None:
     """Each has a store of its own; they share the ledger."""
-    ground = Ground()
-    ground.ledger.one_at_a_time = False
-    async with Life(ground) as first:
-        ground.lose_store()
-        async with Life(ground) as second:
-            for life in (first, second, first):
-                one = await life.settlements.receive("bob", "k", Quantity(5000, 9))
+    durable = DurableState()
+    durable.ledger.one_at_a_time = False
+    async with SettlementNode(durable) as first:
+        durable.lose_store()
+        async with SettlementNode(durable) as second:
+            for node in (first, second, first):
+                one = await node.settlements.receive("bob", "k", Quantity(5000, 9))
                 assert (one.phase, one.amount) == (Phase.COMPLETED, 5000)
-            assert settlement_transfers(ground) == [5000]
+            assert settlement_transfers(durable) == [5000]
 
 
 @pytest.mark.parametrize(
@@ -330,111 +321,111 @@ async def test_a_payment_told_to_two_processes_is_credited_once() -> None:
 )
 @simulated
 async def test_another_amount_under_a_key_of_the_ledger_is_refused(other: Quantity) -> None:
-    ground = Ground()
-    async with Life(ground) as life:
-        await life.settlements.receive("bob", "k", Quantity(254, 9))
-    ground.lose_store()
-    async with Life(ground) as life:
+    durable = DurableState()
+    async with SettlementNode(durable) as node:
+        await node.settlements.receive("bob", "k", Quantity(254, 9))
+    durable.lose_store()
+    async with SettlementNode(durable) as node:
         with pytest.raises(SettlementConflictError, match="as booked in the ledger"):
-            await life.settlements.receive("bob", "k", other)
-        assert life.logged("settlement_key_reused") == 1
+            await node.settlements.receive("bob", "k", other)
+        assert node.logged("settlement_key_reused") == 1
         # Nothing of it is kept: the right quantity is answered still.
-        assert (await life.settlements.receive("bob", "k", Quantity(254, 9))).amount == 254
-        assert life.settled() == (0, 254)
+        assert (await node.settlements.receive("bob", "k", Quantity(254, 9))).amount == 254
+        assert node.settled() == (0, 254)
 
 
 @simulated
 async def test_keys_that_the_ledger_knows_leave_the_remainder_alone() -> None:
-    ground = Ground()
-    async with Life(ground) as life:
-        await life.settlements.receive("bob", "k1", Quantity(6, 10))
-        assert (await life.settlements.receive("bob", "k2", Quantity(16, 10))).amount == 2
-    ground.lose_store()
-    async with Life(ground) as life:
-        again = await life.settlements.receive("bob", "k2", Quantity(16, 10))
+    durable = DurableState()
+    async with SettlementNode(durable) as node:
+        await node.settlements.receive("bob", "k1", Quantity(6, 10))
+        assert (await node.settlements.receive("bob", "k2", Quantity(16, 10))).amount == 2
+    durable.lose_store()
+    async with SettlementNode(durable) as node:
+        again = await node.settlements.receive("bob", "k2", Quantity(16, 10))
         assert again.amount == 2, "as booked, with a remainder that is lost"
-        assert (await life.store.remainder("bob", USD)).amount == 0
-        assert (await life.settlements.receive("bob", "k3", Quantity(19, 10))).amount == 1
-        assert await life.store.remainder("bob", USD) == Quantity(9, 10)
-        assert life.settled() == (0, 3)
+        assert (await node.store.remainder("bob", USD)).amount == 0
+        assert (await node.settlements.receive("bob", "k3", Quantity(19, 10))).amount == 1
+        assert await node.store.remainder("bob", USD) == Quantity(9, 10)
+        assert node.settled() == (0, 3)
 
 
 @simulated
 async def test_a_known_payment_told_while_the_ledger_is_away_is_found_when_it_is_back() -> None:
-    ground = Ground()
-    async with Life(ground) as life:
-        await life.settlements.receive("bob", "k1", Quantity(6, 10))
-        await life.settlements.receive("bob", "k2", Quantity(16, 10))
-    ground.lose_store()
-    async with Life(ground) as life:
-        original = ground.ledger.lookup_transfers
+    durable = DurableState()
+    async with SettlementNode(durable) as node:
+        await node.settlements.receive("bob", "k1", Quantity(6, 10))
+        await node.settlements.receive("bob", "k2", Quantity(16, 10))
+    durable.lose_store()
+    async with SettlementNode(durable) as node:
+        original = durable.ledger.lookup_transfers
 
         async def away(_ids: Any) -> list[Transfer]:
             raise LedgerUnavailableError("away on purpose")
 
-        ground.ledger.lookup_transfers = away  # type: ignore[method-assign]
-        ground.ledger.down = Fault.REFUSED
+        durable.ledger.lookup_transfers = away  # type: ignore[method-assign]
+        durable.ledger.down = Fault.REFUSED
         with pytest.raises(LedgerUnavailableError):
-            await life.settlements.receive("bob", "k2", Quantity(16, 10))
-        ground.ledger.lookup_transfers = original  # type: ignore[method-assign]
-        ground.ledger.down = None
-        await life.quiet()
-        one = await life.settlements.receive("bob", "k2", Quantity(16, 10))
+            await node.settlements.receive("bob", "k2", Quantity(16, 10))
+        durable.ledger.lookup_transfers = original  # type: ignore[method-assign]
+        durable.ledger.down = None
+        await node.quiet()
+        one = await node.settlements.receive("bob", "k2", Quantity(16, 10))
         assert (one.phase, one.amount) == (Phase.COMPLETED, 2)
-        assert life.settled() == (0, 2)
-        assert await books_at_rest(life.accounts) == []
+        assert node.settled() == (0, 2)
+        assert await books_at_rest(node.accounts) == []
 
 
 @simulated
 async def test_a_payment_that_an_operator_recorded_is_booked_once() -> None:
-    ground = Ground()
-    async with Life(ground, (ALICE, UNASKED)) as life:
-        assert await life.owe(500)
-        await life.settlements.record("bob", Direction.OUTGOING, "k", Quantity(200, 9))
-    ground.lose_store()
-    async with Life(ground, (ALICE, UNASKED)) as life:
+    durable = DurableState()
+    async with SettlementNode(durable, (ALICE, UNASKED)) as node:
+        assert await node.owe(500)
+        await node.settlements.record("bob", Direction.OUTGOING, "k", Quantity(200, 9))
+    durable.lose_store()
+    async with SettlementNode(durable, (ALICE, UNASKED)) as node:
         with pytest.raises(SettlementConflictError, match="as booked in the ledger"):
-            await life.settlements.pay("bob", "k", 200)
-        one = await life.settlements.record("bob", Direction.OUTGOING, "k", Quantity(200, 9))
-        assert (one.phase, life.net(), life.settled()) == (Phase.COMPLETED, -300, (200, 0))
+            await node.settlements.pay("bob", "k", 200)
+        one = await node.settlements.record("bob", Direction.OUTGOING, "k", Quantity(200, 9))
+        assert (one.phase, node.net(), node.settled()) == (Phase.COMPLETED, -300, (200, 0))
 
 
 @simulated
 async def test_a_payment_asked_for_again_after_the_store_was_lost_is_booked_once() -> None:
     """Whether the engine has paid is not known: it is asked under the same key."""
-    ground = Ground()
-    ground.engine.next_faults = [EngineFault.LOST]
+    durable = DurableState()
+    durable.engine.next_faults = [EngineFault.LOST]
     quiet = replace(RICH, settle_threshold=10**9)
-    async with Life(ground, (ALICE, quiet)) as life:
-        assert await life.owe(500)
-        await life.settlements.pay("bob", "k", 300)
-        await life.until(lambda: len(ground.engine.asked) == 1)
-    ground.lose_store()
-    async with Life(ground, (ALICE, quiet)) as life:
+    async with SettlementNode(durable, (ALICE, quiet)) as node:
+        assert await node.owe(500)
+        await node.settlements.pay("bob", "k", 300)
+        await node.until(lambda: len(durable.engine.asked) == 1)
+    durable.lose_store()
+    async with SettlementNode(durable, (ALICE, quiet)) as node:
         with pytest.raises(SettlementConflictError, match="as booked in the ledger"):
-            await life.settlements.pay("bob", "k", 299)
-        one = await life.settlements.pay("bob", "k", None)
+            await node.settlements.pay("bob", "k", 299)
+        one = await node.settlements.pay("bob", "k", None)
         assert one.amount == 300
-        await life.quiet()
+        await node.quiet()
         assert one.phase is Phase.COMPLETED
-        assert ground.engine.paid == {"k": Quantity(300, 9)}
-        assert (settlement_transfers(ground), life.net()) == ([300], -200)
+        assert durable.engine.paid == {"k": Quantity(300, 9)}
+        assert (settlement_transfers(durable), node.net()) == ([300], -200)
 
 
 @simulated
 async def test_a_payment_that_was_cancelled_is_not_taken_up_again() -> None:
-    ground = Ground()
-    async with Life(ground, (ALICE, UNASKED), by_hand=True) as life:
-        assert await life.owe(500)
-        one = await life.settlements.pay("bob", "k", 300)
-        await life.until(lambda: life.settlements.state("bob") is State.IN_PROGRESS)
-        await life.until(lambda: one.phase is Phase.BOOKED)
-        await life.settlements.cancel("bob", one.settlement_id, force=False)
-    ground.lose_store()
-    async with Life(ground, (ALICE, UNASKED), by_hand=True) as life:
+    durable = DurableState()
+    async with SettlementNode(durable, (ALICE, UNASKED), by_hand=True) as node:
+        assert await node.owe(500)
+        one = await node.settlements.pay("bob", "k", 300)
+        await node.until(lambda: node.settlements.state("bob") is State.IN_PROGRESS)
+        await node.until(lambda: one.phase is Phase.BOOKED)
+        await node.settlements.cancel("bob", one.settlement_id, force=False)
+    durable.lose_store()
+    async with SettlementNode(durable, (ALICE, UNASKED), by_hand=True) as node:
         with pytest.raises(SettlementConflictError, match="was cancelled"):
-            await life.settlements.pay("bob", "k", 300)
-        assert (life.net(), life.settled()) == (-500, (300, 300))
+            await node.settlements.pay("bob", "k", 300)
+        assert (node.net(), node.settled()) == (-500, (300, 300))
 
 
 # --- files of versions before ids were derived
@@ -465,14 +456,14 @@ IN, OUT = 5 << 88, 6 << 88
 async def test_settlements_of_a_former_version_keep_the_ids_they_were_booked_under(
     booked: bool,
 ) -> None:
-    ground = Ground()
-    async with Life(ground, (ALICE, UNASKED)) as life:
-        assert await life.owe(100)
+    durable = DurableState()
+    async with SettlementNode(durable, (ALICE, UNASKED)) as node:
+        assert await node.owe(100)
         if booked:
-            record = life.accounts.record_settlement
+            record = node.accounts.record_settlement
             await record("bob", IN, 70, outgoing=False, tag=key_tag("in"))
             await record("bob", OUT, 50, outgoing=True, tag=key_tag("out"))
-    file = ground.file.connection
+    file = durable.file.connection
     file.executescript(FORMER_SCHEMA)
     file.execute(
         FORMER_ROW, (f"{IN:032x}", "incoming", "engine", "in", *["70"] * 2, "nobody", "pending")
@@ -481,17 +472,17 @@ async def test_settlements_of_a_former_version_keep_the_ids_they_were_booked_und
         FORMER_ROW,
         (f"{OUT:032x}", "outgoing", "threshold", "out", *["50"] * 2, "engine", "pending"),
     )
-    async with Life(ground, (ALICE, replace(BOB, settle_threshold=10**6))) as life:
-        await life.quiet()
-        assert life.settled() == (50, 70)
-        assert ground.engine.paid == {"out": Quantity(50, 9)}
-        assert (await life.settlements.receive("bob", "in", Quantity(70, 9))).id == IN
-        assert {one.booking_id for one in await life.store.latest("bob", 10)} == {IN, OUT}
-        there = await ground.ledger.lookup_transfers([IN, OUT])
+    async with SettlementNode(durable, (ALICE, replace(BOB, settle_threshold=10**6))) as node:
+        await node.quiet()
+        assert node.settled() == (50, 70)
+        assert durable.engine.paid == {"out": Quantity(50, 9)}
+        assert (await node.settlements.receive("bob", "in", Quantity(70, 9))).id == IN
+        assert {one.booking_id for one in await node.store.latest("bob", 10)} == {IN, OUT}
+        there = await durable.ledger.lookup_transfers([IN, OUT])
         assert [one.amount for one in there] == [70, 50]
-        await life.settlements.receive("bob", "new", Quantity(1, 9))
-        assert sum(settlement_transfers(ground)) == 50 + 70 + 1
-        assert await books_at_rest(life.accounts) == []
+        await node.settlements.receive("bob", "new", Quantity(1, 9))
+        assert sum(settlement_transfers(durable)) == 50 + 70 + 1
+        assert await books_at_rest(node.accounts) == []
 
 
 async def test_a_file_of_a_former_version_is_read_without_being_changed(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from connector.switch import bounds as switch_bounds
 from connector.switch.driver import Driver
 from connector.switch.flight import Flight, Trace
 from connector.switch.inbox import Inboxes
+from connector.switch.receiver import PING_CONDITION, PING_FULFILLMENT
 from connector.switch.rules import Node
 from connector.switch.switch import Deliver, Result, Switch
 from connector.switch.terms import Rates
@@ -946,6 +947,29 @@ def test_a_packet_whose_answer_was_read_is_not_delivered_again(setup: DriverSetu
         setup.driver.looked_up(setup.driver.to_look_up())
     assert setup.connection.codes == [None, "F00", "F00"]
     assert setup.alice.counters.resent_refused == 2
+    assert not setup.delivering
+    assert setup.at_rest()
+
+
+def test_a_ping_whose_answer_was_read_is_answered_again(setup: DriverSetup) -> None:
+    """This node computes its Fulfill: unlike a delivery, it can be repeated."""
+    forgotten(setup, 11)
+    (_, packet_id, _, _) = setup.accounts.reserved[-1]
+    legs = [Transfer(packet_id, amount=100)]
+    for request_id in (2, 3):
+        setup.accounts.recovered["alice", 11] = Recovered(
+            Reservation(packet_id, legs, [], Promise.BOOKED),
+            "alice", 11, LOCAL, condition_tag(PING_CONDITION),
+        )  # fmt: skip
+        setup.arrive(
+            sender_id=11, request_id=request_id, again=True,
+            destination=OWN, condition=PING_CONDITION,
+        )  # fmt: skip
+        setup.driver.looked_up(setup.driver.to_look_up())
+    ping_fulfill = encode(Fulfill(fulfillment=PING_FULFILLMENT))
+    assert setup.connection.answers == [(1, FULFILL), (2, ping_fulfill), (3, ping_fulfill)]
+    assert setup.alice.counters.resent_refused == 0
+    assert len(setup.accounts.posted) == 1
     assert not setup.delivering
     assert setup.at_rest()
 

@@ -705,6 +705,43 @@ def test_a_held_packet_for_this_node_is_answered_again() -> None:
     assert (result.next_hop, result.amount_out) == (LOCAL, 1000)
 
 
+ORDER = fulfillment_for(SECRET, b"order 1")
+ORDER_CONDITION = hashlib.sha256(ORDER).digest()
+
+
+@pytest.mark.parametrize(
+    ("condition", "data", "answers"),
+    [
+        (PING_CONDITION, b"", True),
+        (PING_CONDITION, b"any data", True),
+        (ORDER_CONDITION, b"order 1", True),
+        (ORDER_CONDITION, b"order 2", False),
+        (hashlib.sha256(PREIMAGE).digest(), b"order 1", False),
+    ],
+)
+def test_this_node_answers_pings_and_packets_of_its_secret_itself(
+    condition: bytes, data: bytes, *, answers: bool
+) -> None:
+    switch = SwitchSetup(delivers=True).switch
+    offer = prepare(destination=f"{OWN}.shop", condition=condition, data=data)
+    assert switch.answers_itself(offer) is answers
+    assert switch.answers_itself(offer) is answers  # as often as it is resent
+
+
+@pytest.mark.parametrize(
+    ("condition", "data", "fulfillment"),
+    [(PING_CONDITION, b"", PING_FULFILLMENT), (ORDER_CONDITION, b"order 1", ORDER)],
+)
+def test_a_posted_packet_that_this_node_answers_itself_is_answered_again_and_not_booked_again(
+    condition: bytes, data: bytes, fulfillment: bytes
+) -> None:
+    offer = prepare(destination=f"{OWN}.shop", condition=condition, data=data)
+    flow = SwitchSetup(delivers=True).resume(offer, recovered(LOCAL, posted=True))
+    result = asked(flow, Result)
+    assert fulfilled(result).fulfillment == fulfillment
+    assert (result.next_hop, result.amount_out) == (LOCAL, 1000)
+
+
 def test_a_held_packet_for_the_handler_is_delivered_again() -> None:
     found = recovered(LOCAL)
     flow = SwitchSetup(delivers=True).resume(prepare(destination=f"{OWN}.shop"), found)

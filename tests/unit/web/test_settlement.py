@@ -18,7 +18,7 @@ from connector.ilp.packet import Code, Fulfill
 from connector.web.access import Access
 from connector.web.guard import Guard
 from connector.web.settlement import NewSettlement, engine_router, settlements_router
-from tests.support.settlements import Ground, Life
+from tests.support.settlements import DurableState, SettlementNode
 from tests.unit.web.test_app import KEY, MadeUpNode, app_of, client_of
 
 TOKEN = "shared-with-the-engine"
@@ -29,18 +29,18 @@ BEARER = {"authorization": f"Bearer {KEY}"}
 
 
 @pytest.fixture
-async def life() -> AsyncIterator[Life]:
-    async with Life(Ground()) as life:
-        yield life
+async def node() -> AsyncIterator[SettlementNode]:
+    async with SettlementNode(DurableState()) as node:
+        yield node
 
 
 def app_with(
-    life: Life, *, token: str | None = None, loopback: bool = True, key: str | None = KEY
+    node: SettlementNode, *, token: str | None = None, loopback: bool = True, key: str | None = KEY
 ) -> Guard:
     numbers = itertools.count()
     engines = Access(
         key=token, required=token is not None or not loopback, node_id="made-up",
-        clock=SystemClock(), log=life.log,
+        clock=SystemClock(), log=node.log,
     )  # fmt: skip
     return app_of(
         MadeUpNode(),
@@ -48,15 +48,15 @@ def app_with(
         required=not loopback,
         engines=engines,
         routers=[
-            engine_router(life.settlements),
-            settlements_router(life.settlements, lambda: f"made-{next(numbers)}"),
+            engine_router(node.settlements),
+            settlements_router(node.settlements, lambda: f"made-{next(numbers)}"),
         ],
     )
 
 
 @pytest.fixture
-async def client(life: Life) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(app_with(life)) as client:
+async def client(node: SettlementNode) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app_with(node)) as client:
         yield client
 
 
@@ -74,22 +74,22 @@ async def credit(
 
 
 async def test_a_payment_is_credited_once_and_answered_the_same(
-    client: httpx.AsyncClient, life: Life
+    client: httpx.AsyncClient, node: SettlementNode
 ) -> None:
     first, again = await credit(client), await credit(client)
     assert (first.status_code, first.json()) == (201, {"amount": "254", "scale": 9})
     assert (again.status_code, again.content) == (201, first.content)
-    assert life.settled() == (0, 254)
+    assert node.settled() == (0, 254)
 
 
 async def test_another_amount_with_the_same_key_is_a_conflict(
-    client: httpx.AsyncClient, life: Life
+    client: httpx.AsyncClient, node: SettlementNode
 ) -> None:
     await credit(client)
     answer = await credit(client, body={"amount": "255", "scale": 9})
     assert answer.status_code == 409
     assert "was used for" in answer.json()["error"]
-    assert life.settled() == (0, 254)
+    assert node.settled() == (0, 254)
 
 
 @pytest.mark.parametrize(
@@ -108,33 +108,35 @@ async def test_an_invalid_quantity_is_refused(
     assert (await credit(client, body=body)).status_code == status
 
 
-async def test_without_a_key_nothing_is_credited(client: httpx.AsyncClient, life: Life) -> None:
+async def test_without_a_key_nothing_is_credited(
+    client: httpx.AsyncClient, node: SettlementNode
+) -> None:
     assert (await credit(client, key=None)).status_code == 400
     assert (await credit(client, key="")).status_code == 400
     assert (await credit(client, key="k" * 257)).status_code == 400
-    assert life.settled() == (0, 0)
+    assert node.settled() == (0, 0)
 
 
 async def test_a_page_of_another_origin_cannot_report_a_payment(
-    client: httpx.AsyncClient, life: Life
+    client: httpx.AsyncClient, node: SettlementNode
 ) -> None:
     """What a browser sends without asking first is not taken."""
     headers = {"idempotency-key": "k", "content-type": "text/plain"}
     answer = await client.post(CREDIT, content='{"amount":"1","scale":9}', headers=headers)
     assert answer.status_code == 415
     assert (await credit(client, origin="http://evil.example")).status_code == 403
-    assert life.settled() == (0, 0)
+    assert node.settled() == (0, 0)
 
 
 async def test_a_payment_that_cannot_be_booked_now_is_answered_503(
-    client: httpx.AsyncClient, life: Life
+    client: httpx.AsyncClient, node: SettlementNode
 ) -> None:
-    life.ground.file.down = sqlite3.OperationalError("disk is full")
+    node.durable.file.down = sqlite3.OperationalError("disk is full")
     answer = await credit(client)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    life.ground.file.down = None
+    node.durable.file.down = None
     assert (await credit(client)).status_code == 201
-    assert life.settled() == (0, 254)
+    assert node.settled() == (0, 254)
 
 
 async def test_an_unknown_account_is_answered_404(client: httpx.AsyncClient) -> None:
@@ -145,14 +147,14 @@ async def test_an_unknown_account_is_answered_404(client: httpx.AsyncClient) -> 
 
 
 async def test_a_message_is_relayed_to_the_peers_engine(
-    client: httpx.AsyncClient, life: Life
+    client: httpx.AsyncClient, node: SettlementNode
 ) -> None:
-    life.peer_answer = Fulfill(fulfillment=bytes(32), data=b"\x00theirs")
+    node.peer_answer = Fulfill(fulfillment=bytes(32), data=b"\x00theirs")
     headers = {"content-type": "application/octet-stream"}
     answer = await client.post(MESSAGE, content=b"\xffours", headers=headers)
     assert (answer.status_code, answer.content) == (201, b"\x00theirs")
     assert answer.headers["content-type"] == "application/octet-stream"
-    assert [(peer, one.data) for peer, one in life.asked_peer] == [("bob", b"\xffours")]
+    assert [(peer, one.data) for peer, one in node.asked_peer] == [("bob", b"\xffours")]
     assert (await client.post(MESSAGE, json={})).status_code == 415
     too_long = await client.post(MESSAGE, content=bytes(32_768), headers=headers)
     assert too_long.status_code == 413
@@ -166,9 +168,14 @@ async def test_a_message_is_relayed_to_the_peers_engine(
     ],
 )
 async def test_a_refused_message_says_whether_to_try_again(
-    client: httpx.AsyncClient, life: Life, code: Code, data: bytes, status: int, content: bytes
+    client: httpx.AsyncClient,
+    node: SettlementNode,
+    code: Code,
+    data: bytes,
+    status: int,
+    content: bytes,
 ) -> None:
-    life.peer_answer = settle.refusal(code, "away", data)
+    node.peer_answer = settle.refusal(code, "away", data)
     headers = {"content-type": "application/octet-stream"}
     answer = await client.post(MESSAGE, content=b"?", headers=headers)
     assert (answer.status_code, answer.content) == (status, content)
@@ -190,28 +197,28 @@ def basic(password: str) -> str:
 )  # fmt: skip
 @pytest.mark.parametrize("loopback", [True, False])
 async def test_with_a_token_configured_requests_need_it(
-    life: Life, authorization: str, status: int, loopback: bool
+    node: SettlementNode, authorization: str, status: int, loopback: bool
 ) -> None:
-    async with client_of(app_with(life, token=TOKEN, loopback=loopback)) as client:
+    async with client_of(app_with(node, token=TOKEN, loopback=loopback)) as client:
         answer = await credit(client, authorization=authorization)
         assert answer.status_code == status
 
 
-async def test_off_loopback_engines_need_a_token(life: Life) -> None:
-    async with client_of(app_with(life, loopback=False)) as client:
+async def test_off_loopback_engines_need_a_token(node: SettlementNode) -> None:
+    async with client_of(app_with(node, loopback=False)) as client:
         for authorization in ("", f"Bearer {KEY}"):
             assert (await credit(client, authorization=authorization)).status_code == 403
 
 
-async def test_the_token_gives_access_to_settlement_only(life: Life) -> None:
-    async with client_of(app_with(life, token=TOKEN, loopback=False)) as client:
+async def test_the_token_gives_access_to_settlement_only(node: SettlementNode) -> None:
+    async with client_of(app_with(node, token=TOKEN, loopback=False)) as client:
         headers = {"authorization": f"Bearer {TOKEN}"}
         for path in ("/api/status", "/admin/settlements", "/", "/settlement"):
             assert (await client.get(path, headers=headers)).status_code == 401
 
 
-async def test_guessing_tokens_is_throttled(life: Life) -> None:
-    async with client_of(app_with(life, token=TOKEN)) as client:
+async def test_guessing_tokens_is_throttled(node: SettlementNode) -> None:
+    async with client_of(app_with(node, token=TOKEN)) as client:
         statuses = {
             (await credit(client, authorization=f"Bearer {n}")).status_code for n in range(40)
         }
@@ -221,17 +228,19 @@ async def test_guessing_tokens_is_throttled(life: Life) -> None:
 # --- operators
 
 
-async def test_the_admin_key_is_needed_to_settle(client: httpx.AsyncClient, life: Life) -> None:
+async def test_the_admin_key_is_needed_to_settle(
+    client: httpx.AsyncClient, node: SettlementNode
+) -> None:
     body = {"direction": "incoming", "amount": "5"}
     assert (await client.post(ADMIN, json=body)).status_code == 401
     assert (await client.get("/admin/settlements")).status_code == 401
-    async with client_of(app_with(life, key=None)) as off:
+    async with client_of(app_with(node, key=None)) as off:
         assert (await off.post(ADMIN, json=body, headers=BEARER)).status_code == 403
-    assert life.settled() == (0, 0)
+    assert node.settled() == (0, 0)
 
 
 async def test_an_operator_records_a_payment_once_for_each_key(
-    client: httpx.AsyncClient, life: Life
+    client: httpx.AsyncClient, node: SettlementNode
 ) -> None:
     headers = {**BEARER, "idempotency-key": "k"}
     body = {"direction": "incoming", "amount": "50"}
@@ -244,13 +253,13 @@ async def test_an_operator_records_a_payment_once_for_each_key(
     assert (await client.post(ADMIN, json=body, headers=headers)).json() == said
     other = await client.post(ADMIN, json={**body, "amount": "51"}, headers=headers)
     assert other.status_code == 409
-    assert life.settled() == (0, 50)
+    assert node.settled() == (0, 50)
     for _ in range(2):  # without a key each is one of its own
         assert (await client.post(ADMIN, json=body, headers=BEARER)).status_code == 201
-    assert life.settled() == (0, 150)
+    assert node.settled() == (0, 150)
     out = {"direction": "outgoing", "amount": 15, "scale": 8}
     assert (await client.post(ADMIN, json=out, headers=BEARER)).json()["amount"] == "150"
-    assert life.net() == 0
+    assert node.net() == 0
     listed = (await client.get(ADMIN, headers=BEARER)).json()["items"]
     assert [one["amount"] for one in listed] == ["150", "50", "50", "50"]
     some = (await client.get("/admin/settlements?limit=2", headers=BEARER)).json()["items"]
@@ -287,19 +296,22 @@ async def test_settlements_of_an_unknown_peer_are_answered_404(client: httpx.Asy
 
 
 async def test_an_operator_pays_confirms_and_cancels() -> None:
-    async with Life(Ground(), by_hand=True) as life, client_of(app_with(life)) as client:
-        await life.owe(70)
+    async with (
+        SettlementNode(DurableState(), by_hand=True) as node,
+        client_of(app_with(node)) as client,
+    ):
+        await node.owe(70)
         key = {**BEARER, "idempotency-key": "k"}
         order = {"direction": "outgoing", "execute": True}
         said = (await client.post(ADMIN, json=order, headers=key)).json()
         assert (said["amount"], said["payer"]) == ("70", "operator")
-        await life.until(lambda: life.settlements.state("bob").value == "IN_PROGRESS")
+        await node.until(lambda: node.settlements.state("bob").value == "IN_PROGRESS")
         path = f"{ADMIN}/{said['settlementId']}"
         done = await client.post(f"{path}/confirm", headers=BEARER)
         assert (done.status_code, done.json()["phase"]) == (200, "completed")
         late = await client.post(f"{path}/cancel", headers=BEARER)
         assert late.status_code == 409
-        assert life.net() == 0
+        assert node.net() == 0
 
 
 @pytest.mark.parametrize("amount", ["12345678901234567.0", "1.2345678901234567e16", "true", "[1]"])

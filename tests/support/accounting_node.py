@@ -1,12 +1,11 @@
-"""An `AccountManager` at work, on a ledger and an outbox that are broken on purpose."""
+"""A running `AccountManager` with its timers, on a ledger and an outbox with scripted faults."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Coroutine, Iterable
-from functools import wraps
+from collections.abc import Iterable
 from typing import Any, Self
 
 from connector.accounting import bounds as accounting_bounds
@@ -21,7 +20,7 @@ from connector.ledger.model import (
 )
 from connector.peering.model import LOCAL, Asset, PeerTerms
 from tests.support.accounts import Fault, MemoryOutbox, ScriptedLedger, books_at_rest
-from tests.support.clocks import SimulatedClock, simulate
+from tests.support.clocks import SimulatedClock
 
 USD = Asset("USD", 9)
 EUR = Asset("EUR", 2)
@@ -34,18 +33,8 @@ OTHER_CONDITION = hashlib.sha256(b"q" * 32).digest()
 HOLD_MS = 20_000
 
 
-def simulated(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test in simulated time."""
-
-    @wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        simulate(test(*args, **kwargs))
-
-    return run
-
-
-class Bank:
-    """A manager at work, on a ledger and an outbox that outlive it."""
+class AccountingNode:
+    """One process: a running `AccountManager`. Its ledger and outbox can be passed to the next one."""
 
     def __init__(
         self,
@@ -119,7 +108,7 @@ class Bank:
             self.manager.tick()
 
     async def outcome(self, token: object, *, other_than: Outcome | None = None) -> Outcome:
-        """What became of it, as soon as it is told."""
+        """Wait for the outcome of a token."""
         while self.outcomes.get(token) in (None, other_than):
             self._told.clear()
             await self._told.wait()
@@ -159,7 +148,7 @@ class Bank:
         return reservation
 
     async def stop(self) -> None:
-        """As a daemon stops: everything queued is written first."""
+        """Stop cleanly, like a daemon: everything queued is written first."""
         self.manager.stop()
         await asyncio.gather(*self._tasks[:2])
         await self.manager.save_clean_stop()
@@ -172,7 +161,7 @@ class Bank:
         await asyncio.sleep(0.1)
 
     async def rest(self) -> list[str]:
-        """Wait until all that is held must have expired; which invariants are broken then."""
+        """Wait until all holds have expired; returns the invariants that are broken then."""
         await asyncio.sleep((HOLD_MS + accounting_bounds.PENDING_GRACE_MS) / 1000 + 2)
         await self.manager.expire()
         await asyncio.sleep(0.1)
@@ -189,49 +178,49 @@ class Bank:
         return book.debits_posted - book.credits_posted
 
     def codes(self) -> list[list[int]]:
-        """Of the transfers of each request."""
+        """The codes of the transfers of each request."""
         return [[transfer.code for transfer in request] for request in self.ledger.requests]
 
 
-async def expired(bank: Bank, **options: Any) -> Reservation:
-    """A reservation that the ledger has given back by itself."""
-    reservation = await bank.hold("late", hold_ms=1000, **options)
+async def expired(node: AccountingNode, **options: Any) -> Reservation:
+    """A reservation that has expired in the ledger."""
+    reservation = await node.hold("late", hold_ms=1000, **options)
     await asyncio.sleep(12)
     return reservation
 
 
-async def corrected(bank: Bank) -> PeerBooks:
+async def corrected(node: AccountingNode) -> PeerBooks:
     """Alice, after a correction has granted her 100 more than agreed."""
-    reservation = await expired(bank)
-    bank.post("late", reservation)
-    assert await bank.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
-    assert bank.manager.peers["alice"].granted == 1100
-    return bank.manager.peers["alice"]
+    reservation = await expired(node)
+    node.post("late", reservation)
+    assert await node.outcome("late", other_than=Outcome.HELD) is Outcome.POSTED
+    assert node.manager.peers["alice"].granted == 1100
+    return node.manager.peers["alice"]
 
 
-def away(bank: Bank) -> Bank:
-    bank.ledger.may_be_away = True
-    bank.ledger.is_open = False
-    bank.ledger.down = Fault.REFUSED
-    return bank
+def away(node: AccountingNode) -> AccountingNode:
+    node.ledger.may_be_away = True
+    node.ledger.is_open = False
+    node.ledger.down = Fault.REFUSED
+    return node
 
 
-async def pair() -> tuple[Bank, Bank]:
+async def pair() -> tuple[AccountingNode, AccountingNode]:
     """Two processes with the accounts of one node."""
-    one = Bank()
-    two = Bank(ledger=one.ledger)
+    one = AccountingNode()
+    two = AccountingNode(ledger=one.ledger)
     two.manager._ids = IdGenerator(random_bits=random.Random(77).getrandbits)
     one.ledger.one_at_a_time = False
     one.ledger.may_be_away = True
     return one, two
 
 
-def taken(bank: Bank, sender_id: int, condition: bytes = CONDITION) -> Recovered | None:
-    return bank.manager.take_recovered("alice", sender_id, condition)
+def taken(node: AccountingNode, sender_id: int, condition: bytes = CONDITION) -> Recovered | None:
+    return node.manager.take_recovered("alice", sender_id, condition)
 
 
-def away_bank(**options: Any) -> Bank:
-    """On a ledger that may be away, and is shared, and remembers more than is read at a start."""
-    bank = Bank(**options)
-    bank.ledger.may_be_away = True
-    return bank
+def node_on_cluster(**options: Any) -> AccountingNode:
+    """A node whose ledger may be away and is shared, like a cluster."""
+    node = AccountingNode(**options)
+    node.ledger.may_be_away = True
+    return node
