@@ -132,7 +132,7 @@ function PeerCard(props: { peer: PeerItem }) {
           {box("reconnects", count(Math.max(0, peer.connects - 1)))}
           {box("relation", peer.relation)}
           {box("asset", `${peer.assetCode} ${peer.assetScale}`, "Code and scale")}
-          {box("sent again", `${count(peer.resentIn)} / ${count(peer.resentOut)}`, "After a broken connection: by it / by us")}
+          {box("resent", `${count(peer.resentIn)} / ${count(peer.resentOut)}`, "After a broken connection: by it / by us")}
         </div>
         {!peer.connected && (
           <p class="notice notice-bad">
