@@ -13,7 +13,7 @@ _LENGTH_OCTETS_MAX = 8
 
 
 def var_octets(value: bytes) -> bytes:
-    """`value` behind its length: one octet up to 127, else 0x80 + n and n octets (RFC 30)."""
+    """`value` with its length prefix: one octet up to 127, else 0x80 + n and n octets (RFC 30)."""
     size = len(value)
     if size < 0x80:
         return size.to_bytes(1, "big") + value
@@ -24,14 +24,14 @@ def var_octets(value: bytes) -> bytes:
 
 
 def length_size(length: int) -> int:
-    """How many octets the shortest form of a length takes."""
+    """Octets of the shortest form of a length."""
     return 1 if length < 0x80 else 1 + (length.bit_length() + 7) // 8
 
 
 def read_length(octets: bytes, at: int, field: str, *, strict: bool = False) -> tuple[int, int]:
-    """The length that starts at `at`, and where its contents start.
+    """The length at `at`, and the position after it.
 
-    The contents are known to lie within `octets`. With `strict`, only the shortest form is taken.
+    The contents are within `octets`. With `strict`, only the shortest form is accepted.
 
     Raises:
         DecodeError: cut off, indefinite, longer than what follows, or (strict) not shortest.
@@ -59,7 +59,7 @@ def read_length(octets: bytes, at: int, field: str, *, strict: bool = False) -> 
 def read_var_octets(
     octets: bytes, at: int, field: str, *, size_max: int | None = None, strict: bool = False
 ) -> tuple[bytes, int]:
-    """The octet string at `at` and where the next field starts.
+    """The octet string at `at`, and the position after it.
 
     Raises:
         DecodeError: see `read_length`; also when longer than `size_max` octets.
@@ -72,7 +72,7 @@ def read_var_octets(
 
 
 def var_uint(value: int) -> bytes:
-    """An unsigned integer of any size behind its length; zero is `01 00` (RFC 30)."""
+    """An unsigned integer of any size with its length prefix; zero is `01 00` (RFC 30)."""
     if value < 0:
         raise ValueError("an unsigned integer cannot be negative")
     return var_octets(value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big"))
@@ -81,7 +81,7 @@ def var_uint(value: int) -> bytes:
 def read_var_uint(
     octets: bytes, at: int, field: str, *, size_max: int = 8, strict: bool = False
 ) -> tuple[int, int]:
-    """The unsigned integer at `at`, of at most `size_max` octets, and where the next field starts.
+    """The unsigned integer at `at`, of at most `size_max` octets, and the position after it.
 
     Raises:
         DecodeError: see `read_length`; also when empty, too large, or (strict) zero-padded.

@@ -128,7 +128,7 @@ class Acknowledged:
                 "data file stands in its place, or DATA_DIR is of another node. Put the right "
                 "ledger back; the node goes on by itself then. If it is gone for good, start once "
                 "with --accept-ledger-loss: what is missing is lost then, and packets that "
-                "neighbours send again may be paid twice"
+                "neighbours resend may be paid twice"
             )
 
     def _name(self, account_id: int) -> str:

@@ -164,11 +164,11 @@ class Chart:
         return found
 
     async def look_up_all(self, ledger: Ledger, account_ids: Sequence[int]) -> list[Account]:
-        """Accounts with their balances, all of them, in the order of `account_ids`; a few.
+        """Look up a few accounts that must exist, in the order of `account_ids`.
 
         Raises:
-            LedgerUnavailableError: one is not there, or no answer. A ledger without an account that
-                was made in it is another one (`acknowledged`): what is asked of it means nothing.
+            LedgerUnavailableError: no answer, or one does not exist. A ledger without an account
+                that was created in it is another one (`acknowledged`); its answers are not used.
         """
         found = {one.id: one for one in await ledger.lookup_accounts(account_ids)}
         for id_ in account_ids:

@@ -2,6 +2,8 @@
 
 `AccountManager` is the façade of the package: it joins the parts and delegates each call to the
 part responsible for it. The package's docstring lists the responsibilities.
+
+Long because every operation of the package has its documented method here.
 """
 
 from __future__ import annotations

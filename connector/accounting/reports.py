@@ -64,13 +64,13 @@ class Reports:
         self.alert("accounting_refused", details)
 
     def tally(self, event: str, packets: int, why: str) -> None:
-        """Count packets for an alert that is told at the next `tick`, but not again so soon."""
+        """Count packets for an alert, which the next `tick` raises, at a limited rate."""
         assert packets > 0, packets
         before, _ = self._tallies.get(event, (0, ""))
         self._tallies[event] = (before + packets, why)
 
     def tick(self, now_ms: int) -> None:
-        """Tell what was tallied, each alert every ALERT_AGAIN_MS at most."""
+        """Raise the counted alerts, each at most every ALERT_AGAIN_MS."""
         for event in list(self._tallies):
             told_ms = self._told_ms.get(event)
             if told_ms is None or now_ms - told_ms >= bounds.ALERT_AGAIN_MS:

@@ -3,8 +3,8 @@
 Two things go into the outbox. While the ledger is away and the policy is *spool*, requests go there
 instead of the ledger. And a post that the ledger does not acknowledge within its budget goes there,
 so that its Fulfill need not wait for the ledger. It waits for the disk: a post is durable before its
-Fulfill is sent. A write that fails is retried; a Fulfill whose post is not durable at the sender's
-last moment is sent all the same, with an alert.
+Fulfill is sent. A write that fails is retried; a Fulfill whose post is not durable when the sender's
+time runs out is sent nevertheless, with an alert.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waits that grow with each failure in a row. Pure: the caller sleeps and supplies the randomness."""
+"""Exponential back-off. Pure: the caller sleeps and supplies the randomness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DOUBLINGS_MAX: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """How long to wait before attempt n + 1, after n failures in a row.
+    """The wait before attempt n + 1, after n consecutive failures.
 
     The wait grows from `min_s` by `factor` a failure, up to `max_s`; then the share `jitter` of
     it is random, so that clients that failed together do not retry together. `floor_s` is added to
@@ -37,16 +37,16 @@ class Backoff:
         assert self.floor_s >= 0
 
     def grown_s(self, failures: int) -> float:
-        """Seconds after so many failures in a row, at least 1, without jitter and floor."""
+        """Seconds after this many consecutive failures, at least 1, without jitter and floor."""
         assert failures >= 1
         return min(self.min_s * self.factor ** min(failures - 1, _DOUBLINGS_MAX), self.max_s)
 
     def wait_s(self, failures: int, random: Callable[[], float]) -> float:
-        """Seconds to wait after so many failures in a row.
+        """Seconds to wait after this many consecutive failures.
 
         Args:
             failures: at least 1.
-            random: gives a number from 0 to 1; asked once, also where there is no jitter.
+            random: returns a number from 0 to 1; called once, also without jitter.
         """
         chance = random()
         assert 0 <= chance <= 1

@@ -42,10 +42,10 @@ class SystemClock:
 
 
 class SteadyClock:
-    """The wall clock, without its jumps: it goes on at the pace of the monotonic clock.
+    """The wall clock without its jumps: it continues at the pace of the monotonic clock.
 
-    Deadlines and holds are told in wall time, since that is what stands in packets. If the machine's
-    clock jumps, they still end when their time has elapsed. `watch` follows small corrections at once,
+    Deadlines and holds are in wall time, like the expiry of packets. If the machine's clock jumps,
+    they still end when their time has elapsed. `watch` follows small corrections at once,
     and a jump when it has lasted for JUMP_LASTS_SECONDS.
     """
 
@@ -77,7 +77,7 @@ class SteadyClock:
         """Compare with the machine's wall clock; called about once a second.
 
         Returns:
-            By how many seconds it has jumped, once for each jump; above zero: forward.
+            Seconds by which it has jumped, once per jump; positive: forward.
         """
         now_ns = self._monotonic_ns()
         away_ns = self._wall_ns() - now_ns - self._offset_ns

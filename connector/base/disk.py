@@ -37,20 +37,20 @@ class Database(Protocol):
 
     @property
     def path(self) -> Path:
-        """Where it is, for messages."""
+        """Its path, for messages."""
 
     async def open(self, schema: str = "") -> None:
         """Open or create it, and run the statements of `schema`. May be opened again after `close`.
 
         Raises:
             sqlite3.Error: it cannot be opened or is not a database.
-            OSError: its folder cannot be made.
+            OSError: its folder cannot be created.
         """
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """The result of `work`, done off the event loop, in the order of the calls.
 
-        A caller that is cancelled abandons its wait; the work is done all the same.
+        A cancelled caller only stops waiting; the work is still done.
 
         Raises:
             sqlite3.Error, OSError: the disk refuses, or it is full.
@@ -70,7 +70,7 @@ class Database(Protocol):
         """
 
     async def rescue(self) -> None:
-        """Put what a removed file held back under its path, and close it; open it again then.
+        """Write the content of a removed file to its path again, and close it; reopen it afterwards.
 
         Raises:
             sqlite3.Error, OSError: it could not be written; the database is still open.
@@ -101,7 +101,7 @@ class Disk(Protocol):
 
         Raises:
             HeldByAnotherError: another process holds the lock.
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
 
 

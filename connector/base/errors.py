@@ -36,7 +36,7 @@ from typing import Final
 
 
 class ConnectorError(Exception):
-    """Base of every error that the package raises on purpose."""
+    """Base of all errors that the package raises deliberately."""
 
 
 class PeerError(ConnectorError):
@@ -57,7 +57,7 @@ class DecodeError(PeerError):
 
 
 class ProtocolError(PeerError):
-    """A well-formed message that is not allowed in the state its session is in."""
+    """A well-formed message that is not allowed in the current state of its session."""
 
 
 class EnvironmentFault(ConnectorError):  # noqa: N818 - "error" would read as ours
@@ -65,7 +65,7 @@ class EnvironmentFault(ConnectorError):  # noqa: N818 - "error" would read as ou
 
 
 class LedgerUnavailableError(EnvironmentFault):
-    """The ledger did not acknowledge; whether it carried the request out is unknown."""
+    """The ledger did not acknowledge; it is unknown whether the request was executed."""
 
 
 class ListenError(EnvironmentFault):
@@ -97,7 +97,7 @@ class HttpUnreachableError(HttpError):
 
 
 class HttpTimeoutError(HttpError):
-    """No complete answer in time; whether the request was carried out is unknown."""
+    """No complete answer in time; it is unknown whether the request was executed."""
 
 
 class HttpAnswerError(HttpError):
@@ -105,7 +105,7 @@ class HttpAnswerError(HttpError):
 
 
 class OperatorError(ConnectorError):
-    """A human must act; the message says how."""
+    """The operator must act; the message says how."""
 
 
 class ConfigError(OperatorError):

@@ -1,4 +1,4 @@
-"""Small files that are replaced as a whole: after a crash there is the old one or the new one."""
+"""Atomic replacement of small files: after a crash there is the old content or the new one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def replace_private(path: Path, text: str) -> None:
     """Put `text` on disk as `path`, readable by this user only.
 
     Raises:
-        OSError: it could not be written; what was there still is.
+        OSError: it could not be written; the previous content is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Made with mode 0600.

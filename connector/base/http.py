@@ -1,9 +1,9 @@
 """The one HTTP client of the package: every answer is bounded in time, octets and shape.
 
-A server may be hostile. So an answer is bounded as it arrives (before it is decompressed)
-and again after decompression; one layer of gzip is undone, any other encoding is refused; redirects are
-not followed, since an API key is meant for the configured host; proxy variables of the environment
-are ignored. Every failure is an `HttpError`, independent of the library in use.
+A server may be hostile. So the size of an answer is bounded before and after decompression; one
+layer of gzip is decoded, any other encoding is refused; redirects are not followed, since an API key
+is meant for the configured host; proxy variables of the environment are ignored. Every failure is an
+`HttpError`, independent of the library in use.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ JSON_VALUES_MAX: Final = 500_000
 """Values in one JSON text: room for the accounts of 10,000 peers. Small values take a hundred times
 their octets in memory, and the interpreter does nothing else while it reads them."""
 OFF_LOOP_BYTES_MIN: Final = 65_536
-"""Answers of at least so many octets are read in a thread: a smaller one takes under 1 ms."""
+"""Answers of at least this size are parsed in a thread: a smaller one takes under 1 ms."""
 _READ_BYTES: Final = 65_536
 _GZIP: Final = 31  # zlib's wbits: a gzip header, the largest window
 
 T = TypeVar("T")
 Transport = httpx.AsyncBaseTransport
-"""What carries requests: for tests, a function instead of the network."""
+"""The transport of requests; tests pass a function instead of the network."""
 
 
 @dataclass(slots=True, frozen=True)
 class HttpAnswer:
-    """A complete answer within its bounds."""
+    """A complete answer within the bounds."""
 
     status: int
     """Of HTTP: 100 to 599."""
@@ -63,7 +63,7 @@ class HttpAnswer:
 
 
 class HttpClient:
-    """Asks HTTP servers; connections are kept and used again until `close`."""
+    """Sends HTTP requests; connections are reused until `close`."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class HttpClient:
         verify: bool = True,
         transport: Transport | None = None,
     ) -> None:
-        """Build it; nothing is opened before the first request.
+        """No connection is opened before the first request.
 
         Args:
             seconds_max: for each request as a whole, connecting and waiting for a place included.
@@ -83,7 +83,7 @@ class HttpClient:
             connections_max: open at one time, to all servers together.
             headers: sent with every request.
             verify: whether certificates are checked.
-            transport: instead of the network, for tests.
+            transport: replaces the network in tests.
         """
         assert seconds_max > 0
         assert answer_bytes_max > 0
@@ -103,7 +103,7 @@ class HttpClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections; requests under way fail."""
+        """Close all connections; requests in progress fail."""
         if self._client is not None:
             await self._client.aclose()
             self._client = None
@@ -117,7 +117,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         seconds_max: float | None = None,
     ) -> HttpAnswer:
-        """One request and its complete answer, whatever its status.
+        """Send one request; returns the complete answer, whatever its status.
 
         Args:
             method: of HTTP, in upper case.
@@ -127,7 +127,7 @@ class HttpClient:
             seconds_max: for this request, instead of the client's.
 
         Raises:
-            HttpUnreachableError: no connection, or no HTTP over it; also a URL that is none.
+            HttpUnreachableError: no connection, or no HTTP over it; also an invalid URL.
             HttpTimeoutError: the answer was not complete in time.
             HttpAnswerError: the answer is too long, or encoded otherwise than once by gzip.
         """
@@ -189,7 +189,7 @@ def _trusted() -> ssl.SSLContext:
 
 
 def gunzip(octets: bytes, bytes_max: int) -> bytes:
-    """One layer of gzip undone, without making more than `bytes_max` octets of it.
+    """Decode one layer of gzip, to at most `bytes_max` octets.
 
     Raises:
         HttpAnswerError: it is longer, incomplete, or not gzip.
@@ -207,7 +207,7 @@ def gunzip(octets: bytes, bytes_max: int) -> bytes:
 
 
 def check_json(octets: bytes) -> None:
-    """Refuse JSON with too many values, before anything is made of it.
+    """Refuse JSON with too many values, before it is parsed.
 
     Each value but the first follows a comma or a bracket; those in strings are counted as well.
 
@@ -219,7 +219,7 @@ def check_json(octets: bytes) -> None:
 
 
 def read_json(octets: bytes) -> Any:
-    """Any JSON value within the bounds; NaN and infinities, which are no JSON, are refused.
+    """Any JSON value within the bounds; NaN and infinities, which are not JSON, are refused.
 
     Raises:
         HttpAnswerError: it is not JSON, or too deep or too long for us.
@@ -228,7 +228,7 @@ def read_json(octets: bytes) -> Any:
     try:
         value = json.loads(octets.decode("utf-8"), parse_constant=_no_json, parse_float=_finite)
         if b"\\ud" in octets.lower():
-            # Half a surrogate pair is no text: it fails here, not where it is sent on.
+            # A lone surrogate is not valid text: fail here, not where it is used.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return value
     # A number of more than 4300 digits is a ValueError as well.
@@ -248,7 +248,7 @@ def _finite(text: str) -> float:
 
 
 async def off_loop(read: Callable[[bytes], T], octets: bytes) -> T:
-    """`read(octets)`, in a thread when they are many, so that packets do not wait for all of it."""
+    """`read(octets)`, in a thread if it is long, so that packets are not delayed."""
     if len(octets) < OFF_LOOP_BYTES_MIN:
         return read(octets)
     return await asyncio.to_thread(read, octets)

@@ -1,6 +1,6 @@
-"""Bounds that several packages share, and how they relate; a package's own are in its `bounds`.
+"""Bounds that several packages share, and their relations; a package's own are in its `bounds`.
 
-A bound that comes from a specification names it; the rest are ours and may be changed here.
+A bound that comes from a specification names it; all others are our choice and may be changed here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IN_FLIGHT_TOTAL_MAX: Final = 20_000
 IN_FLIGHT_PER_PEER_MAX: Final = 5_000
 HOLD_MS_MAX: Final = 300_000
 # A packet may be resent until it expires; clocks differ.
-# whoever is asked for one that has not expired still remembers it (docs/protocol.md has the proof).
+# A node remembers every packet that may still be resent to it (docs/protocol.md has the proof).
 CLOCK_ERROR_MS: Final = 30_000
 EXPIRY_MS_MAX: Final = HOLD_MS_MAX + CLOCK_ERROR_MS
 FORMER_PACKETS_MS: Final = EXPIRY_MS_MAX + CLOCK_ERROR_MS + 15_000
@@ -42,7 +42,7 @@ OUTBOX_TRANSFERS_MAX: Final = (
 # Settlement (RFC 38: retries for ever, at least once an hour)
 ASSET_SCALE_DIGITS_MAX: Final = 255
 HTTP_PAGE_ITEMS_MAX: Final = 1000
-# Other nodes, asked for the picture of the network
+# Other nodes, queried for the network view
 EXPLORER_NODES_MAX: Final = 64
 VIEWER_BYTES_MAX: Final = 4 << 20
 # Generated compose files. A TigerBeetle cluster keeps 64 sessions; some are left for audits.

@@ -1,8 +1,8 @@
-"""Structured logs: JSON lines or a readable console, secrets redacted, floods cut.
+"""Structured logs: JSON lines or a readable console, secrets redacted, rates limited.
 
 Lines are written by a thread (`log_sink`): logging never waits for the reader of the log.
 
-`error` is for our own impossible cases; what a peer or the network can cause is at most `warning`.
+`error` is for bugs of this program; what a peer or the network can cause is at most `warning`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Log(Protocol):
         """Details for developers."""
 
     def info(self, event: str, **fields: Any) -> Any:
-        """What an operator wants to see."""
+        """Information for an operator."""
 
     def warning(self, event: str, **fields: Any) -> Any:
-        """What an operator should look at."""
+        """Something that an operator should check."""
 
     def error(self, event: str, **fields: Any) -> Any:
-        """Our own impossible cases."""
+        """A bug of this program."""
 
 
 def _camel_case(name: str) -> str:
@@ -81,7 +81,7 @@ def set_up(level: str, log_format: str, node_id: str) -> Log:
     )
     log: Log = structlog.get_logger().bind(node_id=node_id)
     sink.on_recovery = lambda lost: log.warning("log_lines_lost", lines=lost)
-    # Libraries use the standard module: their warnings and errors go to the same place, same format.
+    # Libraries use the standard module: their warnings and errors go to the same log.
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries(log)], force=True)
     for name in ("websockets", "uvicorn", "httpx"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,7 +1,7 @@
-"""Where log lines go: a bounded queue, and a thread that writes them to a stream.
+"""The sink of log lines: a bounded queue, and a thread that writes them to a stream.
 
-Whoever logs never waits and never fails: a reader that is slow or gone, or a full disk, costs lines,
-not packets. What was lost is counted, and said as soon as lines can be written again.
+Logging never blocks and never fails: with a slow or closed reader or a full disk, lines are lost, not
+packets. Lost lines are counted, and the number is logged once lines can be written again.
 """
 
 from __future__ import annotations

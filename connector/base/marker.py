@@ -1,4 +1,4 @@
-"""The number of the last acknowledged request, noted beside a journal.
+"""The number of the last acknowledged request, stored beside a journal.
 
 It detects a journal that has lost its latest rows.
 
@@ -54,7 +54,7 @@ class FileMarker:
         """See `Marker`.
 
         Raises:
-            OSError: the file cannot be made or read.
+            OSError: the file cannot be created or read.
         """
         self.close()
         if self._read_only:
@@ -94,7 +94,7 @@ class FileMarker:
 
 
 def _newest(octets: bytes) -> int:
-    """The highest number of the slots that are whole."""
+    """The highest number in an intact slot."""
     highest = 0
     for at in range(0, len(octets) - _SLOT.size + 1, _SLOT_BYTES):
         magic, seq, check = _SLOT.unpack_from(octets, at)

@@ -23,8 +23,8 @@ BUSY_MS = 2000
 class SqliteFile:
     """A database file with one connection, used from one thread of its own.
 
-    The thread takes work from a queue and answers through the event loop: what an executor does, at
-    a third of its price, which is paid for every request to the embedded ledger.
+    The thread takes work from a queue and answers through the event loop, like an executor but at a
+    third of its cost, which matters for every request to the embedded ledger.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -83,7 +83,7 @@ class SqliteFile:
             return None
 
     def _work(self) -> None:
-        """The thread: one job after the other, until None comes."""
+        """The thread: executes jobs in order, until it gets None."""
         while (job := self._queue.get()) is not None:
             work, future, loop = job
             try:
@@ -96,9 +96,9 @@ class SqliteFile:
                 pass  # the loop is closed: no caller waits, and the work is done
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work` done with the connection, in the file's thread.
+        """Run `work` with the connection, in the file's thread; returns its result.
 
-        A caller that is cancelled abandons its wait; the work is done all the same.
+        A cancelled caller only stops waiting; the work is still done.
         """
         assert self._thread is not None, "the file is not open"
         loop = asyncio.get_running_loop()
@@ -107,7 +107,7 @@ class SqliteFile:
         return await future
 
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work`, which only reads, done with a connection of its own in the caller's thread."""
+        """Run `work`, which only reads, with a separate connection in the caller's thread."""
         if self._reader is None:
             self._reader = sqlite3.connect(self._read_only_uri, uri=True, check_same_thread=False)
         return work(self._reader)
@@ -122,9 +122,9 @@ class SqliteFile:
         return self._inode is not None and self._inode_at_path() != self._inode
 
     async def rescue(self) -> None:
-        """Put what a removed file held back under its path, and close it; open it again then.
+        """Write the content of a removed file to its path again, and close it; reopen it afterwards.
 
-        The connection still has the file that has no name any more: it is copied.
+        The connection still has the deleted file open, which is copied.
 
         Raises:
             sqlite3.Error, OSError: it could not be written; what was not renamed yet is still open.
@@ -169,7 +169,7 @@ def _answer(future: asyncio.Future[Any], result: Any, error: BaseException | Non
 
 
 def prepare(connection: sqlite3.Connection, schema: str) -> None:
-    """Have a new connection wait for the disk at each commit, and run `schema`."""
+    """Set a new connection to wait for the disk at each commit, and run `schema`."""
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -180,7 +180,7 @@ def prepare(connection: sqlite3.Connection, schema: str) -> None:
 
 
 def in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    """`work` as one transaction: on disk when this returns, or not at all."""
+    """Run `work` as one transaction: it is on disk when this returns, or rolled back."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         result = work(connection)

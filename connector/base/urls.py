@@ -1,4 +1,4 @@
-"""Which URLs can be dialled; apart from the settings, whose loading takes longer than a packet."""
+"""Which URLs can be dialled. Not in `settings`, which takes long to import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def is_dialable(text: str) -> bool:
         parse_uri(plain)
         parts = urlsplit(plain)
         _ = parts.port
-        # What has no IDNA form cannot be looked up either; UnicodeError is a ValueError.
+        # A name without an IDNA form cannot be resolved; UnicodeError is a ValueError.
         (parts.hostname or "").encode("idna")
     except (InvalidURI, ValueError):
         return False

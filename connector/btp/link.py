@@ -3,6 +3,9 @@
 `websockets` implements the protocol without I/O; this module adds the transport. All frames of one
 read are handled before anything is written; then every link with output is written to once.
 `connector.btp.links` owns the links and makes the decisions.
+
+Long because the transport, the WebSocket and the session of a connection share its state, and each
+callback of asyncio drives all three.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What several commands share: options, exit codes, the event loop, questions to a node.
+"""Shared by several commands: options, exit codes, the event loop, requests to a node.
 
 Exit codes: 0 done, 1 it did not work, 2 wrong configuration or usage.
 """
@@ -45,7 +45,7 @@ def quiet_log() -> Any:
 
 
 def fail(message: str, code: int) -> "typer.Exit":
-    """Print `message` to stderr; gives the exception that ends the command with `code`."""
+    """Print `message` to stderr; returns the exception that ends the command with `code`."""
     print(f"connector: {message}", file=sys.stderr)
     return typer.Exit(code)
 
@@ -76,7 +76,7 @@ def stop_event() -> asyncio.Event:
 
 
 def get(url: str, path: str, key: str | None, *, verify: bool = True) -> dict[str, Any]:
-    """A JSON answer of a node's HTTP API; ends the command when there is none.
+    """A JSON answer of a node's HTTP API; ends the command if there is none.
 
     `verify`: whether the certificate of an https node is checked.
     """

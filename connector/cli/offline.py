@@ -129,7 +129,7 @@ def compose(
         print(text, end="")
         return
     try:
-        # It holds secrets: for its owner only, and no other file is lost for it.
+        # It has secrets: readable by its owner only, and it never overwrites another file.
         output.touch(mode=0o600, exist_ok=False)
         output.write_text(text, "utf-8")
     except OSError as error:

@@ -110,7 +110,7 @@ def routes(
 
 
 def _standing(item: dict[str, Any]) -> tuple[str, ...]:
-    """How we stand with a peer, in plain words."""
+    """The balance with a peer, in plain words."""
     net, granted = int(item["netBalance"]), int(item.get("granted", item["creditLimit"]))
     if net == 0:
         words = "even"

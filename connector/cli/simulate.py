@@ -233,5 +233,5 @@ def _kinds(option: str, text: str) -> frozenset[Kind]:
 
 
 def _real_s() -> float:
-    """Real time: how long a person waits."""
+    """Real time."""
     return _CLOCK.monotonic_s()

@@ -1,7 +1,7 @@
 """ILP addresses (RFC 15): validation and nesting.
 
-An address is a plain `str` once it has passed `parse`; the allocation scheme comes first, then
-segments from the general to the special, joined by dots.
+An address is a plain `str` once it has passed `parse`: the allocation scheme, then segments from
+the general to the specific, joined by dots.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SEGMENT: Final = re.compile(r"[A-Za-z0-9_~-]+")
 
 @lru_cache(maxsize=bounds.ADDRESS_CACHE_ENTRIES_MAX)
 def parse(octets: bytes) -> str:
-    """The address that `octets` spell.
+    """The address encoded in `octets`.
 
     Raises:
         DecodeError: longer than 1023 characters, unknown scheme, no second segment, an empty
@@ -58,12 +58,12 @@ def is_prefix(text: str) -> bool:
 
 
 def is_segment(text: str) -> bool:
-    """Whether `text` can stand between two dots."""
+    """Whether `text` is a valid segment."""
     return _SEGMENT.fullmatch(text) is not None
 
 
 def is_within(address: str, prefix: str) -> bool:
-    """Whether `address` is `prefix` or lies below it, by whole segments: `g.alice` is not in `g.al`."""
+    """Whether `address` is `prefix` or below it, by whole segments: `g.alice` is not in `g.al`."""
     if not address.startswith(prefix):
         return False
     return not prefix or len(address) == len(prefix) or address[len(prefix)] == "."

@@ -48,7 +48,7 @@ def request(expires_at_ms: int) -> Prepare:
 
 
 def answer(config: ChildConfig) -> Fulfill:
-    """The Fulfill that tells a child its configuration."""
+    """The Fulfill with the configuration of a child."""
     data = (
         var_octets(config.address.encode("ascii"))
         + config.asset_scale.to_bytes(1, "big")

@@ -1,12 +1,12 @@
 """ILPv4 packets (RFC 27): Prepare, Fulfill, Reject, and the error codes.
 
-A packet is one octet for its type and a length-prefixed body. `decode` takes any octets and gives
-a packet or a `DecodeError`; `encode` gives the one canonical form. Octets after the known fields
+A packet is one octet for its type and a length-prefixed body. `decode` accepts any octets and returns
+a packet or raises `DecodeError`; `encode` returns the canonical form. Octets after the known fields
 of a body are ignored, as RFC 27 requires.
 
 A connector changes two fields of a Prepare (amount and expiry) and nothing of an answer. So a
-packet that came in canonical form keeps its octets in `wire`, and is passed on by `reprice` or as
-it is; one in another form is encoded anew.
+packet in canonical form keeps its octets in `wire`, and is forwarded by `reprice` or unchanged; one
+in another form is encoded again.
 
 Long because the decoders and encoders of the three packets, fast paths included, are kept side by side.
 """
@@ -244,10 +244,10 @@ def write_time(at_ms: int) -> bytes:
 
 
 def decode(octets: bytes) -> Packet:
-    """The packet that `octets` hold.
+    """The packet encoded in `octets`.
 
     Raises:
-        DecodeError: whatever is wrong; no other exception comes out.
+        DecodeError: the octets are malformed; no other exception is raised.
     """
     if not octets:
         raise DecodeError("packet", 0, "empty")
@@ -258,7 +258,7 @@ def decode(octets: bytes) -> Packet:
 
 
 def decode_prepare(octets: bytes) -> Prepare:
-    """The Prepare that `octets` hold.
+    """The Prepare encoded in `octets`.
 
     Raises:
         DecodeError: not a Prepare, or malformed.
@@ -452,7 +452,7 @@ def _check_size(field: str, value: bytes, size_max: int) -> None:
 
 
 def reprice(prepare: Prepare, *, amount: int, expires_at_ms: int) -> bytes:
-    """The octets of `prepare` with another amount and expiry; all else passes unchanged (RFC 27).
+    """The octets of `prepare` with another amount and expiry; all else is unchanged (RFC 27).
 
     Raises:
         ValueError: the amount or the expiry is out of its range.
@@ -479,7 +479,7 @@ def reprice(prepare: Prepare, *, amount: int, expires_at_ms: int) -> bytes:
 
 
 def reject(code: Code, triggered_by: str, message: str, data: bytes = b"") -> Reject:
-    """A Reject of our own; the message is cut to a length that fits on a line."""
+    """A Reject of this node; the message is truncated to the length of a line."""
     return Reject(
         code=code.value,
         triggered_by=triggered_by,

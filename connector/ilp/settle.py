@@ -1,7 +1,7 @@
-"""`peer.settle` (RFC 38): settlement engines of neighbours talk through their connectors.
+"""`peer.settle` (RFC 38): messages between the settlement engines of two peers.
 
-A message is a Prepare for nothing to `peer.settle`; the answer of the other engine is the data of
-its Fulfill. It concerns the two neighbours alone and is never routed.
+A message is a Prepare with amount zero to `peer.settle`; the answer of the other engine is the data
+of its Fulfill. It is between the two peers and is never routed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ DESTINATION: Final = "peer.settle"
 def request(message: bytes, expires_at_ms: int) -> Prepare:
     """The Prepare that carries a message of our engine.
 
-    RFC 38 gives a condition that no fulfilment of 32 zeros has; this one has it. As receiver any is
-    accepted.
+    The condition of RFC 38 does not match a fulfillment of 32 zeros; this one does. As receiver we
+    accept any condition.
     """
     return Prepare(
         amount=0,
@@ -30,10 +30,10 @@ def request(message: bytes, expires_at_ms: int) -> Prepare:
 
 
 def answer(message: bytes) -> Fulfill:
-    """The Fulfill that carries what our engine answers."""
+    """The Fulfill with the answer of our engine."""
     return Fulfill(fulfillment=PEER_FULFILLMENT, data=message)
 
 
 def refusal(code: Code, message: str, data: bytes = b"") -> Reject:
-    """Why there is no answer; `data` is what our engine said, if it said anything."""
+    """The Reject when there is no answer; `data`: the response of our engine, if there is one."""
     return reject(code, DESTINATION, message, data)

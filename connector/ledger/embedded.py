@@ -280,7 +280,7 @@ class EmbeddedLedger:
                 f"the last {self.missing_requests} are missing. Its {self.path.name}-wal was lost "
                 "or damaged, or an older copy stands in its place. Put the right files back. If "
                 "they are gone for good, start once with --accept-ledger-loss: what those requests "
-                "booked is lost then, and packets that neighbours send again may be paid twice"
+                "booked is lost then, and packets that neighbours resend may be paid twice"
             )
         self._marker.write(newest)
 

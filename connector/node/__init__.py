@@ -1,1 +1,1 @@
-"""One node: every part built once, started in order, stopped in reverse; changes while it runs."""
+"""One node: its parts built and joined once, started in order, stopped in reverse; run-time changes."""

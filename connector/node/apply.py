@@ -1,7 +1,7 @@
 """Applies settings to peers, links, accounts and routes, at the start and while the node runs.
 
-`change` compares the settings in effect with new ones and touches only what differs: a connection
-whose peer keeps its terms is not interrupted.
+`change` compares the settings in effect with new ones and changes only what differs: a connection
+whose peer keeps its settings is not interrupted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from connector.telemetry.events import Event, RouteAdded, RouteRemoved
 
 
 def credentials_of(settings: Settings, peer: PeerSettings) -> Credentials:
-    """With what a peer logs in here, and this node there."""
+    """The credentials of a peer at this node, and of this node at the peer."""
     return Credentials(
         peer_id=peer.id,
         token=peer.secret.get_secret_value(),
@@ -36,15 +36,15 @@ def credentials_of(settings: Settings, peer: PeerSettings) -> Credentials:
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """Packets that were sent to a peer and have no answer: what it fulfils of them may be lost."""
+    """Packets sent to a peer that have no answer: those that it fulfils may be lost."""
 
     packets: int
     amount: int
-    """In its asset."""
+    """Total amount in its asset."""
 
 
 def routes_of(settings: Settings, own_address: str) -> set[Route]:
-    """All routes that the settings and this node's address give; no address (`""`): fewer."""
+    """All routes of the settings; without an own address (`""`) those below it are missing."""
     routes = {Route(RouteSource.CONFIG, one.next_hop, one.prefix) for one in settings.routes}
     if own_address:
         routes.add(Route(RouteSource.LOCAL, LOCAL, own_address))
@@ -72,9 +72,9 @@ class SettingsApplier:
         emit: Callable[[Event], None],
     ) -> None:
         self.settings = settings
-        """In effect."""
+        """The settings in effect."""
         self.parent: Peer | None = None
-        """The peer that gives this node its address, if there is one."""
+        """The parent (RFC 31), if there is one."""
         self._node = node
         self._peers = peers
         self._links = links
@@ -82,17 +82,17 @@ class SettingsApplier:
         self._routes = routes
         self._emit = emit
         self._draining: frozenset[str] = frozenset()
-        """Peers that are being removed: nothing is routed to them, or taken from them."""
+        """Peers that are being removed: no packets are routed to them or accepted from them."""
         self._told: set[Route] = set()
         """Routes that an event was emitted for."""
         self._dialling: dict[str, asyncio.Task[None]] = {}
-        """The task that keeps up the connection to each peer that is dialled."""
+        """By peer id: the task that keeps the connection to a dialled peer."""
         self._group: asyncio.TaskGroup | None = None
-        """Owns these tasks; None: nothing is dialled."""
+        """Owner of these tasks; None: no peer is dialled."""
         self._find_parent()
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Keep up connections to the peers that have a URL, in tasks of `group`."""
+        """Keep connections to the peers that have a URL, in tasks of `group`."""
         self._group = group
         for peer in self.settings.peers:
             self._dial(credentials_of(self.settings, peer))
@@ -107,7 +107,7 @@ class SettingsApplier:
     def add_routes(self) -> None:
         """Add the routes of the settings: at the start, and when the address has become known."""
         routes = self._routes_of(self.settings, self._draining)
-        # Events for each route of a large table would push out all other events.
+        # One event per route of a large table would displace all other events.
         tells = len(routes) <= bounds.TELEMETRY_ROUTES_MAX
         for route in routes:
             self._routes.add(route)
@@ -129,7 +129,7 @@ class SettingsApplier:
                 self._routes.remove(route)
 
     def is_drained(self, peer_id: str) -> bool:
-        """Whether no packet of or to a peer is under way, and it has read the answers to its own."""
+        """Whether no packet of or to a peer is in flight, and it has read the answers to its own."""
         peer, books = self._peers.get(peer_id), self._accounts.peers.get(peer_id)
         if peer is None or books is None:
             return True
@@ -142,7 +142,7 @@ class SettingsApplier:
         )
 
     def unanswered(self, peer_id: str) -> LeftBehind:
-        """What may be lost if the peer were removed now."""
+        """What may be lost if the peer is removed now."""
         peer = self._peers.get(peer_id)
         waiting = () if peer is None else self._links.driver.waiting_for(peer)
         amounts = [decode_prepare(one.octets).amount for one in waiting]
@@ -151,8 +151,8 @@ class SettingsApplier:
     async def change(self, to: Settings, draining: Collection[str] = ()) -> None:
         """Apply other settings, which differ in peers and routes only.
 
-        `draining`: peers of `to` that are being removed, and take part no more. First what can fail,
-        at the ledger; then the rest, in one step without an await.
+        `draining`: peers of `to` that are being removed. The steps at the ledger, which can fail,
+        come first; the rest follows in one step without an await.
 
         Raises:
             LedgerUnavailableError: no acknowledgement; nothing else was changed.
@@ -200,7 +200,7 @@ class SettingsApplier:
         credentials = credentials_of(to, peer)
         if credentials == credentials_of(self.settings, old):
             return
-        # With another secret or address it is another link.
+        # Another secret or URL needs a new link.
         self._stop_dialling(peer.id)
         self._links.add_peer(credentials)
         self._links.hang_up(peer.id, "its settings were changed")

@@ -1,10 +1,11 @@
 """Changes by an operator while the node runs: checked as a whole, stored, applied, and logged.
 
-A change is a step from one overlay to another (`settings.overlay`). It is checked like a
-configuration before anything happens; then it is written to disk; then it is applied
-(`node.apply`), and taken back from disk when the ledger refuses. Changes are made one at a time.
-Each is an `ADMIN_ACTION` event and a log line, also when it was refused, with the fingerprint of
-the key.
+A change is a step from one overlay to another (`settings.overlay`). It is validated like a
+configuration, then written to disk, then applied (`node.apply`), and reverted on disk if the ledger
+refuses it. Changes are made one at a time. Each is reported as an `ADMIN_ACTION` event and a log
+line with the fingerprint of the key, also if it was refused.
+
+Long because every operation of the admin API has its documented method here.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _DRAIN_MARGIN_SECONDS: Final = 1.0
 
 
 class OperatorChanges:
-    """What an operator has changed of one node, and the ways to change it. A `NodeAdmin`."""
+    """The run-time changes of one node; implements `NodeAdmin`."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class OperatorChanges:
         emit: Callable[[Event], None],
         log: Log,
     ) -> None:
-        """Build it.
+        """Nothing is changed yet.
 
         Args:
             found: the configuration, and the changes of earlier runs.
@@ -68,9 +69,9 @@ class OperatorChanges:
             accounts: for balances and limits.
             answer_given: the answer to a packet that is still in memory, by source and packet id.
             changed: called when the settings in effect have changed.
-            fingerprint: gives the fingerprint of the admin key.
+            fingerprint: returns the fingerprint of the admin key.
             emit: takes events.
-            log: for who changed what.
+            log: for an entry per change.
         """
         self.overlay = found.overlay
         self._base = found.base
@@ -111,7 +112,7 @@ class OperatorChanges:
             for name in PeerSettings.model_fields
             if name != "secret"
         }
-        # Defaults are shown as well: who looks at limits wants to know which are in effect.
+        # Defaults are included, so that all limits in effect are shown.
         view["assetCode"] = terms.asset.code
         view["assetScale"] = terms.asset.scale
         view["creditLimit"] = str(terms.credit_limit)
@@ -166,8 +167,8 @@ class OperatorChanges:
     async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
         """Add a peer or replace its settings; whether it is new.
 
-        Fields that are not given get their defaults, except the secret, which stays as long as the
-        peer is dialled at the same place: it is shown to whoever answers there.
+        Fields that are not given get their defaults, except the secret, which is kept as long as
+        the URL is the same: it is sent to the host of the URL.
 
         Raises:
             ConfigError: the fields do not make a peer, for example without a secret.
@@ -206,11 +207,11 @@ class OperatorChanges:
         return await self._change("peer.limits", peer_id, step)
 
     async def delete_peer(self, peer_id: str, *, force: bool = False) -> LeftBehind:
-        """Remove a peer, when no packet of or to it is under way; gives what had no answer even so.
+        """Remove a peer once no packet of or to it is in flight; returns packets without an answer.
 
-        From now on no new packets are taken from it or routed to it. Those under way are waited for,
-        at most as long as a packet is held; a node that is stopped meanwhile goes on when it is
-        started again. Adding the peer again takes the removal back. `force`: do not wait.
+        From now on no new packets are accepted from it or routed to it. Packets in flight are waited
+        for, at most as long as a packet is held. The removal continues after a restart. Adding the
+        peer again cancels it. `force`: do not wait.
 
         Raises:
             UnknownNameError: there never was such a peer.
@@ -236,13 +237,13 @@ class OperatorChanges:
         return outcome
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Go on with removals that were under way when the node was stopped, in tasks of `group`."""
+        """Continue removals that a stop has interrupted, in tasks of `group`."""
         self._group = group
         for peer_id in self.overlay.draining_peers:
             self._begin_finishing(peer_id)
 
     def stop(self) -> None:
-        """Leave removals under way to the next start."""
+        """Leave unfinished removals to the next start."""
         for task in self._finishing.values():
             task.cancel()
 
@@ -253,7 +254,7 @@ class OperatorChanges:
         task.add_done_callback(lambda _: self._finishing.pop(peer_id))
 
     async def _finish(self, peer_id: str) -> LeftBehind | ConnectorError:
-        """Wait until a peer is drained, then remove it; gives what went wrong with that."""
+        """Wait until a peer is drained, then remove it; returns the error, if any."""
         wait_s = self._applier.settings.max_hold_ms / 1000 + _DRAIN_MARGIN_SECONDS
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
@@ -267,7 +268,7 @@ class OperatorChanges:
             return error  # it is recorded, and goes on draining until the next try or start
 
     async def _remove(self, peer_id: str) -> LeftBehind:
-        """Remove a peer that is drained; one that was added again meanwhile stays."""
+        """Remove a drained peer, unless it was added again meanwhile."""
         left = LeftBehind(0, 0)
         if peer_id in self.overlay.draining_peers:
             try:
@@ -334,7 +335,7 @@ class OperatorChanges:
         return await self._change("route.delete", f"{route.prefix}={route.next_hop}", step)
 
     def note(self, action: str, target: str, outcome: str = "ok") -> None:
-        """Emit and log an action that was taken with the admin key."""
+        """Emit and log an action with the admin key."""
         fingerprint = self._fingerprint()
         self._emit(
             AdminAction(action=action, target=target, key_fingerprint=fingerprint, outcome=outcome)
@@ -347,7 +348,7 @@ class OperatorChanges:
             key_fingerprint=fingerprint,
         )
 
-    # --- how a change is made
+    # --- making a change
 
     async def _change(
         self,
@@ -393,10 +394,10 @@ class OperatorChanges:
     def _check(self, to: Settings) -> None:
         """Refuse what balances do not allow, before anything is written.
 
-        By the mirror of balances: the ledger decides on credit again, when the limit is changed.
+        Checked against the mirror; the ledger checks credit again when the limit is changed.
 
         Raises:
-            ConflictError, CreditInUseError: as said.
+            ConflictError, CreditInUseError: balances do not allow it.
         """
         old = {peer.id: peer for peer in self._applier.settings.peers}
         for peer in to.peers:

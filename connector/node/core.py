@@ -6,10 +6,10 @@
                           │    └── outbox     posts that the ledger has not acknowledged
                       settlements             debts are paid outside the ledger
 
-What a node shares with the world is handed in: clock, randomness, network, disk and log (`Platform`),
-its ledger, and who is told of events. Building a core opens, reads and starts nothing; that is done
-by `node.lifecycle.Lifecycle`. The daemon (`node.connector`) adds the web surface and telemetry, and a
-simulation runs the core as it is: there is one wiring.
+External dependencies are passed in: clock, randomness, network, disk and log (`Platform`), the
+ledger, and the receiver of events. Building a core opens, reads and starts nothing; that is done by
+`node.lifecycle.Lifecycle`. The daemon (`node.connector`) adds the web surface and telemetry; the
+simulator runs the core unchanged, so both use the same wiring.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ from connector.telemetry.metrics import LedgerRequests
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """What a node runs on. A simulation hands in its own."""
+    """What a node runs on. The simulator passes its own."""
 
     clock: Clock
     randomness: Randomness
@@ -91,7 +91,7 @@ def _no_engine(url: str) -> SettlementEngine:
 class Core:
     """One node without its web surface. See the module.
 
-    All attributes are parts of the node, for those who show or test it; none is replaced.
+    All attributes are parts of the node, for views and tests; none is ever replaced.
     """
 
     def __init__(
@@ -110,10 +110,11 @@ class Core:
         Args:
             settings: in effect at the start; later ones come through `applier`.
             platform: clock, randomness, network, disk and log.
-            ledger: where the accounts are; not open yet. The core opens and closes it.
-            emit: takes events; must not wait.
-            account_changed: told the peer whose account a settlement changed; must not wait.
-            make_engine: a client for the settlement engine at a URL; it may be asked twice for one.
+            ledger: not open yet. The core opens and closes it.
+            emit: takes events; must not block.
+            account_changed: called with the peer whose account a settlement changed; must not block.
+            make_engine: makes a client for the settlement engine at a URL; may be called twice for
+                one.
             accept_ledger_loss: start although the ledger has less than it acknowledged.
         """
         self.platform: Final = platform
@@ -130,8 +131,8 @@ class Core:
         """Its address, and how many packets are in flight."""
         self.routes: Final = RoutingTable()
         self.outbox: Final = SqliteOutbox(platform.disk.database(settings.data_dir / OUTBOX_FILE))
-        # An embedded ledger fails with its disk, which is the outbox's too: what room is left
-        # there is for the posts of packets in flight.
+        # An embedded ledger fails with its disk, which is also the outbox's: the room left there is
+        # reserved for the posts of packets in flight.
         spools = settings.accounting_outage_policy == "spool" and ledger.may_be_away
         self.requests: Final = LedgerRequests()
         """How long requests to the ledger took."""
@@ -183,7 +184,7 @@ class Core:
             packets_per_second=settings.telemetry_packets_per_second,
             own_address=lambda: self.node.address,
         )
-        """Counts packets; tells some of them whole."""
+        """Counts packets, and records some of them in full."""
         self.driver: Final = Driver(
             switch=self.switch,
             accounts=self.accounts,
@@ -224,7 +225,7 @@ class Core:
 
     @property
     def settings(self) -> Settings:
-        """In effect: as given, with what was changed since."""
+        """The settings in effect: as given, with the changes since."""
         return self.applier.settings
 
     # --- sending and receiving here
@@ -265,7 +266,7 @@ class Core:
         return await waiter.answer()
 
     async def ask_peer(self, peer_id: str, prepare: Prepare) -> Fulfill | Reject:
-        """Put a question to a peer itself: it is not routed, and no money moves."""
+        """Send a request to a peer itself: it is not routed, and no money moves."""
         waiter = _Answered()
         self.driver.ask(self.local, self.peers[peer_id], prepare, waiter)
         self.links.flush()
@@ -278,10 +279,10 @@ class Core:
     # --- settings that change while it runs
 
     def use_engines(self) -> None:
-        """Tell `settlements` who pays each peer: its settlement engine, or an operator.
+        """Set the payer of each peer in `settlements`: its settlement engine, or an operator.
 
-        At the start, and when settings have changed. Who pays a peer that is gone stays, until its
-        balance is settled.
+        Called at the start, and when settings have changed. The payer of a removed peer is kept
+        until its balance is settled.
         """
         settings = self.applier.settings
         for peer in settings.peers:
@@ -294,12 +295,12 @@ class Core:
         engine = None if url is None else self._make_engine(url)
         self.settlements.use(peer.id, engine, peer.settlement_engine_scale)
 
-    # --- the address, where a parent gives it (RFC 31)
+    # --- the address, if a parent assigns it (RFC 31)
 
     def ask_parent(self) -> None:
-        """Ask the parent for this node's address, if it has none and the parent is connected.
+        """Request this node's address of the parent, if it has none and the parent is connected.
 
-        Called when the parent connects, and about once a second until an answer came.
+        Called when the parent connects, and about once a second until there is an answer.
         """
         parent = self.applier.parent
         if self.node.address or parent is None or parent.peer_id not in self.links.live:
@@ -338,7 +339,7 @@ class Core:
     # --- time
 
     def watch_clock(self) -> None:
-        """Follow the machine's clock, and say when it has jumped; called about once a second."""
+        """Follow the machine's clock, and log jumps; called about once a second."""
         if not isinstance(self.clock, SteadyClock):
             return
         jump_s = self.clock.watch()
@@ -350,14 +351,14 @@ class Core:
                 f"{JUMP_LASTS_SECONDS:.0f} s if the clock stays so",
             )
 
-    # --- what the parts tell
+    # --- callbacks of the parts
 
     def connected(self, peer_id: str, direction: str) -> None:
         """See `LinkObserver`."""
         self._emit(PeerConnected(peer_id=peer_id, direction=direction))
         parent = self.applier.parent
         if parent is not None and peer_id == parent.peer_id:
-            # Not from within the log-in that is being handled.
+            # Not synchronously: the log-in is being handled.
             asyncio.get_running_loop().call_soon(self.ask_parent)
 
     def disconnected(self, peer_id: str, direction: str, reason: str) -> None:
@@ -392,14 +393,14 @@ class _Answered:
         return True
 
     async def answer(self) -> Answer:
-        """The answer; the driver gives one to every packet, in its time."""
+        """Wait for the answer; the driver answers every packet by its deadline."""
         answer = decode(await self.future)
         assert isinstance(answer, Fulfill | Reject), answer
         return answer
 
 
 def _own_address(settings: Settings) -> str:
-    """As configured; empty where a parent is to be asked for it (RFC 31)."""
+    """The configured address; empty if it is requested of a parent (RFC 31)."""
     if settings.ilp_address:
         return settings.ilp_address
     if any(peer.relation is Relation.PARENT for peer in settings.peers):

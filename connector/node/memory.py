@@ -1,7 +1,7 @@
-"""What a node remembers of its peers over restarts, in a file of its DATA_DIR.
+"""Peers that a node has had, in a file of its DATA_DIR.
 
-Whom it had, so that a balance with a peer that is gone stays in sight; and since when secrets are in
-use. The file is no ground to refuse to start: what cannot be read or written is said in the log.
+Needed to show balances with removed peers, and the age of secrets. A fault of the file does not
+prevent a start: it is logged.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class PeerMemory:
 
     def __init__(self, settings: Settings, platform: Platform) -> None:
         self.known = KnownPeers.make(platform.randomness.octets)
-        """Of this start only, until `read`."""
+        """Empty until `read`."""
         self._path: Final = None if settings.ledger == "memory" else settings.data_dir / FILE_NAME
         self._platform: Final = platform
 
     def read(self) -> None:
-        """Take up what earlier starts have written."""
+        """Read what earlier starts have written."""
         if self._path is None:
             return
         try:
@@ -35,7 +35,7 @@ class PeerMemory:
             )
 
     def note(self, settings: Settings) -> None:
-        """Note peers and secrets of `settings` that are new."""
+        """Add peers and secrets of `settings` that are new."""
         peers = [
             (peer.id, settings.asset_of(peer), peer.secret.get_secret_value())
             for peer in settings.peers
@@ -44,7 +44,7 @@ class PeerMemory:
             self._write()
 
     def former(self, settings: Settings) -> list[PeerTerms]:
-        """Peers that there are no terms with any more, but perhaps a balance."""
+        """Removed peers, which may still have a balance."""
         present = {peer.id for peer in settings.peers}
         return [
             PeerTerms(peer_id=peer_id, asset=known.asset)
@@ -53,7 +53,7 @@ class PeerMemory:
         ]
 
     def forget(self, peer_ids: list[str]) -> None:
-        """Forget former peers that owe nothing and are owed nothing."""
+        """Drop removed peers with a balance of zero."""
         for peer_id in peer_ids:
             del self.known.peers[peer_id]
         if peer_ids:

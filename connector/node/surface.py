@@ -43,13 +43,13 @@ class WebSurface:
         """Nothing is opened yet.
 
         Args:
-            core: whose settings, accounts and settlements are served.
+            core: the node whose settings, accounts and settlements are served.
             sender: sends the packets of `POST /admin/packets`.
-            views: what is shown of it.
-            changes: what an operator changes through it.
+            views: the views of the node.
+            changes: executes run-time changes.
             events: the live feed.
-            store: events of the past.
-            past: balances of the past; None: the ledger does not keep them.
+            store: past events.
+            past: past balances; None: the ledger does not keep them.
         """
         self._core: Final = core
         self._sender: Final = sender
@@ -62,7 +62,7 @@ class WebSurface:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self, group: asyncio.TaskGroup) -> int:
-        """Serve in a task of `group`; gives the port, which is another one where 0 was asked for.
+        """Serve in a task of `group`; returns the port, chosen by the system for port 0.
 
         Raises:
             ConfigError: certificate or key cannot be used.
@@ -158,7 +158,7 @@ def tls_context(which: str, cert: Path | None, key: Path | None) -> ssl.SSLConte
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        # A key that asks for a password would wait at a terminal that a daemon does not have.
+        # An encrypted key would prompt for a password at a terminal, which a daemon does not have.
         context.load_cert_chain(cert, key, password="")
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(

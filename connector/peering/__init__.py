@@ -1,4 +1,4 @@
-"""Peers and the way to them.
+"""Peers and routes.
 
 `model`: terms and counters; `routing`: longest prefix; `remembered`: kept over restarts.
 """

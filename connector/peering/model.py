@@ -59,15 +59,15 @@ class PeerTerms:
     max_payable: int | None = None
     """The most that we may owe it; None: we set no bound."""
     max_packet_amount: int | None = None
-    """The largest Prepare taken from it; None: any."""
+    """The largest Prepare accepted from it; None: any."""
     rate_limit: int | None = None
-    """Prepares per second taken from it, with bursts of one second's worth; None: any."""
+    """Prepares per second accepted from it, with bursts of one second; None: no limit."""
     fee_basis_points: int = 0
-    """Taken from what it sends, rounded up; 0 to 10000."""
+    """The fee on what it sends, rounded up; 0 to 10000."""
     settle_threshold: int | None = None
     settle_to: int = 0
     allow_reflection: bool = False
-    """Whether its packets may go back to it."""
+    """Whether its packets may be sent back to it."""
 
 
 class PeerCounters:
@@ -119,13 +119,13 @@ class Peer:
 
     terms: PeerTerms
     draining: bool = False
-    """Whether it is being removed: packets under way end as they may, and no new ones are taken."""
+    """Whether it is being removed: packets in flight are finished, new ones are refused."""
     in_flight: int = 0
     """Prepares it sent that have no answer yet."""
     in_flight_unpaid: int = 0
     """Those of them whose amount is zero."""
     tokens: float = 0.0
-    """Of the rate limit, as of `tokens_at_ms`."""
+    """Tokens of the rate limit at `tokens_at_ms`."""
     tokens_at_ms: int = 0
     counters: PeerCounters = field(default_factory=PeerCounters)
 

@@ -47,7 +47,7 @@ class KnownPeers:
 
     @classmethod
     def read(cls, path: Path, random_octets: Callable[[int], bytes]) -> Self:
-        """From the file, if there is one.
+        """Read the file, if there is one.
 
         Raises:
             OSError, ValueError: it cannot be read, or is not such a file.
@@ -72,7 +72,7 @@ class KnownPeers:
             raise ValueError(f"not a file of this node: {error!r}") from error
 
     def write(self, path: Path) -> None:
-        """Put it on disk.
+        """Write it to disk.
 
         Raises:
             OSError: it could not be written.
@@ -96,7 +96,7 @@ class KnownPeers:
         return hmac.digest(self._salt, secret.encode(), "sha256")[:_FINGERPRINT_BYTES].hex()
 
     def meet(self, peers: Iterable[tuple[str, Asset, str]], now_ms: int) -> bool:
-        """Note peers that are configured, by id, asset and secret; whether anything is new."""
+        """Add configured peers by id, asset and secret; returns whether anything is new."""
         changed = False
         for peer_id, asset, secret in peers:
             fingerprint = self.fingerprint(secret)

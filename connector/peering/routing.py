@@ -1,4 +1,4 @@
-"""Which peer a packet goes to: routes, longest prefix by whole segments, and which route wins.
+"""The routing table: longest prefix by whole segments, and precedence of routes.
 
 Several routes may name one prefix; the best is used and the others are kept as fallbacks (RFC 32,
 requirement 81): configured, local, child, peer, parent, then the lower peer id.

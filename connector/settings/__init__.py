@@ -1,5 +1,5 @@
 """Settings of a node.
 
-`model` says which settings there are, `types` what they may be; `load` reads them; `overlay` adds what
-was changed while the node ran; `describe` lists what is in effect.
+`model` defines the settings, `types` their values; `load` reads them; `overlay` applies the changes
+made while the node ran; `describe` lists the settings in effect.
 """

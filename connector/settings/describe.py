@@ -54,7 +54,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """The URL with its user, password and query, where tokens stand, redacted."""
+    """The URL with its user, password and query redacted, which may contain tokens."""
     parts = urlsplit(url)
     netloc = parts.netloc
     if "@" in netloc:

@@ -1,13 +1,13 @@
 """Reads the settings of the daemon: the environment, then the file of CONFIG_FILE, then defaults.
 
-Every fault is named at once, with the variable or the key that it is in and never with a secret;
-the source of each value is kept for `describe`.
+All faults are reported together, each with its variable or key and never with a secret; the source
+of each value is kept for `describe`.
 
 Environment and file are two sources of pydantic-settings, which gives the first precedence over the
 second, field by field and peer by peer. Its own sources of these kinds are not used: they read
-`os.environ` and not a mapping that is handed in, stop at the first value that they cannot decode, have
-one name a field where we have two (HTTP_PORT and httpPort), and know no peers by pattern, no `_FILE`,
-no unknown names, and no keys that stand twice.
+`os.environ` instead of a given mapping, stop at the first value that they cannot decode, have one
+name per field where we have two (HTTP_PORT and httpPort), and do not support peers by pattern,
+`_FILE`, or the detection of unknown names and duplicate keys.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from connector.settings.model import SOURCES, PeerSettings, Settings
 
 PEER_VARIABLE: Final = "BTP_PEER_"
 _VALUE_BYTES_MAX: Final = 1 << 20
-"""Of a file that holds one value: a long list of routes or rates has less."""
+"""Size limit of a file with one value: a long list of routes or rates is smaller."""
 _PEER_SUFFIXES: Final = {
     name.upper(): name for name in PeerSettings.model_fields if name != "id"
 } | {"ID": "id"}
 _FIELDS: Final = {name.upper(): name for name in Settings.model_fields if name != "peers"}
 _BARE: Final = {name.replace("_", ""): name for name in _FIELDS}
-# Unknown names that begin like ours are faults.
+# Unknown names with one of our prefixes are faults.
 _PREFIXES: Final = (
     PEER_VARIABLE,
     "BTP_",
@@ -47,7 +47,7 @@ _PREFIXES: Final = (
     "TELEMETRY_",
     "EXPLORER_",
 )
-# What belongs to other programs or to the daemon's surroundings but looks like ours.
+# Variables of other programs or of the environment that look like ours.
 _NOT_SETTINGS: Final = frozenset(
     (
         "CONFIG_FILE", "CONNECTOR_AUTH", "CONNECTOR_UI", "CONNECTOR_URL", "TIGERBEETLE_BIN",
@@ -77,7 +77,7 @@ class Loaded:
 
 
 class _Source(PydanticBaseSettingsSource):
-    """What one place says: a source of pydantic-settings that has read everything beforehand."""
+    """One source of pydantic-settings, with its values read beforehand."""
 
     def __init__(self) -> None:
         super().__init__(Settings)
@@ -113,7 +113,7 @@ def load(environment: Mapping[str, str] | None = None) -> Loaded:
         given: dict[str, Any] = {SOURCES: (variables, file)}
         settings = Settings(**given)
     except ValidationError as error:
-        # For the words of the faults: as pydantic-settings has joined the two.
+        # For fault messages: the two sources joined as pydantic-settings does.
         ids = dict.fromkeys([*file.peers, *variables.peers])
         peers = {one: {**file.peers.get(one, {}), **variables.peers.get(one, {})} for one in ids}
         values = {**file.values, **variables.values, "peers": list(peers.values())}
@@ -200,7 +200,7 @@ def _read_environment(env: Mapping[str, str], reading: _Source) -> None:
                 )
                 continue
             text = _value(variable, env, faults)
-            # Empty is unset, as above peers; but an empty secret is a mistake worth its own word.
+            # Empty means unset, as for other variables; but an empty secret is a mistake with its own message.
             if text is not None and (text or split[1] == "secret"):
                 found.setdefault(split[0], {})[split[1]] = (text, variable)
         elif base in _FIELDS:
@@ -294,7 +294,7 @@ def _suggest(name: str, known: Mapping[str, str]) -> str:
 
 
 def _near_miss(name: str) -> str | None:
-    """The setting that a variable without a prefix of ours was surely meant to be.
+    """The setting that a variable without one of our prefixes was most likely meant to be.
 
     Much stricter than `_suggest`, since it may be another program's: another spelling of the same
     letters (CREDITLIMIT, http_port), or two neighbouring letters swapped, one left out or one too
@@ -319,7 +319,7 @@ def _without_one(name: str) -> Iterator[str]:
 
 
 def _variants(name: str) -> Iterator[str]:
-    """With one character less, and with two neighbours swapped."""
+    """The name with one character less, and with two adjacent characters swapped."""
     yield from _without_one(name)
     for at in range(len(name) - 1):
         yield name[:at] + name[at + 1] + name[at] + name[at + 2 :]
@@ -334,9 +334,9 @@ _FIELDS_WITHOUT_ONE: Final = {short: name for name in _FIELDS for short in _with
 def _faults_of_the_rest(
     error: ValidationError, values: Mapping[str, Any], peers: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """What is wrong between settings, found even while some setting is wrong by itself.
+    """Contradictions between settings, found even if some setting is invalid by itself.
 
-    Validation stops before it compares settings; so it is done again without the wrong ones.
+    Validation stops before it compares settings, so it is repeated without the invalid ones.
     """
     wrong = {str(part) for fault in error.errors() for part in fault["loc"][:1]}
     if not wrong:
@@ -363,7 +363,7 @@ def _faults_of_the_rest(
 
 
 def _explain(error: ValidationError, peers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A validation error in the words of the environment; never with the value of a secret."""
+    """A validation error with the names of the environment; never with the value of a secret."""
     lines: list[str] = []
     ids = list(peers)
     by_alias = {to_camel(name): name for name in PeerSettings.model_fields | Settings.model_fields}
@@ -395,7 +395,7 @@ _SHOWN_CHARACTERS_MAX: Final = 200
 
 
 def _shown(location: list[Any], peers: Mapping[str, Mapping[str, Any]], ids: list[str]) -> str:
-    """`='the value'` of a peer's field, where it may be shown."""
+    """`='the value'` of a peer's field, if it may be shown."""
     if len(location) != 3 or location[0] != "peers":
         return ""
     name = location[2]
@@ -403,7 +403,7 @@ def _shown(location: list[Any], peers: Mapping[str, Mapping[str, Any]], ids: lis
     # Lists and mappings can be large, and hold anything.
     if value is None or name == "secret" or not isinstance(value, str | int | float):
         return ""
-    # A URL with credentials is refused: they must not stand in the message that says so.
+    # A URL with credentials is refused: they must not appear in the message.
     if "@" in str(value) or len(str(value)) > _SHOWN_CHARACTERS_MAX:
         return ""
     return f"={value!r}"

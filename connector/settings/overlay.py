@@ -1,8 +1,8 @@
 """Changes that an operator made while the node ran, applied to the configuration it starts with.
 
 The environment and CONFIG_FILE define the base. Changes made through the admin API are kept in
-`DATA_DIR/changes.json` as differences to it, field by field: what was not changed there goes on
-following the base. `Overlay.apply` gives the settings that are in effect, checked as the base is.
+`DATA_DIR/changes.json` as differences to it, field by field: all other fields keep following the
+base. `Overlay.apply` returns the settings in effect, validated like the base.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Overlay(BaseModel):
     removed_peers: list[PeerId] = Field(default_factory=list)
     """Peers of the base that are not in effect, nor are routes to them."""
     draining_peers: list[PeerId] = Field(default_factory=list)
-    """Peers that are removed as soon as no packet of or to them is under way."""
+    """Peers that are removed as soon as no packet of or to them is in flight."""
     routes: list[RouteSettings] = Field(default_factory=list)
     """Static routes that were added."""
     removed_routes: list[RouteSettings] = Field(default_factory=list)
@@ -70,7 +70,7 @@ class Overlay(BaseModel):
         """Put it on disk, readable by this user only: it holds secrets.
 
         Raises:
-            OSError: it could not be written; what was there still is.
+            OSError: it could not be written; the previous content is kept.
         """
         content = self.model_dump(by_alias=True, mode="json")
         if not self.draining_peers:
@@ -91,7 +91,7 @@ class Overlay(BaseModel):
     # --- changes
 
     def with_peer(self, wanted: PeerSettings, base: Settings) -> Overlay:
-        """With a peer as it is wanted: only what differs from the base is kept."""
+        """With a peer as given: only differences to the base are stored."""
         of_base = next((peer for peer in base.peers if peer.id == wanted.id), None)
         patch = {
             to_camel(name): _plain(getattr(wanted, name))
@@ -117,7 +117,7 @@ class Overlay(BaseModel):
         )
 
     def draining(self, peer_id: str) -> Overlay:
-        """With a peer that is to be removed; adding it again takes that back."""
+        """With a peer that is to be removed; adding it again cancels that."""
         others = [name for name in self.draining_peers if name != peer_id]
         return self.model_copy(update={"draining_peers": [*others, peer_id]})
 
@@ -164,7 +164,7 @@ class Overlay(BaseModel):
         configuration removes it.
 
         Raises:
-            ConfigError: with every fault, in the words of the admin API.
+            ConfigError: with every fault, in the terms of the admin API.
         """
         if self.is_empty:
             return base
@@ -209,7 +209,7 @@ def _add_peer(peers: list[PeerSettings], fields: dict[str, Any], faults: list[st
 
 
 def faults_in(error: ValidationError) -> list[str]:
-    """Where something is wrong and why, a line each; what was given is not repeated."""
+    """The location and reason of each fault, one per line, without the given value."""
     lines: list[str] = []
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
         place = [str(part) for part in fault["loc"]]
@@ -239,7 +239,7 @@ def in_effect(base: Settings) -> InEffect:
     """The settings of a node with its run-time changes.
 
     Raises:
-        ConfigError: the changes cannot be used, by themselves or any more.
+        ConfigError: the changes are invalid, or do not fit the base any more.
     """
     path = base.data_dir / FILE_NAME
     overlay = Overlay.read(path)
@@ -251,7 +251,7 @@ def in_effect(base: Settings) -> InEffect:
 
 
 def with_changes(loaded: Loaded) -> Loaded:
-    """What was loaded, with the run-time changes, and these as the source of what they changed.
+    """The loaded settings with the run-time changes, and the source of each value.
 
     Raises:
         ConfigError: see `in_effect`.

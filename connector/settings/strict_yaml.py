@@ -1,7 +1,7 @@
-"""YAML as an operator means it: what YAML 1.1 reads otherwise than it is written is a fault.
+"""Strict YAML: constructs of YAML 1.1 with a surprising meaning are faults.
 
-A key that stands twice would silently drop one of its values; `010` is eight and `18:00` is 1080 in
-YAML 1.1. Aliases may repeat values, but not so often that a small file becomes a large one.
+A duplicate key would silently drop one of its values; `010` is eight and `18:00` is 1080 in YAML
+1.1. Aliases may repeat values, but the expanded size is bounded.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import yaml
 FILE_BYTES_MAX: Final = 64 << 20
 """10,000 peers with long route lists take about 10 MB."""
 VALUES_MAX: Final = 2_000_000
-"""Values in one file, each repeated by an alias counted again."""
+"""Values in one file, counted again for each repetition by an alias."""
 DEPTH_MAX: Final = 32
-"""Lists and mappings within each other; the settings need 4. Counted as brackets and in all."""
+"""Nesting of lists and mappings; the settings need 4. Checked for brackets and in total."""
 
 # Octal, sexagesimal, hexadecimal and binary numbers of YAML 1.1.
 _OTHER_BASE: Final = re.compile(
@@ -25,11 +25,11 @@ _OTHER_BASE: Final = re.compile(
 
 
 class YamlFault(Exception):  # noqa: N818 - one line of many, not an error that ends something
-    """Why a text is no YAML that is taken; the message may begin with the line."""
+    """The text is not acceptable YAML; the message may begin with the line."""
 
 
 def read(text: str) -> tuple[Any, list[str]]:
-    """The value of a YAML text, and the faults in it that do not keep it from being read.
+    """The value of a YAML text, and the faults in it that do not prevent reading it.
 
     Raises:
         YamlFault: it is not YAML, or beyond the bounds above.
@@ -59,14 +59,14 @@ def read(text: str) -> tuple[Any, list[str]]:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The safe loader, in C where there is one, which also notes faults."""
+    """The safe loader, in C if available, which also records faults."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.faults: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-        """See `SafeConstructor`; a key that stands twice is noted."""
+        """See `SafeConstructor`; duplicate keys are recorded as faults."""
         seen: set[str] = set()
         # Before keys of `<<` are mixed in: those may be overridden.
         for key, _ in node.value:
@@ -78,7 +78,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return super().construct_mapping(node, deep)
 
     def construct_number(self, node: yaml.ScalarNode) -> Any:
-        """A number; one of another base than ten is noted, and stays the text that it is."""
+        """A number; one of another base than ten is recorded as a fault, and kept as text."""
         if _OTHER_BASE.fullmatch(node.value):
             # Without the value: it may be a secret.
             self.faults.append(
@@ -104,7 +104,7 @@ def _check_depth(text: str) -> None:
     for bracket in re.finditer(r"[\[{]+|[\]}]+", text):
         run = bracket.group()
         depth = depth + len(run) if run[0] in "[{" else max(0, depth - len(run))
-        # Those in texts and comments are counted as well, and may not be closed there.
+        # Brackets in texts and comments are counted as well, and may not be closed there.
         if depth > 100 * DEPTH_MAX:
             raise YamlFault(": it is nested too deep")
     for line in text.splitlines():
@@ -113,7 +113,7 @@ def _check_depth(text: str) -> None:
 
 
 def _check_size(value: Any) -> None:
-    """Refuse what aliases have made large, deep or endless; every repetition counts."""
+    """Refuse a value that aliases make too large, too deep or cyclic; every repetition counts."""
     count = 0
     level = [value]
     for _ in range(DEPTH_MAX):

@@ -1,4 +1,4 @@
-"""What the settings of a peer come to, with the node's defaults filled in."""
+"""The terms of a peer: its settings, with the node's defaults filled in."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The types of single settings: what a value may be, and the message when it is not.
 
-Which settings there are stands in `model`. A list or a table may be one text, as in the
-environment, or a list or a mapping, as in YAML and in programs. Amounts of money are exact: floats,
-which lose units, and flags, with which Python counts, are refused.
+`model` defines the settings. A list or a table may be one text, as in the environment, or a list or
+a mapping, as in YAML and in programs. Amounts of money are exact: floats, which are not, and
+booleans, which Python treats as integers, are refused.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from connector.ilp import address
 
 _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
-# Bounded: a number with a long exponent takes for ever to compute.
+# Bounded: a number with a large exponent takes very long to compute.
 _RATE: Final = re.compile(r"\d{1,40}(?:/\d{1,40}|(?:\.\d{0,40})?(?:[eE][+-]?\d{1,2})?)")
 _HOST_NAME: Final = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
 
 
 def _check(test: Callable[[Any], bool], message: str) -> AfterValidator:
-    """A validator: `message` where `test` fails. None passes: it stands for an unset value."""
+    """A validator that raises `message` if `test` fails. None passes: the value is unset."""
 
     def check(value: Any) -> Any:
         if value is not None and not test(value):
@@ -58,10 +58,10 @@ def is_loopback(host: str) -> bool:
 
 
 def split_list(value: Any) -> Any:
-    """`a,b` as `[a, b]`; what is no text is left as it is."""
+    """`a,b` as `[a, b]`; a value that is not a text is returned unchanged."""
     if not isinstance(value, str):
         return value
-    # A comma too many must not become the empty prefix, which is the default route.
+    # An extra comma must not become the empty prefix, which is the default route.
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
@@ -86,7 +86,7 @@ def split_rates(value: Any) -> Any:
     """`USD/EUR=0.92,EUR/USD=1.08`, or a mapping, as exact fractions by pair of codes.
 
     Raises:
-        ValueError: a pair or a rate is not what it should be.
+        ValueError: a pair or a rate is malformed.
     """
     if isinstance(value, str):
         parts = [part.partition("=") for part in re.split(r"[,\s]+", value) if part]
@@ -114,7 +114,7 @@ def split_rates(value: Any) -> Any:
 
 
 def _exact(value: Any) -> Any:
-    """Refuse what is no exact whole number, although pydantic would take it for one."""
+    """Refuse values that are not exact integers, but that pydantic would accept."""
     if isinstance(value, bool):
         raise ValueError("must be a number")  # noqa: TRY004 - pydantic's way
     if isinstance(value, float) or (isinstance(value, str) and "." in value):

@@ -2,6 +2,8 @@
 
 Off the packet path: balances are checked on a timer. `carrier` executes the steps of each
 settlement, `engines` has the payer of each peer. Failed attempts are repeated at growing intervals.
+
+Long because the timer's decisions and the requests of engines and operators share locks and checks.
 """
 
 from __future__ import annotations

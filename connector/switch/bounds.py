@@ -6,13 +6,13 @@ from typing import Final
 
 from connector.base import limits
 
-# Of packets whose amount is zero: probes of rates, and what somebody sends who wants to block a node.
+# For packets with amount zero: probes of rates, and attempts to block a node at no cost.
 IN_FLIGHT_UNPAID_PER_PEER_MAX: Final = 256
 LOCAL_DELIVERIES_MAX: Final = 256
 LOCAL_ANSWER_BYTES_MAX: Final = 65_536
 # Answers are kept until two receipts of the peer have covered them (docs/protocol.md).
-# A peer without receipts fills three generations; what was sent over earlier connections comes on
-# top. 50,000 answers a generation are two seconds at full speed.
+# A peer without receipts fills three generations; answers sent over earlier connections are added.
+# 50,000 answers per generation are two seconds at full speed.
 ANSWERS_PER_GENERATION_MAX: Final = 50_000
 ANSWERS_UNREAD_MAX: Final = 3 * ANSWERS_PER_GENERATION_MAX
 ANSWERS_KEPT_PER_PEER_BYTES_MAX: Final = 64 << 20

@@ -33,8 +33,8 @@ _Answer = Awaitable[Fulfill | Reject]
 Handler = Callable[[Prepare], _Answer] | Callable[[Prepare, str], _Answer]
 """Answers a packet for this node; an exception becomes a T00.
 
-One that needs a second argument gets the packet's id, 32 hex digits: the same whenever the same packet
-is delivered again, so whoever must act once remembers it.
+If it takes a second argument, it gets the packet's id, 32 hex digits. The id is the same at every
+delivery of a packet, so a handler that must act once can remember it.
 """
 
 SettleHandler = Callable[[str, bytes], Awaitable[Fulfill | Reject]]

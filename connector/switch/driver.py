@@ -7,6 +7,8 @@ Packets of peers that send packet ids are idempotent (docs/protocol.md): a resen
 flow in progress, or gets the answer that was given. It must equal the first one. If the answer may
 have been dropped, or was given by an earlier process, the packet is looked up in the ledger before
 it counts as new.
+
+Long because every event of a packet (link, ledger, receiver, timer) changes the same tables.
 """
 
 from __future__ import annotations

@@ -85,8 +85,8 @@ def in_flight_bounded(node: Node, source: Peer, prepare: Prepare, _now_ms: int) 
     """Bounds the Prepares in flight, in total and per peer, so that no peers take all places.
 
     A peer may have as many in flight as places are left: one alone gets half of them, n together
-    n / (n + 1), and whoever comes next still finds as many free as each of them has. Packets that
-    carry no money cost their sender nothing, so there are far fewer places for them.
+    n / (n + 1), and the next one still finds as many free as each of them has. Packets with amount
+    zero cost their sender nothing, so there are far fewer places for them.
     """
     free = limits.IN_FLIGHT_TOTAL_MAX - node.in_flight
     if free <= 0:

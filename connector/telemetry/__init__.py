@@ -1,1 +1,1 @@
-"""What happened, for people and machines that watch: never waits, loses nothing but detail."""
+"""Telemetry: events, metrics, traces and the event store. Never blocks; events may be lost."""

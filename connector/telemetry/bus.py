@@ -3,7 +3,7 @@
 `emit` is cheap, synchronous and never waits: it numbers the event and keeps it for the next flush.
 `run` flushes 20 times a second. An event is encoded when its text is first needed, and once: with
 viewers by the flush, for all of them; without, by the thread of the event store. Queues of viewers
-are bounded. Events may be lost, and the losses are counted; the books may not.
+are bounded. Events may be lost; the losses are counted.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Emitted:
     def text(self, node_id: str) -> str:
         """The event as JSON, encoded on the first call.
 
-        Safe in any thread: two that call it at the same moment make the same text.
+        Thread-safe: concurrent calls give the same text.
         """
         text = self._text
         if not text:
@@ -69,7 +69,7 @@ def frame(seq: int, texts: Sequence[str]) -> Frame:
 
 
 class Viewer:
-    """Messages queued for one viewer. Bounded: the oldest is dropped, and the viewer is told."""
+    """Messages queued for one viewer. Bounded: the oldest are dropped, and the viewer is notified."""
 
     def __init__(self) -> None:
         self.dropped = 0
@@ -162,7 +162,7 @@ class EventBus:
     # --- to store and viewers
 
     def hand_to(self, taker: Callable[[Sequence[Emitted]], None]) -> None:
-        """Pass every flushed event to `taker`, which must not wait."""
+        """Pass every flushed event to `taker`, which must not block."""
         self._takers.append(taker)
 
     @property
@@ -177,7 +177,7 @@ class EventBus:
         ]
 
     def join(self, since: int | None) -> tuple[Viewer, Frame | None]:
-        """Add a viewer; gives also the events that it missed after number `since`.
+        """Add a viewer; returns it with the events after number `since`.
 
         Missed events are None when `since` is None or older than the ring. All later events are
         queued for the viewer.

@@ -1,7 +1,7 @@
-"""What a node reports: one frozen record per fact, and its flat JSON form.
+"""The events of a node: one frozen record per event, and its flat JSON form.
 
-Whoever learns a fact builds the event and passes it to `EventBus.emit`, which adds `nodeId`, `seq`
-and `timestamp`. JSON names are the field names in camel case and part of the interface
+The source of an event builds it and passes it to `EventBus.emit`, which adds `nodeId`, `seq` and
+`timestamp`. JSON names are the field names in camel case and part of the interface
 (docs/api.md). Money is a decimal string in JSON, because it can exceed what a double holds exactly.
 
 The peer id of this node itself is empty: as `peerId` of what it sends, as `nextHop` of what is
@@ -33,7 +33,7 @@ class _Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AccountBalance(_Fact, frozen=True, kw_only=True):
-    """`ACCOUNT_BALANCE`: how we stand with a peer. Amounts in units of its asset."""
+    """`ACCOUNT_BALANCE`: the balance with a peer. Amounts in units of its asset."""
 
     peer_id: str
     asset_code: str
@@ -57,7 +57,7 @@ class AccountBalance(_Fact, frozen=True, kw_only=True):
 
 
 class PacketReceived(_Fact, frozen=True, kw_only=True):
-    """`PACKET_RECEIVED`: a Prepare came from a peer, or from this node itself."""
+    """`PACKET_RECEIVED`: a Prepare arrived from a peer, or was sent by this node itself."""
 
     packet_id: int
     """Ours: the id of its first ledger transfer."""
@@ -71,7 +71,7 @@ class PacketReceived(_Fact, frozen=True, kw_only=True):
 
 
 class PacketForwarded(_Fact, frozen=True, kw_only=True):
-    """`PACKET_FORWARDED`: the Prepare went on to the next hop."""
+    """`PACKET_FORWARDED`: the Prepare was sent to the next hop."""
 
     packet_id: int
     peer_id: str
@@ -84,7 +84,7 @@ class PacketForwarded(_Fact, frozen=True, kw_only=True):
 
 
 class PacketFulfilled(_Fact, frozen=True, kw_only=True):
-    """`PACKET_FULFILLED`: it was answered with the proof of delivery, and booked.
+    """`PACKET_FULFILLED`: the Prepare was answered with a Fulfill, and booked.
 
     The times of its steps are milliseconds after it was received, None for a step that it did not
     take.
@@ -102,18 +102,18 @@ class PacketFulfilled(_Fact, frozen=True, kw_only=True):
     answered_ms: float | None = None
     posted_ms: float | None = None
     reserve_ids: str = ""
-    """Ids of the ledger transfers that held its money: hex, divided by spaces."""
+    """Ids of the ledger transfers that held its money: hex, separated by spaces."""
     resolve_ids: str = ""
     """Ids of those that posted it."""
 
 
 class PacketRejected(_Fact, frozen=True, kw_only=True):
-    """`PACKET_REJECTED`: it was refused, here or further on. Times as in `PacketFulfilled`."""
+    """`PACKET_REJECTED`: it was rejected, here or further on. Times as in `PacketFulfilled`."""
 
     packet_id: int
     peer_id: str
     next_hop: str | None
-    """None: it did not come to a next hop."""
+    """None: it was rejected before it had a next hop."""
     destination: str
     amount: int
     """As received."""
@@ -128,7 +128,7 @@ class PacketRejected(_Fact, frozen=True, kw_only=True):
     answered_ms: float | None = None
     reserve_ids: str = ""
     resolve_ids: str = ""
-    """Ids of the transfers that gave its money back."""
+    """Ids of the transfers that voided its hold."""
 
 
 class PeerConnected(_Fact, frozen=True, kw_only=True):
@@ -141,7 +141,7 @@ class PeerConnected(_Fact, frozen=True, kw_only=True):
 
 
 class PeerDisconnected(_Fact, frozen=True, kw_only=True):
-    """`PEER_DISCONNECTED`: the link to a peer is gone."""
+    """`PEER_DISCONNECTED`: the link to a peer is closed."""
 
     peer_id: str
     direction: str
@@ -159,7 +159,7 @@ class RouteAdded(_Fact, frozen=True, kw_only=True):
 
 
 class RouteRemoved(_Fact, frozen=True, kw_only=True):
-    """`ROUTE_REMOVED`: a route is no more."""
+    """`ROUTE_REMOVED`: a route was removed."""
 
     prefix: str
     next_hop: str
@@ -184,19 +184,19 @@ class _Settlement(_Fact, frozen=True, kw_only=True):
 
 
 class SettlementTriggered(_Settlement, frozen=True, kw_only=True):
-    """`SETTLEMENT_TRIGGERED`: we owe a peer more than agreed, or an operator asked for it."""
+    """`SETTLEMENT_TRIGGERED`: we owe a peer more than agreed, or an operator requested it."""
 
 
 class SettlementStarted(_Settlement, frozen=True, kw_only=True):
-    """`SETTLEMENT_STARTED`: booked; the settlement engine, or an operator, is asked to pay."""
+    """`SETTLEMENT_STARTED`: booked; the settlement engine, or an operator, has to pay."""
 
 
 class SettlementCompleted(_Settlement, frozen=True, kw_only=True):
-    """`SETTLEMENT_COMPLETED`: booked, and paid as far as its engine or an operator says."""
+    """`SETTLEMENT_COMPLETED`: booked, and paid according to its engine or an operator."""
 
 
 class SettlementFailed(_Settlement, frozen=True, kw_only=True):
-    """`SETTLEMENT_FAILED`: an attempt came to nothing, or the settlement did for good."""
+    """`SETTLEMENT_FAILED`: an attempt failed, or the settlement failed permanently."""
 
     error: str
     """Why, and whether it is tried again."""
@@ -214,7 +214,7 @@ class AccountingState(_Fact, frozen=True, kw_only=True):
 
 
 class NodeStatus(_Fact, frozen=True, kw_only=True):
-    """`NODE_STATUS`: how the node is, every few seconds. Numbers count since the start."""
+    """`NODE_STATUS`: the status of the node, every few seconds. Counts are since the start."""
 
     ilp_address: str
     version: str
@@ -232,7 +232,7 @@ class NodeStatus(_Fact, frozen=True, kw_only=True):
     packets_fulfilled: int = 0
     packets_rejected: int = 0
     packets_counted: int = 0
-    """Of those received, how many have no events of their own: more came than are kept whole."""
+    """Received packets without events of their own, because more came than are recorded."""
     events_dropped: int = 0
     """Events lost on the way to viewers or the store."""
     latency_p50_ms: float | None = None
@@ -283,7 +283,7 @@ TYPES: Final[dict[type, str]] = {
 def iso(at_ms: int) -> str:
     """Milliseconds since the epoch as `2026-01-31T12:00:00.000Z`.
 
-    What a peer may claim beyond the year 9999 is shown as its last moment.
+    A time beyond the year 9999, which a peer may claim, is shown as the last one of it.
     """
     try:
         return f"{_iso_second(at_ms // 1000)}.{at_ms % 1000:03d}Z"

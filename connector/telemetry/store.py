@@ -1,4 +1,4 @@
-"""The last events on disk, for the page: what happened, one packet, a balance over time.
+"""The event store: the last events on disk, for lists, single packets and balances over time.
 
 One file in DATA_DIR with a writer thread and a reader thread. `take` queues events in memory,
 bounded; they are encoded and written by the thread, twice a second in one transaction. A query
@@ -36,7 +36,7 @@ WRITE_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 5.0
 WARN_AGAIN_SECONDS: Final = 600.0
 STATUS_SECONDS: Final = 10
-"""One `NODE_STATUS` in so many seconds is kept."""
+"""One `NODE_STATUS` per this many seconds is kept."""
 
 
 class EventStore:
@@ -54,13 +54,13 @@ class EventStore:
         bytes_max: int,
         retention_days: int,
     ) -> None:
-        """Build it; nothing is opened yet.
+        """Nothing is opened yet.
 
         Args:
             path: the file.
-            disk: where it is.
+            disk: its file system.
             node_id: `nodeId` of the events.
-            clock: for times of writes and what is too old.
+            clock: for times of writes and the age of events.
             log: for one warning when the disk fails.
             events_max: events in the file, and balances; 0: none, and no file.
             bytes_max: octets of the file, at least `EVENT_STORE_BYTES_MIN`.
@@ -111,10 +111,10 @@ class EventStore:
         """The highest number in the file when it was opened; 0: it was empty."""
         return self._file.last_seq
 
-    # --- life
+    # --- lifecycle
 
     async def open(self) -> None:
-        """Open the file, if events are to be kept. Errors of the disk are told by `fault`."""
+        """Open the file, if events are to be kept. Errors of the disk are reported by `fault`."""
         if not self._events_max:
             self.fault = "EXPLORER_MAX_EVENTS=0"
             return
@@ -124,7 +124,7 @@ class EventStore:
             if isinstance(error, sqlite3.OperationalError):
                 self._failed(str(error))
                 return
-            # Not a database, or damaged. It held no money: put it aside and start empty.
+            # Not a database, or damaged. It has no money in it: rename it and start empty.
             await self._close_files()
             self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
             for suffix in ("-wal", "-shm"):
@@ -160,7 +160,7 @@ class EventStore:
 
     def _failed(self, why: str) -> None:
         now_s = self._clock.monotonic_s()
-        # A disk that is nearly full accepts a write now and then: do not warn each time.
+        # A disk that is nearly full accepts some writes: do not warn each time.
         if not self.fault and now_s >= self._warn_again_s:
             self._warn_again_s = now_s + WARN_AGAIN_SECONDS
             self._log.warning("event_store_failed", path=str(self._path), reason=why)

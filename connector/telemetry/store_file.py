@@ -25,7 +25,7 @@ interpreter's lock from the event loop once instead of a hundred times. Older SQ
 values in a statement."""
 SLICE_ROWS: Final = 2000
 SLICES_PER_WRITE: Final = 20
-"""So much is deleted after one write; the rest after the next ones."""
+"""Slices deleted after one write at most; the rest after the next ones."""
 VACUUM_PAGES: Final = 500
 FINE_S: Final = 1
 COARSE_S: Final = 60
@@ -87,11 +87,11 @@ class EventFile:
         self._floor = 0
         """No frequent event has a number up to this one."""
         self._slices = 0
-        """How many may still be deleted after this write."""
+        """Slices that may still be deleted after this write."""
 
     def prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the tables where they are missing, and count what is in them."""
-        # The last moments before a power cut may be lost: the books are elsewhere.
+        """Create missing tables, and count the rows."""
+        # The last events before a power cut may be lost: they are not the books.
         connection.execute("PRAGMA synchronous=NORMAL")
         if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
@@ -125,7 +125,7 @@ class EventFile:
             values: list[Any] = []
             for one in part:
                 self._append_row(values, one)
-            # A clock that was set back gives numbers that are taken: the later run wins.
+            # After the clock was set back, numbers may be in use already: the later run wins.
             rows = ",".join(["(?,?,?,?,?,?,?)"] * len(part))
             connection.execute(f"INSERT OR REPLACE INTO events VALUES {rows}", values)
 
@@ -210,7 +210,7 @@ class EventFile:
                 self._delete_oldest_balances(connection, excess - deleted)
 
     def _delete_frequent(self, connection: sqlite3.Connection, excess: int) -> int:
-        """Delete so many of the oldest frequent events; gives how many there were."""
+        """Delete up to this many of the oldest frequent events; returns how many."""
         deleted = 0
         while deleted < excess and self._slices > 0:
             self._slices -= 1
@@ -231,7 +231,7 @@ class EventFile:
         return deleted
 
     def _delete_rare(self, connection: sqlite3.Connection, excess: int) -> int:
-        """Delete so many of the oldest other events, a slice at most; gives how many there were."""
+        """Delete up to this many of the oldest other events, one slice at most; returns how many."""
         if excess <= 0 or self._slices <= 0:
             return 0
         self._slices -= 1
@@ -259,7 +259,7 @@ class EventFile:
             excess -= self._delete_balances(connection, step_s, until_s, SLICE_ROWS)
 
     def _delete_oldest_balances(self, connection: sqlite3.Connection, excess: int) -> None:
-        """Those by the second first."""
+        """Delete the oldest balances, those by the second first."""
         self._slices -= 1
         for step_s in (FINE_S, COARSE_S):
             excess -= self._delete_balances(

@@ -19,7 +19,7 @@ _SEQ_MAX: Final = (1 << 63) - 1
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class EventQuery:
-    """Which events; None: any."""
+    """A filter of events; None: any."""
 
     types: Sequence[str] | None = None
     peer: str | None = None
@@ -67,8 +67,8 @@ class Point(NamedTuple):
 def find(connection: sqlite3.Connection, query: EventQuery) -> list[tuple[int, str]]:
     """Sequence numbers and JSON texts of one page.
 
-    Every index is ordered by type, then number. So each type is asked for its next `count`, and the
-    best of all are taken: the cost does not depend on how many events there are.
+    Every index is ordered by type, then number. So the next `count` of each type are read, and the
+    first of all are returned: the cost does not depend on the number of events.
     """
     forward = query.after is not None
     low = max(query.after or 0, _seq_at(connection, query.from_ms, 0))
@@ -159,7 +159,7 @@ def history(
 ) -> list[Point]:
     """The last balance of every `width_s`, oldest first, from the rows kept each `step_s`.
 
-    Begins with the balance at `from_ms` where an earlier row says what it was.
+    Begins with the balance at `from_ms`, if an earlier row has it.
     """
     columns = "net, debit, credit, pending_debits, pending_credits"
     account = (peer, asset)

@@ -1,12 +1,12 @@
 """OpenTelemetry traces of sampled packets, sent as OTLP over HTTP.
 
-A span for the packet, and one each for what it waited for: the reservation, the next hop, the post.
-They are made from the events of packets that were kept whole, so the packet path does nothing for
-them. The trace's id comes from the execution condition, which all nodes of a path see: their spans
-meet in one trace, and they agree on which packets are sampled without talking to each other.
+One span for the packet, and one for each wait: the reservation, the next hop, the post. They are
+made from the events of recorded packets, so they cost the packet path nothing. The trace id is
+derived from the execution condition, which all nodes of a path see: their spans form one trace, and
+they sample the same packets without coordination.
 
 Only JSON is sent (OTLP has two encodings; collectors take both), so nothing needs to be installed.
-What cannot be delivered is dropped and counted; traces may be lost, the books may not.
+Spans that cannot be delivered are dropped and counted.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Traces:
         self._failing = False
 
     def take(self, batch: Sequence[Emitted]) -> None:
-        """Make spans of flushed events; never waits."""
+        """Make spans of flushed events; never blocks."""
         for one in batch:
             event = one.event
             if isinstance(event, PacketReceived):
@@ -97,7 +97,7 @@ class Traces:
                         break
 
     async def _send(self, client: HttpClient) -> bool:
-        """Send one request; whether the collector accepted it. Logs changes, not every failure."""
+        """Send one request; returns whether the collector accepted it. Logs changes only."""
         count = min(len(self._spans), bounds.TRACE_RECORDS_PER_REQUEST_MAX)
         spans = [self._spans.popleft() for _ in range(count)]
         try:
@@ -141,7 +141,7 @@ class Traces:
 def trace_id(packet: PacketReceived) -> bytes:
     """16 octets: the same on every node that the packet passes.
 
-    But for pings, which all have one condition: those are traced per node.
+    Except for pings, which all have the same condition: those are traced per node.
     """
     if packet.execution_condition == _PING_CONDITION:
         return hashlib.sha256(packet.packet_id.to_bytes(16, "big")).digest()[:16]

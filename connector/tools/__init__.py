@@ -1,1 +1,1 @@
-"""What the commands do beside running a node: audit, demo, compose files, a BTP client, health check."""
+"""Tools behind the commands: audit, demo, compose files, a BTP client, an API client, health check."""

@@ -66,7 +66,7 @@ class AuditReport:
         return all(holds for _, holds, _ in self.checks)
 
     def check(self, name: str, holds: bool, details: str = "") -> None:
-        """Note the result of one check."""
+        """Record the result of one check."""
         self.checks.append((name, holds, details))
 
     def as_json(self) -> dict[str, Any]:
@@ -89,9 +89,9 @@ async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> 
 
     Args:
         settings: of the node.
-        clock: what time it is.
-        nodes: other nodes that keep their accounts in the same ledger, whose peers' ids are node
-            ids: their sums are checked too, and that neighbours among them mirror each other.
+        clock: the current time.
+        nodes: other nodes with accounts in the same ledger, whose peer ids are node ids: their sums
+            are checked too, and that the accounts of neighbours match.
 
     Raises:
         LedgerCorruptError: the ledger is damaged.
@@ -428,7 +428,7 @@ def _sides(accounts: Sequence[Account], peer_id: str) -> dict[int, _Side]:
 
 @dataclass(slots=True)
 class _MirrorFault:
-    """For packets, what a node credited its neighbour is not what that one debited it."""
+    """What a node credited its neighbour for packets differs from what that one debited it."""
 
     giver: str
     taker: str
@@ -441,7 +441,7 @@ class _MirrorFault:
 
     @property
     def is_explained(self) -> bool:
-        """Whether packets under way can be all of it."""
+        """Whether packets in flight can explain the difference."""
         return 0 <= self.debited - self.credited <= self.pending
 
     def __str__(self) -> str:
@@ -456,9 +456,9 @@ async def _mirror_faults_now(
     links: Sequence[tuple[str, str]],
     sides: Mapping[tuple[str, str], Mapping[int, _Side]],
 ) -> list[_MirrorFault]:
-    """Both directions of every link, as of one moment: the ledger answers a request at once.
+    """Both directions of every link at one time: all accounts are read in one request.
 
-    Of packets alone: a settlement reaches the other side by way of another system, when it does.
+    Packets only: a settlement reaches the other side through another system, and at another time.
     """
     ids = [
         id_
@@ -504,7 +504,7 @@ async def _mirror_faults_now(
 
 
 async def _unmatched(ledger: Ledger, fault: _MirrorFault) -> str:
-    """Which packets are in the books of one side only, newest first until they are the difference.
+    """Packets in the books of one side only, newest first, until they account for the difference.
 
     The taker's transfers carry the packet id of the giver (docs/protocol.md).
     """

@@ -12,7 +12,7 @@ from connector.tools import bounds
 
 
 class NodeClient:
-    """Asks one node. Every fault is an `EnvironmentFault` with a message for the operator."""
+    """Queries one node. Every fault is an `EnvironmentFault` with a message for the operator."""
 
     def __init__(
         self,
@@ -22,13 +22,13 @@ class NodeClient:
         verify: bool = True,
         transport: Transport | None = None,
     ) -> None:
-        """Build it; nothing is asked yet.
+        """Nothing is sent yet.
 
         Args:
-            url: where the node serves HTTP, such as http://127.0.0.1:8080.
-            key: ADMIN_API_KEY, where the node asks for one.
+            url: the base URL of the node, such as http://127.0.0.1:8080.
+            key: ADMIN_API_KEY, if the node requires it.
             verify: whether the node's certificate is checked.
-            transport: instead of the network, for tests.
+            transport: replaces the network in tests.
         """
         self._url = url
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -36,10 +36,10 @@ class NodeClient:
         self._transport = transport
 
     def get(self, path: str) -> dict[str, Any]:
-        """What the node shows under `path`.
+        """The JSON answer of the node for `path`.
 
         Raises:
-            EnvironmentFault: it does not answer, wants a key, or is no connector.
+            EnvironmentFault: it does not answer, requires a key, or is not a connector.
         """
         try:
             answer = self._ask("GET", path, bounds.NODE_SECONDS_MAX)
@@ -59,10 +59,10 @@ class NodeClient:
         body: dict[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
-        """Ask the admin API. With an idempotency key the request is repeated once when its answer is lost.
+        """Call the admin API. With an idempotency key the request is repeated once if its answer is lost.
 
         Raises:
-            EnvironmentFault: it does not answer, or refuses; with the reason that it gave.
+            EnvironmentFault: it does not answer, or refuses; with its reason.
         """
         headers = {}
         if idempotency_key is not None:
@@ -129,7 +129,7 @@ class NodeClient:
 
 
 def _object(answer: HttpAnswer) -> dict[str, Any] | None:
-    """The answer as a JSON object; None: it is none."""
+    """The answer as a JSON object; None: it is not one."""
     try:
         body = answer.json()
     except HttpAnswerError:

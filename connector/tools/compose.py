@@ -24,7 +24,7 @@ from connector.tools import bounds
 SENDER: Final = "sender"
 NETWORK: Final = "ilp-network"
 TIGERBEETLE_IMAGE: Final = "ilp-connector-tigerbeetle:0.17.9"
-# All hops together may take this much of a packet's time; the longest line still gets packets through.
+# The part of a packet's lifetime for all hops together, so that packets pass the longest line.
 WINDOWS_MS_MAX: Final = 15_000
 WINDOW_MS_MAX: Final = 1000
 
@@ -62,10 +62,10 @@ class Plan:
     """Pairs; the second dials the first."""
 
     def __post_init__(self) -> None:
-        """Check what the parts say together.
+        """Check the parameters.
 
         Raises:
-            ValueError: it cannot be built; the message says what to change.
+            ValueError: no file can be made of them; the message says what to change.
         """
         count, smallest = len(self.names), 3 if self.topology is Topology.RING else 2
         if not smallest <= count <= limits.COMPOSE_NODES_MAX:
@@ -276,7 +276,7 @@ def _tigerbeetle(plan: Plan) -> dict[str, Any]:
             "TIGERBEETLE_CACHE_GRID": "256MiB",
         },
         "volumes": ["tigerbeetle-data:/data"],
-        # Its client takes IP addresses only: one that does not change with a restart.
+        # Its client accepts IP addresses only, so it has a fixed one.
         "networks": {NETWORK: {"ipv4_address": f"{plan.subnet}.10"}},
         "healthcheck": _healthcheck(["/entrypoint.sh", "healthcheck"], "2s", "30s"),
         "logging": _logging(),

@@ -2,8 +2,8 @@
 
     sender -> peer1 -> peer2 -> ... -> peerN      addresses g.peer1 .. g.peerN
 
-It shows that packets arrive, that every node's books add up, and that neighbours' books mirror
-each other.
+It shows that packets arrive, that the books of every node balance, and that the books of neighbours
+match.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DemoNode:
 
 @dataclass(slots=True)
 class DemoResult:
-    """How the demo went."""
+    """The result of the demo."""
 
     report: Report
     audits: list[AuditReport]
@@ -222,7 +222,7 @@ async def line(
 
 
 async def at_rest(nodes: list[DemoNode], clock: Clock) -> None:
-    """Wait until no node holds money for a packet, a bounded time."""
+    """Wait, for a bounded time, until no node holds money for a packet."""
     deadline_s = clock.monotonic_s() + REST_SECONDS_MAX
     async with _client() as client:
         for node in nodes:

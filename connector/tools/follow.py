@@ -18,15 +18,15 @@ MESSAGE_BYTES_MAX: Final = 2 * limits.VIEWER_BYTES_MAX
 
 
 def follow(url: str, key: str | None, wait: Callable[[float], None]) -> Iterator[dict[str, Any]]:
-    """Events as they come, beginning with the last packets. Never ends by itself.
+    """Events as they arrive, starting with the last packets. Never ends by itself.
 
     Args:
-        url: where the node serves HTTP.
-        key: ADMIN_API_KEY, where it asks for one.
-        wait: sleeps so many seconds.
+        url: the base URL of the node.
+        key: ADMIN_API_KEY, if it requires one.
+        wait: sleeps for a number of seconds.
 
     Raises:
-        EnvironmentFault: it does not answer the first time, does not let us in, or is no connector.
+        EnvironmentFault: it does not answer at first, refuses us, or is not a connector.
     """
     since: int | None = None
     while True:

@@ -35,7 +35,7 @@ def address(environment: Mapping[str, str]) -> tuple[str, int] | None:
 
 
 def ask(host: str, port: int) -> tuple[bool, str]:
-    """Whether the node there is ready, and what it says: one line for the operator."""
+    """Whether the node is ready, and one line for the operator."""
     where = f"[{host}]" if ":" in host else host
     request = f"GET /health/ready HTTP/1.0\r\nHost: {where}:{port}\r\n\r\n"
     octets = b""

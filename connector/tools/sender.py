@@ -46,7 +46,7 @@ class Order:
 
 @dataclass(slots=True)
 class Report:
-    """What came back."""
+    """The results."""
 
     sent: int = 0
     fulfilled: int = 0
@@ -86,7 +86,7 @@ class Report:
 
 
 class _Request:
-    """One Prepare under way; see `OutgoingRequest`."""
+    """One Prepare in flight; see `OutgoingRequest`."""
 
     __slots__ = ("again", "began_s", "next_hop", "octets", "packet_id", "sender_packet_id")
 
@@ -128,10 +128,10 @@ class Sender:
     async def send(
         self, order: Order, on_progress: Callable[[Report], None] = lambda _report: None
     ) -> Report:
-        """Send everything that `order` asks for and report what came back.
+        """Send everything in `order`; returns the results.
 
         Raises:
-            SendFailedError: the connector cannot be reached, or does not let us in.
+            SendFailedError: the connector cannot be reached, or refuses the log-in.
         """
         async with asyncio.TaskGroup() as group:
             dialling = group.create_task(self._links.dialler.stay_connected(self._credentials))
@@ -223,7 +223,7 @@ class Sender:
         request_id: int,
         again: bool,
     ) -> None:
-        """A sender takes no packets."""
+        """A sender ignores incoming packets."""
         del source, octets, sender_packet_id, again
         refusal = Reject(code="F02", message="this is a sender")
         reply_to.reply(request_id, encode(refusal))

@@ -1,1 +1,1 @@
-"""HTTP: health for machines, metrics for Prometheus, the read API for people and the page."""
+"""HTTP: health, metrics for Prometheus, the read and admin APIs, the live feed, and the page."""

@@ -1,7 +1,7 @@
 """The admin API: peers, routes, limits, accounts, and packets of this node itself.
 
-The guard has checked the key before (web/guard.py). Changes, and how they are kept, are behind
-`NodeAdmin` (`node.changes`).
+The guard has checked the key before (web/guard.py). `NodeAdmin` (`node.changes`) makes and stores
+the changes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class NodeAdmin(Protocol):
         """Change limits of a peer; whether anything changed."""
 
     async def delete_peer(self, peer_id: str, *, force: bool = False) -> LeftBehind:
-        """Remove a peer, when nothing is under way or by force; gives what had no answer."""
+        """Remove a peer once it is drained, or by force; returns packets without an answer."""
 
     async def add_route(self, route: RouteSettings) -> bool:
         """Add a static route; whether it is new."""

@@ -17,7 +17,7 @@ HTTP_BODY_BYTES_MAX: Final = 1 << 20
 HTTP_BODY_SECONDS_MAX: Final = 10.0
 HTTP_LOGIN_BYTES_MAX: Final = 8192
 HTTP_LOGIN_SECONDS_MAX: Final = 12 * 3600
-# So many wrong keys at once from one address, then one in so many seconds.
+# Wrong keys per address: a burst of this many, then one per this many seconds.
 HTTP_WRONG_KEYS_MAX: Final = 20
 HTTP_WRONG_KEY_SECONDS: Final = 3.0
 HTTP_THROTTLED_SOURCES_MAX: Final = 4096

@@ -1,7 +1,7 @@
 """Stored events, one packet, balances over time, and the live feed.
 
 A viewer of the live feed gets a snapshot, then frames that are encoded once for all viewers. Frames
-that it does not read in time are dropped, oldest first, and it is told of the gap. A viewer that
+that it does not read in time are dropped, oldest first, and it is notified of the gap. A viewer that
 does not read at all is disconnected. The guard has checked access before.
 """
 
@@ -54,10 +54,10 @@ def feed_router(
     Args:
         bus: source of the live feed.
         store: stored events and balances.
-        snapshot: gives status, peers and accounts for a new viewer.
-        asset_of: gives the asset of a peer; None: there is no such peer now.
+        snapshot: returns status, peers and accounts for a new viewer.
+        asset_of: returns the asset of a peer; None: there is no such peer now.
         past: balances older than the stored ones; None: there are none.
-        now_ms: gives the time.
+        now_ms: returns the time.
     """
     router = APIRouter(tags=["events"])
 
@@ -172,7 +172,7 @@ def feed_router(
 
 
 async def _serve(socket: WebSocket, viewer: Viewer, first: str) -> bool:
-    """Send until the viewer leaves; whether it was disconnected for not reading."""
+    """Send until the viewer leaves; returns whether it was disconnected for not reading."""
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(_send_all(socket, viewer, first))
         try:
@@ -184,7 +184,7 @@ async def _serve(socket: WebSocket, viewer: Viewer, first: str) -> bool:
 
 
 async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> bool:
-    """Send until the viewer leaves; whether it was aborted for not reading."""
+    """Send until the viewer leaves; returns whether it was aborted for not reading."""
     message = first
     while True:
         try:

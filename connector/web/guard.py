@@ -311,7 +311,7 @@ async def _read_body(scope: Scope, receive: Receive, headers: dict[str, str]) ->
 
 
 def _replay(body: bytes, gone: Message | None, receive: Receive) -> Receive:
-    """A `receive` that gives the body in one message, then what follows it."""
+    """A `receive` that returns the body in one message, then the messages after it."""
     first: list[Message] = [gone or {"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

@@ -1,7 +1,7 @@
 """What the read and admin APIs answer, for the OpenAPI document.
 
-Answers are not put through these: they are made in views.py and node/changes.py, and a test holds them
-against this. Fields may be added, so unknown ones are allowed.
+Answers are not validated by these at run time: they are made in views.py and node/changes.py, and a
+test compares them with the models. Fields may be added, so unknown ones are allowed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The network as several nodes tell it: this one, and those that `EXPLORER_NODES` names.
+"""Status and accounts of several nodes: this one, and those that `EXPLORER_NODES` names.
 
-The page may only ask its own node (CSP), so the node asks the others: their status and accounts,
-with a deadline and a bound, once a second at most however many look on. What they say is shown as
-theirs; nothing here trusts it: whatever is not the answer of a connector is shown as that node's fault.
+The page may only request data from its own node (CSP), so the node queries the others for their
+status and accounts, with a deadline and a size limit, at most once a second for all viewers. Their
+answers are untrusted: one that is not the answer of a connector is shown as that node's fault.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from connector.web import bounds
 
 
 class OwnView(Protocol):
-    """What is asked of this node itself."""
+    """The views of this node that are used here."""
 
     def status(self) -> dict[str, Any]:
         """The node at a glance."""
@@ -34,7 +34,7 @@ class OwnView(Protocol):
 
 
 class Neighbourhood:
-    """Asks the other nodes."""
+    """Queries the other nodes."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ class Neighbourhood:
         clock: Clock,
         transport: Transport | None = None,
     ) -> None:
-        """Build it; nothing is asked yet.
+        """Nothing is queried yet.
 
         Args:
             own: this node.
-            urls: where the pages of the others are; this node may be among them.
-            key: their admin key, where they want one.
-            clock: for how old an answer is.
-            transport: instead of the network, for tests.
+            urls: the base URLs of the nodes; this node may be among them.
+            key: their admin key, if they require one.
+            clock: for the age of an answer.
+            transport: replaces the network in tests.
         """
         self._own = own
         self._urls = [url.rstrip("/") for url in dict.fromkeys(urls)]
@@ -65,12 +65,12 @@ class Neighbourhood:
 
     @property
     def configured(self) -> bool:
-        """Whether there is anyone to ask."""
+        """Whether there are other nodes."""
         return bool(self._urls)
 
     async def nodes(self) -> list[dict[str, Any]]:
-        """This node first, then the others as they are configured."""
-        # Whoever comes while others are being asked gets their answer.
+        """This node first, then the others in the configured order."""
+        # Concurrent callers share one query.
         async with self._asking:
             now_s = self._clock.monotonic_s()
             if self._asked_s is None or now_s - self._asked_s >= bounds.NETWORK_ANSWER_SECONDS:
@@ -111,7 +111,7 @@ class Neighbourhood:
 
 
 async def _ask(client: HttpClient, places: asyncio.Semaphore, url: str) -> dict[str, Any]:
-    """What the node at `url` says, or why it is not shown; never raises for what it answers."""
+    """The answer of the node at `url`, or why there is none; no answer makes this raise."""
     try:
         async with places, asyncio.timeout(bounds.NETWORK_SECONDS_MAX):
             status = await client.ask("GET", f"{url}/api/status")
@@ -140,14 +140,14 @@ async def _ask(client: HttpClient, places: asyncio.Semaphore, url: str) -> dict[
     }
 
 
-# --- what another node may say: anything else is its fault, and shown as such
+# --- valid answers of another node; anything else is shown as its fault
 
 _Word = Annotated[str, Field(max_length=100)]
 _Figure = Annotated[str, Field(pattern=r"^-?[0-9]{1,40}$")]
 
 
 class _Told(BaseModel):
-    """Fields that are not shown are not looked at."""
+    """Base of the answers: fields that are not shown are ignored."""
 
     model_config = ConfigDict(strict=True, alias_generator=to_camel)
 
@@ -215,7 +215,7 @@ def network_router(neighbourhood: Neighbourhood) -> APIRouter:
     async def network() -> Response:
         """This node and those of EXPLORER_NODES: status and accounts of each, or why not."""
         nodes = await neighbourhood.nodes() if neighbourhood.configured else []
-        # Written as it is: FastAPI would first copy each of perhaps 100,000 values in Python.
+        # Encoded directly: FastAPI would first copy each of perhaps 100,000 values in Python.
         return JSONResponse({"configured": neighbourhood.configured, "nodes": nodes})
 
     return router

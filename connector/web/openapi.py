@@ -38,7 +38,7 @@ _REFUSALS: Final = {
 
 
 def complete(app: FastAPI) -> None:
-    """Have the document name keys and refusals. It is built when first requested."""
+    """Add keys and refusals to the document, which is built when first requested."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -46,7 +46,7 @@ def complete(app: FastAPI) -> None:
             app.openapi_schema = _completed(make())
         return app.openapi_schema
 
-    # The way that FastAPI documents.
+    # As the documentation of FastAPI recommends.
     app.openapi = openapi  # type: ignore[method-assign]
 
 

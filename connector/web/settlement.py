@@ -1,8 +1,8 @@
-"""Settlements over HTTP: what settlement engines call (RFC 38), and what operators use.
+"""Settlements over HTTP: routes for settlement engines (RFC 38), and for operators.
 
-Engines are given `http://<node>/settlement` as their connector. Where SETTLEMENT_TOKEN is set they
-show it, as the bearer token or as the password of their URL; where it is not, /settlement is served
-on loopback only. Operators use /admin, under the key of the admin API (web/guard.py).
+The connector URL of an engine is `http://<node>/settlement`. If SETTLEMENT_TOKEN is set, engines
+must send it, as the bearer token or as the password of their URL; otherwise /settlement is served on
+loopback only. Operators use /admin, with the key of the admin API (web/guard.py).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Settlements(Protocol):
         """Cancel a settlement."""
 
     async def relay(self, peer_id: str, octets: bytes) -> Fulfill | Reject:
-        """A message for the peer's engine."""
+        """Send a message to the peer's engine."""
 
     async def view(self, peer_id: str | None, count: int) -> list[dict[str, Any]]:
         """The newest settlements."""
@@ -139,7 +139,7 @@ class Cancel(BaseModel):
 
 
 def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> APIRouter:
-    """Routes for operators; `new_key` gives a key to requests without one."""
+    """Routes for operators; `new_key` makes a key for requests without one."""
     router = APIRouter(prefix="/admin", tags=["admin"])
 
     @router.get("/settlements")
@@ -225,7 +225,7 @@ async def _answered(work: Callable[[], Awaitable[Response]]) -> Response:
     except SettlementError as error:
         return _fault(400, str(error))
     except EnvironmentFault as error:
-        # Not done, or not known to be done. Repeating the request with its key is safe.
+        # Not done, or not known to be done. The request may be repeated with the same key.
         return _fault(503, str(error))
 
 

@@ -1,7 +1,6 @@
-"""What the web surface shows of a node: values of this moment, read from its parts.
+"""The views of the read API: current values of the parts of a node.
 
-Nothing here changes anything. `NodeView` (web/app.py) says what is asked for; the names of the fields
-are those of the read API.
+Read only. `NodeView` (web/app.py) defines the views; field names are those of the read API.
 """
 
 from __future__ import annotations
@@ -215,7 +214,7 @@ class NodeViews:
         ]
 
     def snapshot(self) -> dict[str, Any]:
-        """The state in the first message to a viewer of the live feed."""
+        """The state for the first message to a viewer of the live feed."""
         return {
             "status": self.status(),
             "peers": self.peers_view(),
@@ -299,7 +298,7 @@ class NodeViews:
 
 
 def _certificate(path: Path | None) -> dict[str, Any]:
-    """Whether a listener speaks TLS, and the SHA-256 of the certificate that it shows."""
+    """Whether a listener uses TLS, and the SHA-256 of its certificate."""
     if path is None:
         return {"enabled": False, "fingerprint": None}
     try:
