@@ -89,7 +89,7 @@ class Daemon:
 
     def cut(self, peer_id: str) -> None:
         """Break the connection to a peer without a word."""
-        self.connector.links.live[peer_id]._abort()
+        self.connector.links.live[peer_id].abort()
 
 
 async def until(check: Callable[[], bool]) -> None:
