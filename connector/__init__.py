@@ -31,6 +31,7 @@ The map, each package above those that it uses:
       core.py         every part that handles packets and money, joined once; what it runs on
       lifecycle.py    a core opened, started, stopped, closed; its ticks
       connector.py    the core with web surface and telemetry on top; `Connector`, the library
+      daemon.py       a node until it is stopped; standing by to become one
       surface.py      the listener for health, metrics, API and page
       memory.py       what is remembered of peers over restarts
       apply.py        applies settings to peers, links, accounts and routes
@@ -41,7 +42,7 @@ The map, each package above those that it uses:
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle
       app.py          all of it together              login.py   the cookie's
-      server.py       the listener
+      server.py       the listener                    standby.py what a standby answers
       models.py       answers, for the document       openapi.py the document
     settlement/     paying a balance outside the ledger
       model.py        quantities, phases, what may follow what; pure
@@ -79,6 +80,8 @@ The map, each package above those that it uses:
       entries.py      hold, post, void, correction, and their transfers; pure
       turn.py         the ledger, and whose turn it is    chart.py  which accounts there are
       writer.py       the queue, and the task that writes it
+      lease.py        which process of a node is active: phases and rows; pure
+      leaseholder.py  claims and looks, while it is   standby.py waits until it may be
       acknowledged.py the least that the ledger must have; a ledger that has less is refused
       spool.py        the outbox in use                   outbox.py the outbox itself, in SQLite
       replay.py       books what the outbox holds         reconnect.py asks for a ledger that is away

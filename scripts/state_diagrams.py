@@ -52,6 +52,12 @@ DIAGRAMS: Final = (
         "ROWS",
     ),
     Diagram(
+        "lease.md",
+        "Which process of a node is active",
+        "connector.accounting.lease",
+        "One process, from its start to its end. An event without an arrow is a fault of ours.",
+    ),
+    Diagram(
         "promises.md",
         "What is promised of a packet's money",
         "connector.accounting.promises",

@@ -32,6 +32,9 @@ does not support packet ids, or the receiver is this node, `fulfilments` has the
 the ledger beside the post, or in the outbox's file before the post is queued. After a crash
 `recovery` posts what was fulfilled and answers a resent packet with the kept Fulfill.
 
+**One process of a node is active.** `lease` has the phases and the ledger rows of the lease;
+`leaseholder` claims it and checks it while this process is active, `standby` waits for it.
+
 **Responsibilities.** `chart`: the accounts that exist. `credit`: credit granted, also above limits.
 `spool`: the outbox. `acknowledged`: the balances that the ledger must have at least. `start`: first
 contact with the ledger, and the balances assumed before it. `recovery`: packets that only the

@@ -42,6 +42,21 @@ LEDGER_HISTORY_ANSWERS_WAITING_MAX: Final = 16
 LEDGER_ASK_AGAIN_SECONDS_MIN: Final = 0.25
 LEDGER_ASK_AGAIN_SECONDS_MAX: Final = 2.0
 LEDGER_STABLE_SECONDS: Final = 5.0
+# The lease (`lease`): how often the active process looks for another one and gives a sign of life; how
+# old its last look may be when it holds money; how often a standby looks, how far apart its looks may
+# be to count as watching, and after which silence it takes over.
+LEASE_LOOK_SECONDS: Final = 1.0
+LEASE_VALID_SECONDS: Final = 2.0
+LEASE_STANDBY_LOOK_SECONDS: Final = 0.5
+LEASE_STANDBY_LOOK_GAP_SECONDS_MAX: Final = 2.0
+LEASE_SILENCE_SECONDS: Final = 3.0
+LEASE_BEATS_LOOKED_UP_MAX: Final = 8
+LEASE_CLAIM_TRIES_MAX: Final = 8
+LEASE_OUTBOX_SECONDS_MAX: Final = 10.0
+"""How long a process that another one has taken over from waits for its outbox to be booked."""
+# Whoever is woken after a standby has taken over looks before it holds anything.
+assert LEASE_SILENCE_SECONDS > LEASE_VALID_SECONDS > LEASE_LOOK_SECONDS
+assert LEASE_SILENCE_SECONDS > LEASE_STANDBY_LOOK_GAP_SECONDS_MAX > LEASE_STANDBY_LOOK_SECONDS
 assert LEDGER_HISTORY_SECONDS_MAX > LEDGER_HISTORY_POINTS_MAX * LEDGER_HISTORY_PAUSE_SECONDS
 # A packet that was admitted can always be resolved: resolutions are not counted against the queue,
 # and there are at most as many of them as packets in flight.

@@ -18,6 +18,7 @@ from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
 from connector.accounting.entries import Reserve
 from connector.accounting.fulfilments import Fulfilments
+from connector.accounting.leaseholder import LeaseHolder, LeaseTerms
 from connector.accounting.mirror import Book, Mirror, PeerBooks
 from connector.accounting.promises import Outcome, Promises, Reservation, Token
 from connector.accounting.reconcile import Reconciler
@@ -59,6 +60,7 @@ class AccountManager:
         spool_transfers_max: int = 0,
         keeps_history: bool = False,
         accept_ledger_loss: bool = False,
+        lease: LeaseTerms | None = None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -78,6 +80,8 @@ class AccountManager:
             keeps_history: whether accounts of peers that are created from now on keep their past
                 balances in the ledger.
             accept_ledger_loss: accept a ledger that has less than it acknowledged.
+            lease: how this process becomes the active one of its node; None: no other process can
+                use the ledger.
         """
         self.node_id: Final = node_id
         self._clock = clock
@@ -97,6 +101,14 @@ class AccountManager:
         )
         self._credit = credit = Credit(
             turn=turn, chart=chart, mirror=mirror, availability=availability, reports=reports
+        )
+        self._lease = holder = LeaseHolder(
+            node_id=node_id,
+            turn=turn,
+            availability=availability,
+            reports=reports,
+            clock=clock,
+            terms=lease,
         )
         self._acknowledged = acknowledged = Acknowledged(
             turn=turn,
@@ -128,6 +140,7 @@ class AccountManager:
             acknowledged=acknowledged,
             spool=spool,
             reconciler=reconciler,
+            lease=holder,
             availability=availability,
             reports=reports,
             clock=clock,
@@ -163,6 +176,7 @@ class AccountManager:
         self._reconnect = Reconnect(
             turn=turn,
             acknowledged=acknowledged,
+            lease=holder,
             availability=availability,
             replay=self._replay,
             reports=reports,
@@ -183,15 +197,19 @@ class AccountManager:
         peers: Iterable[PeerTerms],
         assets: Iterable[Asset],
         former: Iterable[PeerTerms] = (),
+        *,
+        grants: bool = True,
     ) -> None:
         """Open the ledger, create what is missing, load the mirror, replay the outbox.
 
         `former` are peers without terms that may still have a balance. If the ledger is away and may
-        come back, `reconnect` does all this.
+        come back, `reconnect` does all this. `grants`: whether credit is granted as configured
+        here; not where another process is active.
 
         Raises:
             LedgerLockedError, LedgerCorruptError, LedgerUnavailableError, LedgerRefusedError: see
                 `Ledger.open`.
+            OtherIsActiveError: another process of this node has taken over.
             ConnectorError: two assets share a ledger number.
         """
         terms, gone = list(peers), list(former)
@@ -208,6 +226,7 @@ class AccountManager:
             mirror=self._mirror,
             credit=self._credit,
             acknowledged=self._acknowledged,
+            lease=self._lease,
             ids=self._ids,
             recovery=self._recovery,
             replay=self._replay,
@@ -215,6 +234,7 @@ class AccountManager:
             availability=self._availability,
             reports=self._reports,
             clock=self._clock,
+            grants=grants,
         )
         await start.open()
         if not self._availability.is_up:
@@ -250,6 +270,9 @@ class AccountManager:
         """
         self._reports.flush()
         await self._acknowledged.remember()
+        await self._lease.end()
+        if self._lease.is_superseded or self._lease.is_watched:
+            return  # others book from here on: what the balances are then only the ledger knows
         books = self._chart.by_id.values()
         if (
             self.state not in (State.AVAILABLE, State.SPOOLING)
@@ -276,6 +299,16 @@ class AccountManager:
     def state_reason(self) -> str:
         """The reason of the state; empty while the ledger is available."""
         return self._availability.reason
+
+    @property
+    def generation(self) -> int:
+        """Of the claim by which this process is the active one of its node; zero: there is none."""
+        return self._lease.generation
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether another process of this node has taken over."""
+        return self._lease.is_superseded
 
     @property
     def ledger(self) -> Ledger:
@@ -550,6 +583,10 @@ class AccountManager:
     async def expire(self) -> None:
         """Let the ledger's timeouts take effect while no other request is sent."""
         await self._writer.expire()
+
+    async def keep_lease(self) -> None:
+        """See whether another process has taken over; called every LEASE_LOOK_SECONDS."""
+        await self._lease.keep()
 
     async def remember_acknowledged(self) -> None:
         """Save in DATA_DIR what the ledger has acknowledged; called about once a second."""

@@ -3,7 +3,8 @@
 One SQLite file in DATA_DIR, independent of the ledger. It holds requests as they will be sent, in
 order, and the balances at the last clean stop, with which a node starts while its ledger is away.
 It also has the balances that the ledger has acknowledged (`acknowledged`), and fulfilments that
-could not be fetched again (`fulfilments`).
+could not be fetched again (`fulfilments`), and the names under which processes have claimed the
+lease from this DATA_DIR (`leaseholder`).
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ CREATE TABLE IF NOT EXISTS stop (clean INTEGER NOT NULL);
     account_id BLOB PRIMARY KEY, debits_posted TEXT NOT NULL, credits_posted TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS highest (id BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS claim (process BLOB NOT NULL);
 PRAGMA user_version = {_FORMAT};
 """
 
@@ -284,6 +286,34 @@ class SqliteOutbox:
             )
             connection.execute("DELETE FROM highest")
             connection.execute("INSERT INTO highest VALUES (?)", (highest_id.to_bytes(16, "big"),))
+
+        await self._run(lambda c: in_transaction(c, work))
+
+    async def claims(self) -> list[int]:
+        """The names under which processes have claimed the accounts from here.
+
+        Raises:
+            LedgerUnavailableError: the file cannot be read.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            rows = connection.execute("SELECT process FROM claim ORDER BY rowid")
+            return [int.from_bytes(process, "big") for (process,) in rows]
+
+        return await self._run(work)
+
+    async def keep_claims(self, processes: Sequence[int]) -> None:
+        """Remember these names instead; on disk when this returns.
+
+        Raises:
+            LedgerUnavailableError: the disk refuses.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM claim")
+            connection.executemany(
+                "INSERT INTO claim VALUES (?)", [(one.to_bytes(16, "big"),) for one in processes]
+            )
 
         await self._run(lambda c: in_transaction(c, work))
 

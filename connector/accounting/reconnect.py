@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from connector.accounting.acknowledged import Acknowledged
 from connector.accounting.availability import Availability
+from connector.accounting.leaseholder import LeaseHolder
 from connector.accounting.replay import Replay
 from connector.accounting.reports import Reports
 from connector.accounting.start import Start
@@ -14,6 +16,7 @@ from connector.base.errors import (
     LedgerBehindError,
     LedgerRefusedError,
     LedgerUnavailableError,
+    SupersededError,
 )
 
 
@@ -25,6 +28,7 @@ class Reconnect:
         *,
         turn: Turn,
         acknowledged: Acknowledged,
+        lease: LeaseHolder,
         availability: Availability,
         replay: Replay,
         reports: Reports,
@@ -33,6 +37,7 @@ class Reconnect:
         """`wanted` is set by others when the ledger is found to be away."""
         self._turn = turn
         self._acknowledged = acknowledged
+        self._lease = lease
         self._availability = availability
         self._replay = replay
         self._reports = reports
@@ -79,4 +84,7 @@ class Reconnect:
         if self._availability.is_away:
             async with self._turn as ledger:
                 await self._acknowledged.compare(ledger)
+                # What the outbox holds was promised, whoever is active now: it is booked all the same.
+                with contextlib.suppress(SupersededError):
+                    await self._lease.look(ledger)
             await self._replay.hand_over()

@@ -12,6 +12,7 @@ from connector.accounting.acknowledged import Acknowledged
 from connector.accounting.availability import Availability, Phase
 from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
+from connector.accounting.leaseholder import LeaseHolder
 from connector.accounting.mirror import Mirror
 from connector.accounting.recovery import Recovery
 from connector.accounting.replay import Replay
@@ -39,6 +40,7 @@ class Start:
         mirror: Mirror,
         credit: Credit,
         acknowledged: Acknowledged,
+        lease: LeaseHolder,
         ids: IdGenerator,
         recovery: Recovery,
         replay: Replay,
@@ -46,14 +48,19 @@ class Start:
         availability: Availability,
         reports: Reports,
         clock: Clock,
+        grants: bool = True,
     ) -> None:
-        """`terms`: the peers to be granted their credit; the chart has all accounts already."""
-        self._terms = terms
+        """`terms`: the peers to be granted their credit, unless `grants` is false.
+
+        The chart has all accounts already.
+        """
+        self._terms = terms if grants else ()
         self._turn = turn
         self._chart = chart
         self._mirror = mirror
         self._credit = credit
         self._acknowledged = acknowledged
+        self._lease = lease
         self._ids = ids
         self._recovery = recovery
         self._replay = replay
@@ -74,6 +81,7 @@ class Start:
             LedgerLockedError, LedgerCorruptError, LedgerUnavailableError, LedgerRefusedError: see
                 `Ledger.open`.
             LedgerBehindError: the ledger has less than it acknowledged.
+            OtherIsActiveError: another process of this node has taken over.
             ConnectorError: an account cannot be created.
         """
         assert self._availability.phase is Phase.OPENING, self._availability.phase
@@ -103,6 +111,7 @@ class Start:
         """Open the ledger, and check that it is the right one before anything is created in it."""
         await ledger.open()
         await self._acknowledged.compare(ledger)
+        await self._lease.take(ledger, is_running=self._availability.phase is not Phase.OPENING)
         self._ids.rise_above(await ledger.highest_id())
 
     async def _open_books(self, memory: Memory | None) -> None:

@@ -33,6 +33,7 @@ from connector.accounting.entries import (
     outbox_rows,
     resolutions,
 )
+from connector.accounting.leaseholder import LeaseHolder
 from connector.accounting.mirror import Mirror
 from connector.accounting.promises import (
     Outcome,
@@ -53,6 +54,7 @@ from connector.base.errors import (
     LedgerBehindError,
     LedgerRefusedError,
     LedgerUnavailableError,
+    SupersededError,
 )
 from connector.ledger.model import (
     PENDING,
@@ -97,6 +99,7 @@ class Writer:
         acknowledged: Acknowledged,
         spool: Spool,
         reconciler: Reconciler,
+        lease: LeaseHolder,
         availability: Availability,
         reports: Reports,
         clock: Clock,
@@ -112,6 +115,7 @@ class Writer:
         self._acknowledged = acknowledged
         self._spool = spool
         self._reconciler = reconciler
+        self._lease = lease
         self._availability = availability
         self._reports = reports
         self._clock = clock
@@ -272,7 +276,7 @@ class Writer:
 
     async def run(self) -> None:
         """Write until `stop`; then until everything queued is written."""
-        availability = self._availability
+        availability, lease, monotonic_s = self._availability, self._lease, self._clock.monotonic_s
         while True:
             if not self._resolutions and not self._holds:
                 if self._is_stopping:
@@ -281,6 +285,10 @@ class Writer:
                 self._wake.clear()
                 await self._wake.wait()
                 self._is_idle = False
+                continue
+            if self._holds and not lease.may_hold:
+                self._refuse_queued()
+                self._reports.turn_done()
                 continue
             if not availability.writes_to_ledger:
                 await self._spool.may_write.wait()
@@ -299,12 +307,24 @@ class Writer:
             began_s = self._clock.monotonic_s()
             try:
                 async with self._turn as ledger:
+                    # Holds are the last of a batch. Another process may have taken over while this
+                    # one waited for its turn, or was suspended before or after the request.
+                    holds = batch[-1].state == _ASKED
+                    if holds and monotonic_s() >= lease.valid_until_s:
+                        await lease.look(ledger)
                     statuses = await ledger.create_transfers(transfers, kept)
+                    if holds and monotonic_s() >= lease.valid_until_s:
+                        await lease.look(ledger)
                     if (
                         statuses.count(Status.CREATED) != len(statuses)
                         and self._acknowledged.is_doubtful(statuses)
                     ) or availability.phase is Phase.STALLED:
                         await self._acknowledged.compare(ledger)
+            except SupersededError:
+                self._request_began_ms = None
+                self._taken = []
+                self._step_back(batch)
+                continue
             except (LedgerUnavailableError, LedgerRefusedError, LedgerBehindError) as error:
                 self._request_began_ms = None
                 self._taken = []
@@ -485,6 +505,19 @@ class Writer:
                     self._holds.append(reservation)
                 else:
                     self._refuse_unacknowledged(reservation, Outcome.NO_CREDIT)
+        self._reports.turn_done()
+
+    def _step_back(self, batch: list[Reservation]) -> None:
+        """Another process has taken over: write what is owed, hold nothing new.
+
+        The ledger may have some of the holds, so all of them are voided.
+        """
+        holds = [one for one in batch if one.state == _ASKED]
+        owed = [one for one in batch if one.state != _ASKED and not one.posted]
+        self._resolutions.extendleft(reversed(owed))
+        for reservation in holds:
+            self._refuse_unacknowledged(reservation, Outcome.UNAVAILABLE)
+        self._refuse_queued()
         self._reports.turn_done()
 
     # --- instead of the ledger

@@ -19,6 +19,8 @@ ConnectorError
     ├── LedgerBehindError     the ledger does not have all that it has acknowledged
     ├── LedgerCorruptError    the ledger file is damaged or not a ledger
     ├── LedgerRefusedError    the database will not serve us: cluster, version, session, io_uring
+    ├── SupersededError       another process of this node has taken over; this one stops
+    │   └── OtherIsActiveError    it had done so before this one was started
     ├── UnknownNameError      the named object does not exist
     ├── ConflictError         the request conflicts with the current state
     │   └── CreditInUseError  a limit cannot be lowered below what is in use
@@ -142,6 +144,14 @@ class LedgerRefusedError(OperatorError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class SupersededError(OperatorError):
+    """Another process of this node has taken over the accounts; this one must stop."""
+
+
+class OtherIsActiveError(SupersededError):
+    """The same at the start: another process has taken over since this DATA_DIR was in use."""
 
 
 class UnknownNameError(OperatorError):

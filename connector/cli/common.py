@@ -1,6 +1,7 @@
 """Shared by several commands: options, exit codes, the event loop, requests to a node.
 
-Exit codes: 0 done, 1 it did not work, 2 wrong configuration or usage.
+Exit codes: 0 done, 1 it did not work, 2 wrong configuration or usage, 3 (`run` only) another process
+of this node has taken over.
 """
 
 import asyncio
@@ -14,7 +15,12 @@ from typing import Annotated, Any, Optional
 import structlog
 import typer
 
-from connector.base.errors import ConfigError, ConnectorError, OperatorError
+from connector.base.errors import (
+    ConfigError,
+    ConnectorError,
+    OperatorError,
+    SupersededError,
+)
 
 # What only some commands need is imported inside them: the daemon with its web framework, the
 # settings and the HTTP client take half a second to load, longer than most commands run.
@@ -60,6 +66,8 @@ def faults_named() -> Iterator[None]:
         for fault in error.faults:
             print(f"  - {fault}", file=sys.stderr)
         raise typer.Exit(2) from None
+    except SupersededError as error:
+        raise fail(str(error), 3) from None
     except OperatorError as error:
         raise fail(str(error), 2) from None
     except ConnectorError as error:

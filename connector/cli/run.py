@@ -29,15 +29,48 @@ AcceptLoss = Annotated[
 ]
 
 
-def run(accept_ledger_loss: AcceptLoss = False) -> None:
-    """Run the daemon, configured from the environment (default)."""
+StandsBy = Annotated[
+    bool,
+    typer.Option(
+        "--standby",
+        help="Wait until no other process of this node is active, then take over. Beside a process "
+        "on the same DATA_DIR, or with a DATA_DIR of its own on the same TigerBeetle cluster.",
+    ),
+]
+TakesOver = Annotated[
+    bool,
+    typer.Option(
+        "--take-over",
+        help="Take over from the active process of this node on the same TigerBeetle cluster, which "
+        "stops; also where it had taken over from this one.",
+    ),
+]
+
+
+def run(
+    accept_ledger_loss: AcceptLoss = False,
+    standby: StandsBy = False,
+    take_over: TakesOver = False,
+) -> None:
+    """Run the daemon, configured from the environment (default).
+
+    One process of a node is active at a time. Exit code 3: another one has taken over.
+    """
     from connector.base.log import drain
-    from connector.node.connector import serve
+    from connector.node.daemon import serve
     from connector.settings.load import load
 
     async def work() -> None:
-        await serve(settings, stop_event(), accept_ledger_loss=accept_ledger_loss)
+        await serve(
+            settings,
+            stop_event(),
+            standby=standby,
+            take_over=take_over,
+            accept_ledger_loss=accept_ledger_loss,
+        )
 
+    if standby and take_over:
+        raise fail("--standby waits for the active process, --take-over does not: choose one", 2)
     with faults_named():
         # Settings can be large and are kept: cycle collection would double the time to read them.
         gc.disable()

@@ -26,6 +26,8 @@ class AccountCode(IntEnum):
     EXCHANGE = 4
     WALLET = 5
     SETTLEMENT = 6
+    LEASE = 7
+    """No money: carries the rows that say which process of a node is active (`accounting.lease`)."""
 
 
 class TransferCode(IntEnum):
@@ -38,6 +40,8 @@ class TransferCode(IntEnum):
     CREDIT = 5
     SETTLEMENT = 6
     CORRECTION = 7
+    LEASE = 8
+    """Amount zero; see `accounting.lease`."""
 
 
 ACCOUNT_LINKED: Final = 1 << 0
@@ -268,9 +272,26 @@ def settlement_id(settlement_account_id: int, *words: str) -> int:
     return (int.from_bytes(digest, "big") or 1) << TAG_BITS
 
 
+def lease_id(node_id: str, word: str, *numbers: int) -> int:
+    """The id of a transfer of the lease of a node, the same for the same words.
+
+    Like all derived ids it is below those that have a time in them, its low octet zero.
+    """
+    parts = [node_id.encode("utf-8"), word.encode("ascii")]
+    octets = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+    octets += b"".join(number.to_bytes(8, "big") for number in numbers)
+    digest = hashlib.sha256(b"lease" + octets).digest()[:9]
+    return (int.from_bytes(digest, "big") or 1) << TAG_BITS
+
+
 def node_tag(node_id: str) -> int:
     """The user_data_128 of every account of a node, for queries."""
     return int.from_bytes(hashlib.sha256(b"node:" + node_id.encode("utf-8")).digest()[:16], "big")
+
+
+def lease_tag(node_id: str) -> int:
+    """The user_data_128 of the accounts that carry a node's lease: they are none of its books."""
+    return int.from_bytes(hashlib.sha256(b"lease:" + node_id.encode("utf-8")).digest()[:16], "big")
 
 
 def peer_tag(peer_id: str) -> int:

@@ -14,7 +14,7 @@ from typing import Final, Self
 from connector.accounting.history import LedgerHistory
 from connector.accounting.manager import AccountManager
 from connector.base.clock import Clock, SteadyClock
-from connector.base.errors import ConnectorError
+from connector.base.errors import SupersededError
 from connector.base.http import HttpClient
 from connector.base.log import Log
 from connector.base.log import set_up as set_up_log
@@ -71,6 +71,8 @@ class Connector:
         clock: Clock | None = None,
         log: Log | None = None,
         accept_ledger_loss: bool = False,
+        process: int | None = None,
+        take_over: bool = False,
     ) -> None:
         """Nothing is read or opened yet.
 
@@ -80,7 +82,12 @@ class Connector:
             log: by default one to stderr, as the settings say.
             accept_ledger_loss: start although the ledger has less than it acknowledged
                 (`LedgerBehindError`): what is missing is lost then.
+            process: the name under which this one has claimed while it stood by (`node.daemon`).
+            take_over: take over, also from a process that has taken over from this DATA_DIR.
         """
+        self._process, self._takes_over = process, take_over
+        self.superseded: Final = asyncio.Event()
+        """Set when another process of this node has taken over: packets are refused, stop this one."""
         self._accept_ledger_loss = accept_ledger_loss
         self.clock: Final = clock or SteadyClock()
         self.log: Final = log or set_up_log(
@@ -172,6 +179,7 @@ class Connector:
 
         Raises:
             ConfigError: what was changed at run time cannot be used, by itself or any more.
+            OtherIsActiveError: another process of this node has taken over from this DATA_DIR.
             ConnectorError: a port, a file or the ledger cannot be used; the message says which.
             RuntimeError: it was started before; make another one.
         """
@@ -237,6 +245,7 @@ class Connector:
             ledger=core.accounts.ledger.backend,
             peers=len(core.peers),
             routes=len(core.routes),
+            generation=core.accounts.generation,
         )
         return self
 
@@ -248,9 +257,18 @@ class Connector:
             self.log.info("connector_stopped")
 
     async def run_until(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set: the daemon."""
-        async with self:
-            await stop.wait()
+        """Run until `stop` is set: the daemon.
+
+        Raises:
+            SupersededError: another process of this node has taken over; this one has stopped.
+        """
+        async with self, asyncio.TaskGroup() as group:
+            ends = [group.create_task(one.wait()) for one in (stop, self.superseded)]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
+        if self.superseded.is_set():
+            raise SupersededError(self.core.superseded_why)
 
     def _build(self, found: InEffect) -> Core:
         """Build every part; nothing is opened yet."""
@@ -268,6 +286,9 @@ class Connector:
             account_changed=self._account_changed,
             make_engine=self._make_engine,
             accept_ledger_loss=self._accept_ledger_loss,
+            process=self._process,
+            takes_over=self._takes_over,
+            on_superseded=self.superseded.set,
         )
         if self._handler is not None:
             core.on_prepare(self._handler)
@@ -435,18 +456,3 @@ class Connector:
     def explain(self, destination: str) -> Explanation:
         """Which route packets for `destination` take, and which others there were."""
         return self.routes.explain(destination)
-
-
-async def serve(
-    settings: Settings, stop: asyncio.Event, *, accept_ledger_loss: bool = False
-) -> None:
-    """Run a daemon until `stop` is set; see `Connector` for `accept_ledger_loss`.
-
-    Raises:
-        ConnectorError: it could not start; the message says why and what to do.
-    """
-    node = Connector(settings, accept_ledger_loss=accept_ledger_loss)
-    try:
-        await node.run_until(stop)
-    except* ConnectorError as group:
-        raise group.exceptions[0] from None

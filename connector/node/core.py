@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from connector.accounting.leaseholder import LeaseTerms
 from connector.accounting.manager import AccountManager, State
 from connector.accounting.outbox import FILE_NAME as OUTBOX_FILE
 from connector.accounting.outbox import SqliteOutbox
@@ -104,6 +105,9 @@ class Core:
         account_changed: Callable[[str], None] = lambda _peer_id: None,
         make_engine: Callable[[str], SettlementEngine] = _no_engine,
         accept_ledger_loss: bool = False,
+        process: int | None = None,
+        takes_over: bool = False,
+        on_superseded: Callable[[], None] = lambda: None,
     ) -> None:
         """Build and join the parts; nothing is opened, read or started.
 
@@ -116,12 +120,20 @@ class Core:
             make_engine: makes a client for the settlement engine at a URL; may be called twice for
                 one.
             accept_ledger_loss: start although the ledger has less than it acknowledged.
+            process: the name under which this process has claimed the accounts while it stood by;
+                None: it has not.
+            takes_over: claim them although another process has taken over since.
+            on_superseded: called once when another process has taken over: packets are refused from
+                then on, and the core is to be stopped.
         """
         self.platform: Final = platform
         self.clock: Final = platform.clock
         self.log: Final = platform.log
         self._emit = emit
         self._make_engine = make_engine
+        self._on_superseded = on_superseded
+        self.superseded_why = ""
+        """What an operator should know when another process has taken over; empty: none has."""
         clock, log, randomness = platform.clock, platform.log, platform.randomness
         self.peers: Final = PeerRegistry(Peer(terms_of(settings, peer)) for peer in settings.peers)
         own_asset = Asset(settings.asset_code, settings.asset_scale)
@@ -149,6 +161,15 @@ class Core:
             spool_transfers_max=settings.accounting_spool_limit if spools else 0,
             keeps_history=settings.tigerbeetle_history,
             accept_ledger_loss=accept_ledger_loss,
+            # A ledger that only this process can reach needs no lease: its lock is one.
+            lease=LeaseTerms(
+                process=randomness.bits(128) if process is None else process,
+                memory=self.outbox,
+                takes_over=takes_over,
+                on_superseded=self._superseded,
+            )
+            if ledger.may_be_away
+            else None,
         )
         self.deliveries: Final = Deliveries(
             url=settings.local_delivery_url,
@@ -374,6 +395,11 @@ class Core:
                 state=state.value, backend=backend, spooled=self.accounts.spooled, error=why
             )
         )
+
+    def _superseded(self, why: str) -> None:
+        self.node.stopping = True
+        self.superseded_why = why
+        self._on_superseded()
 
     def _alert(self, event: str, fields: dict[str, object]) -> None:
         self.log.warning(event, **fields)

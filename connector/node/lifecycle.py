@@ -14,18 +14,49 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Final
 
+from connector.accounting import bounds
 from connector.accounting.manager import State
+from connector.accounting.outbox import FILE_NAME as OUTBOX_FILE
 from connector.base import limits
-from connector.base.errors import LedgerUnavailableError
+from connector.base.disk import Disk, HeldByAnotherError, Hold
+from connector.base.errors import LedgerLockedError, LedgerUnavailableError
+from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.node.core import Core
 from connector.peering.model import Asset, PeerTerms
+from connector.settings.model import Settings
 
 TICK_SECONDS: Final = 0.02
 SLOW_TICK_SECONDS: Final = 1.0
 LOOK_UP_PAUSE_TIMES: Final = 4
 """A look-up of resent packets is followed by a pause of this many times its duration."""
+
+
+def lock_path(settings: Settings) -> Path:
+    """The file that the active process on a DATA_DIR keeps locked."""
+    own = LEDGER_FILE if settings.tigerbeetle_cluster_id is None else OUTBOX_FILE
+    return settings.data_dir / f"{own}.lock"
+
+
+def hold_data_dir(disk: Disk, settings: Settings) -> Hold:
+    """Lock DATA_DIR for this process.
+
+    Raises:
+        LedgerLockedError: another process uses it.
+        LedgerUnavailableError: it cannot be written.
+    """
+    path = lock_path(settings)
+    try:
+        return disk.hold(path)
+    except HeldByAnotherError as error:
+        raise LedgerLockedError(
+            f"{path.with_suffix('')} is in use by process {error.owner}; "
+            "stop it, or give this node a DATA_DIR of its own"
+        ) from None
+    except OSError as error:
+        raise LedgerUnavailableError(f"cannot write in {path.parent}: {error}") from error
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -81,6 +112,9 @@ class Lifecycle:
         gone = list(former)
         if settings.ledger == "memory":
             core.log.warning("ledger_in_memory", detail="balances are lost when this node stops")
+        if accounts.ledger.may_be_away:
+            # An embedded ledger has a lock of its own.
+            stack.callback(hold_data_dir(core.platform.disk, settings).close)
         stack.push_async_callback(accounts.close)
         stack.push_async_callback(core.outbox.close)
         await core.outbox.open()
@@ -139,6 +173,7 @@ class Lifecycle:
             group.create_task(every(TICK_SECONDS, self._look_up)),
             group.create_task(every(SLOW_TICK_SECONDS, self._slow_tick)),
             group.create_task(every(SLOW_TICK_SECONDS, self._maintain_ledger)),
+            group.create_task(every(bounds.LEASE_LOOK_SECONDS, accounts.keep_lease)),
         ]
         stack.callback(lambda: [task.cancel() for task in tickers])
         settling = group.create_task(core.settlements.run())
@@ -164,6 +199,12 @@ class Lifecycle:
         core.links.stop_listening()
         deadline_s = core.clock.monotonic_s() + limits.STOP_IN_FLIGHT_SECONDS_MAX
         while core.driver.in_flight and core.clock.monotonic_s() < deadline_s:
+            await asyncio.sleep(TICK_SECONDS)
+        if not core.accounts.is_superseded:
+            return
+        # This DATA_DIR may not be started again for long: what its outbox holds is booked now.
+        deadline_s = core.clock.monotonic_s() + bounds.LEASE_OUTBOX_SECONDS_MAX
+        while core.accounts.spooled and core.clock.monotonic_s() < deadline_s:
             await asyncio.sleep(TICK_SECONDS)
 
     async def _stop_settling(self, settling: asyncio.Task[None]) -> None:

@@ -30,6 +30,8 @@ class Accounting(_Answer):
 
     state: str
     backend: str
+    generation: int | None = None
+    """Of the lease by which this process is the active one of its node; null: there is none."""
 
 
 class Health(_Answer):

@@ -111,6 +111,7 @@ class NodeViews:
                 "state": self._accounts.state.value,
                 "backend": self._accounts.ledger.backend,
                 "spooled": self._accounts.spooled,
+                "generation": self._accounts.generation or None,
             },
             "version": __version__,
             "uptimeSeconds": int(self._clock.monotonic_s() - self._began_s),
@@ -118,6 +119,8 @@ class NodeViews:
 
     def ready(self) -> tuple[bool, str]:
         """See `NodeView`."""
+        if self._accounts.is_superseded:
+            return False, "superseded: another process of this node has taken over"
         if self._node.stopping:
             return False, "shutting down"
         if not self._ports().btp:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from connector.accounting import bounds as accounting_bounds
 from connector.accounting.entries import Reserve
+from connector.accounting.leaseholder import LeaseTerms
 from connector.accounting.manager import AccountManager, State
 from connector.accounting.mirror import PeerBooks
 from connector.accounting.promises import Outcome, Reservation
@@ -45,7 +46,11 @@ class AccountingNode:
         spool: int = 0,
         history: bool = False,
         accept_loss: bool = False,
+        process: int = 0,
+        takes_over: bool = False,
     ) -> None:
+        """`process`: takes part in the lease of the node under this name; zero: there is none."""
+        self.superseded = asyncio.Event()
         self.spool = spool
         self.clock = SimulatedClock()
         self.ledger = ledger or ScriptedLedger(clock=self.clock)
@@ -69,6 +74,14 @@ class AccountingNode:
             spool_transfers_max=spool,
             keeps_history=history,
             accept_ledger_loss=accept_loss,
+            lease=LeaseTerms(
+                process=process,
+                memory=self.outbox,
+                takes_over=takes_over,
+                on_superseded=lambda _why: self.superseded.set(),
+            )
+            if process
+            else None,
         )
         self.manager.attach(self._tell, self._turn)
 
@@ -93,6 +106,7 @@ class AccountingNode:
             self._group.create_task(self.manager.run()),
             self._group.create_task(self.manager.reconnect()),
             self._group.create_task(self._tick()),
+            self._group.create_task(self._keep_lease()),
         ]
         await asyncio.sleep(0)
         return self
@@ -106,6 +120,11 @@ class AccountingNode:
         while True:
             await asyncio.sleep(0.02)
             self.manager.tick()
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(accounting_bounds.LEASE_LOOK_SECONDS)
+            await self.manager.keep_lease()
 
     async def outcome(self, token: object, *, other_than: Outcome | None = None) -> Outcome:
         """Wait for the outcome of a token."""

@@ -156,6 +156,7 @@ class MemoryOutbox:
         self._books: dict[int, Posted] | None = None
         self.acknowledged: dict[int, Posted] = {}
         self.highest_id = 0
+        self.processes: list[int] = []
 
     @property
     def transfers(self) -> int:
@@ -240,6 +241,14 @@ class MemoryOutbox:
         await self._work()
         self.acknowledged = {**({} if replace else self.acknowledged), **books}
         self.highest_id = highest_id
+
+    async def claims(self) -> list[int]:
+        await self._work()
+        return list(self.processes)
+
+    async def keep_claims(self, processes: Sequence[int]) -> None:
+        await self._work()
+        self.processes = list(processes)
 
     async def _work(self) -> None:
         if self.latency_s:

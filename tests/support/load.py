@@ -94,7 +94,14 @@ class Portions(list[Portion]):
 
 @asynccontextmanager
 async def load(
-    url: str, token: str, destination: str, *, amount: int = 7, count: int = 200, window: int = 50
+    url: str,
+    token: str,
+    destination: str,
+    *,
+    amount: int = 7,
+    count: int = 200,
+    window: int = 50,
+    sender: str = "sender",
 ) -> AsyncIterator[Portions]:
     """Keep sending while the block runs; the last portion is waited for."""
     portions = Portions()
@@ -103,10 +110,10 @@ async def load(
 
     async def send() -> None:
         while not stopped.is_set():
-            sender = Sender(url=url, username="sender", token=token, clock=CLOCK, log=QUIET)
+            source = Sender(url=url, username=sender, token=token, clock=CLOCK, log=QUIET)
             began_s = loop.time()
             order = Order(destination=destination, amount=amount, count=count, window=window)
-            report = await sender.send(order)
+            report = await source.send(order)
             portion = Portion(
                 began_s, loop.time(), order.count, report.fulfilled, dict(report.rejected),
                 dict(report.messages), report.percentile(1.0),
