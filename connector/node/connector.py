@@ -3,6 +3,8 @@
 `Connector` is also the library: `async with Connector(settings) as node: await node.send(...)`.
 Starting: what was changed at run time, the event store, then the core (ledger and accounts before
 links, `node.lifecycle`), then HTTP. Stopping is the same in reverse.
+
+Long because it is the interface of the library: parts, life, sending and receiving in one class.
 """
 
 from __future__ import annotations
