@@ -17,9 +17,9 @@ from connector.accounting.standby import Standby
 from connector.base.errors import LedgerUnavailableError, OtherIsActiveError
 from connector.ledger.machine import LedgerMachine
 from connector.ledger.model import PENDING, IdGenerator, Transfer, TransferCode, node_tag
+from tests.support.accounting_node import AccountingNode
 from tests.support.accounts import Fault, MemoryOutbox, ScriptedLedger
-from tests.support.bank import Bank, simulated
-from tests.support.clocks import SimulatedClock
+from tests.support.clocks import SimulatedClock, simulated
 
 A, B, C = 0xA1, 0xB2, 0xC3
 
@@ -48,10 +48,12 @@ class Cluster:
         self.requests: list[list[Transfer]] = []
         self.said: list[str] = []
 
-    def process(self, name: int, outbox: MemoryOutbox | None = None, **options: Any) -> Bank:
-        bank = Bank(ledger=Seen(self), outbox=outbox, process=name, **options)
-        bank.manager._ids = IdGenerator(random_bits=random.Random(name).getrandbits)
-        return bank
+    def process(
+        self, name: int, outbox: MemoryOutbox | None = None, **options: Any
+    ) -> AccountingNode:
+        node = AccountingNode(ledger=Seen(self), outbox=outbox, process=name, **options)
+        node.manager._ids = IdGenerator(random_bits=random.Random(name).getrandbits)
+        return node
 
     def stand_by(
         self, name: int, ledger: Seen | None = None, own: Sequence[int] = ()
@@ -79,16 +81,16 @@ class Cluster:
         return await newest_claim(Seen(self), "us", 0)
 
 
-def stand_still(bank: Bank) -> None:
+def stand_still(node: AccountingNode) -> None:
     """No looks, no signs of life."""
-    bank._tasks[3].cancel()
+    node._tasks[3].cancel()
 
 
-async def settle(bank: Bank, token: str) -> None:
+async def settle(node: AccountingNode, token: str) -> None:
     """Pay while the ledger is away."""
-    held = await bank.hold(token)
-    bank.post(token, held)
-    assert await bank.outcome(token, other_than=Outcome.HELD) is Outcome.RELEASED
+    held = await node.hold(token)
+    node.post(token, held)
+    assert await node.outcome(token, other_than=Outcome.HELD) is Outcome.RELEASED
 
 
 # --- claiming
@@ -106,7 +108,7 @@ async def test_a_process_without_another_one_writes_one_row_and_no_more() -> Non
 
 @simulated
 async def test_a_ledger_of_its_own_has_no_lease() -> None:
-    async with Bank() as one:
+    async with AccountingNode() as one:
         await one.pay("a")
         await asyncio.sleep(10)
         assert all(code != TransferCode.LEASE for codes in one.codes() for code in codes)
@@ -189,12 +191,12 @@ async def test_unless_it_is_told_to_take_over() -> None:
 @simulated
 async def test_of_two_that_are_started_together_the_ledger_takes_one() -> None:
     cluster = Cluster()
-    banks = [cluster.process(name) for name in (A, B)]
-    for bank in banks:
-        bank.ledger.latency_s = 0.1
-    opened = await asyncio.gather(*(bank.open() for bank in banks), return_exceptions=True)
+    nodes = [cluster.process(name) for name in (A, B)]
+    for node in nodes:
+        node.ledger.latency_s = 0.1
+    opened = await asyncio.gather(*(node.open() for node in nodes), return_exceptions=True)
     refused = [one for one in opened if isinstance(one, OtherIsActiveError)]
-    active = [bank.manager for bank in banks if bank.manager.generation]
+    active = [node.manager for node in nodes if node.manager.generation]
     assert (len(refused), len(active)) == (1, 1)
 
 
