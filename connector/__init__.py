@@ -21,12 +21,12 @@ The map, each package above those that it uses:
       faults.py       what breaks, and how            facts.py    what the ends know
       raw.py          what the ledgers hold           judge.py    compares the two: evidence.py
       run.py          one seed, to the verdict        story.py    reduces a failure
-    tools/          what commands do beside running a node
-      audit.py        do the books add up?            demo.py     `demo`: a line of connectors
+    tools/          tools behind the commands
+      audit.py        checks of the books             demo.py     `demo`: a line of connectors
       sender.py       `send`: a BTP client            compose.py  compose files for any number of nodes
       client.py       a node's own HTTP API           follow.py   its live feed
-      terminal.py     how commands print
-      healthcheck.py  what containers run all the time, without loading the rest
+      terminal.py     output of commands
+      healthcheck.py  the check that containers run often; loads little
     node/           one node, all parts joined
       core.py         every part that handles packets and money, joined once; what it runs on
       lifecycle.py    a core opened, started, stopped, closed; its ticks
@@ -37,8 +37,8 @@ The map, each package above those that it uses:
       apply.py        applies settings to peers, links, accounts and routes
       changes.py      changes by an operator while the node runs
     web/            HTTP: health, metrics, API, login, page
-      guard.py        what every request passes first      access.py  the key and the cookie
-      admin.py        the admin API                   views.py   what is shown of a node
+      guard.py        checks before routing           access.py   the key and the cookie
+      admin.py        the admin API                   views.py    the read API
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle
       app.py          all of it together              login.py   the cookie's
@@ -47,35 +47,35 @@ The map, each package above those that it uses:
     settlement/     paying a balance outside the ledger
       model.py        quantities, phases, what may follow what; pure
       store.py        every settlement, in one file
-      engine.py       who pays: an operator, or an RFC 38 engine over HTTP
-      manager.py      decides, takes requests         engines.py  who pays which peer
+      engine.py       the payer: an operator, or an RFC 38 engine over HTTP
+      manager.py      decisions and requests          engines.py  the payer of each peer
       carrier.py      the steps of one settlement: book, have it paid, confirm; each once
     switch/         the packet flow: rules, routing, terms, reserve, send, check, post
-      rules.py        may it come in?
-      terms.py        what do we offer the next hop?
-      receiver.py     what is for this node           delivery.py  to a URL or a handler
+      rules.py        admission
+      terms.py        amount and expiry for the next hop
+      receiver.py     answers of this node itself     delivery.py  to a URL or a handler
       switch.py       the packet flow, one generator, top to bottom
       driver.py       runs packet flows               flight.py   a Prepare in flight
       inbox.py        resent packets and the answers that are kept for them
-      observer.py     what is told of packets: whole, or only counted
+      observer.py     events and counts of packets
     btp/            WebSockets and BTP sessions: octets in, events out (RFC 23)
       packet.py       BTP packets                     session.py  requests, answers, log-in; pure
       frames.py       plain WebSocket frames, fast    link.py     one WebSocket and its session
-      links.py        all links: admission, who is live, sending
+      links.py        all links: admission, log-in, sending
       peer_links.py   which of a peer's links serve, and which are drained
-      dial.py         staying connected to a peer     credentials.py who may log in
+      dial.py         keeps a peer connected          credentials.py verifies log-ins
       network.py      sockets, as links use them; a simulation has its own
-    telemetry/      what is happening
-      events.py       every event, and its JSON       timeline.py one packet told from its events
-      bus.py          from its source to viewers and the store
-      reporter.py     balances that changed, and how the node is
+    telemetry/      events, metrics, traces
+      events.py       every event, and its JSON       timeline.py one packet, from its events
+      bus.py          from the sources to viewers and the store
+      reporter.py     changed balances, and the node's status
       store.py        the last events on disk         metrics.py  Prometheus
       store_file.py   its tables and their limits     store_query.py  its queries
       traces.py       OpenTelemetry traces of sampled packets
     accounting/     the accounts of a node
-      manager.py      AccountManager: the façade; every call goes to the part that owns the matter
-      availability.py how we stand with the ledger: a table of phases; pure
-      promises.py     what is promised of a packet's money: a table of states; pure
+      manager.py      AccountManager: the façade; delegates every call to one of the parts
+      availability.py the relation to the ledger: a table of phases; pure
+      promises.py     the state of a packet's money: a table; pure
       mirror.py       balances in memory; their only writer; pure
       entries.py      hold, post, void, correction, and their transfers; pure
       turn.py         the ledger, and whose turn it is    chart.py  which accounts there are
@@ -86,40 +86,40 @@ The map, each package above those that it uses:
       spool.py        the outbox in use                   outbox.py the outbox itself, in SQLite
       replay.py       books what the outbox holds         reconnect.py asks for a ledger that is away
       start.py        first contact with the ledger       credit.py limits, grants, credit above a limit
-      fulfilments.py  those that could not be fetched again: durable no later than their posts
-      resent.py       packets as the ledger has them; pure
-      recovery.py     resent packets, holds that nobody has claimed
+      fulfilments.py  Fulfills that could not be fetched again: durable no later than their posts
+      resent.py       packets, rebuilt from the ledger; pure
+      recovery.py     resent packets, unclaimed holds
       reconcile.py    follows other processes             settlement.py books settlements
-      reports.py      who is told what                    history.py balances of the past
-    ledger/         where transfers are kept, under the rules of TigerBeetle
-      model.py        accounts, transfers, statuses: the words
-      interface.py    what a ledger promises          rows.py     the same words as octets
-      machine.py      the rules of a ledger, pure
+      reports.py      outcomes, alerts, counters          history.py past balances
+    ledger/         accounts and transfers, with the rules of TigerBeetle
+      model.py        accounts, transfers, statuses
+      interface.py    the contract of a ledger        rows.py     transfers as octets
+      machine.py      the rules of a ledger; pure
       embedded.py     the machine with a durable journal in SQLite
-      journal.py      the journal's tables and rows   retention.py  how long rows are kept
+      journal.py      its tables and rows             retention.py  pruning
       kept.py         fulfilments in a database, many in a row
       tigerbeetle.py  the contract on a TigerBeetle cluster; its client: tigerbeetle_client.py
-      select.py       which of them the settings name
+      select.py       makes the ledger of the settings
     settings/       environment, YAML, defaults; frozen, checked as a whole
-      model.py        every setting, with its reference  types.py  what values may be
-      load.py         reads them, names every fault   strict_yaml.py no surprises in the file
-      describe.py     what is in effect, and its source  overlay.py  what was changed while it ran
-      terms.py        what settings mean for peers and accounts
+      model.py        every setting, with its reference  types.py  their values
+      load.py         reads them, reports all faults  strict_yaml.py strict YAML
+      describe.py     the settings in effect, and their sources  overlay.py  run-time changes
+      terms.py        the terms of peers
     peering/        peers and routes
-      model.py        peers, their terms, assets      routing.py  which next hop an address takes
-      remembered.py   what is remembered of peers over restarts
+      model.py        peers, their terms, assets      routing.py  the routing table
+      remembered.py   known peers, kept over restarts
     ilp/            ILPv4 (RFC 27)
       packet.py       Prepare, Fulfill, Reject        address.py  addresses (RFC 15)
-      ildcp.py        what a child is told (RFC 31)   settle.py   peer.settle (RFC 38)
+      ildcp.py        configuration of a child (RFC 31)  settle.py  peer.settle (RFC 38)
     oer.py          the encoding of ILP and BTP (RFC 30)
     base/           foundations
-      errors.py       the exceptions, by whose fault   limits.py   bounds that packages share
+      errors.py       the exceptions, by cause        limits.py   shared bounds
       clock.py        the only clock                  randomness.py  the only randomness
-      disk.py         files, as stores use them       files.py    files replaced as a whole
+      disk.py         files, as stores use them       files.py    atomic replacement
       sqlite.py       one file behind one thread      http.py     the HTTP client
       log.py          structlog, secrets redacted     log_sink.py  lines written without waiting
       backoff.py      waits that grow                 connections.py  which strangers' are kept
-      urls.py         which URLs can be dialled       marker.py   a number that outlives a lost file end
+      urls.py         URLs that can be dialled        marker.py   detects a truncated journal
 
 Every package keeps its own bounds in `bounds.py`; those that several share are in `base/limits.py`.
 
