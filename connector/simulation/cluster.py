@@ -103,6 +103,8 @@ class Cluster:
         """How often all sessions have ended, with the data file that they were in."""
         self.misplaced = 0
         """Transfers that were created while another data file was in place."""
+        self.late_ids: set[int] = set()
+        """Transfers of requests that arrived after their sender had timed out."""
         self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
 
     def way(self, host: str) -> Way:
@@ -299,7 +301,10 @@ class ClusterClient:
                 if way.chance.random() < 0.4:
                     way.lingering.append(arrive)
                 return
+            before = len(cluster.rows)
             result = carry_out()
+            if future.done():
+                cluster.late_ids.update(row[0] for row in cluster.rows[before:])
             if not way.loses_answers and loop.alive:
                 cluster.world.after(way.latency_s * (0.5 + way.chance.random()), answer, result)
 

@@ -49,6 +49,8 @@ class Evidence:
     now_ns: int
     ahead_ns: dict[str, int] = field(default_factory=dict)
     """By node: how far the clock of its ledger is ahead."""
+    late_ids: set[int] = field(default_factory=set)
+    """Transfers of requests that reached the cluster after their sender had timed out."""
     misplaced: int = 0
     """Transfers that were created while another data file was in place."""
     settled_in: dict[tuple[str, str], int] = field(default_factory=dict)

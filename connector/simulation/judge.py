@@ -111,6 +111,9 @@ class Judge:
             if self._is_out_of_sight(node, hold):
                 self._excuse("wrong-clock")
                 continue
+            if hold.id in evidence.late_ids:
+                self._excuse("late-request")
+                continue
             self._find("pending", node, f"{hold.amount} is still held", self._number_of(hold))
         limits = {
             id_: self._plan.link_of(node, account.peer).credit_limit
@@ -379,7 +382,7 @@ class Judge:
             for hosts, times in self._evidence.losses.items():
                 where = " and ".join(sorted(hosts))
                 self._find("dropped", where, f"lost {len(times)} times though nothing breaks")
-        if self._excused.keys() - {"settlements-lost"} or any(
+        if self._excused.keys() - {"settlements-lost", "late-request"} or any(
             one.rule in ("lost", "unproven") for one in self._findings
         ):
             return  # said payment by payment

@@ -32,6 +32,8 @@ EXCUSES: Final = {
     "plain-link": "a link without packet ids was lost while the packet was under way: its outcome "
     "is unknown (docs/protocol.md)",
     "too-late": "the packet had too little time left to be asked for again (RFC 22)",
+    "late-request": "a hold was made by a request that reached the ledger after its sender had timed out "
+    "and refused the packet: it expires by itself",
     "settlements-lost": "a settlement that was booked and not yet paid is forgotten with "
     "settlements.db (docs/settlement.md)",
     "wrong-clock": "a node that starts while its clock is wrong does not see what its ledger holds from "

@@ -292,6 +292,7 @@ class Simulation:
             deaths=self.deaths,
             now_ns=now_ns,
             misplaced=self.cluster.misplaced + sum(one.misplaced for one in self.disks.values()),
+            late_ids=self.cluster.late_ids,
             ahead_ns={
                 node.name: self.nodes[node.name].ahead_ns
                 for node in plan.nodes

@@ -79,6 +79,7 @@ def test_a_cluster_that_is_away_does_nothing_until_it_is_back() -> None:
     place.world.run_until(lambda: False, place.world.now_s + 0.5)
     # Some of the requests had reached it, and are carried out now that nobody waits for them.
     assert len(place.cluster.rows) == 1
+    assert place.cluster.late_ids == {TRANSFER.id}
 
 
 def test_a_refused_session_says_why() -> None:

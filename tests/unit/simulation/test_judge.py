@@ -278,3 +278,15 @@ def test_fees_are_what_the_documentation_says(fee: int) -> None:
     judge = Judge(simulation.evidence)
     assert judge.onward("n1", "n1a", "n2", 10_000) == 10_000 - fee
     assert judge.onward("n1", "n1a", "n2", 1) == (1 if not fee else 0)
+
+
+def test_a_hold_of_a_request_that_came_too_late_is_excused_and_counted() -> None:
+    found = evidence("tigerbeetle")
+    hold = found.rows["n1"][index_of(found, "n1", 3, PENDING)]
+    rows = found.rows["n1"]
+    rows[:] = [row for row in rows if row.pending_id != hold.id]
+    assert "pending" in rules(found)
+    found.late_ids = {hold.id}
+    verdict = Judge(found).judge()
+    assert verdict.findings == []
+    assert verdict.excused == {"late-request": 1}
