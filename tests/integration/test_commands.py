@@ -482,7 +482,9 @@ def test_send_refuses_what_makes_no_sense_with_exit_code_2(
 def test_status_shows_the_node_at_a_glance(node: Node) -> None:
     body = node.show("status", "--json").json
     assert (body["nodeId"], body["ilpAddress"], body["status"]) == ("node", "g.node", "healthy")
-    assert body["accounting"] == {"state": "available", "backend": "embedded", "spooled": 0}
+    assert body["accounting"] == {
+        "state": "available", "backend": "embedded", "spooled": 0, "generation": None,
+    }  # fmt: skip
     assert body["peersTotal"] == 2
     table = node.show("status")
     assert table.code == 0

@@ -368,6 +368,7 @@ async def test_fulfilments_are_kept_until_their_packets_cannot_be_asked_for() ->
         assert not node.outbox.fulfilments
 
 
+@pytest.mark.interpreted
 @simulated
 async def test_room_for_fulfilments_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "FULFILMENTS_BYTES_MAX", 256)
@@ -532,6 +533,7 @@ async def test_a_post_waits_for_an_outbox_that_does_not_take_its_fulfilment() ->
         assert beside(node)[reservation.packet_id].octets == FULFILL
 
 
+@pytest.mark.interpreted
 @simulated
 async def test_both_stores_are_looked_at_counted_and_cleared(
     monkeypatch: pytest.MonkeyPatch,

@@ -238,6 +238,7 @@ async def test_fulfilments_are_found_by_their_packets_also_later(
     await later.close()
 
 
+@pytest.mark.interpreted
 async def test_fulfilments_are_forgotten_in_slices(
     outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

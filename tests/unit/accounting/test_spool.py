@@ -149,6 +149,7 @@ async def test_a_fulfill_that_has_left_is_booked_whenever_the_node_is_killed(
     assert again.net("alice") >= 100 * has_left
 
 
+@pytest.mark.interpreted
 @simulated
 async def test_posts_that_are_not_durable_are_told_ten_seconds_apart_with_their_number() -> None:
     async with AccountingNode() as node:

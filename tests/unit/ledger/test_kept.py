@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pytest
@@ -21,21 +21,27 @@ def row(created_ms: int, number: int = 0, *, until_ms: int = 1000, octets: bytes
     return Kept(((NOW_MS + created_ms) << 80) + (number << 8), until_ms, octets)
 
 
-class Table(KeptTable):
-    """One in memory, without a thread."""
+class Table:
+    """A `KeptTable` in memory, without a thread."""
 
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.executescript(kept.SCHEMA)
         self.reads = 0
-        super().__init__(write=self._run, read=self._run)
+        self._table = KeptTable(write=self._run, read=self._run)
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], /) -> T:
         return work(self.connection)
 
     def add(self, rows: list[Kept], *, posted: bool = False) -> None:
         kept.insert(self.connection, blocks_of(rows), posted=posted)
-        self.count(self.connection)
+        self._table.count(self.connection)
+
+    async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
+        return await self._table.kept(packet_ids)
+
+    async def kept_ids(self) -> list[int]:
+        return await self._table.kept_ids()
 
 
 def test_packets_of_one_age_share_a_block() -> None:
