@@ -153,7 +153,11 @@ async def test_while_the_node_runs_nothing_is_taken_until_the_right_one_is_there
         assert [node.log.count("ledger_behind") for node in nodes] == [1, 1]
 
         server.put_data_back()
-        await until(lambda: all(_state(node) is State.AVAILABLE for node in nodes))
+        try:
+            await until(lambda: all(_state(node) is State.AVAILABLE for node in nodes))
+        except TimeoutError:
+            reasons = [node.connector.accounts.state_reason for node in nodes]
+            raise AssertionError(f"not back: {reasons}") from None
         assert isinstance(await _send(nodes), Fulfill)
         assert nodes[1].net(names[0]) == 10
         assert await network.stop() == []

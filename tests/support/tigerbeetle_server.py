@@ -84,9 +84,23 @@ class TigerBeetleServer:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Run it and wait until it listens."""
-        self.launch()
-        self.wait_ready()
+        """Run it and wait until it listens.
+
+        While nobody listens, a client on this machine may be given this very port as its own and
+        connect to itself; it lets go of the port when it hears nothing.
+        """
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while True:
+            self.launch()
+            try:
+                self.wait_ready()
+            except AssertionError:
+                if "AddressInUse" not in self._said() or time.monotonic() > deadline:
+                    raise
+                self.kill()
+                time.sleep(0.2)
+            else:
+                return
 
     def launch(self) -> None:
         """Run it."""
