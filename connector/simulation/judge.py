@@ -264,13 +264,14 @@ class Judge:
         if any(one.expires_at_s - one.at_s < patience_s for one in fact.given):
             self._excuse("too-late")
             return True
-        deaths = self._evidence.deaths.get(here, ())
-        if any(at_s >= began_s for at_s in deaths) and any(
-            one.kind is Kind.CLOCK_FAR and one.where == here for one in self._plan.faults
-        ):
-            # Started while its clock is wrong by an hour: beyond what docs/protocol.md allows.
-            self._excuse("wrong-clock")
-            return True
+        for node in (here, there):
+            deaths = self._evidence.deaths.get(node, ())
+            if any(at_s >= began_s for at_s in deaths) and any(
+                one.kind is Kind.CLOCK_FAR and one.where == node for one in self._plan.faults
+            ):
+                # Started while its clock is wrong by an hour: beyond what docs/protocol.md allows.
+                self._excuse("wrong-clock")
+                return True
         link = self._plan.link_of(here, there)
         if not link.resumable:
             lost = self._evidence.losses.get(frozenset((here, there)), ())
