@@ -143,7 +143,7 @@ class Acknowledged:
         return bool(self._posted) and any(status in statuses for status in _DOUBTFUL)
 
     async def require(self, ledger: Ledger) -> None:
-        """As `compare`, before accounts are created in a ledger that is in use.
+        """As `compare`, while the ledger is in use: after a failed request, or before accounts are made.
 
         Raises:
             LedgerUnavailableError: it does not answer; or it is behind, which is now recorded.
@@ -151,7 +151,9 @@ class Acknowledged:
         try:
             await self.compare(ledger)
         except LedgerBehindError as error:
-            self.refuse(error)
+            if not self._availability.is_returning:
+                self.refuse(error)
+            # Otherwise the replay fails with this, and the next poll finds the same.
             raise LedgerUnavailableError(str(error)) from error
 
     def refuse(self, error: LedgerBehindError) -> None:

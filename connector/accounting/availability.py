@@ -11,7 +11,7 @@ without a row for it is our fault and raises KeyError.
     SPOOLING -FULL | OUTBOX_FAILED-> BLOCKED               BLOCKED -ROOM-> SPOOLING
     SPOOLING -NEARLY_BACK-> RETURNING                      BLOCKED -NEARLY_BACK-> RETURNING_BLOCKED
     RETURNING | RETURNING_BLOCKED -BACK-> UP               -RELAPSED-> where it came from
-    any of these but OPENING and WAITING -BEHIND-> BEHIND  BEHIND -NEARLY_BACK-> RETURNING_BLOCKED
+    UP | STALLED | SPOOLING | BLOCKED -BEHIND-> BEHIND     BEHIND -NEARLY_BACK-> RETURNING_BLOCKED
 
 Stopping is not a phase: a node that stops still writes its queue, to the ledger or to the outbox
 as its phase says.
@@ -245,6 +245,11 @@ class Availability:
     def is_away(self) -> bool:
         """Whether the ledger has to be polled until it is back."""
         return self.phase in _AWAY
+
+    @property
+    def is_returning(self) -> bool:
+        """Whether a replay is about to hand over to the ledger."""
+        return self.row.writes_to is WritesTo.PAUSED
 
     @property
     def writes_to_ledger(self) -> bool:

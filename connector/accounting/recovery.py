@@ -109,6 +109,8 @@ class Recovery:
         self._ahead_ns = 0
         # Until then packets accepted before this start may be resent.
         self._until_ms = 0
+        self._looking_up = 0
+        """Look-ups in progress."""
 
     def begin(self) -> None:
         """Start the period in which packets accepted before this start may be resent."""
@@ -313,6 +315,14 @@ class Recovery:
 
     async def find(self, asked: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
         """Look up resent packets in the ledger. See `AccountManager.find_former`."""
+        # What is found must be there when this returns, whatever it waits for.
+        self._looking_up += 1
+        try:
+            return await self._find(asked)
+        finally:
+            self._looking_up -= 1
+
+    async def _find(self, asked: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
         decided = await self._find_in_ledger(asked)
         try:
             await self._look_up(decided)
@@ -405,8 +415,18 @@ class Recovery:
         """Drop expired holds, and packets that cannot be resent any more."""
         if self._expiries:
             self._drop_expired(now_ms * 1_000_000 + self._ahead_ns)
-        if self._recovered and now_ms >= self._until_ms:
-            self._recovered.clear()
+        if (
+            len(self._recovered) > len(self._unclaimed_holds)
+            and now_ms >= self._until_ms
+            and not self._looking_up
+        ):
+            # What a look-up finds later is used at once. A hold that was counted is not counted
+            # again, so its packet stays as long as the hold does.
+            self._recovered = {
+                key: one
+                for key, one in self._recovered.items()
+                if one.reservation.packet_id in self._unclaimed_holds
+            }
 
     def _drop_expired(self, ledger_ns: int) -> None:
         """Drop holds that were not claimed in time: the ledger's own timeout releases them."""

@@ -111,6 +111,7 @@ class Start:
         """Open the ledger, and check that it is the right one before anything is created in it."""
         await ledger.open()
         await self._acknowledged.compare(ledger)
+        self._turn.compare_after_failures(self._acknowledged.require)
         await self._lease.take(ledger, is_running=self._availability.phase is not Phase.OPENING)
         self._ids.rise_above(await ledger.highest_id())
 

@@ -1,11 +1,17 @@
-"""The ledger and its lock: one request at a time (see `Ledger`)."""
+"""The ledger and its lock: one request at a time (see `Ledger`).
+
+A request that fails may be the last one to the right data file: whoever answers next may be another
+server. So whoever has the turn next first compares the ledger with what it has acknowledged.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final
 
+from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.interface import Ledger
 
 
@@ -19,18 +25,36 @@ class Turn:
         self.ledger: Final = ledger
         """For its properties; requests need the turn."""
         self._lock = asyncio.Lock()
+        self._compare: Callable[[Ledger], Awaitable[None]] | None = None
+        self._is_in_doubt = False
+
+    def compare_after_failures(self, compare: Callable[[Ledger], Awaitable[None]]) -> None:
+        """Have `compare` called after a failed request, from now on: the ledger was opened.
+
+        It raises LedgerUnavailableError if the ledger is not the right one.
+        """
+        self._compare = compare
 
     async def __aenter__(self) -> Ledger:
         await self._lock.acquire()
+        if self._is_in_doubt and self._compare is not None:
+            try:
+                await self._compare(self.ledger)
+            except BaseException:
+                self._lock.release()
+                raise
+            self._is_in_doubt = False
         return self.ledger
 
     async def __aexit__(
         self,
         _type: type[BaseException] | None,
-        _error: BaseException | None,
+        error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
         assert self._lock.locked()
+        if isinstance(error, LedgerUnavailableError | LedgerRefusedError):
+            self._is_in_doubt = True
         self._lock.release()
 
     async def close(self) -> None:

@@ -126,14 +126,7 @@ HOSTILE: Final = (
     Kind.SETTLE_FALSELY,
 )
 
-KNOWN_OPEN: Final[dict[Kind, str]] = {
-    Kind.LAST_MOMENT: "with clocks that differ, packets resent at their last moment stay in flight and "
-    "the ledger refuses their transfers (seed 688366732694)",
-    Kind.CLOCKS_DIFFER: "a receiver was asked for one payment twice (seed 473036413199)",
-    Kind.LEDGER_GOES_BACK: "transfers were booked into an older copy (seeds 344267325575, 202218574361)",
-    Kind.RESEND_OTHER: "a hostile sender got Fulfills for two amounts under one id (seeds 925766669827, "
-    "121816719143)",
-}
+KNOWN_OPEN: Final[dict[Kind, str]] = {}
 """Kinds that show faults which are known and not yet cured; off unless asked for."""
 
 

@@ -134,6 +134,10 @@ class Driver:
             source.counters.resent_in += 1
             reply_to.reply(request_id, given.octets)
             return
+        if sender_packet_id in inbox.asked:
+            # It waits for a look-up already. Taken as new meanwhile, it would be paid twice.
+            self._ask_ledger(inbox, sender_packet_id, Asked(source, prepare, reply_to, request_id))
+            return
         if again and (sender_packet_id <= inbox.forgotten_id_max or self._accounts.may_know_former):
             former = self._accounts.find_recovered(source.peer_id, sender_packet_id)
             if former is None or former.may_be_kept:
@@ -174,6 +178,8 @@ class Driver:
             flow = self._switch.forward(source, prepare, packet_id, recovered)
         flight = Flight(flow, source, prepare, packet_id, sender_packet_id, reply_to, request_id)
         if inbox is not None:
+            assert sender_packet_id not in inbox.open, sender_packet_id
+            assert sender_packet_id not in inbox.asked, sender_packet_id
             inbox.open[sender_packet_id] = flight
         self._start(flight)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 
 import pytest
 
@@ -139,6 +140,33 @@ async def test_an_older_copy_is_noticed_before_the_mirror_follows_it() -> None:
         assert node.net("alice") == 300
         state.debits_posted = 300
         await _state(node, State.AVAILABLE)
+
+
+@pytest.mark.parametrize("spool", [0, 1000])
+@simulated
+async def test_nothing_is_booked_into_the_ledger_that_answers_after_a_failure(spool: int) -> None:
+    """A failed request may have been the last one to the right data file."""
+    node = AccountingNode(spool=spool)
+    node.ledger.may_be_away = True
+    async with node:
+        held = await node.hold("b", 100)
+        await node.manager.remember_acknowledged()
+        older = copy.deepcopy(node.ledger.machine)
+        await node.pay("a", 300)
+        await node.manager.remember_acknowledged()
+        right = node.ledger.machine
+        node.ledger.machine = older
+        node.ledger.next_faults = [Fault.REFUSED]
+        node.post("b", held)
+        await asyncio.sleep(20)
+        assert node.alerts.count("ledger_behind") == 1
+        account = older.accounts[node.manager.peers["alice"].peer.account_id]
+        assert (account.debits_posted, account.debits_pending) == (0, 100)
+        node.ledger.machine = right
+        await _state(node, State.AVAILABLE)
+        await asyncio.sleep(5)
+        assert node.net("alice") == 400
+        assert await node.rest() == []
 
 
 @simulated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,15 +129,15 @@ async def test_a_limit_whose_answer_was_lost_is_granted_once(
 
 @simulated
 async def test_a_ledger_without_the_accounts_of_a_peer_is_asked_again_later() -> None:
-    """Another one stands in its place; that is noticed a moment later (`acknowledged`)."""
+    """Another one stands in its place: the next who has the turn notices that (`acknowledged`)."""
     async with AccountingNode() as node:
         alice = await corrected(node)
         accounts = node.ledger.machine.accounts
         right = dict(accounts)
         accounts.clear()
-        missing = pytest.raises(LedgerUnavailableError, match="does not have account")
-        with missing:
+        with pytest.raises(LedgerUnavailableError, match="does not have account"):
             await node.manager.set_credit_limit("alice", 2000)
+        missing = pytest.raises(LedgerUnavailableError, match="does not have what it has")
         await node.manager.take_back_credit()
         with missing:
             await node.manager.settleable("alice")
@@ -145,7 +146,9 @@ async def test_a_ledger_without_the_accounts_of_a_peer_is_asked_again_later() ->
         with missing:
             payment = Payment(least=1, most=5, leave=0, unit=1, tag=1)
             await node.manager.pay_out("alice", 8 << 8, payment)
+        assert node.alerts.count("ledger_behind") == 1
         accounts.update(right)
+        await asyncio.sleep(5)
         await node.manager.take_back_credit()
         assert alice.granted == 1000
         assert await node.rest() == []

@@ -366,3 +366,32 @@ async def test_what_was_found_at_a_start_is_forgotten_when_nobody_can_ask_for_it
     async with AccountingNode(ledger=node.ledger) as again:
         await asyncio.sleep(limits.FORMER_PACKETS_MS / 1000 + 1)
         assert taken(again, 11) is None
+
+
+@simulated
+async def test_what_a_look_up_finds_is_there_when_it_ends_however_long_that_takes() -> None:
+    async with node_on_cluster() as node:
+        reservation = await node.hold("a", sender_id=11)
+        node.manager.keep_and_post("a", reservation, node.clock.now_ms() + 5_000, FULFILL)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        # Older than what may be resent to a process of before; ticks go on during the look-up.
+        await asyncio.sleep(1)
+        node.outbox.latency_s = 1.0
+        assert await asked(node, 11) == [11]
+        found = taken(node, 11)
+        assert found is not None
+        assert (found.reservation.posted, found.fulfill) == (True, FULFILL)
+
+
+@simulated
+async def test_a_hold_that_was_counted_stays_known_and_is_never_new() -> None:
+    async with node_on_cluster() as node, node_on_cluster(ledger=node.ledger) as other:
+        node.ledger.one_at_a_time = False
+        await other.hold("a", sender_id=11)
+        await asyncio.sleep(1)
+        for _ in range(3):
+            assert await asked(node, 11) == [11]
+            assert node.manager.find_recovered("alice", 11) is not None
+            await asyncio.sleep(1)  # it is not taken: it has to wait
+        assert node.manager.peers["alice"].available_credit == 900  # held once
+        assert taken(node, 11) is not None

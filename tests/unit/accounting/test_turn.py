@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from connector.accounting.turn import Turn
+from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.ledger.interface import Ledger
 from tests.support.accounts import ScriptedLedger
 from tests.support.clocks import SimulatedClock, simulate
 
@@ -43,5 +45,44 @@ def test_a_request_that_fails_or_is_cancelled_ends_its_turn() -> None:
                 await asyncio.sleep(2)
         async with asyncio.timeout(1), turn:
             pass
+
+    simulate(main())
+
+
+@pytest.mark.parametrize(
+    "failure", [LedgerUnavailableError("away"), LedgerRefusedError("session_evicted", "ended")]
+)
+def test_after_a_request_that_failed_the_ledger_is_compared_first(failure: Exception) -> None:
+    async def main() -> None:
+        ledger = ScriptedLedger(clock=SimulatedClock())
+        turn = Turn(ledger)
+        compared: list[Ledger] = []
+        is_right = False
+
+        async def compare(one: Ledger) -> None:
+            compared.append(one)
+            if not is_right:
+                raise LedgerUnavailableError("another one")
+
+        async def fail() -> None:
+            async with turn:
+                raise failure
+
+        with pytest.raises(type(failure)):
+            await fail()
+        async with turn:
+            pass  # not opened yet: the start compares by itself
+        turn.compare_after_failures(compare)
+        for number in (1, 2):
+            with pytest.raises(LedgerUnavailableError, match="another one"):
+                async with turn:
+                    raise AssertionError("given a ledger in doubt")
+            assert compared == [ledger] * number
+        is_right = True
+        async with asyncio.timeout(1), turn as given:
+            assert given is ledger
+        async with turn:
+            pass
+        assert len(compared) == 3, "once is enough"
 
     simulate(main())

@@ -584,6 +584,24 @@ def test_a_resent_packet_is_new_when_nothing_was_forgotten(setup: DriverSetup) -
     assert len(setup.accounts.reserved) == 1
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_a_packet_that_waits_for_a_look_up_is_not_new_meanwhile(
+    setup: DriverSetup, *, again: bool
+) -> None:
+    setup.accounts.may_know_former = True
+    setup.arrive(sender_id=11, request_id=1, again=True)
+    # The start has ended, and there were no earlier packets: what comes now is new.
+    setup.accounts.may_know_former = False
+    setup.arrive(sender_id=11, request_id=2, again=again)
+    assert not setup.accounts.reserved
+    setup.driver.looked_up(setup.driver.to_look_up())
+    ((flight, *_),) = setup.accounts.reserved
+    setup.driver.booked(flight, Outcome.HELD)
+    setup.fulfill(flight)
+    assert setup.connection.answers == [(2, FULFILL)]
+    assert setup.at_rest()
+
+
 def forgotten(setup: DriverSetup, sender_id: int) -> None:
     """It was answered, and its sender has shown that it read past that."""
     setup.fulfill(setup.send(sender_id=sender_id))
