@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from connector.simulation.cluster import Cluster, Data
-from connector.simulation.disk import Disk
+from connector.simulation.cluster import Data
 from connector.simulation.kinds import Kind
-from connector.simulation.network import Network
 from connector.simulation.node import SimulatedNode
-from connector.simulation.plan import FaultPlan, Plan
+from connector.simulation.parts import Surroundings
+from connector.simulation.plan import FaultPlan
 from connector.simulation.raw import read_acknowledged
-from connector.simulation.world import World
 
 CLOCK_FAR_S: Final = 3600.0
 SLOW_DISK_S: Final = 0.3
@@ -20,28 +18,8 @@ COPIED_BEFORE_S: Final = 2.5
 """How old the copy is that a ledger goes back to."""
 
 
-class Breakable(Protocol):
+class Breakable(Surroundings, Protocol):
     """What faults break."""
-
-    @property
-    def plan(self) -> Plan:
-        """What the seed means."""
-
-    @property
-    def world(self) -> World:
-        """Time and processes."""
-
-    @property
-    def network(self) -> Network:
-        """Connections between hosts."""
-
-    @property
-    def cluster(self) -> Cluster:
-        """The ledger that nodes share."""
-
-    @property
-    def disks(self) -> Mapping[str, Disk]:
-        """By host."""
 
     @property
     def nodes(self) -> Mapping[str, SimulatedNode]:
@@ -49,9 +27,6 @@ class Breakable(Protocol):
 
     def disk_delay_s(self, host: str) -> float:
         """How long its disk takes for a commit."""
-
-    def note(self, who: str, text: str, payment: int = 0) -> None:
-        """Write a line into the diary."""
 
 
 class Faults:

@@ -191,6 +191,9 @@ class Judge:
             return
         # A hostile sender repeats itself under the id of its packet, which is one packet all the same.
         if given > fact.times and not (fact.hostile and fact.way[-1] in self._plan.hostile_ends):
+            if self._had_wrong_clock(fact.way[-2]):
+                self._excuse("wrong-clock")
+                return
             self._find("given-twice", fact.way[-1], f"fulfilled {given} times", number)
         late = [one for one in fact.given if one.at_s >= one.expires_at_s and one.amount]
         if late:
@@ -242,6 +245,16 @@ class Judge:
     def _seen(fact: Fact, counts: list[int]) -> str:
         return f"sender: {fact.outcome or 'no answer'}, hops: {counts}, receiver: {len(fact.given)}"
 
+    def _had_wrong_clock(self, node: str, started_after_s: float | None = None) -> bool:
+        """Whether its clock was wrong by an hour: beyond what docs/protocol.md allows.
+
+        With a time: only if it was started again after it, perhaps with that clock.
+        """
+        deaths = self._evidence.deaths.get(node, ())
+        return any(
+            one.kind is Kind.CLOCK_FAR and one.where == node for one in self._plan.faults
+        ) and (started_after_s is None or any(at_s >= started_after_s for at_s in deaths))
+
     def _bookings(self, node: str, fact: Fact) -> list[list[Leg]]:
         """The legs that a node has posted for a payment, one list per packet."""
         condition = int.from_bytes(fact.condition[:12], "big")
@@ -264,14 +277,9 @@ class Judge:
         if any(one.expires_at_s - one.at_s < patience_s for one in fact.given):
             self._excuse("too-late")
             return True
-        for node in (here, there):
-            deaths = self._evidence.deaths.get(node, ())
-            if any(at_s >= began_s for at_s in deaths) and any(
-                one.kind is Kind.CLOCK_FAR and one.where == node for one in self._plan.faults
-            ):
-                # Started while its clock is wrong by an hour: beyond what docs/protocol.md allows.
-                self._excuse("wrong-clock")
-                return True
+        if self._had_wrong_clock(here, began_s) or self._had_wrong_clock(there, began_s):
+            self._excuse("wrong-clock")
+            return True
         link = self._plan.link_of(here, there)
         if not link.resumable:
             lost = self._evidence.losses.get(frozenset((here, there)), ())

@@ -25,8 +25,8 @@ FOLDER: Final = Path("/simulated")
 _ENGINE_FAILURES_MAX: Final = 2
 
 
-class Around(Protocol):
-    """What a node needs of the simulation that it is in."""
+class Surroundings(Protocol):
+    """What every part of a simulation may need of the whole."""
 
     @property
     def plan(self) -> Plan:
@@ -48,6 +48,13 @@ class Around(Protocol):
     def disks(self) -> Mapping[str, Disk]:
         """By host."""
 
+    def note(self, who: str, text: str, payment: int = 0) -> None:
+        """Write a line into the diary."""
+
+
+class Around(Surroundings, Protocol):
+    """What a node needs of the simulation that it is in."""
+
     @property
     def facts(self) -> Facts:
         """What the ends know, and the diary."""
@@ -59,9 +66,6 @@ class Around(Protocol):
     @property
     def chance(self) -> random.Random:
         """For what is not decided by the plan."""
-
-    def note(self, who: str, text: str, payment: int = 0) -> None:
-        """Write a line into the diary."""
 
     def pay_outside(self, payer: str, payee: str, key: str, quantity: Quantity) -> None:
         """A settlement engine has paid another node."""

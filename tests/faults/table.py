@@ -394,4 +394,36 @@ FAULTS = (
         "latest = list(self._overdue.values())",
         only("disk-slow", "crash", "ledger-slow"),
     ),
+    # Look-ups of resent packets
+    Fault(
+        "found-packet-dropped-during-its-look-up",
+        "connector/accounting/recovery.py",
+        "            and not self._looking_up\n",
+        "",
+        only("resend-other", "replay", "local", "plain-receivers", "ledger-first-start"),
+    ),
+    Fault(
+        "packet-that-waits-for-a-look-up-taken-as-new",
+        "connector/switch/driver.py",
+        "        if sender_packet_id in inbox.asked:\n",
+        "        if sender_packet_id in inbox.asked and not sender_packet_id:\n",
+        only("replay", "slow-link", "cut", "local", "ledger-first-start", "ledger-away"),
+        more=(
+            (
+                "connector/switch/driver.py",
+                (
+                    "            assert sender_packet_id not in inbox.open, sender_packet_id\n"
+                    "            assert sender_packet_id not in inbox.asked, sender_packet_id\n"
+                ),
+                "",
+            ),
+        ),
+    ),
+    Fault(
+        "ledger-not-compared-after-a-failure",
+        "connector/accounting/turn.py",
+        "            self._is_in_doubt = True\n",
+        "            self._is_in_doubt = False\n",
+        only("ledger-goes-back", "ledger-forgets", "ledger-away"),
+    ),
 )
