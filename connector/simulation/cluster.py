@@ -30,6 +30,19 @@ Row = tuple[int, ...]
 """A transfer as the cluster has it, in TigerBeetle's order of fields."""
 
 
+def copied(machine: LedgerMachine) -> LedgerMachine:
+    """A machine with the same accounts, holds and records, which goes on by itself."""
+    twin = LedgerMachine()
+    twin.restore(
+        [state.snapshot() for state in machine.accounts.values()],
+        [hold.transfer for hold in machine.holds.values()],
+        machine.timestamp,
+    )
+    for record in machine.records():
+        twin.remember(record)
+    return twin
+
+
 class Data:
     """A data file: accounts and transfers, and what the cluster makes of them."""
 
@@ -51,14 +64,8 @@ class Data:
 
     def copy(self) -> Data:
         """The same, which goes on by itself."""
-        twin, machine = Data(), self.machine
-        twin.machine.restore(
-            [state.snapshot() for state in machine.accounts.values()],
-            [hold.transfer for hold in machine.holds.values()],
-            machine.timestamp,
-        )
-        for record in machine.records():
-            twin.machine.remember(record)
+        twin = Data()
+        twin.machine = copied(self.machine)
         twin.accounts = dict(self.accounts)
         for row in self.rows:
             twin.add(self.by_id[row[0]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 
 import pytest
 
@@ -12,6 +11,7 @@ from connector.accounting.promises import Outcome
 from connector.base.errors import LedgerBehindError
 from connector.ledger.machine import LedgerMachine
 from connector.ledger.model import Posted
+from connector.simulation.cluster import copied
 from tests.support.accounting_node import AccountingNode, away
 from tests.support.accounts import Fault
 from tests.support.clocks import simulated
@@ -151,7 +151,7 @@ async def test_nothing_is_booked_into_the_ledger_that_answers_after_a_failure(sp
     async with node:
         held = await node.hold("b", 100)
         await node.manager.remember_acknowledged()
-        older = copy.deepcopy(node.ledger.machine)
+        older = copied(node.ledger.machine)
         await node.pay("a", 300)
         await node.manager.remember_acknowledged()
         right = node.ledger.machine
