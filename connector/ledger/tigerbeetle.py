@@ -284,6 +284,10 @@ class TigerBeetleLedger:
         if answer is Answer.TOO_MUCH_DATA:
             raise _TooMuchDataError
         if answer is Answer.CLIENT_CLOSED:
+            # The library closes a session that was ended, also when the request that was told so had
+            # timed out: from then on it answers with this alone. Another call begins a new one.
+            if client is self._client:
+                self._retire()
             raise LedgerUnavailableError("the client was closed while a request waited")
         if (fault := _FAULTS.get(answer)) is not None:
             # The library has closed this session; another call may begin a new one.

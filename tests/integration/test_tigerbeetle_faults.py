@@ -170,9 +170,7 @@ async def test_a_server_that_comes_later(fragile_server: TigerBeetleServer) -> N
         await ledger.close()
 
 
-async def test_a_session_that_others_pushed_out_is_named_and_then_replaced(
-    ledger: TigerBeetleLedger, fragile_server: TigerBeetleServer
-) -> None:
+async def _push_out_others(server: TigerBeetleServer) -> None:
     """The cluster keeps 64 sessions; one that was closed counts until it is pushed out itself."""
     one_id = bytearray(b"\1" + bytes(15))
     for _ in range(5):
@@ -180,7 +178,7 @@ async def test_a_session_that_others_pushed_out_is_named_and_then_replaced(
         others = [
             PackedClient(
                 cluster_id=FRAGILE_CLUSTER_ID,
-                addresses=fragile_server.address,
+                addresses=server.address,
                 log=connection_log(),
             )
             for _ in range(13)
@@ -190,9 +188,32 @@ async def test_a_session_that_others_pushed_out_is_named_and_then_replaced(
                 assert (await asked)[0] is Answer.OK
         for closing in [client.close() for client in others]:
             await closing
+
+
+async def test_a_session_that_others_pushed_out_is_named_and_then_replaced(
+    ledger: TigerBeetleLedger, fragile_server: TigerBeetleServer
+) -> None:
+    await _push_out_others(fragile_server)
     with pytest.raises(LedgerRefusedError, match="ended our session") as caught:
         await ledger.create_transfers([])
     assert caught.value.reason == "session_evicted"
+    assert await ledger.create_transfers([]) == []
+
+
+async def test_a_session_that_was_pushed_out_is_replaced_though_nobody_waited_to_be_told(
+    ledger: TigerBeetleLedger, fragile_server: TigerBeetleServer
+) -> None:
+    await _push_out_others(fragile_server)
+    task = asyncio.ensure_future(ledger.create_transfers([]))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    client = ledger._client
+    assert client is not None
+    await until(lambda: client.silent_since is None)
+    with pytest.raises(LedgerUnavailableError, match="was closed"):
+        await ledger.create_transfers([])
     assert await ledger.create_transfers([]) == []
 
 

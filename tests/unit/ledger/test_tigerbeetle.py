@@ -192,6 +192,25 @@ async def test_permanent_faults_have_names_and_end_the_session(
     await ledger.close()
 
 
+async def test_a_session_that_ended_while_nobody_waited_is_replaced(cluster: Cluster) -> None:
+    """The request that was told so had timed out; the library says only that the client is closed."""
+    ledger = ledger_at()
+    await ledger.open()
+    cluster.answer = lambda *_: None
+    with pytest.raises(LedgerUnavailableError):
+        await ledger.create_transfers([])
+    cluster.answer = lambda *_: (Answer.CLIENT_CLOSED, b"")
+    with pytest.raises(LedgerUnavailableError, match="was closed"):
+        await ledger.create_transfers([])
+    assert cluster.clients[0].closed
+    cluster.answer = all_created
+    assert await ledger.create_transfers([Transfer(1)]) == [Status.CREATED]
+    assert len(cluster.clients) == 2
+    await ledger.close()
+    with pytest.raises(LedgerUnavailableError, match="not open"):
+        await ledger.create_transfers([])
+
+
 async def test_our_own_errors_are_not_reported_as_the_clusters(cluster: Cluster) -> None:
     cluster.answer = lambda *_: (Answer.INVALID_OPERATION, b"")
     with pytest.raises(AssertionError):
