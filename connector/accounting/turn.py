@@ -2,6 +2,9 @@
 
 A request that fails may be the last one to the right data file: whoever answers next may be another
 server. So whoever has the turn next first compares the ledger with what it has acknowledged.
+
+Those who waited meanwhile fail with it, so that a ledger that does not answer costs each of them one
+deadline and not one for everybody in front of it.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ class Turn:
         self._lock = asyncio.Lock()
         self._compare: Callable[[Ledger], Awaitable[None]] | None = None
         self._is_in_doubt = False
+        self._failures = 0
+        self._why = ""
 
     def compare_after_failures(self, compare: Callable[[Ledger], Awaitable[None]]) -> None:
         """Have `compare` called after a failed request, from now on: the ledger was opened.
@@ -36,12 +41,22 @@ class Turn:
         self._compare = compare
 
     async def __aenter__(self) -> Ledger:
+        """Wait for the turn.
+
+        Raises:
+            LedgerUnavailableError: a request that this one waited for was not answered; or the
+                ledger cannot be compared, or is not the right one.
+        """
+        failures = self._failures
         await self._lock.acquire()
+        if self._failures != failures:
+            self._lock.release()
+            raise LedgerUnavailableError(self._why)
         if self._is_in_doubt and self._compare is not None:
             try:
                 await self._compare(self.ledger)
-            except BaseException:
-                self._lock.release()
+            except BaseException as error:
+                self._end(error)
                 raise
             self._is_in_doubt = False
         return self.ledger
@@ -52,7 +67,13 @@ class Turn:
         error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
         assert self._lock.locked()
+        if isinstance(error, LedgerUnavailableError):
+            self._failures += 1
+            self._why = str(error)
         if isinstance(error, LedgerUnavailableError | LedgerRefusedError):
             self._is_in_doubt = True
         self._lock.release()

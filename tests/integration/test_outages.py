@@ -173,9 +173,13 @@ async def test_while_the_server_stands_still_packets_go_on_and_limits_hold(
         first = b.peers[nodes[0].settings.node_id]
         async with Load(nodes[0], nodes[2].connector.node.address) as load:
             server.pause()
+            paused_s = asyncio.get_running_loop().time()
             await all_are(nodes, State.SPOOLING)
             before = load.fulfilled
             await asyncio.sleep(AWAY_SECONDS)
+            first_s = next(at_s for at_s, *_ in load.answers if at_s > paused_s + 0.1) - paused_s
+            # One deadline of a request at each of the three.
+            assert first_s < allowed_s(3.2)
             assert load.fulfilled - before > 100 * AWAY_SECONDS / allowed_s(1)
             assert nodes[1].connector.views.health()["status"] == "degraded"
             # One unit more than it may owe us.
@@ -191,7 +195,8 @@ async def test_while_the_server_stands_still_packets_go_on_and_limits_hold(
             took_s = loop.time() - began_s
             print(f"{spooled} transfers of one node were booked {took_s:.1f} s after")
             assert took_s < allowed_s(10)
-            assert b.spooled == 0
+            # A slow disk may put a post there once more.
+            await until(lambda: b.spooled == 0)
             await load.more(500)
         assert load.since(0).keys() == {""}
         balanced(nodes, load)

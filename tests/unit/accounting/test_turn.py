@@ -86,3 +86,60 @@ def test_after_a_request_that_failed_the_ledger_is_compared_first(failure: Excep
         assert len(compared) == 3, "once is enough"
 
     simulate(main())
+
+
+def test_those_who_wait_fail_with_the_request_that_is_not_answered() -> None:
+    async def main() -> None:
+        turn = Turn(ScriptedLedger(clock=SimulatedClock()))
+        loop = asyncio.get_running_loop()
+        failed: list[tuple[int, float, str]] = []
+
+        async def compare(_: Ledger) -> None:
+            await asyncio.sleep(1)
+            raise LedgerUnavailableError("no answer to this either")
+
+        async def ask(number: int, after_s: float) -> None:
+            await asyncio.sleep(after_s)
+            try:
+                async with turn:
+                    await asyncio.sleep(1)
+                    raise LedgerUnavailableError("no answer")
+            except LedgerUnavailableError as error:
+                failed.append((number, loop.time(), str(error)))
+
+        turn.compare_after_failures(compare)
+        began_s = loop.time()
+        async with asyncio.TaskGroup() as group:
+            for number, after_s in enumerate((0, 0.1, 0.9, 1.5, 1.6)):
+                group.create_task(ask(number, after_s))
+        assert [(number, round(at_s - began_s, 3), why) for number, at_s, why in failed] == [
+            (0, 1.0, "no answer"),
+            (1, 1.0, "no answer"),
+            (2, 1.0, "no answer"),
+            (3, 2.5, "no answer to this either"),
+            (4, 2.5, "no answer to this either"),
+        ]
+
+    simulate(main())
+
+
+def test_a_refused_session_does_not_fail_those_who_wait() -> None:
+    """The next request begins a new one."""
+
+    async def main() -> None:
+        ledger = ScriptedLedger(clock=SimulatedClock())
+        turn = Turn(ledger)
+
+        async def refused() -> None:
+            async with turn:
+                await asyncio.sleep(1)
+                raise LedgerRefusedError("session_evicted", "ended")
+
+        task = asyncio.ensure_future(refused())
+        await asyncio.sleep(0.5)
+        async with turn as given:
+            assert given is ledger
+        with pytest.raises(LedgerRefusedError):
+            await task
+
+    simulate(main())
