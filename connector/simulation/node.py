@@ -69,6 +69,8 @@ class SimulatedNode:
         """Whether an operator is changing something in the process of now."""
         self._delivered: dict[bytes, str] = {}
         """By condition: the id under which the receiver within this node was asked first."""
+        self._given: set[str] = set()
+        """The ids of packets that it has fulfilled."""
 
     # --- life and death
 
@@ -263,11 +265,14 @@ class SimulatedNode:
         first_id = self._delivered.setdefault(prepare.condition, packet_id)
         if first_id != packet_id and prepare.amount and not fact.hostile:
             facts.complaints.append(f"{name} is asked for payment {plan.number} under another id")
-        if fact.given and not fact.hostile:
+        if packet_id in self._given or (fact.given and not fact.hostile):
             # Delivery is at least once: it gives the same again. But what its node has posted is
-            # answered from there, unless the disk has failed.
+            # answered from there, unless the disk has failed. (A hostile sender may pay the same
+            # several times, under different ids.)
             disk_failed = any(one.kind in _DISK_FAULTS for one in simulation.plan.faults)
-            if not disk_failed and simulation.has_posted(self.name, prepare.condition):
+            if not (fact.hostile or disk_failed) and simulation.has_posted(
+                self.name, prepare.condition
+            ):
                 facts.complaints.append(f"{name} is asked for payment {plan.number} after its post")
             return Fulfill(fulfillment=fact.preimage)
         expires_at_s = (prepare.expires_at_ms - START_NS // 1_000_000) / 1000
@@ -280,6 +285,7 @@ class SimulatedNode:
         if plan.outcome != "pay" or world.now_s >= expires_at_s:
             return Reject(code="F99", triggered_by=f"g.{self.name}", message="no thanks")
         fact.given.append(Given(world.now_s, prepare.amount, expires_at_s, b"", name))
+        self._given.add(packet_id)
         facts.note(world.now_s, name, f"fulfils it, {prepare.amount}", plan.number)
         return Fulfill(fulfillment=fact.preimage)
 
