@@ -18,8 +18,12 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from setuptools import Command
 
 ROOT: Final = Path(__file__).resolve().parent
 MODULES: Final = (
@@ -86,7 +90,6 @@ def make_extensions(folder: Path) -> None:
     """
     from mypyc.build import mypycify  # noqa: PLC0415 - only whoever compiles has it
     from setuptools import Distribution  # noqa: PLC0415
-    from setuptools.command.build_ext import build_ext  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as place, contextlib.chdir(ROOT):
         settings = Path(place, "mypy.ini")
@@ -99,12 +102,41 @@ def make_extensions(folder: Path) -> None:
             debug_level="0",
             target_dir=place,
             group_name="connector",
+            # A file for each module, so that they can be compiled at the same time.
+            multi_file=True,
         )
-        command = build_ext(Distribution({"name": "connector", "ext_modules": extensions}))
+        command = _build_ext()(Distribution({"name": "connector", "ext_modules": extensions}))
         command.build_lib = str(folder)
         command.build_temp = place
         command.ensure_finalized()
         command.run()
+
+
+def _build_ext() -> type[Command]:
+    """`build_ext` that compiles the files of an extension at the same time: one a processor."""
+    from setuptools.command.build_ext import build_ext  # noqa: PLC0415
+
+    class ParallelBuild(build_ext):
+        def build_extensions(self) -> None:
+            compiler = self.compiler
+            compile_all, compile_one = compiler.compile, compiler._compile
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                running: list[Future[None]] = []
+
+                def compile_later(*arguments: Any) -> None:
+                    running.append(pool.submit(compile_one, *arguments))
+
+                def compile_and_wait(*arguments: Any, **options: Any) -> Any:
+                    objects = compile_all(*arguments, **options)
+                    for one in running:
+                        one.result()
+                    running.clear()
+                    return objects
+
+                compiler._compile, compiler.compile = compile_later, compile_and_wait
+                super().build_extensions()
+
+    return ParallelBuild
 
 
 def make_package(folder: Path) -> bool:
