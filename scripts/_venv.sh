@@ -4,6 +4,9 @@
 #   $python   the interpreter of .venv, once `venv base` or `venv dev` was called
 # PYTHON names the interpreter that .venv is made with; default: the first that is new enough.
 
+# Whatever the shell says: every process of a test would compile all modules again.
+unset PYTHONDONTWRITEBYTECODE
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 1
 python=$root/.venv/bin/python

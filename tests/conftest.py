@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -110,6 +111,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group(group))
     # The long groups first, single tests and small groups fill up what is left at the end.
     items.sort(key=_rank)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what collecting has made out of the work of the garbage collector: it stays anyway."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A simulated world looks for cycles when it ends: in what it has made, not in all else."""
+    if "simulation" in item.path.as_posix():
+        gc.freeze()
 
 
 # Nothing that these test is compiled.
