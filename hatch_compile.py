@@ -18,7 +18,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -118,23 +118,15 @@ def _build_ext() -> type[Command]:
 
     class ParallelBuild(build_ext):
         def build_extensions(self) -> None:
-            compiler = self.compiler
-            compile_all, compile_one = compiler.compile, compiler._compile
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                running: list[Future[None]] = []
+            compile_all = self.compiler.compile
 
-                def compile_later(*arguments: Any) -> None:
-                    running.append(pool.submit(compile_one, *arguments))
+            def compile_each(sources: list[str], **options: Any) -> list[str]:
+                with ThreadPoolExecutor(os.cpu_count()) as pool:
+                    parts = pool.map(lambda one: compile_all([one], **options), sources)
+                    return [name for part in parts for name in part]
 
-                def compile_and_wait(*arguments: Any, **options: Any) -> Any:
-                    objects = compile_all(*arguments, **options)
-                    for one in running:
-                        one.result()
-                    running.clear()
-                    return objects
-
-                compiler._compile, compiler.compile = compile_later, compile_and_wait
-                super().build_extensions()
+            self.compiler.compile = compile_each
+            super().build_extensions()
 
     return ParallelBuild
 
