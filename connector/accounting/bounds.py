@@ -50,12 +50,16 @@ LEASE_VALID_SECONDS: Final = 2.0
 LEASE_STANDBY_LOOK_SECONDS: Final = 0.5
 LEASE_STANDBY_LOOK_GAP_SECONDS_MAX: Final = 2.0
 LEASE_SILENCE_SECONDS: Final = 3.0
+# A process that did nothing for longer asks whether it is still the active one before it sends anything.
+LEASE_STANDSTILL_SECONDS: Final = 1.0
 LEASE_BEATS_LOOKED_UP_MAX: Final = 8
 LEASE_CLAIM_TRIES_MAX: Final = 8
 LEASE_OUTBOX_SECONDS_MAX: Final = 10.0
 """How long a process that another one has taken over from waits for its outbox to be booked."""
 # Whoever is woken after a standby has taken over looks before it holds anything.
 assert LEASE_SILENCE_SECONDS > LEASE_VALID_SECONDS > LEASE_LOOK_SECONDS
+# Between two signs of life there may be a look, a standstill that is not noticed, and a request.
+assert LEASE_SILENCE_SECONDS > LEASE_LOOK_SECONDS + LEASE_STANDSTILL_SECONDS
 assert LEASE_SILENCE_SECONDS > LEASE_STANDBY_LOOK_GAP_SECONDS_MAX > LEASE_STANDBY_LOOK_SECONDS
 assert LEDGER_HISTORY_SECONDS_MAX > LEDGER_HISTORY_POINTS_MAX * LEDGER_HISTORY_PAUSE_SECONDS
 # A packet that was admitted can always be resolved: resolutions are not counted against the queue,

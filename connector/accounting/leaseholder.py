@@ -190,6 +190,25 @@ class LeaseHolder:
         except SupersededError:
             pass  # it is known now, and told
 
+    async def may_go_on(self) -> bool | None:
+        """Whether this process is still the active one, after it stood still: asks the ledger.
+
+        None: nobody can tell yet. Where no standby had been seen and the ledger is away, none can
+        have taken over but by an operator who started one just then: the policy for outages decides.
+        """
+        if self.phase is Phase.SUPERSEDED:
+            return False
+        if self.phase is not Phase.ACTIVE:
+            return True
+        try:
+            async with self._turn as ledger:
+                await self.look(ledger)
+        except SupersededError:
+            return False
+        except (LedgerUnavailableError, LedgerRefusedError):
+            return None if self.is_watched else True
+        return True
+
     async def look(self, ledger: Ledger) -> None:
         """The same within the caller's turn.
 

@@ -588,6 +588,13 @@ class AccountManager:
         """See whether another process has taken over; called every LEASE_LOOK_SECONDS."""
         await self._lease.keep()
 
+    async def may_go_on(self) -> bool | None:
+        """Whether this process is still the active one, after it stood still.
+
+        None: the ledger does not answer, and a standby may have taken over; ask again.
+        """
+        return await self._lease.may_go_on()
+
     async def remember_acknowledged(self) -> None:
         """Save in DATA_DIR what the ledger has acknowledged; called about once a second."""
         await self._acknowledged.remember()

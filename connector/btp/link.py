@@ -113,6 +113,8 @@ class LinkOwner(ABC):
         """Links with something to write; emptied by `flush`."""
         self.ignored = 0
         """BTP packets without effect."""
+        self.is_held = False
+        """Whether nothing may be written or read: see `links`."""
 
     @abstractmethod
     def admit(self, link: Link) -> bool:
@@ -207,6 +209,8 @@ class Link(asyncio.Protocol):
             self.flush()
         elif not self._links.admit(self):
             transport.abort()
+        elif self._links.is_held:
+            transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
         """Handle every frame of one read, then write once per link."""
@@ -273,13 +277,26 @@ class Link(asyncio.Protocol):
         """The write buffer is full: the other side reads too slowly."""
         self._writing_paused = True
         # Stop reading from a peer that does not read its answers, so that its requests stop.
-        if self._transport is not None and not self._closing:
-            self._transport.pause_reading()
+        self.pause_reading()
 
     def resume_writing(self) -> None:
         """The write buffer has room again."""
         self._writing_paused = False
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Leave what arrives to the system's buffers."""
         if self._transport is not None and not self._closing:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again, unless there is another reason not to."""
+        if (
+            self._transport is not None
+            and not self._closing
+            and not self._writing_paused
+            and not self._links.is_held
+        ):
             self._transport.resume_reading()
 
     # --- websocket
@@ -391,6 +408,8 @@ class Link(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write everything that is queued, in one call."""
+        if self._links.is_held:
+            return
         websocket = self._websocket
         outgoing = self.session.take_outgoing()
         octets = websocket.data_to_send()

@@ -3,12 +3,19 @@
 One of the links of a peer carries requests (`connector.btp.peer_links`); answers are accepted over
 any. Open requests are kept per peer. They survive the loss of a link, and end as lost only if they
 cannot be resent and no link is left over which an answer could arrive.
+
+**A process that stood still** (suspended, starved) may have been replaced meanwhile, and its peers may
+have resent to its successor what it finds in its buffers. Before it knows, it must say nothing: not
+that a packet has expired, for example, which its successor may fulfil. So if `seen` was not called
+for `standstill_s`, all links are held: nothing is written and nothing more is read, until `release`
+or `abandon`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import ssl
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, Protocol
@@ -58,8 +65,22 @@ class Links(LinkOwner):
         random_octets: Callable[[int], bytes],
         observer: LinkObserver,
         network: Network,
+        standstill_s: float = math.inf,
     ) -> None:
-        """`random_id` returns the first request id of a session, `random_octets` WebSocket masks."""
+        """No links yet.
+
+        Args:
+            clock: for deadlines.
+            log: for connections.
+            peers: who may connect.
+            credentials: of them, and where to dial them.
+            random_id: returns the first request id of a session.
+            random_octets: returns WebSocket masks.
+            observer: told of connections.
+            network: listens and connects.
+            standstill_s: the time without a call of `seen` after which links are held; infinite: they
+                never are.
+        """
         super().__init__(clock=clock, random_id=random_id, random_octets=random_octets)
         self.live: Final[dict[str, Link]] = {}
         """The link that carries requests to each connected peer, by peer id."""
@@ -92,6 +113,9 @@ class Links(LinkOwner):
         self._network = network
         self._listener: Listener | None = None
         self._stopping = False
+        self._standstill_s = standstill_s
+        self._seen_s = math.inf
+        """When `seen` was called last; infinite: never."""
 
     def attach(self, driver: PacketHandler) -> None:
         """Set the packet handler. Separate, because driver and links refer to each other."""
@@ -373,8 +397,9 @@ class Links(LinkOwner):
 
     def flush(self) -> None:
         """See `LinkOwner`."""
+        self._look_for_standstill()
         touched = self.touched
-        while touched:
+        while touched and not self.is_held:
             touched.pop().flush()
 
     # --- sending to next hops
@@ -404,6 +429,44 @@ class Links(LinkOwner):
         """See `switch.driver.Outlet`."""
         for links in self._by_peer.values():
             links.requests.forget(flights)
+
+    # --- a process that stood still
+
+    def seen(self) -> bool:
+        """Note that the process runs; called 50 times a second. Returns whether links are in use."""
+        self._look_for_standstill()
+        self._seen_s = self.clock.monotonic_s()
+        return not self.is_held
+
+    def _look_for_standstill(self) -> None:
+        """Hold all links if the process has stood still."""
+        for_s = self.clock.monotonic_s() - self._seen_s
+        if for_s <= self._standstill_s or self.is_held:
+            return
+        self.is_held = True
+        self._log.warning(
+            "process_stood_still",
+            seconds=round(for_s, 3),
+            detail="nothing is sent until the ledger says that no other process has taken over",
+        )
+        for link in self._all:
+            link.pause_reading()
+
+    def release(self) -> None:
+        """Go on: this process is still the active one."""
+        assert self.is_held
+        self.is_held = False
+        self._seen_s = self.clock.monotonic_s()
+        for link in list(self._all):
+            link.resume_reading()
+        self.flush()
+
+    def abandon(self) -> None:
+        """Close all links without another word: another process has taken over."""
+        assert self.is_held
+        for link in list(self._all):
+            link.close_reason = link.close_reason or "another process has taken over"
+            link.abort()
 
     # --- time
 

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from connector.accounting.bounds import LEASE_STANDSTILL_SECONDS
 from connector.accounting.leaseholder import LeaseTerms
 from connector.accounting.manager import AccountManager, State
 from connector.accounting.outbox import FILE_NAME as OUTBOX_FILE
@@ -197,6 +199,8 @@ class Core:
             random_octets=randomness.octets,
             observer=self,
             network=platform.network,
+            # A ledger that only this process can reach has no other process to take over.
+            standstill_s=LEASE_STANDSTILL_SECONDS if ledger.may_be_away else math.inf,
         )
         self.packets: Final = PacketObserver(
             emit=emit,

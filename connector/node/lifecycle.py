@@ -171,6 +171,7 @@ class Lifecycle:
         tickers = [
             group.create_task(every(TICK_SECONDS, self._tick)),
             group.create_task(every(TICK_SECONDS, self._look_up)),
+            group.create_task(every(TICK_SECONDS, self._after_standstill)),
             group.create_task(every(SLOW_TICK_SECONDS, self._slow_tick)),
             group.create_task(every(SLOW_TICK_SECONDS, self._maintain_ledger)),
             group.create_task(every(bounds.LEASE_LOOK_SECONDS, accounts.keep_lease)),
@@ -198,7 +199,12 @@ class Lifecycle:
         core.node.stopping = True
         core.links.stop_listening()
         deadline_s = core.clock.monotonic_s() + limits.STOP_IN_FLIGHT_SECONDS_MAX
-        while core.driver.in_flight and core.clock.monotonic_s() < deadline_s:
+        # While links are held another process may have taken over: no answer is given any more.
+        while (
+            core.driver.in_flight
+            and not core.links.is_held
+            and core.clock.monotonic_s() < deadline_s
+        ):
             await asyncio.sleep(TICK_SECONDS)
         if not core.accounts.is_superseded:
             return
@@ -225,8 +231,20 @@ class Lifecycle:
     # --- periodic work
 
     async def _tick(self) -> None:
-        self._core.driver.tick()
-        self._core.accounts.tick()
+        if self._core.links.seen():
+            self._core.driver.tick()
+            self._core.accounts.tick()
+
+    async def _after_standstill(self) -> None:
+        """Find out whether another process has taken over while this one stood still."""
+        links = self._core.links
+        if not links.is_held:
+            return
+        may_go_on = await self._core.accounts.may_go_on()
+        if may_go_on:
+            links.release()
+        elif may_go_on is False:
+            links.abandon()
 
     async def _look_up(self) -> None:
         """Look up resent packets in the ledger, then let the driver handle them."""

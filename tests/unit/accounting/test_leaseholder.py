@@ -283,6 +283,32 @@ async def test_nothing_is_held_by_a_process_that_stood_still_while_another_took_
 
 
 @simulated
+async def test_whoever_stood_still_asks_the_ledger_whether_it_may_go_on() -> None:
+    cluster = Cluster()
+    async with cluster.process(A) as old:
+        assert await old.manager.may_go_on() is True
+        # The ledger is away, and no standby was ever seen.
+        old.ledger.down = LedgerUnavailableError("away")
+        assert await old.manager.may_go_on() is True
+        old.ledger.down = None
+        standby = cluster.stand_by(B)
+        await asyncio.sleep(5)
+        assert await old.manager.may_go_on() is True
+        # Now one may have taken over.
+        old.ledger.down = LedgerUnavailableError("away")
+        assert await old.manager.may_go_on() is None
+        stand_still(old)
+        await standby
+        assert await old.manager.may_go_on() is None
+        old.ledger.down = None
+        assert await old.manager.may_go_on() is False
+        assert old.manager.is_superseded
+        assert await old.manager.may_go_on() is False
+    async with AccountingNode() as own:
+        assert await own.manager.may_go_on() is True
+
+
+@simulated
 async def test_nothing_is_held_by_a_request_that_waited_while_a_later_claim_was_found() -> None:
     cluster = Cluster()
     async with cluster.process(A) as old:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from typing import Any, Self
 
@@ -50,7 +51,9 @@ class Request:
 class Host:
     """A node that is nothing but its links; it is also the handler of its packets."""
 
-    def __init__(self, network: MemoryNetwork, name: str, other: str) -> None:
+    def __init__(
+        self, network: MemoryNetwork, name: str, other: str, *, standstill_s: float = math.inf
+    ) -> None:
         self.name, self.log = name, EventLog()
         self.peer = Peer(PeerTerms(peer_id=other, asset=Asset("USD", 9)))
         self.credentials = Credentials(
@@ -72,6 +75,7 @@ class Host:
             random_octets=bytes,
             observer=self,
             network=network,
+            standstill_s=standstill_s,
         )
         self.links.attach(self)
 
@@ -195,9 +199,12 @@ class PlainSocket(asyncio.Protocol):
 class LinksSetup:
     """Two hosts, `a` and `b`; or `a` alone, with plain sockets as its peer `b`."""
 
-    async def __aenter__(self) -> Self:
+    def __init__(self, *, standstill_s: float = math.inf) -> None:
         self.network = MemoryNetwork()
-        self.a, self.b = Host(self.network, "a", "b"), Host(self.network, "b", "a")
+        self.a = Host(self.network, "a", "b", standstill_s=standstill_s)
+        self.b = Host(self.network, "b", "a")
+
+    async def __aenter__(self) -> Self:
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         self._tasks: list[asyncio.Task[None]] = []
@@ -484,3 +491,84 @@ async def test_a_peer_that_is_removed_loses_all_its_links() -> None:
         assert listening.closed.is_set()
         assert dialled.closed.is_set()
         assert a.links.live == {}
+
+
+# --- a process that stood still
+
+
+async def _stood_still(setup: LinksSetup) -> tuple[PlainSocket, Request]:
+    """A peer has asked `a`, and was asked by it, when `a` stands still for two seconds."""
+    setup.start(setup.a, dials=False)
+    await asyncio.sleep(0)
+    peer = await setup.dial_a()
+    setup.a.answers_at_once = False
+    peer.say(encode_ilp(MESSAGE, 1, b"prepare 1"))
+    asked = setup.a.ask(7)
+    await asyncio.sleep(0.1)
+    assert setup.a.links.seen()
+    await asyncio.sleep(2)
+    return peer, asked
+
+
+@pytest.mark.parametrize("first", ["tick", "a read"])
+@simulated
+async def test_whoever_stood_still_neither_writes_nor_reads_until_it_is_known_to_be_active(
+    first: str,
+) -> None:
+    async with LinksSetup(standstill_s=1.0) as setup:
+        a = setup.a
+        peer, asked = await _stood_still(setup)
+        if first == "tick":
+            assert not a.links.seen()
+        a.answer_all()
+        peer.say(encode_ilp(RESPONSE, peer.requests[0][0], b"answer 7"))
+        peer.say(encode_ilp(MESSAGE, 2, b"prepare 2"))
+        await asyncio.sleep(0.1)
+        for _ in range(50):
+            a.links.tick()
+            assert not a.links.seen()
+        assert peer.answers == []
+        assert len(a.arrivals) == 1
+        assert asked.answers == []
+        later = await _connected(setup)  # a connection that is made meanwhile
+        assert a.log.count("process_stood_still") == 1
+
+        a.answers_at_once = True
+        a.links.release()
+        await asyncio.sleep(0.1)
+        assert a.links.seen()
+        assert peer.answers[0] == (1, b"answer 1")
+        assert (2, b"answer 2") in peer.answers
+        assert asked.answers == [b"answer 7"]
+        assert later.ready.is_set()
+
+
+async def _connected(setup: LinksSetup) -> PlainSocket:
+    socket = PlainSocket(ClientProtocol(parse_uri("ws://host:1")))
+    await setup.network.connect(lambda: socket, "host", PORTS["a"], None)
+    await asyncio.sleep(0.1)
+    assert not socket.ready.is_set()
+    return socket
+
+
+@simulated
+async def test_whoever_was_replaced_while_it_stood_still_leaves_without_a_word() -> None:
+    async with LinksSetup(standstill_s=1.0) as setup:
+        peer, asked = await _stood_still(setup)
+        setup.a.answer_all()
+        setup.a.links.abandon()
+        await peer.closed.wait()
+        assert peer.answers == []
+        assert asked.answers == [Unanswered.LINK_LOST]
+        assert links_of(setup.a) == 0
+
+
+@simulated
+async def test_a_process_that_runs_is_never_held() -> None:
+    async with LinksSetup(standstill_s=1.0) as setup:
+        setup.start(setup.a, dials=False)
+        await asyncio.sleep(5)  # before the first call nothing is known
+        for _ in range(500):
+            assert setup.a.links.seen()
+            await asyncio.sleep(0.5)
+        assert not setup.a.log.count("process_stood_still")
