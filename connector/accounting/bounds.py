@@ -52,6 +52,7 @@ LEASE_STANDBY_LOOK_GAP_SECONDS_MAX: Final = 2.0
 LEASE_SILENCE_SECONDS: Final = 3.0
 # A process that did nothing for longer asks whether it is still the active one before it sends anything.
 LEASE_STANDSTILL_SECONDS: Final = 1.0
+LEASE_DOUBT_SECONDS: Final = 5.0
 LEASE_BEATS_LOOKED_UP_MAX: Final = 8
 LEASE_CLAIM_TRIES_MAX: Final = 8
 LEASE_OUTBOX_SECONDS_MAX: Final = 10.0

@@ -86,6 +86,7 @@ class LeaseHolder:
         self.valid_until_s = _NEVER
         """Until then no look is needed before money is held; by the monotonic clock."""
         self._beats = 0
+        self._doubt_s = -_NEVER
 
     @property
     def is_superseded(self) -> bool:
@@ -190,23 +191,31 @@ class LeaseHolder:
         except SupersededError:
             pass  # it is known now, and told
 
+    def doubt(self) -> None:
+        """Hold no money until `may_go_on` gives True: the process stood still."""
+        self.may_hold = False
+        self._doubt_s = self._clock.monotonic_s()
+
     async def may_go_on(self) -> bool | None:
         """Whether this process is still the active one, after it stood still: asks the ledger.
 
-        None: nobody can tell yet. Where no standby had been seen and the ledger is away, none can
-        have taken over but by an operator who started one just then: the policy for outages decides.
+        None: nobody can tell yet. The first requests may fail because they stood still as well. When
+        the ledger does not answer for LEASE_DOUBT_SECONDS, and no standby was seen before, one can have
+        taken over only if it was started just then: from there on the policy for outages decides.
         """
+        if self.phase is Phase.ACTIVE:
+            try:
+                async with self._turn as ledger:
+                    await self.look(ledger)
+            except SupersededError:
+                return False
+            except (LedgerUnavailableError, LedgerRefusedError):
+                for_s = self._clock.monotonic_s() - self._doubt_s
+                if self.is_watched or for_s < bounds.LEASE_DOUBT_SECONDS:
+                    return None
         if self.phase is Phase.SUPERSEDED:
             return False
-        if self.phase is not Phase.ACTIVE:
-            return True
-        try:
-            async with self._turn as ledger:
-                await self.look(ledger)
-        except SupersededError:
-            return False
-        except (LedgerUnavailableError, LedgerRefusedError):
-            return None if self.is_watched else True
+        self.may_hold = HOLDS[self.phase]
         return True
 
     async def look(self, ledger: Ledger) -> None:

@@ -588,6 +588,10 @@ class AccountManager:
         """See whether another process has taken over; called every LEASE_LOOK_SECONDS."""
         await self._lease.keep()
 
+    def stood_still(self) -> None:
+        """The process stood still: no money is held until `may_go_on` gives True."""
+        self._lease.doubt()
+
     async def may_go_on(self) -> bool | None:
         """Whether this process is still the active one, after it stood still.
 

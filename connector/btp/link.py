@@ -148,6 +148,10 @@ class LinkOwner(ABC):
     def flush(self) -> None:
         """Write to every link in `touched`."""
 
+    @abstractmethod
+    def look_for_standstill(self, now_s: float) -> None:
+        """Set `is_held` if the process has stood still until now, by the monotonic clock."""
+
 
 class Link(asyncio.Protocol):
     """One websocket and its BTP session."""
@@ -187,6 +191,8 @@ class Link(asyncio.Protocol):
         self._receipt_ping: bytes | None = None
         self._ping_number = 0
         self._writing_paused = False
+        self._unread = b""
+        """What was read while links are held; nothing more is read then."""
         self._closing = False
         listening = isinstance(websocket, ServerProtocol)
         self._splitter = Splitter(masked=listening, size_max=limits.BTP_MESSAGE_BYTES_MAX)
@@ -215,7 +221,11 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle every frame of one read, then write once per link."""
         links = self._links
-        self.last_heard_s = links.clock.monotonic_s()
+        self.last_heard_s = now_s = links.clock.monotonic_s()
+        links.look_for_standstill(now_s)
+        if links.is_held:
+            self._unread += data
+            return
         links.touched.add(self)
         if self._plain:
             for is_message, octets in self._splitter.split(data):
@@ -291,6 +301,9 @@ class Link(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Read again, unless there is another reason not to."""
+        if self._unread and not self._links.is_held:
+            unread, self._unread = self._unread, b""
+            self.data_received(unread)
         if (
             self._transport is not None
             and not self._closing

@@ -66,6 +66,7 @@ class Links(LinkOwner):
         observer: LinkObserver,
         network: Network,
         standstill_s: float = math.inf,
+        on_standstill: Callable[[], None] = lambda: None,
     ) -> None:
         """No links yet.
 
@@ -80,6 +81,7 @@ class Links(LinkOwner):
             network: listens and connects.
             standstill_s: the time without a call of `seen` after which links are held; infinite: they
                 never are.
+            on_standstill: called when they are.
         """
         super().__init__(clock=clock, random_id=random_id, random_octets=random_octets)
         self.live: Final[dict[str, Link]] = {}
@@ -114,6 +116,7 @@ class Links(LinkOwner):
         self._listener: Listener | None = None
         self._stopping = False
         self._standstill_s = standstill_s
+        self._on_standstill = on_standstill
         self._seen_s = math.inf
         """When `seen` was called last; infinite: never."""
 
@@ -397,7 +400,7 @@ class Links(LinkOwner):
 
     def flush(self) -> None:
         """See `LinkOwner`."""
-        self._look_for_standstill()
+        self.look_for_standstill(self.clock.monotonic_s())
         touched = self.touched
         while touched and not self.is_held:
             touched.pop().flush()
@@ -434,16 +437,18 @@ class Links(LinkOwner):
 
     def seen(self) -> bool:
         """Note that the process runs; called 50 times a second. Returns whether links are in use."""
-        self._look_for_standstill()
-        self._seen_s = self.clock.monotonic_s()
+        now_s = self.clock.monotonic_s()
+        self.look_for_standstill(now_s)
+        self._seen_s = now_s
         return not self.is_held
 
-    def _look_for_standstill(self) -> None:
-        """Hold all links if the process has stood still."""
-        for_s = self.clock.monotonic_s() - self._seen_s
+    def look_for_standstill(self, now_s: float) -> None:
+        """See `LinkOwner`."""
+        for_s = now_s - self._seen_s
         if for_s <= self._standstill_s or self.is_held:
             return
         self.is_held = True
+        self._on_standstill()
         self._log.warning(
             "process_stood_still",
             seconds=round(for_s, 3),

@@ -201,6 +201,7 @@ class Core:
             network=platform.network,
             # A ledger that only this process can reach has no other process to take over.
             standstill_s=LEASE_STANDSTILL_SECONDS if ledger.may_be_away else math.inf,
+            on_standstill=self.accounts.stood_still,
         )
         self.packets: Final = PacketObserver(
             emit=emit,

@@ -20,6 +20,7 @@ from connector.simulation.plan import (
 )
 
 NODES_MAX: Final = 8
+SECOND_PROCESS_CHANCE: Final = 0.25
 FEW_KINDS: Final = 8
 """So many kinds were picked by hand: what takes long comes into play every time, traits mostly."""
 
@@ -114,6 +115,8 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
     lives_s = PATIENT_S if Kind.CLOCKS_DIFFER in traits else 60.0
     payments = _payments(dice, kinds, ends, local, hostile, hostile_moves, traffic_s, lives_s)
     faults = _faults(dice, kinds, node_plans, links, traffic_s)
+    if Kind.SECOND_PROCESS in kinds:
+        faults = _with_second_process(seed, kinds, node_plans, faults, traffic_s)
     settles = Kind.SETTLE in kinds and dice.random() < 0.4
     return Plan(
         seed=seed,
@@ -276,3 +279,29 @@ def _faults(
         )
     faults.sort(key=lambda one: (one.at_s, one.number))
     return tuple(faults)
+
+
+def _with_second_process(
+    seed: int,
+    kinds: AbstractSet[Kind],
+    nodes: tuple[NodePlan, ...],
+    faults: tuple[FaultPlan, ...],
+    traffic_s: float,
+) -> tuple[FaultPlan, ...]:
+    """Perhaps one more fault: it takes longer than the others, so there is one at most.
+
+    By dice of its own, so that the rest of a plan does not depend on it.
+    """
+    dice = random.Random(f"second process {seed}")  # noqa: S311 - to be repeated, not to be secret
+    on_cluster = [one.name for one in nodes if one.ledger == "tigerbeetle"]
+    chance = 1.0 if len(kinds) <= FEW_KINDS else SECOND_PROCESS_CHANCE
+    if not on_cluster or dice.random() >= chance:
+        return faults
+    fault = FaultPlan(
+        number=max((one.number for one in faults), default=0) + 1,
+        kind=Kind.SECOND_PROCESS,
+        at_s=round(dice.random() * traffic_s, 4),
+        for_s=dice.choice((4.0, 5.0, 7.0, 10.0, 15.0)),
+        where=dice.choice(on_cluster),
+    )
+    return tuple(sorted((*faults, fault), key=lambda one: (one.at_s, one.number)))

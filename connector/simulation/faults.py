@@ -28,6 +28,9 @@ class Breakable(Surroundings, Protocol):
     def disk_delay_s(self, host: str) -> float:
         """How long its disk takes for a commit."""
 
+    def may_move(self, host: str) -> bool:
+        """Whether a node can go on without its disk."""
+
 
 class Faults:
     """Executes the faults of a plan; at most one at a time for each thing that can break."""
@@ -81,6 +84,10 @@ class Faults:
                 return
         place = _place(fault)
         if self._busy & set(place):
+            return
+        if fault.kind is Kind.SECOND_PROCESS and (
+            ("cluster",) in self._busy or not self._simulation.may_move(fault.where)
+        ):
             return
         self._busy |= set(place)
         self.begun += 1
@@ -141,6 +148,8 @@ class Faults:
                 simulation.nodes[where].stop()
             case Kind.PAUSE:
                 simulation.nodes[where].pause()
+            case Kind.SECOND_PROCESS:
+                simulation.nodes[where].stand_still()
             case Kind.CUT:
                 network.cut(network.link(where, fault.other))
             case Kind.HOLD:
@@ -243,6 +252,8 @@ class Faults:
             case Kind.JOURNAL_CUT:
                 simulation.nodes[where].put_journal_back()
                 simulation.nodes[where].start()
+            case Kind.SECOND_PROCESS:
+                simulation.nodes[where].wake()
             case Kind.REMOVE_PEER | Kind.CHANGE_LIMIT:
                 pass
             case _:
@@ -273,6 +284,8 @@ def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
             return frozenset((("process", fault.where), ("disk", fault.where)))
         case Kind.LEDGER_AND_CRASH:
             return frozenset((("process", fault.where), ("ledger", fault.where)))
+        case Kind.SECOND_PROCESS:
+            return frozenset((what, fault.where) for what in ("process", "ledger", "disk"))
         case Kind.DISK_FULL | Kind.DISK_BROKEN | Kind.DISK_SLOW:
             return frozenset((("disk", fault.where),))
         case Kind.CLOCK_AHEAD | Kind.CLOCK_BACK | Kind.CLOCK_FAR:

@@ -58,6 +58,7 @@ class Kind(StrEnum):
     LAST_MOMENT = "last-moment"
     REMOVE_PEER = "remove-peer"
     CHANGE_LIMIT = "change-limit"
+    SECOND_PROCESS = "second-process"
 
 
 ONLY_TIGERBEETLE: Final = frozenset(
@@ -70,6 +71,7 @@ ONLY_TIGERBEETLE: Final = frozenset(
         Kind.LEDGER_FORGETS,
         Kind.LEDGER_GOES_BACK,
         Kind.LEDGER_FIRST_START,
+        Kind.SECOND_PROCESS,
     )
 )
 TRAITS: Final = frozenset(

@@ -214,16 +214,28 @@ class Network:
                     for data in stuck:
                         self.carry(pipe, data)
 
-    def host_died(self, host: str, *, silent: bool, keep_sent: bool) -> None:
+    def leave(self, host: str) -> None:
+        """The address of a host leads nowhere, until another process listens there."""
+        self._listening.pop(host, None)
+
+    def host_died(
+        self, host: str, *, silent: bool, keep_sent: bool, loop: ProcessLoop | None = None
+    ) -> None:
         """A process has died: its kernel closes the connections, unless the machine lost power.
 
-        `keep_sent`: what it had written is still delivered.
+        Args:
+            host: where it ran.
+            silent: the machine lost power.
+            keep_sent: what it had written is still delivered.
+            loop: which of the processes at this address has died; None: all of them.
         """
         for link in self.links.values():
             if host not in link.hosts:
                 continue
             for connection in list(link.connections.values()):
                 here = connection.client if connection.client.host == host else connection.server
+                if loop is not None and not here.belongs_to(loop):
+                    continue
                 if silent:
                     here.into.open = False
                     connection.zombie = True

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from connector.accounting.bounds import RECONCILE_SECONDS
 from connector.accounting.manager import State
+from connector.accounting.standby import Standby
 from connector.base.clock import SteadyClock
 from connector.base.errors import EnvironmentFault, LedgerBehindError, LedgerRefusedError
 from connector.ilp.packet import Fulfill, Prepare, Reject
@@ -36,6 +38,8 @@ from connector.simulation.plan import NodePlan
 from connector.simulation.world import START_NS, NodeClock, ProcessLoop
 
 FAILURES_MAX: Final = 10
+MIRROR_FOLLOWS_S: Final = RECONCILE_SECONDS + 1.0
+"""After what another process of the node has booked, its balances are shown."""
 _ENGINE_LOOKS_S: Final = 1.0
 """How often an engine checks whether the node that it has notified still runs."""
 
@@ -63,6 +67,9 @@ class SimulatedNode:
         self._stopping = False
         self._power_is_off = False
         self._start_again = False
+        self._former: ProcessLoop | None = None
+        """A process that stood still while another one took over, as long as it lives."""
+        self._former_ended_s = -MIRROR_FOLLOWS_S
         self._is_started = False
         """Whether the current process has opened its files and ledger."""
         self._is_operated = False
@@ -94,7 +101,8 @@ class SimulatedNode:
         simulation.note(self.name, "starts")
         loop.run_now(self._begin, loop)
 
-    def _begin(self, loop: ProcessLoop) -> None:
+    def _begin(self, loop: ProcessLoop, process: int | None = None) -> None:
+        """`process`: the name under which it has claimed while it stood by."""
         simulation = self.simulation
         disk = ProcessDisk(simulation.disks[self.name], loop)
         machine = self.clock
@@ -106,6 +114,7 @@ class SimulatedNode:
         else:
             ledger = ClusterClient(simulation.cluster, self.name, loop)
         self._ledger = ledger
+        stop = asyncio.Event()
         chance = simulation.world.random(f"process {self.name} {self.starts}")
         self.core = Core(
             self._settings,
@@ -118,11 +127,13 @@ class SimulatedNode:
             ),
             ledger=ledger,
             make_engine=lambda _url: SimulatedEngine(simulation, self.name, loop),
+            process=process,
+            on_superseded=stop.set,
         )
         if any(one.local and one.right == self.name for one in simulation.plan.links):
             self.core.on_prepare(self._receive)
-        self._stop = asyncio.Event()
-        task = loop.create_task(_live(self.core, self._stop, self._started))
+        self._stop = stop
+        task = loop.create_task(_live(self.core, stop, self._started))
         task.add_done_callback(lambda done: self._ended(loop, done))
 
     def _started(self) -> None:
@@ -132,11 +143,14 @@ class SimulatedNode:
         """The process has ended by itself: after `stop`, or because a task failed."""
         if not loop.alive:
             return
+        if loop is self._former:
+            self._former_ended(task)
+            return
         self._count_packets()
         loop.kill()
         simulation = self.simulation
         simulation.disks[self.name].process_died()
-        simulation.network.host_died(self.name, silent=False, keep_sent=True)
+        simulation.network.host_died(self.name, silent=False, keep_sent=True, loop=loop)
         simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
         error = None if task.cancelled() else task.exception()
         # The daemon says so and exits; its supervisor tries again.
@@ -176,7 +190,7 @@ class SimulatedNode:
         else:
             disk.process_died()
         simulation.network.host_died(
-            self.name, silent=power, keep_sent=simulation.chance.random() < 0.5
+            self.name, silent=power, keep_sent=simulation.chance.random() < 0.5, loop=loop
         )
         simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
         what = "loses its power" if power else "is killed"
@@ -199,6 +213,68 @@ class SimulatedNode:
         """Resume the process (SIGCONT)."""
         if self._loop is not None:
             self._loop.go_on()
+
+    # --- a second process
+
+    def stand_still(self) -> None:
+        """The process stands still, and a standby on another machine takes its place."""
+        former = self._loop
+        if former is None or not former.alive or self._former is not None or not self._is_started:
+            return
+        simulation = self.simulation
+        self._count_packets()
+        former.pause()
+        simulation.note(self.name, "stands still; a standby with a disk of its own waits")
+        simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
+        self._former, self.core = former, None
+        self.starts += 1
+        self._is_started = self._is_operated = False
+        simulation.network.leave(self.name)
+        simulation.new_disk(self.name, f"{self.name}#{self.starts}")
+        self._loop = loop = simulation.world.new_process(f"{self.name}#{self.starts}")
+        loop.run_now(lambda: loop.create_task(self._stand_by(loop)))
+
+    async def _stand_by(self, loop: ProcessLoop) -> None:
+        simulation, machine = self.simulation, self.clock
+        process = simulation.world.random(f"standby {loop.name}").getrandbits(128)
+        ledger = ClusterClient(simulation.cluster, self.name, loop)
+        await Standby(
+            node_id=self.name,
+            ledger=ledger,
+            clock=SteadyClock(machine.now_ns, machine.monotonic_ns),
+            process=process,
+            say=lambda what: simulation.note(self.name, f"standby: {what}"[:300]),
+        ).wait()
+        await ledger.close()
+        self._begin(loop, process)
+
+    def wake(self) -> None:
+        """The process that stood still goes on, where the standby has taken over by now."""
+        former = self._former
+        if former is None or not former.alive:
+            return
+        if self.core is not None:
+            self.simulation.note(self.name, "the process that stood still goes on")
+            former.go_on()
+            return
+        self.simulation.note(self.name, "the process that stood still is killed")
+        self._former_ended(None)
+
+    def _former_ended(self, task: asyncio.Task[None] | None) -> None:
+        former, simulation = self._former, self.simulation
+        assert former is not None
+        for fault in former.faults:
+            self._fail(_describe(fault))
+        if task is not None:
+            error = None if task.cancelled() else task.exception()
+            simulation.note(self.name, "the process that stood still has stepped down")
+            if error is not None:
+                self._fail(f"as it steps down: {_describe(error)}")
+        former.kill()
+        simulation.network.host_died(self.name, silent=False, keep_sent=True, loop=former)
+        simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
+        self._former = None
+        self._former_ended_s = simulation.world.now_s
 
     # --- files that are lost between two processes
 
@@ -345,7 +421,9 @@ class SimulatedNode:
     def is_quiet(self) -> bool:
         """Whether nothing is in progress."""
         core = self.core
-        if core is None or not self.alive:
+        if core is None or not self.alive or self._former is not None:
+            return False
+        if self.simulation.world.now_s - self._former_ended_s < MIRROR_FOLLOWS_S:
             return False
         accounts = core.accounts
         return (

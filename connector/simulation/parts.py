@@ -70,6 +70,9 @@ class Around(Surroundings, Protocol):
     def pay_outside(self, payer: str, payee: str, key: str, quantity: Quantity) -> None:
         """A settlement engine has paid another node."""
 
+    def new_disk(self, host: str, name: str) -> None:
+        """Give a node an empty disk."""
+
     def has_posted(self, node: str, condition: bytes) -> bool:
         """Whether the ledger of a node has made final what it held for a condition."""
 

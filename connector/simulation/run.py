@@ -89,9 +89,7 @@ class Simulation:
             there.knows_ids = link.resumable
             there.latency_s = dict.fromkeys(there.hosts, link.latency_s)
         for node in plan.nodes:
-            disk = self.disks[node.name] = Disk(self.world, node.name)
-            disk.delay_s = self.disk_delay_s(node.name)
-            disk.on_operation = self.faults.operation
+            self.new_disk(node.name, node.name)
             self.cluster.way(node.name).latency_s = node.latency_s
             self.nodes[node.name] = SimulatedNode(self, node)
         for name in (*plan.ends, *plan.hostile_ends):
@@ -113,6 +111,21 @@ class Simulation:
                 self.ends[name] = kind(**options)  # type: ignore[arg-type]
             # A node whose clock is behind says later that a packet has expired.
             self.ends[name].grace_s += max(0.0, *(-one.clock_s for one in plan.nodes))
+
+    def new_disk(self, host: str, name: str) -> None:
+        """Give a node an empty disk."""
+        disk = self.disks[host] = Disk(self.world, name)
+        disk.delay_s = self.disk_delay_s(host)
+        disk.on_operation = self.faults.operation
+
+    def may_move(self, host: str) -> bool:
+        """Whether a node can go on without its disk, without a loss that the documentation names.
+
+        Not where only the disk knows what was fulfilled, or what is being settled.
+        """
+        links = [one for one in self.plan.links if host in (one.left, one.right)]
+        known = all(one.resumable and not one.local for one in links)
+        return known and self.plan.settle_threshold is None
 
     def disk_delay_s(self, host: str) -> float:
         """How long its disk takes for a commit."""

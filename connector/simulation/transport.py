@@ -97,6 +97,10 @@ class Transport(asyncio.Transport):
         self._high = 64 * 1024
         self._paused_writing = False
 
+    def belongs_to(self, loop: ProcessLoop) -> bool:
+        """Whether this end is of that process."""
+        return self._loop is loop
+
     @property
     def is_lost(self) -> bool:
         """Whether the connection is gone, for this side."""

@@ -426,4 +426,26 @@ FAULTS = (
         "            self._is_in_doubt = False\n",
         only("ledger-goes-back", "ledger-forgets", "ledger-away"),
     ),
+    # One process of a node
+    Fault(
+        "says-what-it-likes-after-a-standstill",
+        "connector/btp/links.py",
+        "if for_s <= self._standstill_s or self.is_held:",
+        "if for_s <= math.inf or self.is_held:",
+        only("second-process"),
+    ),
+    Fault(
+        "goes-on-after-a-standstill-unasked",
+        "connector/node/lifecycle.py",
+        "        may_go_on = await self._core.accounts.may_go_on()\n",
+        "        may_go_on: bool | None = True\n",
+        only("second-process"),
+    ),
+    Fault(
+        "later-claim-not-noticed",
+        "connector/accounting/leaseholder.py",
+        "        if later in found:\n",
+        "        if later in found and not self.generation:\n",
+        only("second-process"),
+    ),
 )

@@ -286,9 +286,15 @@ async def test_nothing_is_held_by_a_process_that_stood_still_while_another_took_
 async def test_whoever_stood_still_asks_the_ledger_whether_it_may_go_on() -> None:
     cluster = Cluster()
     async with cluster.process(A) as old:
+        old.manager.stood_still()
+        assert not old.manager._lease.may_hold
         assert await old.manager.may_go_on() is True
+        assert old.manager._lease.may_hold
         # The ledger is away, and no standby was ever seen.
         old.ledger.down = LedgerUnavailableError("away")
+        old.manager.stood_still()
+        assert await old.manager.may_go_on() is None
+        await asyncio.sleep(bounds.LEASE_DOUBT_SECONDS + 0.1)
         assert await old.manager.may_go_on() is True
         old.ledger.down = None
         standby = cluster.stand_by(B)
@@ -299,6 +305,7 @@ async def test_whoever_stood_still_asks_the_ledger_whether_it_may_go_on() -> Non
         assert await old.manager.may_go_on() is None
         stand_still(old)
         await standby
+        await asyncio.sleep(bounds.LEASE_DOUBT_SECONDS + 0.1)
         assert await old.manager.may_go_on() is None
         old.ledger.down = None
         assert await old.manager.may_go_on() is False
