@@ -300,17 +300,18 @@ class Link(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again, unless there is another reason not to."""
-        if self._unread and not self._links.is_held:
+        """Handle what was read while links were held, and read again, unless something forbids it."""
+        if self._unread and self._may_read():
             unread, self._unread = self._unread, b""
             self.data_received(unread)
-        if (
-            self._transport is not None
-            and not self._closing
-            and not self._writing_paused
-            and not self._links.is_held
-        ):
+        if self._may_read():
+            assert self._transport is not None
             self._transport.resume_reading()
+
+    def _may_read(self) -> bool:
+        return not (
+            self._transport is None or self._closing or self._writing_paused or self._links.is_held
+        )
 
     # --- websocket
 
@@ -422,6 +423,7 @@ class Link(asyncio.Protocol):
     def flush(self) -> None:
         """Write everything that is queued, in one call."""
         if self._links.is_held:
+            self._links.touched.add(self)
             return
         websocket = self._websocket
         outgoing = self.session.take_outgoing()

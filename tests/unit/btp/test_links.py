@@ -572,3 +572,38 @@ async def test_a_process_that_runs_is_never_held() -> None:
             assert setup.a.links.seen()
             await asyncio.sleep(0.5)
         assert not setup.a.log.count("process_stood_still")
+
+
+@simulated
+async def test_a_connection_that_is_dialled_while_links_are_held_is_used_afterwards() -> None:
+    async with LinksSetup(standstill_s=1.0) as setup:
+        a, b = setup.a, setup.b
+        setup.start(b, dials=False)
+        await asyncio.sleep(0)
+        assert a.links.seen()
+        await asyncio.sleep(2)
+        assert not a.links.seen()
+        dialling = asyncio.create_task(a.links.dialler.stay_connected(a.credentials))
+        await asyncio.sleep(1)
+        assert not b.links.live
+        a.links.release()
+        await asyncio.sleep(0.5)
+        assert links_of(a) == links_of(b) == 1
+        dialling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await dialling
+
+
+@simulated
+async def test_a_link_that_ends_while_it_is_held_takes_nothing_with_it() -> None:
+    async with LinksSetup(standstill_s=1.0) as setup:
+        peer, asked = await _stood_still(setup)
+        peer.say(encode_ilp(MESSAGE, 2, b"prepare 2"))
+        await asyncio.sleep(0.1)
+        assert setup.a.links.is_held
+        setup.a.links.hang_up("b", "on purpose")
+        await peer.closed.wait()
+        setup.a.links.release()
+        await asyncio.sleep(0.1)
+        assert setup.a.arrivals == [b"prepare 1"]
+        assert asked.answers == [Unanswered.LINK_LOST]
