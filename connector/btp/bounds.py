@@ -12,6 +12,8 @@ HANDSHAKE_BYTES_MAX: Final = 16_384
 DIAL_SECONDS_MAX: Final = 10.0
 CLOSE_SECONDS_MAX: Final = 1.0
 CONNECTIONS_MAX: Final = 10_000
+# Each log-in is a log line and an event, and makes packets under way be sent again.
+LOG_INS_PER_SECOND_PER_PEER_MAX: Final = 10
 CONNECTIONS_NOT_LOGGED_IN_MAX: Final = 1024
 CONNECTIONS_NOT_LOGGED_IN_PER_ADDRESS_MAX: Final = 512
 # Before the log-in, over TLS.

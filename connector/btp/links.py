@@ -101,6 +101,8 @@ class Links(LinkOwner):
         self._credentials = CredentialTable(credentials)
         self._observer = observer
         self._by_peer: dict[str, PeerLinks] = {}
+        self._log_ins: dict[str, Sampler] = {}
+        """By peer, of those that have logged in; bounded by the number of peers."""
         self._all: set[Link] = set()
         count_max = min(bounds.CONNECTIONS_NOT_LOGGED_IN_MAX, network.strangers_max)
         self._strangers: Connections[Link] = Connections(
@@ -189,6 +191,7 @@ class Links(LinkOwner):
         self.flush()
         self._by_peer.pop(peer_id, None)
         self.connects.pop(peer_id, None)
+        self._log_ins.pop(peer_id, None)
         self.dialler.remove(peer_id)
 
     def hang_up(self, peer_id: str, reason: str) -> None:
@@ -208,18 +211,18 @@ class Links(LinkOwner):
         Where there are too many without a log-in, the oldest of the address with the most is closed.
         """
         if self._stopping or len(self._all) >= bounds.CONNECTIONS_MAX:
-            self._refuse(link)
+            self._refuse(link, "too many connections")
             return False
         self._all.add(link)
         superfluous = self._strangers.add(link)
         if superfluous is not None:
-            self._refuse(superfluous)
+            self._refuse(superfluous, "too many connections")
             if superfluous is not link:
                 superfluous.abort()
         return superfluous is not link
 
-    def _refuse(self, link: Link) -> None:
-        link.close_reason = "too many connections"
+    def _refuse(self, link: Link, why: str) -> None:
+        link.close_reason = why
         suppressed = self._refusals.allow(self.clock.monotonic_s())
         if suppressed is not None:
             self._log.warning(
@@ -250,6 +253,14 @@ class Links(LinkOwner):
                 )
             link.session.refuse(auth)
             link.drop("authentication failed")
+            return
+        log_ins = self._log_ins.get(peer_id)
+        if log_ins is None:
+            log_ins = self._log_ins[peer_id] = Sampler(bounds.LOG_INS_PER_SECOND_PER_PEER_MAX)
+        if log_ins.allow(self.clock.monotonic_s()) is None:
+            link.session.refuse(auth, b"too many log-ins in this second")
+            self._refuse(link, f"peer {peer_id} logs in too often")
+            link.drop(link.close_reason)
             return
         link.session.accept(auth)
         self._logged_in(link, self._peers[peer_id], auth.username)

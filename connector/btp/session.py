@@ -267,10 +267,10 @@ class Session:
         else:
             self._outgoing.append(encode_empty_response(auth.request_id))
 
-    def refuse(self, auth: AuthRequest) -> None:
-        """Refuse the log-in of the other side; the reason is for our log only."""
+    def refuse(self, auth: AuthRequest, reason: bytes = b"invalid username or token") -> None:
+        """Refuse the log-in of the other side; `reason` says no more than it may know."""
         self._move(Move.AUTH_REFUSED)
-        self._error(auth.request_id, "F00", b"invalid username or token")
+        self._error(auth.request_id, "F00", reason)
 
     def request(self, ilp: bytes, request: Any, packet_id: int, again: bool = False) -> int:
         """Queue a request with an ILP packet; `request` is returned with its answer.

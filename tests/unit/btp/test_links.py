@@ -607,3 +607,23 @@ async def test_a_link_that_ends_while_it_is_held_takes_nothing_with_it() -> None
         await asyncio.sleep(0.1)
         assert setup.a.arrivals == [b"prepare 1"]
         assert asked.answers == [Unanswered.LINK_LOST]
+
+
+# --- a peer that logs in without end
+
+
+@simulated
+async def test_log_ins_of_a_peer_are_bounded_and_it_gets_in_again_later() -> None:
+    async with LinksSetup() as setup:
+        a = setup.a
+        setup.start(a, dials=False)
+        await asyncio.sleep(0.01)
+        for _ in range(100):
+            (await setup.dial_a()).transport.abort()
+        assert a.links.connects["b"] == bounds.LOG_INS_PER_SECOND_PER_PEER_MAX
+        assert a.log.count("btp_connection_established") == bounds.LOG_INS_PER_SECOND_PER_PEER_MAX
+        assert 0 < a.log.count("btp_connection_refused") <= 5
+        assert a.links.auth_failures == 0
+        await asyncio.sleep(1)
+        await setup.dial_a()
+        assert a.links.connects["b"] == bounds.LOG_INS_PER_SECOND_PER_PEER_MAX + 1
