@@ -33,6 +33,7 @@ MODULES: Final = (
     "connector/btp/links.py",
     "connector/btp/packet.py",
     "connector/btp/session.py",
+    "connector/btp/standstill.py",
     "connector/ilp/packet.py",
     "connector/accounting/availability.py",
     "connector/accounting/chart.py",

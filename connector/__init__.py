@@ -41,27 +41,29 @@ The map, each package above those that it uses:
       admin.py        the admin API                   views.py    the read API
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle
-      app.py          all of it together              login.py   the cookie's
+      app.py          all of it together              login.py   key for cookie
       server.py       the listener                    standby.py what a standby answers
-      models.py       answers, for the document       openapi.py the document
+      models.py       answers, for OpenAPI            openapi.py its document
     settlement/     paying a balance outside the ledger
       model.py        quantities, phases, what may follow what; pure
       store.py        every settlement, in one file
       engine.py       the payer: an operator, or an RFC 38 engine over HTTP
       manager.py      decisions and requests          engines.py  the payer of each peer
-      carrier.py      the steps of one settlement: book, have it paid, confirm; each once
+      carrier.py      the steps of one settlement: book, have it paid, confirm; repeatable
     switch/         the packet flow: rules, routing, terms, reserve, send, check, post
       rules.py        admission
       terms.py        amount and expiry for the next hop
       receiver.py     answers of this node itself     delivery.py  to a URL or a handler
       switch.py       the packet flow, one generator, top to bottom
-      driver.py       runs packet flows               flight.py   a Prepare in flight
-      inbox.py        resent packets and the answers that are kept for them
+      driver.py       runs packet flows; looks resent packets up
+      flight.py       a Prepare in flight; what a resent one must equal
+      inbox.py        the answers kept for a peer that resends, and for how long
       observer.py     events and counts of packets
     btp/            WebSockets and BTP sessions: octets in, events out (RFC 23)
       packet.py       BTP packets                     session.py  requests, answers, log-in; pure
       frames.py       plain WebSocket frames, fast    link.py     one WebSocket and its session
       links.py        all links: admission, log-in, sending
+      standstill.py   a process that stood still must not speak before it knows that it may
       peer_links.py   which of a peer's links serve, and which are drained
       dial.py         keeps a peer connected          credentials.py verifies log-ins
       network.py      sockets, as links use them; a simulation has its own
@@ -73,26 +75,28 @@ The map, each package above those that it uses:
       store_file.py   its tables and their limits     store_query.py  its queries
       traces.py       OpenTelemetry traces of sampled packets
     accounting/     the accounts of a node
-      manager.py      AccountManager: the façade; delegates every call to one of the parts
+      manager.py      AccountManager: the façade; delegates nearly every call
       availability.py the relation to the ledger: a table of phases; pure
-      promises.py     the state of a packet's money: a table; pure
+      promises.py     the state of a packet's money, and when its Fulfill may leave: a table; pure
       mirror.py       balances in memory; their only writer; pure
       entries.py      hold, post, void, correction, and their transfers; pure
-      turn.py         the ledger, and whose turn it is    chart.py  which accounts there are
-      writer.py       the queue, and the task that writes it
+      turn.py         the ledger, one request at a time; has it compared after a failed one
+      chart.py        which accounts there are, and their flags
+      writer.py       admits holds (MAX_PAYABLE; credit while the ledger is away), writes the queue
       lease.py        which process of a node is active: phases and rows; pure
       leaseholder.py  claims and looks, while it is   standby.py waits until it may be
       acknowledged.py the least that the ledger must have; a ledger that has less is refused
       spool.py        the outbox in use                   outbox.py the outbox itself, in SQLite
       replay.py       books what the outbox holds         reconnect.py asks for a ledger that is away
-      start.py        first contact with the ledger       credit.py limits, grants, credit above a limit
+      start.py        first contact with the ledger
+      credit.py       grants credit limits in the ledger; takes back what is above
       fulfilments.py  Fulfills that could not be fetched again: durable no later than their posts
       resent.py       packets, rebuilt from the ledger; pure
       recovery.py     resent packets, unclaimed holds
       reconcile.py    follows other processes             settlement.py books settlements
       reports.py      outcomes, alerts, counters          history.py past balances
     ledger/         accounts and transfers, with the rules of TigerBeetle
-      model.py        accounts, transfers, statuses
+      model.py        accounts, transfers, statuses; how every id is derived
       interface.py    the contract of a ledger        rows.py     transfers as octets
       machine.py      the rules of a ledger; pure
       embedded.py     the machine with a durable journal in SQLite
@@ -118,10 +122,11 @@ The map, each package above those that it uses:
       disk.py         files, as stores use them       files.py    atomic replacement
       sqlite.py       one file behind one thread      http.py     the HTTP client
       log.py          structlog, secrets redacted     log_sink.py  lines written without waiting
-      backoff.py      waits that grow                 connections.py  which strangers' are kept
+      backoff.py      waits that grow                 connections.py  bounds those not logged in
       urls.py         URLs that can be dialled        marker.py   detects a truncated journal
 
-Every package keeps its own bounds in `bounds.py`; those that several share are in `base/limits.py`.
+A package keeps its bounds in its `bounds.py`; those that several share, such as packets in flight
+per peer, are in `base/limits.py`.
 
 Use as a library:
 

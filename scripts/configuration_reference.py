@@ -31,6 +31,8 @@ variable, a near miss of any setting (`HTTP_PROT`, `CREDITLIMIT`), and in the fi
 that stands twice and a number such as `010` or `1:30` are errors, and all errors are reported at once.
 What Kubernetes sets for its Services (`CONNECTOR_SERVICE_HOST`, `CONNECTOR_PORT=tcp://...`) is ignored.
 `python -m connector check-config` prints what is in effect, and where each value came from.
+All of it is read at the start; only peers and static routes change while a node runs, by the [admin
+API](admin-api.md).
 
 Amounts are whole numbers, in the smallest unit of the asset.
 """

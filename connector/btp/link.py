@@ -41,6 +41,7 @@ from connector.btp.session import (
     Session,
     State,
 )
+from connector.btp.standstill import Standstill
 from connector.peering.model import Peer, Unanswered
 
 
@@ -105,7 +106,9 @@ class LinkOwner(ABC):
         clock: Clock,
         random_id: Callable[[], int],
         random_octets: Callable[[int], bytes],
+        standstill: Standstill,
     ) -> None:
+        self.standstill: Final = standstill
         self.clock: Final = clock
         self.random_id: Final = random_id
         self.random_octets: Final = random_octets
@@ -113,8 +116,6 @@ class LinkOwner(ABC):
         """Links with something to write; emptied by `flush`."""
         self.ignored = 0
         """BTP packets without effect."""
-        self.is_held = False
-        """Whether nothing may be written or read: see `links`."""
 
     @abstractmethod
     def admit(self, link: Link) -> bool:
@@ -147,10 +148,6 @@ class LinkOwner(ABC):
     @abstractmethod
     def flush(self) -> None:
         """Write to every link in `touched`."""
-
-    @abstractmethod
-    def look_for_standstill(self, now_s: float) -> None:
-        """Set `is_held` if the process has stood still until now, by the monotonic clock."""
 
 
 class Link(asyncio.Protocol):
@@ -215,15 +212,15 @@ class Link(asyncio.Protocol):
             self.flush()
         elif not self._links.admit(self):
             transport.abort()
-        elif self._links.is_held:
+        elif self._links.standstill.is_held:
             transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
         """Handle every frame of one read, then write once per link."""
         links = self._links
         self.last_heard_s = now_s = links.clock.monotonic_s()
-        links.look_for_standstill(now_s)
-        if links.is_held:
+        links.standstill.look(now_s)
+        if links.standstill.is_held:
             self._unread += data
             return
         links.touched.add(self)
@@ -310,7 +307,10 @@ class Link(asyncio.Protocol):
 
     def _may_read(self) -> bool:
         return not (
-            self._transport is None or self._closing or self._writing_paused or self._links.is_held
+            self._transport is None
+            or self._closing
+            or self._writing_paused
+            or self._links.standstill.is_held
         )
 
     # --- websocket
@@ -422,7 +422,7 @@ class Link(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write everything that is queued, in one call."""
-        if self._links.is_held:
+        if self._links.standstill.is_held:
             self._links.touched.add(self)
             return
         websocket = self._websocket

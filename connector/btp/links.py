@@ -2,13 +2,10 @@
 
 One of the links of a peer carries requests (`connector.btp.peer_links`); answers are accepted over
 any. Open requests are kept per peer. They survive the loss of a link, and end as lost only if they
-cannot be resent and no link is left over which an answer could arrive.
+cannot be resent and no link is left over which an answer could arrive. All links are held while the
+process does not know whether it may speak (`connector.btp.standstill`).
 
-**A process that stood still** (suspended, starved) may have been replaced meanwhile, and its peers may
-have resent to its successor what it finds in its buffers. Before it knows, it must say nothing: not
-that a packet has expired, for example, which its successor may fulfil. So if `seen` was not called
-for `standstill_s`, all links are held: nothing is written and nothing more is read, until `release`
-or `abandon`.
+Long because admission, log-in, loss and resending decide over the same tables of links.
 """
 
 from __future__ import annotations
@@ -38,6 +35,7 @@ from connector.btp.link import Link, LinkOwner, OutgoingRequest, PacketHandler
 from connector.btp.network import Listener, Network
 from connector.btp.peer_links import PeerLinks
 from connector.btp.session import AuthRequest, State
+from connector.btp.standstill import Standstill
 from connector.peering.model import Peer, PeerRegistry, Unanswered
 
 
@@ -79,11 +77,19 @@ class Links(LinkOwner):
             random_octets: returns WebSocket masks.
             observer: told of connections.
             network: listens and connects.
-            standstill_s: the time without a call of `seen` after which links are held; infinite: they
-                never are.
+            standstill_s: the time without a call of `standstill.seen` after which links are held;
+                infinite: they never are.
             on_standstill: called when they are.
         """
-        super().__init__(clock=clock, random_id=random_id, random_octets=random_octets)
+        super().__init__(
+            clock=clock,
+            random_id=random_id,
+            random_octets=random_octets,
+            standstill=Standstill(
+                clock=clock, log=log, limit_s=standstill_s, on_standstill=self._hold
+            ),
+        )
+        self._on_standstill = on_standstill
         self.live: Final[dict[str, Link]] = {}
         """The link that carries requests to each connected peer, by peer id."""
         self.connects: Final[dict[str, int]] = {}
@@ -117,10 +123,6 @@ class Links(LinkOwner):
         self._network = network
         self._listener: Listener | None = None
         self._stopping = False
-        self._standstill_s = standstill_s
-        self._on_standstill = on_standstill
-        self._seen_s = math.inf
-        """When `seen` was called last; infinite: never."""
 
     def attach(self, driver: PacketHandler) -> None:
         """Set the packet handler. Separate, because driver and links refer to each other."""
@@ -411,9 +413,10 @@ class Links(LinkOwner):
 
     def flush(self) -> None:
         """See `LinkOwner`."""
-        self.look_for_standstill(self.clock.monotonic_s())
+        standstill = self.standstill
+        standstill.look(self.clock.monotonic_s())
         touched = self.touched
-        while touched and not self.is_held:
+        while touched and not standstill.is_held:
             touched.pop().flush()
 
     # --- sending to next hops
@@ -446,40 +449,21 @@ class Links(LinkOwner):
 
     # --- a process that stood still
 
-    def seen(self) -> bool:
-        """Note that the process runs; called 50 times a second. Returns whether links are in use."""
-        now_s = self.clock.monotonic_s()
-        self.look_for_standstill(now_s)
-        self._seen_s = now_s
-        return not self.is_held
-
-    def look_for_standstill(self, now_s: float) -> None:
-        """See `LinkOwner`."""
-        for_s = now_s - self._seen_s
-        if for_s <= self._standstill_s or self.is_held:
-            return
-        self.is_held = True
-        self._on_standstill()
-        self._log.warning(
-            "process_stood_still",
-            seconds=round(for_s, 3),
-            detail="nothing is sent until the ledger says that no other process has taken over",
-        )
+    def _hold(self) -> None:
         for link in self._all:
             link.pause_reading()
+        self._on_standstill()
 
     def release(self) -> None:
         """Go on: this process is still the active one."""
-        assert self.is_held
-        self.is_held = False
-        self._seen_s = self.clock.monotonic_s()
+        self.standstill.over()
         for link in list(self._all):
             link.resume_reading()
         self.flush()
 
     def abandon(self) -> None:
         """Close all links without another word: another process has taken over."""
-        assert self.is_held
+        assert self.standstill.is_held
         for link in list(self._all):
             link.close_reason = link.close_reason or "another process has taken over"
             link.abort()

@@ -202,7 +202,7 @@ class Lifecycle:
         # While links are held another process may have taken over: no answer is given any more.
         while (
             core.driver.in_flight
-            and not core.links.is_held
+            and not core.links.standstill.is_held
             and core.clock.monotonic_s() < deadline_s
         ):
             await asyncio.sleep(TICK_SECONDS)
@@ -231,14 +231,14 @@ class Lifecycle:
     # --- periodic work
 
     async def _tick(self) -> None:
-        if self._core.links.seen():
+        if self._core.links.standstill.seen():
             self._core.driver.tick()
             self._core.accounts.tick()
 
     async def _after_standstill(self) -> None:
         """Find out whether another process has taken over while this one stood still."""
         links = self._core.links
-        if not links.is_held:
+        if not links.standstill.is_held:
             return
         may_go_on = await self._core.accounts.may_go_on()
         if may_go_on:

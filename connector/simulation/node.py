@@ -1,4 +1,8 @@
-"""A connector in a world: the daemon's core in a process that can be killed at any moment."""
+"""A connector in a world: the daemon's core in a process that can be killed at any moment.
+
+Long because all that happens to a node happens to its processes: start, death, standing still, files
+that are lost, operators, and what the judge asks afterwards.
+"""
 
 from __future__ import annotations
 

@@ -429,8 +429,8 @@ FAULTS = (
     # One process of a node
     Fault(
         "says-what-it-likes-after-a-standstill",
-        "connector/btp/links.py",
-        "if for_s <= self._standstill_s or self.is_held:",
+        "connector/btp/standstill.py",
+        "if for_s <= self._limit_s or self.is_held:",
         "if for_s <= math.inf or self.is_held:",
         only("second-process"),
     ),

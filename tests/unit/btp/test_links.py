@@ -505,7 +505,7 @@ async def _stood_still(setup: LinksSetup) -> tuple[PlainSocket, Request]:
     peer.say(encode_ilp(MESSAGE, 1, b"prepare 1"))
     asked = setup.a.ask(7)
     await asyncio.sleep(0.1)
-    assert setup.a.links.seen()
+    assert setup.a.links.standstill.seen()
     await asyncio.sleep(2)
     return peer, asked
 
@@ -519,14 +519,14 @@ async def test_whoever_stood_still_neither_writes_nor_reads_until_it_is_known_to
         a = setup.a
         peer, asked = await _stood_still(setup)
         if first == "tick":
-            assert not a.links.seen()
+            assert not a.links.standstill.seen()
         a.answer_all()
         peer.say(encode_ilp(RESPONSE, peer.requests[0][0], b"answer 7"))
         peer.say(encode_ilp(MESSAGE, 2, b"prepare 2"))
         await asyncio.sleep(0.1)
         for _ in range(50):
             a.links.tick()
-            assert not a.links.seen()
+            assert not a.links.standstill.seen()
         assert peer.answers == []
         assert len(a.arrivals) == 1
         assert asked.answers == []
@@ -536,7 +536,7 @@ async def test_whoever_stood_still_neither_writes_nor_reads_until_it_is_known_to
         a.answers_at_once = True
         a.links.release()
         await asyncio.sleep(0.1)
-        assert a.links.seen()
+        assert a.links.standstill.seen()
         assert peer.answers[0] == (1, b"answer 1")
         assert (2, b"answer 2") in peer.answers
         assert asked.answers == [b"answer 7"]
@@ -569,7 +569,7 @@ async def test_a_process_that_runs_is_never_held() -> None:
         setup.start(setup.a, dials=False)
         await asyncio.sleep(5)  # before the first call nothing is known
         for _ in range(500):
-            assert setup.a.links.seen()
+            assert setup.a.links.standstill.seen()
             await asyncio.sleep(0.5)
         assert not setup.a.log.count("process_stood_still")
 
@@ -580,9 +580,9 @@ async def test_a_connection_that_is_dialled_while_links_are_held_is_used_afterwa
         a, b = setup.a, setup.b
         setup.start(b, dials=False)
         await asyncio.sleep(0)
-        assert a.links.seen()
+        assert a.links.standstill.seen()
         await asyncio.sleep(2)
-        assert not a.links.seen()
+        assert not a.links.standstill.seen()
         dialling = asyncio.create_task(a.links.dialler.stay_connected(a.credentials))
         await asyncio.sleep(1)
         assert not b.links.live
@@ -600,7 +600,7 @@ async def test_a_link_that_ends_while_it_is_held_takes_nothing_with_it() -> None
         peer, asked = await _stood_still(setup)
         peer.say(encode_ilp(MESSAGE, 2, b"prepare 2"))
         await asyncio.sleep(0.1)
-        assert setup.a.links.is_held
+        assert setup.a.links.standstill.is_held
         setup.a.links.hang_up("b", "on purpose")
         await peer.closed.wait()
         setup.a.links.release()

@@ -1,0 +1,66 @@
+"""Notices that the process stood still: from then on it must say nothing until it may.
+
+A process that was suspended or starved may have been replaced meanwhile (`accounting/lease`), and its
+peers may have resent to its successor what it finds in its buffers. Before it knows, it must say
+nothing: not that a packet has expired, for example, which its successor may fulfil. So if `seen` was
+not called for `limit_s`, all links are held: nothing is written and nothing more is read, until the
+node has asked its ledger and calls `Links.release` or `Links.abandon`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from connector.base.clock import Clock
+from connector.base.log import Log
+
+
+class Standstill:
+    """Whether links are held."""
+
+    def __init__(
+        self, *, clock: Clock, log: Log, limit_s: float, on_standstill: Callable[[], None]
+    ) -> None:
+        """Nothing is known before the first call of `seen`.
+
+        Args:
+            clock: its monotonic time counts.
+            log: for one warning each time.
+            limit_s: the time without a call of `seen` that counts; infinite: none does.
+            on_standstill: called when links are held.
+        """
+        self.is_held = False
+        """Whether nothing may be written or read."""
+        self._clock = clock
+        self._log = log
+        self._limit_s = limit_s
+        self._on_standstill = on_standstill
+        self._seen_s = math.inf
+        """When `seen` was called last; infinite: never."""
+
+    def seen(self) -> bool:
+        """Note that the process runs; called 50 times a second. Returns whether links are in use."""
+        now_s = self._clock.monotonic_s()
+        self.look(now_s)
+        self._seen_s = now_s
+        return not self.is_held
+
+    def look(self, now_s: float) -> None:
+        """Hold links if the process has stood still until now, by the monotonic clock."""
+        for_s = now_s - self._seen_s
+        if for_s <= self._limit_s or self.is_held:
+            return
+        self.is_held = True
+        self._log.warning(
+            "process_stood_still",
+            seconds=round(for_s, 3),
+            detail="nothing is sent until the ledger says that no other process has taken over",
+        )
+        self._on_standstill()
+
+    def over(self) -> None:
+        """Links may be used again."""
+        assert self.is_held
+        self.is_held = False
+        self._seen_s = self._clock.monotonic_s()
