@@ -203,8 +203,30 @@ class SystemNetwork:
         port: int,
         tls: ssl.SSLContext | None,
     ) -> None:
-        """See `Network`."""
-        await asyncio.get_running_loop().create_connection(protocol_factory, host, port, ssl=tls)
+        """See `Network`. The addresses of a name are tried one after the other.
+
+        The name is looked up here: uvloop's `create_connection` leaves a look-up that fails after the
+        caller has given up to the log, as an error of this program.
+        """
+        loop = asyncio.get_running_loop()
+        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        refused: OSError = OSError(f"{host} has no address")
+        for _, _, _, _, name in dict.fromkeys(infos):
+            try:
+                await loop.create_connection(
+                    protocol_factory,
+                    str(name[0]),
+                    int(name[1]),
+                    ssl=tls,
+                    server_hostname=host if tls is not None else None,
+                )
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                refused = error
+            else:
+                return
+        raise refused
 
 
 async def _bound(host: str, port: int) -> list[socket.socket]:

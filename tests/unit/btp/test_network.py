@@ -1,0 +1,65 @@
+"""The machine's network: connecting by name."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+from connector.btp.network import SystemNetwork
+
+
+async def _listening() -> tuple[asyncio.Server, int]:
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+    return server, int(server.sockets[0].getsockname()[1])
+
+
+def _names(*addresses: str) -> Callable[..., Awaitable[list[tuple[Any, ...]]]]:
+    async def getaddrinfo(_host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses]
+
+    return getaddrinfo
+
+
+async def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, port = await _listening()
+    loop = asyncio.get_running_loop()
+    made: list[asyncio.Protocol] = []
+
+    def factory() -> asyncio.Protocol:
+        made.append(asyncio.Protocol())
+        return made[-1]
+
+    monkeypatch.setattr(loop, "getaddrinfo", _names("127.0.0.2", "127.0.0.1"))
+    await SystemNetwork().connect(factory, "peer.example", port, None)
+    assert len(made) == 1
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(ConnectionRefusedError):
+        await SystemNetwork().connect(factory, "peer.example", port, None)
+    monkeypatch.setattr(loop, "getaddrinfo", _names())
+    with pytest.raises(OSError, match="peer.example has no address"):
+        await SystemNetwork().connect(factory, "peer.example", port, None)
+
+
+def test_a_look_up_that_nobody_waits_for_any_more_is_no_error_of_this_program() -> None:
+    """With uvloop, which the daemon uses."""
+
+    async def main() -> list[str]:
+        said: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: said.append(context["message"]))
+        for _ in range(20):
+            with pytest.raises((TimeoutError, OSError)):
+                async with asyncio.timeout(0.0001):
+                    await SystemNetwork().connect(asyncio.Protocol, "nothing.invalid", 80, None)
+        # Until the look-ups have ended, in the threads of the loop.
+        with pytest.raises(OSError, match="."):
+            await SystemNetwork().connect(asyncio.Protocol, "nothing.invalid", 80, None)
+        return said
+
+    assert uvloop.run(main()) == []
