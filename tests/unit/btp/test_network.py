@@ -28,21 +28,24 @@ def _names(*addresses: str) -> Callable[..., Awaitable[list[tuple[Any, ...]]]]:
 async def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     server, port = await _listening()
     loop = asyncio.get_running_loop()
-    made: list[asyncio.Protocol] = []
+    made: list[asyncio.BaseTransport] = []
 
-    def factory() -> asyncio.Protocol:
-        made.append(asyncio.Protocol())
-        return made[-1]
+    class Noted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    factory = Noted
 
     monkeypatch.setattr(loop, "getaddrinfo", _names("127.0.0.2", "127.0.0.1"))
     await SystemNetwork().connect(factory, "peer.example", port, None)
-    assert len(made) == 1
+    (transport,) = made
+    transport.close()
     server.close()
     await server.wait_closed()
     with pytest.raises(ConnectionRefusedError):
         await SystemNetwork().connect(factory, "peer.example", port, None)
     monkeypatch.setattr(loop, "getaddrinfo", _names())
-    with pytest.raises(OSError, match="peer.example has no address"):
+    with pytest.raises(OSError, match="has no address"):
         await SystemNetwork().connect(factory, "peer.example", port, None)
 
 
@@ -58,7 +61,7 @@ def test_a_look_up_that_nobody_waits_for_any_more_is_no_error_of_this_program() 
                 async with asyncio.timeout(0.0001):
                     await SystemNetwork().connect(asyncio.Protocol, "nothing.invalid", 80, None)
         # Until the look-ups have ended, in the threads of the loop.
-        with pytest.raises(OSError, match="."):
+        with pytest.raises(OSError, match=r"\w"):
             await SystemNetwork().connect(asyncio.Protocol, "nothing.invalid", 80, None)
         return said
 
