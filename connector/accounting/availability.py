@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 from connector.accounting import bounds
 from connector.base.backoff import Backoff
-from connector.base.errors import LedgerUnavailableError
+from connector.base.errors import LedgerNotNowError
 
 
 class State(Enum):
@@ -263,7 +263,7 @@ class Availability:
             LedgerUnavailableError: it is away, or has not been reached yet.
         """
         if not self.is_up:
-            raise LedgerUnavailableError(f"the ledger is away: {self.reason}")
+            raise LedgerNotNowError(f"the ledger is away: {self.reason}")
 
     # --- events
 

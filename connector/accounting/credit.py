@@ -16,7 +16,12 @@ from connector.accounting.entries import grant_transfer
 from connector.accounting.mirror import Mirror, PeerBooks
 from connector.accounting.reports import Reports
 from connector.accounting.turn import Turn
-from connector.base.errors import CreditInUseError, LedgerRefusedError, LedgerUnavailableError
+from connector.base.errors import (
+    CreditInUseError,
+    LedgerNotNowError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+)
 from connector.ledger.interface import Ledger
 from connector.ledger.model import DONE, Posted, Status, Transfer, TransferCode
 from connector.peering.model import PeerTerms
@@ -174,7 +179,7 @@ class Credit:
                     refused += 1
                 # Else an earlier request was booked first: its effect is seen in the next round.
                 there = (await self._look(ledger, books))._replace(refused=refused)
-        raise LedgerUnavailableError(
+        raise LedgerNotNowError(
             f"the credit of peer {books.terms.peer_id} is being changed by others as well"
         )
 
@@ -234,7 +239,7 @@ class Credit:
                 transfer = grant_transfer(books, change, there.line, there.refused)
                 await ledger.create_transfers([transfer])
             else:
-                raise LedgerUnavailableError(f"the credit of peer {peer_id} is being changed")
+                raise LedgerNotNowError(f"the credit of peer {peer_id} is being changed")
         if change < 0:
             return line, peer
         # The other side of every transfer of a credit line is the peer's account.

@@ -8,6 +8,7 @@ finds in its buffers when it is woken is held for nobody else's packets.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -118,7 +119,8 @@ class LeaseHolder:
         if self._terms is None or self.phase is Phase.SUPERSEDED:
             return
         if self.phase is Phase.ACTIVE:
-            await self.look(ledger)
+            with contextlib.suppress(SupersededError):
+                await self.look(ledger)
             return
         process, memory = self._terms.process, self._terms.memory
         own = {process, *await memory.claims()}
@@ -213,6 +215,15 @@ class LeaseHolder:
                 for_s = self._clock.monotonic_s() - self._doubt_s
                 if self.is_watched or for_s < bounds.LEASE_DOUBT_SECONDS:
                     return None
+            else:
+                if self._clock.monotonic_s() >= self.valid_until_s:
+                    return None  # an answer from before another standstill, or another ledger's
+        elif (
+            self.phase in (Phase.OPENING, Phase.CLAIMING)
+            and self._terms is not None
+            and self._clock.monotonic_s() - self._doubt_s < bounds.LEASE_DOUBT_SECONDS
+        ):
+            return None  # `Reconnect` claims when the ledger is there
         if self.phase is Phase.SUPERSEDED:
             return False
         self.may_hold = HOLDS[self.phase]

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final
 
-from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.base.errors import LedgerNotNowError, LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.interface import Ledger
 
 
@@ -71,11 +71,12 @@ class Turn:
 
     def _end(self, error: BaseException | None) -> None:
         assert self._lock.locked()
-        if isinstance(error, LedgerUnavailableError):
-            self._failures += 1
-            self._why = str(error)
-        if isinstance(error, LedgerUnavailableError | LedgerRefusedError):
-            self._is_in_doubt = True
+        if not isinstance(error, LedgerNotNowError):
+            if isinstance(error, LedgerUnavailableError):
+                self._failures += 1
+                self._why = str(error)
+            if isinstance(error, LedgerUnavailableError | LedgerRefusedError):
+                self._is_in_doubt = True
         self._lock.release()
 
     async def close(self) -> None:

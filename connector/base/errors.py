@@ -6,6 +6,7 @@ ConnectorError
 │   └── ProtocolError         well-formed, but not allowed now (RFC 23)
 ├── EnvironmentFault          disk, network or ledger; may pass by itself
 │   ├── LedgerUnavailableError    no acknowledgement; the outcome of the request is unknown
+│   │   └── LedgerNotNowError     the request cannot be made now; not for want of an answer
 │   ├── ListenError           a port could not be bound
 │   ├── SettlementStoreError  the file of settlements cannot be used
 │   ├── EngineError           a settlement engine did not do what it was asked
@@ -68,6 +69,10 @@ class EnvironmentFault(ConnectorError):  # noqa: N818 - "error" would read as ou
 
 class LedgerUnavailableError(EnvironmentFault):
     """The ledger did not acknowledge; it is unknown whether the request was executed."""
+
+
+class LedgerNotNowError(LedgerUnavailableError):
+    """The request cannot be made now; whether the ledger answers is another question."""
 
 
 class ListenError(EnvironmentFault):

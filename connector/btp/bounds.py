@@ -11,6 +11,7 @@ BTP_ERROR_DATA_BYTES_MAX: Final = 8192
 HANDSHAKE_BYTES_MAX: Final = 16_384
 DIAL_SECONDS_MAX: Final = 10.0
 CLOSE_SECONDS_MAX: Final = 1.0
+CLOSE_REASON_BYTES_MAX: Final = 123
 CONNECTIONS_MAX: Final = 10_000
 # Each log-in is a log line and an event, and makes packets under way be sent again.
 LOG_INS_PER_SECOND_PER_PEER_MAX: Final = 10

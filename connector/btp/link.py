@@ -222,6 +222,7 @@ class Link(asyncio.Protocol):
         links.standstill.look(now_s)
         if links.standstill.is_held:
             self._unread += data
+            self.pause_reading()  # uvloop reads although `connection_made` has paused it
             return
         links.touched.add(self)
         if self._plain:
@@ -298,9 +299,17 @@ class Link(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Handle what was read while links were held, and read again, unless something forbids it."""
+        if self._may_read():
+            self.last_heard_s = self._links.clock.monotonic_s()
         if self._unread and self._may_read():
             unread, self._unread = self._unread, b""
-            self.data_received(unread)
+            try:
+                self.data_received(unread)
+            except Exception as error:  # noqa: BLE001 - as asyncio does with what it calls itself
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "what was read while links were held", "exception": error}
+                )
+                self.abort()
         if self._may_read():
             assert self._transport is not None
             self._transport.resume_reading()
@@ -444,7 +453,9 @@ class Link(asyncio.Protocol):
         self.close_reason = self.close_reason or reason
         self.flush()
         if self._websocket.state is OPEN:
-            self._websocket.send_close(code, reason[:100])
+            # A control frame has room for so many octets.
+            text = reason.encode()[: bounds.CLOSE_REASON_BYTES_MAX].decode(errors="ignore")
+            self._websocket.send_close(code, text)
         self._finish()
 
     def _finish(self) -> None:

@@ -456,7 +456,8 @@ class Links(LinkOwner):
 
     def release(self) -> None:
         """Go on: this process is still the active one."""
-        self.standstill.over()
+        if not self.standstill.over():
+            return
         for link in list(self._all):
             link.resume_reading()
         self.flush()
@@ -473,6 +474,9 @@ class Links(LinkOwner):
     def tick(self) -> None:
         """Called about once a second: log-in deadlines, drained links, pings, silence."""
         now_s = self.clock.monotonic_s()
+        self.standstill.look(now_s)
+        if self.standstill.is_held:
+            return
         for link in list(self._all):
             link.keep_alive(now_s)
         self.flush()

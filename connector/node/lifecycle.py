@@ -177,6 +177,7 @@ class Lifecycle:
             group.create_task(every(bounds.LEASE_LOOK_SECONDS, accounts.keep_lease)),
         ]
         stack.callback(lambda: [task.cancel() for task in tickers])
+        stack.callback(core.links.standstill.end)
         settling = group.create_task(core.settlements.run())
         stack.push_async_callback(self._stop_settling, settling)
         core.deliveries.attach(group, core.driver, core.links.flush)
@@ -199,10 +200,10 @@ class Lifecycle:
         core.node.stopping = True
         core.links.stop_listening()
         deadline_s = core.clock.monotonic_s() + limits.STOP_IN_FLIGHT_SECONDS_MAX
-        # While links are held another process may have taken over: no answer is given any more.
+        # Whoever was replaced while it stood still gives no answers any more.
         while (
             core.driver.in_flight
-            and not core.links.standstill.is_held
+            and not (core.links.standstill.is_held and core.accounts.is_superseded)
             and core.clock.monotonic_s() < deadline_s
         ):
             await asyncio.sleep(TICK_SECONDS)
@@ -233,7 +234,8 @@ class Lifecycle:
     async def _tick(self) -> None:
         if self._core.links.standstill.seen():
             self._core.driver.tick()
-            self._core.accounts.tick()
+        # Also while links are held: posts that are overdue have to become durable.
+        self._core.accounts.tick()
 
     async def _after_standstill(self) -> None:
         """Find out whether another process has taken over while this one stood still."""

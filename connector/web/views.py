@@ -125,6 +125,11 @@ class NodeViews:
             return False, "shutting down"
         if not self._ports().btp:
             return False, "starting"
+        if self._links.standstill.is_held:
+            return (
+                False,
+                "the process stood still: its ledger has to say whether it is still active",
+            )
         state = self._accounts.state
         if state is State.AVAILABLE:
             return True, ""

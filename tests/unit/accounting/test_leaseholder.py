@@ -315,6 +315,75 @@ async def test_whoever_stood_still_asks_the_ledger_whether_it_may_go_on() -> Non
         assert await own.manager.may_go_on() is True
 
 
+@pytest.mark.parametrize("answered", [False, True])
+@simulated
+async def test_an_answer_from_before_a_second_standstill_says_nothing(answered: bool) -> None:
+    cluster = Cluster()
+    async with cluster.process(A) as old:
+        old.manager.stood_still()
+        stand_still(old)
+        real = old.ledger.lookup_transfers
+
+        async def lookup(ids: Sequence[int]) -> list[Transfer]:
+            found = await real(ids)
+            await asyncio.sleep(10)  # it stands still once more, and reads the answer afterwards
+            if not answered:
+                raise LedgerUnavailableError("no answer within 1000 ms")
+            return found
+
+        old.ledger.lookup_transfers = lookup  # type: ignore[method-assign]
+        asking = asyncio.create_task(old.manager.may_go_on())
+        await asyncio.sleep(5)
+        async with cluster.process(B):
+            await asyncio.sleep(4.9)
+            old.manager.stood_still()
+            assert await asking is None
+            assert not old.manager._lease.may_hold
+            old.ledger.lookup_transfers = real  # type: ignore[method-assign]
+            assert await old.manager.may_go_on() is False
+
+
+@simulated
+async def test_whoever_has_not_claimed_yet_waits_for_its_ledger_after_it_stood_still() -> None:
+    process = Cluster().process(A, spool=1000)
+    process.ledger.is_open = False
+    process.ledger.down = LedgerUnavailableError("away")
+    async with process as one:
+        assert one.manager.state is State.SPOOLING
+        one.manager.stood_still()
+        assert await one.manager.may_go_on() is None
+        await asyncio.sleep(bounds.LEASE_DOUBT_SECONDS + 0.1)
+        assert await one.manager.may_go_on() is True
+
+
+@simulated
+async def test_whoever_claimed_at_its_first_contact_and_lost_it_stops_in_order() -> None:
+    cluster = Cluster()
+    old = cluster.process(A, spool=1000)
+    old.ledger.is_open = False
+    old.ledger.down = LedgerUnavailableError("away")
+    async with old:
+        real, has_failed = old.manager._chart.create, False
+
+        async def create(ledger: Any, books: Any) -> Any:
+            nonlocal has_failed
+            if not has_failed:  # the ledger goes away again, after the claim
+                has_failed = True
+                old.ledger.down = LedgerUnavailableError("away again")
+            return await real(ledger, books)
+
+        old.manager._chart.create = create  # type: ignore[method-assign]
+        old.ledger.down = None
+        while not has_failed:
+            await asyncio.sleep(0.05)
+        async with cluster.process(B) as new:
+            assert new.manager.generation == 2
+            old.ledger.down = None
+            await asyncio.sleep(5)
+            assert old.manager.is_superseded
+            assert old.alerts.count("lease_superseded") == 1
+
+
 @simulated
 async def test_nothing_is_held_by_a_request_that_waited_while_a_later_claim_was_found() -> None:
     cluster = Cluster()

@@ -7,7 +7,11 @@ import asyncio
 import pytest
 
 from connector.accounting.turn import Turn
-from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.base.errors import (
+    LedgerNotNowError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+)
 from connector.ledger.interface import Ledger
 from tests.support.accounts import ScriptedLedger
 from tests.support.clocks import SimulatedClock, simulate
@@ -123,9 +127,14 @@ def test_those_who_wait_fail_with_the_request_that_is_not_answered() -> None:
     simulate(main())
 
 
-def test_a_refused_session_does_not_fail_those_who_wait() -> None:
-    """The next request begins a new one."""
-
+@pytest.mark.parametrize(
+    "failure",
+    [LedgerRefusedError("session_evicted", "ended"), LedgerNotNowError("is being changed")],
+    ids=["a session that ended", "a request that cannot be made now"],
+)
+def test_what_is_not_the_silence_of_the_ledger_does_not_fail_those_who_wait(
+    failure: Exception,
+) -> None:
     async def main() -> None:
         ledger = ScriptedLedger(clock=SimulatedClock())
         turn = Turn(ledger)
@@ -133,13 +142,13 @@ def test_a_refused_session_does_not_fail_those_who_wait() -> None:
         async def refused() -> None:
             async with turn:
                 await asyncio.sleep(1)
-                raise LedgerRefusedError("session_evicted", "ended")
+                raise failure
 
         task = asyncio.ensure_future(refused())
         await asyncio.sleep(0.5)
         async with turn as given:
             assert given is ledger
-        with pytest.raises(LedgerRefusedError):
+        with pytest.raises(type(failure)):
             await task
 
     simulate(main())

@@ -609,6 +609,84 @@ async def test_a_link_that_ends_while_it_is_held_takes_nothing_with_it() -> None
         assert asked.answers == [Unanswered.LINK_LOST]
 
 
+@simulated
+async def test_a_second_standstill_is_noticed_while_links_are_held() -> None:
+    told: list[float] = []
+    async with LinksSetup(standstill_s=1.0) as setup:
+        links = setup.a.links
+        links._on_standstill = lambda: told.append(asyncio.get_running_loop().time())
+        await _stood_still(setup)
+        assert not links.standstill.seen()
+        await asyncio.sleep(5)
+        links.release()  # by an answer from before
+        assert links.standstill.is_held
+        assert not links.standstill.seen()
+        links.release()
+        assert links.standstill.seen()
+        assert len(told) >= 3
+        assert told[-1] - told[0] >= 5
+
+
+@simulated
+async def test_no_link_is_closed_for_its_silence_while_it_is_held() -> None:
+    async with LinksSetup(standstill_s=1.0) as setup:
+        peer, asked = await _stood_still(setup)
+        links = setup.a.links
+        setup.a.answer_all()
+        peer.say(encode_ilp(RESPONSE, peer.requests[0][0], b"answer 7"))
+        for _ in range(round(1.5 * bounds.KEEPALIVE_SILENCE_SECONDS_MAX / 0.5)):
+            assert not links.standstill.seen()
+            await asyncio.sleep(0.5)
+        links.release()
+        await asyncio.sleep(0.2)
+        assert peer.answers == [(1, b"answer 1")]
+        assert asked.answers == [b"answer 7"]
+        assert not peer.closed.is_set()
+
+
+@simulated
+async def test_what_breaks_while_it_is_read_afterwards_breaks_one_link() -> None:
+    async with LinksSetup(standstill_s=1.0) as setup:
+        peer, _ = await _stood_still(setup)
+        # uvloop may read once more after it was told to pause.
+        peer.websocket.send_binary(encode_ilp(MESSAGE, 2, b"prepare 2"))
+        setup.a.live.data_received(b"".join(peer.websocket.data_to_send()))
+        said: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: said.append(context["message"]))
+
+        def fails(*_: Any) -> None:
+            raise RuntimeError("a fault of ours")
+
+        setup.a.arrived = fails  # type: ignore[method-assign]
+        setup.a.links.standstill.seen()
+        setup.a.links.release()
+        await peer.closed.wait()
+        assert said == ["what was read while links were held"]
+
+
+@simulated
+async def test_the_reason_of_a_close_fits_into_its_frame() -> None:
+    async with LinksSetup() as setup:
+        setup.start(setup.a, dials=False)
+        await asyncio.sleep(0)
+        peer = await setup.dial_a()
+        await asyncio.sleep(0.1)
+        setup.a.links.hang_up("b", "\u00e4" * 100)
+        await peer.closed.wait()
+
+
+@simulated
+async def test_after_its_end_nothing_is_a_standstill() -> None:
+    async with LinksSetup(standstill_s=1.0) as setup:
+        standstill = setup.a.links.standstill
+        assert standstill.seen()
+        standstill.end()
+        await asyncio.sleep(5)
+        setup.a.links.flush()
+        assert not standstill.is_held
+
+
 # --- a peer that logs in without end
 
 
