@@ -363,16 +363,17 @@ async def test_whoever_claimed_at_its_first_contact_and_lost_it_stops_in_order()
     old.ledger.is_open = False
     old.ledger.down = LedgerUnavailableError("away")
     async with old:
-        real, has_failed = old.manager._chart.create, False
+        real, has_failed = old.ledger.create_accounts, False
 
-        async def create(ledger: Any, books: Any) -> Any:
+        async def create_accounts(accounts: Any) -> Any:
             nonlocal has_failed
-            if not has_failed:  # the ledger goes away again, after the claim
+            if old.manager.generation and not has_failed:  # it goes away again, after the claim
                 has_failed = True
                 old.ledger.down = LedgerUnavailableError("away again")
-            return await real(ledger, books)
+                raise old.ledger.down
+            return await real(accounts)
 
-        old.manager._chart.create = create  # type: ignore[method-assign]
+        old.ledger.create_accounts = create_accounts  # type: ignore[method-assign]
         old.ledger.down = None
         while not has_failed:
             await asyncio.sleep(0.05)

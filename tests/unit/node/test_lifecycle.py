@@ -1,0 +1,48 @@
+"""A stop while links are held: what is owed can still be said when they are released."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from connector.base import limits
+from connector.btp.standstill import Standstill
+from connector.node.lifecycle import Lifecycle
+from tests.support.clocks import SimulatedClock, simulated
+from tests.support.daemons import EventLog
+
+
+@pytest.mark.parametrize(
+    ("superseded", "released_after_s", "waits_s"),
+    [(False, 1.0, 2.0), (False, 60.0, limits.STOP_IN_FLIGHT_SECONDS_MAX), (True, 60.0, 0.0)],
+)
+@simulated
+async def test_a_stop_waits_for_packets_while_links_are_held_unless_it_was_replaced(
+    superseded: bool, released_after_s: float, waits_s: float
+) -> None:
+    """They are answered a second after the links are released."""
+    loop, clock = asyncio.get_running_loop(), SimulatedClock()
+    standstill = Standstill(clock=clock, log=EventLog(), limit_s=1.0, on_standstill=lambda: None)
+    standstill.seen()
+    await asyncio.sleep(2)
+    assert not standstill.seen()
+    driver = SimpleNamespace(in_flight=2)
+
+    def answered() -> None:
+        driver.in_flight = 0
+
+    loop.call_later(released_after_s + 1, answered)
+    core = SimpleNamespace(
+        node=SimpleNamespace(stopping=False),
+        links=SimpleNamespace(standstill=standstill, stop_listening=lambda: None),
+        clock=clock,
+        driver=driver,
+        accounts=SimpleNamespace(is_superseded=superseded, spooled=0),
+    )
+    began_s = loop.time()
+    await Lifecycle._wait_for_packets(cast(Any, SimpleNamespace(_core=core)))
+    assert loop.time() - began_s == pytest.approx(waits_s, abs=0.1)
+    assert core.node.stopping
