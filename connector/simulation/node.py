@@ -225,6 +225,8 @@ class SimulatedNode:
         former = self._loop
         if former is None or not former.alive or self._former is not None or not self._is_started:
             return
+        if self.core is None or not self.core.accounts.generation:
+            return  # one that has not claimed yet takes over from its standby (docs/accounting.md)
         simulation = self.simulation
         self._count_packets()
         former.pause()
