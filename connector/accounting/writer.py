@@ -287,7 +287,7 @@ class Writer:
                 self._is_idle = False
                 continue
             if self._holds and not lease.may_hold:
-                self._refuse_queued()
+                self._give_back_queued()
                 self._reports.turn_done()
                 continue
             if not availability.writes_to_ledger:
@@ -432,6 +432,11 @@ class Writer:
         """Refuse holds that were not sent to the ledger."""
         while self._holds:
             self._refuse(self._holds.popleft(), Outcome.UNAVAILABLE)
+
+    def _give_back_queued(self) -> None:
+        """Refuse holds of which some may have been sent, in a request that was not acknowledged."""
+        while self._holds:
+            self._refuse_unacknowledged(self._holds.popleft(), Outcome.UNAVAILABLE)
 
     def _not_resolved(self, reservation: Reservation, statuses: list[Status]) -> None:
         entry = entry_of(reservation)
