@@ -53,6 +53,7 @@ LEASE_SILENCE_SECONDS: Final = 3.0
 # A process that did nothing for longer asks whether it is still the active one before it sends anything.
 LEASE_STANDSTILL_SECONDS: Final = 1.0
 LEASE_DOUBT_SECONDS: Final = 5.0
+"""How long such a process waits for a ledger that does not answer, where no standby was seen before."""
 LEASE_BEATS_LOOKED_UP_MAX: Final = 8
 LEASE_CLAIM_TRIES_MAX: Final = 8
 LEASE_OUTBOX_SECONDS_MAX: Final = 10.0

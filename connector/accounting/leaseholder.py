@@ -88,6 +88,7 @@ class LeaseHolder:
         """Until then no look is needed before money is held; by the monotonic clock."""
         self._beats = 0
         self._doubt_s = -_NEVER
+        """When the process was last found to have stood still, by the monotonic clock."""
 
     @property
     def is_superseded(self) -> bool:

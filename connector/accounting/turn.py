@@ -30,8 +30,11 @@ class Turn:
         self._lock = asyncio.Lock()
         self._compare: Callable[[Ledger], Awaitable[None]] | None = None
         self._is_in_doubt = False
+        """Whether a request has failed since the ledger was compared."""
         self._failures = 0
+        """Requests without an answer: whoever sees it change while it waits fails too."""
         self._why = ""
+        """The reason of the last one."""
 
     def compare_after_failures(self, compare: Callable[[Ledger], Awaitable[None]]) -> None:
         """Have `compare` called after a failed request, from now on: the ledger was opened.

@@ -42,6 +42,7 @@ class Standstill:
         self._seen_s = math.inf
         """When `seen` was called last; infinite: never."""
         self._held_s = 0.0
+        """When links were held, by the monotonic clock."""
 
     def seen(self) -> bool:
         """Note that the process runs; called 50 times a second. Returns whether links are in use."""
