@@ -13,8 +13,11 @@ DIAL_SECONDS_MAX: Final = 10.0
 CLOSE_SECONDS_MAX: Final = 1.0
 CLOSE_REASON_BYTES_MAX: Final = 123
 CONNECTIONS_MAX: Final = 10_000
-# Each log-in is a log line and an event, and makes packets under way be sent again.
-LOG_INS_PER_SECOND_PER_PEER_MAX: Final = 10
+# Each log-in costs a WebSocket handshake and an event, and makes packets under way be sent again.
+# A program that opens a connection for each of its payments stays below it.
+LOG_INS_PER_SECOND_PER_PEER_MAX: Final = 50
+# Of connections that were established and lost.
+CONNECTION_LINES_PER_SECOND_PER_PEER_MAX: Final = 10
 CONNECTIONS_NOT_LOGGED_IN_MAX: Final = 1024
 CONNECTIONS_NOT_LOGGED_IN_PER_ADDRESS_MAX: Final = 512
 # Before the log-in, over TLS.

@@ -107,8 +107,6 @@ class Links(LinkOwner):
         self._credentials = CredentialTable(credentials)
         self._observer = observer
         self._by_peer: dict[str, PeerLinks] = {}
-        self._log_ins: dict[str, Sampler] = {}
-        """By peer, of those that have logged in; bounded by the number of peers."""
         self._all: set[Link] = set()
         count_max = min(bounds.CONNECTIONS_NOT_LOGGED_IN_MAX, network.strangers_max)
         self._strangers: Connections[Link] = Connections(
@@ -193,7 +191,6 @@ class Links(LinkOwner):
         self.flush()
         self._by_peer.pop(peer_id, None)
         self.connects.pop(peer_id, None)
-        self._log_ins.pop(peer_id, None)
         self.dialler.remove(peer_id)
 
     def hang_up(self, peer_id: str, reason: str) -> None:
@@ -256,11 +253,8 @@ class Links(LinkOwner):
             link.session.refuse(auth)
             link.drop("authentication failed")
             return
-        log_ins = self._log_ins.get(peer_id)
-        if log_ins is None:
-            log_ins = self._log_ins[peer_id] = Sampler(bounds.LOG_INS_PER_SECOND_PER_PEER_MAX)
-        if log_ins.allow(self.clock.monotonic_s()) is None:
-            link.session.refuse(auth, b"too many log-ins in this second")
+        if self._links_of(peer_id).log_ins.allow(self.clock.monotonic_s()) is None:
+            link.session.refuse(auth, b"too many log-ins in this second", "T00")
             self._refuse(link, f"peer {peer_id} logs in too often")
             link.drop(link.close_reason)
             return
@@ -272,6 +266,12 @@ class Links(LinkOwner):
         credentials = self._dialled[link]
         self._logged_in(link, self._peers[credentials.peer_id], credentials.username)
 
+    def _links_of(self, peer_id: str) -> PeerLinks:
+        links = self._by_peer.get(peer_id)
+        if links is None:
+            links = self._by_peer[peer_id] = PeerLinks(self.random_id())
+        return links
+
     def _logged_in(self, link: Link, peer: Peer, username: str) -> None:
         """Add a logged-in link; it carries requests from now on unless another one is preferred."""
         peer_id = peer.peer_id
@@ -280,9 +280,7 @@ class Links(LinkOwner):
         link.logged_in_at_s = self.clock.monotonic_s()
         assert link.session.auth_id is not None
         link.log_in_key = username.encode(), link.session.auth_id
-        links = self._by_peer.get(peer_id)
-        if links is None:
-            links = self._by_peer[peer_id] = PeerLinks(self.random_id())
+        links = self._links_of(peer_id)
         for old in links.all():
             if old.session.resumable is not link.session.resumable:
                 # Another program: requests that were sent without packet ids cannot be resent.
@@ -293,12 +291,15 @@ class Links(LinkOwner):
         link.session.join(links.requests)
         links.add(link)
         self.connects[peer_id] = self.connects.get(peer_id, 0) + 1
-        self._log.info(
-            "btp_connection_established",
-            peer_id=peer_id,
-            direction=link.direction,
-            remote=link.remote,
-        )
+        suppressed = links.lines.allow(link.logged_in_at_s)
+        if suppressed is not None:
+            self._log.info(
+                "btp_connection_established",
+                peer_id=peer_id,
+                direction=link.direction,
+                remote=link.remote,
+                suppressed=suppressed,
+            )
         former = self.live.get(peer_id)
         carrier = links.carrier()
         assert carrier is not None, peer_id
@@ -354,12 +355,15 @@ class Links(LinkOwner):
         elif was_carrier:
             del self.live[peer_id]
             self._observer.disconnected(peer_id, link.direction, link.close_reason)
-        self._log.info(
-            "btp_connection_lost",
-            peer_id=peer_id,
-            direction=link.direction,
-            reason=link.close_reason,
-        )
+        suppressed = links.lines.allow(link.gone_at_s)
+        if suppressed is not None:
+            self._log.info(
+                "btp_connection_lost",
+                peer_id=peer_id,
+                direction=link.direction,
+                reason=link.close_reason,
+                suppressed=suppressed,
+            )
         if links.all():
             # Receipts over another link do not cover the answers sent over this one.
             self.driver.reconnected(peer_id)

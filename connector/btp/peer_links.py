@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from connector.base.log import Sampler
+from connector.btp import bounds
 from connector.btp.link import Link
 from connector.btp.session import Requests
 
@@ -21,6 +23,10 @@ class PeerLinks:
         """`first_request_id`: the id of our first request to the peer."""
         self.requests: Final = Requests(first_request_id)
         """Our open requests, over all links."""
+        # A peer that logs in without end must neither load this node nor fill its log.
+        self.log_ins: Final = Sampler(bounds.LOG_INS_PER_SECOND_PER_PEER_MAX)
+        self.lines: Final = Sampler(bounds.CONNECTION_LINES_PER_SECOND_PER_PEER_MAX)
+        """Log lines about established and lost connections."""
         self._serving: dict[str, Link] = {}
         """By direction."""
         self._drained: set[Link] = set()

@@ -267,10 +267,16 @@ class Session:
         else:
             self._outgoing.append(encode_empty_response(auth.request_id))
 
-    def refuse(self, auth: AuthRequest, reason: bytes = b"invalid username or token") -> None:
-        """Refuse the log-in of the other side; `reason` says no more than it may know."""
+    def refuse(
+        self, auth: AuthRequest, reason: bytes = b"invalid username or token", code: str = "F00"
+    ) -> None:
+        """Refuse the log-in of the other side; `reason` says no more than it may know.
+
+        `code` is a BTP error code (RFC 23, "BTP Error Codes"): T00 if the same log-in may succeed
+        later, F00 if not.
+        """
         self._move(Move.AUTH_REFUSED)
-        self._error(auth.request_id, "F00", reason)
+        self._error(auth.request_id, code, reason)
 
     def request(self, ilp: bytes, request: Any, packet_id: int, again: bool = False) -> int:
         """Queue a request with an ILP packet; `request` is returned with its answer.

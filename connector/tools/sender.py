@@ -158,8 +158,12 @@ class Sender:
             async with asyncio.timeout(limits.LOGIN_SECONDS_MAX):
                 while not self._connected.is_set():
                     state = self._links.dialler.states.get(_PEER_ID)
-                    if state is not None and "log-in refused" in state.last_error:
-                        raise SendFailedError(f"{url} refuses the log-in: check --auth USER:TOKEN")
+                    # A temporary refusal, code T00, is tried again.
+                    if state is not None and "log-in refused: F" in state.last_error:
+                        reason = state.last_error.removeprefix("log-in refused: ")
+                        raise SendFailedError(
+                            f"{url} refuses the log-in: check --auth USER:TOKEN ({reason})"
+                        )
                     # Poll: connected, or a reason for the failure.
                     await asyncio.sleep(0.02)
         except TimeoutError:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from websockets.frames import Opcode
 
 import connector.node.lifecycle
@@ -43,6 +44,7 @@ from connector.ilp.packet import encode as encode_ilp_packet
 from connector.ilp.packet import write_time
 from connector.oer import var_octets
 from connector.tools.audit import audit
+from connector.tools.sender import Order, Sender
 from tests.support.daemons import CLOCK, Daemon, EventLog, RunningNodes, until
 from tests.support.guest import AUTH_ID, Guest, auth_packet
 from tests.support.patience import PATIENCE_SECONDS, allowed_s
@@ -438,6 +440,26 @@ async def test_wrong_log_ins_do_not_flood_the_log(target: NodeUnderAttack) -> No
             await stranger.log_in("mallory", "wrong-hunter2")
     assert target.daemon.connector.links.auth_failures == 40
     assert target.log.count("btp_authentication_failed") < 40
+
+
+async def test_a_sender_that_logs_in_too_often_waits_and_gets_in(target: NodeUnderAttack) -> None:
+    clock = target.daemon.connector.links.clock
+    log_ins = target.daemon.connector.links._links_of("mallory").log_ins
+    while log_ins.allow(clock.monotonic_s()) is not None:
+        pass
+    stranger = await target.stranger()
+    answer = await stranger.log_in("mallory", SECRETS["mallory"])
+    assert isinstance(answer, BtpError)
+    assert (answer.code, answer.data) == ("T00", b"too many log-ins in this second")
+    sender = Sender(
+        url=f"ws://127.0.0.1:{target.port}",
+        username="mallory",
+        token=SECRETS["mallory"],
+        clock=CLOCK,
+        log=structlog.get_logger(),
+    )
+    report = await sender.send(Order(destination="g.nowhere"))
+    assert report.rejected == {"F02": 1}, report
 
 
 # --- frames that are not allowed
