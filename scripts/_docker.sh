@@ -146,6 +146,10 @@ make_env() {
     esac
     added+=("$name=$value")
   done
+  # Not demanded, but without it Prometheus sees no balances.
+  if [ -z "$(env_value METRICS_KEY)${METRICS_KEY:-}" ] && grep -q '[$]{METRICS_KEY' "$file"; then
+    added+=("METRICS_KEY=$(random_hex)")
+  fi
   # Not demanded, but 0 is for tests, and it cannot change once there are books.
   if [ ! -e "$target" ] && [ -z "${TIGERBEETLE_CLUSTER_ID:-}" ] && grep -q '[$]{TIGERBEETLE_CLUSTER_ID' "$file"; then
     added+=("TIGERBEETLE_CLUSTER_ID=$(random_cluster_id)")
@@ -155,7 +159,7 @@ make_env() {
     (umask 077 && printf '%s\n' "# Made at random by $(basename "$0"). Keep it: the secrets of running peers are here." >"$target")
     say "Made $target with random secrets (mode 0600)."
   else
-    say "Adding to $target what the compose file demands: $(printf '%s ' "${added[@]%%=*}")"
+    say "Adding to $target what the compose file needs: $(printf '%s ' "${added[@]%%=*}")"
   fi
   printf '%s\n' "${added[@]}" >>"$target"
 }

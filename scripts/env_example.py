@@ -100,6 +100,7 @@ _COMPOSE: Final[tuple[tuple[str, str | None, str, str, str], ...]] = (
 
 _ACTIVE: Final = {
     "ADMIN_API_KEY": "change-me-admin",
+    "METRICS_KEY": "change-me-metrics",
     "TIGERBEETLE_CLUSTER_ID": "0",
     "NODE_ID": "connector",
     "ILP_ADDRESS": "test.connector",
@@ -115,6 +116,7 @@ _VALUES: Final = {
     "BTP_TLS_KEY": ("unset", "/certificates/key.pem"),
     "HTTP_HOST": ("127.0.0.1", "0.0.0.0 in a container, published on loopback only"),
     "ADMIN_API_KEY": ("anything", "a secret of its own; or ADMIN_API_KEY_FILE"),
+    "METRICS_KEY": ("unset", "a secret of its own, for Prometheus; or METRICS_KEY_FILE"),
     "DATA_DIR": ("./data", "/data in a container: a volume"),
     "LOG_FORMAT": ("console", "json"),
     "TIGERBEETLE_CLUSTER_ID": (

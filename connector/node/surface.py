@@ -7,6 +7,8 @@ import ssl
 from pathlib import Path
 from typing import Final
 
+from pydantic import SecretStr
+
 from connector.accounting.history import LedgerHistory
 from connector.base.errors import ConfigError
 from connector.node.changes import OperatorChanges
@@ -90,20 +92,19 @@ class WebSurface:
     def _application(self) -> Guard:
         core, platform, settings = self._core, self._core.platform, self._core.settings
         loopback = is_loopback(settings.http_host)
-        key = settings.admin_api_key
         tls = tls_context("HTTP", settings.http_tls_cert, settings.http_tls_key)
         access = Access(
-            key=key.get_secret_value() if key is not None else None,
+            key=_text(settings.admin_api_key),
+            metrics_key=_text(settings.metrics_key),
             required=not loopback,
             node_id=settings.node_id,
             clock=platform.clock,
             log=platform.log,
             secure=tls is not None,
         )
-        token = settings.settlement_token
         engines = Access(
-            key=token.get_secret_value() if token is not None else None,
-            required=token is not None or not loopback,
+            key=_text(settings.settlement_token),
+            required=settings.settlement_token is not None or not loopback,
             node_id=settings.node_id,
             clock=platform.clock,
             log=platform.log,
@@ -139,13 +140,16 @@ class WebSurface:
 
     def _neighbourhood(self) -> Neighbourhood:
         settings = self._core.settings
-        key = settings.explorer_nodes_key
         return Neighbourhood(
             own=self._views,
             urls=settings.explorer_nodes,
-            key=key.get_secret_value() if key is not None else None,
+            key=_text(settings.explorer_nodes_key),
             clock=self._core.platform.clock,
         )
+
+
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def tls_context(which: str, cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -11,7 +11,14 @@ from connector.settings.model import PeerSettings, RouteSettings, Settings
 
 _ROUTES_SHOWN_MAX: Final = 20
 _SECRETS: Final = frozenset(
-    ("secret", "admin_api_key", "explorer_nodes_key", "receiver_secret", "settlement_token")
+    (
+        "secret",
+        "admin_api_key",
+        "metrics_key",
+        "explorer_nodes_key",
+        "receiver_secret",
+        "settlement_token",
+    )
 )
 
 

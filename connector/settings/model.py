@@ -182,6 +182,10 @@ class Settings(BaseSettings):
     proxy in front of it. Unset, and HTTP_HOST not loopback: any name."""
     admin_api_key: SecretStr | None = None
     """Key of the admin API and, off loopback, of the page. Unset: admin off."""
+    metrics_key: SecretStr | None = None
+    """Key that shows balances and amounts of peers in /metrics, for Prometheus; opens nothing else.
+    Off loopback they are shown with this key or ADMIN_API_KEY only, on loopback without a key unless
+    this one is set."""
     data_dir: Path = Path("./data")
     """Folder of the embedded ledger, the outbox and the event store."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -347,10 +351,17 @@ def _contradictions(settings: Settings) -> list[str]:
         faults.append("MAX_HOLD_MS must be at least twice MESSAGE_WINDOW_MS")
     if settings.admin_api_key is not None and not settings.admin_api_key.get_secret_value():
         faults.append("ADMIN_API_KEY must not be empty: unset it to turn the admin API off")
-    if settings.settlement_token is not None:
-        token = settings.settlement_token.get_secret_value()
-        if not _PRINTABLE.fullmatch(token):
-            faults.append("SETTLEMENT_TOKEN must be printable ASCII characters without spaces")
+    for name, secret in (
+        ("METRICS_KEY", settings.metrics_key),
+        ("SETTLEMENT_TOKEN", settings.settlement_token),
+    ):
+        if secret is not None and not _PRINTABLE.fullmatch(secret.get_secret_value()):
+            faults.append(f"{name} must be printable ASCII characters without spaces")
+    if settings.metrics_key is not None and settings.metrics_key == settings.admin_api_key:
+        faults.append(
+            "METRICS_KEY and ADMIN_API_KEY are the same: whoever reads metrics could change peers; "
+            "give each its own"
+        )
     if (
         not is_loopback(settings.http_host)
         and settings.settlement_token is None

@@ -1,5 +1,6 @@
 """Prometheus metrics, read from plain integers at each scrape.
 
+What peers owe and have sent is in a collector of its own, since not every reader may see it.
 Nothing is incremented through a metrics library on the packet path. No label carries a value that
 a peer chooses, beyond its configured id; reject codes are counted from a bounded set.
 """
@@ -82,7 +83,7 @@ class LedgerRequests:
 
 
 class NodeCollector(Collector):
-    """All metrics of a node."""
+    """All metrics of a node but balances and amounts."""
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The current values of all metrics."""
         yield from self._packets(list(self._peers))
-        yield from self._money()
+        yield self._settled()
         yield from self._ledger()
         for name, value in self._counters().items():
             yield _counter(name, "Counted by the node.", value)
@@ -119,11 +120,6 @@ class NodeCollector(Collector):
             "ilp_packets",
             "Prepares by how they ended; `in` from the peer, `out` to it.",
             labels=("peer", "direction", "result", "code"),
-        )
-        amounts = CounterMetricFamily(
-            "ilp_amount",
-            "Value fulfilled, in the smallest unit of the asset.",
-            labels=("peer", "direction", "asset"),
         )
         up = GaugeMetricFamily(
             "ilp_peer_connected", "1 while a link to the peer is live.", labels=("peer",)
@@ -135,12 +131,8 @@ class NodeCollector(Collector):
                 packets.add_metric((name, "in", "rejected", code), count)
             packets.add_metric((name, "out", "fulfilled", ""), counters.fulfilled_out)
             packets.add_metric((name, "out", "rejected", ""), counters.rejected_out)
-            asset = str(peer.terms.asset)
-            amounts.add_metric((name, "in", asset), counters.amount_in)
-            amounts.add_metric((name, "out", asset), counters.amount_out)
             up.add_metric((name,), int(self._connected(name)))
         yield packets
-        yield amounts
         yield up
         yield GaugeMetricFamily(
             "ilp_packets_in_flight", "Prepares without an answer.", value=self._in_flight()
@@ -149,24 +141,7 @@ class NodeCollector(Collector):
             "ilp_packet_latency_seconds", "From taking a Prepare up to answering it."
         )
 
-    def _money(self) -> Iterator[Metric]:
-        balances = GaugeMetricFamily(
-            "ilp_account_balance",
-            "net: positive, the peer owes us; available: what it may still send.",
-            labels=("peer", "asset", "kind"),
-        )
-        for peer_id, books in self._accounts.peers.items():
-            asset = str(books.terms.asset)
-            for kind, value in (
-                ("net", books.net_balance),
-                ("debit", books.debit_balance),
-                ("credit", books.credit_balance),
-                ("pending_debit", books.peer.debits_pending),
-                ("pending_credit", books.peer.credits_pending),
-                ("available", books.available_credit),
-            ):
-                balances.add_metric((peer_id, asset, kind), value)
-        yield balances
+    def _settled(self) -> Metric:
         settlements = CounterMetricFamily(
             "settlements",
             "Settlements by how they ended; `failed`: attempts that are made again.",
@@ -174,7 +149,7 @@ class NodeCollector(Collector):
         )
         for labels, count in list(self._settlements.items()):
             settlements.add_metric(labels, count)
-        yield settlements
+        return settlements
 
     def _ledger(self) -> Iterator[Metric]:
         counters = self._accounts.counters
@@ -202,11 +177,49 @@ class NodeCollector(Collector):
         )
 
 
+class MoneyCollector(Collector):
+    """Balances and amounts of peers."""
+
+    def __init__(self, *, peers: PeerRegistry, accounts: AccountManager) -> None:
+        self._peers = peers
+        self._accounts = accounts
+
+    def collect(self) -> Iterator[Metric]:
+        """The current values."""
+        amounts = CounterMetricFamily(
+            "ilp_amount",
+            "Value fulfilled, in the smallest unit of the asset.",
+            labels=("peer", "direction", "asset"),
+        )
+        for peer in self._peers:
+            asset, counters = str(peer.terms.asset), peer.counters
+            amounts.add_metric((peer.peer_id, "in", asset), counters.amount_in)
+            amounts.add_metric((peer.peer_id, "out", asset), counters.amount_out)
+        yield amounts
+        balances = GaugeMetricFamily(
+            "ilp_account_balance",
+            "net: positive, the peer owes us; available: what it may still send.",
+            labels=("peer", "asset", "kind"),
+        )
+        for peer_id, books in self._accounts.peers.items():
+            asset = str(books.terms.asset)
+            for kind, value in (
+                ("net", books.net_balance),
+                ("debit", books.debit_balance),
+                ("credit", books.credit_balance),
+                ("pending_debit", books.peer.debits_pending),
+                ("pending_credit", books.peer.credits_pending),
+                ("available", books.available_credit),
+            ):
+                balances.add_metric((peer_id, asset, kind), value)
+        yield balances
+
+
 def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(name, text, value=value)
 
 
-def render(collector: NodeCollector) -> bytes:
+def render(collector: Collector) -> bytes:
     """The metrics in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)

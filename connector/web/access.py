@@ -1,10 +1,11 @@
-"""The admin key: checks it in headers and login cookies, and throttles wrong ones.
+"""The keys of the web surface: checks them in headers and login cookies, and throttles wrong ones.
 
-The cookie is signed with a secret derived from the key: no session is stored, a login survives a
-restart, and a new key invalidates all cookies. Keys are compared in constant time. Wrong keys are
-counted per source address; after too many, further wrong ones are answered 429. The right key is
-always accepted: others at the same address (a proxy, a shared network) must not lock its owner out. A
-key is protected by its length, not by the throttle.
+Each key has a role, and each role may do what the roles below it may. The cookie is signed with a
+secret derived from the key: no session is stored, a login survives a restart, and a new key
+invalidates all cookies. Keys are compared in constant time. Wrong keys are counted per source
+address; after too many, further wrong ones are answered 429. The right key is always accepted: others
+at the same address (a proxy, a shared network) must not lock its owner out. A key is protected by its
+length, not by the throttle.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from functools import cached_property
 from typing import Final
 
@@ -23,10 +24,18 @@ from connector.base.log import Log, Sampler
 from connector.web import bounds
 
 
-class Verdict(Enum):
-    """The result of checking a key."""
+class Role(IntEnum):
+    """What the owner of a key may do; a higher role may do what the lower ones may."""
 
-    ALLOWED = auto()
+    METRICS = auto()
+    """Read the balances in /metrics: METRICS_KEY."""
+    OPERATE = auto()
+    """Read and change everything: ADMIN_API_KEY."""
+
+
+class Denied(Enum):
+    """Why a key is not accepted."""
+
     NO_KEY = auto()
     """The request has no key."""
     WRONG_KEY = auto()
@@ -72,12 +81,14 @@ class Access:
         node_id: str,
         clock: Clock,
         log: Log,
+        metrics_key: str | None = None,
         secure: bool = False,
     ) -> None:
         """Build it.
 
         Args:
             key: ADMIN_API_KEY; None: admin is off.
+            metrics_key: METRICS_KEY; None: there is none.
             required: whether the page and the read API need the key too.
             node_id: names the cookie: nodes on one machine share a browser's cookies.
             clock: for throttling and the expiry of cookies.
@@ -86,8 +97,14 @@ class Access:
         """
         self.required: Final = required
         self.has_key: Final = key is not None
+        self.metrics_need_key: Final = required or metrics_key is not None
+        """Whether balances in /metrics are shown only to a request with a key."""
         self.cookie_name: Final = f"connector-{node_id}"
-        self._key_digest = None if key is None else _digest(key)
+        keys = {Role.METRICS: metrics_key, Role.OPERATE: key}
+        # The highest role first, should two keys be the same.
+        self._digests = [
+            (role, _digest(text)) for role, text in reversed(keys.items()) if text is not None
+        ]
         self._key = key
         self._signing_salt = b"ilp-connector login " + node_id.encode()
         self._clock = clock
@@ -97,24 +114,27 @@ class Access:
         self._said = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self.failures = 0
 
-    def by_header(self, authorization: str, source: str) -> Verdict:
-        """Check an `Authorization` header."""
+    def by_header(self, authorization: str, source: str) -> Role | Denied:
+        """The role of the key in an `Authorization` header."""
         scheme, _, given = authorization.partition(" ")
         if scheme.lower() != "bearer" or not given:
-            return Verdict.NO_KEY
+            return Denied.NO_KEY
         return self.by_key(given, source)
 
-    def by_key(self, given: str, source: str) -> Verdict:
-        """Check a key; a wrong one is counted, and logged until its address is throttled."""
-        if self._key_digest is None:
-            return Verdict.WRONG_KEY
-        if hmac.compare_digest(_digest(given), self._key_digest):
-            return Verdict.ALLOWED
+    def by_key(self, given: str, source: str) -> Role | Denied:
+        """The role of a key; a wrong one is counted, and logged until its address is throttled."""
+        if not self._digests:
+            return Denied.WRONG_KEY
+        digest = _digest(given)
+        # All are compared, so that the time does not tell which one was nearly right.
+        found = [role for role, right in self._digests if hmac.compare_digest(digest, right)]
+        if found:
+            return found[0]
         now_s = self._clock.monotonic_s()
         source = network_of(source)
         self.failures += 1
         if self._throttle.wait_s(source, now_s):
-            return Verdict.THROTTLED
+            return Denied.THROTTLED
         self._throttle.failed(source, now_s)
         suppressed = self._said.allow(now_s)
         if suppressed is not None:
@@ -124,7 +144,7 @@ class Access:
                 throttled=self._throttle.wait_s(source, now_s) > 0,
                 suppressed=suppressed,
             )
-        return Verdict.WRONG_KEY
+        return Denied.WRONG_KEY
 
     def retry_after_s(self, source: str) -> int:
         """Whole seconds until keys from a throttled `source` are checked again."""
@@ -138,7 +158,7 @@ class Access:
         A wrong cookie is not counted as a wrong key: it cannot be guessed, and a page that was open
         when the key changed keeps sending it.
         """
-        if self._key_digest is None:
+        if self._key is None:
             return False
         text, _, signature = _cookie(header, self.cookie_name).partition(".")
         if not text.isascii() or not text.isdigit() or len(text) > 16:

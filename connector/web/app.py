@@ -1,6 +1,7 @@
 """The web application of a node: health, metrics, API, login and page behind the guard.
 
-Health and metrics need no key. Off loopback, the API and the page need the admin key or a login.
+Health and metrics need no key, balances in metrics do off loopback. There, the API and the page need
+the admin key or a login.
 Requests that change something always need the key (web/guard.py). Errors never repeat what the
 client sent.
 """
@@ -28,7 +29,7 @@ from connector.base.errors import (
 from connector.base.log import Log
 from connector.web import models
 from connector.web.access import Access
-from connector.web.guard import HEADERS, Guard
+from connector.web.guard import HEADERS, Guard, shows_money
 from connector.web.login import login_page, login_router
 from connector.web.openapi import complete
 
@@ -55,8 +56,8 @@ class NodeView(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Whether new Prepares can be taken, and why not."""
 
-    def metrics(self) -> bytes:
-        """Prometheus text."""
+    def metrics(self, *, money: bool) -> bytes:
+        """Prometheus text; `money`: with balances and amounts of peers."""
 
     def status(self) -> dict[str, Any]:
         """The node at a glance."""
@@ -193,9 +194,15 @@ def _health_router(node: NodeView) -> APIRouter:
             return JSONResponse({"status": "not ready", "reason": reason}, 503)
         return JSONResponse({"status": "degraded" if reason else "ready", "reason": reason})
 
-    @router.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        return PlainTextResponse(node.metrics(), media_type="text/plain; version=0.0.4")
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        description="Off loopback, or where METRICS_KEY is set, balances and amounts of peers are "
+        "shown to requests with METRICS_KEY or ADMIN_API_KEY only.",
+    )
+    async def metrics(request: Request) -> Response:
+        text = node.metrics(money=shows_money(request.scope))
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     return router
 

@@ -1,8 +1,9 @@
 """Authenticates and bounds every request before routing.
 
-Checks, in this order: the size of the headers, the host name (DNS rebinding), the origin of the page, the key where the path
-needs one, the size of the body. Applies to WebSockets too. Adds the protective headers to every
-answer.
+Checks, in this order: the size of the headers, the host name (DNS rebinding), the origin of the
+page, the key where the path needs one, the size of the body. Applies to WebSockets too. Adds the
+protective headers to every answer. `/metrics` is open, but balances are left out for requests
+without a key (`shows_money`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from connector.base.log import Log
 from connector.web import bounds
-from connector.web.access import Access, Verdict
+from connector.web.access import Access, Denied, Role
 
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -35,11 +36,18 @@ OPEN_PATHS: Final = frozenset(
     ("/health", "/health/live", "/health/ready", "/metrics", "/login", "/logout", "/login.css")
 )
 """Paths that need no key."""
+METRICS_PATH: Final = "/metrics"
 
+_SHOWS_MONEY: Final = "connector.shows_money"
+"""Set in the scope of a request by the guard."""
 _RAW_HEADERS: Final = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::(\d{1,5}))?")
 _SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _KEY_NEEDED: Final = "ADMIN_API_KEY is needed: Authorization: Bearer <key>"
+_METRICS_KEY_WRONG: Final = (
+    "this is neither METRICS_KEY nor ADMIN_API_KEY; without a key /metrics has no balances"
+)
+_KEY_FOR_METRICS_ONLY: Final = "METRICS_KEY opens /metrics only: ADMIN_API_KEY is needed"
 _ENGINE_KEY_NEEDED: Final = "SETTLEMENT_TOKEN is needed: Authorization: Bearer <token>"
 ENGINE_PREFIX: Final = "/settlement"
 """Paths for settlement engines."""
@@ -146,6 +154,8 @@ class Guard:
     def _check_key(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
         access = self._access
         path = scope["path"]
+        if path == METRICS_PATH:
+            return self._check_metrics(scope, headers)
         if path in OPEN_PATHS:
             return None
         source = source_of(scope)
@@ -156,14 +166,32 @@ class Guard:
             return Refusal(403, "the admin API is off: set ADMIN_API_KEY to turn it on")
         if not admin and (not access.required or access.has_cookie(headers.get("cookie", ""))):
             return None
-        verdict = access.by_header(headers.get("authorization", ""), source)
-        match verdict:
-            case Verdict.ALLOWED:
+        match access.by_header(headers.get("authorization", ""), source):
+            case Role.OPERATE:
                 return None
-            case Verdict.THROTTLED:
+            case Role.METRICS:
+                return Refusal(403, _KEY_FOR_METRICS_ONLY)
+            case Denied.THROTTLED:
                 return throttled(access, source)
-            case Verdict.NO_KEY | Verdict.WRONG_KEY:
+            case Denied.NO_KEY | Denied.WRONG_KEY:
                 return Refusal(401, _KEY_NEEDED, ((b"www-authenticate", b"Bearer"),))
+
+    def _check_metrics(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
+        """Decide whether balances are shown; only a wrong key is refused."""
+        access, source = self._access, source_of(scope)
+        if not access.metrics_need_key or access.has_cookie(headers.get("cookie", "")):
+            scope[_SHOWS_MONEY] = True
+            return None
+        match access.by_header(headers.get("authorization", ""), source):
+            case Role():
+                scope[_SHOWS_MONEY] = True
+                return None
+            case Denied.NO_KEY:
+                return None
+            case Denied.THROTTLED:
+                return throttled(access, source)
+            case Denied.WRONG_KEY:
+                return Refusal(401, _METRICS_KEY_WRONG, ((b"www-authenticate", b"Bearer"),))
 
     def _check_engine(
         self, engines: Access, headers: dict[str, str], source: str
@@ -175,13 +203,12 @@ class Guard:
                 403, "settlement engines are let in off loopback by SETTLEMENT_TOKEN only"
             )
         given = _token_in(headers.get("authorization", ""))
-        verdict = engines.by_key(given, source) if given else Verdict.NO_KEY
-        match verdict:
-            case Verdict.ALLOWED:
+        match engines.by_key(given, source) if given else Denied.NO_KEY:
+            case Role():
                 return None
-            case Verdict.THROTTLED:
+            case Denied.THROTTLED:
                 return throttled(engines, source)
-            case Verdict.NO_KEY | Verdict.WRONG_KEY:
+            case Denied.NO_KEY | Denied.WRONG_KEY:
                 return Refusal(401, _ENGINE_KEY_NEEDED, ((b"www-authenticate", b"Bearer"),))
 
     async def _refuse(
@@ -233,6 +260,11 @@ def source_of(scope: Scope) -> str:
     """The address that a request comes from."""
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def shows_money(scope: Scope) -> bool:
+    """Whether a request for /metrics may see balances and amounts, as the guard has decided."""
+    return scope.get(_SHOWS_MONEY) is True
 
 
 def throttled(access: Access, source: str) -> Refusal:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
-from connector.web.access import Access, Verdict
+from connector.web.access import Access, Denied, Role
 from connector.web.guard import source_of, throttled
 
 # Under `no-referrer` a browser sends a form with `Origin: null`, which the guard refuses.
@@ -105,12 +105,12 @@ def login_router(access: Access, node_id: str) -> APIRouter:
             return refused(422, 'not valid: {"key": "..."} is expected', is_form)
         source = source_of(request.scope)
         match access.by_key(given, source):
-            case Verdict.ALLOWED:
+            case Role.OPERATE:
                 cookie = {"Set-Cookie": access.new_cookie()}
                 if is_form:
                     return RedirectResponse("./", 303, headers=cookie)
                 return Response(status_code=204, headers=cookie)
-            case Verdict.THROTTLED:
+            case Denied.THROTTLED:
                 refusal = throttled(access, source)
                 wait = {"Retry-After": str(access.retry_after_s(source))}
                 return refused(429, refusal.message, is_form, **wait)

@@ -22,7 +22,7 @@ from connector.switch.observer import PacketObserver
 from connector.switch.rules import Node
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import NodeStatus, body, iso
-from connector.telemetry.metrics import LedgerRequests, NodeCollector, render
+from connector.telemetry.metrics import LedgerRequests, MoneyCollector, NodeCollector, render
 from connector.telemetry.reporter import balance_of
 from connector.telemetry.store import EventStore
 from connector.version import __version__
@@ -77,6 +77,7 @@ class NodeViews:
         self._ports = ports
         self._settlement_state = settlement_state
         self._began_s = clock.monotonic_s()
+        self._money = MoneyCollector(peers=peers, accounts=accounts)
         self._collector = NodeCollector(
             peers=peers,
             accounts=accounts,
@@ -135,9 +136,10 @@ class NodeViews:
             return True, ""
         return state is State.SPOOLING, f"accounting {state.value}: {self._accounts.state_reason}"
 
-    def metrics(self) -> bytes:
+    def metrics(self, *, money: bool) -> bytes:
         """See `NodeView`."""
-        return render(self._collector)
+        text = render(self._collector)
+        return text + render(self._money) if money else text
 
     def status(self) -> dict[str, Any]:
         """See `NodeView`."""

@@ -119,6 +119,23 @@ async def test_what_is_grouped_by_exists_too(told: dict[str, Metric]) -> None:
             assert not known or set(part.modifier.labels) <= labels, where
 
 
+def test_prometheus_shows_the_key_that_the_compose_file_writes() -> None:
+    for name, path in (
+        ("prometheus-5-peer.yml", "docker-compose-5-peer-multihop.yml"),
+        ("prometheus-production.yml", "docker/docker-compose.production.yml"),
+    ):
+        (job,) = yaml.safe_load((FOLDER / name).read_text())["scrape_configs"]
+        file = job["authorization"]["credentials_file"]
+        services = yaml.safe_load((FOLDER.parents[1] / path).read_text())["services"]
+        prometheus = services["prometheus"]
+        (command,) = prometheus["command"]
+        assert f'printf %s "$$METRICS_KEY" >{file}\n' in command
+        assert Path(file).parent == Path(prometheus["tmpfs"][0])
+        key = prometheus["environment"]["METRICS_KEY"]
+        nodes = [one["environment"] for one in services.values() if "build" in one]
+        assert [env["METRICS_KEY"] for env in nodes if "NODE_ID" in env] == [key]
+
+
 def test_every_alert_says_what_it_is_and_how_bad() -> None:
     names = [rule["alert"] for rule in rules()]
     assert len(names) == len(set(names)) > 5

@@ -147,6 +147,33 @@ async def test_without_the_key_no_route_of_a_whole_node_does_anything(tmp_path: 
                 assert (await client.get(path)).status_code == 401
 
 
+async def test_metrics_of_a_whole_node_show_balances_to_its_keys_only(tmp_path: Path) -> None:
+    metrics_key = "key-of-prometheus"
+    peers = [PeerSettings(id="bob", secret="of-bob-and-long-enough")]
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add(
+            "a", peers, admin_api_key=KEY, metrics_key=metrics_key, http_host="0.0.0.0"
+        )
+        url = f"http://127.0.0.1:{a.connector.http_port}/metrics"
+        async with httpx.AsyncClient(trust_env=False) as client:
+
+            async def lines(key: str | None) -> list[str]:
+                headers = {} if key is None else {"authorization": f"Bearer {key}"}
+                answer = await client.get(url, headers=headers)
+                assert answer.status_code == 200
+                return answer.text.splitlines()
+
+            without = await lines(None)
+            assert 'ilp_peer_connected{peer="bob"} 0.0' in without
+            assert not [one for one in without if "balance" in one or "ilp_amount" in one]
+            for key in (metrics_key, KEY):
+                shown = await lines(key)
+                assert 'ilp_account_balance{asset="USD/9",kind="net",peer="bob"} 0.0' in shown
+                assert 'ilp_amount_total{asset="USD/9",direction="in",peer="bob"} 0.0' in shown
+            wrong = await client.get(url, headers={"authorization": "Bearer hunter2"})
+            assert wrong.status_code == 401
+
+
 async def test_strangers_at_the_sockets_of_a_whole_node(tmp_path: Path) -> None:
     """What a browser sends for a page of another origin, and bodies that do not end."""
     async with RunningNodes(tmp_path) as network:

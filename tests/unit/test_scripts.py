@@ -107,6 +107,7 @@ def project(tmp_path: Path) -> Path:
         "  peer1:\n"
         "    environment:\n"
         "      ADMIN_API_KEY: ${ADMIN_API_KEY:?set it}\n"
+        "      METRICS_KEY: ${METRICS_KEY:-}\n"
         "      LINK: ${LINK_SECRET_1_2:?set it}\n"
         "#     NOT: ${COMMENTED_OUT:?}\n"
     )
@@ -342,9 +343,10 @@ def make_env(project: Path) -> dict[str, str]:
 
 def test_env_is_made_with_random_secrets_for_its_owner_alone(project: Path) -> None:
     values = make_env(project)
-    assert set(values) == {"ADMIN_API_KEY", "LINK_SECRET_1_2", "TIGERBEETLE_CLUSTER_ID"}
-    assert re.fullmatch(r"[0-9a-f]{64}", values["ADMIN_API_KEY"])
-    assert values["ADMIN_API_KEY"] != values["LINK_SECRET_1_2"]
+    secrets = {"ADMIN_API_KEY", "LINK_SECRET_1_2", "METRICS_KEY"}
+    assert set(values) == {*secrets, "TIGERBEETLE_CLUSTER_ID"}
+    assert all(re.fullmatch(r"[0-9a-f]{64}", values[name]) for name in secrets)
+    assert len({values[name] for name in secrets}) == len(secrets)
     assert 0 < int(values["TIGERBEETLE_CLUSTER_ID"]) < 2**64
     assert stat.S_IMODE((project / ".env").stat().st_mode) == 0o600
 

@@ -16,6 +16,7 @@ def test_the_effective_configuration_is_listed_with_sources_and_without_secrets(
         {
             "NODE_ID": "me",
             "ADMIN_API_KEY": "hunter2",
+            "METRICS_KEY": "hunter4",
             "RECEIVER_SECRET": "00ff",
             "RATES": "USD/EUR=0.92",
             "ROUTES": ",".join(f"g.p{n}=east-coast" for n in range(21)),
@@ -29,13 +30,14 @@ def test_the_effective_configuration_is_listed_with_sources_and_without_secrets(
     assert rows["HTTP_PORT"] == ("8080", "default")
     assert rows["ILP_ADDRESS"] == ("", "default")
     assert rows["ADMIN_API_KEY"] == ("[redacted]", "ADMIN_API_KEY")
+    assert rows["METRICS_KEY"] == ("[redacted]", "METRICS_KEY")
     assert rows["RECEIVER_SECRET"] == ("[redacted]", "RECEIVER_SECRET")
     assert rows["RATES"] == ("USD/EUR=0.92", "RATES")
     assert rows["ROUTES"][0].endswith("g.p19=east-coast,... (21)")
     assert rows["BTP_PEER_EAST_COAST_SECRET"] == ("[redacted]", "BTP_PEER_EAST_COAST_SECRET")
     assert rows["BTP_PEER_EAST_COAST_ROUTES"][0] == "g.a,g.b"
     text = str(describe(loaded))
-    assert not any(secret in text for secret in ("hunter2", "hunter3", "00ff"))
+    assert not any(secret in text for secret in ("hunter2", "hunter3", "hunter4", "00ff"))
 
 
 def test_http_tls_goes_together_and_host_names_are_checked() -> None:

@@ -274,6 +274,11 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"SETTLEMENT_ENGINE_URL": "engine"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
         ({"SETTLEMENT_ENGINE_URL": "http://u:p@e"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
         ({"SETTLEMENT_TOKEN": "two words"}, "SETTLEMENT_TOKEN must be printable ASCII"),
+        ({"METRICS_KEY": "two words"}, "METRICS_KEY must be printable ASCII"),
+        (
+            {"METRICS_KEY": "same-key", "ADMIN_API_KEY": "same-key"},
+            "METRICS_KEY and ADMIN_API_KEY are the same",
+        ),
         (
             {**ALICE, "BTP_PEER_ALICE_SETTLEMENT_ENGINE_URL": "e:1"},
             "BTP_PEER_ALICE_SETTLEMENT_ENGINE_URL='e:1': must be an http://",

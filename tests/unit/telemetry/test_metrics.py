@@ -17,6 +17,7 @@ from connector.telemetry.metrics import (
     LATENCY_BUCKETS_S,
     Latency,
     LedgerRequests,
+    MoneyCollector,
     NodeCollector,
     render,
 )
@@ -36,8 +37,10 @@ class Metrics:
         self.live = {"alice"}
         self.in_flight = 0
         self.counters: dict[str, int] = {"btp_messages_ignored": 0}
+        registry = PeerRegistry(peers)
+        self._money = MoneyCollector(peers=registry, accounts=accounts)
         self._collector = NodeCollector(
-            peers=PeerRegistry(peers),
+            peers=registry,
             accounts=accounts,
             latency=self.latency,
             requests=self.requests,
@@ -46,8 +49,10 @@ class Metrics:
             counters=lambda: self.counters,
         )
 
-    def families(self) -> dict[str, Metric]:
+    def families(self, *, money: bool = True) -> dict[str, Metric]:
         text = render(self._collector).decode()
+        if money:
+            text += render(self._money).decode()
         return {family.name: family for family in text_string_to_metric_families(text)}
 
     def value(self, sample: str, **labels: str) -> float:
@@ -99,6 +104,13 @@ async def test_amounts_are_in_the_peers_asset(metrics: Metrics) -> None:
     for direction, amount in (("in", 11), ("out", 13)):
         labels = {"peer": "bob", "direction": direction, "asset": "USD/9"}
         assert metrics.value("ilp_amount_total", **labels) == amount
+
+
+async def test_what_anyone_may_read_has_neither_balances_nor_amounts(metrics: Metrics) -> None:
+    everything, open_ones = metrics.families(), metrics.families(money=False)
+    assert everything.keys() - open_ones.keys() == {"ilp_account_balance", "ilp_amount"}
+    samples = [sample for family in open_ones.values() for sample in family.samples]
+    assert not [sample for sample in samples if {"asset", "kind"} & sample.labels.keys()]
 
 
 async def test_links_and_packets_in_flight_are_current_values(metrics: Metrics) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from connector.base import limits
 from connector.web import bounds as web_bounds
-from connector.web.access import Access, Throttle, Verdict
+from connector.web.access import Access, Denied, Role, Throttle
 from tests.support.daemons import EventLog
 from tests.support.ledgers import ManualClock
 
@@ -40,39 +40,57 @@ def access(clock: ManualClock, log: EventLog) -> Access:
 @pytest.mark.parametrize(
     ("header", "verdict"),
     [
-        (f"Bearer {KEY}", Verdict.ALLOWED), (f"bearer {KEY}", Verdict.ALLOWED),
-        ("", Verdict.NO_KEY), ("Bearer", Verdict.NO_KEY), ("Bearer ", Verdict.NO_KEY),
-        (f"Basic {KEY}", Verdict.NO_KEY), (KEY, Verdict.NO_KEY),
-        (f"Bearer {KEY}x", Verdict.WRONG_KEY), (f"Bearer {KEY[:-1]}", Verdict.WRONG_KEY),
-        (f"Bearer  {KEY}", Verdict.WRONG_KEY), ("Bearer \xff\ud800", Verdict.WRONG_KEY),
+        (f"Bearer {KEY}", Role.OPERATE), (f"bearer {KEY}", Role.OPERATE),
+        ("", Denied.NO_KEY), ("Bearer", Denied.NO_KEY), ("Bearer ", Denied.NO_KEY),
+        (f"Basic {KEY}", Denied.NO_KEY), (KEY, Denied.NO_KEY),
+        (f"Bearer {KEY}x", Denied.WRONG_KEY), (f"Bearer {KEY[:-1]}", Denied.WRONG_KEY),
+        (f"Bearer  {KEY}", Denied.WRONG_KEY), ("Bearer \xff\ud800", Denied.WRONG_KEY),
     ],
 )  # fmt: skip
-def test_only_the_exact_key_is_accepted(access: Access, header: str, verdict: Verdict) -> None:
+def test_only_the_exact_key_is_accepted(
+    access: Access, header: str, verdict: Role | Denied
+) -> None:
     assert access.by_header(header, "192.0.2.1") is verdict
 
 
 def test_without_a_configured_key_nothing_is_accepted(clock: ManualClock, log: EventLog) -> None:
     access = access_of(clock, log, key=None)
-    assert access.by_key("None", "") is Verdict.WRONG_KEY
-    assert access.by_key("", "") is Verdict.WRONG_KEY
+    assert access.by_key("None", "") is Denied.WRONG_KEY
+    assert access.by_key("", "") is Denied.WRONG_KEY
     assert not access.has_cookie("connector-alice=1.2")
+
+
+def test_each_key_has_its_role(clock: ManualClock, log: EventLog) -> None:
+    access = Access(
+        key=KEY, metrics_key="metrics-key", required=True, node_id="alice", clock=clock, log=log
+    )
+    assert access.by_header("Bearer metrics-key", "192.0.2.1") is Role.METRICS
+    assert access.by_key(KEY, "192.0.2.1") is Role.OPERATE
+    assert access.by_key("metrics-key2", "192.0.2.1") is Denied.WRONG_KEY
+    assert access.failures == 1
+    alone = Access(
+        key=None, metrics_key="metrics-key", required=False, node_id="alice", clock=clock, log=log
+    )
+    assert alone.by_key("metrics-key", "192.0.2.1") is Role.METRICS
+    assert not alone.has_key
+    assert not alone.has_cookie(value_of(access.new_cookie()))
 
 
 def test_the_twenty_first_wrong_key_is_throttled_for_a_while(
     access: Access, clock: ManualClock, log: EventLog
 ) -> None:
     for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
-        assert access.by_key("wrong", "192.0.2.1") is Verdict.WRONG_KEY
-    assert access.by_key("wrong", "192.0.2.1") is Verdict.THROTTLED
-    assert access.by_key(KEY, "192.0.2.1") is Verdict.ALLOWED, "the owner is not locked out"
-    assert access.by_key("wrong", "192.0.2.2") is Verdict.WRONG_KEY, "others are not held liable"
+        assert access.by_key("wrong", "192.0.2.1") is Denied.WRONG_KEY
+    assert access.by_key("wrong", "192.0.2.1") is Denied.THROTTLED
+    assert access.by_key(KEY, "192.0.2.1") is Role.OPERATE, "the owner is not locked out"
+    assert access.by_key("wrong", "192.0.2.2") is Denied.WRONG_KEY, "others are not held liable"
     wait_s = access.retry_after_s("192.0.2.1")
     assert 1 <= wait_s <= web_bounds.HTTP_WRONG_KEY_SECONDS + 1
     clock.advance(wait_s)
-    assert access.by_key("wrong", "192.0.2.1") is Verdict.WRONG_KEY
-    assert access.by_key("wrong", "192.0.2.1") is Verdict.THROTTLED
+    assert access.by_key("wrong", "192.0.2.1") is Denied.WRONG_KEY
+    assert access.by_key("wrong", "192.0.2.1") is Denied.THROTTLED
     clock.advance(wait_s)
-    assert access.by_key(KEY, "192.0.2.1") is Verdict.ALLOWED
+    assert access.by_key(KEY, "192.0.2.1") is Role.OPERATE
     assert access.failures == web_bounds.HTTP_WRONG_KEYS_MAX + 4
     said = [fields for _, event, fields in log.events if event == "http_authentication_failed"]
     assert 0 < len(said) <= 2 * limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX
@@ -82,12 +100,12 @@ def test_the_twenty_first_wrong_key_is_throttled_for_a_while(
 def test_addresses_of_one_ipv6_64_count_as_one_source(access: Access) -> None:
     for number in range(web_bounds.HTTP_WRONG_KEYS_MAX):
         access.by_key("wrong", f"2001:db8::{number:x}")
-    assert access.by_key("wrong", "2001:db8::ffff") is Verdict.THROTTLED
-    assert access.by_key("wrong", "2001:db8:0:1::1") is Verdict.WRONG_KEY
+    assert access.by_key("wrong", "2001:db8::ffff") is Denied.THROTTLED
+    assert access.by_key("wrong", "2001:db8:0:1::1") is Denied.WRONG_KEY
     for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
         access.by_key("wrong", "::ffff:192.0.2.1")
-    assert access.by_key("wrong", "::ffff:192.0.2.1") is Verdict.THROTTLED
-    assert access.by_key("wrong", "::ffff:192.0.2.2") is Verdict.WRONG_KEY
+    assert access.by_key("wrong", "::ffff:192.0.2.1") is Denied.THROTTLED
+    assert access.by_key("wrong", "::ffff:192.0.2.2") is Denied.WRONG_KEY
 
 
 def test_the_table_of_throttled_sources_is_bounded() -> None:
@@ -159,4 +177,4 @@ def test_an_altered_cookie_is_rejected_without_throttling(access: Access) -> Non
         for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
             assert not access.has_cookie(f"{name}={wrong}")
     assert not access.has_cookie('\x00;;=;,="')
-    assert access.by_key(KEY, "192.0.2.1") is Verdict.ALLOWED
+    assert access.by_key(KEY, "192.0.2.1") is Role.OPERATE

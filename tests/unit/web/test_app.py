@@ -41,8 +41,9 @@ class MadeUpNode:
     def ready(self) -> tuple[bool, str]:
         return self.is_ready, self.reason
 
-    def metrics(self) -> bytes:
-        return b"# HELP up Whether.\n# TYPE up gauge\nup 1.0\n"
+    def metrics(self, *, money: bool) -> bytes:
+        text = b"# HELP up Whether.\n# TYPE up gauge\nup 1.0\n"
+        return text + b"# TYPE ilp_account_balance gauge\nilp_account_balance 7.0\n" * money
 
     def status(self) -> dict[str, Any]:
         return {"nodeId": "made-up"}
@@ -77,12 +78,14 @@ def app_of(
     hosts: frozenset[str] | None = None,
     log: EventLog | None = None,
     clock: Clock | None = None,
+    metrics_key: str | None = None,
     **more: Any,
 ) -> Guard:
     log = log or EventLog()
     access = Access(
-        key=key, required=required, node_id="made-up", clock=clock or SystemClock(), log=log
-    )
+        key=key, metrics_key=metrics_key, required=required, node_id="made-up",
+        clock=clock or SystemClock(), log=log,
+    )  # fmt: skip
     return create_app(node, access=access, hosts=hosts, log=log, node_id="made-up", **more)
 
 
@@ -146,7 +149,7 @@ async def test_a_ready_node_may_be_degraded(client: httpx.AsyncClient, node: Mad
 async def test_metrics_are_in_prometheus_text_format(client: httpx.AsyncClient) -> None:
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    (family,) = text_string_to_metric_families(answer.text)
+    family, _ = text_string_to_metric_families(answer.text)
     assert (family.name, family.samples[0].value) == ("up", 1.0)
 
 

@@ -288,6 +288,70 @@ async def test_headers_that_are_too_large_are_refused_before_they_are_read(
     assert (await client.get(path, headers=BEARER)).status_code == 431
 
 
+# --- metrics
+
+METRICS_KEY = "key-of-prometheus"
+
+
+async def balances_shown(app: Guard, **headers: str) -> bool | int:
+    """Whether /metrics shows balances, or the status of a refusal; all else in it is always there."""
+    async with client_of(app, **headers) as client:
+        answer = await client.get("/metrics")
+    if answer.status_code != 200:
+        return answer.status_code
+    assert "up 1.0" in answer.text
+    return "ilp_account_balance" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("required", "metrics_key", "given", "shown"),
+    [
+        (True, None, None, False), (True, METRICS_KEY, None, False),
+        (True, None, KEY, True), (True, METRICS_KEY, KEY, True),
+        (True, METRICS_KEY, METRICS_KEY, True), (True, None, METRICS_KEY, 401),
+        (True, METRICS_KEY, METRICS_KEY[:-1], 401), (True, METRICS_KEY, "", False),
+        (False, None, None, True), (False, None, "anything", True),
+        (False, METRICS_KEY, None, False), (False, METRICS_KEY, METRICS_KEY, True),
+        (False, METRICS_KEY, KEY, True), (False, METRICS_KEY, "hunter2", 401),
+    ],
+)  # fmt: skip
+async def test_balances_in_metrics_need_a_key_off_loopback_or_where_one_is_set(
+    required: bool, metrics_key: str | None, given: str | None, shown: bool | int
+) -> None:
+    app = app_of(MadeUpNode(), required=required, metrics_key=metrics_key)
+    headers = {} if given is None else {"authorization": f"Bearer {given}"}
+    assert await balances_shown(app, **headers) == shown
+
+
+async def test_a_login_shows_balances_in_metrics_too() -> None:
+    app = app_of(MadeUpNode(), metrics_key=METRICS_KEY)
+    async with client_of(app) as client:
+        assert (await client.post("/login", json={"key": METRICS_KEY})).status_code == 401
+        assert "ilp_account_balance" not in (await client.get("/metrics")).text
+        assert (await client.post("/login", json={"key": KEY})).status_code == 204
+        assert "ilp_account_balance" in (await client.get("/metrics")).text
+
+
+async def test_the_key_of_metrics_opens_nothing_else() -> None:
+    app = app_of(MadeUpNode(), metrics_key=METRICS_KEY, routers=routers())
+    async with client_of(app, authorization=f"Bearer {METRICS_KEY}") as client:
+        for method, path in (("GET", "/api/accounts"), ("POST", "/admin/touch"), ("GET", "/")):
+            answer = await client.request(method, path)
+            assert answer.status_code == 403
+            assert "ADMIN_API_KEY is needed" in answer.json()["error"]
+
+
+async def test_wrong_keys_at_metrics_count_like_wrong_admin_keys() -> None:
+    app = app_of(MadeUpNode(), metrics_key=METRICS_KEY)
+    for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
+        assert await balances_shown(app, authorization="Bearer hunter2") == 401
+    assert await balances_shown(app, authorization="Bearer hunter2") == 429
+    assert await balances_shown(app, authorization=f"Bearer {METRICS_KEY}") is True
+    assert await balances_shown(app) is False
+    async with client_of(app, authorization="Bearer hunter2") as client:
+        assert (await client.get("/api/status")).status_code == 429
+
+
 # --- login
 
 
