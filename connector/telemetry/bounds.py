@@ -9,6 +9,13 @@ EVENT_TEXT_CHARACTERS_MAX: Final = 512
 """Of a text from outside, such as the message of a Reject. A character takes up to 6 octets."""
 TELEMETRY_RING_EVENTS_MAX: Final = 8192
 
+# Metrics: a rendered text is kept this long, or this many times as long as rendering it took, whichever
+# is longer. So rendering takes at most a twentieth of the time, however many ask, as long as one takes
+# no more than half a second; then METRICS_TEXT_SECONDS_MAX applies.
+METRICS_TEXT_SECONDS_MIN: Final = 1.0
+METRICS_TEXT_RENDERINGS: Final = 20.0
+METRICS_TEXT_SECONDS_MAX: Final = 10.0
+
 # Traces
 TRACED_PACKETS_MAX: Final = 10_000
 TRACE_RECORDS_MAX: Final = 20_000

@@ -1,6 +1,7 @@
 """Prometheus metrics, read from plain integers at each scrape.
 
-What peers owe and have sent is in a collector of its own, since not every reader may see it.
+What peers owe and have sent is in a collector of its own, since not every reader may see it. Texts are
+kept for a moment (`MetricsText`): their cost grows with the peers, and anyone may ask.
 Nothing is incremented through a metrics library on the packet path. No label carries a value that
 a peer chooses, beyond its configured id; reject codes are counted from a bounded set.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from math import inf
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from connector.accounting.manager import AccountManager, State
 from connector.peering.model import Peer, PeerRegistry
+from connector.telemetry import bounds
 
 LATENCY_BUCKETS_S: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -38,10 +41,10 @@ class Histogram:
 
     __slots__ = ("bounds", "buckets", "count", "sum")
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
+    def __init__(self, upper: Sequence[float]) -> None:
+        self.bounds = upper
         """The upper bound of each bucket; one more bucket is above the last."""
-        self.buckets = [0] * (len(bounds) + 1)
+        self.buckets = [0] * (len(upper) + 1)
         self.count = 0
         self.sum = 0.0
 
@@ -217,6 +220,30 @@ class MoneyCollector(Collector):
 
 def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(name, text, value=value)
+
+
+class MetricsText:
+    """The text of a collector, rendered anew only when the last one is too old."""
+
+    def __init__(self, collector: Collector, monotonic_s: Callable[[], float]) -> None:
+        """`monotonic_s`: seconds since some point in the past; never goes back."""
+        self._collector = collector
+        self._monotonic_s = monotonic_s
+        self._text = b""
+        self._until_s = -inf
+
+    def current(self) -> bytes:
+        """The text, at most METRICS_TEXT_SECONDS_MAX old."""
+        began_s = self._monotonic_s()
+        if began_s >= self._until_s:
+            self._text = render(self._collector)
+            ended_s = self._monotonic_s()
+            kept_s = max(
+                bounds.METRICS_TEXT_SECONDS_MIN,
+                bounds.METRICS_TEXT_RENDERINGS * (ended_s - began_s),
+            )
+            self._until_s = ended_s + min(kept_s, bounds.METRICS_TEXT_SECONDS_MAX)
+        return self._text
 
 
 def render(collector: Collector) -> bytes:

@@ -22,7 +22,7 @@ from connector.switch.observer import PacketObserver
 from connector.switch.rules import Node
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import NodeStatus, body, iso
-from connector.telemetry.metrics import LedgerRequests, MoneyCollector, NodeCollector, render
+from connector.telemetry.metrics import LedgerRequests, MetricsText, MoneyCollector, NodeCollector
 from connector.telemetry.reporter import balance_of
 from connector.telemetry.store import EventStore
 from connector.version import __version__
@@ -77,8 +77,8 @@ class NodeViews:
         self._ports = ports
         self._settlement_state = settlement_state
         self._began_s = clock.monotonic_s()
-        self._money = MoneyCollector(peers=peers, accounts=accounts)
-        self._collector = NodeCollector(
+        self._money = MetricsText(MoneyCollector(peers=peers, accounts=accounts), clock.monotonic_s)
+        collector = NodeCollector(
             peers=peers,
             accounts=accounts,
             latency=packets.latency,
@@ -98,6 +98,7 @@ class NodeViews:
                 "telemetry_viewers_dropped": bus.viewers_dropped,
             },
         )
+        self._metrics = MetricsText(collector, clock.monotonic_s)
 
     def health(self) -> dict[str, Any]:
         """See `NodeView`."""
@@ -138,8 +139,8 @@ class NodeViews:
 
     def metrics(self, *, money: bool) -> bytes:
         """See `NodeView`."""
-        text = render(self._collector)
-        return text + render(self._money) if money else text
+        text = self._metrics.current()
+        return text + self._money.current() if money else text
 
     def status(self) -> dict[str, Any]:
         """See `NodeView`."""

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import generate_latest
+from prometheus_client.registry import Collector
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from connector import Connector, PeerSettings, Settings
 from connector.base.errors import ConfigError
+from connector.telemetry import bounds as telemetry_bounds
+from connector.telemetry import metrics
 from tests.support.daemons import EventLog, RunningNodes
 
 KEY = "key-of-the-admin"
@@ -172,6 +176,30 @@ async def test_metrics_of_a_whole_node_show_balances_to_its_keys_only(tmp_path: 
                 assert 'ilp_amount_total{asset="USD/9",direction="in",peer="bob"} 0.0' in shown
             wrong = await client.get(url, headers={"authorization": "Bearer hunter2"})
             assert wrong.status_code == 401
+
+
+async def test_however_many_ask_for_metrics_they_are_rendered_once_a_period(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[Collector] = []
+
+    def render(collector: Collector) -> bytes:
+        rendered.append(collector)
+        return generate_latest(collector)
+
+    monkeypatch.setattr(metrics, "render", render)
+    monkeypatch.setattr(telemetry_bounds, "METRICS_TEXT_SECONDS_MIN", 3600.0)
+    monkeypatch.setattr(telemetry_bounds, "METRICS_TEXT_SECONDS_MAX", 3600.0)
+    peers = [PeerSettings(id=f"p{n}", secret=f"long-and-random-{n}") for n in range(50)]
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add("a", peers, admin_api_key=KEY, http_host="0.0.0.0")
+        async with httpx.AsyncClient(trust_env=False) as client:
+            for number in range(60):
+                headers = {"authorization": f"Bearer {KEY}"} if number % 2 else {}
+                url = f"http://127.0.0.1:{a.connector.http_port}/metrics"
+                answer = await client.get(url, headers=headers)
+                assert ("ilp_account_balance{" in answer.text) is bool(number % 2)
+    assert len(rendered) == len(set(rendered)) == 2, "balances, and all else"
 
 
 async def test_strangers_at_the_sockets_of_a_whole_node(tmp_path: Path) -> None:

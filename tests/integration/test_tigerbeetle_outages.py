@@ -109,10 +109,10 @@ class Chain:
     async def busy(self, node: DemoNode) -> None:
         """Wait until it has packets in flight."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while (
-                "ilp_packets_in_flight 0.0" in (await self.client.get(f"{node.url}/metrics")).text
-            ):
-                pass
+            while True:
+                status = await self.client.get(f"{node.url}/api/status")
+                if status.json()["packetsInFlight"]:
+                    return
 
     async def available(self) -> float:
         return await self.until(lambda status, state: (status, state) == (200, "available"))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from connector.accounting.manager import AccountManager
 from connector.ledger.embedded import MemoryLedger
 from connector.ledger.model import IdGenerator
 from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms
+from connector.telemetry import bounds
 from connector.telemetry.metrics import (
     LATENCY_BUCKETS_S,
     Latency,
     LedgerRequests,
+    MetricsText,
     MoneyCollector,
     NodeCollector,
     render,
@@ -192,3 +196,46 @@ async def test_requests_to_the_ledger_by_duration_and_size(metrics: Metrics) -> 
     assert metrics.value("ledger_batch_events_bucket", le="32.0") == 1
     assert metrics.value("ledger_batch_events_bucket", le="64.0") == 2
     assert metrics.value("ledger_batch_events_sum") == 65
+
+
+# --- kept texts
+
+
+class Counted(Collector):
+    """Says how often it was rendered, and takes its time."""
+
+    def __init__(self, clock: ManualClock, seconds: float) -> None:
+        self.renderings = 0
+        self._clock = clock
+        self._seconds = seconds
+
+    def collect(self) -> Iterator[Metric]:
+        self.renderings += 1
+        self._clock.advance(self._seconds)
+        yield GaugeMetricFamily("renderings", "How many.", value=self.renderings)
+
+
+@pytest.mark.parametrize(
+    ("rendering_s", "kept_s"),
+    [
+        (0.0, 1.0), (0.01, 1.0), (0.05, 1.0), (0.1, 2.0), (0.25, 5.0), (0.5, 10.0), (3.0, 10.0),
+    ],
+)  # fmt: skip
+def test_however_many_ask_a_text_is_rendered_once_a_period(
+    rendering_s: float, kept_s: float
+) -> None:
+    clock = ManualClock()
+    collector = Counted(clock, rendering_s)
+    text = MetricsText(collector, clock.monotonic_s)
+    for period in range(1, 4):
+        for _ in range(100):
+            assert f"renderings {period}.0" in text.current().decode()
+        clock.advance(kept_s - 0.001)
+        assert f"renderings {period}.0" in text.current().decode()
+        clock.advance(0.002)
+    assert collector.renderings == 3
+
+
+def test_no_text_is_kept_longer_than_prometheus_usually_waits() -> None:
+    assert bounds.METRICS_TEXT_SECONDS_MIN == 1.0
+    assert bounds.METRICS_TEXT_SECONDS_MAX <= 10.0
