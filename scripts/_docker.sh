@@ -139,7 +139,11 @@ make_env() {
   target=$(env_file)
   for name in $(required_variables); do
     value=$(env_value "$name")
-    [ -z "$value${!name:-}" ] || continue
+    case ${!name:-$value} in
+      '') ;;
+      change-me*) fail "$MISSING" "$name has the value of the example, which connectors refuse: put a secret of your own into $target (openssl rand -hex 32)" ;;
+      *) continue ;;
+    esac
     case $name in
       *SECRET* | *KEY | *TOKEN | *PASSWORD) value=$(random_hex) ;;
       *) fail "$MISSING" "$name is not set: give it a value in $target (.env.production.example explains all)" ;;

@@ -44,7 +44,10 @@ def files() -> dict[str, str]:
 
 def _plan(topology: Topology, names: list[str], project: str) -> Plan:
     return Plan(
-        topology=topology, names=names, project=project, secret=lambda name: f"demo-only-{name}"
+        topology=topology,
+        names=names,
+        project=project,
+        secret=lambda name: f"demo-only-secret-{name}",
     )
 
 

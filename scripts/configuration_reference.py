@@ -52,7 +52,7 @@ nodeId: alice
 ilpAddress: g.alice
 peers:
   - id: bob
-    secret: shared-with-bob
+    secret: long-and-random-of-bob
     url: wss://bob.example:3000
     creditLimit: 1000000
     routes: [g.bob]

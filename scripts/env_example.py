@@ -27,8 +27,10 @@ _HEAD: Final = """\
 #   cp .env.production.example docker/.env     for docker/docker-compose.production.yml
 #   chmod 600 .env                             it holds secrets
 #
-# As it is, it runs the five peers on a machine for development. For production replace every
-# `change-me` (`openssl rand -hex 32` makes a secret) and go through the lines marked "production".
+# Replace every `change-me` (`openssl rand -hex 32` makes a secret): a connector that is not on
+# loopback, as in a container, does not start with one, nor with a secret of less than 16 characters.
+# For production go through the lines marked "production". scripts/deploy-5-peer-multihop.sh makes an
+# .env with random secrets by itself.
 # Lines that begin with `# NAME=` are off: the value shown is the default, or an example.
 # docker-compose.yml (three nodes) needs none of this.
 """
@@ -38,12 +40,12 @@ _COMPOSE: Final[tuple[tuple[str, str | None, str, str, str], ...]] = (
     (
         "SENDER_SECRET", "change-me-sender",
         "Token of whoever sends packets in at peer1, as user `sender`.",
-        "anything", "a secret of its own",
+        "a secret of its own", "a secret of its own",
     ),
     *(
         (
             f"LINK_SECRET_{n}_{n + 1}", f"change-me-{n}-{n + 1}",
-            f"Shared by peer{n} and peer{n + 1}.", "anything", "a secret of its own",
+            f"Shared by peer{n} and peer{n + 1}.", "a secret of its own", "a secret of its own",
         )
         for n in range(1, 5)
     ),
@@ -115,7 +117,7 @@ _VALUES: Final = {
     "BTP_TLS_CERT": ("unset", "/certificates/fullchain.pem, unless a proxy ends TLS"),
     "BTP_TLS_KEY": ("unset", "/certificates/key.pem"),
     "HTTP_HOST": ("127.0.0.1", "0.0.0.0 in a container, published on loopback only"),
-    "ADMIN_API_KEY": ("anything", "a secret of its own; or ADMIN_API_KEY_FILE"),
+    "ADMIN_API_KEY": ("anything on loopback", "a secret of its own; or ADMIN_API_KEY_FILE"),
     "METRICS_KEY": ("unset", "a secret of its own, for Prometheus; or METRICS_KEY_FILE"),
     "DATA_DIR": ("./data", "/data in a container: a volume"),
     "LOG_FORMAT": ("console", "json"),
@@ -127,7 +129,10 @@ _VALUES: Final = {
     "CREDIT_LIMIT": ("1000000000000", "what you can afford to lose to a peer"),
     "RECEIVER_SECRET": ("anything in hex", "unset, or a secret of its own"),
     "LOCAL_DELIVERY_URL": ("unset", "where your application takes payments"),
-    "BTP_PEER_<ID>_SECRET": ("anything", "a secret of its own; or BTP_PEER_<ID>_SECRET_FILE"),
+    "BTP_PEER_<ID>_SECRET": (
+        "anything on loopback",
+        "a secret of its own; or BTP_PEER_<ID>_SECRET_FILE",
+    ),
     "BTP_PEER_<ID>_URL": ("ws://127.0.0.1:3001", "wss://..., always with TLS"),
     "BTP_PEER_<ID>_CREDIT_LIMIT": ("1000000000000", "what you can afford to lose to this peer"),
     "BTP_PEER_<ID>_MAX_PAYABLE": ("no bound", "what you can pay"),

@@ -16,6 +16,8 @@ REJECT_MESSAGE_CHARACTERS_OURS_MAX: Final = 200
 # BTP (RFC 23). The largest Prepare takes about 34 KB; the rest is room for side protocols.
 BTP_MESSAGE_BYTES_MAX: Final = 65_536
 BTP_TOKEN_BYTES_MAX: Final = 1024
+# Of secrets that protect a listener which others reach: 16 characters of hex have 64 random bits.
+EXPOSED_SECRET_CHARACTERS_MIN: Final = 16
 assert BTP_MESSAGE_BYTES_MAX > PACKET_DATA_BYTES_MAX + ADDRESS_CHARACTERS_MAX + 1024
 assert BTP_MESSAGE_BYTES_MAX > PACKET_DATA_BYTES_MAX + REJECT_MESSAGE_BYTES_MAX + 2048
 LOGIN_SECONDS_MAX: Final = 10.0

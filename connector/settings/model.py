@@ -8,6 +8,7 @@ Frozen, and checked as a whole. Amounts are in the smallest unit of an asset.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -46,6 +47,8 @@ from connector.settings.types import (
 )
 
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
+_EXAMPLE: Final = re.compile(r"change[-_ ]?me", re.IGNORECASE)
+"""How secrets of `.env.production.example` begin."""
 
 
 class PeerSettings(BaseModel):
@@ -58,7 +61,8 @@ class PeerSettings(BaseModel):
     id: PeerId
     """Its name; in the environment the `<ID>` in lower case, `_` as `-`."""
     secret: SecretStr
-    """Shared with the peer: the token of the BTP log-in. Without it no peer is accepted."""
+    """Shared with the peer: the token of the BTP log-in. Without it no peer is accepted. Where
+    BTP_SERVER_HOST is not loopback: at least 16 characters."""
     url: DialUrl | None = None
     """Where to dial it; without it, it dials us."""
     username: str | None = None
@@ -181,7 +185,8 @@ class Settings(BaseSettings):
     """Names by which the node may be asked, comma-separated, besides those of this machine: for a
     proxy in front of it. Unset, and HTTP_HOST not loopback: any name."""
     admin_api_key: SecretStr | None = None
-    """Key of the admin API and, off loopback, of the page. Unset: admin off."""
+    """Key of the admin API and, off loopback, of the page. Unset: admin off. As all keys of the HTTP
+    listener it has at least 16 characters where HTTP_HOST is not loopback."""
     metrics_key: SecretStr | None = None
     """Key that shows balances and amounts of peers in /metrics, for Prometheus; opens nothing else.
     Off loopback they are shown with this key or ADMIN_API_KEY only, on loopback without a key unless
@@ -376,4 +381,36 @@ def _contradictions(settings: Settings) -> list[str]:
             f"HTTP_HOST={settings.http_host} is not loopback: set ADMIN_API_KEY to protect the "
             "API and the page, or use 127.0.0.1"
         )
+    faults.extend(_weak_secrets(settings))
     return faults
+
+
+def _weak_secrets(settings: Settings) -> Iterator[str]:
+    """Secrets that others know or can guess, of listeners that others can reach."""
+    of_http = [
+        ("ADMIN_API_KEY", settings.admin_api_key),
+        ("METRICS_KEY", settings.metrics_key),
+        ("SETTLEMENT_TOKEN", settings.settlement_token),
+    ]
+    of_btp = [
+        (f"BTP_PEER_{peer.id.upper().replace('-', '_')}_SECRET", peer.secret)
+        for peer in settings.peers
+    ]
+    for listener, host, secrets in (
+        ("HTTP_HOST", settings.http_host, of_http),
+        ("BTP_SERVER_HOST", settings.btp_server_host, of_btp),
+    ):
+        for name, secret in () if is_loopback(host) else secrets:
+            text = "" if secret is None else secret.get_secret_value()
+            if not text:
+                continue  # unset, or a fault of its own
+            if _EXAMPLE.match(text):
+                why = "has the value of the example"
+            elif len(text) < limits.EXPOSED_SECRET_CHARACTERS_MIN:
+                why = f"has less than {limits.EXPOSED_SECRET_CHARACTERS_MIN} characters"
+            else:
+                continue
+            yield (
+                f"{name} {why}, and {listener}={host} is not loopback: give it a secret of its own, "
+                "such as the output of `openssl rand -hex 32`"
+            )

@@ -335,7 +335,7 @@ def test_a_backup_brings_back_the_books_when_all_else_is_gone(five: Stack, tmp_p
 def ring_of_ten(folder: Path) -> Path:
     plan = Plan(
         topology=Topology.RING, names=default_names(Topology.RING, 10), project=str(ROOT),
-        secret=lambda name: f"secret-{name}",
+        secret=lambda name: f"long-and-random-{name}",
     )  # fmt: skip
     path = folder / "ring.yml"
     path.write_text(compose_file(plan, "ten in a ring"), "utf-8")

@@ -13,9 +13,17 @@ from typing import Any
 import pytest
 import yaml
 
+from connector.base.errors import ConfigError
 from connector.settings.load import load
 from connector.settings.model import PeerSettings, Settings
-from tests.support.compose import ROOT, compose_files, example, fill_in, read, variables
+from tests.support.compose import (
+    ROOT,
+    compose_files,
+    example,
+    fill_in,
+    read,
+    variables,
+)
 
 FILES = compose_files()
 EXAMPLE = ROOT / ".env.production.example"
@@ -231,6 +239,20 @@ def test_a_secret_that_is_not_set_is_named(path: Path) -> None:
     text = (ROOT / "docker-compose-5-peer-multihop.yml").read_text("utf-8")
     with pytest.raises(KeyError, match="ADMIN_API_KEY"):
         fill_in(text, {})
+
+
+@pytest.mark.parametrize(
+    "name", ["docker-compose-5-peer-multihop.yml", "docker/docker-compose.production.yml"]
+)
+def test_connectors_refuse_the_secrets_of_the_example(name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    services = yaml.safe_load(fill_in(text, example()))["services"]
+    for service in filter(is_connector, services.values()):
+        with pytest.raises(ConfigError) as refused:
+            load({key: str(value) for key, value in service["environment"].items()})
+        known = [key for key, value in service["environment"].items() if "change-me" in str(value)]
+        assert {"ADMIN_API_KEY", "METRICS_KEY"} <= set(known)
+        assert sorted(line.split()[0] for line in refused.value.faults) == sorted(known)
 
 
 def test_the_line_of_three_needs_no_env_file() -> None:

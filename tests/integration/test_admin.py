@@ -211,6 +211,19 @@ async def test_a_new_secret_ends_the_link_of_the_old_one(network: RunningNodes) 
     assert not a.daemon.connector.links.live
 
 
+async def test_off_loopback_a_peer_with_a_secret_that_can_be_guessed_is_not_added(
+    network: RunningNodes,
+) -> None:
+    a = Operator(await network.add("a", [], admin_api_key=KEY, btp_server_host="0.0.0.0"))
+    for secret in ("hunter2", "change-me-and-do-not-guess"):
+        answer = await a.ask("POST", "/admin/peers", {"id": "b", "secret": secret})
+        assert answer.status_code == 422
+        assert "BTP_PEER_B_SECRET has" in answer.text
+        assert secret not in answer.text
+    long = {"id": "b", "secret": "long-and-random-without-blanks"}
+    assert (await a.ask("POST", "/admin/peers", long)).status_code == 201
+
+
 async def test_limits_are_raised_lowered_and_refused_when_in_use(network: RunningNodes) -> None:
     a, b = (
         Operator(one) for one in await network.chain("a", "b", node={"a": {"admin_api_key": KEY}})

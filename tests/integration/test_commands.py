@@ -249,6 +249,22 @@ def test_a_wrong_configuration_names_every_fault_and_exits_2(tmp_path: Path) -> 
     assert not (tmp_path / "ledger.db").exists()
 
 
+@pytest.mark.parametrize("name", ["run", "check-config", "healthcheck"])
+def test_off_loopback_secrets_that_can_be_guessed_are_refused(tmp_path: Path, name: str) -> None:
+    exposed = {"HTTP_HOST": "0.0.0.0", "BTP_SERVER_HOST": "0.0.0.0"}
+    secrets = {"ADMIN_API_KEY": "change-me-admin", "BTP_PEER_BOB_SECRET": "x"}
+    others = {"BTP_PEER_ALICE_SECRET": "long-and-random-of-alice"}
+    done = command(name, env=environment(tmp_path, **exposed, **secrets, **others))
+    assert done.code == 2
+    for variable, why in (
+        ("ADMIN_API_KEY", "the value of the example"),
+        ("BTP_PEER_BOB_SECRET", "less than 16 characters"),
+    ):
+        assert f"{variable} has {why}, and " in done.err
+    assert done.err.count("openssl rand -hex 32") == 2
+    assert "change-me" not in done.err
+
+
 @pytest.mark.parametrize("variable", ["BTP_SERVER_PORT", "HTTP_PORT"])
 def test_a_port_in_use_is_said_in_one_line(tmp_path: Path, variable: str) -> None:
     with socket.socket() as other:

@@ -55,9 +55,17 @@ def example() -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def replaced() -> dict[str, str]:
+    """The example with secrets in place of those that everybody knows."""
+    return {
+        name: value.replace("change-me", "secret-of-these-tests")
+        for name, value in example().items()
+    }
+
+
 def read(path: Path) -> dict[str, Any]:
-    """A file with the values of the example."""
-    content: dict[str, Any] = yaml.safe_load(fill_in(path.read_text("utf-8"), example()))
+    """A file with the values of the example, secrets replaced."""
+    content: dict[str, Any] = yaml.safe_load(fill_in(path.read_text("utf-8"), replaced()))
     return content
 
 
@@ -82,7 +90,7 @@ class Stack:
         self.project = f"ilptest{secrets.token_hex(4)}"
         self.file = folder / f"{self.project}.yml"
         self.profiles: list[str] = []
-        text = fill_in(path.read_text("utf-8"), example() | images | (values or {}))
+        text = fill_in(path.read_text("utf-8"), replaced() | images | (values or {}))
         # A network of its own; the last number of an address stays what it is.
         subnet = f"10.{random.randint(16, 254)}.{random.randint(0, 254)}"
         text = re.sub(r"\b172\.30\.\d+(?=\.\d)", subnet, text)

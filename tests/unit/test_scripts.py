@@ -362,6 +362,15 @@ def test_an_env_that_is_there_is_only_completed(project: Path) -> None:
     assert (project / ".env").read_text() == before
 
 
+def test_an_env_with_secrets_of_the_example_is_refused(project: Path) -> None:
+    text = "ADMIN_API_KEY=change-me-admin\nLINK_SECRET_1_2=mine\n"
+    (project / ".env").write_text(text)
+    result = helpers(project, "file=$PWD/docker-compose-5-peer-multihop.yml; make_env")
+    assert result.returncode == 3
+    assert "ADMIN_API_KEY has the value of the example" in result.stderr
+    assert (project / ".env").read_text() == text
+
+
 def test_the_real_file_demands_nothing_that_cannot_be_made_at_random() -> None:
     names = helpers(
         ROOT, "file=$PWD/docker-compose-5-peer-multihop.yml; required_variables"

@@ -284,7 +284,7 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
             "BTP_PEER_ALICE_SETTLEMENT_ENGINE_URL='e:1': must be an http://",
         ),
         (
-            {**ALICE, "HTTP_HOST": "0.0.0.0", "ADMIN_API_KEY": "k", "SETTLEMENT_ENGINE_URL": "http://e"},
+            {**ALICE, "HTTP_HOST": "0.0.0.0", "ADMIN_API_KEY": "k" * 16, "SETTLEMENT_ENGINE_URL": "http://e"},
             "HTTP_HOST=0.0.0.0 is not loopback: set SETTLEMENT_TOKEN",
         ),
         ({"CONFIG_FILE": "/no/such.yaml"}, "CONFIG_FILE=/no/such.yaml cannot be read: No such file"),
@@ -295,6 +295,66 @@ def test_each_fault_is_named_with_its_variable(environment: dict[str, str], said
     assert any(said in line for line in found), found
     if "TIGERBEETLE_CLUSTER_ID" not in said:
         assert len(found) == 1, found
+
+
+LONG = "0123456789abcdef"
+KEYS = ("ADMIN_API_KEY", "METRICS_KEY", "SETTLEMENT_TOKEN")
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [
+        (LONG[:-1], "has less than 16 characters"), ("x", "has less than 16 characters"),
+        ("change-me-of-any-length", "has the value of the example"),
+        ("Change_Me", "has the value of the example"), ("CHANGEME", "has the value of the example"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "node.example"])
+@pytest.mark.parametrize("name", [*KEYS, "BTP_PEER_NEW_YORK_SECRET"])
+def test_off_loopback_a_secret_that_can_be_guessed_is_refused(
+    name: str, host: str, secret: str, why: str
+) -> None:
+    listener = "BTP_SERVER_HOST" if name.startswith("BTP_") else "HTTP_HOST"
+    (said,) = faults({"ADMIN_API_KEY": LONG, listener: host, name: secret})
+    assert said == (
+        f"{name} {why}, and {listener}={host} is not loopback: give it a secret of its own, "
+        "such as the output of `openssl rand -hex 32`"
+    )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
+def test_on_loopback_any_secret_will_do(host: str) -> None:
+    for number, secret in enumerate(("x", "change-me-peer")):
+        load(
+            {
+                "HTTP_HOST": host,
+                "BTP_SERVER_HOST": host,
+                **{name: f"{secret}{len(name) + number}" for name in KEYS},
+                "BTP_PEER_BOB_SECRET": secret,
+            }
+        )
+
+
+def test_a_secret_is_judged_by_the_listener_that_it_protects() -> None:
+    short = {"BTP_PEER_BOB_SECRET": "x", **{name: name[:3] for name in KEYS}}
+    with_btp = faults({**short, "BTP_SERVER_HOST": "0.0.0.0"})
+    assert [line.split()[0] for line in with_btp] == ["BTP_PEER_BOB_SECRET"]
+    with_http = faults({**short, "HTTP_HOST": "0.0.0.0"})
+    assert [line.split()[0] for line in with_http] == list(KEYS)
+    load({name: f"{LONG}{name}" for name in short} | {"HTTP_HOST": "::", "BTP_SERVER_HOST": "::"})
+
+
+def test_of_a_file_too_every_guessable_secret_is_named(tmp_path: Path) -> None:
+    found = faults(
+        yaml_file(
+            tmp_path,
+            "btpServerHost: 0.0.0.0\nhttpHost: 0.0.0.0\nadminApiKey: change-me-admin\n"
+            "peers: [{id: a, secret: change-me-a}, {id: b, secret: b}]",
+        )
+    )
+    assert [line.split()[0] for line in found] == [
+        "ADMIN_API_KEY", "BTP_PEER_A_SECRET", "BTP_PEER_B_SECRET",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

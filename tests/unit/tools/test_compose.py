@@ -32,7 +32,7 @@ def plan(topology: Topology, count: int, **options: Any) -> Plan:
     return Plan(
         topology=topology,
         names=default_names(topology, count),
-        secret=lambda name: f"secret-{name}",
+        secret=lambda name: f"long-and-random-{name}",
         **options,
     )
 
