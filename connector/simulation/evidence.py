@@ -46,6 +46,8 @@ class Evidence:
     """By link: when a connection of it was lost."""
     deaths: dict[str, list[float]]
     """By node: when it was killed, stopped or lost its power."""
+    alerts: dict[str, set[str]]
+    """By node: the events of its warnings."""
     now_ns: int
     ahead_ns: dict[str, int] = field(default_factory=dict)
     """By node: how far the clock of its ledger is ahead."""

@@ -19,6 +19,10 @@ from connector.simulation.raw import Leg, RawAccount, account_id
 from connector.simulation.rules import EXCUSES, RULES
 from connector.simulation.world import START_NS
 
+NOT_DURABLE: Final = frozenset(("posts_not_durable", "fulfilments_not_kept", "outbox_failed"))
+"""Alerts that say what would be lost in a crash."""
+DISK: Final = frozenset((Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.DISK_SLOW))
+
 PATIENCE_S: Final = 25.0
 """Seconds: a packet fulfilled with this much time left outlasts every fault of a plan."""
 
@@ -107,6 +111,9 @@ class Judge:
             self._find("failed", node, failure)
         if node in evidence.not_ready:
             self._find("not-ready", node, evidence.not_ready[node])
+        told = evidence.alerts.get(node, set()) & NOT_DURABLE
+        if told and not any(one.kind in DISK and one.where == node for one in self._plan.faults):
+            self._find("not-durable", node, ", ".join(sorted(told)))
         for hold in ledger.open:
             if self._is_out_of_sight(node, hold):
                 self._excuse("wrong-clock")

@@ -64,6 +64,10 @@ class Around(Surroundings, Protocol):
         """By host: when its process has ended."""
 
     @property
+    def alerts(self) -> dict[str, set[str]]:
+        """By host: the events of its warnings."""
+
+    @property
     def chance(self) -> random.Random:
         """For what is not decided by the plan."""
 
@@ -130,7 +134,7 @@ def _routes_over(plan: Plan, node: str, other: str, _link: LinkPlan) -> list[str
 
 
 class SimulatedLog:
-    """Writes warnings into the diary."""
+    """Writes warnings into the diary, and remembers their events."""
 
     def __init__(self, simulation: Around, node: str) -> None:
         self._simulation = simulation
@@ -146,6 +150,7 @@ class SimulatedLog:
 
     def warning(self, event: str, **fields: Any) -> None:
         """See `Log`."""
+        self._simulation.alerts.setdefault(self._node, set()).add(event)
         said = " ".join(f"{name}={value}" for name, value in sorted(fields.items()))
         self._simulation.note(self._node, f"logs {event} {said}"[:300])
 

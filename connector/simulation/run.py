@@ -72,6 +72,7 @@ class Simulation:
         self.ends: Final[dict[str, End]] = {}
         self.losses: Final[dict[frozenset[str], list[float]]] = {}
         self.deaths: Final[dict[str, list[float]]] = {}
+        self.alerts: Final[dict[str, set[str]]] = {}
         self.chance: Final = self.world.random("simulation")
         self.faults: Final = Faults(self)
         self.evidence: Evidence
@@ -303,6 +304,7 @@ class Simulation:
             },
             losses=self.losses,
             deaths=self.deaths,
+            alerts=self.alerts,
             now_ns=now_ns,
             misplaced=self.cluster.misplaced + sum(one.misplaced for one in self.disks.values()),
             late_ids=self.cluster.late_ids,

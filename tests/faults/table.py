@@ -50,8 +50,8 @@ FAULTS = (
     Fault(
         "outbox-not-written",
         "connector/accounting/spool.py",
-        "transfers = [transfer for one in unbooked for transfer in promised_rows(one)]",
-        "transfers: list[Transfer] = []",
+        "            seq = await self._add(transfers)\n",
+        "            seq = self._last_seq = self._last_seq + 1\n",
         only("ledger-away", "ledger-slow", "ledger-ack-lost", "crash"),
     ),
     Fault(
@@ -288,7 +288,7 @@ FAULTS = (
         "connector/accounting/entries.py",
         "        id=grant_id(books.credit_line.account_id, *line, refused),\n",
         "        id=grant_id(books.credit_line.account_id, __import__('random').getrandbits(60)),\n",
-        only("change-limit", "ledger-away", "ledger-ack-lost"),
+        only("change-limit", "ledger-away"),
     ),
     # Fulfilments that cannot be fetched again
     Fault(

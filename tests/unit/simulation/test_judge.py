@@ -203,6 +203,10 @@ def failed(found: Evidence) -> None:
     found.failures["n1"] = ["AssertionError"]
 
 
+def let_go_too_early(found: Evidence) -> None:
+    found.alerts["n1"] = {"posts_not_durable"}
+
+
 def is_not_ready(found: Evidence) -> None:
     found.not_ready["n1"] = "3 transfers in the outbox"
 
@@ -227,6 +231,7 @@ DOCTORS: dict[str, Doctor] = {
     "silent": never_answered,
     "answers": complained,
     "misplaced": booked_elsewhere,
+    "not-durable": let_go_too_early,
     "failed": failed,
     "not-ready": is_not_ready,
 }
