@@ -22,6 +22,8 @@ TIMEOUT_S: Final = 1.0
 BATCH_TRANSFERS: Final = 8189
 LINGERS_S: Final = (0.05, 1.5)
 """How long a request is on its way at most that was given up while the cluster was away."""
+AFTER_A_LOOK: Final = 0.25
+"""The share of these that arrive just after the next look at accounts instead."""
 RESTART_S: Final = 1.0
 """How long there are no answers when a data file is replaced: the server is restarted."""
 _NS: Final = 1_000_000_000
@@ -93,6 +95,8 @@ class Way:
         self.refused = ""
         """The reason for which sessions are refused; empty: they are not."""
         self.lingering: list[Callable[[], object]] = []
+        self.after_a_look: list[Callable[[], object]] = []
+        """Late requests that arrive when this node has looked at accounts: what it saw is old then."""
 
 
 class Cluster:
@@ -131,7 +135,10 @@ class Cluster:
         way.away = False
         lingering, way.lingering = way.lingering, []
         for one in lingering:
-            self.world.after(way.chance.random() * way.chance.choice(LINGERS_S), one)
+            if way.chance.random() < AFTER_A_LOOK:
+                way.after_a_look.append(one)
+            else:
+                self.world.after(way.chance.random() * way.chance.choice(LINGERS_S), one)
 
     @property
     def has_forgotten(self) -> bool:
@@ -312,6 +319,8 @@ class ClusterClient:
             result = carry_out()
             if future.done():
                 cluster.late_ids.update(row[0] for row in cluster.rows[before:])
+            if way.after_a_look and work == cluster.lookup_accounts:
+                cluster.world.after(0, way.after_a_look.pop(0))
             if not way.loses_answers and loop.alive:
                 cluster.world.after(way.latency_s * (0.5 + way.chance.random()), answer, result)
 
