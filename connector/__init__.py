@@ -9,7 +9,7 @@ The map, each package above those that it uses:
       offline.py      demo, audit, compose            common.py   options, exit codes
       simulate.py     simulate
     simulation/     networks of whole nodes in virtual time, with faults (docs/simulation.md)
-      kinds.py        all that has a switch           rules.py    what must hold
+      kinds.py        names of faults and traits      rules.py    what must hold
       plan.py         what a seed means               draw.py     makes a plan of a seed
       world.py        time, processes                 network.py  connections that break
       transport.py    one connection                  disk.py     SQLite without a disk
@@ -19,7 +19,8 @@ The map, each package above those that it uses:
       hostile.py      peers that break the rules      plugin.py   a peer like ilp-plugin-btp
       octets.py       the codec of all these
       faults.py       what breaks, and how            facts.py    what the ends know
-      raw.py          what the ledgers hold           judge.py    compares the two: evidence.py
+      raw.py          what the ledgers hold           evidence.py what the judge is given
+      judge.py        whether a unit is missing or paid twice: facts against ledgers
       run.py          one seed, to the verdict        story.py    reduces a failure
     tools/          tools behind the commands
       audit.py        checks of the books             demo.py     `demo`: a line of connectors
@@ -45,10 +46,10 @@ The map, each package above those that it uses:
       server.py       the listener                    standby.py what a standby answers
       models.py       answers, for OpenAPI            openapi.py its document
     settlement/     paying a balance outside the ledger
-      model.py        quantities, phases, what may follow what; pure
+      model.py        quantities, the amount due, phases, what may follow what; pure
       store.py        every settlement, in one file
       engine.py       the payer: an operator, or an RFC 38 engine over HTTP
-      manager.py      decisions and requests          engines.py  the payer of each peer
+      manager.py      when to settle; requests        engines.py  the payer of each peer
       carrier.py      the steps of one settlement: book, have it paid, confirm; repeatable
     switch/         the packet flow: rules, routing, terms, reserve, send, check, post
       rules.py        admission
@@ -78,13 +79,13 @@ The map, each package above those that it uses:
       manager.py      AccountManager: the façade; delegates nearly every call
       availability.py the relation to the ledger: a table of phases; pure
       promises.py     the state of a packet's money, and when its Fulfill may leave: a table; pure
-      mirror.py       balances in memory; their only writer; pure
+      mirror.py       balances as shown: the ledger's plus what is queued; their only writer; pure
       entries.py      hold, post, void, correction, and their transfers; pure
       turn.py         the ledger, one request at a time; has it compared after a failed one
       chart.py        which accounts there are, and their flags
       writer.py       admits holds (MAX_PAYABLE; credit while the ledger is away), writes the queue
       lease.py        which process of a node is active: phases and rows; pure
-      leaseholder.py  claims and looks, while it is   standby.py waits until it may be
+      leaseholder.py  claims; looks for a later claim standby.py waits until it may be
       acknowledged.py the least that the ledger must have; a ledger that has less is refused
       spool.py        the outbox in use                   outbox.py the outbox itself, in SQLite
       replay.py       books what the outbox holds         reconnect.py asks for a ledger that is away
@@ -105,7 +106,8 @@ The map, each package above those that it uses:
       tigerbeetle.py  the contract on a TigerBeetle cluster; its client: tigerbeetle_client.py
       select.py       makes the ledger of the settings
     settings/       environment, YAML, defaults; frozen, checked as a whole
-      model.py        every setting, with its reference  types.py  their values
+      model.py        every setting, with its reference
+      types.py        what a value may be, and the message when it is not
       load.py         reads them, reports all faults  strict_yaml.py strict YAML
       describe.py     the settings in effect, and their sources  overlay.py  run-time changes
       terms.py        the terms of peers
@@ -122,7 +124,8 @@ The map, each package above those that it uses:
       disk.py         files, as stores use them       files.py    atomic replacement
       sqlite.py       one file behind one thread      http.py     the HTTP client
       log.py          structlog, secrets redacted     log_sink.py  lines written without waiting
-      backoff.py      waits that grow                 connections.py  bounds those not logged in
+      backoff.py      waits that grow
+      connections.py  how many connections without a log-in are kept, per address and in all
       urls.py         URLs that can be dialled        marker.py   detects a truncated journal
 
 A package keeps its bounds in its `bounds.py`; those that several share, such as packets in flight

@@ -57,7 +57,7 @@ LEASE_DOUBT_SECONDS: Final = 5.0
 LEASE_BEATS_LOOKED_UP_MAX: Final = 8
 LEASE_CLAIM_TRIES_MAX: Final = 8
 LEASE_OUTBOX_SECONDS_MAX: Final = 10.0
-"""How long a process that another one has taken over from waits for its outbox to be booked."""
+"""How long a superseded process waits for its outbox to be booked."""
 # Whoever is woken after a standby has taken over looks before it holds anything.
 assert LEASE_SILENCE_SECONDS > LEASE_VALID_SECONDS > LEASE_LOOK_SECONDS
 # Between two signs of life there may be a look, a standstill that is not noticed, and a request.

@@ -1,4 +1,4 @@
-"""Fulfilments that could not be fetched again are durable no later than their posts.
+"""A Fulfill that the next hop could not be asked for again is on disk before its post, or with it.
 
 A next hop with packet ids answers a resent packet with the same Fulfill. A next hop without them,
 and a receiver of this node, would treat it as a new packet. Their Fulfills are kept: after a crash
@@ -116,7 +116,7 @@ class Fulfilments:
         now_ms = self._clock.now_ms()
         lives_ms = min(max(0, expires_at_ms - now_ms), limits.EXPIRY_MS_MAX)
         reservation.fulfill = octets
-        # By the sender's clock, whose error may be as large as that of ours.
+        # Twice: the sender's clock may be wrong by as much as ours.
         reservation.keep_until_ms = now_ms + lives_ms + 2 * limits.CLOCK_ERROR_MS
         if self._is_beside:
             self._post(token, reservation, expires_at_ms)
@@ -199,7 +199,7 @@ class Fulfilments:
             self._patience = None
 
     async def keep(self, answers: Mapping[int, bytes]) -> None:
-        """Keep Fulfills of posted packets that could be fetched again so far, by packet id.
+        """Keep Fulfills of posted packets, by packet id, whose next hop is being removed.
 
         Raises:
             LedgerUnavailableError: the disk refuses.

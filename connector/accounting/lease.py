@@ -14,7 +14,7 @@ takes the first. `user_data_128` names the process (a random number), `user_data
 `user_data_32` the beat. Generations and beats are numbered from 1 without a gap.
 
 No clocks are compared. The active process asks the ledger for claim g + 1 about once a second, and
-before it writes when that is too long ago. A standby takes over after a silence that it has measured
+before and after a request with holds when its last answer is older than LEASE_VALID_SECONDS. A standby takes over after a silence that it has measured
 itself, while the ledger answered all its questions.
 
     OPENING -FREE-> CLAIMING -WON-> ACTIVE -LATER-> SUPERSEDED      ACTIVE -ENDED-> ENDED
@@ -120,11 +120,11 @@ class Watch:
         self._since_s = self._looked_s = now_s
 
     def unknown(self) -> None:
-        """The ledger did not answer: what was silence may have been that."""
+        """The ledger did not answer: the silence is measured anew."""
         self._since_s = None
 
     def is_over(self, now_s: float) -> bool:
-        """There was no sign in this look; whether that is so for long enough.
+        """Note a look without a sign; returns whether the silence has lasted LEASE_SILENCE_SECONDS.
 
         Only looks that follow closely upon each other count: a process that stood still has not
         watched.

@@ -1,9 +1,10 @@
 """Keeps the lease of a node in its ledger while this process is active; see `lease`.
 
 Nothing here is on the way of a packet. About once a second the ledger is asked whether another
-process has claimed, between two requests of the writer. The writer asks itself only when the last
-answer is older than LEASE_VALID_SECONDS: after this process stood still, say. So what a process
-finds in its buffers when it is woken is held for nobody else's packets.
+process has claimed, between two requests of the writer. The writer asks too, but only before and
+after a request with holds, and only when the last answer is older than LEASE_VALID_SECONDS: after a
+standstill, say. So packets that a woken process finds in its buffers are not admitted before the
+ledger has said that it is still the active one.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ _POINTS: Final = 64
 
 
 class ClaimMemory(Protocol):
-    """Remembers in DATA_DIR by which names processes on it have claimed."""
+    """Remembers in DATA_DIR the random numbers of the processes that have claimed from it."""
 
     async def claims(self) -> Sequence[int]:
-        """The names; none: nobody has ever claimed from here."""
+        """The numbers; none: nobody has ever claimed from here."""
 
     async def keep_claims(self, processes: Sequence[int]) -> None:
         """Remember these instead; on disk when this returns."""
@@ -49,16 +50,16 @@ class LeaseTerms:
     """How a process takes part in the lease of its node."""
 
     process: int
-    """Its name: 128 random bits."""
+    """Its number: 128 random bits."""
     memory: ClaimMemory
     takes_over: bool = False
-    """Whether it claims although another process has taken over since."""
+    """Whether it claims although another process has, since this DATA_DIR was last active."""
     on_superseded: Callable[[str], None] = lambda _why: None
     """Told once, with what to do, when another process has taken over."""
 
 
 class LeaseHolder:
-    """The lease, as the process has it that is to be active."""
+    """The lease of the process that is, or is to become, the active one."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class LeaseHolder:
         self.may_hold = HOLDS[self.phase]
         """Whether money may be held for new packets: the one look at it that every request takes."""
         self.generation = 0
-        """Which claim is ours; zero: none."""
+        """The generation that this process has claimed; zero: none."""
         self.is_watched = False
         """Whether a standby waits for signs of life."""
         self.valid_until_s = _NEVER
@@ -102,11 +103,11 @@ class LeaseHolder:
     # --- claiming
 
     async def take(self, ledger: Ledger, *, is_running: bool) -> None:
-        """Become the active process of the node; it is the caller's turn.
+        """Become the active process of the node; the caller holds the turn.
 
         A process on a DATA_DIR from which nobody has claimed takes over from whoever is active:
-        somebody has just started it. One that finds that another process has taken over since does
-        not, so that two supervisors do not restart their processes against each other for ever.
+        somebody has just started it. A process whose DATA_DIR has claimed before does not take over
+        from another process: two supervisors would restart theirs against each other for ever.
 
         Args:
             ledger: the right one, and open.
@@ -141,7 +142,7 @@ class LeaseHolder:
                 self._taken(low, is_running=is_running)
                 return
             self._move(Event.FREE)
-            is_new = False  # whoever comes between was started as late as this one
+            is_new = False  # a claim that gets in between is by a process started just now as well
             before = () if newest is None or not is_own else (newest.user_data_128,)
             await _keep_claims(memory, (*before, process), self._reports)
             await claim(ledger, self._node_id, process=process, generation=low + 1)
@@ -203,8 +204,9 @@ class LeaseHolder:
         """Whether this process is still the active one, after it stood still: asks the ledger.
 
         None: nobody can tell yet. The first requests may fail because they stood still as well. When
-        the ledger does not answer for LEASE_DOUBT_SECONDS, and no standby was seen before, one can have
-        taken over only if it was started just then: from there on the policy for outages decides.
+        the ledger does not answer for LEASE_DOUBT_SECONDS, and no standby was seen before, a standby
+        can have taken over only if it was started during the standstill. That risk is accepted: the
+        policy for outages decides then (`availability`).
         """
         if self.phase is Phase.ACTIVE:
             try:
@@ -231,7 +233,7 @@ class LeaseHolder:
         return True
 
     async def look(self, ledger: Ledger) -> None:
-        """The same within the caller's turn.
+        """As `keep`, but within the caller's turn, and it raises.
 
         Raises:
             SupersededError: another process has taken over.
@@ -287,7 +289,11 @@ class LeaseHolder:
 
 
 async def _keep_claims(memory: ClaimMemory, processes: Sequence[int], reports: Reports) -> None:
-    """Remember who claims. Where the disk refuses, a restart waits like a standby, no more."""
+    """Remember who claims.
+
+    Where the disk refuses, the next start waits like a standby, although this process was the last
+    one. A DATA_DIR that never kept a claim counts as new at the next start.
+    """
     try:
         await memory.keep_claims(processes)
     except (OSError, ConnectorError) as error:
@@ -295,7 +301,7 @@ async def _keep_claims(memory: ClaimMemory, processes: Sequence[int], reports: R
 
 
 async def claim(ledger: Ledger, node_id: str, *, process: int, generation: int) -> None:
-    """Have a generation claimed; whose it is then says `newest_claim`.
+    """Have a generation claimed; `newest_claim` then tells whose claim the ledger took.
 
     Raises:
         LedgerUnavailableError: no acknowledgement, or the ledger cannot keep it.
@@ -332,7 +338,7 @@ async def newest_beat(ledger: Ledger, node_id: str, generation: int) -> int:
 async def _highest(
     ledger: Ledger, id_of: Callable[[int], int], low: int
 ) -> tuple[int, Transfer | None]:
-    """The highest number from `low` that there is a transfer of: they have no gaps."""
+    """The highest number, at least `low`, that the ledger has a transfer of; they have no gaps."""
     newest: Transfer | None = None
     asked = [low, *(low + (1 << power) for power in range(_DOUBLINGS))] if low else []
     asked = asked or [1 << power for power in range(_DOUBLINGS)]

@@ -11,8 +11,8 @@ is our fault.
     RELEASED -ACKNOWLEDGED | REPLAYED-> BOOKED
 
 A post that the ledger refuses because its hold has expired becomes a correction, which books the
-amount directly: POSTING, OVERDUE and RELEASED have a counterpart CORRECTING... each, from which
-ACKNOWLEDGED leads to CORRECTED.
+amount directly: REFUSED leads from POSTING, OVERDUE and RELEASED to CORRECTING,
+CORRECTING_OVERDUE and CORRECTING_RELEASED, and ACKNOWLEDGED from each of these to CORRECTED.
 
 From POST on the money is owed, whatever the ledger answers. The Fulfill is sent when the post is
 durable, at ACKNOWLEDGED or SPOOLED, or else at LAST_MOMENT: later it would be of no use to the

@@ -121,7 +121,8 @@ class SettlementBooks:
             self._mirror.move(debit, credit, transfer.amount)
         else:
             # The mirror has counted an existing transfer, unless its acknowledgement was lost. Only
-            # this class moves settlement accounts: a difference to the mirror is such a loss.
+            # this class moves settlement accounts, so a difference from the mirror is a transfer
+            # whose acknowledgement was lost: it is counted now.
             (account,) = await self._chart.look_up_all(ledger, [books.settlement.account_id])
             paid = account.credits_posted - books.settlement.credits_posted
             received = account.debits_posted - books.settlement.debits_posted

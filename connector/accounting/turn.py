@@ -1,10 +1,10 @@
 """The ledger and its lock: one request at a time (see `Ledger`).
 
-A request that fails may be the last one to the right data file: whoever answers next may be another
-server. So whoever has the turn next first compares the ledger with what it has acknowledged.
+After a failed request the next answer may come from a server with another data file. So the next
+holder of the turn first compares the ledger with what it has acknowledged.
 
-Those who waited meanwhile fail with it, so that a ledger that does not answer costs each of them one
-deadline and not one for everybody in front of it.
+Callers that waited during the failed request fail with its error at once. Otherwise each would wait
+one timeout for every caller before it.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Turn:
 
     def _end(self, error: BaseException | None) -> None:
         assert self._lock.locked()
+        # LedgerNotNowError is raised without a request: it says nothing about the ledger.
         if not isinstance(error, LedgerNotNowError):
             if isinstance(error, LedgerUnavailableError):
                 self._failures += 1

@@ -305,6 +305,7 @@ PHASE_RESOLVE: Final = 0x10
 PHASE_CORRECT: Final = 0x20
 # Added to the other phases: a second hold after the first was refused, and its resolution.
 PHASE_AGAIN: Final = 0x80
+# In the same octet: `accounting.entries.GRANT_BIT` (0x40), and 1 in a settlement booked back.
 TAG_BITS: Final = 8
 TAG_MASK: Final = (1 << TAG_BITS) - 1
 _ID_RAISED_MAX: Final = ((1 << 48) - 1) << 80
