@@ -46,6 +46,8 @@ class Evidence:
     """By link: when a connection of it was lost."""
     deaths: dict[str, list[float]]
     """By node: when it was killed, stopped or lost its power."""
+    kept: dict[str, set[int]]
+    """By node: the packets that it keeps a Fulfill for; see `raw.Row.packet`."""
     alerts: dict[str, set[str]]
     """By node: the events of its warnings."""
     now_ns: int

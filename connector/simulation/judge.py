@@ -114,6 +114,10 @@ class Judge:
         told = evidence.alerts.get(node, set()) & NOT_DURABLE
         if told and not any(one.kind in DISK and one.where == node for one in self._plan.faults):
             self._find("not-durable", node, ", ".join(sorted(told)))
+        booked = {leg.row.packet for legs in ledger.booked.values() for leg in legs}
+        unbooked = evidence.kept.get(node, set()) - booked
+        if unbooked:
+            self._find("kept", node, f"{len(unbooked)} packets are fulfilled and not booked")
         for hold in ledger.open:
             if self._is_out_of_sight(node, hold):
                 self._excuse("wrong-clock")

@@ -254,6 +254,22 @@ def read_acknowledged(connection: sqlite3.Connection) -> dict[int, tuple[int, in
     }
 
 
+def read_kept(connection: sqlite3.Connection) -> set[int]:
+    """The packets that a Fulfill is kept for, in either file; see `Row.packet`.
+
+    Of each, one after the other: its id (16 octets), the length of the Fulfill (4), the Fulfill.
+    """
+    packets: set[int] = set()
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'kept'"
+    if connection.execute(query).fetchone():
+        for (octets,) in connection.execute("SELECT packets FROM kept"):
+            at = 0
+            while at < len(octets):
+                packets.add(int.from_bytes(octets[at : at + 16], "big") >> 8)
+                at += 20 + int.from_bytes(octets[at + 16 : at + 20], "big")
+    return packets
+
+
 def _dense(octets: bytes, at: int, accounts: list[int]) -> Row:
     id_, debit, credit, amount, tag, d64, d32, timeout, ledger, code, flags, low, timestamp = (
         _DENSE.unpack_from(octets, at)

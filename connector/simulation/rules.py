@@ -24,6 +24,7 @@ RULES: Final = {
     "silent": "a sender that stays connected gets an answer while its packet lives",
     "answers": "answers are readable and fit what was asked",
     "misplaced": "nothing is booked into a ledger that does not have what it acknowledged",
+    "kept": "a packet whose Fulfill is kept is booked",
     "not-durable": "a Fulfill is not let go before it or its post is durable, where the disk is well",
     "failed": "no part of a node fails, and every node starts again",
     "not-ready": "at rest every node takes packets, and its outbox is empty",

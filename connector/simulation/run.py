@@ -22,7 +22,7 @@ from connector.simulation.node import SimulatedNode
 from connector.simulation.parts import token_of
 from connector.simulation.plan import Plan
 from connector.simulation.plugin import PluginEnd
-from connector.simulation.raw import PENDING, POST, Row, account_id, read_journal
+from connector.simulation.raw import PENDING, POST, Row, account_id, read_journal, read_kept
 from connector.simulation.world import START_NS, NothingWillHappenError, SpinsError, World
 
 WARM_UP_S: Final = 2.0
@@ -304,6 +304,11 @@ class Simulation:
             },
             losses=self.losses,
             deaths=self.deaths,
+            kept={
+                name: read_kept(disk.database("outbox.db").connection)
+                | read_kept(disk.database("ledger.db").connection)
+                for name, disk in self.disks.items()
+            },
             alerts=self.alerts,
             now_ns=now_ns,
             misplaced=self.cluster.misplaced + sum(one.misplaced for one in self.disks.values()),

@@ -203,6 +203,10 @@ def failed(found: Evidence) -> None:
     found.failures["n1"] = ["AssertionError"]
 
 
+def kept_and_not_booked(found: Evidence) -> None:
+    found.kept["n1"] = {1}
+
+
 def let_go_too_early(found: Evidence) -> None:
     found.alerts["n1"] = {"posts_not_durable"}
 
@@ -231,6 +235,7 @@ DOCTORS: dict[str, Doctor] = {
     "silent": never_answered,
     "answers": complained,
     "misplaced": booked_elsewhere,
+    "kept": kept_and_not_booked,
     "not-durable": let_go_too_early,
     "failed": failed,
     "not-ready": is_not_ready,
