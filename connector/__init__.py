@@ -44,6 +44,7 @@ The map, each package above those that it uses:
       settlement.py   what settlement engines call, and operators who settle
       app.py          all of it together              login.py   key for cookie
       server.py       the listener                    standby.py what a standby answers
+      proxies.py      what trusted proxies say of a request
       models.py       answers, for OpenAPI            openapi.py its document
     settlement/     paying a balance outside the ledger
       model.py        quantities, the amount due, phases, what may follow what; pure

@@ -118,6 +118,7 @@ _VALUES: Final = {
     "BTP_TLS_KEY": ("unset", "/certificates/key.pem"),
     "HTTP_HOST": ("127.0.0.1", "0.0.0.0 in a container, published on loopback only"),
     "ADMIN_API_KEY": ("anything on loopback", "a secret of its own; or ADMIN_API_KEY_FILE"),
+    "TRUSTED_PROXIES": ("unset", "the address of the proxy in front of HTTP, if there is one"),
     "METRICS_KEY": ("unset", "a secret of its own, for Prometheus; or METRICS_KEY_FILE"),
     "DATA_DIR": ("./data", "/data in a container: a volume"),
     "LOG_FORMAT": ("console", "json"),

@@ -42,17 +42,17 @@ class Connections(Generic[C]):
         for of_address in self._by_address.values():
             yield from of_address
 
-    def add(self, connection: C) -> C | None:
-        """Take a new connection.
+    def add(self, connection: C, *, shared: bool = False) -> C | None:
+        """Take a new connection; `shared`: of an address, such as a proxy's, that many use.
 
-        Returns the connection that the caller has to close, where that is one too many: an older
+        For a shared address only the bound of all connections holds. Returns the connection that the caller has to close, where that is one too many: an older
         one, or this one. It is removed already.
         """
         of_address = self._by_address.setdefault(connection.address, {})
         assert connection not in of_address, "added twice"
         of_address[connection] = None
         self._count += 1
-        if len(of_address) > self._per_address_max:
+        if len(of_address) > self._per_address_max and not shared:
             crowded = of_address
         elif self._count > self._count_max:
             crowded = max(self._by_address.values(), key=len)
@@ -63,6 +63,14 @@ class Connections(Generic[C]):
         self.remove(victim)
         assert self._count <= self._count_max
         return victim
+
+    def move(self, connection: C, address: str, *, shared: bool = False) -> C | None:
+        """Count a connection for another address from now on; see `add`. One that was removed stays so."""
+        if connection not in self._by_address.get(connection.address, {}):
+            return None
+        self.remove(connection)
+        connection.address = address
+        return self.add(connection, shared=shared)
 
     def remove(self, connection: C) -> None:
         """Forget a connection that is closed, or no longer a stranger's; again is no harm."""

@@ -23,6 +23,7 @@ from connector.web.app import create_app
 from connector.web.feed import feed_router
 from connector.web.guard import Guard
 from connector.web.network import Neighbourhood, network_router
+from connector.web.proxies import Proxies, ProxyHeaders
 from connector.web.server import WebServer
 from connector.web.settlement import engine_router, settlements_router
 from connector.web.views import NodeViews
@@ -71,12 +72,15 @@ class WebSurface:
             ListenError: the port cannot be used.
         """
         settings = self._core.settings
+        proxies = Proxies(settings.trusted_proxies)
+        application = self._application()
         server = self._server = WebServer(
-            self._application(),
+            ProxyHeaders(application, proxies) if settings.trusted_proxies else application,
             settings.http_host,
             settings.http_port,
             settings.http_tls_cert,
             settings.http_tls_key,
+            proxies=proxies,
         )
         port = server.bind()
         self._serving = group.create_task(server.run())
@@ -91,20 +95,19 @@ class WebSurface:
 
     def _application(self) -> Guard:
         core, platform, settings = self._core, self._core.platform, self._core.settings
-        loopback = is_loopback(settings.http_host)
-        tls = tls_context("HTTP", settings.http_tls_cert, settings.http_tls_key)
+        loopback, exposed = is_loopback(settings.http_host), bool(settings.http_exposed)
+        tls_context("HTTP", settings.http_tls_cert, settings.http_tls_key)  # uvicorn would exit
         access = Access(
             key=_text(settings.admin_api_key),
             metrics_key=_text(settings.metrics_key),
-            required=not loopback,
+            required=exposed,
             node_id=settings.node_id,
             clock=platform.clock,
             log=platform.log,
-            secure=tls is not None,
         )
         engines = Access(
             key=_text(settings.settlement_token),
-            required=settings.settlement_token is not None or not loopback,
+            required=settings.settlement_token is not None or exposed,
             node_id=settings.node_id,
             clock=platform.clock,
             log=platform.log,

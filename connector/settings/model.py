@@ -32,6 +32,7 @@ from connector.settings.types import (
     HostName,
     HttpUrl,
     IlpAddress,
+    Network,
     NodeId,
     PeerId,
     PlainHttpUrl,
@@ -184,6 +185,12 @@ class Settings(BaseSettings):
     )
     """Names by which the node may be asked, comma-separated, besides those of this machine: for a
     proxy in front of it. Unset, and HTTP_HOST not loopback: any name."""
+    trusted_proxies: Annotated[list[Network], BeforeValidator(split_list)] = Field(
+        default_factory=list
+    )
+    """Addresses and networks of proxies in front of the HTTP listener, comma-separated:
+    X-Forwarded-For, -Proto, -Host and -Prefix are heeded from these only. With any, the page and the
+    read API need a key on loopback too."""
     admin_api_key: SecretStr | None = None
     """Key of the admin API and, off loopback, of the page. Unset: admin off. As all keys of the HTTP
     listener it has at least 16 characters where HTTP_HOST is not loopback."""
@@ -302,6 +309,13 @@ class Settings(BaseSettings):
         return Asset(peer.asset_code or self.asset_code, scale)
 
     @property
+    def http_exposed(self) -> str:
+        """Why others reach the HTTP listener, directly or through a proxy; empty: they do not."""
+        if not is_loopback(self.http_host):
+            return f"HTTP_HOST={self.http_host} is not loopback"
+        return "TRUSTED_PROXIES are in front of HTTP" if self.trusted_proxies else ""
+
+    @property
     def receiver_key(self) -> bytes | None:
         """RECEIVER_SECRET as octets."""
         if self.receiver_secret is None:
@@ -362,24 +376,24 @@ def _contradictions(settings: Settings) -> list[str]:
     ):
         if secret is not None and not _PRINTABLE.fullmatch(secret.get_secret_value()):
             faults.append(f"{name} must be printable ASCII characters without spaces")
+    alone = "" if settings.trusted_proxies else ", or use 127.0.0.1"
     if settings.metrics_key is not None and settings.metrics_key == settings.admin_api_key:
         faults.append(
             "METRICS_KEY and ADMIN_API_KEY are the same: whoever reads metrics could change peers; "
             "give each its own"
         )
     if (
-        not is_loopback(settings.http_host)
+        settings.http_exposed
         and settings.settlement_token is None
         and any(settings.settlement_engine_of(peer) for peer in settings.peers)
     ):
         faults.append(
-            f"HTTP_HOST={settings.http_host} is not loopback: set SETTLEMENT_TOKEN, which the "
-            "settlement engines have to show at /settlement, or use 127.0.0.1"
+            f"{settings.http_exposed}: set SETTLEMENT_TOKEN, which the settlement engines have to "
+            f"show at /settlement{alone}"
         )
-    if not is_loopback(settings.http_host) and settings.admin_api_key is None:
+    if settings.http_exposed and settings.admin_api_key is None:
         faults.append(
-            f"HTTP_HOST={settings.http_host} is not loopback: set ADMIN_API_KEY to protect the "
-            "API and the page, or use 127.0.0.1"
+            f"{settings.http_exposed}: set ADMIN_API_KEY to protect the API and the page{alone}"
         )
     faults.extend(_weak_secrets(settings))
     return faults
@@ -396,11 +410,10 @@ def _weak_secrets(settings: Settings) -> Iterator[str]:
         (f"BTP_PEER_{peer.id.upper().replace('-', '_')}_SECRET", peer.secret)
         for peer in settings.peers
     ]
-    for listener, host, secrets in (
-        ("HTTP_HOST", settings.http_host, of_http),
-        ("BTP_SERVER_HOST", settings.btp_server_host, of_btp),
-    ):
-        for name, secret in () if is_loopback(host) else secrets:
+    btp = settings.btp_server_host
+    btp_exposed = "" if is_loopback(btp) else f"BTP_SERVER_HOST={btp} is not loopback"
+    for exposed, secrets in ((settings.http_exposed, of_http), (btp_exposed, of_btp)):
+        for name, secret in secrets if exposed else ():
             text = "" if secret is None else secret.get_secret_value()
             if not text:
                 continue  # unset, or a fault of its own
@@ -411,6 +424,6 @@ def _weak_secrets(settings: Settings) -> Iterator[str]:
             else:
                 continue
             yield (
-                f"{name} {why}, and {listener}={host} is not loopback: give it a secret of its own, "
+                f"{name} {why}, and {exposed}: give it a secret of its own, "
                 "such as the output of `openssl rand -hex 32`"
             )

@@ -57,6 +57,21 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _network(text: str) -> str:
+    """An address or a network in its usual form.
+
+    Raises:
+        ValueError: it is neither, or the network of all addresses.
+    """
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        network = None
+    if network is None or network.prefixlen == 0:
+        raise ValueError("must be an address or a network such as 10.0.0.2 or 10.0.0.0/8")
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
 def split_list(value: Any) -> Any:
     """`a,b` as `[a, b]`; a value that is not a text is returned unchanged."""
     if not isinstance(value, str):
@@ -166,6 +181,7 @@ HostName = Annotated[
         "must be a host name or an address, without a port",
     ),
 ]
+Network = Annotated[str, AfterValidator(_network)]
 HttpUrl = Annotated[str, _check(_is_url, "must be an http:// or https:// URL")]
 PlainHttpUrl = Annotated[
     HttpUrl,

@@ -82,7 +82,6 @@ class Access:
         clock: Clock,
         log: Log,
         metrics_key: str | None = None,
-        secure: bool = False,
     ) -> None:
         """Build it.
 
@@ -93,7 +92,6 @@ class Access:
             node_id: names the cookie: nodes on one machine share a browser's cookies.
             clock: for throttling and the expiry of cookies.
             log: for wrong keys.
-            secure: whether the page is served over TLS only.
         """
         self.required: Final = required
         self.has_key: Final = key is not None
@@ -109,7 +107,6 @@ class Access:
         self._signing_salt = b"ilp-connector login " + node_id.encode()
         self._clock = clock
         self._log = log
-        self._secure = secure
         self._throttle = Throttle()
         self._said = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self.failures = 0
@@ -166,21 +163,25 @@ class Access:
         right = hmac.compare_digest(signature.encode(), self._sign(text).encode())
         return right and int(text) > self._clock.now_ms()
 
-    def new_cookie(self) -> str:
-        """A `Set-Cookie` header that logs in; for requests with the right key."""
+    def new_cookie(self, *, secure: bool, path: str = "/") -> str:
+        """A `Set-Cookie` header that logs in; for requests with the right key.
+
+        Args:
+            secure: whether the browser uses TLS; it then never shows the cookie without.
+            path: where the browser shows it.
+        """
         seconds = bounds.HTTP_LOGIN_SECONDS_MAX
         text = str(self._clock.now_ms() + seconds * 1000)
-        return self._set_cookie(f"{text}.{self._sign(text)}", seconds)
+        return self._set_cookie(f"{text}.{self._sign(text)}", seconds, secure=secure, path=path)
 
-    def no_cookie(self) -> str:
-        """A `Set-Cookie` header that logs out."""
-        return self._set_cookie("", 0)
+    def no_cookie(self, *, secure: bool, path: str = "/") -> str:
+        """A `Set-Cookie` header that logs out; arguments as those of `new_cookie`."""
+        return self._set_cookie("", 0, secure=secure, path=path)
 
-    def _set_cookie(self, value: str, seconds: int) -> str:
-        secure = "; Secure" if self._secure else ""
+    def _set_cookie(self, value: str, seconds: int, *, secure: bool, path: str) -> str:
         return (
-            f"{self.cookie_name}={value}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Strict"
-            + secure
+            f"{self.cookie_name}={value}; Max-Age={seconds}; Path={path}; HttpOnly; SameSite=Strict"
+            + ("; Secure" if secure else "")
         )
 
     def _sign(self, text: str) -> str:

@@ -29,9 +29,10 @@ from connector.base.errors import (
 from connector.base.log import Log
 from connector.web import models
 from connector.web.access import Access
-from connector.web.guard import HEADERS, Guard, shows_money
+from connector.web.guard import HEADERS, Guard, page_headers, shows_money
 from connector.web.login import login_page, login_router
 from connector.web.openapi import complete
+from connector.web.proxies import base_of, forwarded
 
 PAGE: Final = Path(__file__).parent / "page"
 """The folder of the built page."""
@@ -118,7 +119,7 @@ def create_app(
         access=access,
         hosts=hosts,
         log=log,
-        login_page=login_page(node_id),
+        login_page=lambda prefix: login_page(node_id, prefix=prefix),
         engines=engines,
     )
 
@@ -254,11 +255,20 @@ class _Assets(StaticFiles):
 
 def _serve_page(app: FastAPI, page: Path) -> None:
     @app.get("/", include_in_schema=False)
-    async def root() -> Response:
+    async def root(request: Request) -> Response:
         index = page / "index.html"
+        prefix = forwarded(request.scope).prefix
+        headers = page_headers(prefix)
         if not index.is_file():
-            return HTMLResponse(_NO_PAGE)
-        return FileResponse(index, headers={"Cache-Control": "no-cache"})
+            return HTMLResponse(_with_base(_NO_PAGE, prefix), headers=headers)
+        headers["Cache-Control"] = "no-cache"
+        if not prefix:
+            return FileResponse(index, headers=headers)
+        return HTMLResponse(_with_base(index.read_text("utf-8"), prefix), headers=headers)
 
     if (page / "assets").is_dir():
         app.mount("/assets", _Assets(directory=page / "assets"))
+
+
+def _with_base(text: str, prefix: str) -> str:
+    return text.replace("<head>", f"<head>{base_of(prefix)}", 1)

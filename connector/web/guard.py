@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from connector.base.log import Log
 from connector.web import bounds
 from connector.web.access import Access, Denied, Role
+from connector.web.proxies import HOST, forwarded
 
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -40,8 +40,6 @@ METRICS_PATH: Final = "/metrics"
 
 _SHOWS_MONEY: Final = "connector.shows_money"
 """Set in the scope of a request by the guard."""
-_RAW_HEADERS: Final = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
-_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::(\d{1,5}))?")
 _SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _KEY_NEEDED: Final = "ADMIN_API_KEY is needed: Authorization: Bearer <key>"
 _METRICS_KEY_WRONG: Final = (
@@ -67,6 +65,21 @@ class Refusal(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+def page_headers(prefix: str) -> dict[str, str]:
+    """The headers of a page that differ from `HEADERS` where it has a `<base>` (`base_of`)."""
+    if not prefix:
+        return {}
+    policy = HEADERS["Content-Security-Policy"]
+    return {"Content-Security-Policy": policy.replace("base-uri 'none'", "base-uri 'self'")}
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+_RAW_HEADERS: Final = _raw(HEADERS)
+
+
 class Guard:
     """An ASGI application around another one."""
 
@@ -77,7 +90,7 @@ class Guard:
         access: Access,
         hosts: frozenset[str] | None,
         log: Log,
-        login_page: bytes,
+        login_page: Callable[[str], bytes],
         engines: Access | None = None,
     ) -> None:
         """Build it.
@@ -87,7 +100,8 @@ class Guard:
             access: checks the admin key.
             hosts: names that the Host header may have, in lower case; None: any.
             log: for errors of the application.
-            login_page: the answer to a browser that asks for the page without a login.
+            login_page: the answer to a browser that asks for the page without a login, for a path
+                prefix (`Forwarded`).
             engines: checks the token of settlement engines, the only key for /settlement.
         """
         self.app: Final = app
@@ -143,11 +157,11 @@ class Guard:
     # --- checks
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
-        host = _HOST.fullmatch(headers.get("host", "").lower())
+        host = HOST.fullmatch(headers.get("host", "").lower())
         if self._hosts is not None and (host is None or (host[1] or host[2]) not in self._hosts):
             return Refusal(421, "unknown host name: see HTTP_ALLOWED_HOSTS")
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
-        if changes and not _same_origin(headers):
+        if changes and not _same_origin(headers, forwarded(scope).scheme):
             return Refusal(403, "requests from pages of other origins are refused")
         return self._check_key(scope, headers)
 
@@ -215,13 +229,16 @@ class Guard:
         self, scope: Scope, headers: dict[str, str], send: Send, refusal: Refusal
     ) -> None:
         content, kind = json.dumps({"error": refusal.message}).encode(), b"application/json"
+        protective = HEADERS
         if (
             scope["type"] == "http"
             and refusal.status == 401
             and scope["path"] == "/"
             and ("text/html" in headers.get("accept", ""))
         ):
-            content, kind = self._login_page, b"text/html; charset=utf-8"
+            prefix = forwarded(scope).prefix
+            content, kind = self._login_page(prefix), b"text/html; charset=utf-8"
+            protective = {**HEADERS, **page_headers(prefix)}
         start = {
             "type": "http.response.start",
             "status": refusal.status,
@@ -229,7 +246,7 @@ class Guard:
                 (b"content-type", kind),
                 (b"content-length", str(len(content)).encode()),
                 *refusal.headers,
-                *_RAW_HEADERS,
+                *_raw(protective),
             ],
         }
         body = {"type": "http.response.body", "body": content}
@@ -293,11 +310,12 @@ def _headers_of(scope: Scope) -> dict[str, str]:
     return headers
 
 
-def _same_origin(headers: dict[str, str]) -> bool:
+def _same_origin(headers: dict[str, str], scheme: str | None) -> bool:
     """Whether a request comes from this node's own page, or from no page.
 
     Browsers send Origin with requests that change something and with WebSockets; other programs
-    usually do not. The scheme is not compared: a proxy may terminate TLS.
+    usually do not. The scheme is compared where a trusted proxy says it; else one that nobody has told
+    us of may terminate TLS.
     """
     origin = headers.get("origin")
     if origin is None:
@@ -308,8 +326,8 @@ def _same_origin(headers: dict[str, str]) -> bool:
         theirs = parts.hostname, parts.port or default
     except ValueError:
         return False
-    host = _HOST.fullmatch(headers.get("host", "").lower())
-    if default is None or host is None:
+    host = HOST.fullmatch(headers.get("host", "").lower())
+    if default is None or host is None or scheme not in (None, parts.scheme):
         return False
     return theirs == (host[1] or host[2], int(host[3]) if host[3] else default)
 

@@ -10,14 +10,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from connector.web.access import Access, Denied, Role
-from connector.web.guard import source_of, throttled
+from connector.web.guard import Scope, page_headers, source_of, throttled
+from connector.web.proxies import base_of, forwarded, is_https
 
 # Under `no-referrer` a browser sends a form with `Origin: null`, which the guard refuses.
 _FORM: Final = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
+{base}<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="same-origin">
 <title>Log in: {node_id}</title>
 <link rel="stylesheet" href="login.css">
@@ -53,23 +54,32 @@ p[role=alert] { color: #fb7185; }
 """
 
 
-def login_page(node_id: str, message: str = "") -> bytes:
-    """The form. `node_id` has only letters, digits, `_`, `~` and `-`."""
-    return _FORM.format(node_id=node_id, message=message).encode()
+def login_page(node_id: str, message: str = "", prefix: str = "") -> bytes:
+    """The form.
+
+    Args:
+        node_id: has only letters, digits, `_`, `~` and `-`.
+        message: why a login was refused.
+        prefix: see `Forwarded`.
+    """
+    return _FORM.format(node_id=node_id, message=message, base=base_of(prefix)).encode()
 
 
 def login_router(access: Access, node_id: str) -> APIRouter:
     """`/login`, `/logout`."""
     router = APIRouter(tags=["login"])
 
-    def refused(status: int, message: str, form: bool, **headers: str) -> Response:
+    def refused(scope: Scope, status: int, message: str, form: bool, **headers: str) -> Response:
         if form:
-            return HTMLResponse(login_page(node_id, message), status, headers=headers)
+            prefix = forwarded(scope).prefix
+            text = login_page(node_id, message, prefix)
+            return HTMLResponse(text, status, headers={**headers, **page_headers(prefix)})
         return JSONResponse({"error": message}, status, headers=headers)
 
     @router.get("/login", response_class=HTMLResponse, summary="The login form")
-    async def form() -> Response:
-        return HTMLResponse(login_page(node_id))
+    async def form(request: Request) -> Response:
+        prefix = forwarded(request.scope).prefix
+        return HTMLResponse(login_page(node_id, prefix=prefix), headers=page_headers(prefix))
 
     @router.get("/login.css", include_in_schema=False)
     async def style() -> Response:
@@ -96,30 +106,35 @@ def login_router(access: Access, node_id: str) -> APIRouter:
         },
     )
     async def log_in(request: Request) -> Response:
+        scope = request.scope
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         is_form = kind == "application/x-www-form-urlencoded"
         if not access.has_key:
-            return refused(403, "there is no key to log in with: set ADMIN_API_KEY", is_form)
+            return refused(scope, 403, "there is no key to log in with: set ADMIN_API_KEY", is_form)
         given = _key_in(await request.body(), is_form=is_form)
         if given is None:
-            return refused(422, 'not valid: {"key": "..."} is expected', is_form)
-        source = source_of(request.scope)
+            return refused(scope, 422, 'not valid: {"key": "..."} is expected', is_form)
+        source = source_of(scope)
         match access.by_key(given, source):
             case Role.OPERATE:
-                cookie = {"Set-Cookie": access.new_cookie()}
+                place = forwarded(scope).prefix or "/"
+                secure = is_https(scope)
+                cookie = {"Set-Cookie": access.new_cookie(secure=secure, path=place)}
                 if is_form:
                     return RedirectResponse("./", 303, headers=cookie)
                 return Response(status_code=204, headers=cookie)
             case Denied.THROTTLED:
                 refusal = throttled(access, source)
                 wait = {"Retry-After": str(access.retry_after_s(source))}
-                return refused(429, refusal.message, is_form, **wait)
+                return refused(scope, 429, refusal.message, is_form, **wait)
             case _:
-                return refused(401, "this is not the key", is_form)
+                return refused(scope, 401, "this is not the key", is_form)
 
     @router.post("/logout", summary="End the login", status_code=204)
-    async def log_out() -> Response:
-        return Response(status_code=204, headers={"Set-Cookie": access.no_cookie()})
+    async def log_out(request: Request) -> Response:
+        place, secure = forwarded(request.scope).prefix or "/", is_https(request.scope)
+        cookie = access.no_cookie(secure=secure, path=place)
+        return Response(status_code=204, headers={"Set-Cookie": cookie})
 
     return router
 

@@ -17,6 +17,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from connector.base.connections import Connections, network_of
 from connector.base.errors import ListenError
 from connector.web import bounds
+from connector.web.proxies import CAME_FROM, Proxies
 
 _TURNS_TO_LET_IN: Final = 4
 
@@ -77,15 +78,28 @@ class _Http(H11Protocol):
     """HTTP/1.1 with a deadline for every wait, and a place in a bounded table of connections."""
 
     open_connections: ClassVar[Connections[Any]]
+    proxies: ClassVar[Proxies]
 
     address = ""
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.address = network_of(self.client[0] if self.client else "")
+        host = self.client[0] if self.client else ""
+        self.address = network_of(host)
+        self.app_state = {**self.app_state, CAME_FROM: self._came_from}
         self._wait(bounds.HTTP_HEADERS_SECONDS_MAX)
-        superfluous = self.open_connections.add(self)
+        superfluous = self.open_connections.add(self, shared=self.proxies.trusts(host))
+        if superfluous is not None:
+            superfluous.abort()
+
+    def _came_from(self, host: str) -> None:
+        """Count the connection of a trusted proxy for the client of its last request."""
+        address = network_of(host)
+        if address == self.address:
+            return
+        shared = self.proxies.trusts(host)
+        superfluous = self.open_connections.move(self, address, shared=shared)
         if superfluous is not None:
             superfluous.abort()
 
@@ -140,8 +154,19 @@ class WebServer:
         port: int,
         tls_cert: Path | None = None,
         tls_key: Path | None = None,
+        *,
+        proxies: Proxies | None = None,
     ) -> None:
-        """Build it. Certificate chain and private key: both PEM and valid, or both None."""
+        """Build it.
+
+        Args:
+            app: the ASGI application.
+            host: the address to listen at.
+            port: its port; 0 takes a free one.
+            tls_cert: certificate chain, PEM and valid; None as `tls_key` is.
+            tls_key: its private key, PEM and valid.
+            proxies: those whose addresses many clients share (`ProxyHeaders`); None: there are none.
+        """
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
@@ -158,7 +183,11 @@ class WebServer:
             server_header=False,
             date_header=True,
             timeout_graceful_shutdown=1,
-            http=type("_HttpHere", (_Http,), {"open_connections": connections}),
+            http=type(
+                "_HttpHere",
+                (_Http,),
+                {"open_connections": connections, "proxies": proxies or Proxies([])},
+            ),
             timeout_keep_alive=bounds.HTTP_KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=2 * bounds.HTTP_HEADERS_BYTES_MAX,
             proxy_headers=False,

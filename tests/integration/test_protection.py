@@ -202,6 +202,49 @@ async def test_however_many_ask_for_metrics_they_are_rendered_once_a_period(
     assert len(rendered) == len(set(rendered)) == 2, "balances, and all else"
 
 
+async def test_a_whole_node_behind_a_proxy_that_it_trusts(tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add(
+            "a", [], admin_api_key=KEY, trusted_proxies=["127.0.0.1"],
+            http_allowed_hosts=["node.example"],
+        )  # fmt: skip
+        port = a.connector.http_port
+        said = {
+            "x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https",
+            "x-forwarded-host": "node.example", "x-forwarded-prefix": "/nodes/a",
+            "origin": "https://node.example",
+        }  # fmt: skip
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, headers=said
+        ) as client:
+            assert (await client.get("/api/status")).status_code == 401, "although on loopback"
+            form = await client.get("/", headers={"accept": "text/html"})
+            assert '<base href="/nodes/a/">' in form.text
+            wrong = await client.post("/login", json={"key": "hunter2"})
+            assert wrong.status_code == 401
+            assert a.log.count("http_authentication_failed", remote="203.0.113.9") == 1
+            answer = await client.post("/login", json={"key": KEY})
+            cookie = answer.headers["set-cookie"]
+            assert "; Path=/nodes/a;" in cookie
+            assert cookie.endswith("; Secure")
+            shown = {"cookie": cookie.partition(";")[0]}
+            assert (await client.get("/api/status", headers=shown)).status_code == 200
+            elsewhere = await client.get("/health", headers={"x-forwarded-host": "evil.example"})
+            assert elsewhere.status_code == 421
+            for headers in ({name: "\x7f,;" * 9 for name in said if name.startswith("x-")}, {}):
+                odd = await client.get("/health", headers=headers)
+                assert odd.status_code == 200
+        url = f"ws://127.0.0.1:{port}/ws"
+        through = {name: text for name, text in said.items() if name != "origin"} | shown
+        origin = Origin("https://node.example")
+        async with connect(url, origin=origin, additional_headers=through, proxy=None) as feed:
+            assert b'"snapshot"' in (await feed.recv(decode=False))
+        other = Origin("http://node.example")
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url, origin=other, additional_headers=through, proxy=None)
+        assert refused.value.response.status_code == 403
+
+
 async def test_strangers_at_the_sockets_of_a_whole_node(tmp_path: Path) -> None:
     """What a browser sends for a page of another origin, and bodies that do not end."""
     async with RunningNodes(tmp_path) as network:

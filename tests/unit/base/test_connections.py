@@ -21,8 +21,8 @@ class Socket:
 class Table(Connections[Socket]):
     """Closes what has to be closed."""
 
-    def add(self, connection: Socket) -> Socket | None:
-        superfluous = super().add(connection)
+    def add(self, connection: Socket, *, shared: bool = False) -> Socket | None:
+        superfluous = super().add(connection, shared=shared)
         if superfluous is not None:
             superfluous.aborted = True
         return superfluous
@@ -68,6 +68,34 @@ def test_in_all_the_address_with_the_most_makes_room() -> None:
     assert not few[0].aborted
     assert not new.aborted
     assert [one.aborted for one in many] == [True, False, False, False, False]
+
+
+def test_a_shared_address_is_bounded_by_the_number_in_all_alone() -> None:
+    table = Table(count_max=10, per_address_max=3)
+    of_proxy = [Socket("10.0.0.2") for _ in range(12)]
+    for one in of_proxy:
+        table.add(one, shared=True)
+    assert [one.aborted for one in of_proxy] == [True] * 2 + [False] * 10
+    (other,) = added(table, "192.0.2.1", 1)
+    assert (other.aborted, of_proxy[2].aborted) == (False, True)
+
+
+def test_a_connection_that_moves_counts_for_its_new_address() -> None:
+    table = Table(count_max=10, per_address_max=3)
+    of_proxy = [Socket("10.0.0.2", is_idle=False) for _ in range(5)]
+    for one in of_proxy:
+        table.add(one, shared=True)
+    for one in of_proxy[:3]:
+        assert table.move(one, "192.0.2.1") is None
+    of_proxy[1].is_idle = True
+    assert table.move(of_proxy[3], "192.0.2.1") is of_proxy[1]
+    assert of_proxy[1].aborted
+    assert table.move(of_proxy[4], "192.0.2.1") is of_proxy[4], "none of them is idle"
+    assert len(table) == 3
+    assert table.move(of_proxy[4], "192.0.2.9") is None, "gone stays gone"
+    assert len(table) == 3
+    assert table.move(of_proxy[0], "10.0.0.2", shared=True) is None
+    assert of_proxy[0].address == "10.0.0.2"
 
 
 def test_removed_twice_is_no_harm() -> None:

@@ -274,6 +274,14 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"SETTLEMENT_ENGINE_URL": "engine"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
         ({"SETTLEMENT_ENGINE_URL": "http://u:p@e"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
         ({"SETTLEMENT_TOKEN": "two words"}, "SETTLEMENT_TOKEN must be printable ASCII"),
+        (
+            {"TRUSTED_PROXIES": "10.0.0.2"},
+            "TRUSTED_PROXIES are in front of HTTP: set ADMIN_API_KEY to protect the API and the page",
+        ),
+        (
+            {"TRUSTED_PROXIES": "10.0.0.2", "ADMIN_API_KEY": "short"},
+            "ADMIN_API_KEY has less than 16 characters, and TRUSTED_PROXIES are in front of HTTP:",
+        ),
         ({"METRICS_KEY": "two words"}, "METRICS_KEY must be printable ASCII"),
         (
             {"METRICS_KEY": "same-key", "ADMIN_API_KEY": "same-key"},
@@ -320,6 +328,23 @@ def test_off_loopback_a_secret_that_can_be_guessed_is_refused(
         f"{name} {why}, and {listener}={host} is not loopback: give it a secret of its own, "
         "such as the output of `openssl rand -hex 32`"
     )
+
+
+@pytest.mark.parametrize(
+    "given", ["proxy", "10.0.0.256", "10.0.0.1/8", "10.0.0.0/33", "0.0.0.0/0", "::/0", "10.0.0.2:80",
+              "*"],
+)  # fmt: skip
+def test_a_proxy_that_is_no_address_is_named(given: str) -> None:
+    (said,) = faults({"TRUSTED_PROXIES": f"10.0.0.2,{given}", "ADMIN_API_KEY": LONG})
+    assert said == (
+        "TRUSTED_PROXIES[1]: must be an address or a network such as 10.0.0.2 or 10.0.0.0/8"
+    )
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    given = " 10.0.0.2, 10.1.0.0/16,2001:DB8::1 , fd00::/8"
+    found = load({"TRUSTED_PROXIES": given, "ADMIN_API_KEY": LONG}).settings
+    assert found.trusted_proxies == ["10.0.0.2", "10.1.0.0/16", "2001:db8::1", "fd00::/8"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])

@@ -34,6 +34,7 @@ def test_without_any_variable_everything_has_its_documented_default() -> None:
         "http_tls_cert": None,
         "http_tls_key": None,
         "http_allowed_hosts": [],
+        "trusted_proxies": [],
         "admin_api_key": None,
         "metrics_key": None,
         "log_level": "info",

@@ -27,8 +27,7 @@ def log() -> EventLog:
 
 def access_of(clock: ManualClock, log: EventLog, key: str | None = KEY, **more: object) -> Access:
     return Access(
-        key=key, required=True, node_id=str(more.get("node_id", "alice")), clock=clock, log=log,
-        secure=bool(more.get("secure")),
+        key=key, required=True, node_id=str(more.get("node_id", "alice")), clock=clock, log=log
     )  # fmt: skip
 
 
@@ -73,7 +72,7 @@ def test_each_key_has_its_role(clock: ManualClock, log: EventLog) -> None:
     )
     assert alone.by_key("metrics-key", "192.0.2.1") is Role.METRICS
     assert not alone.has_key
-    assert not alone.has_cookie(value_of(access.new_cookie()))
+    assert not alone.has_cookie(value_of(access.new_cookie(secure=False)))
 
 
 def test_the_twenty_first_wrong_key_is_throttled_for_a_while(
@@ -124,7 +123,7 @@ def value_of(set_cookie: str) -> str:
 
 
 def test_a_cookie_is_valid_until_it_expires(access: Access, clock: ManualClock) -> None:
-    cookie = value_of(access.new_cookie())
+    cookie = value_of(access.new_cookie(secure=False))
     assert access.has_cookie(cookie)
     assert access.has_cookie(f"other=1; {cookie}; connector-bob=2.3")
     clock.advance(web_bounds.HTTP_LOGIN_SECONDS_MAX - 1)
@@ -136,29 +135,32 @@ def test_a_cookie_is_valid_until_it_expires(access: Access, clock: ManualClock) 
 def test_a_cookie_survives_a_restart_but_not_a_new_key(
     access: Access, clock: ManualClock, log: EventLog
 ) -> None:
-    cookie = value_of(access.new_cookie())
+    cookie = value_of(access.new_cookie(secure=False))
     assert access_of(clock, log).has_cookie(cookie)
     assert not access_of(clock, log, key=KEY + "2").has_cookie(cookie)
     of_bob = cookie.replace("alice", "bob")
     assert not access_of(clock, log, node_id="bob").has_cookie(of_bob), "each node has its own"
 
 
+@pytest.mark.parametrize("path", ["/", "/nodes/alice"])
 @pytest.mark.parametrize("secure", [False, True])
 def test_scripts_and_other_sites_never_get_the_cookie(
-    clock: ManualClock, log: EventLog, secure: bool
+    clock: ManualClock, log: EventLog, secure: bool, path: str
 ) -> None:
-    access = access_of(clock, log, secure=secure)
-    for text in (access.new_cookie(), access.no_cookie()):
+    access = access_of(clock, log)
+    for text in (
+        access.new_cookie(secure=secure, path=path),
+        access.no_cookie(secure=secure, path=path),
+    ):
         (morsel,) = SimpleCookie(text).values()
-        assert (morsel["httponly"], morsel["samesite"], morsel["path"]) == (True, "Strict", "/")
+        assert (morsel["httponly"], morsel["samesite"], morsel["path"]) == (True, "Strict", path)
         assert bool(morsel["secure"]) is secure
         assert KEY not in text
-    assert "Max-Age=0" in access.no_cookie()
-    assert not access.has_cookie(value_of(access.no_cookie()))
+        assert access.has_cookie(value_of(text)) is ("Max-Age=0" not in text)
 
 
 def test_of_many_cookies_ours_is_found(access: Access) -> None:
-    cookie = value_of(access.new_cookie())
+    cookie = value_of(access.new_cookie(secure=False))
     name, _, value = cookie.partition("=")
     assert access.has_cookie(f"{name}x=1;{cookie} ;")
     assert access.has_cookie(f'a="1;2"; {name} = {value}')
@@ -168,7 +170,7 @@ def test_of_many_cookies_ours_is_found(access: Access) -> None:
 
 
 def test_an_altered_cookie_is_rejected_without_throttling(access: Access) -> None:
-    name, _, value = value_of(access.new_cookie()).partition("=")
+    name, _, value = value_of(access.new_cookie(secure=False)).partition("=")
     text, _, signature = value.partition(".")
     for wrong in (
         f"{int(text) + 1}.{signature}", f"{text}.{signature[:-1]}", f"{text}.", signature, "",

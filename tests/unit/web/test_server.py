@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from connector.base.errors import ListenError
 from connector.web import bounds
+from connector.web.proxies import Proxies, ProxyHeaders
 from connector.web.server import WebServer
 
 
@@ -115,6 +116,35 @@ async def test_idle_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch)
         for reader, _ in idle[:15]:
             assert await closed(reader) == b"", "the oldest went"
         for _, writer in idle:
+            writer.close()
+        server.stop()
+
+
+async def test_behind_a_proxy_connections_count_for_the_clients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounds, "HTTP_CONNECTIONS_PER_ADDRESS_MAX", 3)
+    proxies = Proxies(["127.0.0.1"])
+    server = WebServer(ProxyHeaders(FastAPI(), proxies), "127.0.0.1", 0, proxies=proxies)
+    port = server.bind()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(server.run())
+        await server.started()
+
+        async def ask(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(
+                f"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {address}\r\n\r\n".encode()
+            )
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404")
+            return reader, writer
+
+        others = [await ask(f"203.0.113.{number}") for number in range(10)]
+        crowd = [await ask("198.51.100.1") for _ in range(5)]
+        for reader, _ in crowd[:2]:
+            assert await closed(reader) == b"", "the oldest of the busiest client went"
+        assert len(server._server.server_state.connections) == 13
+        for _, writer in (*others, *crowd):
             writer.close()
         server.stop()
 
