@@ -137,6 +137,7 @@ _VALUES: Final = {
     "BTP_PEER_<ID>_URL": ("ws://127.0.0.1:3001", "wss://..., always with TLS"),
     "BTP_PEER_<ID>_CREDIT_LIMIT": ("1000000000000", "what you can afford to lose to this peer"),
     "BTP_PEER_<ID>_MAX_PAYABLE": ("no bound", "what you can pay"),
+    "BTP_PEER_<ID>_MAX_IN_FLIGHT_VALUE": ("no bound", "a few of its largest packets"),
     "BTP_PEER_<ID>_RATE_LIMIT": ("no bound", "what this peer is expected to send"),
     "BTP_PEER_<ID>_SETTLE_THRESHOLD": ("never", "below what the peer lets you owe it"),
 }

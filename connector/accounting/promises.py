@@ -40,6 +40,8 @@ class Outcome(Enum):
     """The sender would owe us more than its limit."""
     NO_PAYABLE = auto()
     """We would owe the next hop more than we allow."""
+    NO_ROOM = auto()
+    """More would be held for packets of the sender, or to the next hop, than we allow."""
     BUSY = auto()
     """The queue is full."""
     UNAVAILABLE = auto()

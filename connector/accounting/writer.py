@@ -166,11 +166,17 @@ class Writer:
             payable_max = next_hop.max_payable
             if payable_max is not None and books.payable + asked.amount_out > payable_max:
                 return Outcome.NO_PAYABLE
+            held_max = next_hop.max_in_flight_value
+            if held_max is not None and target.credits_pending + asked.amount_out > held_max:
+                return Outcome.NO_ROOM
         debit = (
             self._peers[source_id].peer
             if source_id != LOCAL
             else self._chart.own(AccountCode.WALLET, source.asset)
         )
+        held_max = source.max_in_flight_value
+        if held_max is not None and debit.debits_pending + asked.amount_in > held_max:
+            return Outcome.NO_ROOM
         tag = condition_tag(asked.condition)
         timeout = (asked.hold_ms + bounds.PENDING_GRACE_MS + 999) // 1000
         amount, fee = asked.amount_out, asked.fee

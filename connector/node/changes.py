@@ -37,7 +37,14 @@ from connector.settings.terms import terms_of
 from connector.telemetry.events import AdminAction, Event
 
 _AMOUNTS: Final = frozenset(
-    ("credit_limit", "max_payable", "max_packet_amount", "settle_threshold", "settle_to")
+    (
+        "credit_limit",
+        "max_payable",
+        "max_in_flight_value",
+        "max_packet_amount",
+        "settle_threshold",
+        "settle_to",
+    )
 )
 _REASON_CHARACTERS_MAX: Final = 300
 _DRAIN_POLL_SECONDS: Final = 0.05

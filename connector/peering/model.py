@@ -58,6 +58,8 @@ class PeerTerms:
     """The most that it may owe us."""
     max_payable: int | None = None
     """The most that we may owe it; None: we set no bound."""
+    max_in_flight_value: int | None = None
+    """The most that is held at a time for packets from it, and for packets to it; None: no bound."""
     max_packet_amount: int | None = None
     """The largest Prepare accepted from it; None: any."""
     rate_limit: int | None = None

@@ -78,6 +78,9 @@ class PeerSettings(BaseModel):
     """What it may owe us. Default: CREDIT_LIMIT."""
     max_payable: Amount | None = None
     """What we may owe it. Default: no bound."""
+    max_in_flight_value: Amount | None = None
+    """What may be held at a time for packets from it that have no answer yet, and the same for packets
+    to it. Default: no bound."""
     max_packet_amount: Amount | None = None
     """The largest packet taken from it. Default: no bound."""
     rate_limit: RateLimit | None = None

@@ -18,6 +18,7 @@ def terms_of(settings: Settings, peer: PeerSettings) -> PeerTerms:
         relation=peer.relation,
         credit_limit=or_default(peer.credit_limit, settings.credit_limit),
         max_payable=peer.max_payable,
+        max_in_flight_value=peer.max_in_flight_value,
         max_packet_amount=peer.max_packet_amount,
         rate_limit=peer.rate_limit,
         fee_basis_points=or_default(peer.fee_basis_points, settings.fee_basis_points),

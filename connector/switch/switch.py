@@ -46,7 +46,7 @@ from connector.peering.model import (
     Unanswered,
 )
 from connector.peering.routing import RoutingTable
-from connector.switch import receiver, rules, terms
+from connector.switch import bounds, receiver, rules, terms
 
 _UNANSWERED_CODES: Final = {
     Unanswered.NOT_SENT: Code.T01_PEER_UNREACHABLE,
@@ -61,6 +61,7 @@ _TRY_LATER: Final = frozenset((Code.T03_CONNECTOR_BUSY.value, Code.T05_RATE_LIMI
 _REFUSALS: Final = {
     Outcome.NO_CREDIT: (Code.T04_INSUFFICIENT_LIQUIDITY, "credit limit reached"),
     Outcome.NO_PAYABLE: (Code.T04_INSUFFICIENT_LIQUIDITY, "limit towards the next hop reached"),
+    Outcome.NO_ROOM: (Code.T04_INSUFFICIENT_LIQUIDITY, "too much value in flight"),
     Outcome.BUSY: (Code.T05_RATE_LIMITED, "too many packets wait for the ledger"),
     Outcome.UNAVAILABLE: (Code.T00_INTERNAL_ERROR, "accounting is not available"),
 }
@@ -251,6 +252,11 @@ class Switch:
                 yield Void(recovered.reservation)
             return offer
         next_hop, hop_id, deadline_ms = offer.next_hop, offer.hop_id, offer.deadline_ms
+        until_ms = deadline_ms
+        if recovered is not None and recovered.reservation.posted:
+            # It is owed, so it is answered with its Fulfill, also if it is over by a clock that is
+            # ahead. The next hop is told its own expiry: if it does not know it, it refuses it.
+            until_ms = max(deadline_ms, now_ms + bounds.POSTED_ANSWER_MS)
         # 4. Reserve: hold the money before the Prepare is sent.
         held: Reservation | None = None
         if recovered is not None:
@@ -278,13 +284,13 @@ class Switch:
         said: object
         if next_hop is not None:
             octets = reprice(prepare, amount=offer.amount, expires_at_ms=deadline_ms)
-            said = yield Send(next_hop, octets, deadline_ms, packet_id, again=recovered is not None)
+            said = yield Send(next_hop, octets, until_ms, packet_id, again=recovered is not None)
         else:
             said = offer.known
             if said is None and self._delivers():
                 said = yield Deliver(source, prepare, deadline_ms, packet_id)
         # 6. Check the answer.
-        answer = self._check(prepare, said, next_hop, deadline_ms)
+        answer = self._check(prepare, said, next_hop, until_ms)
         if type(answer) is Reject:
             if held is not None and not held.posted:
                 yield Void(held)
@@ -459,7 +465,7 @@ class Switch:
             amount = _amount_to(payee_id, reservation)
             return Offer(None, payee, amount, 0, deadline_ms, known)
         next_hop = self._peers.get(payee_id)
-        if next_hop is None or deadline_ms <= now_ms:
+        if next_hop is None or (deadline_ms <= now_ms and not reservation.posted):
             return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
         onward = _amount_to(payee_id, reservation)
         return Offer(next_hop, next_hop.terms, onward, 0, deadline_ms)

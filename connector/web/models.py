@@ -155,6 +155,7 @@ class AdminPeer(_Answer):
     asset_scale: int
     credit_limit: Amount
     max_payable: Amount | None
+    max_in_flight_value: Amount | None
     max_packet_amount: Amount | None
     rate_limit: int | None
     routes: list[str]

@@ -165,6 +165,32 @@ async def test_what_we_may_owe_ends_on_the_line() -> None:
         assert "over" not in node.outcomes  # refused at once, nobody waits
 
 
+@simulated
+async def test_what_is_held_towards_a_next_hop_ends_on_the_line() -> None:
+    bob = replace(BOB, max_in_flight_value=100)
+    async with AccountingNode([ALICE, bob, CAROL]) as node:
+        held = await node.hold("a", 60, next_hop=bob)
+        assert node.reserve("over", 41, next_hop=bob) is Outcome.NO_ROOM
+        await node.hold("b", 40, next_hop=bob)
+        assert node.reserve("one more", 1, next_hop=bob) is Outcome.NO_ROOM
+        await node.hold("to another", 200, next_hop=CAROL)
+        node.post("a", held)
+        await node.outcome("a", other_than=Outcome.HELD)
+        # What is owed is not in flight.
+        await node.hold("c", 60, next_hop=bob)
+        assert "over" not in node.outcomes  # refused at once, nobody waits
+
+
+@simulated
+async def test_what_is_held_for_a_sender_ends_on_the_line() -> None:
+    alice = replace(ALICE, max_in_flight_value=100)
+    async with AccountingNode([alice, BOB, CAROL]) as node:
+        held = await node.hold("a", 100, fee=3, source=alice)
+        assert node.reserve("over", 1, source=alice) is Outcome.NO_ROOM
+        node.manager.void(held)
+        await node.hold("b", 100, source=alice)
+
+
 @pytest.mark.interpreted
 @simulated
 async def test_a_full_queue_takes_no_more() -> None:

@@ -95,6 +95,7 @@ def test_variables_of_other_programs_are_left_alone() -> None:
         ("ASSET_SCALE", "2", 2),
         ("CREDIT_LIMIT", "0", 0),
         ("MAX_PAYABLE", "5", 5),
+        ("MAX_IN_FLIGHT_VALUE", "5", 5),
         ("MAX_PACKET_AMOUNT", "6", 6),
         ("RATE_LIMIT", "7", 7),
         ("SETTLE_THRESHOLD", "8", 8),

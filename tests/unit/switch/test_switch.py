@@ -36,6 +36,7 @@ from connector.peering.model import (
     Unanswered,
 )
 from connector.peering.routing import Route, RouteSource, RoutingTable
+from connector.switch import bounds
 from connector.switch.receiver import PING_CONDITION, PING_FULFILLMENT, fulfillment_for
 from connector.switch.rules import Node
 from connector.switch.switch import Deliver, PacketFlow, Post, Result, Send, Step, Switch, Void
@@ -321,6 +322,7 @@ def test_without_a_rate_no_packet_changes_its_asset() -> None:
     [
         (Outcome.NO_CREDIT, "T04"),
         (Outcome.NO_PAYABLE, "T04"),
+        (Outcome.NO_ROOM, "T04"),
         (Outcome.BUSY, "T05"),
         (Outcome.UNAVAILABLE, "T00"),
     ],
@@ -684,15 +686,33 @@ def test_a_held_resent_packet_is_voided_when_the_next_hop_rejects() -> None:
 @pytest.mark.parametrize(
     ("next_hop", "left_ms"), [("gone", 20_000), ("bob", WINDOW_MS), ("bob", 1)]
 )
-@pytest.mark.parametrize("posted", [False, True])
-def test_a_held_resent_packet_is_voided_without_a_next_hop_that_knows_packet_ids(
-    next_hop: str, left_ms: int, *, posted: bool
+def test_a_held_resent_packet_is_voided_without_a_next_hop_or_time_to_ask_it(
+    next_hop: str, left_ms: int
 ) -> None:
-    offer = prepare(expires_at_ms=NOW_MS + left_ms)
-    flow = SwitchSetup().resume(offer, recovered(next_hop, posted=posted))
-    if not posted:
-        asked(flow, Void)
+    flow = SwitchSetup().resume(prepare(expires_at_ms=NOW_MS + left_ms), recovered(next_hop))
+    asked(flow, Void)
     rejected(go(flow), "T00")
+
+
+def test_a_posted_resent_packet_without_a_next_hop_is_rejected() -> None:
+    rejected(go(SwitchSetup().resume(prepare(), recovered("gone", posted=True))), "T00")
+
+
+@pytest.mark.parametrize("left_ms", [WINDOW_MS, 1, -30_000])
+def test_a_posted_resent_packet_is_fulfilled_although_it_is_over_by_this_clock(
+    left_ms: int,
+) -> None:
+    """The next hop is told the packet's own expiry, so that it refuses what it does not know."""
+    setup = SwitchSetup()
+    offer = prepare(expires_at_ms=NOW_MS + left_ms)
+    flow = setup.resume(offer, recovered("bob", posted=True))
+    send = asked(flow, Send)
+    assert send.deadline_ms == NOW_MS + bounds.POSTED_ANSWER_MS
+    onward = decode(send.octets)
+    assert isinstance(onward, Prepare)
+    assert onward.expires_at_ms == offer.expires_at_ms - WINDOW_MS <= NOW_MS
+    setup.now_ms += bounds.POSTED_ANSWER_MS - 1
+    fulfilled(go(flow, encode(Fulfill(fulfillment=PREIMAGE))))
 
 
 def test_a_held_packet_for_this_node_is_answered_again() -> None:
