@@ -34,6 +34,7 @@ The map, each package above those that it uses:
       connector.py    the core with web surface and telemetry on top; `Connector`, the library
       daemon.py       a node until it is stopped; standing by to become one
       surface.py      the listener for health, metrics, API and page
+      preflight.py    checks files and folders of the settings, before anything is opened
       memory.py       what is remembered of peers over restarts
       apply.py        applies settings to peers, links, accounts and routes
       changes.py      changes by an operator while the node runs

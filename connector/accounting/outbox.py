@@ -78,7 +78,10 @@ class SqliteOutbox:
             await self._file.run(self._kept.count)
         except (sqlite3.Error, OSError) as error:
             await self._file.close()
-            raise LedgerUnavailableError(f"outbox {self._file.path}: {error}") from error
+            raise LedgerUnavailableError(
+                f"the outbox {self._file.path} cannot be used: {_why(error)}; "
+                "DATA_DIR must be a folder that this user may write in"
+            ) from error
         except BaseException:
             await self._file.close()
             raise
@@ -412,6 +415,10 @@ def _rows(books: Mapping[int, Posted]) -> list[tuple[bytes, str, str]]:
         (id_.to_bytes(16, "big"), str(posted.debits), str(posted.credits))
         for id_, posted in books.items()
     ]
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _count(connection: sqlite3.Connection) -> int:

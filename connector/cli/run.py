@@ -98,12 +98,15 @@ def _raise_open_files_limit() -> None:
 
 def check_config(as_json: AsJson = False) -> None:
     """Validate the configuration and print it, secrets redacted, with the source of each value."""
+    from connector.node.preflight import check
     from connector.settings.describe import describe
     from connector.settings.load import load
     from connector.settings.overlay import with_changes
 
     with faults_named():
-        rows = describe(with_changes(load()))
+        loaded = load()
+        check(loaded.settings)
+        rows = describe(with_changes(loaded))
     if as_json:
         print(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows],
                          indent=2))  # fmt: skip

@@ -258,13 +258,17 @@ class EmbeddedLedger:
                 "stop it, or give this node a DATA_DIR of its own"
             ) from None
         except OSError as error:
-            raise LedgerUnavailableError(f"cannot write in {self.path.parent}: {error}") from error
+            raise LedgerUnavailableError(
+                f"DATA_DIR: cannot write in {self.path.parent}: {error.strerror or error}"
+            ) from error
 
     def _open_marker(self) -> int:
         try:
             return self._marker.open()
         except OSError as error:
-            raise LedgerUnavailableError(f"cannot use {self.path.parent}: {error}") from error
+            raise LedgerUnavailableError(
+                f"DATA_DIR: cannot use {self.path.parent}: {error}"
+            ) from error
 
     def _check_end(self, connection: sqlite3.Connection, acknowledged: int) -> None:
         """Check that the journal has every acknowledged request, before anything is written."""

@@ -29,6 +29,7 @@ from typing import Final
 from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
+from connector.base.urls import replica_addresses
 from connector.ledger import bounds
 from connector.ledger.model import (
     ID_MAX,
@@ -58,7 +59,6 @@ from connector.ledger.tigerbeetle_client import (
     connection_log,
 )
 
-REPLICAS_MAX: Final = 6
 RECENT_TRANSFERS_MAX: Final = 100_000
 SILENCE_SECONDS_MIN: Final = 1.0
 """How long a client may leave requests unanswered before it is replaced, for the first time."""
@@ -68,8 +68,6 @@ FIRST_ANSWER_SECONDS_MAX: Final = 4.0
 VERDICT_SECONDS_MAX: Final = 2.5
 """How long to watch a server that closes connections before reporting a wrong cluster id."""
 KNOCK_SECONDS_MAX: Final = 0.3
-PORT_DEFAULT: Final = 3001
-"""TigerBeetle's default, for an address without a port."""
 QUERY_FILTER: Final = struct.Struct("<QQQIIH6xQQII")
 assert QUERY_FILTER.size == 64
 ACCOUNT_FILTER: Final = struct.Struct("<QQQQQIH58xQQII")
@@ -106,33 +104,15 @@ class _TooMuchDataError(Exception):
 
 
 def parse_addresses(text: str) -> list[tuple[str, int]]:
-    """Host and port of each replica in `host:port,...`; a bare port is on this machine.
+    """Host and port of each replica (`replica_addresses`).
 
     Raises:
-        LedgerRefusedError: it has another form.
+        LedgerRefusedError: the text has another form.
     """
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) > REPLICAS_MAX:
-        raise LedgerRefusedError(
-            "bad_address", f"a cluster has at most {REPLICAS_MAX} replicas, {text!r} names more"
-        )
-    return [_parse_address(part) for part in parts]
-
-
-def _parse_address(part: str) -> tuple[str, int]:
-    host, colon, port = part.rpartition(":")
-    if not colon:
-        host, port = ("127.0.0.1", part) if part.isdecimal() else (part, str(PORT_DEFAULT))
-    elif host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        host = ""
-    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise LedgerRefusedError(
-            "bad_address",
-            f"{part!r} is no address of a replica: write host:port, [IPv6 address]:port or a port",
-        )
-    return host, int(port)
+    try:
+        return replica_addresses(text)
+    except ValueError as error:
+        raise LedgerRefusedError("bad_address", str(error)) from None
 
 
 class TigerBeetleLedger:

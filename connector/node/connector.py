@@ -28,7 +28,8 @@ from connector.node.changes import OperatorChanges
 from connector.node.core import Core, system_platform
 from connector.node.lifecycle import Lifecycle
 from connector.node.memory import PeerMemory
-from connector.node.surface import WebSurface, tls_context
+from connector.node.preflight import check, tls_context
+from connector.node.surface import WebSurface
 from connector.peering.model import PeerRegistry
 from connector.peering.remembered import KnownPeers
 from connector.peering.routing import Explanation, RoutingTable
@@ -180,13 +181,15 @@ class Connector:
         """Start: core, then HTTP.
 
         Raises:
-            ConfigError: what was changed at run time cannot be used, by itself or any more.
+            ConfigError: a file or folder of the settings cannot be used; or what was changed at run
+                time cannot, by itself or any more.
             OtherIsActiveError: another process of this node has taken over from this DATA_DIR.
             ConnectorError: a port, a file or the ledger cannot be used; the message says which.
             RuntimeError: it was started before; make another one.
         """
         if self._core is not None:
             raise RuntimeError("a Connector is started once: make another one")
+        check(self._given)
         found = in_effect(self._given)
         settings = found.settings
         self.log.info(

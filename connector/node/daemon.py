@@ -34,6 +34,7 @@ from connector.node.connector import Connector
 from connector.node.core import Platform, system_platform
 from connector.node.lifecycle import lock_path
 from connector.node.memory import PeerMemory
+from connector.node.preflight import check
 from connector.peering.model import Asset
 from connector.settings.model import Settings
 from connector.settings.overlay import in_effect
@@ -119,6 +120,7 @@ async def _stand_by(settings: Settings, stop: asyncio.Event, log: Log) -> int | 
         raise ConfigError(
             ["--standby: a ledger in memory ends with its process, nobody can take over"]
         )
+    check(settings)
     platform = system_platform(log)
     process = platform.randomness.bits(128)
     log.info("standby_started", data_dir=str(settings.data_dir))
@@ -145,7 +147,9 @@ async def _wait_for_turn(
         except HeldByAnotherError as error:
             tell(f"process {error.owner} is active on {path.parent}")
         except OSError as error:
-            raise ConfigError([f"DATA_DIR: cannot write in {path.parent}: {error}"]) from error
+            raise ConfigError(
+                [f"DATA_DIR: cannot write in {path.parent}: {error.strerror}"]
+            ) from error
         await asyncio.sleep(LOCK_LOOK_SECONDS)
     try:
         if settings.tigerbeetle_cluster_id is None:

@@ -56,7 +56,9 @@ def hold_data_dir(disk: Disk, settings: Settings) -> Hold:
             "stop it, or give this node a DATA_DIR of its own"
         ) from None
     except OSError as error:
-        raise LedgerUnavailableError(f"cannot write in {path.parent}: {error}") from error
+        raise LedgerUnavailableError(
+            f"DATA_DIR: cannot write in {path.parent}: {error.strerror or error}"
+        ) from error
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

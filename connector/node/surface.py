@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr
 
 from connector.accounting.history import LedgerHistory
-from connector.base.errors import ConfigError
 from connector.node.changes import OperatorChanges
 from connector.node.core import Core
+from connector.node.preflight import tls_context
 from connector.peering.model import Asset
 from connector.settings.types import is_loopback
 from connector.telemetry.bus import EventBus
@@ -153,22 +151,3 @@ class WebSurface:
 
 def _text(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
-
-
-def tls_context(which: str, cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """The TLS context of a listener; None: it has no certificate.
-
-    Raises:
-        ConfigError: certificate or key cannot be used; `which` begins the names of their settings.
-    """
-    if cert is None or key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        # An encrypted key would prompt for a password at a terminal, which a daemon does not have.
-        context.load_cert_chain(cert, key, password="")
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            [f"{which}_TLS_CERT and {which}_TLS_KEY cannot be used: {error.strerror or error}"]
-        ) from error
-    return context

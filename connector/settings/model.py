@@ -41,8 +41,10 @@ from connector.settings.types import (
     Prefixes,
     RateLimit,
     Rates,
+    Replicas,
     Scale,
     is_loopback,
+    is_same_listener,
     split_list,
     split_routes,
 )
@@ -211,8 +213,9 @@ class Settings(BaseSettings):
     """`memory` forgets everything at the end: for benchmarks only."""
     tigerbeetle_cluster_id: Annotated[int, Field(ge=0, lt=2**128)] | None = None
     """With TIGERBEETLE_REPLICAS: accounts are in this TigerBeetle cluster."""
-    tigerbeetle_replicas: str | None = None
-    """Addresses of the replicas, `host:port,host:port`; names allowed."""
+    tigerbeetle_replicas: Replicas | None = None
+    """Addresses of the replicas, `host:port,host:port`; names allowed. A port alone: on this
+    machine."""
     tigerbeetle_history: bool = False
     """Accounts of peers that are new from now on keep all their balances in TigerBeetle, and the page
     shows those from before the stored events, too. What it costs is in tigerbeetle.md."""
@@ -356,6 +359,12 @@ def _contradictions(settings: Settings) -> list[str]:
         faults.append("BTP_TLS_CERT and BTP_TLS_KEY go together: set both or neither")
     if (settings.http_tls_cert is None) != (settings.http_tls_key is None):
         faults.append("HTTP_TLS_CERT and HTTP_TLS_KEY go together: set both or neither")
+    if 0 < settings.http_port == settings.btp_server_port and is_same_listener(
+        settings.btp_server_host, settings.http_host
+    ):
+        faults.append(
+            f"BTP_SERVER_PORT and HTTP_PORT are both {settings.http_port}: give each its own"
+        )
     if (settings.tigerbeetle_cluster_id is None) != (settings.tigerbeetle_replicas is None):
         faults.append(
             "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go together: set both or neither"

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from connector.base import limits
-from connector.base.urls import is_dialable
+from connector.base.urls import is_dialable, replica_addresses
 from connector.ilp import address
 
 _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -39,7 +39,11 @@ def _check(test: Callable[[Any], bool], message: str) -> AfterValidator:
 
 
 def _is_url(text: str) -> bool:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
@@ -55,6 +59,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_same_listener(host: str, other: str) -> bool:
+    """Whether listeners at the two hosts cannot have the same port."""
+    hosts = {"127.0.0.1" if one == "localhost" else one for one in (host, other)}
+    if len(hosts) == 1:
+        return True
+    # What listens on all addresses of a family has the port on each of them; `::` may on both.
+    return "::" in hosts or ("0.0.0.0" in hosts and not any(":" in one for one in hosts))  # noqa: S104 - a comparison
+
+
+def _replicas(text: str) -> str:
+    replica_addresses(text)
+    return text
 
 
 def _network(text: str) -> str:
@@ -190,5 +208,6 @@ PlainHttpUrl = Annotated[
         "must be a URL without credentials, such as http://10.0.0.2:8080",
     ),
 ]
+Replicas = Annotated[str, AfterValidator(_replicas)]
 EngineUrl = Annotated[str, _check(_is_engine, "must be an http:// or https:// URL, or `manual`")]
 DialUrl = Annotated[str, _check(is_dialable, "must be a ws:// or wss:// URL without credentials")]

@@ -354,6 +354,30 @@ def test_a_ledger_that_is_none_or_damaged_is_named_and_not_touched(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["run", "check-config"])
+def test_files_and_folders_that_cannot_be_used_are_named_with_their_settings(
+    tmp_path: Path, name: str
+) -> None:
+    """Before anything is opened, and by both commands alike."""
+    (tmp_path / "file").write_text("")
+    missing = str(tmp_path / "missing.pem")
+    tls = {"BTP_TLS_CERT": missing, "BTP_TLS_KEY": missing}
+    done = command(name, env=environment(tmp_path / "file" / "data", **tls))
+    assert done.code == 2
+    first, *faults = done.err.splitlines()
+    assert first == "connector: the configuration cannot be used:"
+    for fault, said in zip(
+        faults,
+        (
+            f"BTP_TLS_CERT={missing} cannot be read: No such file or directory",
+            f"BTP_TLS_KEY={missing} cannot be read: No such file or directory",
+            f"DATA_DIR={tmp_path}/file/data cannot be used: {tmp_path}/file is not a folder",
+        ),
+        strict=True,
+    ):
+        assert said in fault
+
+
 @pytest.mark.parametrize("name", ["ledger.db", "outbox.db"])
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
@@ -361,15 +385,6 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, name: str) -> Non
     assert done.code in (1, 2)
     (line,) = done.err.splitlines()
     assert name in line
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    """A file stands in the way: that stops root too, whom permissions do not."""
-    (tmp_path / "file").write_text("")
-    done = command("run", env=environment(tmp_path / "file" / "data", LOG_LEVEL="error"))
-    assert done.code == 1
-    (line,) = done.err.splitlines()
-    assert str(tmp_path / "file") in line
 
 
 def test_on_a_full_disk_packets_are_rejected_and_nothing_booked_is_lost(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from connector.peering.model import Relation
 from connector.settings.describe import describe
 from connector.settings.load import load
 from connector.settings.model import RouteSettings, Settings
+from connector.settings.types import is_same_listener
 from tests.support.settings import ALICE, fault, faults, peer, settings, yaml_file
 
 
@@ -67,6 +68,37 @@ def test_settings_that_go_together_are_taken_together() -> None:
     assert (found.tigerbeetle_cluster_id, found.tigerbeetle_replicas) == (0, "tb1:3000,tb2:3000")
     assert found.tigerbeetle_history
     assert not settings(TIGERBEETLE_HISTORY="false").tigerbeetle_history
+
+
+@pytest.mark.parametrize("replicas", ["3001", "3001,3002", "tb:3001", "[::1]:3001, 10.0.0.1:1"])
+def test_replicas_are_ports_or_hosts_with_ports(replicas: str) -> None:
+    found = settings(TIGERBEETLE_CLUSTER_ID="0", TIGERBEETLE_REPLICAS=replicas)
+    assert found.tigerbeetle_replicas == replicas
+
+
+@pytest.mark.parametrize(
+    ("btp", "http", "is_same"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("localhost", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("127.0.0.1", "::1", False),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("0.0.0.0", "::1", False),
+        ("::", "127.0.0.1", True),
+        ("::", "0.0.0.0", True),
+    ],
+)
+def test_two_listeners_cannot_have_the_same_port_of_the_same_address(
+    btp: str, http: str, is_same: bool
+) -> None:
+    assert is_same_listener(btp, http) is is_same
+    assert is_same_listener(http, btp) is is_same
+
+
+def test_listeners_that_let_the_system_choose_have_ports_of_their_own() -> None:
+    found = settings(BTP_SERVER_PORT="0", HTTP_PORT="0")
+    assert (found.btp_server_port, found.http_port) == (0, 0)
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -268,6 +300,20 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"BTP_TLS_KEY": "k.pem"}, "BTP_TLS_CERT and BTP_TLS_KEY go together"),
         ({"TIGERBEETLE_CLUSTER_ID": "0"}, "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go"),
         ({"TIGERBEETLE_REPLICAS": "tb:1"}, "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go"),
+        (
+            {"TIGERBEETLE_CLUSTER_ID": "0", "TIGERBEETLE_REPLICAS": "nope"},
+            "'nope' is no address of a replica: write host:port, [IPv6 address]:port or a port",
+        ),
+        (
+            {"TIGERBEETLE_CLUSTER_ID": "0", "TIGERBEETLE_REPLICAS": "a:1,b:c"},
+            "'b:c' is no address of a replica",
+        ),
+        ({"BTP_SERVER_PORT": "8080"}, "BTP_SERVER_PORT and HTTP_PORT are both 8080"),
+        (
+            {"BTP_SERVER_PORT": "8080", "BTP_SERVER_HOST": "0.0.0.0"},
+            "BTP_SERVER_PORT and HTTP_PORT are both 8080",
+        ),
+        ({"LOCAL_DELIVERY_URL": "http://wallet:99999"}, "must be an http://"),
         ({"TIGERBEETLE_CLUSTER_ID": "x", "TIGERBEETLE_REPLICAS": "t:1"}, "TIGERBEETLE_CLUSTER_ID"),
         ({"TIGERBEETLE_HISTORY": "true"}, "TIGERBEETLE_HISTORY is kept by TigerBeetle only"),
         ({"TIGERBEETLE_HISTORY": "perhaps"}, "TIGERBEETLE_HISTORY"),

@@ -1,0 +1,118 @@
+"""Checks what the settings name on this machine: files and folders, before anything is opened.
+
+`check` serves `run` and `check-config` alike, so what one accepts the other does. What can be told
+from the settings by themselves is checked when they are made (`settings.model`).
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from connector.base.errors import ConfigError
+from connector.settings.model import Settings
+
+_PEM_BYTES_MAX: Final = 1 << 20
+"""Of a key file, as much as is looked at to say what is wrong with it."""
+_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+_NOT_ITS_KEY: Final = frozenset(("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"))
+
+
+def check(settings: Settings) -> None:
+    """Check that certificates, keys and folders can be used. Leaves no file behind.
+
+    Raises:
+        ConfigError: with every one that cannot be used, its setting and its path.
+    """
+    faults: list[str] = []
+    for which, cert, key in (
+        ("BTP", settings.btp_tls_cert, settings.btp_tls_key),
+        ("HTTP", settings.http_tls_cert, settings.http_tls_key),
+    ):
+        try:
+            tls_context(which, cert, key)
+        except ConfigError as error:
+            faults += error.faults
+    folders = [("DATA_DIR", settings.data_dir)]
+    is_embedded = settings.ledger == "embedded" and settings.tigerbeetle_cluster_id is None
+    if settings.ledger_archive_dir is not None and is_embedded:
+        folders.append(("LEDGER_ARCHIVE_DIR", settings.ledger_archive_dir))
+    faults += [fault for one in folders if (fault := _folder_fault(*one)) is not None]
+    if faults:
+        raise ConfigError(faults)
+
+
+def _folder_fault(name: str, folder: Path) -> str | None:
+    """Why no file can be made in `folder`, which need not exist yet; None: it can."""
+    place = folder
+    try:
+        while not place.exists() and not place.is_symlink():
+            place = place.parent
+        if not place.is_dir():
+            return f"{name}={folder} cannot be used: {place} is not a folder; choose another one"
+        # A look at permissions is not enough: /proc has those of a folder, and takes no file.
+        with tempfile.TemporaryFile(dir=place):
+            return None
+    except OSError as error:
+        if error.errno in _FULL:
+            return None  # not a fault of the setting: a node with a full disk rejects packets
+        return (
+            f"{name}={folder} cannot be used: no file can be made in {place} ({error.strerror}); "
+            "let this user write there, or choose another folder"
+        )
+
+
+def tls_context(which: str, cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """The TLS context of a listener; None: it has no certificate.
+
+    Raises:
+        ConfigError: certificate or key cannot be used; `which` begins the names of their settings.
+    """
+    if cert is None or key is None:
+        return None
+    named = {f"{which}_TLS_CERT={cert}": cert, f"{which}_TLS_KEY={key}": key}
+    faults = [
+        f"{name} cannot be read: {why}"
+        for name, path in named.items()
+        if (why := _unreadable(path)) is not None
+    ]
+    if faults:
+        raise ConfigError(faults)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # An encrypted key would prompt for a password at a terminal, which a daemon does not have.
+        context.load_cert_chain(cert, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError([_pair_fault(*named, cert, key, error)]) from error
+    return context
+
+
+def _unreadable(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _pair_fault(cert_is: str, key_is: str, cert: Path, key: Path, error: OSError) -> str:
+    """Which of two readable files is at fault: OpenSSL does not tell."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=cert)
+    except (OSError, ssl.SSLError):
+        return f"{cert_is} holds no certificate in PEM format"
+    with key.open("rb") as file:
+        content = file.read(_PEM_BYTES_MAX)
+    if getattr(error, "reason", None) in _NOT_ITS_KEY:
+        return f"{key_is} is not the key of the certificate {cert}"
+    if b"ENCRYPTED" in content:
+        return (
+            f"{key_is} is encrypted, and nobody could type its password: `openssl pkey` removes it"
+        )
+    if b"PRIVATE KEY-----" not in content:
+        return f"{key_is} holds no private key in PEM format"
+    return f"{cert_is} and {key_is} cannot be used: {error.strerror or error}"

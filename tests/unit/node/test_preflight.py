@@ -1,0 +1,160 @@
+"""Files and folders of the settings: every one that cannot be used is named, and none is made."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.base.errors import ConfigError
+from connector.node.preflight import check
+from connector.settings.model import Settings
+
+EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+
+
+def faults(**settings: Any) -> tuple[str, ...]:
+    try:
+        check(Settings(**settings))
+    except ConfigError as error:
+        return error.faults
+    return ()
+
+
+# --- folders
+
+
+def test_a_folder_that_is_not_there_yet_can_be_used_and_is_not_made(tmp_path: Path) -> None:
+    assert faults(data_dir=tmp_path / "a" / "b") == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["file", "dangling"])
+@pytest.mark.parametrize("below", [".", "data", "a/b"])
+def test_a_folder_in_whose_way_something_stands_is_named(
+    tmp_path: Path, way: str, below: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    folder = tmp_path / way / below
+    (said,) = faults(data_dir=folder)
+    assert said == (
+        f"DATA_DIR={folder} cannot be used: {tmp_path / way} is not a folder; choose another one"
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_a_folder_that_takes_no_file_is_named() -> None:
+    """Not even of root, whom permissions do not stop."""
+    (said,) = faults(data_dir=Path("/proc/x"))
+    assert said.startswith("DATA_DIR=/proc/x cannot be used: no file can be made in /proc (")
+    assert said.endswith("let this user write there, or choose another folder")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    (said,) = faults(data_dir=tmp_path)
+    assert f"no file can be made in {tmp_path} (Permission denied)" in said
+
+
+def test_a_full_disk_is_no_fault_of_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    assert faults(data_dir=tmp_path) == ()
+
+
+def test_the_folder_of_archives_is_checked_where_there_will_be_any(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    used: dict[str, Any] = {"data_dir": tmp_path, "ledger_archive_dir": file}
+    (said,) = faults(**used)
+    assert said.startswith(f"LEDGER_ARCHIVE_DIR={file} cannot be used")
+    assert faults(**used, ledger="memory") == ()
+    cluster = {"tigerbeetle_cluster_id": 0, "tigerbeetle_replicas": "3001"}
+    assert faults(**used, **cluster) == ()
+
+
+# --- certificates
+
+
+def openssl(*arguments: str) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("makes its certificates with openssl, which is not on PATH")
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate, its key, the same key encrypted, and other keys."""
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("", "other-"):
+        openssl(
+            "req", "-x509", *EC, "-nodes", "-days", "2", "-subj", "/CN=localhost",
+            "-keyout", f"{folder}/{name}key.pem", "-out", f"{folder}/{name}cert.pem",
+        )  # fmt: skip
+    openssl("genrsa", "-out", f"{folder}/rsa-key.pem", "2048")
+    openssl(
+        "pkey", "-in", f"{folder}/key.pem", "-aes256", "-passout", "pass:word",
+        "-out", f"{folder}/encrypted-key.pem",
+    )  # fmt: skip
+    (folder / "text.pem").write_text("neither")
+    both = (folder / "cert.pem").read_text() + (folder / "key.pem").read_text()
+    (folder / "both.pem").write_text(both)
+    return folder
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("which", ["btp", "http"])
+@pytest.mark.parametrize(
+    ("cert", "key", "said"),
+    [
+        ("cert.pem", "key.pem", None),
+        ("both.pem", "both.pem", None),
+        ("none.pem", "key.pem", "CERT={cert} cannot be read: No such file or directory"),
+        ("cert.pem", "none.pem", "KEY={key} cannot be read: No such file or directory"),
+        ("cert.pem", "", "KEY={key} cannot be read: Is a directory"),
+        ("text.pem", "key.pem", "CERT={cert} holds no certificate in PEM format"),
+        ("key.pem", "key.pem", "CERT={cert} holds no certificate in PEM format"),
+        ("cert.pem", "text.pem", "KEY={key} holds no private key in PEM format"),
+        ("cert.pem", "cert.pem", "KEY={key} holds no private key in PEM format"),
+        ("cert.pem", "other-key.pem", "KEY={key} is not the key of the certificate {cert}"),
+        ("cert.pem", "rsa-key.pem", "KEY={key} is not the key of the certificate {cert}"),
+        ("cert.pem", "encrypted-key.pem", "KEY={key} is encrypted, and nobody could type its"),
+    ],
+)
+def test_the_file_at_fault_is_named(
+    tls: Path, which: str, cert: str, key: str, said: str | None
+) -> None:
+    files = {f"{which}_tls_cert": tls / cert, f"{which}_tls_key": tls / key}
+    found = faults(data_dir=tls, **files)
+    if said is None:
+        assert found == ()
+        return
+    (line,) = found
+    expected = said.format(cert=tls / cert, key=tls / key)
+    assert line.startswith(f"{which.upper()}_TLS_{expected}")
+
+
+def test_all_faults_come_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = faults(
+        data_dir=tmp_path / "file",
+        btp_tls_cert=tmp_path / "a",
+        btp_tls_key=tmp_path / "b",
+        http_tls_cert=tmp_path / "c",
+        http_tls_key=tmp_path / "d",
+    )
+    assert [line.split("=")[0] for line in found] == [
+        "BTP_TLS_CERT", "BTP_TLS_KEY", "HTTP_TLS_CERT", "HTTP_TLS_KEY", "DATA_DIR",
+    ]  # fmt: skip
