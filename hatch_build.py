@@ -26,6 +26,15 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
+# Before anything is built: pip compares `requires-python` only with the finished wheel. Nothing above
+# this, and no syntax in this file, is newer than Python 3.8.
+if sys.version_info < (3, 11):  # noqa: UP036 - the interpreter that installs can be any
+    sys.exit(
+        "\nilp-connector needs Python 3.11 or newer; this is Python {}.{}.{} ({}).\n".format(
+            *sys.version_info[:3], sys.executable
+        )
+    )
+
 # Hatchling loads this file by its path, so what stands beside it has to be told.
 sys.path.insert(0, str(Path(__file__).parent))
 import hatch_compile

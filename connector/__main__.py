@@ -2,6 +2,14 @@
 
 import sys
 
+# Before anything that an older Python cannot read; installers ask for the version themselves.
+if sys.version_info < (3, 11):  # noqa: UP036 - whoever has not installed the package can have any
+    sys.exit(
+        "connector: Python 3.11 or newer is needed; this is {}.{}.{} ({})".format(
+            *sys.version_info[:3], sys.executable
+        )
+    )
+
 
 def main() -> None:
     """Run the command line; a health check without loading what it does not need."""
@@ -11,8 +19,15 @@ def main() -> None:
         code = healthcheck()
         if code is not None:
             sys.exit(code)
-    from connector.cli.main import main as commands  # noqa: PLC0415 - loads everything
-
+    try:
+        from connector.cli.main import main as commands  # noqa: PLC0415 - loads everything
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("connector"):
+            raise
+        sys.exit(
+            f"connector: {error.name} is not installed for {sys.executable}: install the package and "
+            "what it needs with `pip install .` in the folder of its sources"
+        )
     commands()
 
 

@@ -413,6 +413,15 @@ def test_without_assertions_it_does_not_run() -> None:
     assert "refusing to run with assertions off" in done.err
 
 
+def test_where_it_is_not_installed_it_is_said_how_to_install_it() -> None:
+    """`-S` leaves out the folder of installed packages."""
+    done = process("status", python=("-S",))
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert line.startswith("connector: typer is not installed for ")
+    assert "`pip install .`" in line
+
+
 # --- send
 
 

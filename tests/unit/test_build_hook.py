@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -11,14 +14,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def hook() -> ModuleType:
+def load() -> ModuleType:
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def hook() -> ModuleType:
+    return load()
 
 
 @pytest.fixture
@@ -158,3 +165,29 @@ def test_a_missing_compiler_is_told(hook: ModuleType, monkeypatch: pytest.Monkey
 def test_what_is_compiled_is_there(hook: ModuleType) -> None:
     for module in hook.hatch_compile.MODULES:
         assert (ROOT / module).is_file()
+
+
+# --- the version of Python
+
+
+@pytest.mark.parametrize("version", [(3, 10, 13), (3, 8, 0)])
+def test_an_old_python_is_refused_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (*version, "final", 0))
+    with pytest.raises(SystemExit, match=r"needs Python 3\.11 or newer; this is Python 3\."):
+        load()
+
+
+@pytest.mark.parametrize(
+    "name", ["hatch_build.py", "connector/__main__.py", "connector/__init__.py"]
+)
+def test_an_old_python_can_read_what_refuses_it(name: str) -> None:
+    ast.parse((ROOT / name).read_text("utf-8"), feature_version=(3, 8))
+
+
+def test_the_version_that_is_needed_is_the_same_everywhere() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert wanted == ">=3.11"
+    for name in ("hatch_build.py", "connector/__main__.py", "scripts/_venv.sh"):
+        assert "sys.version_info < (3, 11)" in (ROOT / name).read_text("utf-8"), name
