@@ -2,7 +2,8 @@
 # For the scripts beside it, to be sourced. Afterwards:
 #   $root     the folder of the project, which is the current one
 #   $python   the interpreter of .venv, once `venv base` or `venv dev` was called
-# PYTHON names the interpreter that .venv is made with; default: the first that is new enough.
+# PYTHON names the interpreter that .venv is made with; default: the first that is new enough. A .venv
+# of another version than PYTHON is made again.
 
 # Whatever the shell says: every process of a test would compile all modules again.
 unset PYTHONDONTWRITEBYTECODE
@@ -34,7 +35,17 @@ usage() {
   esac
 }
 
+python_version() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
+
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+# Whatever .venv is made of already: what PYTHON names is meant, or the caller is told why not.
+check_named_python() {
+  local found
+  [ -n "${PYTHON:-}" ] || return 0
+  found=$(python_version "$PYTHON") || die "PYTHON=$PYTHON cannot be run; unset it, or name another one"
+  new_enough "$PYTHON" || die "PYTHON=$PYTHON is Python $found: 3.11 or newer is needed"
+}
 
 find_python() {
   local candidate without_venv=
@@ -75,16 +86,20 @@ install() {
 # venv base|dev: makes .venv and installs the package into it, unless that is done already.
 # The package is linked, not copied: a change of its Python source needs no installation.
 venv() {
-  local kind=$1 wanted has='' candidate began=$SECONDS
+  local kind=$1 wanted has='' other='' candidate began=$SECONDS
+  check_named_python
   # shellcheck disable=SC2046 # names without spaces, of our own
   wanted="$(cat pyproject.toml connector/version.py hatch_build.py hatch_compile.py $(page_sources) | cksum) $root"
   [ -r "$stamp" ] && has=$(cat "$stamp")
-  if [ "$has" = "dev $wanted" ] || [ "$has" = "$kind $wanted" ]; then
+  if [ -n "${PYTHON:-}" ] && [ "$(python_version "$PYTHON")" != "$(python_version "$python")" ]; then
+    other=yes
+  fi
+  if [ -z "$other" ] && { [ "$has" = "dev $wanted" ] || [ "$has" = "$kind $wanted" ]; }; then
     new_enough "$python" && return
   fi
   # Once with the tools of development, always with them.
   case $has in dev\ *) kind=dev ;; esac
-  if ! new_enough "$python" || [[ $has != *" $root" ]]; then
+  if [ -n "$other" ] || ! new_enough "$python" || [[ $has != *" $root" ]]; then
     candidate=$(find_python) || exit 1
     say "Making .venv with $("$candidate" --version) ..."
     "$candidate" -m venv --clear .venv || die "cannot make .venv with $candidate"

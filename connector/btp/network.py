@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import socket
 import ssl
@@ -189,12 +190,20 @@ class SystemNetwork:
         tls: ssl.SSLContext | None,
     ) -> Listener:
         """See `Network`."""
-        if tls is None:
-            loop = asyncio.get_running_loop()
-            server = await loop.create_server(protocol_factory, host, port, backlog=BACKLOG)
-            return SystemListener(server)
-        handshakes_max = min(bounds.TLS_HANDSHAKES_MAX, self.strangers_max)
-        return TlsListener(await _bound(host, port), protocol_factory, tls, handshakes_max)
+        try:
+            if tls is None:
+                loop = asyncio.get_running_loop()
+                server = await loop.create_server(protocol_factory, host, port, backlog=BACKLOG)
+                return SystemListener(server)
+            handshakes_max = min(bounds.TLS_HANDSHAKES_MAX, self.strangers_max)
+            return TlsListener(await _bound(host, port), protocol_factory, tls, handshakes_max)
+        except socket.gaierror:
+            raise
+        except OSError as error:
+            if not error.errno:
+                raise
+            # Without the address, which asyncio and `socket` put into the text: the caller names it.
+            raise OSError(error.errno, os.strerror(error.errno)) from error
 
     async def connect(
         self,

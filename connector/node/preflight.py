@@ -7,6 +7,8 @@ from the settings by themselves is checked when they are made (`settings.model`)
 from __future__ import annotations
 
 import errno
+import os
+import socket
 import ssl
 import tempfile
 from pathlib import Path
@@ -43,6 +45,31 @@ def check(settings: Settings) -> None:
     faults += [fault for one in folders if (fault := _folder_fault(*one)) is not None]
     if faults:
         raise ConfigError(faults)
+
+
+def check_ports(settings: Settings) -> None:
+    """Check that nothing else has the ports of the listeners. Only for a node that is not running.
+
+    Raises:
+        ConfigError: with every port that cannot be had.
+    """
+    faults: list[str] = []
+    for name, host, port in (
+        ("BTP_SERVER_PORT", settings.btp_server_host, settings.btp_server_port),
+        ("HTTP_PORT", settings.http_host, settings.http_port),
+    ):
+        try:
+            with socket.create_server((host, port), family=_family(host)):
+                pass
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            faults.append(f"{name}={port} cannot be had on {host}: {why}; choose another one")
+    if faults:
+        raise ConfigError(faults)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _folder_fault(name: str, folder: Path) -> str | None:

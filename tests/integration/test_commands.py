@@ -276,6 +276,7 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path: Path, variable: str) -> Non
     (line,) = done.err.splitlines()
     assert f"127.0.0.1:{port}" in line
     assert f"choose another {variable}" in line
+    assert line.count("127.0.0.1") == 1
 
 
 def test_a_ledger_that_another_process_uses_is_left_alone(node: Node, folder: Path) -> None:

@@ -485,6 +485,23 @@ def test_three_replicas_on_one_machine(real: Sandbox) -> None:
     assert real.run("status", *where).returncode == 0
 
 
+def test_dev_names_a_port_in_use_before_it_formats_anything(sandbox: Sandbox) -> None:
+    sandbox.pretend_venv()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [str(sandbox.root / "scripts/dev"), "--data-dir", str(sandbox.data)],
+            env={"PATH": str(sandbox.bin), "HTTP_PORT": "0", "BTP_SERVER_PORT": str(port)},
+            capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert (
+        f"BTP_SERVER_PORT={port} cannot be had on 127.0.0.1: Address already in use" in done.stderr
+    )
+    assert not sandbox.data.exists()
+    assert not sandbox.installed.exists()
+
+
 @pytest.mark.tigerbeetle
 def test_dev_runs_both_and_stops_both(real: Sandbox, tmp_path: Path) -> None:
     real.pretend_venv()

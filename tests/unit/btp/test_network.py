@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -66,3 +69,22 @@ def test_a_look_up_that_nobody_waits_for_any_more_is_no_error_of_this_program() 
         return said
 
     assert uvloop.run(main()) == []
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+@pytest.mark.parametrize("with_uvloop", [False, True])
+def test_a_port_in_use_is_said_in_the_systems_words(with_tls: bool, with_uvloop: bool) -> None:
+    """Not in those of asyncio, which name the address once more."""
+
+    async def main() -> str:
+        server, port = await _listening()
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if with_tls else None
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - what it says is what is tested
+            await SystemNetwork().listen(asyncio.Protocol, "127.0.0.1", port, tls)
+        server.close()
+        await server.wait_closed()
+        assert caught.value.errno == errno.EADDRINUSE
+        return str(caught.value.strerror)
+
+    run = uvloop.run if with_uvloop else asyncio.run
+    assert run(main()) == os.strerror(errno.EADDRINUSE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from connector.base.errors import ConfigError
-from connector.node.preflight import check
+from connector.node.preflight import check, check_ports
 from connector.settings.model import Settings
 
 EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
@@ -158,3 +159,20 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
     assert [line.split("=")[0] for line in found] == [
         "BTP_TLS_CERT", "BTP_TLS_KEY", "HTTP_TLS_CERT", "HTTP_TLS_KEY", "DATA_DIR",
     ]  # fmt: skip
+
+
+# --- ports
+
+
+def test_ports_that_others_have_are_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for name, field in (("BTP_SERVER_PORT", "btp_server_port"), ("HTTP_PORT", "http_port")):
+            free: dict[str, Any] = {"btp_server_port": 0, "http_port": 0}
+            with pytest.raises(ConfigError) as caught:
+                check_ports(Settings(**free | {field: port}))
+            assert caught.value.faults == (
+                f"{name}={port} cannot be had on 127.0.0.1: Address already in use; "
+                "choose another one",
+            )
+    check_ports(Settings(btp_server_port=0, http_port=0))
