@@ -165,6 +165,97 @@ def test_nothing_that_the_bash_of_macos_lacks(path: Path) -> None:
     assert re.findall(newer, path.read_text()) == []
 
 
+# --- the environment that scripts run in
+
+
+def venv(project: Path, bare: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Make .venv, with the helpers sourced."""
+    text = f". {project}/scripts/_venv.sh\nset -euo pipefail\nvenv base"
+    return run([BASH, "-c", text, "try"], bare, project, **variables)
+
+
+def interpreter(folder: Path, name: str, version: str) -> str:
+    """A program that says it is Python of that version, and cannot make environments."""
+    is_new = tuple(map(int, version.split("."))) >= (3, 11)
+    fake(
+        folder,
+        name,
+        f"""case "$*" in
+  '-c import sys; print'*) echo {version} ;;
+  --version) echo 'Python {version}' ;;
+  '-m venv'*) exit 1 ;;
+  *) exit {int(not is_new)} ;;
+esac""",
+    )
+    return str(folder / name)
+
+
+def test_a_python_that_is_named_and_too_old_is_refused(project: Path, bare: Path) -> None:
+    """Also where .venv is there already, and other interpreters are."""
+    named = interpreter(bare, "old", "3.10.13")
+    result = venv(project, bare, PYTHON=named)
+    assert result.returncode == 1
+    assert f"PYTHON={named} is Python 3.10.13: 3.11 or newer is needed" in result.stderr
+    assert not (project / ".venv").exists()
+
+
+def test_a_python_that_is_named_and_does_not_run_is_refused(project: Path, bare: Path) -> None:
+    result = venv(project, bare, PYTHON="/no/such/python")
+    assert result.returncode == 1
+    assert "PYTHON=/no/such/python cannot be run" in result.stderr
+
+
+def test_an_environment_of_another_version_than_the_named_one_is_made_again(
+    project: Path, bare: Path
+) -> None:
+    for name in ("pyproject.toml", "hatch_build.py", "hatch_compile.py"):
+        (project / name).symlink_to(ROOT / name)
+    (project / "connector").symlink_to(ROOT / "connector")
+    (project / "explorer-ui").mkdir()
+    for name in ("cksum", "find"):
+        (bare / name).symlink_to(shutil.which(name) or f"/usr/bin/{name}")
+    (project / ".venv/bin").mkdir(parents=True)
+    interpreter(project / ".venv/bin", "python", "3.11.7")
+    sources = "pyproject.toml connector/version.py hatch_build.py hatch_compile.py"
+    stamp = f'echo "base $(cat {sources} | cksum) $PWD"'
+    (project / ".venv/installed").write_text(run([BASH, "-c", stamp], bare, project).stdout)
+
+    same = interpreter(bare, "same", "3.11.7")
+    assert venv(project, bare, PYTHON=same).returncode == 0
+    result = venv(project, bare, PYTHON=interpreter(bare, "other", "3.12.1"))
+    assert "Making .venv with Python 3.12.1" in result.stderr
+    assert "cannot make .venv with" in result.stderr
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+def test_simulate_installs_only_what_compiles_or_runs_interpreted(
+    project: Path, bare: Path, has_index: bool
+) -> None:
+    """It needs none of the tools of development, so what the demo has made will do."""
+    python = bare / "python"
+    (project / "scripts/_venv.sh").write_text(
+        f"root={project} python={python}\nmkdir -p .venv\nusage() {{ :; }}\n"
+        'venv() { echo "venv $1"; }\nsay() { echo "$*"; }\n'
+    )
+    fake(bare, "cc", "")
+    fake(
+        bare,
+        "python",
+        f"""case "$*" in
+  '-c import mypyc'*) exit 1 ;;
+  '-m pip'*) exit {int(not has_index)} ;;
+  *simulate*) echo "simulate with ${{PYTHONPATH:-no path}}" ;;
+esac""",
+    )
+    result = run([str(project / "scripts/simulate"), "--seed", "1"], bare, project)
+    assert result.returncode == 0, result.stderr
+    assert "venv base" in result.stdout
+    assert ("hatch_compile.py package" in called(bare)) is has_index
+    path = str(project / "build/compiled") if has_index else "no path"
+    assert f"simulate with {path}" in result.stdout
+    assert ("the core is interpreted" in result.stdout) is not has_index
+
+
 # --- arguments
 
 

@@ -79,7 +79,7 @@ def test_a_port_in_use_is_said_in_the_systems_words(with_tls: bool, with_uvloop:
     async def main() -> str:
         server, port = await _listening()
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if with_tls else None
-        with pytest.raises(OSError) as caught:  # noqa: PT011 - what it says is what is tested
+        with pytest.raises(OSError) as caught:
             await SystemNetwork().listen(asyncio.Protocol, "127.0.0.1", port, tls)
         server.close()
         await server.wait_closed()

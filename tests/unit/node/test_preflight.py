@@ -171,8 +171,9 @@ def test_ports_that_others_have_are_named() -> None:
             free: dict[str, Any] = {"btp_server_port": 0, "http_port": 0}
             with pytest.raises(ConfigError) as caught:
                 check_ports(Settings(**free | {field: port}))
-            assert caught.value.faults == (
+            (said,) = caught.value.faults
+            assert said == (
                 f"{name}={port} cannot be had on 127.0.0.1: Address already in use; "
-                "choose another one",
+                "choose another one"
             )
     check_ports(Settings(btp_server_port=0, http_port=0))
