@@ -24,13 +24,14 @@ from connector.btp.links import Links
 from connector.ilp.packet import Answer, Fulfill, Prepare, Reject
 from connector.ledger.select import make_ledger
 from connector.ledger.tigerbeetle import TigerBeetleLedger
+from connector.node.apply import routes_of
 from connector.node.changes import OperatorChanges
 from connector.node.core import Core, system_platform
 from connector.node.lifecycle import Lifecycle
 from connector.node.memory import PeerMemory
 from connector.node.preflight import check, tls_context
 from connector.node.surface import WebSurface
-from connector.peering.model import PeerRegistry
+from connector.peering.model import LOCAL, PeerRegistry
 from connector.peering.remembered import KnownPeers
 from connector.peering.routing import Explanation, RoutingTable
 from connector.settings.model import Settings
@@ -48,7 +49,7 @@ from connector.telemetry.reporter import Reporter
 from connector.telemetry.store import FILE_NAME as EVENTS_FILE
 from connector.telemetry.store import EventStore
 from connector.telemetry.traces import Traces
-from connector.version import __version__, is_compiled
+from connector.version import __version__, is_compiled, why_interpreted
 from connector.web.views import NodeViews, Ports
 
 
@@ -196,10 +197,18 @@ class Connector:
             "config_loaded",
             ilp_address=settings.ilp_address,
             peers=len(settings.peers),
-            routes=len(settings.routes),
+            routes=len({route.prefix for route in routes_of(settings, "")}),
             data_dir=str(settings.data_dir),
             admin="on" if settings.admin_api_key is not None else "off",
         )
+        if not settings.peers:
+            self.log.warning(
+                "no_peers",
+                detail="no peer is configured, so nobody can log in and nothing can be forwarded: set "
+                "BTP_PEER_<ID>_SECRET, or add peers with the admin API",
+            )
+        if (why := why_interpreted()) is not None:
+            self.log.info("core_interpreted", detail=why)
         core = self._build(found)
         life = Lifecycle(core)
         stack = contextlib.AsyncExitStack()
@@ -249,7 +258,7 @@ class Connector:
             http_port=self.http_port,
             ledger=core.accounts.ledger.backend,
             peers=len(core.peers),
-            routes=len(core.routes),
+            routes=sum(route.next_hop != LOCAL for route in core.routes),
             generation=core.accounts.generation,
         )
         return self

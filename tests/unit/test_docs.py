@@ -8,6 +8,7 @@ import runpy
 import shlex
 import textwrap
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,13 @@ def test_the_diagrams_are_drawn_from_the_tables() -> None:
     for path, text in script["pages"]().items():
         assert path.exists(), "run: python scripts/state_diagrams.py"
         assert path.read_text("utf-8") == text, "run: python scripts/state_diagrams.py"
+
+
+def test_what_the_readme_makes_in_the_checkout_is_left_out_of_commits() -> None:
+    """A node's data and secrets, if its commands are run as they stand."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    made = set(re.findall(r"(?:\bDATA_DIR=|_SECRET_FILE=|CONFIG_FILE=|data_dir=\")([\w.-]+)", text))
+    assert {"hub-data", "hub-secrets", "hub.yaml", "alice-data"} <= made
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text("utf-8").splitlines()]
+    for name in made:
+        assert any(fnmatch(name, pattern) for pattern in ignored), name

@@ -8,7 +8,9 @@ import pytest
 
 from connector import Connector, Fulfill, PeerSettings, Prepare, Settings
 from connector.base.errors import ConfigError
+from connector.settings.model import RouteSettings
 from connector.settings.overlay import FILE_NAME as CHANGES_FILE
+from connector.version import is_compiled
 from tests.support.daemons import EventLog
 
 FULFILLMENT = b"f" * 32
@@ -45,6 +47,37 @@ async def test_a_change_of_an_earlier_run_is_in_effect_from_the_start(tmp_path: 
     async with connector:
         assert connector.settings.peers[0].credit_limit == 77
         assert connector.accounts.peers["bob"].granted == 77
+
+
+async def test_the_routes_to_peers_are_counted_alike_before_and_after_the_start(
+    tmp_path: Path,
+) -> None:
+    log = EventLog()
+    bob = PeerSettings(id="bob", secret="of-bob", routes=["g.bob", "g.far"])
+    routes = [
+        RouteSettings(prefix="g.far", next_hop="bob"),
+        RouteSettings(prefix="", next_hop="bob"),
+    ]
+    wanted = settings(tmp_path).model_copy(update={"peers": [bob], "routes": routes})
+    async with Connector(wanted, log=log):
+        pass
+    await log.seen("config_loaded", routes=3)
+    await log.seen("connector_started", routes=3)
+    assert log.count("no_peers") == 0
+
+
+async def test_a_node_without_peers_is_warned_of(tmp_path: Path) -> None:
+    log = EventLog()
+    async with Connector(settings(tmp_path).model_copy(update={"peers": []}), log=log):
+        pass
+    assert log.count("no_peers") == 1
+
+
+async def test_a_node_that_is_interpreted_says_why(tmp_path: Path) -> None:
+    log = EventLog()
+    async with Connector(settings(tmp_path), log=log):
+        pass
+    assert log.count("core_interpreted") == int(not is_compiled())
 
 
 async def test_its_parts_exist_from_the_start_on_and_outlive_it(tmp_path: Path) -> None:
