@@ -1,4 +1,4 @@
-"""`python -m connector`, and what `ilp-connector` runs."""
+"""`python -m connector`, and what `connector` and `ilp-connector` run."""
 
 import sys
 

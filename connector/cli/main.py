@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +23,13 @@ def main() -> None:
     """Run the command line."""
     if sys.flags.optimize:
         sys.exit("connector: refusing to run with assertions off (python -O / PYTHONOPTIMIZE)")
-    app(prog_name="connector")
+    app(prog_name=name_of(sys.argv[0]))
+
+
+def name_of(program: str) -> str:
+    """The command as it was called, so that what help shows works as it stands."""
+    called = Path(program).name
+    return "python -m connector" if called == "__main__.py" else called
 
 
 @app.callback(invoke_without_command=True)

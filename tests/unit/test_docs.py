@@ -28,6 +28,8 @@ COMMANDS = typer.main.get_command(app)
 _BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _OURS = ("python -m connector", ".venv/bin/python -m connector", "ilp-connector")
+_INSTALLED = re.compile(r"connector(?: |$)")
+"""As a whole command, since it is a word in others too."""
 
 
 def name_of(path: Path) -> str:
@@ -73,6 +75,8 @@ def test_every_command_of_the_connector_has_the_options_that_are_shown() -> None
     checked = 0
     for page, command in commands():
         start = next((name for name in _OURS if f"{name} " in f"{command} "), None)
+        if start is None and _INSTALLED.match(command):
+            start = "connector"
         if start is None:
             continue
         words = shlex.split(command[command.index(start) + len(start) :].split("|")[0])
@@ -90,6 +94,11 @@ def test_every_command_of_the_connector_has_the_options_that_are_shown() -> None
             if word.startswith("--"):
                 assert word.split("=")[0] in known, f"{page}: {name} has no {word}: {command}"
     assert checked > 20
+
+
+def test_a_variable_that_is_set_for_a_later_command_is_exported() -> None:
+    for page, command in commands():
+        assert not re.fullmatch(r"(?:[A-Z_]+=\S*\s*)+", command), f"{page}: {command}"
 
 
 def test_every_script_and_make_target_that_is_shown_exists() -> None:

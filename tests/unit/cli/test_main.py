@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connector.cli.main import name_of
 from connector.cli.send import _print_report
 from connector.cli.show import _standing
 from connector.tools.sender import Order, Report
 from connector.tools.terminal import console, plain, table
 
+ROOT = Path(__file__).parents[3]
 EVEN = {
     "netBalance": "0", "availableCredit": "100", "pendingDebits": "0", "pendingCredits": "0",
     "creditLimit": "100", "granted": "100", "maxPayable": None,
@@ -61,3 +65,21 @@ def test_what_others_say_is_neither_markup_nor_an_order_to_the_terminal(
     assert "1 x F99: [/red] [bold]x \ufffd[2J\ufffd" in out
     console().print(plain("[red]7[/red]"))
     assert "[red]7[/red]" in capsys.readouterr().out
+
+
+def test_the_program_is_installed_under_both_of_its_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    entry = "connector.__main__:main"
+    assert project["scripts"] == {"connector": entry, "ilp-connector": entry}
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [
+        ("/usr/bin/connector", "connector"),
+        ("/usr/bin/ilp-connector", "ilp-connector"),
+        ("/somewhere/connector/__main__.py", "python -m connector"),
+    ],
+)
+def test_help_shows_the_name_that_was_called(program: str, shown: str) -> None:
+    assert name_of(program) == shown
