@@ -111,6 +111,7 @@ The map, each package above those that it uses:
       model.py        every setting, with its reference
       types.py        what a value may be, and the message when it is not
       load.py         reads them, reports all faults  strict_yaml.py strict YAML
+      faults.py       what is wrong with a value, in plain words, and where it was written
       describe.py     the settings in effect, and their sources  overlay.py  run-time changes
       terms.py        the terms of peers
     peering/        peers and routes

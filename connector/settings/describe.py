@@ -6,20 +6,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from connector.base.log import REDACTED
-from connector.settings.load import PEER_VARIABLE, Loaded
+from connector.settings.faults import SECRETS
+from connector.settings.load import Loaded
 from connector.settings.model import PeerSettings, RouteSettings, Settings
+from connector.settings.types import PEER_VARIABLE
 
 _ROUTES_SHOWN_MAX: Final = 20
-_SECRETS: Final = frozenset(
-    (
-        "secret",
-        "admin_api_key",
-        "metrics_key",
-        "explorer_nodes_key",
-        "receiver_secret",
-        "settlement_token",
-    )
-)
 
 
 def describe(loaded: Loaded) -> list[tuple[str, str, str]]:
@@ -44,7 +36,7 @@ def describe(loaded: Loaded) -> list[tuple[str, str, str]]:
 def _text(name: str, value: Any) -> str:
     if value is None:
         return ""
-    if name in _SECRETS:
+    if name in SECRETS:
         return REDACTED
     if name == "rates":
         return ",".join(f"{a}/{b}={float(rate):g}" for (a, b), rate in value.items())

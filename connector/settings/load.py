@@ -12,10 +12,11 @@ name per field where we have two (HTTP_PORT and httpPort), and do not support pe
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,11 +28,13 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from connector.base.errors import ConfigError
 from connector.settings import strict_yaml
+from connector.settings.faults import explain
 from connector.settings.model import SOURCES, PeerSettings, Settings
+from connector.settings.types import PEER_VARIABLE
 
-PEER_VARIABLE: Final = "BTP_PEER_"
 _VALUE_BYTES_MAX: Final = 1 << 20
 """Size limit of a file with one value: a long list of routes or rates is smaller."""
+_BOMS_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PEER_SUFFIXES: Final = {
     name.upper(): name for name in PeerSettings.model_fields if name != "id"
 } | {"ID": "id"}
@@ -109,6 +112,7 @@ def load(environment: Mapping[str, str] | None = None) -> Loaded:
         _read_file(Path(config_file), file)
     _read_environment(env, variables)
     faults = [*file.faults, *variables.faults]
+    sources = {**file.sources, **variables.sources}
     try:
         given: dict[str, Any] = {SOURCES: (variables, file)}
         settings = Settings(**given)
@@ -117,11 +121,11 @@ def load(environment: Mapping[str, str] | None = None) -> Loaded:
         ids = dict.fromkeys([*file.peers, *variables.peers])
         peers = {one: {**file.peers.get(one, {}), **variables.peers.get(one, {})} for one in ids}
         values = {**file.values, **variables.values, "peers": list(peers.values())}
-        faults.extend(_explain(error, peers))
-        faults.extend(_faults_of_the_rest(error, values, peers))
+        faults.extend(explain(error, list(ids), sources))
+        faults.extend(_faults_of_the_rest(error, values, list(ids), sources))
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
-    return Loaded(settings, {**file.sources, **variables.sources})
+    return Loaded(settings, sources)
 
 
 # --- the file
@@ -138,10 +142,15 @@ def _read_file(path: Path, reading: _Source) -> None:
         reading.faults.append(f"CONFIG_FILE={path} is not YAML{error}")
         return
     except ValueError as error:
-        reading.faults.append(f"CONFIG_FILE={path} is not YAML: {error}")
+        reading.faults.append(f"CONFIG_FILE={path} cannot be read: {error}")
         return
     reading.faults += [f"{path}: {fault}" for fault in faults]
-    content = content or {}
+    if content is None:
+        # Most likely cut short, or never written: running on defaults would hide that.
+        reading.faults.append(
+            f"CONFIG_FILE={path} is empty: write settings, such as nodeId: alice, or unset it"
+        )
+        return
     if not isinstance(content, dict):
         reading.faults.append(
             f"CONFIG_FILE={path} must hold settings by name, such as nodeId: alice"
@@ -263,8 +272,6 @@ def _value(variable: str, env: Mapping[str, str], faults: list[str]) -> str | No
         return _read_text(path, _VALUE_BYTES_MAX).strip()
     except OSError as error:
         reason = error.strerror
-    except UnicodeDecodeError:
-        reason = "not UTF-8"
     except ValueError as error:
         reason = str(error)
     faults.append(f"{variable}={path} cannot be read: {reason}")
@@ -282,7 +289,12 @@ def _read_text(path: Path, bytes_max: int) -> str:
         octets = file.read(bytes_max + 1)
     if len(octets) > bytes_max:
         raise ValueError(f"it is longer than {bytes_max} octets")
-    return octets.decode("utf-8-sig")
+    if octets.startswith(_BOMS_UTF_16) or b"\0" in octets:
+        raise ValueError("it is UTF-16, or not text at all: save it as UTF-8")
+    try:
+        return octets.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"octet {error.start + 1} is not UTF-8: save it as UTF-8") from None
 
 
 # --- names
@@ -332,7 +344,10 @@ _FIELDS_WITHOUT_ONE: Final = {short: name for name in _FIELDS for short in _with
 
 
 def _faults_of_the_rest(
-    error: ValidationError, values: Mapping[str, Any], peers: Mapping[str, Mapping[str, Any]]
+    error: ValidationError,
+    values: Mapping[str, Any],
+    ids: Sequence[str],
+    sources: Mapping[str, str],
 ) -> list[str]:
     """Contradictions between settings, found even if some setting is invalid by itself.
 
@@ -347,63 +362,16 @@ def _faults_of_the_rest(
         for name, value in values.items()
         if name == "peers" or (name not in wrong and to_camel(name) not in wrong)
     }
-    ids = list(peers)
     gone = [repr(ids[index]) for index in bad_peers if isinstance(index, int)]
     rest["peers"] = [peer for index, peer in enumerate(values["peers"]) if index not in bad_peers]
+    left = [one for index, one in enumerate(ids) if index not in bad_peers]
     try:
         Settings(**rest)
     except ValidationError as second:
         # A route to a peer that was left out is not at fault.
         return [
             line
-            for line in _explain(second, peers)
+            for line in explain(second, left, sources)
             if not any(f"leads to {name}" in line for name in gone)
         ]
     return []
-
-
-def _explain(error: ValidationError, peers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A validation error with the names of the environment; never with the value of a secret."""
-    lines: list[str] = []
-    ids = list(peers)
-    by_alias = {to_camel(name): name for name in PeerSettings.model_fields | Settings.model_fields}
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
-        location = [by_alias.get(str(part), part) for part in fault["loc"]]
-        message = fault["msg"].removeprefix("Value error, ")
-        if location[:1] == ["peers"] and len(location) > 1 and isinstance(location[1], int):
-            name = f"{PEER_VARIABLE}{ids[location[1]].upper().replace('-', '_')}"
-            rest = "_".join(str(part).upper() for part in location[2:] if isinstance(part, str))
-            where = f"{name}_{rest}" if rest else name
-            if fault["type"] == "missing":
-                message = "is required"
-        else:
-            where = _place(location[:1], fault["loc"][1:])
-        given = _shown(location, peers, ids)
-        lines.extend(f"{where}{given}: {line}" if where else line for line in message.split("\n"))
-    return lines
-
-
-def _place(first: Iterable[Any], rest: Iterable[Any]) -> str:
-    """`ROUTES[0].nextHop`."""
-    return "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" if index else str(part).upper()
-        for index, part in enumerate([*first, *rest])
-    )
-
-
-_SHOWN_CHARACTERS_MAX: Final = 200
-
-
-def _shown(location: list[Any], peers: Mapping[str, Mapping[str, Any]], ids: list[str]) -> str:
-    """`='the value'` of a peer's field, if it may be shown."""
-    if len(location) != 3 or location[0] != "peers":
-        return ""
-    name = location[2]
-    value = peers[ids[location[1]]].get(name)
-    # Lists and mappings can be large, and hold anything.
-    if value is None or name == "secret" or not isinstance(value, str | int | float):
-        return ""
-    # A URL with credentials is refused: they must not appear in the message.
-    if "@" in str(value) or len(str(value)) > _SHOWN_CHARACTERS_MAX:
-        return ""
-    return f"={value!r}"

@@ -17,6 +17,7 @@ from pydantic.alias_generators import to_camel
 
 from connector.base.errors import ConfigError
 from connector.base.files import replace_private
+from connector.settings.faults import in_plain_words
 from connector.settings.load import Loaded
 from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.types import PeerId
@@ -211,11 +212,9 @@ def _add_peer(peers: list[PeerSettings], fields: dict[str, Any], faults: list[st
 def faults_in(error: ValidationError) -> list[str]:
     """The location and reason of each fault, one per line, without the given value."""
     lines: list[str] = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
-        place = [str(part) for part in fault["loc"]]
-        message = fault["msg"].removeprefix("Value error, ")
-        where = ".".join(place)
-        lines.extend(f"{where}: {line}" if where else line for line in message.split("\n"))
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"])
+        lines.extend(f"{where}: {line}" if where else line for line in in_plain_words(fault))
     return lines
 
 

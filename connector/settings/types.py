@@ -20,6 +20,10 @@ from connector.base import limits
 from connector.base.urls import is_dialable, replica_addresses
 from connector.ilp import address
 
+PEER_VARIABLE: Final = "BTP_PEER_"
+"""How the variables of peers begin."""
+WHOLE_NUMBER: Final = "must be a whole number, in digits only"
+_ASSET_CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
 # Bounded: a number with a large exponent takes very long to compute.
@@ -148,10 +152,15 @@ def split_rates(value: Any) -> Any:
 
 def _exact(value: Any) -> Any:
     """Refuse values that are not exact integers, but that pydantic would accept."""
-    if isinstance(value, bool):
-        raise ValueError("must be a number")  # noqa: TRY004 - pydantic's way
-    if isinstance(value, float) or (isinstance(value, str) and "." in value):
-        raise ValueError("must be a whole number, written without point and exponent")
+    if isinstance(value, bool | float) or (isinstance(value, str) and "." in value):
+        raise ValueError(WHOLE_NUMBER)
+    return value
+
+
+def _asset_code(value: Any) -> Any:
+    """Say what a code is made of, in other words than its pattern."""
+    if isinstance(value, str) and not _ASSET_CODE.fullmatch(value):
+        raise ValueError("must be 1 to 32 letters, digits, points, hyphens and underscores")
     return value
 
 
@@ -172,7 +181,11 @@ Amount = Annotated[
 ]
 RateLimit = Annotated[int, Field(ge=1, le=limits.RATE_LIMIT_PACKETS_PER_SECOND_MAX)]
 Scale = Annotated[int, Field(ge=0, le=255)]
-AssetCode = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._-]+$")]
+AssetCode = Annotated[
+    str,
+    Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._-]+$"),
+    BeforeValidator(_asset_code),
+]
 IlpAddress = Annotated[str, _check(address.is_address, "is not an ILP address such as g.us.alice")]
 Prefix = Annotated[str, _check(address.is_prefix, "is not an ILP address prefix")]
 Prefixes = Annotated[list[Prefix], BeforeValidator(split_list)]

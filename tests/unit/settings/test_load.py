@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 from pydantic import SecretStr
 
 from connector.base import limits
+from connector.base.errors import ConfigError
 from connector.peering.model import Relation
 from connector.settings.describe import describe
 from connector.settings.load import load
-from connector.settings.model import RouteSettings, Settings
+from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.types import is_same_listener
 from tests.support.settings import ALICE, fault, faults, peer, settings, yaml_file
 
@@ -205,8 +207,8 @@ def test_the_environment_wins_over_the_file_field_by_field(tmp_path: Path) -> No
     assert loaded.sources["peers.alice.credit_limit"] == f"{path}: peers[0].creditLimit"
 
 
-def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
-    assert load(yaml_file(tmp_path, "")).settings == settings()
+def test_a_file_of_no_settings_sets_nothing(tmp_path: Path) -> None:
+    assert load(yaml_file(tmp_path, "{}")).settings == settings()
 
 
 @pytest.mark.parametrize("variable", ["ADMIN_API_KEY", "BTP_PEER_ALICE_SECRET", "NODE_ID"])
@@ -226,9 +228,21 @@ def test_a_value_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert said == f"ADMIN_API_KEY_FILE={path} cannot be read: No such file or directory"
 
 
-def test_a_value_file_that_is_no_text_is_named(tmp_path: Path) -> None:
-    (tmp_path / "value").write_bytes(b"\xff\xfe")
-    assert fault(NODE_ID_FILE=str(tmp_path / "value")).endswith("cannot be read: not UTF-8")
+NOT_UTF_8 = [
+    ("nodeId: a".encode("utf-16"), "it is UTF-16, or not text at all: save it as UTF-8"),
+    ("nodeId: a".encode("utf-16-be"), "it is UTF-16, or not text at all: save it as UTF-8"),
+    ("nodeId: \u00e4".encode("latin-1"), "octet 9 is not UTF-8: save it as UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), NOT_UTF_8)
+def test_a_file_that_is_not_utf_8_is_named_with_the_remedy(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    for name in ("NODE_ID_FILE", "CONFIG_FILE"):
+        assert fault(**{name: str(path)}) == f"{name}={path} cannot be read: {said}"
 
 
 def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
@@ -273,21 +287,21 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"ROUTES": "g.bob"}, "ROUTES: 'g.bob' is not prefix=peer"),
         ({"ROUTES": "g..bob=bob"}, "is not an ILP address prefix"),
         ({"RATES": "nonsense"}, "RATES: 'nonsense' is not FROM/TO"),
-        ({"RATES": "USD/EUR"}, "RATES: the rate '' of USD/EUR is not a number"),
-        ({"RATES": "USD/EUR=-1"}, "RATES: the rate '-1' of USD/EUR is not a number"),
+        ({"RATES": "USD/EUR"}, "RATES='USD/EUR': the rate '' of USD/EUR is not a number"),
+        ({"RATES": "USD/EUR=-1"}, "the rate '-1' of USD/EUR is not a number"),
         ({"RATES": "USD/EUR=1e999999999"}, "is not a number"),
-        ({"RATES": "USD/EUR=0"}, "RATES: the rate of USD/EUR must be above zero"),
-        ({"RATES": "USD/EUR=1/0"}, "RATES: the rate of USD/EUR must be above zero"),
-        ({"NODE_ID": "two words"}, "NODE_ID: must be 1 to 64 letters"),
-        ({"ILP_ADDRESS": "g"}, "ILP_ADDRESS: is not an ILP address"),
-        ({"BTP_SERVER_PORT": "65536"}, "BTP_SERVER_PORT: Input should be less than"),
-        ({"HTTP_PORT": "-1"}, "HTTP_PORT: Input should be greater than"),
-        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL: Input should be 'debug', 'info'"),
-        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT: Input should be 'json' or 'console'"),
-        ({"ASSET_CODE": "U S D"}, "ASSET_CODE"),
-        ({"ASSET_SCALE": "256"}, "ASSET_SCALE"),
-        ({"CREDIT_LIMIT": "-5"}, "CREDIT_LIMIT: Input should be greater than or equal to 0"),
-        ({"MESSAGE_WINDOW_MS": "0"}, "MESSAGE_WINDOW_MS"),
+        ({"RATES": "USD/EUR=0"}, "RATES='USD/EUR=0': the rate of USD/EUR must be above zero"),
+        ({"RATES": "USD/EUR=1/0"}, "the rate of USD/EUR must be above zero"),
+        ({"NODE_ID": "two words"}, "NODE_ID='two words': must be 1 to 64 letters"),
+        ({"ILP_ADDRESS": "g"}, "ILP_ADDRESS='g': is not an ILP address"),
+        ({"BTP_SERVER_PORT": "65536"}, "BTP_SERVER_PORT='65536': must be 65535 or less"),
+        ({"HTTP_PORT": "-1"}, "HTTP_PORT='-1': must be 0 or more"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL='loud': must be 'debug', 'info', 'warning' or 'error'"),
+        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT='xml': must be 'json' or 'console'"),
+        ({"ASSET_CODE": "U S D"}, "ASSET_CODE='U S D': must be 1 to 32 letters, digits"),
+        ({"ASSET_SCALE": "256"}, "ASSET_SCALE='256': must be 255 or less"),
+        ({"CREDIT_LIMIT": "-5"}, "CREDIT_LIMIT='-5': must be 0 or more"),
+        ({"MESSAGE_WINDOW_MS": "0"}, "MESSAGE_WINDOW_MS='0': must be 1 or more"),
         ({"MAX_HOLD_MS": "1999"}, "MAX_HOLD_MS must be at least twice MESSAGE_WINDOW_MS"),
         ({"FEE_BASIS_POINTS": "10001"}, "FEE_BASIS_POINTS"),
         ({"ACCOUNTING_OUTAGE_POLICY": "hope"}, "ACCOUNTING_OUTAGE_POLICY"),
@@ -295,7 +309,7 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"ACCOUNTING_SPOOL_LIMIT": "0"}, "ACCOUNTING_SPOOL_LIMIT"),
         ({"RECEIVER_SECRET": "abc"}, "RECEIVER_SECRET must be an even number of hex digits"),
         ({"RECEIVER_SECRET": "zz"}, "RECEIVER_SECRET must be an even number of hex digits"),
-        ({"LOCAL_DELIVERY_URL": "ftp://wallet"}, "LOCAL_DELIVERY_URL: must be an http://"),
+        ({"LOCAL_DELIVERY_URL": "ftp://wallet"}, "LOCAL_DELIVERY_URL='ftp://wallet': must be an http://"),
         ({"BTP_TLS_CERT": "c.pem"}, "BTP_TLS_CERT and BTP_TLS_KEY go together"),
         ({"BTP_TLS_KEY": "k.pem"}, "BTP_TLS_CERT and BTP_TLS_KEY go together"),
         ({"TIGERBEETLE_CLUSTER_ID": "0"}, "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go"),
@@ -316,9 +330,10 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"LOCAL_DELIVERY_URL": "http://wallet:99999"}, "must be an http://"),
         ({"TIGERBEETLE_CLUSTER_ID": "x", "TIGERBEETLE_REPLICAS": "t:1"}, "TIGERBEETLE_CLUSTER_ID"),
         ({"TIGERBEETLE_HISTORY": "true"}, "TIGERBEETLE_HISTORY is kept by TigerBeetle only"),
-        ({"TIGERBEETLE_HISTORY": "perhaps"}, "TIGERBEETLE_HISTORY"),
+        ({"TIGERBEETLE_HISTORY": "perhaps"}, "TIGERBEETLE_HISTORY='perhaps': must be true or false"),
+        ({"OTLP_SAMPLE_RATIO": "some"}, "OTLP_SAMPLE_RATIO='some': must be a number such as 0.5"),
         ({"HTTP_HOST": "0.0.0.0"}, "HTTP_HOST=0.0.0.0 is not loopback: set ADMIN_API_KEY"),
-        ({"SETTLEMENT_ENGINE_URL": "engine"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
+        ({"SETTLEMENT_ENGINE_URL": "engine"}, "SETTLEMENT_ENGINE_URL='engine': must be an http://"),
         ({"SETTLEMENT_ENGINE_URL": "http://u:p@e"}, "SETTLEMENT_ENGINE_URL: must be an http://"),
         ({"SETTLEMENT_TOKEN": "two words"}, "SETTLEMENT_TOKEN must be printable ASCII"),
         (
@@ -384,7 +399,7 @@ def test_off_loopback_a_secret_that_can_be_guessed_is_refused(
 def test_a_proxy_that_is_no_address_is_named(given: str) -> None:
     (said,) = faults({"TRUSTED_PROXIES": f"10.0.0.2,{given}", "ADMIN_API_KEY": LONG})
     assert said == (
-        "TRUSTED_PROXIES[1]: must be an address or a network such as 10.0.0.2 or 10.0.0.0/8"
+        f"TRUSTED_PROXIES[1]={given!r}: must be an address or a network such as 10.0.0.2 or 10.0.0.0/8"
     )
 
 
@@ -440,21 +455,31 @@ def test_of_a_file_too_every_guessable_secret_is_named(tmp_path: Path) -> None:
         ("peers: [{id: a, secret: s}, {id: a, secret: t}]", "peer a stands twice"),
         ("- a\n- b", "must hold settings by name, such as nodeId: alice"),
         ("nodeId: a\n  b: [", "is not YAML, line 2"),
-        ("httpPort: many", "HTTP_PORT: Input should be a valid integer"),
+        ("httpPort: many", "connector.yaml: httpPort='many': must be a whole number, in digits only"),
         ("routes: [{prefix: g.a, nextHop: nobody}]", "the route g.a leads to 'nobody'"),
-        ("routes: [{prefix: g.a}]", "ROUTES[0].nextHop: Field required"),
-        ("rates: [1]", "RATES: must be FROM/TO=rate"),
+        ("httpPort:", "connector.yaml: httpPort: has no value"),
+        ("nodeId: 5", "connector.yaml: nodeId=5: must be text: put it in quotes"),
+        ("dataDir: 5", "connector.yaml: dataDir=5: must be text: put it in quotes"),
+        ("tigerbeetleHistory: [1]", "connector.yaml: tigerbeetleHistory: must be true or false"),
+        ("explorerNodes: 5", "connector.yaml: explorerNodes=5: must be a list"),
+        ("routes: [{prefix: g.a}]", "connector.yaml: routes[0].nextHop: is required"),
+        ("routes: [{prefix: g.a, nextHop: b, to: c}]", "routes[0].to='c': is not a setting"),
+        ("routes: [7]", "routes[0]=7: must be keys with values, such as {prefix: g.bob, nextHop: bob}"),
+        ("peers: [{id: a}]", "connector.yaml: peers[0].secret: is required"),
+        ("peers: [{id: A, secret: s}]", "connector.yaml: peers[0].id='A': must be 1 to 63"),
+        ("peers: [{id: a, secret: s}, {id: b, secret: 12345}]",
+         "connector.yaml: peers[1].secret: must be text: put it in quotes"),
+        ("peers: [{id: a, secret: s t}]", "connector.yaml: peers[0]: secret must be 1 to 1024"),
+        ("peers: [{id: a, secret: s, routes: [g.a, g..b]}]", "peers[0].routes[1]='g..b': is not an ILP"),
+        ("", "connector.yaml is empty: write settings, such as nodeId: alice, or unset it"),
+        ("# nodeId: a", "connector.yaml is empty"),
+        ("[]", "must hold settings by name, such as nodeId: alice"),
+        ("rates: [1]", "rates: must be FROM/TO=rate"),
     ],
 )  # fmt: skip
 def test_each_fault_of_the_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     found = faults(yaml_file(tmp_path, text))
     assert any(said in line for line in found), found
-
-
-def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
-    (tmp_path / "connector.yaml").write_bytes(b"\xff\xfe\x00")
-    (said,) = faults({"CONFIG_FILE": str(tmp_path / "connector.yaml")})
-    assert "is not YAML" in said
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
@@ -475,11 +500,33 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
         }
     )
     for part in (
-        "'nodeID'", "HTTP_PORT:", "HTTP_HOST=0.0.0.0", "BTP_TLS_CERT and", "peers a and b",
+        "'nodeID'", "HTTP_PORT='x':", "HTTP_HOST=0.0.0.0", "BTP_TLS_CERT and", "peers a and b",
         "BTP_PEER_C_CREDIT_LIMIT", "BTP_PEER_D_COLOUR", "route g.x", "CONNECTOR_X", "MAX_HOLD_MS",
     ):  # fmt: skip
         assert sum(part in line for line in found) == 1, (part, found)
     assert len(found) == 10, found
+
+
+@pytest.mark.parametrize("text", ["1e6", "1.5", "many", "0x10", "1 000"])
+@pytest.mark.parametrize("name", ["CREDIT_LIMIT", "HTTP_PORT", "ACCOUNTING_TIMEOUT_MS"])
+def test_what_is_no_whole_number_is_told_alike(name: str, text: str) -> None:
+    assert fault(**{name: text}) == f"{name}={text!r}: must be a whole number, in digits only"
+
+
+def test_no_message_is_in_the_words_of_the_validator() -> None:
+    """Every setting, given what it cannot be."""
+    wrong = {name.upper(): "\x00?" for name in Settings.model_fields if name != "peers"}
+    wrong |= {
+        f"BTP_PEER_A_{name.upper()}": "\x00?" for name in PeerSettings.model_fields if name != "id"
+    }
+    for name, text in wrong.items():
+        peers = {"BTP_PEER_A_SECRET": "s"} if name.startswith("BTP_PEER_") else {}
+        for value in (text, "-1", "99999999999999999999999999999999999999999999"):
+            try:
+                load({**peers, name: value})
+            except ConfigError as error:
+                said = "\n".join(error.faults)
+                assert not re.search(r"[Ii]nput|valid (?!ILP)|Field|parse|string", said), said
 
 
 def test_no_message_holds_a_secret(tmp_path: Path) -> None:
@@ -514,9 +561,9 @@ def test_no_message_holds_a_secret(tmp_path: Path) -> None:
         ("peers: [{id: a, secret: s, creditLimit: 0100}]", "line 1: a number as 010"),
         ("httpPort: 0x1f90", "line 1: a number as 010, 0x1f or 1:30"),
         ("creditLimit: 18:00", "line 1: a number as 010, 0x1f or 1:30"),
-        ("creditLimit: 9007199254740993.0", "CREDIT_LIMIT: must be a whole number"),
-        ("peers: [{id: a, secret: s, maxPayable: 1e3}]", "BTP_PEER_A_MAX_PAYABLE='1e3'"),
-        ("creditLimit: yes", "CREDIT_LIMIT: must be a number"),
+        ("creditLimit: 9007199254740993.0", ": must be a whole number"),
+        ("peers: [{id: a, secret: s, maxPayable: 1e3}]", "peers[0].maxPayable='1e3': must be a whole number"),
+        ("creditLimit: yes", "creditLimit: must be a whole number"),
         ("nodeId: " + "[" * 20_000, "is not YAML: it is nested too deep"),
         ("peers: &p [*p]", "is not YAML: it is nested too deep"),
         ("nodeId: 2001-99-99", "is not YAML: month must be in 1..12"),

@@ -24,7 +24,7 @@ def kept(folder: Path, text: str) -> Path:
         ("[" * 100_000, "is not JSON"),
         ('{"version": ' + "9" * 5000 + "}", "is not JSON"),
         ("\0" * 100, "is not JSON, line 1"),
-        ("[1]", "Input should be a valid dictionary"),
+        ("[1]", "must be keys with values"),
         ('{"peers": {"carol": {"secret": ["hunter2"]}}}', "peer carol: secret:"),
         ('{"peers": {"carol": {"secret": "a\\ud800b"}}}', "peer carol"),
     ],
