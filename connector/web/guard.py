@@ -42,11 +42,13 @@ _SHOWS_MONEY: Final = "connector.shows_money"
 """Set in the scope of a request by the guard."""
 _SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _KEY_NEEDED: Final = "ADMIN_API_KEY is needed: Authorization: Bearer <key>"
+_KEY_WRONG: Final = "wrong key: it is not ADMIN_API_KEY of this node"
 _METRICS_KEY_WRONG: Final = (
     "this is neither METRICS_KEY nor ADMIN_API_KEY; without a key /metrics has no balances"
 )
 _KEY_FOR_METRICS_ONLY: Final = "METRICS_KEY opens /metrics only: ADMIN_API_KEY is needed"
 _ENGINE_KEY_NEEDED: Final = "SETTLEMENT_TOKEN is needed: Authorization: Bearer <token>"
+_ENGINE_KEY_WRONG: Final = "wrong token: it is not SETTLEMENT_TOKEN of this node"
 ENGINE_PREFIX: Final = "/settlement"
 """Paths for settlement engines."""
 
@@ -187,8 +189,10 @@ class Guard:
                 return Refusal(403, _KEY_FOR_METRICS_ONLY)
             case Denied.THROTTLED:
                 return throttled(access, source)
-            case Denied.NO_KEY | Denied.WRONG_KEY:
+            case Denied.NO_KEY:
                 return Refusal(401, _KEY_NEEDED, ((b"www-authenticate", b"Bearer"),))
+            case Denied.WRONG_KEY:
+                return Refusal(401, _KEY_WRONG, ((b"www-authenticate", b"Bearer"),))
 
     def _check_metrics(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
         """Decide whether balances are shown; only a wrong key is refused."""
@@ -222,8 +226,10 @@ class Guard:
                 return None
             case Denied.THROTTLED:
                 return throttled(engines, source)
-            case Denied.NO_KEY | Denied.WRONG_KEY:
+            case Denied.NO_KEY:
                 return Refusal(401, _ENGINE_KEY_NEEDED, ((b"www-authenticate", b"Bearer"),))
+            case Denied.WRONG_KEY:
+                return Refusal(401, _ENGINE_KEY_WRONG, ((b"www-authenticate", b"Bearer"),))
 
     async def _refuse(
         self, scope: Scope, headers: dict[str, str], send: Send, refusal: Refusal

@@ -202,6 +202,9 @@ async def test_with_a_token_configured_requests_need_it(
     async with client_of(app_with(node, token=TOKEN, loopback=loopback)) as client:
         answer = await credit(client, authorization=authorization)
         assert answer.status_code == status
+        if status == 401:
+            has_token = authorization in (f"Bearer {KEY}", basic("wrong"))
+            assert ("wrong token" in answer.json()["error"]) is has_token
 
 
 async def test_off_loopback_engines_need_a_token(node: SettlementNode) -> None:
