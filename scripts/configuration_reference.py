@@ -27,10 +27,12 @@ Made from the docstrings of `connector/settings/model.py` by
 Values come from the environment, then from the YAML file that `CONFIG_FILE` names, then from the
 defaults. `<NAME>_FILE` names a file that holds the value instead, for secrets that are mounted. An
 empty variable counts as unset. An unknown `BTP_*`, `TIGERBEETLE_*`, `ACCOUNTING_*` or `CONNECTOR_*`
-variable, a near miss of any setting (`HTTP_PROT`, `CREDITLIMIT`), and in the file an unknown key, a key
-that stands twice and a number such as `010` or `1:30` are errors, and all errors are reported at once.
+variable, a near miss of any setting (`HTTP_PROT`, `CREDITLIMIT`), a file without any setting, and in the
+file an unknown key, a key that stands twice and a number such as `010` or `1:30` are errors, and all
+errors are reported at once.
 What Kubernetes sets for its Services (`CONNECTOR_SERVICE_HOST`, `CONNECTOR_PORT=tcp://...`) is ignored.
-`python -m connector check-config` prints what is in effect, and where each value came from.
+`python -m connector check-config` prints what is in effect, and where each value came from. It checks the
+certificates, keys and folders that are named, as `run` does before it opens anything.
 All of it is read at the start; only peers and static routes change while a node runs, by the [admin
 API](admin-api.md).
 
