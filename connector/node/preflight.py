@@ -62,7 +62,9 @@ def check_ports(settings: Settings) -> None:
             with socket.create_server((host, port), family=_family(host)):
                 pass
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)
+            # Of an address, without the text of `socket`, which names it once more.
+            is_name = isinstance(error, socket.gaierror) or not error.errno
+            why = error.strerror if is_name else os.strerror(error.errno or 0)
             faults.append(f"{name}={port} cannot be had on {host}: {why}; choose another one")
     if faults:
         raise ConfigError(faults)
@@ -100,10 +102,10 @@ def tls_context(which: str, cert: Path | None, key: Path | None) -> ssl.SSLConte
     """
     if cert is None or key is None:
         return None
-    named = {f"{which}_TLS_CERT={cert}": cert, f"{which}_TLS_KEY={key}": key}
+    cert_is, key_is = f"{which}_TLS_CERT={cert}", f"{which}_TLS_KEY={key}"
     faults = [
         f"{name} cannot be read: {why}"
-        for name, path in named.items()
+        for name, path in ((cert_is, cert), (key_is, key))
         if (why := _unreadable(path)) is not None
     ]
     if faults:
@@ -113,7 +115,7 @@ def tls_context(which: str, cert: Path | None, key: Path | None) -> ssl.SSLConte
         # An encrypted key would prompt for a password at a terminal, which a daemon does not have.
         context.load_cert_chain(cert, key, password="")
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError([_pair_fault(*named, cert, key, error)]) from error
+        raise ConfigError([_pair_fault(cert_is, key_is, cert, key, error)]) from error
     return context
 
 
