@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     """Name of this node in logs, events and account ids, and its BTP user name."""
     ilp_address: IlpAddress | None = None
     """Own address; without it asked from the parent (ILDCP), else `test.<NODE_ID>`."""
-    btp_server_host: str = "127.0.0.1"
+    btp_server_host: HostName = "127.0.0.1"
     """Address of the BTP listener."""
     btp_server_port: Port = 3000
     """Port of the BTP listener; 0 takes a free one."""
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     """PEM certificate chain: with it and BTP_TLS_KEY the listener speaks wss."""
     btp_tls_key: Path | None = None
     """PEM private key of BTP_TLS_CERT."""
-    http_host: str = "127.0.0.1"
+    http_host: HostName = "127.0.0.1"
     """Address of health, metrics, API and page."""
     http_port: Port = 8080
     """Port of health, metrics, API and page; 0 takes a free one."""

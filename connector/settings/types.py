@@ -28,7 +28,7 @@ _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
 # Bounded: a number with a large exponent takes very long to compute.
 _RATE: Final = re.compile(r"\d{1,40}(?:/\d{1,40}|(?:\.\d{0,40})?(?:[eE][+-]?\d{1,2})?)")
-_HOST_NAME: Final = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
+_HOST_NAME: Final = re.compile(r"[a-z0-9._-]{1,253}")
 
 
 def _check(test: Callable[[Any], bool], message: str) -> AfterValidator:
@@ -53,6 +53,14 @@ def _is_url(text: str) -> bool:
 
 def _is_engine(text: str) -> bool:
     return text == "manual" or (_is_url(text) and "@" not in urlsplit(text).netloc)
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return _HOST_NAME.fullmatch(text) is not None
+    return True
 
 
 def is_loopback(host: str) -> bool:
@@ -207,10 +215,7 @@ PeerId = Annotated[
 HostName = Annotated[
     str,
     AfterValidator(str.lower),
-    _check(
-        lambda text: _HOST_NAME.fullmatch(text) is not None,
-        "must be a host name or an address, without a port",
-    ),
+    _check(_is_host, "must be a host name or an address, without a port"),
 ]
 Network = Annotated[str, AfterValidator(_network)]
 HttpUrl = Annotated[str, _check(_is_url, "must be an http:// or https:// URL")]

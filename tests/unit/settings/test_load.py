@@ -327,6 +327,12 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
             {"BTP_SERVER_PORT": "8080", "BTP_SERVER_HOST": "0.0.0.0"},
             "BTP_SERVER_PORT and HTTP_PORT are both 8080",
         ),
+        (
+            {"BTP_SERVER_HOST": "127.0.0.1:3000"},
+            "BTP_SERVER_HOST='127.0.0.1:3000': must be a host name or an address, without a port",
+        ),
+        ({"HTTP_HOST": "http://0.0.0.0"}, "HTTP_HOST='http://0.0.0.0': must be a host name"),
+        ({"HTTP_ALLOWED_HOSTS": "10.0.0.1:80"}, "HTTP_ALLOWED_HOSTS[0]='10.0.0.1:80': must be"),
         ({"LOCAL_DELIVERY_URL": "http://wallet:99999"}, "must be an http://"),
         ({"TIGERBEETLE_CLUSTER_ID": "x", "TIGERBEETLE_REPLICAS": "t:1"}, "TIGERBEETLE_CLUSTER_ID"),
         ({"TIGERBEETLE_HISTORY": "true"}, "TIGERBEETLE_HISTORY is kept by TigerBeetle only"),
