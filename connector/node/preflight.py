@@ -20,7 +20,10 @@ from connector.settings.model import Settings
 _PEM_BYTES_MAX: Final = 1 << 20
 """Of a key file, as much as is looked at to say what is wrong with it."""
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
-_NOT_ITS_KEY: Final = frozenset(("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"))
+_NOT_ITS_KEY: Final = frozenset(
+    # The last one: the key is of another kind than that of the certificate.
+    ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+)
 
 
 def check(settings: Settings) -> None:

@@ -364,6 +364,8 @@ def _faults_of_the_rest(
     }
     gone = [repr(ids[index]) for index in bad_peers if isinstance(index, int)]
     rest["peers"] = [peer for index, peer in enumerate(values["peers"]) if index not in bad_peers]
+    # What they would be compared with is not known, so nothing that names them is a fault.
+    unknown = [name for name, field in _FIELDS.items() if wrong & {field, to_camel(field)}]
     left = [one for index, one in enumerate(ids) if index not in bad_peers]
     try:
         Settings(**rest)
@@ -373,5 +375,6 @@ def _faults_of_the_rest(
             line
             for line in explain(second, left, sources)
             if not any(f"leads to {name}" in line for name in gone)
+            and not any(re.search(rf"\b{name}\b", line) for name in unknown)
         ]
     return []
