@@ -39,7 +39,7 @@ The map, each package above those that it uses:
       apply.py        applies settings to peers, links, accounts and routes
       changes.py      changes by an operator while the node runs
     web/            HTTP: health, metrics, API, login, page
-      guard.py        checks before routing           access.py   the key and the cookie
+      guard.py        checks before routing           access.py   keys, roles, the cookie
       admin.py        the admin API                   views.py    the read API
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle
@@ -113,7 +113,7 @@ The map, each package above those that it uses:
       load.py         reads them, reports all faults  strict_yaml.py strict YAML
       faults.py       what is wrong with a value, in plain words, and where it was written
       describe.py     the settings in effect, and their sources  overlay.py  run-time changes
-      terms.py        the terms of peers
+      terms.py        the terms of peers              contradictions.py between settings
     peering/        peers and routes
       model.py        peers, their terms, assets      routing.py  the routing table
       remembered.py   known peers, kept over restarts

@@ -119,6 +119,8 @@ _VALUES: Final = {
     "HTTP_HOST": ("127.0.0.1", "0.0.0.0 in a container, published on loopback only"),
     "ADMIN_API_KEY": ("anything on loopback", "a secret of its own; or ADMIN_API_KEY_FILE"),
     "TRUSTED_PROXIES": ("unset", "the address of the proxy in front of HTTP, if there is one"),
+    "READ_API_KEY": ("unset", "a secret of its own for those who only look"),
+    "EXPLORER_NODE_KEYS": ("unset", "the READ_API_KEY of each node of EXPLORER_NODES"),
     "METRICS_KEY": ("unset", "a secret of its own, for Prometheus; or METRICS_KEY_FILE"),
     "DATA_DIR": ("./data", "/data in a container: a volume"),
     "LOG_FORMAT": ("console", "json"),

@@ -28,7 +28,11 @@ from connector.base.errors import (
 DEFAULT_URL = "http://127.0.0.1:8080"
 Url = Annotated[str, typer.Option(help="HTTP address of the node.", envvar="CONNECTOR_URL")]
 Key = Annotated[
-    Optional[str], typer.Option(help="ADMIN_API_KEY of the node.", envvar="ADMIN_API_KEY")
+    Optional[str],
+    typer.Option(
+        help="ADMIN_API_KEY of the node; READ_API_KEY where nothing is changed.",
+        envvar=["ADMIN_API_KEY", "READ_API_KEY"],
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Show it again every second.")]

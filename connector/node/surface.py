@@ -97,6 +97,7 @@ class WebSurface:
         tls_context("HTTP", settings.http_tls_cert, settings.http_tls_key)  # uvicorn would exit
         access = Access(
             key=_text(settings.admin_api_key),
+            read_key=_text(settings.read_api_key),
             metrics_key=_text(settings.metrics_key),
             required=exposed,
             node_id=settings.node_id,
@@ -144,6 +145,7 @@ class WebSurface:
         return Neighbourhood(
             own=self._views,
             urls=settings.explorer_nodes,
+            keys={url: key.get_secret_value() for url, key in settings.explorer_node_keys.items()},
             key=_text(settings.explorer_nodes_key),
             clock=self._core.platform.clock,
         )

@@ -36,6 +36,8 @@ def describe(loaded: Loaded) -> list[tuple[str, str, str]]:
 def _text(name: str, value: Any) -> str:
     if value is None:
         return ""
+    if name == "explorer_node_keys":
+        return ",".join(f"{url}={REDACTED}" for url in value)
     if name in SECRETS:
         return REDACTED
     if name == "rates":

@@ -7,8 +7,6 @@ Frozen, and checked as a whole. Amounts are in the smallest unit of an asset.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -23,7 +21,9 @@ from pydantic_settings import (
 
 from connector.base import limits
 from connector.peering.model import Asset, Relation
+from connector.settings.contradictions import contradictions
 from connector.settings.types import (
+    PRINTABLE,
     Amount,
     AssetCode,
     BasisPoints,
@@ -44,14 +44,10 @@ from connector.settings.types import (
     Replicas,
     Scale,
     is_loopback,
-    is_same_listener,
     split_list,
+    split_node_keys,
     split_routes,
 )
-
-_PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
-_EXAMPLE: Final = re.compile(r"change[-_ ]?me", re.IGNORECASE)
-"""How secrets of `.env.production.example` begin."""
 
 
 class PeerSettings(BaseModel):
@@ -109,7 +105,7 @@ class PeerSettings(BaseModel):
         token = self.secret.get_secret_value()
         if not token:
             raise ValueError("secret must not be empty")
-        if len(token.encode()) > limits.BTP_TOKEN_BYTES_MAX or not _PRINTABLE.fullmatch(token):
+        if len(token.encode()) > limits.BTP_TOKEN_BYTES_MAX or not PRINTABLE.fullmatch(token):
             raise ValueError(
                 f"secret must be 1 to {limits.BTP_TOKEN_BYTES_MAX} printable ASCII characters"
             )
@@ -199,10 +195,14 @@ class Settings(BaseSettings):
     admin_api_key: SecretStr | None = None
     """Key of the admin API and, off loopback, of the page. Unset: admin off. As all keys of the HTTP
     listener it has at least 16 characters where HTTP_HOST is not loopback."""
+    read_api_key: SecretStr | None = None
+    """Read-only key: opens all that ADMIN_API_KEY opens for reading (the page, its live feed, the
+    read API, GET of the admin API); what changes something is refused. For viewers, and for the
+    pages of other nodes."""
     metrics_key: SecretStr | None = None
     """Key that shows balances and amounts of peers in /metrics, for Prometheus; opens nothing else.
-    Off loopback they are shown with this key or ADMIN_API_KEY only, on loopback without a key unless
-    this one is set."""
+    Off loopback they are shown with this key, READ_API_KEY or ADMIN_API_KEY only; on loopback without
+    a key, unless this one is set."""
     data_dir: Path = Path("./data")
     """Folder of the embedded ledger, the outbox and the event store."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -263,7 +263,13 @@ class Settings(BaseSettings):
     """Pages of other nodes, `http://host:port,http://host:port`: the page then shows the network,
     with both sides' balance of each link. This node may be among them."""
     explorer_nodes_key: SecretStr | None = None
-    """Shown to the nodes of EXPLORER_NODES that want a key: their ADMIN_API_KEY."""
+    """Shown to the nodes of EXPLORER_NODES that have no key of their own in EXPLORER_NODE_KEYS.
+    Every one of them learns it: let it be a READ_API_KEY that they share, never an ADMIN_API_KEY."""
+    explorer_node_keys: Annotated[dict[str, SecretStr], BeforeValidator(split_node_keys)] = Field(
+        default_factory=dict
+    )
+    """The key of each node of EXPLORER_NODES, its READ_API_KEY: `http://host:port=key,...` with the
+    URLs as they are there. A node is shown its own key and no other."""
     asset_code: AssetCode = "USD"
     """Asset of peers that name none."""
     asset_scale: Scale = 9
@@ -299,7 +305,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_whole(self) -> Settings:
-        faults = list(_contradictions(self))
+        faults = contradictions(self)
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -327,115 +333,3 @@ class Settings(BaseSettings):
         if self.receiver_secret is None:
             return None
         return bytes.fromhex(self.receiver_secret.get_secret_value())
-
-
-def _contradictions(settings: Settings) -> list[str]:
-    """What is wrong between settings that are fine one by one."""
-    faults: list[str] = []
-    ids: set[str] = set()
-    tokens: dict[str, str] = {}
-    parents = [peer.id for peer in settings.peers if peer.relation is Relation.PARENT]
-    if len(settings.peers) > limits.PEERS_MAX:
-        faults.append(f"more than {limits.PEERS_MAX} peers")
-    for peer in settings.peers:
-        if peer.id in ids:
-            faults.append(f"peer {peer.id} is configured twice")
-        ids.add(peer.id)
-        other = tokens.setdefault(peer.secret.get_secret_value(), peer.id)
-        if other != peer.id:
-            faults.append(
-                f"peers {other} and {peer.id} have the same secret: give each its own, "
-                "since a log-in without a user name is told by its token"
-            )
-    faults.extend(
-        f"the route {route.prefix or '(default)'} leads to {route.next_hop!r}, "
-        "which is no configured peer"
-        for route in settings.routes
-        if route.next_hop not in ids
-    )
-    if len(parents) > 1:
-        faults.append(f"more than one parent: {', '.join(parents)}")
-    if (settings.btp_tls_cert is None) != (settings.btp_tls_key is None):
-        faults.append("BTP_TLS_CERT and BTP_TLS_KEY go together: set both or neither")
-    if (settings.http_tls_cert is None) != (settings.http_tls_key is None):
-        faults.append("HTTP_TLS_CERT and HTTP_TLS_KEY go together: set both or neither")
-    if 0 < settings.http_port == settings.btp_server_port and is_same_listener(
-        settings.btp_server_host, settings.http_host
-    ):
-        faults.append(
-            f"BTP_SERVER_PORT and HTTP_PORT are both {settings.http_port}: give each its own"
-        )
-    if (settings.tigerbeetle_cluster_id is None) != (settings.tigerbeetle_replicas is None):
-        faults.append(
-            "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go together: set both or neither"
-        )
-    if settings.tigerbeetle_history and settings.tigerbeetle_cluster_id is None:
-        faults.append(
-            "TIGERBEETLE_HISTORY is kept by TigerBeetle only: set TIGERBEETLE_CLUSTER_ID and "
-            "TIGERBEETLE_REPLICAS too, or unset it"
-        )
-    if settings.receiver_secret is not None:
-        text = settings.receiver_secret.get_secret_value()
-        if not re.fullmatch(r"(?:[0-9a-fA-F]{2})+", text):
-            faults.append("RECEIVER_SECRET must be an even number of hex digits")
-    if settings.max_hold_ms < 2 * settings.message_window_ms:
-        faults.append("MAX_HOLD_MS must be at least twice MESSAGE_WINDOW_MS")
-    if settings.admin_api_key is not None and not settings.admin_api_key.get_secret_value():
-        faults.append("ADMIN_API_KEY must not be empty: unset it to turn the admin API off")
-    for name, secret in (
-        ("METRICS_KEY", settings.metrics_key),
-        ("SETTLEMENT_TOKEN", settings.settlement_token),
-    ):
-        if secret is not None and not _PRINTABLE.fullmatch(secret.get_secret_value()):
-            faults.append(f"{name} must be printable ASCII characters without spaces")
-    alone = "" if settings.trusted_proxies else ", or use 127.0.0.1"
-    if settings.metrics_key is not None and settings.metrics_key == settings.admin_api_key:
-        faults.append(
-            "METRICS_KEY and ADMIN_API_KEY are the same: whoever reads metrics could change peers; "
-            "give each its own"
-        )
-    if (
-        settings.http_exposed
-        and settings.settlement_token is None
-        and any(settings.settlement_engine_of(peer) for peer in settings.peers)
-    ):
-        faults.append(
-            f"{settings.http_exposed}: set SETTLEMENT_TOKEN, which the settlement engines have to "
-            f"show at /settlement{alone}"
-        )
-    if settings.http_exposed and settings.admin_api_key is None:
-        faults.append(
-            f"{settings.http_exposed}: set ADMIN_API_KEY to protect the API and the page{alone}"
-        )
-    faults.extend(_weak_secrets(settings))
-    return faults
-
-
-def _weak_secrets(settings: Settings) -> Iterator[str]:
-    """Secrets that others know or can guess, of listeners that others can reach."""
-    of_http = [
-        ("ADMIN_API_KEY", settings.admin_api_key),
-        ("METRICS_KEY", settings.metrics_key),
-        ("SETTLEMENT_TOKEN", settings.settlement_token),
-    ]
-    of_btp = [
-        (f"BTP_PEER_{peer.id.upper().replace('-', '_')}_SECRET", peer.secret)
-        for peer in settings.peers
-    ]
-    btp = settings.btp_server_host
-    btp_exposed = "" if is_loopback(btp) else f"BTP_SERVER_HOST={btp} is not loopback"
-    for exposed, secrets in ((settings.http_exposed, of_http), (btp_exposed, of_btp)):
-        for name, secret in secrets if exposed else ():
-            text = "" if secret is None else secret.get_secret_value()
-            if not text:
-                continue  # unset, or a fault of its own
-            if _EXAMPLE.match(text):
-                why = "has the value of the example"
-            elif len(text) < limits.EXPOSED_SECRET_CHARACTERS_MIN:
-                why = f"has less than {limits.EXPOSED_SECRET_CHARACTERS_MIN} characters"
-            else:
-                continue
-            yield (
-                f"{name} {why}, and {exposed}: give it a secret of its own, "
-                "such as the output of `openssl rand -hex 32`"
-            )

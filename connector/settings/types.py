@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
 from connector.base import limits
 from connector.base.urls import is_dialable, replica_addresses
@@ -29,6 +29,8 @@ _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
 # Bounded: a number with a large exponent takes very long to compute.
 _RATE: Final = re.compile(r"\d{1,40}(?:/\d{1,40}|(?:\.\d{0,40})?(?:[eE][+-]?\d{1,2})?)")
 _HOST_NAME: Final = re.compile(r"[a-z0-9._-]{1,253}")
+PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
+"""What a header, and so a key or a token, may be made of."""
 
 
 def _check(test: Callable[[Any], bool], message: str) -> AfterValidator:
@@ -125,6 +127,32 @@ def split_routes(value: Any) -> Any:
             raise ValueError(f"{part!r} is not prefix=peer")
         routes.append({"prefix": prefix, "next_hop": peer})
     return routes
+
+
+def split_node_keys(value: Any) -> Any:
+    """`http://a:8080=key,http://b:8080=key`, or a mapping, as keys by URL.
+
+    Raises:
+        ValueError: a URL or a key is malformed; the message has neither, since they may be swapped.
+    """
+    if isinstance(value, str):
+        parts = [part.partition("=") for part in re.split(r"[,\s]+", value) if part]
+        pairs: list[tuple[Any, Any]] = [(url, key) for url, _, key in parts]
+    elif isinstance(value, Mapping):
+        pairs = list(value.items())
+    else:
+        pairs = [(None, None)]
+    keys: dict[str, SecretStr] = {}
+    for url, key in pairs:
+        text = key.get_secret_value() if isinstance(key, SecretStr) else key
+        if not isinstance(url, str) or not _is_url(url) or not isinstance(text, str):
+            raise ValueError("must be http://host:port=key,http://host:port=key")
+        if not PRINTABLE.fullmatch(text):
+            raise ValueError("every key must be printable ASCII characters without spaces")
+        if url.rstrip("/") in keys:
+            raise ValueError("a node has two keys")
+        keys[url.rstrip("/")] = SecretStr(text)
+    return keys
 
 
 def split_rates(value: Any) -> Any:

@@ -48,6 +48,8 @@ class NodeClient:
         if answer.status == 401:
             raise EnvironmentFault(f"{self._url} asks for a key: pass --key ADMIN_API_KEY")
         body = _object(answer)
+        if answer.status == 403 and body is not None:
+            raise EnvironmentFault(f"{self._url} refuses: {body.get('error')}")
         if body is None or (answer.status >= 500 and path.startswith("/api")):
             raise self._no_connector(path, answer)
         return body

@@ -29,6 +29,8 @@ class Role(IntEnum):
 
     METRICS = auto()
     """Read the balances in /metrics: METRICS_KEY."""
+    READ = auto()
+    """Read everything: READ_API_KEY."""
     OPERATE = auto()
     """Read and change everything: ADMIN_API_KEY."""
 
@@ -81,12 +83,14 @@ class Access:
         node_id: str,
         clock: Clock,
         log: Log,
+        read_key: str | None = None,
         metrics_key: str | None = None,
     ) -> None:
         """Build it.
 
         Args:
             key: ADMIN_API_KEY; None: admin is off.
+            read_key: READ_API_KEY; None: there is none.
             metrics_key: METRICS_KEY; None: there is none.
             required: whether the page and the read API need the key too.
             node_id: names the cookie: nodes on one machine share a browser's cookies.
@@ -95,15 +99,23 @@ class Access:
         """
         self.required: Final = required
         self.has_key: Final = key is not None
+        self.key_names: Final = (
+            "ADMIN_API_KEY" if read_key is None else "ADMIN_API_KEY or READ_API_KEY"
+        )
+        """The settings whose keys open what is read, for messages."""
         self.metrics_need_key: Final = required or metrics_key is not None
         """Whether balances in /metrics are shown only to a request with a key."""
         self.cookie_name: Final = f"connector-{node_id}"
-        keys = {Role.METRICS: metrics_key, Role.OPERATE: key}
+        keys = {Role.METRICS: metrics_key, Role.READ: read_key, Role.OPERATE: key}
         # The highest role first, should two keys be the same.
         self._digests = [
             (role, _digest(text)) for role, text in reversed(keys.items()) if text is not None
         ]
-        self._key = key
+        self._login_keys = {
+            role: text
+            for role, text in keys.items()
+            if text is not None and role is not Role.METRICS
+        }
         self._signing_salt = b"ilp-connector login " + node_id.encode()
         self._clock = clock
         self._log = log
@@ -147,7 +159,12 @@ class Access:
         """Whole seconds until keys from a throttled `source` are checked again."""
         return int(self._throttle.wait_s(network_of(source), self._clock.monotonic_s())) + 1
 
-    # --- the login cookie
+    # --- the login cookie, which reads, whichever key it was given for
+
+    @property
+    def has_login(self) -> bool:
+        """Whether there is a key to log in with."""
+        return bool(self._login_keys)
 
     def has_cookie(self, header: str) -> bool:
         """Whether a `Cookie` header has a login of ours that has not expired.
@@ -155,27 +172,34 @@ class Access:
         A wrong cookie is not counted as a wrong key: it cannot be guessed, and a page that was open
         when the key changed keeps sending it.
         """
-        if self._key is None:
+        if not self._login_keys:
             return False
         text, _, signature = _cookie(header, self.cookie_name).partition(".")
         if not text.isascii() or not text.isdigit() or len(text) > 16:
             return False
-        right = hmac.compare_digest(signature.encode(), self._sign(text).encode())
-        return right and int(text) > self._clock.now_ms()
+        given = signature.encode()
+        right = [
+            role
+            for role in self._login_keys
+            if hmac.compare_digest(given, self._sign(text, role).encode())
+        ]
+        return bool(right) and int(text) > self._clock.now_ms()
 
-    def new_cookie(self, *, secure: bool, path: str = "/") -> str:
+    def new_cookie(self, role: Role, *, secure: bool, path: str = "/") -> str:
         """A `Set-Cookie` header that logs in; for requests with the right key.
 
         Args:
+            role: that of the key, READ or OPERATE: the login ends when this key is replaced.
             secure: whether the browser uses TLS; it then never shows the cookie without.
             path: where the browser shows it.
         """
         seconds = bounds.HTTP_LOGIN_SECONDS_MAX
         text = str(self._clock.now_ms() + seconds * 1000)
-        return self._set_cookie(f"{text}.{self._sign(text)}", seconds, secure=secure, path=path)
+        value = f"{text}.{self._sign(text, role)}"
+        return self._set_cookie(value, seconds, secure=secure, path=path)
 
     def no_cookie(self, *, secure: bool, path: str = "/") -> str:
-        """A `Set-Cookie` header that logs out; arguments as those of `new_cookie`."""
+        """A `Set-Cookie` header that logs out; arguments: see `new_cookie`."""
         return self._set_cookie("", 0, secure=secure, path=path)
 
     def _set_cookie(self, value: str, seconds: int, *, secure: bool, path: str) -> str:
@@ -184,16 +208,18 @@ class Access:
             + ("; Secure" if secure else "")
         )
 
-    def _sign(self, text: str) -> str:
-        return hmac.digest(self._signing_key, text.encode(), "sha256").hex()
+    def _sign(self, text: str, role: Role) -> str:
+        return hmac.digest(self._signing_keys[role], text.encode(), "sha256").hex()
 
     @cached_property
-    def _signing_key(self) -> bytes:
+    def _signing_keys(self) -> dict[Role, bytes]:
         """Derived once, slowly on purpose: a cookie must not make guessing a short key cheap."""
-        assert self._key is not None
-        return hashlib.scrypt(
-            self._key.encode(), salt=self._signing_salt, n=1 << 14, r=8, p=1, dklen=32
-        )
+        return {
+            role: hashlib.scrypt(
+                text.encode(), salt=self._signing_salt, n=1 << 14, r=8, p=1, dklen=32
+            )
+            for role, text in self._login_keys.items()
+        }
 
 
 def _cookie(header: str, name: str) -> str:

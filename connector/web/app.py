@@ -1,9 +1,8 @@
 """The web application of a node: health, metrics, API, login and page behind the guard.
 
-Health and metrics need no key, balances in metrics do off loopback. There, the API and the page need
-the admin key or a login.
-Requests that change something always need the key (web/guard.py). Errors never repeat what the
-client sent.
+Health and metrics need no key. Off loopback, balances in metrics, the API and the page need a key or a
+login. Requests that change something always need the admin key (web/guard.py). Errors never repeat
+what the client sent.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def create_app(
 
     Args:
         node: the node that is shown.
-        access: checks the admin key.
+        access: checks keys and logins.
         hosts: names that the Host header may have; None: any.
         log: for errors of the application.
         node_id: for the login page.
@@ -199,7 +198,7 @@ def _health_router(node: NodeView) -> APIRouter:
         "/metrics",
         response_class=PlainTextResponse,
         description="Off loopback, or where METRICS_KEY is set, balances and amounts of peers are "
-        "shown to requests with METRICS_KEY or ADMIN_API_KEY only.",
+        "shown to requests with METRICS_KEY, READ_API_KEY or ADMIN_API_KEY only.",
     )
     async def metrics(request: Request) -> Response:
         text = node.metrics(money=shows_money(request.scope))

@@ -41,12 +41,13 @@ METRICS_PATH: Final = "/metrics"
 _SHOWS_MONEY: Final = "connector.shows_money"
 """Set in the scope of a request by the guard."""
 _SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
-_KEY_NEEDED: Final = "ADMIN_API_KEY is needed: Authorization: Bearer <key>"
-_KEY_WRONG: Final = "wrong key: it is not ADMIN_API_KEY of this node"
+_KEY_NEEDED: Final = "{names} is needed: Authorization: Bearer <key>"
+_KEY_WRONG: Final = "wrong key: it is not {names} of this node"
+_READS_ONLY: Final = "READ_API_KEY only reads: ADMIN_API_KEY is needed to change something"
 _METRICS_KEY_WRONG: Final = (
-    "this is neither METRICS_KEY nor ADMIN_API_KEY; without a key /metrics has no balances"
+    "this is no key of this node; without a key /metrics is answered, but has no balances"
 )
-_KEY_FOR_METRICS_ONLY: Final = "METRICS_KEY opens /metrics only: ADMIN_API_KEY is needed"
+_KEY_FOR_METRICS_ONLY: Final = "METRICS_KEY opens /metrics only: {names} is needed"
 _ENGINE_KEY_NEEDED: Final = "SETTLEMENT_TOKEN is needed: Authorization: Bearer <token>"
 _ENGINE_KEY_WRONG: Final = "wrong token: it is not SETTLEMENT_TOKEN of this node"
 ENGINE_PREFIX: Final = "/settlement"
@@ -99,7 +100,7 @@ class Guard:
 
         Args:
             app: the application behind it.
-            access: checks the admin key.
+            access: checks keys and logins.
             hosts: names that the Host header may have, in lower case; None: any.
             log: for errors of the application.
             login_page: the answer to a browser that asks for the page without a login, for a path
@@ -180,19 +181,26 @@ class Guard:
         admin = path == "/admin" or path.startswith("/admin/")
         if admin and not access.has_key:
             return Refusal(403, "the admin API is off: set ADMIN_API_KEY to turn it on")
-        if not admin and (not access.required or access.has_cookie(headers.get("cookie", ""))):
+        reads = scope["type"] == "websocket" or scope["method"] in _SAFE_METHODS
+        if not admin and not access.required:
             return None
+        if not admin and reads and access.has_cookie(headers.get("cookie", "")):
+            return None
+        names = access.key_names if reads else "ADMIN_API_KEY"
         match access.by_header(headers.get("authorization", ""), source):
             case Role.OPERATE:
                 return None
+            case Role.READ:
+                return None if reads else Refusal(403, _READS_ONLY)
             case Role.METRICS:
-                return Refusal(403, _KEY_FOR_METRICS_ONLY)
+                return Refusal(403, _KEY_FOR_METRICS_ONLY.format(names=names))
             case Denied.THROTTLED:
                 return throttled(access, source)
-            case Denied.NO_KEY:
-                return Refusal(401, _KEY_NEEDED, ((b"www-authenticate", b"Bearer"),))
-            case Denied.WRONG_KEY:
-                return Refusal(401, _KEY_WRONG, ((b"www-authenticate", b"Bearer"),))
+            case Denied.NO_KEY | Denied.WRONG_KEY as denied:
+                message = (_KEY_NEEDED if denied is Denied.NO_KEY else _KEY_WRONG).format(
+                    names=names
+                )
+                return Refusal(401, message, ((b"www-authenticate", b"Bearer"),))
 
     def _check_metrics(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
         """Decide whether balances are shown; only a wrong key is refused."""

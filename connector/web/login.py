@@ -27,12 +27,13 @@ _FORM: Final = """<!doctype html>
 <main>
 <h1>{node_id}</h1>
 <form method="post" action="login">
-<label for="key">Admin key</label>
+<label for="key">Key</label>
 <input id="key" name="key" type="password" autocomplete="current-password" autofocus required>
 <button>Log in</button>
 </form>
 <p role="alert">{message}</p>
-<p>It is the <code>ADMIN_API_KEY</code> that this connector was started with.</p>
+<p>It is the <code>ADMIN_API_KEY</code> that this connector was started with, or its
+<code>READ_API_KEY</code>.</p>
 </main>
 </body>
 </html>
@@ -109,17 +110,17 @@ def login_router(access: Access, node_id: str) -> APIRouter:
         scope = request.scope
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         is_form = kind == "application/x-www-form-urlencoded"
-        if not access.has_key:
+        if not access.has_login:
             return refused(scope, 403, "there is no key to log in with: set ADMIN_API_KEY", is_form)
         given = _key_in(await request.body(), is_form=is_form)
         if given is None:
             return refused(scope, 422, 'not valid: {"key": "..."} is expected', is_form)
         source = source_of(scope)
         match access.by_key(given, source):
-            case Role.OPERATE:
+            case Role.OPERATE | Role.READ as role:
                 place = forwarded(scope).prefix or "/"
                 secure = is_https(scope)
-                cookie = {"Set-Cookie": access.new_cookie(secure=secure, path=place)}
+                cookie = {"Set-Cookie": access.new_cookie(role, secure=secure, path=place)}
                 if is_form:
                     return RedirectResponse("./", 303, headers=cookie)
                 return Response(status_code=204, headers=cookie)

@@ -216,6 +216,7 @@ class Keys(_Answer):
     ilp_address: str
     admin_key_set: bool
     admin_key_fingerprint: str | None
+    read_key_set: bool
     receiver_secret_set: bool
     btp_tls: Certificate
     http_tls: Certificate

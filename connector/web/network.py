@@ -8,7 +8,7 @@ answers are untrusted: one that is not the answer of a connector is shown as tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Response
@@ -21,6 +21,8 @@ from connector.base.clock import Clock
 from connector.base.errors import HttpAnswerError, HttpTimeoutError, HttpUnreachableError
 from connector.base.http import HttpClient, Transport, check_json, off_loop
 from connector.web import bounds
+
+_WRONG_KEY: Final = " (its key in EXPLORER_NODE_KEYS, or EXPLORER_NODES_KEY, is missing or wrong)"
 
 
 class OwnView(Protocol):
@@ -42,6 +44,7 @@ class Neighbourhood:
         own: OwnView,
         urls: Sequence[str],
         key: str | None,
+        keys: Mapping[str, str] | None = None,
         clock: Clock,
         transport: Transport | None = None,
     ) -> None:
@@ -50,13 +53,15 @@ class Neighbourhood:
         Args:
             own: this node.
             urls: the base URLs of the nodes; this node may be among them.
-            key: their admin key, if they require one.
+            key: shown to those that have none of their own; None: they are asked without.
+            keys: the key of a node, by its URL without a slash at the end.
             clock: for the age of an answer.
             transport: replaces the network in tests.
         """
         self._own = own
         self._urls = [url.rstrip("/") for url in dict.fromkeys(urls)]
         self._key = key
+        self._keys = {} if keys is None else keys
         self._clock = clock
         self._transport = transport
         self._answer: list[dict[str, Any]] = []
@@ -94,35 +99,41 @@ class Neighbourhood:
         }
 
     async def _ask_all(self) -> list[dict[str, Any]]:
-        headers = {"accept": "application/json"}
-        if self._key is not None:
-            headers["authorization"] = f"Bearer {self._key}"
         async with HttpClient(
             seconds_max=bounds.NETWORK_SECONDS_MAX,
             answer_bytes_max=bounds.NETWORK_ANSWER_BYTES_MAX,
             connections_max=bounds.NETWORK_REQUESTS_AT_ONCE_MAX,
-            headers=headers,
+            headers={"accept": "application/json"},
             transport=self._transport,
         ) as client:
             places = asyncio.Semaphore(bounds.NETWORK_REQUESTS_AT_ONCE_MAX)
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(_ask(client, places, url)) for url in self._urls]
+                tasks = [
+                    group.create_task(_ask(client, places, url, self._headers_for(url)))
+                    for url in self._urls
+                ]
         return [task.result() for task in tasks]
 
+    def _headers_for(self, url: str) -> dict[str, str]:
+        """The key that the node at `url` is shown."""
+        key = self._keys.get(url, self._key)
+        return {} if key is None else {"authorization": f"Bearer {key}"}
 
-async def _ask(client: HttpClient, places: asyncio.Semaphore, url: str) -> dict[str, Any]:
+
+async def _ask(
+    client: HttpClient, places: asyncio.Semaphore, url: str, headers: dict[str, str]
+) -> dict[str, Any]:
     """The answer of the node at `url`, or why there is none; no answer makes this raise."""
     try:
         async with places, asyncio.timeout(bounds.NETWORK_SECONDS_MAX):
-            status = await client.ask("GET", f"{url}/api/status")
-            accounts = (
-                await client.ask("GET", f"{url}/api/accounts") if status.status == 200 else status
-            )
-            if accounts.status != 200:
-                hint = " (EXPLORER_NODES_KEY is missing or wrong)" if accounts.status == 401 else ""
-                return _silent(url, f"it answered {accounts.status}{hint}")
+            answer = status = await client.ask("GET", f"{url}/api/status", headers=headers)
+            if status.status == 200:
+                answer = await client.ask("GET", f"{url}/api/accounts", headers=headers)
+            if answer.status != 200:
+                hint = _WRONG_KEY if answer.status in (401, 403) else ""
+                return _silent(url, f"it answered {answer.status}{hint}")
             told = await off_loop(_read_status, status.body)
-            shown = await off_loop(_read_accounts, accounts.body)
+            shown = await off_loop(_read_accounts, answer.body)
     except (TimeoutError, HttpTimeoutError):
         return _silent(url, f"no answer within {bounds.NETWORK_SECONDS_MAX:g} s")
     except HttpUnreachableError as error:

@@ -13,6 +13,11 @@ from connector.web.models import Fault
 _REFERENCE: Final = {"$ref": "#/components/schemas/Fault"}
 _SCHEMES: Final = {
     "adminKey": {"type": "http", "scheme": "bearer", "description": "ADMIN_API_KEY"},
+    "readKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "READ_API_KEY: opens what is read, and changes nothing",
+    },
     "login": {
         "type": "apiKey",
         "in": "cookie",
@@ -24,7 +29,7 @@ _SCHEMES: Final = {
 _REFUSALS: Final = {
     "400": "The body cannot be read",
     "401": "The key is needed",
-    "403": "From a page of another origin, or admin is off",
+    "403": "From a page of another origin, admin is off, or the key only reads",
     "404": "There is no such thing",
     "408": "The body did not come in time",
     "409": "It does not go with how things are",
@@ -59,7 +64,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         schemas.pop(name, None)
     components["securitySchemes"] = _SCHEMES
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             responses = operation["responses"]
             for status, text in _REFUSALS.items():
                 if status == "503" and path in OPEN_PATHS:
@@ -67,13 +72,14 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
                 there = responses.setdefault(status, {"description": text})
                 there["content"] = {"application/json": {"schema": _REFERENCE}}
             if path not in OPEN_PATHS:
-                operation["security"] = _security_of(path)
+                operation["security"] = _security_of(path, reads=method in ("get", "head"))
     return document
 
 
-def _security_of(path: str) -> list[dict[str, list[str]]]:
+def _security_of(path: str, *, reads: bool) -> list[dict[str, list[str]]]:
     if path.startswith(ENGINE_PREFIX + "/"):
         return [{"settlementToken": []}]
-    if path.startswith("/admin/"):
-        return [{"adminKey": []}]
-    return [{"adminKey": []}, {"login": []}]
+    keys: list[dict[str, list[str]]] = [{"adminKey": []}]
+    if reads:
+        keys.append({"readKey": []})
+    return keys if path.startswith("/admin/") else [*keys, {"login": []}]

@@ -135,10 +135,15 @@ def _single(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, str]:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An address; one of IPv4 that is mapped into IPv6 as what it is. None: it is no address."""
+    """An address, in one form only; None: it is none.
+
+    One of IPv4 that is mapped into IPv6 is what it is mapped from. The zone of an IPv6 address is left
+    out: it is a free text.
+    """
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return address if mapped is None else mapped
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return address.ipv4_mapped or ipaddress.IPv6Address(int(address))

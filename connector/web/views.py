@@ -300,6 +300,7 @@ class NodeViews:
             "adminKeyFingerprint": None
             if key is None
             else known.fingerprint(key.get_secret_value()),
+            "readKeySet": settings.read_api_key is not None,
             "receiverSecretSet": settings.receiver_secret is not None,
             "btpTls": _certificate(settings.btp_tls_cert),
             "httpTls": _certificate(settings.http_tls_cert),

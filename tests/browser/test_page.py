@@ -309,22 +309,25 @@ async def test_after_a_restart_of_the_daemon_the_page_goes_on(
 async def test_where_a_key_is_needed_the_page_asks_for_it(viewer: Viewer, tmp_path: Path) -> None:
     viewer.expected = ("401", "WebSocket connection to")
     async with RunningNodes(tmp_path) as network, viewer:
-        node = await network.add("a", [], http_host="0.0.0.0", admin_api_key="key-of-the-admin")
+        node = await network.add(
+            "a", [], http_host="0.0.0.0", admin_api_key="key-of-the-admin",
+            read_api_key="key-of-the-reader",
+        )  # fmt: skip
         page = viewer.page
         port = node.connector.http_port
         await page.goto(f"http://127.0.0.1:{port}/")
-        await page.get_by_label("Admin key").fill("not-the-key")
+        await page.get_by_label("Key", exact=True).fill("not-the-key")
         await page.get_by_role("button", name="Log in").click()
         await page.get_by_role("alert").filter(has_text=re.compile("not the key")).wait_for()
-        await page.get_by_label("Admin key").fill("key-of-the-admin")
+        await page.get_by_label("Key", exact=True).fill("key-of-the-admin")
         await page.get_by_role("button", name="Log in").click()
         await viewer.live()
         # The login ends while the page is open: it asks again, in place.
         await page.context.clear_cookies()
         await page.keyboard.press("5")
-        await page.get_by_label("Admin key").wait_for()
+        await page.get_by_label("Key", exact=True).wait_for()
         await viewer.shot("login")
-        await page.get_by_label("Admin key").fill("key-of-the-admin")
+        await page.get_by_label("Key", exact=True).fill("key-of-the-reader")
         await page.get_by_role("button", name="Log in").click()
         await page.get_by_role("tab", name="Keys").wait_for()
         await viewer.live()

@@ -37,8 +37,8 @@ from connector.switch.delivery import read_answer
 from connector.web.access import Access
 from connector.web.admin import admin_router
 from connector.web.feed import feed_router
-from connector.web.guard import Guard
 from connector.web.network import Neighbourhood
+from connector.web.proxies import Proxies, ProxyHeaders
 from connector.web.settlement import engine_router, settlements_router
 from tests.fuzz.configuration import texts
 from tests.fuzz.target import Target, json_octets, json_values, near_object
@@ -47,6 +47,7 @@ from tests.support.daemons import EventLog
 from tests.unit.web.test_app import MadeUpNode, app_of
 
 KEY = "key-of-the-admin"
+READ_KEY = "key-of-the-reader"
 USD = Asset("USD", 9)
 
 
@@ -166,7 +167,7 @@ class _Events:
 
 
 @cache
-def _node() -> tuple[Guard, EventLog, Access]:
+def _node() -> tuple[ProxyHeaders, EventLog, Access]:
     log, clock = EventLog(), SystemClock()
     admin, events, settlements = MadeUpAdmin(), _Events(), MadeUpSettlements()
     engines = Access(key="of-engines", required=True, node_id="made-up", clock=clock, log=log)
@@ -182,13 +183,18 @@ def _node() -> tuple[Guard, EventLog, Access]:
         engine_router(settlements),
         settlements_router(settlements, lambda: "made-up-key"),
     ]
-    app = app_of(MadeUpNode(), key=KEY, log=log, engines=engines, routers=routers)
+    guard = app_of(
+        MadeUpNode(), key=KEY, read_key=READ_KEY, log=log, engines=engines, routers=routers
+    )
+    # Every request comes through a proxy that is trusted: its headers are parsed, too.
+    app = ProxyHeaders(guard, Proxies(["127.0.0.1", "10.0.0.0/8"]))
     return app, log, Access(key=KEY, required=True, node_id="made-up", clock=clock, log=log)
 
 
 _names = st.sampled_from(
     ("host", "origin", "cookie", "authorization", "content-length", "content-type",
-     "transfer-encoding", "idempotency-key", "sec-fetch-site", "accept")
+     "transfer-encoding", "idempotency-key", "sec-fetch-site", "accept", "x-forwarded-for",
+     "x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix")
 )  # fmt: skip
 _cookies = st.lists(
     st.sampled_from(
@@ -203,7 +209,9 @@ _header_values = (
     | st.sampled_from(
         (f"Bearer {KEY}", "Basic b2Y6b2YtZW5naW5lcw==", "Basic é", "Bearer of-engines",
          "http://[", "http://h:99999", "null", "127.0.0.1:8080", "[::1]", "h:99999", "application/json",
-         "application/octet-stream", "application/x-www-form-urlencoded; charset=", "5", "-1", "1e9")
+         "application/octet-stream", "application/x-www-form-urlencoded; charset=", "5", "-1", "1e9",
+         f"Bearer {READ_KEY}", "https", "/admin", "/api/../x", "203.0.113.9, 10.0.0.1", "[::1]:5, unknown",
+         "1.2.3.4:\xb2", "::ffff:10.0.0.1%1")
     )
 )  # fmt: skip
 _paths = st.sampled_from(

@@ -245,6 +245,77 @@ async def test_a_whole_node_behind_a_proxy_that_it_trusts(tmp_path: Path) -> Non
         assert refused.value.response.status_code == 403
 
 
+async def test_the_key_of_readers_reads_a_whole_node_and_changes_nothing(tmp_path: Path) -> None:
+    """All operations that its document names; a new one is covered when it is added."""
+    reader = "key-of-the-reader"
+    peers = [PeerSettings(id="bob", secret="long-and-random-of-bob")]
+    async with RunningNodes(tmp_path) as network:
+        a = await network.add(
+            "a", peers, admin_api_key=KEY, read_api_key=reader, http_host="0.0.0.0"
+        )
+        port = a.connector.http_port
+        bearer = {"authorization": f"Bearer {reader}"}
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, headers=bearer
+        ) as client:
+            document = (await client.get("/api/openapi.json")).json()
+            changing = 0
+            for path, operations in document["paths"].items():
+                where = path.replace("{peer_id}", "bob").replace("{peer}", "bob")
+                if path in ("/login", "/logout") or path.startswith("/settlement/"):
+                    continue
+                for method, operation in operations.items():
+                    answer = await client.request(method.upper(), where)
+                    if method == "get":
+                        assert answer.status_code not in (401, 403), path
+                        named = operation.get("security", [{"readKey": []}])
+                    else:
+                        assert answer.status_code == 403, (method, path)
+                        assert "READ_API_KEY only reads" in answer.json()["error"]
+                        changing += 1
+                        named = [] if "readKey" in str(operation["security"]) else [{"readKey": []}]
+                    assert {"readKey": []} in named, (method, path)
+            assert changing >= 9
+            assert (await client.get("/admin/peers")).json()["items"][0]["id"] == "bob"
+            keys = (await client.get("/api/keys")).json()
+            assert (keys["adminKeySet"], keys["readKeySet"]) == (True, True)
+            assert "ilp_account_balance{" in (await client.get("/metrics")).text
+            answer = await client.post("/login", json={"key": reader})
+        shown = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+        async with httpx.AsyncClient(trust_env=False, headers=shown) as page:
+            assert (await page.get(f"http://127.0.0.1:{port}/api/peers")).status_code == 200
+        url = f"ws://127.0.0.1:{port}/ws"
+        async with connect(url, additional_headers=shown, proxy=None) as feed:
+            assert b'"snapshot"' in (await feed.recv(decode=False))
+        assert [peer.id for peer in a.connector.settings.peers] == ["bob"]
+
+
+async def test_nodes_of_the_network_are_read_with_the_read_only_key_of_each(tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network:
+        others = {
+            name: await network.add(
+                name, [], admin_api_key=KEY, read_api_key=f"key-of-readers-of-{name}",
+                http_host="0.0.0.0",
+            )
+            for name in ("b", "c", "d")
+        }  # fmt: skip
+        urls = {name: f"http://127.0.0.1:{one.connector.http_port}" for name, one in others.items()}
+        keys = {urls[name]: f"key-of-readers-of-{name}" for name in ("b", "c")}
+        a = await network.add(
+            "a", [], explorer_nodes=list(urls.values()), explorer_node_keys=keys,
+            explorer_nodes_key="key-of-readers-of-nobody",
+        )  # fmt: skip
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"http://127.0.0.1:{a.connector.http_port}/api/network")
+        found = {node["url"]: node for node in answer.json()["nodes"]}
+        assert [found[urls[name]]["nodeId"] for name in ("b", "c")] == ["b", "c"]
+        assert "EXPLORER_NODE_KEYS" in found[urls["d"]]["error"]
+        assert "key-of-readers" not in answer.text
+        for name in ("b", "c"):
+            assert others[name].log.count("http_authentication_failed") == 0
+        assert others["d"].log.count("http_authentication_failed") > 0
+
+
 async def test_strangers_at_the_sockets_of_a_whole_node(tmp_path: Path) -> None:
     """What a browser sends for a page of another origin, and bodies that do not end."""
     async with RunningNodes(tmp_path) as network:

@@ -292,6 +292,7 @@ export interface Keys {
   readonly ilpAddress: string;
   readonly adminKeySet: boolean;
   readonly adminKeyFingerprint?: string | null;
+  readonly readKeySet?: boolean;
   readonly receiverSecretSet?: boolean;
   readonly btpTls?: TlsState;
   readonly httpTls?: TlsState;

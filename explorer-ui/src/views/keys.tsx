@@ -48,9 +48,15 @@ function Shown(props: { keys: KeysAnswer }) {
         <Tile label="Admin key" icon="keys">
           {keys.adminKeySet ? <Chip kind="ok">set</Chip> : <Chip kind="quiet">not set</Chip>}
           <small>
-            {keys.adminKeySet ? (
+            {keys.adminKeySet || keys.readKeySet === true ? (
               <>
-                fingerprint <Print print={keys.adminKeyFingerprint ?? null} />{" "}
+                {keys.adminKeySet ? (
+                  <>
+                    fingerprint <Print print={keys.adminKeyFingerprint ?? null} />{" "}
+                  </>
+                ) : (
+                  "Nothing can be changed: the admin API is off. "
+                )}
                 <button
                   type="button"
                   class="link"

@@ -42,7 +42,7 @@ export function Login() {
         </svg>
         <h1>ILP connector</h1>
         <p>This connector can be reached from other machines, so it asks for its key.</p>
-        <label for="key">Admin key</label>
+        <label for="key">Key</label>
         <input
           id="key"
           class="input"
@@ -63,7 +63,7 @@ export function Login() {
         <button type="submit" class="button button-main" disabled={busy.value}>
           {busy.value ? "Checking …" : "Log in"}
         </button>
-        <p class="hint">It is the value of ADMIN_API_KEY. The browser keeps a cookie made from it, never the key.</p>
+        <p class="hint">It is the value of ADMIN_API_KEY or of READ_API_KEY. The browser keeps a cookie made from it, never the key.</p>
       </form>
     </main>
   );

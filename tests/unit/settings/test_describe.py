@@ -16,6 +16,7 @@ def test_the_effective_configuration_is_listed_with_sources_and_without_secrets(
         {
             "NODE_ID": "me",
             "ADMIN_API_KEY": "hunter2",
+            "READ_API_KEY": "hunter5",
             "METRICS_KEY": "hunter4",
             "RECEIVER_SECRET": "00ff",
             "RATES": "USD/EUR=0.92",
@@ -37,7 +38,9 @@ def test_the_effective_configuration_is_listed_with_sources_and_without_secrets(
     assert rows["BTP_PEER_EAST_COAST_SECRET"] == ("[redacted]", "BTP_PEER_EAST_COAST_SECRET")
     assert rows["BTP_PEER_EAST_COAST_ROUTES"][0] == "g.a,g.b"
     text = str(describe(loaded))
-    assert not any(secret in text for secret in ("hunter2", "hunter3", "hunter4", "00ff"))
+    assert not any(
+        secret in text for secret in ("hunter2", "hunter3", "hunter4", "hunter5", "00ff")
+    )
 
 
 def test_http_tls_goes_together_and_host_names_are_checked() -> None:

@@ -353,7 +353,20 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"METRICS_KEY": "two words"}, "METRICS_KEY must be printable ASCII"),
         (
             {"METRICS_KEY": "same-key", "ADMIN_API_KEY": "same-key"},
-            "METRICS_KEY and ADMIN_API_KEY are the same",
+            "METRICS_KEY and ADMIN_API_KEY are the same: whoever may only read metrics could change",
+        ),
+        (
+            {"READ_API_KEY": "same-key", "ADMIN_API_KEY": "same-key"},
+            "READ_API_KEY and ADMIN_API_KEY are the same: whoever may only read everything could change",
+        ),
+        (
+            {"READ_API_KEY": "same-key", "METRICS_KEY": "same-key"},
+            "METRICS_KEY and READ_API_KEY are the same: whoever may only read metrics could read every",
+        ),
+        ({"READ_API_KEY": "two words"}, "READ_API_KEY must be printable ASCII"),
+        (
+            {"EXPLORER_NODES": "http://a:1", "EXPLORER_NODE_KEYS": "http://b:1=k"},
+            "EXPLORER_NODE_KEYS has a key for a node that is not in EXPLORER_NODES",
         ),
         (
             {**ALICE, "BTP_PEER_ALICE_SETTLEMENT_ENGINE_URL": "e:1"},
@@ -373,7 +386,7 @@ def test_each_fault_is_named_with_its_variable(environment: dict[str, str], said
 
 
 LONG = "0123456789abcdef"
-KEYS = ("ADMIN_API_KEY", "METRICS_KEY", "SETTLEMENT_TOKEN")
+KEYS = ("ADMIN_API_KEY", "READ_API_KEY", "METRICS_KEY", "SETTLEMENT_TOKEN")
 
 
 @pytest.mark.parametrize(
@@ -425,6 +438,11 @@ def test_on_loopback_any_secret_will_do(host: str) -> None:
                 "BTP_PEER_BOB_SECRET": secret,
             }
         )
+
+
+def test_off_loopback_the_key_of_readers_is_enough() -> None:
+    found = load({"HTTP_HOST": "0.0.0.0", "READ_API_KEY": LONG}).settings
+    assert found.admin_api_key is None
 
 
 def test_a_secret_is_judged_by_the_listener_that_it_protects() -> None:

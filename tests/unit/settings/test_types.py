@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,54 @@ def test_the_nodes_of_the_network_are_urls_without_credentials() -> None:
     loaded = load({"EXPLORER_NODES": "http://a:1, https://b/x", "EXPLORER_NODES_KEY": "word"})
     assert loaded.settings.explorer_nodes == ["http://a:1", "https://b/x"]
     assert ("EXPLORER_NODES_KEY", "[redacted]", "EXPLORER_NODES_KEY") in describe(loaded)
+
+
+def test_each_node_of_the_network_has_a_key(tmp_path: Path) -> None:
+    nodes = {"EXPLORER_NODES": "http://a:1/,https://b/x"}
+    given = "http://a:1=word==, https://b/x/=other"
+    for environment in (
+        {"EXPLORER_NODE_KEYS": given},
+        {"EXPLORER_NODE_KEYS_FILE": str(written(tmp_path / "keys", given.replace(", ", "\n")))},
+        {
+            "CONFIG_FILE": str(
+                written(
+                    tmp_path / "node.yaml",
+                    "explorerNodeKeys: {'http://a:1/': word==, 'https://b/x': other}",
+                )
+            )
+        },
+    ):
+        loaded = load({**nodes, **environment})
+        keys = loaded.settings.explorer_node_keys
+        assert {url: key.get_secret_value() for url, key in keys.items()} == {
+            "http://a:1": "word==", "https://b/x": "other",
+        }  # fmt: skip
+        (shown,) = [value for name, value, _ in describe(loaded) if name == "EXPLORER_NODE_KEYS"]
+        assert shown == "http://a:1=[redacted],https://b/x=[redacted]"
+        assert "word" not in str(loaded)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("hunter2", "must be http://host:port=key,"), ("hunter2=http://a:1", "must be http://host"),
+        ("=hunter2", "must be http://host"), ("http://a:1", "every key must be printable"),
+        ("http://a:1=", "every key must be printable"),
+        ("http://a:1=hunter2é", "every key must be printable"),
+        ("http://a:1=hunter2,http://a:1/=hunter3", "a node has two keys"),
+    ],
+)  # fmt: skip
+def test_a_key_of_a_node_that_cannot_be_used_is_not_repeated(given: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"EXPLORER_NODES": "http://a:1", "EXPLORER_NODE_KEYS": given})
+    (line,) = caught.value.faults
+    assert line.startswith(f"EXPLORER_NODE_KEYS: {said}")
+    assert "hunter" not in line
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    return path
 
 
 def test_routes_are_prefix_equals_peer_and_an_empty_prefix_is_the_default() -> None:

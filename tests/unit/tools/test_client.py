@@ -61,6 +61,12 @@ def test_a_missing_key_is_told() -> None:
     assert fault(refused.admin, "GET", "/x") == "who are you: pass --key ADMIN_API_KEY"
 
 
+def test_a_key_that_does_not_open_what_is_asked_for_is_told() -> None:
+    refused = answers(403, b'{"error": "READ_API_KEY only reads"}')
+    assert fault(refused.get, "/api/status") == f"{URL} refuses: READ_API_KEY only reads"
+    assert fault(refused.admin, "POST", "/x", {}) == "READ_API_KEY only reads"
+
+
 def test_the_reason_of_a_refusal_is_the_nodes() -> None:
     assert fault(answers(409, b'{"error": "in use"}').admin, "POST", "/x", {}) == "in use"
 

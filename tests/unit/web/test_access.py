@@ -61,9 +61,11 @@ def test_without_a_configured_key_nothing_is_accepted(clock: ManualClock, log: E
 
 def test_each_key_has_its_role(clock: ManualClock, log: EventLog) -> None:
     access = Access(
-        key=KEY, metrics_key="metrics-key", required=True, node_id="alice", clock=clock, log=log
-    )
+        key=KEY, read_key="read-key", metrics_key="metrics-key", required=True, node_id="alice",
+        clock=clock, log=log,
+    )  # fmt: skip
     assert access.by_header("Bearer metrics-key", "192.0.2.1") is Role.METRICS
+    assert access.by_header("Bearer read-key", "192.0.2.1") is Role.READ
     assert access.by_key(KEY, "192.0.2.1") is Role.OPERATE
     assert access.by_key("metrics-key2", "192.0.2.1") is Denied.WRONG_KEY
     assert access.failures == 1
@@ -72,7 +74,8 @@ def test_each_key_has_its_role(clock: ManualClock, log: EventLog) -> None:
     )
     assert alone.by_key("metrics-key", "192.0.2.1") is Role.METRICS
     assert not alone.has_key
-    assert not alone.has_cookie(value_of(access.new_cookie(secure=False)))
+    assert not alone.has_login
+    assert not alone.has_cookie(value_of(access.new_cookie(Role.OPERATE, secure=False)))
 
 
 def test_the_twenty_first_wrong_key_is_throttled_for_a_while(
@@ -123,7 +126,7 @@ def value_of(set_cookie: str) -> str:
 
 
 def test_a_cookie_is_valid_until_it_expires(access: Access, clock: ManualClock) -> None:
-    cookie = value_of(access.new_cookie(secure=False))
+    cookie = value_of(access.new_cookie(Role.OPERATE, secure=False))
     assert access.has_cookie(cookie)
     assert access.has_cookie(f"other=1; {cookie}; connector-bob=2.3")
     clock.advance(web_bounds.HTTP_LOGIN_SECONDS_MAX - 1)
@@ -135,11 +138,36 @@ def test_a_cookie_is_valid_until_it_expires(access: Access, clock: ManualClock) 
 def test_a_cookie_survives_a_restart_but_not_a_new_key(
     access: Access, clock: ManualClock, log: EventLog
 ) -> None:
-    cookie = value_of(access.new_cookie(secure=False))
+    cookie = value_of(access.new_cookie(Role.OPERATE, secure=False))
     assert access_of(clock, log).has_cookie(cookie)
     assert not access_of(clock, log, key=KEY + "2").has_cookie(cookie)
     of_bob = cookie.replace("alice", "bob")
     assert not access_of(clock, log, node_id="bob").has_cookie(of_bob), "each node has its own"
+
+
+def test_a_cookie_ends_with_the_key_that_it_was_given_for(
+    clock: ManualClock, log: EventLog
+) -> None:
+    def keys(key: str | None, read_key: str | None) -> Access:
+        return Access(
+            key=key, read_key=read_key, required=True, node_id="alice", clock=clock, log=log
+        )
+
+    both = keys(KEY, "read-key")
+    of_admin = value_of(both.new_cookie(Role.OPERATE, secure=False))
+    of_reader = value_of(both.new_cookie(Role.READ, secure=False))
+    assert of_admin != of_reader
+    for access, admins, readers in (
+        (both, True, True),
+        (keys(KEY, None), True, False),
+        (keys(KEY, "another"), True, False),
+        (keys(None, "read-key"), False, True),
+        (keys("another", "read-key"), False, True),
+        (keys("read-key", KEY), True, True),
+        (keys(None, None), False, False),
+    ):
+        assert access.has_cookie(of_admin) is admins
+        assert access.has_cookie(of_reader) is readers
 
 
 @pytest.mark.parametrize("path", ["/", "/nodes/alice"])
@@ -149,7 +177,7 @@ def test_scripts_and_other_sites_never_get_the_cookie(
 ) -> None:
     access = access_of(clock, log)
     for text in (
-        access.new_cookie(secure=secure, path=path),
+        access.new_cookie(Role.OPERATE, secure=secure, path=path),
         access.no_cookie(secure=secure, path=path),
     ):
         (morsel,) = SimpleCookie(text).values()
@@ -160,7 +188,7 @@ def test_scripts_and_other_sites_never_get_the_cookie(
 
 
 def test_of_many_cookies_ours_is_found(access: Access) -> None:
-    cookie = value_of(access.new_cookie(secure=False))
+    cookie = value_of(access.new_cookie(Role.OPERATE, secure=False))
     name, _, value = cookie.partition("=")
     assert access.has_cookie(f"{name}x=1;{cookie} ;")
     assert access.has_cookie(f'a="1;2"; {name} = {value}')
@@ -170,7 +198,7 @@ def test_of_many_cookies_ours_is_found(access: Access) -> None:
 
 
 def test_an_altered_cookie_is_rejected_without_throttling(access: Access) -> None:
-    name, _, value = value_of(access.new_cookie(secure=False)).partition("=")
+    name, _, value = value_of(access.new_cookie(Role.OPERATE, secure=False)).partition("=")
     text, _, signature = value.partition(".")
     for wrong in (
         f"{int(text) + 1}.{signature}", f"{text}.{signature[:-1]}", f"{text}.", signature, "",

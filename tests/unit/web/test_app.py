@@ -79,11 +79,12 @@ def app_of(
     log: EventLog | None = None,
     clock: Clock | None = None,
     metrics_key: str | None = None,
+    read_key: str | None = None,
     **more: Any,
 ) -> Guard:
     log = log or EventLog()
     access = Access(
-        key=key, metrics_key=metrics_key, required=required, node_id="made-up",
+        key=key, read_key=read_key, metrics_key=metrics_key, required=required, node_id="made-up",
         clock=clock or SystemClock(), log=log,
     )  # fmt: skip
     return create_app(node, access=access, hosts=hosts, log=log, node_id="made-up", **more)

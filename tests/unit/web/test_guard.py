@@ -288,6 +288,91 @@ async def test_headers_that_are_too_large_are_refused_before_they_are_read(
     assert (await client.get(path, headers=BEARER)).status_code == 431
 
 
+# --- the key that only reads
+
+READ_KEY = "key-of-the-reader"
+READER = {"authorization": f"Bearer {READ_KEY}"}
+
+
+@pytest.fixture
+async def reader() -> AsyncIterator[httpx.AsyncClient]:
+    """To a node off loopback with both keys; it shows the one that reads."""
+    admin = APIRouter(prefix="/admin")
+
+    @admin.get("/things")
+    async def things() -> list[str]:
+        return ["one"]
+
+    app = app_of(MadeUpNode(), read_key=READ_KEY, routers=[*routers(), admin])
+    async with client_of(app, **READER) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/status", "/api/accounts", "/api/keys", "/admin/things", "/"]
+)
+async def test_the_key_of_readers_opens_all_that_is_read(
+    reader: httpx.AsyncClient, path: str
+) -> None:
+    assert (await reader.get(path)).status_code == 200
+    assert (await reader.head(path)).status_code in (200, 405), "405: there is no such route"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "X"])
+@pytest.mark.parametrize(
+    "path", ["/admin/touch", "/admin/things", "/admin", "/api/size", "/nowhere"]
+)
+async def test_the_key_of_readers_changes_nothing(
+    reader: httpx.AsyncClient, method: str, path: str
+) -> None:
+    answer = await reader.request(method, path)
+    assert answer.status_code == 403
+    assert answer.json() == {
+        "error": "READ_API_KEY only reads: ADMIN_API_KEY is needed to change something"
+    }
+
+
+async def test_readers_log_in_and_still_change_nothing(reader: httpx.AsyncClient) -> None:
+    del reader.headers["authorization"]
+    assert (await reader.get("/api/status")).status_code == 401
+    assert (await reader.post("/login", json={"key": READ_KEY})).status_code == 204
+    assert (await reader.get("/api/status")).status_code == 200
+    assert (await reader.get("/")).status_code == 200
+    assert (await reader.get("/admin/things")).status_code == 401, "a cookie never opens /admin"
+    for path in ("/admin/touch", "/api/size"):
+        assert (await reader.post(path)).status_code == 401
+    assert (await reader.post("/logout")).status_code == 204
+    assert (await reader.get("/api/status")).status_code == 401
+
+
+async def test_the_live_feed_opens_for_readers() -> None:
+    app = app_of(MadeUpNode(), read_key=READ_KEY, routers=routers())
+    sent = await call(app, ws_scope(**READER), [{"type": "websocket.connect"}])
+    assert sent[0]["type"] == "websocket.accept"
+
+
+async def test_what_is_needed_is_named(reader: httpx.AsyncClient) -> None:
+    del reader.headers["authorization"]
+    for method, path, names in (
+        ("GET", "/api/status", "ADMIN_API_KEY or READ_API_KEY"),
+        ("GET", "/admin/things", "ADMIN_API_KEY or READ_API_KEY"),
+        ("POST", "/admin/touch", "ADMIN_API_KEY"),
+    ):
+        answer = await reader.request(method, path)
+        assert (answer.status_code, answer.json()) == (
+            401, {"error": f"{names} is needed: Authorization: Bearer <key>"}
+        )  # fmt: skip
+
+
+async def test_readers_alone_leave_admin_off() -> None:
+    app = app_of(MadeUpNode(), key=None, read_key=READ_KEY, routers=routers())
+    async with client_of(app, **READER) as client:
+        assert (await client.get("/api/status")).status_code == 200
+        assert (await client.post("/login", json={"key": READ_KEY})).status_code == 204
+        answer = await client.post("/admin/touch")
+        assert (answer.status_code, "set ADMIN_API_KEY" in answer.text) == (403, True)
+
+
 # --- metrics
 
 METRICS_KEY = "key-of-prometheus"

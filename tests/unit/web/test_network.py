@@ -48,12 +48,14 @@ def neighbourhood(
     handler: Callable[[httpx.Request], Any],
     *urls: str,
     key: str | None = None,
+    keys: dict[str, str] | None = None,
     clock: ManualClock | None = None,
 ) -> Neighbourhood:
     return Neighbourhood(
         own=Own(),
         urls=urls or ["http://b/"],
         key=key,
+        keys=keys,
         clock=clock or ManualClock(),
         transport=FakeNetwork(handler),
     )
@@ -91,10 +93,27 @@ async def test_the_key_goes_to_the_named_nodes_and_nowhere_else() -> None:
     assert "secret-key" not in str(other)
 
 
+@pytest.mark.parametrize("default", [None, "of-all-others"])
+async def test_a_node_is_shown_its_own_key_and_no_other(default: str | None) -> None:
+    seen: dict[str, set[str | None]] = {}
+
+    def noting(request: httpx.Request) -> httpx.Response:
+        shown = request.headers.get("authorization")
+        seen.setdefault(request.url.host, set()).add(shown)
+        return answers(request)
+
+    keys = {"http://b": "of-b", "https://c:8080/x": "of-c"}
+    urls = ("http://b/", "https://c:8080/x", "http://d")
+    await neighbourhood(noting, *urls, key=default, keys=keys).nodes()
+    others = None if default is None else f"Bearer {default}"
+    assert seen == {"b": {"Bearer of-b"}, "c": {"Bearer of-c"}, "d": {others}}
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (httpx.Response(401), "EXPLORER_NODES_KEY"),
+        (httpx.Response(401), "EXPLORER_NODE_KEYS, or EXPLORER_NODES_KEY, is missing or wrong"),
+        (httpx.Response(403), "EXPLORER_NODE_KEYS, or EXPLORER_NODES_KEY, is missing or wrong"),
         (httpx.Response(200, text="<html>"), "not that of a connector"),
         (httpx.Response(200, json=[1]), "not that of a connector"),
         (httpx.Response(200, json={"nodeId": 7}), "not that of a connector"),

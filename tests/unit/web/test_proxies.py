@@ -56,7 +56,9 @@ EVERYTHING = (
 # --- whom is believed
 
 
-@pytest.mark.parametrize("peer", [PROXY, "192.0.2.7", "2001:db8:1::5", "::ffff:10.0.0.9"])
+@pytest.mark.parametrize(
+    "peer", [PROXY, "192.0.2.7", "2001:db8:1::5", "::ffff:10.0.0.9", "2001:db8:1::5%eth0"]
+)
 async def test_a_trusted_proxy_is_believed(peer: str) -> None:
     scope = await seen(*EVERYTHING, peer=peer)
     assert scope["client"][0] == "203.0.113.9"
@@ -114,6 +116,7 @@ async def test_other_kinds_of_calls_pass() -> None:
         (["[2001:db8:2::1]:443"], "2001:db8:2::1"),
         (["203.0.113.9:1234"], "203.0.113.9"),
         (["::ffff:203.0.113.9"], "203.0.113.9"),
+        (["fe80::1%<zone>"], "fe80::1"),
     ],
 )
 async def test_the_client_is_the_first_from_the_right_that_is_not_trusted(

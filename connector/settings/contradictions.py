@@ -1,0 +1,141 @@
+"""What is wrong between settings that are fine one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import combinations
+from typing import TYPE_CHECKING, Final
+
+from connector.base import limits
+from connector.peering.model import Relation
+from connector.settings.types import PEER_VARIABLE, PRINTABLE, is_loopback, is_same_listener
+
+if TYPE_CHECKING:
+    from connector.settings.model import Settings
+
+_EXAMPLE: Final = re.compile(r"change[-_ ]?me", re.IGNORECASE)
+"""How secrets of `.env.production.example` begin."""
+
+
+def contradictions(settings: Settings) -> list[str]:
+    """Every contradiction, in the names of the environment; never with a secret."""
+    faults: list[str] = []
+    ids: set[str] = set()
+    tokens: dict[str, str] = {}
+    parents = [peer.id for peer in settings.peers if peer.relation is Relation.PARENT]
+    if len(settings.peers) > limits.PEERS_MAX:
+        faults.append(f"more than {limits.PEERS_MAX} peers")
+    for peer in settings.peers:
+        if peer.id in ids:
+            faults.append(f"peer {peer.id} is configured twice")
+        ids.add(peer.id)
+        other = tokens.setdefault(peer.secret.get_secret_value(), peer.id)
+        if other != peer.id:
+            faults.append(
+                f"peers {other} and {peer.id} have the same secret: give each its own, "
+                "since a log-in without a user name is told by its token"
+            )
+    faults.extend(
+        f"the route {route.prefix or '(default)'} leads to {route.next_hop!r}, "
+        "which is no configured peer"
+        for route in settings.routes
+        if route.next_hop not in ids
+    )
+    if len(parents) > 1:
+        faults.append(f"more than one parent: {', '.join(parents)}")
+    if (settings.btp_tls_cert is None) != (settings.btp_tls_key is None):
+        faults.append("BTP_TLS_CERT and BTP_TLS_KEY go together: set both or neither")
+    if (settings.http_tls_cert is None) != (settings.http_tls_key is None):
+        faults.append("HTTP_TLS_CERT and HTTP_TLS_KEY go together: set both or neither")
+    if 0 < settings.http_port == settings.btp_server_port and is_same_listener(
+        settings.btp_server_host, settings.http_host
+    ):
+        faults.append(
+            f"BTP_SERVER_PORT and HTTP_PORT are both {settings.http_port}: give each its own"
+        )
+    if (settings.tigerbeetle_cluster_id is None) != (settings.tigerbeetle_replicas is None):
+        faults.append(
+            "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go together: set both or neither"
+        )
+    if settings.tigerbeetle_history and settings.tigerbeetle_cluster_id is None:
+        faults.append(
+            "TIGERBEETLE_HISTORY is kept by TigerBeetle only: set TIGERBEETLE_CLUSTER_ID and "
+            "TIGERBEETLE_REPLICAS too, or unset it"
+        )
+    if settings.receiver_secret is not None:
+        text = settings.receiver_secret.get_secret_value()
+        if not re.fullmatch(r"(?:[0-9a-fA-F]{2})+", text):
+            faults.append("RECEIVER_SECRET must be an even number of hex digits")
+    if settings.max_hold_ms < 2 * settings.message_window_ms:
+        faults.append("MAX_HOLD_MS must be at least twice MESSAGE_WINDOW_MS")
+    if settings.admin_api_key is not None and not settings.admin_api_key.get_secret_value():
+        faults.append("ADMIN_API_KEY must not be empty: unset it to turn the admin API off")
+    for name, secret in (
+        ("READ_API_KEY", settings.read_api_key),
+        ("METRICS_KEY", settings.metrics_key),
+        ("SETTLEMENT_TOKEN", settings.settlement_token),
+    ):
+        if secret is not None and not PRINTABLE.fullmatch(secret.get_secret_value()):
+            faults.append(f"{name} must be printable ASCII characters without spaces")
+    alone = "" if settings.trusted_proxies else ", or use 127.0.0.1"
+    keys = [
+        ("ADMIN_API_KEY", settings.admin_api_key, "change peers"),
+        ("READ_API_KEY", settings.read_api_key, "read everything"),
+        ("METRICS_KEY", settings.metrics_key, "read metrics"),
+    ]
+    for (above, higher, may), (name, lower, only) in combinations(keys, 2):
+        if higher is not None and higher == lower:
+            faults.append(
+                f"{name} and {above} are the same: whoever may only {only} could {may}; "
+                "give each its own"
+            )
+    listed = {url.rstrip("/") for url in settings.explorer_nodes}
+    if settings.explorer_node_keys.keys() - listed:
+        faults.append("EXPLORER_NODE_KEYS has a key for a node that is not in EXPLORER_NODES")
+    if (
+        settings.http_exposed
+        and settings.settlement_token is None
+        and any(settings.settlement_engine_of(peer) for peer in settings.peers)
+    ):
+        faults.append(
+            f"{settings.http_exposed}: set SETTLEMENT_TOKEN, which the settlement engines have to "
+            f"show at /settlement{alone}"
+        )
+    if settings.http_exposed and settings.admin_api_key is None and settings.read_api_key is None:
+        faults.append(
+            f"{settings.http_exposed}: set ADMIN_API_KEY to protect the API and the page{alone}"
+        )
+    faults.extend(_weak_secrets(settings))
+    return faults
+
+
+def _weak_secrets(settings: Settings) -> Iterator[str]:
+    """Secrets that others know or can guess, of listeners that others can reach."""
+    of_http = [
+        ("ADMIN_API_KEY", settings.admin_api_key),
+        ("READ_API_KEY", settings.read_api_key),
+        ("METRICS_KEY", settings.metrics_key),
+        ("SETTLEMENT_TOKEN", settings.settlement_token),
+    ]
+    of_btp = [
+        (f"{PEER_VARIABLE}{peer.id.upper().replace('-', '_')}_SECRET", peer.secret)
+        for peer in settings.peers
+    ]
+    btp = settings.btp_server_host
+    btp_exposed = "" if is_loopback(btp) else f"BTP_SERVER_HOST={btp} is not loopback"
+    for exposed, secrets in ((settings.http_exposed, of_http), (btp_exposed, of_btp)):
+        for name, secret in secrets if exposed else ():
+            text = "" if secret is None else secret.get_secret_value()
+            if not text:
+                continue  # unset, or a fault of its own
+            if _EXAMPLE.match(text):
+                why = "has the value of the example"
+            elif len(text) < limits.EXPOSED_SECRET_CHARACTERS_MIN:
+                why = f"has less than {limits.EXPOSED_SECRET_CHARACTERS_MIN} characters"
+            else:
+                continue
+            yield (
+                f"{name} {why}, and {exposed}: give it a secret of its own, "
+                "such as the output of `openssl rand -hex 32`"
+            )
