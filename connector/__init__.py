@@ -7,7 +7,7 @@ The map, each package above those that it uses:
       run.py          run, check-config, healthcheck  show.py     status, peers, routes, ...
       send.py         send                            settle.py   settle
       offline.py      demo, audit, compose            common.py   options, exit codes
-      simulate.py     simulate
+      simulate.py     simulate                        process.py  Ctrl-C; output that is full or unread
     simulation/     networks of whole nodes in virtual time, with faults (docs/simulation.md)
       kinds.py        names of faults and traits      rules.py    what must hold
       plan.py         what a seed means               draw.py     makes a plan of a seed

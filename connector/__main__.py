@@ -10,9 +10,16 @@ if sys.version_info < (3, 11):  # noqa: UP036 - whoever has not installed the pa
         )
     )
 
+from connector.cli import process
+
 
 def main() -> None:
     """Run the command line; a health check without loading what it does not need."""
+    process.prepare()
+    process.run(_command)
+
+
+def _command() -> None:
     if sys.argv[1:] == ["healthcheck"]:
         from connector.tools.healthcheck import main as healthcheck  # noqa: PLC0415 - loads next to nothing
 
@@ -28,6 +35,7 @@ def main() -> None:
             f"connector: {error.name} is not installed for {sys.executable}: install the package and "
             "what it needs with `pip install .` in the folder of its sources"
         )
+    process.loaded()
     commands()
 
 

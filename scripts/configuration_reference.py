@@ -31,8 +31,8 @@ variable, a near miss of any setting (`HTTP_PROT`, `CREDITLIMIT`), a file withou
 file an unknown key, a key that stands twice and a number such as `010` or `1:30` are errors, and all
 errors are reported at once.
 What Kubernetes sets for its Services (`CONNECTOR_SERVICE_HOST`, `CONNECTOR_PORT=tcp://...`) is ignored.
-`python -m connector check-config` prints what is in effect, and where each value came from. It checks the
-certificates, keys and folders that are named, as `run` does before it opens anything.
+`python -m connector check-config` prints what is set, and where each value came from; with `--all` the defaults
+too. It checks the certificates, keys and folders that are named, as `run` does before it opens anything.
 All of it is read at the start; only peers and static routes change while a node runs, by the [admin
 API](admin-api.md).
 

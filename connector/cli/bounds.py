@@ -6,3 +6,6 @@ from typing import Final
 
 OPEN_FILES_MAX: Final = 10_240
 """Asked for where the system names no limit; macOS takes no more."""
+
+PACKETS_SHOWN: Final = 20
+"""By `packets`, unless --count says how many."""

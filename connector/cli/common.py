@@ -1,14 +1,16 @@
 """Shared by several commands: options, exit codes, the event loop, requests to a node.
 
 Exit codes: 0 done, 1 it did not work, 2 wrong configuration or usage, 3 (`run` only) another process
-of this node has taken over.
+of this node has taken over, 130 interrupted with Ctrl-C (`run` and `demo --keep` end with it: 0).
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import sys
+import threading
 from collections.abc import Coroutine, Iterator
 from typing import Annotated, Any, Optional
 
@@ -85,6 +87,30 @@ def stop_event() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+@contextlib.contextmanager
+def stopped_by_signal() -> Iterator[asyncio.Event]:
+    """Set by SIGTERM and SIGINT while the block runs, which then do not end the command."""
+    if threading.current_thread() is not threading.main_thread():
+        yield asyncio.Event()  # signals are the main thread's
+        return
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [(number, signal.getsignal(number)) for number in numbers]
+    try:
+        yield stop_event()
+    finally:
+        for number, handler in before:
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+def finite(number: float) -> float:
+    """For options: `nan` and `inf` pass every comparison with a range, or none."""
+    if not math.isfinite(number):
+        raise typer.BadParameter(f"{number} is no number of this kind")
+    return number
 
 
 def get(url: str, path: str, key: str | None, *, verify: bool = True) -> dict[str, Any]:

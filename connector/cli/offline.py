@@ -1,6 +1,5 @@
 """Commands that need no running node: a demonstration, an audit of the books, compose files."""
 
-import asyncio
 import functools
 import json
 import re
@@ -10,10 +9,10 @@ from typing import Annotated, Optional
 
 import typer
 
-from connector.base import limits
 from connector.base.clock import SystemClock
 from connector.base.errors import ConfigError
-from connector.cli.common import AsJson, fail, faults_named, quiet_log, run_loop, stop_event
+from connector.cli.common import AsJson, fail, faults_named, quiet_log, run_loop, stopped_by_signal
+from connector.cli.process import EXIT_INTERRUPTED
 from connector.tools import compose as compose_module
 from connector.tools.terminal import console, plain
 
@@ -41,13 +40,15 @@ def demo(
             console=console(quiet=as_json),
             clock=SystemClock(),
             log=quiet_log(),
-            stopped=stop_event() if keep else asyncio.Event(),
+            stopped_by_signal=stopped_by_signal,
         )
 
     with faults_named():
         result = run_loop(work())
     if as_json:
         print(demo_module.as_json(result))
+    if result.report.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
     raise typer.Exit(0 if result.ok else 1)
 
 
@@ -108,10 +109,10 @@ def compose(
     if not re.fullmatch(rf"{number}\.{number}\.{number}", subnet):
         raise typer.BadParameter("must be three numbers such as 172.30.6", param_hint="--subnet")
     try:
+        compose_module.check_count(topology, nodes)
         plan = compose_module.Plan(
             topology=topology,
-            # A wrong number is Plan's to report, without making so many names first.
-            names=compose_module.default_names(topology, min(nodes, limits.COMPOSE_NODES_MAX + 1)),
+            names=compose_module.default_names(topology, nodes),
             secret=functools.cache(lambda _: secrets.token_urlsafe(24)),
             image=image,
             project=project,

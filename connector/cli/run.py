@@ -13,6 +13,9 @@ from connector.cli import bounds
 from connector.cli.common import AsJson, fail, faults_named, get, run_loop, stop_event
 from connector.tools.terminal import console, plain, table
 
+_DEFAULT = "default"
+"""The source of what is not set."""
+
 # The packet path creates no reference cycles, so frequent cycle collection would only add pauses.
 # Numbers of allocations, as in `gc.set_threshold`.
 _GC_THRESHOLDS = (100_000, 20, 50)
@@ -96,8 +99,16 @@ def _raise_open_files_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def check_config(as_json: AsJson = False) -> None:
-    """Validate the configuration and print it, secrets redacted, with the source of each value."""
+def check_config(
+    as_json: AsJson = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Defaults too; JSON always has them.")
+    ] = False,
+) -> None:
+    """Validate the configuration and print it, secrets redacted, with the source of each value.
+
+    Without --all, only what is set.
+    """
     from connector.node.preflight import check
     from connector.settings.describe import describe
     from connector.settings.load import load
@@ -111,10 +122,18 @@ def check_config(as_json: AsJson = False) -> None:
         print(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows],
                          indent=2))  # fmt: skip
         return
-    shown = table("setting", "value", "source")
+    screen = console()
+    shown = table("setting", "value", "source", text=("value", "source"), spare=("source",))
     for name, value, source in rows:
-        shown.add_row(name, plain(value), source, style="dim" if source == "default" else None)
-    console().print(shown)
+        is_default = source == _DEFAULT
+        if all_ or not is_default:
+            said = "environment" if source == name else source
+            shown.add_row(name, plain(value), plain(said), style="dim" if is_default else None)
+    if len(shown):
+        screen.print(shown)
+    left_out = len(rows) - len(shown)
+    if left_out:
+        screen.print(f"the configuration is valid; {left_out} settings have their defaults: --all")
 
 
 def healthcheck() -> None:

@@ -13,7 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from connector.base.clock import SystemClock
 from connector.base.errors import ConnectorError
 from connector.base.urls import is_dialable
-from connector.cli.common import AsJson, faults_named, quiet_log, run_loop
+from connector.cli.common import (
+    AsJson,
+    faults_named,
+    finite,
+    quiet_log,
+    run_loop,
+    stopped_by_signal,
+)
+from connector.cli.process import EXIT_INTERRUPTED
 from connector.ilp import address
 from connector.tools.sender import Order, Report, Sender
 from connector.tools.terminal import console, plain
@@ -39,7 +47,10 @@ def send(
     amount: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Amount of each.")] = 1000,
     count: Annotated[int, typer.Option(min=1, max=100_000_000, help="How many packets.")] = 1,
     window: Annotated[int, typer.Option(min=1, max=5000, help="How many in flight.")] = 1,
-    expiry: Annotated[float, typer.Option(min=0.001, max=3600, help="Seconds to expiry.")] = 30.0,
+    expiry: Annotated[
+        float,
+        typer.Option(min=0.001, max=3600, help="Seconds to expiry.", callback=finite),
+    ] = 30.0,
     data: Annotated[str, typer.Option(help="Data for the receiver.")] = "",
     secret: Annotated[
         Optional[str], typer.Option(help="RECEIVER_SECRET of the receiver, hex; else ping.")
@@ -68,7 +79,8 @@ def send(
 
     async def work(on_progress: Callable[[Report], None]) -> Report:
         sender = Sender(url=url, username=user, token=token, clock=SystemClock(), log=quiet_log())
-        return await sender.send(order, on_progress)
+        with stopped_by_signal() as stopped:
+            return await sender.send(order, on_progress, stopped)
 
     screen = console(quiet=as_json)
     with (
@@ -89,6 +101,8 @@ def send(
         print(json.dumps(report.as_json()))
     else:
         _print_report(report, order, screen)
+    if report.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
     raise typer.Exit(0 if report.fulfilled == count else 1)
 
 
@@ -116,3 +130,5 @@ def _print_report(report: Report, order: Order, screen: Console) -> None:
     for code, count in report.rejected.items():
         message = plain(report.messages.get(code, ""))
         screen.print(f"{count} x {plain(code)}: {message}", highlight=False)
+    if report.interruption:
+        screen.print(report.interruption)

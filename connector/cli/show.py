@@ -8,27 +8,45 @@ from urllib.parse import urlencode
 
 import typer
 from rich.live import Live
-from rich.table import Table
 
 from connector.base import limits
+from connector.base.errors import UnknownNameError
+from connector.cli import bounds, process
 from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, Watch, faults_named, get
-from connector.tools.terminal import console, plain, table
+from connector.tools.terminal import Fitted, console, plain, table
 
 
 def _table_command(
-    path: str, make: Callable[[dict[str, Any]], Table], url: str, key: str | None,
-    as_json: bool, watch: bool,
+    path: str, make: Callable[[dict[str, Any]], Fitted], url: str, key: str | None,
+    as_json: bool, watch: bool, none: str = "",
 ) -> None:  # fmt: skip
-    if as_json:
-        print(json.dumps(get(url, path, key), indent=2))
-        return
+    """Print what the node answers for `path`, as a table or JSON; `none`: instead of an empty table.
+
+    Watched, it is printed each second, JSON as one line; in a terminal the table stays in its place.
+    """
     screen = console()
+
+    def shown() -> Fitted | str:
+        made = make(get(url, path, key))
+        return made if len(made) else none
+
     if not watch:
-        screen.print(make(get(url, path, key)))
+        if as_json:
+            print(json.dumps(get(url, path, key), indent=2))
+        else:
+            screen.print(shown())
         return
-    with Live(console=screen, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
-        while True:
-            live.update(make(get(url, path, key)), refresh=True)
+    in_place: contextlib.AbstractContextManager[Live | None] = contextlib.nullcontext()
+    if screen.is_terminal and not as_json:
+        in_place = Live(console=screen, auto_refresh=False)
+    with in_place as live:
+        while process.has_reader():
+            if live is not None:
+                live.update(shown(), refresh=True)
+            elif as_json:
+                print(json.dumps(get(url, path, key)), flush=True)
+            else:
+                screen.print(shown())
             SystemSleep.one_second()
 
 
@@ -53,7 +71,7 @@ def status(
 ) -> None:
     """The node at a glance."""
 
-    def make(body: dict[str, Any]) -> Table:
+    def make(body: dict[str, Any]) -> Fitted:
         rows = table("what", "value", title=body["nodeId"])
         for name in ("status", "ilpAddress", "version", "uptimeSeconds", "peersConnected",
                      "peersTotal", "routes", "packetsInFlight", "packetsFulfilled",
@@ -71,8 +89,11 @@ def peers(
 ) -> None:
     """Peers and their links."""
 
-    def make(body: dict[str, Any]) -> Table:
-        rows = table("peer", "relation", "asset", "link", "packets in", "packets out", "in flight")
+    def make(body: dict[str, Any]) -> Fitted:
+        rows = table(
+            "peer", "relation", "asset", "link", "packets in", "packets out", "in flight",
+            text=("link",), spare=("relation", "asset", "in flight"),
+        )  # fmt: skip
         for item in body["items"]:
             link = (
                 item["direction"]
@@ -90,7 +111,7 @@ def peers(
             )
         return rows
 
-    _table_command("/api/peers", make, url, key, as_json, watch)
+    _table_command("/api/peers", make, url, key, as_json, watch, "no peers")
 
 
 def routes(
@@ -98,15 +119,15 @@ def routes(
 ) -> None:
     """The routing table (the first 1000 routes)."""
 
-    def make(body: dict[str, Any]) -> Table:
-        rows = table("prefix", "next hop", "source")
+    def make(body: dict[str, Any]) -> Fitted:
+        rows = table("prefix", "next hop", "source", text=("prefix",), spare=("source",))
         for item in body["items"]:
             rows.add_row(
                 item["prefix"] or "(default)", item["nextHop"] or "(this node)", item["source"]
             )
         return rows
 
-    _table_command("/api/routes?limit=1000", make, url, key, as_json, watch)
+    _table_command("/api/routes?limit=1000", make, url, key, as_json, watch, "no routes")
 
 
 def _standing(item: dict[str, Any]) -> tuple[str, ...]:
@@ -138,10 +159,11 @@ def balances(
 ) -> None:
     """What every peer owes us and we owe it, in plain words."""
 
-    def make(body: dict[str, Any]) -> Table:
+    def make(body: dict[str, Any]) -> Fitted:
         rows = table(
             "peer", "asset", "balance", "may still send", "we may still owe it",
             "pending from it", "pending to it", "credit",
+            spare=("credit", "pending to it", "pending from it", "we may still owe it", "asset"),
         )  # fmt: skip
         for item in body["items"]:
             rows.add_row(
@@ -151,7 +173,7 @@ def balances(
             )
         return rows
 
-    _table_command("/api/accounts", make, url, key, as_json, watch)
+    _table_command("/api/accounts", make, url, key, as_json, watch, "no accounts")
 
 
 _ENDS = ("PACKET_FULFILLED", "PACKET_REJECTED")
@@ -166,7 +188,7 @@ def _packet_row(event: dict[str, Any]) -> tuple[str, ...]:
     hop = event["nextHop"]
     return (
         event["timestamp"][11:23],
-        event["packetId"][:20],
+        event["packetId"],
         event["peerId"] or "(this node)",
         "" if hop is None else hop or "(this node)",
         plain(event["destination"]),
@@ -182,30 +204,60 @@ def packets(
         bool, typer.Option("--follow", "-f", help="Print packets as they end, until Ctrl-C.")
     ] = False,
     count: Annotated[
-        int, typer.Option(min=1, max=limits.HTTP_PAGE_ITEMS_MAX, help="How many, newest first.")
-    ] = 20,
+        Optional[int],
+        typer.Option(
+            min=1, max=limits.HTTP_PAGE_ITEMS_MAX,
+            help=f"How many, newest first; else {bounds.PACKETS_SHOWN}.",
+        ),
+    ] = None,
     peer: Annotated[Optional[str], typer.Option(help="Only from or to this peer.")] = None,
 ) -> None:  # fmt: skip
     """The last packets and how they ended."""
+    if follow and (watch or count is not None):
+        other = "--watch" if watch else "--count"
+        raise typer.BadParameter(f"--follow and {other} exclude each other")
     if follow:
-        with faults_named(), contextlib.suppress(KeyboardInterrupt):
+        with faults_named():
             _follow_packets(url, key, as_json, peer)
         return
+    if peer is not None:
+        _check_peer(url, key, peer)
 
-    def make(body: dict[str, Any]) -> Table:
-        rows = table("time (UTC)", "packet", "from", "next hop", "destination", "amount", "took",
-                      "result")  # fmt: skip
+    def make(body: dict[str, Any]) -> Fitted:
+        rows = table(
+            "time (UTC)", "packet", "from", "next hop", "destination", "amount", "took", "result",
+            text=("destination", "result"),
+            spare=("took", "destination", "next hop", "from", "time (UTC)"),
+        )  # fmt: skip
         for event in body["items"]:
             rows.add_row(*_packet_row(event))
         return rows
 
-    query = {"type": ",".join(_ENDS), "limit": count, **({} if peer is None else {"peer": peer})}
-    _table_command(f"/api/events?{urlencode(query)}", make, url, key, as_json, watch)
+    query = {
+        "type": ",".join(_ENDS),
+        "limit": count or bounds.PACKETS_SHOWN,
+        **({} if peer is None else {"peer": peer}),
+    }
+    _table_command(f"/api/events?{urlencode(query)}", make, url, key, as_json, watch, "no packets")
+
+
+def _check_peer(url: str, key: str | None, peer: str) -> None:
+    """End the command if the node neither has such a peer nor remembers packets of one."""
+    if any(item["peerId"] == peer for item in get(url, "/api/peers", key)["items"]):
+        return
+    past = urlencode({"type": ",".join(_ENDS), "limit": 1, "peer": peer})
+    if not get(url, f"/api/events?{past}", key)["items"]:
+        with faults_named():
+            raise UnknownNameError(f"no such peer {plain(peer)}")
 
 
 def _follow_packets(url: str, key: str | None, as_json: bool, peer: str | None) -> None:
     from connector.tools.follow import follow
 
+    # First as any other command asks: what is wrong with URL or key is said in the same words.
+    get(url, "/api/status", key)
+    if peer is not None:
+        _check_peer(url, key, peer)
     screen = console()
     for event in follow(url, key, SystemSleep.seconds):
         if event["type"] not in _ENDS:
@@ -216,3 +268,5 @@ def _follow_packets(url: str, key: str | None, as_json: bool, peer: str | None) 
             print(json.dumps(event), flush=True)
         else:
             screen.print("  ".join(_packet_row(event)), highlight=False, soft_wrap=True)
+        if not process.has_reader():
+            return

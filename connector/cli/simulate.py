@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import secrets
 import sys
 from dataclasses import asdict, dataclass
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 import typer
 
 from connector.base.clock import SystemClock
+from connector.cli.common import finite
+from connector.cli.process import EXIT_INTERRUPTED
 from connector.simulation.draw import NODES_MAX, make_plan
 from connector.simulation.kinds import KNOWN_OPEN, Kind, default_kinds
 from connector.simulation.plan import Plan
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 
 EXIT_FOUND: Final = 1
 EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
 _KEEP_SHOWN_MAX: Final = 4000
+_KEEP: Final = re.compile(r"none|[pf]\d+(,[pf]\d+)*")
 _CLOCK: Final = SystemClock()
 
 
@@ -42,7 +45,10 @@ class _Arguments:
 def simulate(
     seed: Annotated[Optional[int], typer.Option(help="Run this seed and no other.")] = None,
     minutes: Annotated[
-        float, typer.Option(help="Without --seed: for how long to try new seeds.")
+        float,
+        typer.Option(
+            min=0.001, help="Without --seed: for how long to try new seeds.", callback=finite
+        ),
     ] = 1.0,
     nodes: Annotated[
         Optional[int],
@@ -53,10 +59,14 @@ def simulate(
     ] = "",
     without: Annotated[str, typer.Option(help="All kinds but these, comma-separated.")] = "",
     keep: Annotated[
-        Optional[str], typer.Option(help="Parts of the plan to keep, as a failure prints them.")
+        Optional[str],
+        typer.Option(help="With --seed: parts of the plan to keep, as a failure prints them."),
     ] = None,
     shrink_seconds: Annotated[
-        float, typer.Option(help="How long to look for a shorter story of a failure.")
+        float,
+        typer.Option(
+            min=0, help="How long to look for a shorter story of a failure.", callback=finite
+        ),
     ] = 60.0,
     go_on: Annotated[bool, typer.Option("--go-on", help="Do not stop at a failure.")] = False,
     kinds: Annotated[bool, typer.Option("--kinds", help="List the kinds and exit.")] = False,
@@ -70,6 +80,10 @@ def simulate(
             known = f"off: {KNOWN_OPEN[kind]}" if kind in KNOWN_OPEN else ""
             print(f"{kind.value:<20}{known}".rstrip())
         return
+    if keep is not None and seed is None:
+        raise typer.BadParameter("needs --seed", param_hint="--keep")
+    if keep is not None and not _KEEP.fullmatch(keep):
+        raise typer.BadParameter("is a list such as p1,p2,f1, or none", param_hint="--keep")
     arguments = _Arguments(
         seed=seed,
         minutes=minutes,
@@ -84,10 +98,11 @@ def simulate(
     # Worlds are thrown away whole: looking for cycles while one runs only costs time.
     gc.freeze()
     gc.disable()
+    command = _Command(arguments)
     try:
-        code = _Command(arguments).run()
+        code = command.run()
     except KeyboardInterrupt:
-        print("connector: interrupted", file=sys.stderr)
+        command.interrupted()
         code = EXIT_INTERRUPTED
     finally:
         gc.enable()
@@ -121,6 +136,13 @@ class _Command:
         self._clear()
         self._summary(failed)
         return EXIT_FOUND if failed else 0
+
+    def interrupted(self) -> None:
+        """Say so, and the figures of the seeds that were run to their end."""
+        self._clear()
+        print("connector: interrupted", file=sys.stderr)
+        if not self._arguments.as_json:
+            print(f"so far: {self._line()}")
 
     def _seed(self, seed: int) -> bool:
         """Run one seed; whether it failed."""

@@ -181,7 +181,13 @@ class Simulation:
     # --- running
 
     def run(self) -> Outcome:
-        """Run the plan to its end and judge it."""
+        """Run the plan to its end and judge it; interrupted (`KeyboardInterrupt`), it ends the world too."""
+        try:
+            return self._run()
+        finally:
+            self.world.close()
+
+    def _run(self) -> Outcome:
         world, plan = self.world, self.plan
         random.seed(plan.seed)  # waits between dials
         failure: str | None = None
@@ -200,7 +206,7 @@ class Simulation:
             evidence.failures.setdefault(plan.nodes[0].name, []).append(failure)
         verdict = Judge(evidence).judge()
         facts = list(self.facts.by_condition.values())
-        outcome = Outcome(
+        return Outcome(
             plan=plan,
             findings=verdict.findings,
             excused=verdict.excused,
@@ -215,8 +221,6 @@ class Simulation:
             facts=self.facts,
             rows=evidence.rows,
         )
-        world.close()
-        return outcome
 
     def _begin(self) -> None:
         plan, world = self.plan, self.world

@@ -232,7 +232,9 @@ class ProcessLoop:
                 try:
                     call(*handle.args)
                 except (SystemExit, KeyboardInterrupt):
-                    raise
+                    # Kept by a task that Ctrl-C has interrupted, and given to its parent.
+                    if not self._buried:
+                        raise
                 except BaseException as error:  # noqa: BLE001 - as an event loop does
                     if self.alive:
                         self.faults.append(error)

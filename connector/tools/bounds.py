@@ -9,3 +9,5 @@ COMPOSE_NODES_TIGERBEETLE_MAX: Final = 60
 NODE_ANSWER_BYTES_MAX: Final = 32 << 20
 NODE_SECONDS_MAX: Final = 5.0
 NODE_ADMIN_SECONDS_MAX: Final = 10.0
+NODE_KNOCK_SECONDS_MAX: Final = 2.0
+"""For looking whether anything answers."""

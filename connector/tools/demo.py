@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -29,10 +29,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from connector.base import limits
 from connector.base.clock import Clock
-from connector.base.errors import ConnectorError, HttpError
+from connector.base.disk import SystemDisk
+from connector.base.errors import (
+    ConnectorError,
+    EnvironmentFault,
+    HttpError,
+    LedgerUnavailableError,
+    OperatorError,
+)
 from connector.base.http import HttpClient
 from connector.base.log import Log
+from connector.ledger.select import make_ledger
 from connector.settings.load import load
+from connector.settings.model import Settings
 from connector.tools import bounds
 from connector.tools.audit import AuditReport, audit, mirror_faults
 from connector.tools.sender import Order, Report, Sender
@@ -41,6 +50,8 @@ from connector.tools.terminal import plain, table
 START_SECONDS_MAX = 30.0
 REST_SECONDS_MAX = 15.0
 SENDER_ID = "sender"
+_SAID = "connector: "
+"""Begins the one line with which a command says why it ends."""
 
 
 @dataclass(slots=True)
@@ -67,6 +78,7 @@ class DemoResult:
     report: Report
     audits: list[AuditReport]
     mirror_faults: list[str]
+    """Empty too where the sending was interrupted: nothing was compared then."""
     nodes: list[DemoNode] = field(default_factory=list)
     packets: int = 0
 
@@ -75,6 +87,7 @@ class DemoResult:
         """Every packet fulfilled, every audit fine, every pair of neighbours mirrored."""
         return (
             self.report.fulfilled == self.packets
+            and not self.report.interrupted
             and all(one.ok for one in self.audits)
             and not self.mirror_faults
         )
@@ -145,9 +158,17 @@ _OWN_SETTINGS = frozenset(
 
 
 async def start(node: DemoNode) -> None:
-    """Start the process of a node; its log goes to `connector.log` in its data folder."""
-    node.data_dir.mkdir(parents=True, exist_ok=True)
-    with (node.data_dir / "connector.log").open("ab") as log:
+    """Start the process of a node; its log goes to `connector.log` in its data folder.
+
+    Raises:
+        OperatorError: the folder cannot be used.
+    """
+    try:
+        node.data_dir.mkdir(parents=True, exist_ok=True)
+        log = (node.data_dir / "connector.log").open("ab")
+    except OSError as error:
+        raise OperatorError(f"{node.data_dir} cannot be used: {error.strerror}") from None
+    with log:
         node.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -185,6 +206,8 @@ async def wait_ready(node: DemoNode, peers: int, clock: Clock) -> None:
                     return
             await asyncio.sleep(0.05)
     log = (node.data_dir / "connector.log").read_text("utf-8", "replace").splitlines()
+    if log and log[-1].startswith(_SAID):
+        raise ConnectorError(f"{node.node_id} did not start: {log[-1].removeprefix(_SAID)}")
     raise ConnectorError("\n".join([f"{node.node_id} did not start; its log ends:", *log[-5:]]))
 
 
@@ -204,12 +227,33 @@ async def stop(nodes: list[DemoNode]) -> None:
             await process.wait()
 
 
+async def _check_cluster(settings: Settings, clock: Clock) -> None:
+    """Ask the cluster, if there is one: nodes without it would only be seen not to become ready."""
+    if settings.tigerbeetle_replicas is None:
+        return
+    ledger = make_ledger(settings, clock, SystemDisk(), read_only=True)
+    try:
+        await ledger.open()
+    except LedgerUnavailableError as error:
+        raise EnvironmentFault(
+            f"TIGERBEETLE_REPLICAS: {error}; is TigerBeetle running? (`scripts/tigerbeetle start`; "
+            "without these variables the demo has embedded ledgers)"
+        ) from None
+    finally:
+        await ledger.close()
+
+
 @contextlib.asynccontextmanager
 async def line(
     count: int, data_dir: Path, inherited: Mapping[str, str], sender_secret: str, clock: Clock
 ) -> AsyncIterator[list[DemoNode]]:
-    """A running line of connectors; all are stopped at the end."""
+    """A running line of connectors; all are stopped at the end.
+
+    Raises:
+        ConnectorError: the cluster of TIGERBEETLE_REPLICAS does not serve, or a node did not start.
+    """
     nodes = chain(count, data_dir, inherited, sender_secret)
+    await _check_cluster(load(nodes[0].environment).settings, clock)
     try:
         for node in nodes:
             await start(node)
@@ -245,19 +289,17 @@ async def run_demo(
     console: Console,
     clock: Clock,
     log: Log,
-    stopped: asyncio.Event,
+    stopped_by_signal: Callable[[], contextlib.AbstractContextManager[asyncio.Event]],
 ) -> DemoResult:
     """The whole demo; prints as it goes unless `console` is quiet.
 
+    `stopped_by_signal` gives an event that Ctrl-C sets: sending ends there, and so does `keep`.
+
     Raises:
         ConnectorError: a node did not start, or the sender could not connect.
+        OperatorError: `data_dir` cannot be used.
     """
-    folder = data_dir or Path(tempfile.mkdtemp(prefix="ilp-demo-"))
-    if data_dir is not None and data_dir.exists() and any(data_dir.glob("peer*/ledger.db")):
-        raise ConnectorError(
-            f"{data_dir} holds the books of an earlier demo, under other ports and secrets; "
-            "choose another --data-dir, or remove it"
-        )
+    folder = _folder(data_dir)
     sender_secret = secrets.token_urlsafe(24)
     try:
         console.print(f"Starting {peers} connectors in a line, books in [bold]{folder}[/bold] ...")
@@ -271,19 +313,26 @@ async def run_demo(
                 clock=clock,
                 log=log,
             )
-            with Progress(
-                TextColumn("[progress.description]{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=console,
-                disable=console.quiet,
-            ) as progress:
+            with (
+                stopped_by_signal() as stopped,
+                Progress(
+                    TextColumn("[progress.description]{task.description}"),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TimeElapsedColumn(),
+                    console=console,
+                    disable=console.quiet,
+                ) as progress,
+            ):
                 bar = progress.add_task(f"Packets to {last}", total=packets)
                 report = await sender.send(
-                    order, lambda now: progress.update(bar, completed=now.answered)
+                    order, lambda now: progress.update(bar, completed=now.answered), stopped
                 )
                 progress.update(bar, completed=report.answered)
+            if report.interrupted:
+                result = DemoResult(report, [], [], nodes, packets)
+                _show_report(result, console)
+                return result
             await at_rest(nodes, clock)
             audits = [await audit(load(node.environment).settings, clock) for node in nodes]
             neighbours = [(one.node_id, other.node_id) for one, other in pairwise(nodes)]
@@ -291,16 +340,35 @@ async def run_demo(
             result = DemoResult(report, audits, faults, nodes, packets)
             show(result, console)
             if keep:
-                _show_urls(nodes, sender_secret, console)
-                await stopped.wait()
+                with stopped_by_signal() as stopped:
+                    _show_urls(nodes, sender_secret, console)
+                    await stopped.wait()
             return result
     finally:
         if data_dir is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def show(result: DemoResult, console: Console) -> None:
-    """The tables at the end."""
+def _folder(data_dir: Path | None) -> Path:
+    """Where the books are kept: made if it is not there."""
+    try:
+        if data_dir is None:
+            return Path(tempfile.mkdtemp(prefix="ilp-demo-"))
+        data_dir.mkdir(parents=True, exist_ok=True)
+        used = any(data_dir.glob("peer*/ledger.db"))
+    except OSError as error:
+        if data_dir is None:
+            raise EnvironmentFault(f"no temporary folder can be made: {error.strerror}") from None
+        raise OperatorError(f"--data-dir {data_dir} cannot be used: {error.strerror}") from None
+    if used:
+        raise ConnectorError(
+            f"{data_dir} holds the books of an earlier demo, under other ports and secrets; "
+            "choose another --data-dir, or remove it"
+        )
+    return data_dir
+
+
+def _show_report(result: DemoResult, console: Console) -> None:
     report = result.report
     console.print(
         f"[bold]{report.fulfilled} of {result.packets} fulfilled[/bold] through "
@@ -310,9 +378,17 @@ def show(result: DemoResult, console: Console) -> None:
     )
     for code, count in report.rejected.items():
         console.print(f"[red]{count} x {plain(code)}: {plain(report.messages.get(code, ''))}[/red]")
+    if report.interruption:
+        console.print(report.interruption)
+
+
+def show(result: DemoResult, console: Console) -> None:
+    """The tables at the end."""
+    _show_report(result, console)
     balances = table(
         "node", "with", "asset", "debited", "credited", "net", "in words",
-        right=("debited", "credited", "net"), title="Balances of all links",
+        right=("debited", "credited", "net"), spare=("in words", "asset"),
+        title="Balances of all links",
     )  # fmt: skip
     for one in result.audits:
         for peer in one.peers:

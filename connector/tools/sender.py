@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from connector.base import limits
 from connector.base.clock import Clock
-from connector.base.errors import DecodeError, EnvironmentFault
+from connector.base.errors import DecodeError, EnvironmentFault, HttpError
+from connector.base.http import HttpClient
 from connector.base.log import Log
 from connector.btp.credentials import Credentials
 from connector.btp.link import Link
@@ -21,8 +22,13 @@ from connector.btp.network import SystemNetwork
 from connector.ilp.packet import Fulfill, Prepare, Reject, decode, encode
 from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms, Unanswered
 from connector.switch.receiver import PING_CONDITION, fulfillment_for
+from connector.tools import bounds
 
 _PEER_ID: Final = "connector"
+_STOP_SECONDS_MAX: Final = 1.0
+"""How long a sender that is stopped waits for the answers that are under way."""
+_HTTP_REFUSAL: Final = "HTTP 40"
+"""In the reason of a dial that failed: 403, 404."""
 
 
 class SendFailedError(EnvironmentFault):
@@ -57,6 +63,8 @@ class Report:
     latency_ms: list[float] = field(default_factory=list)
     """A bounded sample."""
     seconds: float = 0.0
+    interrupted: bool = False
+    """Stopped before all was sent and answered."""
 
     @property
     def answered(self) -> int:
@@ -68,9 +76,17 @@ class Report:
         ordered = sorted(self.latency_ms)
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
+    @property
+    def interruption(self) -> str:
+        """One line for people; empty: everything was sent and answered."""
+        if not self.interrupted:
+            return ""
+        return f"interrupted: {self.sent} sent, {self.sent - self.answered} of them not answered"
+
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
         return {
+            **({"interrupted": True} if self.interrupted else {}),
             "sent": self.sent,
             "fulfilled": self.fulfilled,
             "rejected": dict(self.rejected),
@@ -99,6 +115,22 @@ class _Request:
         self.began_s = 0.0
 
 
+async def _is_http_port(url: str) -> bool:
+    """Whether a node serves its health where it was dialled for BTP."""
+    scheme, _, rest = url.removeprefix("btp+").partition("://")
+    where = f"{'https' if scheme == 'wss' else 'http'}://{rest.split('/', 1)[0]}"
+    try:
+        async with HttpClient(
+            seconds_max=bounds.NODE_KNOCK_SECONDS_MAX,
+            answer_bytes_max=bounds.NODE_ANSWER_BYTES_MAX,
+            connections_max=1,
+            verify=False,
+        ) as client:
+            return (await client.ask("GET", f"{where}/health/live")).json() == {"status": "alive"}
+    except HttpError:
+        return False
+
+
 class Sender:
     """Connects as a peer and sends; it is the packet handler of its one link."""
 
@@ -123,19 +155,34 @@ class Sender:
         self._order: Order | None = None
         self._report = Report()
         self._done = asyncio.Event()
+        self._stopping = False
+        """Nothing more is sent."""
         self._on_progress: Callable[[Report], None] = lambda _report: None
 
     async def send(
-        self, order: Order, on_progress: Callable[[Report], None] = lambda _report: None
+        self,
+        order: Order,
+        on_progress: Callable[[Report], None] = lambda _report: None,
+        stopped: asyncio.Event | None = None,
     ) -> Report:
         """Send everything in `order`; returns the results.
+
+        Args:
+            order: what to send.
+            on_progress: is given the results so far, ten times a second.
+            stopped: once it is set nothing more is sent, and the results so far are returned.
 
         Raises:
             SendFailedError: the connector cannot be reached, or refuses the log-in.
         """
+        self._stopping = False
         async with asyncio.TaskGroup() as group:
-            dialling = group.create_task(self._links.dialler.stay_connected(self._credentials))
-            ticking = group.create_task(self._tick())
+            tasks = [
+                group.create_task(self._links.dialler.stay_connected(self._credentials)),
+                group.create_task(self._tick()),
+            ]
+            if stopped is not None:
+                tasks.append(group.create_task(self._stop_when(stopped)))
             try:
                 await self._connect()
                 self._order, self._report = order, Report()
@@ -146,17 +193,31 @@ class Sender:
                 self._links.flush()
                 await self._done.wait()
                 self._report.seconds = self._clock.monotonic_s() - began_s
+                self._report.interrupted = self._report.answered < order.count
             finally:
+                # What has no answer when the link is closed is neither counted nor sent again.
+                self._stopping = True
+                self._waiting.clear()
                 await self._links.close()
-                ticking.cancel()
-                dialling.cancel()
+                for task in tasks:
+                    task.cancel()
         return self._report
+
+    async def _stop_when(self, stopped: asyncio.Event) -> None:
+        await stopped.wait()
+        self._stopping = True
+        if self._order is not None:
+            self._pump()
+            await asyncio.sleep(_STOP_SECONDS_MAX)
+        self._done.set()
 
     async def _connect(self) -> None:
         url = self._credentials.url
+        assert url is not None
+        looked = False
         try:
             async with asyncio.timeout(limits.LOGIN_SECONDS_MAX):
-                while not self._connected.is_set():
+                while not self._connected.is_set() and not self._stopping:
                     state = self._links.dialler.states.get(_PEER_ID)
                     # A temporary refusal, code T00, is tried again.
                     if state is not None and "log-in refused: F" in state.last_error:
@@ -164,6 +225,13 @@ class Sender:
                         raise SendFailedError(
                             f"{url} refuses the log-in: check --auth USER:TOKEN ({reason})"
                         )
+                    if state is not None and _HTTP_REFUSAL in state.last_error and not looked:
+                        looked = True
+                        if await _is_http_port(url):
+                            raise SendFailedError(
+                                f"{url} is the HTTP port of a node, HTTP_PORT. Its BTP port is "
+                                "BTP_SERVER_PORT, 3000 unless it is set"
+                            )
                     # Poll: connected, or a reason for the failure.
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -187,14 +255,16 @@ class Sender:
     def _pump(self) -> None:
         order, report = self._order, self._report
         assert order is not None
-        while report.sent < order.count and len(self._waiting) < order.window:
+        while (
+            report.sent < order.count and len(self._waiting) < order.window and not self._stopping
+        ):
             report.sent += 1
             request = self._make(order)
             self._waiting[request] = None
             unanswered = self._links.send(request)
             if unanswered is not None:
                 self._count(request, unanswered)
-        if report.answered >= order.count:
+        if report.answered >= (report.sent if self._stopping else order.count):
             self._done.set()
 
     def _make(self, order: Order) -> _Request:

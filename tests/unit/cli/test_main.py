@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -54,6 +55,72 @@ def test_no_figure_is_cut_off(
     folded = capsys.readouterr().out
     assert "\u2026" not in folded
     assert sum(one.isdecimal() for one in folded) == 2 * len(figure)
+
+
+FIGURES = ("1000000000", "2000000000000", "-990000")
+ROWS = [
+    (
+        "alice",
+        "USD/9",
+        "[green]owes us 1000000000[/green]",
+        *FIGURES,
+        "ok",
+        "T04 insufficient liquidity",
+    ),
+    ("bob", "USD/9", "even", *reversed(FIGURES), "", "/".join("abcdefghijkl") * 3),
+]
+NAMES = (
+    "peer",
+    "asset",
+    "balance",
+    "may still send",
+    "we may still owe",
+    "pending",
+    "state",
+    "note",
+)
+
+
+def printed(width: int, monkeypatch: pytest.MonkeyPatch, capsys: Any, **options: Any) -> str:
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = table(*NAMES, text=("note",), title="accounts", **options)
+    for row in ROWS:
+        rows.add_row(*row)
+    console().print(rows)
+    return str(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 160])
+@pytest.mark.parametrize("spare", [(), ("note", "state"), ("asset", "pending", "we may still owe")])
+def test_a_table_splits_no_figure_and_no_word_of_a_header(
+    width: int,
+    spare: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = printed(width, monkeypatch, capsys, spare=spare)
+    assert all(len(line) <= width for line in out.splitlines())
+    words = re.findall(r"[^\s│┃]+", out.split("no room for: ")[0])
+    left_out = re.sub(r"\s+", " ", out.partition("no room for: ")[2]).strip().split(", ")
+    assert {one for one in left_out if one} <= {*spare}
+    for name, cells in zip(NAMES, zip(*ROWS, strict=True), strict=True):
+        if name in left_out or name == "note":
+            continue
+        assert all(word in words or f"{word}:" in words for word in name.split()), (name, out)
+        for cell in cells:
+            plain_words = re.sub(r"\[.*?\]", "", cell).split()
+            assert all(word in words for word in plain_words), (cell, out)
+
+
+def test_columns_are_left_out_in_their_order_and_rows_stacked_at_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spare = ("pending", "note", "asset")
+    assert "no room" not in printed(160, monkeypatch, capsys, spare=spare)
+    assert "no room for: pending\n" in printed(90, monkeypatch, capsys, spare=spare)
+    stacked = printed(40, monkeypatch, capsys, spare=spare)
+    assert "peer: alice\nasset: USD/9\nbalance: owes us 1000000000\n" in stacked
+    assert "pending: -990000" in stacked
 
 
 def test_what_others_say_is_neither_markup_nor_an_order_to_the_terminal(

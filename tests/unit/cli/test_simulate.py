@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -15,6 +19,8 @@ from connector.simulation.evidence import Finding
 from connector.simulation.kinds import KNOWN_OPEN, Kind
 from connector.simulation.plan import Plan
 from connector.simulation.run import Outcome, run_plan
+from tests.support.inherited import INHERITED
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.worlds import small_plan
 
 app = typer.Typer()
@@ -99,11 +105,56 @@ def test_a_failure_is_told_and_can_be_run_again(monkeypatch: pytest.MonkeyPatch)
     assert "FAILED: 1 seeds" in result.output
 
 
-def test_an_interruption_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(_plan: Plan) -> Outcome:
-        raise KeyboardInterrupt
+def test_an_interruption_is_one_line_and_the_figures_so_far(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcome = run_plan(small_plan(count=2))
+    seeds: list[int] = []
+
+    def run(plan: Plan) -> Outcome:
+        seeds.append(plan.seed)
+        if len(seeds) == 3:
+            raise KeyboardInterrupt
+        return replace(outcome, plan=plan)
 
     monkeypatch.setattr(run_module, "run_plan", run)
-    result = invoke("--seed", "5")
+    result = CliRunner().invoke(app, ["--minutes", "5"])
     assert result.exit_code == 130
-    assert result.output == "connector: interrupted\n"
+    assert result.stderr == "connector: interrupted\n"
+    assert result.stdout.startswith("so far: 2 seeds, 8 packets, 0 faults")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--minutes", "-1"], "--minutes"),
+        (["--minutes", "0"], "--minutes"),
+        (["--minutes", "nan"], "--minutes"),
+        (["--seed", "5", "--shrink-seconds", "-1"], "--shrink-seconds"),
+        (["--keep", "p1"], "needs --seed"),
+        (["--seed", "5", "--keep", "px"], "p1,p2,f1"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(words: list[str], said: str) -> None:
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+@pytest.mark.processes
+def test_ctrl_c_in_a_seed_leaves_nothing_else_to_be_said() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "connector", "simulate", "--minutes", "5", "--json"],
+        env=INHERITED,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        patience = threading.Timer(PATIENCE_SECONDS, running.kill)
+        patience.start()
+        assert json.loads(running.stdout.readline())["findings"] == []
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate()
+        patience.cancel()
+    assert (running.returncode, err) == (130, "connector: interrupted\n")

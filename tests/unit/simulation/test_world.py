@@ -137,3 +137,29 @@ def test_a_clock_that_jumps_goes_on_from_there() -> None:
     clock.jump(5.0)
     assert clock.now_ms() == before_ms + 5000
     assert clock.monotonic_s() == 0.0
+
+
+def test_an_interrupted_world_ends_without_a_word() -> None:
+    """Ctrl-C in a task: what is awaited in a `finally` or a task group is not heard of again."""
+    world = World(1)
+    loop = world.new_process("a")
+    ended: list[str] = []
+
+    async def child() -> None:
+        await asyncio.sleep(1.0)
+        raise KeyboardInterrupt
+
+    async def parent() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(child())
+                group.create_task(asyncio.sleep(5.0))
+        finally:
+            await asyncio.sleep(0)
+            ended.append("parent")
+
+    loop.call_soon(lambda: loop.create_task(parent()))
+    with pytest.raises(KeyboardInterrupt):
+        world.run_until(lambda: False, 10.0)
+    world.close()
+    assert ended == ["parent"]
