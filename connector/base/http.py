@@ -263,6 +263,8 @@ def _reason(error: BaseException) -> str:
             break
         if isinstance(at, socket.gaierror):
             found = str(at)
+        elif isinstance(at, ssl.SSLError):  # its errno is none of the system's
+            found = f"TLS: {getattr(at, 'verify_message', '') or at.reason or at}"
         elif isinstance(at, OSError) and at.errno is not None and at.errno > 0:
             found = f"[Errno {at.errno}] {os.strerror(at.errno)}"
         at = at.__cause__ or at.__context__

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-from connector.base.errors import EnvironmentFault, HttpAnswerError, HttpError, HttpTimeoutError
+from connector.base.errors import (
+    EnvironmentFault,
+    HttpAnswerError,
+    HttpError,
+    HttpTimeoutError,
+    OperatorError,
+)
 from connector.base.http import HttpAnswer, HttpClient, Transport
 from connector.tools import bounds
+
+_UPGRADE_REQUIRED: Final = 426
 
 
 class NodeClient:
@@ -29,7 +38,11 @@ class NodeClient:
             key: ADMIN_API_KEY, if the node requires it.
             verify: whether the node's certificate is checked.
             transport: replaces the network in tests.
+
+        Raises:
+            OperatorError: the URL is none.
         """
+        _check_url(url)
         self._url = url
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._verify = verify
@@ -46,7 +59,7 @@ class NodeClient:
         except HttpError as error:
             raise self._silent(error, "; is the node running?") from None
         if answer.status == 401:
-            raise EnvironmentFault(f"{self._url} asks for a key: pass --key ADMIN_API_KEY")
+            raise EnvironmentFault(f"{self._url} {self._key_hint}")
         body = _object(answer)
         if answer.status == 403 and body is not None:
             raise EnvironmentFault(f"{self._url} refuses: {body.get('error')}")
@@ -93,9 +106,17 @@ class NodeClient:
         if said is None:
             raise self._no_connector(path, answer)
         if answer.status >= 400:
+            if answer.status == 401 and self._headers:
+                raise EnvironmentFault(f"{self._url} {self._key_hint}")
             hint = ": pass --key ADMIN_API_KEY" if answer.status == 401 else ""
             raise EnvironmentFault(f"{said.get('error')}{hint}")
         return said
+
+    @property
+    def _key_hint(self) -> str:
+        if self._headers:
+            return "refuses this key: pass --key with the node's ADMIN_API_KEY"
+        return "asks for a key: pass --key ADMIN_API_KEY"
 
     def _ask(
         self,
@@ -106,28 +127,80 @@ class NodeClient:
         content: bytes = b"",
         headers: dict[str, str] | None = None,
     ) -> HttpAnswer:
+        return self._request(
+            method,
+            self._url.rstrip("/") + path,
+            seconds_max,
+            content=content,
+            headers={**self._headers, **(headers or {})},
+            verify=self._verify,
+        )
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        seconds_max: float,
+        *,
+        content: bytes = b"",
+        headers: dict[str, str] | None = None,
+        verify: bool,
+    ) -> HttpAnswer:
         async def ask() -> HttpAnswer:
             async with HttpClient(
                 seconds_max=seconds_max,
                 answer_bytes_max=bounds.NODE_ANSWER_BYTES_MAX,
                 connections_max=1,
-                headers=self._headers,
-                verify=self._verify,
+                verify=verify,
                 transport=self._transport,
             ) as client:
-                url = self._url.rstrip("/") + path
                 return await client.ask(method, url, content=content, headers=headers)
 
         return asyncio.run(ask())
 
     def _silent(self, error: HttpError, hint: str) -> EnvironmentFault:
-        reason = "timed out" if isinstance(error, HttpTimeoutError) else str(error)
-        return EnvironmentFault(f"{self._url} does not answer: {reason}{hint}")
+        if isinstance(error, HttpTimeoutError):
+            return EnvironmentFault(f"{self._url} does not answer: timed out{hint}")
+        other = self._other_scheme()
+        if other is not None:
+            return EnvironmentFault(
+                f"{self._url} does not answer, {other} does: pass --url {other}"
+            )
+        return EnvironmentFault(f"{self._url} does not answer: {error}{hint}")
+
+    def _other_scheme(self) -> str | None:
+        """The URL with https for http or the reverse, if something answers there.
+
+        Asked without the key: it is not for whoever listens there.
+        """
+        scheme, _, rest = self._url.partition("://")
+        other = f"{'http' if scheme.lower() == 'https' else 'https'}://{rest}"
+        try:
+            path = other.rstrip("/") + "/health/live"
+            self._request("GET", path, bounds.NODE_KNOCK_SECONDS_MAX, verify=False)
+        except HttpError:
+            return None
+        return other
 
     def _no_connector(self, path: str, answer: HttpAnswer) -> EnvironmentFault:
+        if answer.status == _UPGRADE_REQUIRED:
+            return EnvironmentFault(
+                f"{self._url} speaks WebSocket only: that is a node's BTP port, BTP_SERVER_PORT. "
+                "Its HTTP port is HTTP_PORT, 8080 unless it is set"
+            )
         return EnvironmentFault(
             f"{self._url}{path} answered HTTP {answer.status}: not a connector?"
         )
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise OperatorError(f"{url} is not the URL of a node, such as http://127.0.0.1:8080")
 
 
 def _object(answer: HttpAnswer) -> dict[str, Any] | None:

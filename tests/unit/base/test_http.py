@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import ssl
 import zlib
 from typing import Any
 
@@ -195,6 +196,16 @@ async def test_a_server_that_is_not_there_is_told_in_the_systems_words() -> None
         "[Errno 111] Connection refused",
     )
     assert str(caught.value) == "[Errno 111] Connection refused"
+
+
+async def test_a_fault_of_tls_is_not_told_as_one_of_the_system() -> None:
+    """Its number is 1, as that of a missing permission."""
+
+    def plain(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("x") from ssl.SSLError(1, "[SSL] record layer failure")
+
+    with pytest.raises(HttpUnreachableError, match=r"TLS: .*record layer failure"):
+        await ask(plain)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connector.base.errors import EnvironmentFault
+from connector.base.errors import EnvironmentFault, OperatorError
 from connector.tools.client import NodeClient
 from tests.support.outside_http import FakeNetwork, raw
 
@@ -65,6 +65,45 @@ def test_a_key_that_does_not_open_what_is_asked_for_is_told() -> None:
     refused = answers(403, b'{"error": "READ_API_KEY only reads"}')
     assert fault(refused.get, "/api/status") == f"{URL} refuses: READ_API_KEY only reads"
     assert fault(refused.admin, "POST", "/x", {}) == "READ_API_KEY only reads"
+
+
+def test_a_wrong_key_is_told_apart_from_none() -> None:
+    refused = node(lambda _: raw(401, b'{"error": "who are you"}'), "wrong")
+    said = f"{URL} refuses this key: pass --key with the node's ADMIN_API_KEY"
+    assert fault(refused.get, "/api/status") == said
+    assert fault(refused.admin, "GET", "/x") == said
+
+
+def test_a_btp_port_is_told() -> None:
+    said = fault(answers(426, b"Failed to open a WebSocket connection").get, "/api/status")
+    assert "BTP port" in said
+    assert "HTTP_PORT" in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:8080", "nonsense", "ws://node:1", "http://", "http://node:99999", "localhost:1"],
+)
+def test_what_is_no_url_of_a_node_is_told_before_it_is_asked(url: str) -> None:
+    with pytest.raises(OperatorError, match="is not the URL of a node, such as http://127"):
+        NodeClient(url)
+
+
+@pytest.mark.parametrize(("given", "spoken"), [("https", "http"), ("http", "https")])
+def test_a_node_that_speaks_the_other_of_http_and_https_is_told_and_not_given_the_key(
+    given: str, spoken: str
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.scheme != spoken:
+            raise httpx.ReadError("closed")
+        assert "authorization" not in request.headers
+        return httpx.Response(200, json={"status": "alive"})
+
+    said = fault(node(handler, "key", f"{given}://node:8080").get, "/api/status")
+    assert said == (
+        f"{given}://node:8080 does not answer, {spoken}://node:8080 does: "
+        f"pass --url {spoken}://node:8080"
+    )
 
 
 def test_the_reason_of_a_refusal_is_the_nodes() -> None:
