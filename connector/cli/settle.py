@@ -1,15 +1,17 @@
 """`settle`: list settlements, record one, have one made, confirm or cancel one."""
 
+import contextlib
 import json
+import sys
 import uuid
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Final, Optional
 from urllib.parse import quote
 
 import typer
-from rich.table import Table
 
+from connector.base.errors import ConnectorError
 from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, fail, faults_named
-from connector.tools.terminal import console, plain, table
+from connector.tools.terminal import Fitted, console, plain, table
 
 
 def settle(
@@ -46,6 +48,10 @@ def settle(
     idempotency_key: Annotated[
         Optional[str], typer.Option(help="The same key again does nothing; else a new one.")
     ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Record it although more was paid than was owed; not asked."),
+    ] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,
@@ -61,12 +67,23 @@ def settle(
     chosen = [name for name, given in asked.items() if given]
     if len(chosen) > 1:
         raise typer.BadParameter(f"{' and '.join(chosen)} exclude each other")
-    if chosen and peer is None:
+    if chosen and not peer:
         raise typer.BadParameter("needs a peer", param_hint=chosen[0])
+    _check_belonging(
+        chosen,
+        {
+            "--amount": amount is not None, "--force": force, "--scale": scale is not None,
+            "--id": bool(settlement_id), "--idempotency-key": idempotency_key is not None,
+            "--yes": yes,
+        },
+    )  # fmt: skip
     path = "/admin/settlements" if peer is None else f"/admin/accounts/{quote(peer)}/settlements"
     if not chosen:
         body = _admin("GET", url, path, key)
-        print(json.dumps(body, indent=2)) if as_json else console().print(_settlements(body))
+        if as_json:
+            print(json.dumps(body, indent=2))
+        else:
+            console().print(_settlements(body) if body["items"] else "no settlements")
         return
     if confirm or cancel:
         named = settlement_id or _in_progress(_admin("GET", url, path, key), peer or "")
@@ -84,6 +101,8 @@ def settle(
             order["amount"] = str(wanted)
         if scale is not None:
             order["scale"] = scale
+        if not pay and not yes:
+            _ask_before_overpaying(url, key, peer or "", incoming, outgoing, scale)
         # Kept over all attempts of this command, so that one whose answer was lost is safe.
         done = _admin("POST", url, path, key, order, idempotency_key or uuid.uuid4().hex)
     if as_json:
@@ -93,6 +112,82 @@ def settle(
             f"{done['direction']} settlement of {done['amount']} with {done['peerId']}: "
             f"{done['phase']} ({done['settlementId']})"
         )
+        _print_next(url, key, done)
+
+
+_BELONG: Final = {
+    "--amount": ("--pay",),
+    "--force": ("--cancel",),
+    "--scale": ("--incoming", "--outgoing"),
+    "--id": ("--confirm", "--cancel"),
+    "--idempotency-key": ("--incoming", "--outgoing", "--pay"),
+    "--yes": ("--incoming", "--outgoing"),
+}
+"""Which option means something only with one of which others."""
+
+
+def _check_belonging(chosen: list[str], given: dict[str, bool]) -> None:
+    assert given.keys() == _BELONG.keys()
+    for name, is_given in given.items():
+        if is_given and not set(chosen) & set(_BELONG[name]):
+            raise typer.BadParameter(f"needs {' or '.join(_BELONG[name])}", param_hint=name)
+
+
+def _account(url: str, key: str | None, peer: str) -> dict[str, Any] | None:
+    """The account with a peer; None: it is even with a peer that has been removed, or there is none."""
+    from connector.tools.client import NodeClient
+
+    items = NodeClient(url, key).get("/api/accounts")["items"]
+    return next((item for item in items if item["peerId"] == peer), None)
+
+
+def _ask_before_overpaying(
+    url: str, key: str | None, peer: str, incoming: int | None, outgoing: int | None,
+    scale: int | None,
+) -> None:  # fmt: skip
+    """Ask for a payment that would turn a debt into one of the other side: an amount mistyped, most often."""
+    with faults_named():
+        account = _account(url, key, peer)
+    if account is None:
+        return  # the node says what is wrong
+    net, paid = int(account["netBalance"]), incoming or -(outgoing or 0)
+    asset_scale = account["assetScale"]
+    if scale is not None:
+        # Rounded towards zero, as the node does: what is less than a unit is kept, not booked.
+        digits = asset_scale - scale
+        size = abs(paid) * 10**digits if digits >= 0 else abs(paid) // 10**-digits
+        paid = size if paid > 0 else -size
+    after = net - paid
+    if net * after >= 0:
+        return
+    said = f"{_in_words(net)} with {peer}; after this: {_in_words(after)}"
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise fail(f"{said}. Nothing was recorded; if it is right, pass --yes", 2)
+    print(f"{said}. Record it? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise fail("nothing was recorded", 1)
+
+
+def _in_words(net: int) -> str:
+    if net == 0:
+        return "even"
+    return f"owes us {net}" if net > 0 else f"we owe {-net}"
+
+
+def _print_next(url: str, key: str | None, done: dict[str, Any]) -> None:
+    """The balance now, or what an operator has to do next."""
+    peer = done["peerId"]
+    if done["payer"] == "operator" and done["phase"] in ("pending", "booked"):
+        print(
+            f"now pay {peer} {done['amount']} {done['assetCode']}/{done['assetScale']}, then: "
+            f"ilp-connector settle {peer} --confirm (or --cancel, if it is not paid)"
+        )
+    elif done["phase"] in ("completed", "cancelled"):
+        # What was asked for is done: an answer that does not come now must not look as if it were not.
+        with contextlib.suppress(ConnectorError):
+            account = _account(url, key, peer)
+            if account is not None:
+                print(f"balance with {peer}: {_in_words(int(account['netBalance']))}")
 
 
 def _in_progress(body: dict[str, Any], peer: str) -> str:
@@ -102,8 +197,11 @@ def _in_progress(body: dict[str, Any], peer: str) -> str:
     raise fail(f"no settlement with {peer} is in progress", 1)
 
 
-def _settlements(body: dict[str, Any]) -> Table:
-    rows = table("settlement", "peer", "direction", "amount", "asset", "phase", "paid by", "note")
+def _settlements(body: dict[str, Any]) -> Fitted:
+    rows = table(
+        "settlement", "peer", "direction", "amount", "asset", "phase", "paid by", "note",
+        text=("note",), spare=("paid by", "asset", "note"),
+    )  # fmt: skip
     for one in body["items"]:
         rows.add_row(
             one["settlementId"], one["peerId"], one["direction"], one["amount"],

@@ -390,14 +390,23 @@ async def test_the_settle_command_records_pays_confirms_and_lists(tmp_path: Path
         assert "booked" in said
         code, said = await settle("b", "--confirm")
         assert (code, "completed" in said) == (0, True), said
+        assert said.endswith("balance with b: even\n")
         assert await settle("b", "--confirm") == (
             1, "connector: no settlement with b is in progress\n",
         )  # fmt: skip
         assert (await settle("b", "--incoming", "30", "--idempotency-key", "x"))[0] == 0
         assert (await settle("b", "--incoming", "30", "--idempotency-key", "x"))[0] == 0
         assert a.net("b") == -30
-        assert (await settle("b", "--outgoing", "20"))[0] == 0
-        assert (await settle("b", "--pay"))[0] == 0
+        code, said = await settle("b", "--outgoing", "40")
+        assert code == 2
+        assert "we owe 30 with b; after this: owes us 10" in said
+        assert a.net("b") == -30
+        code, said = await settle("b", "--outgoing", "20")
+        assert (code, "balance with b: we owe 10\n" in said) == (0, True), said
+        code, said = await settle("b", "--pay")
+        assert code == 0
+        assert "now pay b 10 " in said
+        assert "settle b --confirm" in said
         await a.log.seen("settlement_awaits_operator", times=2)
         assert (await settle("b", "--cancel"))[0] == 0
         assert a.net("b") == -10
