@@ -18,6 +18,8 @@ from connector.accounting.outbox import FILE_NAME as OUTBOX_FILE
 from connector.accounting.outbox import acknowledged_in
 from connector.base.clock import Clock
 from connector.base.disk import SystemDisk
+from connector.base.errors import LedgerUnavailableError, UnknownNameError
+from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.interface import Ledger
 from connector.ledger.model import (
@@ -94,9 +96,11 @@ async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> 
             are checked too, and that the accounts of neighbours match.
 
     Raises:
+        UnknownNameError: one of `nodes` has no accounts there.
         LedgerCorruptError: the ledger is damaged.
         LedgerUnavailableError: it cannot be read.
     """
+    _check_there(settings)
     settings = in_effect(settings).settings
     ledger = make_ledger(settings, clock, SystemDisk(), read_only=True)
     await ledger.open()
@@ -107,6 +111,16 @@ async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> 
         return report
     finally:
         await ledger.close()
+
+
+def _check_there(settings: Settings) -> None:
+    path = settings.data_dir / LEDGER_FILE
+    embedded = settings.tigerbeetle_cluster_id is None and settings.ledger == "embedded"
+    if embedded and not path.exists():
+        raise LedgerUnavailableError(
+            f"{path}: there is no ledger. The audit reads the books of the node whose variables it is "
+            "run with: set DATA_DIR, NODE_ID and the others as for the node"
+        )
 
 
 async def _audit(settings: Settings, ledger: Ledger) -> AuditReport:
@@ -360,6 +374,11 @@ async def _check_journal(
 async def _check_nodes(report: AuditReport, ledger: Ledger, nodes: list[str]) -> None:
     """Invariants 1, 4 and 5 over several nodes of one ledger."""
     accounts = {node: await ledger.node_accounts(node_tag(node)) for node in nodes}
+    strangers = [node for node in nodes[1:] if not accounts[node]]
+    if strangers:
+        hint = "" if ledger.may_be_away else ": an embedded ledger has the accounts of one node"
+        are = "is" if len(strangers) == 1 else "are"
+        raise UnknownNameError(f"{', '.join(strangers)} {are} not in this ledger{hint}")
     for node, own in accounts.items():
         report.check(f"node {node}: accounts found", bool(own))
         part = AuditReport(node, report.backend)

@@ -67,11 +67,8 @@ class Plan:
         Raises:
             ValueError: no file can be made of them; the message says what to change.
         """
-        count, smallest = len(self.names), 3 if self.topology is Topology.RING else 2
-        if not smallest <= count <= limits.COMPOSE_NODES_MAX:
-            raise ValueError(
-                f"a {self.topology} has {smallest} to {limits.COMPOSE_NODES_MAX} nodes, not {count}"
-            )
+        count = len(self.names)
+        check_count(self.topology, count)
         if self.tigerbeetle and count > bounds.COMPOSE_NODES_TIGERBEETLE_MAX:
             raise ValueError(
                 f"a TigerBeetle cluster keeps 64 sessions, and each node takes one: at most "
@@ -87,6 +84,19 @@ class Plan:
                 "overlap: choose them further apart"
             )
         object.__setattr__(self, "links", links(self.topology, self.names))
+
+
+def check_count(topology: Topology, count: int) -> None:
+    """Check the number of nodes.
+
+    Raises:
+        ValueError: there cannot be so many, or so few.
+    """
+    smallest = 3 if topology is Topology.RING else 2
+    if not smallest <= count <= limits.COMPOSE_NODES_MAX:
+        raise ValueError(
+            f"a {topology} has {smallest} to {limits.COMPOSE_NODES_MAX} nodes, not {count}"
+        )
 
 
 def default_names(topology: Topology, count: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import queue
 import re
 import resource
@@ -22,6 +23,7 @@ import pytest
 
 from connector import Fulfill
 from connector.base import limits
+from connector.cli.show import SystemSleep
 from connector.settings.load import load
 from connector.version import is_compiled
 from tests.support.commands import Done, command
@@ -67,6 +69,23 @@ def process(*arguments: str, python: tuple[str, ...] = ()) -> Done:
         check=False,
     )
     return Done(found.returncode, found.stdout, found.stderr)
+
+
+def unread(*arguments: str, env: Mapping[str, str]) -> tuple[int, str]:
+    """Run a command whose output nobody reads; its exit code, and what it says of that."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as output:
+        found = subprocess.run(
+            [sys.executable, "-m", "connector", *arguments],
+            env=env,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+    return found.returncode, found.stderr
 
 
 class Node:
@@ -475,6 +494,55 @@ def test_send_without_json_is_for_people(node: Node) -> None:
     assert "1 x F02: no route found (by g.node)" in done.out
 
 
+def interrupted_send(node: Node, *arguments: str) -> tuple[int, str, str]:
+    """`send` in a process, stopped with Ctrl-C when its packets flow."""
+    before = node.show("status", "--json").json["packetsFulfilled"]
+    with subprocess.Popen(
+        [
+            sys.executable, "-m", "connector", "send", "--url", node.btp,
+            "--auth", f"alice:{ALICE_TOKEN}", "--destination", "g.node", "--amount", "0",
+            "--count", "10000000", "--window", "20", *arguments,
+        ],
+        env=INHERITED,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as sending:  # fmt: skip
+        while node.show("status", "--json").json["packetsFulfilled"] < before + 50:
+            assert sending.poll() is None, sending.communicate()
+        sending.send_signal(signal.SIGINT)
+        out, err = sending.communicate(timeout=PATIENCE_SECONDS)
+    return sending.returncode, out, err
+
+
+def test_send_that_is_interrupted_says_what_it_has_done(node: Node) -> None:
+    code, out, err = interrupted_send(node, "--json")
+    assert (code, err) == (130, "")
+    report = json.loads(out)
+    assert report["interrupted"] is True
+    assert report["fulfilled"] >= 50
+    assert report["fulfilled"] <= report["sent"] < 10_000_000
+    assert report["rejected"] == {}
+
+
+def test_send_that_is_interrupted_says_so_to_people(node: Node) -> None:
+    code, out, err = interrupted_send(node)
+    assert (code, err) == (130, "")
+    fulfilled = re.search(r"^(\d+) of 10000000 fulfilled in ", out, re.MULTILINE)
+    assert fulfilled is not None, out
+    assert int(fulfilled[1]) >= 50
+    assert re.search(r"^interrupted: \d+ sent, \d+ of them not answered$", out, re.MULTILINE)
+    assert f"{fulfilled[1]}/10000000" in out, "the bar stands where the figures do"
+
+
+def test_send_to_the_http_port_says_which_port_it_is(node: Node) -> None:
+    http = node.url.replace("http://", "ws://")
+    done = command("send", "--url", http, "--auth", "alice:x", "--destination", "g.node")
+    assert done.code == 1
+    assert f"{http} is the HTTP port of a node" in done.err
+    assert "BTP_SERVER_PORT" in done.err
+
+
 def test_send_names_what_keeps_it_from_sending(node: Node) -> None:
     done = command("send", "--url", node.btp, "--auth", "alice:wrong", "--destination", "g.node")
     assert done.code == 1
@@ -503,6 +571,7 @@ def test_send_gives_up_on_a_connector_that_is_not_there(monkeypatch: pytest.Monk
         ({"--amount": str(2**64)}, "amount"),
         ({"--count": "0"}, "count"),
         ({"--expiry": "0"}, "expiry"),
+        ({"--expiry": "nan"}, "expiry"),
         ({"--secret": "abc"}, "hex"),
         ({"--data": "x" * 33_000}, "octets"),
         ({"--colour": "blue"}, "No such option"),
@@ -561,9 +630,81 @@ def test_packets_shows_how_the_last_ones_ended(node: Node) -> None:
     table = node.show("packets", "--peer", "alice")
     assert table.code == 0
     assert "no route found" in table.out
+    assert newest["packetId"] in table.out, "the API takes whole ids only"
     assert "(this node)" in table.out
     of_bob = node.show("packets", "--peer", "bob", "--json").json["items"]
     assert all("bob" in (item["peerId"], item["nextHop"]) for item in of_bob)
+
+
+def test_packets_of_a_peer_that_is_none_are_not_just_none(node: Node) -> None:
+    for follow in ((), ("--follow",)):
+        done = node.show("packets", "--peer", "nobody", *follow)
+        assert (done.code, done.err) == (2, "connector: no such peer nobody\n")
+
+
+def test_options_of_packets_that_exclude_each_other_are_refused(node: Node) -> None:
+    for other in (("--watch",), ("--count", "5")):
+        done = node.show("packets", "--follow", *other)
+        assert done.code == 2
+        assert f"--follow and {other[0]} exclude each other" in done.err
+
+
+@pytest.mark.parametrize("width", ["60", "80"])
+def test_tables_split_no_figure_in_a_narrow_terminal(node: Node, width: str) -> None:
+    assert node.send("g.node", "--amount", "123456").code == 0
+    newest = node.show("packets", "--json", "--count", "1").json["items"][0]
+    for name, words in (
+        ("packets", {newest["packetId"], "123456"}),
+        ("balances", {node.nets()["alice"], "balance", "still"}),
+        ("peers", {"alice", "down"}),
+        ("check-config", {"BTP_PEER_ALICE_CREDIT_LIMIT", "5000"}),
+    ):
+        env = {**environment(Path("unused")), "COLUMNS": width}
+        arguments = () if name == "check-config" else ("--url", node.url)
+        done = command(name, *arguments, env=env)
+        assert done.code == 0, done.err
+        assert words <= set(re.findall(r"[^\s│┃:]+", done.out)), done.out
+        assert max(map(len, done.out.splitlines())) <= int(width)
+
+
+def test_watched_json_is_printed_again_and_again_one_a_line(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[None] = []
+
+    def wait() -> None:
+        waits.append(None)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SystemSleep, "one_second", staticmethod(wait))
+    for name in ("balances", "status", "packets"):
+        waits.clear()
+        done = node.show(name, "--watch", "--json")
+        assert (done.code, done.err) == (130, "")
+        lines = [json.loads(line) for line in done.out.splitlines()]
+        assert len(lines) == 3
+        waits.clear()
+        assert node.show(name, "--watch").code == 130
+
+
+def test_packets_are_followed_until_nobody_reads_them(node: Node) -> None:
+    """As in `packets --follow | head -1`."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "connector", "packets", "--follow", "--url", node.url],
+        env=INHERITED,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        assert node.send("g.node").code == 0
+        assert following.stdout.readline()
+        following.stdout.close()
+        while following.poll() is None:
+            assert node.send("g.node").code == 0
+        assert (following.returncode, following.stderr.read()) == (0, "")
 
 
 def test_packets_are_followed_until_ctrl_c(node: Node) -> None:
@@ -584,7 +725,7 @@ def test_packets_are_followed_until_ctrl_c(node: Node) -> None:
             if event["amount"] == "43":
                 break
         following.send_signal(signal.SIGINT)
-        assert following.wait(PATIENCE_SECONDS) == 0
+        assert following.wait(PATIENCE_SECONDS) == 130
         patience.cancel()
         assert following.stderr is not None
         assert following.stderr.read() == ""
@@ -592,13 +733,39 @@ def test_packets_are_followed_until_ctrl_c(node: Node) -> None:
 
 @pytest.mark.parametrize("name", ["status", "peers", "routes", "balances", "packets"])
 @pytest.mark.parametrize(
-    ("url", "said"),
-    [("http://127.0.0.1:9", "is the node running?"), ("nonsense", "does not answer")],
+    ("url", "code", "said"),
+    [
+        ("http://127.0.0.1:9", 1, "is the node running?"),
+        ("127.0.0.1:9", 2, "is not the URL of a node, such as http://127.0.0.1:8080"),
+    ],
 )
-def test_a_node_that_does_not_answer_is_said_so(name: str, url: str, said: str) -> None:
+def test_a_node_that_does_not_answer_is_said_so(name: str, url: str, code: int, said: str) -> None:
     done = command(name, "--url", url)
-    assert done.code == 1
+    assert done.code == code
     assert said in done.err
+
+
+def test_a_wrong_port_or_scheme_is_told(node: Node) -> None:
+    btp = node.btp.replace("ws://", "http://")
+    for arguments in (("status",), ("packets", "--follow")):
+        done = command(*arguments, "--url", btp)
+        assert done.code == 1
+        assert f"{btp} speaks WebSocket only: that is a node's BTP port" in done.err
+    https = node.url.replace("http://", "https://")
+    done = command("status", "--url", https)
+    assert (
+        done.err == f"connector: {https} does not answer, {node.url} does: pass --url {node.url}\n"
+    )
+
+
+def test_an_empty_table_is_words(tmp_path: Path) -> None:
+    alone = {**INHERITED, "HTTP_PORT": "0", "BTP_SERVER_PORT": "0", "DATA_DIR": str(tmp_path)}
+    with Node({**alone, "ADMIN_API_KEY": ADMIN_KEY}, "run") as node:
+        assert node.show("peers").out == "no peers\n"
+        assert node.show("balances").out == "no accounts\n"
+        assert node.show("packets").out == "no packets\n"
+        assert node.show("settle", "--key", ADMIN_KEY).out == "no settlements\n"
+        node.stop()
 
 
 def test_the_url_may_come_from_the_environment(node: Node) -> None:
@@ -631,6 +798,10 @@ def test_check_config_shows_values_and_sources_and_no_secrets(tmp_path: Path) ->
     done = command("check-config", env=env)
     assert done.code == 0
     assert "BTP_PEER_ALICE_CREDIT_LIMIT" in done.out
+    assert str(config) in done.out.replace("\n", "")
+    assert "MAX_HOLD_MS" not in done.out
+    assert re.search(r"\d+ settings have their defaults: --all\n$", done.out)
+    assert "MAX_HOLD_MS" in command("check-config", "--all", env=env).out
     assert RECEIVER_SECRET not in done.out
     assert not (tmp_path / "ledger.db").exists(), "it only looks"
     done = command("check-config", env={**env, "HTTP_PORT": "x"})
@@ -649,6 +820,11 @@ def test_audit_is_fine_beside_a_running_node_and_finds_a_planted_difference(tmp_
     done = command("audit", env=env)
     assert done.code == 0
     assert done.out.endswith("audit: ok\n")
+    others = command("audit", "--nodes", "alice,node,bob", env=env)
+    assert others.code == 2
+    assert "alice, bob are not in this ledger: an embedded ledger" in others.err
+    assert others.out == ""
+    assert unread("audit", env=env) == (0, "")
     with sqlite3.connect(tmp_path / "ledger.db") as connection:
         (account,) = (
             connection.execute(
@@ -674,7 +850,8 @@ def test_audit_is_fine_beside_a_running_node_and_finds_a_planted_difference(tmp_
 def test_audit_of_nothing_says_so(tmp_path: Path) -> None:
     done = command("audit", env=environment(tmp_path / "none"))
     assert done.code == 1
-    assert "ledger.db" in done.err
+    assert "ledger.db: there is no ledger" in done.err
+    assert "set DATA_DIR, NODE_ID" in done.err
     assert not (tmp_path / "none").exists(), "it only looks"
     done = command("audit", env=environment(tmp_path, LEDGER="memory"))
     assert done.code == 2
@@ -708,6 +885,55 @@ def test_the_demo_pays_through_a_line_and_its_books_add_up(tmp_path: Path) -> No
     again = command("demo", "--peers", "2", "--data-dir", str(tmp_path / "demo"))
     assert again.code == 1
     assert "choose another --data-dir" in again.err
+
+
+@pytest.mark.parametrize("name", ["file", "/proc/none"])
+def test_the_demo_names_a_folder_that_cannot_be_used(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    folder = str(tmp_path / name)
+    done = command("demo", "--peers", "2", "--data-dir", folder)
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"connector: --data-dir {folder} cannot be used: ")
+
+
+@pytest.mark.tigerbeetle
+def test_the_demo_says_at_once_that_there_is_no_cluster() -> None:
+    cluster = {"TIGERBEETLE_CLUSTER_ID": "0", "TIGERBEETLE_REPLICAS": "127.0.0.1:9"}
+    done = command("demo", "--peers", "2", env=cluster)
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert "TIGERBEETLE_REPLICAS: 127.0.0.1:9: nothing listens there" in line
+
+
+def test_an_interrupted_demo_stops_its_nodes_and_says_what_was_sent(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [
+            sys.executable, "-m", "connector", "demo", "--peers", "2", "--packets", "10000000",
+            "--data-dir", str(tmp_path / "demo"), "--json",
+        ],
+        env=INHERITED,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:  # fmt: skip
+        log = tmp_path / "demo" / "peer1" / "connector.log"
+        while not log.exists() or not re.search(r'"peerId": ?"sender"', log.read_text()):
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.wait(0.05)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=PATIENCE_SECONDS)
+    assert (running.returncode, err) == (130, "")
+    body = json.loads(out)
+    assert (body["interrupted"], body["ok"], body["audits"]) == (True, False, [])
+    assert body["fulfilled"] <= body["sent"] < 10_000_000
+    assert "connector_stopped" in log.read_text()
+
+
+def test_compose_names_the_number_that_was_asked_for() -> None:
+    done = command("compose", "--topology", "ring", "--nodes", "500")
+    assert (done.code, done.out) == (2, "")
+    assert "has 3 to 200 nodes, not 500" in done.err
 
 
 def test_the_process_exits_with_the_code_of_its_command() -> None:
