@@ -15,7 +15,7 @@ from rich.text import Text
 
 PIPE_COLUMNS: Final = 160
 """Width where no terminal reports one: a pipe, a log, `docker exec` without a terminal."""
-TEXT_COLUMNS_MIN: Final = 16
+TEXT_COLUMNS_MIN: Final = 12
 """Least width of free text with longer words."""
 
 
