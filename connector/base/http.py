@@ -264,7 +264,8 @@ def _reason(error: BaseException) -> str:
         if isinstance(at, socket.gaierror):
             found = str(at)
         elif isinstance(at, ssl.SSLError):  # its errno is none of the system's
-            found = f"TLS: {getattr(at, 'verify_message', '') or at.reason or at}"
+            why = getattr(at, "verify_message", "") or getattr(at, "reason", "") or at
+            found = f"TLS: {why}"
         elif isinstance(at, OSError) and at.errno is not None and at.errno > 0:
             found = f"[Errno {at.errno}] {os.strerror(at.errno)}"
         at = at.__cause__ or at.__context__

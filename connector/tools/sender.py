@@ -126,7 +126,8 @@ async def _is_http_port(url: str) -> bool:
             connections_max=1,
             verify=False,
         ) as client:
-            return (await client.ask("GET", f"{where}/health/live")).json() == {"status": "alive"}
+            answer = await client.ask("GET", f"{where}/health/live")
+            return bool(answer.json() == {"status": "alive"})
     except HttpError:
         return False
 

@@ -651,7 +651,7 @@ def test_options_of_packets_that_exclude_each_other_are_refused(node: Node) -> N
 
 @pytest.mark.parametrize("width", ["60", "80"])
 def test_tables_split_no_figure_in_a_narrow_terminal(node: Node, width: str) -> None:
-    assert node.send("g.node", "--amount", "123456").code == 0
+    assert node.send("g.node", "--amount", "123456").code == 1  # above alice's limit
     newest = node.show("packets", "--json", "--count", "1").json["items"][0]
     for name, words in (
         ("packets", {newest["packetId"], "123456"}),
@@ -699,11 +699,11 @@ def test_packets_are_followed_until_nobody_reads_them(node: Node) -> None:
     ) as following:
         assert following.stdout is not None
         assert following.stderr is not None
-        assert node.send("g.node").code == 0
+        assert node.send("g.node", "--amount", "0").code == 0
         assert following.stdout.readline()
         following.stdout.close()
         while following.poll() is None:
-            assert node.send("g.node").code == 0
+            assert node.send("g.node", "--amount", "0").code == 0
         assert (following.returncode, following.stderr.read()) == (0, "")
 
 
