@@ -80,23 +80,31 @@ def faults_named() -> Iterator[None]:
         raise fail(str(error), 1) from None
 
 
+def _stop_signals() -> list[signal.Signals]:
+    """SIGTERM, SIGINT, and SIGHUP where it is not ignored (`nohup`): the terminal was closed."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers
+
+
 def stop_event() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
+    """Set by the signals that ask a process to stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _stop_signals():
         loop.add_signal_handler(number, stop.set)
     return stop
 
 
 @contextlib.contextmanager
 def stopped_by_signal() -> Iterator[asyncio.Event]:
-    """Set by SIGTERM and SIGINT while the block runs, which then do not end the command."""
+    """Set by the signals of `stop_event` while the block runs, which then do not end the command."""
     if threading.current_thread() is not threading.main_thread():
         yield asyncio.Event()  # signals are the main thread's
         return
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = _stop_signals()
     before = [(number, signal.getsignal(number)) for number in numbers]
     try:
         yield stop_event()

@@ -3,6 +3,7 @@
 The one place for both. It loads next to nothing: `__main__` calls it before everything else.
 
 Ctrl-C ends every command with exit code 130, quietly: while modules are loaded as well as later.
+SIGTERM ends one that does not handle it with 143, also as process 1, where the kernel would ignore it.
 Commands that print what they have done so far catch it themselves (`common.stopped_by_signal`), and so
 do those that are meant to run until Ctrl-C, whose exit code it is not: `run` and `demo --keep`.
 """
@@ -23,6 +24,7 @@ from connector.base.errors import EnvironmentFault
 
 EXIT_INTERRUPTED: Final = 130
 """128 and the number of SIGINT, as shells have it."""
+_EXIT_SIGNALLED: Final = 128
 
 
 class OutputError(EnvironmentFault):
@@ -82,6 +84,8 @@ def prepare() -> None:
     # Where SIGINT is ignored (`nohup`, a job in the background of a script), it stays so.
     if _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
+    if _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
     out = sys.stdout
     if type(out) is io.TextIOWrapper:  # not what a test or another program put there
         sys.stdout = Output(
@@ -119,9 +123,9 @@ def run(command: Callable[[], None]) -> None:
         raise SystemExit(1) from None
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
-    # Nothing is open yet. An exception here could come out of any module that is being loaded.
-    os._exit(EXIT_INTERRUPTED)
+def _end(number: int, _frame: FrameType | None) -> None:
+    # Nothing is open yet, or nothing that must be closed. An exception here could come out of any module that is being loaded.
+    os._exit(_EXIT_SIGNALLED + number)
 
 
 def _in_main_thread() -> bool:

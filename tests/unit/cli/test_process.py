@@ -20,10 +20,12 @@ from tests.support.patience import PATIENCE_SECONDS
 
 @pytest.fixture
 def as_in_a_shell() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGINT)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_what_nobody_reads_any_more_is_dropped() -> None:
@@ -69,7 +71,10 @@ def test_ctrl_c_and_output_that_fails_are_exit_codes(capsys: pytest.CaptureFixtu
 def test_ctrl_c_is_an_exception_only_when_all_is_loaded() -> None:
     process.prepare()
     assert signal.getsignal(signal.SIGINT) is process._end
+    assert signal.getsignal(signal.SIGTERM) is process._end
     process.loaded()
+    # As process 1 it would be ignored without a handler.
+    assert signal.getsignal(signal.SIGTERM) is process._end
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -82,7 +87,8 @@ def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
 
 
 @pytest.mark.processes
-def test_ctrl_c_while_modules_are_loaded_is_quiet() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_modules_are_loaded_is_quiet(number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "connector", "status"],
         env=INHERITED,
@@ -95,10 +101,10 @@ def test_ctrl_c_while_modules_are_loaded_is_quiet() -> None:
         for line in starting.stderr:
             # Of the many that come after it, some take long.
             if line.rpartition("|")[2].strip() == "typer":
-                starting.send_signal(signal.SIGINT)
+                starting.send_signal(number)
                 break
         rest = starting.stderr.read()
-        assert starting.wait() == 130
+        assert starting.wait() == 128 + number
         patience.cancel()
     assert "Traceback" not in rest
 
