@@ -160,7 +160,7 @@ def _ask_before_overpaying(
     after = net - paid
     if net * after >= 0:
         return
-    said = f"{_in_words(net)} with {peer}; after this: {_in_words(after)}"
+    said = f"balance with {peer}: {_in_words(net)}; after this: {_in_words(after)}"
     if sys.stdin is None or not sys.stdin.isatty():
         raise fail(f"{said}. Nothing was recorded; if it is right, pass --yes", 2)
     print(f"{said}. Record it? [y/N] ", end="", file=sys.stderr, flush=True)

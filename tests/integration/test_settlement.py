@@ -399,7 +399,7 @@ async def test_the_settle_command_records_pays_confirms_and_lists(tmp_path: Path
         assert a.net("b") == -30
         code, said = await settle("b", "--outgoing", "40")
         assert code == 2
-        assert "we owe 30 with b; after this: owes us 10" in said
+        assert "balance with b: we owe 30; after this: owes us 10" in said
         assert a.net("b") == -30
         code, said = await settle("b", "--outgoing", "20")
         assert (code, "balance with b: we owe 10\n" in said) == (0, True), said

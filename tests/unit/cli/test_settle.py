@@ -74,9 +74,15 @@ def test_what_is_paid_up_to_the_debt_is_not_asked_for(
 @pytest.mark.parametrize(
     ("net", "incoming", "outgoing", "scale", "after"),
     [
-        (10_000, 1_000_000, None, None, "owes us 10000 with bob; after this: we owe 990000"),
-        (-10_000, None, 10_001, None, "we owe 10000 with bob; after this: owes us 1"),
-        (10_000, 11, None, 6, "owes us 10000 with bob; after this: we owe 1000"),
+        (
+            10_000,
+            1_000_000,
+            None,
+            None,
+            "balance with bob: owes us 10000; after this: we owe 990000",
+        ),
+        (-10_000, None, 10_001, None, "balance with bob: we owe 10000; after this: owes us 1"),
+        (10_000, 11, None, 6, "balance with bob: owes us 10000; after this: we owe 1000"),
     ],
 )
 def test_a_payment_that_turns_the_debt_is_asked_for(
