@@ -23,7 +23,7 @@ BATCH_TRANSFERS: Final = 8189
 LINGERS_S: Final = (0.05, 1.5)
 """How long a request is on its way at most that was given up while the cluster was away."""
 AFTER_A_LOOK: Final = 0.25
-"""The share of these that arrive just after the next look at accounts instead."""
+"""The share of these that arrive just after the next look at accounts, if there is one in that time."""
 RESTART_S: Final = 1.0
 """How long there are no answers when a data file is replaced: the server is restarted."""
 _NS: Final = 1_000_000_000
@@ -98,6 +98,12 @@ class Way:
         self.after_a_look: list[Callable[[], object]] = []
         """Late requests that arrive when this node has looked at accounts: what it saw is old then."""
 
+    def no_look(self, late: Callable[[], object]) -> None:
+        """A late request arrives if the node has not looked meanwhile."""
+        if late in self.after_a_look:
+            self.after_a_look.remove(late)
+            late()
+
 
 class Cluster:
     """The state of the cluster, and the connections to it."""
@@ -137,6 +143,7 @@ class Cluster:
         for one in lingering:
             if way.chance.random() < AFTER_A_LOOK:
                 way.after_a_look.append(one)
+                self.world.after(max(LINGERS_S), way.no_look, one)
             else:
                 self.world.after(way.chance.random() * way.chance.choice(LINGERS_S), one)
 

@@ -26,6 +26,9 @@ DISK: Final = frozenset((Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.DISK_SLOW))
 PATIENCE_S: Final = 25.0
 """Seconds: a packet fulfilled with this much time left outlasts every fault of a plan."""
 
+START_S: Final = 5.0
+"""How long after its death a node has been started again, and has booked what its outbox had."""
+
 CLOCKS: Final = frozenset((Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR))
 
 
@@ -143,13 +146,17 @@ class Judge:
                 self._look_at_peer(node, peer)
 
     def _is_out_of_sight(self, node: str, hold: raw.Row) -> bool:
-        """Whether the node cannot know of a hold: its clock was wrong when it started after it."""
+        """Whether the node cannot know of a hold: its clock was wrong when it started after it.
+
+        The last request of a process may reach the ledger after its death; and a process that starts
+        books the holds that its outbox has, which are from before as well.
+        """
         plan = self._plan
         on_cluster = any(one.name == node and one.ledger == "tigerbeetle" for one in plan.nodes)
         was_wrong = any(one.kind in CLOCKS and one.where == node for one in plan.faults)
         held_at_s = (hold.timestamp - START_NS) / 1e9
         deaths = self._evidence.deaths.get(node, ())
-        return on_cluster and was_wrong and any(at_s >= held_at_s for at_s in deaths)
+        return on_cluster and was_wrong and any(at_s + START_S >= held_at_s for at_s in deaths)
 
     def _look_at_peer(self, node: str, peer: str) -> None:
         evidence, ledger = self._evidence, self._ledgers[node]

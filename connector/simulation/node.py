@@ -227,6 +227,8 @@ class SimulatedNode:
             return
         if self.core is None or not self.core.accounts.generation:
             return  # one that has not claimed yet takes over from its standby (docs/accounting.md)
+        if self.core.accounts.spooled:
+            return  # what it has spooled stays on its machine, unknown to its successor (ibid.)
         simulation = self.simulation
         self._count_packets()
         former.pause()
