@@ -167,8 +167,8 @@ FAULTS = (
     Fault(
         "sent-again-under-a-new-id",
         "connector/switch/switch.py",
-        "octets, deadline_ms, packet_id, again=recovered is not None)",
-        "octets, deadline_ms, packet_id + (recovered is not None) * (1 << 60))",
+        "octets, until_ms, packet_id, again=recovered is not None)",
+        "octets, until_ms, packet_id + (recovered is not None) * (1 << 60))",
     ),
     Fault(
         "fulfilment-not-kept-beside-its-post",
