@@ -21,7 +21,14 @@ from connector.simulation.world import START_NS
 
 NOT_DURABLE: Final = frozenset(("posts_not_durable", "fulfilments_not_kept", "outbox_failed"))
 """Alerts that say what would be lost in a crash."""
-DISK: Final = frozenset((Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.DISK_SLOW))
+LATE_ON_DISK: Final = frozenset(
+    (
+        *(Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.DISK_SLOW),
+        # A sender's last moment passes while the process stands still, or by its clock.
+        *(Kind.PAUSE, Kind.SECOND_PROCESS, Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR),
+    )
+)
+"""With one of these at a node, a Fulfill may be let go before it is durable."""
 
 PATIENCE_S: Final = 25.0
 """Seconds: a packet fulfilled with this much time left outlasts every fault of a plan."""
@@ -115,7 +122,9 @@ class Judge:
         if node in evidence.not_ready:
             self._find("not-ready", node, evidence.not_ready[node])
         told = evidence.alerts.get(node, set()) & NOT_DURABLE
-        if told and not any(one.kind in DISK and one.where == node for one in self._plan.faults):
+        if told and not any(
+            one.kind in LATE_ON_DISK and one.where == node for one in self._plan.faults
+        ):
             self._find("not-durable", node, ", ".join(sorted(told)))
         booked = {leg.row.packet for legs in ledger.booked.values() for leg in legs}
         unbooked = evidence.kept.get(node, set()) - booked
@@ -295,7 +304,8 @@ class Judge:
         if any(one.expires_at_s - one.at_s < patience_s for one in fact.given):
             self._excuse("too-late")
             return True
-        if self._had_wrong_clock(here, began_s) or self._had_wrong_clock(there, began_s):
+        # Also of a node before: it gives up a packet that it would have resent.
+        if any(self._had_wrong_clock(node, began_s) for node in fact.way):
             self._excuse("wrong-clock")
             return True
         link = self._plan.link_of(here, there)
@@ -399,7 +409,9 @@ class Judge:
         lost = self._evidence.losses.get(frozenset((sender, node)), ())
         deaths = self._evidence.deaths.get(node, ())
         began_s = fact.sent_s or 0.0
-        if not any(began_s <= at_s for at_s in (*lost, *deaths)):
+        if any(one.kind in CLOCKS and one.where == node for one in self._plan.faults):
+            self._excuse("expiry-clock")  # it answers when the packet is over by its own clock
+        elif not any(began_s <= at_s for at_s in (*lost, *deaths)):
             self._find("silent", node, f"{sender} got no answer at all", fact.plan.number)
 
     # --- neighbours

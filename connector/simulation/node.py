@@ -244,16 +244,26 @@ class SimulatedNode:
 
     async def _stand_by(self, loop: ProcessLoop) -> None:
         simulation, machine = self.simulation, self.clock
-        process = simulation.world.random(f"standby {loop.name}").getrandbits(128)
-        ledger = ClusterClient(simulation.cluster, self.name, loop)
-        await Standby(
-            node_id=self.name,
-            ledger=ledger,
-            clock=SteadyClock(machine.now_ns, machine.monotonic_ns),
-            process=process,
-            say=lambda what: simulation.note(self.name, f"standby: {what}"[:300]),
-        ).wait()
-        await ledger.close()
+        chance = simulation.world.random(f"standby {loop.name}")
+        while True:
+            process = chance.getrandbits(128)
+            ledger = ClusterClient(simulation.cluster, self.name, loop)
+            standby = Standby(
+                node_id=self.name,
+                ledger=ledger,
+                clock=SteadyClock(machine.now_ns, machine.monotonic_ns),
+                process=process,
+                say=lambda what: simulation.note(self.name, f"standby: {what}"[:300]),
+            )
+            try:
+                await standby.wait()
+                break
+            except LedgerRefusedError as error:
+                # It exits, and its supervisor starts it again.
+                simulation.note(self.name, f"standby: is refused: {error}"[:300])
+                await asyncio.sleep(1.0)
+            finally:
+                await ledger.close()
         self._begin(loop, process)
 
     def wake(self) -> None:
