@@ -114,6 +114,7 @@ class Cluster:
         """In use."""
         self._ways: dict[str, Way] = {}
         self._right: Data | None = None
+        self._put_back_s = float("-inf")
         self._rows_copied = 0
         self._restarts_until_s = 0.0
         self.sessions = 0
@@ -153,6 +154,11 @@ class Cluster:
         return self._right is not None
 
     @property
+    def had_forgotten(self) -> bool:
+        """Whether another data file is in place, or was when a request of now was made."""
+        return self.has_forgotten or self.world.now_s - self._put_back_s < TIMEOUT_S
+
+    @property
     def rows(self) -> list[Row]:
         """Every transfer, oldest first."""
         return self.data.rows
@@ -169,6 +175,7 @@ class Cluster:
         assert self._right is not None, "it was not replaced"
         self.misplaced += len(self.data.rows) - self._rows_copied
         self.data, self._right = self._right, None
+        self._put_back_s = self.world.now_s
         self._restart()
 
     def _restart(self) -> None:

@@ -160,7 +160,7 @@ class SimulatedNode:
         # The daemon says so and exits; its supervisor tries again.
         disk = simulation.disks[self.name]
         refuses = isinstance(error, LedgerBehindError) and (
-            simulation.cluster.has_forgotten or disk.has_cut_journal
+            simulation.cluster.had_forgotten or disk.has_cut_journal
         )
         if not self._is_started and isinstance(error, EnvironmentFault):
             refuses = refuses or disk.broken or disk.is_full
