@@ -14,8 +14,8 @@ takes the first. `user_data_128` names the process (a random number), `user_data
 `user_data_32` the beat. Generations and beats are numbered from 1 without a gap.
 
 No clocks are compared. The active process asks the ledger for claim g + 1 about once a second, and
-before and after a request with holds when its last answer is older than LEASE_VALID_SECONDS. A standby takes over after a silence that it has measured
-itself, while the ledger answered all its questions.
+before and after a request with holds when its last answer is older than LEASE_VALID_SECONDS. A standby
+takes over after a silence that it has measured itself, while the ledger answered all its questions.
 
     OPENING -FREE-> CLAIMING -WON-> ACTIVE -LATER-> SUPERSEDED      ACTIVE -ENDED-> ENDED
     OPENING -OTHER-> STANDBY -FREE-> CLAIMING -LOST-> STANDBY

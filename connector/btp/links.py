@@ -266,6 +266,19 @@ class Links(LinkOwner):
         credentials = self._dialled[link]
         self._logged_in(link, self._peers[credentials.peer_id], credentials.username)
 
+    def _note(self, links: PeerLinks, link: Link, event: str, **fields: str) -> None:
+        """Log a change of a peer's connections, at a limited rate."""
+        suppressed = links.lines.allow(self.clock.monotonic_s())
+        if suppressed is not None:
+            assert link.peer is not None
+            self._log.info(
+                event,
+                peer_id=link.peer.peer_id,
+                direction=link.direction,
+                suppressed=suppressed,
+                **fields,
+            )
+
     def _links_of(self, peer_id: str) -> PeerLinks:
         links = self._by_peer.get(peer_id)
         if links is None:
@@ -291,15 +304,7 @@ class Links(LinkOwner):
         link.session.join(links.requests)
         links.add(link)
         self.connects[peer_id] = self.connects.get(peer_id, 0) + 1
-        suppressed = links.lines.allow(link.logged_in_at_s)
-        if suppressed is not None:
-            self._log.info(
-                "btp_connection_established",
-                peer_id=peer_id,
-                direction=link.direction,
-                remote=link.remote,
-                suppressed=suppressed,
-            )
+        self._note(links, link, "btp_connection_established", remote=link.remote)
         former = self.live.get(peer_id)
         carrier = links.carrier()
         assert carrier is not None, peer_id
@@ -355,15 +360,7 @@ class Links(LinkOwner):
         elif was_carrier:
             del self.live[peer_id]
             self._observer.disconnected(peer_id, link.direction, link.close_reason)
-        suppressed = links.lines.allow(link.gone_at_s)
-        if suppressed is not None:
-            self._log.info(
-                "btp_connection_lost",
-                peer_id=peer_id,
-                direction=link.direction,
-                reason=link.close_reason,
-                suppressed=suppressed,
-            )
+        self._note(links, link, "btp_connection_lost", reason=link.close_reason)
         if links.all():
             # Receipts over another link do not cover the answers sent over this one.
             self.driver.reconnected(peer_id)
