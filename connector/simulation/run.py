@@ -34,6 +34,8 @@ LINKS_AGAIN_S: Final = 5.0
 POLL_S: Final = 0.5
 CALM_S: Final = 2.5
 """Virtual seconds without activity before the judge runs; slow ticks are a second apart."""
+HOLD_MARGIN_S: Final = 15.0
+"""A ledger keeps a hold for at most so much longer than its packet has at the first node."""
 REST_S_MAX: Final = 180.0
 _NS: Final = 1_000_000_000
 
@@ -260,7 +262,12 @@ class Simulation:
     @property
     def _calm_s(self) -> float:
         # A node whose clock is ahead counts holds as expired that its ledger still has.
-        return CALM_S + max(0.0, *(one.clock_s for one in self.plan.nodes))
+        plan = self.plan
+        calm_s = CALM_S + max(0.0, *(one.clock_s for one in plan.nodes))
+        if any(one.kind is Kind.CLOCK_FAR for one in plan.faults):
+            # One that starts with such a clock forgets holds whose whole time is still to pass.
+            calm_s += HOLD_MARGIN_S + max((one.expires_in_s for one in plan.payments), default=0.0)
+        return calm_s
 
     def _heal(self) -> None:
         """Begin no more faults; those that are active are repaired when they end."""
