@@ -33,9 +33,18 @@ RECONNECT_DELAY_SECONDS_MAX: Final = 5.0
 RECONNECT_STABLE_SECONDS: Final = 10.0
 DRAIN_SECONDS_MIN: Final = 1.0
 DRAIN_SECONDS_MAX: Final = 10.0
+# Each may hold a full write buffer. A program that opens a connection for each of its payments, as
+# often as it may log in, has fewer: a drained link without anything open is closed after a second.
+LINKS_DRAINED_PER_PEER_MAX: Final = 64
+# Of packets that are resent after a log-in, in one turn of the event loop.
+RESENT_AT_ONCE_BYTES: Final = 256 << 10
+# What a packet costs besides its octets.
+RESENT_OVERHEAD_BYTES: Final = 256
 REQUEST_IDS_OF_ONE_PACKET_MAX: Final = 8
 WRITE_BUFFER_PAUSE_BYTES: Final = 1 << 20
 WRITE_BUFFER_BYTES_MAX: Final = 16 << 20
 assert KEEPALIVE_SILENCE_SECONDS_MAX > 2 * KEEPALIVE_PING_SECONDS
 assert DRAIN_SECONDS_MAX > DRAIN_SECONDS_MIN
 assert WRITE_BUFFER_BYTES_MAX > WRITE_BUFFER_PAUSE_BYTES
+assert LINKS_DRAINED_PER_PEER_MAX > LOG_INS_PER_SECOND_PER_PEER_MAX * DRAIN_SECONDS_MIN
+assert RESENT_AT_ONCE_BYTES < WRITE_BUFFER_PAUSE_BYTES

@@ -14,7 +14,8 @@ import asyncio
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote
 
@@ -178,6 +179,9 @@ class Link(asyncio.Protocol):
         """When the link was drained (it carries no new requests since); zero: it serves."""
         self.drained_ids: set[int] = set()
         """Our requests that had no answer then."""
+        self._to_resend: deque[OutgoingRequest] = deque()
+        self._resends_later = False
+        """Whether the event loop will call `_resend_more`."""
         self._transport: asyncio.Transport | None = None
         self._fragments: bytearray | None = None
         self._handshake_size = 0
@@ -291,11 +295,17 @@ class Link(asyncio.Protocol):
         """The write buffer has room again."""
         self._writing_paused = False
         self.resume_reading()
+        self._resend_more()
 
     def pause_reading(self) -> None:
         """Leave what arrives to the system's buffers."""
         if self._transport is not None and not self._closing:
             self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Links are not held any more: read, and resend what is left."""
+        self.resume_reading()
+        self._resend_more()
 
     def resume_reading(self) -> None:
         """Handle what was read while links were held, and read again, unless something forbids it."""
@@ -419,6 +429,48 @@ class Link(asyncio.Protocol):
             self.session.requests.resent(flight, request_id)
         self._links.touched.add(self)
         return None
+
+    def resend(self, flights: Iterable[OutgoingRequest]) -> None:
+        """Resend open requests, as fast as the other side reads.
+
+        In parts, each in a turn of the event loop of its own: a log-in may ask for thousands, and a
+        peer may log in often.
+        """
+        self._to_resend = deque(flights)
+        self._resend_part()
+
+    def _resend_part(self) -> None:
+        queue = self._to_resend
+        if not queue:
+            return
+        if self.session.state is not State.OPEN or self.drained_from_s:
+            queue.clear()  # another link carries them now, or the next one will
+            return
+        if self._writing_paused or self._links.standstill.is_held:
+            return  # `resume_writing` and `go_on` do the rest
+        is_open = self.session.requests.ids_of_resent
+        left = bounds.RESENT_AT_ONCE_BYTES
+        while queue and left > 0:
+            flight = queue.popleft()
+            if flight not in is_open:
+                continue  # answered meanwhile, or its deadline has passed
+            assert flight.next_hop is not None
+            flight.next_hop.counters.resent_out += 1
+            left -= len(flight.octets) + bounds.RESENT_OVERHEAD_BYTES
+            self.send(flight, again=True)
+        if queue and not self._resends_later:
+            self._resends_later = True
+            asyncio.get_running_loop().call_soon(self._resend_later)
+
+    def _resend_later(self) -> None:
+        self._resends_later = False
+        self._resend_more()
+
+    def _resend_more(self) -> None:
+        """Go on with what is left to be resent."""
+        if self._to_resend:
+            self._resend_part()
+            self._links.flush()
 
     def drain(self) -> None:
         """Carry no new requests; answers still pass, and it is closed when none is open."""

@@ -314,28 +314,23 @@ class Links(LinkOwner):
         self.driver.reconnected(peer_id)
         if former is not carrier:
             self._resend(carrier, waiting)
+        for old in links.superfluous():
+            old.drop("too many connections of this peer", CloseCode.NORMAL_CLOSURE)
 
-    def _resend(self, link: Link, waiting: Iterable[OutgoingRequest]) -> None:
+    def _resend(self, link: Link, waiting: Collection[OutgoingRequest]) -> None:
         """Resend all open requests, if the peer supports packet ids (docs/protocol.md).
 
         Otherwise requests that went over another link of the peer keep waiting for their answers.
         """
         requests = link.session.requests
-        asked: set[OutgoingRequest] = set()
         if link.session.resumable:
-            requests.before_resending()
-        else:
-            asked = set(requests.open)
+            requests.before_resending(waiting)
+            link.resend(waiting)
+            return
+        asked = set(requests.open)
         for flight in waiting:
-            if flight in asked:
-                continue
-            if not link.session.resumable:
+            if flight not in asked:
                 self.driver.answered(flight, Unanswered.LINK_LOST)
-                continue
-            assert flight.next_hop is not None
-            flight.next_hop.counters.resent_out += 1
-            # If the link is full already, the packet waits until its deadline.
-            link.send(flight, again=True)
 
     def gone(self, link: Link) -> None:
         """See `LinkOwner`."""
@@ -460,7 +455,7 @@ class Links(LinkOwner):
         if not self.standstill.over():
             return
         for link in list(self._all):
-            link.resume_reading()
+            link.go_on()
         self.flush()
 
     def abandon(self) -> None:

@@ -29,7 +29,8 @@ class PeerLinks:
         """Log lines about established and lost connections."""
         self._serving: dict[str, Link] = {}
         """By direction."""
-        self._drained: set[Link] = set()
+        self._drained: dict[Link, None] = {}
+        """Oldest first."""
 
     def __len__(self) -> int:
         return len(self._serving) + len(self._drained)
@@ -50,9 +51,13 @@ class PeerLinks:
 
     def remove(self, link: Link) -> None:
         """Remove a closed link."""
-        self._drained.discard(link)
+        self._drained.pop(link, None)
         if self._serving.get(link.direction) is link:
             del self._serving[link.direction]
+
+    def superfluous(self) -> list[Link]:
+        """Drained links beyond their bound, oldest first: the caller closes them."""
+        return list(self._drained)[: -bounds.LINKS_DRAINED_PER_PEER_MAX]
 
     def carrier(self) -> Link | None:
         """The link that carries requests.
@@ -65,5 +70,5 @@ class PeerLinks:
     def _serve_no_more(self, link: Link | None) -> None:
         if link is not None:
             del self._serving[link.direction]
-            self._drained.add(link)
+            self._drained[link] = None
             link.drain()

@@ -10,7 +10,7 @@ requests left open by a broken connection can be resent (docs/protocol.md).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
@@ -160,10 +160,15 @@ class Requests:
         self.next_id = (request_id + 1) & REQUEST_ID_MAX
         return request_id
 
-    def before_resending(self) -> None:
-        """Record the ids of all open requests, before some of them are resent."""
+    def before_resending(self, requests: Iterable[Any] = ()) -> None:
+        """Record the ids of all open requests, before some of them are resent.
+
+        `requests`: those that will be, also if they were sent over no connection yet.
+        """
         for request_id, request in self.by_id.items():
             self.ids_of_resent.setdefault(request, [request_id])
+        for request in requests:
+            self.ids_of_resent.setdefault(request, [])
 
     def resent(self, request: Any, request_id: int) -> None:
         """`request` was resent as `request_id`; above a bound its oldest id is dropped."""

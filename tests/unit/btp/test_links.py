@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import random
+from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
@@ -31,7 +32,7 @@ from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms, Unansw
 from tests.support.clocks import SimulatedClock, simulated
 from tests.support.daemons import EventLog
 from tests.support.guest import auth_packet
-from tests.support.in_memory import LATENCY_S, MemoryNetwork
+from tests.support.in_memory import LATENCY_S, MemoryNetwork, MemoryTransport
 
 PORTS = {"a": 1, "b": 2}
 
@@ -706,3 +707,125 @@ async def test_log_ins_of_a_peer_are_bounded_and_it_gets_in_again_later() -> Non
         await asyncio.sleep(1)
         await setup.dial_a()
         assert a.links.connects["b"] == bounds.LOG_INS_PER_SECOND_PER_PEER_MAX + 1
+
+
+@simulated
+async def test_drained_links_of_a_peer_are_bounded_and_the_oldest_ones_are_closed() -> None:
+    async with LinksSetup() as setup:
+        a = setup.a
+        a.answers_at_once = False
+        setup.start(a, dials=False)
+        await asyncio.sleep(0.01)
+        sockets: list[PlainSocket] = []
+        for _ in range(3):
+            for _ in range(bounds.LOG_INS_PER_SECOND_PER_PEER_MAX - 1):
+                sockets.append(await setup.dial_a())
+                sockets[-1].say(encode_ilp(MESSAGE, 77, b"prepare 9"))  # keeps it from being closed
+            await asyncio.sleep(1)
+        is_open = [not one.closed.is_set() for one in sockets]
+        kept = bounds.LINKS_DRAINED_PER_PEER_MAX + 1
+        assert is_open == [False] * (len(sockets) - kept) + [True] * kept
+        a.answer_all()
+        await asyncio.sleep(0.1)
+        assert sockets[-1].answers == [(77, b"answer 9")]
+
+
+# --- many packets that a log-in asks for again
+
+
+class Resending:
+    """A host that loses its link with 100 open requests of 10,000 octets."""
+
+    def __init__(self, setup: LinksSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.a, self.b, self._setup = setup.a, setup.b, setup
+        self.b.answers_at_once = False
+        self.asked: list[Request] = []
+        self.written: list[int] = []
+        """Octets of each write with requests."""
+        self.on_write: Callable[[], None] = lambda: None
+        plain = MemoryTransport.write
+
+        def write(transport: MemoryTransport, data: bytes) -> None:
+            plain(transport, data)
+            if len(data) > 10_000:
+                self.written.append(len(data))
+                self.on_write()
+
+        monkeypatch.setattr(MemoryTransport, "write", write)
+
+    async def begin(self) -> None:
+        self._setup.start(self.b, dials=False)
+        self._setup.start(self.a)
+        await asyncio.sleep(0.1)
+        self.asked = [self.a.ask(number) for number in range(100)]
+        for one in self.asked:
+            one.octets = one.octets.ljust(10_000)
+        await asyncio.sleep(0.1)
+        self.b.arrivals.clear()
+
+    def pause(self) -> None:
+        """What a transport does whose write buffer is full."""
+        self.a.live.pause_writing()
+
+    @property
+    def resent(self) -> int:
+        return self.a.peer.counters.resent_out
+
+
+@simulated
+async def test_what_a_log_in_asks_for_again_is_resent_in_parts_unless_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with LinksSetup() as setup:
+        a, b, one = setup.a, setup.b, Resending(setup, monkeypatch)
+        await one.begin()
+        ended = one.asked[-2:]
+        one.on_write = lambda: a.links.forget(ended)  # their deadline passes after the first part
+        a.live.abort()
+        await asyncio.sleep(1)
+        assert one.resent == len(b.arrivals) == len(set(b.arrivals)) == 98
+        assert len(one.written) > 2
+        assert max(one.written) <= bounds.RESENT_AT_ONCE_BYTES + 11_000
+        b.answer_all()
+        await asyncio.sleep(0.1)
+        assert a.waiting == ended
+
+
+@simulated
+async def test_nothing_more_is_resent_to_a_peer_that_does_not_read_until_it_reads_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with LinksSetup() as setup:
+        a, one = setup.a, Resending(setup, monkeypatch)
+        await one.begin()
+        one.on_write = one.pause
+        a.live.abort()
+        await asyncio.sleep(1)
+        first = one.resent
+        assert 0 < first < 100
+        assert len(one.written) == 1
+        one.on_write = lambda: None
+        a.live.resume_writing()
+        await asyncio.sleep(1)
+        assert one.resent == 100
+        assert sum(one.written) > 100 * 10_000
+
+
+@simulated
+async def test_a_link_that_is_replaced_resends_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with LinksSetup() as setup:
+        a, one = setup.a, Resending(setup, monkeypatch)
+        await one.begin()
+        one.on_write = one.pause
+        a.live.abort()
+        await asyncio.sleep(1)
+        stuck = a.live
+        one.on_write = lambda: None
+        await a.links._connect(a.credentials)
+        await asyncio.sleep(0.1)
+        assert a.live is not stuck
+        assert len(set(setup.b.arrivals)) == 100
+        before = one.resent
+        stuck.resume_writing()
+        await asyncio.sleep(0.1)
+        assert one.resent == before
