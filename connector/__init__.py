@@ -36,10 +36,12 @@ The map, each package above those that it uses:
       surface.py      the listener for health, metrics, API and page
       preflight.py    checks files and folders of the settings, before anything is opened
       memory.py       what is remembered of peers over restarts
+      payers.py       who pays each peer: an engine, or an operator
       apply.py        applies settings to peers, links, accounts and routes
       changes.py      changes by an operator while the node runs
     web/            HTTP: health, metrics, API, login, page
       guard.py        checks before routing           access.py   keys, roles, the cookie
+      engine_access.py  tokens of settlement engines  wrong_keys.py  throttles wrong keys
       admin.py        the admin API                   views.py    the read API
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle

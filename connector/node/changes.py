@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
 
 from connector.accounting.manager import AccountManager
@@ -31,6 +31,7 @@ from connector.base.errors import (
 )
 from connector.base.log import Log
 from connector.node.apply import LeftBehind, SettingsApplier
+from connector.settings.faults import SECRETS
 from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.overlay import InEffect, Overlay, faults_in
 from connector.settings.terms import terms_of
@@ -110,14 +111,14 @@ class OperatorChanges:
         raise UnknownNameError("there is no such peer")
 
     def peer_view(self, peer: PeerSettings) -> dict[str, Any]:
-        """A peer in JSON for the admin API: everything but its secret, amounts as text."""
+        """A peer in JSON for the admin API: everything but its secrets, amounts as text."""
         terms = terms_of(self._applier.settings, peer)
         view: dict[str, Any] = {
             to_camel(name): str(value)
             if (value := getattr(peer, name)) is not None and name in _AMOUNTS
             else value
             for name in PeerSettings.model_fields
-            if name != "secret"
+            if name not in SECRETS
         }
         # Defaults are included, so that all limits in effect are shown.
         view["assetCode"] = terms.asset.code
@@ -126,6 +127,7 @@ class OperatorChanges:
         view["feeBasisPoints"] = terms.fee_basis_points
         of_base = any(one.id == peer.id for one in self._base.peers)
         changes = self.overlay.peers.get(peer.id, {})
+        view["settlementTokenSet"] = peer.settlement_token is not None
         view["source"] = "config" if of_base else "admin"
         view["changed"] = sorted(changes) if of_base else []
         return view
@@ -167,6 +169,7 @@ class OperatorChanges:
                     f"peer {wanted.id} exists with other settings: PUT /admin/peers/{wanted.id} "
                     "changes it"
                 )
+            _check_engine(self._applier.settings, wanted, wanted.settlement_token)
             return now.with_peer(wanted, self._base)
 
         return await self._change("peer.create", wanted.id, step)
@@ -174,8 +177,9 @@ class OperatorChanges:
     async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
         """Add a peer or replace its settings; whether it is new.
 
-        Fields that are not given get their defaults, except the secret, which is kept as long as
-        the URL is the same: it is sent to the host of the URL.
+        Fields that are not given get their defaults, except the secret and the settlement token. Each
+        is kept as long as the URL that it is sent to leads to the same place. A settlement token of
+        None is given: the peer has none of its own from then on.
 
         Raises:
             ConfigError: the fields do not make a peer, for example without a secret.
@@ -192,7 +196,11 @@ class OperatorChanges:
                         [f"peer {peer_id}: url: it leads to another place: give the secret again"]
                     )
                 whole["secret"] = there.secret
-            return now.with_peer(_peer_of(whole), self._base)
+            if "settlement_token" not in fields and not is_new:
+                whole["settlement_token"] = self.peer(peer_id).settlement_token
+            wanted = _peer_of(whole)
+            _check_engine(self._applier.settings, wanted, fields.get("settlement_token"))
+            return now.with_peer(wanted, self._base)
 
         await self._change("peer.create" if is_new else "peer.replace", peer_id, step)
         return is_new
@@ -448,6 +456,37 @@ def _goes_elsewhere(before: str | None, after: str | None) -> bool:
     if not after:
         return False
     return before is None or _place(before) != _place(after)
+
+
+def _check_engine(settings: Settings, wanted: PeerSettings, given: SecretStr | None) -> None:
+    """Refuse to show a settlement token at a place where it is not shown yet.
+
+    The token of a peer without its own is the node's: it goes to the places of the configuration,
+    not to one that the admin API names.
+
+    Args:
+        settings: in effect.
+        wanted: the peer, as it would be.
+        given: its token, if the request gives it; then the place was chosen together with it.
+
+    Raises:
+        ConfigError: the token has to be given.
+    """
+    url, token = settings.settlement_engine_of(wanted), settings.settlement_token_of(wanted)
+    if url is None or token is None or given is not None:
+        return
+    shown = {
+        (settings.settlement_token_of(peer), _place(engine))
+        for peer in settings.peers
+        if (engine := settings.settlement_engine_of(peer)) is not None
+    }
+    if settings.settlement_token is not None and settings.settlement_engine_url is not None:
+        shown.add(
+            (settings.settlement_token.get_secret_value(), _place(settings.settlement_engine_url))
+        )
+    if (token, _place(url)) not in shown:
+        where = f"peer {wanted.id}: settlementEngineUrl"
+        raise ConfigError([f"{where}: it leads to another place: give the settlementToken for it"])
 
 
 def _place(url: str) -> tuple[str, str]:

@@ -390,11 +390,9 @@ class Connector:
 
     # --- settlement engines
 
-    def _make_engine(self, url: str) -> HttpEngine:
+    def _make_engine(self, url: str, token: str | None) -> HttpEngine:
         self._engine_client = self._engine_client or make_client()
-        token = self._given.settlement_token
-        secret = None if token is None else token.get_secret_value()
-        return HttpEngine(url, client=self._engine_client, token=secret)
+        return HttpEngine(url, client=self._engine_client, token=token)
 
     async def _close_engine_client(self) -> None:
         client, self._engine_client = self._engine_client, None

@@ -30,7 +30,7 @@ from connector.accounting.outbox import SqliteOutbox
 from connector.base import limits
 from connector.base.clock import JUMP_LASTS_SECONDS, Clock, SteadyClock
 from connector.base.disk import Disk, SystemDisk
-from connector.base.errors import ConfigError, DecodeError
+from connector.base.errors import DecodeError
 from connector.base.log import Log
 from connector.base.randomness import Randomness, SystemRandomness
 from connector.btp.links import Links
@@ -41,11 +41,11 @@ from connector.ledger.interface import Ledger
 from connector.ledger.model import IdGenerator
 from connector.node import bounds
 from connector.node.apply import SettingsApplier, credentials_of
+from connector.node.payers import MakeEngine, Payers, no_engine
 from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation
 from connector.peering.routing import RoutingTable
-from connector.settings.model import PeerSettings, Settings
+from connector.settings.model import Settings
 from connector.settings.terms import terms_of
-from connector.settlement.engine import SettlementEngine
 from connector.settlement.manager import SettlementManager
 from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.settlement.store import SettlementStore
@@ -87,10 +87,6 @@ def system_platform(log: Log, clock: Clock | None = None) -> Platform:
     )
 
 
-def _no_engine(url: str) -> SettlementEngine:
-    raise ConfigError([f"the settlement engine {url} cannot be reached from here"])
-
-
 class Core:
     """One node without its web surface. See the module.
 
@@ -105,7 +101,7 @@ class Core:
         ledger: Ledger,
         emit: Callable[[Event], None] = lambda _event: None,
         account_changed: Callable[[str], None] = lambda _peer_id: None,
-        make_engine: Callable[[str], SettlementEngine] = _no_engine,
+        make_engine: MakeEngine = no_engine,
         accept_ledger_loss: bool = False,
         process: int | None = None,
         takes_over: bool = False,
@@ -119,8 +115,7 @@ class Core:
             ledger: not open yet. The core opens and closes it.
             emit: takes events; must not block.
             account_changed: called with the peer whose account a settlement changed; must not block.
-            make_engine: makes a client for the settlement engine at a URL; may be called twice for
-                one.
+            make_engine: for the settlement engines of peers.
             accept_ledger_loss: start although the ledger has less than it acknowledged.
             process: the name under which this process has claimed the accounts while it stood by;
                 None: it has not.
@@ -132,7 +127,6 @@ class Core:
         self.clock: Final = platform.clock
         self.log: Final = platform.log
         self._emit = emit
-        self._make_engine = make_engine
         self._on_superseded = on_superseded
         self.superseded_why = ""
         """What an operator should know when another process has taken over; empty: none has."""
@@ -243,8 +237,7 @@ class Core:
             new_key=lambda: randomness.octets(16).hex(),
             random=randomness.random,
         )
-        self._engines: dict[str, tuple[str | None, int | None]] = {}
-        """URL and scale of each peer's settlement engine, as last handed to `settlements`."""
+        self.payers: Final = Payers(settlements=self.settlements, make_engine=make_engine)
         self.use_engines()
         self.deliveries.on_settle_message(self.settlements.answer)
         self._asking_parent = False
@@ -305,21 +298,8 @@ class Core:
     # --- settings that change while it runs
 
     def use_engines(self) -> None:
-        """Set the payer of each peer in `settlements`: its settlement engine, or an operator.
-
-        Called at the start, and when settings have changed. The payer of a removed peer is kept
-        until its balance is settled.
-        """
-        settings = self.applier.settings
-        for peer in settings.peers:
-            self._use_engine(settings.settlement_engine_of(peer), peer)
-
-    def _use_engine(self, url: str | None, peer: PeerSettings) -> None:
-        if self._engines.get(peer.id) == (url, peer.settlement_engine_scale):
-            return
-        self._engines[peer.id] = url, peer.settlement_engine_scale
-        engine = None if url is None else self._make_engine(url)
-        self.settlements.use(peer.id, engine, peer.settlement_engine_scale)
+        """Take the payer of each peer from the settings, at the start and when they have changed."""
+        self.payers.use(self.applier.settings)
 
     # --- the address, if a parent assigns it (RFC 31)
 

@@ -18,6 +18,7 @@ from connector.telemetry.store import EventStore
 from connector.web.access import Access
 from connector.web.admin import PacketSender, admin_router
 from connector.web.app import create_app
+from connector.web.engine_access import EngineAccess
 from connector.web.feed import feed_router
 from connector.web.guard import Guard
 from connector.web.network import Neighbourhood, network_router
@@ -104,12 +105,8 @@ class WebSurface:
             clock=platform.clock,
             log=platform.log,
         )
-        engines = Access(
-            key=_text(settings.settlement_token),
-            required=settings.settlement_token is not None or exposed,
-            node_id=settings.node_id,
-            clock=platform.clock,
-            log=platform.log,
+        engines = EngineAccess(
+            token_of=core.payers.token_of, required=exposed, clock=platform.clock, log=platform.log
         )
         names = frozenset(settings.http_allowed_hosts)
         own_names = frozenset(("localhost", "127.0.0.1", "::1", settings.http_host))

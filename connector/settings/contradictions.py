@@ -12,7 +12,7 @@ from connector.peering.model import Relation
 from connector.settings.types import PEER_VARIABLE, PRINTABLE, is_loopback, is_same_listener
 
 if TYPE_CHECKING:
-    from connector.settings.model import Settings
+    from connector.settings.model import PeerSettings, Settings
 
 _EXAMPLE: Final = re.compile(r"change[-_ ]?me", re.IGNORECASE)
 """How secrets of `.env.production.example` begin."""
@@ -23,6 +23,9 @@ def contradictions(settings: Settings) -> list[str]:
     faults: list[str] = []
     ids: set[str] = set()
     tokens: dict[str, str] = {}
+    engine_tokens: dict[str, str] = {}
+    if settings.settlement_token is not None:
+        engine_tokens[settings.settlement_token.get_secret_value()] = "SETTLEMENT_TOKEN"
     parents = [peer.id for peer in settings.peers if peer.relation is Relation.PARENT]
     if len(settings.peers) > limits.PEERS_MAX:
         faults.append(f"more than {limits.PEERS_MAX} peers")
@@ -36,6 +39,14 @@ def contradictions(settings: Settings) -> list[str]:
                 f"peers {other} and {peer.id} have the same secret: give each its own, "
                 "since a log-in without a user name is told by its token"
             )
+        if peer.settlement_token is not None:
+            name = _variable(peer, "SETTLEMENT_TOKEN")
+            first = engine_tokens.setdefault(peer.settlement_token.get_secret_value(), name)
+            if first != name:
+                faults.append(
+                    f"{first} and {name} are the same: the engine of one peer could report "
+                    "payments of another; give each its own"
+                )
     faults.extend(
         f"the route {route.prefix or '(default)'} leads to {route.next_hop!r}, "
         "which is no configured peer"
@@ -93,10 +104,9 @@ def contradictions(settings: Settings) -> list[str]:
     listed = {url.rstrip("/") for url in settings.explorer_nodes}
     if settings.explorer_node_keys.keys() - listed:
         faults.append("EXPLORER_NODE_KEYS has a key for a node that is not in EXPLORER_NODES")
-    if (
-        settings.http_exposed
-        and settings.settlement_token is None
-        and any(settings.settlement_engine_of(peer) for peer in settings.peers)
+    if settings.http_exposed and any(
+        settings.settlement_engine_of(peer) and settings.settlement_token_of(peer) is None
+        for peer in settings.peers
     ):
         faults.append(
             f"{settings.http_exposed}: set SETTLEMENT_TOKEN, which the settlement engines have to "
@@ -110,6 +120,11 @@ def contradictions(settings: Settings) -> list[str]:
     return faults
 
 
+def _variable(peer: PeerSettings, suffix: str) -> str:
+    """The variable of a setting of a peer."""
+    return f"{PEER_VARIABLE}{peer.id.upper().replace('-', '_')}_{suffix}"
+
+
 def _weak_secrets(settings: Settings) -> Iterator[str]:
     """Secrets that others know or can guess, of listeners that others can reach."""
     of_http = [
@@ -117,11 +132,9 @@ def _weak_secrets(settings: Settings) -> Iterator[str]:
         ("READ_API_KEY", settings.read_api_key),
         ("METRICS_KEY", settings.metrics_key),
         ("SETTLEMENT_TOKEN", settings.settlement_token),
+        *((_variable(peer, "SETTLEMENT_TOKEN"), peer.settlement_token) for peer in settings.peers),
     ]
-    of_btp = [
-        (f"{PEER_VARIABLE}{peer.id.upper().replace('-', '_')}_SECRET", peer.secret)
-        for peer in settings.peers
-    ]
+    of_btp = [(_variable(peer, "SECRET"), peer.secret) for peer in settings.peers]
     btp = settings.btp_server_host
     btp_exposed = "" if is_loopback(btp) else f"BTP_SERVER_HOST={btp} is not loopback"
     for exposed, secrets in ((settings.http_exposed, of_http), (btp_exposed, of_btp)):

@@ -90,6 +90,10 @@ class PeerSettings(BaseModel):
     settlement_engine_url: EngineUrl | None = None
     """Settlement engine (RFC 38) that pays it; `manual`: an operator does. Default:
     SETTLEMENT_ENGINE_URL."""
+    settlement_token: SecretStr | None = None
+    """Shared with its settlement engine alone: /settlement takes requests about this peer with this
+    token only, and about no other peer; our requests to the engine carry it. Default:
+    SETTLEMENT_TOKEN."""
     settlement_engine_scale: Scale | None = None
     """Scale that its settlement engine is given amounts in; what is less than a unit of it stays
     owed. Default: the scale of the asset."""
@@ -109,6 +113,9 @@ class PeerSettings(BaseModel):
             raise ValueError(
                 f"secret must be 1 to {limits.BTP_TOKEN_BYTES_MAX} printable ASCII characters"
             )
+        settlement_token = self.settlement_token
+        if settlement_token and not PRINTABLE.fullmatch(settlement_token.get_secret_value()):
+            raise ValueError("settlementToken must be printable ASCII characters without spaces")
         if self.settle_threshold is not None and self.settle_to > self.settle_threshold:
             raise ValueError("settleTo must not be above settleThreshold")
         return self
@@ -296,8 +303,9 @@ class Settings(BaseSettings):
     """Settlement engine (RFC 38) of peers that name none. Unset or `manual`: an operator pays, and
     confirms it with `settle`."""
     settlement_token: SecretStr | None = None
-    """Shared with the settlement engines: they show it at /settlement, as the bearer token or the
-    password, and are shown it. Without it /settlement is served on loopback only."""
+    """Shared with the settlement engines of all peers that have no BTP_PEER_<ID>_SETTLEMENT_TOKEN:
+    they show it at /settlement, as the bearer token or the password, and are shown it. A peer with
+    neither is served there on loopback only."""
     peers: Annotated[list[PeerSettings], BeforeValidator(_peers_by_id)] = Field(
         default_factory=list
     )
@@ -314,6 +322,11 @@ class Settings(BaseSettings):
         """Where the settlement engine of a peer is; None: an operator settles."""
         url = peer.settlement_engine_url or self.settlement_engine_url
         return None if url == "manual" else url
+
+    def settlement_token_of(self, peer: PeerSettings) -> str | None:
+        """The token that this node and the settlement engine of a peer share; None: there is none."""
+        token = peer.settlement_token or self.settlement_token
+        return None if token is None else token.get_secret_value()
 
     def asset_of(self, peer: PeerSettings) -> Asset:
         """The asset that amounts with `peer` are in."""

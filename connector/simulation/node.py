@@ -130,7 +130,7 @@ class SimulatedNode:
                 log=SimulatedLog(simulation, self.name),
             ),
             ledger=ledger,
-            make_engine=lambda _url: SimulatedEngine(simulation, self.name, loop),
+            make_engine=lambda _url, _token: SimulatedEngine(simulation, self.name, loop),
             process=process,
             on_superseded=stop.set,
         )

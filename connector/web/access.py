@@ -1,27 +1,22 @@
-"""The keys of the web surface: checks them in headers and login cookies, and throttles wrong ones.
+"""The keys of the web surface: checks them in headers and login cookies.
 
 Each key has a role, and each role may do what the roles below it may. The cookie is signed with a
 secret derived from the key: no session is stored, a login survives a restart, and a new key
-invalidates all cookies. Keys are compared in constant time. Wrong keys are counted per source
-address; after too many, further wrong ones are answered 429. The right key is always accepted: others
-at the same address (a proxy, a shared network) must not lock its owner out. A key is protected by its
-length, not by the throttle.
+invalidates all cookies. Keys are compared in constant time; wrong ones are throttled (`wrong_keys`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import OrderedDict
-from enum import Enum, IntEnum, auto
+from enum import IntEnum, auto
 from functools import cached_property
 from typing import Final
 
-from connector.base import limits
 from connector.base.clock import Clock
-from connector.base.connections import network_of
-from connector.base.log import Log, Sampler
+from connector.base.log import Log
 from connector.web import bounds
+from connector.web.wrong_keys import Denied, WrongKeys, digest
 
 
 class Role(IntEnum):
@@ -33,43 +28,6 @@ class Role(IntEnum):
     """Read everything: READ_API_KEY."""
     OPERATE = auto()
     """Read and change everything: ADMIN_API_KEY."""
-
-
-class Denied(Enum):
-    """Why a key is not accepted."""
-
-    NO_KEY = auto()
-    """The request has no key."""
-    WRONG_KEY = auto()
-    THROTTLED = auto()
-    """Wrong, and too many wrong keys came from this address."""
-
-
-class Throttle:
-    """Wrong keys per source address: a token bucket each."""
-
-    def __init__(self) -> None:
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def wait_s(self, source: str, now_s: float) -> float:
-        """Seconds until a wrong key from `source` is answered as such again; 0: now."""
-        left = self._left(source, now_s)
-        return 0.0 if left >= 1.0 else (1.0 - left) * bounds.HTTP_WRONG_KEY_SECONDS
-
-    def failed(self, source: str, now_s: float) -> None:
-        """Count a wrong key. Of too many sources, the one that failed longest ago is forgotten."""
-        self._buckets[source] = self._left(source, now_s) - 1.0, now_s
-        self._buckets.move_to_end(source)
-        if len(self._buckets) > bounds.HTTP_THROTTLED_SOURCES_MAX:
-            self._buckets.popitem(last=False)
-
-    def _left(self, source: str, now_s: float) -> float:
-        left, at_s = self._buckets.get(source, (float(bounds.HTTP_WRONG_KEYS_MAX), now_s))
-        gained = (now_s - at_s) / bounds.HTTP_WRONG_KEY_SECONDS
-        return min(float(bounds.HTTP_WRONG_KEYS_MAX), left + gained)
-
-    def __len__(self) -> int:
-        return len(self._buckets)
 
 
 class Access:
@@ -109,7 +67,7 @@ class Access:
         keys = {Role.METRICS: metrics_key, Role.READ: read_key, Role.OPERATE: key}
         # The highest role first, should two keys be the same.
         self._digests = [
-            (role, _digest(text)) for role, text in reversed(keys.items()) if text is not None
+            (role, digest(text)) for role, text in reversed(keys.items()) if text is not None
         ]
         self._login_keys = {
             role: text
@@ -118,10 +76,12 @@ class Access:
         }
         self._signing_salt = b"ilp-connector login " + node_id.encode()
         self._clock = clock
-        self._log = log
-        self._throttle = Throttle()
-        self._said = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
-        self.failures = 0
+        self._wrong = WrongKeys(clock=clock, log=log)
+
+    @property
+    def failures(self) -> int:
+        """Wrong keys since the start."""
+        return self._wrong.count
 
     def by_header(self, authorization: str, source: str) -> Role | Denied:
         """The role of the key in an `Authorization` header."""
@@ -134,30 +94,14 @@ class Access:
         """The role of a key; a wrong one is counted, and logged until its address is throttled."""
         if not self._digests:
             return Denied.WRONG_KEY
-        digest = _digest(given)
+        shown = digest(given)
         # All are compared, so that the time does not tell which one was nearly right.
-        found = [role for role, right in self._digests if hmac.compare_digest(digest, right)]
-        if found:
-            return found[0]
-        now_s = self._clock.monotonic_s()
-        source = network_of(source)
-        self.failures += 1
-        if self._throttle.wait_s(source, now_s):
-            return Denied.THROTTLED
-        self._throttle.failed(source, now_s)
-        suppressed = self._said.allow(now_s)
-        if suppressed is not None:
-            self._log.warning(
-                "http_authentication_failed",
-                remote=source,
-                throttled=self._throttle.wait_s(source, now_s) > 0,
-                suppressed=suppressed,
-            )
-        return Denied.WRONG_KEY
+        found = [role for role, right in self._digests if hmac.compare_digest(shown, right)]
+        return found[0] if found else self._wrong.deny(source)
 
     def retry_after_s(self, source: str) -> int:
-        """Whole seconds until keys from a throttled `source` are checked again."""
-        return int(self._throttle.wait_s(network_of(source), self._clock.monotonic_s())) + 1
+        """See `WrongKeys`."""
+        return self._wrong.retry_after_s(source)
 
     # --- the login cookie, which reads, whichever key it was given for
 
@@ -232,8 +176,3 @@ def _cookie(header: str, name: str) -> str:
         if key.strip() == name:
             return value.strip()
     return ""
-
-
-def _digest(key: str) -> bytes:
-    # Digests have one length, so a comparison reveals nothing about the length of the key.
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

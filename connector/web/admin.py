@@ -110,7 +110,7 @@ class PacketSender(Protocol):
 
 
 class PeerReplacement(PeerSettings):
-    """A peer; its id stands in the path, its secret is given only if it is to be another one."""
+    """A peer; its id stands in the path, its secrets are given only if they are to be other ones."""
 
     id: str | None = None  # type: ignore[assignment]
     secret: SecretStr | None = None  # type: ignore[assignment]

@@ -28,6 +28,7 @@ from connector.base.errors import (
 from connector.base.log import Log
 from connector.web import models
 from connector.web.access import Access
+from connector.web.engine_access import EngineAccess
 from connector.web.guard import HEADERS, Guard, page_headers, shows_money
 from connector.web.login import login_page, login_router
 from connector.web.openapi import complete
@@ -85,7 +86,7 @@ def create_app(
     hosts: frozenset[str] | None,
     log: Log,
     node_id: str,
-    engines: Access | None = None,
+    engines: EngineAccess | None = None,
     routers: Iterable[APIRouter] = (),
     page: Path = PAGE,
 ) -> Guard:
@@ -97,7 +98,7 @@ def create_app(
         hosts: names that the Host header may have; None: any.
         log: for errors of the application.
         node_id: for the login page.
-        engines: checks the token of settlement engines.
+        engines: checks the tokens of settlement engines.
         routers: other routes: events, administration.
         page: folder of the built page.
     """

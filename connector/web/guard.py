@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 
 from connector.base.log import Log
 from connector.web import bounds
-from connector.web.access import Access, Denied, Role
+from connector.web.access import Access, Role
+from connector.web.engine_access import ENGINE_PREFIX, EngineAccess, account_of
 from connector.web.proxies import HOST, forwarded
+from connector.web.wrong_keys import Denied
 
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -48,10 +50,12 @@ _METRICS_KEY_WRONG: Final = (
     "this is no key of this node; without a key /metrics is answered, but has no balances"
 )
 _KEY_FOR_METRICS_ONLY: Final = "METRICS_KEY opens /metrics only: {names} is needed"
-_ENGINE_KEY_NEEDED: Final = "SETTLEMENT_TOKEN is needed: Authorization: Bearer <token>"
-_ENGINE_KEY_WRONG: Final = "wrong token: it is not SETTLEMENT_TOKEN of this node"
-ENGINE_PREFIX: Final = "/settlement"
-"""Paths for settlement engines."""
+_ENGINE_KEY_NEEDED: Final = (
+    "SETTLEMENT_TOKEN, or the peer's own token, is needed: Authorization: Bearer <token>"
+)
+_ENGINE_KEY_WRONG: Final = (
+    "wrong token: it is not SETTLEMENT_TOKEN of this node, or the peer has a token of its own"
+)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -94,7 +98,7 @@ class Guard:
         hosts: frozenset[str] | None,
         log: Log,
         login_page: Callable[[str], bytes],
-        engines: Access | None = None,
+        engines: EngineAccess | None = None,
     ) -> None:
         """Build it.
 
@@ -105,7 +109,7 @@ class Guard:
             log: for errors of the application.
             login_page: the answer to a browser that asks for the page without a login, for a path
                 prefix (`Forwarded`).
-            engines: checks the token of settlement engines, the only key for /settlement.
+            engines: checks the tokens of settlement engines, the only keys for /settlement.
         """
         self.app: Final = app
         self._access = access
@@ -177,7 +181,7 @@ class Guard:
             return None
         source = source_of(scope)
         if self._engines is not None and path.startswith(ENGINE_PREFIX + "/"):
-            return self._check_engine(self._engines, headers, source)
+            return _check_engine(self._engines, account_of(path), headers, source)
         admin = path == "/admin" or path.startswith("/admin/")
         if admin and not access.has_key:
             return Refusal(403, "the admin API is off: set ADMIN_API_KEY to turn it on")
@@ -219,26 +223,6 @@ class Guard:
             case Denied.WRONG_KEY:
                 return Refusal(401, _METRICS_KEY_WRONG, ((b"www-authenticate", b"Bearer"),))
 
-    def _check_engine(
-        self, engines: Access, headers: dict[str, str], source: str
-    ) -> Refusal | None:
-        if not engines.required:
-            return None
-        if not engines.has_key:
-            return Refusal(
-                403, "settlement engines are let in off loopback by SETTLEMENT_TOKEN only"
-            )
-        given = _token_in(headers.get("authorization", ""))
-        match engines.by_key(given, source) if given else Denied.NO_KEY:
-            case Role():
-                return None
-            case Denied.THROTTLED:
-                return throttled(engines, source)
-            case Denied.NO_KEY:
-                return Refusal(401, _ENGINE_KEY_NEEDED, ((b"www-authenticate", b"Bearer"),))
-            case Denied.WRONG_KEY:
-                return Refusal(401, _ENGINE_KEY_WRONG, ((b"www-authenticate", b"Bearer"),))
-
     async def _refuse(
         self, scope: Scope, headers: dict[str, str], send: Send, refusal: Refusal
     ) -> None:
@@ -276,6 +260,23 @@ class Guard:
         await send(body)
 
 
+def _check_engine(
+    engines: EngineAccess, peer_id: str, headers: dict[str, str], source: str
+) -> Refusal | None:
+    if engines.is_closed(peer_id):
+        return Refusal(403, "settlement engines are let in off loopback by SETTLEMENT_TOKEN only")
+    given = _token_in(headers.get("authorization", ""))
+    match engines.check(peer_id, given, source):
+        case None:
+            return None
+        case Denied.THROTTLED:
+            return throttled(engines, source)
+        case Denied.NO_KEY:
+            return Refusal(401, _ENGINE_KEY_NEEDED, ((b"www-authenticate", b"Bearer"),))
+        case Denied.WRONG_KEY:
+            return Refusal(401, _ENGINE_KEY_WRONG, ((b"www-authenticate", b"Bearer"),))
+
+
 def _token_in(authorization: str) -> str:
     """A bearer token, or the password of basic authentication, which engines take from a URL."""
     scheme, _, given = authorization.partition(" ")
@@ -298,7 +299,7 @@ def shows_money(scope: Scope) -> bool:
     return scope.get(_SHOWS_MONEY) is True
 
 
-def throttled(access: Access, source: str) -> Refusal:
+def throttled(access: Access | EngineAccess, source: str) -> Refusal:
     """The refusal after too many wrong keys from an address."""
     seconds = access.retry_after_s(source)
     return Refusal(

@@ -146,7 +146,7 @@ class KeyItem(_Answer):
 
 
 class AdminPeer(_Answer):
-    """The settings of a peer that are in effect, without its secret."""
+    """The settings of a peer that are in effect, without its secrets."""
 
     id: str
     url: str | None
@@ -159,6 +159,7 @@ class AdminPeer(_Answer):
     max_packet_amount: Amount | None
     rate_limit: int | None
     routes: list[str]
+    settlement_token_set: bool
     source: Literal["config", "admin"]
     changed: list[str]
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from connector.version import __version__
-from connector.web.guard import ENGINE_PREFIX, OPEN_PATHS
+from connector.web.engine_access import ENGINE_PREFIX
+from connector.web.guard import OPEN_PATHS
 from connector.web.models import Fault
 
 _REFERENCE: Final = {"$ref": "#/components/schemas/Fault"}
@@ -24,7 +25,11 @@ _SCHEMES: Final = {
         "name": "connector-<NODE_ID>",
         "description": "From POST /login; opens the read API and the page.",
     },
-    "settlementToken": {"type": "http", "scheme": "bearer", "description": "SETTLEMENT_TOKEN"},
+    "settlementToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "SETTLEMENT_TOKEN, or the peer's own",
+    },
 }
 _REFUSALS: Final = {
     "400": "The body cannot be read",

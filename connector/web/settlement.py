@@ -1,8 +1,8 @@
 """Settlements over HTTP: routes for settlement engines (RFC 38), and for operators.
 
-The connector URL of an engine is `http://<node>/settlement`. If SETTLEMENT_TOKEN is set, engines
-must send it, as the bearer token or as the password of their URL; otherwise /settlement is served on
-loopback only. Operators use /admin, with the key of the admin API (web/guard.py).
+The connector URL of an engine is `http://<node>/settlement`. Engines must send the token of the peer
+(BTP_PEER_<ID>_SETTLEMENT_TOKEN, else SETTLEMENT_TOKEN), as the bearer token or as the password of
+their URL; a peer without one is served on loopback only. Operators use /admin, with the key of the admin API (web/guard.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from connector.base.errors import (
 )
 from connector.ilp.packet import Fulfill, Reject
 from connector.settlement.model import Direction, Quantity, Settlement, read_quantity
-from connector.web.guard import ENGINE_PREFIX
+from connector.web.engine_access import ENGINE_PREFIX
 
 Key = Annotated[
     str | None, Header(alias="Idempotency-Key", description="The same again is done once.")

@@ -36,6 +36,7 @@ from connector.settlement.model import (
 from connector.switch.delivery import read_answer
 from connector.web.access import Access
 from connector.web.admin import admin_router
+from connector.web.engine_access import EngineAccess
 from connector.web.feed import feed_router
 from connector.web.network import Neighbourhood
 from connector.web.proxies import Proxies, ProxyHeaders
@@ -170,7 +171,7 @@ class _Events:
 def _node() -> tuple[ProxyHeaders, EventLog, Access]:
     log, clock = EventLog(), SystemClock()
     admin, events, settlements = MadeUpAdmin(), _Events(), MadeUpSettlements()
-    engines = Access(key="of-engines", required=True, node_id="made-up", clock=clock, log=log)
+    engines = EngineAccess(token_of=lambda _: "of-engines", required=True, clock=clock, log=log)
     made_up: Any = events
     feed = feed_router(
         bus=made_up, store=made_up, snapshot=dict, asset_of=lambda _: None, past=None,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
+from pydantic.alias_generators import to_camel
 
 from connector import Fulfill, Prepare, Reject
 from connector.base.errors import ConfigError, UnknownNameError
 from connector.node.apply import LeftBehind
 from connector.node.changes import OperatorChanges
+from connector.settings.faults import SECRETS
+from connector.settings.model import PeerSettings
 from connector.settings.overlay import InEffect, Overlay
 from connector.telemetry.events import AdminAction
 from tests.support.clocks import simulate
@@ -271,5 +276,110 @@ def test_a_kept_secret_is_shown_at_its_old_place_only(
         assert changes.peer("dave").url == after
         assert changes.peer("dave").secret.get_secret_value() == ("new" if needed else "of-dave")
         assert machines[1].core.peers["dave"].terms.peer_id == "dave"
+
+    run(tmp_path, scenario)
+
+
+ENGINE = "http://engine:3010"
+EVIL = "http://evil:3010"
+
+
+@pytest.mark.parametrize("of_all", [None, "of-all"])
+@pytest.mark.parametrize(
+    ("before", "change", "fault"),
+    [
+        # The peer has a token of its own: it is kept at its place, and shown at no other.
+        ({"settlement_engine_url": ENGINE, "settlement_token": "token-of-dave"},
+         {"settlement_engine_url": ENGINE + "/v1"}, False),
+        ({"settlement_engine_url": ENGINE, "settlement_token": "token-of-dave"},
+         {"settlement_engine_url": EVIL}, True),
+        ({"settlement_engine_url": ENGINE, "settlement_token": "token-of-dave"},
+         {"settlement_engine_url": "https://engine:3010"}, True),
+        ({"settlement_engine_url": ENGINE, "settlement_token": "token-of-dave"},
+         {"settlement_engine_url": EVIL, "settlement_token": "token-anew"}, False),
+        # By hand it is shown to nobody.
+        ({"settlement_engine_url": ENGINE, "settlement_token": "token-of-dave"},
+         {"settlement_engine_url": "manual"}, False),
+        # The address of the node's engine.
+        ({"settlement_engine_url": ENGINE, "settlement_token": "token-of-dave"}, {}, True),
+    ],
+)  # fmt: skip
+def test_a_kept_settlement_token_is_shown_at_its_old_place_only(
+    tmp_path: Path, of_all: str | None, before: dict[str, Any], change: dict[str, Any], fault: bool
+) -> None:
+    def secret(fields: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: SecretStr(value) if name == "settlement_token" else value
+            for name, value in fields.items()
+        }
+
+    async def scenario(
+        _group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        slow.may_answer.set()
+        applier = machines[1].core.applier
+        node = {
+            "settlement_engine_url": "http://node-engine:3010",
+            "settlement_token": None if of_all is None else SecretStr(of_all),
+        }
+        changes._base = applier.settings = applier.settings.model_copy(update=node)
+        assert await changes.put_peer("dave", {"secret": "of-dave", **secret(before)})
+        if fault:
+            with pytest.raises(ConfigError, match="give the settlementToken"):
+                await changes.put_peer("dave", secret(change))
+            assert changes.peer("dave").settlement_engine_url == ENGINE
+            return
+        await changes.put_peer("dave", secret(change))
+        token = changes.peer("dave").settlement_token
+        assert token is not None
+        assert token.get_secret_value() == change.get("settlement_token", "token-of-dave")
+        view = changes.peer_view(changes.peer("dave"))
+        assert view["settlementTokenSet"] is True
+        assert "token-of-dave" not in str(view)
+        assert "token-anew" not in str(view)
+        assert "token-of-dave" not in str(machines[1].log.events)
+
+    run(tmp_path, scenario)
+
+
+def test_the_nodes_settlement_token_goes_to_no_place_that_only_the_admin_api_names(
+    tmp_path: Path,
+) -> None:
+    async def scenario(
+        _group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        slow.may_answer.set()
+        applier = machines[1].core.applier
+        node = {"settlement_engine_url": ENGINE, "settlement_token": SecretStr("of-all")}
+        changes._base = applier.settings = applier.settings.model_copy(update=node)
+        dave = {"secret": "of-dave"}
+        for engine in (EVIL, "http://engine:3011"):
+            with pytest.raises(ConfigError, match="give the settlementToken"):
+                await changes.put_peer("dave", {**dave, "settlement_engine_url": engine})
+            wanted = PeerSettings(id="dave", secret="of-dave", settlement_engine_url=engine)
+            with pytest.raises(ConfigError, match="give the settlementToken"):
+                await changes.create_peer(wanted)
+        assert await changes.put_peer("dave", {**dave, "settlement_engine_url": f"{ENGINE}/x"})
+        # Without its own token the peer has the node's, which must not follow the URL either.
+        own = {"settlement_engine_url": EVIL, "settlement_token": SecretStr("token-of-dave")}
+        await changes.put_peer("dave", own)
+        with pytest.raises(ConfigError, match="give the settlementToken"):
+            await changes.put_peer("dave", {**own, "settlement_token": None})
+        await changes.put_peer("dave", {"settlement_token": None})
+        assert changes.peer("dave").settlement_token is None
+        assert "token-of-dave" not in (tmp_path / "changes.json").read_text()
+
+    run(tmp_path, scenario)
+
+
+def test_no_view_of_a_peer_has_a_secret(tmp_path: Path) -> None:
+    async def scenario(
+        _group: asyncio.TaskGroup, _machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        slow.may_answer.set()
+        fields = set(PeerSettings.model_fields)
+        assert {"secret", "settlement_token"} <= SECRETS & fields
+        view = changes.peer_view(changes.peer("alice"))
+        assert not {to_camel(name) for name in SECRETS & fields} & view.keys()
 
     run(tmp_path, scenario)

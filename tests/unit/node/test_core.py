@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from connector import Fulfill, PeerSettings, Prepare, Settings
 from connector.base import limits
@@ -318,10 +319,10 @@ def test_a_child_asks_its_parent_for_its_address() -> None:
 
 def test_a_settlement_engine_is_made_when_its_url_changes_and_not_before() -> None:
     async def scenario() -> None:
-        made: list[str] = []
+        made: list[tuple[str, str | None]] = []
 
-        def make(url: str) -> SettlementEngine:
-            made.append(url)
+        def make(url: str, token: str | None) -> SettlementEngine:
+            made.append((url, token))
             return ManualEngine()
 
         settings = settings_of(
@@ -331,13 +332,26 @@ def test_a_settlement_engine_is_made_when_its_url_changes_and_not_before() -> No
         platform = memory_platform(network, disk, EventLog())
         ledger = ScriptedLedger(clock=platform.clock)
         core = Core(settings, platform=platform, ledger=ledger, make_engine=make)
-        assert made == ["http://one.example"]
+        assert made == [("http://one.example", None)]
         core.use_engines()
-        assert made == ["http://one.example"]
+        assert len(made) == 1
         bob = settings.peers[0].model_copy(update={"settlement_engine_url": "http://other.example"})
         core.applier.settings = settings.model_copy(update={"peers": [bob]})
         core.use_engines()
-        assert made == ["http://one.example", "http://other.example"]
+        assert made[1:] == [("http://other.example", None)]
+        own = bob.model_copy(update={"settlement_token": SecretStr("of-bob")})
+        core.applier.settings = settings.model_copy(
+            update={"peers": [own], "settlement_token": SecretStr("of-all")}
+        )
+        core.use_engines()
+        assert made[2:] == [("http://other.example", "of-bob")]
+        assert [core.payers.token_of(name) for name in ("bob", "dave", "")] == [
+            "of-bob", "of-all", "of-all",
+        ]  # fmt: skip
+        # Removed: what its engine reports is taken under its own token, until its balance is settled.
+        core.applier.settings = core.applier.settings.model_copy(update={"peers": []})
+        core.use_engines()
+        assert core.payers.token_of("bob") == "of-bob"
         with pytest.raises(ConfigError, match=r"one\.example"):
             Core(settings, platform=platform, ledger=ledger)
 

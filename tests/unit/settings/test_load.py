@@ -376,6 +376,24 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
             {**ALICE, "HTTP_HOST": "0.0.0.0", "ADMIN_API_KEY": "k" * 16, "SETTLEMENT_ENGINE_URL": "http://e"},
             "HTTP_HOST=0.0.0.0 is not loopback: set SETTLEMENT_TOKEN",
         ),
+        (
+            {**ALICE, "HTTP_HOST": "0.0.0.0", "ADMIN_API_KEY": "k" * 16, "SETTLEMENT_ENGINE_URL": "http://e",
+             "BTP_PEER_BOB_SECRET": "b", "BTP_PEER_BOB_SETTLEMENT_TOKEN": "t" * 16},
+            "HTTP_HOST=0.0.0.0 is not loopback: set SETTLEMENT_TOKEN",
+        ),
+        (
+            {**ALICE, "BTP_PEER_ALICE_SETTLEMENT_TOKEN": "two words"},
+            "BTP_PEER_ALICE: settlementToken must be printable ASCII",
+        ),
+        (
+            {**ALICE, "BTP_PEER_ALICE_SETTLEMENT_TOKEN": "same", "SETTLEMENT_TOKEN": "same"},
+            "SETTLEMENT_TOKEN and BTP_PEER_ALICE_SETTLEMENT_TOKEN are the same: the engine of one peer",
+        ),
+        (
+            {**ALICE, "BTP_PEER_ALICE_SETTLEMENT_TOKEN": "same",
+             "BTP_PEER_BOB_SECRET": "b", "BTP_PEER_BOB_SETTLEMENT_TOKEN": "same"},
+            "BTP_PEER_ALICE_SETTLEMENT_TOKEN and BTP_PEER_BOB_SETTLEMENT_TOKEN are the same",
+        ),
         ({"CONFIG_FILE": "/no/such.yaml"}, "CONFIG_FILE=/no/such.yaml cannot be read: No such file"),
     ],
 )  # fmt: skip
@@ -398,12 +416,16 @@ KEYS = ("ADMIN_API_KEY", "READ_API_KEY", "METRICS_KEY", "SETTLEMENT_TOKEN")
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "node.example"])
-@pytest.mark.parametrize("name", [*KEYS, "BTP_PEER_NEW_YORK_SECRET"])
+@pytest.mark.parametrize(
+    "name", [*KEYS, "BTP_PEER_NEW_YORK_SECRET", "BTP_PEER_NEW_YORK_SETTLEMENT_TOKEN"]
+)
 def test_off_loopback_a_secret_that_can_be_guessed_is_refused(
     name: str, host: str, secret: str, why: str
 ) -> None:
-    listener = "BTP_SERVER_HOST" if name.startswith("BTP_") else "HTTP_HOST"
-    (said,) = faults({"ADMIN_API_KEY": LONG, listener: host, name: secret})
+    of_btp = name.startswith("BTP_") and not name.endswith("_TOKEN")
+    listener = "BTP_SERVER_HOST" if of_btp else "HTTP_HOST"
+    peer = {"BTP_PEER_NEW_YORK_SECRET": LONG} if name.startswith("BTP_PEER") else {}
+    (said,) = faults({"ADMIN_API_KEY": LONG, **peer, listener: host, name: secret})
     assert said == (
         f"{name} {why}, and {listener}={host} is not loopback: give it a secret of its own, "
         "such as the output of `openssl rand -hex 32`"

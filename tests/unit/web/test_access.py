@@ -8,7 +8,8 @@ import pytest
 
 from connector.base import limits
 from connector.web import bounds as web_bounds
-from connector.web.access import Access, Denied, Role, Throttle
+from connector.web.access import Access, Role
+from connector.web.wrong_keys import Denied, Throttle
 from tests.support.daemons import EventLog
 from tests.support.ledgers import ManualClock
 

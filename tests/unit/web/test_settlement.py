@@ -6,6 +6,7 @@ import base64
 import itertools
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,10 +16,10 @@ from pydantic import ValidationError
 from connector.base.clock import SystemClock
 from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill
-from connector.web.access import Access
+from connector.web.engine_access import EngineAccess, account_of
 from connector.web.guard import Guard
 from connector.web.settlement import NewSettlement, engine_router, settlements_router
-from tests.support.settlements import DurableState, SettlementNode
+from tests.support.settlements import ALICE, BOB, DurableState, SettlementNode
 from tests.unit.web.test_app import KEY, MadeUpNode, app_of, client_of
 
 TOKEN = "shared-with-the-engine"
@@ -35,11 +36,13 @@ async def node() -> AsyncIterator[SettlementNode]:
 
 
 def app_with(
-    node: SettlementNode, *, token: str | None = None, loopback: bool = True, key: str | None = KEY
-) -> Guard:
+    node: SettlementNode, *, token: str | None = None, loopback: bool = True, key: str | None = KEY,
+    own: dict[str, str] | None = None,
+) -> Guard:  # fmt: skip
+    """`own`: tokens of peers that have one of their own."""
     numbers = itertools.count()
-    engines = Access(
-        key=token, required=token is not None or not loopback, node_id="made-up",
+    engines = EngineAccess(
+        token_of=lambda peer_id: (own or {}).get(peer_id, token), required=not loopback,
         clock=SystemClock(), log=node.log,
     )  # fmt: skip
     return app_of(
@@ -218,6 +221,75 @@ async def test_the_token_gives_access_to_settlement_only(node: SettlementNode) -
         headers = {"authorization": f"Bearer {TOKEN}"}
         for path in ("/api/status", "/admin/settlements", "/", "/settlement"):
             assert (await client.get(path, headers=headers)).status_code == 401
+
+
+OWN = "shared-with-the-engine-of-bob"
+
+
+@pytest.mark.parametrize("loopback", [True, False])
+@pytest.mark.parametrize(
+    ("peer_id", "token", "status"),
+    [
+        ("bob", OWN, 201), ("bob", TOKEN, 401), ("bob", "", 401), ("bob", "of-alice", 401),
+        ("alice", "of-alice", 201), ("alice", OWN, 401),
+        # One without its own.
+        ("carol", TOKEN, 201), ("carol", OWN, 401), ("carol", "", 401),
+        # An unknown one is told from others by nobody who has no token.
+        ("nobody", TOKEN, 404), ("nobody", OWN, 401), ("nobody", "", 401), ("BOB", OWN, 401),
+        ("bob%2Fx", OWN, 404), ("bob%0A", OWN, 401),
+    ],
+)  # fmt: skip
+async def test_the_token_of_a_peers_engine_reports_this_peer_and_no_other(
+    peer_id: str, token: str, status: int, loopback: bool
+) -> None:
+    carol = replace(ALICE, peer_id="carol")
+    async with SettlementNode(DurableState(), (ALICE, BOB, carol)) as node:
+        guard = app_with(
+            node, token=TOKEN, loopback=loopback, own={"bob": OWN, "alice": "of-alice"}
+        )
+        async with client_of(guard) as client:
+            headers = {"idempotency-key": "k", "authorization": f"Bearer {token}"}
+            path = f"/settlement/accounts/{peer_id}/settlements"
+            body = {"amount": "7", "scale": 9}
+            answer = await client.post(path, json=body, headers=headers if token else {})
+            assert answer.status_code == status
+            message = f"/settlement/accounts/{peer_id}/messages"
+            said = await client.post(message, content=b"?", headers=headers if token else {})
+            assert (said.status_code == 401) is (status == 401)
+            assert OWN not in answer.text + said.text
+        credited = {name: books.settlement for name, books in node.accounts.peers.items()}
+        assert sum(one.debits_posted for one in credited.values()) == (7 if status == 201 else 0)
+
+
+async def test_a_peer_with_its_own_token_is_closed_without_one_on_loopback_too(
+    node: SettlementNode,
+) -> None:
+    async with client_of(app_with(node, own={"alice": OWN})) as client:
+        assert (await credit(client)).status_code == 201
+        path = CREDIT.replace("bob", "alice")
+        answer = await client.post(path, json={"amount": "1", "scale": 9})
+        assert answer.status_code == 401
+
+
+async def test_wrong_tokens_slow_an_address_and_not_the_right_token(node: SettlementNode) -> None:
+    async with client_of(app_with(node, token=TOKEN, own={"bob": OWN})) as client:
+        for _ in range(30):
+            refused = await credit(client, authorization=f"Bearer {TOKEN}")
+        assert (refused.status_code, "retry-after" in refused.headers) == (429, True)
+        assert (await credit(client, authorization=f"Bearer {OWN}")).status_code == 201
+    assert not any(OWN in str(line) or TOKEN in str(line) for line in node.log.events)
+
+
+@pytest.mark.parametrize(
+    ("path", "peer_id"),
+    [
+        ("/settlement/accounts/bob/settlements", "bob"), ("/settlement/accounts/b\nb/messages", "b\nb"),
+        ("/settlement/accounts/bob", ""), ("/settlement/accounts//settlements", ""),
+        ("/settlement/accounts/bob/x/settlements", "bob"), ("/settlement/", ""), ("/other", ""),
+    ],
+)  # fmt: skip
+def test_the_peer_of_a_path_is_the_one_that_the_routes_find(path: str, peer_id: str) -> None:
+    assert account_of(path) == peer_id
 
 
 async def test_guessing_tokens_is_throttled(node: SettlementNode) -> None:
