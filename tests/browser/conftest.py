@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from connector.web.app import PAGE
+from tests.support.build_hook import ROOT, build_hook
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, ConsoleMessage, Locator, Page
@@ -39,6 +40,8 @@ async def browser() -> AsyncIterator[Browser]:
         pytest.skip("no Chromium: apt-get install chromium, or name one in BROWSER_BIN")
     if not (PAGE / "index.html").exists():
         pytest.skip("the page is not built: python hatch_build.py")
+    if build_hook().needs_build(ROOT):
+        pytest.fail("the page is older than explorer-ui: python hatch_build.py")
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:

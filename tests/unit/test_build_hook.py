@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import sys
 import tomllib
 from pathlib import Path
@@ -11,21 +10,12 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.support.build_hook import ROOT, build_hook
 
 
 @pytest.fixture
 def hook() -> ModuleType:
-    return load()
+    return build_hook()
 
 
 @pytest.fixture
@@ -176,7 +166,7 @@ def test_an_old_python_is_refused_before_anything_is_built(
 ) -> None:
     monkeypatch.setattr(sys, "version_info", (*version, "final", 0))
     with pytest.raises(SystemExit, match=r"needs Python 3\.11 or newer; this is Python 3\."):
-        load()
+        build_hook()
 
 
 @pytest.mark.parametrize(
