@@ -216,8 +216,9 @@ class Driver:
             # Answered by this process, and the peer has read the answer: not delivered again.
             self._refuse_resent(source, prepare, reply_to, request_id)
             return False
-        if self._switch.must_wait(source, prepare) or (
-            recovered.may_be_kept and prepare.expires_at_ms > self._now_ms()
+        posted = reservation.posted
+        if self._switch.must_wait(source, prepare, posted=posted) or (
+            recovered.may_be_kept and not self._switch.is_over(prepare, posted=posted)
         ):
             self._ask_ledger(
                 inbox, recovered.sender_packet_id, Asked(source, prepare, reply_to, request_id)
@@ -347,16 +348,20 @@ class Driver:
         return keys
 
     def give_up_asking(self) -> None:
-        """Reject packets that have expired while they waited for their look-up."""
-        now_ms = self._now_ms()
+        """Reject packets that are over, and still wait for their look-up."""
         self.looked_up(
             [
                 (peer_id, id_)
                 for peer_id, inbox in self._asking.items()
                 for id_, asked in inbox.asked.items()
-                if asked.prepare.expires_at_ms <= now_ms
+                if self._switch.is_over(asked.prepare, posted=self._may_be_posted(peer_id, id_))
             ]
         )
+
+    def _may_be_posted(self, source_id: str, sender_packet_id: int) -> bool:
+        """Whether a packet is posted, as far as it was found in the ledger."""
+        former = self._accounts.find_recovered(source_id, sender_packet_id)
+        return former is None or former.reservation.posted
 
     def looked_up(self, keys: Sequence[tuple[str, int]]) -> None:
         """These were looked up: the account manager knows which of them were accepted before."""

@@ -113,6 +113,7 @@ def not_draining(node: Node, source: Peer, _prepare: Prepare, _now_ms: int) -> R
 
 
 RULES: Final[tuple[Rule, ...]] = (
+    not_draining,
     ready,
     not_expired,
     amount_allowed,
@@ -122,15 +123,18 @@ RULES: Final[tuple[Rule, ...]] = (
 )
 
 
-RULES_FOR_NEW: Final[tuple[Rule, ...]] = (not_draining, *RULES)
-"""A resent packet whose money is held or posted passes `RULES` alone, see `Switch.must_wait`."""
+RULES_OF_WORK: Final[tuple[Rule, ...]] = (ready, in_flight_bounded, rate_allowed)
+"""Those that bound work: for a resent packet whose money is held or posted, see `Switch.must_wait`.
+
+Its amount and network were admitted with the first one, although a limit may be lower by now.
+"""
 
 
 def check(
     node: Node, source: Peer, prepare: Prepare, now_ms: int, *, is_new: bool = True
 ) -> Reject | None:
     """The Reject of the first rule that `prepare` violates; None: it is admitted."""
-    for rule in RULES_FOR_NEW if is_new else RULES:
+    for rule in RULES if is_new else RULES_OF_WORK:
         refusal = rule(node, source, prepare, now_ms)
         if refusal is not None:
             return refusal

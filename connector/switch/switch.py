@@ -23,6 +23,7 @@ from typing import Any, Final
 from connector.accounting.entries import Reserve
 from connector.accounting.promises import Outcome, Reservation
 from connector.accounting.resent import Recovered
+from connector.base import limits
 from connector.base.errors import DecodeError
 from connector.ilp import ildcp, settle
 from connector.ilp.packet import (
@@ -55,8 +56,6 @@ _UNANSWERED_CODES: Final = {
     Unanswered.REFUSED: Code.T00_INTERNAL_ERROR,
     Unanswered.BUSY: Code.T02_PEER_BUSY,
 }
-
-_TRY_LATER: Final = frozenset((Code.T03_CONNECTOR_BUSY.value, Code.T05_RATE_LIMITED.value))
 
 _REFUSALS: Final = {
     Outcome.NO_CREDIT: (Code.T04_INSUFFICIENT_LIQUIDITY, "credit limit reached"),
@@ -254,8 +253,8 @@ class Switch:
         next_hop, hop_id, deadline_ms = offer.next_hop, offer.hop_id, offer.deadline_ms
         until_ms = deadline_ms
         if recovered is not None and recovered.reservation.posted:
-            # It is owed, so it is answered with its Fulfill, also if it is over by a clock that is
-            # ahead. The next hop is told its own expiry: if it does not know it, it refuses it.
+            # Also if it has expired (`is_over`). The next hop is told its own expiry: if it does not
+            # know the packet, it refuses it.
             until_ms = max(deadline_ms, now_ms + bounds.POSTED_ANSWER_MS)
         # 4. Reserve: hold the money before the Prepare is sent.
         held: Reservation | None = None
@@ -288,7 +287,7 @@ class Switch:
         else:
             said = offer.known
             if said is None and self._delivers():
-                said = yield Deliver(source, prepare, deadline_ms, packet_id)
+                said = yield Deliver(source, prepare, until_ms, packet_id)
         # 6. Check the answer.
         answer = self._check(prepare, said, next_hop, until_ms)
         if type(answer) is Reject:
@@ -347,17 +346,25 @@ class Switch:
         """
         return not prepare.destination.startswith(("peer.", *self.node.foreign_prefixes))
 
-    def must_wait(self, source: Peer, prepare: Prepare) -> bool:
+    def must_wait(self, source: Peer, prepare: Prepare, *, posted: bool) -> bool:
         """Whether a resent packet whose money is held or posted must be resent later.
 
-        The rules that bound work apply to it as to any packet. Those on amount and network were
-        passed by the first packet, which it equals; an expired one is not made to wait.
+        The rules that bound work apply to it as to any packet. One that is over is answered without
+        work.
         """
-        now_ms = self._now_ms()
-        if prepare.expires_at_ms <= now_ms:
+        if self.is_over(prepare, posted=posted):
             return False
-        refusal = rules.check(self.node, source, prepare, now_ms, is_new=False)
-        return refusal is not None and refusal.code in _TRY_LATER
+        now_ms = self._now_ms()
+        return rules.check(self.node, source, prepare, now_ms, is_new=False) is not None
+
+    def is_over(self, prepare: Prepare, *, posted: bool) -> bool:
+        """Whether nothing is done any more for a packet that the ledger knows, or may know.
+
+        `posted`: its money is posted, or may be. It is owed, so it is answered with its Fulfill also
+        if it has expired by a clock that is ahead; no clock is further ahead than `CLOCK_ERROR_MS`.
+        """
+        over_ms = self._now_ms() - prepare.expires_at_ms
+        return over_ms > limits.CLOCK_ERROR_MS if posted else over_ms >= 0
 
     def ask(self, next_hop: Peer, prepare: Prepare, packet_id: int) -> PacketFlow:
         """Send a request to a peer itself (`peer.config`): not routed, no money moves."""
@@ -458,14 +465,18 @@ class Switch:
         deadline_ms = terms.answer_by_ms(
             prepare.expires_at_ms, now_ms, self._window_ms, self._hold_ms_max
         )
+        posted = reservation.posted
+        is_over = self.is_over(prepare, posted=posted) or (deadline_ms <= now_ms and not posted)
         payee_id = recovered.next_hop_id
         if payee_id == LOCAL:
             payee = self._terms_here(source.terms.asset)
             known = receiver.answer(prepare, self._receiver_secret)
+            if known is None and is_over:
+                return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
             amount = _amount_to(payee_id, reservation)
             return Offer(None, payee, amount, 0, deadline_ms, known)
         next_hop = self._peers.get(payee_id)
-        if next_hop is None or (deadline_ms <= now_ms and not reservation.posted):
+        if next_hop is None or is_over:
             return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
         onward = _amount_to(payee_id, reservation)
         return Offer(next_hop, next_hop.terms, onward, 0, deadline_ms)

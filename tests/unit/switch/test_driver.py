@@ -651,14 +651,17 @@ def test_a_packet_resent_over_several_links_is_handled_once(
     assert setup.at_rest()
 
 
-def test_a_resent_packet_that_waits_past_its_expiry_is_rejected(setup: DriverSetup) -> None:
+def test_a_resent_packet_waits_for_its_look_up_until_it_has_expired_by_every_clock(
+    setup: DriverSetup,
+) -> None:
+    """Until then it may be posted, and would be answered with its Fulfill."""
     setup.accounts.may_know_former = True
     setup.arrive(sender_id=11, again=True)
     setup.arrive(sender_id=12, again=True, expires_at_ms=setup.clock.now_ms() + 20_000)
-    setup.clock.advance(9.9)
+    setup.clock.advance(10 + limits.CLOCK_ERROR_MS / 1000)
     setup.driver.give_up_asking()
     assert not setup.connection.answers
-    setup.clock.advance(0.1)
+    setup.clock.advance(0.001)
     setup.driver.give_up_asking()
     assert setup.connection.codes == ["R00"]
     assert setup.driver.to_look_up() == [("alice", 12)]
@@ -1018,6 +1021,62 @@ def test_a_resent_packet_over_the_rate_waits_instead_of_being_refused(setup: Dri
     setup.driver.looked_up(setup.driver.to_look_up())
     assert setup.outlet.sent[-1].packet_id == 900 << 8
     assert setup.driver.to_look_up() == []
+
+
+def fill_places(setup: DriverSetup) -> None:
+    setup.alice.in_flight = limits.IN_FLIGHT_PER_PEER_MAX
+    setup.node.in_flight = limits.IN_FLIGHT_PER_PEER_MAX
+
+
+@pytest.mark.parametrize("left_ms", [10_000, -1])
+@pytest.mark.parametrize("amount_max", [None, 1])
+def test_posted_packets_that_are_resent_take_no_more_places_than_others(
+    setup: DriverSetup, left_ms: int, amount_max: int | None
+) -> None:
+    """Neither that it has expired, nor a limit that is lower by now, lets one pass the bounds."""
+    setup.alice.terms = PeerTerms(peer_id="alice", asset=USD, max_packet_amount=amount_max)
+    setup.accounts.recovered["alice", 11] = recovered(posted=True)
+    fill_places(setup)
+    expires_at_ms = setup.clock.now_ms() + left_ms
+    setup.arrive(sender_id=11, again=True, expires_at_ms=expires_at_ms)
+    setup.driver.give_up_asking()
+    assert not setup.outlet.sent
+    assert not setup.connection.answers
+    setup.alice.in_flight = setup.node.in_flight = 0
+    setup.driver.looked_up(setup.driver.to_look_up())
+    (flight,) = setup.outlet.sent
+    setup.driver.answered(flight, FULFILL)
+    assert setup.connection.codes == [None]
+    assert setup.at_rest()
+
+
+def test_a_posted_packet_that_is_over_by_every_clock_waits_no_longer(setup: DriverSetup) -> None:
+    setup.accounts.recovered["alice", 11] = recovered(posted=True)
+    fill_places(setup)
+    setup.arrive(sender_id=11, again=True)
+    setup.clock.advance(10.001 + limits.CLOCK_ERROR_MS / 1000)
+    setup.driver.give_up_asking()
+    assert setup.connection.codes == ["T00"]
+    assert not setup.outlet.sent
+    assert not setup.accounts.voided
+
+
+def test_a_posted_packet_whose_kept_fulfill_is_not_read_yet_waits_for_it_although_it_has_expired(
+    setup: DriverSetup,
+) -> None:
+    found = setup.accounts.recovered["alice", 11] = recovered(posted=True)
+    found.may_be_kept = True
+    setup.accounts.may_know_former = True
+    setup.arrive(sender_id=11, again=True)
+    setup.clock.advance(10)
+    setup.driver.give_up_asking()
+    setup.driver.looked_up(setup.driver.to_look_up())
+    assert not setup.connection.answers
+    assert not setup.outlet.sent
+    found.may_be_kept, found.fulfill = False, FULFILL
+    setup.driver.looked_up(setup.driver.to_look_up())
+    assert setup.connection.answers == [(1, FULFILL)]
+    assert not setup.outlet.sent
 
 
 def test_a_resent_packet_that_waits_too_long_voids_its_hold(setup: DriverSetup) -> None:

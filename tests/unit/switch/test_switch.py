@@ -13,6 +13,7 @@ from connector.accounting.entries import Reserve
 from connector.accounting.mirror import Book
 from connector.accounting.promises import Outcome, Promise, Reservation
 from connector.accounting.resent import Recovered
+from connector.base import limits
 from connector.ilp import ildcp
 from connector.ilp.packet import (
     Answer,
@@ -713,6 +714,32 @@ def test_a_posted_resent_packet_is_fulfilled_although_it_is_over_by_this_clock(
     assert onward.expires_at_ms == offer.expires_at_ms - WINDOW_MS <= NOW_MS
     setup.now_ms += bounds.POSTED_ANSWER_MS - 1
     fulfilled(go(flow, encode(Fulfill(fulfillment=PREIMAGE))))
+
+
+def test_a_posted_resent_packet_that_is_over_by_every_clock_asks_nobody() -> None:
+    offer = prepare(expires_at_ms=NOW_MS - limits.CLOCK_ERROR_MS - 1)
+    rejected(go(SwitchSetup().resume(offer, recovered("bob", posted=True))), "T00")
+    offer = prepare(expires_at_ms=offer.expires_at_ms, destination=OWN)
+    setup = SwitchSetup(delivers=True)
+    rejected(go(setup.resume(offer, recovered(LOCAL, posted=True))), "T00")
+
+
+def test_a_posted_packet_for_a_receiver_here_is_delivered_although_it_is_over_by_this_clock() -> (
+    None
+):
+    setup = SwitchSetup(delivers=True)
+    offer = prepare(expires_at_ms=NOW_MS - limits.CLOCK_ERROR_MS, destination=OWN)
+    flow = setup.resume(offer, recovered(LOCAL, posted=True))
+    assert asked(flow, Deliver).deadline_ms == NOW_MS + bounds.POSTED_ANSWER_MS
+    fulfilled(go(flow, Fulfill(fulfillment=PREIMAGE)))
+
+
+def test_a_held_packet_for_a_receiver_here_that_has_expired_is_voided_and_not_delivered() -> None:
+    setup = SwitchSetup(delivers=True)
+    offer = prepare(expires_at_ms=NOW_MS, destination=OWN)
+    flow = setup.resume(offer, recovered(LOCAL))
+    asked(flow, Void)
+    rejected(go(flow), "T00")
 
 
 def test_a_held_packet_for_this_node_is_answered_again() -> None:
