@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +23,7 @@ from connector.base.errors import ConfigError
 from connector.telemetry import bounds as telemetry_bounds
 from connector.telemetry import metrics
 from tests.support.daemons import EventLog, RunningNodes
+from tests.support.patience import PATIENCE_SECONDS
 
 KEY = "key-of-the-admin"
 
@@ -305,9 +308,12 @@ async def test_nodes_of_the_network_are_read_with_the_read_only_key_of_each(tmp_
             "a", [], explorer_nodes=list(urls.values()), explorer_node_keys=keys,
             explorer_nodes_key="key-of-readers-of-nobody",
         )  # fmt: skip
-        async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.get(f"http://127.0.0.1:{a.connector.http_port}/api/network")
-        found = {node["url"]: node for node in answer.json()["nodes"]}
+        found: dict[str, Any] = {}
+        async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(PATIENCE_SECONDS):
+            # On a busy machine a node may not answer in time.
+            while not all(found.get(url, {}).get("nodeId") for url in keys):
+                answer = await client.get(f"http://127.0.0.1:{a.connector.http_port}/api/network")
+                found = {node["url"]: node for node in answer.json()["nodes"]}
         assert [found[urls[name]]["nodeId"] for name in ("b", "c")] == ["b", "c"]
         assert "EXPLORER_NODE_KEYS" in found[urls["d"]]["error"]
         assert "key-of-readers" not in answer.text
