@@ -50,9 +50,13 @@ class EngineAccess:
         self._required = required
         self._wrong = WrongKeys(clock=clock, log=log)
 
+    def has_token(self, peer_id: str) -> bool:
+        """Whether an engine needs a token to report a peer."""
+        return self._token_of(peer_id) is not None
+
     def is_closed(self, peer_id: str) -> bool:
         """Whether no engine may report a peer, since there is no token for it."""
-        return self._required and self._token_of(peer_id) is None
+        return self._required and not self.has_token(peer_id)
 
     def check(self, peer_id: str, given: str, source: str) -> Denied | None:
         """Whether a token (empty: none) may report a peer; None: it may.

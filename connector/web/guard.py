@@ -3,7 +3,8 @@
 Checks, in this order: the size of the headers, the host name (DNS rebinding), the origin of the
 page, the key where the path needs one, the size of the body. Applies to WebSockets too. Adds the
 protective headers to every answer. `/metrics` is open, but balances are left out for requests
-without a key (`shows_money`).
+without a key (`shows_money`). What needs no key on loopback needs one if it came through a proxy: then
+it is not from this machine.
 """
 
 from __future__ import annotations
@@ -42,6 +43,14 @@ METRICS_PATH: Final = "/metrics"
 
 _SHOWS_MONEY: Final = "connector.shows_money"
 """Set in the scope of a request by the guard."""
+_OF_PROXIES: Final = frozenset(
+    ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+)
+"""Headers that proxies add, and that no program on this machine sends for itself."""
+_PROXY_NOT_NAMED: Final = (
+    "this request came through a proxy, from anywhere: name the proxy in TRUSTED_PROXIES, "
+    "and set {names}"
+)
 _SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _KEY_NEEDED: Final = "{names} is needed: Authorization: Bearer <key>"
 _KEY_WRONG: Final = "wrong key: it is not {names} of this node"
@@ -187,7 +196,10 @@ class Guard:
             return Refusal(403, "the admin API is off: set ADMIN_API_KEY to turn it on")
         reads = scope["type"] == "websocket" or scope["method"] in _SAFE_METHODS
         if not admin and not access.required:
-            return None
+            if not _came_through_proxy(headers):
+                return None
+            if not access.has_login:
+                return Refusal(403, _PROXY_NOT_NAMED.format(names="ADMIN_API_KEY"))
         if not admin and reads and access.has_cookie(headers.get("cookie", "")):
             return None
         names = access.key_names if reads else "ADMIN_API_KEY"
@@ -209,7 +221,8 @@ class Guard:
     def _check_metrics(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
         """Decide whether balances are shown; only a wrong key is refused."""
         access, source = self._access, source_of(scope)
-        if not access.metrics_need_key or access.has_cookie(headers.get("cookie", "")):
+        is_open = not access.metrics_need_key and not _came_through_proxy(headers)
+        if is_open or access.has_cookie(headers.get("cookie", "")):
             scope[_SHOWS_MONEY] = True
             return None
         match access.by_header(headers.get("authorization", ""), source):
@@ -265,6 +278,8 @@ def _check_engine(
 ) -> Refusal | None:
     if engines.is_closed(peer_id):
         return Refusal(403, "settlement engines are let in off loopback by SETTLEMENT_TOKEN only")
+    if not engines.has_token(peer_id) and _came_through_proxy(headers):
+        return Refusal(403, _PROXY_NOT_NAMED.format(names="SETTLEMENT_TOKEN"))
     given = _token_in(headers.get("authorization", ""))
     match engines.check(peer_id, given, source):
         case None:
@@ -286,6 +301,15 @@ def _token_in(authorization: str) -> str:
         except ValueError:
             return ""
     return given if scheme.lower() == "bearer" else ""
+
+
+def _came_through_proxy(headers: Mapping[str, str]) -> bool:
+    """Whether a request says that a proxy has passed it on, so that its client may be anywhere.
+
+    Asked where no key is needed on loopback. A proxy that adds none of these headers looks like a
+    program on this machine: an operator names it in TRUSTED_PROXIES.
+    """
+    return not _OF_PROXIES.isdisjoint(headers)
 
 
 def source_of(scope: Scope) -> str:

@@ -437,6 +437,39 @@ async def test_wrong_keys_at_metrics_count_like_wrong_admin_keys() -> None:
         assert (await client.get("/api/status")).status_code == 429
 
 
+# --- a proxy on loopback that TRUSTED_PROXIES does not name
+
+
+FROM_ANYWHERE = [
+    {"x-forwarded-for": "203.0.113.9"}, {"X-Forwarded-For": ""}, {"forwarded": "for=203.0.113.9"},
+    {"x-real-ip": "203.0.113.9"}, {"via": "1.1 proxy"}, {"x-forwarded-host": "node.example"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", FROM_ANYWHERE)
+async def test_what_a_proxy_passes_on_is_not_from_this_machine(header: dict[str, str]) -> None:
+    app = app_of(MadeUpNode(), required=False, routers=routers())
+    assert await balances_shown(app) is True
+    assert await balances_shown(app, **header) is False
+    async with client_of(app, **header) as client:
+        for path in ("/", "/api/status", "/api/accounts"):
+            assert (await client.get(path)).status_code == 401
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/api/status", headers=BEARER)).status_code == 200
+        assert (await client.post("/login", json={"key": KEY})).status_code == 204
+        assert (await client.get("/api/status")).status_code == 200
+    start, _ = await call(app, ws_scope(**{name.lower(): "x" for name in header}), [])
+    assert start["status"] == 401
+
+
+async def test_without_a_key_a_proxy_is_told_to_be_named() -> None:
+    app = app_of(MadeUpNode(), key=None, required=False, routers=routers())
+    async with client_of(app, **FROM_ANYWHERE[0]) as client:
+        answer = await client.get("/api/status")
+        assert (answer.status_code, "TRUSTED_PROXIES" in answer.text) == (403, True)
+        assert (await client.get("/metrics")).status_code == 200
+
+
 # --- login
 
 

@@ -216,6 +216,21 @@ async def test_off_loopback_engines_need_a_token(node: SettlementNode) -> None:
             assert (await credit(client, authorization=authorization)).status_code == 403
 
 
+async def test_nobody_reports_payments_through_a_proxy_without_a_token(
+    node: SettlementNode,
+) -> None:
+    """On loopback engines need none; but who comes through a proxy may be anybody."""
+    through = {"x-forwarded-for": "203.0.113.9"}
+    async with client_of(app_with(node)) as client:
+        answer = await credit(client, **through)
+        assert (answer.status_code, "TRUSTED_PROXIES" in answer.text) == (403, True)
+        assert (await credit(client)).status_code == 201
+    async with client_of(app_with(node, token=TOKEN)) as client:
+        assert (await credit(client, "l", **through)).status_code == 401
+        shown = {"authorization": f"Bearer {TOKEN}"}
+        assert (await credit(client, "l", **through, **shown)).status_code == 201
+
+
 async def test_the_token_gives_access_to_settlement_only(node: SettlementNode) -> None:
     async with client_of(app_with(node, token=TOKEN, loopback=False)) as client:
         headers = {"authorization": f"Bearer {TOKEN}"}
