@@ -2,11 +2,12 @@
 
 ARGS ?=
 # Handed on to the compose-tb-* verbs, which are explained by scripts/compose-tb.sh --help.
-export CONTAINER BACKUP FILE FOLLOW
+export CONTAINER BACKUP FILE FOLLOW REPLICA
 
 .PHONY: help demo dev quick test full check lint bench \
   compose-tb-init compose-tb-build compose-tb-format compose-tb-up compose-tb-down \
-  compose-tb-down-volumes compose-tb-status compose-tb-logs compose-tb-backup compose-tb-restore
+  compose-tb-down-volumes compose-tb-status compose-tb-logs compose-tb-recover compose-tb-backup \
+  compose-tb-restore
 
 help:
 	@echo "make demo    five connectors in a line, packets through all of them"
@@ -27,6 +28,7 @@ help:
 	@echo "make compose-tb-down-volumes  stop and remove the data files (asks)"
 	@echo "make compose-tb-status        replicas and connectors"
 	@echo "make compose-tb-logs          of all, or CONTAINER=tigerbeetle-0; FOLLOW=1"
+	@echo "make compose-tb-recover       REPLICA=tigerbeetle-2, which lost its data file, from the others (asks)"
 	@echo "make compose-tb-backup        into backups/"
 	@echo "make compose-tb-restore       the latest, or BACKUP=<name> (asks)"
 
@@ -36,5 +38,5 @@ demo dev test check lint bench:
 quick full:
 	@scripts/test --$@ $(ARGS)
 
-compose-tb-init compose-tb-build compose-tb-format compose-tb-up compose-tb-down compose-tb-down-volumes compose-tb-status compose-tb-logs compose-tb-backup compose-tb-restore:
+compose-tb-init compose-tb-build compose-tb-format compose-tb-up compose-tb-down compose-tb-down-volumes compose-tb-status compose-tb-logs compose-tb-recover compose-tb-backup compose-tb-restore:
 	@scripts/compose-tb.sh $(@:compose-tb-%=%) $(ARGS)

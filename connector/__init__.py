@@ -70,6 +70,7 @@ The map, each package above those that it uses:
       links.py        all links: admission, log-in, sending
       standstill.py   a process that stood still must not speak before it knows that it may
       peer_links.py   which of a peer's links serve, and which are drained
+      returning.py    packets that wait for a peer that is being replaced
       dial.py         keeps a peer connected          credentials.py verifies log-ins
       network.py      sockets, as links use them; a simulation has its own
     telemetry/      events, metrics, traces
@@ -129,7 +130,7 @@ The map, each package above those that it uses:
       disk.py         files, as stores use them       files.py    atomic replacement
       sqlite.py       one file behind one thread      http.py     the HTTP client
       log.py          structlog, secrets redacted     log_sink.py  lines written without waiting
-      backoff.py      waits that grow
+      backoff.py      waits that grow                 stop.py     how a node is asked to stop
       connections.py  how many connections without a log-in are kept, per address and in all
       urls.py         URLs that can be dialled        marker.py   detects a truncated journal
 

@@ -59,7 +59,7 @@ number_of() {
 confirm() {
   local answer
   [ -z "${assume_yes:-}" ] || return 0
-  [ -t 0 ] || fail "$UNCONFIRMED" "$1 Nothing was done: there is no terminal to confirm on; pass --yes"
+  [ -t 0 ] || fail "$UNCONFIRMED" "$1 Nothing was done: there is no terminal to confirm on; pass --yes (make: ARGS=-y)"
   printf '%s Type yes to go on: ' "$1" >&2
   read -r answer || answer=''
   [ "$answer" = yes ] || fail "$UNCONFIRMED" "not confirmed, nothing was done"
@@ -83,8 +83,8 @@ find_compose() {
     fail "$MISSING" "'${compose_command[*]}' does not run: ${answer%%$'\n'*}"
 }
 
-# need_docker: an engine that answers, compose, and the compose file.
-need_docker() {
+# need_engine: an engine that answers.
+need_engine() {
   local answer
   command -v docker >/dev/null ||
     fail "$MISSING" "Docker is not installed: https://docs.docker.com/engine/install/"
@@ -94,6 +94,11 @@ need_docker() {
       ;;
     *) fail "$MISSING" "the Docker engine does not answer; is it running? (${answer%%$'\n'*})" ;;
   esac
+}
+
+# need_docker: an engine that answers, compose, and the compose file.
+need_docker() {
+  need_engine
   find_compose
   [ -r "$file" ] || fail "$MISSING" "there is no compose file $file"
   file=$(cd "$(dirname "$file")" && pwd)/$(basename "$file")
@@ -102,6 +107,21 @@ need_docker() {
 
 # Always in the folder of the file: 1.29 looks for the seccomp profile from where it is started.
 compose() { (cd "$(dirname "$file")" && "${compose_command[@]}" -f "$file" "$@"); }
+
+# build_images [OPTION...]: all images of the file, also of services in profiles, from the bases that
+# docker/images.lock pins. Where no registry serves one, the local image of its tag is taken.
+build_images() {
+  local name pinned
+  while read -r name pinned; do
+    [ -z "${!name:-}$(env_value "$name")" ] || continue
+    if docker image inspect "$pinned" >/dev/null 2>&1 || docker pull -q "$pinned" >/dev/null 2>&1; then
+      export "$name=$pinned"
+    else
+      say "$pinned cannot be pulled; building from the local ${pinned%@*}, whose digest nobody has checked."
+    fi
+  done <<<"$(grep '^[A-Z]' "$root/docker/images.lock")"
+  COMPOSE_PROFILES='*' compose build "$@" >&2
+}
 
 env_file() { printf '%s/.env\n' "$(dirname "$file")"; }
 
@@ -181,9 +201,22 @@ need_stack() {
 
 # list_services: sets $all_services, sorted: those without a profile, and of the others those that
 # have a container. (`config --services` leaves the others out in v2 and lists them in 1.29.)
+# $known_services: all of the file; $built_images: what `compose build` makes.
 list_services() {
   local config name has_profile
   config=$(COMPOSE_PROFILES='*' compose config) || fail "$MISSING" "compose cannot read $file"
+  # shellcheck disable=SC2034 # for the scripts that source this
+  known_services=$(awk '
+    /^[^ ]/ { inside = $1 == "services:" }
+    inside && /^  [^ ]/ { gsub(/[:"]/, "", $1); print $1 }' <<<"$config" | sort)
+  # shellcheck disable=SC2034
+  built_images=$(awk '
+    function done() { if (image != "" && built) print image; image = ""; built = 0 }
+    /^[^ ]/ { done(); inside = $1 == "services:" }
+    inside && /^  [^ ]/ { done() }
+    inside && /^    build:/ { built = 1 }
+    inside && /^    image:/ { image = $2; gsub(/["\047]/, "", image) }
+    END { done() }' <<<"$config" | sort -u)
   all_services=$(awk '
     /^[^ ]/ { inside = $1 == "services:" }
     inside && /^  [^ ]/ { name = $1; gsub(/[:"]/, "", name); profile[name] = 0 }
@@ -297,10 +330,17 @@ any_gave_up() {
 # each service when those it depends on are healthy, and gives up when one is late: as long as that is
 # all, and none has failed for good, what is left is started in another go.
 start_all() {
-  local deadline=$((SECONDS + $1)) said
+  local deadline=$((SECONDS + $1)) said service
   # shellcheck disable=SC2086 # names of services have no spaces
   until said=$(compose up -d $all_services 2>&1 | tee >(cat >&2)); do
-    case $said in *unhealthy*) ;; *) deadline=$SECONDS ;; esac
+    # Said already, and not mended by waiting: a port that is taken, for example.
+    case $said in
+      *unhealthy*) ;;
+      *)
+        for service in $all_services; do explain "$service"; done
+        return 1
+        ;;
+    esac
     if [ "$SECONDS" -ge "$deadline" ] || any_gave_up; then break; fi
     say "Compose could not start everything yet, going on ..."
   done
@@ -371,6 +411,14 @@ print_links() {
       }
       exit faults > 0
     }'
+}
+
+# last_checks ID: the last three health checks, newest last: when (UTC, as Docker has it), and what came of it.
+last_checks() {
+  docker inspect -f '{{if .State.Health}}{{range .State.Health.Log}}{{.Start}} {{.ExitCode}}{{println}}{{end}}{{end}}' "$1" |
+    grep -v '^$' | tail -n 3 |
+    sed -e 's/^[^ ]* \([0-9:]*\)[^ ]* .* \([0-9]*\)$/\1 \2/' -e 's/ 0$/ ok/' -e 's/ [0-9][0-9]*$/ failed/' |
+    tr '\n' ',' | sed -e 's/,$//' -e 's/,/, /g'
 }
 
 # short_time TIME: as Docker gives it, without the fraction. (What is portable ends there.)

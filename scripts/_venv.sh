@@ -68,19 +68,33 @@ find_python() {
 # What the explorer page is made of; a change of it asks for an installation, which builds it.
 page_sources() { find explorer-ui -name node_modules -prune -o -type f -print | LC_ALL=C sort; }
 
-# install WHAT: the package, linked. Without a way to build the explorer page it goes on without it.
+# install base|dev: what is locked in requirements/, then the package, linked. Without a way to build the
+# explorer page it goes on without it.
 install() {
   local log=$root/.venv/install.log
-  local pip=("$python" -m pip install -qq --no-input -e "$1")
-  PIP_DISABLE_PIP_VERSION_CHECK=1 "${pip[@]}" >"$log" 2>&1 && return
-  if [ "${CONNECTOR_UI:-}" != skip ] &&
-    CONNECTOR_UI=skip PIP_DISABLE_PIP_VERSION_CHECK=1 "${pip[@]}" >>"$log" 2>&1; then
+  local locked=(-r requirements/dev.txt)
+  [ "$1" = dev ] || locked=(-r requirements/runtime.txt -r requirements/build.txt)
+  export PIP_DISABLE_PIP_VERSION_CHECK=1
+  local pip=("$python" -m pip install -qq --no-input)
+  local package=("${pip[@]}" --no-deps --no-build-isolation -e .)
+  "${pip[@]}" --require-hashes "${locked[@]}" >"$log" 2>&1 || {
+    cat "$log" >&2
+    die "pip could not install what requirements/ locks; is there a way to a package index that has it?"
+  }
+  # Node from the index, where the page is to be built and PATH has none.
+  if [ "${CONNECTOR_UI:-}" != skip ] && "$python" -c '
+import sys, hatch_build
+sys.exit(not hatch_build.needs_build(hatch_build.ROOT) or hatch_build.node_on_path() is not None)' 2>>"$log"; then
+    "${pip[@]}" --require-hashes -r requirements/page.txt >>"$log" 2>&1 || true
+  fi
+  "${package[@]}" >>"$log" 2>&1 && return
+  if [ "${CONNECTOR_UI:-}" != skip ] && CONNECTOR_UI=skip "${package[@]}" >>"$log" 2>&1; then
     say "Installed WITHOUT the explorer page, which could not be built: ${log#"$root/"} says why."
     say "Everything else works. To try again: rm .venv/installed, then run this again."
     return
   fi
   cat "$log" >&2
-  die "pip could not install what is needed; is there a way to a package index?"
+  die "the package could not be installed"
 }
 
 # venv base|dev: makes .venv and installs the package into it, unless that is done already.
@@ -89,7 +103,7 @@ venv() {
   local kind=$1 wanted has='' other='' candidate began=$SECONDS
   check_named_python
   # shellcheck disable=SC2046 # names without spaces, of our own
-  wanted="$(cat pyproject.toml connector/version.py hatch_build.py hatch_compile.py $(page_sources) | cksum) $root"
+  wanted="$(cat requirements/*.txt pyproject.toml connector/version.py hatch_build.py hatch_compile.py $(page_sources) | cksum) $root"
   [ -r "$stamp" ] && has=$(cat "$stamp")
   if [ -n "${PYTHON:-}" ] && [ "$(python_version "$PYTHON")" != "$(python_version "$python")" ]; then
     other=yes
@@ -106,9 +120,7 @@ venv() {
   fi
   rm -f "$stamp"
   say "Installing the package and what it needs ..."
-  local what=.
-  [ "$kind" = dev ] && what='.[dev]'
-  install "$what"
+  install "$kind"
   printf '%s %s\n' "$kind" "$wanted" >"$stamp"
   say "Installed in $((SECONDS - began)) s."
 }

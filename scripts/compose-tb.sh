@@ -4,18 +4,22 @@
 #
 #   scripts/compose-tb.sh VERB
 #
-#   init          docker/.env with a random cluster id if there is none, then build, format, up
+#   init          docker/.env with a random cluster id if there is none, then build, format, up; from
+#                 then on replicas format nothing by themselves (TIGERBEETLE_AUTO_FORMAT=false)
 #   build         the image
 #   format        the data file of each replica that has none; what is there is left alone
 #   up            starts the replicas and waits until all are healthy
 #   down          stops and removes the containers; the data files stay in their volumes
 #   down-volumes  asks, then removes the volumes too: all books are gone
-#   status        the replicas, and the connectors on them if there are any
+#   status        the replicas with their last health checks, and the connectors on them if there are any
+#   recover       asks, then gives REPLICA=<service> a new data file out of the other replicas: for one
+#                 that is lost or damaged. What is there is kept as <file>.set-aside
 #   logs          the last 200 lines of each container, or of CONTAINER=<service> alone; FOLLOW=1 goes on
 #   backup        all replicas, stopped for a moment (backup-tigerbeetle.sh)
 #   restore       all replicas, from BACKUP=<name> or the latest backup (restore-tigerbeetle.sh)
 #
-# -y after down-volumes and restore does not ask. FILE=<compose file> takes another file.
+# -y (make: ARGS=-y) after down-volumes, recover and restore does not ask; `recover SERVICE` names the
+# replica too. FILE=<compose file> takes another file.
 #
 # Exit codes: 0 done, 1 it did not work, 2 wrong usage, 3 something is missing, 4 not confirmed.
 set -euo pipefail
@@ -26,14 +30,19 @@ usage "${1:-}"
 file=${FILE:-docker/docker-compose.tigerbeetle-cluster.yml}
 readonly START_SECONDS=90
 verb=${1:-}
-assume_yes=''
-case "$verb ${2:-}" in
-  'down-volumes -y' | 'down-volumes --yes' | 'restore -y' | 'restore --yes') assume_yes=--yes ;;
-  *' -h' | *' --help') usage "$2" ;;
-  *' ') ;;
-  *) misused "$verb: unknown argument $2" ;;
-esac
-[ $# -le 2 ] || misused "$verb: unknown argument $3"
+[ $# -eq 0 ] || shift
+assume_yes='' replica=${REPLICA:-}
+for word in "$@"; do
+  case "$verb $word" in
+    'down-volumes -y' | 'down-volumes --yes' | 'recover -y' | 'recover --yes' | 'restore -y' | 'restore --yes')
+      assume_yes=--yes
+      ;;
+    *' -h' | *' --help') usage "$word" ;;
+    'recover '[!-]*) replica=$word ;;
+    *) misused "$verb: unknown argument $word" ;;
+  esac
+done
+[ "$verb" != recover ] || [ -n "$replica" ] || misused "recover: which one? recover tigerbeetle-2 (make: REPLICA=tigerbeetle-2)"
 
 # Those of the file, whether or not they have containers.
 servers() {
@@ -43,7 +52,7 @@ servers() {
     inside && /^      TIGERBEETLE_REPLICA_ID:/ { print name }' | sort
 }
 
-build() { compose build >&2 || fail "$FAILED" "the image cannot be built"; }
+build() { build_images || fail "$FAILED" "the image cannot be built"; }
 
 format() {
   local service
@@ -60,10 +69,40 @@ up() {
   say "Healthy: $(tr '\n' ' ' <<<"$replicas")"
 }
 
+# A replica that formatted itself anew would have forgotten what it promised the others.
+no_more_formatting() {
+  [ -z "$(env_value TIGERBEETLE_AUTO_FORMAT)" ] || return 0
+  printf '%s\n' TIGERBEETLE_AUTO_FORMAT=false >>"$(env_file)"
+  say "TIGERBEETLE_AUTO_FORMAT=false is in $(env_file) now: a replica that loses its data file says so."
+}
+
+recover() {
+  local service others='' healthy=0 total=0 id
+  grep -qx -- "$replica" <<<"$replicas" || misused "recover: $replica is no replica; there are: $(tr '\n' ' ' <<<"$replicas")"
+  for service in $replicas; do
+    total=$((total + 1))
+    [ "$service" != "$replica" ] || continue
+    others="$others $service"
+    id=$(container "$service")
+    [ -z "$id" ] || [ "$(state "$id")" != healthy ] || healthy=$((healthy + 1))
+  done
+  [ "$total" -gt 1 ] || fail "$MISSING" "a single replica has nobody to recover from: restore a backup (compose-tb.sh restore)"
+  # A majority of all has what was promised.
+  [ "$healthy" -gt $((total / 2)) ] || fail "$MISSING" "only $healthy of$others are healthy; $((total / 2 + 1)) are needed to recover from. Start them (up), or restore a backup"
+  confirm "$replica gets a new data file out of$others; the one it has, if any, is set aside."
+  compose stop "$replica" >&2 || fail "$FAILED" "$replica cannot be stopped"
+  compose run --rm --no-deps "$replica" set-aside >&2 || fail "$FAILED" "the data file of $replica cannot be set aside"
+  compose run --rm --no-deps "$replica" recover >&2 || fail "$FAILED" "$replica cannot be recovered; it stays stopped"
+  compose up -d --no-deps "$replica" >&2 || fail "$FAILED" "$replica does not start"
+  wait_healthy "$START_SECONDS" "$replica" || fail "$FAILED" "$replica is not healthy"
+  say "$replica is recovered and healthy. When all is well, remove the file that was set aside, if there was one:"
+  say "  docker exec $(container "$replica" | cut -c1-12) sh -c 'rm -f /data/*.set-aside'"
+}
+
 status() {
   [ -z "$(connectors)" ] || exec scripts/docker-network-status.sh -f "$file"
   local service id now result=0
-  printf '%-16s %-11s %-21s %s\n' SERVICE STATE STARTED ADDRESS
+  printf '%-16s %-11s %-21s %-18s %s\n' SERVICE STATE STARTED ADDRESS 'LAST CHECKS'
   for service in $replicas; do
     id=$(container "$service")
     if [ -z "$id" ]; then
@@ -73,16 +112,16 @@ status() {
     fi
     now=$(state "$id")
     [ "$now" = healthy ] || result=$FAILED
-    printf '%-16s %s%-11s%s %-21s %s\n' "$service" "$([ "$now" = healthy ] && printf %s "$good" || printf %s "$bad")" \
+    printf '%-16s %s%-11s%s %-21s %-18s %s\n' "$service" "$([ "$now" = healthy ] && printf %s "$good" || printf %s "$bad")" \
       "$now" "$end" "$(short_time "$(docker inspect -f '{{.State.StartedAt}}' "$id")")" \
-      "$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id")"
+      "$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id")" "$(last_checks "$id")"
   done
   exit "$result"
 }
 
 case $verb in
-  init | build | format | up | down | down-volumes | status | logs | backup | restore) ;;
-  '') misused "a verb is needed: init, build, format, up, down, down-volumes, status, logs, backup or restore" ;;
+  init | build | format | up | down | down-volumes | status | logs | recover | backup | restore) ;;
+  '') misused "a verb is needed: init, build, format, up, down, down-volumes, status, logs, recover, backup or restore" ;;
   *) misused "unknown verb $verb" ;;
 esac
 need_docker
@@ -92,7 +131,7 @@ replicas=$(servers)
 [ -n "$replicas" ] || fail "$MISSING" "$(basename "$file") has no service with TIGERBEETLE_REPLICA_ID"
 
 case $verb in
-  init) build && format && up ;;
+  init) build && format && up && no_more_formatting ;;
   build) build ;;
   format) format ;;
   up) up ;;
@@ -102,6 +141,7 @@ case $verb in
     COMPOSE_PROFILES='*' compose down -v >&2 || fail "$FAILED" "not everything was removed"
     ;;
   status) status ;;
+  recover) recover ;;
   logs)
     options=(--tail 200)
     [ -z "${FOLLOW:-}" ] || options+=(-f)

@@ -31,7 +31,7 @@ def files() -> dict[str, str]:
             (
                 "docker/docker-compose.mesh.yml",
                 " -f docker/docker-compose.mesh.yml",
-                _plan(Topology.MESH, default_names(Topology.MESH, 4), ".."),
+                _plan(Topology.MESH, [f"connector-{one}" for one in "abcd"], ".."),
             ),
             (
                 "docker/docker-compose.hub-spoke.yml",

@@ -42,7 +42,7 @@ up() {
     say "The engine has $memory MiB of memory; under $MEMORY_MIB_MIN, TigerBeetle may be killed (exit code 137)."
   began=$SECONDS
   if [ -n "$build" ]; then
-    compose build >&2 || fail "$FAILED" "the images cannot be built"
+    build_images || fail "$FAILED" "the images cannot be built"
     say "Built in $((SECONDS - began)) s."
   fi
   built=$SECONDS

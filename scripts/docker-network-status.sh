@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What runs of a compose file: containers and their health, nodes and their links, both sides of
-# every balance, and the addresses on the network.
+# What runs of a compose file: containers and their health with the last checks (UTC), nodes and their
+# links, both sides of every balance, and the addresses on the network.
 #
 #   scripts/docker-network-status.sh [-f FILE]
 #
@@ -24,7 +24,7 @@ done
 need_stack
 result=0
 
-printf '%-14s %-20s %-11s %-21s %-18s %s\n' SERVICE CONTAINER STATE STARTED ADDRESS 'PORTS ON THIS HOST'
+printf '%-14s %-20s %-11s %-21s %-18s %-40s %s\n' SERVICE CONTAINER STATE STARTED ADDRESS 'LAST CHECKS' 'PORTS ON THIS HOST'
 for service in $all_services; do
   id=$(container "$service")
   if [ -z "$id" ]; then
@@ -47,8 +47,8 @@ for service in $all_services; do
   name=$(docker inspect -f '{{.Name}}' "$id")
   address=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id")
   ports=$(docker port "$id" 2>/dev/null | awk '$3 !~ /^\[/ { sub(/\/tcp/, "", $1); printf "%s->%s ", $3, $1 }' || true)
-  printf '%-14s %-20s %s%-11s%s %-21s %-18s %s\n' "$service" "${name#/}" "$colour" "$now" "$end" \
-    "$(short_time "$(docker inspect -f '{{.State.StartedAt}}' "$id")")" "${address:--}" "${ports:--}"
+  printf '%-14s %-20s %s%-11s%s %-21s %-18s %-40s %s\n' "$service" "${name#/}" "$colour" "$now" "$end" \
+    "$(short_time "$(docker inspect -f '{{.State.StartedAt}}' "$id")")" "${address:--}" "$(last_checks "$id")" "${ports:--}"
 done
 
 running=()

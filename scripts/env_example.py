@@ -77,16 +77,64 @@ _COMPOSE: Final[tuple[tuple[str, str | None, str, str, str], ...]] = (
     ),
     (
         "TIGERBEETLE_AUTO_FORMAT", None,
-        "Whether a replica of a cluster without a data file formats a new one.",
-        "true", "false once the cluster has run: a lost file must be recovered, never formatted",
+        ("Whether a replica that never had a data file formats one. One that lost it never does: it is "
+        "recovered by scripts/compose-tb.sh recover."),
+        "true", "false once the cluster has run, which scripts/compose-tb.sh init sets",
     ),
     (
-        "TIGERBEETLE_IPV4", None, "Address of TigerBeetle among the five peers.",
+        "TIGERBEETLE_REPLICA_COUNT", None,
+        "Replicas of the cluster; must be that of the services in the file, and cannot change.",
+        "1, of the cluster 3", "3, or 5 over five machines",
+    ),
+    ("TIGERBEETLE_PORT", None, "Port of TigerBeetle on its network.", "3000", "3000"),
+    (
+        "TIGERBEETLE_DATA_DIR", None,
+        "Folder of the data file in the container: the volume /data, or a folder in it.",
+        "/data", "/data",
+    ),
+    (
+        "TIGERBEETLE_MEMLOCK", None,
+        ("How many octets a TigerBeetle server may lock in memory; -1: all of it. Engines without "
+        "CAP_SYS_RESOURCE (rootless ones) cannot raise it."),
+        "8388608", "-1, or no swap on the machine",
+    ),
+    (
+        "TIGERBEETLE_IPV4", None, "Address of TigerBeetle, where there is one server.",
         "172.30.5.10", "the same, or one in ILP_NETWORK_SUBNET",
     ),
+    *(
+        (
+            f"TIGERBEETLE_{n}_IPV4", None, f"Address of replica {n} of a cluster.",
+            f"172.30.7.1{n}", f"172.30.9.1{n}, or one in LEDGER_NETWORK_SUBNET",
+        )
+        for n in range(3)
+    ),
     (
-        "ILP_NETWORK_SUBNET", None, "Network of the five peers.",
-        "172.30.5.0/24", "one that is free on the machine",
+        "ILP_NETWORK_SUBNET", None, "Network of the containers.",
+        "172.30.5.0/24, of the cluster 172.30.7.0/24", "one that is free on the machine",
+    ),
+    (
+        "LEDGER_NETWORK_SUBNET", None, "Network of the ledger alone, in the production file.",
+        "unused", "172.30.9.0/24, or one that is free on the machine",
+    ),
+    ("BTP_HOST_PORT", None, "Port of the host on which BTP listens.", "3000", "3000"),
+    ("HTTP_HOST_PORT", None, "Port of the host on which HTTP listens.", "8080", "8080"),
+    *(
+        (
+            f"CONNECTOR_{name}_{what}_PORT", None,
+            f"Port of the host on which {what} of connector-{name.lower()} of the cluster listens.",
+            str(port), "unused",
+        )
+        for what, first in (("BTP", 3000), ("HTTP", 8080))
+        for name, port in (("A", first), ("B", first + 1))
+    ),
+    (
+        "BASE_IMAGE", None, "What the connector's image is built from.",
+        "unset: docker/images.lock", "unset: pinned by its digest in docker/images.lock",
+    ),
+    (
+        "TIGERBEETLE_IMAGE", None, "What the server's image is built from.",
+        "unset: docker/images.lock", "unset: pinned by its digest in docker/images.lock",
     ),
     (
         "BTP_BIND_ADDRESS", None, "Address of the host on which BTP listens.",

@@ -171,6 +171,8 @@ class Link(asyncio.Protocol):
         """Before the log-in it may be closed in favour of a newer one."""
         self.closed = asyncio.Event()
         self.close_reason = ""
+        self.comes_back = False
+        """Whether the other side has closed it to be replaced by a new process."""
         self.logged_in_at_s = 0.0
         self.log_in_key: tuple[bytes, int] = (b"", 0)
         """User name and request id of the log-in: the same on both sides, different for each link."""
@@ -371,6 +373,7 @@ class Link(asyncio.Protocol):
             case Opcode.CLOSE:
                 received = self._websocket.close_rcvd
                 code = received.code if received is not None else 0
+                self.comes_back = code == CloseCode.SERVICE_RESTART
                 self.close_reason = self.close_reason or f"closed by the other side ({code})"
                 self._finish()
             case _:

@@ -14,8 +14,8 @@ import asyncio
 import contextlib
 import math
 import ssl
-from collections.abc import Callable, Collection, Iterable
-from typing import Final, Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
@@ -34,6 +34,7 @@ from connector.btp.dial import Dialler
 from connector.btp.link import Link, LinkOwner, OutgoingRequest, PacketHandler
 from connector.btp.network import Listener, Network
 from connector.btp.peer_links import PeerLinks
+from connector.btp.returning import Returning
 from connector.btp.session import AuthRequest, State
 from connector.btp.standstill import Standstill
 from connector.peering.model import Peer, PeerRegistry, Unanswered
@@ -121,6 +122,9 @@ class Links(LinkOwner):
         self._network = network
         self._listener: Listener | None = None
         self._stopping = False
+        self._returning: Final = Returning()
+        self.comes_back = False
+        """Set before a stop: a new process of this node follows at once."""
 
     def attach(self, driver: PacketHandler) -> None:
         """Set the packet handler. Separate, because driver and links refer to each other."""
@@ -186,6 +190,7 @@ class Links(LinkOwner):
         """
         self._credentials.remove(peer_id)
         self.hang_up(peer_id, reason)
+        self._returning.back(peer_id)
         for flight in self.driver.waiting_for(self._peers[peer_id]):
             self.driver.answered(flight, Unanswered.LINK_LOST)
         self.flush()
@@ -312,6 +317,12 @@ class Links(LinkOwner):
         if former is not carrier:
             self._observer.connected(peer_id, carrier.direction)
         self.driver.reconnected(peer_id)
+        held = self._returning.back(peer_id)
+        if held and not carrier.session.resumable:
+            # Another program now. What is sent to it could not be resent, and its Fulfills not be kept.
+            waiting = [flight for flight in waiting if flight not in held]
+            for flight in held:
+                self.driver.answered(flight, Unanswered.NOT_SENT)
         if former is not carrier:
             self._resend(carrier, waiting)
         for old in links.superfluous():
@@ -378,6 +389,9 @@ class Links(LinkOwner):
             left = [one for one in links.requests.open if not one.sender_packet_id]
             links.requests.forget(left)
         else:
+            if link.comes_back:
+                assert link.peer is not None
+                self._returning.expect(link.peer.peer_id, self.clock.monotonic_s())
             return
         for flight in left:
             self.driver.answered(flight, Unanswered.LINK_LOST)
@@ -430,7 +444,8 @@ class Links(LinkOwner):
                 # The peer may have this packet already and would take it for a new one.
                 return Unanswered.LINK_LOST
         elif link is None:
-            return Unanswered.NOT_SENT
+            held = self._returning.hold(flight.next_hop.terms.peer_id, flight)
+            return None if held else Unanswered.NOT_SENT
         return link.send(flight, flight.again)
 
     def can_ask_again(self, next_hop: Peer) -> bool:
@@ -442,6 +457,7 @@ class Links(LinkOwner):
         """See `switch.driver.Outlet`."""
         for links in self._by_peer.values():
             links.requests.forget(flights)
+        self._returning.forget(flights)
 
     # --- a process that stood still
 
@@ -475,22 +491,79 @@ class Links(LinkOwner):
             return
         for link in list(self._all):
             link.keep_alive(now_s)
+        self._refuse_held(now_s)
         self.flush()
 
+    def _refuse_held(self, now_s: float) -> None:
+        """Reject what waits for peers that have not come back by now."""
+        for flight in self._returning.over(now_s):
+            self.driver.answered(flight, Unanswered.NOT_SENT)
+
     def stop_listening(self) -> None:
-        """Stop accepting connections and dialling; open links stay."""
+        """Stop accepting connections, packets that will be resent, and dialling; open links stay."""
+        if self._stopping:
+            return
         self._stopping = True
         self.dialler.stop()
         if self._listener is not None:
             self._listener.close()
+        self._refuse_held(math.inf)
+        if self.comes_back:
+            self.driver = _LeavesNew(self.driver)
 
     async def close(self) -> None:
         """Close every link and wait a bounded time until all are closed."""
         self.stop_listening()
         links = list(self._all)
         for link in links:
-            link.drop("shutting down", CloseCode.GOING_AWAY)
+            if self.comes_back and link.session.resumable:
+                link.drop("being replaced", CloseCode.SERVICE_RESTART)
+            else:
+                link.drop("shutting down", CloseCode.GOING_AWAY)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * bounds.CLOSE_SECONDS_MAX):
                 for link in links:
                     await link.closed.wait()
+
+
+class _LeavesNew:
+    """Stands before the packet handler while this process stops and a new one follows at once.
+
+    New packets with packet ids get no answer: their senders resend them to the new process.
+    """
+
+    def __init__(self, driver: PacketHandler) -> None:
+        self._driver: Final = driver
+
+    def arrived(
+        self,
+        source: Peer,
+        octets: bytes,
+        sender_packet_id: int,
+        reply_to: Link,
+        request_id: int,
+        again: bool,
+    ) -> None:
+        """See `PacketHandler`."""
+        if not sender_packet_id:
+            self._driver.arrived(source, octets, sender_packet_id, reply_to, request_id, again)
+
+    def reconnected(self, peer_id: str) -> None:
+        """See `PacketHandler`."""
+        self._driver.reconnected(peer_id)
+
+    def answered(self, flight: Any, said: bytes | Unanswered) -> None:
+        """See `PacketHandler`."""
+        self._driver.answered(flight, said)
+
+    def receipt(self, peer_id: str) -> None:
+        """See `PacketHandler`."""
+        self._driver.receipt(peer_id)
+
+    def wants_receipt(self, peer_id: str) -> bool:
+        """See `PacketHandler`."""
+        return self._driver.wants_receipt(peer_id)
+
+    def waiting_for(self, peer: Peer) -> Sequence[OutgoingRequest]:
+        """See `PacketHandler`."""
+        return self._driver.waiting_for(peer)

@@ -23,6 +23,7 @@ from connector.base.errors import (
     OperatorError,
     SupersededError,
 )
+from connector.base.stop import Stop
 
 # What only some commands need is imported inside them: the daemon with its web framework, the
 # settings and the HTTP client take half a second to load, longer than most commands run.
@@ -88,9 +89,9 @@ def _stop_signals() -> list[signal.Signals]:
     return numbers
 
 
-def stop_event() -> asyncio.Event:
+def stop_event() -> Stop:
     """Set by the signals that ask a process to stop."""
-    stop = asyncio.Event()
+    stop = Stop()
     loop = asyncio.get_running_loop()
     for number in _stop_signals():
         loop.add_signal_handler(number, stop.set)

@@ -96,8 +96,12 @@ def compose(
         typer.Option(help="Folder of this project, seen from the file: the image is built there."),
     ] = ".",
     subnet: Annotated[
-        str, typer.Option(help="First three numbers of the network, for TigerBeetle's address.")
-    ] = "172.30.6",
+        Optional[str],
+        typer.Option(
+            help="First three numbers of the network (default: Docker chooses; with TigerBeetle, "
+            f"which has a fixed address, {compose_module.SUBNET_TIGERBEETLE})."
+        ),
+    ] = None,
     output: Annotated[
         Optional[Path], typer.Option(help="File to write (default: standard output).")
     ] = None,
@@ -106,7 +110,7 @@ def compose(
     if ledger not in ("embedded", "tigerbeetle"):
         raise typer.BadParameter("must be embedded or tigerbeetle", param_hint="--ledger")
     number = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
-    if not re.fullmatch(rf"{number}\.{number}\.{number}", subnet):
+    if subnet is not None and not re.fullmatch(rf"{number}\.{number}\.{number}", subnet):
         raise typer.BadParameter("must be three numbers such as 172.30.6", param_hint="--subnet")
     try:
         compose_module.check_count(topology, nodes)

@@ -1,9 +1,11 @@
 """Commands for the node of this machine: run, check-config, healthcheck."""
 
+import asyncio
 import contextlib
 import gc
 import json
 import resource
+import signal
 import sys
 from typing import Annotated
 
@@ -57,16 +59,19 @@ def run(
 ) -> None:
     """Run the daemon, configured from the environment (default).
 
-    One process of a node is active at a time. Exit code 3: another one has taken over.
+    One process of a node is active at a time. Exit code 3: another one has taken over. SIGTERM stops
+    it; so does SIGUSR2, which tells peers that a new process follows at once.
     """
     from connector.base.log import drain
     from connector.node.daemon import serve
     from connector.settings.load import load
 
     async def work() -> None:
+        stop = stop_event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, stop.for_replacement)
         await serve(
             settings,
-            stop_event(),
+            stop,
             standby=standby,
             take_over=take_over,
             accept_ledger_loss=accept_ledger_loss,

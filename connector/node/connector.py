@@ -20,6 +20,7 @@ from connector.base.errors import SupersededError
 from connector.base.http import HttpClient
 from connector.base.log import Log
 from connector.base.log import set_up as set_up_log
+from connector.base.stop import Stop
 from connector.btp.links import Links
 from connector.ilp.packet import Answer, Fulfill, Prepare, Reject
 from connector.ledger.select import make_ledger
@@ -281,6 +282,7 @@ class Connector:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 end.cancel()
+            self.core.links.comes_back = isinstance(stop, Stop) and stop.comes_back
         if self.superseded.is_set():
             raise SupersededError(self.core.superseded_why)
 

@@ -24,6 +24,8 @@ from connector.tools import bounds
 SENDER: Final = "sender"
 NETWORK: Final = "ilp-network"
 TIGERBEETLE_IMAGE: Final = "ilp-connector-tigerbeetle:0.17.9"
+# Its client accepts IP addresses only, so the server has a fixed one.
+SUBNET_TIGERBEETLE: Final = "172.30.6"
 # The part of a packet's lifetime for all hops together, so that packets pass the longest line.
 WINDOWS_MS_MAX: Final = 15_000
 WINDOW_MS_MAX: Final = 1000
@@ -52,8 +54,8 @@ class Plan:
     """Folder of this project, seen from the file: there the image is built."""
     tigerbeetle: bool = False
     """Accounts in one TigerBeetle, not in embedded ledgers."""
-    subnet: str = "172.30.6"
-    """First three numbers of the network, when TigerBeetle needs a fixed address."""
+    subnet: str | None = None
+    """First three numbers of the network; None: Docker chooses, or SUBNET_TIGERBEETLE."""
     btp_port: int = 3000
     """Of the first node, on the host; the others follow."""
     http_port: int = 8080
@@ -100,9 +102,9 @@ def check_count(topology: Topology, count: int) -> None:
 
 
 def default_names(topology: Topology, count: int) -> list[str]:
-    """`node1`, `node2`, ...; `hub`, `spoke1`, ..."""
+    """`node1`, `node2`, ...; `connector-hub`, `spoke-1`, ..."""
     if topology is Topology.HUB:
-        return ["hub", *(f"spoke{number}" for number in range(1, count))]
+        return ["connector-hub", *(f"spoke-{number}" for number in range(1, count))]
     return [f"node{number}" for number in range(1, count + 1)]
 
 
@@ -229,16 +231,15 @@ def _node(
         if name == dials:
             environment[f"{variable}_URL"] = f"ws://{peer}:3000"
     environment["ROUTES"] = ",".join(f"g.{other}={hop}" for other, hop in hops.items())
-    service: dict[str, Any] = {"image": plan.image}
+    service: dict[str, Any] = {"container_name": name, "image": plan.image}
     if index == 0:
-        # On one service only: the others use the image that it leaves.
-        service["build"] = plan.project
-    waits_for = _waits_for(plan, index)
-    if waits_for:
-        service["depends_on"] = {other: {"condition": "service_healthy"} for other in waits_for}
+        # On one service only: the others use the image that it leaves. BASE_IMAGE of the environment
+        # is handed on where it is set.
+        service["build"] = {"context": plan.project, "args": ["BASE_IMAGE"]}
+    if plan.tigerbeetle:
+        service["depends_on"] = {"tigerbeetle": {"condition": "service_healthy"}}
     return service | {
         "restart": "unless-stopped",
-        "init": True,
         "stop_grace_period": "15s",
         "read_only": True,
         "tmpfs": ["/tmp"],  # noqa: S108 - inside the container
@@ -258,19 +259,14 @@ def _node(
     }
 
 
-def _waits_for(plan: Plan, index: int) -> list[str]:
-    """Services that start before a node; any order works, this one avoids failed dials in the logs."""
-    waits_for = ["tigerbeetle"] if plan.tigerbeetle else []
-    if index:
-        in_line = plan.topology is Topology.LINE
-        waits_for.append(plan.names[index - 1] if in_line else plan.names[0])
-    return waits_for
-
-
 def _tigerbeetle(plan: Plan) -> dict[str, Any]:
     return {
+        "container_name": "tigerbeetle",
         "image": TIGERBEETLE_IMAGE,
-        "build": f"{plan.project}/docker/tigerbeetle",
+        "build": {
+            "context": f"{plan.project}/docker/tigerbeetle",
+            "args": ["TIGERBEETLE_IMAGE"],
+        },
         "restart": "unless-stopped",
         "stop_grace_period": "15s",
         "read_only": True,
@@ -286,8 +282,7 @@ def _tigerbeetle(plan: Plan) -> dict[str, Any]:
             "TIGERBEETLE_CACHE_GRID": "256MiB",
         },
         "volumes": ["tigerbeetle-data:/data"],
-        # Its client accepts IP addresses only, so it has a fixed one.
-        "networks": {NETWORK: {"ipv4_address": f"{plan.subnet}.10"}},
+        "networks": {NETWORK: {"ipv4_address": f"{_subnet(plan)}.10"}},
         "healthcheck": _healthcheck(["/entrypoint.sh", "healthcheck"], "2s", "30s"),
         "logging": _logging(),
     }
@@ -316,9 +311,14 @@ def _logging() -> dict[str, Any]:
 
 def _network(plan: Plan) -> dict[str, Any]:
     network: dict[str, Any] = {"driver": "bridge"}
-    if plan.tigerbeetle:
-        network["ipam"] = {"config": [{"subnet": f"{plan.subnet}.0/24"}]}
+    subnet = _subnet(plan)
+    if subnet is not None:
+        network["ipam"] = {"config": [{"subnet": f"{subnet}.0/24"}]}
     return network
+
+
+def _subnet(plan: Plan) -> str | None:
+    return plan.subnet or (SUBNET_TIGERBEETLE if plan.tigerbeetle else None)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from connector.tools.compose import Plan, Topology, compose_file, default_names
-from tests.support.compose import BASE_IMAGE, ROOT, Stack, docker, missing
+from tests.support.compose import BASE_IMAGE, ROOT, SERVER_IMAGE, Stack, docker, missing
 
 pytestmark = [pytest.mark.compose, pytest.mark.slow]
 
@@ -44,7 +44,9 @@ def images() -> dict[str, str]:
             f"BASE_IMAGE={BASE_IMAGE}", "-t", connector, str(ROOT),
         )  # fmt: skip
     server = "ilp-connector-tigerbeetle:test"
-    docker("build", "-q", "-t", server, str(SERVER))
+    docker(
+        "build", "-q", "--build-arg", f"TIGERBEETLE_IMAGE={SERVER_IMAGE}", "-t", server, str(SERVER)
+    )
     return {"CONNECTOR_IMAGE": connector, "TIGERBEETLE_SERVER_IMAGE": server}
 
 
@@ -346,8 +348,8 @@ def ring_of_ten(folder: Path) -> Path:
     ("name", "begin", "end"),
     [
         ("docker-compose.yml", "connector-a", "connector-c"),
-        ("docker/docker-compose.mesh.yml", "node1", "node4"),
-        ("docker/docker-compose.hub-spoke.yml", "spoke1", "spoke3"),
+        ("docker/docker-compose.mesh.yml", "connector-a", "connector-d"),
+        ("docker/docker-compose.hub-spoke.yml", "spoke-1", "spoke-3"),
         ("docker/docker-compose.custom-template.yml", "alice", "bob"),
         ("a ring of ten", "node1", "node6"),
     ],

@@ -22,6 +22,7 @@ from tests.support.compose import (
     example,
     fill_in,
     read,
+    replaced,
     variables,
 )
 
@@ -46,6 +47,7 @@ def test_every_file_that_was_promised_is_there() -> None:
     assert names >= {
         "docker-compose.yml",
         "docker-compose-5-peer-multihop.yml",
+        "docker-compose.tigerbeetle.yml",
         "docker/docker-compose.mesh.yml",
         "docker/docker-compose.hub-spoke.yml",
         "docker/docker-compose.custom-template.yml",
@@ -164,7 +166,11 @@ def test_what_is_mounted_and_built_from_is_there(path: Path) -> None:
     content = read(path)
     for service in content["services"].values():
         if "build" in service:
-            assert (path.parent / service["build"] / "Dockerfile").is_file()
+            folder = path.parent / service["build"]["context"]
+            text = (folder / "Dockerfile").read_text("utf-8")
+            # Without a value: that of the environment, where there is one.
+            (base,) = service["build"]["args"]
+            assert f"\nARG {base}=" in text
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             if source.startswith("."):
@@ -182,7 +188,7 @@ def test_what_old_and_new_compose_both_read(path: Path) -> None:
     assert "pull_policy" not in text
     assert not re.search(r"\$\{[^}]*\$\{", text), "1.29 fills in no variable within a variable"
     built = [
-        (service["image"], service["build"])
+        (service["image"], service["build"]["context"])
         for service in content["services"].values()
         if "build" in service
     ]
@@ -202,6 +208,154 @@ def test_the_variables_of_the_file_are_explained(path: Path) -> None:
     for name, rest in variables(path.read_text("utf-8")).items():
         explained = re.search(rf"^(?:# )?{name}=", text, re.MULTILINE)
         assert explained, f"${{{name}{rest}}} is not in {EXAMPLE.name}"
+
+
+@per_file
+def test_containers_have_the_names_of_their_services(path: Path) -> None:
+    for name, service in read(path)["services"].items():
+        if is_server(service) or is_connector(service):
+            expected = "tigerbeetle-5peer" if "5-peer" in path.name and is_server(service) else name
+            assert service["container_name"] == expected
+            assert "init" not in service, "the image has its own"
+
+
+def test_the_names_that_were_promised() -> None:
+    names = {
+        path.name: set(read(path)["services"]) for path in FILES if path.parent.name == "docker"
+    }
+    assert names["docker-compose.mesh.yml"] == {f"connector-{one}" for one in "abcd"}
+    assert names["docker-compose.hub-spoke.yml"] == {
+        "connector-hub", "spoke-1", "spoke-2", "spoke-3",
+    }  # fmt: skip
+    replicas = {"tigerbeetle-0", "tigerbeetle-1", "tigerbeetle-2"}
+    assert names["docker-compose.tigerbeetle-cluster.yml"] >= replicas | {"connector-a"}
+    assert names["docker-compose.production.yml"] >= replicas
+
+
+@pytest.mark.parametrize("name", ["tigerbeetle-cluster", "production"])
+def test_addresses_port_and_subnet_of_a_cluster_come_from_the_environment(name: str) -> None:
+    path = ROOT / "docker" / f"docker-compose.{name}.yml"
+    values = {f"TIGERBEETLE_{n}_IPV4": f"10.1.1.{n}" for n in range(3)} | {
+        "TIGERBEETLE_PORT": "4000", "ILP_NETWORK_SUBNET": "10.1.1.0/24",
+        "LEDGER_NETWORK_SUBNET": "10.1.1.0/24", "TIGERBEETLE_DATA_DIR": "/data/books",
+    }  # fmt: skip
+    content = yaml.safe_load(fill_in(path.read_text("utf-8"), replaced() | values))
+    addresses = "10.1.1.0:4000,10.1.1.1:4000,10.1.1.2:4000"
+    for service in content["services"].values():
+        if is_server(service):
+            assert service["environment"]["TIGERBEETLE_ADDRESSES"] == addresses
+            assert service["environment"]["TIGERBEETLE_DATA_DIR"] == "/data/books"
+            (network,) = service["networks"].values()
+            assert network["ipv4_address"] in addresses
+        elif is_connector(service):
+            assert service["environment"]["TIGERBEETLE_REPLICAS"] == addresses
+    assert "172.30." not in str(content)
+
+
+@pytest.mark.parametrize("name", ["tigerbeetle-cluster", "production"])
+def test_a_replica_remembers_on_another_volume_that_it_has_had_a_data_file(name: str) -> None:
+    content = read(ROOT / "docker" / f"docker-compose.{name}.yml")
+    assert "tigerbeetle-formatted" in content["volumes"]
+    for service in filter(is_server, content["services"].values()):
+        assert "tigerbeetle-formatted:/formatted" in service["volumes"]
+        assert service["cap_add"] == ["IPC_LOCK"]
+        assert set(service["ulimits"]["memlock"]) == {"soft", "hard"}
+        assert service["memswap_limit"] == service["mem_limit"]
+
+
+def test_one_connector_on_one_tigerbeetle() -> None:
+    content = read(ROOT / "docker-compose.tigerbeetle.yml")
+    assert list(content["services"]) == ["tigerbeetle", "connector"]
+    assert content["services"]["tigerbeetle"]["volumes"] == ["tigerbeetle-data:/data"]
+    assert content["volumes"]["tigerbeetle-data"] == {"name": "tigerbeetle-data"}
+    environment = content["services"]["connector"]["environment"]
+    assert environment["TIGERBEETLE_REPLICAS"] == "tigerbeetle:3000"
+    text = EXAMPLE.read_text("utf-8")
+    for name in ("REPLICA_COUNT", "PORT", "DATA_DIR"):
+        assert re.search(rf"^# TIGERBEETLE_{name}=", text, re.MULTILINE)
+
+
+def test_production_refuses_the_cluster_of_the_example() -> None:
+    content = read(ROOT / "docker" / "docker-compose.production.yml")
+    for service in filter(is_server, content["services"].values()):
+        assert service["environment"]["TIGERBEETLE_PRODUCTION"] == "true"
+    assert example()["TIGERBEETLE_CLUSTER_ID"] == "0"
+    # Grafana's password is ADMIN_API_KEY, which the connector checks.
+    assert "connector" in content["services"]["grafana"]["depends_on"]
+
+
+def entrypoint(tmp_path: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """The entrypoint of the server's image, with a program that makes empty data files."""
+    program = tmp_path / "tigerbeetle"
+    program.write_text(
+        '#!/bin/sh\ncase $1 in format | recover) for last; do :; done; : >"$last" ;; '
+        'start) echo "started $*" ;; esac\n'
+    )
+    program.chmod(0o755)
+    for name in ("data", "formatted"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    return subprocess.run(
+        ["sh", SERVER / "entrypoint.sh", *command],
+        check=False, capture_output=True, text=True, timeout=60,
+        env={
+            "PATH": "/usr/bin:/bin", "TIGERBEETLE_PROGRAM": str(program),
+            "TIGERBEETLE_DATA_DIR": str(tmp_path / "data"),
+            "TIGERBEETLE_MARKER_DIR": str(tmp_path / "formatted"),
+            "TIGERBEETLE_CLUSTER_ID": "7", "TIGERBEETLE_REPLICA_COUNT": "3",
+            "TIGERBEETLE_ADDRESSES": "1.1.1.1:1,1.1.1.2:1,1.1.1.3:1", **settings,
+        },
+    )  # fmt: skip
+
+
+def test_a_replica_formats_once_and_not_when_its_file_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "data" / "7_0.tigerbeetle"
+    assert "started" in entrypoint(tmp_path, "start").stdout
+    assert file.exists()
+    file.unlink()
+    for command in ("start", "format"):
+        refused = entrypoint(tmp_path, command)
+        assert refused.returncode == 3
+        assert "7_0.tigerbeetle is lost" in refused.stderr
+        assert "scripts/compose-tb.sh recover" in refused.stderr
+        assert not file.exists()
+    assert entrypoint(tmp_path, "recover").returncode == 0
+    assert "started" in entrypoint(tmp_path, "start").stdout
+
+
+def test_a_file_from_before_the_marker_counts_as_had(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "7_0.tigerbeetle"
+    file.touch()
+    assert "started" in entrypoint(tmp_path, "start").stdout
+    file.unlink()
+    assert entrypoint(tmp_path, "start").returncode == 3
+
+
+def test_a_damaged_file_is_set_aside_before_a_replica_is_recovered(tmp_path: Path) -> None:
+    assert entrypoint(tmp_path, "format").returncode == 0
+    refused = entrypoint(tmp_path, "recover")
+    assert refused.returncode == 2
+    assert "set-aside" in refused.stderr
+    assert entrypoint(tmp_path, "set-aside").returncode == 0
+    assert entrypoint(tmp_path, "recover").returncode == 0
+    names = {path.name for path in (tmp_path / "data").iterdir()}
+    assert names == {"7_0.tigerbeetle", "7_0.tigerbeetle.set-aside"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"TIGERBEETLE_CLUSTER_ID": "0"}, "TIGERBEETLE_CLUSTER_ID=0 is the value of the example"),
+        ({"TIGERBEETLE_DEVELOPMENT": "true"}, "TIGERBEETLE_DEVELOPMENT=true is for tests"),
+    ],
+)
+def test_in_production_what_is_for_tests_is_refused(
+    tmp_path: Path, settings: dict[str, str], said: str
+) -> None:
+    refused = entrypoint(tmp_path, "start", TIGERBEETLE_PRODUCTION="true", **settings)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert not list((tmp_path / "data").iterdir())
 
 
 # --- the five peers
@@ -224,8 +378,7 @@ def test_five_peers_in_a_line_behind_tigerbeetle() -> None:
         assert environment["TIGERBEETLE_REPLICAS"] == "tigerbeetle-5peer:3000"
         ports = [port.rsplit(":", 2)[1:] for port in service["ports"]]
         assert ports == [[str(3000 + index), "3000"], [str(9080 + index), "8080"]]
-        waits = {"tigerbeetle", *peers[max(0, index - 1) : index]}
-        assert set(service["depends_on"]) == waits
+        assert set(service["depends_on"]) == {"tigerbeetle"}, "all at once"
         neighbours = {*peers[max(0, index - 1) : index], *peers[index + 1 : index + 2]}
         settings = load({key: str(value) for key, value in environment.items()}).settings
         assert {peer.id for peer in settings.peers} - {"sender"} == neighbours
@@ -272,7 +425,7 @@ def test_the_example_explains_every_setting_and_no_other() -> None:
     of_compose = {
         name for path in FILES for name in variables(path.read_text("utf-8")) if name not in ours
     }
-    assert named == ours | of_compose | {"CONFIG_FILE"}
+    assert named == ours | of_compose | {"CONFIG_FILE", "BASE_IMAGE", "TIGERBEETLE_IMAGE"}
 
 
 def test_the_example_is_up_to_date() -> None:
@@ -288,6 +441,12 @@ def test_the_example_has_values_for_development_and_production() -> None:
         if re.search(r"^(?:# )?[A-Z][A-Z0-9_]*=", block, re.MULTILINE) and "cp .env" not in block:
             assert "# development" in block, block
             assert "production:" in block, block
+
+
+def test_what_compose_reads_of_an_env_file_is_no_fault_of_a_node() -> None:
+    text = EXAMPLE.read_text("utf-8").split("# --- the connector")[0]
+    names = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]*)=", text, re.MULTILINE)
+    load({"NODE_ID": "a", **dict.fromkeys(names, "1")})
 
 
 def test_a_node_takes_the_example_as_its_environment() -> None:
@@ -315,11 +474,32 @@ def test_any_engine_builds_the_images(path: Path) -> None:
     assert "<<" not in text
     assert "--mount" not in text
     assert "--chmod" not in text
-    assert "@sha256" not in text
+    assert "@sha256" not in text, "only a registry serves those: docker/images.lock has them"
     assert re.search(r"^USER 1000", text, re.MULTILINE)
     assert "HEALTHCHECK" in text
     assert "EXPOSE" in text
     assert "LABEL" in text
+
+
+def test_bases_are_pinned_by_digest_and_have_the_tags_of_the_dockerfiles() -> None:
+    lines = (ROOT / "docker" / "images.lock").read_text("utf-8").splitlines()
+    pinned = dict(line.split() for line in lines if not line.startswith("#"))
+    assert set(pinned) == {"BASE_IMAGE", "TIGERBEETLE_IMAGE"}
+    texts = [(folder / "Dockerfile").read_text("utf-8") for folder in (ROOT, SERVER)]
+    for name, image in pinned.items():
+        tag, _, digest = image.partition("@")
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
+        assert any(f"\nARG {name}={tag}\n" in text for text in texts)
+
+
+def test_the_image_holds_only_what_is_locked_and_a_compiled_core() -> None:
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    for line in re.sub(r"\\\n", " ", text).splitlines():
+        for command in re.findall(r"pip --python \S+ install[^&;]*", line):
+            assert "--require-hashes" in command or "--no-index" in command, command
+    assert "--no-build-isolation" in text
+    assert "ARG CONNECTOR_COMPILE=yes" in text
+    assert 'ENTRYPOINT ["tini", "--", "ilp-connector"]' in text
 
 
 def test_secrets_and_books_stay_out_of_the_build() -> None:

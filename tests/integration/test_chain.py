@@ -226,6 +226,33 @@ async def test_a_packet_in_flight_survives_its_link(tmp_path: Path, side: str) -
         assert await network.stop() == []
 
 
+@pytest.mark.parametrize("side", ["b", "c"])
+async def test_a_node_that_is_replaced_under_load_costs_nobody_a_packet(
+    tmp_path: Path, side: str
+) -> None:
+    """Its neighbours hold new packets until it is back; what was under way is resent."""
+    async with RunningNodes(tmp_path) as network:
+        a, _, _ = await network.chain("a", "b", "c")
+        answers: list[Answer] = []
+        enough = asyncio.Event()
+
+        async def pay() -> None:
+            while not enough.is_set():
+                answers.append(await a.connector.send("g.c", 1))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(pay())
+            await until(lambda: len(answers) > 100)
+            await network.restart(side, comes_back=True)
+            seen = len(answers)
+            await until(lambda: len(answers) > seen + 100)
+            enough.set()
+        assert {type(answer) for answer in answers} == {Fulfill}
+        assert a.net("b") == -len(answers)
+        assert await network.stop() == []
+
+
 async def test_an_answer_that_was_lost_with_its_link_is_given_again(tmp_path: Path) -> None:
     """c has fulfilled and booked while b was not there: asked again, it says the same."""
     async with RunningNodes(tmp_path) as network:

@@ -199,7 +199,7 @@ def node(folder: Path) -> Iterator[Node]:
 # --- run
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2])
 def test_a_signal_stops_the_daemon_cleanly_and_soon(tmp_path: Path, number: int) -> None:
     """`run` is the default command; a peer that stays connected does not hold it up."""
     with Node(environment(tmp_path)) as node:

@@ -17,7 +17,7 @@ import yaml
 
 ROOT: Final = Path(__file__).parents[2]
 BASE_IMAGE: Final = os.environ.get("BASE_IMAGE", "python:3.12-slim")
-SERVER_IMAGE: Final = "ghcr.io/tigerbeetle/tigerbeetle:0.17.9"
+SERVER_IMAGE: Final = os.environ.get("TIGERBEETLE_IMAGE", "ghcr.io/tigerbeetle/tigerbeetle:0.17.9")
 _VARIABLE: Final = re.compile(r"\$\{([A-Z0-9_]+)(?:(:?[-?])([^}]*))?\}")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from connector import Connector, PeerSettings, Settings
 from connector.base.clock import SystemClock
+from connector.base.stop import Stop
 from connector.tools.audit import audit, mirror_faults
 from connector.version import is_compiled
 from tests.support.patience import PATIENCE_SECONDS
@@ -66,15 +67,16 @@ class Daemon:
         self.settings = settings
         self.log = EventLog()
         self.connector = Connector(settings, log=self.log)
-        self._stop = asyncio.Event()
+        self._stop = Stop()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, group: asyncio.TaskGroup) -> None:
         self._task = group.create_task(self.connector.run_until(self._stop))
         await self.log.seen("connector_started", compiled=is_compiled())
 
-    async def stop(self) -> None:
-        """Stop it as a signal would, and wait until it has."""
+    async def stop(self, *, comes_back: bool = False) -> None:
+        """Stop it as a signal would, and wait until it has; `comes_back`: as SIGUSR2 would."""
+        self._stop.comes_back = comes_back
         self._stop.set()
         assert self._task is not None
         await self._task
@@ -192,14 +194,20 @@ class RunningNodes:
         return f"ws://127.0.0.1:{self.daemons[node_id].connector.btp_port}"
 
     async def restart(
-        self, node_id: str, meanwhile: Callable[[], None] = lambda: None, **changes: Any
+        self,
+        node_id: str,
+        meanwhile: Callable[[], None] = lambda: None,
+        *,
+        comes_back: bool = False,
+        **changes: Any,
     ) -> Daemon:
         """Stop a node and start it again, at the same port, on the same files.
 
-        `meanwhile` is called while it does not run; `changes` are of its settings.
+        `meanwhile` is called while it does not run; `changes` are of its settings; `comes_back`: its
+        peers are told that it does.
         """
         old = self.daemons[node_id]
-        await old.stop()
+        await old.stop(comes_back=comes_back)
         meanwhile()
         port = old.connector.btp_port
         daemon = Daemon(old.settings.model_copy(update={"btp_server_port": port, **changes}))

@@ -208,7 +208,7 @@ def test_a_python_that_is_named_and_does_not_run_is_refused(project: Path, bare:
 def test_an_environment_of_another_version_than_the_named_one_is_made_again(
     project: Path, bare: Path
 ) -> None:
-    for name in ("pyproject.toml", "hatch_build.py", "hatch_compile.py"):
+    for name in ("pyproject.toml", "hatch_build.py", "hatch_compile.py", "requirements"):
         (project / name).symlink_to(ROOT / name)
     (project / "connector").symlink_to(ROOT / "connector")
     (project / "explorer-ui").mkdir()
@@ -216,7 +216,9 @@ def test_an_environment_of_another_version_than_the_named_one_is_made_again(
         (bare / name).symlink_to(shutil.which(name) or f"/usr/bin/{name}")
     (project / ".venv/bin").mkdir(parents=True)
     interpreter(project / ".venv/bin", "python", "3.11.7")
-    sources = "pyproject.toml connector/version.py hatch_build.py hatch_compile.py"
+    sources = (
+        "requirements/*.txt pyproject.toml connector/version.py hatch_build.py hatch_compile.py"
+    )
     stamp = f'echo "base $(cat {sources} | cksum) $PWD"'
     (project / ".venv/installed").write_text(run([BASH, "-c", stamp], bare, project).stdout)
 

@@ -829,3 +829,112 @@ async def test_a_link_that_is_replaced_resends_no_more(monkeypatch: pytest.Monke
         stuck.resume_writing()
         await asyncio.sleep(0.1)
         assert one.resent == before
+
+
+# --- a node that is replaced
+
+
+async def replaced(setup: LinksSetup) -> None:
+    """`b` ends as it does when a new process follows at once."""
+    setup.start(setup.a)
+    setup.start(setup.b, dials=False)
+    await asyncio.sleep(10)
+    setup.b.links.comes_back = True
+    await setup.b.links.close()
+    await asyncio.sleep(10 * LATENCY_S)
+
+
+@simulated
+async def test_new_packets_wait_for_a_peer_that_is_replaced_and_are_sent_once() -> None:
+    async with LinksSetup() as setup:
+        await replaced(setup)
+        request = setup.a.ask(1)
+        await asyncio.sleep(2)
+        assert not request.answers
+        after = setup.b = Host(setup.network, "b", "a")
+        setup.start(after, dials=False)
+        await asyncio.sleep(10)
+        assert request.answers == [b"answer 1"]
+        assert after.arrivals == [b"prepare 1"]
+
+
+@simulated
+async def test_a_peer_that_does_not_come_back_in_time_is_not_connected() -> None:
+    async with LinksSetup() as setup:
+        await replaced(setup)
+        request = setup.a.ask(1)
+        await asyncio.sleep(bounds.RETURN_SECONDS_MAX - 2)
+        assert not request.answers
+        await asyncio.sleep(4)
+        assert request.answers == [Unanswered.NOT_SENT]
+        assert setup.a.links.send(Request(setup.a.peer, 2)) is Unanswered.NOT_SENT  # type: ignore[arg-type]
+
+
+@simulated
+async def test_a_peer_that_only_stops_is_not_waited_for() -> None:
+    async with LinksSetup() as setup:
+        setup.start(setup.a)
+        setup.start(setup.b, dials=False)
+        await asyncio.sleep(10)
+        await setup.b.links.close()
+        await asyncio.sleep(10 * LATENCY_S)
+        assert setup.a.links.send(Request(setup.a.peer, 1)) is Unanswered.NOT_SENT  # type: ignore[arg-type]
+
+
+@simulated
+async def test_a_packet_that_is_over_while_it_waits_is_not_sent() -> None:
+    async with LinksSetup() as setup:
+        await replaced(setup)
+        request = setup.a.ask(1)
+        setup.a.links.forget([request])  # type: ignore[list-item]
+        setup.a.waiting.remove(request)
+        after = setup.b = Host(setup.network, "b", "a")
+        setup.start(after, dials=False)
+        await asyncio.sleep(30)
+        assert not after.arrivals
+        assert not request.answers
+
+
+@simulated
+async def test_a_node_that_stops_itself_rejects_what_waits_for_another() -> None:
+    async with LinksSetup() as setup:
+        await replaced(setup)
+        request = setup.a.ask(1)
+        setup.a.links.stop_listening()
+        assert request.answers == [Unanswered.NOT_SENT]
+
+
+@simulated
+async def test_another_program_in_the_place_of_a_node_gets_nothing_that_waited() -> None:
+    async with LinksSetup() as setup:
+        await replaced(setup)
+        request = setup.a.ask(1)
+        socket = await setup.dial_a()
+        await asyncio.sleep(1)
+        assert request.answers == [Unanswered.NOT_SENT]
+        assert not socket.requests
+
+
+@simulated
+async def test_a_node_that_is_replaced_leaves_new_packets_to_the_process_that_follows() -> None:
+    async with LinksSetup() as setup:
+        a, b = setup.a, setup.b
+        setup.start(a)
+        setup.start(b, dials=False)
+        await asyncio.sleep(10)
+        b.answers_at_once = False
+        first = a.ask(1)
+        await asyncio.sleep(1)
+        b.links.comes_back = True
+        b.links.stop_listening()
+        second = a.ask(2)
+        await asyncio.sleep(1)
+        b.answer_all()
+        await asyncio.sleep(1)
+        assert (first.answers, second.answers) == ([b"answer 1"], [])
+        await b.links.close()
+        after = setup.b = Host(setup.network, "b", "a")
+        setup.start(after, dials=False)
+        await asyncio.sleep(10)
+        assert second.answers == [b"answer 2"]
+        assert (b.arrivals, after.arrivals) == ([b"prepare 1"], [b"prepare 2"])

@@ -166,8 +166,29 @@ def test_the_head_says_how_to_use_it() -> None:
     one = plan(Topology.HUB, 4)
     text = compose_file(one, describe(one, "docker compose -f x.yml"))
     head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    assert "docker compose -f x.yml exec spoke1" in head
-    assert "--destination g.spoke3" in head
+    assert "docker compose -f x.yml exec spoke-1" in head
+    assert "--destination g.spoke-3" in head
+
+
+def test_containers_are_called_as_their_services() -> None:
+    for name, service in services(plan(Topology.HUB, 4, tigerbeetle=True)).items():
+        assert service["container_name"] == name
+
+
+@pytest.mark.parametrize("tigerbeetle", [False, True])
+def test_a_subnet_that_is_asked_for_is_used(tigerbeetle: bool) -> None:
+    one = plan(Topology.LINE, 2, subnet="10.1.2", tigerbeetle=tigerbeetle)
+    content = yaml.safe_load(compose_file(one, ""))
+    assert content["networks"]["ilp-network"]["ipam"] == {"config": [{"subnet": "10.1.2.0/24"}]}
+
+
+def test_without_one_docker_chooses_unless_tigerbeetle_has_an_address() -> None:
+    content = yaml.safe_load(compose_file(plan(Topology.LINE, 2), ""))
+    assert content["networks"]["ilp-network"] == {"driver": "bridge"}
+    content = yaml.safe_load(compose_file(plan(Topology.LINE, 2, tigerbeetle=True), ""))
+    (pool,) = content["networks"]["ilp-network"]["ipam"]["config"]
+    address = content["services"]["tigerbeetle"]["networks"]["ilp-network"]["ipv4_address"]
+    assert address == pool["subnet"].replace(".0/24", ".10")
 
 
 def test_the_files_of_the_repository_are_up_to_date() -> None:
