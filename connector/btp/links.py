@@ -183,6 +183,16 @@ class Links(LinkOwner):
         """Allow a peer to log in with these credentials, which replace older ones."""
         self._credentials.put(credentials)
 
+    def resumable_peers(self) -> list[str]:
+        """Ids of the connected peers with packet ids."""
+        return [peer_id for peer_id, link in self.live.items() if link.session.resumable]
+
+    def expect(self, peer_ids: Collection[str]) -> None:
+        """Before `listen`: these were connected with the process that this one replaces."""
+        for peer in self._peers:
+            if peer.peer_id in peer_ids:
+                self._returning.expect(peer.peer_id, self.clock.monotonic_s())
+
     def remove_peer(self, peer_id: str, reason: str) -> None:
         """Refuse log-ins of a peer and close its links; the caller stops dialling it.
 

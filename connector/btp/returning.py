@@ -1,8 +1,9 @@
-"""New packets for peers that said they would be back at once.
+"""New packets for peers that will be back at once.
 
 A node that is replaced closes its links to peers with packet ids with the WebSocket code 1012
 (service restart). Until it has logged in again, for a bounded time, new packets for it are held
-instead of being rejected (T01). They count as packets in flight, so their number is bounded where
+instead of being rejected (T01). The new process does the same with the peers of the former one, which
+it is told at its start. They count as packets in flight, so their number is bounded where
 that is. They have not been sent, so each can be rejected at any time without doubt about its outcome.
 """
 

@@ -6,3 +6,6 @@ from typing import Final
 
 TELEMETRY_ROUTES_MAX: Final = 1000
 ILDCP_SECONDS_MAX: Final = 10
+# From the stop of a process to the start of the one that replaces it.
+REPLACED_SECONDS_MAX: Final = 60
+REPLACED_FILE_BYTES_MAX: Final = 1 << 20

@@ -29,7 +29,7 @@ from connector.node.apply import routes_of
 from connector.node.changes import OperatorChanges
 from connector.node.core import Core, system_platform
 from connector.node.lifecycle import Lifecycle
-from connector.node.memory import PeerMemory
+from connector.node.memory import FormerLinks, PeerMemory
 from connector.node.preflight import check, tls_context
 from connector.node.surface import WebSurface
 from connector.peering.model import LOCAL, PeerRegistry
@@ -221,6 +221,7 @@ class Connector:
             self._memory.read()
             self._memory.note(settings)
             self._memory.forget(await life.open(self._memory.former(settings)))
+            core.links.expect(self._former_links.take())
             group = await stack.enter_async_context(asyncio.TaskGroup())
             # Stopped after the core: what it tells while it stops is told.
             reporting = [
@@ -282,7 +283,10 @@ class Connector:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 end.cancel()
-            self.core.links.comes_back = isinstance(stop, Stop) and stop.comes_back
+            if isinstance(stop, Stop) and stop.comes_back:
+                links = self.core.links
+                links.comes_back = True
+                self._former_links.write(links.resumable_peers())
         if self.superseded.is_set():
             raise SupersededError(self.core.superseded_why)
 
@@ -323,6 +327,7 @@ class Connector:
             retention_days=settings.explorer_retention_days,
         )
         self._memory = PeerMemory(settings, platform)
+        self._former_links = FormerLinks(settings, platform)
         self.control = OperatorChanges(
             found=found,
             path=settings.data_dir / CHANGES_FILE,

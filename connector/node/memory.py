@@ -1,4 +1,4 @@
-"""Peers that a node has had, in a file of its DATA_DIR.
+"""Peers that a node has had, and those that a replaced process had, in files of its DATA_DIR.
 
 Needed to show balances with removed peers, and the age of secrets. A fault of the file does not
 prevent a start: it is logged.
@@ -6,12 +6,18 @@ prevent a start: it is logged.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Final
 
+from connector.base.files import replace_private
+from connector.node import bounds
 from connector.node.core import Platform
 from connector.peering.model import PeerTerms
 from connector.peering.remembered import FILE_NAME, KnownPeers
 from connector.settings.model import Settings
+
+FORMER_LINKS_FILE: Final = "replaced.json"
 
 
 class PeerMemory:
@@ -68,3 +74,52 @@ class PeerMemory:
             self._platform.log.warning(
                 "known_peers_not_written", path=str(self._path), reason=str(error)
             )
+
+
+class FormerLinks:
+    """Peers with packet ids that were connected with the process that this one replaces.
+
+    They are back in a moment, so packets for them wait (`btp.returning`). Without the file, or with one
+    that cannot be read, they do not.
+    """
+
+    def __init__(self, settings: Settings, platform: Platform) -> None:
+        self._path: Final = settings.data_dir / FORMER_LINKS_FILE
+        self._in_memory: Final = settings.ledger == "memory"
+        self._platform: Final = platform
+
+    def write(self, peer_ids: list[str]) -> None:
+        """Leave them to the process that follows."""
+        if self._in_memory:
+            return
+        text = json.dumps({"atMs": self._platform.clock.now_ms(), "peers": peer_ids})
+        try:
+            replace_private(self._path, text)
+        except OSError as error:
+            self._warn(error)
+
+    def take(self) -> list[str]:
+        """What the former process has left, once, unless that is too long ago."""
+        try:
+            octets = _read(self._path)
+            self._path.unlink()
+            found = json.loads(octets)
+            age_ms = self._platform.clock.now_ms() - int(found["atMs"])
+            peers = [str(peer_id) for peer_id in found["peers"]]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            self._warn(error)
+            return []
+        return peers if 0 <= age_ms <= bounds.REPLACED_SECONDS_MAX * 1000 else []
+
+    def _warn(self, error: Exception) -> None:
+        self._platform.log.warning("replaced_file", path=str(self._path), reason=str(error))
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        octets = file.read(bounds.REPLACED_FILE_BYTES_MAX + 1)
+    if len(octets) > bounds.REPLACED_FILE_BYTES_MAX:
+        raise ValueError(f"it is longer than {bounds.REPLACED_FILE_BYTES_MAX} octets")
+    return octets
