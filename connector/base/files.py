@@ -1,10 +1,43 @@
-"""Atomic replacement of small files: after a crash there is the old content or the new one."""
+"""Small files: replaced atomically, so that after a crash there is the old content or the new one; and
+read with a bound, whatever a name leads to.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import tempfile
 from pathlib import Path
+from typing import Final
+
+_MILLISECONDS_MAX: Final = 5000
+"""How long a pipe or a terminal may say nothing."""
+
+
+def read_bounded(path: Path, bytes_max: int) -> bytes:
+    """The content of a file or a pipe (`<(...)` of a shell); if it is longer, `bytes_max` + 1 octets.
+
+    A pipe that nobody writes to would block for ever, and so would a terminal.
+
+    Raises:
+        OSError: it cannot be read, or nothing comes for seconds.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        waiting = select.poll()
+        waiting.register(number, select.POLLIN)
+        octets = b""
+        while len(octets) <= bytes_max:
+            if not waiting.poll(_MILLISECONDS_MAX):
+                raise OSError(errno.ETIMEDOUT, "it is a pipe, and nothing comes out of it")
+            part = os.read(number, bytes_max + 1 - len(octets))
+            if not part:
+                break
+            octets += part
+        return octets
+    finally:
+        os.close(number)
 
 
 def replace_private(path: Path, text: str) -> None:

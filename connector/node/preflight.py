@@ -124,6 +124,9 @@ def tls_context(which: str, cert: Path | None, key: Path | None) -> ssl.SSLConte
 
 def _unreadable(path: Path) -> str | None:
     try:
+        # OpenSSL, which reads it again, would wait for ever for a pipe that nobody writes to.
+        if not path.is_file() and not path.is_dir() and path.exists():
+            return "it is not a regular file"
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:

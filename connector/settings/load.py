@@ -27,6 +27,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
 from connector.base.errors import ConfigError
+from connector.base.files import read_bounded
 from connector.settings import strict_yaml
 from connector.settings.faults import explain
 from connector.settings.model import SOURCES, PeerSettings, Settings
@@ -289,8 +290,7 @@ def _read_text(path: Path, bytes_max: int) -> str:
         OSError: it cannot be read.
         ValueError: it is too long, or not UTF-8.
     """
-    with path.open("rb") as file:
-        octets = file.read(bytes_max + 1)
+    octets = read_bounded(path, bytes_max)
     if len(octets) > bytes_max:
         raise ValueError(f"it is longer than {bytes_max} octets")
     if octets.startswith(_BOMS_UTF_16) or b"\0" in octets:

@@ -29,6 +29,8 @@ _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
 # Bounded: a number with a large exponent takes very long to compute.
 _RATE: Final = re.compile(r"\d{1,40}(?:/\d{1,40}|(?:\.\d{0,40})?(?:[eE][+-]?\d{1,2})?)")
 _HOST_NAME: Final = re.compile(r"[a-z0-9._-]{1,253}")
+_MAPPED_BITS: Final = 96
+"""The prefix of the IPv6 addresses that IPv4 addresses are mapped to (RFC 4291, 2.5.5.2)."""
 PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 """What a header, and so a key or a token, may be made of."""
 
@@ -90,15 +92,19 @@ def _replicas(text: str) -> str:
 
 
 def _network(text: str) -> str:
-    """An address or a network in its usual form.
+    """An address or a network in its usual form; of IPv4 also if it is mapped into IPv6.
 
     Raises:
         ValueError: it is neither, or the network of all addresses.
     """
     try:
-        network = ipaddress.ip_network(text)
+        network: ipaddress.IPv4Network | ipaddress.IPv6Network | None = ipaddress.ip_network(text)
     except ValueError:
         network = None
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            network = ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS))
     if network is None or network.prefixlen == 0:
         raise ValueError("must be an address or a network such as 10.0.0.2 or 10.0.0.0/8")
     return str(network.network_address) if network.num_addresses == 1 else str(network)

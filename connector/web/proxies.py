@@ -66,6 +66,15 @@ class Proxies:
         """`networks`: addresses and networks, such as 10.0.0.2 or 10.0.0.0/8; all valid."""
         self.networks: Final = [ipaddress.ip_network(network) for network in networks]
 
+    def written(self) -> list[str]:
+        """All networks, those of IPv4 also mapped into IPv6: another proxy may write them so."""
+        networks = [str(network) for network in self.networks]
+        return networks + [
+            f"::ffff:{network.network_address}/{96 + network.prefixlen}"
+            for network in self.networks
+            if isinstance(network, ipaddress.IPv4Network)
+        ]
+
     def trusts(self, host: str) -> bool:
         """Whether `host` is the address of a trusted proxy."""
         address = _address(host)
@@ -79,9 +88,7 @@ class ProxyHeaders:
         self._app = app
         self._proxies = proxies
         # It walks X-Forwarded-For from the right to the first address that is not trusted.
-        self._walk = ProxyHeadersMiddleware(
-            self._forward, [str(network) for network in proxies.networks]
-        )
+        self._walk = ProxyHeadersMiddleware(self._forward, proxies.written())
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """See ASGI."""

@@ -110,6 +110,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "-out", f"{folder}/encrypted-key.pem",
     )  # fmt: skip
     (folder / "text.pem").write_text("neither")
+    os.mkfifo(folder / "pipe")  # nobody writes to it
     both = (folder / "cert.pem").read_text() + (folder / "key.pem").read_text()
     (folder / "both.pem").write_text(both)
     return folder
@@ -125,6 +126,8 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("none.pem", "key.pem", "CERT={cert} cannot be read: No such file or directory"),
         ("cert.pem", "none.pem", "KEY={key} cannot be read: No such file or directory"),
         ("cert.pem", "", "KEY={key} cannot be read: Is a directory"),
+        ("pipe", "key.pem", "CERT={cert} cannot be read: it is not a regular file"),
+        ("cert.pem", "pipe", "KEY={key} cannot be read: it is not a regular file"),
         ("text.pem", "key.pem", "CERT={cert} holds no certificate in PEM format"),
         ("key.pem", "key.pem", "CERT={cert} holds no certificate in PEM format"),
         ("cert.pem", "text.pem", "KEY={key} holds no private key in PEM format"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from connector.base import limits
+from connector.base import files, limits
 from connector.base.errors import ConfigError
 from connector.peering.model import Relation
 from connector.settings.describe import describe
@@ -226,6 +227,25 @@ def test_a_value_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "missing"
     said = fault(ADMIN_API_KEY_FILE=str(path))
     assert said == f"ADMIN_API_KEY_FILE={path} cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize("name", ["NODE_ID_FILE", "CONFIG_FILE"])
+def test_a_pipe_that_nobody_writes_to_is_named_and_one_that_is_written_to_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(files, "_MILLISECONDS_MAX", 10)
+    os.mkfifo(tmp_path / "pipe")
+    said = fault(**{name: str(tmp_path / "pipe")})
+    assert said == (
+        f"{name}={tmp_path / 'pipe'} cannot be read: it is a pipe, and nothing comes out of it"
+    )
+    reading, writing = os.pipe()  # as `<(...)` of a shell
+    os.write(writing, b"nodeId: alice" if name == "CONFIG_FILE" else b"alice\n")
+    os.close(writing)
+    try:
+        assert load({name: f"/dev/fd/{reading}"}).settings.node_id == "alice"
+    finally:
+        os.close(reading)
 
 
 NOT_UTF_8 = [
@@ -447,6 +467,10 @@ def test_proxies_are_addresses_and_networks() -> None:
     given = " 10.0.0.2, 10.1.0.0/16,2001:DB8::1 , fd00::/8"
     found = load({"TRUSTED_PROXIES": given, "ADMIN_API_KEY": LONG}).settings
     assert found.trusted_proxies == ["10.0.0.2", "10.1.0.0/16", "2001:db8::1", "fd00::/8"]
+    # A listener of both kinds sees IPv4 mapped into IPv6; they are one address.
+    given = "::ffff:10.0.0.2,::FFFF:10.1.0.0/112,::fffe:0:0/95"
+    found = load({"TRUSTED_PROXIES": given, "ADMIN_API_KEY": LONG}).settings
+    assert found.trusted_proxies == ["10.0.0.2", "10.1.0.0/16", "::fffe:0:0/95"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
