@@ -127,7 +127,7 @@ The map, each package above those that it uses:
     base/           foundations
       errors.py       the exceptions, by cause        limits.py   shared bounds
       clock.py        the only clock                  randomness.py  the only randomness
-      disk.py         files, as stores use them       files.py    atomic replacement
+      disk.py         files, as stores use them       files.py    replaced atomically
       sqlite.py       one file behind one thread      http.py     the HTTP client
       log.py          structlog, secrets redacted     log_sink.py  lines written without waiting
       backoff.py      waits that grow                 stop.py     how a node is asked to stop

@@ -1,5 +1,6 @@
-"""Small files: replaced atomically, so that after a crash there is the old content or the new one; and
-read with a bound, whatever a name leads to.
+"""Small files: replaced atomically, and read with a bound, whatever a name leads to.
+
+After a crash there is the old content or the new one.
 """
 
 from __future__ import annotations
