@@ -29,9 +29,11 @@ from connector.ledger.rows import ROW, pack_transfer, unpack_transfer
 T = TypeVar("T")
 
 FILE_NAME: Final = "outbox.db"
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 _FORMAT_OF_ROWS: Final = 2
 """Had one row per fulfilment, in table `fulfilment`."""
+_FORMAT_OF_INDEXES: Final = 3
+"""Had other numbers of blocks; see `kept.convert`."""
 _ROWS_MOVED_AT_ONCE: Final = 1000
 _PAGE_BYTES: Final = 4096
 _KEPT_BYTES_PER_CHECK: Final = 64 << 10
@@ -91,6 +93,8 @@ class SqliteOutbox:
         if version == _FORMAT_OF_ROWS:
             connection.executescript(kept.SCHEMA)
             in_transaction(connection, _move_rows)
+        elif version == _FORMAT_OF_INDEXES:
+            kept.convert(connection)
         elif version != _FORMAT and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise LedgerCorruptError(
                 f"{self._file.path} has format {version}, this version reads {_FORMAT}: let the "
@@ -182,13 +186,13 @@ class SqliteOutbox:
         blocks = blocks_of(rows)
         size = sum(block.size for block in blocks)
         table = self._kept
-        table.kept_bytes += size
         try:
             await self._run(lambda connection: self._insert(connection, blocks, size))
         except BaseException:
             # The write failed; or it was done, and the caller had given up waiting.
-            table.must_recount = True
+            table.may_have_added()
             raise
+        table.added(blocks)
 
     def _insert(self, connection: sqlite3.Connection, blocks: list[Block], size: int) -> None:
         # The room reserved for posts is not used for fulfilments: on a full disk this fails.

@@ -57,6 +57,7 @@ from connector.ledger.journal import (
     uses_up,
 )
 from connector.ledger.kept import Block, KeptTable, blocks_of
+from connector.ledger.kept import convert as convert_kept
 from connector.ledger.kept import insert as insert_kept
 from connector.ledger.machine import LedgerMachine, Record
 from connector.ledger.model import DERIVED_ID_MAX, Account, AccountStatus, Kept, Status, Transfer
@@ -297,6 +298,7 @@ class EmbeddedLedger:
             )
         self._check_end(connection, acknowledged)
         if not self._read_only:
+            convert_kept(connection)
             connection.executescript(journal.SCHEMA)
             in_transaction(connection, self._cover_ids)
             if 0 < version < journal.FORMAT_OF_DERIVED:
@@ -561,14 +563,13 @@ class EmbeddedLedger:
         try:
             await self._file.run(write)
         except (sqlite3.Error, OSError) as error:
-            self.fulfilments.must_recount = True
+            self.fulfilments.may_have_added()
             # Memory is ahead of the disk now; what is on disk is the truth.
             self._stale = True
             raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
         self._upkeep.bytes_since_point += len(events) + size
         self._seq = seq
-        for block in blocks:
-            self.fulfilments.kept_bytes += block.size
+        self.fulfilments.added(blocks)
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], /) -> T:
         """`work` with the connection that writes."""

@@ -35,8 +35,8 @@ from connector.ledger.model import (
 )
 from connector.ledger.rows import NO_ACCOUNT, ROW, pack_transfer, unpack_dense, unpack_transfer
 
-FORMAT: Final = 4
-FORMATS_READ: Final = (1, 2, 3, 4)
+FORMAT: Final = 5
+FORMATS_READ: Final = (1, 2, 3, 4, 5)
 FORMAT_OF_DERIVED: Final = 3
 """The first one with table `derived`."""
 TRANSFERS: Final = 0

@@ -3,8 +3,12 @@
 A request's fulfilments go into one row, a *block*, so that a packet costs neither a row nor an entry
 in an index. Packet ids rise with time: a block holds packets of one span of ids (`SPAN_MS` of their
 creation), and a look-up reads the blocks of that span alone. A request with older packets among the
-new ones has several blocks. A block goes as a whole, when the last of its packets can no longer be
+new ones has several blocks. A span goes as a whole, when the last of its packets can no longer be
 asked for.
+
+The table is one b-tree: a row's number is its span, then its place in the span. So a new block is
+written at the end of the table, to one page or a few, and no index is written. When a span is over is
+kept in memory, for each span: there are about a hundred of them.
 
 The table is in the file of whoever writes it: the journal of the embedded ledger, beside the posts
 and in their transaction; else the outbox, before the posts are submitted.
@@ -28,16 +32,23 @@ SPAN_MS: Final = 1 << _SPAN_BITS
 """How far apart the packets of a block were created at most, in milliseconds."""
 _SPAN_SHIFT: Final = 80 + _SPAN_BITS
 """A packet id begins with its time in milliseconds; see `model.IdGenerator`."""
+_PLACE_BITS: Final = 27
+"""Of a row's number, for its place in the span; the span has the 36 bits above."""
+_PLACE_MAX: Final = (1 << _PLACE_BITS) - 1
+assert 128 - _SPAN_SHIFT + _PLACE_BITS <= 63, "SQLite numbers its rows with 63 bits"
 _HEAD: Final = struct.Struct(">16sI")
 """Before the octets of each fulfilment: packet id, and how many octets follow."""
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS kept (
-    n INTEGER PRIMARY KEY, span INTEGER NOT NULL, keep_until_ms INTEGER NOT NULL,
-    posted INTEGER NOT NULL, packets BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS kept_by_span ON kept (span);
-CREATE INDEX IF NOT EXISTS kept_by_time ON kept (keep_until_ms);
+    n INTEGER PRIMARY KEY, keep_until_ms INTEGER NOT NULL, posted INTEGER NOT NULL,
+    packets BLOB NOT NULL);
 """
+_INSERT: Final = """
+INSERT INTO kept (n, keep_until_ms, posted, packets) VALUES (
+    (SELECT ifnull(max(n), ?1) + 1 FROM kept WHERE n BETWEEN ?1 AND ?2), ?3, ?4, ?5)
+"""
+_ROWS_CONVERTED_AT_ONCE: Final = 256
 
 
 class Block(NamedTuple):
@@ -102,12 +113,43 @@ def insert(connection: sqlite3.Connection, blocks: Sequence[Block], *, posted: b
 
     `posted`: whether the ledger has posted all packets in them.
     """
-    rows = [(span, until_ms, int(posted), packets) for span, until_ms, packets in blocks]
-    statement = "INSERT INTO kept (span, keep_until_ms, posted, packets) VALUES (?, ?, ?, ?)"
+    rows = [(*_numbers(span), until_ms, int(posted), packets) for span, until_ms, packets in blocks]
     if len(rows) == 1:
-        connection.execute(statement, rows[0])
+        connection.execute(_INSERT, rows[0])
     else:
-        connection.executemany(statement, rows)
+        connection.executemany(_INSERT, rows)
+
+
+def _numbers(span: int) -> tuple[int, int]:
+    """The lowest and the highest number of a row of this span."""
+    low = span << _PLACE_BITS
+    return low, low | _PLACE_MAX
+
+
+def convert(connection: sqlite3.Connection) -> None:
+    """Number the rows of an earlier format by their spans, in one transaction; else do nothing.
+
+    It had a column for the span, and indexes of spans and times.
+    """
+    if ("span",) not in connection.execute("SELECT name FROM pragma_table_info('kept')"):
+        return
+    in_transaction(connection, _convert)
+
+
+def _convert(connection: sqlite3.Connection) -> None:
+    connection.execute("DROP INDEX IF EXISTS kept_by_span")
+    connection.execute("DROP INDEX IF EXISTS kept_by_time")
+    connection.execute("ALTER TABLE kept RENAME TO kept_before")
+    connection.execute(SCHEMA)
+    # A part at a time: the room that it leaves is used by the next one.
+    while rows := connection.execute(
+        "SELECT n, span, keep_until_ms, posted, packets FROM kept_before ORDER BY n LIMIT ?",
+        (_ROWS_CONVERTED_AT_ONCE,),
+    ).fetchall():
+        for _, span, until_ms, posted, packets in rows:
+            insert(connection, [Block(span, until_ms, packets)], posted=bool(posted))
+        connection.execute("DELETE FROM kept_before WHERE n <= ?", (rows[-1][0],))
+    connection.execute("DROP TABLE kept_before")
 
 
 def _find(connection: sqlite3.Connection, packet_ids: Sequence[int]) -> dict[int, bytes]:
@@ -117,7 +159,9 @@ def _find(connection: sqlite3.Connection, packet_ids: Sequence[int]) -> dict[int
         spans.setdefault(packet_id >> _SPAN_SHIFT, set()).add(packet_id)
     for span, wanted in spans.items():
         patterns = [packet_id.to_bytes(16, "big") for packet_id in wanted]
-        for (packets,) in connection.execute("SELECT packets FROM kept WHERE span = ?", (span,)):
+        for (packets,) in connection.execute(
+            "SELECT packets FROM kept WHERE n BETWEEN ? AND ?", _numbers(span)
+        ):
             # The octets may also stand in somebody's data: only the walk decides.
             if any(pattern in packets for pattern in patterns):
                 found.update(one for one in packets_of(packets) if one[0] in wanted)
@@ -131,24 +175,40 @@ def _unposted(connection: sqlite3.Connection) -> list[int]:
     return sorted(ids)
 
 
-def _size(connection: sqlite3.Connection) -> int:
-    (size,) = connection.execute(
-        "SELECT coalesce(sum(length(packets) + ?), 0) FROM kept",
-        (bounds.KEPT_BLOCK_OVERHEAD_BYTES,),
-    ).fetchone()
-    return int(size)
+class _Span:
+    """What is kept of one span."""
+
+    __slots__ = ("keep_until_ms", "size")
+
+    def __init__(self, keep_until_ms: int, size: int) -> None:
+        self.keep_until_ms = keep_until_ms
+        """When the last of its packets can no longer be asked for."""
+        self.size = size
+        """Of its blocks; see `Block.size`."""
 
 
-def _forget(connection: sqlite3.Connection, now_ms: int) -> list[tuple[int, int]]:
-    """The blocks that were removed, and the octets of each."""
-    over: list[tuple[int, int]] = connection.execute(
-        "SELECT n, length(packets) FROM kept WHERE keep_until_ms <= ? LIMIT ?",
-        (now_ms, bounds.KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX),
+def _spans(connection: sqlite3.Connection) -> dict[int, _Span]:
+    rows = connection.execute(
+        "SELECT n >> ?, max(keep_until_ms), sum(length(packets) + ?) FROM kept GROUP BY 1",
+        (_PLACE_BITS, bounds.KEPT_BLOCK_OVERHEAD_BYTES),
+    )
+    return {span: _Span(until_ms, size) for span, until_ms, size in rows}
+
+
+def _forget(connection: sqlite3.Connection, span: int, now_ms: int) -> list[int]:
+    """Remove blocks of a span whose time is over, a slice of them; the octets of each."""
+    low, high = _numbers(span)
+    over = connection.execute(
+        "SELECT n, length(packets) FROM kept WHERE n BETWEEN ? AND ? AND keep_until_ms <= ?"
+        " ORDER BY n LIMIT ?",
+        (low, high, now_ms, bounds.KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX),
     ).fetchall()
     if over:
-        numbers = [(n,) for n, _ in over]
-        in_transaction(connection, lambda c: c.executemany("DELETE FROM kept WHERE n = ?", numbers))
-    return over
+        connection.execute(
+            "DELETE FROM kept WHERE n BETWEEN ? AND ? AND keep_until_ms <= ?",
+            (low, over[-1][0], now_ms),
+        )
+    return [size for _, size in over]
 
 
 class Run(Protocol):
@@ -165,14 +225,45 @@ class KeptTable:
         """`read` may run beside the writer."""
         self._write = write
         self._read = read
-        self.kept_bytes = 0
-        """What all blocks take; see `Block.size`."""
-        self.must_recount = False
-        """Whether an insertion failed, or was not waited for, so that the count may be wrong."""
+        self._spans: dict[int, _Span] = {}
+        self._size = 0
+        # Insertions that failed, or were not waited for, since the last count.
+        self._in_doubt = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """What all blocks take (`Block.size`); zero only if there are none for sure."""
+        return self._size or self._in_doubt
 
     def count(self, connection: sqlite3.Connection) -> None:
-        """Learn what is in the table."""
-        self.kept_bytes = _size(connection)
+        """Learn what is in the table; before anything else is done with it."""
+        self._take(_spans(connection))
+        self._in_doubt = 0
+
+    async def _recount(self) -> None:
+        in_doubt = self._in_doubt
+        # What is inserted behind this is added behind it, too.
+        self._take(await self._write(_spans))
+        self._in_doubt -= in_doubt
+
+    def _take(self, spans: dict[int, _Span]) -> None:
+        self._spans = spans
+        self._size = sum(one.size for one in spans.values())
+
+    def added(self, blocks: Iterable[Block]) -> None:
+        """These blocks are in the table."""
+        for block in blocks:
+            self._size += block.size
+            span = self._spans.get(block.span)
+            if span is None:
+                self._spans[block.span] = _Span(block.keep_until_ms, block.size)
+            else:
+                span.keep_until_ms = max(span.keep_until_ms, block.keep_until_ms)
+                span.size += block.size
+
+    def may_have_added(self) -> None:
+        """An insertion failed, or was not waited for: it may be in the table, or not."""
+        self._in_doubt += 1
 
     async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
         """The Fulfills of those packets that one is kept for, by packet."""
@@ -183,12 +274,30 @@ class KeptTable:
         return await self._read(_unposted)
 
     async def forget_kept(self, now_ms: int) -> bool:
-        """Remove blocks whose time is over, a slice of them; whether there may be more."""
-        if self.must_recount:
-            self.must_recount = False
-            await self._write(self.count)
-        if not self.kept_bytes:
+        """Remove blocks of a span whose time is over, a slice of them; whether there may be more."""
+        if self._in_doubt:
+            await self._recount()
+        span = self._over(now_ms)
+        if span is None:
             return False
-        over = await self._write(lambda connection: _forget(connection, now_ms))
-        self.kept_bytes -= sum(size + bounds.KEPT_BLOCK_OVERHEAD_BYTES for _, size in over)
-        return len(over) == bounds.KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX
+        sizes = await self._write(lambda connection: _forget(connection, span, now_ms))
+        left = self._spans.get(span)
+        if left is None:
+            return True  # counted anew meanwhile
+        removed = sum(sizes) + len(sizes) * bounds.KEPT_BLOCK_OVERHEAD_BYTES
+        left.size -= removed
+        self._size -= removed
+        if len(sizes) == bounds.KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX:
+            return True
+        # What was added to it meanwhile is not over.
+        if left.keep_until_ms <= now_ms:
+            self._size -= left.size
+            del self._spans[span]
+        return self._over(now_ms) is not None
+
+    def _over(self, now_ms: int) -> int | None:
+        """A span of which no packet can be asked for any more."""
+        for span, one in self._spans.items():
+            if one.keep_until_ms <= now_ms:
+                return span
+        return None

@@ -123,7 +123,7 @@ async def test_a_file_of_another_version_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE outbox (seq INTEGER)")
     connection.close()
-    with pytest.raises(LedgerCorruptError, match="format 0, this version reads 3"):
+    with pytest.raises(LedgerCorruptError, match="format 0, this version reads 4"):
         await again(path)
 
 
@@ -243,12 +243,12 @@ async def test_fulfilments_are_forgotten_in_slices(
     outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger_bounds, "KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX", 3)
-    rows = [kept(number, until_ms=number * 100) for number in range(1, 8)]
+    rows = [kept(number, until_ms=number * 100, span=number // 6) for number in range(1, 8)]
     for row in rows:
         await outbox.keep([row])
     assert await outbox.forget_kept(500)
     assert not await outbox.forget_kept(500)
-    assert await outbox.kept_ids() == [kept(6).packet_id, kept(7).packet_id]
+    assert await outbox.kept_ids() == [rows[5].packet_id, rows[6].packet_id]
     assert outbox.kept_bytes == size_of([rows[5]], [rows[6]])
     assert not await outbox.forget_kept(500)
     assert not await outbox.forget_kept(1000)
@@ -314,7 +314,8 @@ async def test_fulfilments_in_rows_of_an_earlier_version_are_found(path: Path) -
     assert await later.kept([row.packet_id for row in rows]) == {
         row.packet_id: row.octets for row in rows
     }
-    await later.forget_kept(1999)
+    while await later.forget_kept(1999):
+        pass
     assert await later.kept_ids() == [row.packet_id for row in rows[2000:]]
     await later.close()
     last = await again(path)

@@ -599,9 +599,9 @@ async def test_fulfilments_are_forgotten_by_time_and_are_none_of_the_audits(
     for number in range(1, 5):
         post, row = await held(books, number)
         await ledger.create_transfers([post], [row._replace(keep_until_ms=100 * number)])
-    assert not await ledger.fulfilments.forget_kept(200)
     ids = [kept(number).packet_id for number in range(1, 5)]
-    assert list(await ledger.fulfilments.kept(ids)) == ids[2:]
+    assert not await ledger.fulfilments.forget_kept(399)
+    assert list(await ledger.fulfilments.kept(ids)) == ids
     reader = await reopened(path, clock, read_only=True)
     machine, rows = await reader.replay_all()
     assert machine.accounts[books.peer].snapshot()[1:5] == (0, 0, 0, 40)
@@ -609,6 +609,32 @@ async def test_fulfilments_are_forgotten_by_time_and_are_none_of_the_audits(
     await reader.close()
     assert not await ledger.fulfilments.forget_kept(400)
     assert ledger.fulfilments.kept_bytes == 0
+
+
+async def test_fulfilments_of_an_earlier_format_are_found_and_forgotten(
+    books: Books, path: Path, clock: ManualClock
+) -> None:
+    post, row = await held(books, 1)
+    assert await books.ledger.create_transfers([post], [row]) == [Status.CREATED]
+    await books.ledger.close()
+    with sqlite3.connect(path) as file:
+        file.executescript(
+            "ALTER TABLE kept ADD COLUMN span INTEGER NOT NULL DEFAULT 0;"
+            f"UPDATE kept SET n = 1, span = {row.packet_id >> 92};"
+            "CREATE INDEX kept_by_span ON kept (span);"
+            "CREATE INDEX kept_by_time ON kept (keep_until_ms);"
+            "PRAGMA user_version = 4"
+        )
+    file.close()
+    for _ in range(2):
+        books.ledger = again = await reopened(path, clock)
+        assert await again.fulfilments.kept([row.packet_id]) == {row.packet_id: row.octets}
+        assert await again.fulfilments.kept_ids() == []
+        await again.close()
+    books.ledger = again = await reopened(path, clock)
+    assert not await again.fulfilments.forget_kept(row.keep_until_ms)
+    assert again.fulfilments.kept_bytes == 0
+    await again.close()
 
 
 async def test_a_file_without_fulfilments_is_taken_and_looked_at(

@@ -28,20 +28,27 @@ class Table:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.executescript(kept.SCHEMA)
         self.reads = 0
-        self._table = KeptTable(write=self._run, read=self._run)
+        self.table = KeptTable(write=self._run, read=self._run)
+        self.before_answer: Callable[[], None] = lambda: None
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], /) -> T:
-        return work(self.connection)
+        result = work(self.connection)
+        self.before_answer()
+        return result
 
     def add(self, rows: list[Kept], *, posted: bool = False) -> None:
-        kept.insert(self.connection, blocks_of(rows), posted=posted)
-        self._table.count(self.connection)
+        blocks = blocks_of(rows)
+        kept.insert(self.connection, blocks, posted=posted)
+        self.table.added(blocks)
+
+    def count(self) -> None:
+        self.table.count(self.connection)
 
     async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
-        return await self._table.kept(packet_ids)
+        return await self.table.kept(packet_ids)
 
     async def kept_ids(self) -> list[int]:
-        return await self._table.kept_ids()
+        return await self.table.kept_ids()
 
 
 def test_packets_of_one_age_share_a_block() -> None:
@@ -83,9 +90,97 @@ async def test_only_blocks_of_the_age_of_a_packet_are_read() -> None:
     assert await table.kept([wanted.packet_id, row(9 * SPAN_MS).packet_id]) == {
         wanted.packet_id: wanted.octets
     }
-    assert len([one for one in read if "span = " in one]) == 2
-    (plan,) = table.connection.execute("EXPLAIN QUERY PLAN SELECT packets FROM kept WHERE span = 1")
-    assert "kept_by_span" in plan[3]
+    table.connection.set_trace_callback(None)
+    assert len(read) == 2
+    for statement in read:
+        (plan,) = table.connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+        assert "INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan[3]
+    (rows,) = table.connection.execute(read[0].replace("packets", "count(*)")).fetchall()
+    assert rows == (1,)
+
+
+async def test_blocks_of_a_span_are_forgotten_together_in_slices() -> None:
+    table = Table()
+    most = bounds.KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX
+    for number in range(most + 3):
+        table.add([row(0, number, until_ms=number)])
+    table.add([row(SPAN_MS, 0, until_ms=7), row(SPAN_MS, 1, until_ms=1)])
+    table.add([row(2 * SPAN_MS, 0, until_ms=5000)])
+    assert not await table.table.forget_kept(6)
+    assert len(await table.kept_ids()) == most + 6
+    assert not await table.table.forget_kept(7)
+    assert len(await table.kept_ids()) == most + 4
+    assert await table.table.forget_kept(1000)
+    assert await table.kept_ids() == [
+        row(created_ms, number).packet_id
+        for created_ms, number in ((0, most), (0, most + 1), (0, most + 2), (2 * SPAN_MS, 0))
+    ]
+    assert not await table.table.forget_kept(1000)
+    assert await table.kept_ids() == [row(2 * SPAN_MS).packet_id]
+    size = table.table.kept_bytes
+    table.count()
+    assert table.table.kept_bytes == size > 0
+    assert not await table.table.forget_kept(5000)
+    assert table.table.kept_bytes == 0
+
+
+async def test_what_is_added_while_its_span_is_forgotten_stays() -> None:
+    table = Table()
+    table.add([row(0, 1, until_ms=10)])
+    (late,) = blocks_of([row(0, 2, until_ms=900)])
+    # On disk, and not yet counted.
+    kept.insert(table.connection, [late], posted=False)
+    table.before_answer = lambda: table.table.added([late])
+    assert not await table.table.forget_kept(10)
+    table.before_answer = lambda: None
+    assert await table.kept_ids() == [row(0, 2).packet_id]
+    assert table.table.kept_bytes == late.size
+    assert not await table.table.forget_kept(900)
+    assert table.table.kept_bytes == 0
+
+
+async def test_an_insertion_in_doubt_counts_as_kept_until_it_is_looked_for() -> None:
+    table = Table()
+    table.table.may_have_added()
+    assert table.table.kept_bytes > 0
+    (block,) = blocks_of([row(0, 1, until_ms=10)])
+    kept.insert(table.connection, [block], posted=False)
+    assert not await table.table.forget_kept(9)
+    assert table.table.kept_bytes == block.size
+    table.table.may_have_added()
+    assert not await table.table.forget_kept(10)
+    assert table.table.kept_bytes == 0
+
+
+async def test_rows_of_an_earlier_format_are_numbered_by_their_spans() -> None:
+    table = Table()
+    rows = [row(number % 3 * SPAN_MS, number, until_ms=number) for number in range(600)]
+    table.connection.executescript(
+        "DROP TABLE kept;"
+        "CREATE TABLE kept (n INTEGER PRIMARY KEY, span INTEGER NOT NULL,"
+        " keep_until_ms INTEGER NOT NULL, posted INTEGER NOT NULL, packets BLOB NOT NULL);"
+        "CREATE INDEX kept_by_span ON kept (span);"
+        "CREATE INDEX kept_by_time ON kept (keep_until_ms);"
+    )
+    for block, one in zip((blocks_of([one])[0] for one in rows), rows, strict=True):
+        table.connection.execute(
+            "INSERT INTO kept (span, keep_until_ms, posted, packets) VALUES (?, ?, ?, ?)",
+            (block.span, block.keep_until_ms, one.keep_until_ms % 2, block.packets),
+        )
+    kept.convert(table.connection)
+    kept.convert(table.connection)  # again is no harm
+    table.count()
+    assert await table.kept([one.packet_id for one in rows]) == {
+        one.packet_id: one.octets for one in rows
+    }
+    assert await table.kept_ids() == sorted(one.packet_id for one in rows[::2])
+    names = table.connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
+    assert names == [("kept",)]
+    while await table.table.forget_kept(598):
+        pass
+    assert set(await table.kept([one.packet_id for one in rows])) == {
+        one.packet_id for one in rows if one.packet_id >> 92 == rows[599].packet_id >> 92
+    }
 
 
 async def test_a_fulfilment_cannot_hold_another_one_in_its_data() -> None:
