@@ -30,7 +30,7 @@ __all__ = ["_fragile_server", "fragile_server", "tigerbeetle_server"]
 # No deadline and no complaint about slow examples: machines that run tests are busy with others.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("quick", max_examples=20, **_COMMON)
-settings.register_profile("dev", max_examples=200, **_COMMON)
+settings.register_profile("dev", max_examples=100, **_COMMON)
 settings.register_profile("ci", max_examples=3000, print_blob=True, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "dev")
 

@@ -160,7 +160,7 @@ FAULTS = (
     ),
     Fault(
         "not-sent-again",
-        "connector/btp/links.py",
+        "connector/btp/link.py",
         "            link.send(flight, again=True)\n",
         "",
     ),
