@@ -161,7 +161,7 @@ FAULTS = (
     Fault(
         "not-sent-again",
         "connector/btp/link.py",
-        "            link.send(flight, again=True)\n",
+        "            self.send(flight, again=True)\n",
         "",
     ),
     Fault(
