@@ -25,6 +25,10 @@ LOG_LINES_PER_SECOND_PER_EVENT_MAX: Final = 5
 # Packets in flight
 IN_FLIGHT_TOTAL_MAX: Final = 20_000
 IN_FLIGHT_PER_PEER_MAX: Final = 5_000
+# Of their data, each octet of which is in memory about twice: 5,000 packets of a peer have 6.5 KB each,
+# many times what a payment needs, or 1,000 have all that a packet may.
+IN_FLIGHT_BYTES_MAX: Final = 128 << 20
+IN_FLIGHT_BYTES_PER_PEER_MAX: Final = 32 << 20
 HOLD_MS_MAX: Final = 300_000
 # A packet may be resent until it expires; clocks differ.
 # A node remembers every packet that may still be resent to it (docs/protocol.md has the proof).
@@ -33,6 +37,7 @@ EXPIRY_MS_MAX: Final = HOLD_MS_MAX + CLOCK_ERROR_MS
 FORMER_PACKETS_MS: Final = EXPIRY_MS_MAX + CLOCK_ERROR_MS + 15_000
 RATE_LIMIT_PACKETS_PER_SECOND_MAX: Final = 10_000_000
 assert IN_FLIGHT_TOTAL_MAX >= IN_FLIGHT_PER_PEER_MAX
+assert IN_FLIGHT_BYTES_MAX >= IN_FLIGHT_BYTES_PER_PEER_MAX >= PACKET_DATA_BYTES_MAX
 PEERS_MAX: Final = 10_000
 # Ledger
 TRANSFERS_PER_RESERVATION_MAX: Final = 3

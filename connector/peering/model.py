@@ -126,6 +126,8 @@ class Peer:
     """Prepares it sent that have no answer yet."""
     in_flight_unpaid: int = 0
     """Those of them whose amount is zero."""
+    in_flight_bytes: int = 0
+    """Octets of their data."""
     tokens: float = 0.0
     """Tokens of the rate limit at `tokens_at_ms`."""
     tokens_at_ms: int = 0

@@ -308,22 +308,30 @@ class Driver:
         if earlier is not None and not same_packet(earlier.prepare, asked.prepare):
             self._refuse_resent(asked.source, asked.prepare, asked.reply_to, asked.request_id)
             return
-        if earlier is None and not self._may_ask(inbox):
+        if earlier is None and not self._may_ask(inbox, len(asked.prepare.data)):
             # More than can have been in flight: no answer at all, until they expire.
             return
-        inbox.asked[sender_packet_id] = asked
+        inbox.put_asked(sender_packet_id, asked)
         self._asking[asked.source.peer_id] = inbox
 
-    def _may_ask(self, inbox: Inbox) -> bool:
-        """Whether there is room for one more; if not, the peer with the most loses one."""
-        if len(inbox.asked) >= bounds.PACKETS_ASKED_AGAIN_PER_PEER_MAX:
+    def _may_ask(self, inbox: Inbox, octets: int) -> bool:
+        """Whether there is room for one more; if not, the peer with the most loses some."""
+        if (
+            len(inbox.asked) >= bounds.PACKETS_ASKED_AGAIN_PER_PEER_MAX
+            or inbox.asked_bytes + octets > limits.IN_FLIGHT_BYTES_PER_PEER_MAX
+        ):
             return False
-        if sum(len(one.asked) for one in self._asking.values()) < bounds.PACKETS_ASKED_AGAIN_MAX:
-            return True
-        most = max(self._asking.values(), key=_asked_by)
-        if len(most.asked) <= len(inbox.asked) + 1:
-            return False
-        most.asked.popitem()
+        asking = self._asking.values()
+        while sum(len(one.asked) for one in asking) >= bounds.PACKETS_ASKED_AGAIN_MAX:
+            most = max(asking, key=_asked_by)
+            if len(most.asked) <= len(inbox.asked) + 1:
+                return False
+            most.take_asked(next(reversed(most.asked)))
+        while sum(one.asked_bytes for one in asking) + octets > limits.IN_FLIGHT_BYTES_MAX:
+            most = max(asking, key=_asked_bytes_by)
+            if most.asked_bytes <= inbox.asked_bytes + octets or len(most.asked) < 2:
+                return False
+            most.take_asked(next(reversed(most.asked)))
         return True
 
     def to_look_up(self) -> list[tuple[str, int]]:
@@ -367,7 +375,7 @@ class Driver:
         """These were looked up: the account manager knows which of them were accepted before."""
         for peer_id, sender_packet_id in keys:
             inbox = self._asking.get(peer_id)
-            asked = None if inbox is None else inbox.asked.pop(sender_packet_id, None)
+            asked = None if inbox is None else inbox.take_asked(sender_packet_id)
             if inbox is None or asked is None:
                 continue
             if not inbox.asked:
@@ -516,7 +524,11 @@ class Driver:
         source.in_flight += 1
         if not flight.prepare.amount:
             source.in_flight_unpaid += 1
-        self._switch.node.in_flight += 1
+        node = self._switch.node
+        node.in_flight += 1
+        octets = len(flight.prepare.data)
+        source.in_flight_bytes += octets
+        node.in_flight_bytes += octets
 
     def _end(self, flight: Flight, result: Result) -> None:
         source = flight.source
@@ -525,9 +537,14 @@ class Driver:
             source.in_flight -= 1
             if not flight.prepare.amount:
                 source.in_flight_unpaid -= 1
-            self._switch.node.in_flight -= 1
+            node = self._switch.node
+            node.in_flight -= 1
+            octets = len(flight.prepare.data)
+            source.in_flight_bytes -= octets
+            node.in_flight_bytes -= octets
             assert source.in_flight >= source.in_flight_unpaid >= 0
-            assert self._switch.node.in_flight >= source.in_flight
+            assert node.in_flight >= source.in_flight
+            assert node.in_flight_bytes >= source.in_flight_bytes >= 0
         next_hop = flight.next_hop
         if result.code is None:
             counters.fulfilled_in += 1
@@ -556,6 +573,10 @@ class Driver:
 
 def _asked_by(inbox: Inbox) -> int:
     return len(inbox.asked)
+
+
+def _asked_bytes_by(inbox: Inbox) -> int:
+    return inbox.asked_bytes
 
 
 def _amount_in(reservation: Reservation) -> int:

@@ -64,7 +64,7 @@ class Inbox:
     """
 
     __slots__ = (
-        "answers", "asked", "forgotten_id_max", "inboxes", "lost_id_max", "octets", "older", "oldest",
+        "answers", "asked", "asked_bytes", "forgotten_id_max", "inboxes", "lost_id_max", "octets", "older", "oldest",
         "open", "unread", "unread_until_ms",
     )  # fmt: skip
 
@@ -85,6 +85,8 @@ class Inbox:
         self.lost_id_max = 0
         """The highest id of an answer that was dropped before the peer had certainly read it."""
         self.asked: dict[int, Asked] = {}
+        self.asked_bytes = 0
+        """Octets of the data of these."""
 
     def find(self, packet_id: int) -> Answered | None:
         """The answer that was given, if it is kept."""
@@ -133,6 +135,20 @@ class Inbox:
     def was_read(self, packet_id: int) -> bool:
         """Whether an answer that is no longer kept, given by this process, was read by the peer."""
         return packet_id > self.lost_id_max
+
+    def put_asked(self, packet_id: int, asked: Asked) -> None:
+        """Let a packet wait for its look-up; it may replace its like, which came earlier."""
+        if packet_id not in self.asked:
+            self.asked_bytes += len(asked.prepare.data)
+        self.asked[packet_id] = asked
+
+    def take_asked(self, packet_id: int) -> Asked | None:
+        """Remove a packet that waits for its look-up; None: there is none with this id."""
+        asked = self.asked.pop(packet_id, None)
+        if asked is not None:
+            self.asked_bytes -= len(asked.prepare.data)
+            assert self.asked_bytes >= 0, self.asked_bytes
+        return asked
 
     @property
     def keeps(self) -> bool:

@@ -18,7 +18,7 @@ from connector.switch import bounds
 class Node:
     """What the rules need of this node."""
 
-    __slots__ = ("address", "foreign_prefixes", "in_flight", "stopping")
+    __slots__ = ("address", "foreign_prefixes", "in_flight", "in_flight_bytes", "stopping")
 
     address: str
     """Own ILP address; empty while it is not known yet."""
@@ -29,6 +29,8 @@ class Node:
         self.set_address(address)
         self.in_flight = 0
         """Prepares of all peers without an answer."""
+        self.in_flight_bytes = 0
+        """Octets of their data."""
         self.stopping = False
 
     def set_address(self, address: str) -> None:
@@ -85,14 +87,22 @@ def in_flight_bounded(node: Node, source: Peer, prepare: Prepare, _now_ms: int) 
     """Bounds the Prepares in flight, in total and per peer, so that no peers take all places.
 
     A peer may have as many in flight as places are left: one alone gets half of them, n together
-    n / (n + 1), and the next one still finds as many free as each of them has. Packets with amount
-    zero cost their sender nothing, so there are far fewer places for them.
+    n / (n + 1), and the next one still finds as many free as each of them has. The same holds for the
+    octets of their data. Packets with amount zero cost their sender nothing, so there are far fewer
+    places for them.
     """
     free = limits.IN_FLIGHT_TOTAL_MAX - node.in_flight
     if free <= 0:
         return reject(Code.T03_CONNECTOR_BUSY, node.address, "too many packets in flight")
     if source.in_flight >= min(free, limits.IN_FLIGHT_PER_PEER_MAX):
         return reject(Code.T05_RATE_LIMITED, node.address, "too many packets of yours in flight")
+    octets = len(prepare.data)
+    if octets:
+        free = limits.IN_FLIGHT_BYTES_MAX - node.in_flight_bytes
+        if octets > free:
+            return reject(Code.T03_CONNECTOR_BUSY, node.address, "too much data in flight")
+        if source.in_flight_bytes + octets > min(free, limits.IN_FLIGHT_BYTES_PER_PEER_MAX):
+            return reject(Code.T05_RATE_LIMITED, node.address, "too much data of yours in flight")
     if not prepare.amount and source.in_flight_unpaid >= bounds.IN_FLIGHT_UNPAID_PER_PEER_MAX:
         return reject(Code.T05_RATE_LIMITED, node.address, "too many packets without an amount")
     return None

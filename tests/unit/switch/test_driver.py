@@ -226,6 +226,7 @@ class DriverSetup:
         return (
             self.driver.in_flight == 0
             and all(peer.in_flight == 0 for peer in (*self.peers, self.local))
+            and all(one.in_flight_bytes == 0 for one in (self.node, *self.peers, self.local))
             and not any(self.driver.waiting_for(peer) for peer in self.peers)
         )
 
@@ -688,6 +689,37 @@ def test_resent_packets_that_wait_for_the_ledger_are_bounded(
         setup.driver.looked_up(keys)
     # The third of alice's gave way to the second of bob's.
     assert seen == [("alice", 1), ("bob", 1), ("alice", 2), ("bob", 2)]
+
+
+def test_the_data_of_packets_in_flight_is_counted(setup: DriverSetup) -> None:
+    first, second = setup.send(sender_id=11, data=b"x" * 700), setup.send(data=b"y" * 300)
+    assert setup.alice.in_flight_bytes == setup.node.in_flight_bytes == 1000
+    setup.fulfill(first)
+    assert setup.alice.in_flight_bytes == setup.node.in_flight_bytes == 300
+    setup.driver.answered(second, REJECT)
+    assert setup.at_rest()
+
+
+def test_the_data_of_resent_packets_that_wait_for_the_ledger_is_bounded(
+    setup: DriverSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "IN_FLIGHT_BYTES_PER_PEER_MAX", 3000)
+    monkeypatch.setattr(limits, "IN_FLIGHT_BYTES_MAX", 4000)
+    setup.accounts.may_know_former = True
+    data = b"x" * 1000
+    for sender_id in (1, 2, 3, 4, 3):
+        setup.arrive(sender_id=sender_id, again=True, data=data)
+    octets = encode(setup.prepare(destination="g.alice", data=data))
+    for sender_id in (1, 2, 3):
+        setup.driver.arrived(setup.bob, octets, sender_id, setup.connection, sender_id, True)
+    assert not setup.connection.answers  # any answer could be wrong
+    # The fourth of alice's found no room, and her third gave way to the second of bob's.
+    keys = setup.driver.to_look_up()
+    assert sorted(keys) == [("alice", 1), ("alice", 2), ("bob", 1), ("bob", 2)]
+    setup.driver.looked_up(keys)
+    assert not setup.driver.to_look_up()
+    setup.arrive(sender_id=5, again=True, data=b"x" * 3000)
+    assert setup.driver.to_look_up() == [("alice", 5)]
 
 
 def test_a_removed_peer_ends_the_wait_of_its_resent_packets(setup: DriverSetup) -> None:

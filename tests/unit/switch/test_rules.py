@@ -18,13 +18,18 @@ TERMS = PeerTerms(peer_id="alice", asset=Asset("XRP", 9))
 
 
 def prepare(
-    *, destination: str = "g.bob", amount: int = 100, expires_at_ms: int = NOW_MS + 30_000
+    *,
+    destination: str = "g.bob",
+    amount: int = 100,
+    expires_at_ms: int = NOW_MS + 30_000,
+    data: bytes = b"",
 ) -> Prepare:
     return Prepare(
         amount=amount,
         expires_at_ms=expires_at_ms,
         condition=bytes(32),
         destination=destination,
+        data=data,
     )
 
 
@@ -136,6 +141,29 @@ def test_a_node_that_is_told_another_address_keeps_to_its_new_network() -> None:
     node.set_address("private.us")
     for destination in ("g.bob", "test.bob"):
         assert rules.check(node, source, prepare(destination=destination), NOW_MS) is None
+
+
+TOTAL, OF_A_PEER = limits.IN_FLIGHT_BYTES_MAX, limits.IN_FLIGHT_BYTES_PER_PEER_MAX
+
+
+@pytest.mark.parametrize(
+    ("total", "of_peer", "octets", "code"),
+    [
+        (0, OF_A_PEER - 100, 100, None), (0, OF_A_PEER - 100, 101, "T05"),
+        (TOTAL - 200, 100, 100, None), (TOTAL - 200, 100, 101, "T05"),
+        (TOTAL - 100, 0, 100, None), (TOTAL - 100, 0, 101, "T03"),
+        (TOTAL, OF_A_PEER, 0, None), (0, 0, limits.PACKET_DATA_BYTES_MAX, None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_new", [True, False])
+def test_data_in_flight_is_bounded_in_total_and_per_peer(
+    total: int, of_peer: int, octets: int, code: str | None, *, is_new: bool
+) -> None:
+    """Memory is octets: 20,000 packets with all the data that they may have would take 1.3 GB."""
+    node, source = Node("g.us"), Peer(TERMS, in_flight_bytes=of_peer)
+    node.in_flight_bytes = total
+    offer = prepare(data=bytes(octets))
+    assert code_of(rules.check(node, source, offer, NOW_MS, is_new=is_new)) == code
 
 
 @pytest.mark.parametrize(
