@@ -9,6 +9,7 @@ ConnectorError
 │   │   └── LedgerNotNowError     the request cannot be made now; not for want of an answer
 │   ├── ListenError           a port could not be bound
 │   ├── SettlementStoreError  the file of settlements cannot be used
+│   ├── SettlementsWaitingError   too many payments of a peer wait for an operator
 │   ├── EngineError           a settlement engine did not do what it was asked
 │   └── HttpError             an HTTP request failed, or its answer cannot be used
 │       ├── HttpUnreachableError  no connection, or no HTTP over it
@@ -81,6 +82,10 @@ class ListenError(EnvironmentFault):
 
 class SettlementStoreError(EnvironmentFault):
     """The file of settlements cannot be read or written."""
+
+
+class SettlementsWaitingError(EnvironmentFault):
+    """Too many payments of a peer wait for an operator; there is room when one was decided."""
 
 
 class EngineError(EnvironmentFault):

@@ -1,4 +1,4 @@
-"""`settle`: list settlements, record one, have one made, confirm or cancel one."""
+"""`settle`: list settlements, record one, have one made, confirm, cancel, accept or decline one."""
 
 import contextlib
 import json
@@ -38,12 +38,19 @@ def settle(
     force: Annotated[
         bool, typer.Option("--force", help="Cancel although an engine was asked, and may pay.")
     ] = False,
+    accept: Annotated[
+        bool,
+        typer.Option("--accept", help="Credit the payment of the peer that waits for an operator."),
+    ] = False,
+    decline: Annotated[
+        bool, typer.Option("--decline", help="Do not credit it: it was not received.")
+    ] = False,
     scale: Annotated[
         Optional[int],
         typer.Option(min=0, max=255, help="Of the recorded amount; else the asset's."),
     ] = None,
     settlement_id: Annotated[
-        str, typer.Option("--id", help="Which settlement; else the one in progress.")
+        str, typer.Option("--id", help="Which settlement; else the only one that it can be.")
     ] = "",
     idempotency_key: Annotated[
         Optional[str], typer.Option(help="The same key again does nothing; else a new one.")
@@ -58,11 +65,13 @@ def settle(
 ) -> None:
     """List settlements; record one, have one made, confirm or cancel the one in progress.
 
+    A payment that an engine reports beyond what it may vouch for waits: accept or decline it.
+
     Amounts are in the smallest unit of the peer's asset. Changing something needs ADMIN_API_KEY.
     """
     asked = {
         "--incoming": incoming is not None, "--outgoing": outgoing is not None, "--pay": pay,
-        "--confirm": confirm, "--cancel": cancel,
+        "--confirm": confirm, "--cancel": cancel, "--accept": accept, "--decline": decline,
     }  # fmt: skip
     chosen = [name for name, given in asked.items() if given]
     if len(chosen) > 1:
@@ -85,9 +94,10 @@ def settle(
         else:
             console().print(_settlements(body) if body["items"] else "no settlements")
         return
-    if confirm or cancel:
-        named = settlement_id or _in_progress(_admin("GET", url, path, key), peer or "")
-        step = "confirm" if confirm else "cancel"
+    step = next((name[2:] for name in chosen if name in _STEPS), "")
+    if step:
+        query = "?phase=waiting" if step in ("accept", "decline") else ""
+        named = settlement_id or _only_one(_admin("GET", url, path + query, key), peer or "", step)
         done = _admin(
             "POST", url, f"{path}/{quote(named)}/{step}", key,
             {"force": force} if cancel else None,
@@ -119,11 +129,18 @@ _BELONG: Final = {
     "--amount": ("--pay",),
     "--force": ("--cancel",),
     "--scale": ("--incoming", "--outgoing"),
-    "--id": ("--confirm", "--cancel"),
+    "--id": ("--confirm", "--cancel", "--accept", "--decline"),
     "--idempotency-key": ("--incoming", "--outgoing", "--pay"),
     "--yes": ("--incoming", "--outgoing"),
 }
 """Which option means something only with one of which others."""
+_STEPS: Final = {
+    "--confirm": ("state", "IN_PROGRESS", "in progress"),
+    "--cancel": ("state", "IN_PROGRESS", "in progress"),
+    "--accept": ("phase", "waiting", "waiting for an operator"),
+    "--decline": ("phase", "waiting", "waiting for an operator"),
+}
+"""Steps of a settlement that is there: by which field and value it is found, and in words."""
 
 
 def _check_belonging(chosen: list[str], given: dict[str, bool]) -> None:
@@ -182,7 +199,7 @@ def _print_next(url: str, key: str | None, done: dict[str, Any]) -> None:
             f"now pay {peer} {done['amount']} {done['assetCode']}/{done['assetScale']}, then: "
             f"ilp-connector settle {peer} --confirm (or --cancel, if it is not paid)"
         )
-    elif done["phase"] in ("completed", "cancelled"):
+    elif done["phase"] in ("completed", "cancelled", "declined"):
         # What was asked for is done: an answer that does not come now must not look as if it were not.
         with contextlib.suppress(ConnectorError):
             account = _account(url, key, peer)
@@ -190,11 +207,15 @@ def _print_next(url: str, key: str | None, done: dict[str, Any]) -> None:
                 print(f"balance with {peer}: {_in_words(int(account['netBalance']))}")
 
 
-def _in_progress(body: dict[str, Any], peer: str) -> str:
-    for one in body["items"]:
-        if one["state"] == "IN_PROGRESS":
-            return str(one["settlementId"])
-    raise fail(f"no settlement with {peer} is in progress", 1)
+def _only_one(body: dict[str, Any], peer: str, step: str) -> str:
+    """The id of the settlement that a step is for, when there is one only."""
+    field, value, words = _STEPS[f"--{step}"]
+    found = [str(one["settlementId"]) for one in body["items"] if one[field] == value]
+    if not found:
+        raise fail(f"no settlement with {peer} is {words}", 1)
+    if len(found) > 1:
+        raise fail(f"{len(found)} settlements with {peer} are {words}: name one with --id", 1)
+    return found[0]
 
 
 def _settlements(body: dict[str, Any]) -> Fitted:

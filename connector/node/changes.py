@@ -43,6 +43,7 @@ _AMOUNTS: Final = frozenset(
         "max_payable",
         "max_in_flight_value",
         "max_packet_amount",
+        "max_prepaid",
         "settle_threshold",
         "settle_to",
     )
@@ -124,6 +125,7 @@ class OperatorChanges:
         view["assetCode"] = terms.asset.code
         view["assetScale"] = terms.asset.scale
         view["creditLimit"] = str(terms.credit_limit)
+        view["maxPrepaid"] = str(terms.max_prepaid)
         view["feeBasisPoints"] = terms.fee_basis_points
         of_base = any(one.id == peer.id for one in self._base.peers)
         changes = self.overlay.peers.get(peer.id, {})

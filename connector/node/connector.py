@@ -356,6 +356,7 @@ class Connector:
             ports=lambda: Ports(self.btp_port, self.http_port),
             settlement_state=self._settlement_state,
             settlements=core.settlements.counts,
+            settlements_waiting=core.settlements.waiting,
         )
         self.reporter = Reporter(
             bus=self.events,

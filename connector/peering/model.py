@@ -68,6 +68,8 @@ class PeerTerms:
     """The fee on what it sends, rounded up; 0 to 10000."""
     settle_threshold: int | None = None
     settle_to: int = 0
+    max_prepaid: int | None = None
+    """The most that its settlement engine can make us owe it without an operator; None: no bound."""
     allow_reflection: bool = False
     """Whether its packets may be sent back to it."""
 

@@ -87,6 +87,9 @@ class PeerSettings(BaseModel):
     """When we owe it more than this, settle. Default: never."""
     settle_to: Amount = 0
     """What we go on owing it after a settlement."""
+    max_prepaid: Amount | None = None
+    """What its settlement engine can make us owe it: a payment that it reports beyond what the peer
+    owes us and this waits for an operator (`settle --accept`). Default: its credit limit."""
     settlement_engine_url: EngineUrl | None = None
     """Settlement engine (RFC 38) that pays it; `manual`: an operator does. Default:
     SETTLEMENT_ENGINE_URL."""

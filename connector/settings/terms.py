@@ -24,5 +24,8 @@ def terms_of(settings: Settings, peer: PeerSettings) -> PeerTerms:
         fee_basis_points=or_default(peer.fee_basis_points, settings.fee_basis_points),
         settle_threshold=peer.settle_threshold,
         settle_to=peer.settle_to,
+        max_prepaid=or_default(
+            peer.max_prepaid, or_default(peer.credit_limit, settings.credit_limit)
+        ),
         allow_reflection=peer.allow_reflection,
     )

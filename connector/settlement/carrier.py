@@ -3,6 +3,8 @@
 Owns the open settlements. A step is on disk before it is executed, with the id of its ledger
 transfer and the idempotency key for the engine. Neither ever changes, so each step can be repeated
 after any crash and takes effect once (docs/settlement.md has all cases).
+
+Long because every step of a settlement shares its lock, its phase on disk and its events.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from connector.settlement.engine import Answer, SettlementEngine
 from connector.settlement.engines import ENGINE_BACKOFF, Engines
 from connector.settlement.model import (
     OPEN,
+    TO_BOOK,
     Direction,
     Move,
     Origin,
@@ -50,6 +53,7 @@ from connector.telemetry.events import (
     SettlementFailed,
     SettlementStarted,
     SettlementTriggered,
+    SettlementWaiting,
 )
 
 FAULTS: Final = (
@@ -145,6 +149,8 @@ class Carrier:
         self._random = random
         self._paying: dict[str, Settlement] = {}
         """By peer id: the last settlement that pays it."""
+        self._waiting: dict[str, int] = {}
+        """By peer id: open settlements that wait for an operator; a count, as the page asks often."""
         self._locks: dict[int, asyncio.Lock] = {}
         """By settlement id: one step at a time."""
         self._refusals: dict[str, int] = {}
@@ -206,6 +212,8 @@ class Carrier:
 
     def note(self, one: Settlement) -> Settlement:
         """Count a settlement as open."""
+        if one.phase is Phase.WAITING and one.id not in self.open:
+            self._waiting[one.peer_id] = self._waiting.get(one.peer_id, 0) + 1
         self.open[one.id] = one
         if one.payer is not Payer.NOBODY:
             self._paying[one.peer_id] = one
@@ -214,8 +222,25 @@ class Carrier:
     def forget(self, peer_id: str) -> None:
         """The peer was removed: its settlements take no further step. The store keeps them."""
         self._paying.pop(peer_id, None)
+        self._waiting.pop(peer_id, None)
         for one in [one for one in self.open.values() if one.peer_id == peer_id]:
             del self.open[one.id]
+
+    def to_be_credited(self, peer_id: str) -> int:
+        """Payments of a peer that are decided and not known to be booked, in units of its asset."""
+        return sum(
+            one.amount
+            for one in self.open.values()
+            if one.peer_id == peer_id
+            and one.direction is Direction.INCOMING
+            and one.phase in TO_BOOK
+        )
+
+    def waiting(self, peer_id: str) -> int:
+        """How many payments of a peer wait for an operator."""
+        waiting = self._waiting.get(peer_id, 0)
+        assert waiting >= 0, waiting
+        return waiting
 
     def lock(self, one: Settlement) -> asyncio.Lock:
         """Held during each step of a settlement."""
@@ -234,6 +259,8 @@ class Carrier:
 
     def awaits_operator(self, one: Settlement) -> bool:
         """Whether only an operator can take the next step."""
+        if one.phase is Phase.WAITING:
+            return True
         return one.phase is Phase.BOOKED and self._payer(one) is self._engines.manual
 
     def _payer(self, one: Settlement) -> SettlementEngine:
@@ -245,11 +272,13 @@ class Carrier:
     async def go_on(self, one: Settlement) -> None:
         """Execute all steps that are possible now; after an error, schedule a retry."""
         async with self.lock(one):
-            if one.phase not in OPEN or one.peer_id not in self._accounts.peers:
+            if one.phase not in OPEN or one.phase is Phase.WAITING:
+                return
+            if one.peer_id not in self._accounts.peers:
                 return
             one.attempts += 1
             try:
-                if one.phase is Phase.PENDING:
+                if one.phase in TO_BOOK:
                     await self._book(one)
                 if one.phase is Phase.BOOKED:
                     await self._have_paid(one)
@@ -352,6 +381,52 @@ class Carrier:
         self._log.warning("settlement_cancelled", **log_fields(one))
         self.tell(SettlementFailed, one, error="cancelled by an operator, and booked back")
 
+    # --- payments that an operator decides on
+
+    def put_to_operator(self, one: Settlement) -> None:
+        """Report a payment that waits, after it is on disk."""
+        assert one.phase is Phase.WAITING, one.phase
+        self.note(one)
+        self._count(one, "waiting")
+        self.remind(one)
+        self.tell(SettlementWaiting, one)
+
+    def remind(self, one: Settlement) -> None:
+        """Tell an operator of a payment that waits, when it is new and at each start."""
+        self._log.warning("settlement_waits_for_operator", **log_fields(one))
+
+    async def accept(self, one: Settlement) -> None:
+        """Let a payment that waits be credited; the caller holds its lock.
+
+        Raises:
+            SettlementStoreError: it is not on disk; it still waits.
+            SettlementError: it cannot be booked.
+        """
+        assert one.phase is Phase.WAITING, one.phase
+        await self._store.accept(one, at_ms=self._clock.now_ms())
+        self._decided(one)
+        self._log.info("settlement_accepted", **log_fields(one))
+        if not one.amount:
+            self.completed(one)  # less than one unit: added to the next payment
+
+    async def decline(self, one: Settlement) -> None:
+        """End a payment that waits, without crediting it; the caller holds its lock.
+
+        Raises:
+            SettlementStoreError: it is not on disk; it still waits.
+        """
+        await self.move(one, Move.DECLINE, error="declined by an operator")
+        self._decided(one)
+        self._count(one, "declined")
+        self._log.warning("settlement_declined", **log_fields(one))
+        self.tell(SettlementFailed, one, error="declined by an operator: not credited")
+
+    def _decided(self, one: Settlement) -> None:
+        self._waiting[one.peer_id] = self.waiting(one.peer_id) - 1
+        self._touch(one.peer_id)
+
+    # --- changes
+
     async def move(self, one: Settlement, move: Move, *, error: str = "") -> None:
         """Change the phase, on disk first.
 
@@ -410,7 +485,11 @@ class Carrier:
     def tell(
         self,
         kind: type[
-            SettlementTriggered | SettlementStarted | SettlementCompleted | SettlementFailed
+            SettlementTriggered
+            | SettlementStarted
+            | SettlementCompleted
+            | SettlementFailed
+            | SettlementWaiting
         ],
         one: Settlement,
         **more: str,

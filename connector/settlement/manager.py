@@ -19,6 +19,7 @@ from connector.base.errors import (
     LedgerUnavailableError,
     SettlementConflictError,
     SettlementError,
+    SettlementsWaitingError,
     SettlementUnknownError,
 )
 from connector.base.log import Log
@@ -28,6 +29,8 @@ from connector.settlement.carrier import FAULTS, Books, Carrier
 from connector.settlement.engine import SettlementEngine
 from connector.settlement.engines import Engines
 from connector.settlement.model import (
+    NOTHING,
+    TO_BOOK,
     Direction,
     Move,
     Origin,
@@ -38,6 +41,8 @@ from connector.settlement.model import (
     State,
     amount_due,
     as_json,
+    convert,
+    is_credited_at_once,
     log_fields,
     to_engine,
 )
@@ -103,6 +108,8 @@ class SettlementManager:
         """Settlements by peer and result, since the start."""
         self._deciding: dict[str, asyncio.Lock] = {}
         """By peer id: one decision at a time."""
+        self._receiving: dict[str, asyncio.Lock] = {}
+        """By peer id: one payment at a time is compared with what the peer owes, and booked."""
         self._busy: set[object] = set()
         """What a task is working on."""
         self._group: asyncio.TaskGroup | None = None
@@ -130,6 +137,9 @@ class SettlementManager:
                 )
                 continue
             self._carrier.note(one)
+            if one.phase is Phase.WAITING:
+                self._carrier.remind(one)
+                continue
             self._log.info("settlement_resumed", phase=one.phase.value, **log_fields(one))
 
     def use(self, peer_id: str, engine: SettlementEngine | None, scale: int | None = None) -> None:
@@ -276,12 +286,16 @@ class SettlementManager:
     async def receive(self, peer_id: str, key: str, quantity: Quantity) -> Settlement:
         """Credit a payment of the peer that our engine reports, once per key.
 
+        One that is more than the engine may vouch for waits for an operator: its phase is WAITING.
+
         Raises:
             SettlementError: there is no such peer, or the quantity cannot be booked.
             SettlementConflictError: this key was used for another quantity.
             SettlementStoreError, LedgerUnavailableError: not yet booked; retry with the same key.
         """
-        return await self._record(peer_id, Direction.INCOMING, Origin.ENGINE, key, quantity)
+        self._check(peer_id, key)
+        async with self._receiving.setdefault(peer_id, asyncio.Lock()):
+            return await self._record(peer_id, Direction.INCOMING, Origin.ENGINE, key, quantity)
 
     async def record(
         self, peer_id: str, direction: Direction, key: str, quantity: Quantity
@@ -308,7 +322,9 @@ class SettlementManager:
                     f"amount must be 1 to {limits.AMOUNT_MAX} whole units of scale {scale}"
                 )
         one = self._carrier.new(peer_id, direction, origin, key, amount, quantity)
-        await self._find_in_ledger(one)
+        is_new = await self._is_new(one)
+        if is_new and origin is Origin.ENGINE:
+            await self._compare_with_debt(one)
         asked, one = one, await self._store.add(one)
         if (one.direction, one.quantity, one.payer) != (direction, quantity, Payer.NOBODY):
             self._log.warning("settlement_key_reused", peer_id=peer_id, asked=str(quantity))
@@ -321,29 +337,67 @@ class SettlementManager:
                 self._log.warning("settlement_known_to_ledger", **log_fields(one))
             else:
                 self._carrier.completed(one)  # less than one unit: added to the next payment
-        if one.phase is Phase.PENDING:
+        if one.phase is Phase.WAITING:
+            if one is asked:
+                self._carrier.put_to_operator(one)
+            return self._carrier.note(self._carrier.open.get(one.id, one))
+        if one.phase in TO_BOOK:
             # From here on it is booked even if the caller does not retry.
             one = self._carrier.note(self._carrier.open.get(one.id, one))
             await self._carrier.go_on(one)
-        if one.phase is Phase.PENDING:
+        if one.phase in TO_BOOK:
             raise LedgerUnavailableError(one.error or "not booked yet")
+        if one.phase is Phase.DECLINED:
+            raise SettlementConflictError("an operator has declined this payment")
         if one.phase is Phase.REFUSED:
             raise SettlementConflictError(f"the ledger refuses it: {one.error}")
         return one
 
-    async def _find_in_ledger(self, one: Settlement) -> None:
-        """Complete a reported payment whose key is not on disk, if the ledger has booked it.
+    async def _is_new(self, one: Settlement) -> bool:
+        """Whether the key of a reported payment is known neither on disk nor in the ledger.
 
-        While the ledger is away it is treated as new: its id is the same, so booking it finds it.
+        One that the ledger has booked, but which is not on disk, is completed. While the ledger is
+        away it is treated as new: its id is the same, so booking it finds it.
         """
         if await self._store.with_key(one.peer_id, one.asset, one.origin, one.key) is not None:
-            return
+            return False
         try:
             there = await self._carrier.booked(one)
         except LedgerUnavailableError:
-            return
+            return True
         if there is not None:
             one.amount, one.phase = there.amount, Phase.COMPLETED
+        return there is None
+
+    async def _compare_with_debt(self, one: Settlement) -> None:
+        """Let a new payment that an engine reports wait for an operator, if it is too much.
+
+        Decided once, before it is on disk: what is on disk as pending is booked, whatever the peer
+        owes by then. A payment that is booked, but not noted as such yet, counts twice against the
+        next one, which may wait without need then.
+
+        Raises:
+            LedgerUnavailableError: the ledger is away, so what the peer owes is not certain.
+            SettlementsWaitingError: too many wait already.
+        """
+        books = self._accounts.peers[one.peer_id]
+        kept = await self._store.remainder(one.peer_id, one.asset)
+        amount, _ = convert(one.quantity, kept, one.asset.scale)
+        # Of a removed peer only what it owes is expected.
+        bound = 0 if books.removed else books.terms.max_prepaid
+        owed = books.net_balance - self._carrier.to_be_credited(one.peer_id)
+        if amount > limits.AMOUNT_MAX or is_credited_at_once(amount, owed=owed, max_prepaid=bound):
+            return
+        if self._accounts.state is not BooksState.AVAILABLE:
+            raise LedgerUnavailableError(
+                "the ledger is away: whether an operator has to accept this payment is not known yet"
+            )
+        if self._carrier.waiting(one.peer_id) >= bounds.SETTLEMENTS_WAITING_PER_PEER_MAX:
+            raise SettlementsWaitingError(
+                f"{bounds.SETTLEMENTS_WAITING_PER_PEER_MAX} payments of this peer wait for an operator"
+            )
+        one.phase = Phase.WAITING
+        one.amount, _ = convert(one.quantity, NOTHING, one.asset.scale)
 
     async def pay(self, peer_id: str, key: str, amount: int | None) -> Settlement:
         """Pay a peer now, for an operator; `amount` None: all that is above `settle_to`.
@@ -440,6 +494,64 @@ class SettlementManager:
         await self._carrier.go_on(one)
         return one
 
+    async def accept(self, peer_id: str, settlement_id: str) -> Settlement:
+        """Credit a payment that waits for an operator. Accepting it again changes nothing.
+
+        Raises:
+            SettlementError: there is none, or it does not wait.
+            SettlementStoreError: not accepted yet.
+            LedgerUnavailableError: accepted; it is booked when the ledger is back.
+        """
+        one = await self._waiting_one(peer_id, settlement_id)
+        async with self._carrier.lock(one):
+            if one.phase is Phase.WAITING:
+                await self._carrier.accept(one)
+            elif one.origin is not Origin.ENGINE or one.phase not in (*TO_BOOK, Phase.COMPLETED):
+                raise SettlementConflictError(f"settlement {one.settlement_id} is {one.phase}")
+        return await self._credited(one)
+
+    async def _credited(self, one: Settlement) -> Settlement:
+        """Book a payment that an operator has accepted, unless that is done."""
+        if one.phase in TO_BOOK:
+            await self._carrier.go_on(one)
+        if one.phase in TO_BOOK:
+            raise LedgerUnavailableError(f"accepted, not booked yet: {one.error or 'try again'}")
+        if one.phase is not Phase.COMPLETED:
+            raise SettlementConflictError(
+                f"settlement {one.settlement_id} is {one.phase}: {one.error}"
+            )
+        self._carrier.end(one)
+        return one
+
+    async def decline(self, peer_id: str, settlement_id: str) -> Settlement:
+        """End a payment that waits for an operator: it is not credited.
+
+        Raises:
+            SettlementError: there is none, or it does not wait.
+            SettlementStoreError: try again.
+        """
+        one = await self._waiting_one(peer_id, settlement_id)
+        async with self._carrier.lock(one):
+            if one.phase is Phase.DECLINED:
+                return one
+            if one.phase is not Phase.WAITING:
+                raise SettlementConflictError(f"settlement {one.settlement_id} is {one.phase}")
+            await self._carrier.decline(one)
+        self._carrier.end(one)
+        return one
+
+    async def _waiting_one(self, peer_id: str, settlement_id: str) -> Settlement:
+        """As `_named`; one that waits is open afterwards, also of a peer that was added again."""
+        self.scale_of(peer_id)
+        one = await self._named(peer_id, settlement_id)
+        if one.asset != self._accounts.peers[peer_id].terms.asset:
+            raise SettlementConflictError(
+                f"settlement {one.settlement_id} is in {one.asset}, the account of {peer_id} is not"
+            )
+        if one.phase is Phase.WAITING:
+            one = self._carrier.note(self._carrier.open.get(one.id, one))
+        return one
+
     async def _named(self, peer_id: str, settlement_id: str) -> Settlement:
         try:
             id_ = int(settlement_id, 16)
@@ -484,7 +596,13 @@ class SettlementManager:
     def state(self, peer_id: str) -> State:
         """The state of settling with a peer."""
         one = self.under_way(peer_id)
-        return State.IDLE if one is None else one.state
+        if one is not None:
+            return one.state
+        return State.WAITING if self._carrier.waiting(peer_id) else State.IDLE
+
+    def waiting(self, peer_id: str) -> int:
+        """How many payments of a peer wait for an operator."""
+        return self._carrier.waiting(peer_id)
 
     def scale_of(self, peer_id: str) -> int:
         """The scale of a peer's asset.
@@ -497,11 +615,13 @@ class SettlementManager:
             raise SettlementUnknownError(f"there is no peer {peer_id[:64]}")
         return books.terms.asset.scale
 
-    async def view(self, peer_id: str | None, count: int) -> list[dict[str, Any]]:
-        """The newest settlements of a peer, or of all, newest first."""
+    async def view(
+        self, peer_id: str | None, count: int, phase: Phase | None = None
+    ) -> list[dict[str, Any]]:
+        """The newest settlements of a peer, or of all, newest first; those in `phase`, or all."""
         return [
             as_json(self._carrier.open.get(one.id, one))
-            for one in await self._store.latest(peer_id, count)
+            for one in await self._store.latest(peer_id, count, phase)
         ]
 
     def as_json(self, one: Settlement) -> dict[str, Any]:

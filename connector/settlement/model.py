@@ -6,6 +6,10 @@ the ledger itself detects a settlement that is reported or booked twice. Then it
 payment is requested of its payer, with the same key each time, until it is *completed*. A
 settlement that the ledger refuses is never passed to a payer. A cancelled one is booked back under
 another id.
+
+A payment that an engine reports, and that is more than it may vouch for (`is_credited_at_once`), is
+first *waiting* instead. An operator accepts it, and it is booked like a pending one, or declines it.
+Nothing of it is in the ledger, nor in the remainder, until it is accepted.
 """
 
 from __future__ import annotations
@@ -62,6 +66,8 @@ class State(StrEnum):
     """Decided and on disk; not known to be booked."""
     IN_PROGRESS = "IN_PROGRESS"
     """Booked; the payer has not confirmed it yet."""
+    WAITING = "WAITING"
+    """Nothing is paid to the peer; a payment of the peer waits for an operator."""
 
 
 class Phase(StrEnum):
@@ -73,6 +79,11 @@ class Phase(StrEnum):
     COMPLETED = "completed"
     REFUSED = "refused"
     CANCELLED = "cancelled"
+    WAITING = "waiting"
+    """Reported by an engine, more than it may vouch for: not credited until an operator accepts it."""
+    ACCEPTED = "accepted"
+    """Accepted by an operator; not known to be booked."""
+    DECLINED = "declined"
 
 
 class Move(StrEnum):
@@ -90,6 +101,10 @@ class Move(StrEnum):
     """An operator cancels it."""
     BOOK_BACK = "book back"
     """The ledger has the reverse transfer."""
+    ACCEPT = "accept"
+    """An operator lets a waiting payment be credited."""
+    DECLINE = "decline"
+    """An operator does not."""
 
 
 TRANSITIONS: Final[dict[tuple[Phase, Move], Phase]] = {
@@ -99,9 +114,15 @@ TRANSITIONS: Final[dict[tuple[Phase, Move], Phase]] = {
     (Phase.BOOKED, Move.ACKNOWLEDGE): Phase.COMPLETED,
     (Phase.BOOKED, Move.CANCEL): Phase.CANCELLING,
     (Phase.CANCELLING, Move.BOOK_BACK): Phase.CANCELLED,
+    (Phase.WAITING, Move.ACCEPT): Phase.ACCEPTED,
+    (Phase.WAITING, Move.DECLINE): Phase.DECLINED,
+    (Phase.ACCEPTED, Move.SETTLE): Phase.COMPLETED,
+    (Phase.ACCEPTED, Move.REFUSE): Phase.REFUSED,
 }
 
-OPEN: Final = frozenset((Phase.PENDING, Phase.BOOKED, Phase.CANCELLING))
+TO_BOOK: Final = frozenset((Phase.PENDING, Phase.ACCEPTED))
+"""Phases in which the ledger has to be asked: it may have the transfer already."""
+OPEN: Final = TO_BOOK | {Phase.BOOKED, Phase.CANCELLING, Phase.WAITING}
 """Phases with another step to take."""
 IN_LEDGER: Final = frozenset((Phase.BOOKED, Phase.CANCELLING, Phase.COMPLETED, Phase.CANCELLED))
 """Phases in which its transfer is known to be booked."""
@@ -193,6 +214,21 @@ def amount_due(owed: int, *, threshold: int | None, settle_to: int, available: i
     return max(0, min(owed, available) - settle_to)
 
 
+def is_credited_at_once(amount: int, *, owed: int, max_prepaid: int | None) -> bool:
+    """Whether a payment that an engine reports is credited without asking an operator.
+
+    What the peer owes may always be paid off. Beyond that the engine's word makes us owe the peer,
+    and `max_prepaid` bounds what all its words together can make us owe.
+
+    Args:
+        amount: of the payment, in units of the asset.
+        owed: what the peer owes us, less its payments that are not booked yet; negative: we owe it.
+        max_prepaid: what we may owe the peer afterwards; None: no bound.
+    """
+    assert amount >= 0, amount
+    return not amount or max_prepaid is None or amount - owed <= max_prepaid
+
+
 @dataclass(slots=True, eq=False)
 class Settlement:
     """One settlement, as stored. Amounts in units of the peer's asset unless said otherwise."""
@@ -282,7 +318,7 @@ def settled_sums(
     """
     paid = received = 0
     for phase, direction, amount in settlements:
-        if phase in IN_LEDGER or (with_open and phase is Phase.PENDING):
+        if phase in IN_LEDGER or (with_open and phase in TO_BOOK):
             if direction is Direction.OUTGOING:
                 paid += amount
             else:

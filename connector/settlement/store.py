@@ -20,11 +20,13 @@ from connector.settlement.model import (
     NOTHING,
     OPEN,
     Direction,
+    Move,
     Origin,
     Payer,
     Phase,
     Quantity,
     Settlement,
+    after,
     convert,
 )
 
@@ -43,8 +45,8 @@ CREATE TABLE IF NOT EXISTS settlement (
     attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
     booking_id TEXT NOT NULL DEFAULT '',
     UNIQUE (peer_id, origin, idempotency_key, asset_code, asset_scale));
-CREATE INDEX IF NOT EXISTS settlement_phase ON settlement (phase)
-    WHERE phase IN ('pending', 'booked', 'cancelling');
+CREATE INDEX IF NOT EXISTS settlement_open ON settlement (phase)
+    WHERE phase IN ('accepted', 'booked', 'cancelling', 'pending', 'waiting');
 CREATE INDEX IF NOT EXISTS settlement_peer ON settlement (peer_id, seq);
 CREATE TABLE IF NOT EXISTS remainder (
     peer_id TEXT NOT NULL, asset_code TEXT NOT NULL, asset_scale INTEGER NOT NULL,
@@ -92,7 +94,7 @@ class SettlementStore:
         The quantity of an incoming one is added to the remainder of earlier ones: the whole units
         are its amount, the rest is the new remainder. Without a whole unit there is nothing to
         book, and it is completed at once. One that is completed already, because the ledger has it,
-        is stored as it is and does not change the remainder.
+        or that waits for an operator, is stored as it is and does not change the remainder.
 
         Raises:
             SettlementError: the amount is above `AMOUNT_MAX`.
@@ -109,11 +111,7 @@ class SettlementStore:
             if found is not None:
                 return found
             if settlement.direction is Direction.INCOMING and settlement.phase is Phase.PENDING:
-                kept = _remainder(connection, settlement.peer_id, settlement.asset)
-                settlement.amount, kept = convert(settlement.quantity, kept, settlement.asset.scale)
-                if settlement.amount > limits.AMOUNT_MAX:
-                    raise SettlementError(f"more than {limits.AMOUNT_MAX} units at once")
-                _keep(connection, settlement.peer_id, settlement.asset, kept)
+                settlement.amount = _take_remainder(connection, settlement)
                 if not settlement.amount:
                     settlement.phase = Phase.COMPLETED
             connection.execute(
@@ -123,6 +121,33 @@ class SettlementStore:
             return settlement
 
         return await self._run(lambda c: in_transaction(c, work))
+
+    async def accept(self, settlement: Settlement, *, at_ms: int) -> None:
+        """Store that a waiting payment is to be credited, then update `settlement`.
+
+        Its amount is that of a new one: with the remainder of earlier payments. Without a whole unit
+        it is completed at once.
+
+        Raises:
+            SettlementError: the amount is above `AMOUNT_MAX`; or it does not wait any more.
+        """
+
+        def work(connection: sqlite3.Connection) -> tuple[int, Phase]:
+            found = _find(connection, settlement.id)
+            if found is None or found.phase is not Phase.WAITING:
+                raise SettlementError(f"settlement {settlement.settlement_id} does not wait")
+            amount = _take_remainder(connection, settlement)
+            phase = after(found.phase, Move.ACCEPT)
+            if not amount:
+                phase = after(phase, Move.SETTLE)
+            connection.execute(
+                "UPDATE settlement SET phase = ?, changed_ms = ?, amount = ? WHERE id = ?",
+                (phase, at_ms, str(amount), settlement.settlement_id),
+            )
+            return amount, phase
+
+        settlement.amount, settlement.phase = await self._run(lambda c: in_transaction(c, work))
+        settlement.changed_ms = at_ms
 
     async def change(self, settlement: Settlement, phase: Phase, *, error: str, at_ms: int) -> None:
         """Store a new phase or another attempt, then update `settlement`.
@@ -161,11 +186,16 @@ class SettlementStore:
         query = f"SELECT {_COLUMNS} FROM settlement WHERE phase IN ({phases}) ORDER BY seq"  # noqa: S608
         return await self._run(lambda c: [_settlement(row) for row in c.execute(query)])
 
-    async def latest(self, peer_id: str | None, count: int) -> list[Settlement]:
-        """The newest settlements of a peer, or of all peers, newest first."""
-        where = "" if peer_id is None else "WHERE peer_id = ?"
-        query = f"SELECT {_COLUMNS} FROM settlement {where} ORDER BY seq DESC LIMIT {count:d}"  # noqa: S608
-        values = () if peer_id is None else (peer_id,)
+    async def latest(
+        self, peer_id: str | None, count: int, phase: Phase | None = None
+    ) -> list[Settlement]:
+        """The newest settlements of a peer, or of all, newest first; those in `phase`, or all."""
+        query = (
+            f"SELECT {_COLUMNS} FROM settlement "  # noqa: S608 - constants
+            "WHERE peer_id = ifnull(?, peer_id) AND phase = ifnull(?, phase) "
+            f"ORDER BY seq DESC LIMIT {count:d}"
+        )
+        values = (peer_id, phase)
         return await self._run(lambda c: [_settlement(row) for row in c.execute(query, values)])
 
     async def remainder(self, peer_id: str, asset: Asset) -> Quantity:
@@ -204,6 +234,9 @@ def _migrate(connection: sqlite3.Connection) -> None:
     columns = {row[1] for row in connection.execute("PRAGMA table_info(settlement)")}
     if "booking_id" not in columns:
         connection.execute(_ADD_BOOKING_ID)
+    connection.execute(
+        "DROP INDEX IF EXISTS settlement_phase"
+    )  # of versions with fewer open phases
 
 
 def _row(one: Settlement) -> tuple[Any, ...]:
@@ -267,6 +300,20 @@ def _remainder(connection: sqlite3.Connection, peer_id: str, asset: Asset) -> Qu
     ).fetchone()
     with _reading(f"the remainder of {peer_id}"):
         return NOTHING if row is None else Quantity(int(row[0]), row[1])
+
+
+def _take_remainder(connection: sqlite3.Connection, one: Settlement) -> int:
+    """The whole units of an incoming payment and of what earlier ones left; keeps what is left now.
+
+    Raises:
+        SettlementError: it is above `AMOUNT_MAX`; nothing is changed.
+    """
+    kept = _remainder(connection, one.peer_id, one.asset)
+    amount, kept = convert(one.quantity, kept, one.asset.scale)
+    if amount > limits.AMOUNT_MAX:
+        raise SettlementError(f"more than {limits.AMOUNT_MAX} units at once")
+    _keep(connection, one.peer_id, one.asset, kept)
+    return amount
 
 
 def _keep(connection: sqlite3.Connection, peer_id: str, asset: Asset, kept: Quantity) -> None:

@@ -53,7 +53,7 @@ class AccountBalance(_Fact, frozen=True, kw_only=True):
     """What it may still send."""
     settlement_threshold: int | None
     settlement_state: str = "IDLE"
-    """`IDLE`, `PENDING` or `IN_PROGRESS`."""
+    """`IDLE`, `PENDING`, `IN_PROGRESS` or `WAITING`."""
 
 
 class PacketReceived(_Fact, frozen=True, kw_only=True):
@@ -202,6 +202,10 @@ class SettlementFailed(_Settlement, frozen=True, kw_only=True):
     """Why, and whether it is tried again."""
 
 
+class SettlementWaiting(_Settlement, frozen=True, kw_only=True):
+    """`SETTLEMENT_WAITING`: an engine reports more than it may vouch for; an operator has to decide."""
+
+
 class AccountingState(_Fact, frozen=True, kw_only=True):
     """`ACCOUNTING_STATE`: whether new packets can be accounted for has changed."""
 
@@ -256,6 +260,7 @@ Event = (
     AccountBalance | PacketReceived | PacketForwarded | PacketFulfilled | PacketRejected
     | PeerConnected | PeerDisconnected | RouteAdded | RouteRemoved
     | SettlementTriggered | SettlementStarted | SettlementCompleted | SettlementFailed
+    | SettlementWaiting
     | AccountingState | NodeStatus | AdminAction
 )  # fmt: skip
 
@@ -273,6 +278,7 @@ TYPES: Final[dict[type, str]] = {
     SettlementStarted: "SETTLEMENT_STARTED",
     SettlementCompleted: "SETTLEMENT_COMPLETED",
     SettlementFailed: "SETTLEMENT_FAILED",
+    SettlementWaiting: "SETTLEMENT_WAITING",
     AccountingState: "ACCOUNTING_STATE",
     NodeStatus: "NODE_STATUS",
     AdminAction: "ADMIN_ACTION",

@@ -99,8 +99,10 @@ class NodeCollector(Collector):
         connected: Callable[[str], bool],
         counters: Callable[[], dict[str, int]],
         settlements: Mapping[tuple[str, str], int] | None = None,
+        settlements_waiting: Callable[[str], int] = lambda _peer_id: 0,
     ) -> None:
-        """`settlements`: how many, by peer and result."""
+        """`settlements`: how many, by peer and result; `settlements_waiting`: for an operator."""
+        self._settlements_waiting = settlements_waiting
         self._settlements = {} if settlements is None else settlements
         self._peers = peers
         self._accounts = accounts
@@ -114,6 +116,7 @@ class NodeCollector(Collector):
         """The current values of all metrics."""
         yield from self._packets(list(self._peers))
         yield self._settled()
+        yield self._settlements_to_decide()
         yield from self._ledger()
         for name, value in self._counters().items():
             yield _counter(name, "Counted by the node.", value)
@@ -153,6 +156,18 @@ class NodeCollector(Collector):
         for labels, count in list(self._settlements.items()):
             settlements.add_metric(labels, count)
         return settlements
+
+    def _settlements_to_decide(self) -> Metric:
+        waiting = GaugeMetricFamily(
+            "settlements_waiting",
+            "Payments reported by the peer's engine that an operator has to accept or decline.",
+            labels=("peer",),
+        )
+        for peer_id in self._accounts.peers:
+            count = self._settlements_waiting(peer_id)
+            if count:
+                waiting.add_metric((peer_id,), count)
+        return waiting
 
     def _ledger(self) -> Iterator[Metric]:
         counters = self._accounts.counters

@@ -140,6 +140,8 @@ class Limits(BaseModel):
     """When we owe it more than this, settle. Default: never."""
     settle_to: Amount = 0
     """What we go on owing it after a settlement."""
+    max_prepaid: Amount | None = None
+    """What its settlement engine can make us owe it without an operator. Default: its credit limit."""
 
 
 class Packet(BaseModel):

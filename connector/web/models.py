@@ -70,6 +70,7 @@ class Status(Health):
     packets_in_flight: int
     packets_fulfilled: int
     packets_rejected: int
+    settlements_waiting: int
 
 
 class PeerItem(_Answer):
@@ -124,6 +125,7 @@ class AccountItem(_Answer):
     removed: bool
     settlement_threshold: Amount | None
     settlement_state: str
+    settlements_waiting: int
 
 
 class Certificate(_Answer):
@@ -158,6 +160,7 @@ class AdminPeer(_Answer):
     max_in_flight_value: Amount | None
     max_packet_amount: Amount | None
     rate_limit: int | None
+    max_prepaid: Amount
     routes: list[str]
     settlement_token_set: bool
     source: Literal["config", "admin"]

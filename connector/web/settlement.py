@@ -22,7 +22,7 @@ from connector.base.errors import (
     SettlementUnknownError,
 )
 from connector.ilp.packet import Fulfill, Reject
-from connector.settlement.model import Direction, Quantity, Settlement, read_quantity
+from connector.settlement.model import Direction, Phase, Quantity, Settlement, read_quantity
 from connector.web.engine_access import ENGINE_PREFIX
 
 Key = Annotated[
@@ -50,11 +50,19 @@ class Settlements(Protocol):
     async def cancel(self, peer_id: str, settlement_id: str, *, force: bool) -> Settlement:
         """Cancel a settlement."""
 
+    async def accept(self, peer_id: str, settlement_id: str) -> Settlement:
+        """Credit a payment that waits for an operator."""
+
+    async def decline(self, peer_id: str, settlement_id: str) -> Settlement:
+        """End a payment that waits for an operator."""
+
     async def relay(self, peer_id: str, octets: bytes) -> Fulfill | Reject:
         """Send a message to the peer's engine."""
 
-    async def view(self, peer_id: str | None, count: int) -> list[dict[str, Any]]:
-        """The newest settlements."""
+    async def view(
+        self, peer_id: str | None, count: int, phase: Phase | None = None
+    ) -> list[dict[str, Any]]:
+        """The newest settlements, those in `phase` or all."""
 
     def as_json(self, one: Settlement) -> dict[str, Any]:
         """One settlement, for the API."""
@@ -69,7 +77,10 @@ def engine_router(settlements: Settlements) -> APIRouter:
 
     @router.post("/accounts/{peer_id}/settlements", status_code=201)
     async def credit(request: Request, peer_id: str, idempotency_key: Key = None) -> Response:
-        """Credit an incoming settlement (RFC 38), once for each key."""
+        """Credit an incoming settlement (RFC 38), once for each key.
+
+        202: it is more than the engine may vouch for, and waits for an operator.
+        """
         if _kind(request) != "application/json":
             return _fault(415, "Content-Type must be application/json")
         if not idempotency_key:
@@ -83,10 +94,11 @@ def engine_router(settlements: Settlements) -> APIRouter:
 
         async def work() -> Response:
             quantity = read_quantity(body.get("amount"), body.get("scale"))
-            await settlements.receive(peer_id, idempotency_key, quantity)
+            one = await settlements.receive(peer_id, idempotency_key, quantity)
             # The whole quantity: a remainder below one of our units is kept here.
             answer = {"amount": str(quantity.amount), "scale": quantity.scale}
-            return JSONResponse(answer, 201)
+            # 202: it is kept here, and an operator decides on it. The engine has nothing more to do.
+            return JSONResponse(answer, 202 if one.phase is Phase.WAITING else 201)
 
         return await _answered(work)
 
@@ -143,18 +155,18 @@ def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> 
     router = APIRouter(prefix="/admin", tags=["admin"])
 
     @router.get("/settlements")
-    async def all_of_them(limit: int = 100) -> Response:
-        return await _answered(lambda: listed(None, limit))
+    async def all_of_them(limit: int = 100, phase: Phase | None = None) -> Response:
+        return await _answered(lambda: listed(None, limit, phase))
 
     @router.get("/accounts/{peer_id}/settlements")
-    async def of_a_peer(peer_id: str, limit: int = 100) -> Response:
-        return await _answered(lambda: listed(peer_id, limit))
+    async def of_a_peer(peer_id: str, limit: int = 100, phase: Phase | None = None) -> Response:
+        return await _answered(lambda: listed(peer_id, limit, phase))
 
-    async def listed(peer_id: str | None, limit: int) -> Response:
+    async def listed(peer_id: str | None, limit: int, phase: Phase | None) -> Response:
         if peer_id is not None:
             settlements.scale_of(peer_id)
         count = max(1, min(limit, limits.HTTP_PAGE_ITEMS_MAX))
-        return JSONResponse({"items": await settlements.view(peer_id, count), "next": None})
+        return JSONResponse({"items": await settlements.view(peer_id, count, phase), "next": None})
 
     @router.post("/accounts/{peer_id}/settlements", status_code=201)
     async def add(peer_id: str, asked: NewSettlement, idempotency_key: Key = None) -> Response:
@@ -208,6 +220,28 @@ def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> 
             force = how is not None and how.force
             one = await settlements.cancel(peer_id, settlement_id, force=force)
             return JSONResponse(settlements.as_json(one))
+
+        return await _answered(work)
+
+    @router.post("/accounts/{peer_id}/settlements/{settlement_id}/accept")
+    async def accept(peer_id: str, settlement_id: str) -> Response:
+        """Credit a payment of the peer that waits: an engine reported more than it may vouch for."""
+
+        async def work() -> Response:
+            return JSONResponse(
+                settlements.as_json(await settlements.accept(peer_id, settlement_id))
+            )
+
+        return await _answered(work)
+
+    @router.post("/accounts/{peer_id}/settlements/{settlement_id}/decline")
+    async def decline(peer_id: str, settlement_id: str) -> Response:
+        """End a payment of the peer that waits; it is not credited."""
+
+        async def work() -> Response:
+            return JSONResponse(
+                settlements.as_json(await settlements.decline(peer_id, settlement_id))
+            )
 
         return await _answered(work)
 

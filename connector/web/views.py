@@ -60,6 +60,7 @@ class NodeViews:
         ports: Callable[[], Ports],
         settlement_state: Callable[[str], str],
         settlements: Mapping[tuple[str, str], int],
+        settlements_waiting: Callable[[str], int],
     ) -> None:
         self._settings = settings
         self._known = known
@@ -76,6 +77,7 @@ class NodeViews:
         self._store = store
         self._ports = ports
         self._settlement_state = settlement_state
+        self._settlements_waiting = settlements_waiting
         self._began_s = clock.monotonic_s()
         self._money = MetricsText(MoneyCollector(peers=peers, accounts=accounts), clock.monotonic_s)
         collector = NodeCollector(
@@ -86,6 +88,7 @@ class NodeViews:
             in_flight=lambda: node.in_flight,
             connected=lambda peer_id: peer_id in links.live,
             settlements=settlements,
+            settlements_waiting=settlements_waiting,
             counters=lambda: {
                 "btp_authentication_failures": links.auth_failures,
                 "btp_messages_ignored": links.ignored,
@@ -159,6 +162,7 @@ class NodeViews:
             + self._local.counters.rejected_in,
             "packetsCounted": self._packets.counted,
             "eventsDropped": self._bus.dropped + self._store.dropped,
+            "settlementsWaiting": sum(map(self._settlements_waiting, self._accounts.peers)),
             "eventStore": {"events": self._store.stored, "fault": self._store.fault},
         }
 
@@ -218,6 +222,7 @@ class NodeViews:
                 "maxPayable": None
                 if books.terms.max_payable is None
                 else str(books.terms.max_payable),
+                "settlementsWaiting": self._settlements_waiting(peer_id),
                 "removed": books.removed,
             }
             for peer_id, books in self._accounts.peers.items()

@@ -98,7 +98,8 @@ export interface SettlementEvent extends Envelope {
     | "SETTLEMENT_TRIGGERED"
     | "SETTLEMENT_STARTED"
     | "SETTLEMENT_COMPLETED"
-    | "SETTLEMENT_FAILED";
+    | "SETTLEMENT_FAILED"
+    | "SETTLEMENT_WAITING";
   readonly peerId: string;
   readonly assetCode: string;
   readonly assetScale: number;

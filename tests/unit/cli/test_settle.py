@@ -27,7 +27,7 @@ class Terminal(io.StringIO):
         (["--confirm", "--force"], "--cancel"),
         (["--scale", "9"], "--incoming or --outgoing"),
         (["--pay", "--scale", "9"], "--incoming or --outgoing"),
-        (["--id", "7"], "--confirm or --cancel"),
+        (["--id", "7"], "--confirm or --cancel or --accept or --decline"),
         (["--idempotency-key", "x"], "--incoming or --outgoing or --pay"),
         (["--yes"], "--incoming or --outgoing"),
     ],
@@ -112,3 +112,32 @@ def test_a_payment_that_turns_the_debt_is_asked_for(
     said = capsys.readouterr().err
     assert after in said
     assert "--yes" in said
+
+
+@pytest.mark.parametrize(
+    ("step", "items", "said"),
+    [
+        ("accept", [{"settlementId": "a1", "phase": "waiting"}], "a1"),
+        ("decline", [{"settlementId": "a1", "phase": "waiting"}], "a1"),
+        ("confirm", [{"settlementId": "a1", "state": "IDLE"}, {"settlementId": "a2", "state": "IN_PROGRESS"}],
+         "a2"),
+    ],
+)  # fmt: skip
+def test_the_only_settlement_that_it_can_be_needs_no_id(
+    step: str, items: list[dict[str, str]], said: str
+) -> None:
+    assert module._only_one({"items": items}, "bob", step) == said
+
+
+def test_of_several_payments_that_wait_one_has_to_be_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    items = [{"settlementId": name, "phase": "waiting"} for name in ("a1", "a2")]
+    with pytest.raises(typer.Exit):
+        module._only_one({"items": items}, "bob", "accept")
+    assert "2 settlements with bob are waiting for an operator: name one with --id" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(typer.Exit):
+        module._only_one({"items": []}, "bob", "decline")
+    assert "no settlement with bob is waiting" in capsys.readouterr().err

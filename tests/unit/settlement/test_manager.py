@@ -355,7 +355,7 @@ async def test_a_crash_at_any_point_settles_once(point: int, by_hand: bool) -> N
         assert stored.phase is Phase.COMPLETED
 
 
-@pytest.mark.parametrize("point", range(6))
+@pytest.mark.parametrize("point", range(10))
 @simulated
 async def test_a_crash_during_an_incoming_payment_credits_once(point: int) -> None:
     """The engine tells it again until it is answered; we book it by ourselves meanwhile."""

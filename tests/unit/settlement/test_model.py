@@ -177,7 +177,7 @@ def test_a_hex_key_is_its_own_tag() -> None:
 @pytest.mark.parametrize("direction", list(Direction))
 def test_the_sums_a_ledger_should_have(phase: Phase, direction: Direction) -> None:
     is_in = phase in IN_LEDGER
-    is_asked_for = is_in or phase is Phase.PENDING
+    is_asked_for = is_in or phase in (Phase.PENDING, Phase.ACCEPTED)
     is_back = phase is Phase.CANCELLED
     may_be_back = is_back or phase is Phase.CANCELLING
     outgoing = direction is Direction.OUTGOING

@@ -103,6 +103,7 @@ EVENTS: list[tuple[str, Event, set[str]]] = [
         events.SettlementFailed(**SETTLEMENT, error="refused"),
         SETTLEMENT_FIELDS | {"error"},
     ),
+    ("SETTLEMENT_WAITING", events.SettlementWaiting(**SETTLEMENT), SETTLEMENT_FIELDS),
     (
         "ACCOUNTING_STATE",
         events.AccountingState(state="available", backend="embedded"),

@@ -404,6 +404,30 @@ async def test_an_operator_pays_confirms_and_cancels() -> None:
         assert node.net() == 0
 
 
+@pytest.mark.parametrize("decision", ["accept", "decline"])
+async def test_an_operator_decides_on_a_payment_that_waits(decision: str) -> None:
+    terms = (ALICE, replace(BOB, max_prepaid=100, settle_threshold=None))
+    async with SettlementNode(DurableState(), terms) as node, client_of(app_with(node)) as client:
+        first, again = await credit(client), await credit(client)
+        assert (first.status_code, first.json()) == (202, {"amount": "254", "scale": 9})
+        assert (again.status_code, node.settled()) == (202, (0, 0))
+        assert (
+            await credit(client, key="small", body={"amount": "1", "scale": 9})
+        ).status_code == 201
+        (waits,) = (await client.get(f"{ADMIN}?phase=waiting", headers=BEARER)).json()["items"]
+        assert (waits["phase"], waits["amount"], waits["origin"]) == ("waiting", "254", "engine")
+        assert (await client.get(f"{ADMIN}?phase=sideways", headers=BEARER)).status_code == 422
+        path = f"{ADMIN}/{waits['settlementId']}/{decision}"
+        assert (await client.post(path)).status_code == 401
+        for _ in range(2):
+            done = await client.post(path, headers=BEARER)
+            assert (done.status_code, done.json()["phase"]) == (
+                (200, "completed") if decision == "accept" else (200, "declined")
+            )
+        assert (await credit(client)).status_code == (201 if decision == "accept" else 409)
+        assert node.settled() == (0, 255 if decision == "accept" else 1)
+
+
 @pytest.mark.parametrize("amount", ["12345678901234567.0", "1.2345678901234567e16", "true", "[1]"])
 def test_an_amount_that_is_neither_a_text_nor_a_whole_number_is_refused(amount: str) -> None:
     with pytest.raises(ValidationError):
