@@ -133,6 +133,7 @@ The map, each package above those that it uses:
       backoff.py      waits that grow                 stop.py     how a node is asked to stop
       connections.py  how many connections without a log-in are kept, per address and in all
       urls.py         URLs that can be dialled        marker.py   detects a truncated journal
+      room.py         room on the disk; what stops when there is little
 
 A package keeps its bounds in its `bounds.py`; those that several share, such as packets in flight
 per peer, are in `base/limits.py`.

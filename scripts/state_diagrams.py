@@ -45,6 +45,12 @@ DIAGRAMS: Final = (
         "One settlement, as stored. A move without an arrow is refused.",
     ),
     Diagram(
+        "disk-room.md",
+        "Room on the disk of DATA_DIR",
+        "connector.base.room",
+        "Measured about once a second.",
+    ),
+    Diagram(
         "ledger-phases.md",
         "How a node stands with its ledger",
         "connector.accounting.availability",

@@ -6,6 +6,7 @@ simulation supplies one that is slow, full, or loses power between two transacti
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import sqlite3
@@ -96,6 +97,13 @@ class Disk(Protocol):
     def marker(self, path: Path, *, read_only: bool = False) -> Marker:
         """The number kept at `path`; nothing is opened yet."""
 
+    async def free_bytes(self, path: Path) -> int:
+        """Octets that may still be written on the disk of a file or folder, which need not exist.
+
+        Raises:
+            OSError: it cannot be measured.
+        """
+
     def hold(self, path: Path) -> Hold:
         """Lock the file at `path`, creating it if missing, until closed or this process ends.
 
@@ -116,6 +124,10 @@ class SystemDisk:
         """See `Disk`."""
         return FileMarker(path, read_only=read_only)
 
+    async def free_bytes(self, path: Path) -> int:
+        """See `Disk`. In a thread: a network file system may take its time."""
+        return await asyncio.to_thread(_free_bytes, path)
+
     def hold(self, path: Path) -> IO[str]:
         """See `Disk`. Our process id is written into it."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,3 +144,12 @@ class SystemDisk:
         file.write(f"{os.getpid()}\n")
         file.flush()
         return file
+
+
+def _free_bytes(path: Path) -> int:
+    there = path.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    found = os.statvfs(there)
+    # Some file systems do not say how large they are.
+    return found.f_bavail * found.f_frsize if found.f_blocks else 1 << 62

@@ -56,6 +56,12 @@ VIEWER_BYTES_MAX: Final = 4 << 20
 COMPOSE_NODES_MAX: Final = 200
 # Stopping
 STOP_IN_FLIGHT_SECONDS_MAX: Final = 5.0
+# Kept free on the disk for packets in flight: holds and resolutions (3 transfers of 225 octets each) and
+# 5 KB of fulfilment data for each of IN_FLIGHT_TOTAL_MAX packets, twice, since SQLite logs ahead.
+DISK_RESERVE_BYTES: Final = 256 << 20
+assert DISK_RESERVE_BYTES > 2 * IN_FLIGHT_TOTAL_MAX * (
+    2 * TRANSFERS_PER_RESERVATION_MAX * 225 + 5000
+)
 # The journal of an embedded ledger
 LEDGER_DAYS_KEPT: Final = 30
 LEDGER_FILE_BYTES: Final = 8 << 30

@@ -325,6 +325,7 @@ class Connector:
             events_max=settings.explorer_max_events,
             bytes_max=settings.explorer_max_bytes,
             retention_days=settings.explorer_retention_days,
+            no_room=lambda: core.room.reason,
         )
         self._memory = PeerMemory(settings, platform)
         self._former_links = FormerLinks(settings, platform)
@@ -344,6 +345,7 @@ class Connector:
             known=lambda: self.known,
             clock=platform.clock,
             node=core.node,
+            room=core.room,
             local=core.local,
             peers=core.peers,
             routes=core.routes,

@@ -33,6 +33,7 @@ from connector.base.disk import Disk, SystemDisk
 from connector.base.errors import DecodeError
 from connector.base.log import Log
 from connector.base.randomness import Randomness, SystemRandomness
+from connector.base.room import DiskRoom, Level
 from connector.btp.links import Links
 from connector.btp.network import Network, SystemNetwork
 from connector.ilp import address, ildcp
@@ -216,6 +217,14 @@ class Core:
         )
         self.links.attach(self.driver)
         self.accounts.attach(self.driver.booked, self.links.flush)
+        self.room: Final = DiskRoom(
+            disk=platform.disk,
+            path=settings.data_dir,
+            reserve_bytes=settings.disk_reserve_bytes,
+            log=log,
+            on_level=self._disk_level,
+        )
+        """Room on the disk of DATA_DIR."""
         self.applier: Final = SettingsApplier(
             settings=settings,
             node=self.node,
@@ -380,6 +389,9 @@ class Core:
                 state=state.value, backend=backend, spooled=self.accounts.spooled, error=why
             )
         )
+
+    def _disk_level(self, level: Level) -> None:
+        self.node.disk_full = level is Level.FULL
 
     def _superseded(self, why: str) -> None:
         self.node.stopping = True

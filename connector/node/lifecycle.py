@@ -167,6 +167,7 @@ class Lifecycle:
         core, stack = self._core, self._started
         accounts, settings = core.accounts, core.settings
         core.applier.add_routes()
+        await core.room.look()  # no packet comes before it is known
         # The exit stack runs in reverse: what is pushed last is undone first.
         writer = [group.create_task(accounts.run()), group.create_task(accounts.reconnect())]
         stack.push_async_callback(self._drain, writer)
@@ -176,6 +177,7 @@ class Lifecycle:
             group.create_task(every(TICK_SECONDS, self._after_standstill)),
             group.create_task(every(SLOW_TICK_SECONDS, self._slow_tick)),
             group.create_task(every(SLOW_TICK_SECONDS, self._maintain_ledger)),
+            group.create_task(every(SLOW_TICK_SECONDS, core.room.look)),
             group.create_task(every(bounds.LEASE_LOOK_SECONDS, accounts.keep_lease)),
         ]
         stack.callback(lambda: [task.cancel() for task in tickers])

@@ -215,6 +215,9 @@ class Settings(BaseSettings):
     a key, unless this one is set."""
     data_dir: Path = Path("./data")
     """Folder of the embedded ledger, the outbox and the event store."""
+    disk_reserve_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = limits.DISK_RESERVE_BYTES
+    """Octets that are kept free on the disk of DATA_DIR for packets in flight: with less, new packets
+    get T00; with less than twice as many, no events are kept. 0: none (docs/deployment.md)."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged."""
     log_format: Literal["json", "console"] | None = None

@@ -22,6 +22,7 @@ from connector.simulation.world import ProcessLoop, World
 T = TypeVar("T")
 
 DELAY_S: Final = 0.0008
+AMPLE_BYTES: Final = 1 << 40
 _FULL: Final = 2
 
 
@@ -97,6 +98,8 @@ class Disk:
         self.chance: random.Random = world.random(f"disk {host}")
         self.misplaced = 0
         """Requests in journals whose end was missing, made while it was."""
+        self.free_bytes = AMPLE_BYTES
+        """What a process is told; less than the reserve while there still is room for it."""
         self._is_full = False
         self._whole: dict[str, tuple[Database, list[int], int]] = {}
 
@@ -112,6 +115,7 @@ class Disk:
     def fill(self, *, full: bool) -> None:
         """Make the disk full, or not full."""
         self._is_full = full
+        self.free_bytes = 0 if full else AMPLE_BYTES
         for database in self.databases.values():
             _limit(database, full=full)
 
@@ -355,6 +359,10 @@ class ProcessDisk:
     def marker(self, path: Path, *, read_only: bool = False) -> SimulatedMarker:
         """See `connector.base.disk.Disk`."""
         return SimulatedMarker(self._disk, path.name, self._loop)
+
+    async def free_bytes(self, path: Path) -> int:
+        """See `connector.base.disk.Disk`."""
+        return self._disk.free_bytes
 
     def hold(self, path: Path) -> _Held:
         """See `connector.base.disk.Disk`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+from connector.base.limits import DISK_RESERVE_BYTES
 from connector.simulation.cluster import Data
 from connector.simulation.kinds import Kind
 from connector.simulation.node import SimulatedNode
@@ -182,7 +183,12 @@ class Faults:
                 self._kill(fault, where)
                 simulation.nodes[where].lose_settlements()
             case Kind.DISK_FULL:
-                simulation.disks[where].fill(full=True)
+                if fault.number % 2:
+                    # It fills up: the node sees it coming.
+                    simulation.disks[where].free_bytes = DISK_RESERVE_BYTES // 2
+                    simulation.world.after(fault.for_s / 2, self._fill_up, fault)
+                else:
+                    simulation.disks[where].fill(full=True)
             case Kind.DISK_BROKEN:
                 simulation.disks[where].broken = True
             case Kind.DISK_SLOW:
@@ -199,6 +205,11 @@ class Faults:
                 simulation.nodes[where].change_a_limit(fault.for_s)
             case _:
                 raise AssertionError(fault.kind)
+
+    def _fill_up(self, fault: FaultPlan) -> None:
+        disk = self._simulation.disks[fault.where]
+        if disk.free_bytes < DISK_RESERVE_BYTES:  # else it was emptied, or replaced, meanwhile
+            disk.fill(full=True)
 
     def _mend(self, fault: FaultPlan) -> None:
         simulation = self._simulation

@@ -18,7 +18,14 @@ from connector.switch import bounds
 class Node:
     """What the rules need of this node."""
 
-    __slots__ = ("address", "foreign_prefixes", "in_flight", "in_flight_bytes", "stopping")
+    __slots__ = (
+        "address",
+        "disk_full",
+        "foreign_prefixes",
+        "in_flight",
+        "in_flight_bytes",
+        "stopping",
+    )
 
     address: str
     """Own ILP address; empty while it is not known yet."""
@@ -32,6 +39,8 @@ class Node:
         self.in_flight_bytes = 0
         """Octets of their data."""
         self.stopping = False
+        self.disk_full = False
+        """The room left on the disk is for packets in flight (`base.room`)."""
 
     def set_address(self, address: str) -> None:
         """Set this node's address, which also determines its network (live or test)."""
@@ -115,15 +124,20 @@ def rate_allowed(node: Node, source: Peer, _prepare: Prepare, now_ms: int) -> Re
     return None
 
 
-def not_draining(node: Node, source: Peer, _prepare: Prepare, _now_ms: int) -> Reject | None:
-    """Refuses new packets of a peer that is being removed; its resent packets are finished."""
+def takes_new(node: Node, source: Peer, _prepare: Prepare, _now_ms: int) -> Reject | None:
+    """Refuses new packets of a peer that is being removed, and all while the disk is nearly full.
+
+    Resent packets whose money is held or posted are finished.
+    """
+    if node.disk_full:
+        return reject(Code.T00_INTERNAL_ERROR, node.address, "no room on disk")
     if source.draining:
         return reject(Code.T03_CONNECTOR_BUSY, node.address, "this peer is being removed")
     return None
 
 
 RULES: Final[tuple[Rule, ...]] = (
-    not_draining,
+    takes_new,
     ready,
     not_expired,
     amount_allowed,

@@ -53,6 +53,7 @@ class EventStore:
         events_max: int,
         bytes_max: int,
         retention_days: int,
+        no_room: Callable[[], str] = lambda: "",
     ) -> None:
         """Nothing is opened yet.
 
@@ -65,6 +66,7 @@ class EventStore:
             events_max: events in the file, and balances; 0: none, and no file.
             bytes_max: octets of the file, at least `EVENT_STORE_BYTES_MIN`.
             retention_days: how long an event is kept.
+            no_room: why nothing is to be written at the moment; empty: write.
         """
         self.dropped = 0
         """Events that could not be kept."""
@@ -75,6 +77,7 @@ class EventStore:
         self._clock = clock
         self._log = log
         self._events_max = events_max
+        self._no_room = no_room
         self._writer: Database | None = None
         self._reader: Database | None = None
         self._queue: list[Emitted] = []
@@ -201,6 +204,12 @@ class EventStore:
             batch, self._queue = self._queue, []
             balances, self._balances = self._balances, {}
             batch += balances.values()
+            if no_room := self._no_room():
+                self.dropped += len(batch)
+                self.fault = (
+                    no_room  # the room on the disk is for packets; that has an alert of its own
+                )
+                return
             try:
                 if self._writer is None or self._reader is None:
                     await self._close_files()

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from connector.accounting.manager import AccountManager, State
 from connector.base.clock import Clock
+from connector.base.room import DiskRoom, Level
 from connector.btp.links import Links
 from connector.peering.model import LOCAL, Peer, PeerRegistry
 from connector.peering.remembered import KnownPeers
@@ -48,6 +49,7 @@ class NodeViews:
         known: Callable[[], KnownPeers],
         clock: Clock,
         node: Node,
+        room: DiskRoom,
         local: Peer,
         peers: PeerRegistry,
         routes: RoutingTable,
@@ -67,6 +69,7 @@ class NodeViews:
         self._node_id = settings().node_id
         self._clock = clock
         self._node = node
+        self._room = room
         self._local = local
         self._peers = peers
         self._routes = routes
@@ -135,9 +138,11 @@ class NodeViews:
                 False,
                 "the process stood still: its ledger has to say whether it is still active",
             )
+        if self._room.level is Level.FULL:
+            return False, self._room.reason
         state = self._accounts.state
         if state is State.AVAILABLE:
-            return True, ""
+            return True, self._room.reason
         return state is State.SPOOLING, f"accounting {state.value}: {self._accounts.state_reason}"
 
     def metrics(self, *, money: bool) -> bytes:

@@ -180,6 +180,7 @@ class MemoryDisk:
     """Databases by path; they last as long as the disk does."""
 
     def __init__(self) -> None:
+        self.free = 1 << 40
         self.opened: list[Path] = []
         """Each time a database was opened."""
         self._connections: dict[Path, sqlite3.Connection] = {}
@@ -191,6 +192,9 @@ class MemoryDisk:
 
     def database(self, path: Path, *, read_only: bool = False) -> MemoryDatabase:
         return MemoryDatabase(self, path)
+
+    async def free_bytes(self, path: Path) -> int:
+        return self.free
 
     def hold(self, path: Path) -> MemoryHold:
         return MemoryHold()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from connector import Connector, Fulfill, PeerSettings, Prepare, Settings
+from connector import Connector, Fulfill, PeerSettings, Prepare, Reject, Settings
 from connector.base.errors import ConfigError
 from connector.settings.model import RouteSettings
 from connector.settings.overlay import FILE_NAME as CHANGES_FILE
@@ -108,3 +108,25 @@ async def test_it_is_started_once(tmp_path: Path) -> None:
         pass
     with pytest.raises(RuntimeError, match="started once"):
         await connector.__aenter__()
+
+
+async def test_with_too_little_room_on_the_disk_a_node_is_not_ready_and_says_so(
+    tmp_path: Path,
+) -> None:
+    log = EventLog()
+    wanted = settings(tmp_path).model_copy(update={"disk_reserve_bytes": 1 << 50})
+    async with Connector(wanted, log=log) as node:
+        is_ready, reason = node.views.ready()
+        assert (is_ready, reason) == (
+            False, "the disk of DATA_DIR is nearly full: new packets are refused",
+        )  # fmt: skip
+        health = node.views.health()
+        assert (health["status"], health["reason"]) == ("unhealthy", reason)
+        assert isinstance(await node.send("g.me", 1), Reject)
+        node.events.flush()
+        await node._store.write()
+        store = node.views.status()["eventStore"]
+        assert store["fault"] == reason
+        assert node._store.dropped > 0
+    assert log.count("disk_nearly_full") == 1
+    assert log.count("event_store_failed") == 0

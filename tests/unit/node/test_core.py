@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from connector import Fulfill, PeerSettings, Prepare, Settings
+from connector import Fulfill, PeerSettings, Prepare, Reject, Settings
 from connector.base import limits
 from connector.base.errors import ConfigError, ListenError
+from connector.base.room import Level
 from connector.node.core import Core
 from connector.node.lifecycle import Lifecycle
 from connector.peering.model import Asset, PeerTerms
@@ -375,5 +376,62 @@ def test_arguments_out_of_their_range_are_refused(options: dict[str, Any], messa
         )
         with pytest.raises(ValueError, match=message):
             await core.send(**{"destination": "g.bob", "amount": 1, **options})
+
+    simulate(scenario())
+
+
+def test_a_disk_that_is_nearly_full_refuses_new_packets_and_finishes_those_in_flight() -> None:
+    """The sender's hold, post and answer go on; what is new gets T00, until there is room again."""
+
+    async def scenario() -> None:
+        asked, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def slow(_prepare: Prepare) -> Fulfill:
+            asked.set()
+            await may_answer.wait()
+            return Fulfill(fulfillment=FULFILLMENT)
+
+        async with three() as (group, (alice, bob, carol)):
+            carol.core.on_prepare(slow)
+            sending = group.create_task(
+                alice.core.send("g.carol", 7, fulfillment=FULFILLMENT, expiry_s=20)
+            )
+            await asked.wait()
+            bob.disk.free = 0
+            async with asyncio.timeout(5):
+                while bob.core.room.level is not Level.FULL:
+                    await asyncio.sleep(0.1)
+            for amount in (0, 1):
+                refused = await alice.core.send("g.carol", amount, fulfillment=FULFILLMENT)
+                assert isinstance(refused, Reject)
+                assert (refused.code, refused.triggered_by) == ("T00", "g.bob")
+            own = await bob.core.send("g.alice", 1)
+            assert isinstance(own, Reject)
+            assert own.code == "T00"
+            may_answer.set()
+            assert isinstance(await sending, Fulfill)
+            assert (bob.net("alice"), bob.net("carol")) == (7, -7)
+            assert bob.log.count("disk_nearly_full") == 1
+            bob.disk.free = 1 << 40
+            async with asyncio.timeout(5):
+                while bob.core.room.level is not Level.AMPLE:
+                    await asyncio.sleep(0.1)
+            assert isinstance(await alice.core.send("g.carol", 1, fulfillment=FULFILLMENT), Fulfill)
+            for machine in (alice, bob, carol):
+                assert await books_at_rest(machine.core.accounts) == []
+
+    simulate(scenario())
+
+
+def test_the_room_is_known_before_the_first_packet_comes() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        machine = Machine(network, settings_of("alice", 1, peer("alice", "bob")))
+        machine.disk.free = 0
+        async with asyncio.TaskGroup() as group:
+            await machine.start(group)
+            assert machine.core.node.disk_full
+            await machine.stop()
+        machine.disk.close()
 
     simulate(scenario())

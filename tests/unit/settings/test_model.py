@@ -66,6 +66,7 @@ def test_without_any_variable_everything_has_its_documented_default() -> None:
         "local_delivery_url": None,
         "settlement_engine_url": None,
         "settlement_token": None,
+        "disk_reserve_bytes": 256 << 20,
         "ledger_archive_dir": None,
         "ledger_max_bytes": 8 << 30,
         "ledger_retention_days": 30,

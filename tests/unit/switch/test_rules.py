@@ -56,7 +56,9 @@ def code_of(refusal: Reject | None) -> str | None:
 
 def test_a_new_node_has_nothing_in_flight_and_does_not_stop() -> None:
     node = Node("g.us")
-    assert (node.address, node.in_flight, node.stopping) == ("g.us", 0, False)
+    assert (node.address, node.in_flight, node.stopping, node.disk_full) == (
+        "g.us", 0, False, False,
+    )  # fmt: skip
 
 
 def test_a_valid_prepare_is_admitted() -> None:
@@ -73,6 +75,16 @@ def test_without_a_limit_any_amount_is_admitted(amount: int) -> None:
 def test_a_stopping_node_admits_nothing(destination: str) -> None:
     refusal = check(prepare(destination=destination), stopping=True)
     assert refusal == Reject(code="T03", triggered_by="g.us", message="shutting down")
+
+
+def test_a_node_without_room_on_its_disk_takes_nothing_new_and_finishes_resent_packets() -> None:
+    node, source = Node("g.us"), Peer(TERMS)
+    node.disk_full = True
+    refusal = rules.check(node, source, prepare(), NOW_MS)
+    assert refusal == Reject(code="T00", triggered_by="g.us", message="no room on disk")
+    assert rules.check(node, source, prepare(), NOW_MS, is_new=False) is None
+    node.disk_full = False
+    assert rules.check(node, source, prepare(), NOW_MS) is None
 
 
 def test_a_node_without_an_address_takes_only_peer_protocols() -> None:
