@@ -100,6 +100,7 @@ class WebSurface:
             key=_text(settings.admin_api_key),
             read_key=_text(settings.read_api_key),
             metrics_key=_text(settings.metrics_key),
+            random_octets=platform.randomness.octets,
             required=exposed,
             node_id=settings.node_id,
             clock=platform.clock,

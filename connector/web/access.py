@@ -1,21 +1,20 @@
 """The keys of the web surface: checks them in headers and login cookies.
 
-Each key has a role, and each role may do what the roles below it may. The cookie is signed with a
-secret derived from the key: no session is stored, a login survives a restart, and a new key
-invalidates all cookies. Keys are compared in constant time; wrong ones are throttled (`wrong_keys`).
+Each key has a role, and each role may do what the roles below it may. A login exchanges a key for a
+cookie (`sessions`). Keys are compared in constant time; wrong ones are throttled (`wrong_keys`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
+from collections.abc import Callable
 from enum import IntEnum, auto
-from functools import cached_property
 from typing import Final
 
 from connector.base.clock import Clock
 from connector.base.log import Log
 from connector.web import bounds
+from connector.web.sessions import Sessions
 from connector.web.wrong_keys import Denied, WrongKeys, digest
 
 
@@ -41,6 +40,7 @@ class Access:
         node_id: str,
         clock: Clock,
         log: Log,
+        random_octets: Callable[[int], bytes],
         read_key: str | None = None,
         metrics_key: str | None = None,
     ) -> None:
@@ -52,8 +52,9 @@ class Access:
             metrics_key: METRICS_KEY; None: there is none.
             required: whether the page and the read API need the key too.
             node_id: names the cookie: nodes on one machine share a browser's cookies.
-            clock: for throttling and the expiry of cookies.
+            clock: for throttling and the expiry of logins.
             log: for wrong keys.
+            random_octets: returns so many unguessable octets.
         """
         self.required: Final = required
         self.has_key: Final = key is not None
@@ -69,13 +70,9 @@ class Access:
         self._digests = [
             (role, digest(text)) for role, text in reversed(keys.items()) if text is not None
         ]
-        self._login_keys = {
-            role: text
-            for role, text in keys.items()
-            if text is not None and role is not Role.METRICS
-        }
-        self._signing_salt = b"ilp-connector login " + node_id.encode()
-        self._clock = clock
+        self.has_login: Final = key is not None or read_key is not None
+        """Whether there is a key to log in with."""
+        self._sessions = Sessions(clock=clock, random_octets=random_octets)
         self._wrong = WrongKeys(clock=clock, log=log)
 
     @property
@@ -105,45 +102,31 @@ class Access:
 
     # --- the login cookie, which reads, whichever key it was given for
 
-    @property
-    def has_login(self) -> bool:
-        """Whether there is a key to log in with."""
-        return bool(self._login_keys)
-
     def has_cookie(self, header: str) -> bool:
-        """Whether a `Cookie` header has a login of ours that has not expired.
+        """Whether a `Cookie` header has a login of ours that has not ended.
 
         A wrong cookie is not counted as a wrong key: it cannot be guessed, and a page that was open
-        when the key changed keeps sending it.
+        over a restart keeps sending it.
         """
-        if not self._login_keys:
-            return False
-        text, _, signature = _cookie(header, self.cookie_name).partition(".")
-        if not text.isascii() or not text.isdigit() or len(text) > 16:
-            return False
-        given = signature.encode()
-        right = [
-            role
-            for role in self._login_keys
-            if hmac.compare_digest(given, self._sign(text, role).encode())
-        ]
-        return bool(right) and int(text) > self._clock.now_ms()
+        token = _cookie(header, self.cookie_name)
+        return bool(token) and self._sessions.is_open(token)
 
-    def new_cookie(self, role: Role, *, secure: bool, path: str = "/") -> str:
+    def new_cookie(self, *, secure: bool, path: str = "/") -> str:
         """A `Set-Cookie` header that logs in; for requests with the right key.
 
         Args:
-            role: that of the key, READ or OPERATE: the login ends when this key is replaced.
-            secure: whether the browser uses TLS; it then never shows the cookie without.
+            secure: the browser uses TLS; it then never shows the cookie without.
             path: where the browser shows it.
         """
-        seconds = bounds.HTTP_LOGIN_SECONDS_MAX
-        text = str(self._clock.now_ms() + seconds * 1000)
-        value = f"{text}.{self._sign(text, role)}"
-        return self._set_cookie(value, seconds, secure=secure, path=path)
+        token = self._sessions.begin()
+        return self._set_cookie(token, bounds.HTTP_LOGIN_SECONDS_MAX, secure=secure, path=path)
 
-    def no_cookie(self, *, secure: bool, path: str = "/") -> str:
-        """A `Set-Cookie` header that logs out; arguments: see `new_cookie`."""
+    def log_out(self, header: str, *, secure: bool, path: str = "/") -> str:
+        """End the login of a `Cookie` header; a `Set-Cookie` header that removes it from the browser.
+
+        Arguments: see `new_cookie`.
+        """
+        self._sessions.end(_cookie(header, self.cookie_name))
         return self._set_cookie("", 0, secure=secure, path=path)
 
     def _set_cookie(self, value: str, seconds: int, *, secure: bool, path: str) -> str:
@@ -151,19 +134,6 @@ class Access:
             f"{self.cookie_name}={value}; Max-Age={seconds}; Path={path}; HttpOnly; SameSite=Strict"
             + ("; Secure" if secure else "")
         )
-
-    def _sign(self, text: str, role: Role) -> str:
-        return hmac.digest(self._signing_keys[role], text.encode(), "sha256").hex()
-
-    @cached_property
-    def _signing_keys(self) -> dict[Role, bytes]:
-        """Derived once, slowly on purpose: a cookie must not make guessing a short key cheap."""
-        return {
-            role: hashlib.scrypt(
-                text.encode(), salt=self._signing_salt, n=1 << 14, r=8, p=1, dklen=32
-            )
-            for role, text in self._login_keys.items()
-        }
 
 
 def _cookie(header: str, name: str) -> str:

@@ -17,6 +17,7 @@ HTTP_BODY_BYTES_MAX: Final = 1 << 20
 HTTP_BODY_SECONDS_MAX: Final = 10.0
 HTTP_LOGIN_BYTES_MAX: Final = 8192
 HTTP_LOGIN_SECONDS_MAX: Final = 12 * 3600
+HTTP_SESSIONS_MAX: Final = 1024
 # Wrong keys per address: a burst of this many, then one per this many seconds.
 HTTP_WRONG_KEYS_MAX: Final = 20
 HTTP_WRONG_KEY_SECONDS: Final = 3.0

@@ -26,6 +26,7 @@ from connector.telemetry.store import EventStore
 from connector.telemetry.store_query import EventQuery, Point
 from connector.telemetry.timeline import packet_timeline
 from connector.web import bounds
+from connector.web.guard import may_go_on
 
 HISTORY_RANGE_MS: Final = 3_600_000
 CLOSE_REFUSED: Final = 1008
@@ -187,6 +188,10 @@ async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> bool:
     """Send until the viewer leaves; returns whether it was aborted for not reading."""
     message = first
     while True:
+        # Looked at with each message: the node's status is one every few seconds.
+        if not may_go_on(socket.scope):
+            await socket.close(CLOSE_REFUSED, "logged out")
+            return False
         try:
             async with asyncio.timeout(bounds.VIEWER_SEND_SECONDS_MAX):
                 await socket.send_text(message)

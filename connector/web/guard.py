@@ -42,6 +42,7 @@ OPEN_PATHS: Final = frozenset(
 METRICS_PATH: Final = "/metrics"
 
 _SHOWS_MONEY: Final = "connector.shows_money"
+_MAY_GO_ON: Final = "connector.may_go_on"
 """Set in the scope of a request by the guard."""
 _OF_PROXIES: Final = frozenset(
     ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
@@ -200,7 +201,9 @@ class Guard:
                 return None
             if not access.has_login:
                 return Refusal(403, _PROXY_NOT_NAMED.format(names="ADMIN_API_KEY"))
-        if not admin and reads and access.has_cookie(headers.get("cookie", "")):
+        cookie = headers.get("cookie", "")
+        if not admin and reads and access.has_cookie(cookie):
+            scope[_MAY_GO_ON] = lambda: access.has_cookie(cookie)
             return None
         names = access.key_names if reads else "ADMIN_API_KEY"
         match access.by_header(headers.get("authorization", ""), source):
@@ -321,6 +324,12 @@ def source_of(scope: Scope) -> str:
 def shows_money(scope: Scope) -> bool:
     """Whether a request for /metrics may see balances and amounts, as the guard has decided."""
     return scope.get(_SHOWS_MONEY) is True
+
+
+def may_go_on(scope: Scope) -> bool:
+    """Whether a WebSocket may stay open: the login that it was opened with has not ended."""
+    check: Callable[[], bool] | None = scope.get(_MAY_GO_ON)
+    return check is None or check()
 
 
 def throttled(access: Access | EngineAccess, source: str) -> Refusal:

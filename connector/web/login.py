@@ -118,10 +118,10 @@ def login_router(access: Access, node_id: str) -> APIRouter:
             return refused(scope, 422, 'not valid: {"key": "..."} is expected', is_form)
         source = source_of(scope)
         match access.by_key(given, source):
-            case Role.OPERATE | Role.READ as role:
+            case Role.OPERATE | Role.READ:
                 place = forwarded(scope).prefix or "/"
                 secure = is_https(scope)
-                cookie = {"Set-Cookie": access.new_cookie(role, secure=secure, path=place)}
+                cookie = {"Set-Cookie": access.new_cookie(secure=secure, path=place)}
                 if is_form:
                     return RedirectResponse("./", 303, headers=cookie)
                 return Response(status_code=204, headers=cookie)
@@ -132,10 +132,11 @@ def login_router(access: Access, node_id: str) -> APIRouter:
             case _:
                 return refused(scope, 401, "this is not the key", is_form)
 
-    @router.post("/logout", summary="End the login", status_code=204)
+    @router.post("/logout", summary="End the login, and its live feeds", status_code=204)
     async def log_out(request: Request) -> Response:
         place, secure = forwarded(request.scope).prefix or "/", is_https(request.scope)
-        cookie = access.no_cookie(secure=secure, path=place)
+        given = request.headers.get("cookie", "")
+        cookie = access.log_out(given, secure=secure, path=place)
         return Response(status_code=204, headers={"Set-Cookie": cookie})
 
     return router

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from connector.base.clock import SystemClock
 from connector.base.errors import EngineError, SettlementError, SettlementUnknownError
 from connector.base.http import HttpClient
+from connector.base.randomness import SystemRandomness
 from connector.ilp import packet as ilp
 from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill, Reject
@@ -189,7 +190,10 @@ def _node() -> tuple[ProxyHeaders, EventLog, Access]:
     )
     # Every request comes through a proxy that is trusted: its headers are parsed, too.
     app = ProxyHeaders(guard, Proxies(["127.0.0.1", "10.0.0.0/8"]))
-    return app, log, Access(key=KEY, required=True, node_id="made-up", clock=clock, log=log)
+    return app, log, Access(
+        key=KEY, required=True, node_id="made-up", clock=clock, log=log,
+        random_octets=SystemRandomness().octets,
+    )  # fmt: skip
 
 
 _names = st.sampled_from(

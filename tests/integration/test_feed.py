@@ -524,3 +524,29 @@ async def test_off_loopback_the_feed_needs_the_key(tmp_path: Path) -> None:
         right = {"Authorization": "Bearer " + "k" * 40}
         async with connect(url, additional_headers=right) as link:
             assert json.loads(await link.recv())["type"] == "snapshot"
+
+
+async def test_a_live_feed_ends_with_the_login_that_it_was_opened_with(tmp_path: Path) -> None:
+    key = "k" * 40
+    async with RunningNodes(tmp_path) as network:
+        a, _b = await network.chain(
+            "a", "b", node={"a": {"http_host": "0.0.0.0", "admin_api_key": key}}
+        )
+        url = f"ws://127.0.0.1:{a.connector.http_port}/ws"
+        async with api(a) as client:
+            answer = await client.post("/login", json={"key": key})
+            kept = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+            by_key = {"Authorization": f"Bearer {key}"}
+            async with (
+                connect(url, additional_headers=kept) as link,
+                connect(url, additional_headers=by_key) as other,
+            ):
+                viewer, stays = Page(link), Page(other)
+                await viewer.read()
+                await stays.read()
+                assert (await client.post("/logout")).status_code == 204
+                assert await viewer.closed() == 1008
+                await stays.saw("NODE_STATUS")
+            with pytest.raises(InvalidStatus):
+                async with connect(url, additional_headers=kept):
+                    pass

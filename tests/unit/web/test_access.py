@@ -7,6 +7,7 @@ from http.cookies import SimpleCookie
 import pytest
 
 from connector.base import limits
+from connector.base.randomness import SystemRandomness
 from connector.web import bounds as web_bounds
 from connector.web.access import Access, Role
 from connector.web.wrong_keys import Denied, Throttle
@@ -28,7 +29,7 @@ def log() -> EventLog:
 
 def access_of(clock: ManualClock, log: EventLog, key: str | None = KEY, **more: object) -> Access:
     return Access(
-        key=key, required=True, node_id=str(more.get("node_id", "alice")), clock=clock, log=log
+        key=key, required=True, node_id=str(more.get("node_id", "alice")), clock=clock, log=log, random_octets=SystemRandomness().octets
     )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_without_a_configured_key_nothing_is_accepted(clock: ManualClock, log: E
 def test_each_key_has_its_role(clock: ManualClock, log: EventLog) -> None:
     access = Access(
         key=KEY, read_key="read-key", metrics_key="metrics-key", required=True, node_id="alice",
-        clock=clock, log=log,
+        clock=clock, log=log, random_octets=SystemRandomness().octets,
     )  # fmt: skip
     assert access.by_header("Bearer metrics-key", "192.0.2.1") is Role.METRICS
     assert access.by_header("Bearer read-key", "192.0.2.1") is Role.READ
@@ -71,12 +72,18 @@ def test_each_key_has_its_role(clock: ManualClock, log: EventLog) -> None:
     assert access.by_key("metrics-key2", "192.0.2.1") is Denied.WRONG_KEY
     assert access.failures == 1
     alone = Access(
-        key=None, metrics_key="metrics-key", required=False, node_id="alice", clock=clock, log=log
+        key=None,
+        metrics_key="metrics-key",
+        required=False,
+        node_id="alice",
+        clock=clock,
+        log=log,
+        random_octets=SystemRandomness().octets,
     )
     assert alone.by_key("metrics-key", "192.0.2.1") is Role.METRICS
     assert not alone.has_key
     assert not alone.has_login
-    assert not alone.has_cookie(value_of(access.new_cookie(Role.OPERATE, secure=False)))
+    assert not alone.has_cookie(value_of(access.new_cookie(secure=False)))
 
 
 def test_the_twenty_first_wrong_key_is_throttled_for_a_while(
@@ -127,7 +134,7 @@ def value_of(set_cookie: str) -> str:
 
 
 def test_a_cookie_is_valid_until_it_expires(access: Access, clock: ManualClock) -> None:
-    cookie = value_of(access.new_cookie(Role.OPERATE, secure=False))
+    cookie = value_of(access.new_cookie(secure=False))
     assert access.has_cookie(cookie)
     assert access.has_cookie(f"other=1; {cookie}; connector-bob=2.3")
     clock.advance(web_bounds.HTTP_LOGIN_SECONDS_MAX - 1)
@@ -136,39 +143,43 @@ def test_a_cookie_is_valid_until_it_expires(access: Access, clock: ManualClock) 
     assert not access.has_cookie(cookie)
 
 
-def test_a_cookie_survives_a_restart_but_not_a_new_key(
+def test_a_login_ends_with_the_node_and_is_of_no_use_at_another(
     access: Access, clock: ManualClock, log: EventLog
 ) -> None:
-    cookie = value_of(access.new_cookie(Role.OPERATE, secure=False))
-    assert access_of(clock, log).has_cookie(cookie)
-    assert not access_of(clock, log, key=KEY + "2").has_cookie(cookie)
+    cookie = value_of(access.new_cookie(secure=False))
+    assert not access_of(clock, log).has_cookie(cookie)
     of_bob = cookie.replace("alice", "bob")
     assert not access_of(clock, log, node_id="bob").has_cookie(of_bob), "each node has its own"
 
 
-def test_a_cookie_ends_with_the_key_that_it_was_given_for(
-    clock: ManualClock, log: EventLog
-) -> None:
-    def keys(key: str | None, read_key: str | None) -> Access:
-        return Access(
-            key=key, read_key=read_key, required=True, node_id="alice", clock=clock, log=log
-        )
+def test_logging_out_ends_one_login_on_the_node(access: Access) -> None:
+    first, second = (value_of(access.new_cookie(secure=False)) for _ in range(2))
+    assert first != second
+    for _ in range(2):
+        assert "Max-Age=0" in access.log_out(f"other=1; {first}", secure=False)
+        assert not access.has_cookie(first), "whoever has kept it cannot use it any more"
+        assert access.has_cookie(second)
+    for header in ("", "connector-alice=", "connector-alice=x", "other=1"):
+        access.log_out(header, secure=False)
+    assert access.has_cookie(second)
 
-    both = keys(KEY, "read-key")
-    of_admin = value_of(both.new_cookie(Role.OPERATE, secure=False))
-    of_reader = value_of(both.new_cookie(Role.READ, secure=False))
-    assert of_admin != of_reader
-    for access, admins, readers in (
-        (both, True, True),
-        (keys(KEY, None), True, False),
-        (keys(KEY, "another"), True, False),
-        (keys(None, "read-key"), False, True),
-        (keys("another", "read-key"), False, True),
-        (keys("read-key", KEY), True, True),
-        (keys(None, None), False, False),
-    ):
-        assert access.has_cookie(of_admin) is admins
-        assert access.has_cookie(of_reader) is readers
+
+def test_of_too_many_logins_the_oldest_ends(
+    access: Access, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_bounds, "HTTP_SESSIONS_MAX", 3)
+    cookies = [value_of(access.new_cookie(secure=False)) for _ in range(5)]
+    assert [access.has_cookie(one) for one in cookies] == [False, False, True, True, True]
+    assert len(access._sessions) == 3
+    clock.advance(web_bounds.HTTP_LOGIN_SECONDS_MAX)
+    access.new_cookie(secure=False)
+    assert len(access._sessions) == 1, "those that have ended take no place"
+
+
+def test_a_cookie_of_strangers_is_no_login(access: Access) -> None:
+    access.new_cookie(secure=False)
+    for value in ("", "0" * 64, "\xff\ud800", "1." + "0" * 64):
+        assert not access.has_cookie(f"connector-alice={value}")
 
 
 @pytest.mark.parametrize("path", ["/", "/nodes/alice"])
@@ -178,8 +189,8 @@ def test_scripts_and_other_sites_never_get_the_cookie(
 ) -> None:
     access = access_of(clock, log)
     for text in (
-        access.new_cookie(Role.OPERATE, secure=secure, path=path),
-        access.no_cookie(secure=secure, path=path),
+        access.new_cookie(secure=secure, path=path),
+        access.log_out("", secure=secure, path=path),
     ):
         (morsel,) = SimpleCookie(text).values()
         assert (morsel["httponly"], morsel["samesite"], morsel["path"]) == (True, "Strict", path)
@@ -189,7 +200,7 @@ def test_scripts_and_other_sites_never_get_the_cookie(
 
 
 def test_of_many_cookies_ours_is_found(access: Access) -> None:
-    cookie = value_of(access.new_cookie(Role.OPERATE, secure=False))
+    cookie = value_of(access.new_cookie(secure=False))
     name, _, value = cookie.partition("=")
     assert access.has_cookie(f"{name}x=1;{cookie} ;")
     assert access.has_cookie(f'a="1;2"; {name} = {value}')
@@ -199,11 +210,10 @@ def test_of_many_cookies_ours_is_found(access: Access) -> None:
 
 
 def test_an_altered_cookie_is_rejected_without_throttling(access: Access) -> None:
-    name, _, value = value_of(access.new_cookie(Role.OPERATE, secure=False)).partition("=")
-    text, _, signature = value.partition(".")
+    name, _, value = value_of(access.new_cookie(secure=False)).partition("=")
     for wrong in (
-        f"{int(text) + 1}.{signature}", f"{text}.{signature[:-1]}", f"{text}.", signature, "",
-        f"-{text}.{signature}", f"{text}.{'0' * 64}", f"{'9' * 40}.{signature}", "\u0661.x",
+        value[:-1], f"{value}0", value.upper(), f"1.{value}", f"-{value}", "9" * 40, "\u0661.x", "",
+        "0" * len(value),
     ):  # fmt: skip
         for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
             assert not access.has_cookie(f"{name}={wrong}")

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connector.base import limits
 from connector.base.clock import Clock, SystemClock
+from connector.base.randomness import SystemRandomness
 from connector.web import bounds as web_bounds
 from connector.web.access import Access
 from connector.web.app import create_app
@@ -85,7 +86,7 @@ def app_of(
     log = log or EventLog()
     access = Access(
         key=key, read_key=read_key, metrics_key=metrics_key, required=required, node_id="made-up",
-        clock=clock or SystemClock(), log=log,
+        clock=clock or SystemClock(), log=log, random_octets=SystemRandomness().octets,
     )  # fmt: skip
     return create_app(node, access=access, hosts=hosts, log=log, node_id="made-up", **more)
 

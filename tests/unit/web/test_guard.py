@@ -473,6 +473,22 @@ async def test_without_a_key_a_proxy_is_told_to_be_named() -> None:
 # --- login
 
 
+async def test_a_cookie_that_was_kept_is_of_no_use_after_the_log_out(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.post("/login", json={"key": KEY}, headers={"origin": OWN})
+    kept = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+    client.cookies.clear()
+    assert (await client.get("/api/status", headers=kept)).status_code == 200
+    # Without it nobody is logged out, nor by a page of another origin.
+    assert (await client.post("/logout", headers={"origin": OWN})).status_code == 204
+    evil = {**kept, "origin": "http://evil.example"}
+    assert (await client.post("/logout", headers=evil)).status_code == 403
+    assert (await client.get("/api/status", headers=kept)).status_code == 200
+    assert (await client.post("/logout", headers={**kept, "origin": OWN})).status_code == 204
+    assert (await client.get("/api/status", headers=kept)).status_code == 401
+
+
 async def test_login_sets_a_cookie_and_logout_clears_it(client: httpx.AsyncClient) -> None:
     answer = await client.post("/login", json={"key": KEY}, headers={"origin": OWN})
     assert answer.status_code == 204
