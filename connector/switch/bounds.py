@@ -8,7 +8,10 @@ from connector.base import limits
 
 # For packets with amount zero: probes of rates, and attempts to block a node at no cost.
 IN_FLIGHT_UNPAID_PER_PEER_MAX: Final = 256
-LOCAL_DELIVERIES_MAX: Final = 256
+# Deliveries under way: one peer alone gets half of them. Messages of settlement engines take at most half
+# of the connections to engines (`settlement.bounds.SETTLEMENT_ATTEMPTS_AT_A_TIME_MAX`).
+LOCAL_DELIVERIES_MAX: Final = 512
+SETTLE_MESSAGES_MAX: Final = 32
 LOCAL_ANSWER_BYTES_MAX: Final = 65_536
 # Answers are kept until two receipts of the peer have covered them (docs/protocol.md).
 # A peer without receipts fills three generations; answers sent over earlier connections are added.

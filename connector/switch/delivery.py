@@ -1,6 +1,7 @@
 """Local delivery: passes packets for this node to a handler, or to LOCAL_DELIVERY_URL.
 
-Bounded are the number at a time, the time (the packet's deadline) and the size of an answer.
+Messages of settlement engines come this way, too. Bounded are the number at a time, for each kind and
+fairly between peers, the time (the packet's deadline) and the size of an answer.
 """
 
 from __future__ import annotations
@@ -43,6 +44,32 @@ SettleHandler = Callable[[str, bytes], Awaitable[Fulfill | Reject]]
 _CODE: Final = re.compile(r"[FTR][0-9]{2}")
 
 
+class Places:
+    """Places for deliveries of one kind. A peer takes as many as are left: n peers n / (n + 1)."""
+
+    def __init__(self, places_max: int) -> None:
+        self._left = places_max
+        self._taken: dict[str, int] = {}
+        """By peer id, above zero."""
+
+    def take(self, peer_id: str) -> bool:
+        """Take a place for a delivery of a packet from a peer; False: there is none for it."""
+        taken = self._taken.get(peer_id, 0)
+        if taken >= self._left:
+            return False
+        self._left -= 1
+        self._taken[peer_id] = taken + 1
+        return True
+
+    def give_back(self, peer_id: str) -> None:
+        """The delivery has ended."""
+        self._left += 1
+        taken = self._taken.pop(peer_id) - 1
+        assert taken >= 0, taken
+        if taken:
+            self._taken[peer_id] = taken
+
+
 class Deliveries:
     """Calls the handler of the library API, else LOCAL_DELIVERY_URL."""
 
@@ -72,6 +99,9 @@ class Deliveries:
             transport=transport,
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._local = Places(bounds.LOCAL_DELIVERIES_MAX)
+        self._messages = Places(bounds.SETTLE_MESSAGES_MAX)
+        """A settlement engine that is slow takes no places of the receiver, nor the reverse."""
 
     def attach(
         self, group: asyncio.TaskGroup, driver: Driver, turn_done: Callable[[], None]
@@ -101,14 +131,22 @@ class Deliveries:
         """Start a delivery task; the driver gets the answer."""
         assert self._group is not None
         assert self._driver is not None
-        if len(self._tasks) >= bounds.LOCAL_DELIVERIES_MAX:
-            busy = reject(Code.T03_CONNECTOR_BUSY, self._own_address(), "receiver is busy")
+        is_message = step.prepare.destination == settle.DESTINATION
+        places, peer_id = self._messages if is_message else self._local, step.source.peer_id
+        if not places.take(peer_id):
+            triggered_by = settle.DESTINATION if is_message else self._own_address()
+            busy = reject(Code.T03_CONNECTOR_BUSY, triggered_by, "receiver is busy")
             # Not synchronously: the driver is resuming the flow right now.
             asyncio.get_running_loop().call_soon(self._driver.delivered, flight, busy)
             return
         task = self._group.create_task(self._ask(flight, step))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            places.give_back(peer_id)
+
+        task.add_done_callback(ended)
 
     async def _ask(self, flight: Flight, step: Deliver) -> None:
         assert self._driver is not None

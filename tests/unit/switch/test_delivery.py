@@ -15,10 +15,11 @@ import pytest
 import structlog
 
 from connector.base import limits
+from connector.ilp import settle
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.peering.model import Asset, Peer, PeerTerms, Unanswered
 from connector.switch import bounds as switch_bounds
-from connector.switch.delivery import Deliveries, Handler, read_answer
+from connector.switch.delivery import Deliveries, Handler, Places, read_answer
 from connector.switch.switch import Deliver
 from tests.support.ledgers import ManualClock
 from tests.support.outside_http import FakeNetwork, raw
@@ -235,7 +236,8 @@ async def test_concurrent_deliveries_are_bounded_and_the_next_is_refused() -> No
         return Fulfill(fulfillment=PREIMAGE)
 
     async with delivering(handler=handler) as driver:
-        for flight in range(switch_bounds.LOCAL_DELIVERIES_MAX):
+        alone = switch_bounds.LOCAL_DELIVERIES_MAX // 2
+        for flight in range(alone):
             driver.deliver(flight)
         driver.deliver(-1)
         assert driver.said.empty(), "never from within the flow that asks"
@@ -244,10 +246,51 @@ async def test_concurrent_deliveries_are_bounded_and_the_next_is_refused() -> No
             -1, Reject(code="T03", triggered_by=ADDRESS, message="receiver is busy"),
         )  # fmt: skip
         go.set()
-        answered = {(await driver.said.get())[0] for _ in range(switch_bounds.LOCAL_DELIVERIES_MAX)}
-        assert answered == set(range(switch_bounds.LOCAL_DELIVERIES_MAX))
+        answered = {(await driver.said.get())[0] for _ in range(alone)}
+        assert answered == set(range(alone))
         await asyncio.sleep(0)  # the tasks end in the turn after they have told their answers
         assert isinstance(await driver.ask(), Fulfill), "there is room again"
+
+
+@pytest.mark.parametrize("greedy", [1, 2, 5])
+def test_however_many_peers_take_all_places_they_can_the_next_one_finds_some(greedy: int) -> None:
+    places = Places(120)
+    for n in range(greedy):
+        while places.take(f"p{n}"):
+            pass
+    left = 0
+    while places.take("next"):
+        left += 1
+    assert left >= 120 // 2 ** (greedy + 1) > 0
+    for _ in range(left):
+        places.give_back("next")
+    assert places.take("next")
+    assert not places._taken.keys() - {f"p{n}" for n in range(greedy)} - {"next"}
+
+
+async def test_a_slow_settlement_engine_leaves_the_places_of_the_receiver() -> None:
+    """Messages of one peer's engine fill their own places only; they are refused by peer.settle."""
+    go = asyncio.Event()
+
+    async def handler(_prepare: Prepare) -> Fulfill | Reject:
+        return Fulfill(fulfillment=PREIMAGE)
+
+    async def engine(_peer_id: str, octets: bytes) -> Fulfill | Reject:
+        await go.wait()
+        return settle.answer(octets)
+
+    async with delivering(handler=handler) as driver:
+        driver.deliveries.on_settle_message(engine)
+        taken = switch_bounds.SETTLE_MESSAGES_MAX // 2
+        for flight in range(1, taken + 2):
+            driver.deliver(flight, destination="peer.settle")
+        flight, said = await driver.said.get()
+        assert flight == taken + 1
+        assert said == Reject(code="T03", triggered_by="peer.settle", message="receiver is busy")
+        assert isinstance(await driver.ask(), Fulfill)
+        go.set()
+        answers = {(await driver.said.get())[0] for _ in range(taken)}
+        assert answers == set(range(1, taken + 1))
 
 
 async def test_an_unanswered_delivery_does_not_delay_closing() -> None:
