@@ -238,9 +238,7 @@ class Carrier:
 
     def waiting(self, peer_id: str) -> int:
         """How many payments of a peer wait for an operator."""
-        waiting = self._waiting.get(peer_id, 0)
-        assert waiting >= 0, waiting
-        return waiting
+        return self._waiting.get(peer_id, 0)
 
     def lock(self, one: Settlement) -> asyncio.Lock:
         """Held during each step of a settlement."""
@@ -422,7 +420,11 @@ class Carrier:
         self.tell(SettlementFailed, one, error="declined by an operator: not credited")
 
     def _decided(self, one: Settlement) -> None:
-        self._waiting[one.peer_id] = self.waiting(one.peer_id) - 1
+        left = self.waiting(one.peer_id) - 1
+        if left > 0:
+            self._waiting[one.peer_id] = left
+        else:
+            self._waiting.pop(one.peer_id, None)  # there is none if the peer was removed meanwhile
         self._touch(one.peer_id)
 
     # --- changes
