@@ -596,9 +596,7 @@ class SettlementManager:
     def state(self, peer_id: str) -> State:
         """The state of settling with a peer."""
         one = self.under_way(peer_id)
-        if one is not None:
-            return one.state
-        return State.WAITING if self._carrier.waiting(peer_id) else State.IDLE
+        return State.IDLE if one is None else one.state
 
     def waiting(self, peer_id: str) -> int:
         """How many payments of a peer wait for an operator."""

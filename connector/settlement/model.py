@@ -66,8 +66,6 @@ class State(StrEnum):
     """Decided and on disk; not known to be booked."""
     IN_PROGRESS = "IN_PROGRESS"
     """Booked; the payer has not confirmed it yet."""
-    WAITING = "WAITING"
-    """Nothing is paid to the peer; a payment of the peer waits for an operator."""
 
 
 class Phase(StrEnum):

@@ -53,7 +53,7 @@ class AccountBalance(_Fact, frozen=True, kw_only=True):
     """What it may still send."""
     settlement_threshold: int | None
     settlement_state: str = "IDLE"
-    """`IDLE`, `PENDING`, `IN_PROGRESS` or `WAITING`."""
+    """`IDLE`, `PENDING` or `IN_PROGRESS`."""
 
 
 class PacketReceived(_Fact, frozen=True, kw_only=True):

@@ -104,7 +104,6 @@ const SETTLEMENT_WORDS: Readonly<Record<string, readonly [string, string]>> = {
   IDLE: ["quiet", "settlement idle"],
   PENDING: ["warn", "settlement pending"],
   IN_PROGRESS: ["busy", "settling now"],
-  WAITING: ["warn", "a payment waits for an operator"],
 };
 
 function inWords(percent: number): string {

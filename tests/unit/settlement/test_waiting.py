@@ -65,7 +65,7 @@ async def test_a_payment_beyond_the_bound_waits_and_is_told_once() -> None:
         again = await wait_for_operator(node)
         assert (again is one, node.settled(), node.net()) == (True, (0, 0), 0)
         assert (node.settlements.state("bob"), node.settlements.waiting("bob")) == (
-            State.WAITING,
+            State.IDLE,
             1,
         )
         assert node.logged("settlement_waits_for_operator") == 1
