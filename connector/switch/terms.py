@@ -65,21 +65,24 @@ def amounts(
     here, there = source.asset, next_hop.asset
     # Not `==`: that of a dataclass is a call into the interpreter.
     if here.scale == there.scale and here.code == there.code:
-        onward = rest
+        onward, numerator, denominator = rest, 1, 1
     else:
         ratio = rates.ratio(source.asset, next_hop.asset)
         if ratio is None:
             return reject(Code.T00_INTERNAL_ERROR, own_address, "no exchange rate")
         numerator, denominator = ratio
         onward = rest * numerator // denominator
-        if onward > limits.AMOUNT_MAX:
-            amount_max = min(limits.AMOUNT_MAX * denominator // numerator, limits.AMOUNT_MAX)
-            return reject(
-                Code.F08_AMOUNT_TOO_LARGE,
-                own_address,
-                "packet amount too large",
-                amount_too_large_data(amount, amount_max),
-            )
+    # What may be held at a time for packets to the next hop bounds each of them.
+    held_max = next_hop.max_in_flight_value
+    onward_max = limits.AMOUNT_MAX if held_max is None else held_max
+    if onward > onward_max:
+        amount_max = min(onward_max * denominator // numerator, limits.AMOUNT_MAX)
+        return reject(
+            Code.F08_AMOUNT_TOO_LARGE,
+            own_address,
+            "packet amount too large",
+            amount_too_large_data(amount, amount_max),
+        )
     if onward == 0:
         return reject(
             Code.R01_INSUFFICIENT_SOURCE_AMOUNT, own_address, "nothing is left to forward"

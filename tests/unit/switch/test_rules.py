@@ -109,6 +109,21 @@ def test_an_f08_carries_the_amount_received_and_the_largest_allowed() -> None:
     assert refusal.data == struct.pack(">QQ", 1001, 1000)
 
 
+@pytest.mark.parametrize(
+    ("largest", "in_flight", "allowed"),
+    [(1000, None, 1000), (None, 900, 900), (1000, 900, 900), (900, 1000, 900)],
+)
+def test_a_packet_that_is_more_than_may_be_in_flight_could_never_pass(
+    largest: int | None, in_flight: int | None, allowed: int
+) -> None:
+    """T04 would let its sender try for ever."""
+    bounds_ = {"max_packet_amount": largest, "max_in_flight_value": in_flight}
+    assert check(prepare(amount=allowed), **bounds_) is None
+    refusal = check(prepare(amount=allowed + 1), **bounds_)
+    assert refusal is not None
+    assert (refusal.code, refusal.data) == ("F08", struct.pack(">QQ", allowed + 1, allowed))
+
+
 def test_a_limit_of_zero_admits_only_zero() -> None:
     assert check(prepare(amount=0), max_packet_amount=0) is None
     assert code_of(check(prepare(amount=1), max_packet_amount=0)) == "F08"

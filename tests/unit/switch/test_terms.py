@@ -33,6 +33,31 @@ def divide(
     return terms.amounts(peer(source, fee), peer(target), amount, rates, "g.us")
 
 
+# --- what may be in flight to the next hop
+
+
+@pytest.mark.parametrize(
+    ("rate", "fee", "largest"),
+    [(Fraction(1), 0, 1000), (Fraction(3, 2), 0, 667), (Fraction(2, 3), 0, 1501), (Fraction(1), 100, 1011)],
+)  # fmt: skip
+def test_a_packet_that_is_more_than_may_be_in_flight_to_the_next_hop_is_too_large(
+    rate: Fraction, fee: int, largest: int
+) -> None:
+    next_hop = PeerTerms(peer_id="p", asset=EUR2, max_in_flight_value=1000)
+    rates = Rates({("USD", "EUR"): rate})
+
+    def offered(amount: int) -> Amounts | Reject:
+        return terms.amounts(peer(USD2, fee), next_hop, amount, rates, "g.us")
+
+    assert isinstance(offered(largest), Amounts)
+    refusal = offered(largest + 1)
+    assert isinstance(refusal, Reject)
+    received, told = struct.unpack(">QQ", refusal.data)
+    assert (refusal.code, received) == ("F08", largest + 1)
+    assert isinstance(offered(told), Amounts)  # what the sender is told passes
+    assert told > largest * 0.98
+
+
 # --- rates
 
 
