@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -414,6 +415,60 @@ async def test_the_settle_command_records_pays_confirms_and_lists(tmp_path: Path
         assert (code, said) == (1, "connector: there is no peer nobody\n")
         code, said = await settle("b", "--incoming", "1", "--pay")
         assert (code, "exclude each other" in said) == (2, True)
+        await a.stop()
+        await assert_audit(a)
+
+
+async def test_a_payment_beyond_the_bound_waits_over_a_restart_until_an_operator_accepts_it(
+    tmp_path: Path,
+) -> None:
+    async with RunningNodes(tmp_path) as network:
+        a, _ = await network.chain(
+            "a", "b",
+            peer={"a-b": {"max_prepaid": 100, "settlement_token": SecretStr("of-b")}},
+            node={"a": {"admin_api_key": SecretStr("k"), "settlement_token": SecretStr("of-all")}},
+        )  # fmt: skip
+        path = "/settlement/accounts/b/settlements"
+
+        async def tell(daemon: Daemon, amount: str, token: str = "of-b") -> int:
+            async with client_of(daemon, token) as client:
+                body, headers = {"amount": amount, "scale": 9}, {"idempotency-key": amount}
+                return (await client.post(path, json=body, headers=headers)).status_code
+
+        async def settle(daemon: Daemon, *arguments: str) -> tuple[int, str]:
+            url = f"http://127.0.0.1:{daemon.connector.http_port}"
+            done = await asyncio.to_thread(
+                command, "settle", *arguments, "--url", url, "--key", "k"
+            )
+            return done.code, done.out + done.err
+
+        assert await tell(a, "101", "of-all") == 401, "b has a token of its own"
+        assert [await tell(a, amount) for amount in ("100", "101", "102")] == [201, 202, 202]
+        await a.log.seen("settlement_waits_for_operator", times=2)
+        assert a.connector.views.status()["settlementsWaiting"] == 2
+        (account,) = a.connector.views.accounts_view()
+        assert (account["settlementState"], account["settlementsWaiting"]) == ("WAITING", 2)
+        assert b'settlements_waiting{peer="b"} 2.0' in a.connector.views.metrics(money=False)
+        a = await network.restart("a")
+        await a.log.seen("settlement_waits_for_operator", times=2)
+        assert (await tell(a, "101"), a.net("b")) == (202, -100)
+        code, said = await settle(a, "b", "--accept")
+        assert (code, "2 settlements with b are waiting" in said) == (1, True), said
+        code, listed = await settle(a, "b", "--json")
+        one, other = (
+            next(
+                one["settlementId"] for one in json.loads(listed)["items"] if one["amount"] == want
+            )
+            for want in ("101", "102")
+        )
+        code, said = await settle(a, "b", "--accept", "--id", one)
+        assert (code, "balance with b: we owe 201\n" in said) == (0, True), said
+        code, said = await settle(a, "b", "--decline")
+        assert (code, f"102 with b: declined ({other})" in said) == (0, True), said
+        assert [await tell(a, amount) for amount in ("101", "102")] == [201, 409]
+        assert a.net("b") == -201
+        assert a.connector.views.status()["settlementsWaiting"] == 0
+        assert "of-b" not in str(a.log.events)
         await a.stop()
         await assert_audit(a)
 
