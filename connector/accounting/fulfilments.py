@@ -8,7 +8,7 @@ a resent packet is answered with the kept one, and what was fulfilled but not po
 - beside the post, in the same request, if the ledger supports it (`Ledger.fulfilments`): both are
   durable, or neither. If the post goes into the outbox instead, so does the Fulfill, before it;
 - else in `outbox.db`, written while the request before is in flight; the post is queued when it is
-  on disk. A write that fails is retried, and no packet that would need one is admitted meanwhile. A
+  on disk, and the next request waits a moment for that. A write that fails is retried, and no packet that would need one is admitted meanwhile. A
   packet whose Fulfill is not on disk when the sender's last moment comes is posted all the same,
   with an alert;
 - nowhere, if the ledger does not keep its books either (`Ledger.keeps_books`).
@@ -21,7 +21,7 @@ resent packet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from connector.accounting import bounds
@@ -51,6 +51,19 @@ class Store(KeptBeside, Protocol):
         """
 
 
+class Posts(Protocol):
+    """The queue of posts; see `Writer`."""
+
+    def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
+        """Queue a post."""
+
+    def expect_posts(self) -> None:
+        """Some will be queued when a write to the store is done."""
+
+    def posts_came(self) -> None:
+        """That write is done, or has failed."""
+
+
 class _Waiting(NamedTuple):
     token: Token
     reservation: Reservation
@@ -67,13 +80,13 @@ class Fulfilments:
         *,
         ledger: Ledger,
         store: Store,
-        post: Callable[[Token, Reservation, int], None],
+        posts: Posts,
         reports: Reports,
         clock: Clock,
     ) -> None:
-        """`post` queues a post; see `Writer.post`."""
         self._store = store
-        self._post = post
+        self._posts = posts
+        self._post = posts.post
         self._reports = reports
         self._clock = clock
         beside = ledger.fulfilments
@@ -125,6 +138,7 @@ class Fulfilments:
         latest_ms = now_ms + max(left_ms // 2, left_ms - bounds.FULFILMENT_POST_MS)
         if not self._waiting:
             self._wake.set()
+            self._posts.expect_posts()
         self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms))
 
     def tick(self, now_ms: int) -> None:
@@ -176,6 +190,7 @@ class Fulfilments:
 
     async def _keep(self) -> None:
         """Write what is queued to the store, then queue its posts; if it fails, leave it queued."""
+        self._posts.expect_posts()
         self._writing, self._waiting = self._waiting, []
         late_rows, self._late_rows = self._late_rows, []
         rows = late_rows + [to_be_kept(one.reservation) for one in self._writing]
@@ -197,6 +212,7 @@ class Fulfilments:
             self._post_all(kept)
         finally:
             self._patience = None
+            self._posts.posts_came()
 
     async def keep(self, answers: Mapping[int, bytes]) -> None:
         """Keep Fulfills of posted packets, by packet id, whose next hop is being removed.

@@ -148,7 +148,7 @@ class AccountManager:
             patience_ms=timeout_ms + (timeout_ms // 4 if spools else 0),
         )
         self._fulfilments = Fulfilments(
-            ledger=ledger, store=outbox, post=writer.post, reports=reports, clock=clock
+            ledger=ledger, store=outbox, posts=writer, reports=reports, clock=clock
         )
         self._recovery = Recovery(
             turn=turn,

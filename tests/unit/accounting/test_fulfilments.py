@@ -82,6 +82,39 @@ async def test_a_post_waits_until_its_fulfilment_is_durable() -> None:
         assert await node.rest() == []
 
 
+@pytest.mark.parametrize(
+    ("write_s", "requests"),
+    [(bounds.POSTS_JOIN_SECONDS / 2, [2]), (bounds.POSTS_JOIN_SECONDS * 4, [1, 1])],
+)
+@simulated
+async def test_a_request_waits_a_moment_for_posts_whose_fulfilments_are_being_written(
+    write_s: float, requests: list[int]
+) -> None:
+    async with AccountingNode() as node:
+        reservation = await node.hold("a")
+        before = len(node.ledger.requests)
+        node.outbox.latency_s = write_s
+        keep_and_post(node, "a", reservation)
+        began_s = node.clock.monotonic_s()
+        await node.hold("b")
+        waited_s = node.clock.monotonic_s() - began_s
+        assert waited_s <= bounds.POSTS_JOIN_SECONDS + 0.001
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.POSTED
+        assert [len(one) for one in node.ledger.requests[before:] if one] == requests
+
+
+@simulated
+async def test_no_request_waits_twice_for_a_slow_write() -> None:
+    async with AccountingNode() as node:
+        reservation = await node.hold("a")
+        node.outbox.latency_s = 60.0
+        keep_and_post(node, "a", reservation)
+        await node.hold("b")
+        began_s = node.clock.monotonic_s()
+        await node.hold("c")
+        assert node.clock.monotonic_s() - began_s < bounds.POSTS_JOIN_SECONDS
+
+
 @simulated
 async def test_what_gathers_during_a_write_is_kept_in_the_next_one() -> None:
     writes: list[int] = []
