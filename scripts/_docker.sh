@@ -108,7 +108,7 @@ need_docker() {
 # Always in the folder of the file: 1.29 looks for the seccomp profile from where it is started.
 compose() { (cd "$(dirname "$file")" && "${compose_command[@]}" -f "$file" "$@"); }
 
-# build_images [OPTION...]: all images of the file, also of services in profiles, from the bases that
+# build_images [OPTION | SERVICE...]: images of the file, also of services in profiles, from the bases that
 # docker/images.lock pins. Where no registry serves one, the local image of its tag is taken.
 build_images() {
   local name pinned

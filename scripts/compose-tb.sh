@@ -52,7 +52,8 @@ servers() {
     inside && /^      TIGERBEETLE_REPLICA_ID:/ { print name }' | sort
 }
 
-build() { build_images || fail "$FAILED" "the image cannot be built"; }
+# shellcheck disable=SC2086 # names of services have no spaces
+build() { build_images $replicas || fail "$FAILED" "the image cannot be built"; }
 
 format() {
   local service

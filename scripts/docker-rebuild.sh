@@ -4,7 +4,7 @@
 # Volumes stay, and so do books.
 #
 # A connector is drained first (SIGUSR2): it answers what it has in flight and says that it will be
-# back. Peers with packet ids hold new packets until it is, for 20 s at most, so that replacing it costs
+# back. Peers with packet ids hold new packets until it is, for 30 s at most, so that replacing it costs
 # none of them a packet; other senders get T01 meanwhile.
 #
 #   scripts/docker-rebuild.sh [-f FILE] [--no-build] [--no-cache] [--restart] [-t SECONDS] [SERVICE...]

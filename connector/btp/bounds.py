@@ -32,7 +32,7 @@ RECONNECT_DELAY_SECONDS_MIN: Final = 0.1
 RECONNECT_DELAY_SECONDS_MAX: Final = 5.0
 RECONNECT_STABLE_SECONDS: Final = 10.0
 # How long a peer that is being replaced is expected back: time to stop, to start and to dial.
-RETURN_SECONDS_MAX: Final = 20.0
+RETURN_SECONDS_MAX: Final = 30.0
 DRAIN_SECONDS_MIN: Final = 1.0
 DRAIN_SECONDS_MAX: Final = 10.0
 # Each may hold a full write buffer. A program that opens a connection for each of its payments, as
