@@ -447,7 +447,7 @@ async def test_a_payment_beyond_the_bound_waits_over_a_restart_until_an_operator
         await a.log.seen("settlement_waits_for_operator", times=2)
         assert a.connector.views.status()["settlementsWaiting"] == 2
         (account,) = a.connector.views.accounts_view()
-        assert (account["settlementState"], account["settlementsWaiting"]) == ("WAITING", 2)
+        assert (account["settlementState"], account["settlementsWaiting"]) == ("IDLE", 2)
         assert b'settlements_waiting{peer="b"} 2.0' in a.connector.views.metrics(money=False)
         a = await network.restart("a")
         await a.log.seen("settlement_waits_for_operator", times=2)
