@@ -435,7 +435,7 @@ def test_prometheus_is_given_the_key_in_a_file_of_its_own(
     (tmp_path / "prometheus").write_text(_PROMETHEUS)
     (tmp_path / "Dockerfile").write_text(
         f"FROM {SERVER_IMAGE}\nCOPY prometheus /bin/prometheus\n"
-        "RUN chmod 755 /bin/prometheus && mkdir /prometheus && chown 65534:65534 /prometheus\n"
+        "RUN chmod 755 /bin/prometheus && chmod 1777 /tmp && mkdir /prometheus && chown 65534:65534 /prometheus\n"
         "USER 65534:65534\n"
     )
     docker("build", "-q", "-t", "prometheus-stand-in:test", str(tmp_path))
