@@ -23,7 +23,7 @@ BATCH_TRANSFERS: Final = 8189
 LINGERS_S: Final = (0.05, 1.5)
 """How long a request is on its way at most that was given up while the cluster was away."""
 AFTER_A_LOOK: Final = 0.25
-"""The share of these that arrive just after the next look at accounts, if there is one in that time."""
+"""The share of these that arrive just after one of the next looks at accounts, if it comes in that time."""
 RESTART_S: Final = 1.0
 """How long there are no answers when a data file is replaced: the server is restarted."""
 _NS: Final = 1_000_000_000
@@ -334,7 +334,10 @@ class ClusterClient:
             if future.done():
                 cluster.late_ids.update(row[0] for row in cluster.rows[before:])
             if way.after_a_look and work == cluster.lookup_accounts:
-                cluster.world.after(0, way.after_a_look.pop(0))
+                # Some after this look, some after the next one.
+                for late in [one for one in way.after_a_look if way.chance.random() < 0.5]:
+                    way.after_a_look.remove(late)
+                    cluster.world.after(0, late)
             if not way.loses_answers and loop.alive:
                 cluster.world.after(way.latency_s * (0.5 + way.chance.random()), answer, result)
 
