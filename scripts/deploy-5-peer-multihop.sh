@@ -42,6 +42,7 @@ up() {
     say "The engine has $memory MiB of memory; under $MEMORY_MIB_MIN, TigerBeetle may be killed (exit code 137)."
   began=$SECONDS
   if [ -n "$build" ]; then
+    # shellcheck disable=SC2119 # without arguments: all images
     build_images || fail "$FAILED" "the images cannot be built"
     say "Built in $((SECONDS - began)) s."
   fi
