@@ -106,7 +106,7 @@ class Sandbox:
     def pretend_venv(self) -> None:
         """Let the scripts find the package installed: here it is, in the running interpreter."""
         (self.root / "connector").symlink_to(ROOT / "connector")
-        for name in ("hatch_build.py", "hatch_compile.py"):
+        for name in ("hatch_build.py", "hatch_compile.py", "requirements"):
             (self.root / name).symlink_to(ROOT / name)
         (self.root / "explorer-ui").mkdir()
         (self.root / ".venv/bin").mkdir(parents=True)
@@ -114,7 +114,7 @@ class Sandbox:
         python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         python.chmod(0o755)
         summed = subprocess.run(
-            "cat pyproject.toml connector/version.py hatch_build.py hatch_compile.py | cksum", shell=True, cwd=self.root,
+            "cat requirements/*.txt pyproject.toml connector/version.py hatch_build.py hatch_compile.py | cksum", shell=True, cwd=self.root,
             capture_output=True, text=True, check=True,
         ).stdout.strip()  # fmt: skip
         (self.root / ".venv/installed").write_text(f"base {summed} {self.root}\n")
