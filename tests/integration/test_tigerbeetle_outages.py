@@ -39,12 +39,15 @@ ROUNDS = int(os.environ.get("OUTAGE_ROUNDS", "1"))
 NODES = 3
 AMOUNT = 7
 PATIENCE_SECONDS = 60.0
-HOLD_SECONDS_MAX = 45.0
+LIFE_SECONDS = 90.0
+"""What a packet has. What it lacks to be asked for again after a crash would be lost, and a machine
+that runs other tests as well needs half a minute for the longest of these outages."""
+HOLD_SECONDS_MAX = LIFE_SECONDS + 15
 """A hold's longest life: what a packet has, and the grace after it."""
 AWAY = {"reject": (503, "rejecting"), "spool": (200, "spooling")}
 """What /health/ready answers, and the state of accounting, while the ledger is away."""
 ANSWERED_MS_MAX = 15_000
-"""Half of a packet's life: nobody is left to wait. (On a machine with nothing else to do no answer
+"""A small part of a packet's life: nobody is left to wait. (On a machine with nothing else to do no answer
 takes longer than 1.3 seconds; while other tests run, starved servers are no fault of ours.)"""
 
 
@@ -76,7 +79,7 @@ class Chain:
     def load(self, count: int = 100, window: int = 50) -> AbstractAsyncContextManager[Portions]:
         return load(
             f"ws://127.0.0.1:{self.nodes[0].btp_port}", self.secret, f"g.{self.last}",
-            amount=AMOUNT, count=count, window=window,
+            amount=AMOUNT, count=count, window=window, expiry_s=LIFE_SECONDS,
         )  # fmt: skip
 
     async def ready(self, node: DemoNode) -> tuple[int, str]:
@@ -152,11 +155,12 @@ async def chain(
         "ACCOUNTING_OUTAGE_POLICY": policy,
         **settings,
     }
+    hold = {"MAX_HOLD_MS": str(int(LIFE_SECONDS * 1000))}
     secret = secrets.token_urlsafe(16)
     seed = os.environ.get("OUTAGE_SEED", str(secrets.randbits(32)))
     print(f"OUTAGE_SEED={seed}")
     async with (
-        line(NODES, folder, environment, secret, CLOCK) as nodes,
+        line(NODES, folder, environment, secret, CLOCK, hold) as nodes,
         httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client,
     ):
         yield Chain(nodes, secret, client, random.Random(seed), policy)

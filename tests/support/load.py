@@ -102,6 +102,7 @@ async def load(
     count: int = 200,
     window: int = 50,
     sender: str = "sender",
+    expiry_s: float = 30.0,
 ) -> AsyncIterator[Portions]:
     """Keep sending while the block runs; the last portion is waited for."""
     portions = Portions()
@@ -112,7 +113,13 @@ async def load(
         while not stopped.is_set():
             source = Sender(url=url, username=sender, token=token, clock=CLOCK, log=QUIET)
             began_s = loop.time()
-            order = Order(destination=destination, amount=amount, count=count, window=window)
+            order = Order(
+                destination=destination,
+                amount=amount,
+                count=count,
+                window=window,
+                expiry_s=expiry_s,
+            )
             report = await source.send(order)
             portion = Portion(
                 began_s, loop.time(), order.count, report.fulfilled, dict(report.rejected),
