@@ -87,6 +87,8 @@ class LeaseHolder:
         """Whether a standby waits for signs of life."""
         self.valid_until_s = _NEVER
         """Until then no look is needed before money is held; by the monotonic clock."""
+        self._unkept: Sequence[int] = ()
+        """Claims that the disk has refused to remember."""
         self._beats = 0
         self._doubt_s = -_NEVER
         """When the process was last found to have stood still, by the monotonic clock."""
@@ -134,7 +136,7 @@ class LeaseHolder:
             if newest is not None and newest.user_data_128 == process:
                 if self.phase is Phase.OPENING:
                     self._move(Event.FREE)  # it was claimed for this process while it stood by
-                await _keep_claims(memory, (process,), self._reports)
+                await self._keep_claims((process,))
                 self._won(low, asked_s)
                 return
             is_own = newest is None or newest.user_data_128 in own
@@ -144,9 +146,25 @@ class LeaseHolder:
             self._move(Event.FREE)
             is_new = False  # a claim that gets in between is by a process started just now as well
             before = () if newest is None or not is_own else (newest.user_data_128,)
-            await _keep_claims(memory, (*before, process), self._reports)
+            await self._keep_claims((*before, process))
             await claim(ledger, self._node_id, process=process, generation=low + 1)
         raise LedgerUnavailableError("the ledger does not take the claim of this process")
+
+    async def _keep_claims(self, processes: Sequence[int]) -> None:
+        """Remember who claims. Where the disk refuses, `keep` tries again.
+
+        A process that dies before that leaves its successor waiting like a standby, although it was
+        the last one itself. A DATA_DIR that never kept a claim counts as new at the next start.
+        """
+        assert self._terms is not None
+        try:
+            await self._terms.memory.keep_claims(processes)
+        except (OSError, ConnectorError) as error:
+            if not self._unkept:
+                self._reports.outbox_failed(str(error))
+            self._unkept = processes
+        else:
+            self._unkept = ()
 
     def _won(self, generation: int, asked_s: float) -> None:
         self._move(Event.WON)
@@ -185,7 +203,11 @@ class LeaseHolder:
 
     async def keep(self) -> None:
         """See whether another process has claimed, and give a sign of life; about once a second."""
-        if self.phase is not Phase.ACTIVE or not self._availability.is_up:
+        if self.phase is not Phase.ACTIVE:
+            return
+        if self._unkept:
+            await self._keep_claims(self._unkept)
+        if not self._availability.is_up:
             return
         try:
             async with self._turn as ledger:
@@ -286,18 +308,6 @@ class LeaseHolder:
 
 
 # --- what is asked of the ledger
-
-
-async def _keep_claims(memory: ClaimMemory, processes: Sequence[int], reports: Reports) -> None:
-    """Remember who claims.
-
-    Where the disk refuses, the next start waits like a standby, although this process was the last
-    one. A DATA_DIR that never kept a claim counts as new at the next start.
-    """
-    try:
-        await memory.keep_claims(processes)
-    except (OSError, ConnectorError) as error:
-        reports.outbox_failed(str(error))
 
 
 async def claim(ledger: Ledger, node_id: str, *, process: int, generation: int) -> None:

@@ -15,7 +15,12 @@ from connector.accounting.bounds import RECONCILE_SECONDS
 from connector.accounting.manager import State
 from connector.accounting.standby import Standby
 from connector.base.clock import SteadyClock
-from connector.base.errors import EnvironmentFault, LedgerBehindError, LedgerRefusedError
+from connector.base.errors import (
+    EnvironmentFault,
+    LedgerBehindError,
+    LedgerRefusedError,
+    OtherIsActiveError,
+)
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger
@@ -76,6 +81,12 @@ class SimulatedNode:
         self._former_ended_s = -MIRROR_FOLLOWS_S
         self._is_started = False
         """Whether the current process has opened its files and ledger."""
+        self._disk_fails = any(
+            one.kind in (Kind.DISK_FULL, Kind.DISK_BROKEN) and one.where == plan.name
+            for one in simulation.plan.faults
+        )
+        self._takes_over = False
+        """Whether the next process takes over from any other one (`run --take-over`)."""
         self._is_operated = False
         """Whether an operator is changing something in the process of now."""
         self._delivered: dict[bytes, str] = {}
@@ -132,8 +143,10 @@ class SimulatedNode:
             ledger=ledger,
             make_engine=lambda _url, _token: SimulatedEngine(simulation, self.name, loop),
             process=process,
+            takes_over=self._takes_over,
             on_superseded=stop.set,
         )
+        self._takes_over = False
         if any(one.local and one.right == self.name for one in simulation.plan.links):
             self.core.on_prepare(self._receive)
         self._stop = stop
@@ -162,7 +175,9 @@ class SimulatedNode:
         refuses = isinstance(error, LedgerBehindError) and (
             simulation.cluster.had_forgotten or disk.has_cut_journal
         )
-        if not self._is_started and isinstance(error, EnvironmentFault):
+        if isinstance(error, OtherIsActiveError):
+            refuses = self._disk_fails
+        elif not self._is_started and isinstance(error, EnvironmentFault):
             refuses = refuses or disk.broken or disk.is_full
         elif not self._is_started and isinstance(error, LedgerRefusedError):
             refuses = isinstance(self._ledger, ClusterClient) and self._ledger.was_refused
@@ -174,6 +189,11 @@ class SimulatedNode:
             self._fail(text)
         else:
             simulation.note(self.name, "has stopped")
+        superseded = self.core is not None and self.core.superseded_why
+        if (superseded or isinstance(error, OtherIsActiveError)) and self._disk_fails:
+            # It could not remember its own claim. The operator sees that there is no other process.
+            simulation.note(self.name, "an operator has it take over")
+            self._takes_over = self._start_again = True
         if self._start_again or error is not None:
             simulation.world.after(0.5, self.start)  # as a supervisor does
 

@@ -40,6 +40,17 @@ class Seen(ScriptedLedger):
         return await super().lookup_transfers(ids)
 
 
+class FullDisk(MemoryOutbox):
+    """A DATA_DIR whose disk may refuse to remember who has claimed."""
+
+    refuses = False
+
+    async def keep_claims(self, processes: Sequence[int]) -> None:
+        if self.refuses:
+            raise OSError("no space left")
+        await super().keep_claims(processes)
+
+
 class Cluster:
     """A ledger that several processes of one node use."""
 
@@ -162,6 +173,23 @@ async def test_a_process_that_starts_again_on_its_data_dir_claims_at_once() -> N
         async with cluster.process(name, outbox) as one:
             assert one.manager.generation == generation
             assert outbox.processes[-1] == name
+
+
+@simulated
+async def test_a_claim_that_the_disk_refused_to_remember_is_remembered_later() -> None:
+    """Else the next process on this DATA_DIR takes it for the claim of another one."""
+    cluster, outbox = Cluster(), FullDisk()
+    async with cluster.process(A, outbox):
+        pass
+    outbox.refuses = True
+    async with cluster.process(B, outbox) as one:
+        await asyncio.sleep(3 * bounds.LEASE_LOOK_SECONDS)
+        assert (outbox.processes, one.alerts) == ([A], ["outbox_failed"])
+        outbox.refuses = False
+        await asyncio.sleep(2 * bounds.LEASE_LOOK_SECONDS)
+        assert outbox.processes == [B]
+    async with cluster.process(C, outbox) as one:
+        assert one.manager.generation == 3
 
 
 @simulated
