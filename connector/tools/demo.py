@@ -245,21 +245,14 @@ async def _check_cluster(settings: Settings, clock: Clock) -> None:
 
 @contextlib.asynccontextmanager
 async def line(
-    count: int,
-    data_dir: Path,
-    inherited: Mapping[str, str],
-    sender_secret: str,
-    clock: Clock,
-    settings: Mapping[str, str] | None = None,
+    count: int, data_dir: Path, inherited: Mapping[str, str], sender_secret: str, clock: Clock
 ) -> AsyncIterator[list[DemoNode]]:
-    """A running line of connectors, with these `settings` instead of the demo's own; stopped at the end.
+    """A running line of connectors; all are stopped at the end.
 
     Raises:
         ConnectorError: the cluster of TIGERBEETLE_REPLICAS does not serve, or a node did not start.
     """
     nodes = chain(count, data_dir, inherited, sender_secret)
-    for node in nodes:
-        node.environment.update(settings or {})
     await _check_cluster(load(nodes[0].environment).settings, clock)
     try:
         for node in nodes:

@@ -26,8 +26,9 @@ import pytest
 
 from connector.base.clock import SystemClock
 from connector.settings.load import load as load_settings
+from connector.tools import demo
 from connector.tools.audit import audit, mirror_faults
-from connector.tools.demo import DemoNode, at_rest, line, start, wait_ready
+from connector.tools.demo import DemoNode, at_rest, start, wait_ready
 from tests.support.inherited import INHERITED
 from tests.support.load import Portion, Portions, load
 from tests.support.tigerbeetle_server import TigerBeetleCluster
@@ -155,15 +156,20 @@ async def chain(
         "ACCOUNTING_OUTAGE_POLICY": policy,
         **settings,
     }
-    hold = {"MAX_HOLD_MS": str(int(LIFE_SECONDS * 1000))}
     secret = secrets.token_urlsafe(16)
     seed = os.environ.get("OUTAGE_SEED", str(secrets.randbits(32)))
     print(f"OUTAGE_SEED={seed}")
-    async with (
-        line(NODES, folder, environment, secret, CLOCK, hold) as nodes,
-        httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client,
-    ):
-        yield Chain(nodes, secret, client, random.Random(seed), policy)
+    nodes = demo.chain(NODES, folder, environment, secret)
+    try:
+        for node in nodes:
+            node.environment["MAX_HOLD_MS"] = str(int(LIFE_SECONDS * 1000))
+            await start(node)
+        for index, node in enumerate(nodes):
+            await wait_ready(node, (index > 0) + (index + 1 < NODES), CLOCK)
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
+            yield Chain(nodes, secret, client, random.Random(seed), policy)
+    finally:
+        await demo.stop(nodes)
 
 
 async def assert_exact(chain: Chain, booked: int) -> None:
