@@ -8,9 +8,9 @@ a resent packet is answered with the kept one, and what was fulfilled but not po
 - beside the post, in the same request, if the ledger supports it (`Ledger.fulfilments`): both are
   durable, or neither. If the post goes into the outbox instead, so does the Fulfill, before it;
 - else in `outbox.db`, written while the request before is in flight; the post is queued when it is
-  on disk, and the next request waits a moment for that. A write that fails is retried, and no packet that would need one is admitted meanwhile. A
-  packet whose Fulfill is not on disk when the sender's last moment comes is posted all the same,
-  with an alert;
+  on disk, and the next request waits a moment for that. A write that fails is retried, and no packet
+  that would need one is admitted meanwhile. A packet whose Fulfill is not on disk when the sender's
+  last moment comes is posted all the same, with an alert;
 - nowhere, if the ledger does not keep its books either (`Ledger.keeps_books`).
 
 A Fulfill is kept until the packet can no longer be resent. It is kept also after the sender has read

@@ -15,6 +15,7 @@ import contextlib
 import math
 import ssl
 from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -187,7 +188,7 @@ class Links(LinkOwner):
         """Ids of the connected peers with packet ids."""
         return [peer_id for peer_id, link in self.live.items() if link.session.resumable]
 
-    def expect(self, peer_ids: Collection[str]) -> None:
+    def expect(self, peer_ids: AbstractSet[str]) -> None:
         """Before `listen`: these were connected with the process that this one replaces."""
         for peer in self._peers:
             if peer.peer_id in peer_ids:

@@ -98,20 +98,20 @@ class FormerLinks:
         except OSError as error:
             self._warn(error)
 
-    def take(self) -> list[str]:
+    def take(self) -> set[str]:
         """What the former process has left, once, unless that is too long ago."""
         try:
             octets = _read(self._path)
             self._path.unlink()
             found = json.loads(octets)
             age_ms = self._platform.clock.now_ms() - int(found["atMs"])
-            peers = [str(peer_id) for peer_id in found["peers"]]
+            peers = {str(peer_id) for peer_id in found["peers"]}
         except FileNotFoundError:
-            return []
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            return set()
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             self._warn(error)
-            return []
-        return peers if 0 <= age_ms <= bounds.REPLACED_SECONDS_MAX * 1000 else []
+            return set()
+        return peers if 0 <= age_ms <= bounds.REPLACED_SECONDS_MAX * 1000 else set()
 
     def _warn(self, error: Exception) -> None:
         self._platform.log.warning("replaced_file", path=str(self._path), reason=str(error))

@@ -23,6 +23,8 @@ from connector.ilp import address
 PEER_VARIABLE: Final = "BTP_PEER_"
 """How the variables of peers begin."""
 WHOLE_NUMBER: Final = "must be a whole number, in digits only"
+_NOT_ONLY_DIGITS: Final = frozenset("._")
+"""What pydantic would accept in an integer, beside a sign and white space."""
 _ASSET_CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
@@ -194,7 +196,9 @@ def split_rates(value: Any) -> Any:
 
 def _exact(value: Any) -> Any:
     """Refuse values that are not exact integers, but that pydantic would accept."""
-    if isinstance(value, bool | float) or (isinstance(value, str) and "." in value):
+    if isinstance(value, bool | float) or (
+        isinstance(value, str) and not _NOT_ONLY_DIGITS.isdisjoint(value)
+    ):
         raise ValueError(WHOLE_NUMBER)
     return value
 

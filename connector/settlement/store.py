@@ -234,9 +234,8 @@ def _migrate(connection: sqlite3.Connection) -> None:
     columns = {row[1] for row in connection.execute("PRAGMA table_info(settlement)")}
     if "booking_id" not in columns:
         connection.execute(_ADD_BOOKING_ID)
-    connection.execute(
-        "DROP INDEX IF EXISTS settlement_phase"
-    )  # of versions with fewer open phases
+    # Of versions with fewer open phases.
+    connection.execute("DROP INDEX IF EXISTS settlement_phase")
 
 
 def _row(one: Settlement) -> tuple[Any, ...]:

@@ -205,10 +205,9 @@ class EventStore:
             balances, self._balances = self._balances, {}
             batch += balances.values()
             if no_room := self._no_room():
+                # The room on the disk is for packets. That has an alert of its own.
                 self.dropped += len(batch)
-                self.fault = (
-                    no_room  # the room on the disk is for packets; that has an alert of its own
-                )
+                self.fault = no_room
                 return
             try:
                 if self._writer is None or self._reader is None:

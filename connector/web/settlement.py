@@ -2,7 +2,8 @@
 
 The connector URL of an engine is `http://<node>/settlement`. Engines must send the token of the peer
 (BTP_PEER_<ID>_SETTLEMENT_TOKEN, else SETTLEMENT_TOKEN), as the bearer token or as the password of
-their URL; a peer without one is served on loopback only. Operators use /admin, with the key of the admin API (web/guard.py).
+their URL; a peer without one is served on loopback only. Operators use /admin, with the key of the
+admin API (web/guard.py).
 """
 
 from __future__ import annotations
@@ -201,49 +202,34 @@ def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> 
             raise SettlementError("execute takes the amount in the scale of the peer's asset")
         return _quantity(peer_id, asked).amount
 
+    async def after(step: Awaitable[Settlement]) -> Response:
+        """The settlement after a step of an operator, or why the step was not taken."""
+
+        async def work() -> Response:
+            return JSONResponse(settlements.as_json(await step))
+
+        return await _answered(work)
+
     @router.post("/accounts/{peer_id}/settlements/{settlement_id}/confirm")
     async def confirm(peer_id: str, settlement_id: str) -> Response:
         """Say that a settlement in progress has been paid."""
-
-        async def work() -> Response:
-            return JSONResponse(
-                settlements.as_json(await settlements.confirm(peer_id, settlement_id))
-            )
-
-        return await _answered(work)
+        return await after(settlements.confirm(peer_id, settlement_id))
 
     @router.post("/accounts/{peer_id}/settlements/{settlement_id}/cancel")
     async def cancel(peer_id: str, settlement_id: str, how: Cancel | None = None) -> Response:
         """Take a settlement in progress back: it will not be paid, and is booked back."""
-
-        async def work() -> Response:
-            force = how is not None and how.force
-            one = await settlements.cancel(peer_id, settlement_id, force=force)
-            return JSONResponse(settlements.as_json(one))
-
-        return await _answered(work)
+        force = how is not None and how.force
+        return await after(settlements.cancel(peer_id, settlement_id, force=force))
 
     @router.post("/accounts/{peer_id}/settlements/{settlement_id}/accept")
     async def accept(peer_id: str, settlement_id: str) -> Response:
         """Credit a payment of the peer that waits: an engine reported more than it may vouch for."""
-
-        async def work() -> Response:
-            return JSONResponse(
-                settlements.as_json(await settlements.accept(peer_id, settlement_id))
-            )
-
-        return await _answered(work)
+        return await after(settlements.accept(peer_id, settlement_id))
 
     @router.post("/accounts/{peer_id}/settlements/{settlement_id}/decline")
     async def decline(peer_id: str, settlement_id: str) -> Response:
         """End a payment of the peer that waits; it is not credited."""
-
-        async def work() -> Response:
-            return JSONResponse(
-                settlements.as_json(await settlements.decline(peer_id, settlement_id))
-            )
-
-        return await _answered(work)
+        return await after(settlements.decline(peer_id, settlement_id))
 
     return router
 

@@ -130,7 +130,8 @@ def test_an_amount_is_a_whole_number_or_its_digits(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [5.0, 9007199254740993.0, 1e3, 0.5, float("nan"), True, False, "5.0", "1e3", "", [5]]
+    "value",
+    [5.0, 9007199254740993.0, 1e3, 0.5, float("nan"), True, False, "5.0", "1_0", "1e3", "", [5]],
 )
 def test_an_amount_that_could_lose_units_is_refused(value: Any) -> None:
     with pytest.raises(ValidationError):
