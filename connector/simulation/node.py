@@ -191,7 +191,8 @@ class SimulatedNode:
             simulation.note(self.name, "has stopped")
         superseded = self.core is not None and self.core.superseded_why
         if (superseded or isinstance(error, OtherIsActiveError)) and self._disk_fails:
-            # It could not remember its own claim. The operator sees that there is no other process.
+            # It could not remember its own claim. The daemon would start again as a standby, and take
+            # over after a silence; an operator is quicker.
             simulation.note(self.name, "an operator has it take over")
             self._takes_over = self._start_again = True
         if self._start_again or error is not None:
