@@ -56,6 +56,7 @@ MODULES: Final = (
     "connector/switch/driver.py",
     "connector/switch/flight.py",
     "connector/switch/inbox.py",
+    "connector/switch/loops.py",
     "connector/switch/observer.py",
     "connector/switch/rules.py",
     "connector/switch/switch.py",

@@ -57,7 +57,7 @@ The map, each package above those that it uses:
       manager.py      when to settle; requests        engines.py  the payer of each peer
       carrier.py      the steps of one settlement: book, have it paid, confirm; repeatable
     switch/         the packet flow: rules, routing, terms, reserve, send, check, post
-      rules.py        admission
+      rules.py        admission                       loops.py     packets that come back
       terms.py        amount and expiry for the next hop
       receiver.py     answers of this node itself     delivery.py  to a URL or a handler
       switch.py       the packet flow, one generator, top to bottom

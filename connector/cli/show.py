@@ -79,6 +79,12 @@ def status(
             rows.add_row(name, str(body[name]))
         accounting = body["accounting"]
         rows.add_row("accounting", f"{accounting['state']} ({accounting['backend']})")
+        for loop in body.get("routingLoops", ()):
+            rows.add_row(
+                "routing loop",
+                f"to {loop['nextHop']} by {loop['prefix'] or '(default)'}, back from {loop['peerId']}: "
+                f"{loop['packets']} packets refused",
+            )
         return rows
 
     _table_command("/api/status", make, url, key, as_json, watch)

@@ -359,6 +359,7 @@ class Connector:
             settlement_state=self._settlement_state,
             settlements=core.settlements.counts,
             settlements_waiting=core.settlements.waiting,
+            loops=core.switch.loops,
         )
         self.reporter = Reporter(
             bus=self.events,

@@ -48,6 +48,8 @@ from connector.peering.model import (
 )
 from connector.peering.routing import RoutingTable
 from connector.switch import bounds, receiver, rules, terms
+from connector.switch.loops import Loops, content_of, lap_ms
+from connector.switch.terms import Offer
 
 _UNANSWERED_CODES: Final = {
     Unanswered.NOT_SENT: Code.T01_PEER_UNREACHABLE,
@@ -153,34 +155,6 @@ class Result:
         self.triggered_by = triggered_by
 
 
-class Offer:
-    """What is offered to the next hop or to this node's receiver for a Prepare."""
-
-    __slots__ = ("amount", "deadline_ms", "fee", "hop_id", "known", "next_hop", "payee")
-
-    def __init__(
-        self,
-        next_hop: Peer | None,
-        payee: PeerTerms,
-        amount: int,
-        fee: int,
-        deadline_ms: int,
-        known: Fulfill | None = None,
-    ) -> None:
-        self.next_hop = next_hop
-        """None: the packet is for this node."""
-        self.payee = payee
-        """The terms of the account that is credited."""
-        self.hop_id: str = payee.peer_id
-        self.amount = amount
-        """In the payee's asset."""
-        self.fee = fee
-        """In the sender's asset."""
-        self.deadline_ms = deadline_ms
-        self.known = known
-        """The Fulfill of a packet that this node answers itself; see `Switch.answers_itself`."""
-
-
 PacketFlow = Generator[Step, Any, Result]
 
 
@@ -201,6 +175,7 @@ class Switch:
         delivers: Callable[[], bool] = lambda: False,
     ) -> None:
         self.node: Final = node
+        self.loops: Final = Loops()
         self._peers = peers
         self._routes = routes
         self._rates = rates
@@ -283,7 +258,9 @@ class Switch:
         said: object
         if next_hop is not None:
             octets = reprice(prepare, amount=offer.amount, expires_at_ms=deadline_ms)
+            self.loops.began(offer)
             said = yield Send(next_hop, octets, until_ms, packet_id, again=recovered is not None)
+            self.loops.ended(offer)
         else:
             said = offer.known
             if said is None and self._delivers():
@@ -422,12 +399,19 @@ class Switch:
         if route is None:
             return self._refuse(Code.F02_UNREACHABLE, "no route found")
         next_hop: Peer | None = None
+        content = lap = 0
         if route.next_hop != LOCAL:
             next_hop = self._peers.get(route.next_hop)
             if next_hop is None:
                 return self._refuse(Code.F02_UNREACHABLE, "no route found")
             if next_hop is source and not source.terms.allow_reflection:
                 return self._refuse(Code.F02_UNREACHABLE, "the route leads back to the sender")
+            content = content_of(prepare)
+            first = self.loops.forwarded.get(content)
+            if first is not None:
+                lap = lap_ms(first, prepare, next_hop)
+                if lap and self.loops.is_loop(first, lap, source, prepare, route, now_ms):
+                    return self._refuse(Code.F02_UNREACHABLE, "routing loop", next_hop.peer_id)
             payee = next_hop.terms
             amounts = terms.amounts(
                 source.terms, payee, prepare.amount, self._rates, self.node.address
@@ -443,12 +427,14 @@ class Switch:
         )
         if isinstance(deadline_ms, Reject):
             return _rejected(deadline_ms, payee.peer_id)
-        if next_hop is not None:
-            return Offer(next_hop, payee, onward, fee, deadline_ms)
-        known = receiver.answer(prepare, self._receiver_secret)
-        if known is None and not self._delivers():
-            return self._refuse(Code.F06_UNEXPECTED_PAYMENT, "unexpected payment", LOCAL)
-        return Offer(None, payee, onward, fee, deadline_ms, known)
+        known: Fulfill | None = None
+        if next_hop is None:
+            known = receiver.answer(prepare, self._receiver_secret)
+            if known is None and not self._delivers():
+                return self._refuse(Code.F06_UNEXPECTED_PAYMENT, "unexpected payment", LOCAL)
+        return Offer(
+            source, prepare, next_hop, payee, onward, fee, deadline_ms, known, content, lap
+        )
 
     def _terms_here(self, asset: Asset) -> PeerTerms:
         """The terms of this node as a payee."""
@@ -474,12 +460,12 @@ class Switch:
             if known is None and is_over:
                 return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
             amount = _amount_to(payee_id, reservation)
-            return Offer(None, payee, amount, 0, deadline_ms, known)
+            return Offer(source, prepare, None, payee, amount, 0, deadline_ms, known)
         next_hop = self._peers.get(payee_id)
         if next_hop is None or is_over:
             return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
         onward = _amount_to(payee_id, reservation)
-        return Offer(next_hop, next_hop.terms, onward, 0, deadline_ms)
+        return Offer(source, prepare, next_hop, next_hop.terms, onward, 0, deadline_ms)
 
     def _peer_protocol(self, source: Peer, prepare: Prepare) -> Result:
         """`peer.` is for the receiving peer only: answered here, never forwarded (RFC 15)."""

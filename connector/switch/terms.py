@@ -1,4 +1,4 @@
-"""Amount and expiry offered to the next hop. Integers only, rounded against the sender."""
+"""What is offered to the next hop: amount and expiry. Integers only, rounded against the sender."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from connector.base import limits
-from connector.ilp.packet import Code, Reject, amount_too_large_data, reject
-from connector.peering.model import Asset, PeerTerms
+from connector.ilp.packet import Code, Fulfill, Prepare, Reject, amount_too_large_data, reject
+from connector.peering.model import Asset, Peer, PeerTerms
 
 BASIS_POINTS = 10_000
 
@@ -21,6 +21,49 @@ class Amounts:
     """Kept, in the incoming asset."""
     onward: int
     """Offered to the next hop, in its asset."""
+
+
+class Offer:
+    """What is offered to the next hop or to this node's receiver for a Prepare."""
+
+    __slots__ = (
+        "amount", "content", "deadline_ms", "fee", "hop_id", "known", "lap_ms", "next_hop", "payee", "prepare",
+        "source",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        source: Peer,
+        prepare: Prepare,
+        next_hop: Peer | None,
+        payee: PeerTerms,
+        amount: int,
+        fee: int,
+        deadline_ms: int,
+        known: Fulfill | None = None,
+        content: int = 0,
+        lap_ms: int = 0,
+    ) -> None:
+        self.source = source
+        self.prepare = prepare
+        """As received."""
+        self.next_hop = next_hop
+        """None: the packet is for this node."""
+        self.payee = payee
+        """The terms of the account that is credited."""
+        self.hop_id: str = payee.peer_id
+        self.amount = amount
+        """In the payee's asset."""
+        self.fee = fee
+        """In the sender's asset."""
+        self.deadline_ms = deadline_ms
+        """The expiry for the next hop, in milliseconds since the epoch."""
+        self.known = known
+        """The Fulfill of a packet that this node answers itself; see `Switch.answers_itself`."""
+        self.content = content
+        """See `loops.content_of`; zero where the packet is not forwarded, or was recovered."""
+        self.lap_ms = lap_ms
+        """See `loops.lap_ms`; zero: it has not come back."""
 
 
 class Rates:

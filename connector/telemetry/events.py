@@ -166,6 +166,21 @@ class RouteRemoved(_Fact, frozen=True, kw_only=True):
     source: str
 
 
+class RoutingLoop(_Fact, frozen=True, kw_only=True):
+    """`ROUTING_LOOP`: packets come back and are refused; at most once a minute for each loop."""
+
+    peer_id: str
+    """From which they come back."""
+    next_hop: str
+    """To which they were sent."""
+    prefix: str
+    """Of the route that they took; empty: the default route."""
+    destination: str
+    """Of the last one."""
+    packets: int
+    """Refused since the last event of this loop."""
+
+
 class _Settlement(_Fact, frozen=True, kw_only=True):
     """What all events of a settlement have. Amounts in units of the peer's asset."""
 
@@ -258,7 +273,7 @@ class AdminAction(_Fact, frozen=True, kw_only=True):
 
 Event = (
     AccountBalance | PacketReceived | PacketForwarded | PacketFulfilled | PacketRejected
-    | PeerConnected | PeerDisconnected | RouteAdded | RouteRemoved
+    | PeerConnected | PeerDisconnected | RouteAdded | RouteRemoved | RoutingLoop
     | SettlementTriggered | SettlementStarted | SettlementCompleted | SettlementFailed
     | SettlementWaiting
     | AccountingState | NodeStatus | AdminAction
@@ -274,6 +289,7 @@ TYPES: Final[dict[type, str]] = {
     PeerDisconnected: "PEER_DISCONNECTED",
     RouteAdded: "ROUTE_ADDED",
     RouteRemoved: "ROUTE_REMOVED",
+    RoutingLoop: "ROUTING_LOOP",
     SettlementTriggered: "SETTLEMENT_TRIGGERED",
     SettlementStarted: "SETTLEMENT_STARTED",
     SettlementCompleted: "SETTLEMENT_COMPLETED",

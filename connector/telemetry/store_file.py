@@ -37,6 +37,7 @@ CODES: Final = {
     "ROUTE_REMOVED": 9, "SETTLEMENT_TRIGGERED": 10, "SETTLEMENT_STARTED": 11,
     "SETTLEMENT_COMPLETED": 12, "SETTLEMENT_FAILED": 13, "ACCOUNTING_STATE": 14,
     "NODE_STATUS": 15, "ADMIN_ACTION": 16, "SETTLEMENT_WAITING": 17,
+    "ROUTING_LOOP": 18,
 }  # fmt: skip
 _CODE_OF: Final = {kind: CODES[name] for kind, name in TYPES.items()}
 _FREQUENT: Final = frozenset(

@@ -60,6 +60,17 @@ class Ready(_Answer):
     reason: str
 
 
+class RoutingLoop(_Answer):
+    """Packets that come back: sent to `nextHop`, they arrive again from `peerId`, and are refused."""
+
+    peer_id: str
+    next_hop: str
+    prefix: str
+    destination: str
+    packets: int
+    last_at: str
+
+
 class Status(Health):
     """The node at a glance."""
 
@@ -71,6 +82,7 @@ class Status(Health):
     packets_fulfilled: int
     packets_rejected: int
     settlements_waiting: int
+    routing_loops: list[RoutingLoop]
 
 
 class PeerItem(_Answer):

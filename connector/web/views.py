@@ -19,6 +19,7 @@ from connector.peering.model import LOCAL, Peer, PeerRegistry
 from connector.peering.remembered import KnownPeers
 from connector.peering.routing import Route, RoutingTable
 from connector.settings.model import Settings
+from connector.switch.loops import Loops
 from connector.switch.observer import PacketObserver
 from connector.switch.rules import Node
 from connector.telemetry.bus import EventBus
@@ -63,6 +64,7 @@ class NodeViews:
         settlement_state: Callable[[str], str],
         settlements: Mapping[tuple[str, str], int],
         settlements_waiting: Callable[[str], int],
+        loops: Loops,
     ) -> None:
         self._settings = settings
         self._known = known
@@ -81,6 +83,7 @@ class NodeViews:
         self._ports = ports
         self._settlement_state = settlement_state
         self._settlements_waiting = settlements_waiting
+        self._loops = loops
         self._began_s = clock.monotonic_s()
         self._money = MetricsText(MoneyCollector(peers=peers, accounts=accounts), clock.monotonic_s)
         collector = NodeCollector(
@@ -98,6 +101,7 @@ class NodeViews:
                 "ilp_answers_late": sum(p.counters.answers_late for p in peers),
                 "ilp_answers_malformed": sum(p.counters.answers_malformed for p in peers),
                 "ilp_answers_undelivered": sum(p.counters.answers_undelivered for p in peers),
+                "ilp_packets_looped": loops.packets,
                 "ilp_resent_refused": sum(p.counters.resent_refused for p in peers),
                 "telemetry_dropped": bus.dropped + bus.frames_dropped_total() + store.dropped,
                 "telemetry_packets_counted": packets.counted,
@@ -168,6 +172,17 @@ class NodeViews:
             "packetsCounted": self._packets.counted,
             "eventsDropped": self._bus.dropped + self._store.dropped,
             "settlementsWaiting": sum(map(self._settlements_waiting, self._accounts.peers)),
+            "routingLoops": [
+                {
+                    "peerId": loop.source_id,
+                    "nextHop": loop.next_hop_id,
+                    "prefix": loop.prefix,
+                    "destination": loop.destination,
+                    "packets": loop.packets,
+                    "lastAt": iso(loop.seen_ms),
+                }
+                for loop in self._loops.current(self._clock.now_ms())
+            ],
             "eventStore": {"events": self._store.stored, "fault": self._store.fault},
         }
 

@@ -20,6 +20,9 @@ export const ACCOUNTING_WORDS: Readonly<Record<string, string>> = {
   unavailable: "unavailable: new packets are refused",
 };
 
+/** For how long a loop is shown after its last packet, as in `/api/status`. */
+const LOOP_SHOWN_MS = 300_000;
+
 /** What is the matter with the accounting, why, and how much waits for it. */
 export function accountingInWords(accounting: AccountingView): string {
   const spooled = accounting.spooled ?? 0;
@@ -34,6 +37,7 @@ export function concerns(
   accounts: readonly Account[],
   success: number | null,
   differing: readonly string[] = [],
+  nowMs: number = Date.now(),
 ): Concern[] {
   const found: Concern[] = [];
   const accounting = status.accounting.state;
@@ -53,6 +57,16 @@ export function concerns(
       text: `The books of ${link} differ`,
       tab: "dashboard",
       query: {},
+    });
+  }
+  for (const loop of status.routingLoops ?? []) {
+    if (nowMs - Date.parse(loop.lastAt) >= LOOP_SHOWN_MS) continue;
+    found.push({
+      key: `loop ${loop.peerId} ${loop.nextHop} ${loop.prefix}`,
+      level: "amber",
+      text: `Routing loop: packets sent to ${loop.nextHop} by ${loop.prefix === "" ? "the default route" : loop.prefix} come back from ${loop.peerId}`,
+      tab: "packets",
+      query: { state: "rejected" },
     });
   }
   for (const peer of peers) {

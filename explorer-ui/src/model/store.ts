@@ -13,8 +13,10 @@ import { isPacketEvent, PacketLog } from "./packets";
 import { percentile, RateSeries } from "./series";
 import type {
   AccountItem,
+  LoopEvent,
   NodeStatusEvent,
   PeerItem,
+  RoutingLoop,
   SettlementEvent,
   Snapshot,
   Status,
@@ -44,6 +46,7 @@ export const READY: Load = { state: "ready", message: "" };
 const INCIDENTS_MAX = 200;
 const POINTS_MAX = 4000;
 const LATENCIES_MAX = 2000;
+const LOOPS_MAX = 64;
 
 export class Store {
   readonly connection = signal<FeedState>("connecting");
@@ -209,6 +212,10 @@ export class Store {
             );
             break;
           }
+          case "ROUTING_LOOP":
+            this.note(event);
+            this.applyLoop(event);
+            break;
           case "ROUTE_ADDED":
           case "ROUTE_REMOVED":
             this.routesVersion.value += 1;
@@ -243,6 +250,17 @@ export class Store {
     if (credit > 0n) sum.credit += credit;
     sum.at = Date.parse(event.timestamp);
     moved.set(asset, sum);
+  }
+
+  private applyLoop(event: LoopEvent): void {
+    const status = this.status.value;
+    if (status === null) return;
+    const { peerId, nextHop, prefix, timestamp } = event;
+    const loops = status.routingLoops ?? [];
+    const same = (one: RoutingLoop) => one.peerId === peerId && one.nextHop === nextHop && one.prefix === prefix;
+    const packets = (loops.find(same)?.packets ?? 0) + event.packets;
+    const loop = { peerId, nextHop, prefix, packets, lastAt: timestamp };
+    this.status.value = { ...status, routingLoops: [loop, ...loops.filter((one) => !same(one))].slice(0, LOOPS_MAX) };
   }
 
   private applyStatus(event: NodeStatusEvent): void {

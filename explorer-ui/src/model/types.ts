@@ -140,6 +140,15 @@ export interface NodeStatusEvent extends Envelope {
   readonly latencyP99Ms?: number | null;
 }
 
+export interface LoopEvent extends Envelope {
+  readonly type: "ROUTING_LOOP";
+  readonly peerId: string;
+  readonly nextHop: string;
+  readonly prefix: string;
+  readonly destination: string;
+  readonly packets: number;
+}
+
 export interface AdminEvent extends Envelope {
   readonly type: "ADMIN_ACTION";
   readonly action: string;
@@ -153,6 +162,7 @@ export type WireEvent =
   | PacketEvent
   | LinkEvent
   | RouteEvent
+  | LoopEvent
   | SettlementEvent
   | AccountingEvent
   | NodeStatusEvent
@@ -164,6 +174,15 @@ export interface AccountingView {
   readonly spooled?: number;
   /** Why it is not available; of the page's own making. */
   readonly reason?: string;
+}
+
+/** Packets that come back: sent to `nextHop`, they arrive again from `peerId`, and are refused. */
+export interface RoutingLoop {
+  readonly peerId: string;
+  readonly nextHop: string;
+  readonly prefix: string;
+  readonly packets: number;
+  readonly lastAt: string;
 }
 
 /** `/api/status` */
@@ -182,6 +201,7 @@ export interface Status {
   readonly packetsFulfilled: number;
   readonly packetsRejected: number;
   readonly packetsCounted?: number;
+  readonly routingLoops?: readonly RoutingLoop[];
 }
 
 /** An item of `/api/peers` */

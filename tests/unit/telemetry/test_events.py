@@ -95,6 +95,13 @@ EVENTS: list[tuple[str, Event, set[str]]] = [
         events.RouteRemoved(prefix="g.b", next_hop="bob", source="child"),
         {"prefix", "nextHop", "source"},
     ),
+    (
+        "ROUTING_LOOP",
+        events.RoutingLoop(
+            peer_id="carol", next_hop="bob", prefix="", destination="g.nowhere", packets=3
+        ),
+        {"peerId", "nextHop", "prefix", "destination", "packets"},
+    ),
     ("SETTLEMENT_TRIGGERED", events.SettlementTriggered(**SETTLEMENT), SETTLEMENT_FIELDS),
     ("SETTLEMENT_STARTED", events.SettlementStarted(**SETTLEMENT), SETTLEMENT_FIELDS),
     ("SETTLEMENT_COMPLETED", events.SettlementCompleted(**SETTLEMENT), SETTLEMENT_FIELDS),

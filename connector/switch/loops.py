@@ -1,0 +1,151 @@
+"""Recognises packets that come back: loops of routes.
+
+Nothing in a Prepare names the nodes that it has passed. But its copy has the same destination,
+condition and data, is to be sent to the same next hop, while the first one still waits for its answer, and expires
+earlier than the first one was forwarded with. Amounts are not compared: fees and rates change them.
+
+That is no proof: pings have one condition for all, and so may other packets. Two senders may send equal
+packets at once, the second with less time. So a packet that may be a copy (a *lap*) is
+forwarded once more. Each node of a loop takes its message window off, so all laps of a packet shorten its
+expiry by the same milliseconds. A second lap from the same peer that took as much as the first one is a loop, and
+is refused before anything is held. Equal packets of others would need the same difference twice, to the
+millisecond.
+
+Once a loop is found, packets that come back along it are refused at their first lap for
+`LOOP_KNOWN_MS`; then it has to be found anew. So each node of a loop forwards
+a packet twice at most, and once as soon as the loop is known, instead of until its time runs out.
+
+Packets resent under their packet ids are not compared: they join the flow of the first one, or are
+recovered from the ledger (`driver`). Nor is a peer without packet ids mistaken that sends a packet again:
+its expiry is the same, later than what was forwarded.
+
+A packet costs one look-up, and one entry while it waits for its answer.
+"""
+
+from __future__ import annotations
+
+from connector.ilp.packet import Prepare
+from connector.peering.model import Peer
+from connector.peering.routing import Route
+from connector.switch import bounds
+from connector.switch.terms import Offer
+
+
+class Loop:
+    """A loop of routes, as an operator is told of it."""
+
+    __slots__ = ("destination", "found_ms", "next_hop_id", "packets", "prefix", "seen_ms", "source_id", "told",
+                 "told_ms")  # fmt: skip
+
+    def __init__(self, source_id: str, route: Route) -> None:
+        self.source_id = source_id
+        """The peer from which packets come back."""
+        self.prefix = route.prefix
+        """Of the route that they take; empty: the default route."""
+        self.next_hop_id = route.next_hop
+        self.destination = ""
+        """Of the last packet."""
+        self.packets = 0
+        """Refused since they came back."""
+        self.found_ms = 0
+        """When a packet came back twice."""
+        self.seen_ms = 0
+        """When the last packet was refused."""
+        self.told = 0
+        """How many of the packets the log has."""
+        self.told_ms = 0
+
+
+class Loops:
+    """See the module. All times are milliseconds since the epoch."""
+
+    def __init__(self) -> None:
+        self.forwarded: dict[int, Offer] = {}
+        """Packets that wait for the answer of a next hop, by `content_of`; of equal ones the first, or
+        its last lap. Never more than packets in flight."""
+        self.packets = 0
+        """Refused since they came back."""
+        self._found: dict[tuple[str, str, str], Loop] = {}
+        """By peer, prefix and next hop; never more than LOOPS_MAX."""
+
+    def began(self, offer: Offer) -> None:
+        """A packet is sent to its next hop."""
+        content = offer.content
+        # An equal packet of somebody else must not hide one that has come back.
+        if content and (offer.lap_ms or content not in self.forwarded):
+            self.forwarded[content] = offer
+
+    def ended(self, offer: Offer) -> None:
+        """It waits no longer."""
+        if self.forwarded.get(offer.content) is offer:
+            del self.forwarded[offer.content]
+
+    def is_loop(
+        self, first: Offer, lap_ms: int, source: Peer, prepare: Prepare, route: Route, now_ms: int
+    ) -> bool:
+        """Whether `prepare`, which may be `first` come back, is refused; then it is counted."""
+        key = (source.peer_id, route.prefix, route.next_hop)
+        loop = self._found.get(key)
+        if lap_ms == first.lap_ms and source is first.source:
+            if loop is None:
+                loop = self._found[key] = Loop(source.peer_id, route)
+                if len(self._found) > bounds.LOOPS_MAX:
+                    del self._found[min(self._found, key=self._seen_ms)]
+            loop.found_ms = now_ms
+        elif loop is None or now_ms - loop.found_ms >= bounds.LOOP_KNOWN_MS:
+            return False
+        loop.packets += 1
+        loop.seen_ms = now_ms
+        loop.destination = prepare.destination
+        self.packets += 1
+        return True
+
+    def _seen_ms(self, key: tuple[str, str, str]) -> int:
+        return self._found[key].seen_ms
+
+    def current(self, now_ms: int) -> list[Loop]:
+        """Loops in which a packet was refused in the last LOOP_SHOWN_MS, the latest first."""
+        for key, loop in list(self._found.items()):
+            if now_ms - loop.seen_ms >= bounds.LOOP_SHOWN_MS:
+                del self._found[key]
+        return sorted(self._found.values(), key=_last_first)
+
+    def take_news(self, now_ms: int) -> list[tuple[Loop, int]]:
+        """Loops to be logged, with the packets since the last time: each every LOOP_TOLD_AGAIN_MS."""
+        news: list[tuple[Loop, int]] = []
+        for loop in self.current(now_ms):
+            untold = loop.packets - loop.told
+            if untold and (not loop.told or now_ms - loop.told_ms >= bounds.LOOP_TOLD_AGAIN_MS):
+                loop.told = loop.packets
+                loop.told_ms = now_ms
+                news.append((loop, untold))
+        return news
+
+
+def _last_first(loop: Loop) -> tuple[int, str, str]:
+    return -loop.seen_ms, loop.source_id, loop.prefix
+
+
+def content_of(prepare: Prepare) -> int:
+    """A 64-bit hash of what no node changes of a packet, by which equal ones are found.
+
+    Valid in this process only. The packets found are compared in full.
+    """
+    return hash((prepare.condition, prepare.destination, prepare.data))
+
+
+def lap_ms(first: Offer, prepare: Prepare, next_hop: Peer) -> int:
+    """By how much `prepare` expires earlier than `first` was forwarded with, if it may be its copy.
+
+    Zero: it is not.
+    """
+    earlier_ms = first.deadline_ms - prepare.expires_at_ms
+    if (
+        earlier_ms <= 0
+        or first.next_hop is not next_hop
+        or first.prepare.condition != prepare.condition
+        or first.prepare.destination != prepare.destination
+        or first.prepare.data != prepare.data
+    ):
+        return 0
+    return earlier_ms
