@@ -62,7 +62,6 @@ from connector.telemetry.events import (
     Event,
     PeerConnected,
     PeerDisconnected,
-    RoutingLoop,
 )
 from connector.telemetry.metrics import LedgerRequests
 
@@ -365,28 +364,6 @@ class Core:
                 seconds=round(jump_s, 3),
                 detail="packets in flight keep their time; the node follows in "
                 f"{JUMP_LASTS_SECONDS:.0f} s if the clock stays so",
-            )
-
-    def tell_loops(self) -> None:
-        """Tell the operator of loops of routes; called about once a second."""
-        for loop, packets in self.switch.loops.take_news(self.clock.now_ms()):
-            self.log.warning(
-                "routing_loop",
-                peer_id=loop.source_id,
-                next_hop=loop.next_hop_id,
-                prefix=loop.prefix,
-                destination=loop.destination,
-                packets=packets,
-                detail="packets sent to next_hop come back from peer_id: a route here or there is wrong",
-            )
-            self._emit(
-                RoutingLoop(
-                    peer_id=loop.source_id,
-                    next_hop=loop.next_hop_id,
-                    prefix=loop.prefix,
-                    destination=loop.destination,
-                    packets=packets,
-                )
             )
 
     # --- callbacks of the parts

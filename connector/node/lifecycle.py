@@ -269,7 +269,7 @@ class Lifecycle:
         core = self._core
         core.watch_clock()
         core.links.tick()
-        core.tell_loops()
+        core.packets.tell_loops(core.switch.loops.take_news(core.clock.now_ms()))
         core.driver.give_up_asking()
         core.links.flush()
         await core.accounts.expire()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 from connector.simulation.kinds import FAULTS, HOSTILE, ONLY_TIGERBEETLE, TRAITS, Kind
@@ -21,6 +22,7 @@ from connector.simulation.plan import (
 
 NODES_MAX: Final = 8
 SECOND_PROCESS_CHANCE: Final = 0.25
+ROUTING_LOOP_CHANCE: Final = 0.25
 FEW_KINDS: Final = 8
 """So many kinds were picked by hand: what takes long comes into play every time, traits mostly."""
 
@@ -37,7 +39,7 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
     names = [f"n{number}" for number in range(1, count + 1)]
     traits = frozenset(
         kind
-        for kind in sorted(kinds & TRAITS - {Kind.LONG_UP})
+        for kind in sorted(kinds & TRAITS - {Kind.LONG_UP, Kind.ROUTING_LOOP})
         if dice.random() < (0.8 if len(kinds) <= FEW_KINDS else _TRAIT_CHANCE.get(kind, 0.3))
     )
     if Kind.LONG_UP in kinds and _seldom(dice, kinds):
@@ -118,7 +120,7 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
     if Kind.SECOND_PROCESS in kinds:
         faults = _with_second_process(seed, kinds, node_plans, faults, traffic_s)
     settles = Kind.SETTLE in kinds and dice.random() < 0.4
-    return Plan(
+    plan = Plan(
         seed=seed,
         nodes=node_plans,
         links=tuple(links),
@@ -132,6 +134,7 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
         settle_threshold=dice.choice((20_000, 500_000)) if settles else None,
         kinds=kinds,
     )
+    return _with_loop(plan, lives_s) if Kind.ROUTING_LOOP in kinds else plan
 
 
 CLOCK_AWAY_S: Final = 10.0
@@ -305,3 +308,51 @@ def _with_second_process(
         where=dice.choice(on_cluster),
     )
     return tuple(sorted((*faults, fault), key=lambda one: (one.at_s, one.number)))
+
+
+def _with_loop(plan: Plan, lives_s: float) -> Plan:
+    """Perhaps a ring of default routes, and payments to nowhere, which would go round in it.
+
+    By dice of its own, so that the rest of a plan does not depend on it.
+    """
+    dice = random.Random(f"routing loop {plan.seed}")  # noqa: S311 - to be repeated, not to be secret
+    names = [one.name for one in plan.nodes]
+    ways = [
+        way
+        for left in names
+        for right in names
+        if left != right and len(way := plan.way(left, right)) > 2
+    ]
+    chance = 1.0 if len(plan.kinds) <= FEW_KINDS else ROUTING_LOOP_CHANCE
+    if not ways or dice.random() >= chance:
+        return plan
+    ring = dice.choice(ways)
+    last, first = ring[-1], ring[0]
+    between = [plan.link_of(*pair) for pair in pairwise(ring)]
+    default_of = dict(zip(between, ring, strict=False))
+    links = [replace(one, default_of=default_of.get(one, "")) for one in plan.links]
+    links.append(replace(between[0], left=last, right=first, default_of=last, closes=True))
+    number = max(one.number for one in plan.payments)
+    payments = list(plan.payments)
+    for _ in range(dice.choice((1, 4, 30))):
+        number += 1
+        sender, receiver = dice.sample(plan.ends, 2)
+        payments.append(
+            PaymentPlan(
+                number=number,
+                at_s=round(dice.random() * plan.traffic_s, 6),
+                sender=sender,
+                receiver=receiver,
+                amount=dice.choice((0, 1000, 1000, 40_000)),
+                expires_in_s=lives_s,
+                outcome="nowhere",
+                think_s=0.0,
+            )
+        )
+    payments.sort(key=lambda one: (one.at_s, one.number))
+    return replace(
+        plan,
+        links=tuple(links),
+        payments=tuple(payments),
+        traits=plan.traits | {Kind.ROUTING_LOOP},
+    )

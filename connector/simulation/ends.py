@@ -19,6 +19,8 @@ from connector.simulation.world import START_NS, World
 START_MS: Final = START_NS // 1_000_000
 GRACE_S: Final = 4.0
 """Longer than a node takes to say that a packet has expired."""
+NOWHERE: Final = "g.nowhere"
+"""An address that nobody has."""
 _RECONNECT_S: Final = (0.1, 0.3)
 
 
@@ -219,13 +221,13 @@ class End:
         self, fact: Fact, amount: int, *, destination: str = "", data: bytes = b""
     ) -> bytes:
         """The octets of a Prepare for a payment."""
-        receiver = fact.plan.receiver
+        plan = fact.plan
         return octets.prepare(
             amount,
             START_MS + round(fact.expires_at_s * 1000),
             fact.condition,
-            destination or address_of(receiver),
-            data or b"payment %d" % fact.plan.number,
+            destination or (NOWHERE if plan.outcome == "nowhere" else address_of(plan.receiver)),
+            data or b"payment %d" % plan.number,
         )
 
     def _send(self, sent: Sent, *, again: bool) -> None:

@@ -2,6 +2,8 @@
 
 It shares no code with the product's books. Its rules stand in `rules`; a finding names one of them. What
 the documentation says may be lost is there too, and is counted.
+
+Long because all that is said of one payment is compared in one place.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ PATIENCE_S: Final = 25.0
 
 START_S: Final = 5.0
 """How long after its death a node has been started again, and has booked what its outbox had."""
+
+FORWARDED_MAX: Final = 2
+"""How often a node forwards a packet that comes back (docs/protocol.md)."""
 
 CLOCKS: Final = frozenset((Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR))
 
@@ -212,6 +217,9 @@ class Judge:
 
     def _look_at_payment(self, fact: Fact) -> None:
         number = fact.plan.number
+        if fact.plan.outcome == "nowhere":
+            self._look_at_loop(fact)
+            return
         # Where no money moves, no ledger remembers it.
         given = sum(1 for one in fact.given if one.amount)
         if fact.amounts == {0}:
@@ -403,6 +411,25 @@ class Judge:
         rate = Fraction(1) if here.code == there.code else self._plan.rates[here.code, there.code]
         rate *= Fraction(10) ** there.scale / Fraction(10) ** here.scale
         return int((amount - fee) * rate.numerator // rate.denominator)
+
+    def _look_at_loop(self, fact: Fact) -> None:
+        number = fact.plan.number
+        start = int.from_bytes(fact.condition[:12], "big")
+        if fact.outcome == "fulfilled":
+            self._find("loop", fact.way[0], "gets a Fulfill", number)
+        for node in self._nodes:
+            if start in self._ledgers[node].booked:
+                self._find("loop", node, "has booked it", number)
+            rows = self._evidence.rows[node]
+            held = {
+                one.packet
+                for one in rows
+                if one.flags & raw.PENDING and one.condition_start == start
+            }
+            if len(held) > FORWARDED_MAX and not self._plan.faults:
+                self._find("loop", node, f"has held it {len(held)} times", number)
+        if fact.outcome == "expired":
+            self._look_at_silence(fact)
 
     def _look_at_silence(self, fact: Fact) -> None:
         sender, node = fact.way[0], fact.way[1]

@@ -59,6 +59,7 @@ class Kind(StrEnum):
     REMOVE_PEER = "remove-peer"
     CHANGE_LIMIT = "change-limit"
     SECOND_PROCESS = "second-process"
+    ROUTING_LOOP = "routing-loop"
 
 
 ONLY_TIGERBEETLE: Final = frozenset(
@@ -87,6 +88,7 @@ TRAITS: Final = frozenset(
         Kind.LEDGER_FIRST_START,
         Kind.CLOCKS_DIFFER,
         Kind.LONG_UP,
+        Kind.ROUTING_LOOP,
     )
 )
 """Properties of a whole network, drawn once."""

@@ -123,14 +123,15 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
     )
 
 
-def _routes_over(plan: Plan, node: str, other: str, _link: LinkPlan) -> list[str]:
-    """The prefixes that are reached over a neighbour; the network is a tree."""
+def _routes_over(plan: Plan, node: str, other: str, link: LinkPlan) -> list[str]:
+    """The prefixes that are reached over a neighbour."""
     names = {one.name for one in plan.nodes}
     if other not in names:
         return [f"g.{node}.{other}"]
-    return [
+    prefixes = [
         f"g.{name}" for name in sorted(names) if name != node and plan.way(node, name)[1] == other
     ]
+    return [*prefixes, ""] if link.default_of == node else prefixes
 
 
 class SimulatedLog:

@@ -54,6 +54,10 @@ class LinkPlan:
     credit_limit: int = 10**15
     local: bool = False
     """Not a link: `left` is a receiver within the node `right`."""
+    default_of: str = ""
+    """The node whose default route leads over it; empty: none does."""
+    closes: bool = False
+    """Whether it closes a ring of default routes: no other packet takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ class PaymentPlan:
     amount: int
     expires_in_s: float
     outcome: str
-    """`pay`, `reject`, `lie`, `silence` or `late`."""
+    """`pay`, `reject`, `lie`, `silence` or `late`; `nowhere`: it is sent to an address that nobody has,
+    instead of that of its receiver."""
     think_s: float
     hostile: Kind | None = None
     """A violation that the sender commits with it."""
@@ -134,12 +139,15 @@ class Plan:
         ]
 
     def way(self, sender: str, receiver: str) -> list[str]:
-        """The hosts that a payment passes, its ends included. The network is a tree."""
+        """The hosts that a payment passes, its ends included.
+
+        The network is a tree, but for links that close a ring of default routes.
+        """
         before: dict[str, str] = {sender: ""}
         queue = [sender]
         for host in queue:
             for other in self.neighbours(host):
-                if other not in before:
+                if other not in before and not self.link_of(host, other).closes:
                     before[other] = host
                     queue.append(other)
         way = [receiver]

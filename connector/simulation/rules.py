@@ -22,6 +22,8 @@ RULES: Final = {
     "overpaid": "what is paid outside is owed as it is booked, and not held for the peer's packets",
     "dropped": "no connection is lost where nothing breaks",
     "silent": "a sender that stays connected gets an answer while its packet lives",
+    "loop": "a packet in a loop of routes is rejected and books nothing; no node forwards it more than "
+    "twice, where none forgets what it has forwarded",
     "answers": "answers are readable and fit what was asked",
     "misplaced": "nothing is booked into a ledger that does not have what it acknowledged",
     "kept": "a packet whose Fulfill is kept is booked",

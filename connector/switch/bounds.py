@@ -29,10 +29,13 @@ PACKETS_ASKED_AGAIN_PER_PEER_MAX: Final = limits.IN_FLIGHT_PER_PEER_MAX
 PACKETS_ASKED_AGAIN_MAX: Final = limits.IN_FLIGHT_TOTAL_MAX
 PACKETS_LOOKED_UP_AT_ONCE_MAX: Final = 256
 STATUS_LATENCY_PACKETS_MAX: Final = 8192
-# Routing loops: for how long packets are refused at their first lap once a loop is found, how often it is
+# Routing loops: for how long copies are refused at once when a loop is found, how often it is
 # logged, for how long it is shown after its last packet, and how many are.
 LOOP_KNOWN_MS: Final = 60_000
 LOOP_TOLD_AGAIN_MS: Final = 60_000
 LOOP_SHOWN_MS: Final = 300_000
 LOOPS_MAX: Final = 64
+# The marks in expiries: no round numbers, and more than the moments differ at which programs send "at once".
+LOOP_MARK_MS_MIN: Final = 101
+LOOP_MARKS: Final = 499
 assert LOOP_SHOWN_MS > LOOP_KNOWN_MS

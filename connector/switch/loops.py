@@ -1,23 +1,27 @@
 """Recognises packets that come back: loops of routes.
 
-Nothing in a Prepare names the nodes that it has passed. But its copy has the same destination,
-condition and data, is to be sent to the same next hop, while the first one still waits for its answer, and expires
-earlier than the first one was forwarded with. Amounts are not compared: fees and rates change them.
+Nothing in a Prepare names the nodes that it has passed. But its **copy** has the same destination, condition
+and data, is to be sent to the same next hop while the first one still waits for its answer, and expires earlier
+than the first one was forwarded with. Amounts are not compared: fees and rates change them.
 
-That is no proof: pings have one condition for all, and so may other packets. Two senders may send equal
-packets at once, the second with less time. So a packet that may be a copy (a *lap*) is
-forwarded once more. Each node of a loop takes its message window off, so all laps of a packet shorten its
-expiry by the same milliseconds. A second lap from the same peer that took as much as the first one is a loop, and
-is refused before anything is held. Equal packets of others would need the same difference twice, to the
-millisecond.
+A copy proves nothing. Pings have one condition for all, and so may other packets; somebody else may send
+an equal packet at the same time, over more nodes or with less time. So a copy is forwarded, but its expiry is **marked**: shortened
+by a few hundred milliseconds, a number that nobody else knows. The other nodes of a loop take the same off
+in each lap. If a packet comes back again from the same peer, and its lap has shortened it by
+exactly what the lap before has, its expiry contains our mark: it is our own. It is refused before anything is held.
 
-Once a loop is found, packets that come back along it are refused at their first lap for
-`LOOP_KNOWN_MS`; then it has to be found anew. So each node of a loop forwards
-a packet twice at most, and once as soon as the loop is known, instead of until its time runs out.
+Marks of other nodes would hide ours, so only the node where a packet enters a loop marks it: there the
+first one came from another peer than its copies. If all come from the same peer (a node of
+another kind, which does not look for loops, is where the packet enters), the first one of two equal laps is
+marked, which costs one lap more. The other nodes do not see two equal laps then.
+
+Once a loop is found, copies that come from that peer along that route are refused at once for
+`LOOP_KNOWN_MS`; then it has to be found anew. So each node of a loop forwards a packet twice at most,
+and once as soon as the loop is known, instead of until its time runs out.
 
 Packets resent under their packet ids are not compared: they join the flow of the first one, or are
 recovered from the ledger (`driver`). Nor is a peer without packet ids mistaken that sends a packet again:
-its expiry is the same, later than what was forwarded.
+that expires later than what was forwarded.
 
 A packet costs one look-up, and one entry while it waits for its answer.
 """
@@ -25,6 +29,7 @@ A packet costs one look-up, and one entry while it waits for its answer.
 from __future__ import annotations
 
 from connector.ilp.packet import Prepare
+from connector.ledger.model import TAG_BITS
 from connector.peering.model import Peer
 from connector.peering.routing import Route
 from connector.switch import bounds
@@ -48,7 +53,7 @@ class Loop:
         self.packets = 0
         """Refused since they came back."""
         self.found_ms = 0
-        """When a packet came back twice."""
+        """When a packet came back with our mark."""
         self.seen_ms = 0
         """When the last packet was refused."""
         self.told = 0
@@ -80,13 +85,13 @@ class Loops:
         if self.forwarded.get(offer.content) is offer:
             del self.forwarded[offer.content]
 
-    def is_loop(
+    def refuses(
         self, first: Offer, lap_ms: int, source: Peer, prepare: Prepare, route: Route, now_ms: int
     ) -> bool:
-        """Whether `prepare`, which may be `first` come back, is refused; then it is counted."""
+        """Whether `prepare`, a copy of `first`, is refused; then it is counted."""
         key = (source.peer_id, route.prefix, route.next_hop)
         loop = self._found.get(key)
-        if lap_ms == first.lap_ms and source is first.source:
+        if first.is_marked and lap_ms == first.lap_ms and source is first.source:
             if loop is None:
                 loop = self._found[key] = Loop(source.peer_id, route)
                 if len(self._found) > bounds.LOOPS_MAX:
@@ -122,6 +127,16 @@ class Loops:
         return news
 
 
+def mark_ms(first: Offer, lap_ms: int, source: Peer, packet_id: int) -> int:
+    """By how much more the expiry of a copy is shortened, to recognise it; zero: not at all.
+
+    `packet_id`: of the copy, ours, from whose random bits the mark is made.
+    """
+    if source is first.source and lap_ms != first.lap_ms:
+        return 0
+    return bounds.LOOP_MARK_MS_MIN + (packet_id >> TAG_BITS) % bounds.LOOP_MARKS
+
+
 def _last_first(loop: Loop) -> tuple[int, str, str]:
     return -loop.seen_ms, loop.source_id, loop.prefix
 
@@ -135,10 +150,7 @@ def content_of(prepare: Prepare) -> int:
 
 
 def lap_ms(first: Offer, prepare: Prepare, next_hop: Peer) -> int:
-    """By how much `prepare` expires earlier than `first` was forwarded with, if it may be its copy.
-
-    Zero: it is not.
-    """
+    """By how much a copy expires earlier than `first` was forwarded with; zero: it is none."""
     earlier_ms = first.deadline_ms - prepare.expires_at_ms
     if (
         earlier_ms <= 0

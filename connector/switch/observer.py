@@ -16,6 +16,7 @@ from connector.ledger.model import PHASE_RESOLVE
 from connector.peering.model import Peer
 from connector.switch import bounds
 from connector.switch.flight import Flight, Trace
+from connector.switch.loops import Loop
 from connector.switch.switch import Result
 from connector.telemetry.events import (
     Event,
@@ -23,6 +24,7 @@ from connector.telemetry.events import (
     PacketFulfilled,
     PacketReceived,
     PacketRejected,
+    RoutingLoop,
     cut,
     packet_hex,
 )
@@ -216,6 +218,30 @@ class PacketObserver:
                 else _ids(leg.id | PHASE_RESOLVE for leg in held.legs),
             )
         )
+
+    # --- once a second
+
+    def tell_loops(self, news: Iterable[tuple[Loop, int]]) -> None:
+        """Tell the operator of loops of routes, with the packets that were refused since the last time."""
+        for loop, packets in news:
+            self._log.warning(
+                "routing_loop",
+                peer_id=loop.source_id,
+                next_hop=loop.next_hop_id,
+                prefix=loop.prefix,
+                destination=loop.destination,
+                packets=packets,
+                detail="packets sent to next_hop come back from peer_id: a route here or there is wrong",
+            )
+            self._emit(
+                RoutingLoop(
+                    peer_id=loop.source_id,
+                    next_hop=loop.next_hop_id,
+                    prefix=loop.prefix,
+                    destination=loop.destination,
+                    packets=packets,
+                )
+            )
 
     # --- for the status
 

@@ -48,7 +48,7 @@ from connector.peering.model import (
 )
 from connector.peering.routing import RoutingTable
 from connector.switch import bounds, receiver, rules, terms
-from connector.switch.loops import Loops, content_of, lap_ms
+from connector.switch.loops import Loops, content_of, lap_ms, mark_ms
 from connector.switch.terms import Offer
 
 _UNANSWERED_CODES: Final = {
@@ -214,7 +214,7 @@ class Switch:
                 if destination == settle.DESTINATION:
                     return (yield from self._settle(source, prepare, packet_id, now_ms))
                 return self._peer_protocol(source, prepare)
-            offer = self._offer(source, prepare, now_ms)
+            offer = self._offer(source, prepare, packet_id, now_ms)
         elif recovered.fulfill:
             return self._answer_kept(prepare, recovered)
         elif recovered.reservation.is_free:
@@ -393,13 +393,13 @@ class Switch:
             )
         return answer
 
-    def _offer(self, source: Peer, prepare: Prepare, now_ms: int) -> Offer | Result:
+    def _offer(self, source: Peer, prepare: Prepare, packet_id: int, now_ms: int) -> Offer | Result:
         """Steps 2 and 3 of a new packet: its next hop, the amount and the expiry for it."""
         route = self._routes.find(prepare.destination)
         if route is None:
             return self._refuse(Code.F02_UNREACHABLE, "no route found")
         next_hop: Peer | None = None
-        content = lap = 0
+        content = lap = mark = 0
         if route.next_hop != LOCAL:
             next_hop = self._peers.get(route.next_hop)
             if next_hop is None:
@@ -410,8 +410,10 @@ class Switch:
             first = self.loops.forwarded.get(content)
             if first is not None:
                 lap = lap_ms(first, prepare, next_hop)
-                if lap and self.loops.is_loop(first, lap, source, prepare, route, now_ms):
+                if lap and self.loops.refuses(first, lap, source, prepare, route, now_ms):
                     return self._refuse(Code.F02_UNREACHABLE, "routing loop", next_hop.peer_id)
+                if lap:
+                    mark = mark_ms(first, lap, source, packet_id)
             payee = next_hop.terms
             amounts = terms.amounts(
                 source.terms, payee, prepare.amount, self._rates, self.node.address
@@ -427,14 +429,17 @@ class Switch:
         )
         if isinstance(deadline_ms, Reject):
             return _rejected(deadline_ms, payee.peer_id)
+        if mark and deadline_ms - mark - now_ms < self._window_ms:
+            mark = 0  # it will not come back a second time
+        deadline_ms -= mark
         known: Fulfill | None = None
         if next_hop is None:
             known = receiver.answer(prepare, self._receiver_secret)
             if known is None and not self._delivers():
                 return self._refuse(Code.F06_UNEXPECTED_PAYMENT, "unexpected payment", LOCAL)
-        return Offer(
-            source, prepare, next_hop, payee, onward, fee, deadline_ms, known, content, lap
-        )
+        offer = Offer(source, prepare, next_hop, payee, onward, fee, deadline_ms, known)
+        offer.content, offer.lap_ms, offer.is_marked = content, lap, mark > 0
+        return offer
 
     def _terms_here(self, asset: Asset) -> PeerTerms:
         """The terms of this node as a payee."""

@@ -27,8 +27,8 @@ class Offer:
     """What is offered to the next hop or to this node's receiver for a Prepare."""
 
     __slots__ = (
-        "amount", "content", "deadline_ms", "fee", "hop_id", "known", "lap_ms", "next_hop", "payee", "prepare",
-        "source",
+        "amount", "content", "deadline_ms", "fee", "hop_id", "is_marked", "known", "lap_ms", "next_hop",
+        "payee", "prepare", "source",
     )  # fmt: skip
 
     def __init__(
@@ -41,8 +41,6 @@ class Offer:
         fee: int,
         deadline_ms: int,
         known: Fulfill | None = None,
-        content: int = 0,
-        lap_ms: int = 0,
     ) -> None:
         self.source = source
         self.prepare = prepare
@@ -60,10 +58,12 @@ class Offer:
         """The expiry for the next hop, in milliseconds since the epoch."""
         self.known = known
         """The Fulfill of a packet that this node answers itself; see `Switch.answers_itself`."""
-        self.content = content
+        self.content = 0
         """See `loops.content_of`; zero where the packet is not forwarded, or was recovered."""
-        self.lap_ms = lap_ms
-        """See `loops.lap_ms`; zero: it has not come back."""
+        self.lap_ms = 0
+        """See `loops.lap_ms`; zero: it is no copy."""
+        self.is_marked = False
+        """Whether `deadline_ms` contains a mark; see `loops`."""
 
 
 class Rates:

@@ -13,6 +13,16 @@ test("books that differ are never quiet", () => {
   ]);
 });
 
+test("a routing loop is shown until no packet has gone round for a while", () => {
+  const loop = { peerId: "c", nextHop: "b", prefix: "", packets: 3, lastAt: new Date(1_000_000).toISOString() };
+  const status = { ...STATUS, routingLoops: [loop, { ...loop, prefix: "g.far" }] };
+  expect(concerns(status, [], [], 100, [], 1_299_999)).toMatchObject([
+    { level: "amber", text: "Routing loop: packets sent to b by the default route come back from c", tab: "packets" },
+    { level: "amber", text: "Routing loop: packets sent to b by g.far come back from c" },
+  ]);
+  expect(concerns(status, [], [], 100, [], 1_300_000)).toEqual([]);
+});
+
 test("nothing to say when all is well", () => {
   expect(concerns(STATUS, [peer("a", true)], [accountOf(balance(1))], 100)).toEqual([]);
   expect(concerns(STATUS, [], [], null)).toEqual([]);

@@ -101,6 +101,14 @@ FAULTS = (
         "        unanswered = self._outlet.send(flight) or (Unanswered.LINK_LOST if step.again else None)\n",
         only("crash", "power", "cut"),
     ),
+    # Routes
+    Fault(
+        "loop-not-recognised",
+        "connector/switch/switch.py",
+        "            if first is not None:\n                lap = lap_ms(",
+        "            if first is not None and not first.content:\n                lap = lap_ms(",
+        only("routing-loop"),
+    ),
     # Limits
     Fault(
         "limit-from-the-mirror-not-looked-at",

@@ -46,6 +46,20 @@ def test_every_unit_is_accounted_for_when_everything_breaks(seed: int) -> None:
     assert run_plan(make_plan(seed, kinds=default_kinds())).findings == []
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+def test_packets_in_a_ring_of_default_routes_are_rejected_after_two_laps(crashes: bool) -> None:
+    kinds = {Kind.ROUTING_LOOP, Kind.CRASH} if crashes else {Kind.ROUTING_LOOP}
+    plan = make_plan(1, kinds=frozenset(kinds), nodes=4)
+    nowhere = [one for one in plan.payments if one.outcome == "nowhere"]
+    plan = plan.keep((one.number for one in (*plan.payments[:PAYMENTS], *nowhere)), range(100))
+    simulation = Simulation(plan)
+    outcome = simulation.run()
+    assert outcome.findings == []
+    assert any("logs routing_loop" in line.text for line in outcome.facts.diary)
+    for one in nowhere:
+        assert outcome.facts.by_number[one.number].outcome != "fulfilled"
+
+
 @pytest.mark.parametrize("ledger", ["embedded", "tigerbeetle"])
 def test_payments_arrive_where_nothing_breaks(ledger: str) -> None:
     outcome = run_plan(small_plan(ledger=ledger, count=20, outcomes=("pay",)))

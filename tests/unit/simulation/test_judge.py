@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -191,6 +192,24 @@ def never_answered(found: Evidence) -> None:
     found.facts.by_number[3].outcome = "expired"
 
 
+def held_three_times(found: Evidence) -> None:
+    """As if the payment had gone round; its holds are given back, and its receiver knows nothing of it."""
+    fact = found.facts.by_number[3]
+    fact.plan = replace(fact.plan, outcome="nowhere")
+    rows = found.rows["n1"]
+    hold = rows[index_of(found, "n1", 3, PENDING)]
+    void = rows[index_of(found, "n1", 3, VOID)]
+    for lap in (1, 2):
+        other = hold.id + (lap << 100)
+        rows.append(hold._replace(id=other))
+        rows.append(void._replace(id=other | 0x10, pending_id=other))
+
+
+def fulfilled_from_nowhere(found: Evidence) -> None:
+    fact = found.facts.by_number[1]
+    fact.plan = replace(fact.plan, outcome="nowhere")
+
+
 def complained(found: Evidence) -> None:
     found.facts.complaints.append("n1a got a Fulfill that does not fit")
 
@@ -233,6 +252,7 @@ DOCTORS: dict[str, Doctor] = {
     "overpaid": paid_more_than_owed,
     "dropped": lost_a_connection,
     "silent": never_answered,
+    "loop": held_three_times,
     "answers": complained,
     "misplaced": booked_elsewhere,
     "kept": kept_and_not_booked,
@@ -252,6 +272,13 @@ def test_a_doctored_book_is_found(rule: str, ledger: str) -> None:
     found = evidence(ledger)
     DOCTORS[rule](found)
     assert rule in rules(found)
+
+
+def test_a_payment_to_nowhere_is_not_fulfilled_or_booked() -> None:
+    found = evidence()
+    fulfilled_from_nowhere(found)
+    places = {(one.rule, one.where) for one in Judge(found).judge().findings}
+    assert places >= {("loop", "n1a"), ("loop", "n1"), ("loop", "n2")}
 
 
 @pytest.mark.parametrize("doctor", [drop_post, correct_again])

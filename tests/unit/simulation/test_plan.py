@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from connector.simulation.draw import make_plan
@@ -51,6 +53,30 @@ def test_every_kind_comes_up(kind: Kind) -> None:
         if found:
             return
     raise AssertionError(kind)
+
+
+def test_a_ring_of_default_routes_changes_nothing_else_of_a_plan() -> None:
+    rings = 0
+    for seed in range(40):
+        kinds = default_kinds()
+        plan = make_plan(seed, kinds=kinds)
+        without = make_plan(seed, kinds=kinds - {Kind.ROUTING_LOOP})
+        assert [one for one in plan.payments if one.outcome != "nowhere"] == list(without.payments)
+        assert (plan.nodes, plan.faults, plan.ends) == (without.nodes, without.faults, without.ends)
+        links = [replace(one, default_of="") for one in plan.links if not one.closes]
+        assert links == list(without.links)
+        ring = {
+            one.default_of: one.right if one.left == one.default_of else one.left
+            for one in plan.links
+            if one.default_of
+        }
+        assert ring.keys() == set(ring.values())
+        assert len(ring) != 1
+        rings += bool(ring)
+        for payment in plan.payments:
+            way = plan.way(payment.sender, payment.receiver)
+            assert way == without.way(payment.sender, payment.receiver)
+    assert rings
 
 
 def test_known_open_kinds_are_off_until_they_are_asked_for() -> None:

@@ -217,7 +217,7 @@ def test_nor_do_different_message_windows() -> None:
     assert around.forwarded == [2, 2, 2]
 
 
-def test_a_node_that_holds_for_a_shorter_time_costs_one_lap_more() -> None:
+def test_a_node_that_holds_for_a_shorter_time_costs_two_laps_more() -> None:
     """It shortens the first lap by more than the others."""
     around = Ring(
         SwitchSetup("a", "user", "c", "b"),
@@ -225,7 +225,9 @@ def test_a_node_that_holds_for_a_shorter_time_costs_one_lap_more() -> None:
         SwitchSetup("c", "b", "a"),
     )
     around.send("a", prepare())
-    assert around.forwarded == [3, 3, 3]
+    assert around.forwarded == [4, 4, 4]
+    around.send("a", prepare())
+    assert around.forwarded == [1, 1, 1]
 
 
 def test_amounts_that_grow_around_a_ring_do_not_hide_it() -> None:
@@ -263,14 +265,25 @@ def test_two_nodes_that_reflect_packets_are_a_ring() -> None:
     assert around.forwarded == [2, 2]
 
 
-def test_a_ring_is_found_by_a_node_to_which_another_kind_of_node_brings_its_packets() -> None:
-    """All packets come from the same peer, also the first one."""
-    setup = SwitchSetup("a", "c", "b")
-    packet = prepare()
-    for _ in range(2):
-        _, onward = setup.sent("c", packet)
-        packet = prepare(expires_at_ms=onward.expires_at_ms - 2000)
-    assert setup.refused("c", packet).code == "F02"
+def test_a_ring_is_found_where_a_node_of_another_kind_brings_its_packets_in() -> None:
+    """All packets come from the same peer, also the first one: it takes one lap more."""
+
+    def around(setups: list[SwitchSetup], packet: Prepare) -> int:
+        """How often `packet` goes around, from node c, which forwards everything."""
+        for laps in range(10):
+            for setup, source in zip(setups, "ca", strict=True):
+                _, step = setup.forward(source, packet)
+                if isinstance(step, Reject):
+                    return laps
+                onward = decode(step.octets)
+                assert isinstance(onward, Prepare)
+                packet = onward
+            packet = prepare(expires_at_ms=packet.expires_at_ms - 1000)
+        raise AssertionError
+
+    setups = [SwitchSetup("a", "c", "b"), SwitchSetup("b", "a", "c")]
+    assert around(setups, prepare()) == 3
+    assert around(setups, prepare(data=b"other")) == 1
 
 
 # --- packets that are equal, and not in a loop
@@ -295,46 +308,61 @@ def test_pings_with_less_time_than_those_before_are_forwarded() -> None:
     assert setup.found() == []
 
 
-def test_equal_packets_over_ways_of_different_lengths_are_forwarded() -> None:
-    """As of all nodes of a line at once: `a` itself, and two and four nodes before it."""
+@pytest.mark.parametrize("apart", [2, 3])
+def test_equal_packets_over_ways_of_different_lengths_are_forwarded(apart: int) -> None:
+    """As of all nodes of a line in the same millisecond: `a` itself, and those before it."""
     setup = SwitchSetup("a", "user", "before", "b")
     setup.sent("user", prepare(30_000))
-    setup.sent("before", prepare(28_000))
-    setup.sent("before", prepare(26_000))
+    for number in range(1, 9):
+        setup.sent("before", prepare(30_000 - number * apart * 1000))
     assert setup.found() == []
+
+
+def marked(setup: SwitchSetup, **fields: Any) -> int:
+    """The time left of a packet of a user that comes back from c, 2 s earlier, for the second time."""
+    left_ms = 30_000
+    for source in ("user", "c"):
+        _, onward = setup.sent(source, prepare(left_ms, **fields))
+        left_ms = onward.expires_at_ms - 2000 - NOW_MS
+    assert 24_000 - 600 < left_ms < 24_000 - 100
+    return left_ms
 
 
 def test_a_copy_is_only_what_is_equal_in_all_that_no_node_changes() -> None:
     setup = SwitchSetup("a", "user", "c", "b")
-    setup.sent("user", prepare(30_000))
-    setup.sent("c", prepare(27_000))
+    left_ms = marked(setup)
     for fields in (
         {"destination": "g.nowhere.else"},
         {"data": b"other"},
         {"condition": hashlib.sha256(b"other").digest()},
     ):
-        setup.sent("c", prepare(24_000, **fields))
-    setup.sent("user", prepare(24_000))  # it does not come from where it came from before
+        setup.sent("c", prepare(left_ms, **fields))
+    setup.sent("user", prepare(left_ms))  # it does not come from where it came from before
     assert setup.found() == []
 
 
-def test_a_lap_counts_only_if_it_takes_what_the_one_before_took() -> None:
-    for third_ms, is_loop in ((24_001, False), (24_000, True), (23_999, False)):
-        setup = SwitchSetup("a", "user", "c", "b")
-        setup.sent("user", prepare(30_000))
-        setup.sent("c", prepare(27_000))
-        _, step = setup.forward("c", prepare(third_ms))
-        assert isinstance(step, Reject) == is_loop
+@pytest.mark.parametrize(("other_ms", "is_loop"), [(1, False), (0, True), (-1, False)])
+def test_a_packet_is_refused_only_if_its_expiry_has_the_mark(other_ms: int, is_loop: bool) -> None:
+    setup = SwitchSetup("a", "user", "c", "b")
+    _, step = setup.forward("c", prepare(marked(setup) + other_ms))
+    assert isinstance(step, Reject) == is_loop
+
+
+def test_a_mark_leaves_the_next_hop_enough_time() -> None:
+    setup = SwitchSetup("a", "user", "c", "b")
+    setup.sent("user", prepare(30_000))
+    _, onward = setup.sent("c", prepare(2050))
+    assert onward.expires_at_ms == NOW_MS + 1050
 
 
 def test_a_packet_that_was_answered_is_not_looked_for_any_more() -> None:
     setup = SwitchSetup("a", "user", "c", "b")
     first, _ = setup.sent("user", prepare(30_000))
-    second, _ = setup.sent("c", prepare(27_000))
+    second, onward = setup.sent("c", prepare(27_000))
     for flow in (second, first):
         assert end(flow, Fulfill(fulfillment=PREIMAGE)).code is None
     assert not setup.switch.loops.forwarded
-    setup.sent("c", prepare(24_000))
+    setup.sent("c", prepare(expires_at_ms=onward.expires_at_ms - 2000))
     assert setup.found() == []
 
 
@@ -347,11 +375,10 @@ def test_a_packet_sent_again_by_a_peer_without_packet_ids_is_no_loop() -> None:
 
 def test_a_packet_whose_route_has_changed_meanwhile_is_no_loop() -> None:
     setup = SwitchSetup("a", "user", "c", "b")
-    setup.sent("user", prepare(30_000))
-    setup.sent("c", prepare(27_000))
+    left_ms = marked(setup)
     setup.routes.remove(setup.default)
     setup.routes.add(Route(RouteSource.CONFIG, "user", ""))
-    setup.sent("c", prepare(24_000))
+    setup.sent("c", prepare(left_ms))
     assert setup.found() == []
 
 
@@ -403,9 +430,7 @@ def test_a_loop_is_forgotten_unless_packets_show_it_again() -> None:
 def test_a_known_loop_refuses_nothing_of_other_peers_or_routes() -> None:
     setup = SwitchSetup("a", "user", "d", "c", "b")
     setup.routes.add(Route(RouteSource.CONFIG, "b", "g.b"))
-    for left_ms in (30_000, 27_000):
-        setup.sent("c", prepare(left_ms))
-    setup.refused("c", prepare(24_000))
+    setup.refused("c", prepare(marked(setup)))
     assert setup.refused("c", prepare(20_000)).code == "F02"
     setup.sent("d", prepare(20_000))
     setup.sent("user", prepare(30_000, destination="g.b.shop"))
@@ -428,14 +453,17 @@ def test_a_loop_is_told_at_once_and_then_at_a_limited_rate() -> None:
 
 
 def test_the_loops_that_are_known_are_bounded() -> None:
-    setup = SwitchSetup("a", *(f"p{number}" for number in range(bounds.LOOPS_MAX + 2)), "b")
-    for number in range(bounds.LOOPS_MAX + 2):
+    count = bounds.LOOPS_MAX + 2
+    setup = SwitchSetup("a", "user", *(f"p{number}" for number in range(count)), "b")
+    for number in range(count):
         setup.now_ms += 1
-        packet = {"condition": hashlib.sha256(b"%d" % number).digest()}
-        for left_ms in (30_000, 27_000):
-            setup.sent(f"p{number}", prepare(left_ms, **packet))
-        setup.refused(f"p{number}", prepare(24_000, **packet))
+        fields = {"condition": hashlib.sha256(b"%d" % number).digest()}
+        left_ms = 30_000
+        for source in ("user", f"p{number}"):
+            _, onward = setup.sent(source, prepare(left_ms, **fields))
+            left_ms = onward.expires_at_ms - 2000 - NOW_MS
+        setup.refused(f"p{number}", prepare(left_ms, **fields))
     found = setup.found()
     assert len(found) == bounds.LOOPS_MAX
-    assert found[0][0] == f"p{bounds.LOOPS_MAX + 1}"
+    assert found[0][0] == f"p{count - 1}"
     assert ("p0", "", "b", 1) not in found

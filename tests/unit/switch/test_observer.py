@@ -11,7 +11,9 @@ from connector.accounting.promises import Reservation
 from connector.ilp.packet import Prepare
 from connector.ledger.model import PHASE_RESOLVE, Transfer
 from connector.peering.model import Asset, Peer, PeerTerms
+from connector.peering.routing import Route, RouteSource
 from connector.switch.flight import Flight, ReplyTo, Trace
+from connector.switch.loops import Loop
 from connector.switch.observer import Budget, PacketObserver
 from connector.switch.switch import PacketFlow, Result
 from connector.telemetry.events import (
@@ -20,6 +22,7 @@ from connector.telemetry.events import (
     PacketFulfilled,
     PacketReceived,
     PacketRejected,
+    RoutingLoop,
 )
 from tests.support.daemons import EventLog
 from tests.support.ledgers import ManualClock
@@ -228,3 +231,13 @@ def test_a_budget_gives_one_seconds_worth_at_once_and_then_its_rate(per_second: 
     assert sum(budget.take(100.0) for _ in range(3 * per_second)) == per_second
     taken = sum(budget.take(100.0 + tick / 1000) for tick in range(10_001))
     assert abs(taken - 10 * per_second) <= 1
+
+
+def test_a_loop_of_routes_is_a_log_line_and_an_event() -> None:
+    setup = ObserverSetup()
+    loop = Loop("carol", Route(RouteSource.CONFIG, "bob", ""))
+    loop.destination = "g.nowhere"
+    setup.observer.tell_loops([(loop, 7)])
+    fields = {"peer_id": "carol", "next_hop": "bob", "prefix": "", "destination": "g.nowhere"}
+    assert setup.log.count("routing_loop", **fields, packets=7) == 1
+    assert one(setup, RoutingLoop) == RoutingLoop(**fields, packets=7)
