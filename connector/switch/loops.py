@@ -91,11 +91,11 @@ class Loops:
         """Whether `prepare`, a copy of `first`, is refused; then it is counted."""
         key = (source.peer_id, route.prefix, route.next_hop)
         loop = self._found.get(key)
-        if first.is_marked and lap_ms == first.lap_ms and source is first.source:
+        if first.mark_ms and lap_ms == first.lap_ms and source is first.source:
             if loop is None:
-                loop = self._found[key] = Loop(source.peer_id, route)
-                if len(self._found) > bounds.LOOPS_MAX:
+                if len(self._found) >= bounds.LOOPS_MAX:
                     del self._found[min(self._found, key=self._seen_ms)]
+                loop = self._found[key] = Loop(source.peer_id, route)
             loop.found_ms = now_ms
         elif loop is None or now_ms - loop.found_ms >= bounds.LOOP_KNOWN_MS:
             return False

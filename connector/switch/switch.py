@@ -243,7 +243,7 @@ class Switch:
                 offer.fee,
                 offer.amount,
                 prepare.condition,
-                deadline_ms + self._window_ms - now_ms,
+                deadline_ms + offer.mark_ms + self._window_ms - now_ms,
             )
             if isinstance(booked, Outcome):
                 return self._refuse(*_REFUSALS[booked], hop_id)
@@ -438,7 +438,7 @@ class Switch:
             if known is None and not self._delivers():
                 return self._refuse(Code.F06_UNEXPECTED_PAYMENT, "unexpected payment", LOCAL)
         offer = Offer(source, prepare, next_hop, payee, onward, fee, deadline_ms, known)
-        offer.content, offer.lap_ms, offer.is_marked = content, lap, mark > 0
+        offer.content, offer.lap_ms, offer.mark_ms = content, lap, mark
         return offer
 
     def _terms_here(self, asset: Asset) -> PeerTerms:

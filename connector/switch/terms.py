@@ -27,7 +27,7 @@ class Offer:
     """What is offered to the next hop or to this node's receiver for a Prepare."""
 
     __slots__ = (
-        "amount", "content", "deadline_ms", "fee", "hop_id", "is_marked", "known", "lap_ms", "next_hop",
+        "amount", "content", "deadline_ms", "fee", "hop_id", "known", "lap_ms", "mark_ms", "next_hop",
         "payee", "prepare", "source",
     )  # fmt: skip
 
@@ -62,8 +62,8 @@ class Offer:
         """See `loops.content_of`; zero where the packet is not forwarded, or was recovered."""
         self.lap_ms = 0
         """See `loops.lap_ms`; zero: it is no copy."""
-        self.is_marked = False
-        """Whether `deadline_ms` contains a mark; see `loops`."""
+        self.mark_ms = 0
+        """By how much more than by terms `deadline_ms` is shortened; see `loops.mark_ms`."""
 
 
 class Rates:

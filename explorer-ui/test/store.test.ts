@@ -139,6 +139,16 @@ describe("the node", () => {
     expect(store.status.value?.accounting).toEqual({ ...accounting, reason: "no answer" });
   });
 
+  test("a routing loop is one entry, whose packets add up", () => {
+    const loop = { ...head("ROUTING_LOOP", 3), peerId: "c", nextHop: "b", prefix: "", destination: "g.x", packets: 2 };
+    store.apply([loop, { ...loop, seq: 4, timestamp: at(60_000), packets: 5 }, { ...loop, seq: 5, prefix: "g.far" }], T0);
+    expect(store.status.value?.routingLoops).toEqual([
+      { peerId: "c", nextHop: "b", prefix: "g.far", packets: 2, lastAt: at(0) },
+      { peerId: "c", nextHop: "b", prefix: "", packets: 7, lastAt: at(60_000) },
+    ]);
+    expect(store.incidents.value).toHaveLength(3);
+  });
+
   test("links are noted", () => {
     store.peers.value = [{ peerId: "alice", connected: true, lastError: "" } as never];
     store.apply([{ ...head("PEER_DISCONNECTED", 3), peerId: "alice", direction: "inbound", reason: "gone" }], T0);

@@ -839,6 +839,34 @@ def test_a_packet_from_before_a_restart_is_joined_and_kept_like_any_other(
     assert len(setup.accounts.posted) == 1
 
 
+def test_a_packet_that_is_resent_while_it_is_under_way_is_no_loop(setup: DriverSetup) -> None:
+    """With its expiry shortened, as often as its sender likes."""
+    expires_at_ms = setup.clock.now_ms() + 10_000
+    flight = setup.send(sender_id=11, expires_at_ms=expires_at_ms)
+    for number in range(1, 4):
+        setup.arrive(11, 1 + number, again=True, expires_at_ms=expires_at_ms - number * 2000)
+    assert setup.outlet.sent == [flight]
+    setup.fulfill(flight)
+    assert setup.connection.answers == [(4, FULFILL)]
+    assert setup.at_rest()
+
+
+def test_a_packet_that_waits_no_longer_is_not_compared_with_others(setup: DriverSetup) -> None:
+    """However it ended: answered, over its time, or not sent at all."""
+    loops = setup.driver._switch.loops
+    setup.fulfill(setup.send())
+    setup.driver.answered(setup.send(), REJECT)
+    setup.send()
+    assert len(loops.forwarded) == 1
+    setup.clock.advance(60)
+    setup.driver.tick()
+    setup.outlet.refuses = Unanswered.NOT_SENT
+    setup.arrive()
+    setup.driver.booked(setup.accounts.reserved[-1][0], Outcome.HELD)
+    assert setup.at_rest()
+    assert not loops.forwarded
+
+
 def test_every_own_code_is_counted_separately(setup: DriverSetup) -> None:
     assert len(Code) < 64
 

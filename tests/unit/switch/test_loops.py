@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from connector.accounting.entries import Reserve
-from connector.accounting.promises import Outcome, Reservation
+from connector.accounting.mirror import Book
+from connector.accounting.promises import Outcome, Promise, Reservation
+from connector.accounting.resent import Recovered
 from connector.ilp.packet import Fulfill, Prepare, Reject, decode, encode
+from connector.ledger.model import AccountCode, Transfer
 from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms
 from connector.peering.routing import Route, RouteSource, RoutingTable
 from connector.switch import bounds
@@ -348,6 +351,14 @@ def test_a_packet_is_refused_only_if_its_expiry_has_the_mark(other_ms: int, is_l
     assert isinstance(step, Reject) == is_loop
 
 
+def test_a_marked_packet_is_held_for_as_long_as_its_sender_waits() -> None:
+    setup = SwitchSetup("a", "user", "c", "b")
+    setup.sent("user", prepare(30_000))
+    hold = setup.switch.forward(setup.peers["c"], prepare(27_000), 77 << 8).send(None)
+    assert isinstance(hold, Reserve)
+    assert hold.hold_ms == 27_000
+
+
 def test_a_mark_leaves_the_next_hop_enough_time() -> None:
     setup = SwitchSetup("a", "user", "c", "b")
     setup.sent("user", prepare(30_000))
@@ -371,6 +382,22 @@ def test_a_packet_sent_again_by_a_peer_without_packet_ids_is_no_loop() -> None:
     for _ in range(5):
         setup.sent("c", prepare(30_000))
     assert setup.found() == []
+
+
+def test_a_packet_that_the_ledger_knows_is_not_compared() -> None:
+    """It was forwarded before this process was started, and is asked for again."""
+    setup = SwitchSetup("a", "user", "c", "b")
+    left_ms = marked(setup)
+    peers = [Book("a", AccountCode.PEER, one, USD) for one in ("c", "b")]
+    legs = [Transfer(99 << 8, amount=1000)]
+    held = Reservation(99 << 8, legs, [(peers[0], peers[1])], Promise.HELD)
+    recovered = Recovered(held, "c", 11, "b", 0)
+    flow = setup.switch.forward(setup.peers["c"], prepare(left_ms), 99 << 8, recovered)
+    send = flow.send(None)
+    assert isinstance(send, Send)
+    assert send.again
+    assert setup.found() == []
+    assert len(setup.switch.loops.forwarded) == 1  # nor is another one compared with it
 
 
 def test_a_packet_whose_route_has_changed_meanwhile_is_no_loop() -> None:
