@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
+import httpx
 import pytest
 
 from connector import Fulfill, PeerSettings, Reject
@@ -90,13 +90,11 @@ async def test_the_operator_is_told_once_and_not_for_each_packet(tmp_path: Path)
         assert all(is_loop(one, "g.a") for one in answers)
         assert a.log.count("routing_loop") == 1
         url = f"http://127.0.0.1:{a.connector.http_port}"
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"{url}/api/status") as answer:
-                [loop] = (await answer.json())["routingLoops"]
-            async with session.get(f"{url}/metrics") as answer:
-                text = await answer.text()
-            async with session.get(f"{url}/api/events", params={"type": "ROUTING_LOOP"}) as answer:
-                events = (await answer.json())["items"]
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            [loop] = (await client.get("/api/status")).json()["routingLoops"]
+            text = (await client.get("/metrics")).text
+            stored = await client.get("/api/events", params={"type": "ROUTING_LOOP"})
+        events = stored.json()["items"]
         assert loop.pop("lastAt")
         assert loop == {
             "peerId": "c",
