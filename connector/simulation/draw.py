@@ -316,6 +316,8 @@ def _with_loop(plan: Plan, lives_s: float) -> Plan:
     By dice of its own, so that the rest of a plan does not depend on it.
     """
     dice = random.Random(f"routing loop {plan.seed}")  # noqa: S311 - to be repeated, not to be secret
+    if any(one.kind is Kind.REMOVE_PEER for one in plan.faults):
+        return plan  # packets whose route is gone would take a default route: a way without a judge
     names = [one.name for one in plan.nodes]
     ways = [
         way
