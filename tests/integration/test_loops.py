@@ -12,6 +12,7 @@ import pytest
 
 from connector import Fulfill, PeerSettings, Reject
 from connector.ilp.packet import Answer
+from tests.support.commands import command
 from tests.support.daemons import Daemon, RunningNodes, secret_of
 
 NOWHERE = "g.nowhere"
@@ -95,6 +96,9 @@ async def test_the_operator_is_told_once_and_not_for_each_packet(tmp_path: Path)
             text = (await client.get("/metrics")).text
             stored = await client.get("/api/events", params={"type": "ROUTING_LOOP"})
         events = stored.json()["items"]
+        shown = await asyncio.to_thread(command, "status", "--url", url)
+        words = " ".join(shown.out.split())
+        assert "to b by (default), back from c: 21 packets refused" in words, shown.out
         assert loop.pop("lastAt")
         assert loop == {
             "peerId": "c",
