@@ -3,7 +3,8 @@
 The one place for both. It loads next to nothing: `__main__` calls it before everything else.
 
 Ctrl-C ends every command with exit code 130, quietly: while modules are loaded as well as later.
-SIGTERM ends one that does not handle it with 143, also as process 1, where the kernel would ignore it.
+SIGTERM, SIGHUP and SIGUSR2 end one that does not handle them, or not yet, with 128 and their number:
+also as process 1, where the kernel would ignore them. SIGHUP is left alone where it is ignored (`nohup`).
 Commands that print what they have done so far catch it themselves (`common.stopped_by_signal`), and so
 do those that are meant to run until Ctrl-C, whose exit code it is not: `run` and `demo --keep`.
 """
@@ -25,6 +26,8 @@ from connector.base.errors import EnvironmentFault
 EXIT_INTERRUPTED: Final = 130
 """128 and the number of SIGINT, as shells have it."""
 _EXIT_SIGNALLED: Final = 128
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+"""What `run` stops on, once it runs; Ctrl-C is apart, since it becomes an exception when all is loaded."""
 
 
 class OutputError(EnvironmentFault):
@@ -80,12 +83,13 @@ def has_reader() -> bool:
 
 
 def prepare() -> None:
-    """Call it first: from now on Ctrl-C ends the process quietly, and output is an `Output`."""
+    """Call it first: from now on signals end the process quietly, and output is an `Output`."""
     # Where SIGINT is ignored (`nohup`, a job in the background of a script), it stays so.
     if _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
-    if _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _end)
+    for number in _STOP_SIGNALS:
+        if _in_main_thread() and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     out = sys.stdout
     if type(out) is io.TextIOWrapper:  # not what a test or another program put there
         sys.stdout = Output(

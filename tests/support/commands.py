@@ -83,7 +83,8 @@ def _kept_process_state() -> Iterator[None]:
     collects, thresholds = gc.isenabled(), gc.get_threshold()
     switch_interval = sys.getswitchinterval()
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+    handlers = {number: signal.getsignal(number) for number in numbers}
     root = logging.getLogger()
     log_handlers, log_level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in ("websockets", "uvicorn", "httpx")}

@@ -17,12 +17,15 @@ from connector.cli.process import Output, OutputError
 from tests.support.inherited import INHERITED
 from tests.support.patience import PATIENCE_SECONDS
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+
 
 @pytest.fixture
 def as_in_a_shell() -> Iterator[None]:
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, *STOP_SIGNALS)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -71,23 +74,27 @@ def test_ctrl_c_and_output_that_fails_are_exit_codes(capsys: pytest.CaptureFixtu
 def test_ctrl_c_is_an_exception_only_when_all_is_loaded() -> None:
     process.prepare()
     assert signal.getsignal(signal.SIGINT) is process._end
-    assert signal.getsignal(signal.SIGTERM) is process._end
+    for number in STOP_SIGNALS:
+        assert signal.getsignal(number) is process._end
     process.loaded()
-    # As process 1 it would be ignored without a handler.
-    assert signal.getsignal(signal.SIGTERM) is process._end
+    # As process 1 they would be ignored without a handler.
+    for number in STOP_SIGNALS:
+        assert signal.getsignal(number) is process._end
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.usefixtures("as_in_a_shell")
-def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, *STOP_SIGNALS])
+def test_a_signal_that_is_ignored_stays_so(number: signal.Signals) -> None:
+    """`nohup`, or a job in the background of a script."""
+    signal.signal(number, signal.SIG_IGN)
     process.prepare()
     process.loaded()
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(number) is signal.SIG_IGN
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, *STOP_SIGNALS])
 def test_a_signal_while_modules_are_loaded_is_quiet(number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "connector", "status"],
