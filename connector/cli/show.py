@@ -85,6 +85,11 @@ def status(
                 f"to {loop['nextHop']} by {loop['prefix'] or '(default)'}, back from {loop['peerId']}: "
                 f"{loop['packets']} packets refused",
             )
+        if body.get("settlementsWaiting"):
+            rows.add_row(
+                "settlementsWaiting",
+                f"{body['settlementsWaiting']}: settle PEER --accept or --decline",
+            )
         return rows
 
     _table_command("/api/status", make, url, key, as_json, watch)

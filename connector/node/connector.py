@@ -359,6 +359,7 @@ class Connector:
             settlement_state=self._settlement_state,
             settlements=core.settlements.counts,
             settlements_waiting=core.settlements.waiting,
+            settlements_waiting_amount=core.settlements.waiting_amount,
             loops=core.switch.loops,
         )
         self.reporter = Reporter(

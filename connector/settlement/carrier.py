@@ -149,8 +149,8 @@ class Carrier:
         self._random = random
         self._paying: dict[str, Settlement] = {}
         """By peer id: the last settlement that pays it."""
-        self._waiting: dict[str, int] = {}
-        """By peer id: open settlements that wait for an operator; a count, as the page asks often."""
+        self._waiting: dict[str, dict[int, int]] = {}
+        """By peer id: the amounts of payments that wait for an operator, by settlement id."""
         self._locks: dict[int, asyncio.Lock] = {}
         """By settlement id: one step at a time."""
         self._refusals: dict[str, int] = {}
@@ -213,7 +213,7 @@ class Carrier:
     def note(self, one: Settlement) -> Settlement:
         """Count a settlement as open."""
         if one.phase is Phase.WAITING and one.id not in self.open:
-            self._waiting[one.peer_id] = self._waiting.get(one.peer_id, 0) + 1
+            self._waiting.setdefault(one.peer_id, {})[one.id] = one.amount
         self.open[one.id] = one
         if one.payer is not Payer.NOBODY:
             self._paying[one.peer_id] = one
@@ -238,7 +238,11 @@ class Carrier:
 
     def waiting(self, peer_id: str) -> int:
         """How many payments of a peer wait for an operator."""
-        return self._waiting.get(peer_id, 0)
+        return len(self._waiting.get(peer_id, ()))
+
+    def waiting_amount(self, peer_id: str) -> int:
+        """Their sum, in units of the peer's asset: what would be credited if all were accepted."""
+        return sum(self._waiting.get(peer_id, {}).values())
 
     def lock(self, one: Settlement) -> asyncio.Lock:
         """Held during each step of a settlement."""
@@ -420,11 +424,10 @@ class Carrier:
         self.tell(SettlementFailed, one, error="declined by an operator: not credited")
 
     def _decided(self, one: Settlement) -> None:
-        left = self.waiting(one.peer_id) - 1
-        if left > 0:
-            self._waiting[one.peer_id] = left
-        else:
-            self._waiting.pop(one.peer_id, None)  # there is none if the peer was removed meanwhile
+        amounts = self._waiting.get(one.peer_id, {})
+        amounts.pop(one.id, None)  # there is none if the peer was removed meanwhile
+        if not amounts:
+            self._waiting.pop(one.peer_id, None)
         self._touch(one.peer_id)
 
     # --- changes

@@ -602,6 +602,10 @@ class SettlementManager:
         """How many payments of a peer wait for an operator."""
         return self._carrier.waiting(peer_id)
 
+    def waiting_amount(self, peer_id: str) -> int:
+        """Their sum, in units of the peer's asset."""
+        return self._carrier.waiting_amount(peer_id)
+
     def scale_of(self, peer_id: str) -> int:
         """The scale of a peer's asset.
 

@@ -138,6 +138,7 @@ class AccountItem(_Answer):
     settlement_threshold: Amount | None
     settlement_state: str
     settlements_waiting: int
+    settlements_waiting_amount: Amount
 
 
 class Certificate(_Answer):

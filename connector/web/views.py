@@ -64,6 +64,7 @@ class NodeViews:
         settlement_state: Callable[[str], str],
         settlements: Mapping[tuple[str, str], int],
         settlements_waiting: Callable[[str], int],
+        settlements_waiting_amount: Callable[[str], int],
         loops: Loops,
     ) -> None:
         self._settings = settings
@@ -83,6 +84,7 @@ class NodeViews:
         self._ports = ports
         self._settlement_state = settlement_state
         self._settlements_waiting = settlements_waiting
+        self._settlements_waiting_amount = settlements_waiting_amount
         self._loops = loops
         self._began_s = clock.monotonic_s()
         self._money = MetricsText(MoneyCollector(peers=peers, accounts=accounts), clock.monotonic_s)
@@ -243,6 +245,7 @@ class NodeViews:
                 if books.terms.max_payable is None
                 else str(books.terms.max_payable),
                 "settlementsWaiting": self._settlements_waiting(peer_id),
+                "settlementsWaitingAmount": str(self._settlements_waiting_amount(peer_id)),
                 "removed": books.removed,
             }
             for peer_id, books in self._accounts.peers.items()

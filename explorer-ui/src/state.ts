@@ -4,7 +4,7 @@ import { effect, signal } from "@preact/signals";
 import { ApiError, feedAddress, get } from "./model/api";
 import { Feed, type Socket } from "./model/feed";
 import { Gatherer, LOADING, READY, Store, withReason } from "./model/store";
-import type { Network, Page, PeerItem, RouteItem, Status } from "./model/types";
+import type { AccountItem, Network, Page, PeerItem, RouteItem, Status } from "./model/types";
 import { formatPlace, parsePlace, type Place, type Tab, withQuery } from "./model/url";
 
 export const store = new Store();
@@ -55,6 +55,7 @@ export const feed = new Feed({
   onEvents: (events) => {
     store.heardAt = Date.now();
     gatherer.add(events);
+    if (events.some((event) => store.changesWaiting(event))) void loadWaiting();
   },
   onGap: () => {
     store.gaps.value += 1;
@@ -96,6 +97,23 @@ export async function loadPeers(): Promise<void> {
   } catch (error) {
     failed(error);
   }
+}
+
+let waitingAsked = false;
+let waitingAgain = false;
+
+/** What waits for an operator is in no event; it changes seldom. */
+async function loadWaiting(): Promise<void> {
+  waitingAgain = waitingAsked;
+  if (waitingAsked) return;
+  waitingAsked = true;
+  try {
+    store.setWaiting((await get<Page<AccountItem>>("api/accounts")).items);
+  } catch (error) {
+    failed(error);
+  }
+  waitingAsked = false;
+  if (waitingAgain) void loadWaiting();
 }
 
 const ROUTES_SHOWN_MAX = 2000;

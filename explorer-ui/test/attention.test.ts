@@ -47,3 +47,17 @@ test("the worst comes first, each with the place to look at", () => {
   ]);
   expect(found[0]).toMatchObject({ tab: "peers", query: { peer: "a" } });
 });
+
+test("payments that wait for an operator, with their sum", () => {
+  const waiting = (count: number, sum: string) =>
+    accountOf(balance(1, { peerId: "bob", settlementsWaiting: count, settlementsWaitingAmount: sum }));
+  expect(concerns(STATUS, [], [waiting(1, "2500000000")], null)).toMatchObject([
+    { level: "amber", text: "bob: 1 payment waits for an operator, 2.50 USD", tab: "accounts", query: { q: "bob" } },
+  ]);
+  expect(concerns(STATUS, [], [waiting(2, "101")], null)[0]?.text).toBe(
+    "bob: 2 payments wait for an operator, 0.000000101 USD in all",
+  );
+  expect(concerns(STATUS, [], [waiting(0, "0")], null)).toEqual([]);
+  // However many links are down.
+  expect(concerns(STATUS, [peer("a", false)], [waiting(1, "1")], null)[0]?.text).toContain("waits for an operator");
+});

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { movedIn } from "../src/model/series";
 import { Gatherer, Store } from "../src/model/store";
+import type { WireEvent } from "../src/model/types";
 import { T0, at, balance, forwarded, fulfilled, head, received, rejected, snapshot, status } from "./samples";
 
 let store: Store;
@@ -29,6 +30,23 @@ describe("accounts", () => {
     expect(store.livePoints(KEY).map((point) => [point.at - T0, point.net])).toEqual([
       [0, 0n], [0, 10n], [200, 30n],
     ]);
+  });
+
+  test("what waits for an operator outlives balance events, and is asked for when it can have changed", () => {
+    const settled = (type: "SETTLEMENT_WAITING" | "SETTLEMENT_COMPLETED", peerId = "alice") =>
+      ({ ...head(type, 2), peerId }) as unknown as WireEvent;
+    const waiting = () => store.account(KEY)?.value.waiting;
+    expect(store.changesWaiting(settled("SETTLEMENT_WAITING"))).toBe(true);
+    expect(store.changesWaiting(settled("SETTLEMENT_COMPLETED"))).toBe(false);
+    store.setWaiting([balance(0, { netBalance: "7", settlementsWaiting: 2, settlementsWaitingAmount: "30" })]);
+    expect(store.account(KEY)?.value.net).toBe(0n);
+    store.apply([balance(3, { netBalance: "10" })], T0);
+    expect(waiting()).toEqual({ count: 2, amount: 30n });
+    expect(store.changesWaiting(settled("SETTLEMENT_COMPLETED"))).toBe(true);
+    expect(store.changesWaiting(settled("SETTLEMENT_COMPLETED", "bob"))).toBe(false);
+    store.setWaiting([balance(0, { settlementsWaiting: 0, settlementsWaitingAmount: "0" }), balance(0, { peerId: "new" })]);
+    expect(waiting()).toEqual({ count: 0, amount: 0n });
+    expect(store.accountKeys.value).toEqual([KEY]);
   });
 
   test("an account that a snapshot no longer names is gone", () => {

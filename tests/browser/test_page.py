@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from connector import Fulfill, Reject
@@ -107,6 +108,37 @@ async def test_progress_to_settlement_in_three_colours(viewer: Viewer, tmp_path:
             await expect(bar.locator(f".fill-{level}")).to_have_count(1)
             await viewer.shot(f"settlement-{level}")
         await expect(bar).to_contain_text("above 90 %")
+
+
+async def test_payments_that_wait_for_the_operator_are_counted_with_their_sum(
+    viewer: Viewer, tmp_path: Path
+) -> None:
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b = await network.chain(
+            "a", "b", peer={"a-b": {"max_prepaid": 100}}, node={"a": {"admin_api_key": KEY}}
+        )
+        node = f"http://127.0.0.1:{a.connector.http_port}"
+        await viewer.open(a.connector.http_port)
+        async with httpx.AsyncClient(base_url=node, trust_env=False) as engine:
+            for amount, waits in (("101", "1 payment waits"), ("102", "2 payments wait")):
+                said = await engine.post(
+                    "/settlement/accounts/b/settlements",
+                    json={"amount": amount, "scale": 9}, headers={"Idempotency-Key": amount},
+                )  # fmt: skip
+                assert said.status_code == 202
+                await viewer.page.get_by_text(f"b: {waits} for an operator").wait_for()
+        await viewer.page.get_by_text("for an operator, 0.000000203 USD in all").click()
+        card = viewer.at("account-b")
+        await expect(card.get_by_test_id("waiting")).to_contain_text("2 payments wait")
+        await expect(card.get_by_test_id("waiting")).to_contain_text("0.000000203 USD")
+        await viewer.shot("settlements-waiting")
+        operator = Operator(a)
+        for one in (await operator.get("/admin/accounts/b/settlements"))["items"]:
+            step = "accept" if one["amount"] == "101" else "decline"
+            path = f"/admin/accounts/b/settlements/{one['settlementId']}/{step}"
+            assert (await operator.ask("POST", path)).status_code in (200, 202)
+        await expect(viewer.at("waiting")).to_have_count(0)
+        await expect(viewer.at("net")).to_have_attribute("data-net", "-101")
 
 
 async def test_a_settlement_from_the_threshold_to_the_word_of_the_operator(

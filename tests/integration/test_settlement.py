@@ -448,6 +448,7 @@ async def test_a_payment_beyond_the_bound_waits_over_a_restart_until_an_operator
         assert a.connector.views.status()["settlementsWaiting"] == 2
         (account,) = a.connector.views.accounts_view()
         assert (account["settlementState"], account["settlementsWaiting"]) == ("IDLE", 2)
+        assert account["settlementsWaitingAmount"] == "203"
         assert b'settlements_waiting{peer="b"} 2.0' in a.connector.views.metrics(money=False)
         a = await network.restart("a")
         await a.log.seen("settlement_waits_for_operator", times=2)
@@ -468,6 +469,8 @@ async def test_a_payment_beyond_the_bound_waits_over_a_restart_until_an_operator
         assert [await tell(a, amount) for amount in ("101", "102")] == [201, 409]
         assert a.net("b") == -201
         assert a.connector.views.status()["settlementsWaiting"] == 0
+        (account,) = a.connector.views.accounts_view()
+        assert account["settlementsWaitingAmount"] == "0"
         assert "of-b" not in str(a.log.events)
         await a.stop()
         await assert_audit(a)

@@ -1,6 +1,6 @@
 /** Accounts as the page reckons with them. */
 
-import { percent, units } from "./format";
+import { percent, plural, units } from "./format";
 import type { AccountItem } from "./types";
 
 export interface Account {
@@ -18,13 +18,24 @@ export interface Account {
   readonly available: bigint;
   readonly threshold: bigint | null;
   readonly settlement: string;
+  /** Payments that the peer's engine reports and an operator has to accept or decline. */
+  readonly waiting: Waiting;
 }
+
+export interface Waiting {
+  readonly count: number;
+  /** Of all of them together. */
+  readonly amount: bigint;
+}
+
+export const NONE_WAITS: Waiting = { count: 0, amount: 0n };
 
 export function accountKey(peerId: string, code: string, scale: number): string {
   return `${peerId}|${code}|${scale}`;
 }
 
-export function accountOf(item: AccountItem): Account {
+/** `known`: what waits, where the item does not say. */
+export function accountOf(item: AccountItem, known: Waiting = NONE_WAITS): Account {
   return {
     key: accountKey(item.peerId, item.assetCode, item.assetScale),
     peerId: item.peerId,
@@ -39,7 +50,16 @@ export function accountOf(item: AccountItem): Account {
     available: units(item.availableCredit),
     threshold: item.settlementThreshold === null ? null : units(item.settlementThreshold),
     settlement: item.settlementState,
+    waiting:
+      item.settlementsWaiting === undefined
+        ? known
+        : { count: item.settlementsWaiting, amount: units(item.settlementsWaitingAmount ?? "0") },
   };
+}
+
+/** What an operator has to decide, in words without the amount; empty: nothing waits. */
+export function waitingInWords({ count }: Waiting): string {
+  return count === 0 ? "" : `${plural(count, "payment")} ${count === 1 ? "waits" : "wait"} for an operator`;
 }
 
 export type Level = "calm" | "amber" | "rose";

@@ -1,7 +1,7 @@
-/** What an operator should look at, worst first. Empty: all is well. */
+/** What an operator should look at: what waits for a decision, then the worst first. Empty: all is well. */
 
-import { type Account, creditUsed, levelOf, towardsSettlement } from "./accounts";
-import { plural, share as shareText } from "./format";
+import { type Account, creditUsed, levelOf, towardsSettlement, waitingInWords } from "./accounts";
+import { amount, plural, share as shareText } from "./format";
 import type { AccountingView, PeerItem, Status } from "./types";
 import type { Tab } from "./url";
 
@@ -40,6 +40,7 @@ export function concerns(
   nowMs: number = Date.now(),
 ): Concern[] {
   const found: Concern[] = [];
+  const toDecide: Concern[] = [];
   const accounting = status.accounting.state;
   if (accounting !== "available") {
     found.push({
@@ -80,6 +81,16 @@ export function concerns(
     });
   }
   for (const account of accounts) {
+    if (account.waiting.count > 0) {
+      const sum = `${amount(account.waiting.amount, account.scale)} ${account.code}`;
+      toDecide.push({
+        key: `${account.key} waiting`,
+        level: "amber",
+        text: `${account.peerId}: ${waitingInWords(account.waiting)}, ${sum}${account.waiting.count > 1 ? " in all" : ""}`,
+        tab: "accounts",
+        query: { q: account.peerId },
+      });
+    }
     const credit = creditUsed(account).share;
     const settle = towardsSettlement(account)?.share ?? null;
     for (const [what, share] of [["of its credit used", credit], [(settle ?? 0) > 100 ? "of its settlement threshold" : "of the way to settlement", settle]] as const) {
@@ -103,5 +114,5 @@ export function concerns(
       query: { state: "rejected" },
     });
   }
-  return found.sort((a, b) => (a.level === b.level ? 0 : a.level === "rose" ? -1 : 1));
+  return [...toDecide, ...found.sort((a, b) => (a.level === b.level ? 0 : a.level === "rose" ? -1 : 1))];
 }

@@ -145,9 +145,27 @@ export class Store {
     this.accountKeys.value = [...this.accounts.keys()];
   }
 
+  /** What waits for an operator, of accounts that are known; their balances come from events. */
+  setWaiting(items: readonly AccountItem[]): void {
+    batch(() => {
+      for (const item of items) {
+        const known = this.accounts.get(accountKey(item.peerId, item.assetCode, item.assetScale));
+        if (known !== undefined) known.value = { ...known.peek(), waiting: accountOf(item).waiting };
+      }
+    });
+  }
+
+  /** Whether an event can have changed what waits for an operator. */
+  changesWaiting(event: WireEvent): boolean {
+    if (!event.type.startsWith("SETTLEMENT_")) return false;
+    if (event.type === "SETTLEMENT_WAITING") return true;
+    const { peerId } = event as SettlementEvent;
+    return [...this.accounts.values()].some((one) => one.peek().peerId === peerId && one.peek().waiting.count > 0);
+  }
+
   private setAccount(item: AccountItem, at: number): void {
-    const next = accountOf(item);
-    const known = this.accounts.get(next.key);
+    const known = this.accounts.get(accountKey(item.peerId, item.assetCode, item.assetScale));
+    const next = accountOf(item, known?.peek().waiting);
     if (known === undefined) {
       this.accounts.set(next.key, signal(next));
       this.accountKeys.value = [...this.accounts.keys()];

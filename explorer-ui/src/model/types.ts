@@ -20,6 +20,9 @@ export interface AccountItem {
   readonly availableCredit: string;
   readonly settlementThreshold: string | null;
   readonly settlementState: string;
+  /** Payments that wait for an operator, and their sum; events leave them out. */
+  readonly settlementsWaiting?: number;
+  readonly settlementsWaitingAmount?: string;
 }
 
 export interface AccountBalance extends Envelope, AccountItem {

@@ -2,7 +2,7 @@
 
 import { signal, useComputed } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { type Account, creditUsed, levelOf, levelWords, towardsSettlement } from "../model/accounts";
+import { type Account, creditUsed, levelOf, levelWords, towardsSettlement, waitingInWords } from "../model/accounts";
 import { get } from "../model/api";
 import { amount, exactTitle, owes, share } from "../model/format";
 import { joined } from "../model/points";
@@ -208,6 +208,11 @@ function Card(props: { accountKey: string; rangeMs: number }) {
         <span data-testid="settlement-state" data-state={account.settlement}>
           <Chip kind={kind}>{words}</Chip>
         </span>
+        {account.waiting.count > 0 && (
+          <span data-testid="waiting" title={`Was it received? Then: connector settle ${account.peerId} --accept, else --decline`}>
+            <Chip kind="warn">{waitingInWords(account.waiting)}</Chip> <Money value={account.waiting.amount} asset={asset} />
+          </span>
+        )}
         {last !== null && (
           <span class="muted" title={last.timestamp}>
             last: {last.type.slice("SETTLEMENT_".length).toLowerCase()}, <Money value={BigInt(last.amount)} asset={asset} />
