@@ -42,7 +42,8 @@ The map, each package above those that it uses:
     web/            HTTP: health, metrics, API, login, page
       guard.py        checks before routing           access.py   keys, roles, the cookie
       engine_access.py  tokens of settlement engines  wrong_keys.py  throttles wrong keys
-      sessions.py     logins of browsers
+      sessions.py     logins of browsers              roles.py    what each key may do
+      places.py       bounded places, shared fairly
       admin.py        the admin API                   views.py    the read API
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle

@@ -76,6 +76,7 @@ class Viewer:
         self._frames: deque[Frame] = deque()
         self._bytes = 0
         self._gap_seq = 0
+        self._has_ended = False
         self._more = asyncio.Event()
 
     def put(self, frame: Frame) -> None:
@@ -99,11 +100,19 @@ class Viewer:
         self._frames.clear()
         self._bytes = 0
 
+    def end(self) -> None:
+        """Tell the viewer that its place is needed for another. It has left the bus."""
+        self.clear()
+        self._has_ended = True
+        self._more.set()
+
     async def next(self) -> str:
-        """The next message; waits for one."""
-        while not self._frames and not self._gap_seq:
+        """The next message; waits for one. Empty: there are no more, since `end` was called."""
+        while not self._frames and not self._gap_seq and not self._has_ended:
             self._more.clear()
             await self._more.wait()
+        if self._has_ended:
+            return ""
         if self._gap_seq:
             seq, self._gap_seq = self._gap_seq, 0
             return f'{{"seq":{seq},"events":[],"gap":true}}'

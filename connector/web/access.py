@@ -8,25 +8,15 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from enum import IntEnum, auto
 from typing import Final
 
 from connector.base.clock import Clock
 from connector.base.log import Log
 from connector.web import bounds
+from connector.web.places import Holder
+from connector.web.roles import Role
 from connector.web.sessions import Sessions
 from connector.web.wrong_keys import Denied, WrongKeys, digest
-
-
-class Role(IntEnum):
-    """What the owner of a key may do; a higher role may do what the lower ones may."""
-
-    METRICS = auto()
-    """Read the balances in /metrics: METRICS_KEY."""
-    READ = auto()
-    """Read everything: READ_API_KEY."""
-    OPERATE = auto()
-    """Read and change everything: ADMIN_API_KEY."""
 
 
 class Access:
@@ -102,23 +92,29 @@ class Access:
 
     # --- the login cookie, which reads, whichever key it was given for
 
-    def has_cookie(self, header: str) -> bool:
-        """Whether a `Cookie` header has a login of ours that has not ended.
+    def by_cookie(self, header: str) -> Holder | None:
+        """Who has logged in with a `Cookie` header; None: nobody, or the login has ended.
 
         A wrong cookie is not counted as a wrong key: it cannot be guessed, and a page that was open
         over a restart keeps sending it.
         """
         token = _cookie(header, self.cookie_name)
-        return bool(token) and self._sessions.is_open(token)
+        return self._sessions.holder(token) if token else None
 
-    def new_cookie(self, *, secure: bool, path: str = "/") -> str:
+    def has_cookie(self, header: str) -> bool:
+        """Whether a `Cookie` header has a login of ours that has not ended."""
+        return self.by_cookie(header) is not None
+
+    def new_cookie(self, role: Role, source: str, *, secure: bool, path: str = "/") -> str:
         """A `Set-Cookie` header that logs in; for requests with the right key.
 
         Args:
+            role: that of the key.
+            source: the address that the request comes from.
             secure: the browser uses TLS; it then never shows the cookie without.
             path: where the browser shows it.
         """
-        token = self._sessions.begin()
+        token = self._sessions.begin(role, source)
         return self._set_cookie(token, bounds.HTTP_LOGIN_SECONDS_MAX, secure=secure, path=path)
 
     def log_out(self, header: str, *, secure: bool, path: str = "/") -> str:

@@ -2,7 +2,8 @@
 
 A viewer of the live feed gets a snapshot, then frames that are encoded once for all viewers. Frames
 that it does not read in time are dropped, oldest first, and it is notified of the gap. A viewer that
-does not read at all is disconnected. The guard has checked access before.
+does not read at all is disconnected. So is one of whoever has the most, where a place is needed for another
+(`places`). The guard has checked access before.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from connector.telemetry.store import EventStore
 from connector.telemetry.store_query import EventQuery, Point
 from connector.telemetry.timeline import packet_timeline
 from connector.web import bounds
-from connector.web.guard import may_go_on
+from connector.web.guard import holder_of, may_go_on
+from connector.web.places import Holder, place_for
 
 HISTORY_RANGE_MS: Final = 3_600_000
 CLOSE_REFUSED: Final = 1008
@@ -61,6 +63,7 @@ def feed_router(
         now_ms: returns the time.
     """
     router = APIRouter(tags=["events"])
+    viewers: dict[Viewer, Holder] = {}  # the oldest first
 
     @router.get("/api/events", responses={422: {"description": "a filter is wrong"}})
     async def events(
@@ -151,12 +154,21 @@ def feed_router(
     async def watch(socket: WebSocket) -> None:
         """The live feed."""
         await socket.accept()
-        if bus.viewers >= bounds.VIEWERS_MAX:
-            await socket.close(CLOSE_TRY_LATER, "too many viewers")
-            return
+        holder = holder_of(socket.scope)
+        if len(viewers) >= bounds.VIEWERS_MAX:
+            at = place_for(holder, list(viewers.values()))
+            if at is None:
+                await socket.close(CLOSE_TRY_LATER, "too many viewers")
+                return
+            superfluous = list(viewers)[at]
+            del viewers[superfluous]
+            bus.leave(superfluous)
+            superfluous.end()
         since = socket.query_params.get("since", "")
         resumes = bool(re.fullmatch(r"[0-9]{1,18}", since))
         viewer, missed = bus.join(int(since) if resumes else None)
+        viewers[viewer] = holder
+        assert len(viewers) <= bounds.VIEWERS_MAX, len(viewers)
         try:
             if missed is None:
                 head = {"type": "snapshot", "seq": bus.seq, "gap": resumes, **snapshot()}
@@ -167,6 +179,7 @@ def feed_router(
             if await _serve(socket, viewer, first):
                 bus.viewers_dropped += 1
         finally:
+            viewers.pop(viewer, None)
             bus.leave(viewer)
 
     return router
@@ -188,6 +201,9 @@ async def _send_all(socket: WebSocket, viewer: Viewer, first: str) -> bool:
     """Send until the viewer leaves; returns whether it was aborted for not reading."""
     message = first
     while True:
+        if not message:
+            await socket.close(CLOSE_TRY_LATER, "too many viewers: another one has this place")
+            return False
         # Looked at with each message: the node's status is one every few seconds.
         if not may_go_on(socket.scope):
             await socket.close(CLOSE_REFUSED, "logged out")

@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 
 from connector.base.log import Log
 from connector.web import bounds
-from connector.web.access import Access, Role
+from connector.web.access import Access
 from connector.web.engine_access import ENGINE_PREFIX, EngineAccess, account_of
+from connector.web.places import Holder, holder_at
 from connector.web.proxies import HOST, forwarded
+from connector.web.roles import Role
 from connector.web.wrong_keys import Denied
 
 HEADERS: Final = {
@@ -43,6 +45,8 @@ METRICS_PATH: Final = "/metrics"
 
 _SHOWS_MONEY: Final = "connector.shows_money"
 _MAY_GO_ON: Final = "connector.may_go_on"
+_LOGIN: Final = "connector.login"
+_ROLE: Final = "connector.role"
 """Set in the scope of a request by the guard."""
 _OF_PROXIES: Final = frozenset(
     ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
@@ -202,14 +206,17 @@ class Guard:
             if not access.has_login:
                 return Refusal(403, _PROXY_NOT_NAMED.format(names="ADMIN_API_KEY"))
         cookie = headers.get("cookie", "")
-        if not admin and reads and access.has_cookie(cookie):
+        login = access.by_cookie(cookie) if not admin and reads else None
+        if login is not None:
             scope[_MAY_GO_ON] = lambda: access.has_cookie(cookie)
+            scope[_LOGIN], scope[_ROLE] = login.login, login.role
             return None
         names = access.key_names if reads else "ADMIN_API_KEY"
         match access.by_header(headers.get("authorization", ""), source):
             case Role.OPERATE:
                 return None
             case Role.READ:
+                scope[_ROLE] = Role.READ
                 return None if reads else Refusal(403, _READS_ONLY)
             case Role.METRICS:
                 return Refusal(403, _KEY_FOR_METRICS_ONLY.format(names=names))
@@ -319,6 +326,11 @@ def source_of(scope: Scope) -> str:
     """The address that a request comes from."""
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def holder_of(scope: Scope) -> Holder:
+    """Who makes a request that the guard has let through; on loopback, without a key, an operator."""
+    return holder_at(source_of(scope), scope.get(_LOGIN, ""), scope.get(_ROLE, Role.OPERATE))
 
 
 def shows_money(scope: Scope) -> bool:

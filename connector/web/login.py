@@ -9,9 +9,10 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
-from connector.web.access import Access, Role
+from connector.web.access import Access
 from connector.web.guard import Scope, page_headers, source_of, throttled
 from connector.web.proxies import base_of, forwarded, is_https
+from connector.web.roles import Role
 from connector.web.wrong_keys import Denied
 
 # Under `no-referrer` a browser sends a form with `Origin: null`, which the guard refuses.
@@ -118,10 +119,10 @@ def login_router(access: Access, node_id: str) -> APIRouter:
             return refused(scope, 422, 'not valid: {"key": "..."} is expected', is_form)
         source = source_of(scope)
         match access.by_key(given, source):
-            case Role.OPERATE | Role.READ:
+            case Role.OPERATE | Role.READ as role:
                 place = forwarded(scope).prefix or "/"
                 secure = is_https(scope)
-                cookie = {"Set-Cookie": access.new_cookie(secure=secure, path=place)}
+                cookie = {"Set-Cookie": access.new_cookie(role, source, secure=secure, path=place)}
                 if is_form:
                     return RedirectResponse("./", 303, headers=cookie)
                 return Response(status_code=204, headers=cookie)

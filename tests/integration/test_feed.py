@@ -6,12 +6,18 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -76,9 +82,11 @@ def is_(event: dict[str, Any], kind: str, **fields: Any) -> bool:
 
 
 @asynccontextmanager
-async def page(daemon: Daemon, since: int | None = None) -> AsyncIterator[Page]:
+async def page(daemon: Daemon, since: int | None = None, **options: Any) -> AsyncIterator[Page]:
+    """`options`: of the connection."""
     query = "" if since is None else f"?since={since}"
-    async with connect(f"ws://127.0.0.1:{daemon.connector.http_port}/ws{query}") as link:
+    url = f"ws://127.0.0.1:{daemon.connector.http_port}/ws{query}"
+    async with connect(url, **options) as link:
         viewer = Page(link)
         await viewer.read()
         yield viewer
@@ -301,6 +309,32 @@ async def test_there_are_only_so_many_viewers(
         await until(lambda: a.connector.events.viewers == 0)
         async with page(a) as viewer:
             assert viewer.snapshot
+
+
+async def test_one_holder_of_a_key_does_not_keep_the_others_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_bounds, "VIEWERS_MAX", 4)
+    keys = {"admin_api_key": SecretStr("operates"), "read_api_key": SecretStr("reads")}
+
+    def viewer_at(address: str, key: str = "reads") -> AbstractAsyncContextManager[Page]:
+        headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": address}
+        return page(a, additional_headers=headers)
+
+    async with RunningNodes(tmp_path) as network, AsyncExitStack() as open_:
+        a, _b = await network.chain(
+            "a", "b", node={"a": {**keys, "trusted_proxies": ["127.0.0.1"]}}
+        )
+        greedy = [await open_.enter_async_context(viewer_at("192.0.2.1")) for _ in range(4)]
+        with pytest.raises(ConnectionClosed):
+            await open_.enter_async_context(viewer_at("192.0.2.1"))
+        await open_.enter_async_context(viewer_at("192.0.2.2"))
+        assert await greedy[0].closed() == 1013
+        await open_.enter_async_context(viewer_at("192.0.2.1", "operates"))
+        assert await greedy[1].closed() == 1013
+        assert a.connector.events.viewers == 4
+        await a.connector.send("g.b", 7)
+        await greedy[2].saw("PACKET_FULFILLED", amount="7")
 
 
 async def test_what_a_viewer_says_is_bounded(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from connector.base import limits
 from connector.base.randomness import SystemRandomness
 from connector.web import bounds as web_bounds
-from connector.web.access import Access, Role
+from connector.web.access import Access
+from connector.web.roles import Role
 from connector.web.wrong_keys import Denied, Throttle
 from tests.support.daemons import EventLog
 from tests.support.ledgers import ManualClock
@@ -83,7 +84,7 @@ def test_each_key_has_its_role(clock: ManualClock, log: EventLog) -> None:
     assert alone.by_key("metrics-key", "192.0.2.1") is Role.METRICS
     assert not alone.has_key
     assert not alone.has_login
-    assert not alone.has_cookie(value_of(access.new_cookie(secure=False)))
+    assert not alone.has_cookie(value_of(new_cookie(access)))
 
 
 def test_the_twenty_first_wrong_key_is_throttled_for_a_while(
@@ -128,13 +129,17 @@ def test_the_table_of_throttled_sources_is_bounded() -> None:
 # --- the cookie
 
 
+def new_cookie(access: Access, source: str = "192.0.2.1", role: Role = Role.OPERATE) -> str:
+    return access.new_cookie(role, source, secure=False)
+
+
 def value_of(set_cookie: str) -> str:
     ((name, morsel),) = SimpleCookie(set_cookie).items()
     return f"{name}={morsel.value}"
 
 
 def test_a_cookie_is_valid_until_it_expires(access: Access, clock: ManualClock) -> None:
-    cookie = value_of(access.new_cookie(secure=False))
+    cookie = value_of(new_cookie(access))
     assert access.has_cookie(cookie)
     assert access.has_cookie(f"other=1; {cookie}; connector-bob=2.3")
     clock.advance(web_bounds.HTTP_LOGIN_SECONDS_MAX - 1)
@@ -146,14 +151,14 @@ def test_a_cookie_is_valid_until_it_expires(access: Access, clock: ManualClock) 
 def test_a_login_ends_with_the_node_and_is_of_no_use_at_another(
     access: Access, clock: ManualClock, log: EventLog
 ) -> None:
-    cookie = value_of(access.new_cookie(secure=False))
+    cookie = value_of(new_cookie(access))
     assert not access_of(clock, log).has_cookie(cookie)
     of_bob = cookie.replace("alice", "bob")
     assert not access_of(clock, log, node_id="bob").has_cookie(of_bob), "each node has its own"
 
 
 def test_logging_out_ends_one_login_on_the_node(access: Access) -> None:
-    first, second = (value_of(access.new_cookie(secure=False)) for _ in range(2))
+    first, second = (value_of(new_cookie(access)) for _ in range(2))
     assert first != second
     for _ in range(2):
         assert "Max-Age=0" in access.log_out(f"other=1; {first}", secure=False)
@@ -168,16 +173,40 @@ def test_of_too_many_logins_the_oldest_ends(
     access: Access, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_bounds, "HTTP_SESSIONS_MAX", 3)
-    cookies = [value_of(access.new_cookie(secure=False)) for _ in range(5)]
+    cookies = [value_of(new_cookie(access)) for _ in range(5)]
     assert [access.has_cookie(one) for one in cookies] == [False, False, True, True, True]
     assert len(access._sessions) == 3
     clock.advance(web_bounds.HTTP_LOGIN_SECONDS_MAX)
-    access.new_cookie(secure=False)
+    new_cookie(access)
     assert len(access._sessions) == 1, "those that have ended take no place"
 
 
+def test_who_logs_in_again_and_again_logs_nobody_else_out(
+    access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_bounds, "HTTP_SESSIONS_MAX", 10)
+    operator = value_of(new_cookie(access))
+    reader = value_of(new_cookie(access, "192.0.2.2", Role.READ))
+    for _ in range(50):
+        greedy = value_of(new_cookie(access, "192.0.2.3", Role.READ))
+    assert all(map(access.has_cookie, (operator, reader, greedy)))
+    assert len(access._sessions) == 10
+    for number in range(50):
+        new_cookie(access, f"198.51.100.{number}", Role.READ)
+    assert access.has_cookie(operator), "of even shares, those that only read make room"
+    assert not access.has_cookie(reader)
+
+
+def test_a_login_has_the_role_of_its_key(access: Access) -> None:
+    for role in (Role.READ, Role.OPERATE):
+        found = access.by_cookie(value_of(new_cookie(access, "2001:db8::1", role)))
+        assert found is not None
+        assert (found.role, found.address) == (role, "2001:db8::/64")
+    assert access.by_cookie("connector-alice=x") is None
+
+
 def test_a_cookie_of_strangers_is_no_login(access: Access) -> None:
-    access.new_cookie(secure=False)
+    new_cookie(access)
     for value in ("", "0" * 64, "\xff\ud800", "1." + "0" * 64):
         assert not access.has_cookie(f"connector-alice={value}")
 
@@ -189,7 +218,7 @@ def test_scripts_and_other_sites_never_get_the_cookie(
 ) -> None:
     access = access_of(clock, log)
     for text in (
-        access.new_cookie(secure=secure, path=path),
+        access.new_cookie(Role.OPERATE, "", secure=secure, path=path),
         access.log_out("", secure=secure, path=path),
     ):
         (morsel,) = SimpleCookie(text).values()
@@ -200,7 +229,7 @@ def test_scripts_and_other_sites_never_get_the_cookie(
 
 
 def test_of_many_cookies_ours_is_found(access: Access) -> None:
-    cookie = value_of(access.new_cookie(secure=False))
+    cookie = value_of(new_cookie(access))
     name, _, value = cookie.partition("=")
     assert access.has_cookie(f"{name}x=1;{cookie} ;")
     assert access.has_cookie(f'a="1;2"; {name} = {value}')
@@ -210,7 +239,7 @@ def test_of_many_cookies_ours_is_found(access: Access) -> None:
 
 
 def test_an_altered_cookie_is_rejected_without_throttling(access: Access) -> None:
-    name, _, value = value_of(access.new_cookie(secure=False)).partition("=")
+    name, _, value = value_of(new_cookie(access)).partition("=")
     for wrong in (
         value[:-1], f"{value}0", value.upper(), f"1.{value}", f"-{value}", "9" * 40, "\u0661.x", "",
         "0" * len(value),
