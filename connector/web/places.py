@@ -38,7 +38,8 @@ def place_for(newcomer: Holder, taken: Sequence[Holder]) -> int | None:
     at = _of_the_busiest(lambda one: one.address, newcomer, taken)
     if at is not None:
         return at
-    beside = [at for at, one in enumerate(taken) if one.address == newcomer.address]
+    own = newcomer.address, newcomer.role
+    beside = [at for at, one in enumerate(taken) if (one.address, one.role) == own]
     among = _of_the_busiest(lambda one: one.login, newcomer, [taken[at] for at in beside])
     return None if among is None else beside[among]
 

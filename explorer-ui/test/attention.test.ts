@@ -52,7 +52,7 @@ test("payments that wait for an operator, with their sum", () => {
   const waiting = (count: number, sum: string) =>
     accountOf(balance(1, { peerId: "bob", settlementsWaiting: count, settlementsWaitingAmount: sum }));
   expect(concerns(STATUS, [], [waiting(1, "2500000000")], null)).toMatchObject([
-    { level: "amber", text: "bob: 1 payment waits for an operator, 2.50 USD", tab: "accounts", query: { q: "bob" } },
+    { level: "amber", text: "bob: 1 payment waits for an operator, 2.5 USD", tab: "accounts", query: { q: "bob" } },
   ]);
   expect(concerns(STATUS, [], [waiting(2, "101")], null)[0]?.text).toBe(
     "bob: 2 payments wait for an operator, 0.000000101 USD in all",

@@ -315,9 +315,14 @@ async def test_one_holder_of_a_key_does_not_keep_the_others_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_bounds, "VIEWERS_MAX", 4)
-    keys = {"admin_api_key": SecretStr("operates"), "read_api_key": SecretStr("reads")}
+    keys = {
+        "admin_api_key": SecretStr("key-of-an-operator"),
+        "read_api_key": SecretStr("key-of-a-reader-1"),
+    }
 
-    def viewer_at(address: str, key: str = "reads") -> AbstractAsyncContextManager[Page]:
+    def viewer_at(
+        address: str, key: str = "key-of-a-reader-1"
+    ) -> AbstractAsyncContextManager[Page]:
         headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": address}
         return page(a, additional_headers=headers)
 
@@ -330,7 +335,7 @@ async def test_one_holder_of_a_key_does_not_keep_the_others_out(
             await open_.enter_async_context(viewer_at("192.0.2.1"))
         await open_.enter_async_context(viewer_at("192.0.2.2"))
         assert await greedy[0].closed() == 1013
-        await open_.enter_async_context(viewer_at("192.0.2.1", "operates"))
+        await open_.enter_async_context(viewer_at("192.0.2.1", "key-of-an-operator"))
         assert await greedy[1].closed() == 1013
         assert a.connector.events.viewers == 4
         await a.connector.send("g.b", 7)

@@ -59,7 +59,7 @@ def test_with_as_many_addresses_as_places_a_further_reader_gets_none_and_an_oper
 def test_of_one_address_no_login_keeps_another_out() -> None:
     taken = [reader("proxy", "a")] * PLACES
     assert enter(taken, reader("proxy", "b"))
-    assert enter(taken, operator("proxy", "b"))
+    assert enter(taken, operator("proxy", "c"))
     taken = [reader("proxy", str(number)) for number in range(PLACES)]
     assert not enter(taken, reader("proxy", "late"))
 
