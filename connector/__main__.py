@@ -20,10 +20,10 @@ def main() -> None:
 
 
 def _command() -> None:
-    if sys.argv[1:] == ["healthcheck"]:
+    if sys.argv[1:2] == ["healthcheck"]:
         from connector.tools.healthcheck import main as healthcheck  # noqa: PLC0415 - loads next to nothing
 
-        code = healthcheck()
+        code = healthcheck(sys.argv[2:])
         if code is not None:
             sys.exit(code)
     try:

@@ -7,12 +7,15 @@ import json
 import resource
 import signal
 import sys
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
 import typer
 
+from connector.base.errors import ConnectorError
 from connector.cli import bounds
 from connector.cli.common import AsJson, fail, faults_named, get, run_loop, stop_event
+from connector.tools.healthcheck import WAIT_SECONDS_MAX
 from connector.tools.terminal import console, plain, table
 
 _DEFAULT = "default"
@@ -141,7 +144,12 @@ def check_config(
         screen.print(f"the configuration is valid; {left_out} settings have their defaults: --all")
 
 
-def healthcheck() -> None:
+def healthcheck(
+    wait: Annotated[
+        int,
+        typer.Option("--wait", help="Seconds to wait for it.", min=0, max=WAIT_SECONDS_MAX),
+    ] = 0,
+) -> None:
     """Exit 0 when the local daemon is ready; for Docker's HEALTHCHECK."""
     from connector.settings.load import load
 
@@ -152,7 +160,24 @@ def healthcheck() -> None:
     where = f"[{host}]" if ":" in host else host
     scheme = "http" if settings.http_tls_cert is None else "https"
     # The certificate names the public host; this connects to the loopback address.
-    body = get(f"{scheme}://{where}:{settings.http_port}", "/health/ready", None, verify=False)
+    url = f"{scheme}://{where}:{settings.http_port}"
+    body = _ready_within(url, wait)
     if body.get("status") not in ("ready", "degraded"):
         raise fail(str(body.get("reason") or body.get("error") or body), 1)
     print(body["status"])
+
+
+def _ready_within(url: str, wait_s: float) -> dict[str, Any]:
+    """What the node says of itself; one that is not ready is asked again for so many seconds."""
+    from connector.base.clock import SystemClock
+    from connector.tools.client import NodeClient
+
+    clock = SystemClock()
+    deadline_s = clock.monotonic_s() + wait_s
+    while clock.monotonic_s() < deadline_s:
+        with contextlib.suppress(ConnectorError):
+            body = NodeClient(url, None, verify=False).get("/health/ready")
+            if body.get("status") in ("ready", "degraded"):
+                return body
+        time.sleep(0.1)
+    return get(url, "/health/ready", None, verify=False)

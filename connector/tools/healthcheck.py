@@ -3,6 +3,9 @@
 Loading the package takes a hundred times as long as the check itself. So this module imports only what
 it needs, and `__main__` calls it before it loads the commands. Where the environment alone does not
 determine the address of the node, it leaves the check to the full command.
+
+An engine checks a container for the first time some seconds after its start, and then again after as many:
+a node that is ready just after a check would be healthy only after the next one. So a check can wait.
 """
 
 from __future__ import annotations
@@ -11,11 +14,14 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from time import monotonic, sleep  # noqa: TID251 - a Clock would load a part of the package
 from typing import Final
 
 _SECONDS_MAX: Final = 4.0
 _ANSWER_BYTES_MAX: Final = 65_536
+_PAUSE_SECONDS: Final = 0.1
+WAIT_SECONDS_MAX: Final = 60
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - reaching it, not binding
 # These name files that must be read first; TLS is checked separately below.
 _ELSEWHERE: Final = ("CONFIG_FILE", "HTTP_HOST_FILE", "HTTP_PORT_FILE")
@@ -58,12 +64,33 @@ def ask(host: str, port: int) -> tuple[bool, str]:
     return True, f"{status}: {reason}" if reason else status
 
 
-def main() -> int | None:
-    """The exit code, 0 when the node is ready; None when the full command must run."""
+def ask_until(host: str, port: int, wait_s: float) -> tuple[bool, str]:
+    """See `ask`; a node that is not ready is asked again for so many seconds."""
+    deadline_s = monotonic() + wait_s
+    while True:
+        ready, said = ask(host, port)
+        if ready or monotonic() >= deadline_s:
+            return ready, said
+        sleep(_PAUSE_SECONDS)
+
+
+def main(arguments: Sequence[str]) -> int | None:
+    """The exit code, 0 when the node is ready; None when the full command must run.
+
+    `arguments`: none, or `--wait` and a whole number of seconds; others are the full command's.
+    """
     found = address(os.environ)
+    wait_s = 0
+    match arguments:
+        case []:
+            pass
+        case ["--wait", text] if text.isdecimal() and int(text) <= WAIT_SECONDS_MAX:
+            wait_s = int(text)
+        case _:
+            return None
     if found is None:
         return None
-    ready, said = ask(*found)
+    ready, said = ask_until(*found, wait_s)
     if ready:
         print(said)  # noqa: T201 - a command
     else:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import pytest
 
 from connector.tools import healthcheck
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.ports import free_ports
 
 
 @contextmanager
@@ -88,6 +90,41 @@ def test_nobody_there_is_said_so() -> None:
     healthy, said = healthcheck.ask("127.0.0.1", port)
     assert not healthy
     assert "is the node running?" in said
+
+
+def test_a_node_that_is_not_ready_yet_can_be_waited_for() -> None:
+    """Refused, then not ready, then ready."""
+    answers = [
+        http("503 Service Unavailable", '{"status":"not ready","reason":"starting"}'),
+        http("200 OK", '{"status":"ready","reason":""}'),
+    ]
+    (port,) = free_ports(1)
+
+    def serve() -> None:
+        with socket.create_server(("127.0.0.1", port)) as server:
+            for answer in answers:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+    thread = threading.Timer(0.3, serve)
+    thread.start()
+    assert healthcheck.ask_until("127.0.0.1", port, PATIENCE_SECONDS) == (True, "ready")
+    thread.join()
+    assert healthcheck.ask_until("127.0.0.1", port, 0.2)[0] is False
+
+
+def test_arguments_that_it_does_not_know_are_the_full_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        healthcheck, "ask_until", lambda _host, _port, wait_s: (wait_s == 5, "said")
+    )
+    for arguments, code in (([], 1), (["--wait", "5"], 0), (["--wait", "x"], None),
+                            (["--wait", "61"], None), (["--wait"], None), (["--help"], None)):  # fmt: skip
+        assert healthcheck.main(arguments) == code, arguments
+    assert capsys.readouterr().out == "said\n"
 
 
 @pytest.mark.processes
