@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import runpy
 import shlex
-import textwrap
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,15 +17,9 @@ import yaml
 
 from connector.cli.main import app
 from connector.settings.load import load
+from tests.support.written import ELSEWHERE, PAGES, PROGRAMS, ROOT, RUN, Block, blocks
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    path
-    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
-    if "node_modules" not in path.parts
-)
 COMMANDS = typer.main.get_command(app)
-_BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _OURS = ("python -m connector", ".venv/bin/python -m connector", "ilp-connector")
 _INSTALLED = re.compile(r"connector(?: |$)")
@@ -36,38 +30,47 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def blocks(*languages: str) -> list[tuple[str, str]]:
-    """Page and text of every block in one of the languages."""
-    return [
-        (name_of(page), text)
-        for page in PAGES
-        for language, text in _BLOCK.findall(page.read_text("utf-8"))
-        if language in languages
-    ]
-
-
 def commands() -> Iterator[tuple[str, str]]:
     """Page and text of every command in a block of a console or shell, comments and prompts off."""
-    for page, text in blocks("console", "sh", "bash"):
+    for page, _, text in blocks("console", "sh", "bash"):
         for line in text.replace("\\\n", " ").splitlines():
             command = line.strip().removeprefix("$ ")
             if command and not command.startswith("#"):
                 yield page, re.sub(r"\s+#.*", "", command)
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("python"))
-def test_every_python_block_is_a_program_or_a_part_of_one(page: str, text: str) -> None:
-    ast.parse(textwrap.dedent(text))
+def shown(one: Block) -> str:
+    return f"{one.page}: {one.first}"
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("yaml"))
-def test_every_yaml_block_can_be_used_as_a_configuration(
-    page: str, text: str, tmp_path: Path
-) -> None:
-    if "nodeId" not in yaml.safe_load(textwrap.dedent(text)):
-        pytest.fail(f"{page}: a YAML block that is no configuration")
+def test_of_every_block_it_is_known_what_runs_it() -> None:
+    """tests/support/written.py says so; a new block needs a line there, and a test if it can be run."""
+    known = [*RUN, *ELSEWHERE]
+    found = set()
+    for one in blocks(*PROGRAMS):
+        fitting = [(page, first) for page, first in known
+                   if page == one.page and one.first.startswith(first)]  # fmt: skip
+        assert len(fitting) == 1, f"{shown(one)}: {fitting}"
+        found.add(fitting[0])
+    assert found == set(known), "no block begins so any more"
+
+
+@pytest.mark.parametrize("one", blocks("python"), ids=shown)
+def test_every_python_block_is_a_program_or_a_part_of_one(one: Block) -> None:
+    ast.parse(one.text)
+
+
+@pytest.mark.parametrize("one", blocks("json"), ids=shown)
+def test_every_json_block_is_json(one: Block) -> None:
+    json.loads(one.text)
+
+
+@pytest.mark.parametrize("one", blocks("yaml"), ids=shown)
+def test_every_yaml_block_can_be_used_as_a_configuration(one: Block, tmp_path: Path) -> None:
+    if "nodeId" not in yaml.safe_load(one.text):
+        pytest.fail(f"{one.page}: a YAML block that is no configuration")
     path = tmp_path / "node.yaml"
-    path.write_text(textwrap.dedent(text))
+    path.write_text(one.text)
     load({"CONFIG_FILE": str(path)})
 
 
