@@ -5,7 +5,8 @@
 #   scripts/compose-tb.sh VERB
 #
 #   init          docker/.env with a random cluster id if there is none, then build, format, up; from
-#                 then on replicas format nothing by themselves (TIGERBEETLE_AUTO_FORMAT=false)
+#                 then on replicas format nothing by themselves (TIGERBEETLE_AUTO_FORMAT=false). Where
+#                 the engine may, their memory is locked (TIGERBEETLE_MEMLOCK=-1)
 #   build         the image
 #   format        the data file of each replica that has none; what is there is left alone
 #   up            starts the replicas and waits until all are healthy
@@ -70,6 +71,21 @@ up() {
   say "Healthy: $(tr '\n' ' ' <<<"$replicas")"
 }
 
+# Memory that is locked is never swapped out. Rootless engines may not raise the limit that allows it, and
+# start no container that asks for it: so it is tried first.
+lock_memory() {
+  local image
+  [ -z "${TIGERBEETLE_MEMLOCK:-}$(env_value TIGERBEETLE_MEMLOCK)" ] || return 0
+  image=$(compose config | awk -v service="$(head -n 1 <<<"$replicas"):" '
+    /^  [^ ]/ { inside = $1 == service } inside && $1 == "image:" { print $2; exit }')
+  if docker run --rm --network none --no-healthcheck --ulimit memlock=-1 --entrypoint true "$image" >/dev/null 2>&1; then
+    printf '%s\n' TIGERBEETLE_MEMLOCK=-1 >>"$(env_file)"
+    say "TIGERBEETLE_MEMLOCK=-1 is in $(env_file) now: the replicas lock their memory."
+  else
+    say "This engine may not raise the limit of locked memory: the replicas do not lock theirs. They do not swap either (memswap_limit)."
+  fi
+}
+
 # A replica that formatted itself anew would have forgotten what it promised the others.
 no_more_formatting() {
   [ -z "$(env_value TIGERBEETLE_AUTO_FORMAT)" ] || return 0
@@ -132,7 +148,7 @@ replicas=$(servers)
 [ -n "$replicas" ] || fail "$MISSING" "$(basename "$file") has no service with TIGERBEETLE_REPLICA_ID"
 
 case $verb in
-  init) build && format && up && no_more_formatting ;;
+  init) build && lock_memory && format && up && no_more_formatting ;;
   build) build ;;
   format) format ;;
   up) up ;;

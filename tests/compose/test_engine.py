@@ -19,7 +19,16 @@ from pathlib import Path
 import pytest
 
 from connector.tools.compose import Plan, Topology, compose_file, default_names
-from tests.support.compose import BASE_IMAGE, ROOT, SERVER_IMAGE, Stack, docker, missing
+from tests.support.acceptance import written
+from tests.support.compose import (
+    BASE_IMAGE,
+    ROOT,
+    SERVER_IMAGE,
+    Stack,
+    docker,
+    example,
+    missing,
+)
 
 pytestmark = [pytest.mark.compose, pytest.mark.slow]
 
@@ -85,7 +94,8 @@ def test_the_image_is_small_and_not_roots(images: dict[str, str]) -> None:
     assert found["Size"] < 200_000_000
     assert found["Config"]["User"] == "1000:1000"
     assert set(found["Config"]["ExposedPorts"]) == {"3000/tcp", "8080/tcp"}
-    assert found["Config"]["Healthcheck"]["Test"] == ["CMD", "ilp-connector", "healthcheck"]
+    test = ["CMD", "ilp-connector", "healthcheck", "--wait", "5"]
+    assert found["Config"]["Healthcheck"]["Test"] == test
 
 
 def test_it_runs_the_commands_with_a_read_only_root(images: dict[str, str]) -> None:
@@ -180,7 +190,9 @@ def five(start: Start) -> Stack:
     """The five peers, up; tests leave them so."""
     stack = start(ROOT / "docker-compose-5-peer-multihop.yml")
     stack.check_often()
-    assert stack.up() < UP_SECONDS_MAX
+    began = time.monotonic()
+    written(stack, "scripts/deploy-5-peer-multihop.sh up", "--no-build")
+    assert time.monotonic() - began < UP_SECONDS_MAX
     return stack
 
 
@@ -191,43 +203,55 @@ def test_tigerbeetle_is_there_first(five: Stack) -> None:
 
 def test_packets_travel_the_whole_line_and_the_books_mirror_each_other(five: Stack) -> None:
     before = {name: five.balances(name) for name in PEERS}
-    report = five.send("peer1", "g.peer5", 100)
-    assert report["fulfilled"] == 100
+    assert "All checks passed" in written(five, "scripts/deploy-5-peer-multihop.sh test")
     for one, other in pairwise(PEERS):
         debit, credit = five.balances(other)[one]
         assert (debit - before[other][one][0], credit - before[other][one][1]) == (100_000, 0)
     five.assert_mirrored()
-    five.assert_audit()
     five.assert_no_errors()
 
 
 def test_down_and_up_keeps_the_books(five: Stack) -> None:
     five.send("peer1", "g.peer5", 5)
     before = {name: five.balances(name) for name in PEERS}
-    five.down()
-    five.up()
+    written(five, "scripts/deploy-5-peer-multihop.sh down")
+    written(five, "scripts/deploy-5-peer-multihop.sh up", "--no-build")
     assert {name: five.balances(name) for name in PEERS} == before
+    shown = written(five, "scripts/deploy-5-peer-multihop.sh status")
+    assert re.search(r"peer5 .* \d\d:\d\d:\d\d ok", shown), shown
+
+
+def test_a_container_is_checked_from_inside_without_nc_and_ping(five: Stack) -> None:
+    assert "ready" in written(five, "docker exec peer1 ilp-connector healthcheck")
+    written(
+        five,
+        "docker exec peer1 sh -c 'ilp-connector send --url ws://127.0.0.1:3000 "
+        '--auth "sender:$BTP_PEER_SENDER_SECRET" --destination g.peer5 --count 1\'',
+    )
+    assert "tini" in written(five, "docker exec peer1 cat /proc/1/cmdline")
 
 
 @contextmanager
-def load(five: Stack) -> Iterator[None]:
-    """Packets through all five meanwhile, without end.
+def load(
+    stack: Stack, first: str = "peer1", destination: str = "g.peer5", links: int = 2
+) -> Iterator[None]:
+    """Packets through all of the stack meanwhile, without end; `links` of the first with the sender.
 
     From a container of its own: a sender that dies with a node asks for no answer again.
     """
-    name = f"{five.project}-sender"
-    command = five.send_command("peer1", "g.peer5", 10_000_000, 50)
-    command[command.index("--url") + 1] = "ws://peer1:3000"
-    image = five.content["services"]["peer1"]["image"]
-    network = f"{five.project}_ilp-network"
-    before = fulfilled(five, "peer1")
+    name = f"{stack.project}-sender"
+    command = stack.send_command(first, destination, 10_000_000, 50)
+    command[command.index("--url") + 1] = f"ws://{first}:3000"
+    image = stack.content["services"][first]["image"]
+    network = f"{stack.project}_ilp-network"
+    before = fulfilled(stack, first)
     docker("run", "-d", "--init", "--name", name, "--network", network, image, *command[1:])
     try:
-        until(lambda: fulfilled(five, "peer1") > before + 100)
+        until(lambda: fulfilled(stack, first) > before + 100)
         yield
         assert json.loads(docker("inspect", name))[0]["State"]["Running"], docker("logs", name)
         # What it has sent is answered, also where nobody was there to do so.
-        until(lambda: five.links("peer1") == 2)
+        until(lambda: stack.links(first) == links)
     finally:
         docker("rm", "-fv", name)
 
@@ -269,7 +293,10 @@ def test_a_connector_is_replaced_under_load_and_no_packet_is_rejected(
     before = {name: rejected(five, name) for name in PEERS}
     container = five.inspect(service)["Id"]
     with load(five):
-        script(five, "docker-rebuild.sh", "--no-build", "--restart", service)
+        if service == "peer3":
+            written(five, "scripts/docker-rebuild.sh --no-build --restart peer3")
+        else:
+            script(five, "docker-rebuild.sh", "--no-build", "--restart", service)
         seen = fulfilled(five, "peer1")
         until(lambda: fulfilled(five, "peer1") > seen + 100)
         assert {name: rejected(five, name) for name in PEERS if name != service} == {
@@ -295,10 +322,10 @@ def test_what_docker_killed_under_load_is_started_again_and_what_it_stopped_is_n
     five: Stack,
 ) -> None:
     with load(five):
-        docker("kill", five.container("peer4"))
+        written(five, "docker kill peer4")
         docker("stop", five.container("peer5"))
         assert not five.is_running("peer4")
-        script(five, "docker-keep-running.sh", "--once")
+        written(five, "scripts/docker-keep-running.sh --once")
         assert five.is_running("peer4")
         assert not five.is_running("peer5")
         docker("start", five.container("peer5"))
@@ -346,10 +373,10 @@ def test_connectors_find_a_server_that_moved_within_five_seconds(five: Stack) ->
 
 def test_a_backup_brings_back_the_books_when_all_else_is_gone(five: Stack, tmp_path: Path) -> None:
     before = {name: five.balances(name) for name in PEERS}
-    script(five, "backup-tigerbeetle.sh", "-d", str(tmp_path))
+    written(five, "scripts/backup-tigerbeetle.sh", "-d", str(tmp_path))
     five.send("peer1", "g.peer5", 10)
-    five.remove()
-    script(five, "restore-tigerbeetle.sh", "-d", str(tmp_path), "--yes")
+    written(five, "scripts/deploy-5-peer-multihop.sh clean", "-y")
+    written(five, "scripts/restore-tigerbeetle.sh", "-d", str(tmp_path), "--yes")
     assert {name: five.balances(name) for name in PEERS} == before
     assert_all_is_well(five)
     five.remove()
@@ -385,7 +412,14 @@ def test_packets_get_across(start: Start, tmp_path: Path, name: str, begin: str,
         assert stack.up() < UP_SECONDS_MAX
         # Who dialled before the other listened tries again a moment later.
         until(lambda: all(map(stack.is_linked, stack.connectors())))
-        assert stack.send(begin, f"g.{end}", 20)["fulfilled"] == 20
+        if end == "spoke-3":
+            written(
+                stack,
+                "scripts/docker-test-packet-flow.sh -f docker/docker-compose.hub-spoke.yml",
+            )
+            assert "connector_started" in written(stack, "docker logs connector-hub")
+        else:
+            assert stack.send(begin, f"g.{end}", 20)["fulfilled"] == 20
         stack.assert_mirrored()
         for node in stack.connectors():
             said = {event["event"] for event in stack.events(node)}
@@ -401,6 +435,7 @@ def test_one_connector_on_one_tigerbeetle(start: Start) -> None:
     stack.check_often()
     try:
         stack.up()
+        written(stack, "docker volume inspect tigerbeetle-data")
         own = stack.environment("connector")["ILP_ADDRESS"]
         assert stack.send("connector", own, 10)["fulfilled"] == 10
         stack.down()
@@ -468,6 +503,19 @@ def test_production_does_not_start_with_the_cluster_id_of_the_example(
     assert "TIGERBEETLE_CLUSTER_ID=0 is the value of the example" in refused.stderr
 
 
+def test_production_does_not_start_with_the_secrets_of_the_example(images: dict[str, str]) -> None:
+    """docker/.env is the env file of the connector too."""
+    given = example() | {"HTTP_HOST": "0.0.0.0", "TIGERBEETLE_CLUSTER_ID": "7"}
+    options = [word for pair in given.items() for word in ("-e", "=".join(pair))]
+    refused = serve(
+        images["CONNECTOR_IMAGE"], *options, "-e", "TIGERBEETLE_REPLICAS=172.30.9.10:3000",
+        command="run",
+    )  # fmt: skip
+    assert refused.returncode == 2, refused.stderr
+    for name in ("ADMIN_API_KEY", "METRICS_KEY"):
+        assert f"{name} has the value of the example" in refused.stderr
+
+
 def test_the_image_stops_at_once_without_an_init_of_the_engine(images: dict[str, str]) -> None:
     """Also when the signal comes before Python has begun."""
     for wait in (0, 3):
@@ -491,23 +539,51 @@ def test_a_container_that_formats_is_not_called_unhealthy(images: dict[str, str]
 # --- a cluster
 
 
-def test_a_replica_that_lost_its_file_is_recovered_from_the_others(start: Start) -> None:
+CLUSTER = "docker/docker-compose.tigerbeetle-cluster.yml"
+REBUILD = f"scripts/docker-rebuild.sh -f {CLUSTER} connector-b"
+
+
+def rebuild_under_load(stack: Stack, tmp_path: Path) -> None:
+    """A new image of a service in a profile is built and takes its place; no packet is rejected."""
+    service = stack.content["services"]["connector-b"]
+    (tmp_path / "Dockerfile").write_text(f"FROM {service['image']}\nLABEL rebuilt=yes\n")
+    service |= {"image": f"{stack.project}:rebuilt", "build": str(tmp_path)}
+    stack.write()
+    before = stack.inspect("connector-b")["Id"]
+    with load(stack, "connector-a", "g.connector-b"):
+        written(stack, REBUILD)
+        seen = fulfilled(stack, "connector-a")
+        until(lambda: fulfilled(stack, "connector-a") > seen + 100)
+    assert rejected(stack, "connector-a") == 0
+    assert stack.inspect("connector-b")["Id"] != before
+
+
+def test_a_cluster_and_a_replica_that_lost_its_file_is_recovered_from_the_others(
+    start: Start, tmp_path: Path
+) -> None:
     # Development mode takes a third of the memory and is right for one packet after the other.
-    stack = start(
-        ROOT / "docker" / "docker-compose.tigerbeetle-cluster.yml", TIGERBEETLE_DEVELOPMENT="true"
-    )
-    stack.profiles = ["connectors"]
+    stack = start(ROOT / CLUSTER, TIGERBEETLE_DEVELOPMENT="true")
     replicas = [f"tigerbeetle-{number}" for number in range(3)]
     try:
+        written(stack, "make compose-tb-init")
+        shown = written(stack, "make compose-tb-status")
+        assert re.search(r"tigerbeetle-2 .* \d\d:\d\d:\d\d ok", shown), shown
+        assert "cluster" in written(stack, "docker logs tigerbeetle-0")
+        written(stack, "docker exec tigerbeetle-0 sh -c 'grep -h VmLck /proc/[0-9]*/status'")
+        limit = written(stack, "docker inspect -f '{{.HostConfig.MemorySwap}}' tigerbeetle-0")
+        assert int(limit) == stack.inspect("tigerbeetle-0")["HostConfig"]["Memory"]
+        written(stack, REBUILD, code=3)
+        stack.profiles = ["connectors"]
         stack.up()
+        rebuild_under_load(stack, tmp_path)
         stack.send("connector-a", "g.connector-b", 20)
-        stack.compose("rm", "-fsv", "tigerbeetle-2")
-        docker("volume", "rm", f"{stack.project}_tigerbeetle-2-data")
+        written(stack, f"docker compose -f {CLUSTER} rm -fsv tigerbeetle-2")
+        written(stack, "docker volume rm docker_tigerbeetle-2-data")
         stack.send("connector-a", "g.connector-b", 20)
         # It does not start as if it were new.
-        stack.compose("up", "-d", "--no-build", "tigerbeetle-2")
-        until(lambda: "0_2.tigerbeetle is lost" in stack.logs("tigerbeetle-2"))
-        script(stack, "compose-tb.sh", "recover", "tigerbeetle-2", "-y")
+        written(stack, f"docker compose -f {CLUSTER} up -d tigerbeetle-2")
+        until(lambda: "0_2.tigerbeetle is lost" in written(stack, "docker logs tigerbeetle-2"))
+        written(stack, "make compose-tb-recover REPLICA=tigerbeetle-2")
         # With another one gone, nothing goes on unless the recovered one takes part.
         stack.compose("stop", "tigerbeetle-0")
         stack.send("connector-a", "g.connector-b", 20)
@@ -519,3 +595,6 @@ def test_a_replica_that_lost_its_file_is_recovered_from_the_others(start: Start)
         stack.assert_no_errors()
     finally:
         stack.remove()
+        subprocess.run(
+            ["docker", "rmi", f"{stack.project}:rebuilt"], check=False, capture_output=True
+        )
