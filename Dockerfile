@@ -83,14 +83,18 @@ ENV PATH=/opt/connector/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/b
     PYTHONUNBUFFERED=1 \
     LOG_FORMAT=json \
     DATA_DIR=/data \
-    BTP_SERVER_HOST=0.0.0.0
+    BTP_SERVER_HOST=0.0.0.0 \
+    CONNECTOR_HEALTHCHECK_WAIT=5 \
+    TINI_SUBREAPER=
+# A health check waits so many seconds for a node that is starting: so it is healthy when it is ready, not
+# at the next check. The other name keeps tini quiet where the engine has an init of its own (--init).
 # HTTP stays on loopback until HTTP_HOST says otherwise: then ADMIN_API_KEY is needed too.
 USER 1000:1000
 WORKDIR /data
 VOLUME /data
 EXPOSE 3000 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["ilp-connector", "healthcheck", "--wait", "5"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["ilp-connector", "healthcheck"]
 # Without an init, process 1 ignores a signal that comes before Python handles it, and reaps nothing.
 ENTRYPOINT ["tini", "--", "ilp-connector"]
 CMD ["run"]

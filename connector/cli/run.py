@@ -15,7 +15,7 @@ import typer
 from connector.base.errors import ConnectorError
 from connector.cli import bounds
 from connector.cli.common import AsJson, fail, faults_named, get, run_loop, stop_event
-from connector.tools.healthcheck import WAIT_SECONDS_MAX
+from connector.tools.healthcheck import WAIT_SECONDS_MAX, WAIT_VARIABLE
 from connector.tools.terminal import console, plain, table
 
 _DEFAULT = "default"
@@ -147,7 +147,13 @@ def check_config(
 def healthcheck(
     wait: Annotated[
         int,
-        typer.Option("--wait", help="Seconds to wait for it.", min=0, max=WAIT_SECONDS_MAX),
+        typer.Option(
+            "--wait",
+            help="Seconds to wait for it.",
+            min=0,
+            max=WAIT_SECONDS_MAX,
+            envvar=WAIT_VARIABLE,
+        ),
     ] = 0,
 ) -> None:
     """Exit 0 when the local daemon is ready; for Docker's HEALTHCHECK."""

@@ -55,6 +55,7 @@ _PREFIXES: Final = (
 _NOT_SETTINGS: Final = frozenset(
     (
         "CONFIG_FILE", "CONNECTOR_AUTH", "CONNECTOR_UI", "CONNECTOR_URL", "TIGERBEETLE_BIN",
+        "CONNECTOR_HEALTHCHECK_WAIT",
         # One .env may serve compose, the image of the TigerBeetle server and the node.
         "CONNECTOR_IMAGE", "CONNECTOR_MEM_LIMIT", "TIGERBEETLE_SERVER_IMAGE",
         "TIGERBEETLE_MEM_LIMIT", "TIGERBEETLE_IPV4", "TIGERBEETLE_REPLICA_ID",

@@ -254,7 +254,7 @@ def _node(
         ],
         "volumes": [f"{name}-data:/data"],
         "networks": [NETWORK],
-        "healthcheck": _healthcheck(["ilp-connector", "healthcheck", "--wait", "5"], "4s", "60s"),
+        "healthcheck": _healthcheck(["ilp-connector", "healthcheck"], "4s", "60s"),
         "logging": _logging(),
     }
 

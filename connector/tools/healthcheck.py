@@ -21,6 +21,8 @@ from typing import Final
 _SECONDS_MAX: Final = 4.0
 _ANSWER_BYTES_MAX: Final = 65_536
 _PAUSE_SECONDS: Final = 0.1
+WAIT_VARIABLE: Final = "CONNECTOR_HEALTHCHECK_WAIT"
+"""Seconds to wait, as `--wait`; images set it, so that compose files need not know of it."""
 WAIT_SECONDS_MAX: Final = 60
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - reaching it, not binding
 # These name files that must be read first; TLS is checked separately below.
@@ -77,20 +79,13 @@ def ask_until(host: str, port: int, wait_s: float) -> tuple[bool, str]:
 def main(arguments: Sequence[str]) -> int | None:
     """The exit code, 0 when the node is ready; None when the full command must run.
 
-    `arguments`: none, or `--wait` and a whole number of seconds; others are the full command's.
+    `arguments`: none are taken here; they are the full command's.
     """
     found = address(os.environ)
-    wait_s = 0
-    match arguments:
-        case []:
-            pass
-        case ["--wait", text] if text.isdecimal() and int(text) <= WAIT_SECONDS_MAX:
-            wait_s = int(text)
-        case _:
-            return None
-    if found is None:
+    wait_s = os.environ.get(WAIT_VARIABLE) or "0"
+    if arguments or found is None or not wait_s.isdecimal() or int(wait_s) > WAIT_SECONDS_MAX:
         return None
-    ready, said = ask_until(*found, wait_s)
+    ready, said = ask_until(*found, int(wait_s))
     if ready:
         print(said)  # noqa: T201 - a command
     else:

@@ -115,15 +115,16 @@ def test_a_node_that_is_not_ready_yet_can_be_waited_for() -> None:
     assert healthcheck.ask_until("127.0.0.1", port, 0.2)[0] is False
 
 
-def test_arguments_that_it_does_not_know_are_the_full_commands(
+def test_how_long_to_wait_comes_from_the_environment_and_the_rest_is_the_full_commands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
         healthcheck, "ask_until", lambda _host, _port, wait_s: (wait_s == 5, "said")
     )
-    for arguments, code in (([], 1), (["--wait", "5"], 0), (["--wait", "x"], None),
-                            (["--wait", "61"], None), (["--wait"], None), (["--help"], None)):  # fmt: skip
-        assert healthcheck.main(arguments) == code, arguments
+    for value, code in (("", 1), ("5", 0), ("x", None), ("61", None)):
+        monkeypatch.setenv(healthcheck.WAIT_VARIABLE, value)
+        assert healthcheck.main([]) == code, value
+    assert healthcheck.main(["--wait", "5"]) is None
     assert capsys.readouterr().out == "said\n"
 
 
