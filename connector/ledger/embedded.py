@@ -561,7 +561,11 @@ class EmbeddedLedger:
             marker.write(seq)
 
         try:
-            await self._file.run(write)
+            if save is None:
+                octets = len(events) + sum(block.size for block in blocks)
+                await self._file.commit(write, octets)
+            else:
+                await self._file.run(write)
         except (sqlite3.Error, OSError) as error:
             self.fulfilments.may_have_added()
             # Memory is ahead of the disk now; what is on disk is the truth.

@@ -79,11 +79,15 @@ class Platform:
 
 def system_platform(log: Log, clock: Clock | None = None) -> Platform:
     """The machine that this process runs on."""
+    clock = clock or SteadyClock()
     return Platform(
-        clock=clock or SteadyClock(),
+        clock=clock,
         randomness=SystemRandomness(),
         network=SystemNetwork(),
-        disk=SystemDisk(),
+        disk=SystemDisk(
+            clock,
+            on_pace=lambda name, phase: log.info("commits_moved", file=name, to=phase.value),
+        ),
         log=log,
     )
 
