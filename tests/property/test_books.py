@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -145,6 +146,7 @@ async def with_embedded(
         await ledger.close()
 
 
+@pytest.mark.long
 @settings(max_examples=min(60, settings().max_examples))
 @given(steps, st.integers(0, 25), st.booleans())
 def test_the_embedded_ledger_has_the_same_state_after_any_end(

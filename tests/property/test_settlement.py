@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from fractions import Fraction
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,6 +138,7 @@ class _DiedError(Exception):
     pass
 
 
+@pytest.mark.long
 @settings(max_examples=min(60, settings().max_examples))
 @given(st.lists(steps, max_size=14), scales)
 def test_settled_exactly_once_whatever_fails_and_dies(

@@ -18,7 +18,7 @@ from tests.support.worlds import small_plan
 
 SEEDS = range(1, 1 + int(os.environ.get("SIMULATION_SEEDS", "1")))
 QUICK = os.environ.get("HYPOTHESIS_PROFILE") == "quick"
-PAYMENTS = 40 if QUICK else 80
+PAYMENTS = 16 if QUICK else 80
 """Of a plan: so many are enough to show whether a kind works at all."""
 STEPS = range(0, 12, 3 if QUICK else 1)
 """Writes, commits and requests to the ledger before a node is killed."""

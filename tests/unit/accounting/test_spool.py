@@ -402,6 +402,7 @@ async def test_what_the_ledger_refuses_afterwards_is_booked_all_the_same() -> No
         assert node.net("alice") == 800
 
 
+@pytest.mark.long
 @simulated
 async def test_the_end_of_an_outage_is_reached_under_load() -> None:
     async with AccountingNode(spool=100_000) as node:

@@ -129,6 +129,7 @@ async def test_any_other_encoding_is_refused_before_the_body_is_read(encoding: s
         await ask(lambda _: raw(200, gzip.compress(b"hello"), content_encoding=encoding))
 
 
+@pytest.mark.long
 async def test_gzip_is_bounded_as_it_arrives_and_decompressed() -> None:
     bomb = gzip.compress(b" " * (64 << 20))  # 64 KB on the wire
     with pytest.raises(HttpAnswerError, match="too long"):

@@ -241,6 +241,7 @@ async def test_rows_are_pruned_a_slice_at_a_time(
     await embedded(books).replay_all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "spoil",
     [

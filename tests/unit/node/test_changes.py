@@ -217,6 +217,7 @@ def test_limits_of_a_peer_that_is_drained_can_be_changed_and_it_is_drained_on(
     run(tmp_path, scenario)
 
 
+@pytest.mark.long
 def test_after_a_restart_in_the_middle_a_peer_is_drained_and_removed(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with three() as (group, (alice, bob, carol)):

@@ -582,6 +582,7 @@ def test_what_is_no_whole_number_is_told_alike(name: str, text: str) -> None:
     assert fault(**{name: text}) == f"{name}={text!r}: must be a whole number, in digits only"
 
 
+@pytest.mark.long
 def test_no_message_is_in_the_words_of_the_validator() -> None:
     """Every setting, given what it cannot be."""
     wrong = {name.upper(): "\x00?" for name in Settings.model_fields if name != "peers"}

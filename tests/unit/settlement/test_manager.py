@@ -167,6 +167,7 @@ async def test_a_finer_engine_gets_the_same_value() -> None:
 # --- faults
 
 
+@pytest.mark.long
 @simulated
 async def test_a_failing_engine_is_retried_with_the_same_key_and_growing_waits() -> None:
     durable = DurableState()

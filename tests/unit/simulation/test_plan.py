@@ -55,6 +55,7 @@ def test_every_kind_comes_up(kind: Kind) -> None:
     raise AssertionError(kind)
 
 
+@pytest.mark.long
 def test_a_ring_of_default_routes_changes_nothing_else_of_a_plan() -> None:
     rings = 0
     for seed in range(40):

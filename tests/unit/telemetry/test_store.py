@@ -333,6 +333,7 @@ async def test_the_file_stays_within_its_octets(open_store: Open, tmp_path: Path
     assert octets(tmp_path) <= limit + 2 * store_file.VACUUM_PAGES * 4096
 
 
+@pytest.mark.long
 async def test_rare_events_and_balances_alone_stay_within_the_octets(open_store: Open) -> None:
     limit = 1 << 20
     setup = await open_store(events_max=1_000_000, bytes_max=limit)
@@ -544,6 +545,7 @@ async def steps_of(store: EventStore, query: EventQuery) -> int:
     return steps
 
 
+@pytest.mark.long
 async def test_the_cost_of_a_query_does_not_depend_on_the_number_of_events(
     open_store: Open,
 ) -> None:

@@ -52,6 +52,7 @@ def settings_of(service: dict[str, Any]) -> Settings:
     ).settings
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("topology", Topology)
 @pytest.mark.parametrize("count", [3, 4, 10])
 @pytest.mark.parametrize("tigerbeetle", [False, True])
@@ -67,6 +68,7 @@ def test_every_node_has_a_configuration_that_the_connector_takes(
             assert (settings.tigerbeetle_replicas == "tigerbeetle:3000") is tigerbeetle
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("topology", Topology)
 @pytest.mark.parametrize("count", [3, 4, 7, 10])
 def test_packets_from_every_node_reach_every_other_by_routes_alone(
