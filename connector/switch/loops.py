@@ -65,25 +65,52 @@ class Loops:
     """See the module. All times are milliseconds since the epoch."""
 
     def __init__(self) -> None:
-        self.forwarded: dict[int, Offer] = {}
-        """Packets that wait for the answer of a next hop, by `content_of`; of equal ones the first, or
-        its last lap. Never more than packets in flight."""
         self.packets = 0
         """Refused since they came back."""
+        self._forwarded: dict[bytes, Offer] = {}
+        """Packets that wait for the answer of a next hop, by condition; of equal ones the first, or its
+        last lap. With `_sharing`, never more than packets in flight."""
+        self._sharing: dict[tuple[bytes, str, bytes], Offer] = {}
+        """Those that have their condition in common with one of `_forwarded` and are not equal to it:
+        pings, above all. By condition, destination and data."""
         self._found: dict[tuple[str, str, str], Loop] = {}
         """By peer, prefix and next hop; never more than LOOPS_MAX."""
 
+    @property
+    def waiting(self) -> int:
+        """Packets that others are compared with."""
+        return len(self._forwarded) + len(self._sharing)
+
     def began(self, offer: Offer) -> None:
         """A packet is sent to its next hop."""
-        content = offer.content
+        prepare = offer.prepare
+        first = self._forwarded.setdefault(prepare.condition, offer)
+        if first is offer:
+            return
         # An equal packet of somebody else must not hide one that has come back.
-        if content and (offer.lap_ms or content not in self.forwarded):
-            self.forwarded[content] = offer
+        if not _are_equal(first.prepare, prepare):
+            key = (prepare.condition, prepare.destination, prepare.data)
+            if offer.lap_ms or key not in self._sharing:
+                self._sharing[key] = offer
+        elif offer.lap_ms:
+            self._forwarded[prepare.condition] = offer
 
     def ended(self, offer: Offer) -> None:
         """It waits no longer."""
-        if self.forwarded.get(offer.content) is offer:
-            del self.forwarded[offer.content]
+        prepare = offer.prepare
+        if self._forwarded.get(prepare.condition) is offer:
+            del self._forwarded[prepare.condition]
+        elif self._sharing:
+            key = (prepare.condition, prepare.destination, prepare.data)
+            if self._sharing.get(key) is offer:
+                del self._sharing[key]
+
+    def find(self, prepare: Prepare) -> Offer | None:
+        """A packet equal to `prepare` that waits for its answer."""
+        first = self._forwarded.get(prepare.condition)
+        if first is None or _are_equal(first.prepare, prepare):
+            return first
+        return self._sharing.get((prepare.condition, prepare.destination, prepare.data))
 
     def refuses(
         self, first: Offer, lap_ms: int, source: Peer, prepare: Prepare, route: Route, now_ms: int
@@ -141,23 +168,13 @@ def _last_first(loop: Loop) -> tuple[int, str, str]:
     return -loop.seen_ms, loop.source_id, loop.prefix
 
 
-def content_of(prepare: Prepare) -> int:
-    """A 64-bit hash of what no node changes of a packet, by which equal ones are found.
-
-    Valid in this process only. The packets found are compared in full.
-    """
-    return hash((prepare.condition, prepare.destination, prepare.data))
-
-
 def lap_ms(first: Offer, prepare: Prepare, next_hop: Peer) -> int:
-    """By how much a copy expires earlier than `first` was forwarded with; zero: it is none."""
-    earlier_ms = first.deadline_ms - prepare.expires_at_ms
-    if (
-        earlier_ms <= 0
-        or first.next_hop is not next_hop
-        or first.prepare.condition != prepare.condition
-        or first.prepare.destination != prepare.destination
-        or first.prepare.data != prepare.data
-    ):
+    """By how much an equal packet expires earlier than `first` was forwarded with; zero: it is no copy."""
+    if first.next_hop is not next_hop:
         return 0
-    return earlier_ms
+    return max(0, first.deadline_ms - prepare.expires_at_ms)
+
+
+def _are_equal(one: Prepare, other: Prepare) -> bool:
+    """Whether two packets with the same condition are equal in all else that no node changes."""
+    return one.destination == other.destination and one.data == other.data

@@ -48,7 +48,7 @@ from connector.peering.model import (
 )
 from connector.peering.routing import RoutingTable
 from connector.switch import bounds, receiver, rules, terms
-from connector.switch.loops import Loops, content_of, lap_ms, mark_ms
+from connector.switch.loops import Loops, lap_ms, mark_ms
 from connector.switch.terms import Offer
 
 _UNANSWERED_CODES: Final = {
@@ -258,9 +258,11 @@ class Switch:
         said: object
         if next_hop is not None:
             octets = reprice(prepare, amount=offer.amount, expires_at_ms=deadline_ms)
-            self.loops.began(offer)
+            if recovered is None:
+                self.loops.began(offer)
             said = yield Send(next_hop, octets, until_ms, packet_id, again=recovered is not None)
-            self.loops.ended(offer)
+            if recovered is None:
+                self.loops.ended(offer)
         else:
             said = offer.known
             if said is None and self._delivers():
@@ -399,15 +401,14 @@ class Switch:
         if route is None:
             return self._refuse(Code.F02_UNREACHABLE, "no route found")
         next_hop: Peer | None = None
-        content = lap = mark = 0
+        lap = mark = 0
         if route.next_hop != LOCAL:
             next_hop = self._peers.get(route.next_hop)
             if next_hop is None:
                 return self._refuse(Code.F02_UNREACHABLE, "no route found")
             if next_hop is source and not source.terms.allow_reflection:
                 return self._refuse(Code.F02_UNREACHABLE, "the route leads back to the sender")
-            content = content_of(prepare)
-            first = self.loops.forwarded.get(content)
+            first = self.loops.find(prepare)
             if first is not None:
                 lap = lap_ms(first, prepare, next_hop)
                 if lap and self.loops.refuses(first, lap, source, prepare, route, now_ms):
@@ -438,7 +439,8 @@ class Switch:
             if known is None and not self._delivers():
                 return self._refuse(Code.F06_UNEXPECTED_PAYMENT, "unexpected payment", LOCAL)
         offer = Offer(source, prepare, next_hop, payee, onward, fee, deadline_ms, known)
-        offer.content, offer.lap_ms, offer.mark_ms = content, lap, mark
+        offer.lap_ms = lap
+        offer.mark_ms = mark
         return offer
 
     def _terms_here(self, asset: Asset) -> PeerTerms:

@@ -27,7 +27,7 @@ class Offer:
     """What is offered to the next hop or to this node's receiver for a Prepare."""
 
     __slots__ = (
-        "amount", "content", "deadline_ms", "fee", "hop_id", "known", "lap_ms", "mark_ms", "next_hop",
+        "amount", "deadline_ms", "fee", "hop_id", "known", "lap_ms", "mark_ms", "next_hop",
         "payee", "prepare", "source",
     )  # fmt: skip
 
@@ -58,8 +58,6 @@ class Offer:
         """The expiry for the next hop, in milliseconds since the epoch."""
         self.known = known
         """The Fulfill of a packet that this node answers itself; see `Switch.answers_itself`."""
-        self.content = 0
-        """See `loops.content_of`; zero where the packet is not forwarded, or was recovered."""
         self.lap_ms = 0
         """See `loops.lap_ms`; zero: it is no copy."""
         self.mark_ms = 0

@@ -106,7 +106,7 @@ FAULTS = (
         "loop-not-recognised",
         "connector/switch/switch.py",
         "            if first is not None:\n                lap = lap_ms(",
-        "            if first is not None and not first.content:\n                lap = lap_ms(",
+        "            if first is not None and not first.deadline_ms:\n                lap = lap_ms(",
         only("routing-loop"),
     ),
     # Limits

@@ -300,7 +300,7 @@ def test_pings_of_many_at_once_are_all_forwarded() -> None:
     for flow in flows:
         answer = end(flow, Reject(code="F99", triggered_by="g.x", message="no"))
         assert answer.code == "F99"
-    assert not setup.switch.loops.forwarded
+    assert not setup.switch.loops.waiting
 
 
 def test_pings_with_less_time_than_those_before_are_forwarded() -> None:
@@ -371,7 +371,7 @@ def test_a_packet_that_was_answered_is_not_looked_for_any_more() -> None:
     second, onward = setup.sent("c", prepare(27_000))
     for flow in (second, first):
         assert end(flow, Fulfill(fulfillment=PREIMAGE)).code is None
-    assert not setup.switch.loops.forwarded
+    assert not setup.switch.loops.waiting
     setup.sent("c", prepare(expires_at_ms=onward.expires_at_ms - 2000))
     assert setup.found() == []
 
@@ -396,7 +396,7 @@ def test_a_packet_that_the_ledger_knows_is_not_compared() -> None:
     assert isinstance(send, Send)
     assert send.again
     assert setup.found() == []
-    assert len(setup.switch.loops.forwarded) == 1  # nor is another one compared with it
+    assert setup.switch.loops.waiting == 1  # nor is another one compared with it
 
 
 def test_a_packet_whose_route_has_changed_meanwhile_is_no_loop() -> None:
@@ -493,3 +493,20 @@ def test_the_loops_that_are_known_are_bounded() -> None:
     assert len(found) == bounds.LOOPS_MAX
     assert found[0][0] == f"p{count - 1}"
     assert ("p0", "", "b", 1) not in found
+
+
+def test_packets_with_the_condition_of_another_one_are_compared_with_their_own_kind() -> None:
+    """A ping that waits for long hides no other one, and a sender cannot hide his packets so."""
+    setup = SwitchSetup("a", "user", "c", "b")
+    parked, _ = setup.sent("user", prepare(condition=PING_CONDITION, destination="g.silent"))
+    flows = []
+    left_ms = 30_000
+    for source in ("user", "c"):
+        flow, onward = setup.sent(source, prepare(left_ms, condition=PING_CONDITION))
+        flows.append(flow)
+        left_ms = onward.expires_at_ms - 2000 - NOW_MS
+    setup.sent("c", prepare(left_ms, condition=PING_CONDITION, destination="g.elsewhere"))
+    assert setup.refused("c", prepare(left_ms, condition=PING_CONDITION)).code == "F02"
+    for flow in (*flows[::-1], parked):
+        end(flow, Reject(code="F99", triggered_by="g.x", message="no"))
+    assert setup.switch.loops.waiting == 1
