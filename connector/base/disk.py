@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
 from connector.base.clock import Clock
+from connector.base.files import FileNote
 from connector.base.marker import FileMarker, Marker
 from connector.base.pace import Phase
 from connector.base.sqlite import SqliteFile
@@ -103,8 +104,28 @@ class Hold(Protocol):
         """Release the lock."""
 
 
+class Note(Protocol):
+    """A short text that a process leaves to the next one (`base.files.FileNote`)."""
+
+    def leave(self, text: str) -> None:
+        """Put it on disk, instead of an earlier one.
+
+        Raises:
+            OSError: it could not be written.
+        """
+
+    def take(self, bytes_max: int) -> bytes:
+        """What was left, once. After a power cut it may be there again.
+
+        Raises:
+            FileNotFoundError: nothing was.
+            OSError: it cannot be read or removed.
+            ValueError: it is longer than `bytes_max`.
+        """
+
+
 class Disk(Protocol):
-    """Opens databases, markers and file locks."""
+    """Opens databases, markers, notes and file locks."""
 
     @property
     def commits_on_loop(self) -> Mapping[str, bool]:
@@ -115,6 +136,9 @@ class Disk(Protocol):
 
     def marker(self, path: Path, *, read_only: bool = False) -> Marker:
         """The number kept at `path`; nothing is opened yet."""
+
+    def note(self, path: Path) -> Note:
+        """The text that one process leaves to the next at `path`."""
 
     async def free_bytes(self, path: Path) -> int:
         """Octets that may still be written on the disk of a file or folder, which need not exist.
@@ -166,6 +190,10 @@ class SystemDisk:
     def marker(self, path: Path, *, read_only: bool = False) -> FileMarker:
         """See `Disk`."""
         return FileMarker(path, read_only=read_only)
+
+    def note(self, path: Path) -> FileNote:
+        """See `Disk`."""
+        return FileNote(path)
 
     async def free_bytes(self, path: Path) -> int:
         """See `Disk`. In a thread: a network file system may take its time."""

@@ -65,3 +65,33 @@ def replace_private(path: Path, text: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+class FileNote:
+    """A short text that a process leaves to the next one, in a file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path: Final = path
+
+    def leave(self, text: str) -> None:
+        """Put it on disk, instead of an earlier one.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        replace_private(self.path, text)
+
+    def take(self, bytes_max: int) -> bytes:
+        """What was left, once.
+
+        Raises:
+            FileNotFoundError: nothing was.
+            OSError: it cannot be read or removed.
+            ValueError: it is longer than `bytes_max`; it stays there.
+        """
+        with self.path.open("rb") as file:
+            octets = file.read(bytes_max + 1)
+        if len(octets) > bytes_max:
+            raise ValueError(f"it is longer than {bytes_max} octets")
+        self.path.unlink()
+        return octets

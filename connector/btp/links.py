@@ -184,9 +184,18 @@ class Links(LinkOwner):
         """Allow a peer to log in with these credentials, which replace older ones."""
         self._credentials.put(credentials)
 
-    def resumable_peers(self) -> list[str]:
-        """Ids of the connected peers with packet ids."""
-        return [peer_id for peer_id, link in self.live.items() if link.session.resumable]
+    def to_expect(self) -> list[str]:
+        """Ids of the peers with packet ids that are connected, or expected back.
+
+        A process that follows at once expects them.
+        """
+        live = [peer_id for peer_id, link in self.live.items() if link.session.resumable]
+        return [*live, *self._returning.peers()]
+
+    @property
+    def held(self) -> int:
+        """How many packets wait for peers that are expected back."""
+        return self._returning.held
 
     def expect(self, peer_ids: AbstractSet[str]) -> None:
         """Before `listen`: these were connected with the process that this one replaces."""
@@ -455,6 +464,8 @@ class Links(LinkOwner):
                 # The peer may have this packet already and would take it for a new one.
                 return Unanswered.LINK_LOST
         elif link is None:
+            if self._stopping and not flight.sender_packet_id:
+                return Unanswered.NOT_SENT
             held = self._returning.hold(flight.next_hop.terms.peer_id, flight)
             return None if held else Unanswered.NOT_SENT
         return link.send(flight, flight.again)
@@ -518,9 +529,13 @@ class Links(LinkOwner):
         self.dialler.stop()
         if self._listener is not None:
             self._listener.close()
-        self._refuse_held(math.inf)
         if self.comes_back:
+            # What waits for other peers is left to the new process, if its sender can resend it.
+            for flight in self._returning.take_not_resendable():
+                self.driver.answered(flight, Unanswered.NOT_SENT)
             self.driver = _LeavesNew(self.driver)
+        else:
+            self._refuse_held(math.inf)
 
     async def close(self) -> None:
         """Close every link and wait a bounded time until all are closed."""

@@ -44,6 +44,15 @@ class Returning:
         away.held[flight] = None
         return True
 
+    @property
+    def held(self) -> int:
+        """How many packets wait."""
+        return sum(len(away.held) for away in self._away.values())
+
+    def peers(self) -> list[str]:
+        """Ids of the peers that are expected back."""
+        return list(self._away)
+
     def back(self, peer_id: str) -> Collection[OutgoingRequest]:
         """The peer is back, or removed; returns what waited for it."""
         away = self._away.pop(peer_id, None)
@@ -53,6 +62,17 @@ class Returning:
         """Expect those back no longer that have not come in time; returns what waited for them."""
         late = [peer_id for peer_id, away in self._away.items() if away.until_s <= now_s]
         return [flight for peer_id in late for flight in self.back(peer_id)]
+
+    def take_not_resendable(self) -> list[OutgoingRequest]:
+        """Let those wait no longer whose senders cannot resend them; returns them."""
+        taken = [
+            flight
+            for away in self._away.values()
+            for flight in away.held
+            if not flight.sender_packet_id
+        ]
+        self.forget(taken)
+        return taken
 
     def forget(self, flights: Collection[OutgoingRequest]) -> None:
         """These do not wait any more."""

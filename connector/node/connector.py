@@ -29,7 +29,7 @@ from connector.node.apply import routes_of
 from connector.node.changes import OperatorChanges
 from connector.node.core import Core, system_platform
 from connector.node.lifecycle import Lifecycle
-from connector.node.memory import FormerLinks, PeerMemory
+from connector.node.memory import PeerMemory
 from connector.node.preflight import check, tls_context
 from connector.node.surface import WebSurface
 from connector.peering.model import LOCAL, PeerRegistry
@@ -104,6 +104,7 @@ class Connector:
         """Where health, metrics and API are, once started."""
         self._given = settings
         self._core: Core | None = None
+        self._life: Lifecycle | None = None
         self._handler: Handler | None = None
         self._engine_client: HttpClient | None = None
         self._traces: Traces | None = None
@@ -211,7 +212,7 @@ class Connector:
         if (why := why_interpreted()) is not None:
             self.log.info("core_interpreted", detail=why)
         core = self._build(found)
-        life = Lifecycle(core)
+        life = self._life = Lifecycle(core)
         stack = contextlib.AsyncExitStack()
         try:
             tls = tls_context("BTP", settings.btp_tls_cert, settings.btp_tls_key)
@@ -221,7 +222,6 @@ class Connector:
             self._memory.read()
             self._memory.note(settings)
             self._memory.forget(await life.open(self._memory.former(settings)))
-            core.links.expect(self._former_links.take())
             group = await stack.enter_async_context(asyncio.TaskGroup())
             # Stopped after the core: what it tells while it stops is told.
             reporting = [
@@ -284,9 +284,8 @@ class Connector:
             for end in ends:
                 end.cancel()
             if isinstance(stop, Stop) and stop.comes_back:
-                links = self.core.links
-                links.comes_back = True
-                self._former_links.write(links.resumable_peers())
+                assert self._life is not None, "it runs"
+                self._life.replaced_at_once()
         if self.superseded.is_set():
             raise SupersededError(self.core.superseded_why)
 
@@ -328,7 +327,6 @@ class Connector:
             no_room=lambda: core.room.reason,
         )
         self._memory = PeerMemory(settings, platform)
-        self._former_links = FormerLinks(settings, platform)
         self.control = OperatorChanges(
             found=found,
             path=settings.data_dir / CHANGES_FILE,

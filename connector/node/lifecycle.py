@@ -25,6 +25,7 @@ from connector.base.disk import Disk, HeldByAnotherError, Hold
 from connector.base.errors import LedgerLockedError, LedgerUnavailableError
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.node.core import Core
+from connector.node.memory import FormerLinks
 from connector.peering.model import Asset, PeerTerms
 from connector.settings.model import Settings
 
@@ -92,6 +93,7 @@ class Lifecycle:
         """Where peers connect, once started."""
         self._core = core
         self._ledger_warning = ""
+        self._former_links: Final = FormerLinks(core.settings, core.platform)
         self._opened = contextlib.AsyncExitStack()
         self._started = contextlib.AsyncExitStack()
 
@@ -187,12 +189,22 @@ class Lifecycle:
         core.deliveries.attach(group, core.driver, core.links.flush)
         stack.push_async_callback(core.deliveries.close)
         stack.push_async_callback(core.links.close)
+        core.links.expect(self._former_links.take())
         self.btp_port = await core.links.listen(
             settings.btp_server_host, settings.btp_server_port, tls
         )
         core.applier.start(group)
         stack.callback(core.applier.stop)
         stack.push_async_callback(self._wait_for_packets)
+
+    def replaced_at_once(self) -> None:
+        """A new process of this node follows at once. Call it before `stop`.
+
+        Peers with packet ids are told so, and that process is told of them.
+        """
+        links = self._core.links
+        links.comes_back = True
+        self._former_links.write(links.to_expect())
 
     async def stop(self) -> None:
         """Stop cleanly: what is owed is booked or in the outbox. Safe to call twice."""
@@ -205,8 +217,9 @@ class Lifecycle:
         core.links.stop_listening()
         deadline_s = core.clock.monotonic_s() + limits.STOP_IN_FLIGHT_SECONDS_MAX
         # Whoever was replaced while it stood still gives no answers any more.
+        # What waits for a peer that is expected back is left to the process that follows.
         while (
-            core.driver.in_flight
+            core.driver.in_flight > core.links.held
             and not (core.links.standstill.is_held and core.accounts.is_superseded)
             and core.clock.monotonic_s() < deadline_s
         ):
@@ -255,15 +268,23 @@ class Lifecycle:
     async def _look_up(self) -> None:
         """Look up resent packets in the ledger, then let the driver handle them."""
         core = self._core
-        asked = core.driver.to_look_up()
+        asked = [] if self._leaves_packets else core.driver.to_look_up()
         if not asked:
             return
         began_s = core.clock.monotonic_s()
-        core.driver.looked_up(await core.accounts.find_former(asked))
+        found = await core.accounts.find_former(asked)
+        if self._leaves_packets:
+            return
+        core.driver.looked_up(found)
         core.links.flush()
         # Bounds the ledger's time for a peer that marks all its packets as resent.
         took_s = core.clock.monotonic_s() - began_s
         await asyncio.sleep(took_s * LOOK_UP_PAUSE_TIMES)
+
+    @property
+    def _leaves_packets(self) -> bool:
+        """Whether packets that are resent get no answer: that is left to the process that follows."""
+        return self._core.links.comes_back and self._core.node.stopping
 
     async def _slow_tick(self) -> None:
         core = self._core

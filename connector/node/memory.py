@@ -7,10 +7,8 @@ prevent a start: it is logged.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Final
 
-from connector.base.files import replace_private
 from connector.node import bounds
 from connector.node.core import Platform
 from connector.peering.model import PeerTerms
@@ -85,6 +83,7 @@ class FormerLinks:
 
     def __init__(self, settings: Settings, platform: Platform) -> None:
         self._path: Final = settings.data_dir / FORMER_LINKS_FILE
+        self._note: Final = platform.disk.note(self._path)
         self._in_memory: Final = settings.ledger == "memory"
         self._platform: Final = platform
 
@@ -94,16 +93,14 @@ class FormerLinks:
             return
         text = json.dumps({"atMs": self._platform.clock.now_ms(), "peers": peer_ids})
         try:
-            replace_private(self._path, text)
+            self._note.leave(text)
         except OSError as error:
             self._warn(error)
 
     def take(self) -> set[str]:
         """What the former process has left, once, unless that is too long ago."""
         try:
-            octets = _read(self._path)
-            self._path.unlink()
-            found = json.loads(octets)
+            found = json.loads(self._note.take(bounds.REPLACED_FILE_BYTES_MAX))
             age_ms = self._platform.clock.now_ms() - int(found["atMs"])
             peers = {str(peer_id) for peer_id in found["peers"]}
         except FileNotFoundError:
@@ -115,11 +112,3 @@ class FormerLinks:
 
     def _warn(self, error: Exception) -> None:
         self._platform.log.warning("replaced_file", path=str(self._path), reason=str(error))
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        octets = file.read(bounds.REPLACED_FILE_BYTES_MAX + 1)
-    if len(octets) > bounds.REPLACED_FILE_BYTES_MAX:
-        raise ValueError(f"it is longer than {bounds.REPLACED_FILE_BYTES_MAX} octets")
-    return octets

@@ -90,6 +90,10 @@ class Disk:
         """Files that a process holds."""
         self.marks: dict[str, list[int]] = {}
         """Small files with a number: as written, and as after a power cut."""
+        self.notes: dict[str, bytes] = {}
+        """What one process leaves to the next."""
+        self.taken: dict[str, bytes] = {}
+        """Notes that were taken: after a power cut they may be there again."""
         self.delay_s = DELAY_S
         self.broken = False
         """Every write fails (EIO)."""
@@ -180,6 +184,10 @@ class Disk:
         """Keep only what was synced; returns how many octets were lost."""
         for mark in self.marks.values():
             mark[0] = mark[1]
+        for name, octets in self.taken.items():
+            if self.chance.random() < 0.5:
+                self.notes.setdefault(name, octets)
+        self.taken.clear()
         return sum(database.power_was_cut() for database in self.databases.values())
 
 
@@ -335,6 +343,39 @@ class SimulatedMarker:
             self.sync()
 
 
+class SimulatedNote:
+    """What a process leaves to the next one (`connector.base.files.FileNote`)."""
+
+    def __init__(self, disk: Disk, name: str, loop: ProcessLoop) -> None:
+        self._disk = disk
+        self._name = name
+        self._loop = loop
+
+    def leave(self, text: str) -> None:
+        """See `Note`."""
+        disk = self._disk
+        disk.on_operation(disk.host, "before a note")
+        if disk.broken or disk.is_full:
+            raise OSError(28, "No space left on device")
+        if self._loop.alive:
+            disk.notes[self._name] = text.encode()
+            disk.taken.pop(self._name, None)
+            disk.on_operation(disk.host, "after a note")
+
+    def take(self, bytes_max: int) -> bytes:
+        """See `Note`."""
+        disk = self._disk
+        if self._name not in disk.notes:
+            raise FileNotFoundError(2, "No such file or directory")
+        if disk.broken:
+            raise OSError(5, "Input/output error")
+        octets = disk.notes[self._name]
+        assert len(octets) <= bytes_max, "a note is short"
+        if self._loop.alive:
+            disk.taken[self._name] = disk.notes.pop(self._name)
+        return octets
+
+
 class _Held:
     """A file that a process holds."""
 
@@ -368,6 +409,10 @@ class ProcessDisk:
     def marker(self, path: Path, *, read_only: bool = False) -> SimulatedMarker:
         """See `connector.base.disk.Disk`."""
         return SimulatedMarker(self._disk, path.name, self._loop)
+
+    def note(self, path: Path) -> SimulatedNote:
+        """See `connector.base.disk.Disk`."""
+        return SimulatedNote(self._disk, path.name, self._loop)
 
     async def free_bytes(self, path: Path) -> int:
         """See `connector.base.disk.Disk`."""

@@ -179,6 +179,22 @@ class MemoryHold:
         """Nobody else is there."""
 
 
+class MemoryNote:
+    """What one process leaves to the next."""
+
+    def __init__(self, notes: dict[Path, bytes], path: Path) -> None:
+        self._notes = notes
+        self._path = path
+
+    def leave(self, text: str) -> None:
+        self._notes[self._path] = text.encode()
+
+    def take(self, bytes_max: int) -> bytes:
+        if self._path not in self._notes:
+            raise FileNotFoundError(self._path)
+        return self._notes.pop(self._path)
+
+
 class MemoryDisk:
     """Databases by path; they last as long as the disk does."""
 
@@ -186,6 +202,7 @@ class MemoryDisk:
         self.free = 1 << 40
         self.opened: list[Path] = []
         """Each time a database was opened."""
+        self.notes: dict[Path, bytes] = {}
         self._connections: dict[Path, sqlite3.Connection] = {}
 
     def connection(self, path: Path) -> sqlite3.Connection:
@@ -199,6 +216,9 @@ class MemoryDisk:
 
     def database(self, path: Path, *, read_only: bool = False) -> MemoryDatabase:
         return MemoryDatabase(self, path)
+
+    def note(self, path: Path) -> MemoryNote:
+        return MemoryNote(self.notes, path)
 
     async def free_bytes(self, path: Path) -> int:
         return self.free

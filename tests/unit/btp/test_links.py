@@ -905,6 +905,41 @@ async def test_a_node_that_stops_itself_rejects_what_waits_for_another() -> None
 
 
 @simulated
+async def test_a_node_that_is_replaced_itself_leaves_what_waits_to_the_process_that_follows() -> (
+    None
+):
+    """Its senders resend it; who cannot is told now."""
+    async with LinksSetup() as setup:
+        await replaced(setup)
+        links = setup.a.links
+        resent, plain = setup.a.ask(1), Request(setup.a.peer, 2)
+        plain.sender_packet_id = 0
+        assert links.send(plain) is None  # type: ignore[arg-type]
+        setup.a.waiting.append(plain)
+        links.comes_back = True
+        links.stop_listening()
+        assert (resent.answers, plain.answers) == ([], [Unanswered.NOT_SENT])
+        assert links.held == 1
+        later = Request(setup.a.peer, 3)
+        assert links.send(later) is None  # type: ignore[arg-type]
+        assert links.held == 2
+        later.sender_packet_id = 0
+        assert links.send(later) is Unanswered.NOT_SENT  # type: ignore[arg-type]
+
+
+@simulated
+async def test_a_peer_that_is_expected_back_is_expected_by_the_process_that_follows_too() -> None:
+    async with LinksSetup() as setup:
+        await replaced(setup)
+        assert not setup.a.links.live
+        assert setup.a.links.to_expect() == ["b"]
+        after = setup.b = Host(setup.network, "b", "a")
+        setup.start(after, dials=False)
+        await asyncio.sleep(10)
+        assert setup.a.links.to_expect() == ["b"]
+
+
+@simulated
 async def test_another_program_in_the_place_of_a_node_gets_nothing_that_waited() -> None:
     async with LinksSetup() as setup:
         await replaced(setup)

@@ -37,7 +37,7 @@ async def test_a_stop_waits_for_packets_while_links_are_held_unless_it_was_repla
     loop.call_later(released_after_s + 1, answered)
     core = SimpleNamespace(
         node=SimpleNamespace(stopping=False),
-        links=SimpleNamespace(standstill=standstill, stop_listening=lambda: None),
+        links=SimpleNamespace(standstill=standstill, stop_listening=lambda: None, held=0),
         clock=clock,
         driver=driver,
         accounts=SimpleNamespace(is_superseded=superseded, spooled=0),
@@ -46,3 +46,30 @@ async def test_a_stop_waits_for_packets_while_links_are_held_unless_it_was_repla
     await Lifecycle._wait_for_packets(cast(Any, SimpleNamespace(_core=core)))
     assert loop.time() - began_s == pytest.approx(waits_s, abs=0.1)
     assert core.node.stopping
+
+
+@pytest.mark.parametrize(("comes_back", "answered"), [(True, 0), (False, 1)])
+@simulated
+async def test_a_node_that_is_replaced_leaves_look_ups_to_the_process_that_follows(
+    comes_back: bool, answered: int
+) -> None:
+    """It takes no new packets any more: what is unknown to the ledger would be rejected."""
+    told: list[object] = []
+
+    async def find_former(asked: object) -> object:
+        core.node.stopping = True
+        return asked
+
+    core = SimpleNamespace(
+        node=SimpleNamespace(stopping=False),
+        links=SimpleNamespace(comes_back=comes_back, flush=lambda: None),
+        clock=SimulatedClock(),
+        driver=SimpleNamespace(to_look_up=lambda: [("b", 1)], looked_up=told.append),
+        accounts=SimpleNamespace(find_former=find_former),
+    )
+    life = Lifecycle.__new__(Lifecycle)
+    life._core = cast(Any, core)
+    await life._look_up()
+    assert len(told) == answered
+    await life._look_up()
+    assert len(told) == 2 * answered

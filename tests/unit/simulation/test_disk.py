@@ -188,6 +188,43 @@ def test_a_marker_that_was_not_synced_is_older_after_a_power_cut() -> None:
     assert marker.open() == 5
 
 
+def test_a_note_is_taken_once_and_may_be_there_again_after_a_power_cut() -> None:
+    machine = Machine()
+    disk = ProcessDisk(machine.disk, machine.loop)
+    note = disk.note(Path("/simulated/replaced.json"))
+    with pytest.raises(FileNotFoundError):
+        note.take(100)
+    note.leave("first")
+    note.leave("second")
+    machine.disk.power_was_cut()
+    assert note.take(100) == b"second"
+    machine.disk.process_died()
+    with pytest.raises(FileNotFoundError):
+        note.take(100)
+    found = False
+    for _ in range(20):
+        machine.disk.power_was_cut()
+        machine.disk.taken["replaced.json"] = b"second"
+        found = found or "replaced.json" in machine.disk.notes
+    assert found
+
+
+def test_a_disk_that_is_full_or_broken_takes_no_note() -> None:
+    machine = Machine()
+    note = ProcessDisk(machine.disk, machine.loop).note(Path("/simulated/replaced.json"))
+    machine.disk.fill(full=True)
+    with pytest.raises(OSError, match="No space"):
+        note.leave("x")
+    machine.disk.fill(full=False)
+    machine.disk.broken = True
+    with pytest.raises(OSError, match="No space"):
+        note.leave("x")
+    machine.disk.broken = False
+    machine.loop.kill()
+    note.leave("x")
+    assert machine.disk.notes == {}
+
+
 async def _books(machine: Machine, *amounts: int) -> None:
     """Open a ledger, as a process does that starts, and book."""
     clock = NodeClock(machine.world)
