@@ -55,8 +55,8 @@ class _Loaded(NamedTuple):
 
     packets: dict[tuple[str, int], Recovered]
     """By source and the sender's packet id."""
-    holds: dict[int, tuple[int, Reservation]]
-    """By packet id, with the time when the hold expires."""
+    holds: dict[int, tuple[float, Reservation]]
+    """By packet id, with the time when the hold expires, by the monotonic clock."""
 
 
 class Recovery:
@@ -101,10 +101,11 @@ class Recovery:
         self._on_the_way = unacknowledged
         self._is_shared = is_shared
         self._recovered: dict[tuple[str, int], Recovered] = {}
-        # By packet: when the hold expires, and what is held.
-        self._unclaimed_holds: dict[int, tuple[int, Reservation]] = {}
+        # By packet: when the hold expires, and what is held. By elapsed time, as the ledger does it:
+        # the wall clock may be corrected.
+        self._unclaimed_holds: dict[int, tuple[float, Reservation]] = {}
         # The same by expiry, a heap; those that were claimed meanwhile are in it still.
-        self._expiries: list[tuple[int, int]] = []
+        self._expiries: list[tuple[float, int]] = []
         # The most that the ledger's clock was seen ahead of ours, by its timestamps.
         self._ahead_ns = 0
         # Until then packets accepted before this start may be resent.
@@ -269,7 +270,9 @@ class Recovery:
         assert len(reservation.legs) == len(reservation.books)
         if not reservation.posted:
             assert reservation.packet_id not in loaded.holds, "counted twice"
-            loaded.holds[reservation.packet_id] = (expires_at_ns, reservation)
+            left_s = (expires_at_ns - self._ledger_ns()) / 1e9
+            expires_at_s = self._clock.monotonic_s() + left_s
+            loaded.holds[reservation.packet_id] = (expires_at_s, reservation)
             for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
                 self._mirror.hold(debit, credit, leg.amount)
         found = recovered(reservation)
@@ -414,7 +417,7 @@ class Recovery:
     def tick(self, now_ms: int) -> None:
         """Drop expired holds, and packets that cannot be resent any more."""
         if self._expiries:
-            self._drop_expired(now_ms * 1_000_000 + self._ahead_ns)
+            self._drop_expired(self._clock.monotonic_s())
         if (
             len(self._recovered) > len(self._unclaimed_holds)
             and now_ms >= self._until_ms
@@ -428,9 +431,9 @@ class Recovery:
                 if one.reservation.packet_id in self._unclaimed_holds
             }
 
-    def _drop_expired(self, ledger_ns: int) -> None:
+    def _drop_expired(self, now_s: float) -> None:
         """Drop holds that were not claimed in time: the ledger's own timeout releases them."""
-        while self._expiries and self._expiries[0][0] <= ledger_ns:
+        while self._expiries and self._expiries[0][0] <= now_s:
             _, packet_id = heapq.heappop(self._expiries)
             held = self._unclaimed_holds.pop(packet_id, None)
             if held is None:
@@ -442,6 +445,6 @@ class Recovery:
                 self._mirror.release(debit, credit, leg.amount)
 
 
-def _by_expiry(loaded: _Loaded) -> list[tuple[int, int]]:
+def _by_expiry(loaded: _Loaded) -> list[tuple[float, int]]:
     """Expiries of holds with their packet ids, in order, which is a heap as well."""
-    return sorted((expires_at_ns, id_) for id_, (expires_at_ns, _) in loaded.holds.items())
+    return sorted((expires_at_s, id_) for id_, (expires_at_s, _) in loaded.holds.items())

@@ -75,6 +75,8 @@ T = TypeVar("T")
 
 FILE_NAME: Final = "ledger.db"
 _CLOCK_SLACK_NS: Final = 1_000_000_000
+_CLOCK_NOTED_NS: Final = 1_000_000
+"""A correction of the clock that is noted; less is the grain of a monotonic clock in seconds."""
 """Timestamps always rise: those of a large request may be this far ahead of the clock."""
 _AFTER_ALL: Final = 2**62
 
@@ -217,6 +219,8 @@ class EmbeddedLedger:
         self._id_range = IdRange(1)
         """Of the rows since the last checkpoint."""
         self._ahead_ns = 0
+        """How far the ledger's time is ahead of the clock."""
+        self._offset_ns = self._clock_offset_ns()
         self._since_checkpoint = 0
         self._stale = False
         self._account_numbers: dict[int, int] = {}
@@ -448,7 +452,7 @@ class EmbeddedLedger:
     async def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
         """See `Ledger`."""
         await self._refresh()
-        now_ns = self._now_ns()
+        now_ns = self.now_ns()
         statuses = self.machine.create_accounts(accounts, now_ns)
         if AccountStatus.CREATED in statuses:
             rows = zlib.compress(b"".join(map(pack_account, accounts)), 1)
@@ -462,7 +466,7 @@ class EmbeddedLedger:
         assert transfers or not kept, "fulfilments without a post"
         if self._stale:
             await self._refresh()
-        now_ns = self._now_ns()
+        now_ns = self.now_ns()
         machine = self.machine
         if not transfers and not machine.expire(now_ns):
             return []
@@ -481,19 +485,28 @@ class EmbeddedLedger:
         await self._append(now_ns, kind, rows, statuses, ids, derived, blocks_of(kept))
         return statuses
 
-    def _now_ns(self) -> int:
+    def now_ns(self) -> int:
         """The ledger's time: that of the clock, but it never goes back.
 
         Holds expire by the time elapsed since they were created. If the clock was ahead and has
         been set back, the ledger's time continues from the newest timestamp at the clock's pace.
-        Otherwise no hold would expire until the clock reaches that timestamp again.
+        Otherwise no hold would expire until the clock reaches that timestamp again. If the clock is
+        set forward then, the ledger's time does not jump with it: it is less ahead.
         """
+        offset_ns = self._clock_offset_ns()
+        moved_ns = offset_ns - self._offset_ns
+        if abs(moved_ns) >= _CLOCK_NOTED_NS:
+            self._offset_ns = offset_ns
+            self._ahead_ns = max(0, self._ahead_ns - max(0, moved_ns))
         now_ns = self._clock.now_ns() + self._ahead_ns
         behind_ns = self.machine.timestamp - now_ns
         if behind_ns > _CLOCK_SLACK_NS:
             self._ahead_ns += behind_ns
             now_ns += behind_ns
         return now_ns
+
+    def _clock_offset_ns(self) -> int:
+        return self._clock.now_ns() - round(self._clock.monotonic_s() * 1e9)
 
     def _numbers(self) -> dict[int, int]:
         """The number of each account, in the order of creation."""
@@ -735,7 +748,7 @@ class EmbeddedLedger:
 
     async def _maintain(self) -> None:
         upkeep, file, reader = self._upkeep, self._file, self._reader
-        now_ns, now_s = self._now_ns(), self._clock.monotonic_s()
+        now_ns, now_s = self.now_ns(), self._clock.monotonic_s()
         await file.run(lambda _: self._marker.sync())
         if await reader.run(lambda c: upkeep.wants_point(c, now_ns)):
             taken = await reader.run(upkeep.read_state)

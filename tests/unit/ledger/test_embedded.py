@@ -517,6 +517,48 @@ async def test_holds_end_by_what_has_elapsed_though_the_clock_went_back(
     await again.close()
 
 
+class SetClock:
+    """A wall clock that can be set, and a monotonic one that cannot."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.set_by_s = 0
+        self._clock = clock
+
+    def now_ns(self) -> int:
+        return self._clock.now_ns() + self.set_by_s * 10**9
+
+    def now_ms(self) -> int:
+        return self.now_ns() // 10**6
+
+    def monotonic_s(self) -> float:
+        return self._clock.monotonic_s()
+
+
+async def test_holds_end_by_what_has_elapsed_though_a_clock_that_was_behind_is_set_right(
+    path: Path, clock: ManualClock
+) -> None:
+    """The ledger is ahead of the clock then, and no longer when that is right."""
+    ledger = await reopened(path, clock)
+    books = Books(ledger, no_waiting)
+    await books.create()
+    await ledger.close()
+    wrong = SetClock(clock)
+    wrong.set_by_s = -600
+    books.ledger = again = EmbeddedLedger(path, clock=wrong)
+    await again.open()
+    await books.done(books.move(1, flags=PENDING, timeout=60))
+    assert again.now_ns() == pytest.approx(clock.now_ns(), abs=10**6)
+    wrong.set_by_s = 0
+    clock.advance(30)
+    await again.create_transfers([])
+    assert len(again.machine.holds) == 1
+    assert again.now_ns() == pytest.approx(clock.now_ns(), abs=10**6)
+    clock.advance(31)
+    await again.create_transfers([])
+    assert again.machine.holds == {}
+    await again.close()
+
+
 async def test_the_highest_id_is_known_at_the_start(path: Path, clock: ManualClock) -> None:
     ledger = await reopened(path, clock)
     assert await ledger.highest_id() == 0
