@@ -11,6 +11,7 @@ The map, each package above those that it uses:
     simulation/     networks of whole nodes in virtual time, with faults (docs/simulation.md)
       kinds.py        names of faults and traits      rules.py    what must hold
       plan.py         what a seed means               draw.py     makes a plan of a seed
+      draw_apart.py   and by dice of its own: replacements, bounds, payments in advance
       world.py        time, processes                 network.py  connections that break
       transport.py    one connection                  disk.py     SQLite without a disk
       cluster.py      TigerBeetle without a server    parts.py    what a node is put together with
@@ -21,6 +22,9 @@ The map, each package above those that it uses:
       faults.py       what breaks, and how            facts.py    what the ends know
       raw.py          what the ledgers hold           evidence.py what the judge is given
       judge.py        whether a unit is missing or paid twice: facts against ledgers
+      wrong_clocks.py what a wrong clock may cost     bounded.py  whether an operator's bounds hold
+      replaced.py     whether a replacement loses packets
+      loops.py        whether a ring of routes ends   watch.py    clocks and journals meanwhile
       run.py          one seed, to the verdict        story.py    reduces a failure
     tools/          tools behind the commands
       audit.py        checks of the books             demo.py     `demo`: a line of connectors

@@ -5,12 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from itertools import pairwise
 from typing import Final
 
+from connector.simulation.draw_apart import (
+    FEW_KINDS,
+    bounds_in_flight,
+    clean_stops,
+    numbered,
+    prepayments,
+    replacements,
+    second_processes,
+    with_loop,
+)
 from connector.simulation.kinds import FAULTS, HOSTILE, ONLY_TIGERBEETLE, TRAITS, Kind
 from connector.simulation.plan import (
     EUR,
+    LONG_FAULT_S,
     RATES,
     USD,
     FaultPlan,
@@ -18,13 +28,12 @@ from connector.simulation.plan import (
     NodePlan,
     PaymentPlan,
     Plan,
+    PrepaymentPlan,
 )
 
 NODES_MAX: Final = 8
-SECOND_PROCESS_CHANCE: Final = 0.25
-ROUTING_LOOP_CHANCE: Final = 0.25
-FEW_KINDS: Final = 8
-"""So many kinds were picked by hand: what takes long comes into play every time, traits mostly."""
+LONG: Final = frozenset((Kind.LONG_UP, Kind.PRUNED))
+"""Traits that take minutes of virtual time."""
 
 
 def _seldom(dice: random.Random, kinds: AbstractSet[Kind]) -> bool:
@@ -39,11 +48,10 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
     names = [f"n{number}" for number in range(1, count + 1)]
     traits = frozenset(
         kind
-        for kind in sorted(kinds & TRAITS - {Kind.LONG_UP, Kind.ROUTING_LOOP})
+        for kind in sorted(kinds & TRAITS - LONG - {Kind.ROUTING_LOOP})
         if dice.random() < (0.8 if len(kinds) <= FEW_KINDS else _TRAIT_CHANCE.get(kind, 0.3))
     )
-    if Kind.LONG_UP in kinds and _seldom(dice, kinds):
-        traits |= {Kind.LONG_UP}
+    traits |= {kind for kind in sorted(kinds & LONG) if _seldom(dice, kinds)}
     mix = dice.choice(("embedded", "tigerbeetle", "mixed"))
     needs_cluster = kinds & ONLY_TIGERBEETLE
     if kinds <= ONLY_TIGERBEETLE | TRAITS and needs_cluster:
@@ -114,11 +122,22 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
         hostile.append(f"{name}h")
         add_link(f"{name}h", name)
     traffic_s = dice.choice((4.0, 6.0, 10.0))
-    lives_s = PATIENT_S if Kind.CLOCKS_DIFFER in traits else 60.0
+    lives_s = PATIENT_S if Kind.CLOCKS_DIFFER in traits else LIVES_S
+    replaced, alone = replacements(seed, kinds, node_plans, traffic_s)
+    if any(one.for_s > LONG_FAULT_S for one in replaced):
+        lives_s += SLOWLY_REPLACED_S
     payments = _payments(dice, kinds, ends, local, hostile, hostile_moves, traffic_s, lives_s)
     faults = _faults(dice, kinds, node_plans, links, traffic_s)
-    if Kind.SECOND_PROCESS in kinds:
-        faults = _with_second_process(seed, kinds, node_plans, faults, traffic_s)
+    if alone:
+        faults = numbered((), replaced)
+    else:
+        processes = second_processes(seed, kinds, node_plans, traffic_s)
+        if Kind.PRUNED in traits:
+            processes += clean_stops(node_plans, traffic_s)
+        faults = numbered(faults, [*processes, *replaced])
+    prepaid: tuple[dict[tuple[str, str], int], tuple[PrepaymentPlan, ...]] = ({}, ())
+    if Kind.PREPAID in traits:
+        prepaid = prepayments(seed, links, set(names), traffic_s)
     settles = Kind.SETTLE in kinds and dice.random() < 0.4
     plan = Plan(
         seed=seed,
@@ -133,15 +152,24 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
         traits=traits,
         settle_threshold=dice.choice((20_000, 500_000)) if settles else None,
         kinds=kinds,
+        in_flight_max=bounds_in_flight(seed, links, set(names))
+        if Kind.IN_FLIGHT_VALUE in traits
+        else {},
+        prepaid_max=prepaid[0],
+        prepayments=prepaid[1],
     )
-    return _with_loop(plan, lives_s) if Kind.ROUTING_LOOP in kinds else plan
+    return with_loop(plan, lives_s) if Kind.ROUTING_LOOP in kinds else plan
 
 
 CLOCK_AWAY_S: Final = 10.0
 """With `CLOCKS_DIFFER`: how far a node's clock is away from the true time at most. Two of them, and a
 jump of each, are within the 30 s that docs/protocol.md allows."""
+LIVES_S: Final = 60.0
+"""How long packets live."""
+SLOWLY_REPLACED_S: Final = 45.0
+"""How much longer where a node is replaced slowly."""
 PATIENT_S: Final = 90.0
-"""How long packets live then: faults and the difference of two clocks together take less."""
+"""How long packets live with `CLOCKS_DIFFER`: faults and the difference of two clocks together take less."""
 _EXPIRES_LATE_S: Final = (200.0, 300.0, 319.0, 328.0, 331.0, 345.0, 372.0, 400.0)
 """Around the latest expiry that a node takes (docs/protocol.md)."""
 
@@ -261,6 +289,9 @@ def _faults(
         elif kind in (Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.JOURNAL_CUT) and embedded:
             where = dice.choice(embedded)
         at_s = dice.random() * traffic_s
+        for_s = dice.choice((0.02, 0.2, 0.7, 1.5, 2.5))
+        if kind is Kind.DISK_LOW:
+            for_s += 1.5  # a node looks once a second
         last = faults[-1] if faults else None
         if last is not None and {kind, last.kind} == {Kind.CHANGE_LIMIT, Kind.LEDGER_AWAY}:
             # An operator who is answered with 503.
@@ -273,7 +304,7 @@ def _faults(
                 number=number,
                 kind=kind,
                 at_s=round(at_s, 4),
-                for_s=dice.choice((0.02, 0.2, 0.7, 1.5, 2.5)),
+                for_s=for_s,
                 where=where,
                 other=other,
                 after_operations=dice.choice((0, 0, 1, 2, 3, 7, 20)),
@@ -282,79 +313,3 @@ def _faults(
         )
     faults.sort(key=lambda one: (one.at_s, one.number))
     return tuple(faults)
-
-
-def _with_second_process(
-    seed: int,
-    kinds: AbstractSet[Kind],
-    nodes: tuple[NodePlan, ...],
-    faults: tuple[FaultPlan, ...],
-    traffic_s: float,
-) -> tuple[FaultPlan, ...]:
-    """Perhaps one more fault: it takes longer than the others, so there is one at most.
-
-    By dice of its own, so that the rest of a plan does not depend on it.
-    """
-    dice = random.Random(f"second process {seed}")  # noqa: S311 - to be repeated, not to be secret
-    on_cluster = [one.name for one in nodes if one.ledger == "tigerbeetle"]
-    chance = 1.0 if len(kinds) <= FEW_KINDS else SECOND_PROCESS_CHANCE
-    if not on_cluster or dice.random() >= chance:
-        return faults
-    fault = FaultPlan(
-        number=max((one.number for one in faults), default=0) + 1,
-        kind=Kind.SECOND_PROCESS,
-        at_s=round(dice.random() * traffic_s, 4),
-        for_s=dice.choice((4.0, 5.0, 7.0, 10.0, 15.0)),
-        where=dice.choice(on_cluster),
-    )
-    return tuple(sorted((*faults, fault), key=lambda one: (one.at_s, one.number)))
-
-
-def _with_loop(plan: Plan, lives_s: float) -> Plan:
-    """Perhaps a ring of default routes, and payments to nowhere, which would go round in it.
-
-    By dice of its own, so that the rest of a plan does not depend on it.
-    """
-    dice = random.Random(f"routing loop {plan.seed}")  # noqa: S311 - to be repeated, not to be secret
-    if any(one.kind is Kind.REMOVE_PEER for one in plan.faults):
-        return plan  # packets whose route is gone would take a default route: a way without a judge
-    names = [one.name for one in plan.nodes]
-    ways = [
-        way
-        for left in names
-        for right in names
-        if left != right and len(way := plan.way(left, right)) > 2
-    ]
-    chance = 1.0 if len(plan.kinds) <= FEW_KINDS else ROUTING_LOOP_CHANCE
-    if not ways or dice.random() >= chance:
-        return plan
-    ring = dice.choice(ways)
-    last, first = ring[-1], ring[0]
-    between = [plan.link_of(*pair) for pair in pairwise(ring)]
-    default_of = dict(zip(between, ring, strict=False))
-    links = [replace(one, default_of=default_of.get(one, "")) for one in plan.links]
-    links.append(replace(between[0], left=last, right=first, default_of=last, closes=True))
-    number = max(one.number for one in plan.payments)
-    payments = list(plan.payments)
-    for _ in range(dice.choice((1, 4, 30))):
-        number += 1
-        sender, receiver = dice.sample(plan.ends, 2)
-        payments.append(
-            PaymentPlan(
-                number=number,
-                at_s=round(dice.random() * plan.traffic_s, 6),
-                sender=sender,
-                receiver=receiver,
-                amount=dice.choice((0, 1000, 1000, 40_000)),
-                expires_in_s=lives_s,
-                outcome="nowhere",
-                think_s=0.0,
-            )
-        )
-    payments.sort(key=lambda one: (one.at_s, one.number))
-    return replace(
-        plan,
-        links=tuple(links),
-        payments=tuple(payments),
-        traits=plan.traits | {Kind.ROUTING_LOOP},
-    )

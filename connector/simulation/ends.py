@@ -289,6 +289,7 @@ class End:
             return
         fact.answers.append(answer.code or "fulfilled")
         if answer.code:
+            fact.rejected_by = answer.triggered_by
             if fact.outcome == "fulfilled" and not fact.hostile:
                 self.facts.complaints.append(
                     f"payment {fact.plan.number}: {self.name} got {answer.code} after a Fulfill"

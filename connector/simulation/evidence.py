@@ -59,5 +59,15 @@ class Evidence:
     """Transfers that were created while another data file was in place."""
     settled_in: dict[tuple[str, str], int] = field(default_factory=dict)
     """By node and peer: payments to it outside the ledger, each key once."""
+    clock_starts: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """By node: when each process began, and how many seconds its clock was ahead then."""
+    clock_errors: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """By node: from when on the clock of its process was so many seconds ahead."""
+    low_disks: list[tuple[str, float, float]] = field(default_factory=list)
+    """Host, from, until: when its disk had less room than the reserve."""
+    fault_times_s: dict[int, float] = field(default_factory=dict)
+    """By number of a fault: when it begins."""
+    wrongly_pruned: list[tuple[str, str]] = field(default_factory=list)
+    """Nodes whose journal lost rows too early, or none where it had to, and which of both."""
     settled_out: dict[tuple[str, str], int] = field(default_factory=dict)
     """By node and peer: payments that its settlement engine has accepted, each key once."""

@@ -40,6 +40,8 @@ class Fact:
     """`fulfilled`, the code of a Reject, `lost` (with its link, and it cannot be resent), `expired`,
     `unsent`, `error`; empty: no answer yet."""
     answered_s: float | None = None
+    rejected_by: str = ""
+    """The address of the node or end that has rejected it."""
     answers: list[str] = field(default_factory=list)
     """Every answer that came, also those to a hostile sender."""
     given: list[Given] = field(default_factory=list)
@@ -49,6 +51,17 @@ class Fact:
     """How often it was offered as a packet that was not offered before."""
     amounts: set[int] = field(default_factory=set)
     """All amounts that it was offered with."""
+
+
+@dataclass(slots=True, frozen=True)
+class Waiting:
+    """A payment outside that waits for an operator, and what they will say."""
+
+    node: str
+    peer: str
+    key: str
+    settlement_id: str
+    accept: bool
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,6 +85,12 @@ class Facts:
         """Payments whose sender still waits."""
         self.settled_in: dict[tuple[str, str, str], int] = {}
         """Payments to nodes outside the ledger: (node, peer, key) to amount, once per key."""
+        self.told_rows: dict[tuple[str, str, str], int] = {}
+        """By node, peer and key: how many rows its ledger had when a payment outside was made."""
+        self.waited: dict[tuple[str, str, str], Waiting] = {}
+        """Payments that an operator was asked for."""
+        self.forgotten: set[tuple[str, str, str]] = set()
+        """Those that the node knew no more when the operator had decided."""
         self.settled_out: dict[tuple[str, str, str], int] = {}
         """Payments by nodes outside the ledger: (node, peer, key) to amount."""
         self.removed: set[tuple[str, str]] = set()

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from connector.base.limits import DISK_RESERVE_BYTES
 from connector.simulation.cluster import Data
+from connector.simulation.disk import AMPLE_BYTES
 from connector.simulation.kinds import Kind
 from connector.simulation.node import SimulatedNode
 from connector.simulation.parts import Surroundings
@@ -42,6 +43,9 @@ class Faults:
         self._countdown: dict[str, dict[FaultPlan, int]] = {}
         """By host: faults that strike after so many operations more."""
         self._copies: dict[int, Data] = {}
+        self._low_since_s: dict[str, float] = {}
+        self.low_disks: list[tuple[str, float, float]] = []
+        """When a node's disk had less room than the reserve: host, from, until."""
         self.begun = 0
         self.crashes = 0
 
@@ -147,6 +151,12 @@ class Faults:
                 self._kill(fault, fault.other)
             case Kind.STOP:
                 simulation.nodes[where].stop()
+            case Kind.REPLACE | Kind.REPLACE_LATE:
+                simulation.nodes[where].stop(comes_back=True)
+            case Kind.REPLACE_CRASH:
+                self._countdown.setdefault(where, {})[fault] = fault.after_operations
+                simulation.nodes[where].stop(comes_back=True)
+                simulation.world.after(fault.for_s * 0.4, simulation.nodes[where].start)
             case Kind.PAUSE:
                 simulation.nodes[where].pause()
             case Kind.SECOND_PROCESS:
@@ -189,6 +199,9 @@ class Faults:
                     simulation.world.after(fault.for_s / 2, self._fill_up, fault)
                 else:
                     simulation.disks[where].fill(full=True)
+            case Kind.DISK_LOW:
+                simulation.disks[where].free_bytes = DISK_RESERVE_BYTES - 1
+                self._low_since_s[where] = simulation.world.now_s
             case Kind.DISK_BROKEN:
                 simulation.disks[where].broken = True
             case Kind.DISK_SLOW:
@@ -222,6 +235,9 @@ class Faults:
                 | Kind.LEDGER_AND_CRASH
                 | Kind.BOTH_ENDS
                 | Kind.SETTLEMENTS_LOST
+                | Kind.REPLACE
+                | Kind.REPLACE_LATE
+                | Kind.REPLACE_CRASH
             ):
                 for host in filter(None, (where, fault.other)):
                     simulation.nodes[host].start()
@@ -248,6 +264,10 @@ class Faults:
                 simulation.cluster.way(where).refused = ""
             case Kind.DISK_FULL:
                 simulation.disks[where].fill(full=False)
+            case Kind.DISK_LOW:
+                simulation.disks[where].free_bytes = AMPLE_BYTES
+                since_s = self._low_since_s.pop(where)
+                self.low_disks.append((where, since_s, simulation.world.now_s))
             case Kind.DISK_BROKEN:
                 simulation.disks[where].broken = False
             case Kind.DISK_SLOW:
@@ -282,6 +302,9 @@ def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
             | Kind.REMOVE_PEER
             | Kind.CHANGE_LIMIT
             | Kind.SETTLEMENTS_LOST
+            | Kind.REPLACE
+            | Kind.REPLACE_LATE
+            | Kind.REPLACE_CRASH
         ):
             return frozenset((("process", fault.where),))
         case Kind.BOTH_ENDS:
@@ -297,7 +320,7 @@ def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
             return frozenset((("process", fault.where), ("ledger", fault.where)))
         case Kind.SECOND_PROCESS:
             return frozenset((what, fault.where) for what in ("process", "ledger", "disk"))
-        case Kind.DISK_FULL | Kind.DISK_BROKEN | Kind.DISK_SLOW:
+        case Kind.DISK_FULL | Kind.DISK_BROKEN | Kind.DISK_SLOW | Kind.DISK_LOW:
             return frozenset((("disk", fault.where),))
         case Kind.CLOCK_AHEAD | Kind.CLOCK_BACK | Kind.CLOCK_FAR:
             return frozenset((("clock", fault.where),))

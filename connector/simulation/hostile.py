@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from connector.simulation import octets
 from connector.simulation.ends import End, Sent, address_of
 from connector.simulation.facts import Fact
 from connector.simulation.kinds import Kind
 from connector.simulation.transport import Transport
+
+SERVICE_RESTART: Final = 1012
+FLOOD_PACKETS: Final = 200
+_RETURNS_IN_S: Final = (0.05, 0.4, 3.0, 12.0, 34.0)
+"""Also when its node has given it up."""
 
 
 class HostileEnd(End):
@@ -27,6 +32,12 @@ class HostileEnd(End):
         """By packet id: the amounts that Fulfills came for."""
         self._to_come: set[bytes] = set()
         """Conditions of packets that will be sent again at their last moment."""
+        self._flood_of: Fact | None = None
+        """The payment that it has flooded with: it does so after each log-in."""
+        self._restarts_left = 0
+        """How often it still says that it is being replaced."""
+        self._returns_in_s = 0.0
+        """When it dials again after that."""
 
     def pay(self, fact: Fact) -> None:
         """Make a payment, and the planned violation."""
@@ -51,14 +62,50 @@ class HostileEnd(End):
                 self._transport.pause_reading()
                 self.world.after(2 * delay_s, self._transport.resume_reading)
             case Kind.FLOOD:
-                for _ in range(200):
-                    self.send_octets(
-                        self.prepare(fact, 1, data=b"flood", destination="g.nowhere"),
-                        self.new_packet_id(),
-                        again=self.chance.random() < 0.5,
-                    )
+                self._flood_of = fact
+                self._flood(fact, again=0.5)
+            case Kind.RESTART_AGAIN:
+                self._restarts_left = self.chance.choice((1, 3, 8))
+                self.world.after(delay_s, self._say_restart)
             case _:
                 pass
+
+    def _flood(self, fact: Fact, *, again: float) -> None:
+        """`again`: the share of packets that are said to be resent, and have to be looked up."""
+        for _ in range(FLOOD_PACKETS):
+            self.send_octets(
+                self.prepare(fact, 1, data=b"flood", destination="g.nowhere"),
+                self.new_packet_id(),
+                again=self.chance.random() < again,
+            )
+
+    def _say_restart(self) -> None:
+        """Close with 1012, as a node that is replaced does; perhaps come back, and do it again."""
+        if self._transport is None or self.connected_s is None:
+            return
+        self._restarts_left -= 1
+        self._returns_in_s = self.chance.choice(_RETURNS_IN_S)
+        self.facts.note(
+            self.world.now_s, self.name, f"says that it is back in {self._returns_in_s:g} s"
+        )
+        closing = SERVICE_RESTART.to_bytes(2, "big") + b"back in a moment"
+        self._transport.write(octets.frame(octets.CLOSE, closing))
+        self._transport.close()
+
+    def _dial_again(self) -> None:
+        seconds, self._returns_in_s = self._returns_in_s, 0.0
+        if seconds:
+            self.world.after(seconds, self.dial)
+        else:
+            super()._dial_again()
+
+    def _logged_in(self, packet: octets.BtpSeen) -> None:
+        super()._logged_in(packet)
+        if self._flood_of is not None and self.connected_s is not None:
+            # Whoever resends much, when all others resend what they have under way.
+            self._flood(self._flood_of, again=1.0)
+        if self._restarts_left > 0:
+            self.world.after(self.chance.choice((0.0, 0.05, 0.5)), self._say_restart)
 
     def _resend_other(self, sent: Sent) -> None:
         """Resend a packet id with another content."""

@@ -10,38 +10,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
 from connector.simulation import raw
+from connector.simulation.bounded import look_at_bounds
+from connector.simulation.ends import GRACE_S
 from connector.simulation.evidence import Evidence, Finding
 from connector.simulation.facts import Fact
 from connector.simulation.kinds import Kind
+from connector.simulation.loops import look_at_loop
 from connector.simulation.plan import Asset
 from connector.simulation.raw import Leg, RawAccount, account_id
+from connector.simulation.replaced import look_at_replacements
 from connector.simulation.rules import EXCUSES, RULES
-from connector.simulation.world import START_NS
+from connector.simulation.wrong_clocks import WrongClocks
 
 NOT_DURABLE: Final = frozenset(("posts_not_durable", "fulfilments_not_kept", "outbox_failed"))
 """Alerts that say what would be lost in a crash."""
 LATE_ON_DISK: Final = frozenset(
     (
         *(Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.DISK_SLOW),
-        # A sender's last moment passes while the process stands still, or by its clock.
-        *(Kind.PAUSE, Kind.SECOND_PROCESS, Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR),
+        # A sender's last moment passes while the process stands still.
+        *(Kind.PAUSE, Kind.SECOND_PROCESS),
     )
 )
-"""With one of these at a node, a Fulfill may be let go before it is durable."""
+"""With one of these at a node, or a clock that is ahead, a Fulfill may be let go before it is durable."""
 
 PATIENCE_S: Final = 25.0
 """Seconds: a packet fulfilled with this much time left outlasts every fault of a plan."""
 
-START_S: Final = 5.0
-"""How long after its death a node has been started again, and has booked what its outbox had."""
-
-FORWARDED_MAX: Final = 2
-"""How often a node forwards a packet that comes back (docs/protocol.md)."""
-
-CLOCKS: Final = frozenset((Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR))
+WITHOUT_PAYMENT: Final = frozenset(("settlements-lost", "late-request"))
+"""Excuses that are of no payment: neighbours mirror each other all the same."""
 
 
 @dataclass(slots=True)
@@ -62,6 +62,13 @@ class Judge:
         self._plan = evidence.plan
         self._findings: list[Finding] = []
         self._excused: dict[str, int] = {}
+        self._unequal: set[int] = set()
+        """Conditions of payments that neighbours may differ by."""
+        self._clocks = WrongClocks(evidence)
+        self._by_start = {
+            int.from_bytes(fact.condition[:12], "big"): fact
+            for fact in evidence.facts.by_condition.values()
+        }
         self._booked = 0
         self._nodes = [one.name for one in self._plan.nodes]
         self._fees = {one.name: one.fee_basis_points for one in self._plan.nodes}
@@ -80,25 +87,29 @@ class Judge:
             self._find("misplaced", "", f"{self._evidence.misplaced} transfers")
         for node in self._nodes:
             self._look_at_node(node)
-        known: set[int] = set()
         for fact in self._evidence.facts.by_condition.values():
-            known.add(int.from_bytes(fact.condition[:12], "big"))
             if fact.amounts:
                 self._look_at_payment(fact)
         for node in self._nodes:
             for condition, legs in self._ledgers[node].booked.items():
-                if condition not in known:
+                if condition not in self._by_start:
                     self._find("stray", node, f"{legs[0].final.amount} for no payment")
         self._look_at_links()
+        self._findings += look_at_bounds(self._evidence, self.onward, self._counted_until_ns)
+        self._findings += look_at_replacements(self._evidence)
         return Verdict(self._findings, self._excused, self._booked)
 
     def _find(self, rule: str, where: str, text: str, payment: int = 0) -> None:
         assert rule in RULES, rule
         self._findings.append(Finding(rule, where, text, payment))
 
-    def _excuse(self, reason: str) -> None:
+    def _excuse(self, reason: str, fact: Fact | None = None) -> None:
         assert reason in EXCUSES, reason
         self._excused[reason] = self._excused.get(reason, 0) + 1
+        if fact is not None:
+            self._unequal.add(int.from_bytes(fact.condition[:12], "big"))
+        else:
+            assert reason in WITHOUT_PAYMENT or reason == "wrong-clock", reason
 
     def _accounts_of(self, node: str) -> dict[int, RawAccount]:
         accounts: dict[int, RawAccount] = {}
@@ -127,8 +138,10 @@ class Judge:
         if node in evidence.not_ready:
             self._find("not-ready", node, evidence.not_ready[node])
         told = evidence.alerts.get(node, set()) & NOT_DURABLE
-        if told and not any(
-            one.kind in LATE_ON_DISK and one.where == node for one in self._plan.faults
+        if (
+            told
+            and not any(one.kind in LATE_ON_DISK and one.where == node for one in self._plan.faults)
+            and not self._clocks.is_ahead(node)
         ):
             self._find("not-durable", node, ", ".join(sorted(told)))
         booked = {leg.row.packet for legs in ledger.booked.values() for leg in legs}
@@ -136,7 +149,7 @@ class Judge:
         if unbooked:
             self._find("kept", node, f"{len(unbooked)} packets are fulfilled and not booked")
         for hold in ledger.open:
-            if self._is_out_of_sight(node, hold):
+            if self._clocks.hides(node, hold, self._fact_of(hold)):
                 self._excuse("wrong-clock")
                 continue
             if hold.id in evidence.late_ids:
@@ -159,18 +172,8 @@ class Judge:
             if not self._plan.link_of(node, peer).local:
                 self._look_at_peer(node, peer)
 
-    def _is_out_of_sight(self, node: str, hold: raw.Row) -> bool:
-        """Whether the node cannot know of a hold: its clock was wrong when it started after it.
-
-        The last request of a process may reach the ledger after its death; and a process that starts
-        books the holds that its outbox has, which are from before as well.
-        """
-        plan = self._plan
-        on_cluster = any(one.name == node and one.ledger == "tigerbeetle" for one in plan.nodes)
-        was_wrong = any(one.kind in CLOCKS and one.where == node for one in plan.faults)
-        held_at_s = (hold.timestamp - START_NS) / 1e9
-        deaths = self._evidence.deaths.get(node, ())
-        return on_cluster and was_wrong and any(at_s + START_S >= held_at_s for at_s in deaths)
+    def _counted_until_ns(self, node: str, hold: raw.Row) -> int:
+        return self._clocks.counted_until_ns(node, hold, self._fact_of(hold))
 
     def _look_at_peer(self, node: str, peer: str) -> None:
         evidence, ledger = self._evidence, self._ledgers[node]
@@ -206,19 +209,23 @@ class Judge:
         elif box.credits != paid_out:
             self._find("settled", node, f"{paid_out} was paid to {peer}, {box.credits} is booked")
 
+    def _fact_of(self, row: raw.Row) -> Fact | None:
+        return self._by_start.get(row.condition_start)
+
     def _number_of(self, row: raw.Row) -> int:
-        start = row.condition_start.to_bytes(12, "big")
-        for fact in self._evidence.facts.by_condition.values():
-            if fact.condition.startswith(start):
-                return fact.plan.number
-        return 0
+        fact = self._fact_of(row)
+        return 0 if fact is None else fact.plan.number
 
     # --- one payment
 
     def _look_at_payment(self, fact: Fact) -> None:
         number = fact.plan.number
         if fact.plan.outcome == "nowhere":
-            self._look_at_loop(fact)
+            self._findings += look_at_loop(
+                self._evidence, fact, lambda node, start: start in self._ledgers[node].booked
+            )
+            if fact.outcome == "expired":
+                self._look_at_silence(fact, booked=False)
             return
         # Where no money moves, no ledger remembers it.
         given = sum(1 for one in fact.given if one.amount)
@@ -226,18 +233,12 @@ class Judge:
             return
         # A hostile sender repeats itself under the id of its packet, which is one packet all the same.
         if given > fact.times and not (fact.hostile and fact.way[-1] in self._plan.hostile_ends):
-            if self._had_wrong_clock(fact.way[-2]):
-                self._excuse("wrong-clock")
-                return
             self._find("given-twice", fact.way[-1], f"fulfilled {given} times", number)
         late = [one for one in fact.given if one.at_s >= one.expires_at_s and one.amount]
         if late:
-            # It counts for nobody, unless a clock on the way was wrong.
+            # It counts for nobody, unless it is in time by the clock of the node that it came to.
             given -= len(late)
-            differ = Kind.CLOCKS_DIFFER in self._plan.traits
-            if differ or any(one.kind in CLOCKS for one in self._plan.faults):
-                self._excuse("expiry-clock")
-                return
+        is_late = any(self._clocks.takes_late(fact.way[-2], one) for one in late)
         nodes = fact.way[1:-1]
         bookings = [self._bookings(node, fact) for node in nodes]
         counts = [len(one) for one in bookings]
@@ -247,6 +248,9 @@ class Judge:
         # What each place on the way says: was it paid on?
         said: list[int | None] = [*counts, given]
         if fact.hostile and fact.way[-1] in self._plan.hostile_ends:
+            said[-1] = None
+        elif is_late and counts[-1] != given:
+            self._excuse("expiry-clock", fact)
             said[-1] = None
         first = 1 if fact.outcome == "fulfilled" else 0
         if fact.hostile or fact.outcome in ("lost", "expired", "error", ""):
@@ -274,21 +278,11 @@ class Judge:
                 )
         self._look_at_amounts(fact, bookings)
         if fact.outcome == "expired" and not fact.hostile:
-            self._look_at_silence(fact)
+            self._look_at_silence(fact, booked=bool(counts[0]))
 
     @staticmethod
     def _seen(fact: Fact, counts: list[int]) -> str:
         return f"sender: {fact.outcome or 'no answer'}, hops: {counts}, receiver: {len(fact.given)}"
-
-    def _had_wrong_clock(self, node: str, started_after_s: float | None = None) -> bool:
-        """Whether its clock was wrong by an hour: beyond what docs/protocol.md allows.
-
-        With a time: only if it was started again after it, perhaps with that clock.
-        """
-        deaths = self._evidence.deaths.get(node, ())
-        return any(
-            one.kind is Kind.CLOCK_FAR and one.where == node for one in self._plan.faults
-        ) and (started_after_s is None or any(at_s >= started_after_s for at_s in deaths))
 
     def _bookings(self, node: str, fact: Fact) -> list[list[Leg]]:
         """The legs that a node has posted for a payment, one list per packet."""
@@ -308,23 +302,22 @@ class Judge:
         began_s = fact.sent_s or 0.0
         given_s = max((one.at_s for one in fact.given), default=began_s)
         clocks_s = [one.clock_s for one in self._plan.nodes]
-        patience_s = PATIENCE_S + max(clocks_s) - min(clocks_s)
+        patience_s = PATIENCE_S + max(clocks_s) - min(clocks_s) + self._plan.long_faults_s
         if any(one.expires_at_s - one.at_s < patience_s for one in fact.given):
-            self._excuse("too-late")
+            self._excuse("too-late", fact)
             return True
-        # Also of a node before: it gives up a packet that it would have resent.
-        if any(self._had_wrong_clock(node, began_s) for node in fact.way):
-            self._excuse("wrong-clock")
+        # Whoever asks for the answer again gives it up, or is refused.
+        if self._clocks.gave_up(fact):
+            self._excuse("wrong-clock", fact)
             return True
         link = self._plan.link_of(here, there)
         if not link.resumable:
             lost = self._evidence.losses.get(frozenset((here, there)), ())
             if any(began_s <= at_s <= given_s + 10 for at_s in lost):
-                self._excuse("plain-link")
+                self._excuse("plain-link", fact)
                 return True
-        # The first node on the way of a sender that cannot resend; and the node behind a
-        # plain link: the node before has given the packet up.
-        for left, right in zip(fact.way, fact.way[1:], strict=False):
+        # The first node after a sender, or a plain link, that cannot resend: it was given up.
+        for left, right in pairwise(fact.way):
             if left == there:
                 break
             one = self._plan.link_of(left, right)
@@ -339,7 +332,7 @@ class Judge:
                     for at_s in self._evidence.deaths.get(node, ())
                 )
             ):
-                self._excuse("sender-gone")
+                self._excuse("sender-gone", fact)
                 return True
         return False
 
@@ -412,32 +405,18 @@ class Judge:
         rate *= Fraction(10) ** there.scale / Fraction(10) ** here.scale
         return int((amount - fee) * rate.numerator // rate.denominator)
 
-    def _look_at_loop(self, fact: Fact) -> None:
-        number = fact.plan.number
-        start = int.from_bytes(fact.condition[:12], "big")
-        if fact.outcome == "fulfilled":
-            self._find("loop", fact.way[0], "gets a Fulfill", number)
-        for node in self._nodes:
-            if start in self._ledgers[node].booked:
-                self._find("loop", node, "has booked it", number)
-            rows = self._evidence.rows[node]
-            held = {
-                one.packet
-                for one in rows
-                if one.flags & raw.PENDING and one.condition_start == start
-            }
-            if len(held) > FORWARDED_MAX and not self._plan.faults:
-                self._find("loop", node, f"has held it {len(held)} times", number)
-        if fact.outcome == "expired":
-            self._look_at_silence(fact)
-
-    def _look_at_silence(self, fact: Fact) -> None:
+    def _look_at_silence(self, fact: Fact, *, booked: bool) -> None:
+        """A packet that is not posted is answered when it is over, also if it was resent long before."""
         sender, node = fact.way[0], fact.way[1]
         lost = self._evidence.losses.get(frozenset((sender, node)), ())
         deaths = self._evidence.deaths.get(node, ())
         began_s = fact.sent_s or 0.0
-        if any(one.kind in CLOCKS and one.where == node for one in self._plan.faults):
-            self._excuse("expiry-clock")  # it answers when the packet is over by its own clock
+        if self._plan.link_of(sender, node).resumable and not booked:
+            patience_s = PATIENCE_S + self._plan.long_faults_s
+            began_s = max(began_s, fact.expires_at_s - patience_s)
+        grace_s = GRACE_S + max(0.0, *(-one.clock_s for one in self._plan.nodes))
+        if self._clocks.says_it_late(node, fact, grace_s):
+            self._excuse("expiry-clock", fact)
         elif not any(began_s <= at_s for at_s in (*lost, *deaths)):
             self._find("silent", node, f"{sender} got no answer at all", fact.plan.number)
 
@@ -448,9 +427,7 @@ class Judge:
             for hosts, times in self._evidence.losses.items():
                 where = " and ".join(sorted(hosts))
                 self._find("dropped", where, f"lost {len(times)} times though nothing breaks")
-        if self._excused.keys() - {"settlements-lost", "late-request"} or any(
-            one.rule in ("lost", "unproven") for one in self._findings
-        ):
+        if any(one.rule in ("lost", "unproven") for one in self._findings):
             return  # said payment by payment
         for link in self._plan.links:
             left, right = link.left, link.right
@@ -468,8 +445,14 @@ class Judge:
         account = ledger.book(account_id(node, "peer", peer, asset))
         line = ledger.book(account_id(node, "credit_line", peer, asset))
         box = ledger.book(account_id(node, "settlement", peer, asset))
+        debits, credits_ = 0, 0
+        for condition in self._unequal:
+            for leg in ledger.booked.get(condition, ()):
+                number = account_id(node, "peer", peer, asset)
+                debits += leg.final.amount * (leg.row.debit == number)
+                credits_ += leg.final.amount * (leg.row.credit == number)
         # What moved outside has its own rule, and may be under way on one side.
         return (
-            account.debits - line.credits - box.credits,
-            account.credits - line.debits - box.debits,
+            account.debits - line.credits - box.credits - debits,
+            account.credits - line.debits - box.debits - credits_,
         )

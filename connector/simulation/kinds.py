@@ -30,6 +30,7 @@ class Kind(StrEnum):
     DISK_FULL = "disk-full"
     DISK_BROKEN = "disk-broken"
     DISK_SLOW = "disk-slow"
+    DISK_LOW = "disk-low"
     CLOCK_AHEAD = "clock-ahead"
     CLOCK_BACK = "clock-back"
     CLOCK_FAR = "clock-far"
@@ -60,6 +61,13 @@ class Kind(StrEnum):
     CHANGE_LIMIT = "change-limit"
     SECOND_PROCESS = "second-process"
     ROUTING_LOOP = "routing-loop"
+    REPLACE = "replace"
+    REPLACE_LATE = "replace-late"
+    REPLACE_CRASH = "replace-crash"
+    RESTART_AGAIN = "restart-again"
+    IN_FLIGHT_VALUE = "in-flight-value"
+    PREPAID = "prepaid"
+    PRUNED = "pruned"
 
 
 ONLY_TIGERBEETLE: Final = frozenset(
@@ -89,6 +97,9 @@ TRAITS: Final = frozenset(
         Kind.CLOCKS_DIFFER,
         Kind.LONG_UP,
         Kind.ROUTING_LOOP,
+        Kind.IN_FLIGHT_VALUE,
+        Kind.PREPAID,
+        Kind.PRUNED,
     )
 )
 """Properties of a whole network, drawn once."""
@@ -114,12 +125,18 @@ FAULTS: Final = (
     Kind.DISK_FULL,
     Kind.DISK_BROKEN,
     Kind.DISK_SLOW,
+    Kind.DISK_LOW,
     Kind.CLOCK_AHEAD,
     Kind.CLOCK_BACK,
     Kind.CLOCK_FAR,
     Kind.REMOVE_PEER,
     Kind.CHANGE_LIMIT,
 )
+REPLACED: Final = frozenset((Kind.REPLACE, Kind.REPLACE_LATE, Kind.REPLACE_CRASH))
+"""An operator replaces a node by a new process (SIGUSR2): soon, when its peers have given it up, or
+with a crash of the old or the new process."""
+CLOCKS: Final = frozenset((Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR))
+"""Clocks that jump."""
 HOSTILE: Final = (
     Kind.RESEND_OTHER,
     Kind.REPLAY,
@@ -128,6 +145,7 @@ HOSTILE: Final = (
     Kind.FLOOD,
     Kind.LAST_MOMENT,
     Kind.SETTLE_FALSELY,
+    Kind.RESTART_AGAIN,
 )
 
 KNOWN_OPEN: Final[dict[Kind, str]] = {}

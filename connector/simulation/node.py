@@ -7,9 +7,9 @@ that are lost, operators, and what the judge asks afterwards.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from connector.accounting.bounds import RECONCILE_SECONDS
 from connector.accounting.manager import State
@@ -20,22 +20,29 @@ from connector.base.errors import (
     LedgerBehindError,
     LedgerRefusedError,
     OtherIsActiveError,
+    SettlementConflictError,
 )
+from connector.base.stop import Stop
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.interface import Ledger
+from connector.ledger.retention import Retention
 from connector.node.core import Core, Platform
 from connector.node.lifecycle import Lifecycle
-from connector.settlement.model import Quantity
+from connector.settlement.model import Phase, Quantity
 from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.simulation.cluster import ClusterClient
 from connector.simulation.disk import ProcessDisk
 from connector.simulation.evidence import Shown
-from connector.simulation.facts import Given
+from connector.simulation.facts import Given, Waiting
 from connector.simulation.kinds import Kind
 from connector.simulation.network import HostNetwork
-from connector.simulation.operators import lower_and_raise, remove_and_restore
+from connector.simulation.operators import (
+    accept_or_decline,
+    lower_and_raise,
+    remove_and_restore,
+)
 from connector.simulation.parts import (
     Around,
     SimulatedEngine,
@@ -68,11 +75,13 @@ class SimulatedNode:
         self.core: Core | None = None
         self.starts = 0
         self._loop: ProcessLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._stop: Stop | None = None
         self._ledger: Ledger | None = None
         self._settings = settings_of(simulation.plan, plan)
         self._failures: list[str] = []
         self._packets_before = 0
+        self.clock_starts: Final[list[tuple[float, float]]] = []
+        """When each process began, and how far its clock was ahead then, in seconds."""
         self._stopping = False
         self._power_is_off = False
         self._start_again = False
@@ -122,14 +131,17 @@ class SimulatedNode:
         disk = ProcessDisk(simulation.disks[self.name], loop)
         machine = self.clock
         self._clock = clock = SteadyClock(machine.now_ns, machine.monotonic_ns)
+        self.clock_starts.append((simulation.world.now_s, self.ahead_ns / 1e9))
         ledger: Ledger
         if self.plan.ledger == "embedded":
             path = self._settings.data_dir / LEDGER_FILE
-            ledger = EmbeddedLedger(path, clock=clock, disk=disk)
+            # With a bound on its size that it is always over: old rows are pruned as soon as they may be.
+            retention = Retention(bytes_max=1) if Kind.PRUNED in simulation.plan.traits else None
+            ledger = EmbeddedLedger(path, clock=clock, disk=disk, retention=retention)
         else:
             ledger = ClusterClient(simulation.cluster, self.name, loop)
         self._ledger = ledger
-        stop = asyncio.Event()
+        stop = Stop()
         chance = simulation.world.random(f"process {self.name} {self.starts}")
         self.core = Core(
             self._settings,
@@ -221,13 +233,15 @@ class SimulatedNode:
         what = "loses its power" if power else "is killed"
         simulation.note(self.name, f"{what}; {lost} octets were not on the disk" if lost else what)
 
-    def stop(self) -> None:
-        """Ask the process to end (SIGTERM)."""
-        if self.alive and self._loop is not None and self._stop is not None:
+    def stop(self, *, comes_back: bool = False) -> None:
+        """Ask the process to end (SIGTERM), or to make place for one that follows (SIGUSR2)."""
+        stop = self._stop
+        if self.alive and self._loop is not None and stop is not None:
             self._stopping = True
-            self.simulation.note(self.name, "is asked to stop")
+            what = "be replaced" if comes_back else "stop"
+            self.simulation.note(self.name, f"is asked to {what}")
             self.simulation.deaths.setdefault(self.name, []).append(self.simulation.world.now_s)
-            self._loop.run_now(self._stop.set)
+            self._loop.run_now(stop.for_replacement if comes_back else stop.set)
 
     def pause(self) -> None:
         """Suspend the process (SIGSTOP)."""
@@ -406,18 +420,38 @@ class SimulatedNode:
 
     async def be_paid(self, peer: str, key: str, quantity: Quantity) -> None:
         """The settlement engine reports an incoming payment."""
-        if self.core is not None:
-            await self.core.settlements.receive(peer, key, quantity)
+        if self.core is None:
+            return
+        try:
+            one = await self.core.settlements.receive(peer, key, quantity)
+        except SettlementConflictError:
+            waited = self.simulation.facts.waited.get((self.name, peer, key))
+            if waited is None or waited.accept:
+                raise
+            return  # it was declined, and the engine is told so
+        if one.phase is Phase.WAITING:
+            self.simulation.waits_for_operator(self.name, peer, key, one.settlement_id)
+
+    def decide(self, waiting: Waiting, done: Callable[[bool], None]) -> None:
+        """Let an operator accept or decline a payment that waits; `done` says whether that is done."""
+        self._ask(lambda core: accept_or_decline(self.simulation, core, waiting), done)
 
     def told_of_payment(
         self, peer: str, key: str, quantity: Quantity, done: Callable[[bool], None]
     ) -> None:
-        """Let the settlement engine tell it of a payment; `done` says whether it has taken it.
+        """Let the settlement engine tell it of a payment; `done` says whether it has taken it."""
+        self._ask(lambda _core: self.be_paid(peer, key, quantity), done)
 
-        A process that dies before it answers has not taken it, as far as the engine knows.
+    def _ask(
+        self, what: Callable[[Core], Coroutine[Any, Any, None]], done: Callable[[bool], None]
+    ) -> None:
+        """Ask the process of now over HTTP, as it were.
+
+        One that dies before it answers has not taken it, as far as the caller knows.
         """
+        core = self.core
         loop, world = self._loop, self.simulation.world
-        if loop is None or not loop.alive or self.core is None:
+        if loop is None or not loop.alive or core is None or not self._is_started:
             world.after(0.01, done, False)
             return
         answers: list[bool] = []
@@ -427,7 +461,7 @@ class SimulatedNode:
             done(answers[0])
 
         def ask() -> None:
-            loop.create_task(self.be_paid(peer, key, quantity)).add_done_callback(answered)
+            loop.create_task(what(core)).add_done_callback(answered)
 
         def look() -> None:
             if answers:
@@ -454,8 +488,15 @@ class SimulatedNode:
 
     @property
     def ahead_ns(self) -> int:
-        """How far the clock of its last process is ahead: that of an embedded ledger, too."""
+        """How far the clock of its last process is ahead."""
         return self._clock.now_ns() - START_NS - self.clock.monotonic_ns()
+
+    @property
+    def ledger_ahead_ns(self) -> int:
+        """How far the clock of its ledger is ahead: that of a cluster is right."""
+        if not isinstance(self._ledger, EmbeddedLedger):
+            return 0
+        return self._ledger.now_ns() - START_NS - self.clock.monotonic_ns()
 
     def is_quiet(self) -> bool:
         """Whether nothing is in progress."""
@@ -524,7 +565,7 @@ class SimulatedNode:
         return self._failures
 
 
-async def _live(core: Core, stop: asyncio.Event, opened: Callable[[], None]) -> None:
+async def _live(core: Core, stop: Stop, opened: Callable[[], None]) -> None:
     """Run a core as the daemon does, until it is asked to stop."""
     life = Lifecycle(core)
     try:
@@ -534,6 +575,8 @@ async def _live(core: Core, stop: asyncio.Event, opened: Callable[[], None]) -> 
             try:
                 await life.start(group)
                 await stop.wait()
+                if stop.comes_back:
+                    life.replaced_at_once()
             finally:
                 await life.stop()
     finally:

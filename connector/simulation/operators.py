@@ -6,9 +6,16 @@ import asyncio
 import contextlib
 from typing import Final
 
-from connector.base.errors import CreditInUseError, LedgerRefusedError, LedgerUnavailableError
+from connector.base.errors import (
+    CreditInUseError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+    SettlementUnknownError,
+)
 from connector.node.core import Core
 from connector.settings.model import PeerSettings, Settings
+from connector.simulation.facts import Waiting
+from connector.simulation.kinds import Kind
 from connector.simulation.parts import MAX_HOLD_MS, Around
 
 _TRIES_AGAIN_S: Final = 0.3
@@ -47,6 +54,31 @@ async def remove_and_restore(
     await asyncio.sleep(for_s)
     around.note(node, f"takes up its peer {peer.id} again")
     await _apply(core, whole)
+
+
+async def accept_or_decline(around: Around, core: Core, waiting: Waiting) -> None:
+    """Say what becomes of a payment that waits; again until the node has taken it.
+
+    Raises:
+        ConnectorError: it has not.
+    """
+    act = core.settlements.accept if waiting.accept else core.settlements.decline
+    said = "accepts" if waiting.accept else "declines"
+    around.note(waiting.node, f"an operator {said} {waiting.key} of {waiting.peer}")
+    try:
+        await act(waiting.peer, waiting.settlement_id)
+    except SettlementUnknownError:
+        facts, paid = around.facts, (waiting.node, waiting.peer, waiting.key)
+        if paid[:2] in facts.removed and waiting.peer not in core.peers:
+            raise  # the operator takes the peer up again first
+        if facts.waited[paid] is not waiting:
+            return  # it was reported again, and waits under another id
+        facts.forgotten.add(paid)
+        if not any(
+            one.kind is Kind.SETTLEMENTS_LOST and one.where == waiting.node
+            for one in around.plan.faults
+        ):
+            facts.complaints.append(f"{waiting.node} has forgotten that {waiting.key} waits")
 
 
 async def _apply(core: Core, settings: Settings) -> None:

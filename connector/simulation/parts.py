@@ -74,6 +74,9 @@ class Around(Surroundings, Protocol):
     def pay_outside(self, payer: str, payee: str, key: str, quantity: Quantity) -> None:
         """A settlement engine has paid another node."""
 
+    def waits_for_operator(self, node: str, peer: str, key: str, settlement_id: str) -> None:
+        """A payment that an engine has reported waits until an operator accepts or declines it."""
+
     def new_disk(self, host: str, name: str) -> None:
         """Give a node an empty disk."""
 
@@ -105,7 +108,11 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
                 "credit_limit": link.credit_limit,
                 "routes": _routes_over(plan, node.name, other, link),
                 "settle_threshold": plan.settle_threshold if other in names else None,
-                "settlement_engine_url": "http://engine" if plan.settle_threshold else None,
+                "settlement_engine_url": "http://engine"
+                if plan.settle_threshold or plan.prepaid_max
+                else None,
+                "max_in_flight_value": plan.in_flight_max.get((node.name, other)),
+                "max_prepaid": plan.prepaid_max.get((node.name, other)),
             }
         )
     return Settings(

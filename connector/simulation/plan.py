@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
 
-from connector.simulation.kinds import Kind
+from connector.simulation.kinds import REPLACED, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,28 @@ class FaultPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class PrepaymentPlan:
+    """A payment outside that the engine of a node reports unasked."""
+
+    number: int
+    at_s: float
+    node: str
+    peer: str
+    amount: int
+    is_true: bool
+    """Whether the money is there: an operator who is asked accepts it, else declines."""
+
+    @property
+    def key(self) -> str:
+        """Its Idempotency-Key."""
+        return f"prepayment {self.number}"
+
+
+LONG_FAULT_S: Final = 5.0
+"""Packets live longer where a fault lasts longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that a seed decides."""
 
@@ -125,6 +147,11 @@ class Plan:
     traits: frozenset[Kind] = frozenset()
     settle_threshold: int | None = None
     kinds: frozenset[Kind] = field(default=frozenset())
+    in_flight_max: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By node and peer: what may be held at a time for packets from it, and the same for those to it."""
+    prepaid_max: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By node and peer: what the peer's engine may make the node owe it. Else: the credit limit."""
+    prepayments: tuple[PrepaymentPlan, ...] = ()
 
     def link_of(self, left: str, right: str) -> LinkPlan:
         """The link between two hosts."""
@@ -154,6 +181,13 @@ class Plan:
         while way[-1] != sender:
             way.append(before[way[-1]])
         return way[::-1]
+
+    @property
+    def long_faults_s(self) -> float:
+        """How long a node is away because it is replaced slowly."""
+        return sum(
+            one.for_s for one in self.faults if one.kind in REPLACED and one.for_s > LONG_FAULT_S
+        )
 
     def keep(self, payments: Iterable[int], faults: Iterable[int]) -> Plan:
         """The plan with only some of its payments and faults."""

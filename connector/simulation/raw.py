@@ -208,21 +208,48 @@ def over_limit(rows: Iterable[Row], limits: dict[int, int]) -> list[Row]:
 _ACCOUNT: Final = struct.Struct("<16s16s16s16s16s16sQIIIHHQ")
 _TRANSFER: Final = struct.Struct("<16s16s16s16s16s16sQIIIHHQ")
 _DENSE: Final = struct.Struct("<16sIIQ16sQIIIHHBQ")
-_NO_ACCOUNT: Final = 0xFFFFFFFF
 
 
 def _number(octets: bytes) -> int:
     return int.from_bytes(octets, "little")
 
 
-def read_journal(connection: sqlite3.Connection) -> list[Row]:
-    """Every transfer that was created, oldest first."""
+class Journal:
+    """The requests of a journal, also those that were pruned since they were read."""
+
+    def __init__(self) -> None:
+        self.requests: dict[int, tuple[int, bytes, bytes]] = {}
+        """By number, from 1: kind, events, statuses."""
+        self.first = 0
+        """The oldest that there was when it was read last; zero: there was none."""
+
+    def read(self, connection: sqlite3.Connection) -> None:
+        """Read what is there."""
+        self.first = 0
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone():
+            return  # it never came to that, or all of it is lost
+        for seq, *request in connection.execute(
+            "SELECT seq, kind, events, statuses FROM journal ORDER BY seq"
+        ):
+            self.first = self.first or seq
+            self.requests[seq] = (request[0], request[1], request[2])
+
+
+def read_points(connection: sqlite3.Connection) -> int:
+    """How many states of the past a journal has from which it could be replayed."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'point'").fetchone():
+        return 0
+    query = "SELECT count(*) FROM point WHERE state IS NOT NULL"
+    return int(connection.execute(query).fetchone()[0])
+
+
+def read_journal(connection: sqlite3.Connection, journal: Journal | None = None) -> list[Row]:
+    """Every transfer that was created, oldest first; `journal`: what was read of it before."""
     rows: list[Row] = []
     accounts: list[int] = []
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone():
-        return rows  # it never came to that, or all of it is lost
-    journal = connection.execute("SELECT kind, events, statuses FROM journal ORDER BY seq")
-    for kind, events, statuses in journal.fetchall():
+    journal = Journal() if journal is None else journal
+    journal.read(connection)
+    for _, (kind, events, statuses) in sorted(journal.requests.items()):
         if kind == 1:
             octets = zlib.decompress(events)
             for index, status in enumerate(statuses):
@@ -270,6 +297,11 @@ def read_kept(connection: sqlite3.Connection) -> set[int]:
     return packets
 
 
+def _account(number: int, accounts: list[int]) -> int:
+    """Zero: none, or one whose row is missing."""
+    return accounts[number] if number < len(accounts) else 0
+
+
 def _dense(octets: bytes, at: int, accounts: list[int]) -> Row:
     id_, debit, credit, amount, tag, d64, d32, timeout, ledger, code, flags, low, timestamp = (
         _DENSE.unpack_from(octets, at)
@@ -277,8 +309,8 @@ def _dense(octets: bytes, at: int, accounts: list[int]) -> Row:
     number = _number(id_)
     return Row(
         number,
-        0 if debit == _NO_ACCOUNT else accounts[debit],
-        0 if credit == _NO_ACCOUNT else accounts[credit],
+        _account(debit, accounts),
+        _account(credit, accounts),
         amount,
         number >> 8 << 8 | low if flags & (POST | VOID) else 0,
         _number(tag),

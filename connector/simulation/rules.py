@@ -20,8 +20,15 @@ RULES: Final = {
     "granted": "credit that is granted is credit that is configured",
     "settled": "every payment outside is booked once, and nothing else is",
     "overpaid": "what is paid outside is owed as it is booked, and not held for the peer's packets",
+    "in-flight": "no more is held for packets from a peer, or for those to it, than MAX_IN_FLIGHT_VALUE",
+    "too-large": "F08 says of a packet that it is by itself more than may be in flight, and nothing else does",
+    "prepaid": "an engine's word is taken for what a peer owes and MAX_PREPAID; what is more waits",
+    "reserve": "no new packet is taken while there is less room on the disk than the reserve",
+    "pruned": "a journal over its size loses rows that are ten minutes old, and none that are younger",
+    "replaced": "a planned replacement, with nothing else broken, loses no packet of peers with packet ids",
     "dropped": "no connection is lost where nothing breaks",
-    "silent": "a sender that stays connected gets an answer while its packet lives",
+    "silent": "a sender that stays connected, or is connected again long before its packet is over, gets an "
+    "answer",
     "loop": "a packet in a loop of routes is rejected and books nothing; no node forwards it more than "
     "twice, where none forgets what it has forwarded",
     "answers": "answers are readable and fit what was asked",
@@ -40,9 +47,9 @@ EXCUSES: Final = {
     "and refused the packet: it expires by itself",
     "settlements-lost": "a settlement that was booked and not yet paid is forgotten with "
     "settlements.db (docs/settlement.md)",
-    "wrong-clock": "a node that starts while its clock is wrong does not see what its ledger holds from "
-    "before: it expires by itself, and what is resent is refused (docs/accounting.md)",
-    "expiry-clock": "a Fulfill came after its packet had expired, and a clock on the way was wrong: some "
-    "count it and some do not",
+    "wrong-clock": "a node started while its clock was so wrong that a packet was over by it: what its "
+    "ledger holds for it expires by itself, and what is resent is refused (docs/accounting.md)",
+    "expiry-clock": "a Fulfill came after its packet had expired, and in time by the clock of the node "
+    "that it came to; or that node says too late that a packet has expired",
     "sender-gone": "the sender cannot ask again, and the node was down meanwhile (docs/protocol.md)",
 }

@@ -12,23 +12,32 @@ from connector.simulation.cluster import Cluster
 from connector.simulation.disk import DELAY_S, Disk
 from connector.simulation.ends import End
 from connector.simulation.evidence import Evidence, Finding
-from connector.simulation.facts import Fact, Facts
+from connector.simulation.facts import Fact, Facts, Waiting
 from connector.simulation.faults import Faults
 from connector.simulation.hostile import HostileEnd
 from connector.simulation.judge import Judge
-from connector.simulation.kinds import Kind
+from connector.simulation.kinds import CLOCKS, Kind
 from connector.simulation.network import Network
 from connector.simulation.node import SimulatedNode
 from connector.simulation.parts import token_of
-from connector.simulation.plan import Plan
+from connector.simulation.plan import Plan, PrepaymentPlan
 from connector.simulation.plugin import PluginEnd
-from connector.simulation.raw import PENDING, POST, Row, account_id, read_journal, read_kept
+from connector.simulation.raw import (
+    PENDING,
+    POST,
+    Row,
+    account_id,
+    read_kept,
+)
+from connector.simulation.watch import Watch
 from connector.simulation.world import START_NS, NothingWillHappenError, SpinsError, World
 
 WARM_UP_S: Final = 2.0
 """Virtual seconds until every link is up and traffic begins."""
 LONG_UP_S: Final = 400.0
 """So much longer with `LONG_UP`: nobody remembers packets of before the start any more."""
+PRUNED_S: Final = 620.0
+"""With `PRUNED`, in the middle of the traffic: what was booked before is old enough to be pruned then."""
 LINKS_AGAIN_S: Final = 5.0
 """And then until links that were found dead are there again."""
 POLL_S: Final = 0.5
@@ -77,6 +86,7 @@ class Simulation:
         self.alerts: Final[dict[str, set[str]]] = {}
         self.chance: Final = self.world.random("simulation")
         self.faults: Final = Faults(self)
+        self.watch: Final = Watch(self)
         self.evidence: Evidence
         """The input of the judge, once it has run."""
         self._ways: dict[tuple[str, str], list[str]] = {}
@@ -128,7 +138,7 @@ class Simulation:
         """
         links = [one for one in self.plan.links if host in (one.left, one.right)]
         known = all(one.resumable and not one.local for one in links)
-        return known and self.plan.settle_threshold is None
+        return known and self.plan.settle_threshold is None and not self.plan.prepaid_max
 
     def disk_delay_s(self, host: str) -> float:
         """How long its disk takes for a commit."""
@@ -157,6 +167,8 @@ class Simulation:
         if paid in self.facts.settled_in:
             return
         self.facts.settled_in[paid] = quantity.amount
+        if self.plan.prepaid_max:
+            self.facts.told_rows[paid] = len(self._rows(payee, self.nodes[payee].plan.ledger))
         self.note(payee, f"was paid {quantity.amount} by {payer}, outside")
         self.untold += 1
         self._tell(payee, payer, key, quantity)
@@ -180,6 +192,34 @@ class Simulation:
                 lambda _taken: None,
             )
 
+    def waits_for_operator(self, node: str, peer: str, key: str, settlement_id: str) -> None:
+        """An operator looks whether the money is there, and says so a while later."""
+        paid = (node, peer, key)
+        before = self.facts.waited.get(paid)
+        if before is not None and before.settlement_id == settlement_id:
+            return
+        is_true = key not in {one.key for one in self.plan.prepayments if not one.is_true}
+        waiting = Waiting(node, peer, key, settlement_id, accept=is_true)
+        self.facts.waited[paid] = waiting
+        self.facts.forgotten.discard(paid)
+        self.note(node, f"asks an operator about {key} of {peer}")
+        self.untold += 1
+        self.world.after(3.0 * self.chance.random(), self._decide, waiting)
+
+    def _decide(self, waiting: Waiting) -> None:
+        def done(taken: bool) -> None:
+            if taken:
+                self.untold -= 1
+            else:
+                self.world.after(0.5, self._decide, waiting)
+
+        self.nodes[waiting.node].decide(waiting, done)
+
+    def _prepay(self, plan: PrepaymentPlan) -> None:
+        asset = self.plan.link_of(plan.node, plan.peer).asset
+        quantity = Quantity(plan.amount, asset.scale)
+        self.pay_outside(plan.peer, plan.node, plan.key, quantity)
+
     # --- running
 
     def run(self) -> Outcome:
@@ -195,7 +235,7 @@ class Simulation:
         failure: str | None = None
         try:
             self._begin()
-            last_s = self._warm_up_s + plan.traffic_s
+            last_s = self._at_s(plan.traffic_s)
             rest_s = REST_S_MAX + max((one.expires_in_s for one in plan.payments), default=0.0)
             world.run_until(lambda: False, last_s)
             self._heal()
@@ -239,6 +279,8 @@ class Simulation:
                 world.at(WARM_UP_S + LONG_UP_S, one.go_on)
         for end in self.ends.values():
             world.after(0.3, end.dial)
+        if Kind.PRUNED in plan.traits:
+            world.at(self._at_s(plan.traffic_s / 2) - PRUNED_S - LINKS_AGAIN_S, self._pause_long)
         for payment in plan.payments:
             pair = (payment.sender, payment.receiver)
             way = self._ways.get(pair)
@@ -248,9 +290,13 @@ class Simulation:
             fact.hostile = payment.sender in plan.hostile_ends or payment.receiver in (
                 plan.hostile_ends
             )
-            world.at(self._warm_up_s + payment.at_s, self.ends[payment.sender].pay, fact)
+            world.at(self._at_s(payment.at_s), self.ends[payment.sender].pay, fact)
+        for prepayment in plan.prepayments:
+            world.at(self._at_s(prepayment.at_s), self._prepay, prepayment)
+        if any(one.clock_s for one in plan.nodes) or any(one.kind in CLOCKS for one in plan.faults):
+            self.watch.look_at_clocks()
         for fault in plan.faults:
-            at_s = self._warm_up_s + fault.at_s
+            at_s = self._at_s(fault.at_s)
             self.faults.prepare(fault, at_s)
             world.at(at_s, self.faults.begin, fault)
 
@@ -259,11 +305,28 @@ class Simulation:
         long_up = Kind.LONG_UP in self.plan.traits
         return WARM_UP_S + (LONG_UP_S + LINKS_AGAIN_S if long_up else 0.0)
 
+    def _at_s(self, planned_s: float) -> float:
+        """When something happens that is planned for a moment of the traffic."""
+        plan = self.plan
+        pause_s = 0.0
+        if Kind.PRUNED in plan.traits and planned_s >= plan.traffic_s / 2:
+            lives_s = max((one.expires_in_s for one in plan.payments), default=0.0)
+            pause_s = lives_s + HOLD_MARGIN_S + PRUNED_S + LINKS_AGAIN_S
+        return self._warm_up_s + planned_s + pause_s
+
+    def _pause_long(self) -> None:
+        """Nothing is under way: all nodes stand still until their journals are old."""
+        self.watch.read_journals()
+        for one in self.nodes.values():
+            one.pause()
+            self.world.after(PRUNED_S, one.go_on)
+
     @property
     def _calm_s(self) -> float:
         # A node whose clock is ahead counts holds as expired that its ledger still has.
         plan = self.plan
         calm_s = CALM_S + max(0.0, *(one.clock_s for one in plan.nodes))
+        calm_s += max((one.size for one in plan.faults if one.kind is Kind.CLOCK_AHEAD), default=0)
         if any(one.kind is Kind.CLOCK_FAR for one in plan.faults):
             # One that starts with such a clock forgets holds whose whole time is still to pass.
             calm_s += HOLD_MARGIN_S + max((one.expires_in_s for one in plan.payments), default=0.0)
@@ -296,10 +359,12 @@ class Simulation:
         plan = self.plan
         now_ns = START_NS + int(self.world.now_s * _NS)
         rows = {node.name: self._rows(node.name, node.ledger) for node in plan.nodes}
+        self.watch.look_at_journals()
         settled_in: dict[tuple[str, str], int] = {}
-        for (node_name, peer, _), amount in self.facts.settled_in.items():
-            key = (node_name, peer)
-            settled_in[key] = settled_in.get(key, 0) + amount
+        for paid, amount in self.facts.settled_in.items():
+            waited = self.facts.waited.get(paid)
+            if waited is None or (waited.accept and paid not in self.facts.forgotten):
+                settled_in[paid[:2]] = settled_in.get(paid[:2], 0) + amount
         settled_out: dict[tuple[str, str], int] = {}
         for (node_name, peer, _), amount in self.facts.settled_out.items():
             key = (node_name, peer)
@@ -324,12 +389,13 @@ class Simulation:
             now_ns=now_ns,
             misplaced=self.cluster.misplaced + sum(one.misplaced for one in self.disks.values()),
             late_ids=self.cluster.late_ids,
-            ahead_ns={
-                node.name: self.nodes[node.name].ahead_ns
-                for node in plan.nodes
-                if node.ledger == "embedded"
-            },
+            ahead_ns={name: node.ledger_ahead_ns for name, node in self.nodes.items()},
             settled_in=settled_in,
+            clock_starts={name: node.clock_starts for name, node in self.nodes.items()},
+            clock_errors=self.watch.clock_errors,
+            low_disks=self.faults.low_disks,
+            fault_times_s={one.number: self._at_s(one.at_s) for one in plan.faults},
+            wrongly_pruned=self.watch.wrongly_pruned,
             settled_out=settled_out,
         )
 
@@ -342,7 +408,7 @@ class Simulation:
 
     def _rows(self, node: str, ledger: str) -> list[Row]:
         if ledger == "embedded":
-            return read_journal(self.disks[node].database("ledger.db").connection)
+            return self.watch.rows_of(node)
         own: set[int] = set()
         for peer in self.plan.neighbours(node):
             asset = str(self.plan.link_of(node, peer).asset)

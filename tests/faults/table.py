@@ -18,11 +18,32 @@ class Fault:
     more: tuple[tuple[str, str, str], ...] = ()
     """Other lines that have to go with it, where two of them see to the same thing: paths, lines and
     what takes their place."""
+    kind: str = ""
+    """Of `KINDS`, if its line is what keeps one of these away."""
 
     @property
     def edits(self) -> tuple[tuple[str, str, str], ...]:
         """All lines: paths, lines and what takes their place."""
         return ((self.path, self.old, self.new), *self.more)
+
+
+KINDS = {
+    "promise-forgotten": "what was promised is held, whatever the ledger says of the limit at a replay",
+    "rejected-after-its-post": "a node that has posted answers with the Fulfill, also after a crash",
+    "resent-packet-trusted": "a resent packet equals the first one, or is refused",
+    "memory-ends-too-early": "whoever is asked first refuses before anyone behind it can have forgotten",
+    "look-ups-starved": "a peer that resends much takes no look-ups of others",
+    "two-links": "two links with a peer: answers count over either, each request once",
+    "settlement-twice": "a payment outside is credited once for its key, also without settlements.db",
+    "limit-and-settlement": "limits are granted once; what is held is not paid out",
+    "peer-removed": "a peer is drained before it is removed",
+    "ledger-forgot": "a ledger that has less than it acknowledged is refused",
+    "clocks": "packets in flight keep their time when a clock jumps",
+    "journal-cut": "a journal that has lost its end is not opened",
+    "two-processes": "of two processes of a node the older one steps down",
+    "journal-grows": "a journal loses rows that are old enough, and no others",
+}
+"""The kinds of money faults: what prevents each of them. At least one fault of the table takes it out."""
 
 
 def only(*kinds: str) -> tuple[str, ...]:
@@ -184,6 +205,7 @@ FAULTS = (
         "                if reservation.fulfill:\n",
         "                if reservation.fulfill and reservation.posted:\n",
         only("plain-links", "plain-receivers", "local", "crash", "power"),
+        kind="rejected-after-its-post",
     ),
     Fault(
         "fulfilment-not-stored",
@@ -191,6 +213,7 @@ FAULTS = (
         "                await self._store.keep(rows)\n",
         "                pass\n",
         only("plain-links", "plain-receivers", "local", "crash", "power"),
+        kind="rejected-after-its-post",
     ),
     # The packet flow
     Fault(
@@ -236,6 +259,7 @@ FAULTS = (
         "            if given.fingerprint != fingerprint(prepare):\n",
         "            if not given.fingerprint:\n",
         only("resend-other", "crash", "replay"),
+        kind="resent-packet-trusted",
     ),
     # Settlement
     Fault(
@@ -247,6 +271,7 @@ FAULTS = (
         '            settlement.key += "" if found is None else ":again"\n'
         "            settlement.booking_id = settlement.id\n",
         only("settle", "settle-falsely"),
+        kind="settlement-twice",
     ),
     Fault(
         "settlement-pays-what-is-held",
@@ -254,6 +279,7 @@ FAULTS = (
         "            owed - peer.debits_pending, owed_here - books.peer.debits_pending\n",
         "            owed, owed_here\n",
         only("settle", "late", "slow-link"),
+        kind="limit-and-settlement",
     ),
     Fault(
         "settlement-not-resumed",
@@ -268,6 +294,7 @@ FAULTS = (
         "            amount = min(payment.most, payable - payment.leave)\n",
         "            amount = payment.most\n",
         only("settle", "ledger-away", "ledger-slow", "crash"),
+        kind="limit-and-settlement",
     ),
     Fault(
         "settlement-id-not-derived",
@@ -275,6 +302,7 @@ FAULTS = (
         "booking_id=self._accounts.settlement_id(peer_id, direction, origin, key),",
         "booking_id=self._accounts.new_packet_id(),",
         only("settle", "settle-falsely", "settlements-lost"),
+        kind="settlement-twice",
     ),
     # Promises that the ledger refuses
     Fault(
@@ -290,6 +318,7 @@ FAULTS = (
                 "        if not self._terms:\n",
             ),
         ),
+        kind="promise-forgotten",
     ),
     Fault(
         "grants-are-not-one",
@@ -297,6 +326,7 @@ FAULTS = (
         "        id=grant_id(books.credit_line.account_id, *line, refused),\n",
         "        id=grant_id(books.credit_line.account_id, __import__('random').getrandbits(60)),\n",
         only("change-limit", "ledger-away"),
+        kind="limit-and-settlement",
     ),
     # Fulfilments that cannot be fetched again
     Fault(
@@ -305,6 +335,7 @@ FAULTS = (
         "                await self._store.keep(rows)\n",
         "                rows.clear()\n",
         only("local", "plain-receivers", "plain-links", "crash"),
+        kind="rejected-after-its-post",
     ),
     Fault(
         "fulfilment-forgotten-too-early",
@@ -312,6 +343,7 @@ FAULTS = (
         "now_ms + lives_ms + 2 * limits.CLOCK_ERROR_MS",
         "now_ms + 100",
         only("local", "plain-receivers", "crash"),
+        kind="rejected-after-its-post",
     ),
     Fault(
         "kept-fulfilment-not-posted",
@@ -319,6 +351,7 @@ FAULTS = (
         "        self._post_owed(owed, kept)\n",
         "        owed.clear()\n",
         only("local", "plain-receivers", "plain-links", "crash", "power"),
+        kind="rejected-after-its-post",
     ),
     # One packet id, one packet, for as long as it may be resent
     Fault(
@@ -327,6 +360,7 @@ FAULTS = (
         "            or prepare.amount != _amount_in(reservation)\n",
         "",
         only("resend-other", "crash", "replay"),
+        kind="resent-packet-trusted",
     ),
     Fault(
         "packet-under-way-not-compared",
@@ -334,6 +368,7 @@ FAULTS = (
         "            if not same_packet(flight.prepare, prepare):\n",
         "            if not flight.prepare:\n",
         only("resend-other", "hold", "late"),
+        kind="resent-packet-trusted",
     ),
     Fault(
         "expiry-not-bounded",
@@ -341,6 +376,7 @@ FAULTS = (
         "            if inbox is None or prepare.expires_at_ms <= self._now_ms() + limits.EXPIRY_MS_MAX:\n",
         "            if inbox is None or prepare.expires_at_ms:\n",
         only("last-moment", "clocks-differ", "crash"),
+        kind="memory-ends-too-early",
     ),
     Fault(
         "packets-forgotten-too-early",
@@ -348,6 +384,7 @@ FAULTS = (
         "FORMER_PACKETS_MS: Final = EXPIRY_MS_MAX + CLOCK_ERROR_MS + 15_000",
         "FORMER_PACKETS_MS: Final = HOLD_MS_MAX - CLOCK_ERROR_MS",
         only("last-moment", "clocks-differ", "crash"),
+        kind="memory-ends-too-early",
     ),
     Fault(
         "clock-jump-followed-at-once",
@@ -355,6 +392,7 @@ FAULTS = (
         "        if now_ns - self._jumped_at_ns >= JUMP_LASTS_SECONDS * _NS:\n",
         "        if now_ns >= self._jumped_at_ns:\n",
         only("clock-far", "clock-ahead", "slow-link", "late"),
+        kind="clocks",
     ),
     # Two links with a peer
     Fault(
@@ -363,6 +401,7 @@ FAULTS = (
         "        if len(both) == 2 and all(one.session.resumable for one in both):\n",
         "        if len(both) == 2:\n",
         only("two-sockets"),
+        kind="two-links",
     ),
     Fault(
         "request-ids-of-each-link",
@@ -370,6 +409,7 @@ FAULTS = (
         "        link.session.join(links.requests)\n",
         "",
         only("two-sockets", "cut", "late"),
+        kind="two-links",
     ),
     # Operators
     Fault(
@@ -378,6 +418,7 @@ FAULTS = (
         "        return not (\n            peer.in_flight\n",
         "        return peer_id in self._peers or not (\n            peer.in_flight\n",
         only("remove-peer", "slow-link"),
+        kind="peer-removed",
     ),
     # Ledgers that have less than they acknowledged
     Fault(
@@ -386,6 +427,7 @@ FAULTS = (
         "        if faults:\n",
         "        if faults and not self._posted:\n",
         only("ledger-forgets", "ledger-goes-back", "crash"),
+        kind="ledger-forgot",
     ),
     Fault(
         "journal-without-its-end-not-noticed",
@@ -393,6 +435,7 @@ FAULTS = (
         "        if not self.missing_requests or self._read_only:\n",
         "        if self.missing_requests >= 0:\n",
         only("journal-cut", "crash"),
+        kind="journal-cut",
     ),
     # A Fulfill waits for its post
     Fault(
@@ -433,6 +476,7 @@ FAULTS = (
         "            self._is_in_doubt = True\n",
         "            self._is_in_doubt = False\n",
         only("ledger-goes-back", "ledger-forgets", "ledger-away"),
+        kind="ledger-forgot",
     ),
     # One process of a node
     Fault(
@@ -441,6 +485,7 @@ FAULTS = (
         "        if for_s <= self._limit_s:\n",
         "        if for_s <= math.inf:\n",
         only("second-process"),
+        kind="two-processes",
     ),
     Fault(
         "goes-on-after-a-standstill-unasked",
@@ -448,6 +493,7 @@ FAULTS = (
         "        may_go_on = await self._core.accounts.may_go_on()\n",
         "        may_go_on: bool | None = True\n",
         only("second-process"),
+        kind="two-processes",
     ),
     Fault(
         "later-claim-not-noticed",
@@ -455,5 +501,147 @@ FAULTS = (
         "        if later in found:\n",
         "        if later in found and not self.generation:\n",
         only("second-process"),
+        kind="two-processes",
+    ),
+    # A node that is replaced
+    Fault(
+        "new-packets-refused-while-it-stops-to-be-replaced",
+        "connector/btp/links.py",
+        "            self.driver = _LeavesNew(self.driver)\n",
+        "",
+        only("replace"),
+    ),
+    Fault(
+        "peer-that-is-replaced-not-waited-for",
+        "connector/btp/links.py",
+        "            if link.comes_back:\n",
+        "            if link.comes_back and not link.session.resumable:\n",
+        only("replace"),
+    ),
+    Fault(
+        "new-process-does-not-wait-for-the-peers-of-the-old-one",
+        "connector/node/lifecycle.py",
+        "        core.links.expect(self._former_links.take())\n",
+        "        self._former_links.take()\n",
+        only("replace"),
+    ),
+    Fault(
+        "peers-expected-back-not-told-to-the-next-process",
+        "connector/btp/links.py",
+        "        return [*live, *self._returning.peers()]\n",
+        "        return live\n",
+        only("replace"),
+    ),
+    Fault(
+        "what-waits-rejected-by-a-node-that-is-replaced-itself",
+        "connector/btp/links.py",
+        "            for flight in self._returning.take_not_resendable():\n",
+        "            for flight in self._returning.over(math.inf):\n",
+        only("replace"),
+    ),
+    # What an operator has bounded
+    Fault(
+        "value-in-flight-from-a-peer-not-bounded",
+        "connector/accounting/writer.py",
+        "if held_max is not None and debit.debits_pending + asked.amount_in > held_max:",
+        "if held_max is not None and asked.amount_in > held_max:",
+        only("in-flight-value", "late"),
+    ),
+    Fault(
+        "value-in-flight-to-a-peer-not-bounded",
+        "connector/accounting/writer.py",
+        "if held_max is not None and target.credits_pending + asked.amount_out > held_max:",
+        "if held_max is not None and asked.amount_out > held_max:",
+        only("in-flight-value", "late"),
+    ),
+    Fault(
+        "too-large-by-itself-said-to-pass-later",
+        "connector/switch/rules.py",
+        "    if held_max is not None and (amount_max is None or held_max < amount_max):\n",
+        "    if held_max is not None and amount_max is not None and held_max < amount_max:\n",
+        only("in-flight-value"),
+    ),
+    Fault(
+        "payment-in-advance-taken-on-an-engines-word",
+        "connector/settlement/model.py",
+        "    return not amount or max_prepaid is None or amount - owed <= max_prepaid\n",
+        "    return not amount or max_prepaid is None or amount <= max(owed, 0) + 10**9\n",
+        only("prepaid", "settle-falsely"),
+    ),
+    Fault(
+        "declined-payment-credited",
+        "connector/settlement/carrier.py",
+        '        await self.move(one, Move.DECLINE, error="declined by an operator")\n',
+        "        await self._store.accept(one, at_ms=self._clock.now_ms())\n",
+        only("prepaid"),
+    ),
+    Fault(
+        "reserve-of-the-disk-used-for-new-packets",
+        "connector/switch/rules.py",
+        "    if node.disk_full:\n",
+        "    if node.disk_full and not node.address:\n",
+        only("disk-low"),
+    ),
+    # Clocks
+    Fault(
+        "hold-not-given-back-while-the-clock-is-wrong",
+        "connector/accounting/writer.py",
+        "        reservation.transfers = resolutions(reservation.legs, VOID)\n"
+        "        self._resolutions.append(reservation)\n",
+        '        is_right = getattr(self._clock, "_jump_ns", None) is None\n'
+        "        reservation.transfers = resolutions(reservation.legs if is_right else [], VOID)\n"
+        "        self._resolutions.append(reservation)\n",
+        only("clock-far", "clock-ahead", "clock-back", "crash", "lies", "ledger-slow"),
+        kind="clocks",
+    ),
+    Fault(
+        "packets-dropped-when-the-clock-jumps-far",
+        "connector/node/core.py",
+        "        if jump_s is not None:\n",
+        "        if jump_s is not None and jump_s > 60:\n"
+        "            for flight in list(self.driver._waiting):\n"
+        "                self.driver.answered(flight, b'')\n"
+        "        if jump_s is not None:\n",
+        only("clock-far", "crash"),
+        kind="clocks",
+    ),
+    # The journal of an embedded ledger
+    Fault(
+        "journal-not-pruned",
+        "connector/ledger/retention.py",
+        "        end = min(last, first + bounds.JOURNAL_ROWS_PRUNED_AT_ONCE - 1)\n",
+        "        end = 0\n",
+        only("pruned"),
+        kind="journal-grows",
+    ),
+    Fault(
+        "journal-pruned-too-early",
+        "connector/ledger/retention.py",
+        "        return now_s - since_s >= bounds.JOURNAL_KEPT_SECONDS_MIN\n",
+        "        return now_s - since_s >= 0\n",
+        only("pruned", "crash"),
+        kind="journal-grows",
+    ),
+    # Look-ups of many
+    Fault(
+        "one-peer-takes-all-places-for-look-ups",
+        "connector/switch/driver.py",
+        "            if len(most.asked) <= len(inbox.asked) + 1:\n",
+        "            if len(most.asked) <= len(inbox.asked) + bounds.PACKETS_ASKED_AGAIN_MAX:\n",
+        only("flood", "crash", "plain-receivers"),
+        # As many places as a small network can fill, and look-ups that take their time.
+        more=(
+            (
+                "connector/switch/bounds.py",
+                "PACKETS_ASKED_AGAIN_MAX: Final = limits.IN_FLIGHT_TOTAL_MAX",
+                "PACKETS_ASKED_AGAIN_MAX: Final = 150",
+            ),
+            (
+                "connector/switch/bounds.py",
+                "PACKETS_LOOKED_UP_AT_ONCE_MAX: Final = 256",
+                "PACKETS_LOOKED_UP_AT_ONCE_MAX: Final = 4",
+            ),
+        ),
+        kind="look-ups-starved",
     ),
 )

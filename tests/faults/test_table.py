@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from table import FAULTS, Fault
+from table import FAULTS, KINDS, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,6 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_there_are_enough_of_them() -> None:
     assert len(FAULTS) >= 20
     assert len({one.name for one in FAULTS}) == len(FAULTS)
+
+
+def test_something_of_each_kind_is_taken_out() -> None:
+    assert {one.kind for one in FAULTS} == {"", *KINDS}
+    assert len(KINDS) == 14
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda one: one.name)

@@ -25,7 +25,9 @@ STEPS = range(0, 12, 3 if QUICK else 1)
 EXPECTED = sorted(frozenset(Kind) - KNOWN_OPEN.keys())
 TOGETHER = {
     Kind.SETTLE_FALSELY: {Kind.SETTLE},
-    Kind.SETTLEMENTS_LOST: {Kind.SETTLE, Kind.SETTLE_FALSELY},
+    Kind.SETTLEMENTS_LOST: {Kind.SETTLE, Kind.SETTLE_FALSELY, Kind.PREPAID},
+    Kind.PREPAID: {Kind.SETTLE, Kind.SETTLE_FALSELY},
+    Kind.IN_FLIGHT_VALUE: {Kind.LATE},
 }
 """Kinds that show nothing alone, and what they need."""
 
@@ -128,6 +130,75 @@ def test_a_node_that_is_back_before_its_ledger_pays_once() -> None:
     outcome = run_plan(_one_payment(ledger="tigerbeetle", faults=faults))
     assert outcome.findings == []
     assert outcome.fulfilled == 1
+
+
+@pytest.mark.parametrize("ledger", ["embedded", "tigerbeetle"])
+def test_a_hold_is_shown_until_it_ends_though_its_node_began_with_a_clock_that_was_behind(
+    ledger: str,
+) -> None:
+    """Its sender cannot resend it, so it ends by itself; meanwhile the clock is set right."""
+    plan = _one_payment(
+        ledger=ledger,
+        faults=(
+            FaultPlan(1, Kind.CLOCK_BACK, at_s=0.0, for_s=2.0, where="n1", size=5.0),
+            FaultPlan(2, Kind.CRASH, at_s=0.15, for_s=0.5, where="n1"),
+        ),
+    )
+    plain = tuple(replace(one, resumable=one.left != "n1a") for one in plan.links)
+    payments = (replace(plan.payments[0], at_s=0.1, outcome="silence"),)
+    outcome = run_plan(replace(plan, links=plain, payments=payments))
+    assert outcome.findings == []
+    assert outcome.excused == {}
+    assert outcome.virtual_s > 65
+
+
+# --- nodes that are replaced
+
+
+def _replaced(*faults: tuple[str, float, float], **options: Any) -> Plan:
+    """Payments all the time, and nodes that are replaced: which, when, and when the next process starts."""
+    plan = small_plan(count=40, outcomes=("pay",), traffic_s=8.0, **options)
+    spread = tuple(
+        replace(one, at_s=0.2 * one.number, think_s=0.1, expires_in_s=100.0)
+        for one in plan.payments
+    )
+    planned = tuple(
+        FaultPlan(number, Kind.REPLACE, at_s=at_s, for_s=for_s, where=where)
+        for number, (where, at_s, for_s) in enumerate(faults, 1)
+    )
+    return replace(plan, payments=spread, faults=planned)
+
+
+@pytest.mark.parametrize("ledger", ["embedded", "tigerbeetle"])
+@pytest.mark.parametrize("where", ["n1", "n2"])
+@pytest.mark.parametrize("for_s", [0.1, 3.0, 20.0])
+def test_a_node_that_is_replaced_loses_no_packet(ledger: str, where: str, for_s: float) -> None:
+    outcome = run_plan(_replaced((where, 2.0, for_s), ledger=ledger))
+    assert outcome.findings == []
+    said = {one.outcome for one in outcome.facts.by_condition.values()}
+    assert said <= {"fulfilled", "unsent"}
+    assert outcome.fulfilled >= 20
+
+
+@pytest.mark.parametrize("ledger", ["embedded", "tigerbeetle"])
+@pytest.mark.parametrize("apart_s", [0.0, 0.05, 0.7, 1.5, 3.0])
+def test_two_neighbours_that_are_replaced_about_the_same_time_lose_no_packet(
+    ledger: str, apart_s: float
+) -> None:
+    """Also while one holds packets for the other, and is replaced itself."""
+    plan = _replaced(("n2", 2.0, 2.5), ("n1", 2.0 + apart_s, 1.0), ledger=ledger)
+    outcome = run_plan(plan)
+    assert outcome.findings == []
+    said = {one.outcome for one in outcome.facts.by_condition.values()}
+    assert said <= {"fulfilled", "unsent"}
+
+
+def test_peers_give_up_a_node_that_does_not_come_back_in_time() -> None:
+    plan = _replaced(("n2", 2.0, 40.0))
+    late = tuple(replace(one, kind=Kind.REPLACE_LATE) for one in plan.faults)
+    outcome = run_plan(replace(plan, faults=late))
+    assert outcome.findings == []
+    assert "T01" in {one.outcome for one in outcome.facts.by_condition.values()}
 
 
 _PROGRAM = """

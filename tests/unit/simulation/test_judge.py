@@ -10,10 +10,13 @@ from functools import cache
 
 import pytest
 
+from connector.settlement.model import key_tag
+from connector.simulation.bounded import tag_of
 from connector.simulation.evidence import Evidence
-from connector.simulation.facts import Given
+from connector.simulation.facts import Given, Waiting
 from connector.simulation.judge import Judge
-from connector.simulation.plan import PaymentPlan
+from connector.simulation.kinds import Kind
+from connector.simulation.plan import FaultPlan, PaymentPlan
 from connector.simulation.raw import PENDING, POST, VOID, Row, account_id
 from connector.simulation.rules import RULES
 from connector.simulation.run import Simulation
@@ -158,7 +161,7 @@ def paid_more_than_owed(found: Evidence) -> None:
     settle(found, "peer", "settlement", 1 << 40)
 
 
-def settle(found: Evidence, debit: str, credit: str, amount: int) -> None:
+def settle(found: Evidence, debit: str, credit: str, amount: int, *, tag: int = 9) -> None:
     found.rows["n1"].append(
         Row(
             id=1 << 121,
@@ -166,7 +169,7 @@ def settle(found: Evidence, debit: str, credit: str, amount: int) -> None:
             credit=account_id("n1", credit, "n2", "USD/9"),
             amount=amount,
             pending_id=0,
-            tag=9,
+            tag=tag,
             data_64=0,
             data_32=0,
             timeout=0,
@@ -234,7 +237,45 @@ def is_not_ready(found: Evidence) -> None:
     found.not_ready["n1"] = "3 transfers in the outbox"
 
 
+def more_in_flight_than_allowed(found: Evidence) -> None:
+    """The third one is rejected for another reason, after its money was held."""
+    found.plan = replace(found.plan, in_flight_max={("n1", "n2"): 1001})
+
+
+def too_large_and_fulfilled(found: Evidence) -> None:
+    found.plan = replace(found.plan, in_flight_max={("n1", "n1a"): 5})
+
+
+def taken_on_an_engines_word(found: Evidence) -> None:
+    paid = ("n1", "n2", "key")
+    found.plan = replace(found.plan, prepaid_max={paid[:2]: 10})
+    found.facts.settled_in[paid] = 1 << 40
+    found.facts.told_rows[paid] = 0
+    settle(found, "settlement", "peer", 1 << 40, tag=tag_of("key"))
+
+
+def taken_without_room(found: Evidence) -> None:
+    found.low_disks = [("n2", 0.0, 1000.0)]
+
+
+def lost_by_a_replacement(found: Evidence) -> None:
+    fault = FaultPlan(1, Kind.REPLACE, at_s=0.0, for_s=0.1, where="n2")
+    found.fault_times_s = {1: 2.0, 2: 2.0}
+    found.plan = replace(found.plan, faults=(fault,))
+    found.facts.by_number[1].outcome = "T01"
+
+
+def not_pruned(found: Evidence) -> None:
+    found.wrongly_pruned = [("n1", "no rows were pruned")]
+
+
 DOCTORS: dict[str, Doctor] = {
+    "pruned": not_pruned,
+    "in-flight": more_in_flight_than_allowed,
+    "too-large": too_large_and_fulfilled,
+    "prepaid": taken_on_an_engines_word,
+    "reserve": taken_without_room,
+    "replaced": lost_by_a_replacement,
     "booked-twice": book_again,
     "given-twice": asked_twice,
     "unproven": book_what_nobody_fulfilled,
@@ -327,3 +368,68 @@ def test_a_hold_of_a_request_that_came_too_late_is_excused_and_counted() -> None
     verdict = Judge(found).judge()
     assert verdict.findings == []
     assert verdict.excused == {"late-request": 1}
+
+
+def prepaid(found: Evidence, amount: int, *, booked: bool, accept: bool | None) -> None:
+    """A payment of n2 to n1, for which 10 may be prepaid; `accept`: an operator was asked."""
+    paid = ("n1", "n2", "key")
+    found.plan = replace(found.plan, prepaid_max={paid[:2]: 10})
+    found.facts.settled_in[paid] = amount
+    found.facts.told_rows[paid] = 0
+    if accept is not None:
+        found.facts.waited[paid] = Waiting(*paid, "1", accept)
+    if booked:
+        found.settled_in[paid[:2]] = amount
+        settle(found, "settlement", "peer", amount, tag=tag_of("key"))
+        found.shown["n1"]["n2"].credits += amount
+
+
+@pytest.mark.parametrize(
+    ("amount", "booked", "accept", "rule"),
+    [
+        (1 << 40, True, True, None),
+        (1 << 40, False, False, None),
+        (1 << 40, True, False, "settled"),
+        (1 << 40, True, None, "prepaid"),
+    ],
+)
+def test_what_an_operator_was_asked_for_and_said_is_what_is_booked(
+    amount: int, booked: bool, accept: bool | None, rule: str | None
+) -> None:
+    found = evidence()
+    prepaid(found, amount, booked=booked, accept=accept)
+    assert rules(found) == ({rule} if rule is not None else set())
+
+
+def test_a_payment_within_what_may_be_prepaid_does_not_wait() -> None:
+    """n1a has sent a thousand and got as much."""
+    found, paid = evidence(), ("n1", "n1a", "key")
+    found.plan = replace(found.plan, prepaid_max={paid[:2]: 10})
+    found.facts.settled_in[paid], found.facts.told_rows[paid] = 5, 0
+    found.facts.waited[paid] = Waiting(*paid, "1", accept=False)
+    assert "prepaid" in rules(found)
+    found.facts.settled_in[paid] = 50
+    assert "prepaid" not in rules(found)
+
+
+@pytest.mark.parametrize("key", ["0123456789abcdef" * 2, "prepayment 1"])
+def test_the_tag_of_a_key_is_what_the_product_writes(key: str) -> None:
+    assert tag_of(key) == key_tag(key)
+
+
+def test_a_replacement_is_no_reason_where_something_else_was_broken() -> None:
+    found = evidence()
+    lost_by_a_replacement(found)
+    crash = FaultPlan(2, Kind.CRASH, at_s=0.0, for_s=0.1, where="n2")
+    found.plan = replace(found.plan, faults=(*found.plan.faults, crash))
+    assert "replaced" not in rules(found)
+
+
+def test_what_is_too_large_by_itself_is_not_asked_for_again_later() -> None:
+    found = evidence()
+    found.plan = replace(found.plan, in_flight_max={("n2", "n2a"): 5})
+    fact = found.facts.by_number[1]
+    for outcome, by, is_wrong in (("T04", "g.n2", 1), ("F08", "g.n2", 0), ("F08", "g.n1", 1)):
+        fact.outcome, fact.rejected_by = outcome, by
+        said = [one for one in Judge(found).judge().findings if one.rule == "too-large"]
+        assert sum(one.payment == 1 for one in said) == is_wrong

@@ -6,8 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from connector.simulation.draw import make_plan
-from connector.simulation.kinds import FAULTS, HOSTILE, KNOWN_OPEN, Kind, default_kinds
+from connector.simulation.draw import LIVES_S, SLOWLY_REPLACED_S, make_plan
+from connector.simulation.kinds import (
+    FAULTS,
+    HOSTILE,
+    KNOWN_OPEN,
+    REPLACED,
+    Kind,
+    default_kinds,
+)
 
 SEEDS = range(12)
 
@@ -43,7 +50,7 @@ def test_only_what_was_asked_for_is_in_a_plan() -> None:
         assert all(one.fee_basis_points == 0 for one in plan.nodes)
 
 
-@pytest.mark.parametrize("kind", [*FAULTS, *HOSTILE])
+@pytest.mark.parametrize("kind", [*FAULTS, *HOSTILE, *sorted(REPLACED), Kind.SECOND_PROCESS])
 def test_every_kind_comes_up(kind: Kind) -> None:
     for seed in range(20):
         plan = make_plan(seed, kinds=frozenset((kind,)))
@@ -91,3 +98,37 @@ def test_parts_can_be_kept() -> None:
     kept = plan.keep([1, 2], [1])
     assert [one.number for one in kept.payments] in ([1, 2], [2, 1])
     assert [one.number for one in kept.faults] == [1]
+
+
+def test_packets_outlive_a_slow_replacement() -> None:
+    kinds = frozenset((Kind.REPLACE_LATE, Kind.CLOCKS_DIFFER))
+    plans = [make_plan(seed, kinds=kinds) for seed in range(40)]
+    slow = [plan for plan in plans if plan.long_faults_s]
+    assert slow
+    for plan in slow:
+        lives_s = max(one.expires_in_s for one in plan.payments)
+        assert lives_s >= LIVES_S + SLOWLY_REPLACED_S
+        assert plan.long_faults_s <= SLOWLY_REPLACED_S
+
+
+def test_some_nodes_are_replaced_and_nothing_else_breaks() -> None:
+    plans = [make_plan(seed, kinds=default_kinds()) for seed in range(100)]
+    alone = [
+        plan
+        for plan in plans
+        if plan.faults and {one.kind for one in plan.faults} == {Kind.REPLACE}
+    ]
+    assert len(alone) > 5
+
+
+def test_bounds_are_of_nodes_and_their_neighbours() -> None:
+    kinds = frozenset((Kind.IN_FLIGHT_VALUE, Kind.PREPAID))
+    plans = [make_plan(seed, kinds=kinds) for seed in range(20)]
+    assert any(plan.in_flight_max for plan in plans)
+    assert any(not one.is_true for plan in plans for one in plan.prepayments)
+    for plan in plans:
+        names = {one.name for one in plan.nodes}
+        for node, peer in (*plan.in_flight_max, *plan.prepaid_max):
+            assert node in names
+            assert peer in plan.neighbours(node)
+        assert {(one.node, one.peer) for one in plan.prepayments} <= plan.prepaid_max.keys()
