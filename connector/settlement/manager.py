@@ -385,6 +385,10 @@ class SettlementManager:
         amount, _ = convert(one.quantity, kept, one.asset.scale)
         # Of a removed peer only what it owes is expected.
         bound = 0 if books.removed else books.terms.max_prepaid
+        if bound is not None and self._accounts.state is BooksState.UNAVAILABLE:
+            raise LedgerUnavailableError(
+                "the ledger has not answered since the start: what this peer owes is not known yet"
+            )
         owed = books.net_balance - self._carrier.to_be_credited(one.peer_id)
         if amount > limits.AMOUNT_MAX or is_credited_at_once(amount, owed=owed, max_prepaid=bound):
             return

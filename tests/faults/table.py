@@ -569,6 +569,13 @@ FAULTS = (
         only("prepaid", "settle-falsely"),
     ),
     Fault(
+        "payment-in-advance-compared-with-balances-that-are-not-known",
+        "connector/settlement/manager.py",
+        "        if bound is not None and self._accounts.state is BooksState.UNAVAILABLE:\n",
+        "        if bound is not None and not self._accounts.state:\n",
+        only("prepaid", "settle", "ledger-and-crash"),
+    ),
+    Fault(
         "declined-payment-credited",
         "connector/settlement/carrier.py",
         '        await self.move(one, Move.DECLINE, error="declined by an operator")\n',

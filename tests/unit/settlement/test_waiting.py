@@ -137,6 +137,32 @@ async def test_a_payment_that_is_not_booked_yet_counts_against_the_next() -> Non
         )
 
 
+class NotKnownYet:
+    """Accounts of which the ledger has told nothing since the start: all balances are zero."""
+
+    state = BooksState.UNAVAILABLE
+
+    def __init__(self, accounts: Any) -> None:
+        self._accounts = accounts
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._accounts, name)
+
+
+@simulated
+async def test_nothing_is_compared_with_balances_that_are_not_known() -> None:
+    async with SettlementNode(DurableState(), TERMS) as node:
+        settlements: Any = node.settlements
+        settlements._accounts = NotKnownYet(node.accounts)
+        with pytest.raises(LedgerUnavailableError, match="has not answered since the start"):
+            await node.settlements.receive("bob", "k", Quantity(60, 9))
+        settlements._accounts = node.accounts
+        assert await node.settlements.view("bob", 10) == []
+        assert (await node.settlements.receive("bob", "k", Quantity(60, 9))).phase is (
+            Phase.COMPLETED
+        )
+
+
 @simulated
 async def test_an_accepted_payment_is_credited_once_however_often_it_is_accepted() -> None:
     async with SettlementNode(DurableState(), TERMS) as node:
