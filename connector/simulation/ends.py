@@ -11,14 +11,12 @@ import random
 from typing import Final
 
 from connector.simulation import octets
-from connector.simulation.facts import Fact, Facts, Given
+from connector.simulation.facts import GRACE_S, Fact, Facts, Given
 from connector.simulation.network import Network
 from connector.simulation.transport import Transport
 from connector.simulation.world import START_NS, World
 
 START_MS: Final = START_NS // 1_000_000
-GRACE_S: Final = 4.0
-"""Longer than a node takes to say that a packet has expired."""
 NOWHERE: Final = "g.nowhere"
 """An address that nobody has."""
 _RECONNECT_S: Final = (0.1, 0.3)

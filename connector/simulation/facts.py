@@ -13,6 +13,8 @@ from typing import Final
 from connector.simulation.plan import PaymentPlan
 
 DIARY_LINES_MAX: Final = 400_000
+GRACE_S: Final = 4.0
+"""How long an end waits for an answer after its packet has expired: longer than a node takes to say so."""
 
 
 @dataclass(slots=True)

@@ -15,9 +15,8 @@ from typing import Final
 
 from connector.simulation import raw
 from connector.simulation.bounded import look_at_bounds
-from connector.simulation.ends import GRACE_S
 from connector.simulation.evidence import Evidence, Finding
-from connector.simulation.facts import Fact
+from connector.simulation.facts import GRACE_S, Fact
 from connector.simulation.kinds import Kind
 from connector.simulation.loops import look_at_loop
 from connector.simulation.plan import Asset
