@@ -100,7 +100,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.get_closest_marker("interpreted"):
                 item.add_marker(pytest.mark.skip(reason=reason))
     for item in items:
-        if _folder(item) in ("integration", "interop", "browser"):
+        if _folder(item) in ("integration", "interop", "browser", "hostile"):
             item.add_marker("nodes")
         if "/".join(item.path.relative_to(TESTS).parts[:2]) in _OF_SOURCES:
             item.add_marker("sources")
@@ -131,7 +131,16 @@ _OF_SOURCES = frozenset(
      "unit/test_build_hook.py", "unit/test_docs.py", "unit/test_layout.py", "unit/test_scripts.py",
      "faults/test_table.py")
 )  # fmt: skip
-_ORDER = ("compose", "interop", "browser", "integration", "property", "conformance", "unit")
+_ORDER = (
+    "compose",
+    "hostile",
+    "interop",
+    "browser",
+    "integration",
+    "property",
+    "conformance",
+    "unit",
+)
 
 
 def _folder(item: pytest.Item) -> str:
@@ -143,7 +152,7 @@ def _group(item: pytest.Item) -> str:
     if item.get_closest_marker("xdist_group"):
         return ""
     folder = _folder(item)
-    if folder in ("compose", "interop", "browser"):
+    if folder in ("compose", "interop", "browser", "hostile"):
         return folder
     if item.get_closest_marker("tigerbeetle"):
         return "tigerbeetle"

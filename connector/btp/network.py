@@ -145,7 +145,8 @@ class TlsListener:
                 # Out of descriptors: connections wait in the backlog.
                 await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):  # macOS: of a connection that was reset meanwhile
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             handshake = _Handshake(sock, str(name[0]))
             superfluous = self._handshakes.add(handshake)
             if superfluous is handshake:

@@ -10,7 +10,7 @@ import hashlib
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
@@ -245,11 +245,21 @@ def read_points(connection: sqlite3.Connection) -> int:
 
 def read_journal(connection: sqlite3.Connection, journal: Journal | None = None) -> list[Row]:
     """Every transfer that was created, oldest first; `journal`: what was read of it before."""
-    rows: list[Row] = []
-    accounts: list[int] = []
     journal = Journal() if journal is None else journal
     journal.read(connection)
-    for _, (kind, events, statuses) in sorted(journal.requests.items()):
+    return list(_rows_of(request for _, request in sorted(journal.requests.items())))
+
+
+def rows_in(connection: sqlite3.Connection) -> Iterator[Row]:
+    """What there is of a journal, one by one: a long one takes much memory at once."""
+    yield from _rows_of(
+        connection.execute("SELECT kind, events, statuses FROM journal ORDER BY seq")
+    )
+
+
+def _rows_of(requests: Iterable[tuple[int, bytes, bytes]]) -> Iterator[Row]:
+    accounts: list[int] = []
+    for kind, events, statuses in requests:
         if kind == 1:
             octets = zlib.decompress(events)
             for index, status in enumerate(statuses):
@@ -259,15 +269,14 @@ def read_journal(connection: sqlite3.Connection, journal: Journal | None = None)
         elif kind == 2:
             for index, status in enumerate(statuses):
                 if status == 0:
-                    rows.append(_dense(events, index * _DENSE.size, accounts))
+                    yield _dense(events, index * _DENSE.size, accounts)
         else:
             octets = zlib.decompress(events)
             for index, status in enumerate(statuses):
                 if status == 0:
                     fields = _TRANSFER.unpack_from(octets, index * _TRANSFER.size)
                     wide = [_number(one) for one in fields[:6]]
-                    rows.append(Row(*wide, *fields[6:]))
-    return rows
+                    yield Row(*wide, *fields[6:])
 
 
 def read_acknowledged(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:

@@ -24,6 +24,7 @@ _PAUSE_SECONDS: Final = 0.1
 WAIT_VARIABLE: Final = "CONNECTOR_HEALTHCHECK_WAIT"
 """Seconds to wait, as `--wait`; images set it, so that compose files need not know of it."""
 WAIT_SECONDS_MAX: Final = 60
+_LINE_CHARACTERS_MAX: Final = 300
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - reaching it, not binding
 # These name files that must be read first; TLS is checked separately below.
 _ELSEWHERE: Final = ("CONFIG_FILE", "HTTP_HOST_FILE", "HTTP_PORT_FILE")
@@ -54,16 +55,27 @@ def ask(host: str, port: int) -> tuple[bool, str]:
                 octets += part
     except (OSError, UnicodeError) as error:
         return False, f"http://{where}:{port} does not answer: {error}; is the node running?"
+    return read_answer(octets, f"http://{where}:{port}")
+
+
+def read_answer(octets: bytes, url: str) -> tuple[bool, str]:
+    """What `ask` returns, from the whole answer of whoever listens at `url`."""
     head, _, body = octets.partition(b"\r\n\r\n")
     try:
         said = json.loads(body)
-        status, reason = str(said["status"]), str(said.get("reason") or "")
-    except (ValueError, KeyError, TypeError, AttributeError):
+        status, reason = _line(said["status"]), _line(said.get("reason") or "")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         line = head.split(b"\r\n", 1)[0].decode("ascii", "replace")
-        return False, f"http://{where}:{port} answered {line!r}: not a connector?"
+        return False, f"{url} answered {_line(line)!r}: not a connector?"
     if status not in ("ready", "degraded"):
         return False, reason or status
     return True, f"{status}: {reason}" if reason else status
+
+
+def _line(said: object) -> str:
+    """A text of others, on one line, in characters that a terminal shows."""
+    text = str(said)[:_LINE_CHARACTERS_MAX]
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def ask_until(host: str, port: int, wait_s: float) -> tuple[bool, str]:

@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
@@ -14,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from connector.base.errors import ConfigError
 from connector.base.urls import is_dialable
+from connector.node.memory import FormerLinks
 from connector.peering.remembered import KnownPeers
 from connector.settings.describe import describe
 from connector.settings.load import load
@@ -21,6 +23,8 @@ from connector.settings.model import PeerSettings, Settings
 from connector.settings.overlay import Overlay
 from tests.fuzz.target import Target, json_octets, json_values, near_object
 from tests.support import strategies as some
+from tests.support.daemons import EventLog
+from tests.support.ledgers import ManualClock
 
 BASE = Settings(
     node_id="hub",
@@ -29,6 +33,8 @@ BASE = Settings(
         PeerSettings.model_validate({"id": "bob", "secret": "of-bob", "routes": ["g.bob"]}),
     ],
 )
+
+BASE_MS = 1_790_000_000_000
 
 urls = st.builds(
     "".join,
@@ -247,6 +253,22 @@ def check_known_peers(octets: bytes) -> None:
         assert KnownPeers.read(path, bytes).peers == found.peers
 
 
+replaced = near_object(
+    {"atMs": st.just(BASE_MS) | st.floats(), "peers": st.lists(st.text(max_size=5), max_size=3)}
+)
+
+
+def check_replaced(octets: bytes) -> None:
+    """Peers, or none and a line that says why; once."""
+    log = EventLog()
+    platform: Any = SimpleNamespace(clock=ManualClock(BASE_MS * 1_000_000), log=log)
+    _file("replaced.json", octets)
+    links = FormerLinks(BASE.model_copy(update={"data_dir": _folder()}), platform)
+    assert all(isinstance(peer_id, str) for peer_id in links.take())
+    assert len(log.events) <= 1
+    assert links.take() == set()
+
+
 def check_url(text: str) -> None:
     """A verdict on any text; what may be dialled holds no credentials."""
     if is_dialable(text):
@@ -263,5 +285,6 @@ TARGETS = (
     Target("settings-yaml", yaml_octets, check_yaml),
     Target("changes-file", json_octets(changes), check_changes),
     Target("known-peers-file", json_octets(known_peers), check_known_peers),
+    Target("replaced-file", json_octets(replaced), check_replaced),
     Target("urls", urls | texts, check_url),
 )

@@ -1,4 +1,4 @@
-"""Targets for what a node reads back from its own disk: ledger rows, journal, outbox, settlements.
+"""Targets for what a node reads back from its own disk: rows, journal, outbox, settlements, events.
 
 A file may be damaged by a disk, a restored backup or a hand. Opening and reading it then gives the
 error of that file, which names it, and no other exception.
@@ -19,16 +19,18 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from connector.accounting.outbox import SqliteOutbox
+from connector.accounting.outbox import SqliteOutbox, acknowledged_in
+from connector.base.disk import SystemDisk
 from connector.base.errors import (
     LedgerBehindError,
     LedgerCorruptError,
     LedgerUnavailableError,
     SettlementStoreError,
 )
+from connector.base.marker import FileMarker
 from connector.base.sqlite import SqliteFile
 from connector.ledger.embedded import EmbeddedLedger
-from connector.ledger.model import PENDING, PHASE_RESOLVE, POST, Account, Transfer
+from connector.ledger.model import PENDING, PHASE_RESOLVE, POST, Account, Kept, Posted, Transfer
 from connector.ledger.rows import (
     pack_accounts,
     pack_dense,
@@ -41,7 +43,13 @@ from connector.ledger.rows import (
 from connector.peering.model import Asset
 from connector.settlement.model import Direction, Origin, Payer, Phase, Quantity, Settlement
 from connector.settlement.store import SettlementStore
+from connector.telemetry.bus import EventBus
+from connector.telemetry.events import AccountBalance, PacketFulfilled, PeerConnected
+from connector.telemetry.store import EventStore
+from connector.telemetry.store_query import EventQuery
 from tests.fuzz.target import Target
+from tests.support import strategies as some
+from tests.support.daemons import EventLog
 from tests.support.ledgers import ManualClock
 
 # --- rows as octets
@@ -173,8 +181,44 @@ async def _make_outbox(home: Path, kept: Path) -> None:
     await outbox.end({})
     for number in range(3):
         await outbox.add([Transfer(2**127 + number, 1, 2, number, flags=PENDING)] * (number + 1))
+    await outbox.keep([Kept(2**127 + number, 10, bytes(40)) for number in range(3)])
+    await outbox.remember({1: Posted(5, 6), 2: Posted(7, 8)}, 2**127)
+    await outbox.keep_claims([1, 2])
     await outbox.close()
     shutil.copytree(home, kept, dirs_exist_ok=True)
+
+
+async def _make_events(home: Path, kept: Path) -> None:
+    store = _events_in(home / "events.sqlite")
+    await store.open()
+    bus = EventBus(node_id="hub", clock=ManualClock())
+    bus.hand_to(store.take)
+    for number in range(3):
+        bus.emit(
+            PacketFulfilled(
+                packet_id=number << 8, peer_id="alice", next_hop="bob", destination="g.bob",
+                amount=number, duration_ms=1.0,
+            )
+        )  # fmt: skip
+        bus.emit(PeerConnected(peer_id="bob", direction="inbound"))
+        bus.emit(
+            AccountBalance(
+                peer_id="bob", asset_code="USD", asset_scale=9, debit_balance=number,
+                credit_balance=0, net_balance=number, pending_debits=0, pending_credits=0,
+                credit_limit=0, available_credit=0, settlement_threshold=None,
+                settlement_state="idle",
+            )
+        )  # fmt: skip
+    bus.flush()
+    await store.close()
+    shutil.copytree(home, kept, dirs_exist_ok=True)
+
+
+def _events_in(path: Path) -> EventStore:
+    return EventStore(
+        path=path, disk=SystemDisk(), node_id="hub", clock=ManualClock(), log=EventLog(),
+        events_max=1000, bytes_max=1 << 30, retention_days=7,
+    )  # fmt: skip
 
 
 async def _make_settlements(home: Path, kept: Path) -> None:
@@ -207,6 +251,7 @@ _MAKERS: dict[str, Callable[[Path, Path], Coroutine[Any, Any, None]]] = {
     "ledger.db": _make_ledger,
     "outbox.db": _make_outbox,
     "settlements.db": _make_settlements,
+    "events.sqlite": _make_events,
 }
 
 
@@ -240,12 +285,20 @@ def check_outbox(wanted: list[Change]) -> None:
         except (LedgerCorruptError, LedgerUnavailableError):
             return
         try:
-            with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
-                await outbox.begin()
-            with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
-                await outbox.load(0, 100)
+            for read in (
+                outbox.begin(),
+                outbox.load(0, 100),
+                outbox.kept([2**127, 2**127 + 1]),
+                outbox.kept_ids(),
+                outbox.forget_kept(11),
+                outbox.claims(),
+            ):
+                with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
+                    await read
         finally:
             await outbox.close()
+        with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
+            await acknowledged_in(SqliteFile(path, read_only=True))
 
     _with_copy("outbox.db", wanted, work)
 
@@ -275,6 +328,51 @@ def check_settlements(wanted: list[Change]) -> None:
     _with_copy("settlements.db", wanted, work)
 
 
+def check_events(wanted: list[Change]) -> None:
+    """A damaged event store is read as far as it can be, or replaced, or keeps nothing for a while."""
+
+    async def work(path: Path) -> None:
+        store = _events_in(path)
+        await store.open()
+        now_ms = ManualClock().now_ms()
+        try:
+            await store.events(EventQuery(from_ms=now_ms - 1000, to_ms=now_ms + 1000))
+            await store.events(EventQuery(peer="bob", types=("PEER_CONNECTED",)))
+            await store.packet(f"{1 << 8:032x}")
+            await store.last_asset("bob")
+            await store.history("bob", _USD, now_ms - 5000, now_ms, 10)
+        finally:
+            await store.close()
+
+    _with_copy("events.sqlite", wanted, work)
+
+
+def check_marker(octets: bytes) -> None:
+    """A number from an intact slot, else zero; it can be written again."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        path = Path(folder, "marker")
+        path.write_bytes(octets)
+        assert FileMarker(path, read_only=True).open() >= 0
+        marker = FileMarker(path)
+        last = marker.open()
+        if last < 2**64 - 1:
+            marker.write(last + 1)
+            marker.close()
+            assert FileMarker(path, read_only=True).open() == last + 1
+        marker.close()
+
+
+@cache
+def _marker() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        marker = FileMarker(Path(folder, "marker"))
+        marker.open()
+        for seq in (7, 8):
+            marker.write(seq)
+        marker.close()
+        return Path(folder, "marker").read_bytes()
+
+
 TARGETS = (
     Target(
         "ledger-rows",
@@ -286,6 +384,12 @@ TARGETS = (
         changes("journal", "account", "checkpoint", "point", "derived"),
         check_journal,
     ),
-    Target("outbox-rows", changes("request", "book", "stop"), check_outbox),
+    Target(
+        "outbox-rows",
+        changes("request", "book", "stop", "acknowledged", "highest", "claim", "kept"),
+        check_outbox,
+    ),
+    Target("event-rows", changes("events", "balances"), check_events),
+    Target("marker-file", some.hostile(st.builds(_marker)), check_marker),
     Target("settlement-rows", changes("settlement", "remainder"), check_settlements),
 )

@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from connector.btp.network import SystemNetwork
+from tests.support.patience import PATIENCE_SECONDS
 
 
 async def _listening() -> tuple[asyncio.Server, int]:
@@ -88,3 +89,31 @@ def test_a_port_in_use_is_said_in_the_systems_words(with_tls: bool, with_uvloop:
 
     run = uvloop.run if with_uvloop else asyncio.run
     assert run(main()) == os.strerror(errno.EADDRINUSE)
+
+
+async def test_a_connection_that_was_reset_at_once_does_not_end_the_listener(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """macOS refuses options of such a socket; nobody could connect any more."""
+
+    class Reset(socket.socket):
+        def setsockopt(self, *_: Any) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    loop = asyncio.get_running_loop()
+    accept = loop.sock_accept
+
+    async def accept_reset(listening: socket.socket) -> tuple[socket.socket, Any]:
+        sock, name = await accept(listening)
+        return Reset(fileno=sock.detach()), name
+
+    monkeypatch.setattr(loop, "sock_accept", accept_reset)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    listener = await SystemNetwork().listen(asyncio.Protocol, "127.0.0.1", 0, tls)
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(b"no TLS at all")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await reader.read()
+        writer.close()
+    listener.close()
