@@ -13,6 +13,7 @@ from tests.hostile import packets
 from tests.hostile.attack import Attack, Peers, together
 from tests.hostile.target import ENGINE_TOKEN
 from tests.hostile.visitors import READER, Visitor, request
+from tests.hostile.wire import Wire
 
 _SLOW_SECONDS: Final = 9.0
 _MIB: Final = 1 << 20
@@ -143,7 +144,7 @@ class Engine(Service, Visitor):
     """A settlement engine that lies about payments, and floods its peer with messages."""
 
     name = "engine"
-    rate = "8 claims, 10 messages to it"
+    rate = "8 claims, 10 messages to it, 5 packets whose value it is to settle"
     peers: ClassVar[Peers] = {
         "engine-peer": {"engine": True, "settleThreshold": 10, "maxPrepaid": 1000},
         "engine-other": {"engine": True},
@@ -153,10 +154,26 @@ class Engine(Service, Visitor):
         answers = (("slow", b"{}"), ("", b"x" * 200_000), ("reset", b""), ("", b"{}"), ("", b"["))
         await together(
             self.serve(self.target.engine_port, lambda _: self.chance.choice(answers)),
-            self.sends("engine-peer", 10, self._message),
-            self.silent("engine-other"),
+            self.keep(self._peer),
+            self.sends("engine-other", 5, lambda _: packets.prepare("engine-peer", 1)),
             self._claim(),
         )
+
+    async def _peer(self) -> None:
+        async with self.peer("engine-peer") as wire, asyncio.TaskGroup() as group:
+            listening = group.create_task(self._fulfils(wire))
+            async for count in self.ticks(10):
+                if listening.done():
+                    return
+                wire.request(self._message(count))
+                await wire.writer.drain()
+
+    async def _fulfils(self, wire: Wire) -> None:
+        async for seen in wire.heard():
+            if seen.kind == octets.MESSAGE:
+                wire.answer(seen.request_id, octets.fulfill(packets.PREIMAGE))
+            elif "ilp" in seen.protocols:
+                self.count(seen.protocols["ilp"])
 
     def _message(self, count: int) -> bytes:
         message = bytes(3000) if count % 10 == 9 else self.chance.randbytes(30)
