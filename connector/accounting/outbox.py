@@ -37,6 +37,8 @@ _FORMAT_OF_INDEXES: Final = 3
 _ROWS_MOVED_AT_ONCE: Final = 1000
 _PAGE_BYTES: Final = 4096
 _KEPT_BYTES_PER_CHECK: Final = 64 << 10
+_WRONG_VALUES: Final = (struct.error, ValueError, TypeError, OverflowError)
+"""SQLite does not enforce the types of columns: a value that was not written here fails like this."""
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS request (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, count INTEGER NOT NULL, transfers BLOB NOT NULL);
@@ -84,6 +86,9 @@ class SqliteOutbox:
                 f"the outbox {self._file.path} cannot be used: {_why(error)}; "
                 "DATA_DIR must be a folder that this user may write in"
             ) from error
+        except _WRONG_VALUES as error:
+            await self._file.close()
+            raise self._damaged(error) from error
         except BaseException:
             await self._file.close()
             raise
@@ -353,12 +358,14 @@ class SqliteOutbox:
                 return await use()
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailableError(f"outbox: {error}") from error
-        except (struct.error, ValueError, TypeError, OverflowError) as error:
-            # SQLite does not enforce column types: a value that was not written here fails like this.
-            raise LedgerCorruptError(
-                f"{self._file.path} is damaged ({error}): restore a backup of DATA_DIR, or move the "
-                "file away; then what it promised must be compared with the peers by hand"
-            ) from error
+        except _WRONG_VALUES as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> LedgerCorruptError:
+        return LedgerCorruptError(
+            f"{self._file.path} is damaged ({error}): restore a backup of DATA_DIR, or move the "
+            "file away; then what it promised must be compared with the peers by hand"
+        )
 
 
 async def acknowledged_in(database: Database) -> dict[int, Posted]:
@@ -375,7 +382,7 @@ async def acknowledged_in(database: Database) -> dict[int, Posted]:
     try:
         await database.open()
         return await database.run(work)
-    except (sqlite3.Error, OSError, ValueError) as error:
+    except (sqlite3.Error, OSError, *_WRONG_VALUES) as error:
         raise LedgerUnavailableError(f"outbox {database.path}: {error}") from error
     finally:
         await database.close()

@@ -263,8 +263,12 @@ class Link(asyncio.Protocol):
             if isinstance(event, Frame):
                 self._frame(event)
             elif isinstance(event, Request):
-                self._handshake(event)
-                self._plain = handshake_only and websocket.state is OPEN
+                if websocket.parser_exc is not None or websocket.close_rcvd is not None:
+                    # By what came behind the request in the same read: it cannot be answered any more.
+                    self.drop("websocket: ended before its handshake")
+                else:
+                    self._handshake(event)
+                    self._plain = handshake_only and websocket.state is OPEN
             elif isinstance(event, Response):
                 self._handshake_answer()
                 self._plain = handshake_only and websocket.state is OPEN

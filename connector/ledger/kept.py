@@ -192,7 +192,8 @@ def _spans(connection: sqlite3.Connection) -> dict[int, _Span]:
         "SELECT n >> ?, max(keep_until_ms), sum(length(packets) + ?) FROM kept GROUP BY 1",
         (_PLACE_BITS, bounds.KEPT_BLOCK_OVERHEAD_BYTES),
     )
-    return {span: _Span(until_ms, size) for span, until_ms, size in rows}
+    # SQLite does not enforce the types of columns: `int` fails on what was not written here.
+    return {span: _Span(int(until_ms), size) for span, until_ms, size in rows}
 
 
 def _forget(connection: sqlite3.Connection, span: int, now_ms: int) -> list[int]:

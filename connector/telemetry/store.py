@@ -35,6 +35,8 @@ FILE_NAME: Final = "events.sqlite"
 WRITE_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 5.0
 WARN_AGAIN_SECONDS: Final = 600.0
+_DAMAGE: Final = (sqlite3.Error, OSError, TypeError, ValueError)
+"""SQLite does not enforce the types of columns: damage may show as one of the last two."""
 STATUS_SECONDS: Final = 10
 """One `NODE_STATUS` per this many seconds is kept."""
 
@@ -216,7 +218,7 @@ class EventStore:
                 assert self._writer is not None
                 now_ms = self._clock.now_ms()
                 await self._writer.run(lambda file: self._file.write(file, batch, now_ms))
-            except (sqlite3.Error, OSError) as error:
+            except _DAMAGE as error:
                 self.dropped += len(batch)
                 self._failed(str(error))
             else:
@@ -231,7 +233,7 @@ class EventStore:
             return []
         try:
             return await self._reader.run(work)
-        except (sqlite3.Error, OSError) as error:
+        except _DAMAGE as error:
             self._failed(str(error))
             return []
 
@@ -252,16 +254,17 @@ class EventStore:
 
     async def last_asset(self, peer: str) -> Asset | None:
         """The asset of a peer's last balance, also of a peer that was removed; None: unknown."""
-        rows = await self._read(
-            lambda file: file.execute(
+
+        def find_last(file: sqlite3.Connection) -> list[Asset]:
+            text, _ = file.execute(
                 "SELECT asset, max(at_ms) FROM balances WHERE peer = ?", (peer,)
-            ).fetchall()
-        )
-        text = rows[0][0] if rows else None
-        if text is None:
-            return None
-        code, _, scale = text.rpartition("/")
-        return Asset(code, int(scale))
+            ).fetchone()
+            if text is None:
+                return []
+            code, _, scale = str(text).rpartition("/")
+            return [Asset(code, int(scale))]
+
+        return next(iter(await self._read(find_last)), None)
 
     async def history(
         self, peer: str, asset: Asset, from_ms: int, to_ms: int, points: int

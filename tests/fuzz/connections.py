@@ -39,7 +39,8 @@ _TURNS = 30
 def _cut(octets: bytes, places: list[int]) -> Iterator[bytes]:
     ends = [0, *sorted(place % (len(octets) + 1) for place in places), len(octets)]
     for begin, end in pairwise(ends):
-        yield octets[begin:end]
+        if begin < end:  # a read is never empty
+            yield octets[begin:end]
 
 
 class _Faults(logging.Handler):
@@ -279,7 +280,7 @@ def check_answer(value: tuple[bytes, list[int]]) -> None:
     octets, places = value
 
     async def work() -> None:
-        parts = [part for part in _cut(octets, places) if part]
+        parts = list(_cut(octets, places))
         async with HttpClient(
             seconds_max=5,
             answer_bytes_max=65_536,
@@ -298,7 +299,7 @@ class _OverOctets(httpx.AsyncHTTPTransport):
     """The library's own transport, on octets that are there already."""
 
     def __init__(self, parts: list[bytes]) -> None:
-        super().__init__()
+        super().__init__(verify=False)
         self._pool = httpcore.AsyncConnectionPool(network_backend=httpcore.AsyncMockBackend(parts))
 
 

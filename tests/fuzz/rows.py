@@ -166,7 +166,7 @@ async def _make_ledger(home: Path, kept: Path) -> None:
             post = Transfer(
                 id_ | PHASE_RESOLVE, amount=2**128 - 1, pending_id=id_, ledger=1, code=1, flags=POST
             )
-            await ledger.create_transfers([post])
+            await ledger.create_transfers([post], [Kept(id_, 10, bytes(40))])
         if number == 1:
             await ledger.close()  # so there is a checkpoint too
             await ledger.open()
@@ -381,7 +381,7 @@ TARGETS = (
     ),
     Target(
         "journal-rows",
-        changes("journal", "account", "checkpoint", "point", "derived"),
+        changes("journal", "account", "checkpoint", "point", "derived", "kept"),
         check_journal,
     ),
     Target(

@@ -973,3 +973,41 @@ async def test_a_node_that_is_replaced_leaves_new_packets_to_the_process_that_fo
         await asyncio.sleep(10)
         assert second.answers == [b"answer 2"]
         assert (b.arrivals, after.arrivals) == ([b"prepare 1"], [b"prepare 2"])
+
+
+class Octets(asyncio.Protocol):
+    """A connection over which octets are said, and nothing is understood."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed.set()
+
+
+@pytest.mark.parametrize("version", ["13", "99"])
+@pytest.mark.parametrize(
+    "frame", [b"\x82\x00", b"\x88\x80\0\0\0\0", b"\xff\xff", b"\x82\xff" + b"\xff" * 12]
+)
+@simulated
+async def test_a_frame_behind_the_request_that_ends_the_connection_is_no_fault_of_ours(
+    version: str, frame: bytes
+) -> None:
+    """Unmasked, a close, reserved, too long: before, an assertion of the library failed."""
+    faults: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: faults.append(str(said)))
+    network = MemoryNetwork()
+    host = Host(network, "a", "b")
+    await host.links.listen("host", PORTS["a"], None)
+    stranger = Octets()
+    await network.connect(lambda: stranger, "host", PORTS["a"], None)
+    request = (
+        "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Version: {version}\r\n\r\n"
+    )
+    stranger.transport.write(request.encode() + frame)
+    await stranger.closed.wait()
+    assert faults == []

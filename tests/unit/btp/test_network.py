@@ -97,8 +97,13 @@ async def test_a_connection_that_was_reset_at_once_does_not_end_the_listener(
     """macOS refuses options of such a socket; nobody could connect any more."""
 
     class Reset(socket.socket):
-        def setsockopt(self, *_: Any) -> None:
-            raise OSError(errno.EINVAL, "Invalid argument")
+        refuses = True
+
+        def setsockopt(self, *what: Any) -> None:
+            if self.refuses:
+                self.refuses = False
+                raise OSError(errno.EINVAL, "Invalid argument")
+            super().setsockopt(*what)
 
     loop = asyncio.get_running_loop()
     accept = loop.sock_accept
