@@ -152,6 +152,8 @@ class Guard:
         if isinstance(body, Refusal):
             await self._refuse(scope, headers, send, body)
             return
+        if body is None:
+            return
         await self._call(scope, body, send)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -392,8 +394,14 @@ def _same_origin(headers: dict[str, str], scheme: str | None) -> bool:
     return theirs == (host[1] or host[2], int(host[3]) if host[3] else default)
 
 
-async def _read_body(scope: Scope, receive: Receive, headers: dict[str, str]) -> Receive | Refusal:
-    """Read the whole body, in any number of parts, up to the size and time allowed."""
+async def _read_body(
+    scope: Scope, receive: Receive, headers: dict[str, str]
+) -> Receive | Refusal | None:
+    """Read the whole body, in any number of parts, up to the size and time allowed.
+
+    None: the client has hung up before its end. The application is never told of that while it reads the
+    body: it would take it for a failure.
+    """
     length = headers.get("content-length", "0")
     size_max = (
         bounds.HTTP_LOGIN_BYTES_MAX if scope["path"] in OPEN_PATHS else bounds.HTTP_BODY_BYTES_MAX
@@ -402,14 +410,14 @@ async def _read_body(scope: Scope, receive: Receive, headers: dict[str, str]) ->
     if not (length.isascii() and length.isdigit()) or len(length) > 10 or int(length) > size_max:
         return too_large
     if length == "0" and "transfer-encoding" not in headers:
-        return receive
+        return _replay(b"", receive)
     body = bytearray()
     try:
         async with asyncio.timeout(bounds.HTTP_BODY_SECONDS_MAX):
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    return _replay(b"", message, receive)
+                    return None
                 body += message.get("body", b"")
                 if len(body) > size_max:
                     return too_large
@@ -417,12 +425,12 @@ async def _read_body(scope: Scope, receive: Receive, headers: dict[str, str]) ->
                     break
     except TimeoutError:
         return Refusal(408, "the body did not come in time")
-    return _replay(bytes(body), None, receive)
+    return _replay(bytes(body), receive)
 
 
-def _replay(body: bytes, gone: Message | None, receive: Receive) -> Receive:
+def _replay(body: bytes, receive: Receive) -> Receive:
     """A `receive` that returns the body in one message, then the messages after it."""
-    first: list[Message] = [gone or {"type": "http.request", "body": body, "more_body": False}]
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
         return first.pop() if first else await receive()

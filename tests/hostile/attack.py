@@ -31,6 +31,7 @@ NICENESS: Final = 19
 _REPORT_SECONDS: Final = 1.0
 _BEHIND_SECONDS_MAX: Final = 0.1
 """What a busy machine has made an attacker miss beyond this is not made up for."""
+_AT_ONCE_MAX: Final = 100
 PAUSE_SECONDS: Final = 1.0
 """After a connection that the node has closed."""
 
@@ -78,6 +79,24 @@ class Attack:
             await asyncio.sleep(due_s - loop.time())
             yield count
             count += 1
+
+    async def each(self, per_second: float, one: Callable[[int], Awaitable[object]]) -> None:
+        """So many a second, without waiting for the end of those before; they may end as in `GONE`."""
+        under_way: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as group:
+            async for count in self.ticks(per_second):
+                if len(under_way) >= _AT_ONCE_MAX:
+                    self.done["left out"] += 1
+                    continue
+                task = group.create_task(self._once(one(count)))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+
+    async def _once(self, one: Awaitable[object]) -> None:
+        try:
+            await one
+        except* GONE:
+            self.done["closed by the node"] += 1
 
     async def keep(self, session: Callable[[], Awaitable[None]]) -> None:
         """One session after the other, whatever becomes of each."""

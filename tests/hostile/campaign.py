@@ -27,6 +27,7 @@ from tests.support.ports import free_ports
 MEMORY_MIB_MAX: Final = 512
 P99_TIMES_MAX: Final = 2.0
 HEALTH_SECONDS_MAX: Final = 5.0
+LOG_IN_SECONDS_MAX: Final = 5.0
 DESCRIPTORS_LEFT_MAX: Final = 20
 """More than before the attacks, once the attackers are gone."""
 LOG_STALL_EVERY_SECONDS: Final = 30
@@ -161,6 +162,7 @@ class Campaign:
         if self._phase is not None:
             self._phase.packets_ms.extend(said["packets"])
             self._phase.echoes_ms.extend(said["echoes"])
+            self._phase.log_ins_ms.extend(said["logIns"])
             self._minute.extend(said["packets"])
 
     async def _end(self, children: list[Child]) -> None:
@@ -275,9 +277,10 @@ class Campaign:
             differences = [f"nothing to compare: {error}"]
         counts = report.honest
         sent, fulfilled = counts.get("sent", 0), counts.get("fulfilled", 0)
-        others = {name: count for name, count in counts.items() if name not in _USUAL}
+        others = {name: n for name, n in counts.items() if n and name not in _USUAL}
         memory_mib = max(report.quiet.memory_mib_max, report.attacked.memory_mib_max)
         events = self._node.events_bytes()
+        log_in_ms = percentile(report.attacked.log_ins_ms, 1.0)
         report.bounds = [
             self._p99(),
             Bound("memory", memory_mib < MEMORY_MIB_MAX, f"{memory_mib:.0f} MiB resident at most"),
@@ -286,6 +289,11 @@ class Campaign:
                 "honest packets",
                 sent == fulfilled > 0 and not others,
                 f"{fulfilled} of {sent} fulfilled {others or ''}".strip(),
+            ),
+            Bound(
+                "a peer can log in",
+                bool(report.attacked.log_ins_ms) and log_in_ms < LOG_IN_SECONDS_MAX * 1000,
+                f"{len(report.attacked.log_ins_ms)} times, slowest {log_in_ms:.0f} ms",
             ),
             Bound("books", not differences, "; ".join(differences) or "every unit agrees"),
             Bound("audit", audit_code == 0, f"exit code {audit_code}"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import ClassVar, Final
 
 from connector.simulation import octets
 from tests.hostile import packets
 from tests.hostile.attack import Attack, Peers, together
 from tests.hostile.target import secret_of
-from tests.hostile.wire import GONE, Wire
+from tests.hostile.wire import Wire
 
 _LARGE: Final = bytes(32_000)
 _POOR: Final = {"creditLimit": 0}
@@ -183,15 +182,15 @@ class ControlFrames(Attack):
     peers: ClassVar[Peers] = {"control": {}}
 
     async def run(self) -> None:
-        async for count in self.ticks(1):
-            with contextlib.suppress(*GONE):
-                async with self.peer("control") as wire:
-                    kind = (octets.PING, octets.PONG, 0, octets.CLOSE)[count % 4]
-                    wire.raw(octets.frame(kind, bytes(125)) * 500)
-                    async with asyncio.timeout(5):
-                        async for _ in wire.heard():
-                            pass
-                self.done["closed by the node"] += 1
+        async def one(count: int) -> None:
+            async with self.peer("control") as wire:
+                kind = (octets.PING, octets.PONG, 0, octets.CLOSE)[count % 4]
+                wire.raw(octets.frame(kind, bytes(125)) * 500)
+                async with asyncio.timeout(5):
+                    async for _ in wire.heard():
+                        pass
+
+        await self.each(1, one)
 
 
 class Reconnects(Attack):
@@ -205,15 +204,16 @@ class Reconnects(Attack):
         await together(self.silent("reconnects-silent"), self._storm())
 
     async def _storm(self) -> None:
-        async for count in self.ticks(8):
-            with contextlib.suppress(*GONE):
-                async with self.peer("reconnects", ids=count % 2 == 0) as wire:
-                    for _ in range(20):
-                        wire.request(
-                            packets.prepare("reconnects-silent", 1, seconds=5),
-                            self.chance.randbytes(16),
-                        )
-                    await wire.writer.drain()
+        async def one(count: int) -> None:
+            async with self.peer("reconnects", ids=count % 2 == 0) as wire:
+                for _ in range(20):
+                    wire.request(
+                        packets.prepare("reconnects-silent", 1, seconds=5),
+                        self.chance.randbytes(16),
+                    )
+                await wire.writer.drain()
+
+        await self.each(8, one)
 
 
 class Loop(Attack):

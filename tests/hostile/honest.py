@@ -1,4 +1,4 @@
-"""The honest peers: one that pays, one that is paid, some that are idle; and what they see of the node.
+"""The honest peers: one pays, one is paid, some are idle, one comes anew; what they see of the node.
 
     python -m tests.hostile.honest SEED FACTS
 
@@ -33,6 +33,8 @@ from tests.hostile.wire import GONE, Wire
 PACKETS_PER_SECOND: Final = 100
 ECHOES_PER_SECOND: Final = 50
 IDLE: Final = 20
+NEWCOMER: Final = f"idle-{IDLE}"
+NEWCOMER_SECONDS: Final = 2.0
 EXPIRY_SECONDS: Final = 20.0
 _SOURCE: Final = "127.0.0.1"
 _AGAIN_SECONDS: Final = 0.5
@@ -58,7 +60,7 @@ class Honest:
         self._reset()
 
     def _reset(self) -> None:
-        self._said = {"packets": [], "echoes": []}
+        self._said = {"packets": [], "echoes": [], "logIns": []}
 
     def take(self) -> dict[str, Any]:
         """What was seen since the last call."""
@@ -76,6 +78,7 @@ class Honest:
                 group.create_task(self._keep(f"idle-{number}", self._listen, None))
             await connected.wait()
             ready.set()
+            group.create_task(self._newcomer())
             group.create_task(self._pay())
             group.create_task(self._echo())
 
@@ -109,6 +112,22 @@ class Honest:
                 pass
             self._counts["links lost"] += 1
             await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _newcomer(self) -> None:
+        """A peer that comes anew all the time: strangers must not keep it out."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(NEWCOMER_SECONDS)
+            began_s = loop.time()
+            try:
+                wire = await Wire.open(self._target, _SOURCE, tls=self._tls)
+                try:
+                    await wire.log_in(NEWCOMER, secret_of(NEWCOMER))
+                    self._said["logIns"].append(round((loop.time() - began_s) * 1000, 3))
+                finally:
+                    wire.abort()
+            except GONE:
+                self._counts["log-ins refused"] += 1
 
     # --- paying
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import struct
 from typing import ClassVar, Final
@@ -12,7 +11,7 @@ from connector.simulation import octets
 from tests.hostile import packets
 from tests.hostile.attack import Attack, Peers, together
 from tests.hostile.target import SENDER
-from tests.hostile.wire import GONE, Wire
+from tests.hostile.wire import Wire
 
 _REMEMBERED: Final = 2000
 
@@ -156,15 +155,16 @@ class BrokenFrames(Attack):
             octets.frame(octets.CLOSE, b"\x00\x01\xff\xfe"),
             octets.frame(octets.PING, bytes(200)),
         )
-        async for _ in self.ticks(3):
-            with contextlib.suppress(*GONE):
-                async with self.peer("broken") as wire:
-                    wire.raw(self.chance.choice(broken))
-                    wire.raw(self.chance.randbytes(20))
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(0.3):
-                            async for _ in wire.heard():
-                                pass
+
+        async def one(_: int) -> None:
+            async with self.peer("broken") as wire:
+                wire.raw(self.chance.choice(broken))
+                wire.raw(self.chance.randbytes(20))
+                async with asyncio.timeout(0.3):
+                    async for _ in wire.heard():
+                        pass
+
+        await self.each(3, one)
 
 
 class OddPackets(Attack):

@@ -22,6 +22,8 @@ class Phase:
     packets_ms: array[float] = field(default_factory=lambda: array("d"))
     echoes_ms: array[float] = field(default_factory=lambda: array("d"))
     """Of a line to `cat` and back: the machine's own delay."""
+    log_ins_ms: array[float] = field(default_factory=lambda: array("d"))
+    """Of an honest peer that connects anew, the TLS handshake included."""
     cpu_seconds: float = 0.0
     descriptors_max: int = 0
     memory_mib_max: float = 0.0
@@ -35,6 +37,8 @@ class Phase:
             "p99Ms": percentile(self.packets_ms, 0.99),
             "maxMs": percentile(self.packets_ms, 1.0),
             "machineP99Ms": percentile(self.echoes_ms, 0.99),
+            "logIns": len(self.log_ins_ms),
+            "logInMaxMs": percentile(self.log_ins_ms, 1.0),
             "cpuPercent": round(100 * self.cpu_seconds / self.seconds) if self.seconds else 0,
             "memoryMib": round(self.memory_mib_max),
             "descriptors": self.descriptors_max,

@@ -95,8 +95,7 @@ class Pages(Service, Visitor):
         return self.chance.choice(self._answers)
 
     async def _look(self) -> None:
-        async for _ in self.ticks(1):
-            await self.ask(request("/api/network", READER))
+        await self.each(1, lambda _: self.ask(request("/api/network", READER)))
 
 
 class Receiver(Service):
@@ -190,7 +189,8 @@ class Engine(Service, Visitor):
             {"amount": "1" * 5000, "scale": 9},
             [],
         )
-        async for count in self.ticks(8):
+
+        async def one(count: int) -> None:
             peer = self.chance.choice(("engine-peer", "engine-peer", "nobody", "engine-other"))
             # Now and then an old key with another amount.
             key = (
@@ -205,3 +205,5 @@ class Engine(Service, Visitor):
             )
             path = f"/settlement/accounts/{peer}/settlements"
             await self.ask(request(path, headers, method="POST", body=body))
+
+        await self.each(8, one)

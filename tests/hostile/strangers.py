@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -39,11 +38,13 @@ class SilentSockets(Attack):
 
     async def run(self) -> None:
         held = Held(600)
-        async for count in self.ticks(20):
-            with contextlib.suppress(*GONE):
-                _, writer = await connect(self.target.btp_port, self.source(1 + count % 6))
-                held.add(writer.transport.abort)
-                self.done["connections"] += 1
+
+        async def one(count: int) -> None:
+            _, writer = await connect(self.target.btp_port, self.source(1 + count % 6))
+            held.add(writer.transport.abort)
+            self.done["connections"] += 1
+
+        await self.each(20, one)
 
 
 class BrokenHandshakes(Attack):
@@ -54,7 +55,8 @@ class BrokenHandshakes(Attack):
 
     async def run(self) -> None:
         held = Held(300)
-        async for count in self.ticks(10):
+
+        async def one(count: int) -> None:
             said = self.chance.choice(
                 (
                     _CLIENT_HELLO_START,
@@ -65,11 +67,12 @@ class BrokenHandshakes(Attack):
                     b"\x15\x03\x01\x00\x02\x02\x28",
                 )
             )
-            with contextlib.suppress(*GONE):
-                _, writer = await connect(self.target.btp_port, self.source(1 + count % 3))
-                writer.write(said)
-                held.add(writer.transport.abort)
-                self.done["connections"] += 1
+            _, writer = await connect(self.target.btp_port, self.source(1 + count % 3))
+            writer.write(said)
+            held.add(writer.transport.abort)
+            self.done["connections"] += 1
+
+        await self.each(10, one)
 
 
 class HalfUpgrades(Attack):
@@ -99,25 +102,30 @@ class HalfUpgrades(Attack):
     async def _odd_ones(self) -> None:
         held = Held(100)
         upgrade = octets.upgrade_request("hub")
-        async for _ in self.ticks(2):
+
+        async def one(_: int) -> None:
             said = self.chance.choice(
                 (
                     upgrade[:-2],
                     upgrade[:-2] + b"X: " + b"y" * 20_000,
                     upgrade[:-2] + b"X: y\r\n" * 3000,
                     upgrade.replace(b"13", b"99"),
+                    upgrade.replace(b"13", b"99") + b"\x82\x00",
+                    upgrade + b"\x82\xff" + b"\xff" * 12,
+                    upgrade + b"\x88\x80" + bytes(4),
                     b"POST /\x00 HTTP/9.9\r\n\r\n",
                     upgrade.replace(b"GET /", b"GET /" + b"a" * 9000),
                     self.chance.randbytes(300),
                 )
             )
-            with contextlib.suppress(*GONE):
-                wire = await Wire.open(
-                    self.target, self.source(self.chance.randint(2, 4)), upgrade=False
-                )
-                wire.raw(said)
-                held.add(wire.abort)
-                self.done["connections"] += 1
+            wire = await Wire.open(
+                self.target, self.source(self.chance.randint(2, 4)), upgrade=False
+            )
+            wire.raw(said)
+            held.add(wire.abort)
+            self.done["connections"] += 1
+
+        await self.each(2, one)
 
 
 class NoLogIn(Attack):
@@ -128,12 +136,14 @@ class NoLogIn(Attack):
 
     async def run(self) -> None:
         held = Held(200)
-        async for count in self.ticks(4):
-            with contextlib.suppress(*GONE):
-                wire = await Wire.open(self.target, self.source(1 + count % 4))
-                held.add(wire.abort)
-                self.done["connections"] += 1
-                self._speak(wire)
+
+        async def one(count: int) -> None:
+            wire = await Wire.open(self.target, self.source(1 + count % 4))
+            held.add(wire.abort)
+            self.done["connections"] += 1
+            self._speak(wire)
+
+        await self.each(4, one)
 
     def _speak(self, wire: Wire) -> None:
         match self.chance.randrange(8):
@@ -159,14 +169,10 @@ class Guesses(Attack):
     rate = "6 log-ins from 3 addresses"
 
     async def run(self) -> None:
-        async for count in self.ticks(6):
+        async def one(count: int) -> None:
             user = self.chance.choice((SENDER, RECEIVER, "root", "", "é" * 200, "x" * 20_000))
             token = self.chance.choice(("", "guess", "secret-of-alice", "t" * 1024, "t" * 20_000))
-            try:
-                wire = await Wire.open(self.target, self.source(1 + count % 3))
-            except GONE:
-                self.done["refused"] += 1
-                continue
+            wire = await Wire.open(self.target, self.source(1 + count % 3))
             try:
                 await wire.log_in(user, token)
                 self.find(f"{user[:20]!r} logged in with a wrong secret")
@@ -174,3 +180,5 @@ class Guesses(Attack):
                 self.done["guesses"] += 1
             finally:
                 wire.abort()
+
+        await self.each(6, one)

@@ -115,7 +115,7 @@ class Cookies(Visitor):
     rate = "5 requests of up to 64 KB"
 
     async def run(self) -> None:
-        async for _ in self.ticks(5):
+        async def one(_: int) -> None:
             cookie = self.chance.choice(
                 (
                     'connector-hub="' + '\\"' * 7000 + '"',
@@ -127,6 +127,8 @@ class Cookies(Visitor):
                 )
             )
             await self.ask(request("/api/status", f"Cookie: {cookie}\r\n"))
+
+        await self.each(5, one)
 
 
 class OddRequests(Visitor):
@@ -167,8 +169,7 @@ class OddRequests(Visitor):
             request("/ws", "Upgrade: websocket\r\nConnection: Upgrade\r\n"),
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         )
-        async for _ in self.ticks(15):
-            await self.ask(self.chance.choice(odd), self.chance.randint(1, 5))
+        await self.each(15, lambda _: self.ask(self.chance.choice(odd), self.chance.randint(1, 5)))
 
 
 class WrongKeys(Visitor):
@@ -179,13 +180,14 @@ class WrongKeys(Visitor):
 
     async def run(self) -> None:
         login = "Content-Type: application/json\r\n"
-        async for count in self.ticks(10):
+
+        async def one(count: int) -> None:
             if count % 50 == 49:
                 right = f"Authorization: Bearer {ADMIN_KEY}\r\n"
                 status = await self.ask(request("/admin/peers", right))
                 if status not in (0, 200):
                     self.find(f"the right key was answered {status}")
-                continue
+                return
             key = f"guess-{count:032d}"
             wrong = self.chance.choice(
                 (
@@ -199,6 +201,8 @@ class WrongKeys(Visitor):
             if await self.ask(wrong) in (200, 201):
                 self.find(f"a wrong key was taken: {wrong[:60]!r}")
 
+        await self.each(10, one)
+
 
 class Readers(Visitor):
     """Everything that may be read, again and again; what is dear as often as what is not."""
@@ -211,11 +215,14 @@ class Readers(Visitor):
 
     async def _cheap(self) -> None:
         paths = ("/health", "/health/ready", "/metrics", "/api/peers", "/api/accounts", "/api/keys")
-        async for count in self.ticks(6):
+
+        async def one(count: int) -> None:
             path = paths[count % len(paths)]
             status = await self.ask(request(path, READER), 1 + count % 3)
             if status not in (0, 200):
                 self.find(f"{path} was answered {status}")
+
+        await self.each(6, one)
 
     async def _dear(self) -> None:
         paths = (
@@ -225,8 +232,9 @@ class Readers(Visitor):
             f"/api/accounts/{SENDER}/history?points=1000",
             "/api/events?type=ADMIN_ACTION&limit=1000&peer=nobody",
         )
-        async for count in self.ticks(2):
-            await self.ask(request(paths[count % len(paths)], READER), 1 + count % 3)
+        await self.each(
+            2, lambda count: self.ask(request(paths[count % len(paths)], READER), 1 + count % 3)
+        )
 
 
 class Viewers(Visitor):

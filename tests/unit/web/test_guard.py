@@ -55,6 +55,35 @@ async def client(log: EventLog) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+# --- clients that hang up
+
+
+@pytest.mark.parametrize("path", ["/login", "/api/size", "/admin/touch"])
+@pytest.mark.parametrize("length", ["0", "9"])
+async def test_hanging_up_is_no_failure_of_ours(path: str, length: str, log: EventLog) -> None:
+    """In the middle of the body, or before the application looks for one."""
+    app = app_of(MadeUpNode(), log=log, routers=routers())
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}] if length == "9" else []
+    headers = {"host": "127.0.0.1:8080", "content-length": length, **BEARER}
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "root_path": "", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8080),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return messages.pop() if messages else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    assert [event for level, event, _ in log.events if level == "error"] == []
+    assert bool(sent) is (length == "0"), "nobody is there to be answered"
+
+
 # --- other origins
 
 
