@@ -153,6 +153,12 @@ def feed_router(
     @router.websocket("/ws")
     async def watch(socket: WebSocket) -> None:
         """The live feed."""
+        try:
+            await _watch(socket)
+        except* WebSocketDisconnect:
+            pass  # it left while it was being let in, or closed
+
+    async def _watch(socket: WebSocket) -> None:
         await socket.accept()
         holder = holder_of(socket.scope)
         if len(viewers) >= bounds.VIEWERS_MAX:

@@ -60,11 +60,30 @@ class _Server(uvicorn.Server):
 
 
 class _Viewers(WebSocketsSansIOProtocol):
-    """A WebSocket that can be aborted although its socket is full."""
+    """A WebSocket that can be aborted although its socket is full.
+
+    What a client sends before it is let in is read afterwards: uvicorn would end the handshake, and take
+    that for a failure of the application.
+    """
+
+    _waits_to_read = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.app_state = {**self.app_state, "abort": self.transport.abort}
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not (self.handshake_complete or self._waits_to_read or self.transport.is_closing()):
+            self._waits_to_read = True
+            self.transport.pause_reading()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self._waits_to_read and self.handshake_complete:
+            self._waits_to_read = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def shutdown(self) -> None:
         """Close, without waiting for a viewer that does not read."""
@@ -127,6 +146,21 @@ class _Http(H11Protocol):
         elif self._deadline is None and self.conn.their_state is h11.IDLE:
             # Headers have begun that are not complete; `timeout_keep_alive` has ended with them.
             self._wait(bounds.HTTP_HEADERS_SECONDS_MAX)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse octets that are no HTTP, also behind a request that is being answered, or was.
+
+        An answer that is being made is dropped, and one that has begun is cut off: uvicorn would fail to
+        send another, and take that for a failure of the application.
+        """
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.abort()
 
     def on_response_complete(self) -> None:
         self._wait(None)

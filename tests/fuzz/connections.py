@@ -110,6 +110,7 @@ class _Sink(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 8080)})
         self.closed = False
+        self.paused = False
 
     def write(self, data: Any) -> None:
         pass
@@ -127,10 +128,10 @@ class _Sink(asyncio.Transport):
         self.closed = True
 
     def pause_reading(self) -> None:
-        pass
+        self.paused = True
 
     def resume_reading(self) -> None:
-        pass
+        self.paused = False
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol: Any = protocol
@@ -144,29 +145,32 @@ def _config() -> Any:
     return config
 
 
-def check_http_connection(value: tuple[bytes, list[int]]) -> None:
-    """Whatever is sent, it is answered or closed, and nothing of ours fails."""
-    octets, places = value
+def check_http_connection(value: tuple[bytes, list[int], bool]) -> None:
+    """Whatever is sent, and whether or not it waits for answers: nothing of ours fails."""
+    octets, places, waits = value
 
     async def work() -> None:
         config, transport = _config(), _Sink()
         _, log, _ = _node()
         log.events.clear()
         with _Faults().none():
-            protocol = config.http_protocol_class(
-                config=config, server_state=ServerState(), app_state={}
-            )
+            state = ServerState()
+            protocol = config.http_protocol_class(config=config, server_state=state, app_state={})
             transport.set_protocol(protocol)
             protocol.connection_made(transport)
             for read in _cut(octets, places):
-                if transport.closed:
+                for _ in range(_TURNS):
+                    if not transport.paused:
+                        break
+                    await asyncio.sleep(0)
+                if transport.closed or transport.paused:
                     break
                 transport.protocol.data_received(read)
-                for _ in range(_TURNS):
+                for _ in range(_TURNS if waits else 0):
                     await asyncio.sleep(0)
             transport.protocol.connection_lost(None)
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
+            while state.tasks:
+                await asyncio.sleep(0.001)
         failures = [fields for level, _, fields in log.events if level == "error"]
         assert not failures, failures
 
@@ -304,7 +308,9 @@ class _OverOctets(httpx.AsyncHTTPTransport):
 
 
 TARGETS = (
-    Target("http-connection", st.tuples(http_octets, _places), check_http_connection),
+    Target(
+        "http-connection", st.tuples(http_octets, _places, st.booleans()), check_http_connection
+    ),
     Target("btp-connection", st.tuples(btp_octets, _places), check_btp_connection),
     Target("http-answer", st.tuples(answer_octets, _places), check_answer),
 )

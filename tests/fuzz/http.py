@@ -35,6 +35,7 @@ from connector.settlement.model import (
     to_engine,
 )
 from connector.switch.delivery import read_answer
+from connector.telemetry.bus import EventBus
 from connector.web.access import Access
 from connector.web.admin import admin_router
 from connector.web.engine_access import EngineAccess
@@ -76,7 +77,9 @@ class MadeUpSettlements:
     async def relay(self, peer_id: str, octets: bytes) -> Fulfill | Reject:
         return settle.answer(octets)
 
-    async def view(self, peer_id: str | None, count: int) -> list[dict[str, Any]]:
+    async def view(
+        self, peer_id: str | None, count: int, phase: Phase | None
+    ) -> list[dict[str, Any]]:
         assert count >= 1
         return []
 
@@ -143,13 +146,10 @@ class MadeUpAdmin(MadeUpNode):
 
 
 class _Events:
-    """A bus and a store without events."""
+    """A store without events."""
 
     items: tuple[str, ...] = ()
     next = None
-
-    def flush(self) -> None:
-        pass
 
     async def events(self, query: Any) -> _Events:
         assert 1 <= query.count <= 1000
@@ -175,7 +175,7 @@ def _node() -> tuple[ProxyHeaders, EventLog, Access]:
     engines = EngineAccess(token_of=lambda _: "of-engines", required=True, clock=clock, log=log)
     made_up: Any = events
     feed = feed_router(
-        bus=made_up, store=made_up, snapshot=dict, asset_of=lambda _: None, past=None,
+        bus=EventBus(node_id="made-up", clock=clock), store=made_up, snapshot=dict, asset_of=lambda _: None, past=None,
         now_ms=clock.now_ms,
     )  # fmt: skip
     shown: Any = admin

@@ -146,6 +146,8 @@ class OddRequests(Visitor):
             b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 3000 + b"\r\n",
             b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
             b"POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n",
+            b"POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n",
+            b"POST /api/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345x",
             b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
             b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
             request("/login", as_json, method="POST", body=deep),
@@ -198,7 +200,8 @@ class WrongKeys(Visitor):
                     request("/settlement/accounts/alice/settlements", method="POST", body=b"{}"),
                 )
             )
-            if await self.ask(wrong) in (200, 201):
+            # Where no key shows balances, /metrics is open and a key of no account.
+            if await self.ask(wrong) in (200, 201) and b"/metrics" not in wrong:
                 self.find(f"a wrong key was taken: {wrong[:60]!r}")
 
         await self.each(10, one)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from connector.base.errors import ListenError
 from connector.web import bounds
 from connector.web.proxies import Proxies, ProxyHeaders
 from connector.web.server import WebServer
+from tests.support.patience import PATIENCE_SECONDS
 
 
 async def test_the_server_runs_from_started_to_stop_without_signal_handlers() -> None:
@@ -186,3 +188,79 @@ async def test_ipv6_is_served_where_available() -> None:
         pytest.skip(f"no IPv6 loopback on this machine: {error}")
     assert server._socket is not None
     server._socket.close()
+
+
+_CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("answers", ["at once", "after the body", "in part"])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_rubbish_behind_a_request_is_no_failure_of_the_application(
+    answers: str, at_once: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body whose chunks are none: refused or cut off, whatever became of the request."""
+    begun = asyncio.Event()
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        if answers == "after the body":
+            begun.set()
+            while (await receive()).get("more_body", False):
+                pass
+        await send({"type": "http.response.start", "status": 403, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": answers == "in part"})
+        begun.set()
+        if answers == "in part":
+            await receive()
+            await send({"type": "http.response.body", "body": b"y"})
+
+    server = WebServer(app, "127.0.0.1", 0)
+    port = server.bind()
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
+        group.create_task(server.run())
+        await server.started()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(_CHUNKED + b"no chunk\r\n" if at_once else _CHUNKED)
+        if not at_once:
+            await begun.wait()
+            writer.write(b"no chunk\r\n")
+        await closed(reader)
+        writer.close()
+        server.stop()
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == []
+
+
+async def test_a_client_that_speaks_before_its_websocket_is_open_is_heard_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A frame that breaks the rules ends the connection, not the handshake."""
+    may_accept = asyncio.Event()
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await may_accept.wait()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    server = WebServer(app, "127.0.0.1", 0)
+    port = server.bind()
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
+        group.create_task(server.run())
+        await server.started()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        await writer.drain()
+        while not server._server.server_state.tasks:
+            await asyncio.sleep(0.005)
+        writer.write(b"\x82\x00unmasked")
+        await writer.drain()
+        for _ in range(20):  # turns of the event loop, in which it would be read
+            await asyncio.sleep(0)
+        may_accept.set()
+        assert (await closed(reader)).startswith(b"HTTP/1.1 101")
+        writer.close()
+        server.stop()
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == []
