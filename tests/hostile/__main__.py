@@ -55,6 +55,8 @@ def main() -> int:
         parser.error("needs Linux: /proc, and 127.0.0.0/8 for addresses of many attackers")
     if shutil.which("openssl") is None:
         parser.error("needs openssl, which makes the node's certificate")
+    if options.keep is not None and Path(options.keep).exists():
+        parser.error(f"{options.keep} is there already: its books would be mixed with ours")
     seconds = options.minutes * 60
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     plan = Plan(
@@ -106,7 +108,7 @@ async def _run(plan: Plan, keep: str | None) -> Report:
         folder = Path(temporary)
         if keep is not None:
             folder = Path(keep)
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True)
         return await Campaign(plan, folder, _say).run(stopped)
 
 

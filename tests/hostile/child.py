@@ -24,12 +24,17 @@ class Child:
         self._process = process
 
     @classmethod
-    async def start(cls, name: str, *arguments: str) -> Child:
-        """Not yet told the target."""
+    async def start(cls, name: str, *arguments: str, own_session: bool) -> Child:
+        """Not yet told the target.
+
+        `own_session`: Linux gives each session the same share of a processor, and niceness counts only
+        within one (sched_autogroup). So all attackers are in one, and whoever measures is not.
+        """
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", *arguments, env=INHERITED, stdin=pipe, stdout=pipe, stderr=pipe,
-            start_new_session=True, limit=_LINE_BYTES_MAX,
+            start_new_session=own_session, process_group=None if own_session else 0,
+            limit=_LINE_BYTES_MAX,
         )  # fmt: skip
         return cls(process, name)
 

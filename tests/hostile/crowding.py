@@ -20,14 +20,14 @@ class Jam(Attack):
     """Packets without money towards a peer that keeps silent."""
 
     name = "jam"
-    rate = "160 packets of 4 peers without credit"
+    rate = "80 packets of 4 peers without credit"
     peers: ClassVar[Peers] = {f"jam-{number}": _POOR for number in range(4)} | {"jam-silent": _POOR}
 
     async def run(self) -> None:
         await together(
             self.silent("jam-silent"),
             *(
-                self.sends(f"jam-{number}", 40, lambda _: packets.prepare("jam-silent"))
+                self.sends(f"jam-{number}", 20, lambda _: packets.prepare("jam-silent"))
                 for number in range(4)
             ),
         )
@@ -37,7 +37,7 @@ class PaidJam(Attack):
     """The least money towards a peer that keeps silent, as much as may be in flight."""
 
     name = "paid-jam"
-    rate = "100 packets of 2 peers, held for 28 s each"
+    rate = "40 packets of 2 peers, held for 28 s each"
     peers: ClassVar[Peers] = {"paid-jam-0": {}, "paid-jam-1": {}, "paid-jam-silent": {}}
 
     async def run(self) -> None:
@@ -45,7 +45,7 @@ class PaidJam(Attack):
             self.silent("paid-jam-silent"),
             *(
                 self.sends(
-                    f"paid-jam-{number}", 50, lambda _: packets.prepare("paid-jam-silent", 1)
+                    f"paid-jam-{number}", 20, lambda _: packets.prepare("paid-jam-silent", 1)
                 )
                 for number in range(2)
             ),
@@ -56,7 +56,7 @@ class DataJam(Attack):
     """As much data in flight as a peer may have, and more."""
 
     name = "data-jam"
-    rate = "60 packets of 32 KB, of 2 peers, held for 28 s each"
+    rate = "45 packets of 32 KB, of 2 peers, held for 28 s each"
     peers: ClassVar[Peers] = {"data-jam-0": {}, "data-jam-1": {}, "data-jam-silent": {}}
 
     async def run(self) -> None:
@@ -65,8 +65,8 @@ class DataJam(Attack):
 
         await together(
             self.silent("data-jam-silent"),
-            self.sends("data-jam-0", 30, large),
-            self.sends("data-jam-1", 30, large),
+            self.sends("data-jam-0", 40, large),
+            self.sends("data-jam-1", 5, large),
         )
 
 
@@ -74,7 +74,7 @@ class LargeAnswers(Attack):
     """Answers of 32 KB for nothing, to a peer that never says that it has read them."""
 
     name = "large-answers"
-    rate = "30 packets"
+    rate = "15 packets"
     peers: ClassVar[Peers] = {"large-asks": _POOR, "large-answers": _POOR}
 
     async def run(self) -> None:
@@ -85,7 +85,7 @@ class LargeAnswers(Attack):
             async with self.peer("large-asks", ids=True) as wire, asyncio.TaskGroup() as group:
                 wire.answers_pings = False
                 listening = group.create_task(self.counts(wire))
-                async for _ in self.ticks(30):
+                async for _ in self.ticks(15):
                     if listening.done():
                         return
                     wire.request(packets.prepare("large-answers"), self.chance.randbytes(16))
@@ -110,12 +110,12 @@ class LongTexts(Attack):
     """Rejects with texts of 8 KB and addresses of 1,000 characters, which events would keep."""
 
     name = "long-texts"
-    rate = "20 packets"
+    rate = "10 packets"
     peers: ClassVar[Peers] = {"long-asks": _POOR, "long-rejects": _POOR}
 
     async def run(self) -> None:
         to = "long-rejects." + "b" * 980
-        await together(self.sends("long-asks", 20, lambda _: packets.prepare(to)), self._rejects())
+        await together(self.sends("long-asks", 10, lambda _: packets.prepare(to)), self._rejects())
 
     async def _rejects(self) -> None:
         text = "\x01\u20ac" * 2000
@@ -135,14 +135,14 @@ class Deaf(Attack):
     """Peers that never read: one that asks, and one that is sent packets of 32 KB."""
 
     name = "deaf"
-    rate = "50 pings, 10 packets of 32 KB"
+    rate = "25 pings, 5 packets of 32 KB"
     peers: ClassVar[Peers] = {"deaf-asks": {}, "deaf-sends": {}, "deaf": {}}
 
     async def run(self) -> None:
         await together(
             self.keep(self._asks),
             self.keep(self._is_sent),
-            self.sends("deaf-sends", 10, lambda _: packets.prepare("deaf", 1, data=_LARGE)),
+            self.sends("deaf-sends", 5, lambda _: packets.prepare("deaf", 1, data=_LARGE)),
         )
 
     async def _deaf(self, peer_id: str) -> Wire:
@@ -154,7 +154,7 @@ class Deaf(Attack):
     async def _asks(self) -> None:
         wire = await self._deaf("deaf-asks")
         try:
-            async for _ in self.ticks(50):
+            async for _ in self.ticks(25):
                 if wire.writer.transport.is_closing():
                     return
                 wire.request(packets.prepare("", condition=packets.PING, data=bytes(1000)))
@@ -178,7 +178,7 @@ class ControlFrames(Attack):
     """Floods of pings, pongs and empty frames."""
 
     name = "control-frames"
-    rate = "1 connection, with 500 frames at once"
+    rate = "0.5 connections, with 500 frames at once"
     peers: ClassVar[Peers] = {"control": {}}
 
     async def run(self) -> None:
@@ -190,14 +190,14 @@ class ControlFrames(Attack):
                     async for _ in wire.heard():
                         pass
 
-        await self.each(1, one)
+        await self.each(0.5, one)
 
 
 class Reconnects(Attack):
     """A peer that logs in again and again, with packets waiting for it."""
 
     name = "reconnects"
-    rate = "8 log-ins, each with 20 packets under way"
+    rate = "3 log-ins, each with 10 packets under way"
     peers: ClassVar[Peers] = {"reconnects": {}, "reconnects-silent": {}}
 
     async def run(self) -> None:
@@ -206,21 +206,21 @@ class Reconnects(Attack):
     async def _storm(self) -> None:
         async def one(count: int) -> None:
             async with self.peer("reconnects", ids=count % 2 == 0) as wire:
-                for _ in range(20):
+                for _ in range(10):
                     wire.request(
                         packets.prepare("reconnects-silent", 1, seconds=5),
                         self.chance.randbytes(16),
                     )
                 await wire.writer.drain()
 
-        await self.each(8, one)
+        await self.each(3, one)
 
 
 class Loop(Attack):
     """Two peers that send every packet that they get back to each other, as a new one."""
 
     name = "loop"
-    rate = "1 packet, which then makes as many hops as its time allows"
+    rate = "0.5 packets, each of which makes as many hops as its time allows, 27"
     peers: ClassVar[Peers] = {"loop-0": {}, "loop-1": {}}
 
     async def run(self) -> None:
@@ -248,5 +248,5 @@ class Loop(Attack):
         await self.keep(session)
 
     async def _begins(self, wire: Wire, other: str) -> None:
-        async for _ in self.ticks(1):
+        async for _ in self.ticks(0.5):
             wire.request(packets.prepare(other, 1))

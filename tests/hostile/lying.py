@@ -20,7 +20,7 @@ class Resent(Attack):
     """Packets paid once and sent again: the same, others under the same id, and ones never sent."""
 
     name = "resent"
-    rate = "10 paid packets, 60 sent again"
+    rate = "5 paid packets, 30 sent again"
     peers: ClassVar[Peers] = {"resent-pays": {}, "resent-paid": {}}
 
     async def run(self) -> None:
@@ -32,7 +32,7 @@ class Resent(Attack):
         async def session() -> None:
             async with self.peer("resent-pays", ids=True) as wire, asyncio.TaskGroup() as group:
                 listening = group.create_task(self.counts(wire))
-                async for _ in self.ticks(10):
+                async for _ in self.ticks(5):
                     if listening.done():
                         return
                     self._one(wire)
@@ -84,12 +84,12 @@ class Liars(Attack):
     """A peer that answers wrongly: no preimage, twice, too late, to what it was never asked."""
 
     name = "liars"
-    rate = "30 packets"
+    rate = "15 packets"
     peers: ClassVar[Peers] = {"liar-asks": {}, "liar": {}}
 
     async def run(self) -> None:
         await together(
-            self.sends("liar-asks", 30, lambda _: packets.prepare("liar", 1, seconds=4)),
+            self.sends("liar-asks", 15, lambda _: packets.prepare("liar", 1, seconds=4)),
             self.keep(self._lies),
         )
 
@@ -128,7 +128,7 @@ class BrokenFrames(Attack):
     """Frames and BTP packets that break the rules, after the log-in."""
 
     name = "broken-frames"
-    rate = "3 log-ins, one broken frame each"
+    rate = "2 log-ins, one broken frame each"
     peers: ClassVar[Peers] = {"broken": {}}
 
     async def run(self) -> None:
@@ -164,21 +164,21 @@ class BrokenFrames(Attack):
                     async for _ in wire.heard():
                         pass
 
-        await self.each(3, one)
+        await self.each(2, one)
 
 
 class OddPackets(Attack):
     """Packets that no rule lets pass: expired, too large, to nowhere, to other networks, unreadable."""
 
     name = "odd-packets"
-    rate = "40 packets"
+    rate = "20 packets"
     peers: ClassVar[Peers] = {
-        "odd": {"maxPacketAmount": 1000, "rateLimit": 30},
+        "odd": {"maxPacketAmount": 1000, "rateLimit": 15},
         "odd-silent": {"creditLimit": 0},
     }
 
     async def run(self) -> None:
-        await together(self.silent("odd-silent"), self.sends("odd", 40, self._odd, ids=True))
+        await together(self.silent("odd-silent"), self.sends("odd", 20, self._odd, ids=True))
 
     def _odd(self, _: int) -> bytes:
         ask = packets.prepare

@@ -63,7 +63,7 @@ class Pages(Service, Visitor):
     """The page of another node, which a viewer of ours has shown all the time."""
 
     name = "pages"
-    rate = "1 look at the network, whose answers are bombs, 8 MB of JSON or lies"
+    rate = "0.5 looks at the network, whose answers are bombs, 8 MB of JSON or lies"
 
     async def run(self) -> None:
         account = dict.fromkeys(
@@ -95,14 +95,14 @@ class Pages(Service, Visitor):
         return self.chance.choice(self._answers)
 
     async def _look(self) -> None:
-        await self.each(1, lambda _: self.ask(request("/api/network", READER)))
+        await self.each(0.5, lambda _: self.ask(request("/api/network", READER)))
 
 
 class Receiver(Service):
     """The local receiver: slow, wrong, huge, or gone."""
 
     name = "receiver"
-    rate = "20 packets to the node's own receiver"
+    rate = "10 packets to the node's own receiver"
     peers: ClassVar[Peers] = {"receiver-asks": {}}
 
     async def run(self) -> None:
@@ -124,7 +124,7 @@ class Receiver(Service):
 
         await together(
             self.serve(self.target.receiver_port, answer),
-            self.sends("receiver-asks", 20, lambda _: packets.prepare("local", 1, seconds=12)),
+            self.sends("receiver-asks", 10, lambda _: packets.prepare("local", 1, seconds=12)),
         )
 
 
@@ -143,7 +143,7 @@ class Engine(Service, Visitor):
     """A settlement engine that lies about payments, and floods its peer with messages."""
 
     name = "engine"
-    rate = "8 claims, 10 messages to it, 5 packets whose value it is to settle"
+    rate = "4 claims, 5 messages to it, 3 packets whose value it is to settle"
     peers: ClassVar[Peers] = {
         "engine-peer": {"engine": True, "settleThreshold": 10, "maxPrepaid": 1000},
         "engine-other": {"engine": True},
@@ -154,14 +154,14 @@ class Engine(Service, Visitor):
         await together(
             self.serve(self.target.engine_port, lambda _: self.chance.choice(answers)),
             self.keep(self._peer),
-            self.sends("engine-other", 5, lambda _: packets.prepare("engine-peer", 1)),
+            self.sends("engine-other", 3, lambda _: packets.prepare("engine-peer", 1)),
             self._claim(),
         )
 
     async def _peer(self) -> None:
         async with self.peer("engine-peer") as wire, asyncio.TaskGroup() as group:
             listening = group.create_task(self._fulfils(wire))
-            async for count in self.ticks(10):
+            async for count in self.ticks(5):
                 if listening.done():
                     return
                 wire.request(self._message(count))
@@ -206,4 +206,4 @@ class Engine(Service, Visitor):
             path = f"/settlement/accounts/{peer}/settlements"
             await self.ask(request(path, headers, method="POST", body=body))
 
-        await self.each(8, one)
+        await self.each(4, one)

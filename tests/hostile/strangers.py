@@ -34,7 +34,7 @@ class SilentSockets(Attack):
     """Sockets over which no TLS handshake ever begins."""
 
     name = "silent-sockets"
-    rate = "20 connections from 6 addresses, 600 held"
+    rate = "10 connections from 6 addresses, 600 held"
 
     async def run(self) -> None:
         held = Held(600)
@@ -44,14 +44,14 @@ class SilentSockets(Attack):
             held.add(writer.transport.abort)
             self.done["connections"] += 1
 
-        await self.each(20, one)
+        await self.each(10, one)
 
 
 class BrokenHandshakes(Attack):
     """TLS handshakes that are rubbish, or stop in the middle."""
 
     name = "broken-handshakes"
-    rate = "10 connections from 3 addresses, 300 held"
+    rate = "5 connections from 3 addresses, 300 held"
 
     async def run(self) -> None:
         held = Held(300)
@@ -72,14 +72,14 @@ class BrokenHandshakes(Attack):
             held.add(writer.transport.abort)
             self.done["connections"] += 1
 
-        await self.each(10, one)
+        await self.each(5, one)
 
 
 class HalfUpgrades(Attack):
     """The request that opens a WebSocket: an octet a second, too long, or never complete."""
 
     name = "half-upgrades"
-    rate = "3 TLS handshakes, 30 upgrades an octet a second each"
+    rate = "2 TLS handshakes, 20 upgrades an octet a second each"
 
     async def run(self) -> None:
         await together(self._slow_ones(), self._odd_ones())
@@ -96,7 +96,7 @@ class HalfUpgrades(Attack):
         async with asyncio.TaskGroup() as group:
             async for count in self.ticks(1):
                 group.create_task(self.keep(session))
-                if count == 30:
+                if count == 20:
                     return
 
     async def _odd_ones(self) -> None:
@@ -125,14 +125,14 @@ class HalfUpgrades(Attack):
             held.add(wire.abort)
             self.done["connections"] += 1
 
-        await self.each(2, one)
+        await self.each(1, one)
 
 
 class NoLogIn(Attack):
     """WebSockets over which nobody logs in: nothing is said, or what only a peer may say."""
 
     name = "no-log-in"
-    rate = "4 WebSockets from 4 addresses, 200 held"
+    rate = "2 WebSockets from 4 addresses, 200 held"
 
     async def run(self) -> None:
         held = Held(200)
@@ -143,7 +143,7 @@ class NoLogIn(Attack):
             self.done["connections"] += 1
             self._speak(wire)
 
-        await self.each(4, one)
+        await self.each(2, one)
 
     def _speak(self, wire: Wire) -> None:
         match self.chance.randrange(8):
@@ -166,7 +166,7 @@ class Guesses(Attack):
     """Wrong secrets of the honest peers, and names that nobody has."""
 
     name = "log-in-guesses"
-    rate = "6 log-ins from 3 addresses"
+    rate = "3 log-ins from 3 addresses"
 
     async def run(self) -> None:
         async def one(count: int) -> None:
@@ -181,4 +181,4 @@ class Guesses(Attack):
             finally:
                 wire.abort()
 
-        await self.each(6, one)
+        await self.each(3, one)

@@ -112,7 +112,7 @@ class Cookies(Visitor):
     """Cookie headers that are dear to parse, and headers without end."""
 
     name = "http-cookies"
-    rate = "5 requests of up to 64 KB"
+    rate = "3 requests of up to 64 KB"
 
     async def run(self) -> None:
         async def one(_: int) -> None:
@@ -128,14 +128,14 @@ class Cookies(Visitor):
             )
             await self.ask(request("/api/status", f"Cookie: {cookie}\r\n"))
 
-        await self.each(5, one)
+        await self.each(3, one)
 
 
 class OddRequests(Visitor):
     """Requests that break HTTP, JSON or the limits of the API."""
 
     name = "http-odd"
-    rate = "15 requests"
+    rate = "8 requests"
 
     async def run(self) -> None:
         as_json = "Content-Type: application/json\r\n"
@@ -171,14 +171,14 @@ class OddRequests(Visitor):
             request("/ws", "Upgrade: websocket\r\nConnection: Upgrade\r\n"),
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         )
-        await self.each(15, lambda _: self.ask(self.chance.choice(odd), self.chance.randint(1, 5)))
+        await self.each(8, lambda _: self.ask(self.chance.choice(odd), self.chance.randint(1, 5)))
 
 
 class WrongKeys(Visitor):
     """Keys that are guessed, from an address whose operator has the right one."""
 
     name = "wrong-keys"
-    rate = "10 wrong keys and 0.2 right ones, from one address"
+    rate = "5 wrong keys and 0.1 right ones, from one address"
 
     async def run(self) -> None:
         login = "Content-Type: application/json\r\n"
@@ -204,14 +204,14 @@ class WrongKeys(Visitor):
             if await self.ask(wrong) in (200, 201) and b"/metrics" not in wrong:
                 self.find(f"a wrong key was taken: {wrong[:60]!r}")
 
-        await self.each(10, one)
+        await self.each(5, one)
 
 
 class Readers(Visitor):
     """Everything that may be read, again and again; what is dear as often as what is not."""
 
     name = "http-readers"
-    rate = "8 requests, 2 of them searches of events and past balances"
+    rate = "4 requests, 1 of them searches of events and past balances"
 
     async def run(self) -> None:
         await together(self._cheap(), self._dear())
@@ -225,7 +225,7 @@ class Readers(Visitor):
             if status not in (0, 200):
                 self.find(f"{path} was answered {status}")
 
-        await self.each(6, one)
+        await self.each(3, one)
 
     async def _dear(self) -> None:
         paths = (
@@ -236,7 +236,7 @@ class Readers(Visitor):
             "/api/events?type=ADMIN_ACTION&limit=1000&peer=nobody",
         )
         await self.each(
-            2, lambda count: self.ask(request(paths[count % len(paths)], READER), 1 + count % 3)
+            1, lambda count: self.ask(request(paths[count % len(paths)], READER), 1 + count % 3)
         )
 
 
@@ -244,11 +244,11 @@ class Viewers(Visitor):
     """Live feeds: some that are read, some that never are, and some that come and go or speak."""
 
     name = "viewers"
-    rate = "12 feeds read, 12 never read, 1 that comes and goes or speaks"
+    rate = "6 feeds read, 12 never read, 1 that comes and goes or speaks"
 
     async def run(self) -> None:
         await together(
-            *(self.keep(self._reads) for _ in range(12)),
+            *(self.keep(self._reads) for _ in range(6)),
             *(self.keep(self._never_reads) for _ in range(12)),
             self._come_and_go(),
         )
