@@ -24,7 +24,7 @@ from connector.cli.common import (
 from connector.cli.process import EXIT_INTERRUPTED
 from connector.ilp import address
 from connector.tools.sender import Order, Report, Sender
-from connector.tools.terminal import console, plain
+from connector.tools.terminal import console, figures, plain
 
 
 def _hex(text: str | None) -> bytes | None:
@@ -122,10 +122,12 @@ def _grouped_faults() -> Iterator[None]:
 
 
 def _print_report(report: Report, order: Order, screen: Console) -> None:
-    screen.print(
-        f"{report.fulfilled} of {order.count} fulfilled in {report.seconds:.2f} s: "
-        f"{report.answered / report.seconds if report.seconds else 0:,.0f} packets/s, "
-        f"p50 {report.percentile(0.5):.2f} ms, p99 {report.percentile(0.99):.2f} ms"
+    figures(
+        screen,
+        f"{report.fulfilled} of {order.count} fulfilled in {report.seconds:.2f} s:",
+        f"{report.answered / report.seconds if report.seconds else 0:,.0f} packets/s,",
+        f"p50 {report.percentile(0.5):.2f} ms,",
+        f"p99 {report.percentile(0.99):.2f} ms",
     )
     for code, count in report.rejected.items():
         message = plain(report.messages.get(code, ""))

@@ -45,7 +45,7 @@ from connector.settings.model import Settings
 from connector.tools import bounds
 from connector.tools.audit import AuditReport, audit, mirror_faults
 from connector.tools.sender import Order, Report, Sender
-from connector.tools.terminal import plain, table
+from connector.tools.terminal import figures, plain, table
 
 START_SECONDS_MAX = 30.0
 REST_SECONDS_MAX = 15.0
@@ -370,11 +370,12 @@ def _folder(data_dir: Path | None) -> Path:
 
 def _show_report(result: DemoResult, console: Console) -> None:
     report = result.report
-    console.print(
-        f"[bold]{report.fulfilled} of {result.packets} fulfilled[/bold] through "
-        f"{len(result.nodes)} connectors in {report.seconds:.2f} s: "
-        f"{report.answered / report.seconds if report.seconds else 0:,.0f} packets/s, "
-        f"p50 {report.percentile(0.5):.1f} ms, p99 {report.percentile(0.99):.1f} ms"
+    figures(
+        console,
+        f"[bold]{report.fulfilled} of {result.packets} fulfilled[/bold] through",
+        f"{len(result.nodes)} connectors in {report.seconds:.2f} s:",
+        f"{report.answered / report.seconds if report.seconds else 0:,.0f} packets/s,",
+        f"p50 {report.percentile(0.5):.1f} ms, p99 {report.percentile(0.99):.1f} ms",
     )
     for code, count in report.rejected.items():
         console.print(f"[red]{count} x {plain(code)}: {plain(report.messages.get(code, ''))}[/red]")

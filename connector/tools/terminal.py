@@ -34,6 +34,21 @@ def plain(text: object) -> str:
     )
 
 
+def figures(screen: Console, *parts: str) -> None:
+    """Print parts of a sentence, markup allowed; a new line begins between two of them only.
+
+    So no number is cut from its unit.
+    """
+    line = ""
+    for part in parts:
+        longer = f"{line} {part}" if line else part
+        if line and cell_len(Text.from_markup(longer).plain) > screen.width:
+            screen.print(line)
+            longer = part
+        line = longer
+    screen.print(line)
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a `Fitted` table."""

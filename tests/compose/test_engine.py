@@ -574,7 +574,6 @@ def test_a_cluster_and_a_replica_that_lost_its_file_is_recovered_from_the_others
         written(stack, REBUILD, code=3)
         stack.profiles = ["connectors"]
         stack.up()
-        rebuild_under_load(stack, tmp_path)
         stack.send("connector-a", "g.connector-b", 20)
         written(stack, f"docker compose -f {CLUSTER} rm -fsv tigerbeetle-2")
         written(stack, "docker volume rm docker_tigerbeetle-2-data")
@@ -589,6 +588,8 @@ def test_a_cluster_and_a_replica_that_lost_its_file_is_recovered_from_the_others
         stack.compose("start", "tigerbeetle-0")
         for name in replicas:
             stack.wait_healthy(name)
+        # Last: a replica that is recovered has all of it to fetch.
+        rebuild_under_load(stack, tmp_path)
         stack.assert_mirrored()
         stack.assert_audit()
         stack.assert_no_errors()

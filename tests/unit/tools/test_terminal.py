@@ -1,0 +1,31 @@
+"""What commands print, in terminals of any width."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from connector.tools.terminal import figures
+
+PARTS = ("[bold]100 of 100 fulfilled[/bold] in 1.00 s:", "1,234 packets/s,", "p50 71.05 ms,", "p99 149.37 ms")  # fmt: skip
+
+
+def shown(width: int) -> list[str]:
+    out = io.StringIO()
+    figures(Console(file=out, width=width), *PARTS)
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 74, 60, 50, 33])
+def test_no_number_is_cut_from_its_unit(width: int) -> None:
+    lines = shown(width)
+    assert " ".join(lines) == " ".join(PARTS).replace("[bold]", "").replace("[/bold]", "")
+    for line in lines:
+        assert len(line) <= width
+        assert line.endswith((":", ",", "ms")), lines
+
+
+def test_one_line_where_there_is_room() -> None:
+    assert len(shown(200)) == 1
