@@ -85,6 +85,9 @@ class End:
             self._network.connect(self.name, None, self.node, self._made, self._failed)
 
     def _made(self, transport: Transport) -> None:
+        if transport.is_lost:
+            self._dial_again()  # its node has died meanwhile: nobody else says so
+            return
         self._rest, self._upgraded = b"", False
         transport.begin(self)
 
