@@ -75,9 +75,9 @@ T = TypeVar("T")
 
 FILE_NAME: Final = "ledger.db"
 _CLOCK_SLACK_NS: Final = 1_000_000_000
+"""Timestamps always rise: those of a large request may be this far ahead of the clock."""
 _CLOCK_NOTED_NS: Final = 1_000_000
 """A correction of the clock that is noted; less is the grain of a monotonic clock in seconds."""
-"""Timestamps always rise: those of a large request may be this far ahead of the clock."""
 _AFTER_ALL: Final = 2**62
 
 
