@@ -134,13 +134,12 @@ The map, each package above those that it uses:
       errors.py       the exceptions, by cause        limits.py   shared bounds
       clock.py        the only clock                  randomness.py  the only randomness
       disk.py         files, as stores use them       files.py    replaced atomically
-      sqlite.py       one file behind one thread      pace.py     which commits the event loop makes
+      sqlite.py       one file behind one thread      http.py     the HTTP client
       log.py          structlog, secrets redacted     log_sink.py  lines written without waiting
       backoff.py      waits that grow                 stop.py     how a node is asked to stop
       connections.py  how many connections without a log-in are kept, per address and in all
       urls.py         URLs that can be dialled        marker.py   detects a truncated journal
       room.py         room on the disk; what stops when there is little
-      http.py         the HTTP client
 
 A package keeps its bounds in its `bounds.py`; those that several share, such as packets in flight
 per peer, are in `base/limits.py`.

@@ -152,6 +152,16 @@ required_variables() {
   grep -v '^[[:space:]]*#' "$file" | grep -oE '[$][{][A-Z0-9_]+:?[?]' | tr -cd 'A-Z0-9_\n' | sort -u
 }
 
+# add_to_env NAME=VALUE...: appends lines to .env. Its last line may lack a newline.
+add_to_env() {
+  local target
+  target=$(env_file)
+  if [ -s "$target" ] && [ -n "$(tail -c 1 "$target")" ]; then
+    echo >>"$target"
+  fi
+  printf '%s\n' "$@" >>"$target"
+}
+
 # make_env: writes .env with random secrets for all that the compose file demands, unless it is
 # there already; then what it lacks is added and nothing is changed.
 make_env() {
@@ -185,7 +195,7 @@ make_env() {
   else
     say "Adding to $target what the compose file needs: $(printf '%s ' "${added[@]%%=*}")"
   fi
-  printf '%s\n' "${added[@]}" >>"$target"
+  add_to_env "${added[@]}"
 }
 
 # need_stack: the file can be read by compose, which needs its variables even to stop something.

@@ -79,7 +79,7 @@ lock_memory() {
   image=$(compose config | awk -v service="$(head -n 1 <<<"$replicas"):" '
     /^  [^ ]/ { inside = $1 == service } inside && $1 == "image:" { print $2; exit }')
   if docker run --rm --network none --no-healthcheck --ulimit memlock=-1 --entrypoint true "$image" >/dev/null 2>&1; then
-    printf '%s\n' TIGERBEETLE_MEMLOCK=-1 >>"$(env_file)"
+    add_to_env TIGERBEETLE_MEMLOCK=-1
     say "TIGERBEETLE_MEMLOCK=-1 is in $(env_file) now: the replicas lock their memory."
   else
     say "This engine may not raise the limit of locked memory: the replicas do not lock theirs. They do not swap either (memswap_limit)."
@@ -89,7 +89,7 @@ lock_memory() {
 # A replica that formatted itself anew would have forgotten what it promised the others.
 no_more_formatting() {
   [ -z "$(env_value TIGERBEETLE_AUTO_FORMAT)" ] || return 0
-  printf '%s\n' TIGERBEETLE_AUTO_FORMAT=false >>"$(env_file)"
+  add_to_env TIGERBEETLE_AUTO_FORMAT=false
   say "TIGERBEETLE_AUTO_FORMAT=false is in $(env_file) now: a replica that loses its data file says so."
 }
 

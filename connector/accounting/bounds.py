@@ -20,9 +20,7 @@ RECONCILE_SECONDS: Final = 5.0
 ACKNOWLEDGED_ACCOUNTS_AT_ONCE_MAX: Final = 1024
 # At a start, between two turns of the event loop.
 RECOVERED_AT_ONCE_MAX: Final = 500
-# Room for posts on a full disk, in the file of the outbox and once more in its WAL. Half of that is
-# written between two checkpoints.
-OUTBOX_RESERVED_BYTES: Final = 4 << 20
+OUTBOX_RESERVED_BYTES: Final = 1 << 20
 # Fulfilments that could not be fetched again. The post of one is queued so long before the sender's
 # last moment, on disk or not; and a node that stops waits so long for the disk.
 FULFILMENT_POST_MS: Final = POST_BUDGET_MS + OUTBOX_BUDGET_MS

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -130,7 +130,7 @@ class SqliteOutbox:
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
-        seq = await self._commit(work, len(rows))
+        seq = await self._run(work)
         self.transfers += count
         return seq
 
@@ -192,7 +192,7 @@ class SqliteOutbox:
         size = sum(block.size for block in blocks)
         table = self._kept
         try:
-            await self._commit(lambda connection: self._insert(connection, blocks, size), size)
+            await self._run(lambda connection: self._insert(connection, blocks, size))
         except BaseException:
             # The write failed; or it was done, and the caller had given up waiting.
             table.may_have_added()
@@ -345,17 +345,10 @@ class SqliteOutbox:
             raise LedgerUnavailableError(f"outbox {self._file.path}: {error}") from error
         return True
 
-    async def _commit(self, work: Callable[[sqlite3.Connection], T], octets: int) -> T:
-        """The result of `work`, one short transaction."""
-        return await self._checked(lambda: self._file.commit(work, octets))
-
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._checked(lambda: self._file.run(work))
-
-    async def _checked(self, use: Callable[[], Awaitable[T]]) -> T:
         try:
             async with self._in_use:
-                return await use()
+                return await self._file.run(work)
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailableError(f"outbox: {error}") from error
         except _WRONG_VALUES as error:

@@ -10,14 +10,12 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
-from connector.base.clock import Clock
 from connector.base.files import FileNote
 from connector.base.marker import FileMarker, Marker
-from connector.base.pace import Phase
 from connector.base.sqlite import SqliteFile
 
 T = TypeVar("T")
@@ -55,19 +53,6 @@ class Database(Protocol):
         """The result of `work`, done off the event loop, in the order of the calls.
 
         A cancelled caller only stops waiting; the work is still done.
-
-        Raises:
-            sqlite3.Error, OSError: the disk refuses, or it is full.
-        """
-
-    async def commit(self, work: Callable[[sqlite3.Connection], T], octets: int) -> T:
-        """The result of `work`, one short transaction; in the order of the calls, `run` included.
-
-        It may be made on the event loop, where the disk is fast enough for that.
-
-        Args:
-            work: without transactions but this one.
-            octets: about what it writes.
 
         Raises:
             sqlite3.Error, OSError: the disk refuses, or it is full.
@@ -127,10 +112,6 @@ class Note(Protocol):
 class Disk(Protocol):
     """Opens databases, markers, notes and file locks."""
 
-    @property
-    def commits_on_loop(self) -> Mapping[str, bool]:
-        """Whether commits are made on the event loop, by the name of the file; of those that were."""
-
     def database(self, path: Path, *, read_only: bool = False) -> Database:
         """The database at `path`; nothing is opened yet. `:memory:` is one without a file."""
 
@@ -159,33 +140,9 @@ class Disk(Protocol):
 class SystemDisk:
     """The machine's file system."""
 
-    def __init__(
-        self,
-        clock: Clock | None = None,
-        on_pace: Callable[[str, Phase], None] = lambda _name, _phase: None,
-    ) -> None:
-        """`on_pace`: told the name of a file whose commits move to the event loop, or back."""
-        self._clock = clock
-        self._tell = on_pace
-        self._on_loop: dict[str, bool] = {}
-
-    @property
-    def commits_on_loop(self) -> Mapping[str, bool]:
-        """See `Disk`."""
-        return self._on_loop
-
-    def _on_pace(self, name: str, phase: Phase) -> None:
-        self._on_loop[name] = phase is Phase.LOOP
-        self._tell(name, phase)
-
     def database(self, path: Path, *, read_only: bool = False) -> SqliteFile:
         """See `Disk`."""
-        return SqliteFile(
-            path,
-            read_only=read_only,
-            clock=self._clock,
-            on_pace=self._on_pace,
-        )
+        return SqliteFile(path, read_only=read_only)
 
     def marker(self, path: Path, *, read_only: bool = False) -> FileMarker:
         """See `Disk`."""

@@ -1,8 +1,7 @@
 """One SQLite file behind one thread.
 
-A transaction is acknowledged only after it is on disk (WAL, `synchronous=FULL`). Statements run in
-the file's own thread, so that the event loop does not wait for a disk. Short commits alone may be made
-on the loop, for as long as they take less time there than handing them over would (`pace`).
+The event loop never waits for a disk: every statement runs in the file's own thread, and a
+transaction is acknowledged only after it is on disk (WAL, `synchronous=FULL`).
 """
 
 from __future__ import annotations
@@ -13,17 +12,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
-
-from connector.base.clock import Clock, SystemClock
-from connector.base.pace import LOOP_OCTETS_MAX, Pace, Phase
 
 T = TypeVar("T")
 
 BUSY_MS = 2000
-WAL_FRAMES_MAX = 4000
-"""SQLite checkpoints by itself, within a commit, when the WAL has so many pages."""
 
 
 class SqliteFile:
@@ -33,30 +27,9 @@ class SqliteFile:
     third of its cost, which matters for every request to the embedded ledger.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        read_only: bool = False,
-        clock: Clock | None = None,
-        on_pace: Callable[[str, Phase], None] = lambda _name, _phase: None,
-    ) -> None:
-        """`on_pace`: told the name of the file and the phase when commits move to the loop, or back."""
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self._read_only = read_only
-        self._monotonic_s: Final = (clock or SystemClock()).monotonic_s
-        self._on_pace = on_pace
-        self._pace: Final = Pace(self._monotonic_s())
-        self._told = Phase.THREAD
-        self._in_thread = 0
-        """Jobs that the thread has not answered: without any, the connection is the loop's."""
-        self._commits = 0
-        """Since the last checkpoint."""
-        self._frames_per_commit = 16.0
-        self._frames_left = 0
-        """In the WAL after that checkpoint."""
-        self._frames_wanted = 64
-        """When so many pages may be in the WAL a checkpoint is made in the thread, between commits."""
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
@@ -71,7 +44,6 @@ class SqliteFile:
             OSError: the folder cannot be made.
         """
         self._queue = SimpleQueue()
-        self._in_thread = 0
         self._thread = threading.Thread(
             target=self._work, name=f"sqlite-{self.path.name}", daemon=True
         )
@@ -119,7 +91,7 @@ class SqliteFile:
             except BaseException as caught:  # noqa: BLE001 - raised in the caller
                 result, error = None, caught
             try:
-                loop.call_soon_threadsafe(self._answer, future, result, error)
+                loop.call_soon_threadsafe(_answer, future, result, error)
             except RuntimeError:
                 pass  # the loop is closed: no caller waits, and the work is done
 
@@ -131,56 +103,8 @@ class SqliteFile:
         assert self._thread is not None, "the file is not open"
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._in_thread += 1
         self._queue.put((work, future, loop))
         return await future
-
-    async def commit(self, work: Callable[[sqlite3.Connection], T], octets: int) -> T:
-        """See `Database`."""
-        self._commits += 1
-        if self._commits * self._frames_per_commit >= self._frames_wanted:
-            self._checkpoint()
-        began_s = self._monotonic_s()
-        if self._in_thread or octets > LOOP_OCTETS_MAX or not self._pace.is_on_loop(began_s):
-            return await self.run(work)
-        assert self._connection is not None, "the file is not open"
-        try:
-            return work(self._connection)
-        finally:
-            self._pace.took(began_s, self._monotonic_s())
-            if self._pace.phase is not self._told and self._pace.phase is not Phase.TRIAL:
-                self._told = self._pace.phase
-                self._on_pace(self.path.name, self._told)
-
-    def _checkpoint(self) -> None:
-        """Have the thread move the WAL into the database, and count its pages."""
-        commits, self._commits = self._commits, 0
-
-        def counted(done: asyncio.Future[tuple[int, int, int, int]]) -> None:
-            if done.cancelled() or done.exception() is not None:
-                return  # a disk that refuses it refuses the next commit as well
-            _, frames, moved, frames_max = done.result()
-            self._frames_per_commit = max(1.0, (frames - self._frames_left) / commits)
-            self._frames_left = frames - moved
-            self._frames_wanted = max(1, frames_max // 2)
-
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[tuple[int, int, int, int]] = loop.create_future()
-        future.add_done_callback(counted)
-        self._in_thread += 1
-        self._queue.put((_checkpoint, future, loop))
-
-    def _answer(
-        self, future: asyncio.Future[Any], result: Any, error: BaseException | None
-    ) -> None:
-        self._in_thread -= 1
-        assert self._in_thread >= 0
-        if future.done():
-            return  # the caller was cancelled
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
 
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work`, which only reads, with a separate connection in the caller's thread."""
@@ -235,11 +159,13 @@ class SqliteFile:
 _Job = tuple[Callable[[Any], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
 
-def _checkpoint(connection: sqlite3.Connection) -> tuple[int, int, int, int]:
-    """Whether a reader was in the way; pages in the WAL; of these moved; how many it may have."""
-    busy, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    (frames_max,) = connection.execute("PRAGMA wal_autocheckpoint").fetchone()
-    return busy, frames, moved, frames_max
+def _answer(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return  # the caller was cancelled
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def prepare(connection: sqlite3.Connection, schema: str) -> None:
@@ -247,7 +173,7 @@ def prepare(connection: sqlite3.Connection, schema: str) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA wal_autocheckpoint={WAL_FRAMES_MAX}")
+    connection.execute("PRAGMA wal_autocheckpoint=4000")
     connection.execute("PRAGMA journal_size_limit=67108864")
     if schema:
         connection.executescript(schema)

@@ -220,6 +220,8 @@ class EmbeddedLedger:
         """Of the rows since the last checkpoint."""
         self._ahead_ns = 0
         """How far the ledger's time is ahead of the clock."""
+        self._offset_ns = 0
+        """Of the clock, when that was noted last."""
         self._offset_ns = self._clock_offset_ns()
         self._since_checkpoint = 0
         self._stale = False
@@ -506,7 +508,13 @@ class EmbeddedLedger:
         return now_ns
 
     def _clock_offset_ns(self) -> int:
-        return self._clock.now_ns() - round(self._clock.monotonic_s() * 1e9)
+        """The clock against the monotonic one; as before if this process was stopped between both."""
+        before_s = self._clock.monotonic_s()
+        now_ns = self._clock.now_ns()
+        after_s = self._clock.monotonic_s()
+        if (after_s - before_s) * 1e9 >= _CLOCK_NOTED_NS:
+            return self._offset_ns
+        return now_ns - round(after_s * 1e9)
 
     def _numbers(self) -> dict[int, int]:
         """The number of each account, in the order of creation."""
@@ -574,11 +582,7 @@ class EmbeddedLedger:
             marker.write(seq)
 
         try:
-            if save is None:
-                octets = len(events) + sum(block.size for block in blocks)
-                await self._file.commit(write, octets)
-            else:
-                await self._file.run(write)
+            await self._file.run(write)
         except (sqlite3.Error, OSError) as error:
             self.fulfilments.may_have_added()
             # Memory is ahead of the disk now; what is on disk is the truth.

@@ -359,7 +359,6 @@ class Connector:
             settlements_waiting=core.settlements.waiting,
             settlements_waiting_amount=core.settlements.waiting_amount,
             loops=core.switch.loops,
-            commits_on_loop=lambda: platform.disk.commits_on_loop,
         )
         self.reporter = Reporter(
             bus=self.events,

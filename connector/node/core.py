@@ -79,15 +79,11 @@ class Platform:
 
 def system_platform(log: Log, clock: Clock | None = None) -> Platform:
     """The machine that this process runs on."""
-    clock = clock or SteadyClock()
     return Platform(
-        clock=clock,
+        clock=clock or SteadyClock(),
         randomness=SystemRandomness(),
         network=SystemNetwork(),
-        disk=SystemDisk(
-            clock,
-            on_pace=lambda name, phase: log.info("commits_moved", file=name, to=phase.value),
-        ),
+        disk=SystemDisk(),
         log=log,
     )
 

@@ -11,7 +11,7 @@ import asyncio
 import random
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -233,10 +233,6 @@ class DiskFile:
             self._next()
         return await future
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T], octets: int) -> T:
-        """See `connector.base.disk.Database`."""
-        return await self.run(work)
-
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """See `connector.base.disk.Database`."""
         return work(self._database.connection)
@@ -396,11 +392,6 @@ class ProcessDisk:
     def __init__(self, disk: Disk, loop: ProcessLoop) -> None:
         self._disk = disk
         self._loop = loop
-
-    @property
-    def commits_on_loop(self) -> Mapping[str, bool]:
-        """None: a simulated disk takes its time."""
-        return {}
 
     def database(self, path: Path, *, read_only: bool = False) -> DiskFile:
         """See `connector.base.disk.Disk`."""

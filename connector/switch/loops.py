@@ -6,8 +6,8 @@ than the first one was forwarded with. Amounts are not compared: fees and rates 
 
 A copy proves nothing. Pings have one condition for all, and so may other packets; somebody else may send
 an equal packet at the same time, over more nodes or with less time. So a copy is forwarded, but its expiry is **marked**: shortened
-by a few hundred milliseconds, a number that nobody else knows. The other nodes of a loop take the same off
-in each lap. If a packet comes back again from the same peer, and its lap has shortened it by
+by a few hundred milliseconds, a number that is not known before. Only who gets the copy learns it. The other
+nodes of a loop take the same off in each lap. If a packet comes back again from the same peer, and its lap has shortened it by
 exactly what the lap before has, its expiry contains our mark: it is our own. It is refused before anything is held.
 
 Marks of other nodes would hide ours, so only the node where a packet enters a loop marks it: there the
@@ -108,8 +108,11 @@ class Loops:
     def find(self, prepare: Prepare) -> Offer | None:
         """A packet equal to `prepare` that waits for its answer."""
         first = self._forwarded.get(prepare.condition)
-        if first is None or _are_equal(first.prepare, prepare):
+        if first is not None and _are_equal(first.prepare, prepare):
             return first
+        if not self._sharing:
+            return None
+        # The one that it has its condition in common with may have been answered before it.
         return self._sharing.get((prepare.condition, prepare.destination, prepare.data))
 
     def refuses(

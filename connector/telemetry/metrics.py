@@ -100,13 +100,8 @@ class NodeCollector(Collector):
         counters: Callable[[], dict[str, int]],
         settlements: Mapping[tuple[str, str], int] | None = None,
         settlements_waiting: Callable[[str], int] = lambda _peer_id: 0,
-        commits_on_loop: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
-        """`settlements`: how many, by peer and result; `settlements_waiting`: for an operator.
-
-        `commits_on_loop`: by file, see `base.disk.Disk`.
-        """
-        self._commits_on_loop = commits_on_loop
+        """`settlements`: how many, by peer and result; `settlements_waiting`: for an operator."""
         self._settlements_waiting = settlements_waiting
         self._settlements = {} if settlements is None else settlements
         self._peers = peers
@@ -198,14 +193,6 @@ class NodeCollector(Collector):
             "1 while the ledger takes packets itself.",
             value=int(self._accounts.state is State.AVAILABLE),
         )
-        on_loop = GaugeMetricFamily(
-            "disk_commits_on_loop",
-            "1 while a file's commits are short enough to be made on the event loop.",
-            labels=("file",),
-        )
-        for file, value in self._commits_on_loop().items():
-            on_loop.add_metric((file,), int(value))
-        yield on_loop
 
 
 class MoneyCollector(Collector):

@@ -57,12 +57,19 @@ class Sessions:
         return token
 
     def _make_room(self, newcomer: Holder) -> None:
-        """End one login: where all have a fair share, the newcomer's oldest, or the oldest that reads."""
+        """End one login: where all have a fair share, the oldest of the newcomer's address and role.
+
+        If there is none, the oldest that reads.
+        """
         # Each login is one place, so that only addresses can have more than a share.
         holders = [one.holder for one in self._open.values()]
         at = place_for(newcomer, holders)
         if at is None:
-            own = [at for at, one in enumerate(holders) if one.address == newcomer.address]
+            own = [
+                at
+                for at, one in enumerate(holders)
+                if (one.address, one.role) == (newcomer.address, newcomer.role)
+            ]
             at = own[0] if own else min(range(len(holders)), key=lambda at: holders[at].role)
         del self._open[list(self._open)[at]]
 

@@ -66,7 +66,6 @@ class NodeViews:
         settlements_waiting: Callable[[str], int],
         settlements_waiting_amount: Callable[[str], int],
         loops: Loops,
-        commits_on_loop: Callable[[], Mapping[str, bool]],
     ) -> None:
         self._settings = settings
         self._known = known
@@ -98,7 +97,6 @@ class NodeViews:
             connected=lambda peer_id: peer_id in links.live,
             settlements=settlements,
             settlements_waiting=settlements_waiting,
-            commits_on_loop=commits_on_loop,
             counters=lambda: {
                 "btp_authentication_failures": links.auth_failures,
                 "btp_messages_ignored": links.ignored,

@@ -12,7 +12,7 @@ import random
 import sqlite3
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -157,9 +157,6 @@ class MemoryDatabase:
         await asyncio.sleep(0)
         return self.look(work)
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T], octets: int) -> T:
-        return await self.run(work)
-
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         assert self._connection is not None, "the database is not open"
         return work(self._connection)
@@ -209,10 +206,6 @@ class MemoryDisk:
         if path not in self._connections:
             self._connections[path] = sqlite3.connect(":memory:", isolation_level=None)
         return self._connections[path]
-
-    @property
-    def commits_on_loop(self) -> Mapping[str, bool]:
-        return {}
 
     def database(self, path: Path, *, read_only: bool = False) -> MemoryDatabase:
         return MemoryDatabase(self, path)

@@ -152,9 +152,6 @@ class CrashingDatabase:
     async def open(self, schema: str = "") -> None:
         await asyncio.sleep(0)
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T], octets: int) -> T:
-        return await self.run(work)
-
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return work(self.connection)
 

@@ -455,6 +455,13 @@ def test_an_env_that_is_there_is_only_completed(project: Path) -> None:
     assert (project / ".env").read_text() == before
 
 
+def test_a_last_line_without_its_newline_is_not_continued(project: Path) -> None:
+    (project / ".env").write_text("# of mine\nADMIN_API_KEY=mine")
+    assert make_env(project)["ADMIN_API_KEY"] == "mine"
+    assert helpers(project, "add_to_env A=1; add_to_env B=2").returncode == 0
+    assert (project / ".env").read_text().endswith("\nA=1\nB=2\n")
+
+
 def test_an_env_with_secrets_of_the_example_is_refused(project: Path) -> None:
     text = "ADMIN_API_KEY=change-me-admin\nLINK_SECRET_1_2=mine\n"
     (project / ".env").write_text(text)

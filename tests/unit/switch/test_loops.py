@@ -431,6 +431,19 @@ def test_equal_packets_of_a_sender_do_not_hide_each_other() -> None:
     assert a.found() == [("c", "", "b", 10)]
 
 
+def test_an_answered_packet_with_the_same_condition_does_not_hide_a_loop() -> None:
+    """A ping to somewhere else is sent first, and answered while another one goes round."""
+    setup = SwitchSetup("a", "user", "c", "b")
+    other, _ = setup.sent("user", prepare(condition=PING_CONDITION, destination="g.there"))
+    fields = {"condition": PING_CONDITION}
+    _, onward = setup.sent("user", prepare(30_000, **fields))
+    end(other, Reject(code="F99", triggered_by="g.x", message="no"))
+    left_ms = onward.expires_at_ms - 2000 - NOW_MS
+    _, onward = setup.sent("c", prepare(left_ms, **fields))
+    setup.refused("c", prepare(onward.expires_at_ms - 2000 - NOW_MS, **fields))
+    assert setup.found() == [("c", "", "b", 1)]
+
+
 # --- what is known of loops
 
 

@@ -197,6 +197,21 @@ def test_who_logs_in_again_and_again_logs_nobody_else_out(
     assert not access.has_cookie(reader)
 
 
+def test_at_one_address_a_reader_logs_no_operator_out(
+    access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a proxy that is not named all have one address."""
+    monkeypatch.setattr(web_bounds, "HTTP_SESSIONS_MAX", 10)
+    operator = value_of(new_cookie(access))
+    for _ in range(50):
+        reader = value_of(new_cookie(access, role=Role.READ))
+    assert access.has_cookie(operator)
+    assert access.has_cookie(reader)
+    later = value_of(new_cookie(access))
+    assert all(map(access.has_cookie, (operator, later)))
+    assert len(access._sessions) == 10
+
+
 def test_a_login_has_the_role_of_its_key(access: Access) -> None:
     for role in (Role.READ, Role.OPERATE):
         found = access.by_cookie(value_of(new_cookie(access, "2001:db8::1", role)))
