@@ -13,6 +13,7 @@ import yaml
 from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 
+from connector.base.disk import SystemDisk
 from connector.base.errors import ConfigError
 from connector.base.urls import is_dialable
 from connector.node.memory import FormerLinks
@@ -261,7 +262,9 @@ replaced = near_object(
 def check_replaced(octets: bytes) -> None:
     """Peers, or none and a line that says why; once."""
     log = EventLog()
-    platform: Any = SimpleNamespace(clock=ManualClock(BASE_MS * 1_000_000), log=log)
+    platform: Any = SimpleNamespace(
+        clock=ManualClock(BASE_MS * 1_000_000), log=log, disk=SystemDisk()
+    )
     _file("replaced.json", octets)
     links = FormerLinks(BASE.model_copy(update={"data_dir": _folder()}), platform)
     assert all(isinstance(peer_id, str) for peer_id in links.take())
