@@ -88,6 +88,7 @@ def in_background(script: str, log: str = "node.log") -> str:
     return f"(\n{script}\n) >{log} 2>&1 &\n"
 
 
+@pytest.mark.slow
 def test_the_node_of_the_readme_and_what_looks_into_its_ledger(
     tmp_path: Path, programs: str
 ) -> None:
@@ -130,6 +131,7 @@ def test_the_program_of_the_readme(tmp_path: Path, programs: str) -> None:
     assert re.search(r"^Reject\(.*T01", said, re.MULTILINE), said
 
 
+@pytest.mark.slow
 def test_more_through_the_demo_that_is_kept(tmp_path: Path, programs: str) -> None:
     """As README says it, and as the demo itself does; ports and token are what the demo prints."""
     shown = block("README.md", "python -m connector send --url ws://127.0.0.1:BTP_PORT").script
@@ -193,6 +195,7 @@ u.urlopen(u.Request("http://127.0.0.1:8080/settlement/accounts/bob/settlements",
 """
 
 
+@pytest.mark.slow
 def test_every_way_to_settle_by_hand(tmp_path: Path, programs: str) -> None:
     script = block("docs/settlement.md", "export ADMIN_API_KEY").script
     _key, *commands = script.rstrip().splitlines()
@@ -227,6 +230,7 @@ def test_the_program_that_looks_into_a_simulation(tmp_path: Path, programs: str)
     run("python look.py", tmp_path, programs)
 
 
+@pytest.mark.slow
 @pytest.mark.tigerbeetle
 def test_a_replica_by_hand_and_the_node_on_it(tmp_path: Path, programs: str) -> None:
     server = binary()

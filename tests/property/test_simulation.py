@@ -104,6 +104,7 @@ def test_a_cut_without_packet_ids_gives_the_money_back() -> None:
     assert outcome.facts.by_number[1].outcome == "T00"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ledger", ["embedded", "tigerbeetle"])
 @pytest.mark.parametrize("victim", ["n1", "n2"])
 @pytest.mark.parametrize("operations", STEPS)

@@ -191,6 +191,7 @@ async def test_health_and_metrics_need_no_key(outside: httpx.AsyncClient, path: 
     assert (await outside.get(path)).status_code == 200
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", READ)
 @pytest.mark.parametrize(
     "authorization",
@@ -307,6 +308,7 @@ async def test_not_found_answers_have_one_form(
     assert "hunter2" not in answer.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", [*OPEN, *READ, "/nowhere", "/api/routes?limit=x"])
 async def test_every_answer_carries_the_protective_headers(
     client: httpx.AsyncClient, outside: httpx.AsyncClient, path: str

@@ -87,6 +87,7 @@ async def test_hanging_up_is_no_failure_of_ours(path: str, length: str, log: Eve
 # --- other origins
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", ["/admin/touch", "/api/size", "/login", "/logout"])
 @pytest.mark.parametrize(
     "headers",
@@ -347,6 +348,7 @@ async def test_the_key_of_readers_opens_all_that_is_read(
     assert (await reader.head(path)).status_code in (200, 405), "405: there is no such route"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "X"])
 @pytest.mark.parametrize(
     "path", ["/admin/touch", "/admin/things", "/admin", "/api/size", "/nowhere"]

@@ -241,6 +241,7 @@ async def test_the_token_gives_access_to_settlement_only(node: SettlementNode) -
 OWN = "shared-with-the-engine-of-bob"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loopback", [True, False])
 @pytest.mark.parametrize(
     ("peer_id", "token", "status"),
@@ -356,6 +357,7 @@ async def test_an_operator_records_a_payment_once_for_each_key(
     assert len(some) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
