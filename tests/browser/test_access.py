@@ -49,7 +49,7 @@ async def busy(viewer: Viewer, tmp_path: Path, width: int) -> AsyncIterator[None
         yield
 
 
-@WIDTHS
+@pytest.mark.parametrize("width", [1280, pytest.param(360, marks=pytest.mark.slow)])
 async def test_axe_finds_nothing_grave(viewer: Viewer, tmp_path: Path, width: int) -> None:
     async with busy(viewer, tmp_path, width):
         page = viewer.page

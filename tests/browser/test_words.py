@@ -41,6 +41,7 @@ async def pay(daemon: Daemon, destination: str, count: int, amount: int = 1) -> 
 # --- the feed
 
 
+@pytest.mark.slow
 async def test_a_feed_that_comes_late_is_said_to(viewer: Viewer, tmp_path: Path) -> None:
     async with RunningNodes(tmp_path) as network:
         (a,) = await network.chain("a")

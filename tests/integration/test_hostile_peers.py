@@ -61,6 +61,10 @@ FAR_MS = 32_472_144_000_000
 POLICY, UNSUPPORTED, PROTOCOL, TOO_BIG = 1008, 1003, 1002, 1009
 
 
+EXPIRES_SOON_MS = 6_000
+"""For a test that waits until a packet has expired; long enough for what it does before."""
+
+
 def prepare(
     destination: str = "g.bob", amount: int = 10, *, left_ms: int = 20_000, **fields: Any
 ) -> Prepare:
@@ -274,7 +278,7 @@ async def test_packets_under_way_when_a_peer_logs_in_again_are_not_left_without_
     target: NodeUnderAttack,
 ) -> None:
     """Bob has no packet ids: it is not resent, and he may answer over the new connection."""
-    request_id = target.offer()
+    request_id = target.offer(left_ms=EXPIRES_SOON_MS)
     await target.at_bob()
     target.bob = await target.enter("bob")
     refused(await target.to_alice(request_id), "R00", "next hop did not answer in time")
@@ -676,7 +680,8 @@ async def test_the_credit_limit_holds_on_the_line_and_one_step_over(
     target: NodeUnderAttack,
 ) -> None:
     """What is held counts: two halves at a time, and one unit more is refused."""
-    first, second = target.offer(amount=CREDIT // 2), target.offer(amount=CREDIT // 2)
+    half = {"amount": CREDIT // 2, "left_ms": EXPIRES_SOON_MS}
+    first, second = target.offer(**half), target.offer(**half)
     await target.at_bob()
     await target.at_bob()
     third = target.offer(amount=1)

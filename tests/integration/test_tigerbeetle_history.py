@@ -120,6 +120,7 @@ def keeps_history(daemon: Daemon, peer_id: str) -> Callable[[], Any]:
     return ask
 
 
+@pytest.mark.slow
 async def test_the_past_is_there_without_the_event_store(
     tigerbeetle_server: TigerBeetleServer, tmp_path: Path
 ) -> None:
