@@ -95,6 +95,8 @@ class Way:
         self.refused = ""
         """The reason for which sessions are refused; empty: they are not."""
         self.lingering: list[Callable[[], object]] = []
+        self.read_by: object = None
+        """The event loop of the process that read the newest transfers last, as each start does."""
         self.after_a_look: list[Callable[[], object]] = []
         """Late requests that arrive when this node has looked at accounts: what it saw is old then."""
 
@@ -122,7 +124,8 @@ class Cluster:
         self.misplaced = 0
         """Transfers that were created while another data file was in place."""
         self.late_ids: set[int] = set()
-        """Transfers of requests that arrived after their sender had timed out."""
+        """Transfers of requests that arrived after their sender had timed out, or had been killed and
+        the process that followed it had read the newest transfers."""
         self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
 
     def way(self, host: str) -> Way:
@@ -331,7 +334,10 @@ class ClusterClient:
                 return
             before = len(cluster.rows)
             result = carry_out()
-            if future.done():
+            if work == cluster.recent_transfers:
+                way.read_by = loop
+            was_killed = not loop.alive and way.read_by is not loop
+            if future.done() or was_killed:
                 cluster.late_ids.update(row[0] for row in cluster.rows[before:])
             if way.after_a_look and work == cluster.lookup_accounts:
                 # Some after this look, some after the next one.

@@ -44,7 +44,7 @@ EXCUSES: Final = {
     "is unknown (docs/protocol.md)",
     "too-late": "the packet had too little time left to be asked for again (RFC 22)",
     "late-request": "a hold was made by a request that reached the ledger after its sender had timed out "
-    "and refused the packet: it expires by itself",
+    "and refused the packet, or had been killed and followed by another process: it expires by itself",
     "settlements-lost": "a settlement that was booked and not yet paid is forgotten with "
     "settlements.db (docs/settlement.md)",
     "wrong-clock": "a node started while its clock was so wrong that a packet was over by it: what its "

@@ -82,6 +82,30 @@ def test_a_cluster_that_is_away_does_nothing_until_it_is_back() -> None:
     assert place.cluster.late_ids == {TRANSFER.id}
 
 
+@pytest.mark.parametrize("has_started", [True, False])
+def test_a_request_of_a_killed_process_is_late_once_its_successor_has_read(
+    has_started: bool,
+) -> None:
+    """Before that, its successor finds what it made."""
+    place = Place()
+    place.do(lambda: place.client.recent_transfers(0))
+    place.cluster.way("a").latency_s = 5.0
+    place.loop.run_now(lambda: place.loop.create_task(place.client.create_transfers([TRANSFER])))
+    place.world.run_until(lambda: False, place.world.now_s + 0.1)
+    place.loop.kill()
+    place.cluster.way("a").latency_s = 0.01
+    if has_started:
+        place.loop = place.world.new_process("a")
+        successor = ClusterClient(place.cluster, "a", place.loop)
+        place.do(successor.open)
+        place.do(lambda: successor.recent_transfers(0))
+        assert not place.cluster.rows
+    place.world.after(20.0, lambda: None)
+    place.world.run_until(lambda: False, place.world.now_s + 10)
+    assert len(place.cluster.rows) == 1
+    assert place.cluster.late_ids == ({TRANSFER.id} if has_started else set())
+
+
 def test_a_refused_session_says_why() -> None:
     place = Place()
     place.cluster.way("a").refused = "session_evicted"
