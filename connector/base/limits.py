@@ -16,8 +16,6 @@ REJECT_MESSAGE_CHARACTERS_OURS_MAX: Final = 200
 # BTP (RFC 23). The largest Prepare takes about 34 KB; the rest is room for side protocols.
 BTP_MESSAGE_BYTES_MAX: Final = 65_536
 BTP_TOKEN_BYTES_MAX: Final = 1024
-# Of secrets that protect a listener which others reach: 16 characters of hex have 64 random bits.
-EXPOSED_SECRET_CHARACTERS_MIN: Final = 16
 assert BTP_MESSAGE_BYTES_MAX > PACKET_DATA_BYTES_MAX + ADDRESS_CHARACTERS_MAX + 1024
 assert BTP_MESSAGE_BYTES_MAX > PACKET_DATA_BYTES_MAX + REJECT_MESSAGE_BYTES_MAX + 2048
 LOGIN_SECONDS_MAX: Final = 10.0
@@ -35,10 +33,8 @@ HOLD_MS_MAX: Final = 300_000
 CLOCK_ERROR_MS: Final = 30_000
 EXPIRY_MS_MAX: Final = HOLD_MS_MAX + CLOCK_ERROR_MS
 FORMER_PACKETS_MS: Final = EXPIRY_MS_MAX + CLOCK_ERROR_MS + 15_000
-RATE_LIMIT_PACKETS_PER_SECOND_MAX: Final = 10_000_000
 assert IN_FLIGHT_TOTAL_MAX >= IN_FLIGHT_PER_PEER_MAX
 assert IN_FLIGHT_BYTES_MAX >= IN_FLIGHT_BYTES_PER_PEER_MAX >= PACKET_DATA_BYTES_MAX
-PEERS_MAX: Final = 10_000
 # Ledger
 TRANSFERS_PER_RESERVATION_MAX: Final = 3
 SPOOL_TRANSFERS_MAX: Final = 10_000_000
@@ -49,11 +45,8 @@ OUTBOX_TRANSFERS_MAX: Final = (
 # Settlement (RFC 38: retries for ever, at least once an hour)
 ASSET_SCALE_DIGITS_MAX: Final = 255
 HTTP_PAGE_ITEMS_MAX: Final = 1000
-# Other nodes, queried for the network view
-EXPLORER_NODES_MAX: Final = 64
+# Waiting for one viewer of the live feed
 VIEWER_BYTES_MAX: Final = 4 << 20
-# Generated compose files. A TigerBeetle cluster keeps 64 sessions; some are left for audits.
-COMPOSE_NODES_MAX: Final = 200
 # Stopping
 STOP_IN_FLIGHT_SECONDS_MAX: Final = 5.0
 # Kept free on the disk for packets in flight: holds and resolutions (3 transfers of 225 octets each) and
@@ -65,4 +58,3 @@ assert DISK_RESERVE_BYTES > 2 * IN_FLIGHT_TOTAL_MAX * (
 # The journal of an embedded ledger
 LEDGER_DAYS_KEPT: Final = 30
 LEDGER_FILE_BYTES: Final = 8 << 30
-LEDGER_FILE_BYTES_MIN: Final = 64 << 20

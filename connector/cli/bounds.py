@@ -9,3 +9,6 @@ OPEN_FILES_MAX: Final = 10_240
 
 PACKETS_SHOWN: Final = 20
 """By `packets`, unless --count says how many."""
+
+KEEP_SHOWN_CHARACTERS_MAX: Final = 4000
+"""Of the command with which `simulate` shows a failure again; a longer one is left out."""

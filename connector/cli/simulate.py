@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 import typer
 
 from connector.base.clock import SystemClock
+from connector.cli import bounds
 from connector.cli.common import finite
 from connector.cli.process import EXIT_INTERRUPTED
 from connector.simulation.draw import NODES_MAX, make_plan
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 EXIT_FOUND: Final = 1
 EXIT_USAGE: Final = 2
-_KEEP_SHOWN_MAX: Final = 4000
 _KEEP: Final = re.compile(r"none|[pf]\d+(,[pf]\d+)*")
 _CLOCK: Final = SystemClock()
 
@@ -174,7 +174,7 @@ class _Command:
         print("\n".join(story.tell(shortest)))
         print()
         command = story.command(shortest, options=options)
-        if len(command) <= _KEEP_SHOWN_MAX:
+        if len(command) <= bounds.KEEP_SHOWN_CHARACTERS_MAX:
             print(f"the same again:  {command}")
         print(
             f"the whole seed:  connector simulate --seed {outcome.plan.seed}{' ' + options if options else ''}"

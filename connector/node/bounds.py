@@ -9,3 +9,9 @@ ILDCP_SECONDS_MAX: Final = 10
 # From the stop of a process to the start of the one that replaces it.
 REPLACED_SECONDS_MAX: Final = 60
 REPLACED_FILE_BYTES_MAX: Final = 1 << 20
+STANDBY_LEDGER_TIMEOUT_MS_MAX: Final = 1000
+"""How long a standby waits for an answer: looks that are further apart do not count as watching."""
+CHANGE_FAULT_CHARACTERS_MAX: Final = 300
+"""Of the reason in the record of an operator's change that could not be carried out."""
+PEM_BYTES_MAX: Final = 1 << 20
+"""Of a key file, as much as is looked at to say what is wrong with it."""

@@ -30,6 +30,7 @@ from connector.base.errors import (
     UnknownNameError,
 )
 from connector.base.log import Log
+from connector.node import bounds
 from connector.node.apply import LeftBehind, SettingsApplier
 from connector.settings.faults import SECRETS
 from connector.settings.model import PeerSettings, RouteSettings, Settings
@@ -48,7 +49,6 @@ _AMOUNTS: Final = frozenset(
         "settle_to",
     )
 )
-_REASON_CHARACTERS_MAX: Final = 300
 _DRAIN_POLL_SECONDS: Final = 0.05
 _DRAIN_MARGIN_SECONDS: Final = 1.0
 
@@ -400,7 +400,7 @@ class OperatorChanges:
                     await self._keep(before)
                     raise
             except ConnectorError as error:
-                self.note(action, target, str(error)[:_REASON_CHARACTERS_MAX])
+                self.note(action, target, str(error)[: bounds.CHANGE_FAULT_CHARACTERS_MAX])
                 raise
             self.overlay = after
             self._changed()

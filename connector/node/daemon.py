@@ -30,6 +30,7 @@ from connector.base.log import Log
 from connector.base.log import set_up as set_up_log
 from connector.ledger.model import IdGenerator
 from connector.ledger.select import make_ledger
+from connector.node import bounds as node_bounds
 from connector.node.connector import Connector
 from connector.node.core import Platform, system_platform
 from connector.node.lifecycle import lock_path
@@ -45,8 +46,6 @@ from connector.web.standby import standby_app
 T = TypeVar("T")
 
 LOCK_LOOK_SECONDS: Final = 0.25
-LEDGER_TIMEOUT_MS_MAX: Final = 1000
-"""How long a standby waits for an answer: looks that are further apart do not count as watching."""
 
 
 async def serve(
@@ -158,7 +157,7 @@ async def _wait_for_turn(
             settings.model_copy(
                 update={
                     "accounting_timeout_ms": min(
-                        settings.accounting_timeout_ms, LEDGER_TIMEOUT_MS_MAX
+                        settings.accounting_timeout_ms, node_bounds.STANDBY_LEDGER_TIMEOUT_MS_MAX
                     )
                 }
             ),

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from connector.base.errors import ConfigError
+from connector.node import bounds
 from connector.settings.model import Settings
 
-_PEM_BYTES_MAX: Final = 1 << 20
-"""Of a key file, as much as is looked at to say what is wrong with it."""
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 _NOT_ITS_KEY: Final = frozenset(
     # The last one: the key is of another kind than that of the certificate.
@@ -141,7 +140,7 @@ def _pair_fault(cert_is: str, key_is: str, cert: Path, key: Path, error: OSError
     except (OSError, ssl.SSLError):
         return f"{cert_is} holds no certificate in PEM format"
     with key.open("rb") as file:
-        content = file.read(_PEM_BYTES_MAX)
+        content = file.read(bounds.PEM_BYTES_MAX)
     if getattr(error, "reason", None) in _NOT_ITS_KEY:
         return f"{key_is} is not the key of the certificate {cert}"
     if b"ENCRYPTED" in content:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
-from connector.base import limits
 from connector.peering.model import Relation
+from connector.settings import bounds
 from connector.settings.types import PEER_VARIABLE, PRINTABLE, is_loopback, is_same_listener
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def contradictions(settings: Settings) -> list[str]:
     if settings.settlement_token is not None:
         engine_tokens[settings.settlement_token.get_secret_value()] = "SETTLEMENT_TOKEN"
     parents = [peer.id for peer in settings.peers if peer.relation is Relation.PARENT]
-    if len(settings.peers) > limits.PEERS_MAX:
-        faults.append(f"more than {limits.PEERS_MAX} peers")
+    if len(settings.peers) > bounds.PEERS_MAX:
+        faults.append(f"more than {bounds.PEERS_MAX} peers")
     for peer in settings.peers:
         if peer.id in ids:
             faults.append(f"peer {peer.id} is configured twice")
@@ -144,8 +144,8 @@ def _weak_secrets(settings: Settings) -> Iterator[str]:
                 continue  # unset, or a fault of its own
             if _EXAMPLE.match(text):
                 why = "has the value of the example"
-            elif len(text) < limits.EXPOSED_SECRET_CHARACTERS_MIN:
-                why = f"has less than {limits.EXPOSED_SECRET_CHARACTERS_MIN} characters"
+            elif len(text) < bounds.EXPOSED_SECRET_CHARACTERS_MIN:
+                why = f"has less than {bounds.EXPOSED_SECRET_CHARACTERS_MIN} characters"
             else:
                 continue
             yield (

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from connector.base.log import REDACTED
+from connector.settings import bounds
 from connector.settings.faults import SECRETS
 from connector.settings.load import Loaded
 from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.types import PEER_VARIABLE
-
-_ROUTES_SHOWN_MAX: Final = 20
 
 
 def describe(loaded: Loaded) -> list[tuple[str, str, str]]:
@@ -44,7 +43,9 @@ def _text(name: str, value: Any) -> str:
         return ",".join(f"{a}/{b}={float(rate):g}" for (a, b), rate in value.items())
     if name == "routes":
         if value and isinstance(value[0], RouteSettings):
-            shown = [f"{route.prefix}={route.next_hop}" for route in value[:_ROUTES_SHOWN_MAX]]
+            shown = [
+                f"{route.prefix}={route.next_hop}" for route in value[: bounds.ROUTES_SHOWN_MAX]
+            ]
             return ",".join(shown) + (f",... ({len(value)})" if len(value) > len(shown) else "")
         return ",".join(value)
     if isinstance(value, list):

@@ -14,6 +14,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
+from connector.settings import bounds
 from connector.settings.model import PeerSettings, Settings
 from connector.settings.types import PEER_VARIABLE, WHOLE_NUMBER
 
@@ -24,7 +25,6 @@ SECRETS: Final = frozenset(
     if SecretStr in (field.annotation, *get_args(field.annotation))
 )
 """The fields whose values are shown nowhere."""
-_SHOWN_CHARACTERS_MAX: Final = 200
 _NUMBER: Final = "must be a number such as 0.5"
 _TEXT: Final = "must be text: put it in quotes"
 _TRUTH: Final = "must be true or false"
@@ -145,7 +145,11 @@ def _given(location: Iterable[Any], value: Any, said: Iterable[str]) -> str:
     if not SECRETS.isdisjoint(part for part in location if isinstance(part, str)):
         return ""
     text = str(value)
-    if "@" in text or ("://" in text and "?" in text) or len(text) > _SHOWN_CHARACTERS_MAX:
+    if (
+        "@" in text
+        or ("://" in text and "?" in text)
+        or len(text) > bounds.VALUE_SHOWN_CHARACTERS_MAX
+    ):
         return ""
     shown = repr(value)
     return "" if any(shown in line for line in said) else f"={shown}"

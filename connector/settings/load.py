@@ -28,13 +28,11 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from connector.base.errors import ConfigError
 from connector.base.files import read_bounded
-from connector.settings import strict_yaml
+from connector.settings import bounds, strict_yaml
 from connector.settings.faults import explain
 from connector.settings.model import SOURCES, PeerSettings, Settings
 from connector.settings.types import PEER_VARIABLE
 
-_VALUE_BYTES_MAX: Final = 1 << 20
-"""Size limit of a file with one value: a long list of routes or rates is smaller."""
 _BOMS_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PEER_SUFFIXES: Final = {
     name.upper(): name for name in PeerSettings.model_fields if name != "id"
@@ -139,7 +137,7 @@ def load(environment: Mapping[str, str] | None = None) -> Loaded:
 
 def _read_file(path: Path, reading: _Source) -> None:
     try:
-        text = _read_text(path, strict_yaml.FILE_BYTES_MAX)
+        text = _read_text(path, bounds.YAML_FILE_BYTES_MAX)
         content, faults = strict_yaml.read(text)
     except OSError as error:
         reading.faults.append(f"CONFIG_FILE={path} cannot be read: {error.strerror}")
@@ -275,7 +273,7 @@ def _value(variable: str, env: Mapping[str, str], faults: list[str]) -> str | No
         return None
     path = Path(env[variable])
     try:
-        return _read_text(path, _VALUE_BYTES_MAX).strip()
+        return _read_text(path, bounds.VALUE_FILE_BYTES_MAX).strip()
     except OSError as error:
         reason = error.strerror
     except ValueError as error:

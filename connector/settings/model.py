@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from connector.base import limits
 from connector.peering.model import Asset, Relation
+from connector.settings import bounds
 from connector.settings.contradictions import contradictions
 from connector.settings.types import (
     PRINTABLE,
@@ -243,7 +244,7 @@ class Settings(BaseSettings):
     """Days that the journal of an embedded ledger is kept; older rows are pruned. 0: their age
     prunes nothing. Balances, grants and settlements stay for ever; what goes is the history of
     packets (docs/accounting.md)."""
-    ledger_max_bytes: Annotated[int, Field(ge=limits.LEDGER_FILE_BYTES_MIN, le=1 << 50)] = (
+    ledger_max_bytes: Annotated[int, Field(ge=bounds.LEDGER_FILE_BYTES_MIN, le=1 << 50)] = (
         limits.LEDGER_FILE_BYTES
     )
     """Octets that an embedded ledger may take on disk; its oldest rows are pruned first, but none
@@ -271,7 +272,7 @@ class Settings(BaseSettings):
     explorer_nodes: Annotated[
         list[PlainHttpUrl],
         BeforeValidator(split_list),
-        Field(max_length=limits.EXPLORER_NODES_MAX),
+        Field(max_length=bounds.EXPLORER_NODES_MAX),
     ] = Field(default_factory=list)
     """Pages of other nodes, `http://host:port,http://host:port`: the page then shows the network,
     with both sides' balance of each link. This node may be among them."""

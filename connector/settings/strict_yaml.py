@@ -11,12 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-FILE_BYTES_MAX: Final = 64 << 20
-"""10,000 peers with long route lists take about 10 MB."""
-VALUES_MAX: Final = 2_000_000
-"""Values in one file, counted again for each repetition by an alias."""
-DEPTH_MAX: Final = 32
-"""Nesting of lists and mappings; the settings need 4. Checked for brackets and in total."""
+from connector.settings import bounds
 
 # Octal, sexagesimal, hexadecimal and binary numbers of YAML 1.1.
 _OTHER_BASE: Final = re.compile(
@@ -32,7 +27,7 @@ def read(text: str) -> tuple[Any, list[str]]:
     """The value of a YAML text, and the faults in it that do not prevent reading it.
 
     Raises:
-        YamlFault: it is not YAML, or beyond the bounds above.
+        YamlFault: it is not YAML, or beyond YAML_VALUES_MAX or YAML_DEPTH_MAX.
     """
     _check_depth(text)
     loader = _Loader(text)
@@ -105,10 +100,10 @@ def _check_depth(text: str) -> None:
         run = bracket.group()
         depth = depth + len(run) if run[0] in "[{" else max(0, depth - len(run))
         # Brackets in texts and comments are counted as well, and may not be closed there.
-        if depth > 100 * DEPTH_MAX:
+        if depth > 100 * bounds.YAML_DEPTH_MAX:
             raise YamlFault(": it is nested too deep")
     for line in text.splitlines():
-        if len(line) - len(line.lstrip(" -?")) > 100 * DEPTH_MAX:
+        if len(line) - len(line.lstrip(" -?")) > 100 * bounds.YAML_DEPTH_MAX:
             raise YamlFault(": it is nested too deep")
 
 
@@ -116,7 +111,7 @@ def _check_size(value: Any) -> None:
     """Refuse a value that aliases make too large, too deep or cyclic; every repetition counts."""
     count = 0
     level = [value]
-    for _ in range(DEPTH_MAX):
+    for _ in range(bounds.YAML_DEPTH_MAX):
         below: list[Any] = []
         for one in level:
             if isinstance(one, dict):
@@ -124,7 +119,7 @@ def _check_size(value: Any) -> None:
             elif isinstance(one, list | tuple | set):
                 below += one
             count += 1
-        if count + len(below) > VALUES_MAX:
+        if count + len(below) > bounds.YAML_VALUES_MAX:
             raise YamlFault(": it has too many values")
         if not below:
             return

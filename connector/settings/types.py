@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJson
 from connector.base import limits
 from connector.base.urls import is_dialable, replica_addresses
 from connector.ilp import address
+from connector.settings import bounds
 
 PEER_VARIABLE: Final = "BTP_PEER_"
 """How the variables of peers begin."""
@@ -225,7 +226,7 @@ Amount = Annotated[
         }
     ),
 ]
-RateLimit = Annotated[int, Field(ge=1, le=limits.RATE_LIMIT_PACKETS_PER_SECOND_MAX)]
+RateLimit = Annotated[int, Field(ge=1, le=bounds.RATE_LIMIT_PACKETS_PER_SECOND_MAX)]
 Scale = Annotated[int, Field(ge=0, le=255)]
 AssetCode = Annotated[
     str,

@@ -43,11 +43,9 @@ from connector.settings.terms import terms_of
 from connector.settlement.model import Direction, Phase, settled_sums
 from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.settlement.store import SettlementStore
+from connector.tools import bounds
 
-MIRROR_ATTEMPTS_MAX: Final = 4
 MIRROR_SECONDS: Final = 1.0
-COMPARED_TRANSFERS_MAX: Final = 1_000_000
-UNMATCHED_SHOWN_MAX: Final = 5
 
 
 @dataclass(slots=True)
@@ -176,8 +174,8 @@ def _check_acknowledged(
             )
     details = f"{len(acknowledged)} accounts remembered in {OUTBOX_FILE}"
     if faults:
-        shown = "; ".join(faults[:UNMATCHED_SHOWN_MAX])
-        more = len(faults) - UNMATCHED_SHOWN_MAX
+        shown = "; ".join(faults[: bounds.AUDIT_UNMATCHED_SHOWN_MAX])
+        more = len(faults) - bounds.AUDIT_UNMATCHED_SHOWN_MAX
         details += (
             "; the ledger is behind: another or an older data file stands in its place, or DATA_DIR is "
             f"of another node. Debited and credited: {shown}{f'; and {more} more' * (more > 0)}"
@@ -397,13 +395,13 @@ async def _check_nodes(report: AuditReport, ledger: Ledger, nodes: list[str]) ->
         for b in nodes[index + 1 :]
         if sides[a, b] or sides[b, a]
     ]
-    for attempt in range(MIRROR_ATTEMPTS_MAX):
+    for attempt in range(bounds.AUDIT_MIRROR_ATTEMPTS_MAX):
         faults = [
             fault
             for fault in await _mirror_faults_now(ledger, links, sides)
             if not fault.is_explained
         ]
-        if not faults or attempt + 1 == MIRROR_ATTEMPTS_MAX:
+        if not faults or attempt + 1 == bounds.AUDIT_MIRROR_ATTEMPTS_MAX:
             break
         # A packet in flight may be posted on one side and not yet on the other.
         await asyncio.sleep(MIRROR_SECONDS)
@@ -537,7 +535,10 @@ async def _unmatched(ledger: Ledger, fault: _MirrorFault) -> str:
         for is_giver, id_ in ((True, fault.giver_account_id), (False, fault.taker_account_id))
     }
     compared = 0
-    while any(end is not None for end in ends.values()) and compared < COMPARED_TRANSFERS_MAX:
+    while (
+        any(end is not None for end in ends.values())
+        and compared < bounds.AUDIT_COMPARED_TRANSFERS_MAX
+    ):
         for is_giver, account_id in (
             (True, fault.giver_account_id),
             (False, fault.taker_account_id),
@@ -568,10 +569,10 @@ async def _unmatched(ledger: Ledger, fault: _MirrorFault) -> str:
     said = [
         f"packet {names[key]:032x}: {abs(amount)} "
         f"{'credited' if amount > 0 else 'debited'} on one side only"
-        for key, amount in list(open_.items())[:UNMATCHED_SHOWN_MAX]
+        for key, amount in list(open_.items())[: bounds.AUDIT_UNMATCHED_SHOWN_MAX]
     ]
-    if len(open_) > UNMATCHED_SHOWN_MAX:
-        said.append(f"and {len(open_) - UNMATCHED_SHOWN_MAX} more")
+    if len(open_) > bounds.AUDIT_UNMATCHED_SHOWN_MAX:
+        said.append(f"and {len(open_) - bounds.AUDIT_UNMATCHED_SHOWN_MAX} more")
     return "; ".join(said) or f"nothing found in the newest {compared} transfers"
 
 

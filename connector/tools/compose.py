@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import yaml
 
-from connector.base import limits
 from connector.tools import bounds
 
 SENDER: Final = "sender"
@@ -26,9 +25,6 @@ NETWORK: Final = "ilp-network"
 TIGERBEETLE_IMAGE: Final = "ilp-connector-tigerbeetle:0.17.9"
 # Its client accepts IP addresses only, so the server has a fixed one.
 SUBNET_TIGERBEETLE: Final = "172.30.6"
-# The part of a packet's lifetime for all hops together, so that packets pass the longest line.
-WINDOWS_MS_MAX: Final = 15_000
-WINDOW_MS_MAX: Final = 1000
 
 
 class Topology(StrEnum):
@@ -95,9 +91,9 @@ def check_count(topology: Topology, count: int) -> None:
         ValueError: there cannot be so many, or so few.
     """
     smallest = 3 if topology is Topology.RING else 2
-    if not smallest <= count <= limits.COMPOSE_NODES_MAX:
+    if not smallest <= count <= bounds.COMPOSE_NODES_MAX:
         raise ValueError(
-            f"a {topology} has {smallest} to {limits.COMPOSE_NODES_MAX} nodes, not {count}"
+            f"a {topology} has {smallest} to {bounds.COMPOSE_NODES_MAX} nodes, not {count}"
         )
 
 
@@ -181,7 +177,7 @@ def next_hops(
 
 def window_ms(hops: int) -> int:
     """By how much each hop may shorten the expiry where the longest way has so many."""
-    return min(WINDOW_MS_MAX, WINDOWS_MS_MAX // hops)
+    return min(bounds.COMPOSE_WINDOW_MS_MAX, bounds.COMPOSE_WINDOWS_MS_MAX // hops)
 
 
 def compose_file(plan: Plan, header: str) -> str:
@@ -210,7 +206,7 @@ def _common(plan: Plan, *, window: int) -> dict[str, str]:
         "LOG_FORMAT": "json",
         "CREDIT_LIMIT": "1000000000000",
     }
-    if window < WINDOW_MS_MAX:
+    if window < bounds.COMPOSE_WINDOW_MS_MAX:
         common["MESSAGE_WINDOW_MS"] = str(window)
     if plan.tigerbeetle:
         common |= {"TIGERBEETLE_CLUSTER_ID": "0", "TIGERBEETLE_REPLICAS": "tigerbeetle:3000"}

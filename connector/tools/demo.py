@@ -47,8 +47,6 @@ from connector.tools.audit import AuditReport, audit, mirror_faults
 from connector.tools.sender import Order, Report, Sender
 from connector.tools.terminal import figures, plain, table
 
-START_SECONDS_MAX = 30.0
-REST_SECONDS_MAX = 15.0
 SENDER_ID = "sender"
 _SAID = "connector: "
 """Begins the one line with which a command says why it ends."""
@@ -195,7 +193,7 @@ async def wait_ready(node: DemoNode, peers: int, clock: Clock) -> None:
         ConnectorError: it ended, or is not ready in time; with the end of its log.
     """
     assert node.process is not None
-    deadline_s = clock.monotonic_s() + START_SECONDS_MAX
+    deadline_s = clock.monotonic_s() + bounds.DEMO_START_SECONDS_MAX
     async with _client() as client:
         while clock.monotonic_s() < deadline_s:
             if node.process.returncode is not None:
@@ -267,7 +265,7 @@ async def line(
 
 async def at_rest(nodes: list[DemoNode], clock: Clock) -> None:
     """Wait, for a bounded time, until no node holds money for a packet."""
-    deadline_s = clock.monotonic_s() + REST_SECONDS_MAX
+    deadline_s = clock.monotonic_s() + bounds.DEMO_REST_SECONDS_MAX
     async with _client() as client:
         for node in nodes:
             while clock.monotonic_s() < deadline_s:

@@ -9,12 +9,11 @@ from typing import Any, Final
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
-from connector.base import limits
 from connector.base.errors import EnvironmentFault
+from connector.tools import bounds
 
 AGAIN_SECONDS: Final = 1.0
 """Wait before reconnecting, in seconds."""
-MESSAGE_BYTES_MAX: Final = 2 * limits.VIEWER_BYTES_MAX
 
 
 def follow(url: str, key: str | None, wait: Callable[[float], None]) -> Iterator[dict[str, Any]]:
@@ -76,6 +75,6 @@ def _connect(url: str, key: str | None, since: int | None) -> ClientConnection:
         where if since is None else f"{where}?since={since}",
         additional_headers={"Authorization": f"Bearer {key}"} if key else None,
         proxy=None,
-        max_size=MESSAGE_BYTES_MAX,
+        max_size=bounds.FEED_MESSAGE_BYTES_MAX,
         open_timeout=5,
     )

@@ -25,8 +25,6 @@ from connector.switch.receiver import PING_CONDITION, fulfillment_for
 from connector.tools import bounds
 
 _PEER_ID: Final = "connector"
-_STOP_SECONDS_MAX: Final = 1.0
-"""How long a sender that is stopped waits for the answers that are under way."""
 _HTTP_REFUSAL: Final = "HTTP 40"
 """In the reason of a dial that failed: 403, 404."""
 
@@ -209,7 +207,7 @@ class Sender:
         self._stopping = True
         if self._order is not None:
             self._pump()
-            await asyncio.sleep(_STOP_SECONDS_MAX)
+            await asyncio.sleep(bounds.SENDER_STOP_SECONDS_MAX)
         self._done.set()
 
     async def _connect(self) -> None:

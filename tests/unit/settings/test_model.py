@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from connector.base import limits
 from connector.peering.model import Asset, Relation
+from connector.settings import bounds
 from connector.settings.model import PeerSettings, Settings
 from tests.support.settings import ALICE, faults, settings
 
@@ -131,7 +131,7 @@ def test_settings_made_in_a_program_are_checked_alike_and_frozen() -> None:
 
 
 def test_more_peers_than_the_bound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "PEERS_MAX", 1)
+    monkeypatch.setattr(bounds, "PEERS_MAX", 1)
     two = {"BTP_PEER_A_SECRET": "1", "BTP_PEER_B_SECRET": "2"}
     assert faults(two) == ("more than 1 peers",)
 

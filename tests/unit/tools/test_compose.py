@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from connector.base import limits
 from connector.settings.load import load
 from connector.settings.model import Settings
 from connector.tools import bounds as tools_bounds
@@ -115,7 +114,7 @@ def test_routes_are_the_shortest() -> None:
 
 
 def test_the_longest_line_leaves_packets_time_to_arrive() -> None:
-    assert 0 < window_ms(limits.COMPOSE_NODES_MAX) * limits.COMPOSE_NODES_MAX < 30_000
+    assert 0 < window_ms(tools_bounds.COMPOSE_NODES_MAX) * tools_bounds.COMPOSE_NODES_MAX < 30_000
     window = services(plan(Topology.LINE, 31))["node1"]["environment"]["MESSAGE_WINDOW_MS"]
     assert window == str(window_ms(30)) == "500"
 
@@ -125,7 +124,7 @@ def test_the_longest_line_leaves_packets_time_to_arrive() -> None:
     [
         (Topology.LINE, 1, {}, "has 2 to 200 nodes, not 1"),
         (Topology.RING, 2, {}, "has 3 to 200 nodes, not 2"),
-        (Topology.MESH, limits.COMPOSE_NODES_MAX + 1, {}, "not 201"),
+        (Topology.MESH, tools_bounds.COMPOSE_NODES_MAX + 1, {}, "not 201"),
         (
             Topology.HUB,
             tools_bounds.COMPOSE_NODES_TIGERBEETLE_MAX + 1,
