@@ -19,7 +19,9 @@ from connector.ledger.interface import Ledger
 
 
 class Turn:
-    """The only holder of the ledger in this package.
+    """The only holder of the ledger among the parts that book.
+
+    `history` reads past balances within a turn; a standby, which is no node yet, has its ledger to itself.
 
     `async with turn as ledger:` gives exclusive access, in the order of the requests for it.
     """

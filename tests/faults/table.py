@@ -158,7 +158,7 @@ FAULTS = (
         "            else:\n                self._take_up(former.reservation, packet.expires_at_ns, loaded)\n",
         "            elif not packet.outcome:\n"
         "                self._take_up(former.reservation, packet.expires_at_ns, loaded)\n",
-        only("crash", "power"),
+        only("crash", "power", "ledger-slow"),
     ),
     Fault(
         "packet-under-way-taken-as-new",
@@ -475,7 +475,7 @@ FAULTS = (
         "connector/accounting/turn.py",
         "            self._is_in_doubt = True\n",
         "            self._is_in_doubt = False\n",
-        only("ledger-goes-back", "ledger-forgets", "ledger-away"),
+        only("ledger-goes-back", "settle", "change-limit"),
         kind="ledger-forgot",
     ),
     # One process of a node
