@@ -1,4 +1,4 @@
-"""ILP addresses (RFC 15): validation and nesting.
+"""ILP addresses and route prefixes (RFC 15): validation.
 
 An address is a plain `str` once it has passed `parse`: the allocation scheme, then segments from
 the general to the specific, joined by dots.
@@ -23,7 +23,6 @@ _ADDRESS: Final = re.compile(
 _PREFIX: Final = re.compile(
     r"(?:g|private|example|peer|self|test[123]?|local)(?:\.[A-Za-z0-9_~-]+)*"
 )
-_SEGMENT: Final = re.compile(r"[A-Za-z0-9_~-]+")
 
 
 @lru_cache(maxsize=bounds.ADDRESS_CACHE_ENTRIES_MAX)
@@ -55,20 +54,3 @@ def is_prefix(text: str) -> bool:
     if text == "":
         return True
     return len(text) <= limits.ADDRESS_CHARACTERS_MAX and _PREFIX.fullmatch(text) is not None
-
-
-def is_segment(text: str) -> bool:
-    """Whether `text` is a valid segment."""
-    return _SEGMENT.fullmatch(text) is not None
-
-
-def is_within(address: str, prefix: str) -> bool:
-    """Whether `address` is `prefix` or below it, by whole segments: `g.alice` is not in `g.al`."""
-    if not address.startswith(prefix):
-        return False
-    return not prefix or len(address) == len(prefix) or address[len(prefix)] == "."
-
-
-def scheme(address: str) -> str:
-    """The first segment."""
-    return address.split(".", 1)[0]

@@ -16,6 +16,7 @@ from connector.btp.session import AuthRequest, Session
 from connector.ilp import address, ildcp
 from connector.ilp import packet as ilp
 from connector.ilp.packet import Fulfill, Prepare, Reject
+from connector.peering.routing import Route, RouteSource, RoutingTable
 from tests.fuzz.target import Target, near
 from tests.support import strategies as some
 from tests.support.btp_pair import Pair, session
@@ -56,17 +57,18 @@ def check_ilp(octets: bytes) -> None:
 
 
 def check_address(octets: bytes) -> None:
-    """An address that is its own prefix, or a DecodeError."""
+    """An address that a route for it, or for its scheme, takes; or a DecodeError."""
     text = octets.decode("utf-8", "replace")
     address.is_prefix(text)
-    address.is_segment(text)
     address.is_address(text)
     with contextlib.suppress(DecodeError):
         parsed = address.parse(octets)
         assert parsed.encode() == octets
         assert address.is_address(parsed)
         assert address.is_prefix(parsed)
-        assert address.is_within(parsed, address.scheme(parsed))
+        for prefix in (parsed, parsed.split(".", 1)[0]):
+            route = Route(RouteSource.CONFIG, "bob", prefix)
+            assert RoutingTable([route]).find(parsed) is route
 
 
 def check_ildcp(data: bytes) -> None:

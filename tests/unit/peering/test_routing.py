@@ -52,6 +52,26 @@ def test_the_longest_prefix_by_whole_segments_wins(destination: str, expected: s
     assert hop(table, destination) == expected  # from the cache
 
 
+@pytest.mark.parametrize(
+    ("destination", "prefix", "within"),
+    [
+        ("g.alice", "", True),
+        ("g.alice", "g.alice", True),
+        ("g.alice.bob", "g.alice", True),
+        ("g.alice", "g", True),
+        ("g.alice", "g.al", False),
+        ("g.al", "g.alice", False),
+        ("g.Alice", "g.alice", False),
+        ("test.alice", "test1", False),
+        ("test1.alice", "test", False),
+    ],
+)
+def test_a_route_takes_addresses_by_whole_segments(
+    destination: str, prefix: str, *, within: bool
+) -> None:
+    assert hop(RoutingTable([route(prefix)]), destination) == ("bob" if within else None)
+
+
 def test_without_a_default_route_other_addresses_have_none() -> None:
     table = RoutingTable([route("g.alice", "alice")])
     assert hop(table, "g.al") is None
