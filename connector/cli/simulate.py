@@ -39,6 +39,7 @@ class _Arguments:
     keep: str | None
     shrink_seconds: float
     go_on: bool
+    print_seeds: bool
     as_json: bool
 
 
@@ -69,6 +70,13 @@ def simulate(
         ),
     ] = 60.0,
     go_on: Annotated[bool, typer.Option("--go-on", help="Do not stop at a failure.")] = False,
+    print_seeds: Annotated[
+        bool,
+        typer.Option(
+            "--print-seeds",
+            help="Print each seed on a line before it is run, also of runs that pass.",
+        ),
+    ] = False,
     kinds: Annotated[bool, typer.Option("--kinds", help="List the kinds and exit.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per seed.")
@@ -84,6 +92,8 @@ def simulate(
         raise typer.BadParameter("needs --seed", param_hint="--keep")
     if keep is not None and not _KEEP.fullmatch(keep):
         raise typer.BadParameter("is a list such as p1,p2,f1, or none", param_hint="--keep")
+    if print_seeds and as_json:
+        raise typer.BadParameter("--json prints every seed already", param_hint="--print-seeds")
     arguments = _Arguments(
         seed=seed,
         minutes=minutes,
@@ -93,6 +103,7 @@ def simulate(
         keep=keep,
         shrink_seconds=shrink_seconds,
         go_on=go_on,
+        print_seeds=print_seeds,
         as_json=as_json,
     )
     # Worlds are thrown away whole: looking for cycles while one runs only costs time.
@@ -149,6 +160,10 @@ class _Command:
         from connector.simulation.run import run_plan
 
         arguments = self._arguments
+        if arguments.print_seeds:
+            self._clear()
+            # Before the run: the seed of one that never ends, or that ends the process, is known as well.
+            print(f"seed {seed}", flush=True)
         plan = make_plan(seed, kinds=self._kinds, nodes=arguments.nodes)
         if arguments.keep is not None:
             plan = _kept(plan, arguments.keep)

@@ -58,6 +58,27 @@ def test_new_seeds_until_the_time_is_over(quick: list[Plan]) -> None:
     assert len({one.seed for one in quick}) == len(quick) >= 1
 
 
+def test_the_seed_of_every_run_is_printed_on_a_line_of_its_own_when_asked_for(
+    quick: list[Plan],
+) -> None:
+    result = invoke("--minutes", "0.001", "--print-seeds")
+    assert result.exit_code == 0
+    *seeds, last = result.output.splitlines()
+    assert seeds == [f"seed {one.seed}" for one in quick]
+    assert last.startswith(f"ok: {len(quick)} seeds")
+    assert invoke("--seed", "5", "--print-seeds").output.startswith("seed 5\nok: 1 seeds")
+
+
+def test_a_seed_is_printed_before_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: Plan) -> Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "run_plan", run)
+    result = CliRunner().invoke(app, ["--seed", "5", "--print-seeds"])
+    assert result.exit_code == 130
+    assert result.stdout.startswith("seed 5\n")
+
+
 def test_json_has_one_object_a_seed(quick: list[Plan]) -> None:
     result = invoke("--seed", "5", "--json")
     said = json.loads(result.output)
@@ -133,6 +154,7 @@ def test_an_interruption_is_one_line_and_the_figures_so_far(
         (["--seed", "5", "--shrink-seconds", "-1"], "--shrink-seconds"),
         (["--keep", "p1"], "needs --seed"),
         (["--seed", "5", "--keep", "px"], "p1,p2,f1"),
+        (["--json", "--print-seeds"], "--print-seeds"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(words: list[str], said: str) -> None:
