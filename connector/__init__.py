@@ -94,7 +94,7 @@ The map, each package above those that it uses:
       entries.py      hold, post, void, correction, and their transfers; pure
       turn.py         the ledger, one request at a time; has it compared after a failed one
       chart.py        which accounts there are, and their flags
-      writer.py       admits holds (MAX_PAYABLE; credit while the ledger is away), writes the queue
+      writer.py       admits holds (MAX_PAYABLE; credit while the ledger is away); batches whole packets
       lease.py        which process of a node is active: phases and rows; pure
       leaseholder.py  claims; looks for a later claim standby.py waits until it may be
       acknowledged.py the least that the ledger must have; a ledger that has less is refused

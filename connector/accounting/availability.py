@@ -1,8 +1,10 @@
 """Whether packets can be accounted for now, as a table of phases. Pure.
 
 Every phase is a row of `ROWS`: the state shown, what admits packets, where the writer writes to,
-and which task polls the ledger. Every legal move is a row of `TRANSITIONS`; an event in a phase
-without a row for it is our fault and raises KeyError.
+and which task polls the ledger. Every change of the phase is a row of `TRANSITIONS`; an event that
+is looked up in a phase without a row for it is our fault and raises KeyError. Two calls change
+nothing in some phases and are not looked up there: `behind` in WAITING only notes the reason,
+as `refused` does; `outbox_took` does nothing unless the outbox was blocked and has room now.
 
     OPENING  -OPENED-> UP        -BLIND-> WAITING          -KNOWN-> SPOOLING
     WAITING  -OPENED-> UP
