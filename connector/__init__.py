@@ -11,7 +11,7 @@ The map, each package above those that it uses:
     simulation/     networks of whole nodes in virtual time, with faults (docs/simulation.md)
       kinds.py        names of faults and traits      rules.py    what must hold
       plan.py         what a seed means               draw.py     makes a plan of a seed
-      draw_apart.py   and by dice of its own: replacements, bounds, payments in advance
+      draw_apart.py   parts with random sources of their own: replacements, bounds ...
       world.py        time, processes                 network.py  connections that break
       transport.py    one connection                  disk.py     SQLite without a disk
       cluster.py      TigerBeetle without a server    parts.py    what a node is put together with
@@ -74,7 +74,7 @@ The map, each package above those that it uses:
       packet.py       BTP packets                     session.py  requests, answers, log-in; pure
       frames.py       plain WebSocket frames, fast    link.py     one WebSocket and its session
       links.py        all links: admission, log-in, sending
-      standstill.py   a process that stood still must not speak before it knows that it may
+      standstill.py   notices that the process stood still, so that its links are held
       peer_links.py   which of a peer's links serve, and which are drained
       returning.py    packets that wait for a peer that is being replaced
       dial.py         keeps a peer connected          credentials.py verifies log-ins

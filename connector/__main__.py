@@ -1,4 +1,4 @@
-"""`python -m connector`, and what `connector` and `ilp-connector` run."""
+"""Entry point of `python -m connector`, and of the commands `connector` and `ilp-connector`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What all tests share: examples of a property, signals, no stray processes, groups for parallel runs.
+"""Set-up of all tests: number of examples of a property, signals, stray processes, parallel groups.
 
 `scripts/test --help` explains the modes; HYPOTHESIS_PROFILE is theirs to set.
 """

@@ -132,7 +132,7 @@ class LedgerHistory:
                     (line,) = await self._read(ids[1], [peer.timestamp])
                 since_ns = max(peer.timestamp, begin_ns)
                 newest_first.append(_past(peer, line, since_ns // _MS))
-            # An account that changes rarely needs few times, one that changes often needs more.
+            # Few points in time suffice for an account that changes rarely: double them as needed.
             count = min(2 * count, bounds.LEDGER_HISTORY_POINTS_PER_REQUEST_MAX)
             moments_ns = list(_moments_before(since_ns, begin_ns, step_ns, count))
 

@@ -80,7 +80,7 @@ class LeaseHolder:
         self._terms = terms
         self.phase = Phase.OPENING
         self.may_hold = HOLDS[self.phase]
-        """Whether money may be held for new packets: the one look at it that every request takes."""
+        """Whether money may be held for new packets; the writer reads it before each request."""
         self.generation = 0
         """The generation that this process has claimed; zero: none."""
         self.is_watched = False

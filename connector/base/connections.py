@@ -1,4 +1,4 @@
-"""Which connections of strangers are kept: bounded per address and in all. Pure.
+"""Bounds connections without a log-in: per address and in all. Pure.
 
 Where there is one too many, the oldest idle one of the address with the most is closed, so that an
 address with many idle connections keeps neither others out nor itself.

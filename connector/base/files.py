@@ -1,4 +1,4 @@
-"""Small files: replaced atomically, and read with a bound, whatever a name leads to.
+"""Small files: replaced atomically; read with a size bound, whatever kind of file a name leads to.
 
 After a crash there is the old content or the new one.
 """

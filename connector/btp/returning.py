@@ -1,4 +1,4 @@
-"""New packets for peers that will be back at once.
+"""Holds new packets for peers whose process is being replaced, until they are back.
 
 A node that is replaced closes its links to peers with packet ids with the WebSocket code 1012
 (service restart). Until it has logged in again, for a bounded time, new packets for it are held

@@ -1,4 +1,4 @@
-"""Notices that the process stood still: from then on it must say nothing until it may.
+"""Notices that the process stood still; then no link writes or reads until its lease is checked.
 
 A process that was stopped or starved may have been replaced meanwhile (`accounting/lease`), and its
 peers may have resent to its successor what it finds in its buffers. Before it knows, it must say

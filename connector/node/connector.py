@@ -223,7 +223,7 @@ class Connector:
             self._memory.note(settings)
             self._memory.forget(await life.open(self._memory.former(settings)))
             group = await stack.enter_async_context(asyncio.TaskGroup())
-            # Stopped after the core: what it tells while it stops is told.
+            # Cancelled after the core has stopped, so that the events of its stop are still written.
             reporting = [
                 group.create_task(self.events.run(self.log)),
                 group.create_task(self._store.run()),

@@ -1,4 +1,4 @@
-"""What is wrong between settings that are fine one by one."""
+"""Checks settings against each other: values that are valid alone and not together."""
 
 from __future__ import annotations
 

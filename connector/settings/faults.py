@@ -1,4 +1,4 @@
-"""What is wrong with a value, in plain words, at the place where it was written.
+"""Messages for values that are not valid: what is wrong, and where the value was written.
 
 pydantic's own messages name types of Python and parsers; an operator reads the name of a variable, or a
 file and its key, the value, and what it must be. Values of secrets are never shown, nor what may

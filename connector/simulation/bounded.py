@@ -1,4 +1,4 @@
-"""What the bounds of an operator promise: value in flight, payments in advance, room on the disk.
+"""Checks the bounds of an operator: value in flight, payments in advance, room on the disk.
 
 For the judge. Everything is worked out from raw rows and from what the ends know.
 """

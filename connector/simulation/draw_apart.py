@@ -1,6 +1,6 @@
-"""Draws what has dice of its own: long faults, replacements, bounds, payments in advance, rings of routes.
+"""Draws parts of a plan, each from a random source of its own, so that the rest stays the same.
 
-So the rest of a plan does not depend on it.
+They are long faults, replacements, bounds, payments in advance, and rings of routes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the judge is given of a run, and what it finds."""
+"""Evidence: what the judge reads of a run; and its findings."""
 
 from __future__ import annotations
 

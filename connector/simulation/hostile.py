@@ -1,4 +1,4 @@
-"""A peer that does what it must not: it resends with other content, replays, floods, does not read."""
+"""A hostile peer: it resends with other content, replays, floods, answers twice, does not read."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class HostileEnd(End):
     def _logged_in(self, packet: octets.BtpSeen) -> None:
         super()._logged_in(packet)
         if self._flood_of is not None and self.connected_s is not None:
-            # Whoever resends much, when all others resend what they have under way.
+            # A flood of resent packets just after a log-in, when other peers resend theirs as well.
             self._flood(self._flood_of, again=1.0)
         if self._restarts_left > 0:
             self.world.after(self.chance.choice((0.0, 0.05, 0.5)), self._say_restart)

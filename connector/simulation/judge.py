@@ -226,7 +226,7 @@ class Judge:
             if fact.outcome == "expired":
                 self._look_at_silence(fact, booked=False)
             return
-        # Where no money moves, no ledger remembers it.
+        # Packets with amount zero are in no ledger.
         given = sum(1 for one in fact.given if one.amount)
         if fact.amounts == {0}:
             return
@@ -235,7 +235,7 @@ class Judge:
             self._find("given-twice", fact.way[-1], f"fulfilled {given} times", number)
         late = [one for one in fact.given if one.at_s >= one.expires_at_s and one.amount]
         if late:
-            # It counts for nobody, unless it is in time by the clock of the node that it came to.
+            # A late Fulfill pays nobody, unless it is in time by the clock of the node that got it.
             given -= len(late)
         is_late = any(self._clocks.takes_late(fact.way[-2], one) for one in late)
         nodes = fact.way[1:-1]
@@ -244,7 +244,7 @@ class Judge:
         for node, count in zip(nodes, counts, strict=True):
             if count > fact.times:
                 self._find("booked-twice", node, f"booked {count} times", number)
-        # What each place on the way says: was it paid on?
+        # For each node how often it booked the payment; for the receiver how often it fulfilled it.
         said: list[int | None] = [*counts, given]
         if fact.hostile and fact.way[-1] in self._plan.hostile_ends:
             said[-1] = None

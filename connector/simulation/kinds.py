@@ -1,4 +1,4 @@
-"""What can break, what a network can be like, and what hostile peers do: all that has a switch."""
+"""Kinds of faults, network properties and hostile moves, as `--only` and `--without` name them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A packet to nowhere, in a ring of default routes: it is rejected, books nothing, and goes round no further.
+"""Checks a payment to an address that nobody has, in a ring of default routes: it ends, unbooked.
 
 For the judge.
 """

@@ -1,4 +1,4 @@
-"""What a simulated node is put together with: settings, log, randomness, its settlement engine."""
+"""Parts of a simulated node: settings, log, randomness, its settlement engine."""
 
 from __future__ import annotations
 

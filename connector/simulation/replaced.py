@@ -1,4 +1,4 @@
-"""A planned replacement, with nothing else broken, loses no packet between peers that know packet ids.
+"""Checks that a planned replacement loses no packet between peers that know packet ids.
 
 For the judge: whatever is rejected on such a way, or gets no answer, is a loss, also one that costs
 no money. Peers hold packets for 30 s; a node that is replaced later (`Kind.REPLACE_LATE`) counts as broken.

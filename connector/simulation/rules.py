@@ -1,4 +1,4 @@
-"""What must hold for every unit, and what the documentation says may be lost."""
+"""The rules of the judge, and the losses that the documentation allows."""
 
 from __future__ import annotations
 

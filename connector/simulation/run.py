@@ -1,4 +1,4 @@
-"""Runs one seed, to the verdict."""
+"""Runs one seed: plan, world, verdict."""
 
 from __future__ import annotations
 

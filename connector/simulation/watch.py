@@ -1,4 +1,4 @@
-"""What has to be looked at while a world runs, since it cannot be seen at its end: clocks and journals."""
+"""Records clocks and journals while a world runs: at its end they can no longer be seen."""
 
 from __future__ import annotations
 

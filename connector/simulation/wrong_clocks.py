@@ -1,4 +1,4 @@
-"""What a wrong clock may cost, exactly: the documents name these packets and no others.
+"""Decides which losses a wrong clock excuses: those that the documentation names, and no others.
 
 A node that starts while its clock is wrong counts holds as expired, and refuses what is resent, if
 they are over by that clock (docs/accounting.md, Clocks). A jump while it runs costs nothing: it is not followed while

@@ -1,4 +1,4 @@
-"""Recognises packets that come back: loops of routes.
+"""Detects loops of routes: packets of this node that come back to it.
 
 Nothing in a Prepare names the nodes that it has passed. But its **copy** has the same destination, condition
 and data, is to be sent to the same next hop while the first one still waits for its answer, and expires earlier
@@ -112,7 +112,7 @@ class Loops:
             return first
         if not self._sharing:
             return None
-        # The one that it has its condition in common with may have been answered before it.
+        # Also where `_forwarded` has none: the packet with the same condition may have been answered first.
         return self._sharing.get((prepare.condition, prepare.destination, prepare.data))
 
     def refuses(

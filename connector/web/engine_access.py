@@ -1,4 +1,4 @@
-"""Which settlement engine may report what: the token of each peer's engine.
+"""Authenticates settlement engines: the token of each peer's engine.
 
 A peer with a token of its own is reported by that token only, and its token reports no other peer.
 SETTLEMENT_TOKEN is for the peers without one.

@@ -1,4 +1,4 @@
-"""Who may have one of a bounded number of places: viewers of the live feed, logins. Pure.
+"""Shares out a bounded number of places: viewers of the live feed, logins. Pure.
 
 When all are taken, a newcomer gets the place of whoever has more than a fair share, and nobody's
 otherwise. Shares are those of addresses first, since one holder of a key can log in many times, then those of
@@ -55,9 +55,9 @@ def _of_the_busiest(
     counts = Counter(map(key, taken))
     if not counts:
         return None
-    # Of shares that are even, one that only reads.
+    # Of shares of the same size, one whose role only reads.
     busiest = max(counts, key=lambda share: (counts[share], -share[1]))
-    # Two more: else the one who made room would be the next to ask for it back.
+    # With a lead of one, the holder that loses its place could take it back at once.
     lead = 1 if busiest[1] < newcomer.role else 2
     if counts[busiest] < counts[key(newcomer)] + lead:
         return None

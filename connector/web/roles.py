@@ -1,4 +1,4 @@
-"""What the owner of a key may do."""
+"""The roles of keys: what each key allows."""
 
 from __future__ import annotations
 

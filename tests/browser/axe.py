@@ -1,4 +1,4 @@
-"""Looks at what is shown with axe-core, which knows the rules of accessibility."""
+"""Checks the shown page with axe-core, a checker of accessibility rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page for those who see, point or hear otherwise: axe-core, the keyboard alone, no colours."""
+"""Accessibility of the page: axe-core, use by keyboard alone, no meaning in colour alone."""
 
 from __future__ import annotations
 

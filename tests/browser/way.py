@@ -1,4 +1,4 @@
-"""A way from the browser to a daemon that becomes slow, or carries nothing for a while."""
+"""A proxy between browser and daemon that can be slow, or forward nothing for a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests on a real engine take minutes and gigabytes: they run when they are asked for."""
+"""Runs tests on a real Docker engine only when asked for: they take minutes and gigabytes."""
 
 from __future__ import annotations
 

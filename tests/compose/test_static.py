@@ -1,4 +1,4 @@
-"""What can be said of the compose files, images and docs without an engine."""
+"""Checks of compose files, images and docs that need no Docker engine."""
 
 from __future__ import annotations
 

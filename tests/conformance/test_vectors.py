@@ -1,4 +1,4 @@
-"""Published octets, both ways: of the JS libraries in use, and laid out by hand from the RFCs.
+"""Test vectors, encoded and decoded: of JS libraries in use, and laid out by hand from the RFCs.
 
 `vectors.json` stands beside this file. The full set of reference octets is run too where it is
 found: in the directory that CONNECTOR_SHARED_VECTORS names, or in `../shared/vectors`.

@@ -480,7 +480,7 @@ FAULTS = (
     ),
     # One process of a node
     Fault(
-        "says-what-it-likes-after-a-standstill",
+        "links-not-held-after-a-standstill",
         "connector/btp/standstill.py",
         "        if for_s <= self._limit_s:\n",
         "        if for_s <= math.inf:\n",

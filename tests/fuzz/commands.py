@@ -1,4 +1,4 @@
-"""Targets for what commands are told by a node, or by whoever listens in its place."""
+"""Fuzz targets: answers to commands, of a node or of another server in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets for what operators write and nodes keep: environment, YAML, URLs, changes, peers."""
+"""Fuzz targets: what operators write and nodes keep: environment, YAML, URLs, changes, peers."""
 
 from __future__ import annotations
 

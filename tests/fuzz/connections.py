@@ -1,4 +1,4 @@
-"""Targets for whole connections: octets of anybody at both listeners, and those that a server answers.
+"""Fuzz targets: whole connections, of any client at both listeners, and to a server.
 
 What the libraries make of octets is tried together with what is ours around them.
 """

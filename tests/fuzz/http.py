@@ -1,4 +1,4 @@
-"""Targets for HTTP: requests of anybody to the node, and answers to what the node asks."""
+"""Fuzz targets: HTTP requests of any client to the node, and answers to requests of the node."""
 
 from __future__ import annotations
 

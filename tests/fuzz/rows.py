@@ -1,4 +1,4 @@
-"""Targets for what a node reads back from its own disk: rows, journal, outbox, settlements, events.
+"""Fuzz targets: what a node reads from its own disk: rows, journal, outbox, settlements, events.
 
 A file may be damaged by a disk, a restored backup or a hand. Opening and reading it then gives the
 error of that file, which names it, and no other exception.

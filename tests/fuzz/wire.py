@@ -1,4 +1,4 @@
-"""Targets for what comes from the network before anybody is trusted: OER, ILP, BTP, frames."""
+"""Fuzz targets: what the network sends before a log-in: OER, ILP, BTP, frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process of ours: it is told lines, and says a line of JSON once a second."""
+"""A child process of a run: it takes commands as lines, and prints a line of JSON once a second."""
 
 from __future__ import annotations
 

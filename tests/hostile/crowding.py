@@ -1,4 +1,4 @@
-"""Attacks of peers that take places: in flight, in memory, on disk, in buffers, in time."""
+"""Attacks by peers that exhaust a resource: packets in flight, memory, disk, buffers, time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks of peers that lie, break the protocols, or ask for what costs much to answer."""
+"""Attacks by peers that lie, break the protocols, or send requests that are costly to answer."""
 
 from __future__ import annotations
 

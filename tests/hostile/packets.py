@@ -1,4 +1,4 @@
-"""Packets as attackers write them."""
+"""Builds the packets of attackers."""
 
 from __future__ import annotations
 

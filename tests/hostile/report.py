@@ -1,4 +1,4 @@
-"""What a run has seen, and whether its bounds hold."""
+"""The report of a run: its figures, and whether its bounds hold."""
 
 from __future__ import annotations
 

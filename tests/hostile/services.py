@@ -1,4 +1,4 @@
-"""Attacks of what the node asks: another node's page, a settlement engine, a receiver, a collector."""
+"""Attacks by what the node sends requests to: nodes, engine, receiver, trace collector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks of whoever reaches the BTP port and knows no secret."""
+"""Attacks at the BTP port without a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks of whoever reaches the HTTP port, without a key or with one that only reads."""
+"""Attacks at the HTTP port, without a key or with one that only reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to the node, over which anything can be said; on a codec that is not the product's."""
+"""Connections to the node that send any octets, with a codec that is not the product's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples run, and say what their readers are promised."""
+"""The examples run, and print what the documentation says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers and strangers that do everything wrong: each gets a named answer, and nobody else notices.
+"""Peers and strangers that break the rules: each gets a named answer, and other peers are served.
 
 Every test runs on a `NodeUnderAttack`: a whole node, two good peers, and mallory, who knows her secret and
 means no good. When a test is over, the good peers still pay each other, mallory's account is as it

@@ -1,4 +1,4 @@
-"""Default routes that lead in a circle, on running nodes: what a packet costs, and what is told."""
+"""Default routes in a circle, on running nodes: how far a packet goes, what is reported."""
 
 from __future__ import annotations
 

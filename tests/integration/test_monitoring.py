@@ -1,4 +1,4 @@
-"""docker/monitoring: the dashboard and the alert rules ask only for what a real node tells."""
+"""docker/monitoring: dashboard and alert rules use only metrics that a real node exports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP surface of whole nodes: TLS, keys, and what a stranger gets."""
+"""The HTTP surface of whole nodes: TLS, keys, and requests without a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Balances from before the stored events, out of a real TigerBeetle server."""
+"""Balances older than the stored events, from a real TigerBeetle server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data file that was replaced by a new one under the same cluster id is not the ledger of before."""
+"""A new data file under the same cluster id is refused: it is not the ledger of before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is asked of a ledger, in whatever order: its books balance and survive."""
+"""Any requests to a ledger, in any order: its books balance, also after a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written can be read; what is read came from octets that say so; nothing else comes out."""
+"""Codecs: encoded values are decoded again; any octets are a value or a DecodeError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A BTP session takes whatever comes; a pair of them gives every request its own answer, once."""
+"""A BTP session accepts any octets; in a pair of them every request gets its own answer, once."""
 
 from __future__ import annotations
 

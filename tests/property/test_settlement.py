@@ -1,4 +1,4 @@
-"""Whatever fails and dies, in whatever order: settled exactly once, books balance, nothing is lost."""
+"""Any failures and crashes, in any order: settled exactly once, books balance, nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No amount is made or lost: what is not forwarded is kept, and rounding favours us."""
+"""Amounts are conserved: what is not forwarded is kept, and rounding favours us."""
 
 from __future__ import annotations
 

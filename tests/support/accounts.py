@@ -1,4 +1,4 @@
-"""What an `AccountManager` stands on, to be broken on purpose; and what must hold of its books."""
+"""Parts below an `AccountManager`, with scripted faults; and checks of its books."""
 
 from __future__ import annotations
 

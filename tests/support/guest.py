@@ -1,4 +1,4 @@
-"""A BTP peer made by hand: it says whatever a test wants, octet by octet, and hears all answers.
+"""A BTP peer under the control of a test: it sends any octets, and records all answers.
 
 async with Guest.connect(port) as guest:
     assert await guest.log_in("alice", "secret") == WELCOME

@@ -1,4 +1,4 @@
-"""What a core runs on, in memory: connections without sockets, databases without files.
+"""A platform for a core, in memory: connections without sockets, databases without files.
 
 Together with `tests.support.clocks.simulate` a whole core runs in simulated time. Everything that a
 `MemoryDisk` was told is durable: a core that is abandoned finds it again.

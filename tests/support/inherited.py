@@ -1,4 +1,4 @@
-"""What processes that tests start get of our own environment: their settings are the test's."""
+"""The part of the environment that processes of tests inherit: no settings of a connector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of a made-up environment, and what is wrong with them."""
+"""Settings from an environment that a test writes, and their faults."""
 
 from __future__ import annotations
 

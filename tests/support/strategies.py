@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what travels: valid packets of every kind, and damaged ones."""
+"""Hypothesis strategies for packets: valid ones of every kind, and damaged ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands and programs that README and docs show, and what runs each.
+"""The commands and programs in README and docs, and the test that runs each.
 
 A block is known by its page and its first line. `RUN` are those that tests/integration/test_written_blocks.py
 runs as they stand; `ELSEWHERE` says of the others what runs them, or why nothing can.

@@ -1,4 +1,4 @@
-"""What is locked, what is shipped, and under which licences."""
+"""Locked dependencies, shipped files, and their licences."""
 
 from __future__ import annotations
 

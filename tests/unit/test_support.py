@@ -1,4 +1,4 @@
-"""Simulated time, on which other tests lean (`tests.support.clocks`)."""
+"""Simulated time, on which other tests depend (`tests.support.clocks`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a core is interpreted."""
+"""The reason that is given when the core is interpreted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Balances of the past: the right ones, with few questions, and packets go first."""
+"""Past balances: correct, with few requests to the ledger, and packets come first."""
 
 from __future__ import annotations
 

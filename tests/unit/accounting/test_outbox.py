@@ -1,4 +1,4 @@
-"""The outbox: on disk when it says so, requests in order, and what a clean stop leaves."""
+"""The outbox: durable when it has acknowledged, in order, and its state after a clean stop."""
 
 from __future__ import annotations
 

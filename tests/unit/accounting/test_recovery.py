@@ -1,4 +1,4 @@
-"""Packets of an earlier life or of another process, and what is held for them."""
+"""Resent packets of an earlier or of another process, and their holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replaying the outbox: what was promised is held and booked once, whatever the limits say now."""
+"""Replaying the outbox: every promise is held and booked once, whatever the limits are now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger is given to one at a time, in the order in which they came."""
+"""The lock of the ledger: one request at a time, in the order of arrival."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes into which request, under which limits, and what a failure of the ledger leaves."""
+"""Batches of the writer, their limits, and the state after a failure of the ledger."""
 
 from __future__ import annotations
 

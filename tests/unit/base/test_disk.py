@@ -1,4 +1,4 @@
-"""The machine's disk: databases that are durable, rescued and looked at; files that are held."""
+"""The machine's disk: durable, rescued and read databases; locked files."""
 
 from __future__ import annotations
 

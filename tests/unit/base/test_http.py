@@ -1,4 +1,4 @@
-"""The HTTP client: what others answer is bounded, and every fault is one of ours."""
+"""The HTTP client: answers are bounded, and every failure is an exception of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log never waits and never fails; what is lost is counted and said."""
+"""The log never waits and never fails; lost lines are counted and reported."""
 
 from __future__ import annotations
 

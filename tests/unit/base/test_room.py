@@ -1,4 +1,4 @@
-"""The room on the disk: when events stop, when new packets are refused, and when both go on."""
+"""Room on the disk: when events and new packets stop, and when they go on."""
 
 from __future__ import annotations
 

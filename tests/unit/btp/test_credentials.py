@@ -1,4 +1,4 @@
-"""Log-ins: which peer shows which token."""
+"""Log-ins: the tokens of peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The short way beside `websockets`' own: the same messages, however the octets are cut."""
+"""The fast path for frames: the same messages as by `websockets`, however the octets are split."""
 
 from __future__ import annotations
 

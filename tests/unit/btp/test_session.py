@@ -1,4 +1,4 @@
-"""What may be said when on a BTP connection, mostly through a pair of sessions (RFC 23)."""
+"""States of a BTP connection and what is allowed in each, mostly by pairs of sessions (RFC 23)."""
 
 from __future__ import annotations
 
@@ -673,7 +673,7 @@ def test_a_packet_that_was_perhaps_sent_before_says_so() -> None:
 
 
 def test_only_with_an_id_it_says_that_it_was_perhaps_sent_before() -> None:
-    """Who does not know packet ids is not bothered; who says it without one has said nothing."""
+    """It is not sent to a peer without packet ids, and has no effect in a packet without one."""
     one = in_state(State.OPEN)
     one.request(b"prepare", "r", 42, again=True)
     assert one.take_outgoing() == [encode_ilp(MESSAGE, 0, b"prepare")]

@@ -1,4 +1,4 @@
-"""What the commands make of the answers of a node."""
+"""Output and exit codes of commands, for the answers of a node."""
 
 from __future__ import annotations
 

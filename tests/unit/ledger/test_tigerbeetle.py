@@ -1,4 +1,4 @@
-"""TigerBeetle behind the contract, with a scripted client: what a healthy server never shows."""
+"""The ledger on TigerBeetle with a scripted client: cases that a healthy server never shows."""
 
 from __future__ import annotations
 

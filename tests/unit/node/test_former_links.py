@@ -1,4 +1,4 @@
-"""What a process that is replaced leaves to the next one."""
+"""The file that a replaced process leaves for the next one: the peers that it was linked to."""
 
 from __future__ import annotations
 

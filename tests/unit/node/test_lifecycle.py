@@ -1,4 +1,4 @@
-"""A stop while links are held: what is owed can still be said when they are released."""
+"""A stop while links are held: it waits, so that answers can be sent when links are released."""
 
 from __future__ import annotations
 

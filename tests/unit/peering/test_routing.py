@@ -1,4 +1,4 @@
-"""Which peer a packet goes to."""
+"""The routing table: which peer a packet goes to."""
 
 from __future__ import annotations
 

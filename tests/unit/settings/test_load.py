@@ -1,4 +1,4 @@
-"""Where values come from, what is refused, and that all of it is said at once."""
+"""Sources of values, values that are refused, and that all faults are reported at once."""
 
 from __future__ import annotations
 

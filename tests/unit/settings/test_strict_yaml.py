@@ -1,4 +1,4 @@
-"""YAML that is taken as it is written, bounded in size and depth."""
+"""Strict YAML: nothing is converted by surprise; size and depth are bounded."""
 
 from __future__ import annotations
 

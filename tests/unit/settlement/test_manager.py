@@ -1,4 +1,4 @@
-"""Settlements carried through, whatever fails and wherever the process dies."""
+"""Settlements are completed, whatever fails and wherever the process dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated cluster: what is done, what is not, and what is done after all."""
+"""The simulated cluster: requests that are executed, that are not, and that are executed late."""
 
 from __future__ import annotations
 

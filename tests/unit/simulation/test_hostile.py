@@ -1,4 +1,4 @@
-"""Hostile ends: what they notice of answers that they should not have been given."""
+"""Hostile ends: they report answers that a right node does not give."""
 
 from __future__ import annotations
 

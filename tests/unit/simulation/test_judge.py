@@ -1,4 +1,4 @@
-"""The judge finds every kind of doctored book; without that, its silence would mean nothing."""
+"""The judge finds every kind of manipulated book; without that, a pass would mean nothing."""
 
 from __future__ import annotations
 

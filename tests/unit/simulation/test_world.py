@@ -1,4 +1,4 @@
-"""Virtual time: what runs when, and what no longer runs after a kill."""
+"""Virtual time: the order in which things run, and that nothing of a killed process does."""
 
 from __future__ import annotations
 

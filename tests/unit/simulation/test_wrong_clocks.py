@@ -1,4 +1,4 @@
-"""What a wrong clock excuses, and what it does not, though it is wrong in the same run."""
+"""Losses that a wrong clock excuses, and losses in the same run that it does not."""
 
 from __future__ import annotations
 

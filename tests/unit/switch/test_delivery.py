@@ -1,4 +1,4 @@
-"""Packets for this node: driver once, in time, bounded; whatever the receiver does is an answer."""
+"""Local delivery: once per packet, in time, bounded; whatever the receiver does gives an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The driver: carries flows out, once per packet, and forgets none."""
+"""The driver: each packet has one flow, and every flow comes to its end."""
 
 from __future__ import annotations
 
@@ -1196,7 +1196,7 @@ def test_without_room_for_its_fulfill_a_packet_is_refused_before_it_is_promised(
 
 @pytest.mark.parametrize("state", [Promise.BOOKED, Promise.POSTING, Promise.RELEASED])
 def test_a_kept_fulfill_answers_a_resent_packet_at_once(setup: DriverSetup, state: Promise) -> None:
-    """Whatever has become of its next hop, and of its time."""
+    """Also when its next hop has been removed and its time is nearly over."""
     former = setup.accounts.recovered["alice", 11] = recovered(posted=True)
     former.fulfill = FULFILL
     former.reservation.state = state

@@ -1,4 +1,4 @@
-"""What is told about packets: whole up to a budget, counted beyond it, with the times of the steps."""
+"""Events of packets: complete up to a budget, counted beyond it, with the times of the steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bus: numbers without holes, one encoding for all, bounded queues, and losses that are said."""
+"""The bus: numbers without gaps, one encoding for all, bounded queues, reported losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics: what Prometheus reads is what was counted, and a peer cannot add labels."""
+"""Metrics: Prometheus reads what was counted, and a peer cannot add labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Balances are told when they change, the last value, and nothing when nothing changes."""
+"""Balances are reported when they change: the last value, and nothing when nothing changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One packet told from its events, also where some of them were not kept."""
+"""The timeline of one packet, also where some of its events were not kept."""
 
 from __future__ import annotations
 

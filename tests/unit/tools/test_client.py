@@ -1,4 +1,4 @@
-"""A command asks a node: what the node says, or one line for the operator."""
+"""Requests of commands to a node: its answer, or one line for the operator."""
 
 from __future__ import annotations
 

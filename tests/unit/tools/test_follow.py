@@ -1,4 +1,4 @@
-"""What a command makes of the messages of a live feed."""
+"""Messages of a live feed, as commands handle them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The key and the login cookie: what opens, what does not, and what too many tries lead to."""
+"""The key and the login cookie: accepted, refused, and throttled after too many wrong ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands before the application: other origins, bodies of all sorts, WebSockets, the login."""
+"""Checks before the application: origins, bodies of all sorts, WebSockets, the login."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking other nodes for the picture of the network: over a made-up network."""
+"""Querying other nodes for the network view, over a network that the test makes."""
 
 from __future__ import annotations
 

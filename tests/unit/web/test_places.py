@@ -1,4 +1,4 @@
-"""Places for viewers and logins: bounded in all, and nobody keeps the others out."""
+"""Places for viewers and logins: bounded in all, and no address can take them all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies: what is taken from their headers, and that nobody else is believed."""
+"""Proxies: which of their headers count, and that those of others do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""uvicorn as a part of the daemon: no exits, no signal handlers, an end that comes."""
+"""uvicorn as a part of the daemon: no exit of the process, no signal handlers, a stop in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What settlement engines and operators are answered, and who is let in."""
+"""The settlement API: answers to engines and operators, and who may call it."""
 
 from __future__ import annotations
 
