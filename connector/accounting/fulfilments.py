@@ -136,6 +136,7 @@ class Fulfilments:
             return
         left_ms = max(0, expires_at_ms - bounds.POST_EXPIRY_MARGIN_MS - now_ms)
         latest_ms = now_ms + max(left_ms // 2, left_ms - bounds.FULFILMENT_POST_MS)
+        assert now_ms <= latest_ms <= now_ms + left_ms, (latest_ms, now_ms, left_ms)
         if not self._waiting:
             self._wake.set()
             self._posts.expect_posts()
@@ -157,11 +158,14 @@ class Fulfilments:
         ]
         self._waiting = [one for one in waiting if one.latest_ms > now_ms]
         self._writing = [one for one in writing if one.latest_ms > now_ms]
+        # Each is posted once: now, or when it is on disk.
+        assert len(late) + len(self._waiting) + len(self._writing) == len(waiting) + len(writing)
         self._reports.tally("fulfilments_not_kept", len(late), self._failed)
         self._post_all(late)
 
     def _post_all(self, batch: list[_Waiting]) -> None:
         for one in batch:
+            assert one.reservation.fulfill, "posted before"
             one.reservation.fulfill = b""  # not for the ledger
             self._post(one.token, one.reservation, one.expires_at_ms)
 
@@ -190,6 +194,7 @@ class Fulfilments:
 
     async def _keep(self) -> None:
         """Write what is queued to the store, then queue its posts; if it fails, leave it queued."""
+        assert not self._writing, "two writes at a time"
         self._posts.expect_posts()
         self._writing, self._waiting = self._waiting, []
         late_rows, self._late_rows = self._late_rows, []

@@ -505,6 +505,8 @@ class EmbeddedLedger:
         if behind_ns > _CLOCK_SLACK_NS:
             self._ahead_ns += behind_ns
             now_ns += behind_ns
+        assert self._ahead_ns >= 0, self._ahead_ns
+        assert now_ns >= self.machine.timestamp - _CLOCK_SLACK_NS, "the ledger's time went back"
         return now_ns
 
     def _clock_offset_ns(self) -> int:
@@ -523,6 +525,7 @@ class EmbeddedLedger:
         if len(numbers) != len(accounts) + 1:
             numbers = numbered(self.machine)
             self._account_numbers = numbers
+        assert len(numbers) == len(accounts) + 1, (len(numbers), len(accounts))
         return numbers
 
     async def _append(
@@ -542,6 +545,7 @@ class EmbeddedLedger:
         """
         # In the common case all are CREATED, and that octet is zero.
         size = len(statuses)
+        assert ids is None or len(ids) == size, (kind, size)
         all_created = statuses.count(Status.CREATED) == size
         results = bytes(size) if all_created else bytes(map(status_octet, statuses))
         seq = self._seq + 1
@@ -619,6 +623,7 @@ class EmbeddedLedger:
     def _save_checkpoint(self, seq: int) -> Callable[[sqlite3.Connection], None]:
         """Copy the state now; returns the function that writes it later, in the file's thread."""
         machine = self.machine
+        assert self._seq <= seq <= self._seq + 1, (seq, self._seq)
         touched = []
         for state in machine.accounts.values():
             if state.touched:
@@ -674,10 +679,12 @@ class EmbeddedLedger:
                 found += [archived[id_]] if id_ in archived else []
             else:
                 found += _lookup_transfers(machine, [id_])
+        assert len(found) <= len(ids), (len(found), len(ids))
         return found
 
     async def node_accounts(self, node_tag: int) -> list[Account]:
         """See `Ledger`."""
+        assert node_tag, "zero matches the accounts of every node in a cluster"
         await self._refresh()
         return _node_accounts(self.machine, node_tag)
 
@@ -693,6 +700,7 @@ class EmbeddedLedger:
 
     async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
         """See `Ledger`. Reads the journal: a tenth of a second for a million transfers."""
+        assert all(tags), "zero matches every transfer in a cluster"
         await self._refresh()
         machine = self.machine
         since_ns += self._ahead_ns

@@ -89,7 +89,12 @@ def id_octets(id_: int) -> bytes:
 
 def status_octet(status: Status | AccountStatus) -> int:
     """A status in one octet; CREATED, the common case, is zero."""
-    return CREATED_OCTET if status == Status.CREATED else int(status)
+    if status == Status.CREATED:
+        return CREATED_OCTET
+    octet = int(status)
+    # Zero would be read back as CREATED.
+    assert CREATED_OCTET < octet < 256, status
+    return octet
 
 
 def _status(octet: int) -> Status:
@@ -149,6 +154,8 @@ def pack_state(accounts: Sequence[Account], holds: bytes) -> bytes:
     """All balances and open holds in canonical form: accounts by creation, holds by id."""
     in_order = sorted(unpack_holds(holds), key=lambda hold: hold.id)
     body = b"".join(map(pack_account, accounts)) + pack_holds(in_order)
+    # As `unpack_state` finds the end of the accounts, and the holds behind it.
+    assert len(body) == len(accounts) * ROW.size + len(holds), (len(body), len(accounts))
     return _COUNT.pack(len(accounts)) + body
 
 
@@ -306,6 +313,7 @@ def replay(machine: LedgerMachine, row: JournalRow, path: Path) -> None:
         LedgerCorruptError: it does not give the statuses that it recorded.
     """
     seq, now_ns, kind, events, statuses = row
+    before = machine.timestamp
     results: Sequence[Status | AccountStatus]
     if kind == ACCOUNTS:
         octets = zlib.decompress(events)
@@ -317,6 +325,7 @@ def replay(machine: LedgerMachine, row: JournalRow, path: Path) -> None:
         results = machine.create_transfers(transfers, now_ns)
     if bytes(map(status_octet, results)) != statuses:
         raise LedgerCorruptError(f"{path} is damaged: row {seq} of its journal does not replay")
+    assert machine.timestamp >= before, (machine.timestamp, before)
 
 
 class Archive:
@@ -334,4 +343,5 @@ class Archive:
 
     def __call__(self, id_: int) -> Record | None:
         """The transfer under `id_` in a row before `before_seq`."""
+        assert self.before_seq > 0, "looked up before it is known what may be seen"
         return self._find(id_, self.before_seq, self.machine)

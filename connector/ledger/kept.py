@@ -88,6 +88,7 @@ def blocks_of(rows: Iterable[Kept]) -> list[Block]:
             until_ms[span] = keep_until_ms
         parts.append(packet_id.to_bytes(16, "big") + length.to_bytes(4, "big"))
         parts.append(octets)
+    assert len(spans) == len(sizes), (len(spans), len(sizes))
     blocks += [Block(span, until_ms[span], b"".join(parts)) for span, parts in spans.items()]
     return blocks
 
@@ -123,6 +124,7 @@ def insert(connection: sqlite3.Connection, blocks: Sequence[Block], *, posted: b
 def _numbers(span: int) -> tuple[int, int]:
     """The lowest and the highest number of a row of this span."""
     low = span << _PLACE_BITS
+    assert 0 <= low < 1 << 63, span
     return low, low | _PLACE_MAX
 
 
@@ -205,10 +207,11 @@ def _forget(connection: sqlite3.Connection, span: int, now_ms: int) -> list[int]
         (low, high, now_ms, bounds.KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX),
     ).fetchall()
     if over:
-        connection.execute(
+        removed = connection.execute(
             "DELETE FROM kept WHERE n BETWEEN ? AND ? AND keep_until_ms <= ?",
             (low, over[-1][0], now_ms),
-        )
+        ).rowcount
+        assert removed == len(over), (removed, len(over))
     return [size for _, size in over]
 
 
@@ -246,6 +249,7 @@ class KeptTable:
         # What is inserted behind this is added behind it, too.
         self._take(await self._write(_spans))
         self._in_doubt -= in_doubt
+        assert self._in_doubt >= 0, self._in_doubt
 
     def _take(self, spans: dict[int, _Span]) -> None:
         self._spans = spans
@@ -288,6 +292,8 @@ class KeptTable:
         removed = sum(sizes) + len(sizes) * bounds.KEPT_BLOCK_OVERHEAD_BYTES
         left.size -= removed
         self._size -= removed
+        # More than was added is removed only if an insertion was left in doubt meanwhile.
+        assert self._in_doubt or 0 <= left.size <= self._size, (left.size, self._size)
         if len(sizes) == bounds.KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX:
             return True
         # What was added to it meanwhile is not over.

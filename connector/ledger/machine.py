@@ -134,6 +134,7 @@ class LedgerMachine:
                 end += 1
             statuses += self._create_account_chain(accounts[index : end + 1], now_ns)
             index = end + 1
+        assert len(statuses) == len(accounts), (len(statuses), len(accounts))
         return statuses
 
     def _create_account_chain(self, chain: Sequence[Account], now_ns: int) -> list[AccountStatus]:
@@ -186,15 +187,24 @@ class LedgerMachine:
         self, accounts: Iterable[Account], holds: Iterable[Transfer], timestamp: int
     ) -> None:
         """Restore a saved state: accounts with balances, open holds, last timestamp."""
+        assert not self.accounts, "restored over a state in use"
+        debits = credits_ = held = 0
         for account in accounts:
             self.accounts[account.id] = state = AccountState(account)
             state.touched = False
+            debits += state.debits_pending
+            credits_ += state.credits_pending
+            assert state.timestamp <= timestamp, (state.timestamp, timestamp)
         for transfer in holds:
             self._open_hold(
                 transfer,
                 self.accounts[transfer.debit_account_id],
                 self.accounts[transfer.credit_account_id],
             )
+            held += transfer.amount
+        # Balances and holds are saved together: what is pending is what the open holds hold.
+        assert debits == held, (debits, held)
+        assert credits_ == held, (credits_, held)
         self.timestamp = timestamp
 
     # --- transfers
@@ -219,6 +229,7 @@ class LedgerMachine:
                 break
             statuses.extend(self._create_chain(transfers[index : end + 1], now_ns))
             index = end + 1
+        assert len(statuses) == count, (len(statuses), count)
         return statuses
 
     def _create_chain(self, chain: Sequence[Transfer], now_ns: int) -> list[Status]:
@@ -301,6 +312,7 @@ class LedgerMachine:
             return self._used_up(transfer, Status.EXCEEDS_DEBITS, undo)
         previous = self.timestamp
         self.timestamp = at = now_ns if now_ns > previous else previous + 1
+        assert at > previous, (at, previous)
         stored = make_transfer((*transfer[:12], at))
         if flags & PENDING:
             debit.debits_pending += amount
@@ -319,6 +331,8 @@ class LedgerMachine:
         if transfer.flags & PENDING:
             debit.debits_pending -= transfer.amount
             credit.credits_pending -= transfer.amount
+            assert debit.debits_pending >= 0
+            assert credit.credits_pending >= 0
             del self.holds[transfer.id]
         else:
             debit.debits_posted -= transfer.amount
@@ -391,6 +405,7 @@ class LedgerMachine:
         )
         previous = self.timestamp
         self.timestamp = at = now_ns if now_ns > previous else previous + 1
+        assert at > previous, (at, previous)
         stored = make_transfer(
             (
                 id_, pending.debit_account_id, pending.credit_account_id, amount, pending_id,
@@ -414,6 +429,7 @@ class LedgerMachine:
         assert debit.debits_posted >= 0
         assert credit.credits_posted >= 0
         del self._closed[pending.id]
+        assert pending.id not in self.holds, pending.id
         self._open_hold(pending, debit, credit)
         del self._records[id_]
 
@@ -438,6 +454,7 @@ class LedgerMachine:
             (hold.expires_at_ns for hold in self.holds.values() if hold.expires_at_ns),
             default=_NEVER_NS,
         )
+        assert self._earliest_ns > now_ns, (self._earliest_ns, now_ns)
         return len(due)
 
     def next_expiry_ns(self) -> int | None:
@@ -507,6 +524,7 @@ class LedgerMachine:
             self._records.pop(oldest, None)
             self._closed.pop(oldest, None)
             self._forgotten_id_max = max(self._forgotten_id_max, oldest)
+        assert len(self._records) <= len(self._order), "a transfer that is never forgotten"
 
     def _used_up(self, transfer: Transfer, status: Status, undo: list[_Undo] | None) -> Status:
         if undo is None:

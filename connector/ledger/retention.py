@@ -149,6 +149,8 @@ class Upkeep:
             accounts = [account_of_row(row) for row in rows]
         finally:
             connection.execute("ROLLBACK")
+        newest = accounts[-1].timestamp if accounts else 0
+        assert newest <= timestamp, (newest, timestamp)
         return seq, timestamp, pack_state(accounts, zlib.decompress(holds) if holds else b"")
 
     def add_point(
@@ -160,6 +162,8 @@ class Upkeep:
     ) -> None:
         """Append a point to the chain."""
         seq, timestamp, state = taken
+        (last,) = connection.execute("SELECT max(seq) FROM point").fetchone()
+        assert last is None or last <= seq, (last, seq)
         hash_ = chain_hash(hash_before(connection, seq), seq, timestamp, state)
         connection.execute(
             "INSERT OR IGNORE INTO point VALUES (?, ?, ?, ?, ?)",
@@ -190,15 +194,23 @@ class Upkeep:
             self.is_over = False
             return None
         self.is_over = over and wanted not in old_enough
-        return None if wanted not in old_enough else (kept[wanted][0], kept[wanted - 1][0])
+        if wanted not in old_enough:
+            return None
+        assert 0 < wanted < len(kept), (wanted, len(kept))
+        return kept[wanted][0], kept[wanted - 1][0]
 
     def _is_past(self, seq: int, now_s: float) -> bool:
         since_s = self._taken_s.get(seq, self._began_s)
+        assert now_s >= since_s, (now_s, since_s)
         return now_s - since_s >= bounds.JOURNAL_KEPT_SECONDS_MIN
 
     def move_base(self, connection: sqlite3.Connection, base_seq: int) -> None:
         """Drop the states of all points before `base_seq`, so that rows before it can be pruned."""
         connection.execute("UPDATE point SET state = NULL WHERE seq < ?", (base_seq,))
+        (oldest,) = connection.execute(
+            "SELECT min(seq) FROM point WHERE state IS NOT NULL"
+        ).fetchone()
+        assert oldest == base_seq, (oldest, base_seq)
         for seq in [one for one in self._taken_s if one < base_seq]:
             del self._taken_s[seq]
 
@@ -211,6 +223,7 @@ class Upkeep:
         end = min(last, first + bounds.JOURNAL_ROWS_PRUNED_AT_ONCE - 1)
         gone = connection.execute("DELETE FROM journal WHERE seq <= ?", (end,)).rowcount
         connection.execute("DELETE FROM id_range WHERE last_seq <= ?", (end,))
+        assert gone <= bounds.JOURNAL_ROWS_PRUNED_AT_ONCE, gone
         self.pruned_rows += gone
         return gone
 
@@ -226,8 +239,10 @@ def archive_rows(
     Raises:
         OSError, sqlite3.Error: it cannot be written; the rows must not be pruned then.
     """
-    (first,) = connection.execute("SELECT min(seq) FROM journal").fetchone()
-    if first is None or first > last_seq:
+    first, count = connection.execute(
+        "SELECT min(seq), count(*) FROM journal WHERE seq <= ?", (last_seq,)
+    ).fetchone()
+    if first is None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{first:012d}-{last_seq:012d}.db"
@@ -247,7 +262,8 @@ def archive_rows(
 
         def copy(target: sqlite3.Connection) -> None:
             rows = connection.execute("SELECT * FROM journal WHERE seq <= ?", (last_seq,))
-            target.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            copied = target.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            assert copied.rowcount == count, (copied.rowcount, count)
             old = connection.execute("SELECT * FROM point WHERE seq <= ?", (last_seq,))
             target.executemany("INSERT INTO point VALUES (?, ?, ?, ?, ?)", old)
 

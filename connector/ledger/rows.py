@@ -83,6 +83,7 @@ def pack_transfers(transfers: Sequence[Transfer]) -> bytearray:
             data_128 >> 64, data_64, data_32, timeout, ledger, code, flags, timestamp,
         )  # fmt: skip
         at += 128
+    assert at == len(rows), (at, len(rows))
     return rows
 
 
@@ -97,6 +98,7 @@ def read_statuses(octets: bytes, count: int) -> list[Status]:
 
 def unpack_transfers(octets: bytes) -> list[Transfer]:
     """The transfers in rows of 128 octets."""
+    assert len(octets) % ROW.size == 0, len(octets)
     return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
 
 
@@ -162,6 +164,7 @@ def pack_dense(transfers: Sequence[Transfer], numbers: dict[int, int]) -> bytear
             pending & 0xFF, timestamp,
         )  # fmt: skip
         at += size
+    assert at == len(rows), (at, len(rows))
     return rows
 
 

@@ -214,6 +214,7 @@ class TigerBeetleLedger:
                 low = middle
             else:
                 high = middle
+        assert high == low + 1, (low, high)
         if low < limits.TRANSFERS_PER_RESERVATION_MAX:
             raise LedgerRefusedError(
                 "batch_too_small", f"the cluster takes only {low} transfers in a request"
@@ -290,6 +291,7 @@ class TigerBeetleLedger:
             if client is not None:
                 self._patience_s = min(2 * self._patience_s, SILENCE_SECONDS_MAX)
                 self._retire()
+            assert self._client is None, "a session would stay open"
             try:
                 self._client = connect(
                     cluster_id=self._cluster_id, addresses=addresses, log=self._log
@@ -371,6 +373,7 @@ class TigerBeetleLedger:
             part = _whole_chains(transfers, len(statuses), self.batch_transfers_max)
             octets = await self._ask(Operation.CREATE_TRANSFERS, pack_transfers(part))
             statuses += read_statuses(octets, len(part))
+        assert len(statuses) == len(transfers), (len(statuses), len(transfers))
         return statuses
 
     async def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
@@ -383,6 +386,7 @@ class TigerBeetleLedger:
             codes = memoryview(octets).cast("I")[2::4].tolist()
             assert len(codes) == len(part)
             statuses += [_ACCOUNT_STATUS[code] for code in codes]
+        assert len(statuses) == len(accounts), (len(statuses), len(accounts))
         return statuses
 
     async def lookup_accounts(self, ids: Sequence[int]) -> list[Account]:
@@ -408,7 +412,9 @@ class TigerBeetleLedger:
             keys = bytearray().join(
                 _ID.pack(id_ & _LOW, id_ >> 64) for id_ in ids[at : at + size_max]
             )
-            found.append(await self._ask(operation, keys))
+            octets = await self._ask(operation, keys)
+            assert len(octets) // ROW.size <= len(keys) // _ID.size, (len(octets), len(keys))
+            found.append(octets)
         return b"".join(found)
 
     async def node_accounts(self, node_tag: int) -> list[Account]:
@@ -427,6 +433,7 @@ class TigerBeetleLedger:
                     pack_query(user_data_128=node_tag, timestamp_min=after),
                 )
             )
+            assert not page or page[0].timestamp >= after, (page[0].timestamp, after)
             accounts += page
             if len(page) < bounds.LEDGER_BATCH_TRANSFERS_MAX:
                 return accounts
@@ -447,6 +454,7 @@ class TigerBeetleLedger:
                     pack_query(timestamp_min=since_ns, timestamp_max=before, flags=_REVERSED),
                 )
             )
+            assert not before or not page or page[0].timestamp <= before, "a page comes again"
             newest_first += page
             if len(page) < bounds.LEDGER_BATCH_TRANSFERS_MAX:
                 break
@@ -486,6 +494,7 @@ class TigerBeetleLedger:
             ]
             for octets in await self._ask_all(Operation.QUERY_TRANSFERS, questions):
                 found += unpack_transfers(octets)
+        assert len(found) <= len(tags) * bounds.LEDGER_TRANSFERS_PER_TAG_MAX, len(found)
         return sorted(found, key=lambda transfer: transfer.timestamp)
 
     async def account_transfers(self, account_id: int, before: int = 0) -> list[Transfer]:
@@ -520,6 +529,7 @@ def _whole_chains(transfers: Sequence[Transfer], start: int, size_max: int) -> S
         while end > start and transfers[end - 1].flags & LINKED:
             end -= 1
         assert end > start, "a chain is longer than a request"
+    assert start < end <= start + size_max, (start, end, size_max)
     return transfers[start:end]
 
 
@@ -532,6 +542,8 @@ def pack_query(
     flags: int = 0,
 ) -> bytearray:
     """A filter for queries; zero: any value."""
+    assert 0 < count <= bounds.LEDGER_BATCH_TRANSFERS_MAX, count
+    assert not timestamp_max or timestamp_min <= timestamp_max, (timestamp_min, timestamp_max)
     return bytearray(
         QUERY_FILTER.pack(
             user_data_128 & _LOW, user_data_128 >> 64, 0, 0, 0, 0, timestamp_min, timestamp_max,
@@ -542,6 +554,7 @@ def pack_query(
 
 def pack_account_filter(account_id: int, *, timestamp_max: int, count: int) -> bytearray:
     """A filter for the newest transfers of an account up to a time; zero: no limit."""
+    assert 0 < count <= bounds.LEDGER_BATCH_TRANSFERS_MAX, count
     return bytearray(
         ACCOUNT_FILTER.pack(
             account_id & _LOW, account_id >> 64, 0, 0, 0, 0, 0, 0, timestamp_max, count,

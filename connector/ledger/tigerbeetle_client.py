@@ -176,6 +176,8 @@ class PackedClient:
         if self._closed:
             future.set_result((Answer.CLIENT_CLOSED, b""))
             return future
+        assert events, "an empty request"
+        assert (self.silent_since is None) == (not self._requests), len(self._requests)
         buffer = (ctypes.c_char * len(events)).from_buffer(events)
         key = self._last_key = self._last_key + 1
         packet = bindings.CPacket()
@@ -268,6 +270,8 @@ class PublicClient:
     def submit(self, operation: Operation, events: bytearray) -> asyncio.Future[Response]:
         """See `Client`."""
         future: asyncio.Future[Response] = self._loop.create_future()
+        assert events, "an empty request"
+        assert (self.silent_since is None) == (not self._tasks), len(self._tasks)
         if self.silent_since is None:
             self.silent_since = self._loop.time()
         # A separate task, so that a caller's cancellation does not reach the official client.

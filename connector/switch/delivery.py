@@ -48,6 +48,7 @@ class Places:
     """Places for deliveries of one kind. A peer takes as many as are left: n peers n / (n + 1)."""
 
     def __init__(self, places_max: int) -> None:
+        self._places_max = places_max
         self._left = places_max
         self._taken: dict[str, int] = {}
         """By peer id, above zero."""
@@ -58,12 +59,14 @@ class Places:
         if taken >= self._left:
             return False
         self._left -= 1
+        assert self._left >= 0, self._left
         self._taken[peer_id] = taken + 1
         return True
 
     def give_back(self, peer_id: str) -> None:
         """The delivery has ended."""
         self._left += 1
+        assert self._left <= self._places_max, self._left
         taken = self._taken.pop(peer_id) - 1
         assert taken >= 0, taken
         if taken:

@@ -397,6 +397,7 @@ class Driver:
         """The outcome of a reservation or a post."""
         trace = flight.trace
         if outcome is Outcome.HELD:
+            assert flight.reservation is not None, "a hold that nobody asked for"
             if trace is not None:
                 trace.reserved_s = self._monotonic_s()
             self._resume(flight, flight.reservation)
@@ -529,6 +530,8 @@ class Driver:
         octets = len(flight.prepare.data)
         source.in_flight_bytes += octets
         node.in_flight_bytes += octets
+        assert source.in_flight_unpaid <= source.in_flight <= node.in_flight
+        assert octets <= source.in_flight_bytes <= node.in_flight_bytes
 
     def _end(self, flight: Flight, result: Result) -> None:
         source = flight.source
@@ -582,4 +585,6 @@ def _asked_bytes_by(inbox: Inbox) -> int:
 def _amount_in(reservation: Reservation) -> int:
     """The amount that the sender of a reserved packet pays: the legs that debit its account."""
     payer = reservation.legs[0].debit_account_id
-    return sum(leg.amount for leg in reservation.legs if leg.debit_account_id == payer)
+    amount = sum(leg.amount for leg in reservation.legs if leg.debit_account_id == payer)
+    assert amount > 0, "nothing is held for a packet without an amount"
+    return amount

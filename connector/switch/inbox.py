@@ -46,7 +46,10 @@ class Answers:
     def take_in(self, other: Answers) -> None:
         """Add those of `other`, which must not be used afterwards."""
         assert self is not other
+        size = len(self.by_id) + len(other.by_id)
         self.by_id.update(other.by_id)
+        # Each answer is in one generation, so its octets are counted once.
+        assert len(self.by_id) == size, (len(self.by_id), size)
         self.octets += other.octets
 
 
@@ -141,6 +144,8 @@ class Inbox:
         if packet_id not in self.asked:
             self.asked_bytes += len(asked.prepare.data)
         self.asked[packet_id] = asked
+        # What it replaces has the same data, or more would be taken off than was added.
+        assert self.asked_bytes >= len(asked.prepare.data), self.asked_bytes
 
     def take_asked(self, packet_id: int) -> Asked | None:
         """Remove a packet that waits for its look-up; None: there is none with this id."""
@@ -148,6 +153,7 @@ class Inbox:
         if asked is not None:
             self.asked_bytes -= len(asked.prepare.data)
             assert self.asked_bytes >= 0, self.asked_bytes
+            assert self.asked or not self.asked_bytes, self.asked_bytes
         return asked
 
     @property
@@ -157,13 +163,16 @@ class Inbox:
 
     def shed(self) -> None:
         """Drop the oldest non-empty generation, because memory is short."""
+        before = self.octets
         if self.unread.by_id:
             self._drop_unread()
+            assert self.octets < before, (self.octets, before)
             return
         assert self.keeps, "nothing to drop"
         while not self.oldest.by_id:
             self._rotate(was_read=False)
         self._rotate(was_read=False)
+        assert self.octets < before, (self.octets, before)
 
     def _rotate(self, *, was_read: bool) -> None:
         self._forget(self.oldest, was_read=was_read)

@@ -129,10 +129,12 @@ class Loops:
             loop.found_ms = now_ms
         elif loop is None or now_ms - loop.found_ms >= bounds.LOOP_KNOWN_MS:
             return False
+        assert len(self._found) <= bounds.LOOPS_MAX, len(self._found)
         loop.packets += 1
         loop.seen_ms = now_ms
         loop.destination = prepare.destination
         self.packets += 1
+        assert loop.packets <= self.packets, (loop.packets, self.packets)
         return True
 
     def _seen_ms(self, key: tuple[str, str, str]) -> int:
@@ -150,6 +152,7 @@ class Loops:
         news: list[tuple[Loop, int]] = []
         for loop in self.current(now_ms):
             untold = loop.packets - loop.told
+            assert untold >= 0, (loop.packets, loop.told)
             if untold and (not loop.told or now_ms - loop.told_ms >= bounds.LOOP_TOLD_AGAIN_MS):
                 loop.told = loop.packets
                 loop.told_ms = now_ms

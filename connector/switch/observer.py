@@ -43,6 +43,7 @@ class Budget:
 
     def take(self, now_s: float) -> bool:
         """Take a token; returns whether there was one."""
+        assert now_s >= self._at_s, (now_s, self._at_s)
         left = self._left + (now_s - self._at_s) * self._per_second
         self._at_s = now_s
         left = min(left, self._per_second)

@@ -106,6 +106,8 @@ def in_flight_bounded(node: Node, source: Peer, prepare: Prepare, _now_ms: int) 
     octets of their data. Packets with amount zero cost their sender nothing, so there are far fewer
     places for them.
     """
+    # What was counted in is counted out once: in the driver, at the end of a packet.
+    assert 0 <= source.in_flight <= node.in_flight, (source.in_flight, node.in_flight)
     free = limits.IN_FLIGHT_TOTAL_MAX - node.in_flight
     if free <= 0:
         return reject(Code.T03_CONNECTOR_BUSY, node.address, "too many packets in flight")
@@ -113,6 +115,7 @@ def in_flight_bounded(node: Node, source: Peer, prepare: Prepare, _now_ms: int) 
         return reject(Code.T05_RATE_LIMITED, node.address, "too many packets of yours in flight")
     octets = len(prepare.data)
     if octets:
+        assert 0 <= source.in_flight_bytes <= node.in_flight_bytes, source.in_flight_bytes
         free = limits.IN_FLIGHT_BYTES_MAX - node.in_flight_bytes
         if octets > free:
             return reject(Code.T03_CONNECTOR_BUSY, node.address, "too much data in flight")

@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 import connector
 
 ROOT = Path(__file__).parents[2] / "connector"
@@ -17,6 +19,44 @@ UNNAMED = {"__init__.py", "bounds.py", "version.py", "__main__.py"}
 
 def modules() -> set[str]:
     return {str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if path.name not in UNNAMED}
+
+
+ASSERTED = ("accounting", "ledger", "switch")
+"""Packages that state their invariants: money, and the packets that move it."""
+ASSERTS_PER_100_FUNCTIONS_MIN = 20
+
+
+def is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether it is a method of a port: a docstring or `...`, and nothing else."""
+    return all(
+        isinstance(step, ast.Expr) and isinstance(step.value, ast.Constant)
+        for step in function.body
+    )
+
+
+def functions_and_asserts(source: str) -> tuple[int, int]:
+    """How many functions, methods of protocols without a body not counted, and asserts in them."""
+    nodes = list(ast.walk(ast.parse(source)))
+    ports = {
+        method
+        for node in nodes
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base).startswith("Protocol") for base in node.bases)
+        for method in node.body
+        if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and is_stub(method)
+    }
+    functions = [
+        node
+        for node in nodes
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node not in ports
+    ]
+    asserts = {
+        node
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assert)
+    }
+    return len(functions), len(asserts)
 
 
 def docstring(path: Path) -> str:
@@ -69,3 +109,35 @@ def test_a_unit_test_stands_where_its_package_does() -> None:
     packages = {path.name for path in ROOT.iterdir() if (path / "__init__.py").is_file()}
     folders = {path.name for path in Path(__file__).parent.iterdir() if path.is_dir()}
     assert folders - packages - {"__pycache__"} == set()
+
+
+def test_functions_and_asserts_are_counted_without_ports_and_modules() -> None:
+    source = """
+assert TABLE
+
+class Port(Protocol):
+    def ask(self): "What it does."
+    def tell(self): ...
+    def both(self):
+        assert self
+
+class Part(Base):
+    def run(self):
+        def step():
+            assert self
+            assert step
+    def nothing(self): "It has nothing to do."
+"""
+    assert functions_and_asserts(source) == (4, 3)
+
+
+@pytest.mark.parametrize("package", ASSERTED)
+def test_a_package_that_moves_money_asserts_its_invariants(package: str) -> None:
+    counts = [
+        functions_and_asserts(path.read_text("utf-8")) for path in (ROOT / package).rglob("*.py")
+    ]
+    functions = sum(one for one, _ in counts)
+    asserts = sum(one for _, one in counts)
+    assert 100 * asserts >= ASSERTS_PER_100_FUNCTIONS_MIN * functions, (
+        f"connector/{package}: {asserts} asserts in {functions} functions"
+    )

@@ -45,7 +45,7 @@ def check(
 ) -> Reject | None:
     node = Node(address)
     node.stopping = stopping
-    node.in_flight = in_flight_total
+    node.in_flight = max(in_flight_total, in_flight)  # its own count among them
     source = Peer(replace(TERMS, **terms), in_flight=in_flight, in_flight_unpaid=unpaid)
     return rules.check(node, source, offer, NOW_MS)
 
@@ -188,7 +188,7 @@ def test_data_in_flight_is_bounded_in_total_and_per_peer(
 ) -> None:
     """Memory is octets: 20,000 packets with all the data that they may have would take 1.3 GB."""
     node, source = Node("g.us"), Peer(TERMS, in_flight_bytes=of_peer)
-    node.in_flight_bytes = total
+    node.in_flight_bytes = max(total, of_peer)  # its own among them
     offer = prepare(data=bytes(octets))
     assert code_of(rules.check(node, source, offer, NOW_MS, is_new=is_new)) == code
 
