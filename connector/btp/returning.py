@@ -28,7 +28,7 @@ class Returning:
     """Which peers are expected back, and the packets that wait for each, oldest first."""
 
     def __init__(self) -> None:
-        """Nobody is away."""
+        """No peer is away."""
         self._away: Final[dict[str, _Away]] = {}
 
     def expect(self, peer_id: str, now_s: float) -> None:

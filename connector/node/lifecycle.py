@@ -216,7 +216,7 @@ class Lifecycle:
         core.node.stopping = True
         core.links.stop_listening()
         deadline_s = core.clock.monotonic_s() + limits.STOP_IN_FLIGHT_SECONDS_MAX
-        # Whoever was replaced while it stood still gives no answers any more.
+        # A process that was replaced while it stood still gives no answers any more.
         # What waits for a peer that is expected back is left to the process that follows.
         while (
             core.driver.in_flight > core.links.held

@@ -238,11 +238,11 @@ class DiskFile:
         return work(self._database.connection)
 
     def is_removed(self) -> bool:
-        """Nobody removes files here."""
+        """Never: in a simulation no file is removed."""
         return False
 
     async def rescue(self) -> None:
-        """Nobody removes files here."""
+        """Never: in a simulation no file is removed."""
 
     async def close(self) -> None:
         """See `connector.base.disk.Database`."""

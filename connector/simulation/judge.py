@@ -305,7 +305,7 @@ class Judge:
         if any(one.expires_at_s - one.at_s < patience_s for one in fact.given):
             self._excuse("too-late", fact)
             return True
-        # Whoever asks for the answer again gives it up, or is refused.
+        # A node that began with a clock by which it was over gives up asking again, or is refused.
         if self._clocks.gave_up(fact):
             self._excuse("wrong-clock", fact)
             return True

@@ -158,7 +158,7 @@ class Plan:
         return next(one for one in self.links if {one.left, one.right} == {left, right})
 
     def neighbours(self, host: str) -> list[str]:
-        """Who has a link with `host`, in order."""
+        """The hosts with a link to `host`, in order."""
         return [
             one.right if one.left == host else one.left
             for one in self.links

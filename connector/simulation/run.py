@@ -35,7 +35,7 @@ from connector.simulation.world import START_NS, NothingWillHappenError, SpinsEr
 WARM_UP_S: Final = 2.0
 """Virtual seconds until every link is up and traffic begins."""
 LONG_UP_S: Final = 400.0
-"""So much longer with `LONG_UP`: nobody remembers packets of before the start any more."""
+"""So much longer with `LONG_UP`: then no node remembers packets of before the start."""
 PRUNED_S: Final = 620.0
 """With `PRUNED`, in the middle of the traffic: what was booked before is old enough to be pruned then."""
 LINKS_AGAIN_S: Final = 5.0

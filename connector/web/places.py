@@ -16,7 +16,7 @@ from connector.web.roles import Role
 
 
 class Holder(NamedTuple):
-    """Who has a place, or wants one."""
+    """A viewer or login that has a place, or wants one."""
 
     address: str
     """Of IPv6 the /64, see `network_of`."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import pytest
 
+import connector
 from connector.base import limits
 from connector.btp import bounds as btp_bounds
 from connector.btp.packet import MESSAGE, RESPONSE, encode_ilp
 from connector.ilp.packet import Prepare, Reject, encode
 
 _BOUNDS = {name: value for name, value in vars(limits).items() if name.isupper()}
+_PACKAGES = sorted(path.parent.name for path in Path(connector.__file__).parent.glob("*/bounds.py"))
 _UNITS = (
     "_DAYS",
     "AMOUNT",
@@ -53,6 +58,14 @@ _UNITS = (
 def test_a_bound_is_a_positive_number_with_its_unit_in_its_name(name: str) -> None:
     assert _BOUNDS[name] > 0
     assert any(unit in name for unit in _UNITS)
+
+
+@pytest.mark.parametrize("package", _PACKAGES)
+def test_the_bounds_of_a_package_are_positive_numbers(package: str) -> None:
+    bounds = importlib.import_module(f"connector.{package}.bounds")
+    found = {name: value for name, value in vars(bounds).items() if name.isupper()}
+    assert found
+    assert [name for name, value in found.items() if not value > 0] == []
 
 
 def test_the_bounds_of_the_specifications_are_theirs() -> None:
