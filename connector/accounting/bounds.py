@@ -25,8 +25,6 @@ OUTBOX_RESERVED_BYTES: Final = 1 << 20
 # last moment, on disk or not; and a node that stops waits so long for the disk.
 FULFILMENT_POST_MS: Final = POST_BUDGET_MS + OUTBOX_BUDGET_MS
 FULFILMENT_STOP_SECONDS: Final = 1.0
-# A request to the ledger waits so long for posts whose fulfilments are being written: they join it.
-POSTS_JOIN_SECONDS: Final = 0.005
 # One that belongs beside its post in the ledger, while that post has to go into the outbox: until so
 # long before the sender's last moment, which leaves time for another try, the post waits for it.
 FULFILMENT_WAIT_MS: Final = int(OUTBOX_RETRY_SECONDS * 1000) + OUTBOX_BUDGET_MS

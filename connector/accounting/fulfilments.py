@@ -7,10 +7,11 @@ a resent packet is answered with the kept one, and what was fulfilled but not po
 
 - beside the post, in the same request, if the ledger supports it (`Ledger.fulfilments`): both are
   durable, or neither. If the post goes into the outbox instead, so does the Fulfill, before it;
-- else in `outbox.db`, written while the request before is in flight; the post is queued when it is
-  on disk, and the next request waits a moment for that. A write that fails is retried, and no packet
-  that would need one is admitted meanwhile. A packet whose Fulfill is not on disk when the sender's
-  last moment comes is posted all the same, with an alert;
+- else in `outbox.db`. When it is on disk the post is queued and the Fulfill relayed: after a crash
+  the kept Fulfill shows that its amount is owed (`recovery`). Where a standby on another machine
+  waits, which would not know of it, the Fulfill is relayed when the post is booked. A write that
+  fails is retried, and no packet that would need one is admitted meanwhile. A packet whose Fulfill
+  is not on disk when the sender's last moment comes is posted all the same, with an alert;
 - nowhere, if the ledger does not keep its books either (`Ledger.keeps_books`).
 
 A Fulfill is kept until the packet can no longer be resent. It is kept also after the sender has read
@@ -21,11 +22,11 @@ resent packet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from connector.accounting import bounds
-from connector.accounting.promises import Reservation, Token, to_be_kept
+from connector.accounting.promises import Outcome, Reservation, Token, to_be_kept
 from connector.accounting.reports import TOO_SLOW, Reports
 from connector.base import limits
 from connector.base.clock import Clock
@@ -55,13 +56,7 @@ class Posts(Protocol):
     """The queue of posts; see `Writer`."""
 
     def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
-        """Queue a post."""
-
-    def expect_posts(self) -> None:
-        """Some will be queued when a write to the store is done."""
-
-    def posts_came(self) -> None:
-        """That write is done, or has failed."""
+        """Queue a post; without a token its Fulfill has been relayed."""
 
 
 class _Waiting(NamedTuple):
@@ -83,12 +78,15 @@ class Fulfilments:
         posts: Posts,
         reports: Reports,
         clock: Clock,
+        is_watched: Callable[[], bool],
     ) -> None:
+        """`is_watched`: whether a process with another store may take over."""
         self._store = store
         self._posts = posts
         self._post = posts.post
         self._reports = reports
         self._clock = clock
+        self._is_watched = is_watched
         beside = ledger.fulfilments
         self._is_beside: Final = beside is not None
         self._keeps: Final = ledger.keeps_books
@@ -139,7 +137,6 @@ class Fulfilments:
         assert now_ms <= latest_ms <= now_ms + left_ms, (latest_ms, now_ms, left_ms)
         if not self._waiting:
             self._wake.set()
-            self._posts.expect_posts()
         self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms))
 
     def tick(self, now_ms: int) -> None:
@@ -169,6 +166,17 @@ class Fulfilments:
             one.reservation.fulfill = b""  # not for the ledger
             self._post(one.token, one.reservation, one.expires_at_ms)
 
+    def _relay_all(self, batch: list[_Waiting]) -> None:
+        """Relay Fulfills that are kept, and queue their posts."""
+        resume = self._reports.resume
+        for one in batch:
+            reservation = one.reservation
+            reservation.fulfill = b""
+            self._post(None, reservation, one.expires_at_ms)
+            resume(one.token, Outcome.RELEASED)
+        self._reports.counters.relayed += len(batch)
+        self._reports.turn_done()
+
     def stop(self) -> None:
         """Let `run` end once everything queued is kept, or the disk has had its last chance."""
         self._is_stopping = True
@@ -195,7 +203,6 @@ class Fulfilments:
     async def _keep(self) -> None:
         """Write what is queued to the store, then queue its posts; if it fails, leave it queued."""
         assert not self._writing, "two writes at a time"
-        self._posts.expect_posts()
         self._writing, self._waiting = self._waiting, []
         late_rows, self._late_rows = self._late_rows, []
         rows = late_rows + [to_be_kept(one.reservation) for one in self._writing]
@@ -214,10 +221,12 @@ class Fulfilments:
         else:
             self._failed = ""
             kept, self._writing = self._writing, []
-            self._post_all(kept)
+            if self._is_watched():
+                self._post_all(kept)
+            else:
+                self._relay_all(kept)
         finally:
             self._patience = None
-            self._posts.posts_came()
 
     async def keep(self, answers: Mapping[int, bytes]) -> None:
         """Keep Fulfills of posted packets, by packet id, whose next hop is being removed.

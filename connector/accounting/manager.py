@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from connector.accounting.acknowledged import Acknowledged
-from connector.accounting.availability import Availability, State
+from connector.accounting.availability import Availability, Phase, State
 from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
 from connector.accounting.entries import Reserve
@@ -148,7 +148,12 @@ class AccountManager:
             patience_ms=timeout_ms + (timeout_ms // 4 if spools else 0),
         )
         self._fulfilments = Fulfilments(
-            ledger=ledger, store=outbox, posts=writer, reports=reports, clock=clock
+            ledger=ledger,
+            store=outbox,
+            posts=writer,
+            reports=reports,
+            clock=clock,
+            is_watched=lambda: holder.is_watched,
         )
         self._recovery = Recovery(
             turn=turn,
@@ -606,4 +611,6 @@ class AccountManager:
     async def maintain_outbox(self) -> None:
         """Check that the outbox's file exists, and prune it; called about once a second."""
         await self._spool.maintain()
-        await self._fulfilments.maintain()
+        if self._availability.phase not in (Phase.OPENING, Phase.WAITING):
+            # Before that a kept Fulfill may be all that says that a packet is owed.
+            await self._fulfilments.maintain()

@@ -63,7 +63,7 @@ class Promise(IntEnum):
     FREE = 3
     """Refused by the ledger, or expired unclaimed: nothing is held."""
     POSTING = 4
-    """Fulfilled; the sender's Fulfill waits for the post."""
+    """Fulfilled; the sender's Fulfill waits for the post, unless it was kept and relayed."""
     OVERDUE = 5
     """The budget is used up; the Fulfill is held back until the post is in the outbox."""
     RELEASED = 6
@@ -179,7 +179,7 @@ class Reservation:
         self.transfers = legs
         """The transfers to write next: hold, post, void or correction, according to its state."""
         self.waiter: Token = None
-        """Receives the next outcome; None: no caller waits."""
+        """Receives the next outcome; None: no caller waits, or none any more."""
         self.relay_by_ms = 0
         """When its post is written to the outbox, unless it has been acknowledged."""
         self.latest_ms = 0
@@ -277,7 +277,7 @@ class Promises:
         self._waiting[reservation.packet_id] = reservation
 
     def acknowledged(self, reservation: Reservation) -> bool:
-        """The ledger has a post, or its correction; returns whether its waiter must be resumed."""
+        """The ledger has a post, or its correction; returns whether its waiter, if any, must be resumed."""
         state = _NEXT[reservation.state * _EVENTS + _ACKNOWLEDGED]  # `move`, without a call
         assert state >= 0, Promise(reservation.state)
         reservation.state = state
@@ -324,7 +324,9 @@ class Promises:
         """Callers whose last moment has come while their posts are not durable; each once."""
         if not self._overdue:
             return []
-        latest = [one for one in self._overdue.values() if one.latest_ms <= now_ms]
+        # Without a waiter the Fulfill is kept, and was relayed.
+        waiting = [one for one in self._overdue.values() if one.waiter is not None]
+        latest = [one for one in waiting if one.latest_ms <= now_ms]
         for reservation in latest:
             reservation.move(PromiseEvent.LAST_MOMENT)
         return [self._take_waiter(one) for one in latest]

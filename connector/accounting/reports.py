@@ -21,6 +21,9 @@ class AccountingCounters:
     events: int = 0
     corrections: int = 0
     released: int = 0
+    """Fulfills sent when the ledger had not acknowledged the post within its budget."""
+    relayed: int = 0
+    """Fulfills sent when they were kept, before their posts were queued."""
     reconciled: int = 0
     """Accounts whose mirror was updated by what another process booked."""
     spooled: int = 0

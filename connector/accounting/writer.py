@@ -2,9 +2,7 @@
 
 One request is in flight; everything queued meanwhile goes into the next one, posts and voids before
 holds, the legs of a packet together. There is no flush timer: an idle ledger gets a request at
-once, a busy one gets full requests. But while fulfilments are being written whose posts follow
-(`fulfilments`), a request waits a moment for these posts: fewer requests are worth more to everybody
-than the time of a write.
+once, a busy one gets full requests.
 
 Long because the queues have one owner, and the states of a queued reservation are handled in one
 place.
@@ -131,8 +129,6 @@ class Writer:
         self._wake = asyncio.Event()
         self._is_idle = False
         self._is_stopping = False
-        self._posts_came = asyncio.Event()
-        self._posts_came.set()
 
     @property
     def depth(self) -> int:
@@ -244,14 +240,6 @@ class Writer:
         if self._is_idle:
             self._start_writing()
 
-    def expect_posts(self) -> None:
-        """Posts will be queued soon: the next request waits for them, but not for long."""
-        self._posts_came.clear()
-
-    def posts_came(self) -> None:
-        """They are queued, or will not be for a while."""
-        self._posts_came.set()
-
     def post_unasked(self, reservation: Reservation) -> None:
         """Queue the post of a packet that was fulfilled before a restart; it has no waiter."""
         reservation.move(PromiseEvent.POST)
@@ -296,8 +284,6 @@ class Writer:
         """Write until `stop`; then until everything queued is written."""
         availability, lease, monotonic_s = self._availability, self._lease, self._clock.monotonic_s
         while True:
-            if not self._posts_came.is_set() and (self._resolutions or self._holds):
-                await self._wait_for_posts()
             if not self._resolutions and not self._holds:
                 if self._is_stopping:
                     return
@@ -369,13 +355,6 @@ class Writer:
             # With a ledger that answers at once this may be the only await in the loop.
             await asyncio.sleep(0)
 
-    async def _wait_for_posts(self) -> None:
-        try:
-            async with asyncio.timeout(bounds.POSTS_JOIN_SECONDS):
-                await self._posts_came.wait()
-        except TimeoutError:
-            self._posts_came.set()  # the disk is slow: the next request goes without them
-
     def _drop_replayed(self) -> None:
         """Drop posts that a replay has booked from the outbox while they were queued."""
         queue = self._resolutions
@@ -428,7 +407,7 @@ class Writer:
                 self._not_resolved(reservation, statuses[at - size : at])
             elif state != _VOIDING:
                 waiter = reservation.waiter
-                if acknowledged(reservation):
+                if acknowledged(reservation) and waiter is not None:
                     resume(waiter, Outcome.POSTED)
         assert at == len(statuses)
         self._reports.turn_done()

@@ -180,6 +180,11 @@ class NodeCollector(Collector):
         yield _counter("ledger_events", "Transfers in acknowledged requests.", counters.events)
         yield _counter("ledger_corrections", "Posts that came too late.", counters.corrections)
         yield _counter("ledger_released", "Fulfills let go before the post.", counters.released)
+        yield _counter(
+            "ledger_relayed",
+            "Fulfills kept on disk, and relayed before the post.",
+            counters.relayed,
+        )
         yield GaugeMetricFamily(
             "ledger_queue_depth", "Packets that wait.", value=self._accounts.queue_depth()
         )

@@ -338,6 +338,14 @@ FAULTS = (
         kind="rejected-after-its-post",
     ),
     Fault(
+        "relayed-before-it-is-kept",
+        "connector/accounting/fulfilments.py",
+        "        self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms))\n",
+        "        self._relay_all([_Waiting(token, reservation, expires_at_ms, latest_ms)])\n",
+        only("local", "plain-receivers", "plain-links", "crash"),
+        kind="rejected-after-its-post",
+    ),
+    Fault(
         "fulfilment-forgotten-too-early",
         "connector/accounting/fulfilments.py",
         "now_ms + lives_ms + 2 * limits.CLOCK_ERROR_MS",
@@ -441,8 +449,8 @@ FAULTS = (
     Fault(
         "fulfill-not-held-back",
         "connector/accounting/promises.py",
-        "latest = [one for one in self._overdue.values() if one.latest_ms <= now_ms]",
-        "latest = list(self._overdue.values())",
+        "latest = [one for one in waiting if one.latest_ms <= now_ms]",
+        "latest = waiting",
         only("disk-slow", "crash", "ledger-slow"),
     ),
     # Look-ups of resent packets

@@ -142,7 +142,7 @@ async def test_ledger_metrics_are_exported(metrics: Metrics) -> None:
     assert metrics.value("ledger_available") == 1
     assert metrics.value("ledger_queue_depth") == 0
     assert metrics.value("ledger_requests_total") >= 0
-    for name in ("ledger_events", "ledger_corrections", "ledger_released"):
+    for name in ("ledger_events", "ledger_corrections", "ledger_released", "ledger_relayed"):
         assert metrics.families()[name].type == "counter"
 
 
