@@ -65,5 +65,6 @@ assert LEASE_SILENCE_SECONDS > LEASE_LOOK_SECONDS + LEASE_STANDSTILL_SECONDS
 assert LEASE_SILENCE_SECONDS > LEASE_STANDBY_LOOK_GAP_SECONDS_MAX > LEASE_STANDBY_LOOK_SECONDS
 assert LEDGER_HISTORY_SECONDS_MAX > LEDGER_HISTORY_POINTS_MAX * LEDGER_HISTORY_PAUSE_SECONDS
 # A packet that was admitted can always be resolved: resolutions are not counted against the queue,
-# and there are at most as many of them as packets in flight.
+# and there are at most as many of them as packets in flight, and as many that were relayed
+# (`fulfilments`).
 assert LEDGER_QUEUE_RESERVATIONS_MAX >= limits.IN_FLIGHT_TOTAL_MAX

@@ -9,7 +9,7 @@ a resent packet is answered with the kept one, and what was fulfilled but not po
   durable, or neither. If the post goes into the outbox instead, so does the Fulfill, before it;
 - else in `outbox.db`. When it is on disk the post is queued and the Fulfill relayed: after a crash
   the kept Fulfill shows that its amount is owed (`recovery`). Where a standby on another machine
-  waits, which would not know of it, the Fulfill is relayed when the post is booked. A write that
+  waits, which would not know of it, the Fulfill is relayed when the post is booked, like any other. A write that
   fails is retried, and no packet that would need one is admitted meanwhile. A packet whose Fulfill
   is not on disk when the sender's last moment comes is posted all the same, with an alert;
 - nowhere, if the ledger does not keep its books either (`Ledger.keeps_books`).
@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from connector.accounting import bounds
-from connector.accounting.promises import Outcome, Reservation, Token, to_be_kept
+from connector.accounting.promises import Outcome, Promises, Reservation, Token, to_be_kept
 from connector.accounting.reports import TOO_SLOW, Reports
 from connector.base import limits
 from connector.base.clock import Clock
@@ -78,6 +78,7 @@ class Fulfilments:
         posts: Posts,
         reports: Reports,
         clock: Clock,
+        promises: Promises,
         is_watched: Callable[[], bool],
     ) -> None:
         """`is_watched`: whether a process with another store may take over."""
@@ -86,6 +87,7 @@ class Fulfilments:
         self._post = posts.post
         self._reports = reports
         self._clock = clock
+        self._promises = promises
         self._is_watched = is_watched
         beside = ledger.fulfilments
         self._is_beside: Final = beside is not None
@@ -110,7 +112,12 @@ class Fulfilments:
         used = 0
         for one in self._kept:
             used += one.kept_bytes
-        return used < bounds.FULFILMENTS_BYTES_MAX and not self._failed
+        return (
+            used < bounds.FULFILMENTS_BYTES_MAX
+            and not self._failed
+            # Those that were relayed are in flight no more, and the ledger may be away.
+            and len(self._promises) < limits.IN_FLIGHT_TOTAL_MAX
+        )
 
     @property
     def is_empty(self) -> bool:
@@ -264,7 +271,12 @@ class Fulfilments:
         return sorted(found)
 
     async def maintain(self) -> None:
-        """Remove fulfilments of packets that cannot be resent any more; called about once a second."""
+        """Remove fulfilments of packets that cannot be resent any more; called about once a second.
+
+        None while one of them is all that says that its packet is owed.
+        """
+        if self._promises.needs_kept(self._clock.now_ms()):
+            return
         for one in self._kept:
             if one.kept_bytes:
                 await self._forget(one)

@@ -153,6 +153,7 @@ class AccountManager:
             posts=writer,
             reports=reports,
             clock=clock,
+            promises=promises,
             is_watched=lambda: holder.is_watched,
         )
         self._recovery = Recovery(
@@ -334,6 +335,11 @@ class AccountManager:
     def spooled(self) -> int:
         """Transfers in the outbox."""
         return self._spool.transfers
+
+    @property
+    def undurable(self) -> int:
+        """Posts that are neither in the ledger nor in the outbox yet."""
+        return len(self._promises)
 
     def queue_depth(self) -> int:
         """Packets that wait to be written."""

@@ -16,7 +16,9 @@ CORRECTING_OVERDUE and CORRECTING_RELEASED, and ACKNOWLEDGED from each of these 
 
 From POST on the money is owed, whatever the ledger answers. The Fulfill is sent when the post is
 durable, at ACKNOWLEDGED or SPOOLED, or else at LAST_MOMENT: later it would be of no use to the
-sender, and holding it back would turn the risk of a loss into the loss.
+sender, and holding it back would turn the risk of a loss into the loss. A Fulfill that is kept in the
+outbox (`fulfilments`) is sent before POST: such a reservation has no waiter, and its kept Fulfill is
+what makes it durable until ACKNOWLEDGED or SPOOLED.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class Outcome(Enum):
     """The ledger does not answer."""
     POSTED = auto()
     RELEASED = auto()
-    """Not acknowledged within the budget; in the outbox, and retried until it is."""
+    """Not acknowledged, and retried until it is: in the outbox, or the Fulfill is kept there."""
 
 
 class Promise(IntEnum):
@@ -65,7 +67,8 @@ class Promise(IntEnum):
     POSTING = 4
     """Fulfilled; the sender's Fulfill waits for the post, unless it was kept and relayed."""
     OVERDUE = 5
-    """The budget is used up; the Fulfill is held back until the post is in the outbox."""
+    """The budget is used up: the post has to go into the outbox, and a Fulfill that was not relayed waits
+    for that."""
     RELEASED = 6
     """The Fulfill was sent; the ledger has not acknowledged the post."""
     BOOKED = 7
@@ -187,7 +190,7 @@ class Reservation:
         self.fulfill = b""
         """The Fulfill, while it has yet to be kept with the post; see `fulfilments`."""
         self.keep_until_ms = 0
-        """Until when it is kept then."""
+        """Until when it is kept; zero: it was kept by an earlier process."""
         self.hold_spooled = False
         """Whether the hold went into the outbox: the ledger may refuse it later."""
         self.outbox_seq = 0
@@ -245,12 +248,20 @@ class Promises:
         self._held_again: set[int] = set()
 
     def __len__(self) -> int:
-        """How many senders wait for a Fulfill."""
+        """How many posts are neither in the ledger nor in the outbox."""
         return len(self._waiting) + len(self._overdue)
+
+    def needs_kept(self, now_ms: int) -> bool:
+        """Whether a kept Fulfill whose time is over is all that makes some post durable."""
+        return any(
+            one.waiter is None and one.keep_until_ms <= now_ms
+            for posts in (self._waiting, self._overdue)
+            for one in posts.values()
+        )
 
     @property
     def has_overdue(self) -> bool:
-        """Whether Fulfills are held back until their posts are durable."""
+        """Whether posts are to be put into the outbox."""
         return bool(self._overdue)
 
     @property

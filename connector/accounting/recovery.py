@@ -3,6 +3,8 @@
 Such packets were accepted by another process, or by this one before a restart. What is held for
 them is counted until it expires, and a sender that resends one gets the first answer
 (docs/protocol.md). What a kept fulfilment shows to be owed is posted, resent or not.
+
+Long because what a start finds and what a look-up finds later are one state, with one owner.
 """
 
 from __future__ import annotations
@@ -161,7 +163,8 @@ class Recovery:
                 else:
                     self._take_up(reservation, packet.expires_at_ns, loaded)
         # Older than what was read: this node was down for longer than packets can be resent.
-        owed += await self._older_unposted(ledger, sorted(unposted))
+        older, unknown = await self._older_unposted(ledger, sorted(unposted))
+        owed += older
         kept: dict[int, bytes] = {}
         for at in range(0, len(owed), bounds.FULFILMENTS_LOOKED_UP_AT_ONCE_MAX):
             part = owed[at : at + bounds.FULFILMENTS_LOOKED_UP_AT_ONCE_MAX]
@@ -171,10 +174,23 @@ class Recovery:
         self._recovered, self._unclaimed_holds = loaded
         self._expiries = _by_expiry(loaded)
         self._post_owed(owed, kept)
+        if unknown:
+            # The ledger has lost their holds (`--accept-ledger-loss`).
+            details: dict[str, object] = {
+                "packetId": f"{unknown[0]:032x}", "packets": len(unknown),
+                "detail": "the ledger has no hold for it",
+            }  # fmt: skip
+            self._reports.alert("fulfilment_not_booked", details)
 
-    async def _older_unposted(self, ledger: Ledger, packet_ids: list[int]) -> list[LedgerPacket]:
-        """Of the given packets, those that the ledger has held money for and has not posted."""
+    async def _older_unposted(
+        self, ledger: Ledger, packet_ids: list[int]
+    ) -> tuple[list[LedgerPacket], list[int]]:
+        """Of the given packets, those that the ledger has held money for and has not posted.
+
+        And the ids of those that it knows nothing of.
+        """
         packet_ids = await self._without_post(ledger, packet_ids)
+        unknown = set(packet_ids)
         found: list[LedgerPacket] = []
         size = max(
             1, ledger.batch_transfers_max // (len(_PHASES) * limits.TRANSFERS_PER_RESERVATION_MAX)
@@ -188,8 +204,10 @@ class Recovery:
                 for phase in _PHASES
             ]
             packets = packets_of(await ledger.lookup_transfers(ids))
+            unknown.difference_update(packet.packet_id for packet in packets)
             found += [packet for packet in packets if packet.outcome != POST]
-        return found
+        assert len(found) + len(unknown) <= len(packet_ids)
+        return found, sorted(unknown)
 
     async def _without_post(self, ledger: Ledger, packet_ids: list[int]) -> list[int]:
         """Of the given packets, those that are not posted: by far the fewest.

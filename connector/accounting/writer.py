@@ -241,9 +241,14 @@ class Writer:
             self._start_writing()
 
     def post_unasked(self, reservation: Reservation) -> None:
-        """Queue the post of a packet that was fulfilled before a restart; it has no waiter."""
-        reservation.move(PromiseEvent.POST)
-        reservation.transfers = resolutions(reservation.legs, POST)
+        """Queue the post of a packet that was fulfilled before a restart; it has no waiter.
+
+        Only its kept Fulfill says that it is owed: unless the ledger has it soon, it goes into the outbox.
+        """
+        now_ms = self._clock.now_ms()
+        relay_by_ms = now_ms + bounds.POST_BUDGET_MS
+        posts = resolutions(reservation.legs, POST)
+        self._promises.post(reservation, None, posts, relay_by_ms, relay_by_ms)
         for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
             self._mirror.post(debit, credit, leg.amount)
         self._resolutions.append(reservation)

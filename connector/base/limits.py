@@ -38,9 +38,10 @@ assert IN_FLIGHT_BYTES_MAX >= IN_FLIGHT_BYTES_PER_PEER_MAX >= PACKET_DATA_BYTES_
 # Ledger
 TRANSFERS_PER_RESERVATION_MAX: Final = 3
 SPOOL_TRANSFERS_MAX: Final = 10_000_000
-# Every admitted packet can be resolved: beyond the spool there is room for all in flight.
+# Every admitted packet can be resolved: beyond the spool there is room for hold and post of all in
+# flight, and for the posts of as many whose Fulfills were relayed.
 OUTBOX_TRANSFERS_MAX: Final = (
-    SPOOL_TRANSFERS_MAX + 2 * TRANSFERS_PER_RESERVATION_MAX * IN_FLIGHT_TOTAL_MAX
+    SPOOL_TRANSFERS_MAX + 3 * TRANSFERS_PER_RESERVATION_MAX * IN_FLIGHT_TOTAL_MAX
 )
 # Settlement (RFC 38: retries for ever, at least once an hour)
 ASSET_SCALE_DIGITS_MAX: Final = 255

@@ -138,8 +138,13 @@ class Lifecycle:
         return even
 
     def _forget_even(self, former: list[PeerTerms]) -> list[str]:
-        """Drop removed peers whose balance is zero; returns their ids."""
+        """Drop removed peers whose balance is zero; returns their ids.
+
+        None while something is queued: a post that is not booked needs the accounts of its peers.
+        """
         core = self._core
+        if core.accounts.queue_depth():
+            return []
         even = [
             one.peer_id
             for one in former
@@ -219,7 +224,7 @@ class Lifecycle:
         # A process that was replaced while it stood still gives no answers any more.
         # What waits for a peer that is expected back is left to the process that follows.
         while (
-            core.driver.in_flight > core.links.held
+            (core.driver.in_flight > core.links.held or core.accounts.undurable)
             and not (core.links.standstill.is_held and core.accounts.is_superseded)
             and core.clock.monotonic_s() < deadline_s
         ):
@@ -228,7 +233,9 @@ class Lifecycle:
             return
         # This DATA_DIR may not be started again for long: what its outbox holds is booked now.
         deadline_s = core.clock.monotonic_s() + bounds.LEASE_OUTBOX_SECONDS_MAX
-        while core.accounts.spooled and core.clock.monotonic_s() < deadline_s:
+        while (
+            core.accounts.spooled or core.accounts.undurable
+        ) and core.clock.monotonic_s() < deadline_s:
             await asyncio.sleep(TICK_SECONDS)
 
     async def _stop_settling(self, settling: asyncio.Task[None]) -> None:
@@ -239,7 +246,7 @@ class Lifecycle:
         accounts = self._core.accounts
         accounts.stop()
         # A ledger that does not answer must not prevent a stop: by then, what is owed is in the
-        # outbox, or the packet can be resent.
+        # outbox, or its Fulfill is kept, or the packet can be resent.
         _, late = await asyncio.wait(writer, timeout=limits.STOP_IN_FLIGHT_SECONDS_MAX)
         for task in late:
             task.cancel()

@@ -189,6 +189,103 @@ async def test_what_is_owed_is_kept_until_its_ledger_was_reached() -> None:
         assert not again.outbox.fulfilments
 
 
+@pytest.mark.parametrize("down_s", [60, 600])
+@pytest.mark.parametrize("spool", [0, 1000])
+@simulated
+async def test_what_is_owed_is_kept_until_it_is_booked_or_in_the_outbox(
+    spool: int, down_s: int
+) -> None:
+    """The ledger hangs after the start that found it, and the node is killed again."""
+    node = node_on_cluster(spool=spool)
+    await killed_between(node)
+    await asyncio.sleep(down_s)
+    again = node_on_cluster(ledger=node.ledger, outbox=node.outbox, spool=spool)
+    async with again:
+        again.ledger.gate.clear()
+        for _ in range(400):
+            await again.manager.maintain_outbox()
+            await asyncio.sleep(1)
+        assert again.outbox.ids
+    again.ledger.gate.set()
+    async with node_on_cluster(ledger=node.ledger, outbox=node.outbox, spool=spool) as third:
+        await asyncio.sleep(5)
+        assert third.net("alice") == 100
+        assert await third.rest() == []
+
+
+@simulated
+async def test_what_is_owed_survives_a_kill_before_it_could_be_put_into_the_outbox() -> None:
+    node = node_on_cluster()
+    await killed_between(node)
+    await asyncio.sleep(600)
+    async with node_on_cluster(ledger=node.ledger, outbox=node.outbox) as again:
+        again.ledger.gate.clear()
+        await again.manager.maintain_outbox()
+        assert again.outbox.fulfilments
+        assert not again.outbox.ids
+    again.ledger.gate.set()
+    async with node_on_cluster(ledger=node.ledger, outbox=node.outbox) as third:
+        await asyncio.sleep(5)
+        assert third.net("alice") == 100
+
+
+@simulated
+async def test_what_a_full_outbox_does_not_take_stays_kept() -> None:
+    node = node_on_cluster()
+    async with node:
+        reservation = await node.hold("a")
+        node.ledger.down = Fault.REFUSED
+        add = node.outbox.add
+
+        async def full(_transfers: Any) -> int:
+            raise LedgerUnavailableError("the outbox is full")
+
+        node.outbox.add = full  # type: ignore[method-assign]
+        keep_and_post(node, "a", reservation)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        for _ in range(400):
+            await asyncio.sleep(1)
+            await node.manager.maintain_outbox()
+        assert node.outbox.fulfilments
+        node.outbox.add = add  # type: ignore[method-assign]
+    node.ledger.down = None
+    async with node_on_cluster(ledger=node.ledger, outbox=node.outbox) as again:
+        await asyncio.sleep(5)
+        assert again.net("alice") == 100
+        await again.manager.maintain_outbox()
+        assert not again.outbox.fulfilments
+
+
+@simulated
+async def test_an_operator_is_told_of_what_was_fulfilled_and_a_lost_ledger_does_not_hold() -> None:
+    node = node_on_cluster()
+    await killed_between(node)
+    empty = node_on_cluster(outbox=node.outbox, accept_loss=True)
+    async with empty:
+        await empty.idle()
+        assert empty.alerts.count("fulfilment_not_booked") == 1
+
+
+@pytest.mark.interpreted
+@simulated
+async def test_what_was_relayed_and_is_not_booked_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "IN_FLIGHT_TOTAL_MAX", 1)
+    async with node_on_cluster() as node:
+        reservation = await node.hold("a")
+        assert node.manager.can_keep
+        node.ledger.gate.clear()
+        keep_and_post(node, "a", reservation)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert not node.manager.can_keep
+        assert node.manager.undurable == 1
+        await asyncio.sleep(1)
+        assert node.manager.undurable == 0  # in the outbox
+        assert node.manager.can_keep
+        node.ledger.gate.set()
+
+
 @simulated
 async def test_what_gathers_during_a_write_is_kept_in_the_next_one() -> None:
     writes: list[int] = []

@@ -40,12 +40,50 @@ async def test_a_stop_waits_for_packets_while_links_are_held_unless_it_was_repla
         links=SimpleNamespace(standstill=standstill, stop_listening=lambda: None, held=0),
         clock=clock,
         driver=driver,
-        accounts=SimpleNamespace(is_superseded=superseded, spooled=0),
+        accounts=SimpleNamespace(is_superseded=superseded, spooled=0, undurable=0),
     )
     began_s = loop.time()
     await Lifecycle._wait_for_packets(cast(Any, SimpleNamespace(_core=core)))
     assert loop.time() - began_s == pytest.approx(waits_s, abs=0.1)
     assert core.node.stopping
+
+
+@pytest.mark.parametrize("superseded", [False, True])
+@simulated
+async def test_a_stop_waits_for_posts_whose_fulfills_were_relayed(superseded: bool) -> None:
+    """Until the ledger or the outbox has them: the ticks that see to it end afterwards."""
+    loop, clock = asyncio.get_running_loop(), SimulatedClock()
+    standstill = Standstill(clock=clock, log=EventLog(), limit_s=1.0, on_standstill=lambda: None)
+    accounts = SimpleNamespace(is_superseded=superseded, spooled=0, undurable=3)
+    loop.call_later(0.3, setattr, accounts, "undurable", 0)
+    core = SimpleNamespace(
+        node=SimpleNamespace(stopping=False),
+        links=SimpleNamespace(standstill=standstill, stop_listening=lambda: None, held=0),
+        clock=clock,
+        driver=SimpleNamespace(in_flight=0),
+        accounts=accounts,
+    )
+    began_s = loop.time()
+    await Lifecycle._wait_for_packets(cast(Any, SimpleNamespace(_core=core)))
+    assert loop.time() - began_s == pytest.approx(0.3, abs=0.1)
+
+
+def test_no_former_peer_is_forgotten_while_a_post_is_queued() -> None:
+    forgotten: list[str] = []
+    accounts = SimpleNamespace(
+        queue_depth=lambda: 1,
+        peers={"bob": SimpleNamespace(is_even=True)},
+        forget_peer=forgotten.append,
+    )
+    settlements = SimpleNamespace(under_way=lambda _: None)
+    core = SimpleNamespace(accounts=accounts, settlements=settlements)
+    life = Lifecycle.__new__(Lifecycle)
+    life._core = cast(Any, core)
+    former = [cast(Any, SimpleNamespace(peer_id="bob"))]
+    assert life._forget_even(former) == []
+    accounts.queue_depth = lambda: 0
+    assert life._forget_even(former) == ["bob"]
+    assert forgotten == ["bob"]
 
 
 @pytest.mark.parametrize(("comes_back", "answered"), [(True, 0), (False, 1)])
