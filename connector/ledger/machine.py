@@ -449,7 +449,8 @@ class LedgerMachine:
             assert hold.credit.credits_pending >= 0
             hold.debit.touched = hold.credit.touched = True
             del self.holds[hold.transfer.id]
-            self._closed[hold.transfer.id] = Status.PENDING_TRANSFER_EXPIRED
+            if hold.transfer.id in self._records:
+                self._closed[hold.transfer.id] = Status.PENDING_TRANSFER_EXPIRED
         self._earliest_ns = min(
             (hold.expires_at_ns for hold in self.holds.values() if hold.expires_at_ns),
             default=_NEVER_NS,
@@ -521,10 +522,14 @@ class LedgerMachine:
         self._order.append(id_)
         if len(self._order) > bounds.LEDGER_REMEMBERED_TRANSFERS_MAX:
             oldest = self._order.popleft()
-            self._records.pop(oldest, None)
+            forgotten = self._records.pop(oldest, None)
             self._closed.pop(oldest, None)
+            if forgotten is not None and forgotten[0].pending_id:
+                # Its hold was forgotten before it was closed.
+                self._closed.pop(forgotten[0].pending_id, None)
             self._forgotten_id_max = max(self._forgotten_id_max, oldest)
         assert len(self._records) <= len(self._order), "a transfer that is never forgotten"
+        assert len(self._closed) <= len(self._order), "a closed hold that is never forgotten"
 
     def _used_up(self, transfer: Transfer, status: Status, undo: list[_Undo] | None) -> Status:
         if undo is None:

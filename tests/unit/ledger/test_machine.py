@@ -409,3 +409,22 @@ def test_a_resolution_of_an_old_hold_can_be_retried(
     books = machine()
     write(books, HOLD, MOVE._replace(id=0x900), POSTED)
     assert write(books, POSTED) == [Status.EXISTS]
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("resolution", [POSTED, VOIDED, None])
+def test_what_is_known_of_closed_holds_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, resolution: Transfer | None
+) -> None:
+    """Also of those that are closed when their holds are no longer in memory."""
+    monkeypatch.setattr(ledger_bounds, "LEDGER_REMEMBERED_TRANSFERS_MAX", 2)
+    books = machine()
+    write(books, HOLD._replace(timeout=1), *(MOVE._replace(id=n) for n in (0x900, 0xA00, 0xB00)))
+    if resolution is None:
+        assert books.expire(NS + 10**10) == 1
+    else:
+        assert write(books, resolution) == [Status.CREATED]
+        assert write(books, resolution._replace(id=0xC00)) != [Status.CREATED]
+        write(books, *(MOVE._replace(id=n) for n in (0xD00, 0xE00, 0xF00)))
+    assert not books.holds
+    assert not books._closed
