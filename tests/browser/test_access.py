@@ -21,7 +21,7 @@ expect.set_options(timeout=PATIENCE_MS)
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 TABS = ["Dashboard", "Packets", "Accounts", "Peers", "Keys"]
-WIDTHS = pytest.mark.parametrize("width", [360, 1280])
+WIDTHS = pytest.mark.parametrize("width", [pytest.param(360, marks=pytest.mark.slow), 1280])
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def busy(viewer: Viewer, tmp_path: Path, width: int) -> AsyncIterator[None
         yield
 
 
-@pytest.mark.parametrize("width", [1280, pytest.param(360, marks=pytest.mark.slow)])
+@WIDTHS
 async def test_axe_finds_nothing_grave(viewer: Viewer, tmp_path: Path, width: int) -> None:
     async with busy(viewer, tmp_path, width):
         page = viewer.page

@@ -143,6 +143,7 @@ async def test_a_node_without_anything_says_so_on_each_tab(viewer: Viewer, tmp_p
             await expect(viewer.page.get_by_role("tabpanel")).to_contain_text(says_so)
 
 
+@pytest.mark.slow
 async def test_what_is_not_there_yet_is_said_to_be_loading(viewer: Viewer, tmp_path: Path) -> None:
     """Each tab waits with words, and shows what it has as soon as it comes."""
     may_connect, may_answer = asyncio.Event(), asyncio.Event()
