@@ -32,8 +32,12 @@ TOGETHER = {
 """Kinds that show nothing alone, and what they need."""
 
 
+LONG = frozenset((Kind.LAST_MOMENT, Kind.PRUNED, Kind.CLOCK_FAR))
+KINDS = [pytest.param(one, marks=pytest.mark.long) if one in LONG else one for one in EXPECTED]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("kind", EXPECTED)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_unit_is_accounted_for(kind: Kind, seed: int) -> None:
     """One kind at a time; where it is a property of the network, crashes come with it."""
     kinds = frozenset((kind, *TOGETHER.get(kind, ()), *([Kind.CRASH] if kind in TRAITS else [])))

@@ -178,7 +178,7 @@ async def test_what_is_owed_is_kept_until_its_ledger_was_reached() -> None:
     await killed_between(node)
     node.ledger.down = Fault.REFUSED
     async with node_on_cluster(ledger=node.ledger, outbox=node.outbox) as again:
-        for _ in range(10):
+        for _ in range(2):
             await asyncio.sleep(100)
             await again.manager.maintain_outbox()
         assert again.outbox.fulfilments
@@ -202,7 +202,7 @@ async def test_what_is_owed_is_kept_until_it_is_booked_or_in_the_outbox(
     again = node_on_cluster(ledger=node.ledger, outbox=node.outbox, spool=spool)
     async with again:
         again.ledger.gate.clear()
-        for _ in range(400):
+        for _ in range(120):
             await again.manager.maintain_outbox()
             await asyncio.sleep(1)
         assert again.outbox.ids
@@ -243,7 +243,7 @@ async def test_what_a_full_outbox_does_not_take_stays_kept() -> None:
         node.outbox.add = full  # type: ignore[method-assign]
         keep_and_post(node, "a", reservation)
         assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
-        for _ in range(400):
+        for _ in range(120):
             await asyncio.sleep(1)
             await node.manager.maintain_outbox()
         assert node.outbox.fulfilments

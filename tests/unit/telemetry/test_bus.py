@@ -226,6 +226,7 @@ async def test_sequence_numbers_continue_above_earlier_runs() -> None:
     assert after.seq == before.seq + 1
 
 
+@pytest.mark.long
 async def test_a_failing_source_is_logged_and_flushing_continues(
     bus: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
