@@ -137,6 +137,7 @@ def test_a_node_that_is_back_before_its_ledger_pays_once() -> None:
     assert outcome.fulfilled == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ledger", ["embedded", "tigerbeetle"])
 def test_a_hold_is_shown_until_it_ends_though_its_node_began_with_a_clock_that_was_behind(
     ledger: str,

@@ -90,6 +90,7 @@ async def test_it_is_bounded(outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPat
     assert await requests(outbox) == [SECOND]
 
 
+@pytest.mark.long
 async def test_room_for_posts_is_set_aside(outbox: SqliteOutbox, path: Path) -> None:
     """What a full disk must take is what it has given already."""
     log = path.with_name("outbox.db-wal")
@@ -323,6 +324,7 @@ async def test_fulfilments_in_rows_of_an_earlier_version_are_found(path: Path) -
     await last.close()
 
 
+@pytest.mark.long
 async def test_fulfilments_leave_the_room_that_is_set_aside_for_posts(
     outbox: SqliteOutbox, path: Path
 ) -> None:

@@ -350,6 +350,7 @@ async def test_a_refused_journal_is_not_touched(
     assert path.read_bytes() == before
 
 
+@pytest.mark.long
 def test_a_marker_survives_a_torn_write(tmp_path: Path) -> None:
     path = tmp_path / "marker"
     marker = FileMarker(path)

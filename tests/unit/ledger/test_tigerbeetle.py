@@ -230,6 +230,7 @@ async def test_our_own_errors_are_not_reported_as_the_clusters(cluster: Cluster)
         await ledger_at().open()
 
 
+@pytest.mark.long
 async def test_a_silent_client_is_replaced_with_new_addresses_and_growing_waits(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def test_packets_outlive_a_slow_replacement() -> None:
         assert plan.long_faults_s <= SLOWLY_REPLACED_S
 
 
+@pytest.mark.long
 def test_some_nodes_are_replaced_and_nothing_else_breaks() -> None:
     plans = [make_plan(seed, kinds=default_kinds()) for seed in range(100)]
     alone = [

@@ -316,6 +316,7 @@ async def test_a_long_reject_costs_a_few_kilobytes_on_disk(
     assert octets(tmp_path) < 1000 * 8192
 
 
+@pytest.mark.long
 async def test_the_file_stays_within_its_octets(open_store: Open, tmp_path: Path) -> None:
     limit = 2 << 20
     setup = await open_store(events_max=100_000, bytes_max=limit)
@@ -348,6 +349,7 @@ async def test_rare_events_and_balances_alone_stay_within_the_octets(open_store:
     assert newest[0]["peerId"] == "peer-59-99"
 
 
+@pytest.mark.long
 async def test_a_lower_limit_of_octets_takes_effect_in_bounded_steps(
     open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,6 +383,7 @@ async def test_events_beyond_the_retention_are_deleted(open_store: Open) -> None
     assert setup.store.stored == 2
 
 
+@pytest.mark.long
 async def test_a_lower_limit_takes_effect_and_frees_disk_space(
     open_store: Open, tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_nobody_there_is_said_so() -> None:
     assert "is the node running?" in said
 
 
+@pytest.mark.long
 def test_a_node_that_is_not_ready_yet_can_be_waited_for() -> None:
     """Refused, then not ready, then ready."""
     answers = [
