@@ -24,6 +24,8 @@ async def row(network: RunningNodes, server: TigerBeetleServer) -> tuple[list[st
         "tigerbeetle_cluster_id": server.cluster_id,
         "tigerbeetle_replicas": server.address,
         "credit_limit": 10**9,
+        # On a busy machine a request may take longer than nodes wait by default.
+        "accounting_timeout_ms": 15_000,
     }
     return names, await network.chain(*names, node=dict.fromkeys(names, cluster), at_once=True)
 
