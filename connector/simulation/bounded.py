@@ -184,8 +184,9 @@ def _look_at_prepayments(evidence: Evidence) -> Iterator[Finding]:
             yield Finding("settled", node, f"{key} of {peer} was declined, and is booked")
         elif len(booked) > 1:
             yield Finding("settled", node, f"{key} of {peer} is booked {len(booked)} times")
-        if booked and waited is None and owed and amount > max(owed) + most:
-            text = f"{amount} of {peer} was taken unasked: it owed {max(owed)} at most, and {most} may be paid in advance"
+        owing = max(owed, default=0) + _posted_behind(rows, account, booked)
+        if booked and waited is None and owed and amount > owing + most:
+            text = f"{amount} of {peer} was taken unasked: it owed {owing} at most, and {most} may be paid in advance"
             yield Finding("prepaid", node, text)
         others = sum(
             more
@@ -210,6 +211,18 @@ def _owed(rows: Sequence[Row], account: int) -> list[int]:
             now += row.amount * ((what.debit == account) - (what.credit == account))
         owed.append(now)
     return owed
+
+
+def _posted_behind(rows: Sequence[Row], account: int, booked: Sequence[Row]) -> int:
+    """What was held when a payment was booked, and posted behind it in the ledger.
+
+    The node may have relayed these Fulfills before: it counts them as owed then.
+    """
+    if not booked:
+        return 0
+    at = rows.index(booked[0])
+    held = {row.id: row for row in rows[:at] if row.flags & PENDING and row.debit == account}
+    return sum(row.amount for row in rows[at:] if row.flags & POST and row.pending_id in held)
 
 
 def _number_of(evidence: Evidence, row: Row) -> int:

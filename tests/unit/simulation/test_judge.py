@@ -11,13 +11,13 @@ from functools import cache
 import pytest
 
 from connector.settlement.model import key_tag
-from connector.simulation.bounded import tag_of
+from connector.simulation.bounded import _posted_behind, tag_of
 from connector.simulation.evidence import Evidence
 from connector.simulation.facts import Given, Waiting
 from connector.simulation.judge import Judge
 from connector.simulation.kinds import Kind
 from connector.simulation.plan import FaultPlan, PaymentPlan
-from connector.simulation.raw import PENDING, POST, VOID, Row, account_id
+from connector.simulation.raw import PENDING, POST, SETTLEMENT, VOID, Row, account_id
 from connector.simulation.rules import RULES
 from connector.simulation.run import Simulation
 from tests.support.worlds import small_plan
@@ -410,6 +410,20 @@ def test_a_payment_within_what_may_be_prepaid_does_not_wait() -> None:
     assert "prepaid" in rules(found)
     found.facts.settled_in[paid] = 50
     assert "prepaid" not in rules(found)
+
+
+@pytest.mark.parametrize(("held_first", "counted"), [(True, 7), (False, 0)])
+def test_a_post_behind_a_payment_counts_as_owed_if_its_hold_was_there(
+    held_first: bool, counted: int
+) -> None:
+    """Its Fulfill may have been relayed before; one that was held later was not owed yet."""
+    blank = Row(1, 0, 0, 7, 0, 0, 0, 0, 0, 1, 1, 0, 0)
+    hold = blank._replace(id=2, debit=5, credit=6, flags=PENDING)
+    post = blank._replace(id=3, pending_id=2, flags=POST)
+    payment = blank._replace(id=4, debit=9, credit=5, amount=50, code=SETTLEMENT)
+    rows = [hold, payment, post] if held_first else [payment, hold, post]
+    assert _posted_behind(rows, 5, [payment]) == counted
+    assert _posted_behind(rows, 5, []) == 0
 
 
 @pytest.mark.parametrize("key", ["0123456789abcdef" * 2, "prepayment 1"])
