@@ -63,6 +63,8 @@ _TRANSIENT: Final = frozenset(
 
 Record = tuple[Transfer, Status]
 """A transfer in the ledger, or a failed one that has used up its id, and its status."""
+_PENDING_ID: Final = Transfer._fields.index("pending_id")
+"""Its place among the fields of a transfer."""
 Archive = Callable[[int], Record | None]
 
 
@@ -230,6 +232,9 @@ class LedgerMachine:
             statuses.extend(self._create_chain(transfers[index : end + 1], now_ns))
             index = end + 1
         assert len(statuses) == count, (len(statuses), count)
+        # Once a request, not once a transfer.
+        assert len(self._records) <= len(self._order), "a transfer that is never forgotten"
+        assert len(self._closed) <= len(self._order), "a closed hold that is never forgotten"
         return statuses
 
     def _create_chain(self, chain: Sequence[Transfer], now_ns: int) -> list[Status]:
@@ -524,12 +529,12 @@ class LedgerMachine:
             oldest = self._order.popleft()
             forgotten = self._records.pop(oldest, None)
             self._closed.pop(oldest, None)
-            if forgotten is not None and forgotten[0].pending_id:
-                # Its hold was forgotten before it was closed.
-                self._closed.pop(forgotten[0].pending_id, None)
+            if forgotten is not None:
+                pending_id = forgotten[0][_PENDING_ID]
+                if pending_id:
+                    # Its hold was forgotten before it was closed.
+                    self._closed.pop(pending_id, None)
             self._forgotten_id_max = max(self._forgotten_id_max, oldest)
-        assert len(self._records) <= len(self._order), "a transfer that is never forgotten"
-        assert len(self._closed) <= len(self._order), "a closed hold that is never forgotten"
 
     def _used_up(self, transfer: Transfer, status: Status, undo: list[_Undo] | None) -> Status:
         if undo is None:
