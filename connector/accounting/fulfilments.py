@@ -9,9 +9,10 @@ a resent packet is answered with the kept one, and what was fulfilled but not po
   durable, or neither. If the post goes into the outbox instead, so does the Fulfill, before it;
 - else in `outbox.db`. When it is on disk the post is queued and the Fulfill relayed: after a crash
   the kept Fulfill shows that its amount is owed (`recovery`). Where a standby on another machine
-  waits, which would not know of it, the Fulfill is relayed when the post is booked, like any other. A write that
-  fails is retried, and no packet that would need one is admitted meanwhile. A packet whose Fulfill
-  is not on disk when the sender's last moment comes is posted all the same, with an alert;
+  waits, which would not know of it, the Fulfill is relayed like any other: when the post is booked,
+  or in the outbox. A write that fails is retried, and no packet that would need one is admitted
+  meanwhile. A packet whose Fulfill is not on disk when the sender's last moment comes is posted all
+  the same, with an alert;
 - nowhere, if the ledger does not keep its books either (`Ledger.keeps_books`).
 
 A Fulfill is kept until the packet can no longer be resent. It is kept also after the sender has read
@@ -83,7 +84,6 @@ class Fulfilments:
     ) -> None:
         """`is_watched`: whether a process with another store may take over."""
         self._store = store
-        self._posts = posts
         self._post = posts.post
         self._reports = reports
         self._clock = clock

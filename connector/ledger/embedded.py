@@ -743,7 +743,8 @@ class EmbeddedLedger:
         The writer's statements may run between any two statements of this method.
 
         Raises:
-            LedgerUnavailableError: the disk refuses; nothing is pruned then.
+            LedgerUnavailableError: the disk refuses, or what is in the file is damaged; nothing is
+                pruned then.
         """
         if self._stale or self._read_only or not self._seq:
             return ""
@@ -751,6 +752,11 @@ class EmbeddedLedger:
             await self._maintain()
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
+        except journal.DAMAGE as error:
+            # The machine in memory is right, and goes on; the next start reads the file.
+            raise LedgerUnavailableError(
+                f"{self.path.name} is damaged, and nothing is pruned: {error!r}"
+            ) from error
         if not self._upkeep.is_over:
             return ""
         return (

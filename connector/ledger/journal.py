@@ -325,7 +325,7 @@ def replay(machine: LedgerMachine, row: JournalRow, path: Path) -> None:
         results = machine.create_transfers(transfers, now_ns)
     if bytes(map(status_octet, results)) != statuses:
         raise LedgerCorruptError(f"{path} is damaged: row {seq} of its journal does not replay")
-    assert machine.timestamp >= before, (machine.timestamp, before)
+    assert machine.timestamp >= before, "a row is older than the one before"
 
 
 class Archive:

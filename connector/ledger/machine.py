@@ -196,7 +196,7 @@ class LedgerMachine:
             state.touched = False
             debits += state.debits_pending
             credits_ += state.credits_pending
-            assert state.timestamp <= timestamp, (state.timestamp, timestamp)
+            assert state.timestamp <= timestamp, "an account is newer than the state it is saved in"
         for transfer in holds:
             self._open_hold(
                 transfer,
@@ -204,9 +204,9 @@ class LedgerMachine:
                 self.accounts[transfer.credit_account_id],
             )
             held += transfer.amount
-        # Balances and holds are saved together: what is pending is what the open holds hold.
-        assert debits == held, (debits, held)
-        assert credits_ == held, (credits_, held)
+        # They are saved together. In a damaged file they may differ (`journal.DAMAGE`).
+        assert debits == held, "the pending debits are not what the open holds hold"
+        assert credits_ == held, "the pending credits are not what the open holds hold"
         self.timestamp = timestamp
 
     # --- transfers

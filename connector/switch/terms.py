@@ -113,8 +113,6 @@ def amounts(
             return reject(Code.T00_INTERNAL_ERROR, own_address, "no exchange rate")
         numerator, denominator = ratio
         onward = rest * numerator // denominator
-        # Worth no more than what is left of it, by the rate.
-        assert onward * denominator <= rest * numerator, (onward, rest)
     # What may be held at a time for packets to the next hop bounds each of them.
     held_max = next_hop.max_in_flight_value
     onward_max = limits.AMOUNT_MAX if held_max is None else held_max

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import sys
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -36,7 +37,7 @@ PAUSE_SECONDS: Final = 1.0
 """After a connection that the node has closed."""
 
 
-class Attack:
+class Attack(ABC):
     """One kind of hostile behaviour, at a rate that it states."""
 
     name: ClassVar[str]
@@ -55,9 +56,9 @@ class Attack:
         """What a node must not let happen."""
         self._number = number
 
+    @abstractmethod
     async def run(self) -> None:
         """Attack until cancelled."""
-        raise NotImplementedError
 
     # --- for attacks
 

@@ -185,6 +185,30 @@ async def test_rows_that_cannot_be_archived_are_not_pruned(
     assert rows_of(path) == list(range(1, 32))
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE checkpoint SET holds = x'0102'",
+        "UPDATE checkpoint SET timestamp = 1",
+        "UPDATE account SET user_data_128 = 'x'",
+    ],
+)
+async def test_a_file_that_is_damaged_while_it_is_used_is_told_and_not_pruned(
+    books: Books, path: Path, clock: ManualClock, damage: str
+) -> None:
+    await live(books, clock, 30)
+    await books.done(books.move(30, 1))
+    before = rows_of(path)
+    with sqlite3.connect(path) as file:
+        file.execute(damage)
+    file.close()
+    clock.advance(2 * DAY)
+    with pytest.raises(LedgerUnavailableError, match="is damaged, and nothing is pruned"):
+        await embedded(books).maintain()
+    assert rows_of(path) == before
+    assert await books.balances(books.peer) == (0, 0, 0, 31)
+
+
 async def test_nothing_young_is_pruned_however_large_the_file(
     path: Path, clock: ManualClock
 ) -> None:
