@@ -18,7 +18,7 @@ from connector.base.stop import Stop
 from connector.tools.audit import audit, mirror_faults
 from connector.version import is_compiled
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.ports import free_ports
+from tests.support.ports import free_port, free_ports
 
 CLOCK = SystemClock()
 
@@ -123,11 +123,14 @@ class RunningNodes:
             assert not errors, errors
 
     async def add(self, node_id: str, peers: list[PeerSettings], **settings: Any) -> Daemon:
-        """Start a node with ports, files and an address of its own."""
+        """Start a node with ports, files and an address of its own.
+
+        Its BTP port is one that stays free while the node is away: it comes back at the same one.
+        """
         whole = {
             "node_id": node_id,
             "ilp_address": f"g.{node_id}",
-            "btp_server_port": 0,
+            "btp_server_port": free_port(),
             "http_port": 0,
             "data_dir": self.folder / node_id,
             **settings,
