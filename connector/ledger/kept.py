@@ -190,12 +190,20 @@ class _Span:
 
 
 def _spans(connection: sqlite3.Connection) -> dict[int, _Span]:
+    """Every span in the table.
+
+    Raises:
+        ValueError, TypeError: a row is damaged.
+    """
     rows = connection.execute(
         "SELECT n >> ?, max(keep_until_ms), sum(length(packets) + ?) FROM kept GROUP BY 1",
         (_PLACE_BITS, bounds.KEPT_BLOCK_OVERHEAD_BYTES),
     )
     # SQLite does not enforce the types of columns: `int` fails on what was not written here.
-    return {span: _Span(int(until_ms), size) for span, until_ms, size in rows}
+    spans = {span: _Span(int(until_ms), int(size)) for span, until_ms, size in rows}
+    if any(span < 0 for span in spans):
+        raise ValueError("a block of fulfilments has a number below zero")
+    return spans
 
 
 def _forget(connection: sqlite3.Connection, span: int, now_ms: int) -> list[int]:

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import struct
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -285,16 +285,17 @@ def check_outbox(wanted: list[Change]) -> None:
         except (LedgerCorruptError, LedgerUnavailableError):
             return
         try:
-            for read in (
-                outbox.begin(),
-                outbox.load(0, 100),
-                outbox.kept([2**127, 2**127 + 1]),
-                outbox.kept_ids(),
-                outbox.forget_kept(11),
-                outbox.claims(),
-            ):
+            reads: list[Callable[[], Awaitable[object]]] = [
+                outbox.begin,
+                lambda: outbox.load(0, 100),
+                lambda: outbox.kept([2**127, 2**127 + 1]),
+                outbox.kept_ids,
+                lambda: outbox.forget_kept(11),
+                outbox.claims,
+            ]
+            for read in reads:
                 with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
-                    await read
+                    await read()
         finally:
             await outbox.close()
         with contextlib.suppress(LedgerCorruptError, LedgerUnavailableError):
@@ -313,15 +314,16 @@ def check_settlements(wanted: list[Change]) -> None:
         except SettlementStoreError:
             return
         try:
-            for read in (
-                store.open_ones(),
-                store.latest(None, 10),
-                store.remainder("bob", _USD),
-                store.booked("bob", _USD),
-                store.find(1 << 8),
-            ):
+            reads: list[Callable[[], Awaitable[object]]] = [
+                store.open_ones,
+                lambda: store.latest(None, 10),
+                lambda: store.remainder("bob", _USD),
+                lambda: store.booked("bob", _USD),
+                lambda: store.find(1 << 8),
+            ]
+            for read in reads:
                 with contextlib.suppress(SettlementStoreError):
-                    await read
+                    await read()
         finally:
             await store.close()
 

@@ -206,3 +206,17 @@ async def test_packets_known_to_be_posted_are_found_and_not_listed() -> None:
 def test_a_damaged_block_is_noticed(damage: bytes) -> None:
     with pytest.raises((struct.error, ValueError)):
         list(packets_of(damage))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [(-1, 1000, 0, b""), (1, "soon", 0, b""), (1, None, 0, b""), (-(2**63), 1000, 1, b"")],
+)
+def test_a_damaged_row_is_noticed_when_the_table_is_counted(damaged: tuple[object, ...]) -> None:
+    table = Table()
+    table.connection.executescript(
+        "DROP TABLE kept; CREATE TABLE kept (n INTEGER PRIMARY KEY, keep_until_ms, posted, packets)"
+    )
+    table.connection.execute("INSERT INTO kept VALUES (?, ?, ?, ?)", damaged)
+    with pytest.raises((ValueError, TypeError)):
+        table.table.count(table.connection)
