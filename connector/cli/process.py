@@ -5,6 +5,7 @@ The one place for both. It loads next to nothing: `__main__` calls it before eve
 Ctrl-C ends every command with exit code 130, quietly: while modules are loaded as well as later.
 SIGTERM, SIGHUP and SIGUSR2 end one that does not handle them, or not yet, with 128 and their number:
 also as process 1, where the kernel would ignore them. SIGHUP is left alone where it is ignored (`nohup`).
+SIGUSR1 is ignored: it asks many programs to open their log again, and would end this one.
 Commands that print what they have done so far catch it themselves (`common.stopped_by_signal`), and so
 do those that are meant to run until Ctrl-C, whose exit code it is not: `run` and `demo --keep`.
 """
@@ -90,6 +91,8 @@ def prepare() -> None:
     for number in _STOP_SIGNALS:
         if _in_main_thread() and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
+    if _in_main_thread() and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     out = sys.stdout
     if type(out) is io.TextIOWrapper:  # not what a test or another program put there
         sys.stdout = Output(

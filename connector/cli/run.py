@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import resource
 import signal
+import stat
 import sys
 import time
 from typing import Annotated, Any
@@ -13,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from connector.base.errors import ConnectorError
+from connector.base.stop import Stop
 from connector.cli import bounds
 from connector.cli.common import AsJson, fail, faults_named, get, run_loop, stop_event
 from connector.tools.healthcheck import WAIT_SECONDS_MAX, WAIT_VARIABLE
@@ -53,17 +56,26 @@ TakesOver = Annotated[
         "stops; also where it had taken over from this one.",
     ),
 ]
+UntilEof = Annotated[
+    bool,
+    typer.Option(
+        "--until-eof",
+        help="Stop when standard input, a pipe, ends: for a program that starts nodes, and that must "
+        "not leave them behind when it is killed.",
+    ),
+]
 
 
 def run(
     accept_ledger_loss: AcceptLoss = False,
     standby: StandsBy = False,
     take_over: TakesOver = False,
+    until_eof: UntilEof = False,
 ) -> None:
     """Run the daemon, configured from the environment (default).
 
     One process of a node is active at a time. Exit code 3: another one has taken over. SIGTERM stops
-    it; so does SIGUSR2, which tells peers that a new process follows at once.
+    it; so does SIGUSR2, which tells peers that a new process follows at once. SIGUSR1 is ignored.
     """
     from connector.base.log import drain
     from connector.node.daemon import serve
@@ -72,6 +84,8 @@ def run(
     async def work() -> None:
         stop = stop_event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, stop.for_replacement)
+        if until_eof:
+            _stop_at_eof(stop)
         await serve(
             settings,
             stop,
@@ -96,6 +110,31 @@ def run(
             run_loop(work())
         finally:
             drain()
+
+
+def _stop_at_eof(stop: Stop) -> None:
+    """Have `stop` set when standard input ends."""
+    if sys.stdin is None:
+        raise fail("--until-eof: standard input is closed; give it a pipe", 2)
+    descriptor = sys.stdin.fileno()
+    if stat.S_ISREG(os.fstat(descriptor).st_mode) or os.isatty(descriptor):
+        raise fail("--until-eof: standard input is not a pipe; give it one", 2)
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        # What is written to it has no meaning; an error is an end as well.
+        with contextlib.suppress(OSError):
+            if os.read(descriptor, 65_536):
+                return
+        loop.remove_reader(descriptor)
+        stop.set()
+
+    try:
+        loop.add_reader(descriptor, readable)
+    except OSError as error:
+        raise fail(
+            f"--until-eof: standard input cannot be waited for: {error.strerror}", 2
+        ) from None
 
 
 def _raise_open_files_limit() -> None:

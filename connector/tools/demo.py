@@ -172,10 +172,12 @@ async def start(node: DemoNode) -> None:
             "-m",
             "connector",
             "run",
+            "--until-eof",
             env=node.environment,
             stdout=log,
             stderr=log,
-            stdin=asyncio.subprocess.DEVNULL,
+            # Nothing is written to it: it ends when this process ends, also by SIGKILL.
+            stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
 

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Self
 
 import pytest
@@ -208,6 +208,13 @@ def test_a_signal_stops_the_daemon_cleanly_and_soon(tmp_path: Path, number: int)
         assert node.lines[-1]["event"] == "connector_stopped"
         with Node(environment(tmp_path)) as again:
             again.stop()
+
+
+def test_sigusr1_is_ignored(tmp_path: Path) -> None:
+    with Node(environment(tmp_path)) as node:
+        node.process.send_signal(signal.SIGUSR1)
+        assert node.send("g.node").code == 0
+        node.stop()
 
 
 def test_the_log_is_json_lines_with_the_documented_events(tmp_path: Path) -> None:
@@ -917,9 +924,7 @@ def test_an_interrupted_demo_stops_its_nodes_and_says_what_was_sent(tmp_path: Pa
         text=True,
     ) as running:  # fmt: skip
         log = tmp_path / "demo" / "peer1" / "connector.log"
-        while not log.exists() or not re.search(r'"peerId": ?"sender"', log.read_text()):
-            with pytest.raises(subprocess.TimeoutExpired):
-                running.wait(0.05)
+        _wait_for('"peerId": ?"sender"', log, running)
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=PATIENCE_SECONDS)
     assert (running.returncode, err) == (130, "")
@@ -927,6 +932,49 @@ def test_an_interrupted_demo_stops_its_nodes_and_says_what_was_sent(tmp_path: Pa
     assert (body["interrupted"], body["ok"], body["audits"]) == (True, False, [])
     assert body["fulfilled"] <= body["sent"] < 10_000_000
     assert "connector_stopped" in log.read_text()
+
+
+def test_a_killed_demo_leaves_no_node_behind(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [
+            sys.executable, "-m", "connector", "demo", "--peers", "2", "--packets", "10000000",
+            "--data-dir", str(tmp_path / "demo"), "--json",
+        ],
+        env=INHERITED,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as running:  # fmt: skip
+        logs = [tmp_path / "demo" / f"peer{number}" / "connector.log" for number in (1, 2)]
+        _wait_for('"peerId": ?"sender"', logs[0], running)
+        running.kill()
+    for log in logs:
+        _wait_for("connector_stopped", log)
+
+
+def _wait_for(
+    pattern: str, log: Path, running: subprocess.Popen[bytes] | subprocess.Popen[str] | None = None
+) -> None:
+    """Return when a log has `pattern`; `running` must not end before that."""
+    until_s = monotonic() + PATIENCE_SECONDS
+    while not log.exists() or not re.search(pattern, log.read_text()):
+        assert monotonic() < until_s, f"{pattern} is not in {log}"
+        if running is not None:
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.wait(0.05)
+        else:
+            sleep(0.05)
+
+
+@pytest.mark.parametrize("given", [os.devnull, __file__])
+def test_run_until_eof_needs_a_pipe(tmp_path: Path, given: str) -> None:
+    with Path(given).open("rb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "connector", "run", "--until-eof"],
+            env=environment(tmp_path), stdin=file, capture_output=True, text=True, check=False,
+            timeout=PATIENCE_SECONDS,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("connector: --until-eof: standard input ")
 
 
 def test_compose_names_the_number_that_was_asked_for() -> None:
