@@ -104,13 +104,13 @@ def _look_at_size(evidence: Evidence, fact: Fact, onward: Onward) -> Iterator[Fi
     ):
         return
     amount, way = fact.plan.amount, fact.way
-    too_large_at = ""
+    too_large_at = next_hop = ""
     for before, node, after in zip(way, way[1:], way[2:], strict=False):
         passed = onward(node, before, after, amount)
         if amount > plan.in_flight_max.get((node, before), amount) or passed > (
             plan.in_flight_max.get((node, after), passed)
         ):
-            too_large_at = node
+            too_large_at, next_hop = node, after
             break
         amount = passed
     at = f"g.{too_large_at}"
@@ -118,7 +118,13 @@ def _look_at_size(evidence: Evidence, fact: Fact, onward: Onward) -> Iterator[Fi
         text = f"{fact.rejected_by} says F08, where {too_large_at or 'nobody'} has to"
     elif too_large_at and fact.outcome == "fulfilled":
         text = "it is more than may be in flight, and was fulfilled"
-    elif too_large_at and fact.outcome == "T04" and fact.rejected_by == at:
+    elif (
+        too_large_at
+        and fact.outcome == "T04"
+        and fact.rejected_by == at
+        # While its next hop is removed, such a packet is the node's own, and the bound is another.
+        and (too_large_at, next_hop) not in evidence.facts.removed
+    ):
         text = "it can never pass, and the answer is that it may later"
     else:
         return

@@ -447,3 +447,8 @@ def test_what_is_too_large_by_itself_is_not_asked_for_again_later() -> None:
         fact.outcome, fact.rejected_by = outcome, by
         said = [one for one in Judge(found).judge().findings if one.rule == "too-large"]
         assert sum(one.payment == 1 for one in said) == is_wrong
+    # While the next hop was removed the packet was for n2 itself, whose bound is another.
+    fact.outcome, fact.rejected_by = "T04", "g.n2"
+    found.facts.removed.add(("n2", "n2a"))
+    said = [one for one in Judge(found).judge().findings if one.rule == "too-large"]
+    assert not any(one.payment == 1 for one in said)
