@@ -587,11 +587,14 @@ class EmbeddedLedger:
 
         try:
             await self._file.run(write)
-        except (sqlite3.Error, OSError) as error:
+        except BaseException as error:
+            # It failed, or the caller gave up waiting and it may be done. Memory is ahead of the disk,
+            # or not; what is on disk is the truth.
             self.fulfilments.may_have_added()
-            # Memory is ahead of the disk now; what is on disk is the truth.
             self._stale = True
-            raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
+            if isinstance(error, sqlite3.Error | OSError):
+                raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
+            raise
         self._upkeep.bytes_since_point += len(events) + size
         self._seq = seq
         self.fulfilments.added(blocks)

@@ -62,9 +62,10 @@ FAULTS = (
     Fault(
         "disk-fault-swallowed",
         "connector/ledger/embedded.py",
-        "            # Memory is ahead of the disk now; what is on disk is the truth.\n"
         "            self._stale = True\n"
-        '            raise LedgerUnavailableError(f"{self.path.name}: {error}") from error\n',
+        "            if isinstance(error, sqlite3.Error | OSError):\n"
+        '                raise LedgerUnavailableError(f"{self.path.name}: {error}") from error\n'
+        "            raise\n",
         "            seq = self._seq\n",
         only("disk-full", "disk-broken", "crash"),
     ),

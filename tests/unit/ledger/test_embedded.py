@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -621,6 +623,40 @@ async def test_a_request_that_failed_leaves_neither_post_nor_fulfilment(
     counted = ledger.fulfilments.kept_bytes
     await ledger.fulfilments.forget_kept(0)
     assert ledger.fulfilments.kept_bytes == counted
+
+
+async def test_a_request_whose_caller_gave_up_is_known_by_the_next_one(
+    books: Books, path: Path, clock: ManualClock
+) -> None:
+    ledger = embedded(books)
+    post, row = await held(books, 1)
+    asked, may_go_on = threading.Event(), threading.Event()
+
+    def wait(_: sqlite3.Connection) -> None:
+        asked.set()
+        may_go_on.wait()
+
+    holding_up = asyncio.ensure_future(ledger._file.run(wait))
+    posting = asyncio.ensure_future(ledger.create_transfers([post], [row]))
+    while not asked.is_set():
+        await asyncio.sleep(0)
+    posting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await posting
+    may_go_on.set()
+    await holding_up
+    # Behind it the file's thread has done what was asked.
+    assert [one.id for one in await ledger.lookup_transfers([post.id])] == [post.id]
+    assert await ledger.create_transfers([post]) == [Status.EXISTS]
+    await books.done(books.move(2))
+    await ledger.fulfilments.forget_kept(0)
+    assert await ledger.fulfilments.kept([row.packet_id]) == {row.packet_id: row.octets}
+    counted = ledger.fulfilments.kept_bytes
+    await ledger.close()
+    again = await reopened(path, clock)
+    assert again.fulfilments.kept_bytes == counted > 0
+    assert len(await again.lookup_transfers([post.id])) == 1
+    await again.close()
 
 
 async def test_of_a_post_that_was_refused_the_fulfilment_is_listed(books: Books) -> None:
