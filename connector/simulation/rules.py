@@ -42,6 +42,8 @@ RULES: Final = {
 EXCUSES: Final = {
     "plain-link": "a link without packet ids was lost while the packet was under way: its outcome "
     "is unknown (docs/protocol.md)",
+    "machine-lost": "a node's machine was lost for good, and with its disk the Fulfill of a next hop "
+    "without packet ids that had not reached the peer before: the peer gets a Reject (docs/accounting.md)",
     "too-late": "the packet had too little time left to be asked for again (RFC 22)",
     "late-request": "a hold was made by a request that reached the ledger after its sender had timed out "
     "and refused the packet, or had been killed and followed by another process: it expires by itself",

@@ -131,13 +131,14 @@ class Simulation:
         disk.delay_s = self.disk_delay_s(host)
         disk.on_operation = self.faults.operation
 
-    def may_move(self, host: str) -> bool:
+    def may_move(self, host: str, *, is_expected: bool = False) -> bool:
         """Whether a node can go on without its disk, without a loss that the documentation names.
 
-        Not where only the disk knows what was fulfilled, or what is being settled.
+        Not where only the disk knows what was fulfilled, or what is being settled. Nothing that was
+        fulfilled and relayed is such where the node knows that a standby waits (`is_expected`).
         """
         links = [one for one in self.plan.links if host in (one.left, one.right)]
-        known = all(one.resumable and not one.local for one in links)
+        known = all((one.resumable or is_expected) and not one.local for one in links)
         return known and self.plan.settle_threshold is None and not self.plan.prepaid_max
 
     def disk_delay_s(self, host: str) -> float:
@@ -393,6 +394,7 @@ class Simulation:
             settled_in=settled_in,
             clock_starts={name: node.clock_starts for name, node in self.nodes.items()},
             clock_errors=self.watch.clock_errors,
+            machines_lost={name: node.machines_lost_s for name, node in self.nodes.items()},
             low_disks=self.faults.low_disks,
             fault_times_s={one.number: self._at_s(one.at_s) for one in plan.faults},
             wrongly_pruned=self.watch.wrongly_pruned,
