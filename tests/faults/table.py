@@ -511,6 +511,14 @@ FAULTS = (
         only("second-process"),
         kind="two-processes",
     ),
+    Fault(
+        "relayed-before-its-post-although-a-standby-waits",
+        "connector/accounting/manager.py",
+        "            is_watched=lambda: holder.is_watched,\n",
+        "            is_watched=lambda: False,\n",
+        only("machine-lost", "plain-links", "plain-receivers"),
+        kind="two-processes",
+    ),
     # A node that is replaced
     Fault(
         "new-packets-refused-while-it-stops-to-be-replaced",
