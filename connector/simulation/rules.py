@@ -30,7 +30,7 @@ RULES: Final = {
     "silent": "a sender that stays connected, or is connected again long before its packet is over, gets an "
     "answer",
     "loop": "a packet in a loop of routes is rejected and books nothing; no node forwards it more than "
-    "twice, where none forgets what it has forwarded",
+    "twice, but where one has forgotten what it had forwarded: with its process, or with a link without packet ids",
     "answers": "answers are readable and fit what was asked",
     "misplaced": "nothing is booked into a ledger that does not have what it acknowledged",
     "kept": "a packet whose Fulfill is kept is booked",

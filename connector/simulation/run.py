@@ -29,7 +29,7 @@ from connector.simulation.raw import (
     account_id,
     read_kept,
 )
-from connector.simulation.watch import Watch
+from connector.simulation.watch import AWAKE_S, Watch
 from connector.simulation.world import START_NS, NothingWillHappenError, SpinsError, World
 
 WARM_UP_S: Final = 2.0
@@ -38,9 +38,6 @@ LONG_UP_S: Final = 400.0
 """So much longer with `LONG_UP`: then no node remembers packets of before the start."""
 PRUNED_S: Final = 620.0
 """With `PRUNED`, in the middle of the traffic: what was booked before is old enough to be pruned then."""
-LOOK_BEFORE_S: Final = 1.0
-AWAKE_S: Final = 5.0
-"""Shortly before that all processes run for so long: they have time to prune, and nothing is old enough yet."""
 LINKS_AGAIN_S: Final = 5.0
 """And then until links that were found dead are there again."""
 POLL_S: Final = 0.5
@@ -323,21 +320,16 @@ class Simulation:
 
         But shortly before their time they run for a while.
         """
-        world = self.world
         self.watch.read_journals()
+        looks_s = self.watch.looks_again_s()
         for one in self.nodes.values():
             one.pause()
-            world.after(PRUNED_S, one.go_on)
-        look_s = self.watch.oldest_kept_s() - LOOK_BEFORE_S
-        if look_s - AWAKE_S > world.now_s:
-            for one in self.nodes.values():
-                world.at(look_s - AWAKE_S, one.go_on)
-            world.at(look_s, self._look_and_pause)
-
-    def _look_and_pause(self) -> None:
-        self.watch.look_for_early_pruning()
-        for one in self.nodes.values():
-            one.pause()
+            self.world.after(PRUNED_S, one.go_on)
+            if looks_s - AWAKE_S > self.world.now_s:
+                self.world.at(looks_s - AWAKE_S, one.go_on)
+                self.world.at(looks_s, one.pause)
+        if looks_s - AWAKE_S > self.world.now_s:
+            self.world.at(looks_s, self.watch.look_for_early_pruning)
 
     @property
     def _calm_s(self) -> float:

@@ -15,6 +15,9 @@ CLOCK_NOTED_S: Final = 0.001
 KEPT_S: Final = 600.0
 """How long a process keeps every row, at least, however large the file is (docs/accounting.md): from its start
 on, and from the point that covers the row."""
+LOOKS_BEFORE_S: Final = 1.0
+AWAKE_S: Final = 5.0
+"""So long before that processes run which else stand still: they have time to prune."""
 _NS: Final = 1_000_000_000
 
 
@@ -89,9 +92,10 @@ class Watch:
     def _began_s(self, name: str) -> float:
         return self._simulation.nodes[name].clock_starts[-1][0]
 
-    def oldest_kept_s(self) -> float:
-        """Until when no process may prune what `read_journals` has read; the past: there is none."""
-        return min((self._began_s(name) + KEPT_S for name in self._journals), default=0.0)
+    def looks_again_s(self) -> float:
+        """A little before a process may prune what `read_journals` has read; the past: none may."""
+        old_s = min((self._began_s(name) + KEPT_S for name in self._journals), default=0.0)
+        return old_s - LOOKS_BEFORE_S
 
     def look_for_early_pruning(self) -> None:
         """Read the same journals again: what is not old enough yet is still there."""
