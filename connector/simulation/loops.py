@@ -19,8 +19,7 @@ from typing import Final
 from connector.simulation.evidence import Evidence, Finding
 from connector.simulation.facts import GRACE_S, Fact
 from connector.simulation.kinds import CLOCKS, Kind
-from connector.simulation.parts import MAX_HOLD_MS
-from connector.simulation.plan import Plan
+from connector.simulation.plan import MAX_HOLD_MS, Plan
 from connector.simulation.raw import NS, PENDING, Row
 from connector.simulation.world import START_NS
 
