@@ -24,6 +24,8 @@ LINGERS_S: Final = (0.05, 1.5)
 """How long a request is on its way at most that was given up while the cluster was away."""
 AFTER_A_LOOK: Final = 0.25
 """The share of these that arrive just after one of the next looks at accounts, if it comes in that time."""
+LOST_WITH_MACHINE: Final = 0.5
+"""The share of requests on their way that are lost with the machine that has sent them."""
 RESTART_S: Final = 1.0
 """How long there are no answers when a data file is replaced: the server is restarted."""
 _NS: Final = 1_000_000_000
@@ -126,6 +128,8 @@ class Cluster:
         self.late_ids: set[int] = set()
         """Transfers of requests that arrived after their sender had timed out, or had been killed and
         the process that followed it had read the newest transfers."""
+        self.lost: set[ProcessLoop] = set()
+        """Processes whose machines are gone: what is on its way from there may be gone with it."""
         self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
 
     def way(self, host: str) -> Way:
@@ -328,6 +332,8 @@ class ClusterClient:
         def arrive() -> None:
             if cluster.is_restarting or session != cluster.sessions:
                 return  # its session has ended, and with it the request
+            if loop in cluster.lost and way.chance.random() < LOST_WITH_MACHINE:
+                return
             if way.away:
                 if way.chance.random() < 0.4:
                     way.lingering.append(arrive)

@@ -11,6 +11,7 @@ from connector.simulation.draw_apart import (
     FEW_KINDS,
     bounds_in_flight,
     clean_stops,
+    lost_machines,
     numbered,
     prepayments,
     replacements,
@@ -134,6 +135,8 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
         processes = second_processes(seed, kinds, node_plans, traffic_s)
         if Kind.PRUNED in traits:
             processes += clean_stops(node_plans, traffic_s)
+        others = (*faults, *processes)
+        processes += lost_machines(seed, kinds, node_plans, others, traffic_s)
         faults = numbered(faults, [*processes, *replaced])
     prepaid: tuple[dict[tuple[str, str], int], tuple[PrepaymentPlan, ...]] = ({}, ())
     if Kind.PREPAID in traits:

@@ -25,8 +25,14 @@ from connector.simulation.plan import (
 FEW_KINDS: Final = 8
 """So many kinds were picked by hand: what takes long comes into play every time, traits mostly."""
 SECOND_PROCESS_CHANCE: Final = 0.25
+MACHINE_LOST_CHANCE: Final = 0.2
 REPLACED_CHANCE: Final = 0.3
 ROUTING_LOOP_CHANCE: Final = 0.25
+LOST_MACHINE_S: Final = 15.0
+"""From when a standby begins to wait for a machine that is lost until it surely has taken over."""
+_NOT_WITH_A_LOST_MACHINE: Final = frozenset(
+    (Kind.SECOND_PROCESS, Kind.LEDGER_FORGETS, Kind.LEDGER_GOES_BACK)
+)
 _ALONE_CHANCE: Final = 0.5
 """The share of plans with replacements in which nothing else breaks: no packet may be lost then."""
 _SOON_S: Final = (0.02, 0.7, 2.5, 8.0, 16.0)
@@ -69,6 +75,38 @@ def second_processes(
             at_s=round(dice.random() * traffic_s, 4),
             for_s=dice.choice((4.0, 5.0, 7.0, 10.0, 15.0)),
             where=dice.choice(on_cluster),
+        )
+    ]
+
+
+def lost_machines(
+    seed: int,
+    kinds: AbstractSet[Kind],
+    nodes: tuple[NodePlan, ...],
+    others: Iterable[FaultPlan],
+    traffic_s: float,
+) -> list[FaultPlan]:
+    """Perhaps one: a node's machine is lost for good, its disk too, while a standby on another one waits.
+
+    None where another fault takes as long, or where the ledger is the wrong one for a while: who has
+    an empty disk cannot know.
+    """
+    dice = _dice("lost machine", seed)
+    on_cluster = [one.name for one in nodes if one.ledger == "tigerbeetle"]
+    chance = _chance(kinds, MACHINE_LOST_CHANCE)
+    if Kind.MACHINE_LOST not in kinds or not on_cluster or dice.random() >= chance:
+        return []
+    if any(one.kind in _NOT_WITH_A_LOST_MACHINE for one in others):
+        return []
+    return [
+        FaultPlan(
+            number=0,
+            kind=Kind.MACHINE_LOST,
+            at_s=round(dice.random() * traffic_s / 2, 4),
+            for_s=LOST_MACHINE_S,
+            where=dice.choice(on_cluster),
+            after_operations=dice.choice(_STEPS),
+            size=dice.choice((0.5, 2.0, 5.0)),
         )
     ]
 

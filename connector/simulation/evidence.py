@@ -63,6 +63,8 @@ class Evidence:
     """By node: when each process began, and how many seconds its clock was ahead then."""
     clock_errors: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """By node: from when on the clock of its process was so many seconds ahead."""
+    machines_lost: dict[str, list[float]] = field(default_factory=dict)
+    """By node: when a machine of it was lost for good, with its disk, while a standby waited."""
     low_disks: list[tuple[str, float, float]] = field(default_factory=list)
     """Host, from, until: when its disk had less room than the reserve."""
     fault_times_s: dict[int, float] = field(default_factory=dict)

@@ -16,6 +16,10 @@ from connector.simulation.raw import read_acknowledged
 
 CLOCK_FAR_S: Final = 3600.0
 SLOW_DISK_S: Final = 0.3
+WATCH_POLL_S: Final = 0.1
+"""How often is looked whether a node knows that a standby waits."""
+SLOW_CLUSTER_S: Final = 0.05
+"""The way to the cluster of a machine that is about to be lost: posts take long, and none is given up."""
 COPIED_BEFORE_S: Final = 2.5
 """How old the copy is that a ledger goes back to."""
 
@@ -30,7 +34,7 @@ class Breakable(Surroundings, Protocol):
     def disk_delay_s(self, host: str) -> float:
         """How long its disk takes for a commit."""
 
-    def may_move(self, host: str) -> bool:
+    def may_move(self, host: str, *, is_expected: bool = False) -> bool:
         """Whether a node can go on without its disk."""
 
 
@@ -94,6 +98,11 @@ class Faults:
             ("cluster",) in self._busy or not self._simulation.may_move(fault.where)
         ):
             return
+        if fault.kind is Kind.MACHINE_LOST and not (
+            self._simulation.may_move(fault.where, is_expected=True)
+            and self._simulation.nodes[fault.where].have_watched()
+        ):
+            return
         self._busy |= set(place)
         self.begun += 1
         simulation = self._simulation
@@ -117,6 +126,8 @@ class Faults:
             if left:
                 waiting[fault] = left - 1
             else:
+                if fault.kind is Kind.MACHINE_LOST and not self._simulation.nodes[host].may_be_lost:
+                    continue  # what it has spooled would be lost with it (docs/accounting.md)
                 del waiting[fault]
                 self._strike(fault)
 
@@ -128,8 +139,29 @@ class Faults:
                 way.away = True
             case Kind.LEDGER_ACK_LOST:
                 way.loses_answers = True
+            case Kind.MACHINE_LOST:
+                self._end_slowness(fault)
+                self.crashes += 1
+                self._simulation.nodes[fault.where].lose_machine()
             case _:
                 self._kill(fault, fault.where)
+
+    def _look_whether_watched(self, fault: FaultPlan) -> None:
+        """Once it knows that a standby waits, its machine is lost so many operations later."""
+        simulation = self._simulation
+        node = simulation.nodes[fault.where]
+        if not node.has_standby:
+            return
+        if not node.is_watched:
+            simulation.world.after(WATCH_POLL_S, self._look_whether_watched, fault)
+            return
+        if fault.size > 1:
+            simulation.cluster.way(fault.where).latency_s = SLOW_CLUSTER_S
+        self._countdown.setdefault(fault.where, {})[fault] = fault.after_operations
+
+    def _end_slowness(self, fault: FaultPlan) -> None:
+        plan = next(one for one in self._simulation.plan.nodes if one.name == fault.where)
+        self._simulation.cluster.way(fault.where).latency_s = plan.latency_s
 
     def _kill(self, fault: FaultPlan, host: str) -> None:
         node = self._simulation.nodes[host]
@@ -161,6 +193,8 @@ class Faults:
                 simulation.nodes[where].pause()
             case Kind.SECOND_PROCESS:
                 simulation.nodes[where].stand_still()
+            case Kind.MACHINE_LOST:
+                simulation.world.after(WATCH_POLL_S, self._look_whether_watched, fault)
             case Kind.CUT:
                 network.cut(network.link(where, fault.other))
             case Kind.HOLD:
@@ -256,8 +290,7 @@ class Faults:
             case Kind.LEDGER_AWAY:
                 simulation.cluster.back(where)
             case Kind.LEDGER_SLOW:
-                plan = next(one for one in simulation.plan.nodes if one.name == where)
-                simulation.cluster.way(where).latency_s = plan.latency_s
+                self._end_slowness(fault)
             case Kind.LEDGER_ACK_LOST:
                 simulation.cluster.way(where).loses_answers = False
             case Kind.LEDGER_REFUSED:
@@ -285,6 +318,9 @@ class Faults:
                 simulation.nodes[where].start()
             case Kind.SECOND_PROCESS:
                 simulation.nodes[where].wake()
+            case Kind.MACHINE_LOST:
+                self._end_slowness(fault)
+                simulation.nodes[where].dismiss_standby()
             case Kind.REMOVE_PEER | Kind.CHANGE_LIMIT:
                 pass
             case _:
@@ -318,7 +354,7 @@ def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
             return frozenset((("process", fault.where), ("disk", fault.where)))
         case Kind.LEDGER_AND_CRASH:
             return frozenset((("process", fault.where), ("ledger", fault.where)))
-        case Kind.SECOND_PROCESS:
+        case Kind.SECOND_PROCESS | Kind.MACHINE_LOST:
             return frozenset((what, fault.where) for what in ("process", "ledger", "disk"))
         case Kind.DISK_FULL | Kind.DISK_BROKEN | Kind.DISK_SLOW | Kind.DISK_LOW:
             return frozenset((("disk", fault.where),))

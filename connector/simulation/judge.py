@@ -262,12 +262,10 @@ class Judge:
                 continue
             name, next_name = fact.way[index], fact.way[index + 1]
             if here > there:
-                self._find(
-                    "unproven",
-                    name,
-                    f"booked {here} times, {next_name} has {there}; {self._seen(fact, counts)}",
-                    number,
-                )
+                text = f"booked {here} times, {next_name} has {there}; {self._seen(fact, counts)}"
+                if given and self._evidence.machines_lost.get(next_name):
+                    text += f"; {next_name} has relayed a Fulfill that no ledger had before its machine was lost"
+                self._find("unproven", name, text, number)
             elif here < there and not self._may_be_lost(fact, name, next_name):
                 self._find(
                     "lost",
@@ -314,6 +312,13 @@ class Judge:
             lost = self._evidence.losses.get(frozenset((here, there)), ())
             if any(began_s <= at_s <= given_s + 10 for at_s in lost):
                 self._excuse("plain-link", fact)
+                return True
+        # What only its disk knew: its successor cannot ask such a next hop again.
+        after = fact.way[fact.way.index(there) + 1 :][:1]
+        if after and not self._plan.link_of(there, after[0]).resumable:
+            lost = self._evidence.machines_lost.get(there, ())
+            if any(began_s <= at_s <= given_s + 10 for at_s in lost):
+                self._excuse("machine-lost", fact)
                 return True
         # The first node after a sender, or a plain link, that cannot resend: it was given up.
         for left, right in pairwise(fact.way):

@@ -60,6 +60,7 @@ class Kind(StrEnum):
     REMOVE_PEER = "remove-peer"
     CHANGE_LIMIT = "change-limit"
     SECOND_PROCESS = "second-process"
+    MACHINE_LOST = "machine-lost"
     ROUTING_LOOP = "routing-loop"
     REPLACE = "replace"
     REPLACE_LATE = "replace-late"
@@ -81,6 +82,7 @@ ONLY_TIGERBEETLE: Final = frozenset(
         Kind.LEDGER_GOES_BACK,
         Kind.LEDGER_FIRST_START,
         Kind.SECOND_PROCESS,
+        Kind.MACHINE_LOST,
     )
 )
 TRAITS: Final = frozenset(

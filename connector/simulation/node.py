@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
+from connector.accounting import lease
 from connector.accounting.bounds import RECONCILE_SECONDS
 from connector.accounting.manager import State
 from connector.accounting.standby import Standby
@@ -88,6 +89,10 @@ class SimulatedNode:
         self._former: ProcessLoop | None = None
         """A process that stood still while another one took over, as long as it lives."""
         self._former_ended_s = -MIRROR_FOLLOWS_S
+        self._standby: ProcessLoop | None = None
+        """A process on another machine that waits while this one works; see `have_watched`."""
+        self.machines_lost_s: Final[list[float]] = []
+        """When a machine of it was lost for good, with its disk."""
         self._is_started = False
         """Whether the current process has opened its files and ledger."""
         self._disk_fails = any(
@@ -299,7 +304,73 @@ class SimulatedNode:
                 await asyncio.sleep(1.0)
             finally:
                 await ledger.close()
+        if loop is self._standby:
+            self._fail("a standby takes over from a process that works")
+            return
+        if self.machines_lost_s:
+            simulation.network.host_back(self.name)  # it knows no connection of the lost machine
         self._begin(loop, process)
+
+    # --- a machine that is lost
+
+    def have_watched(self) -> bool:
+        """Start a standby on another machine, with a disk of its own; whether that was done."""
+        core, simulation = self.core, self.simulation
+        if not self.alive or core is None or not self._is_started or self._standby is not None:
+            return False
+        if self._former is not None or not core.accounts.generation:
+            return False
+        simulation.note(self.name, "a standby on another machine begins to wait")
+        self._standby = loop = simulation.world.new_process(f"{self.name}#{self.starts}-standby")
+        loop.run_now(lambda: loop.create_task(self._stand_by(loop)))
+        return True
+
+    @property
+    def has_standby(self) -> bool:
+        """Whether a process on another machine waits."""
+        return self._standby is not None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the process of now has answered a standby in the ledger, for a second at least."""
+        core = self.core
+        if core is None or not self.alive:
+            return False
+        beat = lease.beat_id(self.name, core.accounts.generation, 2)
+        return beat in self.simulation.cluster.data.by_id
+
+    @property
+    def may_be_lost(self) -> bool:
+        """Whether its machine has nothing that was promised and that the ledger has never seen."""
+        return self.core is not None and not self.core.accounts.spooled
+
+    def lose_machine(self) -> None:
+        """Its machine is gone for good, with its disk; the standby finds that out."""
+        lost, standby, simulation = self._loop, self._standby, self.simulation
+        if lost is None or not lost.alive or standby is None:
+            return
+        self._count_packets()
+        self._collect_faults()
+        lost.kill()
+        simulation.cluster.lost.add(lost)
+        simulation.network.host_died(self.name, silent=True, keep_sent=False, loop=lost)
+        simulation.network.leave(self.name)
+        simulation.note(self.name, "its machine is lost for good, and the disk with it")
+        simulation.deaths.setdefault(self.name, []).append(simulation.world.now_s)
+        self.starts += 1
+        self.core = None
+        self._is_started = self._is_operated = False
+        self._former_ended_s = simulation.world.now_s
+        simulation.new_disk(self.name, f"{self.name}#{self.starts}")
+        self.machines_lost_s.append(simulation.world.now_s)
+        self._loop, self._standby = standby, None
+
+    def dismiss_standby(self) -> None:
+        """A standby that was not needed stops waiting."""
+        if self._standby is not None:
+            self.simulation.note(self.name, "the standby is not needed, and ends")
+            self._standby.kill()
+            self._standby = None
 
     def wake(self) -> None:
         """The process that stood still goes on, where the standby has taken over by now."""

@@ -16,7 +16,8 @@ from connector.node.core import Core
 from connector.settings.model import PeerSettings, Settings
 from connector.simulation.facts import Waiting
 from connector.simulation.kinds import Kind
-from connector.simulation.parts import MAX_HOLD_MS, Around
+from connector.simulation.parts import Around
+from connector.simulation.plan import MAX_HOLD_MS
 
 _TRIES_AGAIN_S: Final = 0.3
 _DRAIN_POLL_S: Final = 0.05

@@ -16,11 +16,10 @@ from connector.simulation.cluster import Cluster
 from connector.simulation.disk import Disk
 from connector.simulation.facts import Facts
 from connector.simulation.network import Network
-from connector.simulation.plan import LinkPlan, NodePlan, Plan
+from connector.simulation.plan import MAX_HOLD_MS, LinkPlan, NodePlan, Plan
 from connector.simulation.world import ProcessLoop, World
 
 PORT: Final = 7768
-MAX_HOLD_MS: Final = 120_000
 FOLDER: Final = Path("/simulated")
 _ENGINE_FAILURES_MAX: Final = 2
 

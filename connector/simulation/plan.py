@@ -127,6 +127,8 @@ class PrepaymentPlan:
         return f"prepayment {self.number}"
 
 
+MAX_HOLD_MS: Final = 120_000
+"""Of every node."""
 LONG_FAULT_S: Final = 5.0
 """Packets live longer where a fault lasts longer than this."""
 

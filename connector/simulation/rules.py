@@ -30,7 +30,7 @@ RULES: Final = {
     "silent": "a sender that stays connected, or is connected again long before its packet is over, gets an "
     "answer",
     "loop": "a packet in a loop of routes is rejected and books nothing; no node forwards it more than "
-    "twice, where none forgets what it has forwarded",
+    "twice, but where one has forgotten what it had forwarded: with its process, or with a link without packet ids",
     "answers": "answers are readable and fit what was asked",
     "misplaced": "nothing is booked into a ledger that does not have what it acknowledged",
     "kept": "a packet whose Fulfill is kept is booked",
@@ -42,6 +42,8 @@ RULES: Final = {
 EXCUSES: Final = {
     "plain-link": "a link without packet ids was lost while the packet was under way: its outcome "
     "is unknown (docs/protocol.md)",
+    "machine-lost": "a node's machine was lost for good, and with its disk the Fulfill of a next hop "
+    "without packet ids that had not reached the peer before: the peer gets a Reject (docs/accounting.md)",
     "too-late": "the packet had too little time left to be asked for again (RFC 22)",
     "late-request": "a hold was made by a request that reached the ledger after its sender had timed out "
     "and refused the packet, or had been killed and followed by another process: it expires by itself",

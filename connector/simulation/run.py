@@ -29,7 +29,7 @@ from connector.simulation.raw import (
     account_id,
     read_kept,
 )
-from connector.simulation.watch import Watch
+from connector.simulation.watch import AWAKE_S, Watch
 from connector.simulation.world import START_NS, NothingWillHappenError, SpinsError, World
 
 WARM_UP_S: Final = 2.0
@@ -131,13 +131,14 @@ class Simulation:
         disk.delay_s = self.disk_delay_s(host)
         disk.on_operation = self.faults.operation
 
-    def may_move(self, host: str) -> bool:
+    def may_move(self, host: str, *, is_expected: bool = False) -> bool:
         """Whether a node can go on without its disk, without a loss that the documentation names.
 
-        Not where only the disk knows what was fulfilled, or what is being settled.
+        Not where only the disk knows what was fulfilled, or what is being settled. Nothing that was
+        fulfilled and relayed is such where the node knows that a standby waits (`is_expected`).
         """
         links = [one for one in self.plan.links if host in (one.left, one.right)]
-        known = all(one.resumable and not one.local for one in links)
+        known = all((one.resumable or is_expected) and not one.local for one in links)
         return known and self.plan.settle_threshold is None and not self.plan.prepaid_max
 
     def disk_delay_s(self, host: str) -> float:
@@ -315,11 +316,20 @@ class Simulation:
         return self._warm_up_s + planned_s + pause_s
 
     def _pause_long(self) -> None:
-        """Nothing is under way: all nodes stand still until their journals are old."""
+        """Nothing is under way: all nodes stand still until their journals are old.
+
+        But shortly before their time they run for a while.
+        """
         self.watch.read_journals()
+        looks_s = self.watch.looks_again_s()
         for one in self.nodes.values():
             one.pause()
             self.world.after(PRUNED_S, one.go_on)
+            if looks_s - AWAKE_S > self.world.now_s:
+                self.world.at(looks_s - AWAKE_S, one.go_on)
+                self.world.at(looks_s, one.pause)
+        if looks_s - AWAKE_S > self.world.now_s:
+            self.world.at(looks_s, self.watch.look_for_early_pruning)
 
     @property
     def _calm_s(self) -> float:
@@ -393,6 +403,7 @@ class Simulation:
             settled_in=settled_in,
             clock_starts={name: node.clock_starts for name, node in self.nodes.items()},
             clock_errors=self.watch.clock_errors,
+            machines_lost={name: node.machines_lost_s for name, node in self.nodes.items()},
             low_disks=self.faults.low_disks,
             fault_times_s={one.number: self._at_s(one.at_s) for one in plan.faults},
             wrongly_pruned=self.watch.wrongly_pruned,

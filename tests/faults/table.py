@@ -131,6 +131,14 @@ FAULTS = (
         "            if first is not None and not first.deadline_ms:\n                lap = lap_ms(",
         only("routing-loop"),
     ),
+    Fault(
+        "loops-forgotten-when-a-link-is-lost",
+        "connector/node/core.py",
+        "        self._emit(PeerDisconnected(peer_id=peer_id, direction=direction, reason=reason))\n",
+        "        self._emit(PeerDisconnected(peer_id=peer_id, direction=direction, reason=reason))\n"
+        "        self.switch.loops._forwarded.clear()\n",
+        only("routing-loop", "cut", "slow-link"),
+    ),
     # Limits
     Fault(
         "limit-from-the-mirror-not-looked-at",
@@ -512,6 +520,14 @@ FAULTS = (
         only("second-process"),
         kind="two-processes",
     ),
+    Fault(
+        "relayed-before-its-post-although-a-standby-waits",
+        "connector/accounting/manager.py",
+        "            is_watched=lambda: holder.is_watched,\n",
+        "            is_watched=lambda: False,\n",
+        only("machine-lost", "plain-links", "plain-receivers"),
+        kind="two-processes",
+    ),
     # A node that is replaced
     Fault(
         "new-packets-refused-while-it-stops-to-be-replaced",
@@ -636,6 +652,14 @@ FAULTS = (
         "        return now_s - since_s >= bounds.JOURNAL_KEPT_SECONDS_MIN\n",
         "        return now_s - since_s >= 0\n",
         only("pruned", "crash"),
+        kind="journal-grows",
+    ),
+    Fault(
+        "journal-pruned-while-packets-can-be-resent",
+        "connector/ledger/bounds.py",
+        "limits.FORMER_PACKETS_MS // 1000 + 240\n",
+        "limits.FORMER_PACKETS_MS // 1000 - 60\n",
+        only("pruned"),
         kind="journal-grows",
     ),
     # Look-ups of many

@@ -439,6 +439,35 @@ def test_a_replacement_is_no_reason_where_something_else_was_broken() -> None:
     assert "replaced" not in rules(found)
 
 
+def test_a_fulfill_that_a_lost_machine_relayed_and_no_ledger_has_is_told() -> None:
+    found = evidence("tigerbeetle")
+    drop_post(found)
+    found.machines_lost = {"n1": [1000.0]}
+    said = [one.text for one in Judge(found).judge().findings if one.rule == "unproven"]
+    assert any("n1 has relayed a Fulfill that no ledger had" in one for one in said)
+
+
+@pytest.mark.parametrize(
+    ("lost_s", "resumable", "is_excused"),
+    [(0.1, False, True), (0.1, True, False), (-5.0, False, False), (60.0, False, False)],
+)
+def test_what_only_the_disk_of_a_lost_machine_knew_may_be_lost(
+    *, lost_s: float, resumable: bool, is_excused: bool
+) -> None:
+    """The sender got a Reject, and its node has booked nothing; the next one has, and its receiver."""
+    found = evidence("tigerbeetle")
+    fact = found.facts.by_number[1]
+    fact.outcome = "T00"
+    index = index_of(found, "n1", 1, POST)
+    found.rows["n1"][index] = found.rows["n1"][index]._replace(flags=VOID)
+    links = [replace(one, resumable=resumable or one.left != "n2a") for one in found.plan.links]
+    found.plan = replace(found.plan, links=tuple(links))
+    found.machines_lost = {"n2": [(fact.sent_s or 0.0) + lost_s]}
+    verdict = Judge(found).judge()
+    assert verdict.excused.get("machine-lost", 0) == is_excused
+    assert ("lost" in {one.rule for one in verdict.findings}) is not is_excused
+
+
 def test_what_is_too_large_by_itself_is_not_asked_for_again_later() -> None:
     found = evidence()
     found.plan = replace(found.plan, in_flight_max={("n2", "n2a"): 5})

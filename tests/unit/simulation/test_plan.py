@@ -50,7 +50,9 @@ def test_only_what_was_asked_for_is_in_a_plan() -> None:
         assert all(one.fee_basis_points == 0 for one in plan.nodes)
 
 
-@pytest.mark.parametrize("kind", [*FAULTS, *HOSTILE, *sorted(REPLACED), Kind.SECOND_PROCESS])
+@pytest.mark.parametrize(
+    "kind", [*FAULTS, *HOSTILE, *sorted(REPLACED), Kind.SECOND_PROCESS, Kind.MACHINE_LOST]
+)
 def test_every_kind_comes_up(kind: Kind) -> None:
     for seed in range(20):
         plan = make_plan(seed, kinds=frozenset((kind,)))
