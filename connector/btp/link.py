@@ -113,8 +113,9 @@ class LinkOwner(ABC):
         self.clock: Final = clock
         self.random_id: Final = random_id
         self.random_octets: Final = random_octets
-        self.touched: Final[set[Link]] = set()
-        """Links with something to write; emptied by `flush`."""
+        self.touched: Final[dict[Link, None]] = {}
+        """Links with something to write, in order; emptied by `flush`. A set has the order of addresses in
+        memory, which no seed of the simulator repeats."""
         self.ignored = 0
         """BTP packets without effect."""
 
@@ -230,7 +231,7 @@ class Link(asyncio.Protocol):
             self._unread += data
             self.pause_reading()  # uvloop reads although `connection_made` has paused it
             return
-        links.touched.add(self)
+        links.touched[self] = None
         if self._plain:
             for is_message, octets in self._splitter.split(data):
                 if not is_message:
@@ -424,7 +425,7 @@ class Link(asyncio.Protocol):
         if self.session.state is not State.OPEN:
             return self._links.reply_elsewhere(self, request_id, octets)
         self.session.respond(request_id, octets)
-        self._links.touched.add(self)
+        self._links.touched[self] = None
         return True
 
     def send(self, flight: OutgoingRequest, again: bool) -> Unanswered | None:
@@ -434,7 +435,7 @@ class Link(asyncio.Protocol):
         request_id = self.session.request(flight.octets, flight, flight.packet_id, again)
         if again:
             self.session.requests.resent(flight, request_id)
-        self._links.touched.add(self)
+        self._links.touched[self] = None
         return None
 
     def resend(self, flights: Iterable[OutgoingRequest]) -> None:
@@ -486,12 +487,12 @@ class Link(asyncio.Protocol):
             self.drained_ids = set(self.session.requests.by_id)
 
     def _queue(self) -> None:
-        self._links.touched.add(self)
+        self._links.touched[self] = None
 
     def flush(self) -> None:
         """Write everything that is queued, in one call."""
         if self._links.standstill.is_held:
-            self._links.touched.add(self)
+            self._links.touched[self] = None
             return
         websocket = self._websocket
         outgoing = self.session.take_outgoing()

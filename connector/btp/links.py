@@ -109,7 +109,7 @@ class Links(LinkOwner):
         self._credentials = CredentialTable(credentials)
         self._observer = observer
         self._by_peer: dict[str, PeerLinks] = {}
-        self._all: set[Link] = set()
+        self._all: dict[Link, None] = {}
         count_max = min(bounds.CONNECTIONS_NOT_LOGGED_IN_MAX, network.strangers_max)
         self._strangers: Connections[Link] = Connections(
             count_max=count_max,
@@ -165,7 +165,7 @@ class Links(LinkOwner):
 
         link = Link(self, websocket, "outbound")
         self._dialled[link] = credentials
-        self._all.add(link)
+        self._all[link] = None
         try:
             await self._network.connect(
                 lambda: link,
@@ -237,7 +237,7 @@ class Links(LinkOwner):
         if self._stopping or len(self._all) >= bounds.CONNECTIONS_MAX:
             self._refuse(link, "too many connections")
             return False
-        self._all.add(link)
+        self._all[link] = None
         superfluous = self._strangers.add(link)
         if superfluous is not None:
             self._refuse(superfluous, "too many connections")
@@ -367,7 +367,7 @@ class Links(LinkOwner):
         """See `LinkOwner`."""
         if link not in self._all:
             return
-        self._all.discard(link)
+        del self._all[link]
         self._dialled.pop(link, None)
         link.gone_at_s = self.clock.monotonic_s()
         was_open = link.session.state is State.OPEN
@@ -447,7 +447,7 @@ class Links(LinkOwner):
         standstill.look(self.clock.monotonic_s())
         touched = self.touched
         while touched and not standstill.is_held:
-            touched.pop().flush()
+            touched.popitem()[0].flush()
 
     # --- sending to next hops
 

@@ -115,6 +115,39 @@ def stopped_by_signal() -> Iterator[asyncio.Event]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def cancelled_by_signal() -> Iterator[None]:
+    """SIGTERM and SIGHUP cancel the running task while the block runs, so that it ends what it has started.
+
+    The command ends with 128 and the signal's number. Inside, `stopped_by_signal` takes precedence.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    came: list[int] = []
+
+    def cancel(number: int, _frame: object) -> None:
+        came.append(number)
+        loop.call_soon_threadsafe(task.cancel)
+
+    # Not a handler of the loop: that of `stopped_by_signal` would take its place for good.
+    before = {number: signal.getsignal(number) for number in _stop_signals()}
+    before.pop(signal.SIGINT)
+    for number in before:
+        signal.signal(number, cancel)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not came:
+            raise
+        raise typer.Exit(128 + came[0]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def finite(number: float) -> float:
     """For options: `nan` and `inf` pass every comparison with a range, or none."""
     if not math.isfinite(number):

@@ -11,7 +11,15 @@ import typer
 
 from connector.base.clock import SystemClock
 from connector.base.errors import ConfigError
-from connector.cli.common import AsJson, fail, faults_named, quiet_log, run_loop, stopped_by_signal
+from connector.cli.common import (
+    AsJson,
+    cancelled_by_signal,
+    fail,
+    faults_named,
+    quiet_log,
+    run_loop,
+    stopped_by_signal,
+)
 from connector.cli.process import EXIT_INTERRUPTED
 from connector.tools import compose as compose_module
 from connector.tools.terminal import console, plain
@@ -31,17 +39,18 @@ def demo(
     from connector.tools import demo as demo_module
 
     async def work() -> demo_module.DemoResult:
-        return await demo_module.run_demo(
-            peers=peers,
-            packets=packets,
-            amount=amount,
-            keep=keep,
-            data_dir=data_dir,
-            console=console(quiet=as_json),
-            clock=SystemClock(),
-            log=quiet_log(),
-            stopped_by_signal=stopped_by_signal,
-        )
+        with cancelled_by_signal():
+            return await demo_module.run_demo(
+                peers=peers,
+                packets=packets,
+                amount=amount,
+                keep=keep,
+                data_dir=data_dir,
+                console=console(quiet=as_json),
+                clock=SystemClock(),
+                log=quiet_log(),
+                stopped_by_signal=stopped_by_signal,
+            )
 
     with faults_named():
         result = run_loop(work())

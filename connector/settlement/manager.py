@@ -244,9 +244,16 @@ class SettlementManager:
             )
             if wanted is not None:
                 if wanted > due:
+                    why = (
+                        f"we owe {owed}, of which {max(0, available)} is not held for packets that "
+                        "it has sent"
+                        if owed > 0
+                        else f"it owes us {-owed}"
+                        if owed
+                        else "neither owes the other anything"
+                    )
                     raise SettlementError(
-                        f"{wanted} is more than can be paid to {peer_id} now: we owe {owed}, of "
-                        f"which {max(0, available)} is not held for packets that it has sent"
+                        f"{wanted} is more than can be paid to {peer_id} now: {why}"
                     )
                 due = wanted
             scale = self._engines.scales.get(peer_id, terms.asset.scale)

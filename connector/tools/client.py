@@ -61,9 +61,14 @@ class NodeClient:
         if answer.status == 401:
             raise EnvironmentFault(f"{self._url} {self._key_hint}")
         body = _object(answer)
-        if answer.status == 403 and body is not None:
-            raise EnvironmentFault(f"{self._url} refuses: {body.get('error')}")
-        if body is None or (answer.status >= 500 and path.startswith("/api")):
+        if body is None:
+            raise self._no_connector(path, answer)
+        if path.startswith("/health"):
+            return body  # 503 if it is not ready; the body says why
+        if 400 <= answer.status < 500 and answer.status != 404 and "error" in body:
+            raise EnvironmentFault(f"{self._url} refuses: {body['error']}")
+        # Whatever else answers in JSON has neither.
+        if answer.status != 200 or not body.keys() & {"items", "nodeId"}:
             raise self._no_connector(path, answer)
         return body
 
@@ -188,8 +193,11 @@ class NodeClient:
                 f"{self._url} speaks WebSocket only: that is a node's BTP port, BTP_SERVER_PORT. "
                 "Its HTTP port is HTTP_PORT, 8080 unless it is set"
             )
+        hint = ""
+        if urlsplit(self._url).path.strip("/"):
+            hint = " --url has a path: right only where a proxy adds it"
         return EnvironmentFault(
-            f"{self._url}{path} answered HTTP {answer.status}: not a connector?"
+            f"{self._url}{path} answered HTTP {answer.status}: not a connector?{hint}"
         )
 
 

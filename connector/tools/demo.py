@@ -45,7 +45,7 @@ from connector.settings.model import Settings
 from connector.tools import bounds
 from connector.tools.audit import AuditReport, audit, mirror_faults
 from connector.tools.sender import Order, Report, Sender
-from connector.tools.terminal import figures, plain, table
+from connector.tools.terminal import figures, plain, python_command, table
 
 SENDER_ID = "sender"
 _SAID = "connector: "
@@ -431,7 +431,7 @@ def _show_urls(nodes: list[DemoNode], sender_secret: str, console: Console) -> N
         )
     last = nodes[-1].environment["ILP_ADDRESS"]
     console.print(
-        f"\nSend more:\n  python -m connector send --url ws://127.0.0.1:{nodes[0].btp_port} "
+        f"\nSend more:\n  {python_command()} -m connector send --url ws://127.0.0.1:{nodes[0].btp_port} "
         f"--auth {SENDER_ID}:{sender_secret} --destination {last}",
         highlight=False,
         soft_wrap=True,

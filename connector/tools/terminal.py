@@ -1,10 +1,14 @@
-"""Output of commands: tables that never truncate or split a figure."""
+"""Output of commands: tables that never truncate or split a figure, and what to type."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from rich.cells import cell_len
@@ -32,6 +36,14 @@ def plain(text: object) -> str:
     return escape(
         "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(text))
     )
+
+
+def python_command() -> str:
+    """What to type for this interpreter: it may be that of a .venv that is not active."""
+    if shutil.which("python") == sys.executable:
+        return "python"
+    here, folder = Path(sys.executable), Path.cwd()
+    return shlex.quote(str(here.relative_to(folder) if here.is_relative_to(folder) else here))
 
 
 def figures(screen: Console, *parts: str) -> None:

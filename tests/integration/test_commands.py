@@ -934,6 +934,26 @@ def test_an_interrupted_demo_stops_its_nodes_and_says_what_was_sent(tmp_path: Pa
     assert "connector_stopped" in log.read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_stopped_while_its_nodes_start_leaves_nothing(
+    tmp_path: Path, number: int
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "connector", "demo", "--peers", "2", "--json"],
+        env={**INHERITED, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        while not list(tmp_path.glob("ilp-demo-*/peer*/connector.log")):
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.wait(0.05)
+        running.send_signal(number)
+        out, err = running.communicate(timeout=PATIENCE_SECONDS)
+    assert (running.returncode, out, err) == (128 + number, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_killed_demo_leaves_no_node_behind(tmp_path: Path) -> None:
     with subprocess.Popen(
         [

@@ -628,6 +628,13 @@ async def test_an_operator_pays_a_peer_now() -> None:
             await node.settlements.pay("bob", "k4", None)
         with pytest.raises(SettlementConflictError):
             await node.settlements.pay("bob", "k3", 9)
+        with pytest.raises(SettlementError, match="now: neither owes the other anything"):
+            await node.settlements.pay("bob", "k5", 5)
+        await node.settlements.record("bob", Direction.OUTGOING, "k6", Quantity(7, 9))
+        with pytest.raises(
+            SettlementError, match="5 is more than can be paid to bob now: it owes us 7"
+        ):
+            await node.settlements.pay("bob", "k7", 5)
 
 
 @simulated

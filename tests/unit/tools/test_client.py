@@ -55,6 +55,24 @@ def test_what_is_no_connector_is_told(body: bytes) -> None:
     assert fault(answers(200, body).admin, "GET", "/api/status") == said
 
 
+def test_an_answer_in_json_that_is_not_a_nodes_is_told() -> None:
+    """A path in --url gets 404 from the node itself; another server may say anything."""
+    assert fault(answers(404, b'{"error": "Not Found"}').get, "/api/peers") == (
+        f"{URL}/api/peers answered HTTP 404: not a connector?"
+    )
+    assert fault(answers(200, b'{"hello": 1}').get, "/api/peers") == (
+        f"{URL}/api/peers answered HTTP 200: not a connector?"
+    )
+    with_path = node(lambda _: raw(404, b'{"error": "Not Found"}'), url=URL + "/foo")
+    said = fault(with_path.get, "/api/status")
+    assert said.endswith("not a connector? --url has a path: right only where a proxy adds it")
+
+
+def test_why_a_question_is_refused_is_told() -> None:
+    refused = answers(400, b'{"error": "limit: more than 1000"}')
+    assert fault(refused.get, "/api/events") == f"{URL} refuses: limit: more than 1000"
+
+
 def test_a_missing_key_is_told() -> None:
     refused = answers(401, b'{"error": "who are you"}')
     assert fault(refused.get, "/api/status") == f"{URL} asks for a key: pass --key ADMIN_API_KEY"

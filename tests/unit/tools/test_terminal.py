@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from connector.tools.terminal import figures
+from connector.tools.terminal import figures, python_command
 
 PARTS = ("[bold]100 of 100 fulfilled[/bold] in 1.00 s:", "1,234 packets/s,", "p50 71.05 ms,", "p99 149.37 ms")  # fmt: skip
 
@@ -29,3 +31,19 @@ def test_no_number_is_cut_from_its_unit(width: int) -> None:
 
 def test_one_line_where_there_is_room() -> None:
     assert len(shown(200)) == 1
+
+
+def test_what_to_type_for_an_interpreter_that_is_not_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "a b" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert python_command() == f"'{python}'"
+    monkeypatch.chdir(tmp_path / "a b")
+    assert python_command() == "bin/python"
+    monkeypatch.setenv("PATH", str(python.parent))
+    assert python_command() == "python"
