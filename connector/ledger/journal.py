@@ -223,13 +223,19 @@ def cover(connection: sqlite3.Connection, last_seq: int) -> None:
         (last_seq,),
     ).fetchall()
     for first_seq, end in [*stretches, (last_seq + 1, last_seq)]:
-        for at in range(begin, first_seq, bounds.JOURNAL_ROWS_COVERED_AT_ONCE):
+        # From row to row: in a damaged file the numbers of two rows may be far apart.
+        while (
+            at := connection.execute(
+                "SELECT min(seq) FROM journal WHERE seq >= ? AND seq < ?", (begin, first_seq)
+            ).fetchone()[0]
+        ) is not None:
             part = min(at + bounds.JOURNAL_ROWS_COVERED_AT_ONCE, first_seq) - 1
             connection.execute(
                 "INSERT OR REPLACE INTO id_range SELECT ?, ?, min(id_min), max(id_max)"
                 " FROM journal WHERE seq BETWEEN ? AND ?",
                 (part, at, at, part),
             )
+            begin = part + 1
         begin = max(begin, end + 1)
 
 

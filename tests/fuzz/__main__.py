@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib.util
 import random
 import subprocess
@@ -11,10 +12,11 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _SEEDS: Final = 64
 _SEED_BYTES: Final = (64, 512, 4096)
+_INPUT_SECONDS_MAX: Final = 120
 
 
 def main() -> int:
@@ -53,7 +55,7 @@ def main() -> int:
 
 
 def _passes(name: str, seconds: float, number: int, *, coverage: bool) -> bool:
-    from tests.fuzz.target import run
+    from tests.fuzz.target import Target, run
     from tests.fuzz.targets import TARGETS
 
     began_s = time.perf_counter()
@@ -64,8 +66,16 @@ def _passes(name: str, seconds: float, number: int, *, coverage: bool) -> bool:
         done = subprocess.run(command, check=False)
         print(f"{name:26} {'ok' if done.returncode == 0 else 'FAILED'}", flush=True)
         return done.returncode == 0
+    target = TARGETS[name]
+
+    def check(value: Any) -> None:
+        # What does not end is a fault, too. The stack names the target.
+        faulthandler.dump_traceback_later(_INPUT_SECONDS_MAX, exit=True)
+        target.check(value)
+        faulthandler.cancel_dump_traceback_later()
+
     try:
-        count = run(TARGETS[name], seconds, number)
+        count = run(Target(name, target.inputs, check), seconds, number)
     except Exception:  # noqa: BLE001 - the next target is run all the same
         traceback.print_exc()
         print(f"{name:26} FAILED", flush=True)

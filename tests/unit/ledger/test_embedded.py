@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 import subprocess
@@ -324,6 +325,26 @@ async def test_rows_of_a_version_without_stretches_are_covered_at_the_start(
     ids = [long_ago.id(number) for number in range(30)]
     assert [one.id for one in await again.lookup_transfers(ids)] == ids
     await again.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"UPDATE journal SET seq = {-(2**62)} WHERE seq = 2",
+        f"UPDATE checkpoint SET seq = {2**62}",
+        f"UPDATE checkpoint SET seq = {2**63 - 1}",
+        f"INSERT OR REPLACE INTO id_range VALUES (1, {2**62}, NULL, NULL)",
+        f"UPDATE OR REPLACE id_range SET first_seq = {2**62}, last_seq = {2**62} WHERE last_seq < 8",
+    ],
+)
+async def test_row_numbers_far_apart_do_not_keep_the_start_busy(
+    long_ago: Books, path: Path, clock: ManualClock, statement: str
+) -> None:
+    await embedded(long_ago).close()
+    break_row(path, statement)
+    with contextlib.suppress(LedgerCorruptError):
+        await (await reopened(path, clock)).close()
+    assert len(stretches(path)) < 100
 
 
 async def test_a_late_transfer_with_a_low_id_survives_a_kill(
