@@ -133,9 +133,9 @@ def cancelled_by_signal() -> Iterator[None]:
         loop.call_soon_threadsafe(task.cancel)
 
     # Not a handler of the loop: that of `stopped_by_signal` would take its place for good.
-    before = {number: signal.getsignal(number) for number in _stop_signals()}
-    before.pop(signal.SIGINT)
-    for number in before:
+    numbers = [one for one in _stop_signals() if one is not signal.SIGINT]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
         signal.signal(number, cancel)
     try:
         yield

@@ -244,16 +244,9 @@ class SettlementManager:
             )
             if wanted is not None:
                 if wanted > due:
-                    why = (
-                        f"we owe {owed}, of which {max(0, available)} is not held for packets that "
-                        "it has sent"
-                        if owed > 0
-                        else f"it owes us {-owed}"
-                        if owed
-                        else "neither owes the other anything"
-                    )
                     raise SettlementError(
-                        f"{wanted} is more than can be paid to {peer_id} now: {why}"
+                        f"{wanted} is more than can be paid to {peer_id} now: "
+                        f"{_debt_in_words(owed, available)}"
                     )
                 due = wanted
             scale = self._engines.scales.get(peer_id, terms.asset.scale)
@@ -640,6 +633,15 @@ class SettlementManager:
     def as_json(self, one: Settlement) -> dict[str, Any]:
         """One settlement, for the API."""
         return as_json(one)
+
+
+def _debt_in_words(owed: int, available: int) -> str:
+    """What we owe a peer, or it us; `available`: what of it may be paid now."""
+    if owed > 0:
+        return (
+            f"we owe {owed}, of which {max(0, available)} is not held for packets that it has sent"
+        )
+    return f"it owes us {-owed}" if owed else "neither owes the other anything"
 
 
 def _text(number: int | None) -> str | None:

@@ -17,9 +17,9 @@ from connector.simulation.raw import read_acknowledged
 CLOCK_FAR_S: Final = 3600.0
 SLOW_DISK_S: Final = 0.3
 WATCH_POLL_S: Final = 0.1
-"""How often is looked whether a node knows that a standby waits."""
+"""How often the fault checks whether a node knows that a standby waits."""
 SLOW_CLUSTER_S: Final = 0.05
-"""The way to the cluster of a machine that is about to be lost: posts take long, and none is given up."""
+"""How long a request to the cluster takes from a machine that is about to be lost: posts take long, but none times out."""
 COPIED_BEFORE_S: Final = 2.5
 """How old the copy is that a ledger goes back to."""
 

@@ -26,9 +26,10 @@ from connector.simulation.world import START_NS
 FORWARDED_MAX: Final = 2
 """How often a node forwards a packet that comes back (docs/protocol.md)."""
 HELD_SHORTER: Final = 2
-"""How often it does so more where MAX_HOLD_MS shortens the first lap (ibid.)."""
+"""How many times more it does so where MAX_HOLD_MS shortens the first lap (docs/protocol.md)."""
 FORGOTTEN: Final = 3
-"""And each time that something is forgotten: all copies come from one peer then, which takes a lap more (ibid.)."""
+"""How many times more for each time that something is forgotten: all copies come from one peer then, which
+takes one lap more (docs/protocol.md)."""
 _EXACT_S: Final = 0.001
 
 

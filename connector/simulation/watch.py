@@ -17,7 +17,8 @@ KEPT_S: Final = 600.0
 on, and from the point that covers the row."""
 LOOKS_BEFORE_S: Final = 1.0
 AWAKE_S: Final = 5.0
-"""So long before that processes run which else stand still: they have time to prune."""
+"""How long the processes run before that, in the pause in which they stand still otherwise: they have time
+to prune."""
 _NS: Final = 1_000_000_000
 
 
@@ -93,7 +94,7 @@ class Watch:
         return self._simulation.nodes[name].clock_starts[-1][0]
 
     def looks_again_s(self) -> float:
-        """A little before a process may prune what `read_journals` has read; the past: none may."""
+        """A moment before a process may prune what `read_journals` has read; without journals a time in the past."""
         old_s = min((self._began_s(name) + KEPT_S for name in self._journals), default=0.0)
         return old_s - LOOKS_BEFORE_S
 

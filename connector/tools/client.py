@@ -67,7 +67,7 @@ class NodeClient:
             return body  # 503 if it is not ready; the body says why
         if 400 <= answer.status < 500 and answer.status != 404 and "error" in body:
             raise EnvironmentFault(f"{self._url} refuses: {body['error']}")
-        # Whatever else answers in JSON has neither.
+        # Every answer that commands read has one of these; another server's JSON has not.
         if answer.status != 200 or not body.keys() & {"items", "nodeId"}:
             raise self._no_connector(path, answer)
         return body

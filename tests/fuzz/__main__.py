@@ -71,8 +71,10 @@ def _passes(name: str, seconds: float, number: int, *, coverage: bool) -> bool:
     def check(value: Any) -> None:
         # What does not end is a fault, too. The stack names the target.
         faulthandler.dump_traceback_later(_INPUT_SECONDS_MAX, exit=True)
-        target.check(value)
-        faulthandler.cancel_dump_traceback_later()
+        try:
+            target.check(value)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     try:
         count = run(Target(name, target.inputs, check), seconds, number)

@@ -913,16 +913,7 @@ def test_the_demo_says_at_once_that_there_is_no_cluster() -> None:
 
 
 def test_an_interrupted_demo_stops_its_nodes_and_says_what_was_sent(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [
-            sys.executable, "-m", "connector", "demo", "--peers", "2", "--packets", "10000000",
-            "--data-dir", str(tmp_path / "demo"), "--json",
-        ],
-        env=INHERITED,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:  # fmt: skip
+    with _long_demo(tmp_path / "demo") as running:
         log = tmp_path / "demo" / "peer1" / "connector.log"
         _wait_for('"peerId": ?"sender"', log, running)
         running.send_signal(signal.SIGINT)
@@ -955,15 +946,7 @@ def test_a_demo_that_is_stopped_while_its_nodes_start_leaves_nothing(
 
 
 def test_a_killed_demo_leaves_no_node_behind(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [
-            sys.executable, "-m", "connector", "demo", "--peers", "2", "--packets", "10000000",
-            "--data-dir", str(tmp_path / "demo"), "--json",
-        ],
-        env=INHERITED,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as running:  # fmt: skip
+    with _long_demo(tmp_path / "demo") as running:
         logs = [tmp_path / "demo" / f"peer{number}" / "connector.log" for number in (1, 2)]
         _wait_for('"peerId": ?"sender"', logs[0], running)
         running.kill()
@@ -971,9 +954,21 @@ def test_a_killed_demo_leaves_no_node_behind(tmp_path: Path) -> None:
         _wait_for("connector_stopped", log)
 
 
-def _wait_for(
-    pattern: str, log: Path, running: subprocess.Popen[bytes] | subprocess.Popen[str] | None = None
-) -> None:
+def _long_demo(folder: Path) -> subprocess.Popen[str]:
+    """A demo of two nodes that sends for longer than a test lasts."""
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "connector", "demo", "--peers", "2", "--packets", "10000000",
+            "--data-dir", str(folder), "--json",
+        ],
+        env=INHERITED,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def _wait_for(pattern: str, log: Path, running: subprocess.Popen[str] | None = None) -> None:
     """Return when a log has `pattern`; `running` must not end before that."""
     until_s = monotonic() + PATIENCE_SECONDS
     while not log.exists() or not re.search(pattern, log.read_text()):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from connector.simulation.evidence import Evidence
+from connector.simulation.facts import Facts
 from connector.simulation.kinds import Kind
 from connector.simulation.plan import RATES, USD, LinkPlan, NodePlan, PaymentPlan, Plan
 
@@ -59,3 +61,20 @@ def small_plan(
         kinds=frozenset[Kind](),
     )
     return replace(plan, **options)
+
+
+def nothing_seen(plan: Plan, facts: Facts) -> Evidence:
+    """Evidence of a run of which nothing has been recorded yet, for tests to fill in."""
+    return Evidence(
+        plan=plan,
+        facts=facts,
+        rows={},
+        shown={},
+        failures={},
+        not_ready={},
+        losses={},
+        deaths={},
+        kept={},
+        alerts={},
+        now_ns=0,
+    )

@@ -22,9 +22,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
 @pytest.fixture
 def as_in_a_shell() -> Iterator[None]:
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, *STOP_SIGNALS)}
+    changed = (signal.SIGINT, signal.SIGUSR1, *STOP_SIGNALS)
+    before = {one: signal.getsignal(one) for one in changed}
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in STOP_SIGNALS:
+    for number in changed[1:]:
         signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in before.items():
@@ -74,6 +75,7 @@ def test_ctrl_c_and_output_that_fails_are_exit_codes(capsys: pytest.CaptureFixtu
 def test_ctrl_c_is_an_exception_only_when_all_is_loaded() -> None:
     process.prepare()
     assert signal.getsignal(signal.SIGINT) is process._end
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
     for number in STOP_SIGNALS:
         assert signal.getsignal(number) is process._end
     process.loaded()

@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from connector.simulation.evidence import Evidence
 from connector.simulation.facts import Fact, Facts
 from connector.simulation.kinds import Kind
 from connector.simulation.loops import FORGOTTEN, FORWARDED_MAX, HELD_SHORTER, look_at_loop
 from connector.simulation.plan import FaultPlan
 from connector.simulation.raw import PENDING, Row
 from connector.simulation.world import START_NS
-from tests.support.worlds import small_plan
+from tests.support.worlds import nothing_seen, small_plan
 
 SENT_S = 10.0
 CUT = FaultPlan(1, Kind.CUT, at_s=8.0, for_s=2.0, where="n1", other="n2")
@@ -30,19 +29,7 @@ class Place:
         self.fact: Fact = facts.register(nowhere, ["n1a", "n1", "n2", "n2a"])
         self.fact.sent_s, self.fact.expires_at_s = SENT_S, SENT_S + nowhere.expires_in_s
         self.fact.outcome = "F02"
-        self.evidence = Evidence(
-            plan=plan,
-            facts=facts,
-            rows={},
-            shown={},
-            failures={},
-            not_ready={},
-            losses={},
-            deaths={},
-            kept={},
-            alerts={},
-            now_ns=0,
-        )
+        self.evidence = nothing_seen(plan, facts)
 
     def held(self, times: int) -> Sequence[str]:
         start = int.from_bytes(self.fact.condition[:12], "big")

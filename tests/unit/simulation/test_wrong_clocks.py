@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from connector.simulation.evidence import Evidence
 from connector.simulation.facts import Fact, Facts, Given
 from connector.simulation.raw import PENDING, Row
 from connector.simulation.world import START_NS
 from connector.simulation.wrong_clocks import WrongClocks
-from tests.support.worlds import small_plan
+from tests.support.worlds import nothing_seen, small_plan
 
 HOUR_S = 3600.0
 GRACE_S = 4.0
@@ -25,19 +24,7 @@ class Place:
         facts = Facts()
         self.fact: Fact = facts.register(plan.payments[0], ["n1a", "n1", "n2", "n2a"])
         self.fact.sent_s, self.fact.expires_at_s = 10.0, 70.0
-        self.evidence = Evidence(
-            plan=plan,
-            facts=facts,
-            rows={},
-            shown={},
-            failures={},
-            not_ready={},
-            losses={},
-            deaths={},
-            kept={},
-            alerts={},
-            now_ns=0,
-        )
+        self.evidence = nothing_seen(plan, facts)
 
     @property
     def clocks(self) -> WrongClocks:
