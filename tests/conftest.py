@@ -92,6 +92,8 @@ def _processes_are_marked(request: pytest.FixtureRequest) -> Iterator[None]:
 # --- what runs, where, and in which order
 
 
+# Before the hook of pytest-xdist, which reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot run on compiled modules; group and order tests for parallel runs."""
     if is_compiled():
@@ -113,8 +115,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=_rank)
 
 
-def pytest_collection_finish() -> None:
-    """Leave what collecting has made out of the work of the garbage collector: it stays anyway."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Check that groups are in force; leave what collecting has made out of garbage collection."""
+    if session.config.getoption("loadgroup", default=False):
+        for item in session.items:
+            group = item.get_closest_marker("xdist_group")
+            # Without groups each process has servers of its own: too many for the memory.
+            assert group is None or item.nodeid.endswith(f"@{group.args[0]}"), (
+                f"pytest-xdist did not group {item.nodeid}: see `pytest` in pyproject.toml"
+            )
     gc.collect()
     gc.freeze()
 

@@ -108,10 +108,9 @@ class Acknowledged:
         """
         there = {account.id: _posted(account) for account in found}
         faults: list[str] = []
-        for id_ in asked:
-            least = self._posted.get(id_)
-            if least is None:
-                continue
+        known = [(id_, self._posted[id_]) for id_ in asked if id_ in self._posted]
+        # Where most has been booked first: not all are named.
+        for id_, least in sorted(known, key=lambda one: -max(one[1])):
             now = there.get(id_)
             if now is None:
                 faults.append(f"{self._name(id_)} is not there")

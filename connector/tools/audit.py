@@ -162,7 +162,8 @@ def _check_acknowledged(
     """Invariant 8: the ledger has what it acknowledged; else another one stands in its place."""
     names = _names_of(settings)
     faults: list[str] = []
-    for id_, least in acknowledged.items():
+    # Where most has been booked first: not all may be shown.
+    for id_, least in sorted(acknowledged.items(), key=lambda one: -max(one[1])):
         name = names.get(id_, f"account {id_:032x}")
         there = accounts.get(id_)
         if there is None:
