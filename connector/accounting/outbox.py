@@ -10,9 +10,10 @@ lease from this DATA_DIR (`leaseholder`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -130,7 +131,7 @@ class SqliteOutbox:
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
-        seq = await self._run(work)
+        seq = await self._commit(work, len(rows))
         self.transfers += count
         return seq
 
@@ -192,7 +193,7 @@ class SqliteOutbox:
         size = sum(block.size for block in blocks)
         table = self._kept
         try:
-            await self._run(lambda connection: self._insert(connection, blocks, size))
+            await self._commit(lambda connection: self._insert(connection, blocks, size), size)
         except BaseException:
             # The write failed; or it was done, and the caller had given up waiting.
             table.may_have_added()
@@ -346,9 +347,18 @@ class SqliteOutbox:
         return True
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        async with self._usable():
+            return await self._file.run(work)
+
+    async def _commit(self, work: Callable[[sqlite3.Connection], T], size: int) -> T:
+        async with self._usable():
+            return await self._file.commit(work, size)
+
+    @contextlib.asynccontextmanager
+    async def _usable(self) -> AsyncIterator[None]:
         try:
             async with self._in_use:
-                return await self._file.run(work)
+                yield
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailableError(f"outbox: {error}") from error
         except _WRONG_VALUES as error:

@@ -561,6 +561,7 @@ class EmbeddedLedger:
             self._since_checkpoint = 0
             save = self._save_checkpoint(seq)
 
+        kept_size = sum([block.size for block in blocks])
         marker = self._marker
 
         def insert(connection: sqlite3.Connection) -> None:
@@ -586,7 +587,7 @@ class EmbeddedLedger:
             marker.write(seq)
 
         try:
-            await self._file.run(write)
+            await self._file.commit(write, len(events) + size + kept_size)
         except BaseException as error:
             # It failed, or the caller gave up waiting and it may be done. Memory is ahead of the disk,
             # or not; what is on disk is the truth.
