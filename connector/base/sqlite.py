@@ -133,7 +133,9 @@ class SqliteFile:
         self._queue.put((work, future, loop))
         return await future
 
-    def _answer(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    def _answer(
+        self, future: asyncio.Future[Any], result: Any, error: BaseException | None
+    ) -> None:
         self._open_jobs -= 1
         assert self._open_jobs >= 0, self._open_jobs
         if future.done():
