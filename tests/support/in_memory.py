@@ -153,6 +153,12 @@ class MemoryDatabase:
         if schema:
             self._connection.executescript(schema)
 
+    commits_on_loop = False
+
+    async def commit(self, work: Callable[[sqlite3.Connection], T], size: int) -> T:
+        assert size >= 0, size
+        return await self.run(work)
+
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         await asyncio.sleep(0)
         return self.look(work)

@@ -161,6 +161,12 @@ class CrashingDatabase:
     async def rescue(self) -> None:
         raise AssertionError("it is never removed")
 
+    commits_on_loop = False
+
+    async def commit(self, work: Callable[[sqlite3.Connection], T], size: int) -> T:
+        assert size >= 0, size
+        return await self.run(work)
+
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         await self._crash_points.point()
         error = self.next_errors.pop(0) if self.next_errors else self.down
