@@ -10,10 +10,9 @@ lease from this DATA_DIR (`leaseholder`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -347,18 +346,16 @@ class SqliteOutbox:
         return True
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        async with self._usable():
-            return await self._file.run(work)
+        return await self._usable(lambda: self._file.run(work))
 
     async def _commit(self, work: Callable[[sqlite3.Connection], T], size: int) -> T:
-        async with self._usable():
-            return await self._file.commit(work, size)
+        return await self._usable(lambda: self._file.commit(work, size))
 
-    @contextlib.asynccontextmanager
-    async def _usable(self) -> AsyncIterator[None]:
+    async def _usable(self, step: Callable[[], Awaitable[T]]) -> T:
+        """The result of `step`, which uses the file; errors of SQLite become ours."""
         try:
             async with self._in_use:
-                yield
+                return await step()
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailableError(f"outbox: {error}") from error
         except _WRONG_VALUES as error:

@@ -55,9 +55,9 @@ class CommitPace:
 
     def done_in_thread(self, took_s: float, now_s: float) -> bool:
         """Count a commit that the thread made; returns whether the next ones go to the loop."""
-        assert not self.on_loop or took_s >= 0.0, took_s
+        assert took_s >= 0.0, took_s
         if self.on_loop:
-            return False  # the loop's, which found the thread busy
+            return False  # it was queued before the loop took over
         self._in_thread += 1
         self._quickest_s = min(self._quickest_s, took_s)
         if self._in_thread < RECENT:
