@@ -17,6 +17,8 @@ from typing import Final
 from connector.base.errors import LedgerNotNowError, LedgerRefusedError, LedgerUnavailableError
 from connector.ledger.interface import Ledger
 
+_CLOSED: Final = "the ledger is closed: the node stops"
+
 
 class Turn:
     """The only holder of the ledger among the parts that book.
@@ -37,6 +39,7 @@ class Turn:
         """Requests without an answer: whoever sees it change while it waits fails too."""
         self._why = ""
         """The reason of the last one."""
+        self._is_closed = False
 
     def compare_after_failures(self, compare: Callable[[Ledger], Awaitable[None]]) -> None:
         """Have `compare` called after a failed request, from now on: the ledger was opened.
@@ -50,13 +53,13 @@ class Turn:
 
         Raises:
             LedgerUnavailableError: a request that this one waited for was not answered; or the
-                ledger cannot be compared, or is not the right one.
+                ledger is closed, cannot be compared, or is not the right one.
         """
         failures = self._failures
         await self._lock.acquire()
-        if self._failures != failures:
+        if self._is_closed or self._failures != failures:
             self._lock.release()
-            raise LedgerUnavailableError(self._why)
+            raise LedgerUnavailableError(_CLOSED if self._is_closed else self._why)
         if self._is_in_doubt and self._compare is not None:
             try:
                 await self._compare(self.ledger)
@@ -86,5 +89,6 @@ class Turn:
         self._lock.release()
 
     async def close(self) -> None:
-        """Close the ledger, after all tasks that use it have ended."""
+        """Close the ledger. Who asks for the turn from now on is refused, also if it waits for it."""
+        self._is_closed = True
         await self.ledger.close()

@@ -214,7 +214,11 @@ class EmbeddedLedger:
         self.fulfilments: Final = KeptTable(write=self._run, read=self._look)
         """See `Ledger`."""
         self._lock: Hold | None = None
+        self._closing = False
         self._seq = 0
+        """Of the last request that is on disk."""
+        self._applied = 0
+        """Of the last request that is in memory: the same, or the next one while it is written."""
         self._id_max = 0
         self._id_range = IdRange(1)
         """Of the rows since the last checkpoint."""
@@ -236,6 +240,8 @@ class EmbeddedLedger:
             LedgerCorruptError: the file is damaged or not a ledger.
             LedgerUnavailableError: the disk refuses.
         """
+        self._closing = False
+        self._seq = self._applied = 0
         if not self._read_only:
             self._take_lock()
         try:
@@ -339,7 +345,7 @@ class EmbeddedLedger:
     async def _load(self) -> None:
         machine, seq, id_max, id_range = await self._file.run(self._read_state)
         self.machine = machine
-        self._seq = seq
+        self._seq = self._applied = seq
         self._id_max = id_max
         self._id_range = id_range
         self._since_checkpoint = (
@@ -435,14 +441,15 @@ class EmbeddedLedger:
 
     async def close(self) -> None:
         """See `Ledger`: saves a checkpoint, so that the next start is quick."""
-        if self._lock is not None and self._seq and not self._stale:
-            try:
-                await self._file.run(
-                    lambda connection: in_transaction(connection, self._save_checkpoint(self._seq))
-                )
-            except (sqlite3.Error, OSError, AssertionError):
-                # Without a checkpoint nothing is lost: the next start replays more of the journal.
-                pass
+        # From here on no request is taken: the checkpoint would not have it, or have it and not say so.
+        self._closing = True
+        if self._lock is not None and self._seq:
+            # Without a checkpoint nothing is lost: the next start replays more of the journal.
+            with contextlib.suppress(sqlite3.Error, OSError):
+                await self._file.run(lambda _: None)  # what is being written is on disk after this
+                if not self._stale and self._applied == self._seq:
+                    save = self._save_checkpoint(self._seq)
+                    await self._file.run(lambda connection: in_transaction(connection, save))
         await self._reader.close()
         await self._file.close()
         with contextlib.suppress(OSError):
@@ -454,6 +461,7 @@ class EmbeddedLedger:
     async def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
         """See `Ledger`."""
         await self._refresh()
+        self._require_open()
         now_ns = self.now_ns()
         statuses = self.machine.create_accounts(accounts, now_ns)
         if AccountStatus.CREATED in statuses:
@@ -468,6 +476,7 @@ class EmbeddedLedger:
         assert transfers or not kept, "fulfilments without a post"
         if self._stale:
             await self._refresh()
+        self._require_open()
         now_ns = self.now_ns()
         machine = self.machine
         if not transfers and not machine.expire(now_ns):
@@ -486,6 +495,10 @@ class EmbeddedLedger:
             derived = derived_rows(self._seq + 1, stored, statuses)
         await self._append(now_ns, kind, rows, statuses, ids, derived, blocks_of(kept))
         return statuses
+
+    def _require_open(self) -> None:
+        if self._closing:
+            raise LedgerUnavailableError(f"{self.path.name} is being closed: the node stops")
 
     def now_ns(self) -> int:
         """The ledger's time: that of the clock, but it never goes back.
@@ -549,6 +562,8 @@ class EmbeddedLedger:
         all_created = statuses.count(Status.CREATED) == size
         results = bytes(size) if all_created else bytes(map(status_octet, statuses))
         seq = self._seq + 1
+        assert self._applied == self._seq, "one request at a time"
+        self._applied = seq
         low = high = None
         if ids:
             lowest, highest = min(ids), max(ids)
@@ -625,9 +640,12 @@ class EmbeddedLedger:
             raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
 
     def _save_checkpoint(self, seq: int) -> Callable[[sqlite3.Connection], None]:
-        """Copy the state now; returns the function that writes it later, in the file's thread."""
+        """Copy the state now, on the loop; returns the function that writes it, in any thread.
+
+        The state in memory is that after request `seq`, and is copied before anything is awaited.
+        """
         machine = self.machine
-        assert self._seq <= seq <= self._seq + 1, (seq, self._seq)
+        assert seq == self._applied, (seq, self._applied)
         touched = []
         for state in machine.accounts.values():
             if state.touched:

@@ -313,6 +313,25 @@ FAULTS = (
         only("settle", "settle-falsely", "settlements-lost"),
         kind="settlement-twice",
     ),
+    Fault(
+        "checkpoint-at-close-has-one-request-more",
+        "connector/ledger/embedded.py",
+        "                if not self._stale and self._applied == self._seq:\n"
+        "                    save = self._save_checkpoint(self._seq)\n"
+        "                    await self._file.run(lambda connection: in_transaction(connection, save))\n",
+        "                self._applied = self._seq\n"
+        "                save = self._save_checkpoint(self._seq)\n"
+        "                await self._file.run(lambda connection: in_transaction(connection, save))\n",
+        only("settle", "replace", "replace-crash", "disk-slow"),
+        more=(
+            (
+                "connector/ledger/embedded.py",
+                "await self._file.run(lambda _: None)  # what is being written is on disk after this",
+                "pass",
+            ),
+            ("connector/accounting/turn.py", "        self._is_closed = True\n", ""),
+        ),
+    ),
     # Promises that the ledger refuses
     Fault(
         "hold-refused-at-replay-forgotten",

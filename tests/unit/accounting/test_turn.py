@@ -152,3 +152,26 @@ def test_what_is_not_the_silence_of_the_ledger_does_not_fail_those_who_wait(
             await task
 
     simulate(main())
+
+
+def test_after_it_is_closed_nobody_gets_the_turn_who_waits_for_it_or_asks_for_it() -> None:
+    async def main() -> None:
+        turn = Turn(ScriptedLedger(clock=SimulatedClock()))
+        refused = 0
+
+        async def ask() -> None:
+            nonlocal refused
+            with pytest.raises(LedgerUnavailableError, match="closed"):
+                async with turn:
+                    raise AssertionError
+            refused += 1
+
+        async with turn:
+            waiting = asyncio.create_task(ask())
+            await asyncio.sleep(0)
+            await turn.close()
+        await waiting
+        await ask()
+        assert refused == 2
+
+    simulate(main())

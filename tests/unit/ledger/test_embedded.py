@@ -125,6 +125,33 @@ async def test_closing_twice_and_closing_what_never_opened(path: Path, clock: Ma
     await ledger.close()
 
 
+@pytest.mark.parametrize("close_first", [False, True])
+async def test_a_request_that_is_written_while_the_ledger_is_closed_is_counted_once(
+    books: Books, path: Path, clock: ManualClock, close_first: bool
+) -> None:
+    """Its row comes after the checkpoint, or the checkpoint has it and says so."""
+    await books.done(books.move(1, 100))
+    pending = [lambda: books.write(books.move(2, 30)), books.ledger.close]
+    if close_first:
+        pending.reverse()
+    tasks = [asyncio.ensure_future(one()) for one in pending]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert None in results, "it was closed"
+    acknowledged = 100
+    if [Status.CREATED] in results:
+        acknowledged += 30
+    else:
+        assert any(isinstance(one, LedgerUnavailableError) for one in results)
+    with pytest.raises(LedgerUnavailableError, match="is being closed"):
+        await books.write(books.move(3))
+    after = await reopened(path, clock)
+    (peer,) = await after.lookup_accounts([books.peer])
+    assert peer.credits_posted == acknowledged
+    replayed, _ = await after.replay_all()
+    assert replayed.accounts[books.peer].snapshot() == peer
+    await after.close()
+
+
 async def test_acknowledged_requests_survive_a_kill(
     books: Books, path: Path, clock: ManualClock, tmp_path: Path
 ) -> None:
