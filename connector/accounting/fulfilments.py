@@ -59,6 +59,10 @@ class Posts(Protocol):
     def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
         """Queue a post; without a token its Fulfill has been relayed."""
 
+    @property
+    def in_request(self) -> int:
+        """Packets in the request that the ledger has not answered; zero: there is none."""
+
 
 class _Waiting(NamedTuple):
     token: Token
@@ -84,6 +88,7 @@ class Fulfilments:
     ) -> None:
         """`is_watched`: whether a process with another store may take over."""
         self._store = store
+        self._posts = posts
         self._post = posts.post
         self._reports = reports
         self._clock = clock
@@ -103,6 +108,8 @@ class Fulfilments:
         self._failed = ""
         """Why rows are not on disk; empty: they are."""
         self._wake: Final = asyncio.Event()
+        # `run` is woken when so many wait; more than one while it gathers.
+        self._enough = 1
         self._patience: asyncio.Timeout | None = None
         self._is_stopping = False
 
@@ -142,9 +149,9 @@ class Fulfilments:
         left_ms = max(0, expires_at_ms - bounds.POST_EXPIRY_MARGIN_MS - now_ms)
         latest_ms = now_ms + max(left_ms // 2, left_ms - bounds.FULFILMENT_POST_MS)
         assert now_ms <= latest_ms <= now_ms + left_ms, (latest_ms, now_ms, left_ms)
-        if not self._waiting:
-            self._wake.set()
         self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms))
+        if len(self._waiting) == self._enough:
+            self._wake.set()
 
     def tick(self, now_ms: int) -> None:
         """Post those whose last moment has come, although they are not on disk."""
@@ -200,12 +207,32 @@ class Fulfilments:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            await self._gather()
             await self._keep()
             if self._failed:
                 if self._is_stopping:
                     self._post_late(_NEVER_MS)
                     return
                 await asyncio.sleep(bounds.OUTBOX_RETRY_SECONDS)
+
+    async def _gather(self) -> None:
+        """Wait a little for others while many packets are under way: a write costs what a dozen do.
+
+        Packets that were booked together come back together.
+        """
+        enough = self._posts.in_request // bounds.FULFILMENTS_GATHERED_SHARE
+        if len(self._waiting) >= enough or self._is_stopping:
+            return
+        self._enough = enough
+        self._wake.clear()
+        timer = asyncio.get_running_loop().call_later(
+            bounds.FULFILMENTS_GATHERED_SECONDS, self._wake.set
+        )
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+            self._enough = 1
 
     async def _keep(self) -> None:
         """Write what is queued to the store, then queue its posts; if it fails, leave it queued."""

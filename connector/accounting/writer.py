@@ -136,6 +136,11 @@ class Writer:
         return len(self._holds) + len(self._resolutions)
 
     @property
+    def in_request(self) -> int:
+        """Packets in the request that the ledger has not answered; zero: there is none."""
+        return len(self._taken)
+
+    @property
     def is_stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._is_stopping

@@ -34,7 +34,10 @@ class Marker(Protocol):
         """Create the file if it is missing, and read the number."""
 
     def write(self, seq: int) -> None:
-        """Store `seq`, so that it survives the end of this process."""
+        """Store `seq`, so that it survives the end of this process. It never falls, but by `lower`."""
+
+    def lower(self, seq: int) -> None:
+        """Store `seq`, although a higher number is stored."""
 
     def sync(self) -> None:
         """Make the stored number survive a power cut."""
@@ -79,6 +82,13 @@ class FileMarker:
         at = seq % 2 * _SLOT_BYTES
         self._map[at : at + _SLOT.size] = slot
         self._dirty = True
+
+    def lower(self, seq: int) -> None:
+        """See `Marker`. The other slot has a higher number: it is emptied after this one is there."""
+        self.write(seq)
+        assert self._map is not None
+        at = (seq + 1) % 2 * _SLOT_BYTES
+        self._map[at : at + _SLOT.size] = bytes(_SLOT.size)
 
     def sync(self) -> None:
         """See `Marker`."""

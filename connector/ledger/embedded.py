@@ -289,7 +289,12 @@ class EmbeddedLedger:
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone():
             (newest,) = connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
         self.missing_requests = max(0, acknowledged - newest)
-        if not self.missing_requests or self._read_only:
+        if self._read_only:
+            return
+        if not self.missing_requests:
+            if newest > acknowledged:
+                # The marker is behind after a power cut: all that is there counts as acknowledged.
+                self._marker.write(newest)
             return
         if not self._accept_loss:
             raise LedgerBehindError(
@@ -299,7 +304,7 @@ class EmbeddedLedger:
                 "they are gone for good, start once with --accept-ledger-loss: what those requests "
                 "booked is lost then, and packets that neighbours resend may be paid twice"
             )
-        self._marker.write(newest)
+        self._marker.lower(newest)
 
     def _check_format(self, connection: sqlite3.Connection, acknowledged: int) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

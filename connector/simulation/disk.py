@@ -351,6 +351,10 @@ class SimulatedMarker:
         if self._loop.alive:
             self._disk.marks[self._name][0] = seq
 
+    def lower(self, seq: int) -> None:
+        """See `Marker`."""
+        self.write(seq)
+
     def sync(self) -> None:
         """See `Marker`."""
         if self._loop.alive:

@@ -265,6 +265,8 @@ class SimulatedNode:
         former = self._loop
         if former is None or not former.alive or self._former is not None or not self._is_started:
             return
+        if self._stopping:
+            return  # its standby takes over because it has stopped
         if self.core is None or not self.core.accounts.generation:
             return  # one that has not claimed yet takes over from its standby (docs/accounting.md)
         if self.core.accounts.spooled:
@@ -318,6 +320,8 @@ class SimulatedNode:
         core, simulation = self.core, self.simulation
         if not self.alive or core is None or not self._is_started or self._standby is not None:
             return False
+        if self._stopping:
+            return False  # the standby takes over because it has stopped
         if self._former is not None or not core.accounts.generation:
             return False
         simulation.note(self.name, "a standby on another machine begins to wait")

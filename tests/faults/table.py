@@ -468,9 +468,17 @@ FAULTS = (
     Fault(
         "journal-without-its-end-not-noticed",
         "connector/ledger/embedded.py",
-        "        if not self.missing_requests or self._read_only:\n",
-        "        if self.missing_requests >= 0:\n",
+        "        if self._read_only:\n            return\n        if not self.missing_requests:\n",
+        "        if self._read_only:\n            return\n        if self.missing_requests >= 0:\n",
         only("journal-cut", "crash"),
+        kind="journal-cut",
+    ),
+    Fault(
+        "marker-stays-behind-after-a-power-cut",
+        "connector/ledger/embedded.py",
+        "            if newest > acknowledged:\n",
+        "            if newest < acknowledged:\n",
+        only("journal-cut", "power"),
         kind="journal-cut",
     ),
     # A Fulfill waits for its post

@@ -345,6 +345,51 @@ async def test_a_lost_write_ahead_log_is_refused_with_what_is_missing(
     await again.close()
 
 
+async def test_what_was_given_up_is_not_missed_again(
+    path: Path, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Also if the process is killed before it has acknowledged anything."""
+    ledger = await opened(path, clock)
+    books = Books(ledger, no_waiting)
+    await books.create()
+    await ledger.close()
+    await ledger.open()
+    for number in range(4):
+        await books.done(books.move(number, 1))
+    copy = without_wal(path, tmp_path / "copy")
+    await ledger.close()
+    after = await opened(copy, clock, accept_loss=True)
+    shutil.copytree(copy.parent, tmp_path / "killed")
+    await after.close()
+    again = await opened(tmp_path / "killed" / copy.name, clock)
+    assert again.missing_requests == 0
+    await again.close()
+
+
+async def test_after_a_power_cut_all_that_is_there_counts_as_acknowledged(
+    path: Path, clock: ManualClock, tmp_path: Path
+) -> None:
+    """The marker is not synced with every request: it may be behind the journal then."""
+    ledger = await opened(path, clock)
+    books = Books(ledger, no_waiting)
+    await books.create()
+    await ledger.close()
+    await ledger.open()
+    marker = path.with_name(path.name + SUFFIX)
+    synced = marker.read_bytes()
+    for number in range(3):
+        await books.done(books.move(number, 1))
+    shutil.copytree(path.parent, tmp_path / "cut")
+    await ledger.close()
+    copy = tmp_path / "cut" / path.name
+    copy.with_name(marker.name).write_bytes(synced)
+    after = await opened(copy, clock)
+    later = without_wal(copy, tmp_path / "later")
+    await after.close()
+    with pytest.raises(LedgerBehindError, match="the last 3 are missing"):
+        await opened(later, clock)
+
+
 async def test_a_missing_file_is_refused(path: Path, clock: ManualClock) -> None:
     ledger = await opened(path, clock)
     books = Books(ledger, no_waiting)
