@@ -96,6 +96,7 @@ class AccountManager:
         self._availability = availability = Availability(
             spools=spools, on_state=on_state, on_away=wanted.set
         )
+        self._outbox = outbox
         self._spool = spool = Spool(
             outbox=outbox, promises=promises, reports=reports, transfers_max=spool_transfers_max
         )
@@ -320,6 +321,12 @@ class AccountManager:
     def ledger(self) -> Ledger:
         """The ledger, for its properties; requests go through `in_turn`."""
         return self._turn.ledger
+
+    @property
+    def commits_on_loop(self) -> dict[str, bool]:
+        """By name of a file, `ledger` or `outbox`: whether it is written on the event loop at present."""
+        found = {"ledger": self.ledger.commits_on_loop, "outbox": self._outbox.commits_on_loop}
+        return {name: on_loop for name, on_loop in found.items() if on_loop is not None}
 
     @property
     def counters(self) -> AccountingCounters:

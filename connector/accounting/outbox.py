@@ -67,6 +67,11 @@ class SqliteOutbox:
         # Octets of fulfilments since the room reserved for posts was checked.
         self._unchecked = _KEPT_BYTES_PER_CHECK
 
+    @property
+    def commits_on_loop(self) -> bool:
+        """See `Outbox`."""
+        return self._file.commits_on_loop
+
     async def open(self) -> None:
         """Open or create the file.
 

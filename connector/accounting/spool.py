@@ -32,6 +32,10 @@ class Outbox(Store, Protocol):
     def transfers(self) -> int:
         """Transfers in the outbox."""
 
+    @property
+    def commits_on_loop(self) -> bool:
+        """Whether its file is written on the event loop at present (`base.pace`)."""
+
     async def add(self, transfers: list[Transfer]) -> int:
         """Append a request; it is on disk when this returns its number. Numbers rise."""
 

@@ -88,6 +88,7 @@ class MemoryLedger:
     may_be_away = False
     keeps_books = False
     fulfilments = None
+    commits_on_loop = None
     batch_transfers_max = bounds.LEDGER_BATCH_TRANSFERS_MAX
 
     def __init__(self, *, clock: Clock) -> None:
@@ -230,6 +231,11 @@ class EmbeddedLedger:
         self._since_checkpoint = 0
         self._stale = False
         self._account_numbers: dict[int, int] = {}
+
+    @property
+    def commits_on_loop(self) -> bool:
+        """See `Ledger`."""
+        return self._file.commits_on_loop
 
     async def open(self) -> None:
         """See `Ledger`.

@@ -75,6 +75,10 @@ class Ledger(Protocol):
     def fulfilments(self) -> KeptBeside | None:
         """Those that it keeps beside transfers; None: it keeps none, `create_transfers` takes none."""
 
+    @property
+    def commits_on_loop(self) -> bool | None:
+        """Whether its file is written on the event loop at present (`base.pace`); None: it has none."""
+
     async def open(self) -> None:
         """Restore everything acknowledged and prepare for requests.
 

@@ -122,6 +122,7 @@ class TigerBeetleLedger:
     may_be_away = True
     keeps_books = True
     fulfilments = None
+    commits_on_loop = None
 
     def __init__(
         self, *, cluster_id: int, addresses: str, clock: Clock, timeout_ms: int = 1000

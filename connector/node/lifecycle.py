@@ -93,6 +93,7 @@ class Lifecycle:
         """Where peers connect, once started."""
         self._core = core
         self._ledger_warning = ""
+        self._commits_on_loop: dict[str, bool] = {}
         self._former_links: Final = FormerLinks(core.settings, core.platform)
         self._opened = contextlib.AsyncExitStack()
         self._started = contextlib.AsyncExitStack()
@@ -305,6 +306,15 @@ class Lifecycle:
         await core.accounts.remember_acknowledged()
         await core.accounts.take_back_credit()
         core.ask_parent()
+        self._tell_where_commits_are()
+
+    def _tell_where_commits_are(self) -> None:
+        """One line when the event loop or a thread has taken over the commits to a file (`base.pace`)."""
+        core = self._core
+        for file, on_loop in core.accounts.commits_on_loop.items():
+            if on_loop != self._commits_on_loop.get(file, False):
+                core.log.info("commits_moved", file=file, to="event loop" if on_loop else "thread")
+            self._commits_on_loop[file] = on_loop
 
     async def _maintain_ledger(self) -> None:
         """Let the ledger prune; a task of its own, since copying rows into an archive takes time."""

@@ -57,11 +57,13 @@ def _look_at_holds(
 ) -> Iterator[Finding]:
     """No more is held for packets from `peer`, and for those to it, than `most`.
 
-    A hold of a request that came too late does not count: its packet was refused.
+    A hold of a request that came too late does not count: its packet was refused. A post of such a
+    request counts: it is asked for until it is there.
     """
     asset = str(evidence.plan.link_of(node, peer).asset)
     account = account_id(node, "peer", peer, asset)
-    rows = [row for row in evidence.rows[node] if row.id not in evidence.late_ids]
+    late = evidence.late_ids
+    rows = [row for row in evidence.rows[node] if not row.flags & PENDING or row.id not in late]
     for side, words in ((1, "from"), (2, "to")):
         found = 0
         for row, held in holds_of(rows, account, side, lambda row: counted_until_ns(node, row)):

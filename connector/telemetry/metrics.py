@@ -193,6 +193,14 @@ class NodeCollector(Collector):
             "Transfers in the outbox, not acknowledged by the ledger.",
             value=self._accounts.spooled,
         )
+        on_loop = GaugeMetricFamily(
+            "commits_on_loop",
+            "1 while short commits to this file are made on the event loop, 0: by a thread.",
+            labels=("file",),
+        )
+        for file, is_on_loop in self._accounts.commits_on_loop.items():
+            on_loop.add_metric((file,), int(is_on_loop))
+        yield on_loop
         yield GaugeMetricFamily(
             "ledger_available",
             "1 while the ledger takes packets itself.",

@@ -370,6 +370,15 @@ def test_a_hold_of_a_request_that_came_too_late_is_excused_and_counted() -> None
     assert verdict.excused == {"late-request": 1}
 
 
+def test_a_post_that_came_too_late_ends_what_is_in_flight() -> None:
+    """Payments of about 1,000, one after the other."""
+    found = evidence("tigerbeetle")
+    found.plan = replace(found.plan, in_flight_max={("n1", "n2"): 1002})
+    found.late_ids = {row.id for row in found.rows["n1"] if row.pending_id}
+    assert found.late_ids
+    assert "in-flight" not in rules(found)
+
+
 def prepaid(found: Evidence, amount: int, *, booked: bool, accept: bool | None) -> None:
     """A payment of n2 to n1, for which 10 may be prepaid; `accept`: an operator was asked."""
     paid = ("n1", "n2", "key")

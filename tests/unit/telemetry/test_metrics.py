@@ -144,6 +144,8 @@ async def test_ledger_metrics_are_exported(metrics: Metrics) -> None:
     assert metrics.value("ledger_requests_total") >= 0
     for name in ("ledger_events", "ledger_corrections", "ledger_released", "ledger_relayed"):
         assert metrics.families()[name].type == "counter"
+    (file,) = metrics.families()["commits_on_loop"].samples
+    assert (file.labels, file.value) == ({"file": "outbox"}, 0)
 
 
 async def test_counters_of_the_node_are_passed_on(metrics: Metrics) -> None:
@@ -176,7 +178,7 @@ async def test_no_label_is_chosen_by_a_peer(metrics: Metrics) -> None:
         for sample in family.samples:
             for name, value in sample.labels.items():
                 labels.setdefault(name, set()).add(value)
-    assert set(labels) == {"peer", "direction", "result", "code", "asset", "kind", "le"}
+    assert set(labels) == {"peer", "direction", "result", "code", "asset", "kind", "le", "file"}
     assert labels["peer"] == {"alice", "bob"}
     assert labels["direction"] == {"in", "out"}
     assert labels["result"] == {"fulfilled", "rejected"}
