@@ -267,6 +267,6 @@ def _reason(error: BaseException) -> str:
             why = getattr(at, "verify_message", "") or getattr(at, "reason", "") or at
             found = f"TLS: {why}"
         elif isinstance(at, OSError) and at.errno is not None and at.errno > 0:
-            found = f"[Errno {at.errno}] {os.strerror(at.errno)}"
+            found = os.strerror(at.errno)
         at = at.__cause__ or at.__context__
     return found or str(error)

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import structlog
@@ -39,6 +40,12 @@ Key = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Show it again every second.")]
+
+
+def name_of(program: str) -> str:
+    """The command as it was called, so that what help shows works as it stands."""
+    called = Path(program).name
+    return "python -m connector" if called == "__main__.py" else called
 
 
 def run_loop(work: Coroutine[Any, Any, Any]) -> Any:

@@ -1,14 +1,18 @@
 """The command line. `python -m connector --help` lists the commands."""
 
 import os
+import shutil
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from connector.cli import offline, run, send, settle, show, simulate
+from connector.cli.common import name_of
 from connector.version import __version__
+
+BOX_COLUMNS_MIN: Final = 80
+"""Where there are fewer, help has no boxes: they would cut options and split ranges."""
 
 app = typer.Typer(
     help="An Interledger (ILPv4) connector with the accounting built in.",
@@ -23,13 +27,9 @@ def main() -> None:
     """Run the command line."""
     if sys.flags.optimize:
         sys.exit("connector: refusing to run with assertions off (python -O / PYTHONOPTIMIZE)")
+    if shutil.get_terminal_size().columns < BOX_COLUMNS_MIN:
+        app.rich_markup_mode = None
     app(prog_name=name_of(sys.argv[0]))
-
-
-def name_of(program: str) -> str:
-    """The command as it was called, so that what help shows works as it stands."""
-    called = Path(program).name
-    return "python -m connector" if called == "__main__.py" else called
 
 
 @app.callback(invoke_without_command=True)

@@ -66,8 +66,17 @@ def audit(
         str, typer.Option(help="Other nodes in the same ledger, comma-separated: checked too.")
     ] = "",
     as_json: AsJson = False,
+    url: Annotated[Optional[str], typer.Option(hidden=True)] = None,
 ) -> None:
-    """Check the invariants of the books against the configured ledger."""
+    """Check the invariants of the books against the configured ledger.
+
+    It reads the ledger itself, not a node: run it with the node's configuration, where its DATA_DIR is.
+    """
+    if url is not None:
+        raise typer.BadParameter(
+            "audit asks no node: run it with the node's configuration, where its DATA_DIR is",
+            param_hint="--url",
+        )
     from connector.settings.load import load
     from connector.tools import audit as audit_module
 

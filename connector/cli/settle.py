@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 
 from connector.base.errors import ConnectorError
-from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, fail, faults_named
+from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, fail, faults_named, name_of
 from connector.tools.terminal import Fitted, console, plain, table
 
 
@@ -197,7 +197,7 @@ def _print_next(url: str, key: str | None, done: dict[str, Any]) -> None:
     if done["payer"] == "operator" and done["phase"] in ("pending", "booked"):
         print(
             f"now pay {peer} {done['amount']} {done['assetCode']}/{done['assetScale']}, then: "
-            f"ilp-connector settle {peer} --confirm (or --cancel, if it is not paid)"
+            f"{name_of(sys.argv[0])} settle {peer} --confirm (or --cancel, if it is not paid)"
         )
     elif done["phase"] in ("completed", "cancelled", "declined"):
         # What was asked for is done: an answer that does not come now must not look as if it were not.

@@ -114,7 +114,8 @@ def contradictions(settings: Settings) -> list[str]:
         )
     if settings.http_exposed and settings.admin_api_key is None and settings.read_api_key is None:
         faults.append(
-            f"{settings.http_exposed}: set ADMIN_API_KEY to protect the API and the page{alone}"
+            f"{settings.http_exposed}: set ADMIN_API_KEY, or READ_API_KEY if nothing is to be changed by "
+            f"the API, to protect the API and the page{alone}"
         )
     faults.extend(_weak_secrets(settings))
     return faults

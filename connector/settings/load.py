@@ -207,9 +207,15 @@ def _read_environment(env: Mapping[str, str], reading: _Source) -> None:
         if variable.startswith(PEER_VARIABLE):
             split = _split_peer_variable(base) or _split_peer_variable(variable)
             if split is None:
+                meant = _near_peer_variable(base)
                 faults.append(
-                    f"{variable} is not a setting of a peer: after BTP_PEER_<ID> may come "
-                    + ", ".join(f"_{suffix}" for suffix in sorted(_PEER_SUFFIXES))
+                    f"{variable} is not a setting of a peer"
+                    + (
+                        f"; did you mean {meant}{variable.removeprefix(base)}?"
+                        if meant
+                        else ": after BTP_PEER_<ID> may come "
+                        + ", ".join(f"_{suffix}" for suffix in sorted(_PEER_SUFFIXES))
+                    )
                 )
                 continue
             text = _value(variable, env, faults)
@@ -260,6 +266,17 @@ def _split_peer_variable(variable: str) -> tuple[str, str] | None:
         name = rest.removesuffix(f"_{suffix}")
         if name != rest and name:
             return name, _PEER_SUFFIXES[suffix]
+    return None
+
+
+def _near_peer_variable(variable: str) -> str | None:
+    """The setting of a peer that was most likely meant: its last words differ a little from one."""
+    words = variable.removeprefix(PEER_VARIABLE).split("_")
+    for at in range(1, len(words)):
+        last = "_".join(words[at:])
+        close = difflib.get_close_matches(last, _PEER_SUFFIXES, n=1, cutoff=_NEAR)
+        if close:
+            return f"{PEER_VARIABLE}{'_'.join(words[:at])}_{close[0]}"
     return None
 
 
@@ -326,6 +343,8 @@ def _near_miss(name: str) -> str | None:
 
 
 _NEAR_MISS_CHARACTERS_MIN: Final = 8
+_NEAR: Final = 0.75
+"""How alike a setting of a peer and what was written for it have to be, of 1."""
 
 
 def _without_one(name: str) -> Iterator[str]:

@@ -182,7 +182,7 @@ def split_rates(value: Any) -> Any:
             continue
         source, slash, target = str(pair).partition("/")
         if not slash or not source or not target:
-            raise ValueError(f"{pair!r} is not FROM/TO")
+            raise ValueError(f"{pair!r} is not FROM/TO=rate, such as EUR/USD=1.08")
         if not _RATE.fullmatch(str(rate)):
             raise ValueError(f"the rate {rate!r} of {pair} is not a number such as 0.92 or 12/13")
         try:

@@ -12,7 +12,9 @@ from connector.base.errors import (
     HttpAnswerError,
     HttpError,
     HttpTimeoutError,
+    HttpUnreachableError,
     OperatorError,
+    UnknownNameError,
 )
 from connector.base.http import HttpAnswer, HttpClient, Transport
 from connector.tools import bounds
@@ -83,6 +85,7 @@ class NodeClient:
 
         Raises:
             EnvironmentFault: it does not answer, or refuses; with its reason.
+            UnknownNameError: it has no such peer or settlement.
         """
         headers = {}
         if idempotency_key is not None:
@@ -106,13 +109,17 @@ class NodeClient:
                         if idempotency_key is not None
                         else ""
                     )
-                    raise self._silent(error, again) from None
+                    refused = isinstance(error, HttpUnreachableError) and not again
+                    hint = "; is the node running?" if refused else again
+                    raise self._silent(error, hint) from None
         said = _object(answer)
         if said is None:
             raise self._no_connector(path, answer)
         if answer.status >= 400:
             if answer.status == 401 and self._headers:
                 raise EnvironmentFault(f"{self._url} {self._key_hint}")
+            if answer.status == 404:
+                raise UnknownNameError(str(said.get("error")))
             hint = ": pass --key ADMIN_API_KEY" if answer.status == 401 else ""
             raise EnvironmentFault(f"{said.get('error')}{hint}")
         return said

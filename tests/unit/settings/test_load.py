@@ -276,6 +276,8 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
     [
         ({"CONNECTOR_PORT": "1"}, "CONNECTOR_PORT is not a setting"),
         ({"BTP_SERVER_PROT": "1"}, "BTP_SERVER_PROT is not a setting; did you mean BTP_SERVER_PORT?"),
+        ({"BTP_PEER_BOB_B_SECERT": "1"}, "did you mean BTP_PEER_BOB_B_SECRET?"),
+        ({"BTP_PEER_BOB_SECRT_FILE": "1"}, "did you mean BTP_PEER_BOB_SECRET_FILE?"),
         ({"ACCOUNTING_TIMEOUT": "1"}, "did you mean ACCOUNTING_TIMEOUT_MS?"),
         ({"TIGERBEETLE_REPLICA": "x:1"}, "did you mean TIGERBEETLE_REPLICAS?"),
         ({**ALICE, "BTP_PEER_ALICE_SECRETS": "x"}, "BTP_PEER_ALICE_SECRETS is not a setting of a peer"),
@@ -364,7 +366,7 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"SETTLEMENT_TOKEN": "two words"}, "SETTLEMENT_TOKEN must be printable ASCII"),
         (
             {"TRUSTED_PROXIES": "10.0.0.2"},
-            "TRUSTED_PROXIES are in front of HTTP: set ADMIN_API_KEY to protect the API and the page",
+            "TRUSTED_PROXIES are in front of HTTP: set ADMIN_API_KEY, or READ_API_KEY if nothing",
         ),
         (
             {"TRUSTED_PROXIES": "10.0.0.2", "ADMIN_API_KEY": "short"},

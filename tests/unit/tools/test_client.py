@@ -131,10 +131,10 @@ def test_the_reason_of_a_refusal_is_the_nodes() -> None:
 def test_a_node_that_is_not_there_is_told() -> None:
     gone = NodeClient("http://127.0.0.1:9")
     assert fault(gone.get, "/x") == (
-        "http://127.0.0.1:9 does not answer: [Errno 111] Connection refused; is the node running?"
+        "http://127.0.0.1:9 does not answer: Connection refused; is the node running?"
     )
     assert fault(gone.admin, "GET", "/x") == (
-        "http://127.0.0.1:9 does not answer: [Errno 111] Connection refused"
+        "http://127.0.0.1:9 does not answer: Connection refused; is the node running?"
     )
 
 
