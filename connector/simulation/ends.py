@@ -76,6 +76,8 @@ class End:
         self._answers: dict[bytes, bytes | None] = {}
         """Answers to packets, by the other side's packet id; None: not answered yet."""
         self._reply_to: dict[bytes, tuple[Transport, int]] = {}
+        self._told_ms: dict[bytes, int] = {}
+        """By packet: the latest expiry that it was asked for again with, before it answered."""
 
     # --- the connection
 
@@ -328,6 +330,9 @@ class End:
                 )
             if known is None:
                 self._reply_to[packet_id] = (transport, packet.request_id)
+                # A node that was restarted may give it more time: the latest word counts.
+                told_ms = self._told_ms.get(packet_id, 0)
+                self._told_ms[packet_id] = max(told_ms, prepare.expires_at_ms)
             else:
                 self.reply(transport, packet.request_id, known)
             return
@@ -362,7 +367,8 @@ class End:
         request_id: int,
         transport: Transport,
     ) -> None:
-        expires_at_s = (prepare.expires_at_ms - START_MS) / 1000
+        until_ms = max(prepare.expires_at_ms, self._told_ms.pop(packet_id, 0))
+        expires_at_s = (until_ms - START_MS) / 1000
         own = address_of(self.name)
         match fact.plan.outcome:
             case "pay" | "late":
