@@ -308,6 +308,11 @@ class AccountManager:
         return self._availability.reason
 
     @property
+    def knows_holds(self) -> bool:
+        """Whether it is known what is held: not before a ledger answers that is needed to say so."""
+        return self._availability.phase not in (Phase.OPENING, Phase.WAITING)
+
+    @property
     def generation(self) -> int:
         """Of the claim by which this process is the active one of its node; zero: there is none."""
         return self._lease.generation
@@ -624,6 +629,6 @@ class AccountManager:
     async def maintain_outbox(self) -> None:
         """Check that the outbox's file exists, and prune it; called about once a second."""
         await self._spool.maintain()
-        if self._availability.phase not in (Phase.OPENING, Phase.WAITING):
+        if self.knows_holds:
             # Before that a kept Fulfill may be all that says that a packet is owed.
             await self._fulfilments.maintain()

@@ -272,6 +272,8 @@ class OperatorChanges:
 
     async def _finish(self, peer_id: str) -> LeftBehind | ConnectorError:
         """Wait until a peer is drained, then remove it; returns the error, if any."""
+        while peer_id in self.overlay.draining_peers and not self._accounts.knows_holds:
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
         wait_s = self._applier.settings.max_hold_ms / 1000 + _DRAIN_MARGIN_SECONDS
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):

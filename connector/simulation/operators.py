@@ -46,6 +46,8 @@ async def remove_and_restore(
     around.note(node, f"removes its peer {peer.id}")
     around.facts.removed.add((node, peer.id))
     await core.applier.change(whole, draining=[peer.id])
+    while not core.accounts.knows_holds:
+        await asyncio.sleep(_DRAIN_POLL_S)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(MAX_HOLD_MS / 1000):
             while not core.applier.is_drained(peer.id):

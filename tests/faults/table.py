@@ -332,6 +332,21 @@ FAULTS = (
             ("connector/accounting/turn.py", "        self._is_closed = True\n", ""),
         ),
     ),
+    Fault(
+        "peer-removed-before-the-ledger-is-asked",
+        "connector/node/apply.py",
+        "        if not self._accounts.knows_holds:\n            return False\n",
+        "",
+        only("remove-peer", "ledger-and-crash", "ledger-away", "crash"),
+        more=(
+            (
+                "connector/simulation/operators.py",
+                "    while not core.accounts.knows_holds:\n        await asyncio.sleep(_DRAIN_POLL_S)\n",
+                "",
+            ),
+        ),
+        kind="peer-removed",
+    ),
     # Promises that the ledger refuses
     Fault(
         "hold-refused-at-replay-forgotten",

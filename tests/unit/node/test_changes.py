@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic.alias_generators import to_camel
 
 from connector import Fulfill, Prepare, Reject
+from connector.accounting.manager import AccountManager
 from connector.base.errors import ConfigError, UnknownNameError
 from connector.node.apply import LeftBehind
 from connector.node.changes import OperatorChanges
@@ -174,6 +175,29 @@ def test_draining_is_bounded_by_the_time_that_a_packet_is_held(tmp_path: Path) -
         assert loop.time() - began_s <= bob.settings.max_hold_ms / 1000 + 3
         assert "carol" not in bob.core.peers
         assert isinstance(await sending, Reject)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.interpreted
+def test_no_peer_is_removed_while_only_a_silent_ledger_knows_what_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next hop may have fulfilled a packet of before a crash, and could not be asked for it."""
+
+    async def scenario(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        _, bob, _ = machines
+        known = [False]
+        monkeypatch.setattr(AccountManager, "knows_holds", property(lambda _: known[0]))
+        removing = group.create_task(changes.delete_peer("carol"))
+        await asyncio.sleep(2 * bob.settings.max_hold_ms / 1000)
+        assert not removing.done()
+        assert "carol" in bob.core.peers
+        known[0] = True
+        await removing
+        assert "carol" not in bob.core.peers
 
     run(tmp_path, scenario)
 
