@@ -140,7 +140,7 @@ The map, each package above those that it uses:
       connections.py  how many connections without a log-in are kept, per address and in all
       urls.py         URLs that can be dialled        marker.py   detects a truncated journal
       room.py         room on the disk; what stops when there is little
-      pace.py         whether short transactions are committed on the event loop or in a thread
+      pace.py         whether the event loop waits for short transactions
 
 A package keeps its bounds in its `bounds.py`; those that several share, such as packets in flight
 per peer, are in `base/limits.py`.

@@ -328,9 +328,9 @@ class AccountManager:
         return self._turn.ledger
 
     @property
-    def commits_on_loop(self) -> dict[str, bool]:
-        """By name of a file, `ledger` or `outbox`: whether it is written on the event loop at present."""
-        found = {"ledger": self.ledger.commits_on_loop, "outbox": self._outbox.commits_on_loop}
+    def waits_for_commits(self) -> dict[str, bool]:
+        """By name of a file, `ledger` or `outbox`: whether the event loop waits for its commits at present."""
+        found = {"ledger": self.ledger.waits_for_commits, "outbox": self._outbox.waits_for_commits}
         return {name: on_loop for name, on_loop in found.items() if on_loop is not None}
 
     @property

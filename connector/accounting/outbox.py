@@ -68,9 +68,9 @@ class SqliteOutbox:
         self._unchecked = _KEPT_BYTES_PER_CHECK
 
     @property
-    def commits_on_loop(self) -> bool:
+    def waits_for_commits(self) -> bool:
         """See `Outbox`."""
-        return self._file.commits_on_loop
+        return self._file.waits_for_commits
 
     async def open(self) -> None:
         """Open or create the file.
@@ -135,7 +135,7 @@ class SqliteOutbox:
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
-        seq = await self._commit(work, len(rows))
+        seq = await self._commit(work)
         self.transfers += count
         return seq
 
@@ -197,7 +197,7 @@ class SqliteOutbox:
         size = sum(block.size for block in blocks)
         table = self._kept
         try:
-            await self._commit(lambda connection: self._insert(connection, blocks, size), size)
+            await self._commit(lambda connection: self._insert(connection, blocks, size))
         except BaseException:
             # The write failed; or it was done, and the caller had given up waiting.
             table.may_have_added()
@@ -353,8 +353,8 @@ class SqliteOutbox:
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._usable(lambda: self._file.run(work))
 
-    async def _commit(self, work: Callable[[sqlite3.Connection], T], size: int) -> T:
-        return await self._usable(lambda: self._file.commit(work, size))
+    async def _commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._usable(lambda: self._file.commit(work))
 
     async def _usable(self, step: Callable[[], Awaitable[T]]) -> T:
         """The result of `step`, which uses the file; errors of SQLite become ours."""

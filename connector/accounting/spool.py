@@ -33,8 +33,8 @@ class Outbox(Store, Protocol):
         """Transfers in the outbox."""
 
     @property
-    def commits_on_loop(self) -> bool:
-        """Whether its file is written on the event loop at present (`base.pace`)."""
+    def waits_for_commits(self) -> bool:
+        """Whether the event loop waits for its commits at present (`base.pace`)."""
 
     async def add(self, transfers: list[Transfer]) -> int:
         """Append a request; it is on disk when this returns its number. Numbers rise."""

@@ -58,18 +58,16 @@ class Database(Protocol):
             sqlite3.Error, OSError: the disk refuses, or it is full.
         """
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T], size: int) -> T:
-        """As `run`, for one short transaction of about `size` octets: perhaps done at once (`pace`).
-
-        `work` ends its transaction itself, whatever happens, and may be called again then.
+    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `run`, for one short transaction: perhaps the event loop waits for it (`pace`).
 
         Raises:
             sqlite3.Error, OSError: the disk refuses, or it is full.
         """
 
     @property
-    def commits_on_loop(self) -> bool:
-        """Whether `commit` does its work on the event loop at present."""
+    def waits_for_commits(self) -> bool:
+        """Whether the event loop waits for `commit` at present."""
 
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """The result of `work`, which only reads, done at once: the caller waits for the disk.

@@ -1,11 +1,10 @@
-"""Where short transactions are committed: on the event loop, or in the file's own thread. Pure.
+"""Whether the event loop waits for short transactions, or does other work meanwhile. Pure.
 
-Handing a commit to a thread and back costs more than the commit itself where the disk is quick, and
-under load each statement of the thread waits for the interpreter. Where the disk is slow, a commit on
-the loop would hold up everything else. So commits are timed. While they are quick they are made on
-the loop; when too many of the latest are slow, or one is very slow, or all of them together take too
-much of the loop's time, the thread takes over. It has them for a while, longer each time, before the
-loop is tried again.
+Every transaction is committed by its file's own thread. Where the disk is quick, the way back to the
+event loop costs more than the commit itself: under load the answer waits behind everything else that
+the loop has to do. So the loop waits for it, WAIT_SECONDS at most. Where the disk is slow, that would
+hold up everything else for nothing. So the waits are counted: when too many of the latest were in vain,
+or all of them together take too much of the loop's time, there are none for a while, longer each time.
 
 Durability is the same: either way a commit is acknowledged when it is on disk.
 """
@@ -14,87 +13,81 @@ from __future__ import annotations
 
 from typing import Final
 
+WAIT_SECONDS: Final = 0.002
+"""What a commit may take while the loop waits for it; after that it is answered like any other work."""
 MAYBE_QUICK_SECONDS: Final = 0.006
-"""The loop is tried when a recent commit in the thread took no longer. It is more than a quick commit
-takes: each statement of the thread may wait 5 ms for the interpreter."""
-SLOW_SECONDS: Final = 0.002
-VERY_SLOW_SECONDS: Final = 0.050
-"""One of these on the loop, and the thread takes over."""
+"""Waiting is tried when a recent commit took no longer. It is more than a quick commit takes: while
+the loop does not wait, each statement of the thread may wait 5 ms for the interpreter."""
 RECENT: Final = 64
 """The commits that are looked at."""
-SLOW_MAX: Final = 8
-"""Of RECENT on the loop: at the next one the thread takes over."""
-SLOW_AT_FIRST: Final = 5
-"""So many of them are assumed when the loop is tried: a disk that is not quick has few tries."""
+IN_VAIN_MAX: Final = 8
+"""Of the RECENT waits: the next one in vain is the last."""
+IN_VAIN_AT_FIRST: Final = 5
+"""So many are assumed when waiting is tried: a disk that is not quick has few tries."""
 SHARE_MAX: Final = 0.75
-"""Of the loop's time, over SHARE_SECONDS, that commits may take."""
+"""Of the loop's time, over SHARE_SECONDS, that waits may take."""
 SHARE_SECONDS: Final = 0.25
 PAUSE_SECONDS: Final = 1.0
-"""How long the thread has the commits at first; twice as long each time, if the loop was left early."""
+"""How long there are no waits at first; twice as long each time, if they ended early."""
 PAUSE_SECONDS_MAX: Final = 60.0
 STEADY_SECONDS: Final = 60.0
-"""On the loop for so long: the next pause is a short one again."""
+"""After so long with waits the next pause is a short one again."""
 
 
 class CommitPace:
     """Decides it for one file. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
-        self.on_loop = False
-        """Whether the next commit may be made on the loop."""
-        self._in_thread = 0
-        # Of the latest commits in the thread.
-        self._quickest_s = VERY_SLOW_SECONDS
-        # Of the latest on the loop, as bits: which were slow.
-        self._slow = (1 << SLOW_AT_FIRST) - 1
+        self.waits = False
+        """Whether the loop waits for the next commit."""
+        # Commits without a wait since the last decision, and the quickest of them.
+        self._count = 0
+        self._quickest_s = MAYBE_QUICK_SECONDS * 2
+        # Of the latest waits, as bits: which were in vain.
+        self._in_vain = (1 << IN_VAIN_AT_FIRST) - 1
         self._since_s = 0.0
         self._share_since_s = 0.0
         self._spent_s = 0.0
         self._not_before_s = 0.0
         self._pause_s = PAUSE_SECONDS
 
-    def done_in_thread(self, took_s: float, now_s: float) -> bool:
-        """Count a commit that the thread made; returns whether the next ones go to the loop."""
+    def committed(self, took_s: float, now_s: float) -> None:
+        """Count a commit that was not waited for; perhaps the next ones are."""
         assert took_s >= 0.0, took_s
-        if self.on_loop:
-            return False  # it was queued before the loop took over
-        self._in_thread += 1
+        if self.waits:
+            return  # it was queued before
+        self._count += 1
         self._quickest_s = min(self._quickest_s, took_s)
-        if self._in_thread < RECENT:
-            return False
+        if self._count < RECENT:
+            return
         may_be_quick = self._quickest_s <= MAYBE_QUICK_SECONDS
-        self._in_thread = 0
-        self._quickest_s = VERY_SLOW_SECONDS
-        if not may_be_quick or now_s < self._not_before_s:
-            return False
-        self.on_loop = True
-        self._slow = (1 << SLOW_AT_FIRST) - 1
-        self._since_s = self._share_since_s = now_s
-        self._spent_s = 0.0
-        return True
+        self._count = 0
+        self._quickest_s = MAYBE_QUICK_SECONDS * 2
+        if may_be_quick and now_s >= self._not_before_s:
+            self.waits = True
+            self._in_vain = (1 << IN_VAIN_AT_FIRST) - 1
+            self._since_s = self._share_since_s = now_s
+            self._spent_s = 0.0
 
-    def done_on_loop(self, took_s: float, now_s: float) -> bool:
-        """Count a commit that the loop made; returns whether the next ones go to the thread."""
-        assert self.on_loop, "the thread has the commits"
-        self._slow = (self._slow << 1 | (took_s > SLOW_SECONDS)) & ((1 << RECENT) - 1)
+    def waited(self, took_s: float, now_s: float, *, in_vain: bool) -> None:
+        """Count a wait; `in_vain`: the commit was not over then."""
+        assert self.waits, "nobody waits"
+        self._in_vain = (self._in_vain << 1 | in_vain) & ((1 << RECENT) - 1)
         self._spent_s += took_s
-        is_too_slow = took_s >= VERY_SLOW_SECONDS or self._slow.bit_count() > SLOW_MAX
+        is_too_much = self._in_vain.bit_count() > IN_VAIN_MAX
         elapsed_s = now_s - self._share_since_s
         if elapsed_s >= SHARE_SECONDS:
-            is_too_slow = is_too_slow or self._spent_s > SHARE_MAX * elapsed_s
+            is_too_much = is_too_much or self._spent_s > SHARE_MAX * elapsed_s
             self._share_since_s = now_s
             self._spent_s = 0.0
-        if is_too_slow:
-            self.leave_loop(now_s)
-        return is_too_slow
+        if is_too_much:
+            self._pause(now_s)
 
-    def leave_loop(self, now_s: float) -> None:
-        """Give the commits to the thread for a while."""
-        assert self.on_loop, "the thread has them"
+    def _pause(self, now_s: float) -> None:
         if now_s - self._since_s >= STEADY_SECONDS:
             self._pause_s = PAUSE_SECONDS
-        self.on_loop = False
+        self.waits = False
         self._not_before_s = now_s + self._pause_s
         self._pause_s = min(2 * self._pause_s, PAUSE_SECONDS_MAX)
-        self._in_thread = 0
-        self._quickest_s = VERY_SLOW_SECONDS
+        self._count = 0
+        self._quickest_s = MAYBE_QUICK_SECONDS * 2

@@ -1,7 +1,7 @@
 """One SQLite file behind one thread.
 
 Every statement runs in the file's own thread, so that the event loop does not wait for a disk; but
-where the disk is quick, short transactions are committed on the loop (`SqliteFile.commit`, `pace`).
+where the disk is quick, it waits a little for a short transaction (`SqliteFile.commit`, `pace`).
 A transaction is acknowledged only after it is on disk (WAL, `synchronous=FULL`).
 """
 
@@ -17,20 +17,33 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from connector.base.pace import CommitPace
+from connector.base.pace import WAIT_SECONDS, CommitPace
 
 T = TypeVar("T")
 
 BUSY_MS = 2000
 _WAL_PAGES_MAX: Final = 4000
 """In the write-ahead log when its pages are copied into the file, which takes a while."""
-_WAL_PAGES_ON_LOOP_MAX: Final = 256
-"""Where it is copied at so few pages, the loop does it; else the thread."""
-_WAL_GROWTH_MAX: Final = 4
-"""So many times as many pages, and the loop copies them all the same: the thread could not."""
-_PAGE_BYTES: Final = 4096
-_PAGES_PER_COMMIT: Final = 3
-"""About what a commit adds to the log beside its own octets."""
+
+
+class _Job:
+    """Work for the thread, and where its result goes."""
+
+    __slots__ = ("error", "future", "is_done", "loop", "result", "work")
+
+    def __init__(
+        self,
+        work: Callable[[Any], Any],
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[Any] | None,
+    ) -> None:
+        self.work = work
+        self.loop = loop
+        self.future = future
+        """None while the loop waits for it."""
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.is_done = False
 
 
 class SqliteFile:
@@ -48,18 +61,19 @@ class SqliteFile:
         self._connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._inode: int | None = None
-        # Jobs of the thread whose answer the loop has not had yet. Without any, the connection is the
-        # loop's.
+        # Jobs that the loop has had no answer of. With none, a commit is begun at once.
         self._open_jobs = 0
         self._pace = CommitPace()
-        # About what the loop has added to the write-ahead log, and when it is copied.
-        self._wal_pages = 0
-        self._wal_pages_max = _WAL_PAGES_MAX
+        # Of the job that the loop waits for: whether it is done, and who is told, is decided under one
+        # lock; the other is held until it is done.
+        self._decision = threading.Lock()
+        self._done = threading.Lock()
+        self._done.acquire()
 
     @property
-    def commits_on_loop(self) -> bool:
-        """Whether short transactions are committed on the event loop at present."""
-        return self._pace.on_loop
+    def waits_for_commits(self) -> bool:
+        """Whether the event loop waits for short transactions at present."""
+        return self._pace.waits
 
     async def open(self, schema: str = "") -> None:
         """Open or create the file, and run `schema`.
@@ -111,13 +125,17 @@ class SqliteFile:
     def _work(self) -> None:
         """The thread: executes jobs in order, until it gets None."""
         while (job := self._queue.get()) is not None:
-            work, future, loop = job
             try:
-                result, error = work(self._connection), None
+                job.result = job.work(self._connection)
             except BaseException as caught:  # noqa: BLE001 - raised in the caller
-                result, error = None, caught
+                job.error = caught
+            with self._decision:
+                job.is_done = True
+                if job.future is None:
+                    self._done.release()
+                    continue
             try:
-                loop.call_soon_threadsafe(self._answer, future, result, error)
+                job.loop.call_soon_threadsafe(self._answer, job)
             except RuntimeError:
                 pass  # the loop is closed: no caller waits, and the work is done
 
@@ -130,29 +148,28 @@ class SqliteFile:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._open_jobs += 1
-        self._queue.put((work, future, loop))
+        self._queue.put(_Job(work, loop, future))
         return await future
 
-    def _answer(
-        self, future: asyncio.Future[Any], result: Any, error: BaseException | None
-    ) -> None:
+    def _answer(self, job: _Job) -> None:
         self._open_jobs -= 1
         assert self._open_jobs >= 0, self._open_jobs
+        future = job.future
+        assert future is not None, "nobody is told"
         if future.done():
             return  # the caller was cancelled
-        if error is not None:
-            future.set_exception(error)
+        if job.error is not None:
+            future.set_exception(job.error)
         else:
-            future.set_result(result)
+            future.set_result(job.result)
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T], size: int) -> T:
-        """Run `work`, one short transaction of about `size` octets that ends by itself.
+    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `run`, for a short transaction: where the disk is quick, the event loop waits for it.
 
-        It is done at once, on the loop, while the disk is quick and the thread has nothing to do; else
-        as by `run`. `work` may be called again if another process has the file locked.
+        At most `pace.WAIT_SECONDS`, and only while the thread has nothing else to do.
         """
         pace = self._pace
-        if not pace.on_loop:
+        if not pace.waits:
             took_s = 0.0
 
             def timed(connection: sqlite3.Connection) -> T:
@@ -163,62 +180,32 @@ class SqliteFile:
                 return result
 
             result = await self.run(timed)
-            if self._pace is pace and pace.done_in_thread(took_s, time.perf_counter()):
-                self._begin_on_loop()
+            pace.committed(took_s, time.perf_counter())
             return result
-        if self._open_jobs or self._connection is None:
+        if self._open_jobs:
             return await self.run(work)
-        began_s = time.perf_counter()
-        try:
-            result = work(self._connection)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            # Another process writes, which is not foreseen: the thread waits for it.
-            pace.leave_loop(time.perf_counter())
-            self._end_on_loop()
-            return await self.run(work)
-        now_s = time.perf_counter()
-        self._wal_pages += _PAGES_PER_COMMIT + size // _PAGE_BYTES
-        if pace.done_on_loop(now_s - began_s, now_s):
-            self._end_on_loop()
-        elif self._wal_pages >= self._wal_pages_max > _WAL_PAGES_ON_LOOP_MAX:
-            self._checkpoint()
-        return result
-
-    def _begin_on_loop(self) -> None:
-        """Prepare the connection: on the loop it waits for no other process, and copies few pages."""
-        self._wal_pages = 0
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute("PRAGMA busy_timeout=0")
-            (pages,) = connection.execute("PRAGMA wal_autocheckpoint").fetchone()
-            self._wal_pages_max = pages
-            if pages > _WAL_PAGES_ON_LOOP_MAX:
-                connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_GROWTH_MAX * pages}")
-
-        self._do(work)
-
-    def _end_on_loop(self) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-            connection.execute(f"PRAGMA wal_autocheckpoint={self._wal_pages_max}")
-
-        self._do(work)
-
-    def _checkpoint(self) -> None:
-        """Let the thread copy the pages of the write-ahead log into the file."""
-        self._wal_pages = 0
-        self._do(lambda connection: connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close())
-
-    def _do(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Have the thread do something that nobody waits for, before anything that comes later."""
+        assert self._thread is not None, "the file is not open"
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        # Had it failed, a later commit fails as well, and says so.
-        future.add_done_callback(_look_away)
+        job = _Job(work, loop, None)
         self._open_jobs += 1
-        self._queue.put((work, future, loop))
+        began_s = time.perf_counter()
+        self._queue.put(job)
+        if not (in_time := self._done.acquire(timeout=WAIT_SECONDS)):
+            with self._decision:
+                # It may have been done since; else the thread tells the loop.
+                in_time = job.is_done
+                if not in_time:
+                    job.future = loop.create_future()
+            if in_time:
+                self._done.acquire()
+        now_s = time.perf_counter()
+        pace.waited(now_s - began_s, now_s, in_vain=not in_time)
+        if job.future is not None:
+            return await job.future  # type: ignore[no-any-return]
+        self._open_jobs -= 1
+        if job.error is not None:
+            raise job.error
+        return job.result  # type: ignore[no-any-return]
 
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work`, which only reads, with a separate connection in the caller's thread."""
@@ -268,14 +255,6 @@ class SqliteFile:
         thread, self._thread = self._thread, None
         self._queue.put(None)
         thread.join()
-
-
-_Job = tuple[Callable[[Any], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
-
-
-def _look_away(future: asyncio.Future[None]) -> None:
-    if not future.cancelled():
-        future.exception()
 
 
 def prepare(connection: sqlite3.Connection, schema: str) -> None:

@@ -88,7 +88,7 @@ class MemoryLedger:
     may_be_away = False
     keeps_books = False
     fulfilments = None
-    commits_on_loop = None
+    waits_for_commits = None
     batch_transfers_max = bounds.LEDGER_BATCH_TRANSFERS_MAX
 
     def __init__(self, *, clock: Clock) -> None:
@@ -233,9 +233,9 @@ class EmbeddedLedger:
         self._account_numbers: dict[int, int] = {}
 
     @property
-    def commits_on_loop(self) -> bool:
+    def waits_for_commits(self) -> bool:
         """See `Ledger`."""
-        return self._file.commits_on_loop
+        return self._file.waits_for_commits
 
     async def open(self) -> None:
         """See `Ledger`.
@@ -472,7 +472,7 @@ class EmbeddedLedger:
     async def create_accounts(self, accounts: Sequence[Account]) -> list[AccountStatus]:
         """See `Ledger`."""
         await self._refresh()
-        self._require_open()
+        self._require_open()  # it may have been closed meanwhile
         now_ns = self.now_ns()
         statuses = self.machine.create_accounts(accounts, now_ns)
         if AccountStatus.CREATED in statuses:
@@ -587,7 +587,6 @@ class EmbeddedLedger:
             self._since_checkpoint = 0
             save = self._save_checkpoint(seq)
 
-        kept_size = sum([block.size for block in blocks])
         marker = self._marker
 
         def insert(connection: sqlite3.Connection) -> None:
@@ -613,7 +612,8 @@ class EmbeddedLedger:
             marker.write(seq)
 
         try:
-            await self._file.commit(write, len(events) + size + kept_size)
+            # A checkpoint is no short transaction.
+            await (self._file.commit(write) if save is None else self._file.run(write))
         except BaseException as error:
             # It failed, or the caller gave up waiting and it may be done. Memory is ahead of the disk,
             # or not; what is on disk is the truth.
@@ -635,6 +635,7 @@ class EmbeddedLedger:
         return await self._checked(self._file if self._read_only else self._reader, work)
 
     async def _checked(self, file: Database, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._require_open()
         try:
             return await file.run(work)
         except (sqlite3.Error, OSError) as error:
@@ -643,6 +644,7 @@ class EmbeddedLedger:
             raise LedgerCorruptError(f"{self.path} is damaged: {error}") from error
 
     async def _refresh(self) -> None:
+        self._require_open()
         if not self._stale:
             return
         try:
@@ -779,6 +781,7 @@ class EmbeddedLedger:
             LedgerUnavailableError: the disk refuses, or what is in the file is damaged; nothing is
                 pruned then.
         """
+        self._require_open()
         if self._stale or self._read_only or not self._seq:
             return ""
         try:
@@ -833,6 +836,7 @@ class EmbeddedLedger:
             LedgerCorruptError: a row does not give the statuses that it recorded, or a point does
                 not match.
         """
+        self._require_open()
 
         def work(connection: sqlite3.Connection) -> tuple[LedgerMachine, int]:
             archive = Archive(self._find_in_journal)

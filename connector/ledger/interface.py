@@ -76,8 +76,8 @@ class Ledger(Protocol):
         """Those that it keeps beside transfers; None: it keeps none, `create_transfers` takes none."""
 
     @property
-    def commits_on_loop(self) -> bool | None:
-        """Whether its file is written on the event loop at present (`base.pace`); None: it has none."""
+    def waits_for_commits(self) -> bool | None:
+        """Whether the event loop waits for its commits at present (`base.pace`); None: it has no file."""
 
     async def open(self) -> None:
         """Restore everything acknowledged and prepare for requests.

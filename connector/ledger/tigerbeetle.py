@@ -122,7 +122,7 @@ class TigerBeetleLedger:
     may_be_away = True
     keeps_books = True
     fulfilments = None
-    commits_on_loop = None
+    waits_for_commits = None
 
     def __init__(
         self, *, cluster_id: int, addresses: str, clock: Clock, timeout_ms: int = 1000

@@ -93,7 +93,7 @@ class Lifecycle:
         """Where peers connect, once started."""
         self._core = core
         self._ledger_warning = ""
-        self._commits_on_loop: dict[str, bool] = {}
+        self._waits_for_commits: dict[str, bool] = {}
         self._former_links: Final = FormerLinks(core.settings, core.platform)
         self._opened = contextlib.AsyncExitStack()
         self._started = contextlib.AsyncExitStack()
@@ -306,15 +306,15 @@ class Lifecycle:
         await core.accounts.remember_acknowledged()
         await core.accounts.take_back_credit()
         core.ask_parent()
-        self._tell_where_commits_are()
+        self._tell_of_commits()
 
-    def _tell_where_commits_are(self) -> None:
-        """One line when the event loop or a thread has taken over the commits to a file (`base.pace`)."""
+    def _tell_of_commits(self) -> None:
+        """One line when the event loop begins or ceases to wait for commits to a file (`base.pace`)."""
         core = self._core
-        for file, on_loop in core.accounts.commits_on_loop.items():
-            if on_loop != self._commits_on_loop.get(file, False):
-                core.log.info("commits_moved", file=file, to="event loop" if on_loop else "thread")
-            self._commits_on_loop[file] = on_loop
+        for file, waits in core.accounts.waits_for_commits.items():
+            if waits != self._waits_for_commits.get(file, False):
+                core.log.info("commits_waited_for", file=file, waits=waits)
+            self._waits_for_commits[file] = waits
 
     async def _maintain_ledger(self) -> None:
         """Let the ledger prune; a task of its own, since copying rows into an archive takes time."""

@@ -263,7 +263,7 @@ class ClusterClient:
     may_be_away = True
     keeps_books = True
     fulfilments = None
-    commits_on_loop = None
+    waits_for_commits = None
 
     def __init__(
         self, cluster: Cluster, host: str, loop: ProcessLoop, *, timeout_s: float = TIMEOUT_S

@@ -101,7 +101,7 @@ class Disk:
         """Called before and after each piece of work: the process may be killed there."""
         self.chance: random.Random = world.random(f"disk {host}")
         self.is_quick: Final = world.random(f"quick disk {host}").random() < 0.5
-        """Whether commits are made on the event loop while nothing slows the disk."""
+        """Whether the event loop waits for commits while nothing slows the disk."""
         self.misplaced = 0
         """Requests in journals whose end was missing, made while it was."""
         self.free_bytes = AMPLE_BYTES
@@ -236,15 +236,14 @@ class DiskFile:
         return await future
 
     @property
-    def commits_on_loop(self) -> bool:
+    def waits_for_commits(self) -> bool:
         """See `connector.base.disk.Database`."""
         return self._disk.is_quick and self._disk.delay_s <= DELAY_S
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T], size: int) -> T:
-        """See `connector.base.disk.Database`. On the loop it takes no time."""
-        assert size >= 0, size
+    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """See `connector.base.disk.Database`. What is waited for takes no time."""
         disk = self._disk
-        if not self.commits_on_loop or self._busy:
+        if not self.waits_for_commits or self._busy:
             return await self.run(work)
         assert self._is_open, "the file is not open"
         disk.on_operation(disk.host, "before a commit")

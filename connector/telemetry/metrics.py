@@ -193,14 +193,14 @@ class NodeCollector(Collector):
             "Transfers in the outbox, not acknowledged by the ledger.",
             value=self._accounts.spooled,
         )
-        on_loop = GaugeMetricFamily(
-            "commits_on_loop",
-            "1 while short commits to this file are made on the event loop, 0: by a thread.",
+        waits = GaugeMetricFamily(
+            "ledger_commits_waited_for",
+            "1 while the event loop waits for short commits to this file: its disk is quick.",
             labels=("file",),
         )
-        for file, is_on_loop in self._accounts.commits_on_loop.items():
-            on_loop.add_metric((file,), int(is_on_loop))
-        yield on_loop
+        for file, does_wait in self._accounts.waits_for_commits.items():
+            waits.add_metric((file,), int(does_wait))
+        yield waits
         yield GaugeMetricFamily(
             "ledger_available",
             "1 while the ledger takes packets itself.",

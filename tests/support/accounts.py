@@ -84,7 +84,7 @@ class ScriptedLedger(MemoryLedger):
         self.gate.set()
         self.may_be_away = False
         self.keeps_books = True
-        self.commits_on_loop: bool | None = None
+        self.waits_for_commits: bool | None = None
         self.fulfilments: KeptInMemory | None = None
         self.is_open = True
         """Where not, opening it fails while it is down."""
@@ -146,7 +146,7 @@ class ScriptedLedger(MemoryLedger):
 class MemoryOutbox:
     """An outbox that outlives the manager, as a file does; and fails when told to."""
 
-    commits_on_loop = False
+    waits_for_commits = False
 
     def __init__(self) -> None:
         self.requests: dict[int, list[Transfer]] = {}

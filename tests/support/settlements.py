@@ -161,10 +161,9 @@ class CrashingDatabase:
     async def rescue(self) -> None:
         raise AssertionError("it is never removed")
 
-    commits_on_loop = False
+    waits_for_commits = False
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T], size: int) -> T:
-        assert size >= 0, size
+    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self.run(work)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:

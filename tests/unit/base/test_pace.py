@@ -1,8 +1,11 @@
-"""Where short transactions are committed."""
+"""Whether the event loop waits for short transactions."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,76 +17,76 @@ from connector.base.sqlite import SqliteFile
 QUICK_S = 0.0002
 
 
-def on_loop(now_s: float = 0.0) -> CommitPace:
-    """One that has just given the commits to the loop."""
+def waiting(now_s: float = 0.0) -> CommitPace:
+    """One that has just begun with waits."""
     it = CommitPace()
     for _ in range(pace.RECENT):
-        it.done_in_thread(QUICK_S, now_s)
-    assert it.on_loop
+        assert not it.waits
+        it.committed(QUICK_S, now_s)
+    assert it.waits
     return it
 
 
-def test_it_begins_in_the_thread_and_goes_to_the_loop_when_the_disk_may_be_quick() -> None:
-    it = CommitPace()
-    moves = [it.done_in_thread(QUICK_S, 0.0) for _ in range(pace.RECENT)]
-    assert moves == [False] * (pace.RECENT - 1) + [True]
+def test_it_waits_after_some_commits_if_the_disk_may_be_quick() -> None:
+    assert waiting().waits
 
 
 def test_a_slow_disk_is_never_tried() -> None:
     it = CommitPace()
     for _ in range(10 * pace.RECENT):
-        assert not it.done_in_thread(2 * pace.MAYBE_QUICK_SECONDS, 0.0)
-    assert not it.on_loop
-
-
-def test_a_very_slow_commit_ends_it_at_once() -> None:
-    it = on_loop()
-    assert it.done_on_loop(pace.VERY_SLOW_SECONDS, 1.0)
-    assert not it.on_loop
+        it.committed(2 * pace.MAYBE_QUICK_SECONDS, 0.0)
+        assert not it.waits
 
 
 def test_a_disk_that_is_not_quick_has_few_tries() -> None:
-    it = on_loop()
-    tries = 1
-    while not it.done_on_loop(2 * pace.SLOW_SECONDS, 0.0):
+    it = waiting()
+    tries = 0
+    while it.waits:
+        it.waited(pace.WAIT_SECONDS, 0.0, in_vain=True)
         tries += 1
-    assert tries == pace.SLOW_MAX - pace.SLOW_AT_FIRST + 1
+    assert tries == pace.IN_VAIN_MAX - pace.IN_VAIN_AT_FIRST + 1
 
 
 def test_a_few_slow_ones_among_many_are_borne() -> None:
-    it = on_loop()
+    it = waiting()
     for turn in range(10 * pace.RECENT):
-        took_s = 2 * pace.SLOW_SECONDS if turn % 16 == 15 else QUICK_S
-        assert not it.done_on_loop(took_s, 0.0), turn
+        it.waited(QUICK_S, 0.0, in_vain=turn % 16 == 15)
+        assert it.waits, turn
 
 
 def test_too_large_a_share_of_the_loop_ends_it() -> None:
-    it = on_loop()
+    it = waiting()
     now_s = 0.0
-    while not it.done_on_loop(QUICK_S, now_s):
+    while it.waits:
+        it.waited(QUICK_S, now_s, in_vain=False)
         now_s += QUICK_S * 1.1
         assert now_s < 2 * pace.SHARE_SECONDS
-    assert not it.on_loop
 
 
 def test_pauses_grow_until_it_was_steady() -> None:
-    it = on_loop()
+    def give_up(it: CommitPace, now_s: float) -> None:
+        while it.waits:
+            it.waited(0.0, now_s, in_vain=True)
+
+    it = waiting()
     now_s = 0.0
     pauses = []
     for _ in range(8):
-        it.leave_loop(now_s)
+        give_up(it, now_s)
         left_s = now_s
-        while not it.on_loop:
+        while not it.waits:
             now_s += 0.25
             for _ in range(pace.RECENT):
-                it.done_in_thread(QUICK_S, now_s)
+                it.committed(QUICK_S, now_s)
         pauses.append(now_s - left_s)
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
-    it.leave_loop(now_s + pace.STEADY_SECONDS)
-    it.done_in_thread(QUICK_S, now_s)
+    give_up(it, now_s + pace.STEADY_SECONDS)
     for _ in range(pace.RECENT):
-        it.done_in_thread(QUICK_S, now_s + pace.STEADY_SECONDS + pace.PAUSE_SECONDS)
-    assert it.on_loop
+        it.committed(QUICK_S, now_s + pace.STEADY_SECONDS + pace.PAUSE_SECONDS)
+    assert it.waits
+
+
+# --- the file
 
 
 def insert(connection: sqlite3.Connection) -> None:
@@ -91,33 +94,114 @@ def insert(connection: sqlite3.Connection) -> None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is quick, whatever this machine has."""
+async def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteFile:
+    """With waits, whatever this machine's disk is."""
     monkeypatch.setattr(pace, "MAYBE_QUICK_SECONDS", 1e9)
-    monkeypatch.setattr(pace, "VERY_SLOW_SECONDS", 1e9)
-    monkeypatch.setattr(pace, "SLOW_SECONDS", 1e9)
     monkeypatch.setattr(pace, "SHARE_MAX", 1e9)
-
-
-@pytest.mark.interpreted
-@pytest.mark.usefixtures("quick")
-async def test_commits_move_to_the_loop_and_another_process_sends_them_back(tmp_path: Path) -> None:
+    monkeypatch.setattr("connector.base.sqlite.WAIT_SECONDS", 30.0)
     file = SqliteFile(tmp_path / "file.db")
     await file.open("CREATE TABLE row (n INTEGER PRIMARY KEY)")
     for _ in range(pace.RECENT):
-        assert not file.commits_on_loop
-        await file.commit(insert, 1)
-    assert file.commits_on_loop
-    for _ in range(10):
-        await file.commit(insert, 1)
-    other = sqlite3.connect(file.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
-        await file.commit(insert, 1)  # the thread has waited for it
-    assert not file.commits_on_loop
-    other.execute("ROLLBACK")
-    await file.commit(insert, 1)
+        assert not file.waits_for_commits
+        await file.commit(insert)
+    assert file.waits_for_commits
+    return file
+
+
+async def rows(file: SqliteFile) -> int:
     (count,) = await file.run(lambda c: c.execute("SELECT count(*) FROM row").fetchone())
-    assert count == pace.RECENT + 11
-    other.close()
+    return int(count)
+
+
+@pytest.mark.interpreted
+async def test_a_commit_that_is_waited_for_lets_nothing_else_run(file: SqliteFile) -> None:
+    turns = 0
+
+    def count() -> None:
+        nonlocal turns
+        turns += 1
+
+    asyncio.get_running_loop().call_soon(count)
+    for _ in range(10):
+        await file.commit(insert)
+    assert turns == 0
+    assert await rows(file) == pace.RECENT + 10
+    await file.close()
+
+
+@pytest.mark.interpreted
+async def test_the_loop_goes_on_when_a_commit_takes_longer(
+    file: SqliteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connector.base.sqlite.WAIT_SECONDS", 0.001)
+    may_end = threading.Event()
+
+    def hangs(connection: sqlite3.Connection) -> str:
+        assert may_end.wait(30)
+        insert(connection)
+        return "done"
+
+    first = asyncio.ensure_future(file.commit(hangs))
+    second = asyncio.ensure_future(file.commit(insert))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not first.done()
+    assert not second.done()
+    may_end.set()
+    assert await first == "done"
+    await second
+    assert await rows(file) == pace.RECENT + 2
+    await file.close()
+
+
+@pytest.mark.interpreted
+async def test_who_gives_up_a_commit_that_takes_longer_ends_no_other(
+    file: SqliteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connector.base.sqlite.WAIT_SECONDS", 0.0)
+    may_end = threading.Event()
+
+    def hangs(connection: sqlite3.Connection) -> None:
+        assert may_end.wait(30)
+        insert(connection)
+
+    task = asyncio.ensure_future(file.commit(hangs))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    may_end.set()
+    await file.commit(insert)
+    assert await rows(file) == pace.RECENT + 2
+    await file.close()
+
+
+@pytest.mark.interpreted
+async def test_commits_that_fail_slowly_end_the_waits(
+    file: SqliteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connector.base.sqlite.WAIT_SECONDS", 0.001)
+
+    def fails(_connection: sqlite3.Connection) -> None:
+        time.sleep(0.003)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    for _ in range(pace.RECENT):
+        with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+            await file.commit(fails)
+    assert not file.waits_for_commits
+    await file.commit(insert)
+    assert await rows(file) == pace.RECENT + 1
+    await file.close()
+
+
+@pytest.mark.interpreted
+async def test_a_commit_that_fails_in_time_raises_its_error(file: SqliteFile) -> None:
+    def fails(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO absent DEFAULT VALUES")
+
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await file.commit(fails)
+    await file.commit(insert)
+    assert await rows(file) == pace.RECENT + 1
     await file.close()

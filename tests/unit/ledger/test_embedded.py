@@ -152,6 +152,22 @@ async def test_a_request_that_is_written_while_the_ledger_is_closed_is_counted_o
     await after.close()
 
 
+async def test_a_closed_ledger_is_not_called_damaged(books: Books) -> None:
+    ledger = embedded(books)
+    await ledger.close()
+    for question in (
+        ledger.lookup_accounts([books.peer]),
+        ledger.lookup_transfers([books.id(1)]),
+        ledger.tagged_transfers([books.tag], 0),
+        ledger.recent_transfers(0),
+        ledger.replay_all(),
+        ledger.maintain(),
+        ledger.fulfilments.kept([books.id(1)]),
+    ):
+        with pytest.raises(LedgerUnavailableError, match="is being closed"):
+            await question
+
+
 async def test_acknowledged_requests_survive_a_kill(
     books: Books, path: Path, clock: ManualClock, tmp_path: Path
 ) -> None:

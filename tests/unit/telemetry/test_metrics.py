@@ -144,7 +144,7 @@ async def test_ledger_metrics_are_exported(metrics: Metrics) -> None:
     assert metrics.value("ledger_requests_total") >= 0
     for name in ("ledger_events", "ledger_corrections", "ledger_released", "ledger_relayed"):
         assert metrics.families()[name].type == "counter"
-    (file,) = metrics.families()["commits_on_loop"].samples
+    (file,) = metrics.families()["ledger_commits_waited_for"].samples
     assert (file.labels, file.value) == ({"file": "outbox"}, 0)
 
 
