@@ -97,6 +97,8 @@ class Disk:
         self.delay_s = DELAY_S
         self.broken = False
         """Every write fails (EIO)."""
+        self.ill_until_s = -1.0
+        """When it was last broken or full, if it is neither now."""
         self.on_operation: Callable[[str, str], None] = lambda _host, _what: None
         """Called before and after each piece of work: the process may be killed there."""
         self.chance: random.Random = world.random(f"disk {host}")
@@ -120,10 +122,21 @@ class Disk:
 
     def fill(self, *, full: bool) -> None:
         """Make the disk full, or not full."""
+        if self._is_full and not full:
+            self.ill_until_s = self.world.now_s
         self._is_full = full
         self.free_bytes = 0 if full else AMPLE_BYTES
         for database in self.databases.values():
             _limit(database, full=full)
+
+    def mend(self) -> None:
+        """It is not broken any more."""
+        self.broken = False
+        self.ill_until_s = self.world.now_s
+
+    def has_been_ill(self, since_s: float) -> bool:
+        """Whether it has been broken or full since then."""
+        return self.broken or self._is_full or self.ill_until_s >= since_s
 
     @property
     def is_full(self) -> bool:

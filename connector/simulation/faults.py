@@ -302,7 +302,7 @@ class Faults:
                 since_s = self._low_since_s.pop(where)
                 self.low_disks.append((where, since_s, simulation.world.now_s))
             case Kind.DISK_BROKEN:
-                simulation.disks[where].broken = False
+                simulation.disks[where].mend()
             case Kind.DISK_SLOW:
                 simulation.disks[where].delay_s = simulation.disk_delay_s(where)
             case Kind.CLOCK_AHEAD:

@@ -195,7 +195,7 @@ class SimulatedNode:
         if isinstance(error, OtherIsActiveError):
             refuses = self._disk_fails
         elif not self._is_started and isinstance(error, EnvironmentFault):
-            refuses = refuses or disk.broken or disk.is_full
+            refuses = refuses or disk.has_been_ill(self.clock_starts[-1][0])
         elif not self._is_started and isinstance(error, LedgerRefusedError):
             refuses = isinstance(self._ledger, ClusterClient) and self._ledger.was_refused
         if refuses:
