@@ -3,6 +3,8 @@
 Committed data survives the death of its process (`kill -9`). It survives a power cut only if SQLite
 was set to wait for the disk (`synchronous=FULL`), which is read at each commit; otherwise the
 database returns to its last synced state.
+
+Long because the files of a machine, their faults and what each process sees of them belong together.
 """
 
 from __future__ import annotations
