@@ -33,7 +33,7 @@ FULFILMENTS_BYTES_MAX: Final = 512 << 20
 FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX: Final = 16
 # A write begins when this share of the packets in the ledger's request waits for it, or after so long.
 FULFILMENTS_GATHERED_SHARE: Final = 3
-FULFILMENTS_GATHERED_SECONDS: Final = 0.002
+FULFILMENTS_GATHERED_SECONDS: Final = 0.004
 FULFILMENTS_LOOKED_UP_AT_ONCE_MAX: Final = 500
 # Past balances: points per answer and per request, the pause after each request that leaves the
 # ledger to packets, and the time after which an answer is returned incomplete.

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from connector.accounting import bounds
 from connector.accounting.promises import Outcome, Promises, Reservation, Token, to_be_kept
@@ -64,12 +64,18 @@ class Posts(Protocol):
         """Packets in the request that the ledger has not answered; zero: there is none."""
 
 
-class _Waiting(NamedTuple):
-    token: Token
-    reservation: Reservation
-    expires_at_ms: int
-    latest_ms: int
-    """When its post is queued, on disk or not."""
+class _Waiting:
+    # No tuple with names: making one costs as much as keeping the packet otherwise.
+    __slots__ = ("expires_at_ms", "latest_ms", "reservation", "token")
+
+    def __init__(
+        self, token: Token, reservation: Reservation, expires_at_ms: int, latest_ms: int
+    ) -> None:
+        self.token = token
+        self.reservation = reservation
+        self.expires_at_ms = expires_at_ms
+        self.latest_ms = latest_ms
+        """When its post is queued, on disk or not."""
 
 
 class Fulfilments:

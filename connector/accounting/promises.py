@@ -28,7 +28,7 @@ from enum import Enum, IntEnum, auto
 from typing import Any, Final
 
 from connector.accounting.mirror import Book
-from connector.ledger.model import PHASE_RESOLVE, Kept, Transfer
+from connector.ledger.model import PHASE_RESOLVE, Kept, Transfer, make_kept
 
 Token = Any
 """Opaque caller handle, returned with the outcome."""
@@ -233,7 +233,7 @@ class Reservation:
 def to_be_kept(reservation: Reservation) -> Kept:
     """The fulfilment of a packet as it is stored."""
     assert reservation.fulfill, "nothing to be kept"
-    return Kept(reservation.packet_id, reservation.keep_until_ms, reservation.fulfill)
+    return make_kept((reservation.packet_id, reservation.keep_until_ms, reservation.fulfill))
 
 
 class Promises:

@@ -322,6 +322,10 @@ class Kept(NamedTuple):
     """The Fulfill, an ILP packet with its data."""
 
 
+make_kept: Final[Callable[[tuple[int, int, bytes]], Kept]] = partial(tuple.__new__, Kept)
+"""A `Kept` from all of its fields, as `make_transfer`."""
+
+
 class IdGenerator:
     """Ids that rise with time: 48 bits of milliseconds, 72 that start random, 8 left at zero.
 
