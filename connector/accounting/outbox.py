@@ -135,7 +135,7 @@ class SqliteOutbox:
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
-        seq = await self._commit(work)
+        seq = await self._commit(work, count)
         self.transfers += count
         return seq
 
@@ -197,7 +197,7 @@ class SqliteOutbox:
         size = sum(block.size for block in blocks)
         table = self._kept
         try:
-            await self._commit(lambda connection: self._insert(connection, blocks, size))
+            await self._commit(lambda connection: self._insert(connection, blocks, size), len(rows))
         except BaseException:
             # The write failed; or it was done, and the caller had given up waiting.
             table.may_have_added()
@@ -353,8 +353,8 @@ class SqliteOutbox:
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._usable(lambda: self._file.run(work))
 
-    async def _commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._usable(lambda: self._file.commit(work))
+    async def _commit(self, work: Callable[[sqlite3.Connection], T], transfers: int) -> T:
+        return await self._usable(lambda: self._file.commit(work, transfers))
 
     async def _usable(self, step: Callable[[], Awaitable[T]]) -> T:
         """The result of `step`, which uses the file; errors of SQLite become ours."""

@@ -58,8 +58,10 @@ class Database(Protocol):
             sqlite3.Error, OSError: the disk refuses, or it is full.
         """
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def commit(self, work: Callable[[sqlite3.Connection], T], transfers: int) -> T:
         """As `run`, for one short transaction: perhaps the event loop waits for it (`pace`).
+
+        `transfers`: how many transfers or fulfilments it writes.
 
         Raises:
             sqlite3.Error, OSError: the disk refuses, or it is full.

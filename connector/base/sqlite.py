@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from connector.base.pace import WAIT_SECONDS, CommitPace
+from connector.base.pace import FEW, WAIT_SECONDS, CommitPace
 
 T = TypeVar("T")
 
@@ -163,11 +163,14 @@ class SqliteFile:
         else:
             future.set_result(job.result)
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def commit(self, work: Callable[[sqlite3.Connection], T], transfers: int) -> T:
         """As `run`, for a short transaction: where the disk is quick, the event loop waits for it.
 
-        At most `pace.WAIT_SECONDS`, and only while the thread has nothing else to do.
+        At most `pace.WAIT_SECONDS`, only while the thread has nothing else to do, and only for FEW
+        `transfers`.
         """
+        if transfers > FEW:
+            return await self.run(work)
         pace = self._pace
         if not pace.waits:
             took_s = 0.0

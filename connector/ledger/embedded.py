@@ -613,7 +613,7 @@ class EmbeddedLedger:
 
         try:
             # A checkpoint is no short transaction.
-            await (self._file.commit(write) if save is None else self._file.run(write))
+            await (self._file.commit(write, size) if save is None else self._file.run(write))
         except BaseException as error:
             # It failed, or the caller gave up waiting and it may be done. Memory is ahead of the disk,
             # or not; what is on disk is the truth.

@@ -255,8 +255,9 @@ class DiskFile:
         """See `connector.base.disk.Database`."""
         return self._disk.is_quick and self._disk.delay_s <= DELAY_S
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def commit(self, work: Callable[[sqlite3.Connection], T], transfers: int) -> T:
         """See `connector.base.disk.Database`. What is waited for takes no time."""
+        assert transfers >= 0, transfers
         disk = self._disk
         if not self.waits_for_commits or self._busy:
             return await self.run(work)

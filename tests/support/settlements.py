@@ -163,7 +163,8 @@ class CrashingDatabase:
 
     waits_for_commits = False
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def commit(self, work: Callable[[sqlite3.Connection], T], transfers: int) -> T:
+        assert transfers >= 0, transfers
         return await self.run(work)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:

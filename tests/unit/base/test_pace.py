@@ -103,7 +103,7 @@ async def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteFile:
     await file.open("CREATE TABLE row (n INTEGER PRIMARY KEY)")
     for _ in range(pace.RECENT):
         assert not file.waits_for_commits
-        await file.commit(insert)
+        await file.commit(insert, 1)
     assert file.waits_for_commits
     return file
 
@@ -123,7 +123,7 @@ async def test_a_commit_that_is_waited_for_lets_nothing_else_run(file: SqliteFil
 
     asyncio.get_running_loop().call_soon(count)
     for _ in range(10):
-        await file.commit(insert)
+        await file.commit(insert, 1)
     assert turns == 0
     assert await rows(file) == pace.RECENT + 10
     await file.close()
@@ -141,8 +141,8 @@ async def test_the_loop_goes_on_when_a_commit_takes_longer(
         insert(connection)
         return "done"
 
-    first = asyncio.ensure_future(file.commit(hangs))
-    second = asyncio.ensure_future(file.commit(insert))
+    first = asyncio.ensure_future(file.commit(hangs, 1))
+    second = asyncio.ensure_future(file.commit(insert, 1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not first.done()
@@ -165,13 +165,13 @@ async def test_who_gives_up_a_commit_that_takes_longer_ends_no_other(
         assert may_end.wait(30)
         insert(connection)
 
-    task = asyncio.ensure_future(file.commit(hangs))
+    task = asyncio.ensure_future(file.commit(hangs, 1))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     may_end.set()
-    await file.commit(insert)
+    await file.commit(insert, 1)
     assert await rows(file) == pace.RECENT + 2
     await file.close()
 
@@ -188,9 +188,9 @@ async def test_commits_that_fail_slowly_end_the_waits(
 
     for _ in range(pace.RECENT):
         with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
-            await file.commit(fails)
+            await file.commit(fails, 1)
     assert not file.waits_for_commits
-    await file.commit(insert)
+    await file.commit(insert, 1)
     assert await rows(file) == pace.RECENT + 1
     await file.close()
 
@@ -201,7 +201,21 @@ async def test_a_commit_that_fails_in_time_raises_its_error(file: SqliteFile) ->
         connection.execute("INSERT INTO absent DEFAULT VALUES")
 
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        await file.commit(fails)
-    await file.commit(insert)
+        await file.commit(fails, 1)
+    await file.commit(insert, 1)
     assert await rows(file) == pace.RECENT + 1
+    await file.close()
+
+
+@pytest.mark.interpreted
+async def test_a_transaction_of_many_packets_is_not_waited_for(file: SqliteFile) -> None:
+    turns = 0
+
+    def count() -> None:
+        nonlocal turns
+        turns += 1
+
+    asyncio.get_running_loop().call_soon(count)
+    await file.commit(insert, pace.FEW + 1)
+    assert turns == 1
     await file.close()
