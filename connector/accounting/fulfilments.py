@@ -156,7 +156,10 @@ class Fulfilments:
         latest_ms = now_ms + max(left_ms // 2, left_ms - bounds.FULFILMENT_POST_MS)
         assert now_ms <= latest_ms <= now_ms + left_ms, (latest_ms, now_ms, left_ms)
         self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms))
-        if len(self._waiting) == self._enough:
+        if (
+            len(self._waiting) == self._enough
+            or latest_ms <= now_ms + bounds.FULFILMENTS_GATHERED_UNTIL_MS
+        ):
             self._wake.set()
 
     def tick(self, now_ms: int) -> None:
@@ -226,8 +229,11 @@ class Fulfilments:
 
         Packets that were booked together come back together.
         """
-        enough = self._posts.in_request // bounds.FULFILMENTS_GATHERED_SHARE
+        enough = self._posts.in_request // bounds.FULFILMENTS_GATHERED_ONE_IN
         if len(self._waiting) >= enough or self._is_stopping:
+            return
+        until_ms = self._clock.now_ms() + bounds.FULFILMENTS_GATHERED_UNTIL_MS
+        if any(one.latest_ms <= until_ms for one in self._waiting):
             return
         self._enough = enough
         self._wake.clear()

@@ -331,7 +331,7 @@ class AccountManager:
     def waits_for_commits(self) -> dict[str, bool]:
         """By name of a file, `ledger` or `outbox`: whether the event loop waits for its commits at present."""
         found = {"ledger": self.ledger.waits_for_commits, "outbox": self._outbox.waits_for_commits}
-        return {name: on_loop for name, on_loop in found.items() if on_loop is not None}
+        return {name: waits for name, waits in found.items() if waits is not None}
 
     @property
     def counters(self) -> AccountingCounters:

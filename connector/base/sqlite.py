@@ -84,6 +84,9 @@ class SqliteFile:
         """
         self._queue = SimpleQueue()
         self._pace = CommitPace()
+        self._open_jobs = 0
+        self._done = threading.Lock()
+        self._done.acquire()
         self._thread = threading.Thread(
             target=self._work, name=f"sqlite-{self.path.name}", daemon=True
         )
@@ -166,7 +169,7 @@ class SqliteFile:
     async def commit(self, work: Callable[[sqlite3.Connection], T], transfers: int) -> T:
         """As `run`, for a short transaction: where the disk is quick, the event loop waits for it.
 
-        At most `pace.WAIT_SECONDS`, only while the thread has nothing else to do, and only for FEW
+        At most `pace.WAIT_SECONDS`, and what it takes to get the interpreter back; only while the thread has nothing else to do, and only for FEW
         `transfers`.
         """
         if transfers > FEW:
@@ -205,6 +208,7 @@ class SqliteFile:
         pace.waited(now_s - began_s, now_s, in_vain=not in_time)
         if job.future is not None:
             return await job.future  # type: ignore[no-any-return]
+        assert job.is_done, "acknowledged before it is on disk"
         self._open_jobs -= 1
         if job.error is not None:
             raise job.error
@@ -255,9 +259,11 @@ class SqliteFile:
         if self._connection is not None:
             await self.run(lambda connection: connection.close())
             self._connection = None
+        # Another call may have come to its end meanwhile.
         thread, self._thread = self._thread, None
-        self._queue.put(None)
-        thread.join()
+        if thread is not None:
+            self._queue.put(None)
+            thread.join()
 
 
 def prepare(connection: sqlite3.Connection, schema: str) -> None:

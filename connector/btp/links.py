@@ -409,7 +409,7 @@ class Links(LinkOwner):
             left = [one for one in links.requests.open if not one.sender_packet_id]
             links.requests.forget(left)
         else:
-            if link.comes_back:
+            if links.comes_back:
                 assert link.peer is not None
                 self._returning.expect(link.peer.peer_id, self.clock.monotonic_s())
             return

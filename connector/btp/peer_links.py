@@ -27,6 +27,9 @@ class PeerLinks:
         self.log_ins: Final = Sampler(bounds.LOG_INS_PER_SECOND_PER_PEER_MAX)
         self.lines: Final = Sampler(bounds.CONNECTION_LINES_PER_SECOND_PER_PEER_MAX)
         """Log lines about established and lost connections."""
+        self.comes_back = False
+        """Whether the peer has said over one of them that its process is being replaced. A link that
+        is closed after that one, for another reason, does not change it; a log-in does."""
         self._serving: dict[str, Link] = {}
         """By direction."""
         self._drained: dict[Link, None] = {}
@@ -41,6 +44,7 @@ class PeerLinks:
 
     def add(self, link: Link) -> None:
         """Add a link that has logged in, and drain those that are not needed then, perhaps itself."""
+        self.comes_back = False
         self._serve_no_more(self._serving.get(link.direction))
         self._serving[link.direction] = link
         both = list(self._serving.values())
@@ -51,6 +55,7 @@ class PeerLinks:
 
     def remove(self, link: Link) -> None:
         """Remove a closed link."""
+        self.comes_back = self.comes_back or link.comes_back
         self._drained.pop(link, None)
         if self._serving.get(link.direction) is link:
             del self._serving[link.direction]

@@ -474,10 +474,11 @@ class EmbeddedLedger:
         await self._refresh()
         self._require_open()  # it may have been closed meanwhile
         now_ns = self.now_ns()
-        statuses = self.machine.create_accounts(accounts, now_ns)
-        if AccountStatus.CREATED in statuses:
-            rows = zlib.compress(b"".join(map(pack_account, accounts)), 1)
-            await self._append(now_ns, journal.ACCOUNTS, rows, statuses, None)
+        with self._applying():
+            statuses = self.machine.create_accounts(accounts, now_ns)
+            if AccountStatus.CREATED in statuses:
+                rows = zlib.compress(b"".join(map(pack_account, accounts)), 1)
+                await self._append(now_ns, journal.ACCOUNTS, rows, statuses, None)
         return statuses
 
     async def create_transfers(
@@ -490,22 +491,36 @@ class EmbeddedLedger:
         self._require_open()
         now_ns = self.now_ns()
         machine = self.machine
-        if not transfers and not machine.expire(now_ns):
-            return []
-        statuses = machine.create_transfers(transfers, now_ns)
-        stored = machine.stored(transfers, statuses)
-        ids = [transfer.id for transfer in transfers]
-        try:
-            rows: bytes | bytearray = pack_dense(stored, self._numbers())
-            kind = journal.DENSE
-        except (KeyError, struct.error):
-            rows = zlib.compress(b"".join([pack_transfer(one, one.timestamp) for one in stored]), 1)
-            kind = journal.TRANSFERS
-        derived: list[tuple[bytes, int, bytes, int]] = []
-        if transfers and min(ids) <= DERIVED_ID_MAX:
-            derived = derived_rows(self._seq + 1, stored, statuses)
-        await self._append(now_ns, kind, rows, statuses, ids, derived, blocks_of(kept))
+        with self._applying():
+            if not transfers and not machine.expire(now_ns):
+                return []
+            statuses = machine.create_transfers(transfers, now_ns)
+            stored = machine.stored(transfers, statuses)
+            ids = [transfer.id for transfer in transfers]
+            try:
+                rows: bytes | bytearray = pack_dense(stored, self._numbers())
+                kind = journal.DENSE
+            except (KeyError, struct.error):
+                octets = b"".join([pack_transfer(one, one.timestamp) for one in stored])
+                rows, kind = zlib.compress(octets, 1), journal.TRANSFERS
+            derived: list[tuple[bytes, int, bytes, int]] = []
+            if transfers and min(ids) <= DERIVED_ID_MAX:
+                derived = derived_rows(self._seq + 1, stored, statuses)
+            await self._append(now_ns, kind, rows, statuses, ids, derived, blocks_of(kept))
         return statuses
+
+    @contextlib.contextmanager
+    def _applying(self) -> Iterator[None]:
+        """While a request is applied in memory and written. If that fails, memory may be ahead of the disk.
+
+        Then what is on disk is the truth: it is read again before the next request.
+        """
+        assert self._applied == self._seq, "one request at a time"
+        try:
+            yield
+        except BaseException:
+            self._stale = True
+            raise
 
     def _require_open(self) -> None:
         if self._closing:
@@ -615,10 +630,8 @@ class EmbeddedLedger:
             # A checkpoint is no short transaction.
             await (self._file.commit(write, size) if save is None else self._file.run(write))
         except BaseException as error:
-            # It failed, or the caller gave up waiting and it may be done. Memory is ahead of the disk,
-            # or not; what is on disk is the truth.
+            # It failed, or the caller gave up waiting and it may be done.
             self.fulfilments.may_have_added()
-            self._stale = True
             if isinstance(error, sqlite3.Error | OSError):
                 raise LedgerUnavailableError(f"{self.path.name}: {error}") from error
             raise

@@ -242,7 +242,7 @@ class OperatorChanges:
             return now.draining(peer_id)
 
         await self._change("peer.delete", peer_id, drain, is_last=False)
-        if force or self._applier.is_drained(peer_id):
+        if force or peer_id not in self.overlay.draining_peers or self._applier.is_drained(peer_id):
             return await self._remove(peer_id)
         if peer_id not in self._finishing:
             self.note("peer.drain", peer_id)

@@ -272,12 +272,14 @@ def _split_peer_variable(variable: str) -> tuple[str, str] | None:
 def _near_peer_variable(variable: str) -> str | None:
     """The setting of a peer that was most likely meant: its last words differ a little from one."""
     words = variable.removeprefix(PEER_VARIABLE).split("_")
+    best, meant = _NEAR, None
     for at in range(1, len(words)):
-        last = "_".join(words[at:])
-        close = difflib.get_close_matches(last, _PEER_SUFFIXES, n=1, cutoff=_NEAR)
-        if close:
-            return f"{PEER_VARIABLE}{'_'.join(words[:at])}_{close[0]}"
-    return None
+        name, last = "_".join(words[:at]), "_".join(words[at:])
+        for suffix in _PEER_SUFFIXES if name else ():
+            ratio = difflib.SequenceMatcher(None, last, suffix).ratio()
+            if ratio >= best:  # of equals the one with the longer id
+                best, meant = ratio, f"{PEER_VARIABLE}{name}_{suffix}"
+    return meant
 
 
 def _value(variable: str, env: Mapping[str, str], faults: list[str]) -> str | None:

@@ -171,6 +171,11 @@ def tag_of(key: str) -> int:
     return int.from_bytes(hashlib.sha256(b"key:" + key.encode()).digest()[:16], "big")
 
 
+def is_settled(rows: Sequence[Row], key: str) -> bool:
+    """Whether a payment from outside is booked under this Idempotency-Key."""
+    return any(row.code == SETTLEMENT and row.tag == tag_of(key) for row in rows)
+
+
 def _look_at_prepayments(evidence: Evidence) -> Iterator[Finding]:
     facts, plan = evidence.facts, evidence.plan
     for paid, amount in facts.settled_in.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from connector.settlement.model import Quantity
+from connector.simulation.bounded import is_settled
 from connector.simulation.cluster import Cluster
 from connector.simulation.disk import DELAY_S, Disk
 from connector.simulation.ends import End
@@ -373,7 +374,12 @@ class Simulation:
         settled_in: dict[tuple[str, str], int] = {}
         for paid, amount in self.facts.settled_in.items():
             waited = self.facts.waited.get(paid)
-            if waited is None or (waited.accept and paid not in self.facts.forgotten):
+            # A payment that was forgotten may have been booked all the same, by a request under way.
+            if (
+                waited is None
+                or (waited.accept and paid not in self.facts.forgotten)
+                or (waited.accept and is_settled(rows[paid[0]], paid[2]))
+            ):
                 settled_in[paid[:2]] = settled_in.get(paid[:2], 0) + amount
         settled_out: dict[tuple[str, str], int] = {}
         for (node_name, peer, _), amount in self.facts.settled_out.items():

@@ -118,8 +118,10 @@ class NodeClient:
         if answer.status >= 400:
             if answer.status == 401 and self._headers:
                 raise EnvironmentFault(f"{self._url} {self._key_hint}")
+            if not isinstance(said.get("error"), str):
+                raise self._no_connector(path, answer)
             if answer.status == 404:
-                raise UnknownNameError(str(said.get("error")))
+                raise UnknownNameError(said["error"])
             hint = ": pass --key ADMIN_API_KEY" if answer.status == 401 else ""
             raise EnvironmentFault(f"{said.get('error')}{hint}")
         return said

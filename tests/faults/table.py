@@ -62,11 +62,10 @@ FAULTS = (
     Fault(
         "disk-fault-swallowed",
         "connector/ledger/embedded.py",
-        "            self._stale = True\n"
         "            if isinstance(error, sqlite3.Error | OSError):\n"
         '                raise LedgerUnavailableError(f"{self.path.name}: {error}") from error\n'
         "            raise\n",
-        "            seq = self._seq\n",
+        "            seq = self._applied = self._seq\n",
         only("disk-full", "disk-broken", "crash"),
     ),
     Fault(
@@ -581,8 +580,8 @@ FAULTS = (
     Fault(
         "peer-that-is-replaced-not-waited-for",
         "connector/btp/links.py",
-        "            if link.comes_back:\n",
-        "            if link.comes_back and not link.session.resumable:\n",
+        "            if links.comes_back:\n",
+        "            if links.comes_back and not link.session.resumable:\n",
         only("replace"),
     ),
     Fault(

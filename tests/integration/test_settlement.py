@@ -412,7 +412,7 @@ async def test_the_settle_command_records_pays_confirms_and_lists(tmp_path: Path
         assert (await settle("b", "--cancel"))[0] == 0
         assert a.net("b") == -10
         code, said = await settle("nobody", "--incoming", "1")
-        assert (code, said) == (1, "connector: there is no peer nobody\n")
+        assert (code, said) == (2, "connector: there is no peer nobody\n")
         code, said = await settle("b", "--incoming", "1", "--pay")
         assert (code, "exclude each other" in said) == (2, True)
         await a.stop()

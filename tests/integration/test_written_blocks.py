@@ -169,8 +169,8 @@ def test_a_peer_is_added_over_the_admin_api(tmp_path: Path, programs: str) -> No
         programs,
         {name: value for name, value in NODE.items() if "BOB" not in name},
     )
-    assert '"id":"bob"' in said.replace(" ", ""), said
-    assert "g.bob" in said
+    assert '"id":"dave"' in said.replace(" ", ""), said
+    assert "g.dave" in said
 
 
 # What has to be there before a command of docs/settlement.md makes sense.

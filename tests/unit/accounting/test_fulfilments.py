@@ -9,6 +9,7 @@ import pytest
 
 from connector.accounting import bounds
 from connector.accounting.promises import Outcome, Reservation
+from connector.accounting.writer import Writer
 from connector.base import limits
 from connector.base.errors import LedgerUnavailableError
 from connector.ledger.model import (
@@ -284,6 +285,52 @@ async def test_what_was_relayed_and_is_not_booked_is_bounded(
         assert node.manager.undurable == 0  # in the outbox
         assert node.manager.can_keep
         node.ledger.gate.set()
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize(
+    ("in_request", "left_ms", "waits_ms"),
+    [
+        (0, HOLD_MS, 0),
+        (2, HOLD_MS, 0),
+        (5, HOLD_MS, 0),
+        (6, HOLD_MS, 4),
+        (300, HOLD_MS, 4),
+        (300, bounds.POST_EXPIRY_MARGIN_MS + 8, 0),
+    ],
+)
+@simulated
+async def test_fulfills_are_gathered_while_the_ledger_has_many_packets(
+    monkeypatch: pytest.MonkeyPatch, in_request: int, left_ms: int, waits_ms: int
+) -> None:
+    """Not where the last moment of one is near."""
+    async with AccountingNode() as node:
+        reservation = await node.hold("a")
+        monkeypatch.setattr(Writer, "in_request", property(lambda _: in_request))
+        began_ms = node.clock.now_ms()
+        keep_and_post(node, "a", reservation, left_ms=left_ms)
+        assert await node.outcome("a", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert node.clock.now_ms() - began_ms == waits_ms
+        assert node.alerts == []
+        await node.idle()
+
+
+@pytest.mark.interpreted
+@simulated
+async def test_enough_fulfills_are_gathered_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with AccountingNode() as node:
+        held = [await node.hold(token) for token in "abc"]
+        monkeypatch.setattr(Writer, "in_request", property(lambda _: 9))
+        began_ms = node.clock.now_ms()
+        keep_and_post(node, "a", held[0])
+        await asyncio.sleep(0.001)
+        assert not node.outbox.fulfilments
+        keep_and_post(node, "b", held[1])
+        keep_and_post(node, "c", held[2])
+        assert await node.outcome("c", other_than=Outcome.HELD) is Outcome.RELEASED
+        assert node.clock.now_ms() - began_ms == 1
+        assert len(node.outbox.fulfilments) == 3
+        await node.idle()
 
 
 @simulated

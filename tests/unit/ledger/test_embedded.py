@@ -152,6 +152,31 @@ async def test_a_request_that_is_written_while_the_ledger_is_closed_is_counted_o
     await after.close()
 
 
+@pytest.mark.interpreted
+async def test_a_request_that_fails_before_it_is_written_is_no_part_of_the_books(
+    books: Books, path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was applied in memory; neither the next request nor a checkpoint sees it."""
+    await books.done(books.move(1, 100))
+
+    def no_memory(*_: object) -> bytes:
+        raise MemoryError
+
+    for close in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr("connector.ledger.embedded.pack_dense", no_memory)
+            with pytest.raises(MemoryError):
+                await books.write(books.move(2, 30))
+        if close:
+            await books.ledger.close()
+            await books.ledger.open()
+        (peer,) = await books.ledger.lookup_accounts([books.peer])
+        assert peer.credits_posted == 100
+    await books.done(books.move(2, 30))
+    replayed, _ = await embedded(books).replay_all()
+    assert replayed.accounts[books.peer].credits_posted == 130
+
+
 async def test_a_closed_ledger_is_not_called_damaged(books: Books) -> None:
     ledger = embedded(books)
     await ledger.close()

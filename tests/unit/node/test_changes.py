@@ -180,6 +180,22 @@ def test_draining_is_bounded_by_the_time_that_a_packet_is_held(tmp_path: Path) -
 
 
 @pytest.mark.interpreted
+def test_a_peer_that_was_removed_before_is_not_drained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        await changes.delete_peer("carol")
+        before = actions(machines[1])
+        monkeypatch.setattr(AccountManager, "knows_holds", property(lambda _: False))
+        assert await changes.delete_peer("carol") == LeftBehind(0, 0)
+        assert actions(machines[1]) == before
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.interpreted
 def test_no_peer_is_removed_while_only_a_silent_ledger_knows_what_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
