@@ -169,8 +169,8 @@ class SqliteFile:
     async def commit(self, work: Callable[[sqlite3.Connection], T], transfers: int) -> T:
         """As `run`, for a short transaction: where the disk is quick, the event loop waits for it.
 
-        At most `pace.WAIT_SECONDS`, and what it takes to get the interpreter back; only while the thread has nothing else to do, and only for FEW
-        `transfers`.
+        At most `pace.WAIT_SECONDS`, and what it takes to get the interpreter back; only while the
+        thread has nothing else to do, and only for FEW `transfers`.
         """
         if transfers > FEW:
             return await self.run(work)
