@@ -14,7 +14,7 @@ import asyncio
 import gc
 import random
 import sys
-from asyncio.events import _set_running_loop
+from asyncio.events import _get_running_loop, _set_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
@@ -165,6 +165,7 @@ class ProcessLoop:
         """Callbacks that a killed process did not run."""
         self._paused = False
         self._queued = False
+        self._runs = False
         self._buried = False
         self._tasks: list[asyncio.Task[Any]] = []
         self._prune_at = 256
@@ -219,8 +220,15 @@ class ProcessLoop:
             self._run_all()
 
     def _run_all(self) -> None:
+        """Run what is ready. Another process may stand still in the middle of a step meanwhile.
+
+        That is so where what one process does is the moment at which a fault strikes.
+        """
+        if self._runs:
+            return  # it is itself in the middle of a step: the rest comes after that
         ready = self._ready
-        self._queued = True  # what is added meanwhile is run here
+        self._queued = self._runs = True  # what is added meanwhile is run here
+        other = _get_running_loop()
         _set_running_loop(self._self)
         try:
             count = 0
@@ -242,8 +250,8 @@ class ProcessLoop:
                 if count > CALLBACKS_AT_ONCE_MAX:
                     raise SpinsError(f"{self.name} runs {call!r}, and time stands still")
         finally:
-            _set_running_loop(None)
-            self._queued = False
+            _set_running_loop(other)
+            self._queued = self._runs = False
 
     def due(self, handle: Handle) -> None:
         """One of its timers has expired."""

@@ -163,3 +163,22 @@ def test_an_interrupted_world_ends_without_a_word() -> None:
         world.run_until(lambda: False, 10.0)
     world.close()
     assert ended == ["parent"]
+
+
+def test_what_happens_to_processes_in_the_middle_of_a_step_comes_before_or_after_it() -> None:
+    """A fault strikes at a step of one process: another one sees it at once, itself after the step."""
+    world = World(1)
+    first, second = world.new_process("a"), world.new_process("b")
+    said: list[str] = []
+
+    def strikes() -> None:
+        second.run_now(lambda: said.append(f"b in {name()}"))
+        first.run_now(lambda: said.append(f"a in {name()}"))
+        said.append(f"step in {name()}")
+
+    def name() -> str:
+        loop = asyncio.get_running_loop()
+        return "a" if loop is first else "b"
+
+    first.run_now(strikes)
+    assert said == ["b in b", "step in a", "a in a"]
