@@ -85,6 +85,11 @@ _HELD: Final = int(PromiseEvent.HELD)
 _VOID: Final = int(PromiseEvent.VOID)
 
 
+def _decides(batch: list[Reservation]) -> bool:
+    """Whether a request has holds or voids: only the active process of a node decides on those."""
+    return any(one.state in (_ASKED, _VOIDING) for one in batch)
+
+
 class Writer:
     """See the module. Sole owner of the queues."""
 
@@ -264,13 +269,18 @@ class Writer:
         """Queue the void of a reservation. See `AccountManager.void`."""
         reservation.move(_VOID)
         self._give_back(reservation)
-        if self._is_idle:
+        if self._is_idle and self._resolutions:
             self._start_writing()
 
     def _give_back(self, reservation: Reservation) -> None:
-        """Queue a void without a waiter: if it is lost, the ledger's timeout releases the hold."""
+        """Queue a void without a waiter: if it is lost, the ledger's timeout releases the hold.
+
+        Not when another process has taken over: it may go on with the packet, and need the hold.
+        """
         self._release(reservation)
         reservation.waiter = None
+        if self._lease.is_superseded:
+            return
         reservation.transfers = resolutions(reservation.legs, VOID)
         self._resolutions.append(reservation)
 
@@ -306,6 +316,8 @@ class Writer:
                 self._give_back_queued()
                 self._reports.turn_done()
                 continue
+            if lease.is_superseded and self._drop_voids():
+                continue
             if not availability.writes_to_ledger:
                 await self._spool.may_write.wait()
                 if availability.row.writes_to is WritesTo.OUTBOX:
@@ -323,13 +335,13 @@ class Writer:
             began_s = self._clock.monotonic_s()
             try:
                 async with self._turn as ledger:
-                    # Holds are the last of a batch. Another process may have taken over while this
-                    # one waited for its turn, or was suspended before or after the request.
-                    holds = batch[-1].state == _ASKED
-                    if holds and monotonic_s() >= lease.valid_until_s:
+                    # Another process may have taken over while this one waited for its turn, or was
+                    # suspended before or after the request.
+                    if monotonic_s() >= lease.valid_until_s and _decides(batch):
                         await lease.look(ledger)
                     statuses = await ledger.create_transfers(transfers, kept)
-                    if holds and monotonic_s() >= lease.valid_until_s:
+                    # Holds are the last of a batch.
+                    if batch[-1].state == _ASKED and monotonic_s() >= lease.valid_until_s:
                         await lease.look(ledger)
                     if (
                         statuses.count(Status.CREATED) != len(statuses)
@@ -364,6 +376,12 @@ class Writer:
                 await self._reconciler.reconcile(self.unacknowledged)
             # With a ledger that answers at once this may be the only await in the loop.
             await asyncio.sleep(0)
+
+    def _drop_voids(self) -> bool:
+        """Forget voids that are queued; whether there were any. See `_give_back`."""
+        queue = self._resolutions
+        self._resolutions = deque(one for one in queue if one.state != _VOIDING)
+        return len(self._resolutions) < len(queue)
 
     def _drop_replayed(self) -> None:
         """Drop posts that a replay has booked from the outbox while they were queued."""
@@ -529,13 +547,15 @@ class Writer:
         self._reports.turn_done()
 
     def _step_back(self, batch: list[Reservation]) -> None:
-        """Another process has taken over: write what is owed, hold nothing new.
+        """Another process has taken over: write what is owed, hold nothing new, give nothing back.
 
-        The ledger may have some of the holds, so all of them are voided.
+        The ledger may have some of the holds. They end by their timeouts, unless the other process
+        goes on with their packets.
         """
         holds = [one for one in batch if one.state == _ASKED]
         owed = [one for one in batch if one.state != _ASKED and not one.posted]
         self._resolutions.extendleft(reversed(owed))
+        self._drop_voids()
         for reservation in holds:
             self._refuse_unacknowledged(reservation, Outcome.UNAVAILABLE)
         self._refuse_queued()

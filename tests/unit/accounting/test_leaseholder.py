@@ -166,6 +166,28 @@ async def test_whoever_is_superseded_books_what_it_promised_and_holds_nothing_ne
         assert not any(one.debits_pending for one in found)
 
 
+@pytest.mark.parametrize("noticed", [True, False])
+@simulated
+async def test_whoever_is_superseded_gives_nothing_back(noticed: bool) -> None:
+    """The process that has taken over may go on with the packet, and need what is held for it."""
+    cluster = Cluster()
+    async with cluster.process(A) as old:
+        held = await old.hold("held")
+        if not noticed:
+            stand_still(old)
+        async with cluster.process(B):
+            if noticed:
+                await old.superseded.wait()
+            else:
+                await asyncio.sleep(2 * bounds.LEASE_VALID_SECONDS)
+            old.manager.void(held)
+            await old.superseded.wait()
+            await asyncio.sleep(1)
+            found = await old.ledger.node_accounts(node_tag("us"))
+            assert sum(one.debits_pending for one in found) == 100
+        assert not old.manager.peers["alice"].peer.debits_pending
+
+
 @simulated
 async def test_a_process_that_starts_again_on_its_data_dir_claims_at_once() -> None:
     cluster, outbox = Cluster(), MemoryOutbox()
