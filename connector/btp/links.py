@@ -390,7 +390,12 @@ class Links(LinkOwner):
         if links.all():
             # Receipts over another link do not cover the answers sent over this one.
             self.driver.reconnected(peer_id)
-            if was_carrier and carrier is not None and carrier.session.resumable:
+            # Answers that were to come over a drained link do not come: its time was over.
+            if (
+                carrier is not None
+                and carrier.session.resumable
+                and (was_carrier or not link.drained_ids.isdisjoint(links.requests.by_id))
+            ):
                 self._resend(carrier, self.driver.waiting_for(peer))
         else:
             self._lose(link, links)

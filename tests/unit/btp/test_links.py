@@ -441,6 +441,30 @@ async def test_draining_is_bounded() -> None:
 
 
 @simulated
+async def test_what_was_asked_over_a_drained_link_is_asked_again_when_its_time_is_over() -> None:
+    """With packet ids the other side gives its answer over no other link than it was asked over."""
+    async with LinksSetup() as setup:
+        a, b = setup.a, setup.b
+        b.answers_at_once = False
+        setup.start(a)
+        setup.start(b, dials=False)
+        await asyncio.sleep(10)
+        request = a.ask(1)
+        await asyncio.sleep(0.1)
+        old = a.live
+        await a.links._connect(a.credentials)
+        await asyncio.sleep(1)
+        assert a.live is not old
+        asked = len(b.arrivals)
+        await asyncio.sleep(bounds.DRAIN_SECONDS_MAX + 2)
+        assert old.closed.is_set()
+        assert len(b.arrivals) == asked + 1
+        b.answer_all()
+        await asyncio.sleep(0.1)
+        assert request.answers == [b"answer 1"]
+
+
+@simulated
 async def test_an_answer_goes_over_the_other_link_when_the_one_that_was_asked_over_is_gone() -> (
     None
 ):
