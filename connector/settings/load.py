@@ -287,6 +287,8 @@ def _value(variable: str, env: Mapping[str, str], faults: list[str]) -> str | No
     base = variable.removesuffix("_FILE")
     if base == variable:
         return env[variable]
+    if not env[variable]:
+        return None  # as any other variable: empty is unset
     if base in env:
         faults.append(f"{base} and {variable} are both set: keep one")
         return None

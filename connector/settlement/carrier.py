@@ -307,7 +307,9 @@ class Carrier:
             await self.move(one, Move.SETTLE)
             self.completed(one)
         elif status in (Status.EXCEEDS_CREDITS, Status.ID_ALREADY_FAILED):
-            await self._refuse(one, "it would owe us more than its credit limit")
+            await self._refuse(
+                one, "the peer would owe us more than its credit limit: raise the limit first"
+            )
         else:
             await self._refuse(
                 one, f"the ledger has another payment under this key ({status.name})"

@@ -168,6 +168,8 @@ def faults_of(error: RequestValidationError) -> list[str]:
         if one["type"] == "extra_forbidden":
             # The last part is a name that the client sent.
             place, said = place[:-1], "an unknown field"
+        elif one["type"] == "model_attributes_type" and place == ["body"]:
+            said = "not a JSON object: send one, with Content-Type: application/json"
         elif one["type"] == "json_invalid":
             place, said = place[:-1], "not JSON"
         faults.append(f"{'.'.join(place)}: {said}")

@@ -229,6 +229,16 @@ def test_a_value_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert said == f"ADMIN_API_KEY_FILE={path} cannot be read: No such file or directory"
 
 
+def test_an_empty_file_variable_counts_as_unset() -> None:
+    environment = {
+        "NODE_ID": "a", "ILP_ADDRESS": "g.a", "ADMIN_API_KEY_FILE": "",
+        "BTP_PEER_BOB_SECRET": "s", "BTP_PEER_BOB_SECRET_FILE": "",
+    }  # fmt: skip
+    settings = load(environment).settings
+    assert settings.admin_api_key is None
+    assert settings.peers[0].secret.get_secret_value() == "s"
+
+
 @pytest.mark.parametrize("name", ["NODE_ID_FILE", "CONFIG_FILE"])
 def test_a_pipe_that_nobody_writes_to_is_named_and_one_that_is_written_to_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
