@@ -11,7 +11,7 @@ from connector.cli import offline, run, send, settle, show, simulate
 from connector.cli.common import name_of
 from connector.version import __version__
 
-BOX_COLUMNS_MIN: Final = 80
+BOX_COLUMNS_MIN: Final = 100
 """Where there are fewer, help has no boxes: they would cut options and split ranges."""
 
 app = typer.Typer(

@@ -170,7 +170,7 @@ def check_config(
                          indent=2))  # fmt: skip
         return
     screen = console()
-    shown = table("setting", "value", "source", text=("source",), spare=("source",))
+    shown = table("setting", "value", "source", spare=("source",))
     for name, value, source in rows:
         is_default = source == _DEFAULT
         if all_ or not is_default:
