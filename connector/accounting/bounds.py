@@ -31,10 +31,11 @@ FULFILMENT_WAIT_MS: Final = int(OUTBOX_RETRY_SECONDS * 1000) + OUTBOX_BUDGET_MS
 FULFILMENTS_BYTES_MAX: Final = 512 << 20
 # About once a second: 2,048 blocks, more than there are requests to a ledger in that time.
 FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX: Final = 16
-# A write begins when one packet waits for it for so many in the ledger's request, or after so long.
+# A write begins when the packets that wait for it are one in so many of those in the ledger's request,
+# or after so long.
 FULFILMENTS_GATHERED_ONE_IN: Final = 3
 FULFILMENTS_GATHERED_SECONDS: Final = 0.004
-# And at once when one of them has less time than this: a tick, and a wait of this kind.
+# It begins at once when a packet has less time left than this: longer than a tick and such a wait.
 FULFILMENTS_GATHERED_UNTIL_MS: Final = 25
 FULFILMENTS_LOOKED_UP_AT_ONCE_MAX: Final = 500
 # Past balances: points per answer and per request, the pause after each request that leaves the

@@ -65,7 +65,7 @@ class Posts(Protocol):
 
 
 class _Waiting:
-    # No tuple with names: making one costs as much as keeping the packet otherwise.
+    # A plain class: a NamedTuple is slow to construct, also in compiled code.
     __slots__ = ("expires_at_ms", "latest_ms", "reservation", "token")
 
     def __init__(
@@ -225,9 +225,9 @@ class Fulfilments:
                 await asyncio.sleep(bounds.OUTBOX_RETRY_SECONDS)
 
     async def _gather(self) -> None:
-        """Wait a little for others while many packets are under way: a write costs what a dozen do.
+        """Wait a little for more fulfilments while many packets are in flight: fewer, larger writes.
 
-        Packets that were booked together come back together.
+        Packets that were reserved in one request are answered at about the same time.
         """
         enough = self._posts.in_request // bounds.FULFILMENTS_GATHERED_ONE_IN
         if len(self._waiting) >= enough or self._is_stopping:

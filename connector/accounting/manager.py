@@ -309,7 +309,7 @@ class AccountManager:
 
     @property
     def knows_holds(self) -> bool:
-        """Whether it is known what is held: not before a ledger answers that is needed to say so."""
+        """Whether this process knows what is held. After a crash it does not until the ledger answers."""
         return self._availability.phase not in (Phase.OPENING, Phase.WAITING)
 
     @property

@@ -16,8 +16,8 @@ from typing import Final
 WAIT_SECONDS: Final = 0.002
 """What a commit may take while the loop waits for it; after that it is answered like any other work."""
 FEW: Final = 24
-"""Transfers in a transaction that is waited for. More of them come from many packets at once: then the
-loop has enough to do meanwhile."""
+"""The most transfers in a transaction that is waited for. Larger ones occur when many packets are in
+flight: then the loop has other work to do."""
 MAYBE_QUICK_SECONDS: Final = 0.006
 """Waiting is tried when a recent commit took no longer. It is more than a quick commit takes: while
 the loop does not wait, each statement of the thread waits for the interpreter: 0.1 ms in the daemon,

@@ -390,7 +390,7 @@ class Links(LinkOwner):
         if links.all():
             # Receipts over another link do not cover the answers sent over this one.
             self.driver.reconnected(peer_id)
-            # Answers that were to come over a drained link do not come: its time was over.
+            # Requests that are still open when a drained link is closed get no answer over it.
             if (
                 carrier is not None
                 and carrier.session.resumable

@@ -66,31 +66,8 @@ class Block(NamedTuple):
         return len(self.packets) + bounds.KEPT_BLOCK_OVERHEAD_BYTES
 
 
-def blocks_of(rows: Sequence[Kept]) -> list[Block]:
+def blocks_of(rows: Iterable[Kept]) -> list[Block]:
     """Fulfilments as blocks: each of one span of ids, and of no more octets than bounded."""
-    block = _block_of(rows)
-    return _sorted_by_span(rows) if block is None else [block]
-
-
-def _block_of(rows: Sequence[Kept]) -> Block | None:
-    """The usual case: all fulfilments as one block; None: there have to be more, or none."""
-    if not rows:
-        return None
-    span = rows[0].packet_id >> _SPAN_SHIFT
-    first, last = span << _SPAN_SHIFT, (span + 1) << _SPAN_SHIFT
-    until_ms = 0
-    parts: list[bytes] = []
-    for packet_id, keep_until_ms, octets in rows:
-        if not first <= packet_id < last:
-            return None
-        until_ms = max(until_ms, keep_until_ms)
-        parts.append(packet_id.to_bytes(16, "big") + len(octets).to_bytes(4, "big"))
-        parts.append(octets)
-    packets = b"".join(parts)
-    return Block(span, until_ms, packets) if len(packets) <= bounds.KEPT_BLOCK_BYTES_MAX else None
-
-
-def _sorted_by_span(rows: Iterable[Kept]) -> list[Block]:
     blocks: list[Block] = []
     spans: dict[int, list[bytes]] = {}
     until_ms: dict[int, int] = {}

@@ -220,9 +220,9 @@ class ProcessLoop:
             self._run_all()
 
     def _run_all(self) -> None:
-        """Run what is ready. Another process may stand still in the middle of a step meanwhile.
+        """Run what is ready, perhaps while another process is in the middle of a step.
 
-        That is so where what one process does is the moment at which a fault strikes.
+        A fault may strike at a step of one process, and other processes see its effect at once.
         """
         if self._runs:
             return  # it is itself in the middle of a step: the rest comes after that

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,18 @@ async def rows(file: SqliteFile) -> int:
     return int(count)
 
 
+def hanging() -> tuple[threading.Event, Callable[[sqlite3.Connection], str]]:
+    """A transaction that ends when the event is set."""
+    may_end = threading.Event()
+
+    def hangs(connection: sqlite3.Connection) -> str:
+        assert may_end.wait(30)
+        insert(connection)
+        return "done"
+
+    return may_end, hangs
+
+
 @pytest.mark.interpreted
 async def test_a_commit_that_is_waited_for_lets_nothing_else_run(file: SqliteFile) -> None:
     turns = 0
@@ -134,13 +147,7 @@ async def test_the_loop_goes_on_when_a_commit_takes_longer(
     file: SqliteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connector.base.sqlite.WAIT_SECONDS", 0.001)
-    may_end = threading.Event()
-
-    def hangs(connection: sqlite3.Connection) -> str:
-        assert may_end.wait(30)
-        insert(connection)
-        return "done"
-
+    may_end, hangs = hanging()
     first = asyncio.ensure_future(file.commit(hangs, 1))
     second = asyncio.ensure_future(file.commit(insert, 1))
     await asyncio.sleep(0)
@@ -159,12 +166,7 @@ async def test_who_gives_up_a_commit_that_takes_longer_ends_no_other(
     file: SqliteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connector.base.sqlite.WAIT_SECONDS", 0.0)
-    may_end = threading.Event()
-
-    def hangs(connection: sqlite3.Connection) -> None:
-        assert may_end.wait(30)
-        insert(connection)
-
+    may_end, hangs = hanging()
     task = asyncio.ensure_future(file.commit(hangs, 1))
     await asyncio.sleep(0)
     task.cancel()

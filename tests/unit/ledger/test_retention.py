@@ -318,16 +318,22 @@ def without_wal(path: Path, to: Path) -> Path:
     return to / path.name
 
 
-async def test_a_lost_write_ahead_log_is_refused_with_what_is_missing(
-    path: Path, clock: ManualClock, tmp_path: Path
-) -> None:
+async def with_log(path: Path, clock: ManualClock, requests: int) -> tuple[EmbeddedLedger, Books]:
+    """A ledger with so many requests in its write-ahead log; all else is in the file itself."""
     ledger = await opened(path, clock)
     books = Books(ledger, no_waiting)
     await books.create()
-    await ledger.close()  # all of it is in the file itself now
+    await ledger.close()
     await ledger.open()
-    for number in range(5):
+    for number in range(requests):
         await books.done(books.move(number, 1))
+    return ledger, books
+
+
+async def test_a_lost_write_ahead_log_is_refused_with_what_is_missing(
+    path: Path, clock: ManualClock, tmp_path: Path
+) -> None:
+    ledger, books = await with_log(path, clock, 5)
     copy = without_wal(path, tmp_path / "copy")
     await ledger.close()
     with pytest.raises(LedgerBehindError, match=r"the last 5 are missing.*--accept-ledger-loss"):
@@ -349,13 +355,7 @@ async def test_what_was_given_up_is_not_missed_again(
     path: Path, clock: ManualClock, tmp_path: Path
 ) -> None:
     """Also if the process is killed before it has acknowledged anything."""
-    ledger = await opened(path, clock)
-    books = Books(ledger, no_waiting)
-    await books.create()
-    await ledger.close()
-    await ledger.open()
-    for number in range(4):
-        await books.done(books.move(number, 1))
+    ledger, _ = await with_log(path, clock, 4)
     copy = without_wal(path, tmp_path / "copy")
     await ledger.close()
     after = await opened(copy, clock, accept_loss=True)
