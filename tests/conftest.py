@@ -1,4 +1,4 @@
-"""Set-up of all tests: number of examples of a property, signals, stray processes, parallel groups.
+"""Set-up of all tests: examples of a property, signals, names, stray processes, parallel groups.
 
 `scripts/test --help` explains the modes; HYPOTHESIS_PROFILE is theirs to set.
 """
@@ -59,6 +59,25 @@ def pytest_configure() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, _nothing)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+# --- names
+
+
+LONGEST_VALUE_IN_A_NAME = 64
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name long values by their length.
+
+    The processes of a parallel run must collect the same names, and long octets often contain what
+    differs from one to the next, such as the time in a file of an archive.
+    """
+    if isinstance(val, bytes) and len(val) > LONGEST_VALUE_IN_A_NAME:
+        return f"{argname} of {len(val)} octets"
+    if isinstance(val, str) and len(val) > LONGEST_VALUE_IN_A_NAME:
+        return f"{val[: LONGEST_VALUE_IN_A_NAME // 2]}... of {len(val)} characters"
+    return None
 
 
 # --- processes

@@ -52,7 +52,7 @@ def stand_in(version: str, last_words: str = "") -> str:
 def archive(program: str) -> bytes:
     octets = io.BytesIO()
     with zipfile.ZipFile(octets, "w") as file:
-        file.writestr("tigerbeetle", program)
+        file.writestr(zipfile.ZipInfo("tigerbeetle"), program)
     return octets.getvalue()
 
 
