@@ -29,7 +29,7 @@ _WAL_PAGES_MAX: Final = 4000
 class _Job:
     """Work for the thread, and where its result goes."""
 
-    __slots__ = ("error", "future", "is_done", "loop", "result", "work")
+    __slots__ = ("error", "future", "is_done", "loop", "result", "took_s", "work")
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class _Job:
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_done = False
+        self.took_s = 0.0
 
 
 class SqliteFile:
@@ -128,10 +129,12 @@ class SqliteFile:
     def _work(self) -> None:
         """The thread: executes jobs in order, until it gets None."""
         while (job := self._queue.get()) is not None:
+            began_s = time.perf_counter()
             try:
                 job.result = job.work(self._connection)
             except BaseException as caught:  # noqa: BLE001 - raised in the caller
                 job.error = caught
+            job.took_s = time.perf_counter() - began_s
             with self._decision:
                 job.is_done = True
                 if job.future is None:
@@ -147,12 +150,15 @@ class SqliteFile:
 
         A cancelled caller only stops waiting; the work is still done.
         """
+        return await self._queued(work).future  # type: ignore[misc,no-any-return]
+
+    def _queued(self, work: Callable[[sqlite3.Connection], Any]) -> _Job:
         assert self._thread is not None, "the file is not open"
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        job = _Job(work, loop, loop.create_future())
         self._open_jobs += 1
-        self._queue.put(_Job(work, loop, future))
-        return await future
+        self._queue.put(job)
+        return job
 
     def _answer(self, job: _Job) -> None:
         self._open_jobs -= 1
@@ -176,18 +182,11 @@ class SqliteFile:
             return await self.run(work)
         pace = self._pace
         if not pace.waits:
-            took_s = 0.0
-
-            def timed(connection: sqlite3.Connection) -> T:
-                nonlocal took_s
-                began_s = time.perf_counter()
-                result = work(connection)
-                took_s = time.perf_counter() - began_s
-                return result
-
-            result = await self.run(timed)
-            pace.committed(took_s, time.perf_counter())
-            return result
+            queued = self._queued(work)
+            assert queued.future is not None
+            result = await queued.future
+            pace.committed(queued.took_s, time.perf_counter())
+            return result  # type: ignore[no-any-return]
         if self._open_jobs:
             return await self.run(work)
         assert self._thread is not None, "the file is not open"

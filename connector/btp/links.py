@@ -407,17 +407,18 @@ class Links(LinkOwner):
         With packet ids, open requests are resent when the peer is back or, after a stop of this
         node, when their senders resend them. Senders that cannot resend get a Reject before a stop.
         """
-        left: list[OutgoingRequest]
+        left: list[OutgoingRequest] = []
         if not link.session.resumable:
             left = links.requests.clear()
-        elif self._stopping:
-            left = [one for one in links.requests.open if not one.sender_packet_id]
-            links.requests.forget(left)
         else:
-            if links.comes_back:
+            if self._stopping:
+                left = [one for one in links.requests.open if not one.sender_packet_id]
+                links.requests.forget(left)
+            # Two neighbours may be replaced at the same time: what was being reserved waits then, too,
+            # for the process that follows this one.
+            if links.comes_back and (self.comes_back or not self._stopping):
                 assert link.peer is not None
                 self._returning.expect(link.peer.peer_id, self.clock.monotonic_s())
-            return
         for flight in left:
             self.driver.answered(flight, Unanswered.LINK_LOST)
 

@@ -474,11 +474,15 @@ class EmbeddedLedger:
         await self._refresh()
         self._require_open()  # it may have been closed meanwhile
         now_ns = self.now_ns()
-        with self._applying():
+        assert self._applied == self._seq, "one request at a time"
+        try:
             statuses = self.machine.create_accounts(accounts, now_ns)
             if AccountStatus.CREATED in statuses:
                 rows = zlib.compress(b"".join(map(pack_account, accounts)), 1)
-                await self._append(now_ns, journal.ACCOUNTS, rows, statuses, None)
+                await self._append(now_ns, journal.ACCOUNTS, rows, statuses)
+        except BaseException:
+            self._stale = True
+            raise
         return statuses
 
     async def create_transfers(
@@ -491,36 +495,32 @@ class EmbeddedLedger:
         self._require_open()
         now_ns = self.now_ns()
         machine = self.machine
-        with self._applying():
+        assert self._applied == self._seq, "one request at a time"
+        try:
             if not transfers and not machine.expire(now_ns):
                 return []
             statuses = machine.create_transfers(transfers, now_ns)
             stored = machine.stored(transfers, statuses)
-            ids = [transfer.id for transfer in transfers]
             try:
                 rows: bytes | bytearray = pack_dense(stored, self._numbers())
                 kind = journal.DENSE
             except (KeyError, struct.error):
                 octets = b"".join([pack_transfer(one, one.timestamp) for one in stored])
                 rows, kind = zlib.compress(octets, 1), journal.TRANSFERS
+            ids = [transfer.id for transfer in transfers]
+            lowest, highest = (min(ids), max(ids)) if ids else (0, 0)
             derived: list[tuple[bytes, int, bytes, int]] = []
-            if transfers and min(ids) <= DERIVED_ID_MAX:
+            if ids and lowest <= DERIVED_ID_MAX:
                 derived = derived_rows(self._seq + 1, stored, statuses)
-            await self._append(now_ns, kind, rows, statuses, ids, derived, blocks_of(kept))
-        return statuses
-
-    @contextlib.contextmanager
-    def _applying(self) -> Iterator[None]:
-        """While a request is applied in memory and written. If that fails, memory may be ahead of the disk.
-
-        Then what is on disk is the truth: it is read again before the next request.
-        """
-        assert self._applied == self._seq, "one request at a time"
-        try:
-            yield
+            await self._append(
+                now_ns, kind, rows, statuses, lowest, highest, derived, blocks_of(kept)
+            )
         except BaseException:
+            # Memory may be ahead of the disk. What is on disk is the truth: it is read again before
+            # the next request.
             self._stale = True
             raise
+        return statuses
 
     def _require_open(self) -> None:
         if self._closing:
@@ -573,28 +573,31 @@ class EmbeddedLedger:
         kind: int,
         events: bytes | bytearray,
         statuses: Sequence[Status | AccountStatus],
-        ids: Sequence[int] | None,
+        lowest: int = 0,
+        highest: int = 0,
         derived: Sequence[tuple[bytes, int, bytes, int]] = (),
         blocks: Sequence[Block] = (),
     ) -> None:
         """Write a request that was applied in memory to disk.
 
+        `lowest`, `highest`: of the ids of its transfers; zero if it has none.
+
         Raises:
-            LedgerUnavailableError: it could not be written; memory is as before the request.
+            LedgerUnavailableError: it could not be written.
         """
         # In the common case all are CREATED, and that octet is zero.
         size = len(statuses)
-        assert ids is None or len(ids) == size, (kind, size)
+        assert lowest <= highest, (lowest, highest)
         all_created = statuses.count(Status.CREATED) == size
         results = bytes(size) if all_created else bytes(map(status_octet, statuses))
         seq = self._seq + 1
         assert self._applied == self._seq, "one request at a time"
         self._applied = seq
         low = high = None
-        if ids:
-            lowest, highest = min(ids), max(ids)
+        if highest:
             low, high = id_octets(lowest), id_octets(highest)
-            self._id_max = max(self._id_max, highest)
+            if highest > self._id_max:
+                self._id_max = highest
             self._id_range.add(lowest, highest)
         self._since_checkpoint += size
         save: Callable[[sqlite3.Connection], None] | None = None

@@ -952,6 +952,41 @@ async def test_a_node_that_is_replaced_itself_leaves_what_waits_to_the_process_t
 
 
 @simulated
+async def test_two_neighbours_that_are_replaced_at_the_same_time_reject_nothing() -> None:
+    """What is being reserved while both stop is left to the process that follows."""
+    async with LinksSetup() as setup:
+        a, b = setup.a, setup.b
+        setup.start(a)
+        setup.start(b, dials=False)
+        await asyncio.sleep(10)
+        a.links.comes_back = b.links.comes_back = True
+        a.links.stop_listening()
+        await b.links.close()
+        await asyncio.sleep(1)
+        assert not a.links.live
+        resent, plain = Request(a.peer, 1), Request(a.peer, 2)
+        plain.sender_packet_id = 0
+        assert a.links.send(resent) is None  # type: ignore[arg-type]
+        assert a.links.send(plain) is Unanswered.NOT_SENT  # type: ignore[arg-type]
+        assert a.links.held == 1
+        assert a.links.to_expect() == ["b"]
+
+
+@simulated
+async def test_a_node_that_only_stops_rejects_what_it_cannot_send_to_one_that_is_replaced() -> None:
+    async with LinksSetup() as setup:
+        a, b = setup.a, setup.b
+        setup.start(a)
+        setup.start(b, dials=False)
+        await asyncio.sleep(10)
+        b.links.comes_back = True
+        a.links.stop_listening()
+        await b.links.close()
+        await asyncio.sleep(1)
+        assert a.links.send(Request(a.peer, 1)) is Unanswered.NOT_SENT  # type: ignore[arg-type]
+
+
+@simulated
 async def test_a_peer_that_is_expected_back_is_expected_by_the_process_that_follows_too() -> None:
     async with LinksSetup() as setup:
         await replaced(setup)

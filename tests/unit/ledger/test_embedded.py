@@ -561,18 +561,20 @@ async def test_a_disk_that_cannot_even_be_read_is_unavailable(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = embedded(books)
-    run = ledger._file.run
+    run, commit = ledger._file.run, ledger._file.commit
 
-    async def broken(_: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def broken(_: Callable[[sqlite3.Connection], Any], _transfers: int = 0) -> Any:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(ledger._file, "run", broken)
+    monkeypatch.setattr(ledger._file, "commit", broken)
     for _ in range(2):
         with pytest.raises(LedgerUnavailableError, match="Input/output error"):
             await books.write(books.move(1))
     with pytest.raises(LedgerUnavailableError):
         await ledger.lookup_accounts([books.bank])
     monkeypatch.setattr(ledger._file, "run", run)
+    monkeypatch.setattr(ledger._file, "commit", commit)
     await books.done(books.move(1))
 
 
