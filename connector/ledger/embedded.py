@@ -596,8 +596,7 @@ class EmbeddedLedger:
         low = high = None
         if highest:
             low, high = id_octets(lowest), id_octets(highest)
-            if highest > self._id_max:
-                self._id_max = highest
+            self._id_max = max(self._id_max, highest)
             self._id_range.add(lowest, highest)
         self._since_checkpoint += size
         save: Callable[[sqlite3.Connection], None] | None = None

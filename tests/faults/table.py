@@ -580,8 +580,15 @@ FAULTS = (
     Fault(
         "peer-that-is-replaced-not-waited-for",
         "connector/btp/links.py",
-        "            if links.comes_back:\n",
+        "            if links.comes_back and (self.comes_back or not self._stopping):\n",
         "            if links.comes_back and not link.session.resumable:\n",
+        only("replace"),
+    ),
+    Fault(
+        "peer-replaced-while-this-node-is-replaced-not-waited-for",
+        "connector/btp/links.py",
+        "            if links.comes_back and (self.comes_back or not self._stopping):\n",
+        "            if links.comes_back and not self._stopping:\n",
         only("replace"),
     ),
     Fault(

@@ -983,7 +983,7 @@ async def test_a_node_that_only_stops_rejects_what_it_cannot_send_to_one_that_is
         a.links.stop_listening()
         await b.links.close()
         await asyncio.sleep(1)
-        assert a.links.send(Request(a.peer, 1)) is Unanswered.NOT_SENT  # type: ignore[arg-type]
+        assert a.links.send(Request(a.peer, 1)) is Unanswered.NOT_SENT
 
 
 @simulated
