@@ -48,6 +48,8 @@ class Credit:
         self._to_reach: dict[str, int] = {}
         # The last grant to a peer whose answer was lost.
         self._in_doubt: dict[str, Transfer] = {}
+        # The limits that `set_limit` has reached; the terms of their peers follow.
+        self._reached: dict[str, int] = {}
         # Granted in the mirror only, at a start without the ledger; not in the ledger yet.
         self._promised: dict[str, int] = {}
 
@@ -67,9 +69,22 @@ class Credit:
             # The transfer may have been booked. Unless it is requested again, it is undone later.
             self._to_reach.setdefault(peer_id, books.terms.credit_limit)
             raise
+        self._reached[peer_id] = limit
         self._to_reach.pop(peer_id, None)
         if books.granted > limit:
             self._to_reach[peer_id] = limit  # a correction came meanwhile
+
+    def follow(self) -> None:
+        """Another process has booked for this node: what it granted above limits is taken back.
+
+        A process that is superseded grants for its last corrections, and is gone before it can.
+        """
+        peers = self._chart.peers
+        self._reached = {one: limit for one, limit in self._reached.items() if one in peers}
+        for peer_id, books in peers.items():
+            limit = max(books.terms.credit_limit, self._reached.get(peer_id, 0))
+            if books.granted > limit and not books.removed:
+                self._to_reach.setdefault(peer_id, limit)
 
     async def raise_at_start(self, terms: PeerTerms) -> None:
         """Grant a peer its limit if it has less, before the outbox's holds on it are booked."""

@@ -52,8 +52,10 @@ class Reconciler:
         """Whether the interval has passed since the last time."""
         return self._clock.monotonic_s() >= self._due_at_s
 
-    async def reconcile(self, unacknowledged: Callable[[], Iterable[Reservation]]) -> None:
+    async def reconcile(self, unacknowledged: Callable[[], Iterable[Reservation]]) -> bool:
         """Update the mirror by what other processes booked on this node's accounts.
+
+        Returns whether there was anything.
 
         The mirror should have the posted balances of the ledger plus what is queued here. Pending
         amounts are not compared: each process counts its own.
@@ -63,19 +65,19 @@ class Reconciler:
         """
         self._due_at_s = self._clock.monotonic_s() + bounds.RECONCILE_SECONDS
         if not self._turn.ledger.may_be_away:
-            return
+            return False
         try:
             async with self._turn as ledger:
                 asked = list(self._chart.by_id)
                 found = await self._chart.look_up(ledger, asked)
                 self._acknowledged.check(found, asked)
         except (LedgerUnavailableError, LedgerRefusedError):
-            return  # the next request reports it
+            return False  # the next request reports it
         except LedgerBehindError as error:
             self._acknowledged.refuse(error)
-            return
+            return False
         if not self._availability.is_up:
-            return  # while this waited for the turn, entries went into the outbox
+            return False  # while this waited for the turn, entries went into the outbox
         expected = {account.id: [*account[2:5:2]] for account in found}
         for reservation in unacknowledged():
             for transfer in _still_to_be_posted(reservation):
@@ -92,6 +94,7 @@ class Reconciler:
         assert differing <= len(expected)
         if differing:
             self._tell(differing)
+        return differing > 0
 
     def _tell(self, differing: int) -> None:
         self._reports.counters.reconciled += differing

@@ -373,7 +373,7 @@ class Writer:
             if self._promises.has_released:
                 await self._spool.clear()
             if self._reconciler.is_due:
-                await self._reconciler.reconcile(self.unacknowledged)
+                await self._reconcile()
             # With a ledger that answers at once this may be the only await in the loop.
             await asyncio.sleep(0)
 
@@ -649,4 +649,8 @@ class Writer:
                 if availability.phase is Phase.STALLED:
                     availability.answered()
                 if self._reconciler.is_due:
-                    await self._reconciler.reconcile(self.unacknowledged)
+                    await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        if await self._reconciler.reconcile(self.unacknowledged):
+            self._credit.follow()

@@ -703,6 +703,13 @@ FAULTS = (
         kind="journal-grows",
     ),
     Fault(
+        "credit-granted-by-a-superseded-process-stays",
+        "connector/accounting/writer.py",
+        "            self._credit.follow()\n",
+        "            pass\n",
+        only("second-process"),
+    ),
+    Fault(
         "journal-pruned-while-packets-can-be-resent",
         "connector/ledger/bounds.py",
         "limits.FORMER_PACKETS_MS // 1000 + 240\n",

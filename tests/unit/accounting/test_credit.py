@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from connector.accounting import bounds
 from connector.accounting.settlement import Payment
 from connector.base.clock import Clock, SystemClock
 from connector.base.errors import (
@@ -16,7 +17,15 @@ from connector.base.errors import (
 )
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import DONE
-from tests.support.accounting_node import ALICE, BOB, CAROL, AccountingNode, away, corrected
+from tests.support.accounting_node import (
+    ALICE,
+    BOB,
+    CAROL,
+    AccountingNode,
+    away,
+    corrected,
+    pair,
+)
 from tests.support.accounts import Fault, books_at_rest
 from tests.support.clocks import simulated
 
@@ -253,3 +262,34 @@ async def test_nothing_is_taken_back_of_a_peer_that_was_removed() -> None:
         asked = len(node.ledger.requests)
         await node.manager.take_back_credit()
         assert len(node.ledger.requests) == asked
+
+
+@simulated
+async def test_credit_that_a_superseded_process_granted_is_taken_back_by_the_other() -> None:
+    """It grants for its last corrections, and is gone before the peer has paid."""
+    one, two = await pair()
+    async with two:
+        async with one:
+            await corrected(one)
+        await asyncio.sleep(bounds.RECONCILE_SECONDS)
+        await two.manager.expire()
+        books = two.manager.peers["alice"]
+        assert books.granted == 1100
+        await two.pay("back", 100, source=BOB, next_hop=ALICE)
+        await two.manager.take_back_credit()
+        assert books.granted == 1000
+        assert await two.rest() == []
+
+
+@simulated
+async def test_a_limit_that_is_just_being_raised_is_not_taken_for_credit_above_it() -> None:
+    """Its terms follow when the limits of all peers are changed."""
+    one, two = await pair()
+    async with one, two:
+        await one.manager.set_credit_limit("alice", 1500)
+        await two.pay("other", 10)
+        await asyncio.sleep(bounds.RECONCILE_SECONDS + 1)
+        await one.manager.expire()
+        await one.manager.take_back_credit()
+        assert one.manager.counters.reconciled > 0
+        assert one.manager.peers["alice"].granted == 1500
