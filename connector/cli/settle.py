@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import time
 import uuid
 from typing import Annotated, Any, Final, Optional
 from urllib.parse import quote
@@ -115,6 +116,8 @@ def settle(
             _ask_before_overpaying(url, key, peer or "", incoming, outgoing, scale)
         # Kept over all attempts of this command, so that one whose answer was lost is safe.
         done = _admin("POST", url, path, key, order, idempotency_key or uuid.uuid4().hex)
+        if pay:
+            done = _once_booked(url, path, key, done)
     if as_json:
         print(json.dumps(done, indent=2))
     else:
@@ -125,6 +128,20 @@ def settle(
         _print_next(url, key, done)
 
 
+def _once_booked(url: str, path: str, key: str | None, decided: dict[str, Any]) -> dict[str, Any]:
+    """A settlement that was decided on, when the ledger has booked it; else as it is after LOOKS."""
+    now = decided
+    for _ in range(_LOOKS):
+        if now["phase"] != "pending":
+            break
+        time.sleep(_LOOK_SECONDS)
+        items = _admin("GET", url, path, key)["items"]
+        now = next((one for one in items if one["settlementId"] == now["settlementId"]), now)
+    return now
+
+
+_LOOKS: Final = 40
+_LOOK_SECONDS: Final = 0.05
 _BELONG: Final = {
     "--amount": ("--pay",),
     "--force": ("--cancel",),
@@ -194,7 +211,11 @@ def _in_words(net: int) -> str:
 def _print_next(url: str, key: str | None, done: dict[str, Any]) -> None:
     """The balance now, or what an operator has to do next."""
     peer = done["peerId"]
-    if done["payer"] == "operator" and done["phase"] in ("pending", "booked"):
+    if done["phase"] == "pending":
+        print(
+            f"it is not booked yet: pay nothing before `{name_of(sys.argv[0])} settle {peer}` says so"
+        )
+    elif done["payer"] == "operator" and done["phase"] == "booked":
         print(
             f"now pay {peer} {done['amount']} {done['assetCode']}/{done['assetScale']}, then: "
             f"{name_of(sys.argv[0])} settle {peer} --confirm (or --cancel, if it is not paid)"

@@ -336,7 +336,8 @@ def _near_miss(name: str) -> str | None:
     letters (CREDITLIMIT, http_port), or two neighbouring letters swapped, one left out or one too
     many in a name of eight letters or more. Not a wrong letter: NODE_IP is not NODE_ID.
     """
-    same = _BARE.get(name.upper().replace("_", "").replace("-", ""))
+    bare = name.upper().replace("_", "").replace("-", "")
+    same = _BARE.get(bare) or _SHORT_NAMES.get(bare)
     if same is not None:
         return same
     if len(name) < _NEAR_MISS_CHARACTERS_MIN:
@@ -346,6 +347,8 @@ def _near_miss(name: str) -> str | None:
     return next((one for one in _variants(name) if one in _FIELDS), None)
 
 
+_SHORT_NAMES: Final = {"ADMINKEY": "ADMIN_API_KEY", "READKEY": "READ_API_KEY"}
+"""What is written for settings that nobody else has."""
 _NEAR_MISS_CHARACTERS_MIN: Final = 8
 _NEAR: Final = 0.75
 """How alike a setting of a peer and what was written for it have to be, of 1."""

@@ -406,6 +406,7 @@ async def test_the_settle_command_records_pays_confirms_and_lists(tmp_path: Path
         assert (code, "balance with b: we owe 10\n" in said) == (0, True), said
         code, said = await settle("b", "--pay")
         assert code == 0
+        assert "outgoing settlement of 10 with b: booked (" in said
         assert "now pay b 10 " in said
         assert "settle b --confirm" in said
         await a.log.seen("settlement_awaits_operator", times=2)

@@ -736,6 +736,8 @@ def test_kubernetes_service_links_are_ignored(service: str) -> None:
         ("ADMIN_API_KEYS", "ADMIN_API_KEY"),
         ("SETTLEMENT_ENGINE_ULR", "SETTLEMENT_ENGINE_URL"),
         ("ADMINAPI_KEY_FILE", "ADMIN_API_KEY_FILE"),
+        ("ADMIN_KEY", "ADMIN_API_KEY"),
+        ("READ_KEY", "READ_API_KEY"),
     ],
 )
 def test_a_near_miss_of_a_setting_is_named(variable: str, meant: str) -> None:
