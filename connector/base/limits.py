@@ -46,6 +46,10 @@ OUTBOX_TRANSFERS_MAX: Final = (
 # Settlement (RFC 38: retries for ever, at least once an hour)
 ASSET_SCALE_DIGITS_MAX: Final = 255
 HTTP_PAGE_ITEMS_MAX: Final = 1000
+# Wrong keys per address: a burst of this many, then one per this many seconds.
+HTTP_WRONG_KEYS_MAX: Final = 20
+HTTP_WRONG_KEY_SECONDS: Final = 3.0
+HTTP_THROTTLED_SOURCES_MAX: Final = 4096
 # Waiting for one viewer of the live feed
 VIEWER_BYTES_MAX: Final = 4 << 20
 # Stopping

@@ -12,11 +12,11 @@ from typing import Final
 
 from connector.base.clock import Clock
 from connector.base.log import Log
+from connector.base.wrong_keys import Denied, WrongKeys, digest
 from connector.web import bounds
 from connector.web.places import Holder
 from connector.web.roles import Role
 from connector.web.sessions import Sessions
-from connector.web.wrong_keys import Denied, WrongKeys, digest
 
 
 class Access:

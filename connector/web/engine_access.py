@@ -12,7 +12,7 @@ from typing import Final
 
 from connector.base.clock import Clock
 from connector.base.log import Log
-from connector.web.wrong_keys import Denied, WrongKeys, is_same
+from connector.base.wrong_keys import Denied, WrongKeys, is_same
 
 ENGINE_PREFIX: Final = "/settlement"
 """Paths for settlement engines."""

@@ -17,13 +17,13 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from connector.base.log import Log
+from connector.base.wrong_keys import Denied
 from connector.web import bounds
 from connector.web.access import Access
 from connector.web.engine_access import ENGINE_PREFIX, EngineAccess, account_of
 from connector.web.places import Holder, holder_at
 from connector.web.proxies import HOST, forwarded
 from connector.web.roles import Role
-from connector.web.wrong_keys import Denied
 
 HEADERS: Final = {
     "Content-Security-Policy": (

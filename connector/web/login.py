@@ -9,11 +9,11 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
+from connector.base.wrong_keys import Denied
 from connector.web.access import Access
 from connector.web.guard import Scope, page_headers, source_of, throttled
 from connector.web.proxies import base_of, forwarded, is_https
 from connector.web.roles import Role
-from connector.web.wrong_keys import Denied
 
 # Under `no-referrer` a browser sends a form with `Origin: null`, which the guard refuses.
 _FORM: Final = """<!doctype html>

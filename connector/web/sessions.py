@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from connector.base.clock import Clock
+from connector.base.wrong_keys import digest
 from connector.web import bounds
 from connector.web.places import Holder, holder_at, place_for
 from connector.web.roles import Role
-from connector.web.wrong_keys import digest
 
 _TOKEN_BYTES: Final = 32
 _NAME_BYTES: Final = 8

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connector import PeerSettings
-from connector.web import bounds as web_bounds
+from connector.base import limits
 from tests.support.admin import KEY, Operator
 from tests.support.daemons import RunningNodes
 
@@ -37,7 +37,7 @@ async def test_no_request_that_schemathesis_thinks_of_is_answered_wrongly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It tries wrong keys at every operation, and expects 401: the throttle has tests of its own.
-    monkeypatch.setattr(web_bounds, "HTTP_WRONG_KEYS_MAX", 10_000)
+    monkeypatch.setattr(limits, "HTTP_WRONG_KEYS_MAX", 10_000)
     if importlib.util.find_spec("schemathesis") is None:
         pytest.skip("schemathesis is not installed: pip install -e '.[dev]'")
     async with RunningNodes(tmp_path) as network:

@@ -8,10 +8,10 @@ import pytest
 
 from connector.base import limits
 from connector.base.randomness import SystemRandomness
+from connector.base.wrong_keys import Denied, Throttle
 from connector.web import bounds as web_bounds
 from connector.web.access import Access
 from connector.web.roles import Role
-from connector.web.wrong_keys import Denied, Throttle
 from tests.support.daemons import EventLog
 from tests.support.ledgers import ManualClock
 
@@ -90,30 +90,30 @@ def test_each_key_has_its_role(clock: ManualClock, log: EventLog) -> None:
 def test_the_twenty_first_wrong_key_is_throttled_for_a_while(
     access: Access, clock: ManualClock, log: EventLog
 ) -> None:
-    for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
+    for _ in range(limits.HTTP_WRONG_KEYS_MAX):
         assert access.by_key("wrong", "192.0.2.1") is Denied.WRONG_KEY
     assert access.by_key("wrong", "192.0.2.1") is Denied.THROTTLED
     assert access.by_key(KEY, "192.0.2.1") is Role.OPERATE, "the owner is not locked out"
     assert access.by_key("wrong", "192.0.2.2") is Denied.WRONG_KEY, "others are not held liable"
     wait_s = access.retry_after_s("192.0.2.1")
-    assert 1 <= wait_s <= web_bounds.HTTP_WRONG_KEY_SECONDS + 1
+    assert 1 <= wait_s <= limits.HTTP_WRONG_KEY_SECONDS + 1
     clock.advance(wait_s)
     assert access.by_key("wrong", "192.0.2.1") is Denied.WRONG_KEY
     assert access.by_key("wrong", "192.0.2.1") is Denied.THROTTLED
     clock.advance(wait_s)
     assert access.by_key(KEY, "192.0.2.1") is Role.OPERATE
-    assert access.failures == web_bounds.HTTP_WRONG_KEYS_MAX + 4
+    assert access.failures == limits.HTTP_WRONG_KEYS_MAX + 4
     said = [fields for _, event, fields in log.events if event == "http_authentication_failed"]
     assert 0 < len(said) <= 2 * limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX
     assert "wrong" not in str(said)
 
 
 def test_addresses_of_one_ipv6_64_count_as_one_source(access: Access) -> None:
-    for number in range(web_bounds.HTTP_WRONG_KEYS_MAX):
+    for number in range(limits.HTTP_WRONG_KEYS_MAX):
         access.by_key("wrong", f"2001:db8::{number:x}")
     assert access.by_key("wrong", "2001:db8::ffff") is Denied.THROTTLED
     assert access.by_key("wrong", "2001:db8:0:1::1") is Denied.WRONG_KEY
-    for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
+    for _ in range(limits.HTTP_WRONG_KEYS_MAX):
         access.by_key("wrong", "::ffff:192.0.2.1")
     assert access.by_key("wrong", "::ffff:192.0.2.1") is Denied.THROTTLED
     assert access.by_key("wrong", "::ffff:192.0.2.2") is Denied.WRONG_KEY
@@ -121,9 +121,9 @@ def test_addresses_of_one_ipv6_64_count_as_one_source(access: Access) -> None:
 
 def test_the_table_of_throttled_sources_is_bounded() -> None:
     throttle = Throttle()
-    for number in range(web_bounds.HTTP_THROTTLED_SOURCES_MAX + 100):
+    for number in range(limits.HTTP_THROTTLED_SOURCES_MAX + 100):
         throttle.failed(str(number), 0.0)
-    assert len(throttle) == web_bounds.HTTP_THROTTLED_SOURCES_MAX
+    assert len(throttle) == limits.HTTP_THROTTLED_SOURCES_MAX
 
 
 # --- the cookie
@@ -259,7 +259,7 @@ def test_an_altered_cookie_is_rejected_without_throttling(access: Access) -> Non
         value[:-1], f"{value}0", value.upper(), f"1.{value}", f"-{value}", "9" * 40, "\u0661.x", "",
         "0" * len(value),
     ):  # fmt: skip
-        for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
+        for _ in range(limits.HTTP_WRONG_KEYS_MAX):
             assert not access.has_cookie(f"{name}={wrong}")
     assert not access.has_cookie('\x00;;=;,="')
     assert access.by_key(KEY, "192.0.2.1") is Role.OPERATE

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Request, WebSocket
 
+from connector.base import limits
 from connector.web import bounds as web_bounds
 from connector.web.guard import HEADERS, Guard, Message
 from tests.support.daemons import EventLog
@@ -290,7 +291,7 @@ async def test_twenty_wrong_keys_are_enough_and_the_right_one_still_opens(
     client: httpx.AsyncClient, log: EventLog
 ) -> None:
     wrong = {"authorization": "Bearer hunter2"}
-    for number in range(web_bounds.HTTP_WRONG_KEYS_MAX):
+    for number in range(limits.HTTP_WRONG_KEYS_MAX):
         path = ("/api/status", "/admin/touch")[number % 2]
         assert (await client.request("POST" if number % 2 else "GET", path, headers=wrong)
                 ).status_code == 401  # fmt: skip
@@ -459,7 +460,7 @@ async def test_the_key_of_metrics_opens_nothing_else() -> None:
 
 async def test_wrong_keys_at_metrics_count_like_wrong_admin_keys() -> None:
     app = app_of(MadeUpNode(), metrics_key=METRICS_KEY)
-    for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
+    for _ in range(limits.HTTP_WRONG_KEYS_MAX):
         assert await balances_shown(app, authorization="Bearer hunter2") == 401
     assert await balances_shown(app, authorization="Bearer hunter2") == 429
     assert await balances_shown(app, authorization=f"Bearer {METRICS_KEY}") is True

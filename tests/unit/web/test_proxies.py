@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from connector.base import limits
 from connector.web import bounds as web_bounds
 from connector.web.proxies import CAME_FROM, Proxies, ProxyHeaders, forwarded, is_https
 from tests.support.daemons import EventLog
@@ -215,7 +216,7 @@ async def test_wrong_keys_count_for_the_client_and_not_for_the_proxy() -> None:
     log = EventLog()
     async with client_at(PROXY, log=log) as client:
         wrong = {"authorization": "Bearer hunter2"}
-        for _ in range(web_bounds.HTTP_WRONG_KEYS_MAX):
+        for _ in range(limits.HTTP_WRONG_KEYS_MAX):
             await client.get("/api/status", headers={**wrong, "x-forwarded-for": "203.0.113.9"})
         one, other = [
             await client.get("/api/status", headers={**wrong, "x-forwarded-for": address})
@@ -228,7 +229,7 @@ async def test_wrong_keys_count_for_the_client_and_not_for_the_proxy() -> None:
 
 async def test_a_stranger_cannot_choose_whom_its_wrong_keys_count_for() -> None:
     async with client_at("203.0.113.9") as client:
-        for number in range(web_bounds.HTTP_WRONG_KEYS_MAX + 1):
+        for number in range(limits.HTTP_WRONG_KEYS_MAX + 1):
             headers = {"authorization": "Bearer hunter2", "x-forwarded-for": f"198.51.100.{number}"}
             answer = await client.get("/api/status", headers=headers)
     assert answer.status_code == 429

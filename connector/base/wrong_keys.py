@@ -15,7 +15,6 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.connections import network_of
 from connector.base.log import Log, Sampler
-from connector.web import bounds
 
 
 class Denied(Enum):
@@ -37,19 +36,19 @@ class Throttle:
     def wait_s(self, source: str, now_s: float) -> float:
         """Seconds until a wrong key from `source` is answered as such again; 0: now."""
         left = self._left(source, now_s)
-        return 0.0 if left >= 1.0 else (1.0 - left) * bounds.HTTP_WRONG_KEY_SECONDS
+        return 0.0 if left >= 1.0 else (1.0 - left) * limits.HTTP_WRONG_KEY_SECONDS
 
     def failed(self, source: str, now_s: float) -> None:
         """Count a wrong key. Of too many sources, the one that failed longest ago is forgotten."""
         self._buckets[source] = self._left(source, now_s) - 1.0, now_s
         self._buckets.move_to_end(source)
-        if len(self._buckets) > bounds.HTTP_THROTTLED_SOURCES_MAX:
+        if len(self._buckets) > limits.HTTP_THROTTLED_SOURCES_MAX:
             self._buckets.popitem(last=False)
 
     def _left(self, source: str, now_s: float) -> float:
-        left, at_s = self._buckets.get(source, (float(bounds.HTTP_WRONG_KEYS_MAX), now_s))
-        gained = (now_s - at_s) / bounds.HTTP_WRONG_KEY_SECONDS
-        return min(float(bounds.HTTP_WRONG_KEYS_MAX), left + gained)
+        left, at_s = self._buckets.get(source, (float(limits.HTTP_WRONG_KEYS_MAX), now_s))
+        gained = (now_s - at_s) / limits.HTTP_WRONG_KEY_SECONDS
+        return min(float(limits.HTTP_WRONG_KEYS_MAX), left + gained)
 
     def __len__(self) -> int:
         return len(self._buckets)
