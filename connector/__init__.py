@@ -45,7 +45,7 @@ The map, each package above those that it uses:
       changes.py      changes by an operator while the node runs
     web/            HTTP: health, metrics, API, login, page
       guard.py        checks before routing           access.py   keys, roles, the cookie
-      engine_access.py  tokens of settlement engines  wrong_keys.py  throttles wrong keys
+      engine_access.py  tokens of settlement engines
       sessions.py     logins of browsers              roles.py    what each key may do
       places.py       bounded places, shared fairly
       admin.py        the admin API                   views.py    the read API
@@ -55,6 +55,12 @@ The map, each package above those that it uses:
       server.py       the listener                    standby.py what a standby answers
       proxies.py      what trusted proxies say of a request
       models.py       answers, for OpenAPI            openapi.py its document
+    ilp_http/       ILP over HTTP (RFC 35), beside the BTP links
+      carrier.py      the listener and the peers, joined; when BTP or HTTP carries a packet
+      peer.py         one peer that packets are posted to: probes, requests, sent again
+      listener.py     what peers post: tokens, packets, answers
+      connection.py   one connection of the listener  message.py  headers of a request; pure
+      request_ids.py  the same Request-Id is the same packet; pure
     settlement/     paying a balance outside the ledger
       model.py        quantities, the amount due, phases, what may follow what; pure
       store.py        every settlement, in one file
@@ -141,6 +147,7 @@ The map, each package above those that it uses:
       urls.py         URLs that can be dialled        marker.py   detects a truncated journal
       room.py         room on the disk; what stops when there is little
       pace.py         whether the event loop waits for short transactions
+      wrong_keys.py   throttles wrong keys and tokens, per address
 
 A package keeps its bounds in its `bounds.py`; those that several share, such as packets in flight
 per peer, are in `base/limits.py`.

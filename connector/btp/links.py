@@ -51,6 +51,33 @@ class LinkObserver(Protocol):
         """The last link of a peer is closed."""
 
 
+class Beside(Protocol):
+    """Another way to peers, beside their links: ILP over HTTP."""
+
+    def reaches(self, peer_id: str) -> bool:
+        """Whether new packets can be sent to a peer."""
+
+    def knows_packet_ids(self, peer_id: str) -> bool:
+        """Whether a packet that is sent to a peer now could be resent, as far as it is known."""
+
+    def send(self, flight: OutgoingRequest) -> Unanswered | None:
+        """See `switch.driver.Outlet`."""
+
+    def carries(self, flight: OutgoingRequest) -> bool:
+        """Whether the answer to a packet is waited for there."""
+
+    def take_over(
+        self, peer_id: str, flights: Sequence[OutgoingRequest]
+    ) -> Sequence[OutgoingRequest]:
+        """Resend packets that were sent over links; returns those that it has taken."""
+
+    def hand_over(self, peer_id: str) -> None:
+        """Carry no longer what waits to be resent to a peer: a link does it."""
+
+    def forget(self, flights: Collection[OutgoingRequest]) -> None:
+        """See `switch.driver.Outlet`."""
+
+
 class Links(LinkOwner):
     """See the module."""
 
@@ -106,7 +133,7 @@ class Links(LinkOwner):
         self.auth_failures = 0
         self._log = log
         self._peers = peers
-        self._credentials = CredentialTable(credentials)
+        self.credentials: Final = CredentialTable(credentials)
         self._observer = observer
         self._by_peer: dict[str, PeerLinks] = {}
         self._all: dict[Link, None] = {}
@@ -124,12 +151,62 @@ class Links(LinkOwner):
         self._listener: Listener | None = None
         self._stopping = False
         self._returning: Final = Returning()
+        self.beside: Beside | None = None
+        """Carries packets to peers that no link serves."""
         self.comes_back = False
         """Set before a stop: a new process of this node follows at once."""
 
     def attach(self, driver: PacketHandler) -> None:
         """Set the packet handler. Separate, because driver and links refer to each other."""
         self.driver = driver
+
+    # --- another way beside the links
+
+    def reaches(self, peer_id: str) -> bool:
+        """Whether packets can be sent to a peer, over a link or beside the links."""
+        return peer_id in self.live or (self.beside is not None and self.beside.reaches(peer_id))
+
+    @property
+    def reached(self) -> int:
+        """How many peers that holds for."""
+        if self.beside is None:
+            return len(self.live)
+        return sum(self.reaches(peer.peer_id) for peer in self._peers)
+
+    def direction(self, peer_id: str) -> str | None:
+        """Over what packets are sent to a peer: `inbound` or `outbound` links, `http`; None: nothing."""
+        link = self.live.get(peer_id)
+        if link is not None:
+            return link.direction
+        return "http" if self.reaches(peer_id) else None
+
+    def is_resumable(self, peer_id: str) -> bool:
+        """Whether what is sent to a peer now could be resent."""
+        link = self.live.get(peer_id)
+        if link is not None:
+            return link.session.resumable
+        return self.beside is not None and (
+            self.beside.reaches(peer_id) and self.beside.knows_packet_ids(peer_id)
+        )
+
+    def beside_reached(self, peer_id: str) -> None:
+        """Packets can be sent to a peer beside the links now."""
+        self.connects[peer_id] = self.connects.get(peer_id, 0) + 1
+        if peer_id not in self.live:
+            self._observer.connected(peer_id, "http")
+
+    def beside_lost(self, peer_id: str, reason: str) -> None:
+        """They cannot any more."""
+        if peer_id not in self.live:
+            self._observer.disconnected(peer_id, "http", reason)
+
+    def _waiting_for(self, peer: Peer) -> Sequence[OutgoingRequest]:
+        """What was sent to a peer and has no answer, but for what is carried beside the links."""
+        waiting = self.driver.waiting_for(peer)
+        beside = self.beside
+        if beside is None:
+            return waiting
+        return [flight for flight in waiting if not beside.carries(flight)]
 
     # --- listening and dialling
 
@@ -182,7 +259,7 @@ class Links(LinkOwner):
 
     def add_peer(self, credentials: Credentials) -> None:
         """Allow a peer to log in with these credentials, which replace older ones."""
-        self._credentials.put(credentials)
+        self.credentials.put(credentials)
 
     def to_expect(self) -> list[str]:
         """Ids of the peers with packet ids that are connected, or expected back.
@@ -208,7 +285,7 @@ class Links(LinkOwner):
 
         Packets sent to it that have no answer end as lost: it cannot answer any more.
         """
-        self._credentials.remove(peer_id)
+        self.credentials.remove(peer_id)
         self.hang_up(peer_id, reason)
         self._returning.back(peer_id)
         for flight in self.driver.waiting_for(self._peers[peer_id]):
@@ -262,7 +339,7 @@ class Links(LinkOwner):
 
     def log_in(self, link: Link, auth: AuthRequest) -> None:
         """See `LinkOwner`."""
-        peer_id = self._credentials.authenticate(link.path_peer_id, auth.username, auth.token)
+        peer_id = self.credentials.authenticate(link.path_peer_id, auth.username, auth.token)
         if peer_id is None:
             self.auth_failures += 1
             suppressed = self._failures.allow(self.clock.monotonic_s())
@@ -325,7 +402,9 @@ class Links(LinkOwner):
                 old.drop("replaced by another kind of connection", CloseCode.NORMAL_CLOSURE)
         if not links.all() and not link.session.resumable:
             links.requests.clear()  # from an earlier link with packet ids: they end as lost in `_resend`
-        waiting = self.driver.waiting_for(peer)
+        if self.beside is not None and link.session.resumable:
+            self.beside.hand_over(peer_id)
+        waiting = self._waiting_for(peer)
         link.session.join(links.requests)
         links.add(link)
         self.connects[peer_id] = self.connects.get(peer_id, 0) + 1
@@ -385,7 +464,8 @@ class Links(LinkOwner):
             self.live[peer_id] = carrier
         elif was_carrier:
             del self.live[peer_id]
-            self._observer.disconnected(peer_id, link.direction, link.close_reason)
+            if not self.reaches(peer_id):
+                self._observer.disconnected(peer_id, link.direction, link.close_reason)
         self._note(links, link, "btp_connection_lost", reason=link.close_reason)
         if links.all():
             # Receipts over another link do not cover the answers sent over this one.
@@ -396,7 +476,7 @@ class Links(LinkOwner):
                 and carrier.session.resumable
                 and (was_carrier or not link.drained_ids.isdisjoint(links.requests.by_id))
             ):
-                self._resend(carrier, self.driver.waiting_for(peer))
+                self._resend(carrier, self._waiting_for(peer))
         else:
             self._lose(link, links)
         self.flush()
@@ -414,6 +494,10 @@ class Links(LinkOwner):
             if self._stopping:
                 left = [one for one in links.requests.open if not one.sender_packet_id]
                 links.requests.forget(left)
+            elif self.beside is not None and not links.comes_back:
+                assert link.peer is not None
+                waiting = self._waiting_for(link.peer)
+                links.requests.forget(self.beside.take_over(link.peer.peer_id, waiting))
             # Two neighbours may be replaced at the same time: what was being reserved waits then, too,
             # for the process that follows this one.
             if links.comes_back and (self.comes_back or not self._stopping):
@@ -465,27 +549,32 @@ class Links(LinkOwner):
             if link is None:
                 # After a restart the sender may be back before the next hop: wait for it until
                 # the packet's deadline.
-                return None
+                return None if self.beside is None else self.beside.send(flight)
             if not link.session.resumable:
                 # The peer may have this packet already and would take it for a new one.
                 return Unanswered.LINK_LOST
         elif link is None:
             if self._stopping and not flight.sender_packet_id:
                 return Unanswered.NOT_SENT
-            held = self._returning.hold(flight.next_hop.terms.peer_id, flight)
-            return None if held else Unanswered.NOT_SENT
+            if self._returning.hold(flight.next_hop.terms.peer_id, flight):
+                return None
+            return Unanswered.NOT_SENT if self.beside is None else self.beside.send(flight)
         return link.send(flight, flight.again)
 
     def can_ask_again(self, next_hop: Peer) -> bool:
         """See `switch.driver.Outlet`."""
         link = self.live.get(next_hop.terms.peer_id)
-        return link is None or link.session.resumable
+        if link is None:
+            return self.beside is None or self.beside.knows_packet_ids(next_hop.terms.peer_id)
+        return link.session.resumable
 
     def forget(self, flights: Collection[OutgoingRequest]) -> None:
         """See `switch.driver.Outlet`."""
         for links in self._by_peer.values():
             links.requests.forget(flights)
         self._returning.forget(flights)
+        if self.beside is not None:
+            self.beside.forget(flights)
 
     # --- a process that stood still
 

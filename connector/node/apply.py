@@ -15,6 +15,8 @@ from connector.btp.credentials import Credentials
 from connector.btp.links import Links
 from connector.ilp.ildcp import child_address
 from connector.ilp.packet import decode_prepare
+from connector.ilp_http.carrier import HttpCarrier
+from connector.ilp_http.peer import HttpTerms
 from connector.node import bounds
 from connector.peering.model import LOCAL, Peer, PeerRegistry, Relation
 from connector.peering.routing import Route, RouteSource, RoutingTable
@@ -31,6 +33,23 @@ def credentials_of(settings: Settings, peer: PeerSettings) -> Credentials:
         token=peer.secret.get_secret_value(),
         username=peer.username or settings.node_id,
         url=peer.url,
+    )
+
+
+def http_terms_of(settings: Settings, peer: PeerSettings) -> HttpTerms | None:
+    """How packets go to a peer by HTTP; None: they do not, and no answers either."""
+    callback_url = peer.http_callback_url or peer.http_url
+    if callback_url is None:
+        return None
+    is_async = peer.http_mode == "async"
+    return HttpTerms(
+        peer_id=peer.id,
+        url=peer.http_url,
+        token=(peer.http_token or peer.secret).get_secret_value(),
+        is_async=is_async,
+        content_type=peer.http_content_type,
+        callback_url=callback_url,
+        own_callback_url=f"{settings.own_http_url}/accounts/{peer.id}/ilp" if is_async else None,
     )
 
 
@@ -67,6 +86,7 @@ class SettingsApplier:
         node: Node,
         peers: PeerRegistry,
         links: Links,
+        http: HttpCarrier,
         accounts: AccountManager,
         routes: RoutingTable,
         emit: Callable[[Event], None],
@@ -78,6 +98,7 @@ class SettingsApplier:
         self._node = node
         self._peers = peers
         self._links = links
+        self._http = http
         self._accounts = accounts
         self._routes = routes
         self._emit = emit
@@ -183,6 +204,7 @@ class SettingsApplier:
                 self._peers.add(Peer(terms_of(to, peer)))
                 self._links.add_peer(credentials_of(to, peer))
                 self._dial(credentials_of(to, peer))
+                self._http.put(peer_id, http_terms_of(to, peer))
             elif peer != old[peer_id]:
                 self._renew(old[peer_id], peer, to)
         self.settings = to
@@ -203,6 +225,9 @@ class SettingsApplier:
         self._peers[peer.id].terms = terms
         self._accounts.peers[peer.id].terms = terms
         credentials = credentials_of(to, peer)
+        if peer.secret != old.secret:
+            self._http.remove(peer.id)
+        self._http.put(peer.id, http_terms_of(to, peer))
         if credentials == credentials_of(self.settings, old):
             return
         # Another secret or URL needs a new link.
@@ -214,6 +239,7 @@ class SettingsApplier:
 
     def _remove(self, peer_id: str) -> None:
         self._stop_dialling(peer_id)
+        self._http.remove(peer_id)
         self._links.remove_peer(peer_id, "the peer was removed")
         self._peers.remove(peer_id)
         self._accounts.remove_peer(peer_id)

@@ -100,6 +100,8 @@ class Connector:
         )
         self.btp_port = 0
         """Where peers are let in, once started."""
+        self.ilp_http_port = 0
+        """Where they post packets, once started; 0: nowhere."""
         self.http_port = 0
         """Where health, metrics and API are, once started."""
         self._given = settings
@@ -216,6 +218,9 @@ class Connector:
         stack = contextlib.AsyncExitStack()
         try:
             tls = tls_context("BTP", settings.btp_tls_cert, settings.btp_tls_key)
+            http_tls = tls_context(
+                "ILP_HTTP", settings.ilp_http_tls_cert, settings.ilp_http_tls_key
+            )
             await self._open_store(stack)
             stack.push_async_callback(self._close_engine_client)
             stack.push_async_callback(life.close)
@@ -232,10 +237,11 @@ class Connector:
                 reporting.append(group.create_task(self._traces.run()))
             stack.callback(lambda: [task.cancel() for task in reporting])
             stack.push_async_callback(life.stop)
-            await life.start(group, tls)
+            await life.start(group, tls, http_tls)
             self.control.start(group)
             stack.callback(self.control.stop)
             self.btp_port = life.btp_port
+            self.ilp_http_port = life.ilp_http_port
             surface = WebSurface(
                 core=core,
                 sender=self,
@@ -258,6 +264,7 @@ class Connector:
             ilp_address=core.node.address,
             btp_server_port=self.btp_port,
             http_port=self.http_port,
+            ilp_http_port=self.ilp_http_port or None,
             ledger=core.accounts.ledger.backend,
             peers=len(core.peers),
             routes=sum(route.next_hop != LOCAL for route in core.routes),

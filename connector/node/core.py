@@ -38,10 +38,11 @@ from connector.btp.links import Links
 from connector.btp.network import Network, SystemNetwork
 from connector.ilp import address, ildcp
 from connector.ilp.packet import Answer, Fulfill, Prepare, Reject, decode
+from connector.ilp_http.carrier import HttpCarrier
 from connector.ledger.interface import Ledger
 from connector.ledger.model import IdGenerator
 from connector.node import bounds
-from connector.node.apply import SettingsApplier, credentials_of
+from connector.node.apply import SettingsApplier, credentials_of, http_terms_of
 from connector.node.payers import MakeEngine, Payers, no_engine
 from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation
 from connector.peering.routing import RoutingTable
@@ -216,6 +217,16 @@ class Core:
             monotonic_s=clock.monotonic_s,
         )
         self.links.attach(self.driver)
+        self.http: Final = HttpCarrier(
+            clock=clock,
+            log=log,
+            peers=self.peers,
+            links=self.links,
+            driver=self.driver,
+            network=platform.network,
+            terms=filter(None, (http_terms_of(settings, peer) for peer in settings.peers)),
+            random=randomness.random,
+        )
         self.accounts.attach(self.driver.booked, self.links.flush)
         self.room: Final = DiskRoom(
             disk=platform.disk,
@@ -230,6 +241,7 @@ class Core:
             node=self.node,
             peers=self.peers,
             links=self.links,
+            http=self.http,
             accounts=self.accounts,
             routes=self.routes,
             emit=emit,
@@ -318,7 +330,7 @@ class Core:
         Called when the parent connects, and about once a second until there is an answer.
         """
         parent = self.applier.parent
-        if self.node.address or parent is None or parent.peer_id not in self.links.live:
+        if self.node.address or parent is None or not self.links.reaches(parent.peer_id):
             return
         if self._asking_parent:
             return

@@ -91,6 +91,8 @@ class Lifecycle:
     def __init__(self, core: Core) -> None:
         self.btp_port = 0
         """Where peers connect, once started."""
+        self.ilp_http_port = 0
+        """Where they post packets, once started; 0: nowhere."""
         self._core = core
         self._ledger_warning = ""
         self._waits_for_commits: dict[str, bool] = {}
@@ -162,12 +164,18 @@ class Lifecycle:
 
     # --- tasks and connections
 
-    async def start(self, group: asyncio.TaskGroup, tls: ssl.SSLContext | None = None) -> None:
+    async def start(
+        self,
+        group: asyncio.TaskGroup,
+        tls: ssl.SSLContext | None = None,
+        http_tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Start all tasks, as tasks of `group`, and listen for peers.
 
         Args:
             group: owner of the tasks; a task that raises is a bug and ends the node.
             tls: for connections of peers; None: without TLS.
+            http_tls: the same for ILP over HTTP.
 
         Raises:
             ListenError: the port cannot be used.
@@ -199,9 +207,16 @@ class Lifecycle:
         self.btp_port = await core.links.listen(
             settings.btp_server_host, settings.btp_server_port, tls
         )
+        stack.push_async_callback(core.http.close)
+        if settings.ilp_http_port is not None:
+            self.ilp_http_port = await core.http.listen(
+                settings.ilp_http_host, settings.ilp_http_port, http_tls
+            )
+        core.http.start(group)
         core.applier.start(group)
         stack.callback(core.applier.stop)
         stack.push_async_callback(self._wait_for_packets)
+        stack.callback(core.http.stop_listening)
 
     def replaced_at_once(self) -> None:
         """A new process of this node follows at once. Call it before `stop`.
@@ -270,8 +285,10 @@ class Lifecycle:
         may_go_on = await self._core.accounts.may_go_on()
         if may_go_on:
             links.release()
+            self._core.http.release()
         elif may_go_on is False:
             links.abandon()
+            self._core.http.abandon()
 
     async def _look_up(self) -> None:
         """Look up resent packets in the ledger, then let the driver handle them."""
@@ -298,6 +315,7 @@ class Lifecycle:
         core = self._core
         core.watch_clock()
         core.links.tick()
+        core.http.tick()
         core.packets.tell_loops(core.switch.loops.take_news(core.clock.now_ms()))
         core.driver.give_up_asking()
         core.links.flush()

@@ -35,6 +35,7 @@ def check(settings: Settings) -> None:
     for which, cert, key in (
         ("BTP", settings.btp_tls_cert, settings.btp_tls_key),
         ("HTTP", settings.http_tls_cert, settings.http_tls_key),
+        ("ILP_HTTP", settings.ilp_http_tls_cert, settings.ilp_http_tls_key),
     ):
         try:
             tls_context(which, cert, key)
@@ -59,7 +60,10 @@ def check_ports(settings: Settings) -> None:
     for name, host, port in (
         ("BTP_SERVER_PORT", settings.btp_server_host, settings.btp_server_port),
         ("HTTP_PORT", settings.http_host, settings.http_port),
+        ("ILP_HTTP_PORT", settings.ilp_http_host, settings.ilp_http_port),
     ):
+        if port is None:
+            continue
         try:
             with socket.create_server((host, port), family=_family(host)):
                 pass

@@ -65,6 +65,7 @@ def contradictions(settings: Settings) -> list[str]:
         faults.append(
             f"BTP_SERVER_PORT and HTTP_PORT are both {settings.http_port}: give each its own"
         )
+    faults.extend(_of_ilp_http(settings))
     if (settings.tigerbeetle_cluster_id is None) != (settings.tigerbeetle_replicas is None):
         faults.append(
             "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go together: set both or neither"
@@ -121,6 +122,38 @@ def contradictions(settings: Settings) -> list[str]:
     return faults
 
 
+def _of_ilp_http(settings: Settings) -> Iterator[str]:
+    """Contradictions of ILP over HTTP."""
+    if (settings.ilp_http_tls_cert is None) != (settings.ilp_http_tls_key is None):
+        yield "ILP_HTTP_TLS_CERT and ILP_HTTP_TLS_KEY go together: set both or neither"
+    port = settings.ilp_http_port or 0
+    for name, host, other in (
+        ("BTP_SERVER_PORT", settings.btp_server_host, settings.btp_server_port),
+        ("HTTP_PORT", settings.http_host, settings.http_port),
+    ):
+        if 0 < port == other and is_same_listener(settings.ilp_http_host, host):
+            yield f"{name} and ILP_HTTP_PORT are both {port}: give each its own"
+    for peer in settings.peers:
+        token = peer.http_token
+        if token is not None and not PRINTABLE.fullmatch(token.get_secret_value()):
+            name = _variable(peer, "HTTP_TOKEN")
+            yield f"{name} must be printable ASCII characters without spaces"
+        if peer.http_mode != "async":
+            continue
+        if peer.http_url is None:
+            yield f"{_variable(peer, 'HTTP_MODE')}=async needs {_variable(peer, 'HTTP_URL')}"
+        elif settings.ilp_http_port is None:
+            yield (
+                f"{_variable(peer, 'HTTP_MODE')}=async needs ILP_HTTP_PORT: the peer posts its "
+                "answers there"
+            )
+        elif not port and settings.ilp_http_url is None:
+            yield (
+                f"{_variable(peer, 'HTTP_MODE')}=async needs ILP_HTTP_URL where ILP_HTTP_PORT is 0: "
+                "the peer has to know where to post its answers"
+            )
+
+
 def _variable(peer: PeerSettings, suffix: str) -> str:
     """The variable of a setting of a peer."""
     return f"{PEER_VARIABLE}{peer.id.upper().replace('-', '_')}_{suffix}"
@@ -138,6 +171,9 @@ def _weak_secrets(settings: Settings) -> Iterator[str]:
     of_btp = [(_variable(peer, "SECRET"), peer.secret) for peer in settings.peers]
     btp = settings.btp_server_host
     btp_exposed = "" if is_loopback(btp) else f"BTP_SERVER_HOST={btp} is not loopback"
+    if not btp_exposed and settings.ilp_http_port is not None:
+        host = settings.ilp_http_host  # the secrets of BTP are the tokens there
+        btp_exposed = "" if is_loopback(host) else f"ILP_HTTP_HOST={host} is not loopback"
     for exposed, secrets in ((settings.http_exposed, of_http), (btp_exposed, of_btp)):
         for name, secret in secrets if exposed else ():
             text = "" if secret is None else secret.get_secret_value()

@@ -48,6 +48,7 @@ _PREFIXES: Final = (
     "CONNECTOR_",
     "TELEMETRY_",
     "EXPLORER_",
+    "ILP_HTTP_",
 )
 # Variables of other programs or of the environment that look like ours.
 _NOT_SETTINGS: Final = frozenset(

@@ -67,6 +67,21 @@ class PeerSettings(BaseModel):
     """Where to dial it; without it, it dials us."""
     username: str | None = None
     """Sent as `auth_username` instead of NODE_ID when we dial it."""
+    http_url: PlainHttpUrl | None = None
+    """Where packets for it are posted (ILP over HTTP, RFC 35), such as
+    `https://bob.example/accounts/alice/ilp`; used while no BTP connection with it serves."""
+    http_token: SecretStr | None = None
+    """Bearer token that is shown there. Default: its secret."""
+    http_mode: Literal["sync", "async"] = "sync"
+    """`sync`: the answer is the response, as all software in use does it; `async`: the peer posts it to
+    this node's listener (RFC 35 of 2026). What it sends us may be either."""
+    http_content_type: Literal["application/octet-stream", "application/ilp+octet-stream"] = (
+        "application/octet-stream"
+    )
+    """Content type of what is posted to it; both are accepted from it."""
+    http_callback_url: PlainHttpUrl | None = None
+    """The only Callback-Url that is accepted from it, if it wants its answers posted. Default: HTTP_URL
+    of this peer."""
     relation: Relation = Relation.PEER
     """`peer`, `parent` or `child`."""
     asset_code: AssetCode | None = None
@@ -203,6 +218,19 @@ class Settings(BaseSettings):
     """Addresses and networks of proxies in front of the HTTP listener, comma-separated:
     X-Forwarded-For, -Proto, -Host and -Prefix are heeded from these only. With any, the page and the
     read API need a key on loopback too."""
+    ilp_http_host: HostName = "127.0.0.1"
+    """Address of the listener for ILP over HTTP."""
+    ilp_http_port: Port | None = None
+    """Port of the listener for ILP over HTTP: peers post packets to `/accounts/<peer id>/ilp` or `/ilp`
+    there, with their secret as the bearer token; nothing else is served on it. 0 takes a free one.
+    Unset: off."""
+    ilp_http_tls_cert: Path | None = None
+    """PEM certificate chain: with it and ILP_HTTP_TLS_KEY the listener speaks https."""
+    ilp_http_tls_key: Path | None = None
+    """PEM private key of ILP_HTTP_TLS_CERT."""
+    ilp_http_url: PlainHttpUrl | None = None
+    """How peers reach that listener, such as `https://alice.example`: answers to what is sent in
+    `async` mode are posted below it. Default: `http://ILP_HTTP_HOST:ILP_HTTP_PORT`."""
     admin_api_key: SecretStr | None = None
     """Key of the admin API and, off loopback, of the page. Unset: admin off. As all keys of the HTTP
     listener it has at least 16 characters where HTTP_HOST is not loopback."""
@@ -324,6 +352,15 @@ class Settings(BaseSettings):
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    @property
+    def own_http_url(self) -> str:
+        """How peers reach the listener for ILP over HTTP, without a slash at the end."""
+        if self.ilp_http_url is not None:
+            return self.ilp_http_url.rstrip("/")
+        scheme = "http" if self.ilp_http_tls_cert is None else "https"
+        host = f"[{self.ilp_http_host}]" if ":" in self.ilp_http_host else self.ilp_http_host
+        return f"{scheme}://{host}:{self.ilp_http_port}"
 
     def settlement_engine_of(self, peer: PeerSettings) -> str | None:
         """Where the settlement engine of a peer is; None: an operator settles."""

@@ -94,7 +94,7 @@ class NodeViews:
             latency=packets.latency,
             requests=requests,
             in_flight=lambda: node.in_flight,
-            connected=lambda peer_id: peer_id in links.live,
+            connected=links.reaches,
             settlements=settlements,
             settlements_waiting=settlements_waiting,
             counters=lambda: {
@@ -119,7 +119,7 @@ class NodeViews:
             "status": "unhealthy" if not is_ready else "degraded" if reason else "healthy",
             "reason": reason,
             "nodeId": self._node_id,
-            "peersConnected": len(self._links.live),
+            "peersConnected": self._links.reached,
             "peersTotal": len(self._peers),
             "accounting": {
                 "state": self._accounts.state.value,
@@ -201,10 +201,10 @@ class NodeViews:
                     "relation": peer.terms.relation.value,
                     "assetCode": peer.terms.asset.code,
                     "assetScale": peer.terms.asset.scale,
-                    "connected": link is not None,
+                    "connected": self._links.reaches(peer.peer_id),
                     "draining": peer.draining,
-                    "direction": link.direction if link is not None else None,
-                    "resumable": link is not None and link.session.resumable,
+                    "direction": self._links.direction(peer.peer_id),
+                    "resumable": self._links.is_resumable(peer.peer_id),
                     "latencyMs": round(link.latency_s * 1000, 3)
                     if link is not None and link.latency_s is not None
                     else None,
@@ -268,7 +268,7 @@ class NodeViews:
             ilp_address=self._node.address,
             version=__version__,
             uptime_seconds=int(self._clock.monotonic_s() - self._began_s),
-            peers_connected=len(self._links.live),
+            peers_connected=self._links.reached,
             peers_total=len(self._peers),
             routes=len(self._routes),
             accounting=self._accounts.state.value,

@@ -1,0 +1,50 @@
+"""Bounds of this package, the unit in each name; those shared with others: `base.limits`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from connector.base import limits
+
+# A packet, with what precedes a resent one.
+BODY_BYTES_MAX: Final = 65_536
+assert BODY_BYTES_MAX > limits.PACKET_DATA_BYTES_MAX + limits.REJECT_MESSAGE_BYTES_MAX + 2048
+HEADERS_BYTES_MAX: Final = 16_384
+# Listening
+CONNECTIONS_MAX: Final = 4096
+"""Of peers that have shown their token."""
+CONNECTIONS_PER_PEER_MAX: Final = 512
+STRANGERS_MAX: Final = 512
+"""Connections without a right token: of all addresses together."""
+STRANGERS_PER_ADDRESS_MAX: Final = 256
+REQUEST_SECONDS_MAX: Final = 10.0
+"""From the first octet of a request to its last, and from the connection to its first request."""
+IDLE_SECONDS_MAX: Final = 75.0
+"""Without a request, of a connection whose last one had the right token. Longer than clients keep
+theirs: one that is closed while a request is on its way makes the outcome of a packet unknown."""
+ANSWER_MARGIN_SECONDS: Final = 1.0
+"""From the expiry of a packet to the end of the wait for its answer."""
+UNREAD_BYTES_MAX: Final = 131_072
+"""Of further requests, while one is answered."""
+WRITE_BUFFER_BYTES: Final = 131_072
+# RFC 35, asynchronous: remembered Request-Ids, each until its packet has expired.
+REQUEST_IDS_PER_PEER_MAX: Final = 20_000
+REQUEST_IDS_MAX: Final = 200_000
+# Sending
+REQUESTS_AT_ONCE_PER_PEER_MAX: Final = 64
+"""Requests to a peer under way, each on a connection of its own."""
+REPLIES_AT_ONCE_PER_PEER_MAX: Final = 32
+"""Answers to a peer by requests of their own, besides."""
+QUEUE_PER_PEER_MAX: Final = limits.IN_FLIGHT_PER_PEER_MAX
+CONNECT_SECONDS_MAX: Final = 5.0
+SENDING_IDLE_SECONDS_MAX: Final = 2.0
+"""How long a connection is kept for the next request: less than servers do (5 s is a usual value)."""
+ATTEMPT_SECONDS_MAX: Final = 10.0
+"""How long one request is waited for that can be sent again without harm."""
+PROBE_SECONDS: Final = 20.0
+PROBE_ANSWER_SECONDS_MAX: Final = 10.0
+RETRY_DELAY_SECONDS_MIN: Final = 0.1
+RETRY_DELAY_SECONDS_MAX: Final = 5.0
+REPLY_ATTEMPTS_MAX: Final = 8
+"""Of an answer that is posted to the callback of a peer."""
+assert SENDING_IDLE_SECONDS_MAX < IDLE_SECONDS_MAX

@@ -1,0 +1,295 @@
+"""ILP over HTTP of a node: the listener, and the peers that packets are sent to.
+
+It stands beside the BTP links (`btp.links.Beside`): a packet goes by BTP while a link of its next hop
+serves, else by HTTP if the peer has a URL. What waits for an answer can change over, if both sides know
+packet ids: from a BTP link that is lost, and from HTTP to a link that has logged in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final, Protocol
+
+from connector.base import limits
+from connector.base.clock import Clock
+from connector.base.http import Transport
+from connector.base.log import Log
+from connector.btp.link import OutgoingRequest
+from connector.btp.links import Links
+from connector.btp.network import Network
+from connector.ilp_http.listener import Arrivals, HttpListener, ReplyTo
+from connector.ilp_http.peer import HttpPeer, HttpTerms, Outgoing, Reach
+from connector.peering.model import PeerRegistry, Unanswered
+
+
+class Driver(Arrivals, Protocol):
+    """What is needed of the switch's driver."""
+
+    def answered(self, flight: Any, said: bytes | Unanswered) -> None:
+        """The answer of a next hop, or why there is none."""
+
+    def reconnected(self, peer_id: str) -> None:
+        """The peer may not have read its answers."""
+
+    def receipt(self, peer_id: str) -> None:
+        """The peer has read its answers, or cannot ask for them any more."""
+
+    def wants_receipt(self, peer_id: str) -> bool:
+        """Whether answers to a peer are kept that a receipt would drop."""
+
+
+class _Answer:
+    """Takes the answer for the callback of a peer; a `ReplyTo`."""
+
+    __slots__ = ("_peer", "_request_id", "_until_ms")
+
+    def __init__(self, peer: HttpPeer, request_id: uuid.UUID, until_ms: int) -> None:
+        self._peer = peer
+        self._request_id = request_id
+        self._until_ms = until_ms
+
+    def reply(self, _request_id: int, octets: bytes) -> bool:
+        """See `ReplyTo`."""
+        return self._peer.reply(self._request_id, octets, self._until_ms)
+
+
+class HttpCarrier:
+    """See the module. Implements `btp.links.Beside`."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        log: Log,
+        peers: PeerRegistry,
+        links: Links,
+        driver: Driver,
+        network: Network,
+        terms: Iterable[HttpTerms],
+        random: Callable[[], float],
+        transport: Transport | None = None,
+    ) -> None:
+        """Nothing listens, and nothing is sent yet.
+
+        Args:
+            clock: for deadlines.
+            log: for what peers and the network cause, at a limited rate.
+            peers: all peers.
+            links: the BTP links: credentials, standstill, and what a packet has caused there.
+            driver: takes packets and answers.
+            network: listens.
+            terms: of the peers that use HTTP.
+            random: returns a number from 0 to 1, for the back-off.
+            transport: replaces the network of outgoing requests in tests.
+        """
+        self.clock: Final = clock
+        self.standstill: Final = links.standstill
+        self.listener: Final = HttpListener(
+            clock=clock,
+            log=log,
+            peers=peers,
+            credentials=links.credentials,
+            driver=driver,
+            callbacks=self,
+            network=network,
+            standstill=links.standstill,
+            flush=links.flush,
+        )
+        self._links = links
+        self._log = log
+        self._driver = driver
+        self._random = random
+        self._transport = transport
+        self._group: asyncio.TaskGroup | None = None
+        self._stopping = False
+        self._by_peer: dict[str, HttpPeer] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        for one in terms:
+            self.put(one.peer_id, one)
+
+    # --- life
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
+        """Accept connections of peers. Returns the port.
+
+        Raises:
+            ListenError: the port cannot be used.
+        """
+        return await self.listener.listen(host, port, tls)
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Probe peers and send, in tasks of `group`."""
+        self._group = group
+        for peer in self._by_peer.values():
+            peer.start(group)
+
+    def stop_listening(self) -> None:
+        """Accept no further connections; what is under way goes on."""
+        self._stopping = True
+        self.listener.leaves_new = self._links.comes_back
+        self.listener.stop_listening()
+
+    async def close(self) -> None:
+        """Close everything; packets that their senders cannot resend are ended as lost."""
+        self.stop_listening()
+        for peer in self._by_peer.values():
+            peer.give_up(only_not_resendable=peer.reach is Reach.IDS)
+            await peer.close()
+        self.listener.close()
+
+    def abandon(self) -> None:
+        """Close all connections without another word: another process has taken over."""
+        for peer in self._by_peer.values():
+            self._leave(peer)
+        self.listener.close()
+
+    # --- adding and removing peers
+
+    def put(self, peer_id: str, terms: HttpTerms | None) -> None:
+        """Use HTTP with a peer by these terms, which replace earlier ones; None: do not."""
+        former = self._by_peer.get(peer_id)
+        if former is not None and former.terms == terms:
+            return
+        if former is not None:
+            del self._by_peer[peer_id]
+            was_reached = former.is_reached
+            former.give_up(only_not_resendable=False)
+            self._leave(former)
+            if was_reached:
+                self._links.beside_lost(peer_id, "its settings were changed")
+        if terms is not None:
+            peer = HttpPeer(
+                terms,
+                owner=self,
+                log=self._log,
+                random=self._random,
+                transport=self._transport,
+            )
+            self._by_peer[peer_id] = peer
+            if self._group is not None:
+                peer.start(self._group)
+        self._links.beside = self if self._by_peer else None
+
+    def remove(self, peer_id: str) -> None:
+        """The peer is removed, or has another secret."""
+        self.put(peer_id, None)
+        self.listener.forget_peer(peer_id)
+
+    def _leave(self, peer: HttpPeer) -> None:
+        if self._group is None:
+            peer.reach = Reach.CLOSED
+            return
+        task = self._group.create_task(peer.close())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def get(self, peer_id: str) -> HttpPeer | None:
+        """The state of a peer that packets are sent to by HTTP."""
+        return self._by_peer.get(peer_id)
+
+    # --- beside the links
+
+    def reaches(self, peer_id: str) -> bool:
+        """See `Beside`."""
+        peer = self._by_peer.get(peer_id)
+        return peer is not None and peer.is_reached
+
+    def knows_packet_ids(self, peer_id: str) -> bool:
+        """See `Beside`."""
+        peer = self._by_peer.get(peer_id)
+        return peer is None or peer.reach is not Reach.PLAIN
+
+    def send(self, flight: OutgoingRequest) -> Unanswered | None:
+        """See `Beside`."""
+        assert flight.next_hop is not None
+        peer = self._by_peer.get(flight.next_hop.terms.peer_id)
+        if peer is None or peer.terms.url is None or self._group is None:
+            return None if flight.again else Unanswered.NOT_SENT
+        return peer.send(_outgoing(flight))
+
+    def carries(self, flight: OutgoingRequest) -> bool:
+        """See `Beside`."""
+        assert flight.next_hop is not None
+        peer = self._by_peer.get(flight.next_hop.terms.peer_id)
+        return peer is not None and peer.carries(flight)
+
+    def take_over(
+        self, peer_id: str, flights: Sequence[OutgoingRequest]
+    ) -> Sequence[OutgoingRequest]:
+        """See `Beside`."""
+        peer = self._by_peer.get(peer_id)
+        return () if peer is None else peer.take_over(map(_outgoing, flights))
+
+    def hand_over(self, peer_id: str) -> None:
+        """See `Beside`."""
+        peer = self._by_peer.get(peer_id)
+        if peer is not None:
+            peer.hand_over()
+
+    def forget(self, flights: Collection[OutgoingRequest]) -> None:
+        """See `Beside`."""
+        ours = [_outgoing(flight) for flight in flights]
+        for peer in self._by_peer.values():
+            peer.forget(ours)
+
+    # --- from the peers and the listener
+
+    def reached(self, peer_id: str) -> None:
+        """See `PeerOwner`."""
+        self._links.beside_reached(peer_id)
+
+    def lost(self, peer_id: str, reason: str) -> None:
+        """See `PeerOwner`."""
+        self._links.beside_lost(peer_id, reason)
+
+    def answered(self, flight: Any, said: bytes | Unanswered) -> None:
+        """See `PeerOwner`."""
+        self._driver.answered(flight, said)
+        self._links.flush()
+
+    def callback_of(self, peer_id: str) -> str | None:
+        """See `Callbacks`."""
+        peer = self._by_peer.get(peer_id)
+        return None if peer is None else peer.terms.callback_url
+
+    def answer_to(self, peer_id: str, request_id: uuid.UUID, until_ms: int) -> ReplyTo:
+        """See `Callbacks`."""
+        return _Answer(self._by_peer[peer_id], request_id, until_ms)
+
+    def replied(self, peer_id: str, request_id: uuid.UUID, octets: bytes) -> bool:
+        """See `Callbacks`."""
+        peer = self._by_peer.get(peer_id)
+        return peer is not None and peer.replied(request_id, octets)
+
+    # --- time
+
+    def release(self) -> None:
+        """Go on after a standstill: this process is still the active one."""
+        if not self.standstill.is_held:
+            self.listener.go_on()
+
+    def tick(self) -> None:
+        """Called about once a second: deadlines, answers that do not come, answers that are kept."""
+        if self.standstill.is_held:
+            return
+        now_s = self.clock.monotonic_s()
+        self.listener.tick(now_s)
+        for peer in self._by_peer.values():
+            peer.tick(now_s)
+        # There are no receipts over HTTP: answers are kept for as long as packets can be resent.
+        over_ms = self.clock.now_ms() - 2 * limits.FORMER_PACKETS_MS
+        for peer_id, at_ms in list(self.listener.answered_ms.items()):
+            if self._driver.wants_receipt(peer_id):
+                self._driver.reconnected(peer_id)
+            if at_ms < over_ms:
+                del self.listener.answered_ms[peer_id]
+                self._driver.receipt(peer_id)
+
+
+def _outgoing(flight: Any) -> Outgoing:
+    """A flight of the driver, whose deadline the links do not look at."""
+    one: Outgoing = flight
+    return one

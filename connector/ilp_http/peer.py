@@ -1,0 +1,517 @@
+"""Sends packets to one peer by HTTP, and answers to its callback.
+
+What is known of the peer is a table of five states. It is probed by a GET, which moves no money: at the
+start, when something has failed, and now and then.
+
+    a packet is sent and its request                                 then
+    cannot be connected                                              T01: the peer cannot have it
+    is answered                                                      the answer
+    is refused (4xx), or fails at the peer (5xx)                     T00
+    has no answer, and the peer knows packet ids (or is asked        sent again, under the same id,
+    asynchronously, where the Request-Id does the same)              until the packet's deadline
+    has no answer, and the peer does not know them                   nothing: unknown until the deadline
+
+A 5xx of a peer with packet ids may come from a proxy before it: the packet is sent again as well.
+
+Long because probing, sending and sending again decide over the same tables of packets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final, Protocol
+
+from connector.base import limits
+from connector.base.backoff import Backoff
+from connector.base.clock import Clock
+from connector.base.errors import HttpAnswerError, HttpError, HttpTimeoutError, HttpUnreachableError
+from connector.base.http import HttpAnswer, HttpClient, Transport
+from connector.base.log import Log, Sampler
+from connector.btp.standstill import Standstill
+from connector.ilp_http import bounds
+from connector.ilp_http.message import (
+    AGAIN,
+    CALLBACK_URL,
+    OCTET_STREAM,
+    PACKET_ID,
+    REQUEST_ID,
+    request_id_of,
+)
+from connector.peering.model import Peer, Unanswered
+
+BACKOFF: Final = Backoff(
+    min_s=bounds.RETRY_DELAY_SECONDS_MIN,
+    max_s=bounds.RETRY_DELAY_SECONDS_MAX,
+    jitter=0.5,
+)
+_NOT_CONNECTED: Final = frozenset(
+    ("ConnectError", "ConnectTimeout", "InvalidURL", "UnsupportedProtocol")
+)
+"""Failures before anything of the request was sent."""
+_BEHIND_A_PROXY: Final = frozenset((502, 503, 504))
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class HttpTerms:
+    """How packets go to a peer and come from it by HTTP."""
+
+    peer_id: str
+    url: str | None = None
+    """Where they are posted; None: only answers are, to its callback."""
+    token: str
+    """Shown to it."""
+    is_async: bool = False
+    """RFC 35: the answer comes as a request of its own."""
+    content_type: str = OCTET_STREAM
+    callback_url: str | None = None
+    """The only Callback-Url that is accepted from it."""
+    own_callback_url: str | None = None
+    """Where it posts answers, if `is_async`."""
+
+
+class Outgoing(Protocol):
+    """A Prepare to be sent; see `switch.flight.Flight`."""
+
+    octets: bytes
+    packet_id: int
+    sender_packet_id: int
+    next_hop: Peer | None
+    again: bool
+    deadline_ms: int
+
+
+class Reach(Enum):
+    """What is known of the peer."""
+
+    UNKNOWN = auto()
+    """It was not asked yet."""
+    DOWN = auto()
+    PLAIN = auto()
+    """It answers HTTP, and knows no packet ids."""
+    IDS = auto()
+    """It knows packet ids: packets can be resent."""
+    CLOSED = auto()
+    """It is not used any more."""
+
+
+class Probed(Enum):
+    """What a probe has found."""
+
+    FAILED = auto()
+    PLAIN = auto()
+    IDS = auto()
+
+
+NEXT: Final[dict[tuple[Reach, Probed], Reach]] = {
+    **{(at, Probed.FAILED): Reach.DOWN for at in (Reach.UNKNOWN, Reach.DOWN, Reach.PLAIN, Reach.IDS)},
+    **{(at, Probed.PLAIN): Reach.PLAIN for at in (Reach.UNKNOWN, Reach.DOWN, Reach.PLAIN, Reach.IDS)},
+    **{(at, Probed.IDS): Reach.IDS for at in (Reach.UNKNOWN, Reach.DOWN, Reach.PLAIN, Reach.IDS)},
+    **{(Reach.CLOSED, probed): Reach.CLOSED for probed in Probed},
+}  # fmt: skip
+
+
+class PeerOwner(Protocol):
+    """What an `HttpPeer` needs of its carrier."""
+
+    @property
+    def clock(self) -> Clock:
+        """For deadlines."""
+
+    @property
+    def standstill(self) -> Standstill:
+        """While it holds, nothing is sent or taken."""
+
+    def reached(self, peer_id: str) -> None:
+        """Packets can be sent to the peer now."""
+
+    def lost(self, peer_id: str, reason: str) -> None:
+        """They cannot any more."""
+
+    def answered(self, flight: Any, said: bytes | Unanswered) -> None:
+        """The answer to a packet, or why there is none."""
+
+
+class HttpPeer:
+    """See the module."""
+
+    def __init__(
+        self,
+        terms: HttpTerms,
+        *,
+        owner: PeerOwner,
+        log: Log,
+        random: Callable[[], float],
+        transport: Transport | None = None,
+    ) -> None:
+        """Nothing is sent before `start`; `transport` replaces the network in tests."""
+        self.terms: Final = terms
+        self.reach = Reach.UNKNOWN
+        self.last_error = ""
+        """Why it is not reached; empty: it is."""
+        self.unknown = 0
+        """Packets whose request had no answer, to a peer that could not be asked again."""
+        self._owner = owner
+        self._log = log
+        self._random = random
+        self._client = HttpClient(
+            seconds_max=bounds.ATTEMPT_SECONDS_MAX,
+            answer_bytes_max=bounds.BODY_BYTES_MAX,
+            connections_max=bounds.REQUESTS_AT_ONCE_PER_PEER_MAX
+            + bounds.REPLIES_AT_ONCE_PER_PEER_MAX
+            + 1,
+            headers={"Authorization": f"Bearer {terms.token}"},
+            connect_seconds_max=bounds.CONNECT_SECONDS_MAX,
+            idle_seconds_max=bounds.SENDING_IDLE_SECONDS_MAX,
+            transport=transport,
+        )
+        self._open: dict[Outgoing, None] = {}
+        """Every packet that was taken and has no answer."""
+        self._sent: set[Outgoing] = set()
+        """Those of them that the peer may have."""
+        self._queue: OrderedDict[Outgoing, None] = OrderedDict()
+        self._parked: dict[Outgoing, None] = {}
+        """They wait for the next probe that succeeds."""
+        self._by_request: dict[uuid.UUID, Outgoing] = {}
+        """Sent asynchronously."""
+        self._since_s: dict[Outgoing, float] = {}
+        """When the peer accepted to answer these."""
+        self._replies: OrderedDict[uuid.UUID, tuple[bytes, int]] = OrderedDict()
+        self._working = 0
+        self._replying = 0
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._worked = False
+        """Whether a packet was answered since the last time that one was not."""
+        self._said = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
+
+    # --- life
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Probe the peer, and send, in tasks of `group`."""
+        self._group = group
+        if self.terms.url is not None:
+            self._run(self._stay_in_touch(self.terms.url))
+
+    async def close(self) -> None:
+        """End all requests; what waits for answers is left to the caller (`give_up`)."""
+        self.reach = Reach.CLOSED
+        for task in list(self._tasks):
+            task.cancel()
+        await self._client.close()
+
+    def _run(self, work: Any) -> None:
+        assert self._group is not None
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- sending
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether new packets can be sent."""
+        return self.reach in (Reach.PLAIN, Reach.IDS)
+
+    def send(self, flight: Outgoing) -> Unanswered | None:
+        """See `switch.driver.Outlet`."""
+        if flight.again:
+            if self.reach is Reach.PLAIN:
+                # The peer may have this packet already and would take it for a new one.
+                return Unanswered.LINK_LOST
+            self._open[flight] = self._parked[flight] = None
+            self._sent.add(flight)
+            self._wake.set()
+            return None
+        if not self.is_reached:
+            return Unanswered.NOT_SENT
+        if len(self._queue) >= bounds.QUEUE_PER_PEER_MAX:
+            return Unanswered.BUSY
+        self._open[flight] = self._queue[flight] = None
+        self._work()
+        return None
+
+    def take_over(self, flights: Iterable[Outgoing]) -> list[Outgoing]:
+        """Ask for packets that were sent over another link; returns those taken."""
+        if self.reach is not Reach.IDS:
+            return []
+        taken = [flight for flight in flights if flight not in self._open]
+        for flight in taken:
+            self._open[flight] = self._parked[flight] = None
+            self._sent.add(flight)
+        if taken:
+            self._wake.set()
+        return taken
+
+    def hand_over(self) -> None:
+        """Another link asks for what waits here to be sent again."""
+        self.forget(list(self._parked))
+
+    def carries(self, flight: Any) -> bool:
+        """Whether the answer to a packet is waited for here."""
+        return flight in self._open
+
+    def forget(self, flights: Collection[Outgoing]) -> None:
+        """Stop waiting for the answers to these."""
+        for flight in flights:
+            if flight in self._open:
+                del self._open[flight]
+                self._sent.discard(flight)
+                self._queue.pop(flight, None)
+                self._parked.pop(flight, None)
+                if self._since_s.pop(flight, None) is not None or self.terms.is_async:
+                    self._by_request.pop(request_id_of(flight.packet_id), None)
+
+    def give_up(self, *, only_not_resendable: bool) -> None:
+        """This node stops: end the wait for packets, but for those that their senders resend."""
+        left = [one for one in self._open if not (only_not_resendable and one.sender_packet_id)]
+        for flight in left:
+            self._end(flight, Unanswered.LINK_LOST)
+
+    def replied(self, request_id: uuid.UUID, octets: bytes) -> bool:
+        """The peer has posted the answer to a packet; False: none waits for it."""
+        flight = self._by_request.get(request_id)
+        if flight is None:
+            return False
+        self._end(flight, octets)
+        return True
+
+    def _end(self, flight: Outgoing, said: bytes | Unanswered) -> None:
+        if flight in self._open:
+            self.forget((flight,))
+            self._owner.answered(flight, said)
+
+    def _work(self) -> None:
+        if self._working < bounds.REQUESTS_AT_ONCE_PER_PEER_MAX and self._group is not None:
+            self._working += 1
+            self._run(self._send_all())
+
+    async def _send_all(self) -> None:
+        try:
+            while self._queue:
+                flight, _ = self._queue.popitem(last=False)
+                await self._send(flight)
+        finally:
+            self._working -= 1
+
+    async def _send(self, flight: Outgoing) -> None:
+        """One request with a packet."""
+        terms = self.terms
+        assert terms.url is not None
+        may_repeat = self.reach is Reach.IDS or terms.is_async
+        again = flight in self._sent
+        if again and not may_repeat:
+            self._end(flight, Unanswered.LINK_LOST)
+            return
+        left_s = (flight.deadline_ms - self._owner.clock.now_ms()) / 1000
+        if left_s <= 0 or not await self._may_speak() or flight not in self._open:
+            return  # the driver ends it, or has
+        body, headers = flight.octets, {"Content-Type": terms.content_type}
+        if self.reach is Reach.IDS:
+            headers[PACKET_ID] = f"{flight.packet_id:032x}"
+            if again:
+                body = AGAIN + body
+        if terms.is_async:
+            assert terms.own_callback_url is not None
+            request_id = request_id_of(flight.packet_id)
+            self._by_request[request_id] = flight
+            headers |= {REQUEST_ID: str(request_id), CALLBACK_URL: terms.own_callback_url}
+        if again and flight.next_hop is not None:
+            flight.next_hop.counters.resent_out += 1
+        self._sent.add(flight)
+        seconds = min(left_s, bounds.ATTEMPT_SECONDS_MAX) if may_repeat else left_s
+        try:
+            answer = await self._client.ask(
+                "POST", terms.url, content=body, headers=headers, seconds_max=seconds
+            )
+        except HttpUnreachableError as error:
+            if error.kind in _NOT_CONNECTED and not again:
+                self._sent.discard(flight)
+                await self._may_speak()
+                self._end(flight, Unanswered.NOT_SENT)
+                self._probed(Probed.FAILED, str(error))
+                self._wake.set()
+            else:
+                self._unanswered(flight, str(error))
+        except HttpTimeoutError as error:
+            self._unanswered(flight, str(error))
+        except HttpAnswerError:
+            self._end(flight, Unanswered.REFUSED)
+        else:
+            await self._may_speak()
+            self._take(flight, answer)
+
+    def _take(self, flight: Outgoing, answer: HttpAnswer) -> None:
+        if answer.status == 200:
+            self._worked = True
+            self._end(flight, answer.body)
+        elif answer.status == 202:
+            # The answer comes as a request, or never: what is synchronous does not answer so.
+            self._worked = True
+            if flight in self._open:
+                self._since_s[flight] = self._owner.clock.monotonic_s()
+        elif answer.status >= 500 and (self.reach is Reach.IDS or self.terms.is_async):
+            self._unanswered(flight, f"HTTP {answer.status}")
+        else:
+            self._say("ilp_http_packet_refused", f"HTTP {answer.status}")
+            self._end(flight, Unanswered.REFUSED)
+
+    def _unanswered(self, flight: Outgoing, reason: str) -> None:
+        """The peer may have the packet."""
+        if flight not in self._open:
+            return
+        self._say("ilp_http_no_answer", reason)
+        if self.reach is Reach.IDS or self.terms.is_async:
+            self._parked[flight] = None
+            self._wake.set()
+        else:
+            self.unknown += 1
+
+    def _say(self, event: str, reason: str) -> None:
+        suppressed = self._said.allow(self._owner.clock.monotonic_s())
+        if suppressed is not None:
+            self._log.warning(
+                event, peer_id=self.terms.peer_id, reason=reason, suppressed=suppressed
+            )
+
+    async def _may_speak(self) -> bool:
+        """Wait while the process does not know whether it is the active one."""
+        standstill = self._owner.standstill
+        standstill.look(self._owner.clock.monotonic_s())
+        while standstill.is_held:
+            await asyncio.sleep(0.02)
+        return self.reach is not Reach.CLOSED
+
+    # --- being in touch
+
+    async def _stay_in_touch(self, url: str) -> None:
+        failures = 0
+        while True:
+            self._wake.clear()
+            probed, reason = await self._probe(url)
+            await self._may_speak()
+            self._probed(probed, reason)
+            if self.is_reached:
+                self._send_again()
+                try:
+                    async with asyncio.timeout(bounds.PROBE_SECONDS):
+                        await self._wake.wait()
+                except TimeoutError:
+                    failures = 0
+                    continue
+            # Also where every probe succeeds and every packet fails: it is not sent without pause.
+            failures = max(1, failures - 1) if self._worked else failures + 1
+            self._worked = False
+            await asyncio.sleep(BACKOFF.wait_s(failures, self._random))
+
+    async def _probe(self, url: str) -> tuple[Probed, str]:
+        try:
+            answer = await self._client.ask("GET", url, seconds_max=bounds.PROBE_ANSWER_SECONDS_MAX)
+        except HttpAnswerError:
+            return Probed.PLAIN, ""
+        except HttpError as error:
+            return Probed.FAILED, str(error)
+        if answer.status in (401, 429):
+            return Probed.FAILED, f"the token is refused (HTTP {answer.status})"
+        if answer.status in _BEHIND_A_PROXY:
+            return Probed.FAILED, f"HTTP {answer.status}"
+        return (Probed.IDS if PACKET_ID in answer.headers else Probed.PLAIN), ""
+
+    def _probed(self, probed: Probed, reason: str) -> None:
+        before, self.reach = self.reach, NEXT[self.reach, probed]
+        if reason and reason != self.last_error:
+            # Once per reason: a peer that is away for a day causes one line.
+            self._log.warning("ilp_http_not_reached", peer_id=self.terms.peer_id, reason=reason)
+        self.last_error = reason
+        was = before in (Reach.PLAIN, Reach.IDS)
+        if self.is_reached and self.reach is not before:
+            self._log.info(
+                "ilp_http_reached",
+                peer_id=self.terms.peer_id,
+                packet_ids=self.reach is Reach.IDS,
+                mode="async" if self.terms.is_async else "sync",
+            )
+        if self.is_reached and not was:
+            self._owner.reached(self.terms.peer_id)
+        elif was and not self.is_reached:
+            self._owner.lost(self.terms.peer_id, reason)
+            queue, self._queue = self._queue, OrderedDict()
+            for flight in queue:
+                if flight in self._sent:
+                    self._parked[flight] = None
+                else:
+                    self._end(flight, Unanswered.NOT_SENT)
+
+    def _send_again(self) -> None:
+        """Send what waited for the peer, first in the queue and oldest first."""
+        parked, self._parked = list(self._parked), {}
+        for flight in parked:
+            if self.reach is Reach.IDS or (self.terms.is_async and not flight.again):
+                self._queue[flight] = None
+                self._work()
+            else:
+                self._end(flight, Unanswered.LINK_LOST)
+
+    def tick(self, now_s: float) -> None:
+        """Called about once a second: ask again for answers that do not come."""
+        if self.reach is not Reach.IDS:
+            return
+        for flight, since_s in list(self._since_s.items()):
+            if now_s - since_s >= bounds.ATTEMPT_SECONDS_MAX:
+                del self._since_s[flight]
+                self._parked[flight] = None
+                self._wake.set()
+
+    # --- answers to its callback
+
+    def reply(self, request_id: uuid.UUID, octets: bytes, until_ms: int) -> bool:
+        """Post an answer to the callback of the peer; False: there is no room."""
+        if len(self._replies) >= bounds.QUEUE_PER_PEER_MAX or self._group is None:
+            return False
+        self._replies[request_id] = octets, until_ms
+        if self._replying < bounds.REPLIES_AT_ONCE_PER_PEER_MAX:
+            self._replying += 1
+            self._run(self._reply_all())
+        return True
+
+    async def _reply_all(self) -> None:
+        try:
+            while self._replies:
+                request_id, (octets, until_ms) = self._replies.popitem(last=False)
+                await self._reply(request_id, octets, until_ms)
+        finally:
+            self._replying -= 1
+
+    async def _reply(self, request_id: uuid.UUID, octets: bytes, until_ms: int) -> None:
+        """Repeated after a 5xx or none at all, while the answer can be of use (RFC 35)."""
+        terms = self.terms
+        assert terms.callback_url is not None
+        headers = {"Content-Type": terms.content_type, REQUEST_ID: str(request_id)}
+        reason = "no time left"
+        for attempt in range(1, bounds.REPLY_ATTEMPTS_MAX + 1):
+            left_s = (until_ms - self._owner.clock.now_ms()) / 1000
+            if left_s <= 0 or not await self._may_speak():
+                break
+            try:
+                answer = await self._client.ask(
+                    "POST",
+                    terms.callback_url,
+                    content=octets,
+                    headers=headers,
+                    seconds_max=min(left_s, bounds.ATTEMPT_SECONDS_MAX),
+                )
+            except HttpAnswerError:
+                return  # it was answered, if badly
+            except HttpError as error:
+                reason = str(error)
+            else:
+                if answer.status < 500:
+                    return
+                reason = f"HTTP {answer.status}"
+            await asyncio.sleep(BACKOFF.wait_s(attempt, self._random))
+        self._say("ilp_http_answer_undelivered", reason)
