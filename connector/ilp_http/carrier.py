@@ -136,7 +136,7 @@ class HttpCarrier:
         """Close everything; packets that their senders cannot resend are ended as lost."""
         self.stop_listening()
         for peer in self._by_peer.values():
-            peer.give_up(only_not_resendable=peer.reach is Reach.IDS)
+            peer.give_up(only_not_resendable=peer.resends)
             await peer.close()
         self.listener.close()
 

@@ -151,6 +151,8 @@ class HttpPeer:
         """Nothing is sent before `start`; `transport` replaces the network in tests."""
         self.terms: Final = terms
         self.reach = Reach.UNKNOWN
+        self.resends = False
+        """Whether the peer knew packet ids when it was reached last."""
         self.last_error = ""
         """Why it is not reached; empty: it is."""
         self.unknown = 0
@@ -238,7 +240,7 @@ class HttpPeer:
 
     def take_over(self, flights: Iterable[Outgoing]) -> list[Outgoing]:
         """Ask for packets that were sent over another link; returns those taken."""
-        if self.reach is not Reach.IDS:
+        if not self.resends:
             return []
         taken = [flight for flight in flights if flight not in self._open]
         for flight in taken:
@@ -303,7 +305,7 @@ class HttpPeer:
         """One request with a packet."""
         terms = self.terms
         assert terms.url is not None
-        may_repeat = self.reach is Reach.IDS or terms.is_async
+        may_repeat = self.resends or terms.is_async
         again = flight in self._sent
         if again and not may_repeat:
             self._end(flight, Unanswered.LINK_LOST)
@@ -312,7 +314,7 @@ class HttpPeer:
         if left_s <= 0 or not await self._may_speak() or flight not in self._open:
             return  # the driver ends it, or has
         body, headers = flight.octets, {"Content-Type": terms.content_type}
-        if self.reach is Reach.IDS:
+        if self.resends:
             headers[PACKET_ID] = f"{flight.packet_id:032x}"
             if again:
                 body = AGAIN + body
@@ -355,7 +357,7 @@ class HttpPeer:
             self._worked = True
             if flight in self._open:
                 self._since_s[flight] = self._owner.clock.monotonic_s()
-        elif answer.status >= 500 and (self.reach is Reach.IDS or self.terms.is_async):
+        elif answer.status >= 500 and (self.resends or self.terms.is_async):
             self._unanswered(flight, f"HTTP {answer.status}")
         else:
             self._say("ilp_http_packet_refused", f"HTTP {answer.status}")
@@ -366,7 +368,7 @@ class HttpPeer:
         if flight not in self._open:
             return
         self._say("ilp_http_no_answer", reason)
-        if self.reach is Reach.IDS or self.terms.is_async:
+        if self.resends or self.terms.is_async:
             self._parked[flight] = None
             self._wake.set()
         else:
@@ -424,6 +426,8 @@ class HttpPeer:
 
     def _probed(self, probed: Probed, reason: str) -> None:
         before, self.reach = self.reach, NEXT[self.reach, probed]
+        if probed is not Probed.FAILED:
+            self.resends = probed is Probed.IDS
         if reason and reason != self.last_error:
             # Once per reason: a peer that is away for a day causes one line.
             self._log.warning("ilp_http_not_reached", peer_id=self.terms.peer_id, reason=reason)
@@ -451,7 +455,7 @@ class HttpPeer:
         """Send what waited for the peer, first in the queue and oldest first."""
         parked, self._parked = list(self._parked), {}
         for flight in parked:
-            if self.reach is Reach.IDS or (self.terms.is_async and not flight.again):
+            if self.resends or (self.terms.is_async and not flight.again):
                 self._queue[flight] = None
                 self._work()
             else:
