@@ -130,6 +130,7 @@ class OperatorChanges:
         of_base = any(one.id == peer.id for one in self._base.peers)
         changes = self.overlay.peers.get(peer.id, {})
         view["settlementTokenSet"] = peer.settlement_token is not None
+        view["httpTokenSet"] = peer.http_token is not None
         view["source"] = "config" if of_base else "admin"
         view["changed"] = sorted(changes) if of_base else []
         return view
@@ -179,9 +180,9 @@ class OperatorChanges:
     async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
         """Add a peer or replace its settings; whether it is new.
 
-        Fields that are not given get their defaults, except the secret and the settlement token. Each
-        is kept as long as the URL that it is sent to leads to the same place. A settlement token of
-        None is given: the peer has none of its own from then on.
+        Fields that are not given get their defaults, except the secret, the HTTP token and the
+        settlement token. Each is kept as long as the URL that it is sent to leads to the same place.
+        A token of None is given: the peer has none of its own from then on.
 
         Raises:
             ConfigError: the fields do not make a peer, for example without a secret.
@@ -200,7 +201,11 @@ class OperatorChanges:
                 whole["secret"] = there.secret
             if "settlement_token" not in fields and not is_new:
                 whole["settlement_token"] = self.peer(peer_id).settlement_token
+            if "http_token" not in fields and not is_new:
+                whole["http_token"] = self.peer(peer_id).http_token
             wanted = _peer_of(whole)
+            if not is_new:
+                _check_http(self.peer(peer_id), wanted, fields)
             _check_engine(self._applier.settings, wanted, fields.get("settlement_token"))
             return now.with_peer(wanted, self._base)
 
@@ -460,6 +465,23 @@ def _goes_elsewhere(before: str | None, after: str | None) -> bool:
     if not after:
         return False
     return before is None or _place(before) != _place(after)
+
+
+def _check_http(there: PeerSettings, wanted: PeerSettings, fields: dict[str, Any]) -> None:
+    """Refuse to show the token of ILP over HTTP at a place where it is not shown yet.
+
+    Raises:
+        ConfigError: the token has to be given.
+    """
+    before, after = (
+        {_place(url) for url in (one.http_url, one.http_callback_url) if url is not None}
+        for one in (there, wanted)
+    )
+    name = "secret" if wanted.http_token is None else "http_token"
+    if after <= before or fields.get(name) is not None:
+        return
+    where = f"peer {wanted.id}: httpUrl"
+    raise ConfigError([f"{where}: it leads to another place: give the {to_camel(name)} for it"])
 
 
 def _check_engine(settings: Settings, wanted: PeerSettings, given: SecretStr | None) -> None:

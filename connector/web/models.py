@@ -176,6 +176,8 @@ class AdminPeer(_Answer):
     max_prepaid: Amount
     routes: list[str]
     settlement_token_set: bool
+    http_url: str | None
+    http_token_set: bool
     source: Literal["config", "admin"]
     changed: list[str]
 

@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from connector import Fulfill, Prepare, Reject
 from connector.accounting.manager import AccountManager
 from connector.base.errors import ConfigError, UnknownNameError
+from connector.ilp_http.peer import HttpPeer
 from connector.node.apply import LeftBehind
 from connector.node.changes import OperatorChanges
 from connector.settings.faults import SECRETS
@@ -317,6 +318,57 @@ def test_a_kept_secret_is_shown_at_its_old_place_only(
         assert changes.peer("dave").url == after
         assert changes.peer("dave").secret.get_secret_value() == ("new" if needed else "of-dave")
         assert machines[1].core.peers["dave"].terms.peer_id == "dave"
+
+    run(tmp_path, scenario)
+
+
+BOB = "http://bob:7770/ilp"
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "needed"),
+    [
+        ({}, {"http_url": BOB}, "secret"),
+        ({}, {"http_callback_url": BOB}, "secret"),
+        ({"http_url": BOB}, {"http_url": BOB + "/v2"}, None),
+        ({"http_url": BOB}, {"http_url": BOB, "http_callback_url": BOB}, None),
+        ({"http_url": BOB}, {"http_url": BOB, "http_callback_url": "http://evil/"}, "secret"),
+        ({"http_url": "https://bob/"}, {"http_url": "http://bob/"}, "secret"),
+        ({"http_url": BOB, "http_token": "t"}, {"http_url": "http://evil/"}, "httpToken"),
+        # The secret is not what is shown there.
+        ({"http_url": BOB, "http_token": "t"}, {"http_url": "http://evil/", "secret": "s"}, "httpToken"),
+        ({"http_url": BOB, "http_token": "t"}, {"http_url": "http://evil/", "http_token": "u"}, None),
+        ({"http_url": BOB, "http_token": "t"}, {}, None),
+    ],
+)  # fmt: skip
+def test_a_kept_token_of_ilp_over_http_is_shown_at_its_old_place_only(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, Any],
+    change: dict[str, Any],
+    needed: str | None,
+) -> None:
+    monkeypatch.setattr(HttpPeer, "start", lambda _self, _group: None)  # nobody is there
+
+    async def scenario(
+        _group: asyncio.TaskGroup, _machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        slow.may_answer.set()
+        assert await changes.put_peer("dave", {"secret": "of-dave", **before})
+        if needed is not None:
+            with pytest.raises(ConfigError, match=f"give the {needed} for it"):
+                await changes.put_peer("dave", change)
+            assert changes.peer("dave").http_url == before.get("http_url")
+            return
+        await changes.put_peer("dave", change)
+        peer = changes.peer("dave")
+        assert peer.http_url == change.get("http_url")
+        token = peer.http_token
+        kept = change.get("http_token", before.get("http_token"))
+        assert (None if token is None else token.get_secret_value()) == kept
+        view = changes.peer_view(peer)
+        assert view["httpTokenSet"] is (kept is not None)
+        assert "httpToken" not in view
 
     run(tmp_path, scenario)
 
