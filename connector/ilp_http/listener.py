@@ -179,6 +179,8 @@ class HttpListener:
 
     def tick(self, now_s: float) -> None:
         """Called about once a second: deadlines."""
+        if self.standstill.is_held:
+            return
         for connection in self._all():
             connection.tick(now_s)
 
