@@ -1,7 +1,8 @@
-// One ilp-plugin-btp peer, steered by lines of JSON: commands on stdin, answers and events on stdout.
+// One ilp-plugin-btp or ilp-plugin-http peer, steered by lines of JSON: commands on stdin, answers and events on stdout.
 //
 //   node peer.js '{"server": "btp+ws://alice:token@127.0.0.1:3000"}'            dials
 //   node peer.js '{"listener": {"port": 7001, "secret": "token"}}'              is dialled
+//   node peer.js '{"plugin": "ilp-plugin-http", "incoming": {...}, "outgoing": {...}}'
 //
 //   {"id": 1, "do": "send", "prepare": {amount, destination, expiresInMs, condition, data}}
 //   {"id": 2, "do": "behave", "how": {"fulfill": "data" | <hex>} | {"reject": {...}} | "silent"}
@@ -12,10 +13,11 @@
 'use strict'
 
 const readline = require('readline')
-const Plugin = require('ilp-plugin-btp')
 const ilp = require('ilp-packet')
 
-const plugin = new Plugin(JSON.parse(process.argv[2]))
+const { plugin: name = 'ilp-plugin-btp', ...options } = JSON.parse(process.argv[2])
+const Plugin = require(name)
+const plugin = new Plugin(options)
 const seen = []
 let behaviour = { fulfill: 'data' }
 
