@@ -106,6 +106,8 @@ class HttpCarrier:
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
         self._by_peer: dict[str, HttpPeer] = {}
+        self._unknown = 0
+        """Unknown outcomes of packets to peers that are not used by HTTP any more."""
         self._leaving: set[asyncio.Task[None]] = set()
         for one in terms:
             self.put(one.peer_id, one)
@@ -156,6 +158,7 @@ class HttpCarrier:
         if former is not None:
             del self._by_peer[peer_id]
             was_reached = former.is_reached
+            self._unknown += former.unknown
             former.give_up(only_not_resendable=False)
             self._leave(former)
             if was_reached:
@@ -189,6 +192,19 @@ class HttpCarrier:
     def get(self, peer_id: str) -> HttpPeer | None:
         """The state of a peer that packets are sent to by HTTP."""
         return self._by_peer.get(peer_id)
+
+    def counters(self) -> dict[str, int]:
+        """Totals since the start, by the names of their metrics."""
+        return {
+            "ilp_http_authentication_failures": self.listener.wrong_tokens.count,
+            "ilp_http_requests_refused": sum(
+                count
+                for status, count in self.listener.refusals.items()
+                if status not in (401, 429)
+            ),
+            "ilp_http_unknown_outcomes": self._unknown
+            + sum(peer.unknown for peer in self._by_peer.values()),
+        }
 
     # --- beside the links
 

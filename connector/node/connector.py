@@ -366,6 +366,7 @@ class Connector:
             settlements_waiting=core.settlements.waiting,
             settlements_waiting_amount=core.settlements.waiting_amount,
             loops=core.switch.loops,
+            http_counters=core.http.counters,
         )
         self.reporter = Reporter(
             bus=self.events,

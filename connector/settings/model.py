@@ -61,8 +61,8 @@ class PeerSettings(BaseModel):
     id: PeerId
     """Its name; in the environment the `<ID>` in lower case, `_` as `-`."""
     secret: SecretStr
-    """Shared with the peer: the token of the BTP log-in. Without it no peer is accepted. Where
-    BTP_SERVER_HOST is not loopback: at least 16 characters."""
+    """Shared with the peer: the token of the BTP log-in, and of what it posts over HTTP. Without it no
+    peer is accepted. Where BTP_SERVER_HOST or ILP_HTTP_HOST is not loopback: at least 16 characters."""
     url: DialUrl | None = None
     """Where to dial it; without it, it dials us."""
     username: str | None = None

@@ -66,6 +66,7 @@ class NodeViews:
         settlements_waiting: Callable[[str], int],
         settlements_waiting_amount: Callable[[str], int],
         loops: Loops,
+        http_counters: Callable[[], Mapping[str, int]],
     ) -> None:
         self._settings = settings
         self._known = known
@@ -100,6 +101,7 @@ class NodeViews:
             counters=lambda: {
                 "btp_authentication_failures": links.auth_failures,
                 "btp_messages_ignored": links.ignored,
+                **http_counters(),
                 "ilp_answers_late": sum(p.counters.answers_late for p in peers),
                 "ilp_answers_malformed": sum(p.counters.answers_malformed for p in peers),
                 "ilp_answers_undelivered": sum(p.counters.answers_undelivered for p in peers),

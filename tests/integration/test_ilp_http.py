@@ -314,6 +314,7 @@ async def test_a_request_without_an_answer_is_unknown_until_the_deadline(
         assert answer.code == "R00"
         assert held(a, "bob") == (0, 0, 0)
         assert len(bob.asked) == 1
+        assert a.connector.core.http.counters()["ilp_http_unknown_outcomes"] == 1
 
 
 async def test_a_peer_that_is_away_gets_nothing_and_is_found_again(tmp_path: Path) -> None:

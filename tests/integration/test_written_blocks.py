@@ -260,3 +260,12 @@ def test_a_replica_by_hand_and_the_node_on_it(tmp_path: Path, programs: str) -> 
         tmp_path, programs,
     )  # fmt: skip
     assert "FAIL" not in said
+
+
+def test_two_nodes_linked_over_http(tmp_path: Path, programs: str) -> None:
+    """The block waits for its nodes, pays and ends them by itself."""
+    said = run(
+        "set -m\n" + block("docs/ilp-over-http.md", "export SECRET=").script, tmp_path, programs
+    )
+    assert "10 of 10 fulfilled" in said
+    assert re.search(r"alice .* owes us[^a-z]*10000\b", said), said

@@ -70,6 +70,7 @@ RUN: Final = frozenset(
         ("docs/admin-api.md", "curl -H"),
         ("docs/configuration.md", "nodeId: alice"),
         ("docs/deployment.md", "export TRUSTED_PROXIES"),
+        ("docs/ilp-over-http.md", "export SECRET="),
         ("docs/settlement.md", "export BTP_PEER_BOB_SETTLE_THRESHOLD"),
         ("docs/settlement.md", "export ADMIN_API_KEY"),
         ("docs/simulation.md", "from connector.simulation.draw"),
