@@ -320,7 +320,7 @@ class NodeViews:
                     else max(0, now_ms - one.since_ms) // 1000,
                     "dials": peer.url is not None,
                     "tls": dialled if outbound else settings.btp_tls_cert is not None,
-                    "connected": link is not None,
+                    "connected": self._links.reaches(peer.id),
                 }
             )
         return {
