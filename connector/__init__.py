@@ -58,6 +58,7 @@ The map, each package above those that it uses:
     ilp_http/       ILP over HTTP (RFC 35), beside the BTP links
       carrier.py      the listener and the peers, joined; when BTP or HTTP carries a packet
       peer.py         one peer that packets are posted to: probes, requests, sent again
+      client.py       HTTP client: what was certainly not sent, and what may have been
       listener.py     what peers post: tokens, packets, answers
       connection.py   one connection of the listener  message.py  headers of a request; pure
       request_ids.py  the same Request-Id is the same packet; pure

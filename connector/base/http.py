@@ -48,7 +48,7 @@ class HttpAnswer:
     body: bytes
     """Decompressed."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """By name; names in any case."""
+    """By name, in lower case."""
 
     @property
     def ok(self) -> bool:
@@ -75,8 +75,6 @@ class HttpClient:
         connections_max: int,
         headers: Mapping[str, str] | None = None,
         verify: bool = True,
-        connect_seconds_max: float | None = None,
-        idle_seconds_max: float = 5.0,
         transport: Transport | None = None,
     ) -> None:
         """No connection is opened before the first request.
@@ -87,9 +85,6 @@ class HttpClient:
             connections_max: open at one time, to all servers together.
             headers: sent with every request.
             verify: whether certificates are checked.
-            connect_seconds_max: for a connection with TLS, so that one that cannot be made is told from
-                an answer that does not come; None: as for the request.
-            idle_seconds_max: how long a connection without a request is kept for the next one.
             transport: replaces the network in tests.
         """
         assert seconds_max > 0
@@ -100,8 +95,6 @@ class HttpClient:
         self._connections_max = connections_max
         self._headers = {**HEADERS, **(headers or {})}
         self._verify = verify
-        self._connect_seconds_max = connect_seconds_max
-        self._idle_seconds_max = idle_seconds_max
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
 
@@ -180,10 +173,8 @@ class HttpClient:
                 limits=httpx.Limits(
                     max_connections=self._connections_max,
                     max_keepalive_connections=self._connections_max,
-                    keepalive_expiry=self._idle_seconds_max,
                 ),
-                # `ask` has one deadline for the whole request.
-                timeout=httpx.Timeout(None, connect=self._connect_seconds_max),
+                timeout=None,  # noqa: S113 - `ask` has one deadline for the whole request
                 follow_redirects=False,
                 trust_env=False,
                 verify=trusted,

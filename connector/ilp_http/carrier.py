@@ -15,11 +15,11 @@ from typing import Any, Final, Protocol
 
 from connector.base import limits
 from connector.base.clock import Clock
-from connector.base.http import Transport
 from connector.base.log import Log
 from connector.btp.link import OutgoingRequest
 from connector.btp.links import Links
 from connector.btp.network import Network
+from connector.ilp_http.client import Client
 from connector.ilp_http.listener import Arrivals, HttpListener, ReplyTo
 from connector.ilp_http.peer import HttpPeer, HttpTerms, Outgoing, Reach
 from connector.peering.model import PeerRegistry, Unanswered
@@ -70,7 +70,6 @@ class HttpCarrier:
         network: Network,
         terms: Iterable[HttpTerms],
         random: Callable[[], float],
-        transport: Transport | None = None,
     ) -> None:
         """Nothing listens, and nothing is sent yet.
 
@@ -80,10 +79,9 @@ class HttpCarrier:
             peers: all peers.
             links: the BTP links: credentials, standstill, and what a packet has caused there.
             driver: takes packets and answers.
-            network: listens.
+            network: listens and connects.
             terms: of the peers that use HTTP.
             random: returns a number from 0 to 1, for the back-off.
-            transport: replaces the network of outgoing requests in tests.
         """
         self.clock: Final = clock
         self.standstill: Final = links.standstill
@@ -102,7 +100,7 @@ class HttpCarrier:
         self._log = log
         self._driver = driver
         self._random = random
-        self._transport = transport
+        self._network = network
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
         self._by_peer: dict[str, HttpPeer] = {}
@@ -169,7 +167,11 @@ class HttpCarrier:
                 owner=self,
                 log=self._log,
                 random=self._random,
-                transport=self._transport,
+                client=Client(
+                    clock=self.clock,
+                    network=self._network,
+                    headers={"Authorization": f"Bearer {terms.token}"},
+                ),
             )
             self._by_peer[peer_id] = peer
             if self._group is not None:

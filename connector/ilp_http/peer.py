@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, Protocol
@@ -30,10 +30,11 @@ from connector.base import limits
 from connector.base.backoff import Backoff
 from connector.base.clock import Clock
 from connector.base.errors import HttpAnswerError, HttpError, HttpTimeoutError, HttpUnreachableError
-from connector.base.http import HttpAnswer, HttpClient, Transport
+from connector.base.http import HttpAnswer
 from connector.base.log import Log, Sampler
 from connector.btp.standstill import Standstill
 from connector.ilp_http import bounds
+from connector.ilp_http.client import NOT_CONNECTED
 from connector.ilp_http.message import (
     AGAIN,
     CALLBACK_URL,
@@ -49,10 +50,6 @@ BACKOFF: Final = Backoff(
     max_s=bounds.RETRY_DELAY_SECONDS_MAX,
     jitter=0.5,
 )
-_NOT_CONNECTED: Final = frozenset(
-    ("ConnectError", "ConnectTimeout", "InvalidURL", "UnsupportedProtocol")
-)
-"""Failures before anything of the request was sent."""
 _BEHIND_A_PROXY: Final = frozenset((502, 503, 504))
 
 
@@ -72,6 +69,24 @@ class HttpTerms:
     """The only Callback-Url that is accepted from it."""
     own_callback_url: str | None = None
     """Where it posts answers, if `is_async`."""
+
+
+class Asks(Protocol):
+    """An HTTP client; see `client.Client`."""
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        seconds_max: float,
+    ) -> HttpAnswer:
+        """Send one request; returns the answer, or raises an `HttpError`."""
+
+    async def close(self) -> None:
+        """Close all connections."""
 
 
 class Outgoing(Protocol):
@@ -146,9 +161,17 @@ class HttpPeer:
         owner: PeerOwner,
         log: Log,
         random: Callable[[], float],
-        transport: Transport | None = None,
+        client: Asks,
     ) -> None:
-        """Nothing is sent before `start`; `transport` replaces the network in tests."""
+        """Nothing is sent before `start`.
+
+        Args:
+            terms: how packets go to the peer.
+            owner: the carrier.
+            log: for what the peer and the network cause, at a limited rate.
+            random: returns a number from 0 to 1, for the back-off.
+            client: shows the token of the peer with every request.
+        """
         self.terms: Final = terms
         self.reach = Reach.UNKNOWN
         self.resends = False
@@ -160,17 +183,7 @@ class HttpPeer:
         self._owner = owner
         self._log = log
         self._random = random
-        self._client = HttpClient(
-            seconds_max=bounds.ATTEMPT_SECONDS_MAX,
-            answer_bytes_max=bounds.BODY_BYTES_MAX,
-            connections_max=bounds.REQUESTS_AT_ONCE_PER_PEER_MAX
-            + bounds.REPLIES_AT_ONCE_PER_PEER_MAX
-            + 1,
-            headers={"Authorization": f"Bearer {terms.token}"},
-            connect_seconds_max=bounds.CONNECT_SECONDS_MAX,
-            idle_seconds_max=bounds.SENDING_IDLE_SECONDS_MAX,
-            transport=transport,
-        )
+        self._client = client
         self._open: dict[Outgoing, None] = {}
         """Every packet that was taken and has no answer."""
         self._sent: set[Outgoing] = set()
@@ -332,7 +345,7 @@ class HttpPeer:
                 "POST", terms.url, content=body, headers=headers, seconds_max=seconds
             )
         except HttpUnreachableError as error:
-            if error.kind in _NOT_CONNECTED and not again:
+            if error.kind == NOT_CONNECTED and not again:
                 self._sent.discard(flight)
                 await self._may_speak()
                 self._end(flight, Unanswered.NOT_SENT)
@@ -422,7 +435,7 @@ class HttpPeer:
             return Probed.FAILED, f"the token is refused (HTTP {answer.status})"
         if answer.status in _BEHIND_A_PROXY:
             return Probed.FAILED, f"HTTP {answer.status}"
-        return (Probed.IDS if PACKET_ID in answer.headers else Probed.PLAIN), ""
+        return (Probed.IDS if PACKET_ID.lower() in answer.headers else Probed.PLAIN), ""
 
     def _probed(self, probed: Probed, reason: str) -> None:
         before, self.reach = self.reach, NEXT[self.reach, probed]

@@ -14,8 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
+from connector.base.errors import HttpUnreachableError
+from connector.base.http import HttpAnswer, HttpClient
 from connector.btp.standstill import Standstill
 from connector.ilp_http import bounds
+from connector.ilp_http.client import LOST, NOT_CONNECTED
 from connector.ilp_http.message import AGAIN, request_id_of
 from connector.ilp_http.peer import NEXT, HttpPeer, HttpTerms, Probed, Reach
 from connector.peering.model import Asset, Peer, PeerTerms, Unanswered
@@ -42,6 +45,27 @@ class Flight:
         self.deadline_ms = SimulatedClock().now_ms() + round(lives_s * 1000)
 
 
+class _Fake(HttpClient):
+    """The client of the package; what fails before it is sent has the name that ours gives it."""
+
+    async def ask(self, *args: Any, **kwargs: Any) -> HttpAnswer:
+        try:
+            return await super().ask(*args, **kwargs)
+        except HttpUnreachableError as error:
+            kind = NOT_CONNECTED if error.kind == "ConnectError" else LOST
+            raise HttpUnreachableError(kind, error.detail) from error
+
+
+def client_of(serve: Callable[[httpx.Request], Any], token: str = "of-bob") -> HttpClient:
+    return _Fake(
+        seconds_max=1,
+        answer_bytes_max=bounds.BODY_BYTES_MAX,
+        connections_max=1000,
+        headers={"Authorization": f"Bearer {token}"},
+        transport=FakeNetwork(serve),
+    )
+
+
 class Owner:
     """The carrier, and the world behind the wire: `serve` answers every request but probes."""
 
@@ -61,7 +85,7 @@ class Owner:
         self.answers: dict[Any, bytes | Unanswered] = {}
         self.changes: list[str] = []
         self.peer = HttpPeer(
-            terms, owner=self, log=self.log, random=lambda: 0.5, transport=FakeNetwork(self._ask)
+            terms, owner=self, log=self.log, random=lambda: 0.5, client=client_of(self._ask)
         )
 
     async def _ask(self, request: httpx.Request) -> httpx.Response:
@@ -456,10 +480,8 @@ def test_a_probe_that_is_refused_is_no_connection(code: int) -> None:
     @simulated
     async def scenario() -> None:
         owner = Owner(ok, TERMS, ids=True, up=True)
-        network = FakeNetwork(lambda _request: httpx.Response(code, headers=KNOWN))
-        owner.peer = HttpPeer(
-            TERMS, owner=owner, log=owner.log, random=lambda: 0.5, transport=network
-        )
+        client = client_of(lambda _request: httpx.Response(code, headers=KNOWN))
+        owner.peer = HttpPeer(TERMS, owner=owner, log=owner.log, random=lambda: 0.5, client=client)
         async with asyncio.TaskGroup() as group:
             owner.peer.start(group)
             await asyncio.sleep(60)

@@ -1,0 +1,253 @@
+"""An HTTP client for one server: many small requests, each as fast as it can be, and told apart when it fails.
+
+For packets it matters whether a request can have reached the server: `HttpUnreachableError` of the
+kind `NOT_CONNECTED` says that it cannot. `h11` implements HTTP/1.1 without I/O, on the network of the
+links. A connection carries one request at a time and is kept for the next one for a short time.
+The package's other client (`base.http`) serves all servers and costs five times as much per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import h11
+
+from connector.base.clock import Clock
+from connector.base.errors import (
+    HttpAnswerError,
+    HttpError,
+    HttpTimeoutError,
+    HttpUnreachableError,
+)
+from connector.base.http import HttpAnswer
+from connector.btp.link import describe
+from connector.btp.network import Network
+from connector.ilp_http import bounds
+
+NOT_CONNECTED: Final = "NotConnected"
+"""The kind of an `HttpUnreachableError` before anything of a request was sent."""
+LOST: Final = "Lost"
+"""After that: the server may have it."""
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: at most one request at a time."""
+
+    def __init__(self) -> None:
+        self.idle_since_s = 0.0
+        self.is_closed = False
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=bounds.HEADERS_BYTES_MAX)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: asyncio.Future[HttpAnswer] | None = None
+        self._response: h11.Response | None = None
+        self._body = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is closed: that ends an answer without a length."""
+        self.is_closed = True
+        if self._waiting is not None:
+            self._read(b"")
+            self._fail(
+                HttpUnreachableError(LOST, describe(error) if error else "closed by the server")
+            )
+
+    def data_received(self, data: bytes) -> None:
+        """A part of the answer; without a request it is a fault of the server."""
+        if self._waiting is None:
+            self.abort()
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        http = self._http
+        try:
+            http.receive_data(data)
+            while True:
+                event = http.next_event()
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    return
+                if isinstance(event, h11.Response):
+                    self._response = event
+                elif isinstance(event, h11.Data):
+                    self._body += event.data
+                    if len(self._body) > bounds.BODY_BYTES_MAX:
+                        self._fail(HttpAnswerError("the answer is too long"))
+                        return
+                elif isinstance(event, h11.EndOfMessage):
+                    self._whole()
+                    return
+                elif isinstance(event, h11.ConnectionClosed):
+                    return
+        except h11.RemoteProtocolError:
+            self._fail(HttpUnreachableError(LOST, "the answer is not HTTP/1.1"))
+
+    def _whole(self) -> None:
+        response, waiting = self._response, self._waiting
+        assert response is not None
+        assert waiting is not None
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers
+        }
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            self._fail(HttpAnswerError("the answer has a content encoding that was not asked for"))
+            return
+        self._waiting = None
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        else:
+            self.abort()
+        if not waiting.done():
+            waiting.set_result(HttpAnswer(response.status_code, bytes(self._body), headers))
+
+    def _fail(self, error: HttpError) -> None:
+        waiting, self._waiting = self._waiting, None
+        self.abort()
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(error)
+
+    def send(self, request: h11.Request, body: bytes) -> asyncio.Future[HttpAnswer]:
+        """Send a request; the future is its answer."""
+        assert self._waiting is None
+        assert self._transport is not None
+        octets = self._http.send(request) or b""
+        if body:
+            octets += self._http.send(h11.Data(data=body)) or b""
+        octets += self._http.send(h11.EndOfMessage()) or b""
+        self._response = None
+        self._body.clear()
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._transport.write(octets)
+        return self._waiting
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.is_closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Client:
+    """Sends requests to the servers of a peer."""
+
+    def __init__(self, *, clock: Clock, network: Network, headers: Mapping[str, str]) -> None:
+        """No connection is opened before the first request.
+
+        Args:
+            clock: for the age of connections.
+            network: connects.
+            headers: sent with every request.
+        """
+        self._clock = clock
+        self._network = network
+        self._headers = dict(headers)
+        self._idle: dict[tuple[str, str], list[_Connection]] = {}
+        """By scheme and host with port; the one that was used last is the last one."""
+        self._tls: ssl.SSLContext | None = None
+        self._is_closed = False
+
+    async def close(self) -> None:
+        """Close idle connections; the owner of a request cancels it."""
+        self._is_closed = True
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.abort()
+        self._idle.clear()
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        seconds_max: float,
+    ) -> HttpAnswer:
+        """Send one request; returns the complete answer, whatever its status.
+
+        Args:
+            method: of HTTP, in upper case.
+            url: absolute, http or https, without credentials.
+            content: the body of the request.
+            headers: besides those of the client.
+            seconds_max: for this request, connecting included.
+
+        Raises:
+            HttpUnreachableError: no connection (`NOT_CONNECTED`), or no answer over it (`LOST`).
+            HttpTimeoutError: the answer was not complete in time.
+            HttpAnswerError: the answer is too long, or encoded.
+        """
+        parts = urlsplit(url)
+        place = parts.scheme, parts.netloc
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        request = h11.Request(
+            method=method,
+            target=target,
+            headers=[
+                ("Host", parts.netloc),
+                *self._headers.items(),
+                *(headers or {}).items(),
+                ("Content-Length", str(len(content))),
+            ],
+        )
+        until_s = self._clock.monotonic_s() + seconds_max
+        connection = self._take(place) or await self._connect(parts, seconds_max)
+        answered = False
+        try:
+            async with asyncio.timeout(max(0.0, until_s - self._clock.monotonic_s())):
+                answer = await connection.send(request, content)
+            answered = True
+        except TimeoutError:
+            raise HttpTimeoutError(f"no answer within {seconds_max:g} s") from None
+        finally:
+            if not answered:
+                connection.abort()
+        if not connection.is_closed and not self._is_closed:
+            connection.idle_since_s = self._clock.monotonic_s()
+            self._idle.setdefault(place, []).append(connection)
+        return answer
+
+    def _take(self, place: tuple[str, str]) -> _Connection | None:
+        """A connection that is open, as far as it is known, and will be for a while."""
+        connections = self._idle.get(place, [])
+        oldest_s = self._clock.monotonic_s() - bounds.SENDING_IDLE_SECONDS_MAX
+        found: _Connection | None = None
+        while connections and found is None:
+            last = connections.pop()
+            if last.is_closed:
+                continue
+            if last.idle_since_s < oldest_s:
+                last.abort()
+                continue
+            found = last
+        # Those before the last one are as old or older.
+        while connections and (connections[0].is_closed or connections[0].idle_since_s < oldest_s):
+            connections.pop(0).abort()
+        return found
+
+    async def _connect(self, parts: Any, seconds_max: float) -> _Connection:
+        connection = _Connection()
+        secure = parts.scheme == "https"
+        try:
+            if secure and self._tls is None:
+                # Reading the certificates takes 25 ms.
+                self._tls = await asyncio.to_thread(ssl.create_default_context)
+            async with asyncio.timeout(min(seconds_max, bounds.CONNECT_SECONDS_MAX)):
+                await self._network.connect(
+                    lambda: connection,
+                    parts.hostname or "",
+                    parts.port or (443 if secure else 80),
+                    self._tls if secure else None,
+                )
+        except TimeoutError:
+            raise HttpUnreachableError(NOT_CONNECTED, "no connection in time") from None
+        except (OSError, UnicodeError) as error:  # a name that is none is a UnicodeError
+            raise HttpUnreachableError(NOT_CONNECTED, describe(error)) from error
+        return connection
