@@ -18,9 +18,12 @@ from connector.base import limits
 from connector.ilp.packet import decode, encode
 from connector.ilp_http import bounds
 from tests.support.admin import KEY, Operator
+from tests.support.certificates import certificate
 from tests.support.daemons import CLOCK, Daemon, RunningNodes, secret_of, until
 from tests.support.outside_peer import Asked, OutsidePeer, Said, Serve, post
 from tests.support.ports import free_port, free_ports
+
+__all__ = ["certificate"]
 
 PREIMAGE = b"p" * 32
 FULFILL = encode(Fulfill(fulfillment=PREIMAGE))
@@ -131,6 +134,36 @@ async def test_many_packets_at_once_are_all_answered_and_booked(tmp_path: Path, 
             bounds.REQUESTS_AT_ONCE_PER_PEER_MAX + bounds.REPLIES_AT_ONCE_PER_PEER_MAX + 1
         )
         assert await network.stop() == []
+
+
+async def test_https_is_spoken_and_certificates_are_checked(
+    tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = certificate
+    async with HttpPair(tmp_path) as network:
+        https = network.url("b", "a").replace("http://127.0.0.1", "https://localhost")
+        await network.add(
+            "b",
+            [network.peer("b", "a")],
+            ilp_http_port=network.ports["b"],
+            ilp_http_tls_cert=cert,
+            ilp_http_tls_key=key,
+        )
+        a = await network.add(
+            "a", [network.peer("a", "b", http_url=https)], ilp_http_port=network.ports["a"]
+        )
+        await a.log.seen("ilp_http_not_reached", peer_id="b")
+        (fields,) = (said for _, name, said in a.log.events if name == "ilp_http_not_reached")
+        assert "certificate" in fields["reason"].lower()
+        await a.stop()
+        # As for an operator who trusts a certificate of his own.
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+        trusting = await network.add(
+            "a", [network.peer("a", "b", http_url=https)], ilp_http_port=network.ports["a"]
+        )
+        await reached(trusting, "b")
+        assert isinstance(await trusting.connector.send("g.b", 5), Fulfill)
+        assert network.daemons["b"].net("a") == 5
 
 
 async def test_the_limits_of_a_peer_hold_over_http_as_well(tmp_path: Path) -> None:

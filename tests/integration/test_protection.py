@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,25 +20,13 @@ from connector import Connector, PeerSettings, Settings
 from connector.base.errors import ConfigError
 from connector.telemetry import bounds as telemetry_bounds
 from connector.telemetry import metrics
+from tests.support.certificates import certificate
 from tests.support.daemons import EventLog, RunningNodes
 from tests.support.patience import PATIENCE_SECONDS
 
+__all__ = ["certificate"]
+
 KEY = "key-of-the-admin"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("makes its certificate with openssl, which is not on PATH")
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
 
 
 async def test_health_api_and_login_over_tls(
