@@ -1,0 +1,192 @@
+"""Whole cores linked over HTTP alone, in memory and simulated time: cuts and crashes at random moments."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from connector import Fulfill, PeerSettings, Prepare, Reject
+from connector.base import limits
+from connector.ilp.packet import Answer
+from tests.support.accounts import books_at_rest
+from tests.support.clocks import simulate
+from tests.support.in_memory import MemoryNetwork
+from tests.unit.node.test_core import FULFILLMENT, Machine, settings_of
+
+PORTS = {"alice": 11, "bob": 12, "carol": 13}
+SEEDS = range(int(os.environ.get("HTTP_SEEDS", "4")))
+
+
+def peer(a: str, b: str, **more: Any) -> PeerSettings:
+    """`b` as a peer of `a`, over HTTP."""
+    url = f"http://{b}.example:{PORTS[b]}/accounts/{a}/ilp"
+    return PeerSettings(id=b, secret="-".join(sorted((a, b))), http_url=url, **more)
+
+
+class HttpMachine(Machine):
+    """A core whose life can end at any moment."""
+
+    async def reached(self, peer_id: str) -> None:
+        async with asyncio.timeout(120):
+            while not self.core.links.reaches(peer_id):
+                await asyncio.sleep(0.05)
+
+    async def crash(self) -> None:
+        self.network.listening.pop(PORTS[self.settings.node_id], None)
+        await super().crash()
+
+
+@asynccontextmanager
+async def line(mode: str) -> AsyncIterator[tuple[asyncio.TaskGroup, list[HttpMachine]]]:
+    """alice - bob - carol; none of their links is BTP."""
+    network = MemoryNetwork()
+
+    def settings(node_id: str, port: int, *peers: PeerSettings) -> Any:
+        own = PORTS[node_id]
+        return settings_of(
+            node_id,
+            port,
+            *peers,
+            ilp_http_port=own,
+            ilp_http_url=f"http://{node_id}.example:{own}",
+            credit_limit=10**9,
+        )
+
+    machines = [
+        HttpMachine(network, one)
+        for one in (
+            settings("alice", 1, peer("alice", "bob", routes=["g.carol"], http_mode=mode)),
+            settings(
+                "bob",
+                2,
+                peer("bob", "alice", routes=["g.alice"], http_mode=mode),
+                peer("bob", "carol", routes=["g.carol"], http_mode=mode),
+            ),
+            settings("carol", 3, peer("carol", "bob", routes=["g.alice"], http_mode=mode)),
+        )
+    ]
+    async with asyncio.TaskGroup() as group:
+        for machine in machines:
+            await machine.start(group)
+        await machines[0].reached("bob")
+        await machines[1].reached("carol")
+        yield group, machines
+        for machine in machines:
+            await machine.stop()
+    for machine in machines:
+        machine.disk.close()
+        assert not [line for line in machine.log.events if line[0] == "error"]
+
+
+class Shop:
+    """carol's handler: slow now and then; it remembers what it was asked for, by packet id."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+        self.paid: set[str] = set()
+
+    async def __call__(self, _prepare: Prepare, packet_id: str) -> Fulfill | Reject:
+        if packet_id not in self.paid and self._dice.random() < 0.1:
+            return Reject(code="F99", triggered_by="g.carol", message="sold out", data=b"")
+        self.paid.add(packet_id)
+        await asyncio.sleep(self._dice.choice((0, 0, 0.01, 0.5, 12)))
+        return Fulfill(fulfillment=FULFILLMENT)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_books_match_whatever_is_cut_or_dies(mode: str, seed: int) -> None:
+    """Only the node that sends its own packets lives on: nobody would ask it again."""
+
+    async def scenario() -> None:
+        dice = random.Random(seed)
+        async with line(mode) as (group, (alice, bob, carol)):
+            shop = Shop(dice)
+            carol.on_prepare = shop  # type: ignore[assignment]
+            carol.core.on_prepare(shop)
+            answers: list[Answer] = []
+
+            async def send() -> None:
+                await asyncio.sleep(dice.random() * 20)
+                answers.append(
+                    await alice.core.send("g.carol", 7, fulfillment=FULFILLMENT, expiry_s=30)
+                )
+
+            sending = [group.create_task(send()) for _ in range(60)]
+            for _ in range(8):
+                await asyncio.sleep(dice.random() * 3)
+                what = dice.choice(("cut", "cut", "bob", "carol"))
+                if what == "cut":
+                    alice.network.cut()
+                    continue
+                victim = bob if what == "bob" else carol
+                await victim.crash()
+                await asyncio.sleep(dice.random() * 2)
+                await victim.start(group)
+            await asyncio.wait(sending)
+            await asyncio.sleep(40)  # longer than the packets live
+            fulfilled = sum(isinstance(answer, Fulfill) for answer in answers)
+            codes = {answer.code for answer in answers if isinstance(answer, Reject)}
+            assert codes <= {"F99", "T00", "T01", "R00"}, codes
+            assert fulfilled > 5, answers
+            assert alice.net("bob") == -7 * fulfilled
+            assert bob.net("alice") == 7 * fulfilled
+            assert bob.net("carol") == -carol.net("bob")
+            # What bob paid carol and got from alice: the same, since every packet was asked for in time.
+            assert carol.net("bob") == 7 * fulfilled
+            assert 7 * len(shop.paid) >= carol.net("bob")
+            for machine in (alice, bob, carol):
+                assert await books_at_rest(machine.core.accounts) == []
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_an_answer_that_got_lost_is_given_again_and_not_paid_again(mode: str) -> None:
+    async def scenario() -> None:
+        delivered = 0
+        async with line(mode) as (group, (alice, bob, carol)):
+
+            async def pay(_prepare: Prepare) -> Fulfill:
+                nonlocal delivered
+                delivered += 1
+                await asyncio.sleep(2)
+                return Fulfill(fulfillment=FULFILLMENT)
+
+            carol.core.on_prepare(pay)
+            sending = group.create_task(alice.core.send("g.carol", 7, fulfillment=FULFILLMENT))
+            await asyncio.sleep(1)
+            alice.network.cut()
+            await asyncio.sleep(0.9)
+            alice.network.cut()
+            assert isinstance(await sending, Fulfill)
+            assert delivered == 1
+            assert (bob.net("alice"), carol.net("bob")) == (7, 7)
+            if mode == "sync":
+                assert bob.core.peers["alice"].counters.resent_in >= 1
+
+    simulate(scenario())
+
+
+def test_answers_over_http_are_kept_as_long_as_their_packets_can_be_asked_for() -> None:
+    async def scenario() -> None:
+        async with line("sync") as (_, (alice, bob, _carol)):
+            for _ in range(5):
+                assert isinstance(await alice.core.send("g.carol", 7), Fulfill)
+            await asyncio.sleep(10)
+            inbox = bob.core.driver._inboxes.by_peer["alice"]
+            assert len(inbox.unread.by_id) == 5
+            assert not bob.core.driver.wants_receipt("alice"), "a removal need not wait for it"
+            assert bob.core.applier.is_drained("alice")
+            await asyncio.sleep(3 * limits.FORMER_PACKETS_MS / 1000)
+            assert not inbox.unread.by_id
+            assert inbox.octets == 0
+            assert not inbox.was_read(max(inbox.forgotten_id_max, 1)), "nobody has said so"
+
+    simulate(scenario())
