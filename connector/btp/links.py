@@ -464,7 +464,9 @@ class Links(LinkOwner):
             self.live[peer_id] = carrier
         elif was_carrier:
             del self.live[peer_id]
-            if not self.reaches(peer_id):
+            if self.reaches(peer_id):
+                self._observer.connected(peer_id, "http")
+            else:
                 self._observer.disconnected(peer_id, link.direction, link.close_reason)
         self._note(links, link, "btp_connection_lost", reason=link.close_reason)
         if links.all():
@@ -497,7 +499,7 @@ class Links(LinkOwner):
             elif self.beside is not None and not links.comes_back:
                 assert link.peer is not None
                 waiting = self._waiting_for(link.peer)
-                links.requests.forget(self.beside.take_over(link.peer.peer_id, waiting))
+                links.requests.forget(set(self.beside.take_over(link.peer.peer_id, waiting)))
             # Two neighbours may be replaced at the same time: what was being reserved waits then, too,
             # for the process that follows this one.
             if links.comes_back and (self.comes_back or not self._stopping):

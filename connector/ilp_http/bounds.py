@@ -12,8 +12,9 @@ assert BODY_BYTES_MAX > limits.PACKET_DATA_BYTES_MAX + limits.REJECT_MESSAGE_BYT
 HEADERS_BYTES_MAX: Final = 16_384
 # Listening
 CONNECTIONS_MAX: Final = 4096
-"""Of peers that have shown their token."""
-CONNECTIONS_PER_PEER_MAX: Final = 512
+"""Of peers that have shown their token. Of more, each is closed when it has been answered, and of twice
+as many none is answered; the same for those of one peer."""
+CONNECTIONS_PER_PEER_MAX: Final = 256
 STRANGERS_MAX: Final = 512
 """Connections without a right token: of all addresses together."""
 STRANGERS_PER_ADDRESS_MAX: Final = 256
@@ -24,7 +25,7 @@ IDLE_SECONDS_MAX: Final = 75.0
 theirs: one that is closed while a request is on its way makes the outcome of a packet unknown."""
 ANSWER_MARGIN_SECONDS: Final = 1.0
 """From the expiry of a packet to the end of the wait for its answer."""
-UNREAD_BYTES_MAX: Final = 131_072
+UNREAD_BYTES_MAX: Final = 65_536
 """Of further requests, while one is answered."""
 WRITE_BUFFER_BYTES: Final = 131_072
 # RFC 35, asynchronous: remembered Request-Ids, each until its packet has expired.

@@ -249,9 +249,11 @@ class HttpCarrier:
 
     def forget(self, flights: Collection[OutgoingRequest]) -> None:
         """See `Beside`."""
-        ours = [_outgoing(flight) for flight in flights]
-        for peer in self._by_peer.values():
-            peer.forget(ours)
+        for flight in flights:
+            hop = flight.next_hop  # None: it waits for this node's own receiver
+            peer = None if hop is None else self._by_peer.get(hop.terms.peer_id)
+            if peer is not None:
+                peer.forget((_outgoing(flight),))
 
     # --- from the peers and the listener
 

@@ -76,6 +76,8 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._body = bytearray()
         self._answering = False
+        self._wants_no_body = False
+        """Whether the request is a HEAD, which is refused without a text."""
         self._unread = bytearray()
         """Further requests while one is answered, and what came while nothing may be said."""
         self._held: tuple[int, bytes, Headers] | None = None
@@ -182,6 +184,7 @@ class Connection(asyncio.Protocol):
 
     def _head(self, event: h11.Request) -> bool:
         """Whether the request is read on."""
+        self._wants_no_body = event.method == b"HEAD"
         request = read_head(event.method, event.target, event.headers)
         refusal = (
             request if isinstance(request, Refusal) else self._owner.authenticate(self, request)
@@ -254,7 +257,7 @@ class Connection(asyncio.Protocol):
     def _send(self, status: int, headers: Headers, body: bytes) -> None:
         http = self._http
         octets = http.send(h11.Response(status_code=status, headers=list(headers))) or b""
-        if body:
+        if body and not self._wants_no_body:
             octets += http.send(h11.Data(data=body)) or b""
         octets += http.send(h11.EndOfMessage()) or b""
         self._write(octets)

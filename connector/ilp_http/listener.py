@@ -133,10 +133,11 @@ class HttpListener:
         )
         self._known: dict[str, dict[Connection, None]] = {}
         """Connections whose last request had a right token, by peer id."""
+        self._known_count = 0
         self._said = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
 
     def __len__(self) -> int:
-        return len(self._strangers) + sum(len(known) for known in self._known.values())
+        return len(self._strangers) + self._known_count
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
         """Accept connections. Returns the port; 0 lets the system choose it.
@@ -203,9 +204,13 @@ class HttpListener:
 
     def _forget(self, connection: Connection) -> None:
         known = self._known.get(connection.peer_id, {})
-        known.pop(connection, None)
+        if connection not in known:
+            return
+        del known[connection]
+        self._known_count -= 1
+        assert self._known_count >= 0, self._known_count
         if not known:
-            self._known.pop(connection.peer_id, None)
+            del self._known[connection.peer_id]
 
     def authenticate(self, connection: Connection, request: Request) -> Refusal | None:
         """See `Owner`."""
@@ -216,20 +221,27 @@ class HttpListener:
             return Refusal(401, "unknown peer or wrong token")
         request.peer_id = peer_id
         if connection.peer_id != peer_id:
+            if self._is_crowded(peer_id, times=2):
+                return Refusal(503, "too many connections")
             self._strangers.remove(connection)
             self._forget(connection)
             connection.peer_id = peer_id
             self._known.setdefault(peer_id, {})[connection] = None
+            self._known_count += 1
         if request.method == "POST" and request.content_type not in CONTENT_TYPES:
             return Refusal(415, f"Content-Type is neither {' nor '.join(CONTENT_TYPES)}")
         return None
 
     def keeps(self, connection: Connection) -> bool:
         """See `Owner`."""
-        if self._listener is None:
-            return False
-        ours = len(self._known.get(connection.peer_id, ()))
-        return ours <= bounds.CONNECTIONS_PER_PEER_MAX and len(self) <= bounds.CONNECTIONS_MAX
+        return self._listener is not None and not self._is_crowded(connection.peer_id, times=1)
+
+    def _is_crowded(self, peer_id: str, *, times: int) -> bool:
+        """Whether there are more connections than `times` the bound, of a peer or in all."""
+        return (
+            len(self._known.get(peer_id, ())) > times * bounds.CONNECTIONS_PER_PEER_MAX
+            or self._known_count > times * bounds.CONNECTIONS_MAX
+        )
 
     def refused(self, connection: Connection, refusal: Refusal) -> None:
         """See `Owner`. Wrong tokens have a log line of their own."""
@@ -302,7 +314,9 @@ class HttpListener:
             again = seen is Seen.SAME or now_ms < self._began_ms + limits.FORMER_PACKETS_MS
         if self.leaves_new and packet_id:
             return Refusal(503, "being replaced; send it again")
-        source = self._peers[request.peer_id]
+        source = self._peers.get(request.peer_id)
+        if source is None:
+            return Refusal(401, "unknown peer or wrong token")  # it was removed meanwhile
         if packet_id:
             self.answered_ms[request.peer_id] = now_ms
         if request.callback_url:

@@ -22,7 +22,7 @@ import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
@@ -60,7 +60,7 @@ class HttpTerms:
     peer_id: str
     url: str | None = None
     """Where they are posted; None: only answers are, to its callback."""
-    token: str
+    token: str = field(repr=False)
     """Shown to it."""
     is_async: bool = False
     """RFC 35: the answer comes as a request of its own."""
@@ -364,6 +364,8 @@ class HttpPeer:
     def _take(self, flight: Outgoing, answer: HttpAnswer) -> None:
         if answer.status == 200:
             self._worked = True
+            if self.resends and PACKET_ID.lower() not in answer.headers:
+                self._probed(Probed.PLAIN, "")  # another program answers there now
             self._end(flight, answer.body)
         elif answer.status == 202:
             # The answer comes as a request, or never: what is synchronous does not answer so.

@@ -391,6 +391,8 @@ async def test_too_many_wrong_tokens_are_throttled_and_the_right_one_still_passe
         (b"\x0c", {"content-type": ""}, 415),
         (b"\x0c", {"request_id": "7"}, 400),
         (b"\x0c", {"path": "/metrics"}, 404),
+        (b"", {"method": "HEAD"}, 405),
+        (b"", {"method": "PUT"}, 405),
         (b"\x0c" * (bounds.BODY_BYTES_MAX + 1), {}, 413),
     ],
 )  # fmt: skip
@@ -529,6 +531,26 @@ async def test_a_peer_with_too_many_connections_is_answered_and_then_closed(
     other = await host.client()
     answer = await other.ask(prepare(), authorization="Bearer of-carol", **OCTETS)
     assert "connection" not in answer.headers
+
+
+@simulated
+async def test_a_peer_that_opens_connections_without_end_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each with a right token and half a request, so that none of them is ever answered."""
+    monkeypatch.setattr(bounds, "CONNECTIONS_PER_PEER_MAX", 2)
+    host = Host()
+    await host.listen()
+    head = (
+        b"POST /ilp HTTP/1.1\r\nhost: us\r\nauthorization: Bearer of-bob\r\ncontent-length: 9\r\n"
+    )
+    clients = []
+    for _ in range(20):
+        clients.append(await host.client())
+        clients[-1].transport.write(head + b"content-type: application/octet-stream\r\n\r\n")
+        await asyncio.sleep(3 * LATENCY_S)
+    assert [one.closed.is_set() for one in clients] == [False] * 5 + [True] * 15
+    assert host.listener.refusals == {503: 15}
 
 
 # --- RFC 35, asynchronous

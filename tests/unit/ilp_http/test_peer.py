@@ -117,7 +117,8 @@ class Owner:
 
 
 def ok(request: httpx.Request) -> httpx.Response:
-    return httpx.Response(200, content=b"answer to " + request.content[-1:])
+    known = KNOWN if "ilp-packet-id" in request.headers else {}
+    return httpx.Response(200, content=b"answer to " + request.content[-1:], headers=known)
 
 
 def fails(error: type[httpx.TransportError]) -> Callable[[httpx.Request], httpx.Response]:
@@ -410,6 +411,16 @@ async def test_a_peer_that_became_another_program_is_not_asked_again() -> None:
         await asyncio.sleep(5)
         assert owner.answers == {flight: Unanswered.LINK_LOST}
         assert len(owner.requests) == 1
+
+
+@simulated
+async def test_another_program_gives_itself_away_by_its_first_answer() -> None:
+    async with running(lambda _request: httpx.Response(200, content=b"x")) as owner:
+        assert await sent(owner, Flight(1), Flight(2)) == [b"x", b"x"]
+        assert owner.peer.reach is Reach.PLAIN
+        assert owner.changes == ["bob reached"]
+        assert await sent(owner, Flight(3)) == [b"x"]
+        assert "ilp-packet-id" not in owner.requests[-1].headers
 
 
 @simulated
