@@ -376,6 +376,8 @@ class HttpPeer:
             self._unanswered(flight, f"HTTP {answer.status}")
         else:
             self._say("ilp_http_packet_refused", f"HTTP {answer.status}")
+            if answer.status == 401:
+                self._wake.set()  # a probe tells whether the token is refused altogether
             self._end(flight, Unanswered.REFUSED)
 
     def _unanswered(self, flight: Outgoing, reason: str) -> None:
@@ -415,16 +417,29 @@ class HttpPeer:
             self._probed(probed, reason)
             if self.is_reached:
                 self._send_again()
-                try:
-                    async with asyncio.timeout(bounds.PROBE_SECONDS):
-                        await self._wake.wait()
-                except TimeoutError:
+                if not await self._is_troubled():
                     failures = 0
                     continue
             # Also where every probe succeeds and every packet fails: it is not sent without pause.
             failures = max(1, failures - 1) if self._worked else failures + 1
             self._worked = False
             await asyncio.sleep(BACKOFF.wait_s(failures, self._random))
+
+    async def _is_troubled(self) -> bool:
+        """Return when the peer has to be probed: True for a packet's sake, False after a time of rest.
+
+        A peer that answers packets is not probed: under load its answer could come too late.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(bounds.PROBE_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                if not self._worked:
+                    return False
+                self._worked = False
+            else:
+                return True
 
     async def _probe(self, url: str) -> tuple[Probed, str]:
         try:

@@ -486,6 +486,21 @@ async def test_a_peer_at_rest_is_probed_now_and_then() -> None:
         assert 10 <= owner.probes <= 12
 
 
+@simulated
+async def test_a_peer_that_answers_packets_is_not_probed() -> None:
+    async with running(ok) as owner:
+        for number in range(100):
+            assert await sent(owner, Flight(number), wait_s=2) == [b"answer to %d" % (number % 10)]
+        assert owner.probes == 1
+
+
+@simulated
+async def test_a_packet_that_gets_401_is_followed_by_a_probe() -> None:
+    async with running(status(401), ids=False) as owner:
+        assert await sent(owner, Flight(1)) == [Unanswered.REFUSED]
+        assert owner.probes == 2
+
+
 @pytest.mark.parametrize("code", [401, 429, 502, 503, 504])
 def test_a_probe_that_is_refused_is_no_connection(code: int) -> None:
     @simulated
