@@ -153,11 +153,15 @@ class HttpCarrier:
         former = self._by_peer.get(peer_id)
         if former is not None and former.terms == terms:
             return
+        left: list[Outgoing] = []
         if former is not None:
             del self._by_peer[peer_id]
             was_reached = former.is_reached
             self._unknown += former.unknown
-            former.give_up(only_not_resendable=False)
+            if terms is None:
+                former.give_up(only_not_resendable=False)
+            else:
+                left = former.release()
             self._leave(former)
             if was_reached:
                 self._links.beside_lost(peer_id, "its settings were changed")
@@ -174,12 +178,17 @@ class HttpCarrier:
                 ),
             )
             self._by_peer[peer_id] = peer
+            peer.adopt(left)
             if self._group is not None:
                 peer.start(self._group)
         self._links.beside = self if self._by_peer else None
 
+    def cut_off(self, peer_id: str) -> None:
+        """The peer has another secret: it has to show it."""
+        self.listener.cut_off(peer_id)
+
     def remove(self, peer_id: str) -> None:
-        """The peer is removed, or has another secret."""
+        """The peer is removed."""
         self.put(peer_id, None)
         self.listener.forget_peer(peer_id)
 

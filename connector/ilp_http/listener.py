@@ -167,9 +167,13 @@ class HttpListener:
             connection.abort()
 
     def forget_peer(self, peer_id: str) -> None:
-        """The peer was removed, or has another secret."""
+        """The peer was removed."""
         self._request_ids.forget_peer(peer_id)
         self.answered_ms.pop(peer_id, None)
+        self.cut_off(peer_id)
+
+    def cut_off(self, peer_id: str) -> None:
+        """Close the connections of a peer."""
         for connection in list(self._known.get(peer_id, ())):
             connection.abort()
 

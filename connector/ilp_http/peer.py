@@ -253,8 +253,10 @@ class HttpPeer:
 
     def take_over(self, flights: Iterable[Outgoing]) -> list[Outgoing]:
         """Ask for packets that were sent over another link; returns those taken."""
-        if not self.resends:
-            return []
+        return self.adopt(flights) if self.resends else []
+
+    def adopt(self, flights: Iterable[Outgoing]) -> list[Outgoing]:
+        """Ask for packets that may have been sent, if the peer knows packet ids when it is reached."""
         taken = [flight for flight in flights if flight not in self._open]
         for flight in taken:
             self._open[flight] = self._parked[flight] = None
@@ -262,6 +264,12 @@ class HttpPeer:
         if taken:
             self._wake.set()
         return taken
+
+    def release(self) -> list[Outgoing]:
+        """Wait for no answers any more; returns the packets that had none."""
+        left = list(self._open)
+        self.forget(left)
+        return left
 
     def hand_over(self) -> None:
         """Another link asks for what waits here to be sent again."""

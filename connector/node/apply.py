@@ -226,7 +226,7 @@ class SettingsApplier:
         self._accounts.peers[peer.id].terms = terms
         credentials = credentials_of(to, peer)
         if peer.secret != old.secret:
-            self._http.remove(peer.id)
+            self._http.cut_off(peer.id)
         self._http.put(peer.id, http_terms_of(to, peer))
         if credentials == credentials_of(self.settings, old):
             return

@@ -515,3 +515,36 @@ async def test_a_peer_is_added_changed_and_removed_while_the_node_runs(tmp_path:
         assert answer.code == "T01"
         assert (await operator.ask("DELETE", "/admin/peers/bob")).status_code in (200, 204)
         assert (await post(url, packet("g.a"), "renewed")).status_code == 401
+
+
+async def test_a_packet_that_waits_is_asked_for_when_the_settings_of_its_peer_change(
+    tmp_path: Path,
+) -> None:
+    async with HttpPair(tmp_path) as network:
+        a = await network.add("a", [], ilp_http_port=network.ports["a"], admin_api_key=KEY)
+        b = await network.add("b", [network.peer("b", "a")], ilp_http_port=network.ports["b"])
+        peer = {
+            "id": "b",
+            "secret": secret_of("a", "b"),
+            "httpUrl": network.url("b", "a"),
+            "routes": ["g.b"],
+        }
+        assert (await Operator(a).ask("POST", "/admin/peers", peer)).status_code == 201
+        await reached(a, "b")
+        may_answer, asked = asyncio.Event(), asyncio.Event()
+
+        async def slow(_prepare: Prepare) -> Fulfill:
+            asked.set()
+            await may_answer.wait()
+            return Fulfill(fulfillment=PREIMAGE)
+
+        b.connector.on_prepare(slow)
+        sending = asyncio.ensure_future(a.connector.send("g.b", 5, fulfillment=PREIMAGE))
+        await asked.wait()
+        changed = {**peer, "httpContentType": "application/ilp+octet-stream"}
+        assert (await Operator(a).ask("PUT", "/admin/peers/b", changed)).status_code == 200
+        await until(lambda: b.connector.core.peers["a"].counters.resent_in == 1)
+        may_answer.set()
+        assert isinstance(await sending, Fulfill)
+        assert b.net("a") == 5
+        assert await network.stop() == []

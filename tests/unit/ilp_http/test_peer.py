@@ -460,6 +460,33 @@ async def test_packets_change_over_to_and_from_other_links() -> None:
 
 
 @simulated
+async def test_what_one_has_left_another_asks_for_when_it_has_found_the_peer() -> None:
+    """As when the settings of a peer are changed."""
+    for ids in (True, False):
+        async with running(never) as former:
+            flight = Flight(1)
+            assert await sent(former, flight) == [None]
+            left = former.peer.release()
+            assert (left, former.peer.carries(flight)) == ([flight], False)
+            async with running(ok, up=False, ids=ids) as owner:
+                assert owner.peer.adopt(left) == [flight]
+                owner.up = True
+                await asyncio.sleep(bounds.RETRY_DELAY_SECONDS_MAX)
+                said = b"answer to 1" if ids else Unanswered.LINK_LOST
+                assert owner.answers == {flight: said}
+            assert former.answers == {}
+
+
+@simulated
+async def test_a_peer_that_only_posts_to_us_is_answered_at_its_callback() -> None:
+    async with running(status(200), replace(TERMS, url=None)) as owner:
+        assert owner.peer.reply(uuid.uuid4(), b"\x0danswer", owner.clock.now_ms() + 1000)
+        await asyncio.sleep(60)
+        assert owner.posted() == [b"\x0danswer"]
+        assert (owner.probes, owner.peer.is_reached) == (0, False)
+
+
+@simulated
 async def test_a_stop_ends_what_no_sender_will_ask_for_again() -> None:
     async with running(never) as owner:
         ours, resendable = Flight(1), Flight(2)
