@@ -62,6 +62,8 @@ The map, each package above those that it uses:
       listener.py     what peers post: tokens, packets, answers
       connection.py   one connection of the listener  message.py  headers of a request; pure
       request_ids.py  the same Request-Id is the same packet; pure
+      reach.py        terms, and what is known of a peer: a table; pure
+      replies.py      answers that are posted to callbacks
     settlement/     paying a balance outside the ledger
       model.py        quantities, the amount due, phases, what may follow what; pure
       store.py        every settlement, in one file

@@ -21,7 +21,8 @@ from connector.btp.links import Links
 from connector.btp.network import Network
 from connector.ilp_http.client import Client
 from connector.ilp_http.listener import Arrivals, HttpListener, ReplyTo
-from connector.ilp_http.peer import HttpPeer, HttpTerms, Outgoing, Reach
+from connector.ilp_http.peer import HttpPeer, Outgoing
+from connector.ilp_http.reach import HttpTerms, Reach
 from connector.peering.model import PeerRegistry, Unanswered
 
 

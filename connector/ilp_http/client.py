@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
 import h11
@@ -32,6 +32,24 @@ NOT_CONNECTED: Final = "NotConnected"
 """The kind of an `HttpUnreachableError` before anything of a request was sent."""
 LOST: Final = "Lost"
 """After that: the server may have it."""
+
+
+class Asks(Protocol):
+    """An HTTP client; see `Client`."""
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        seconds_max: float,
+    ) -> HttpAnswer:
+        """Send one request; returns the answer, or raises an `HttpError`."""
+
+    async def close(self) -> None:
+        """Close all connections."""
 
 
 class _Connection(asyncio.Protocol):

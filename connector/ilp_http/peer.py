@@ -1,6 +1,6 @@
-"""Sends packets to one peer by HTTP, and answers to its callback.
+"""Sends packets to one peer by HTTP.
 
-What is known of the peer is a table of five states. It is probed by a GET, which moves no money: at the
+What is known of the peer is a table of five states (`reach`). It is probed by a GET, which moves no money: at the
 start, when something has failed, and now and then.
 
     a packet is sent and its request                                 then
@@ -12,8 +12,6 @@ start, when something has failed, and now and then.
     has no answer, and the peer does not know them                   nothing: unknown until the deadline
 
 A 5xx of a peer with packet ids may come from a proxy before it: the packet is sent again as well.
-
-Long because probing, sending and sending again decide over the same tables of packets.
 """
 
 from __future__ import annotations
@@ -21,72 +19,29 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, Protocol
 
 from connector.base import limits
-from connector.base.backoff import Backoff
 from connector.base.clock import Clock
 from connector.base.errors import HttpAnswerError, HttpError, HttpTimeoutError, HttpUnreachableError
 from connector.base.http import HttpAnswer
 from connector.base.log import Log, Sampler
 from connector.btp.standstill import Standstill
 from connector.ilp_http import bounds
-from connector.ilp_http.client import NOT_CONNECTED
+from connector.ilp_http.client import NOT_CONNECTED, Asks
 from connector.ilp_http.message import (
     AGAIN,
     CALLBACK_URL,
-    OCTET_STREAM,
     PACKET_ID,
     REQUEST_ID,
     request_id_of,
 )
+from connector.ilp_http.reach import BACKOFF, NEXT, HttpTerms, Probed, Reach
+from connector.ilp_http.replies import Replies
 from connector.peering.model import Peer, Unanswered
 
-BACKOFF: Final = Backoff(
-    min_s=bounds.RETRY_DELAY_SECONDS_MIN,
-    max_s=bounds.RETRY_DELAY_SECONDS_MAX,
-    jitter=0.5,
-)
 _BEHIND_A_PROXY: Final = frozenset((502, 503, 504))
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class HttpTerms:
-    """How packets go to a peer and come from it by HTTP."""
-
-    peer_id: str
-    url: str | None = None
-    """Where they are posted; None: only answers are, to its callback."""
-    token: str = field(repr=False)
-    """Shown to it."""
-    is_async: bool = False
-    """RFC 35: the answer comes as a request of its own."""
-    content_type: str = OCTET_STREAM
-    callback_url: str | None = None
-    """The only Callback-Url that is accepted from it."""
-    own_callback_url: str | None = None
-    """Where it posts answers, if `is_async`."""
-
-
-class Asks(Protocol):
-    """An HTTP client; see `client.Client`."""
-
-    async def ask(
-        self,
-        method: str,
-        url: str,
-        *,
-        content: bytes = b"",
-        headers: Mapping[str, str] | None = None,
-        seconds_max: float,
-    ) -> HttpAnswer:
-        """Send one request; returns the answer, or raises an `HttpError`."""
-
-    async def close(self) -> None:
-        """Close all connections."""
 
 
 class Outgoing(Protocol):
@@ -98,36 +53,6 @@ class Outgoing(Protocol):
     next_hop: Peer | None
     again: bool
     deadline_ms: int
-
-
-class Reach(Enum):
-    """What is known of the peer."""
-
-    UNKNOWN = auto()
-    """It was not asked yet."""
-    DOWN = auto()
-    PLAIN = auto()
-    """It answers HTTP, and knows no packet ids."""
-    IDS = auto()
-    """It knows packet ids: packets can be resent."""
-    CLOSED = auto()
-    """It is not used any more."""
-
-
-class Probed(Enum):
-    """What a probe has found."""
-
-    FAILED = auto()
-    PLAIN = auto()
-    IDS = auto()
-
-
-NEXT: Final[dict[tuple[Reach, Probed], Reach]] = {
-    **{(at, Probed.FAILED): Reach.DOWN for at in (Reach.UNKNOWN, Reach.DOWN, Reach.PLAIN, Reach.IDS)},
-    **{(at, Probed.PLAIN): Reach.PLAIN for at in (Reach.UNKNOWN, Reach.DOWN, Reach.PLAIN, Reach.IDS)},
-    **{(at, Probed.IDS): Reach.IDS for at in (Reach.UNKNOWN, Reach.DOWN, Reach.PLAIN, Reach.IDS)},
-    **{(Reach.CLOSED, probed): Reach.CLOSED for probed in Probed},
-}  # fmt: skip
 
 
 class PeerOwner(Protocol):
@@ -195,9 +120,16 @@ class HttpPeer:
         """Sent asynchronously."""
         self._since_s: dict[Outgoing, float] = {}
         """When the peer accepted to answer these."""
-        self._replies: OrderedDict[uuid.UUID, tuple[bytes, int]] = OrderedDict()
+        self._replies = Replies(
+            terms,
+            client=client,
+            clock=owner.clock,
+            random=random,
+            run=self._run,
+            may_speak=self._may_speak,
+            say=self._say,
+        )
         self._working = 0
-        self._replying = 0
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -303,6 +235,10 @@ class HttpPeer:
             return False
         self._end(flight, octets)
         return True
+
+    def reply(self, request_id: uuid.UUID, octets: bytes, until_ms: int) -> bool:
+        """Post an answer to the callback of the peer; False: there is no room."""
+        return self._group is not None and self._replies.post(request_id, octets, until_ms)
 
     def _end(self, flight: Outgoing, said: bytes | Unanswered) -> None:
         if flight in self._open:
@@ -508,52 +444,3 @@ class HttpPeer:
                 del self._since_s[flight]
                 self._parked[flight] = None
                 self._wake.set()
-
-    # --- answers to its callback
-
-    def reply(self, request_id: uuid.UUID, octets: bytes, until_ms: int) -> bool:
-        """Post an answer to the callback of the peer; False: there is no room."""
-        if len(self._replies) >= bounds.QUEUE_PER_PEER_MAX or self._group is None:
-            return False
-        self._replies[request_id] = octets, until_ms
-        if self._replying < bounds.REPLIES_AT_ONCE_PER_PEER_MAX:
-            self._replying += 1
-            self._run(self._reply_all())
-        return True
-
-    async def _reply_all(self) -> None:
-        try:
-            while self._replies:
-                request_id, (octets, until_ms) = self._replies.popitem(last=False)
-                await self._reply(request_id, octets, until_ms)
-        finally:
-            self._replying -= 1
-
-    async def _reply(self, request_id: uuid.UUID, octets: bytes, until_ms: int) -> None:
-        """Repeated after a 5xx or none at all, while the answer can be of use (RFC 35)."""
-        terms = self.terms
-        assert terms.callback_url is not None
-        headers = {"Content-Type": terms.content_type, REQUEST_ID: str(request_id)}
-        reason = "no time left"
-        for attempt in range(1, bounds.REPLY_ATTEMPTS_MAX + 1):
-            left_s = (until_ms - self._owner.clock.now_ms()) / 1000
-            if left_s <= 0 or not await self._may_speak():
-                break
-            try:
-                answer = await self._client.ask(
-                    "POST",
-                    terms.callback_url,
-                    content=octets,
-                    headers=headers,
-                    seconds_max=min(left_s, bounds.ATTEMPT_SECONDS_MAX),
-                )
-            except HttpAnswerError:
-                return  # it was answered, if badly
-            except HttpError as error:
-                reason = str(error)
-            else:
-                if answer.status < 500:
-                    return
-                reason = f"HTTP {answer.status}"
-            await asyncio.sleep(BACKOFF.wait_s(attempt, self._random))
-        self._say("ilp_http_answer_undelivered", reason)

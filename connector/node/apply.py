@@ -16,7 +16,7 @@ from connector.btp.links import Links
 from connector.ilp.ildcp import child_address
 from connector.ilp.packet import decode_prepare
 from connector.ilp_http.carrier import HttpCarrier
-from connector.ilp_http.peer import HttpTerms
+from connector.ilp_http.reach import HttpTerms
 from connector.node import bounds
 from connector.peering.model import LOCAL, Peer, PeerRegistry, Relation
 from connector.peering.routing import Route, RouteSource, RoutingTable

@@ -20,7 +20,8 @@ from connector.btp.standstill import Standstill
 from connector.ilp_http import bounds
 from connector.ilp_http.client import LOST, NOT_CONNECTED
 from connector.ilp_http.message import AGAIN, request_id_of
-from connector.ilp_http.peer import NEXT, HttpPeer, HttpTerms, Probed, Reach
+from connector.ilp_http.peer import HttpPeer
+from connector.ilp_http.reach import NEXT, HttpTerms, Probed, Reach
 from connector.peering.model import Asset, Peer, PeerTerms, Unanswered
 from tests.support.clocks import SimulatedClock, simulated
 from tests.support.daemons import EventLog
