@@ -13,7 +13,7 @@ import pytest
 
 from connector import Fulfill, PeerSettings, Prepare, Reject
 from connector.base import limits
-from connector.ilp.packet import Answer
+from connector.ilp.packet import Answer, decode, encode
 from tests.support.accounts import books_at_rest
 from tests.support.clocks import simulate
 from tests.support.in_memory import MemoryNetwork
@@ -188,5 +188,108 @@ def test_answers_over_http_are_kept_as_long_as_their_packets_can_be_asked_for() 
             assert not inbox.unread.by_id
             assert inbox.octets == 0
             assert not inbox.was_read(max(inbox.forgotten_id_max, 1)), "nobody has said so"
+
+    simulate(scenario())
+
+
+class Outside(asyncio.Protocol):
+    """A connection of a program of another kind: no packet ids, each request answered once, in its time."""
+
+    def __init__(self, shop: OutsideShop) -> None:
+        self._shop = shop
+        self.transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        head, _, body = data.partition(b"\r\n\r\n")
+        if head.startswith(b"GET"):
+            self.transport.write(b"HTTP/1.1 404 x\r\ncontent-length: 0\r\n\r\n")
+            return
+        prepare = decode(body)
+        assert isinstance(prepare, Prepare)
+        assert prepare.data not in self._shop.asked, "the same packet again: it would be paid twice"
+        self._shop.asked.add(prepare.data)
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._shop.dice.choice((0, 0.01, 0.5, 3)), self._pay)
+
+    def _pay(self) -> None:
+        self._shop.paid += 1
+        octets = encode(Fulfill(fulfillment=FULFILLMENT))
+        self.transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(octets) + octets
+        )
+
+
+class OutsideShop:
+    def __init__(self, dice: random.Random) -> None:
+        self.dice = dice
+        self.asked: set[bytes] = set()
+        self.paid = 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_another_program_gets_no_packet_twice_and_the_node_between_loses_nothing_it_knows(
+    seed: int,
+) -> None:
+    """alice - bob over HTTP, both ours; dora is of another kind. bob dies, connections break."""
+
+    async def scenario() -> None:
+        dice = random.Random(seed)
+        network = MemoryNetwork()
+        shop = OutsideShop(dice)
+        await network.listen(lambda: Outside(shop), "dora", 14, None)
+        dora = PeerSettings(
+            id="dora", secret="of-dora", http_url="http://dora.example:14/", routes=["g.dora"]
+        )
+        alice = HttpMachine(
+            network,
+            settings_of("alice", 1, peer("alice", "bob", routes=["g.dora"]), credit_limit=10**9),
+        )
+        bob = HttpMachine(
+            network,
+            settings_of("bob", 2, peer("bob", "alice"), dora, ilp_http_port=12, credit_limit=10**9),
+        )
+        answers: list[Answer] = []
+        async with asyncio.TaskGroup() as group:
+            await bob.start(group)
+            await alice.start(group)
+            await alice.reached("bob")
+            await bob.reached("dora")
+
+            async def send(number: int) -> None:
+                await asyncio.sleep(dice.random() * 20)
+                answers.append(
+                    await alice.core.send(
+                        "g.dora", 7, fulfillment=FULFILLMENT, data=b"%d" % number, expiry_s=15
+                    )
+                )
+
+            sending = [group.create_task(send(number)) for number in range(60)]
+            for _ in range(8):
+                await asyncio.sleep(dice.random() * 3)
+                if dice.random() < 0.5:
+                    network.cut()
+                    continue
+                await bob.crash()
+                await asyncio.sleep(dice.random() * 2)
+                await bob.start(group)
+            await asyncio.wait(sending)
+            await asyncio.sleep(20)  # longer than the packets live
+            fulfilled = sum(isinstance(answer, Fulfill) for answer in answers)
+            codes = {answer.code for answer in answers if isinstance(answer, Reject)}
+            assert codes <= {"T00", "T01", "R00"}, codes
+            assert 5 < fulfilled <= shop.paid
+            assert alice.net("bob") == -7 * fulfilled
+            assert bob.net("alice") == 7 * fulfilled
+            assert bob.net("dora") == -7 * fulfilled, "what it was paid for it owes, and no more"
+            for machine in (alice, bob):
+                assert await books_at_rest(machine.core.accounts) == []
+            for machine in (alice, bob):
+                await machine.stop()
+        for machine in (alice, bob):
+            machine.disk.close()
+            assert not [line for line in machine.log.events if line[0] == "error"]
 
     simulate(scenario())
