@@ -38,6 +38,7 @@ The map, each package above those that it uses:
       connector.py    the core with web surface and telemetry on top; `Connector`, the library
       daemon.py       a node until it is stopped; standing by to become one
       surface.py      the listener for health, metrics, API and page
+      paid.py         being paid by name: the node's key, and the public listener
       preflight.py    checks files and folders of the settings, before anything is opened
       memory.py       what is remembered of peers over restarts
       payers.py       who pays each peer: an engine, or an operator
@@ -53,6 +54,7 @@ The map, each package above those that it uses:
       settlement.py   what settlement engines call, and operators who settle
       app.py          all of it together              login.py   key for cookie
       server.py       the listener                    standby.py what a standby answers
+      pay.py          what payers are told (SPSP, RFC 9)
       proxies.py      what trusted proxies say of a request
       models.py       answers, for OpenAPI            openapi.py its document
     ilp_http/       ILP over HTTP (RFC 35), beside the BTP links
@@ -132,6 +134,9 @@ The map, each package above those that it uses:
       faults.py       what is wrong with a value, in plain words, and where it was written
       describe.py     the settings in effect, and their sources  overlay.py  run-time changes
       terms.py        the terms of peers              contradictions.py between settings
+    stream/         payments of many packets (STREAM, RFC 29); pure
+      crypto.py       keys, encryption, fulfillments  packet.py   packets and frames
+      tokens.py       addresses that carry a secret   receiver.py answers packets for wallets
     peering/        peers and routes
       model.py        peers, their terms, assets      routing.py  the routing table
       remembered.py   known peers, kept over restarts

@@ -32,6 +32,8 @@ class Chart:
         self.peers: Final[dict[str, PeerBooks]] = {}
         self.by_id: Final[dict[int, Book]] = {}
         self._own: dict[tuple[AccountCode, Asset], Book] = {}
+        self.wallets: Final[dict[str, Book]] = {}
+        """Accounts of those that can be paid here by name."""
         self._keeps_history = keeps_history
 
     # --- which exist
@@ -68,6 +70,14 @@ class Chart:
             self._own[book.code, asset] = book
             self.by_id[book.account_id] = book
         return books
+
+    def add_wallets(self, names: Iterable[str], asset: Asset) -> None:
+        """Add an account for each name, in an asset that is in use."""
+        assert (AccountCode.WALLET, asset) in self._own, asset
+        for name in names:
+            book = Book(self.node_id, AccountCode.WALLET, LOCAL, asset, wallet=name)
+            self.wallets[name] = book
+            self.by_id[book.account_id] = book
 
     def add_peer(self, terms: PeerTerms, *, removed: bool = False) -> list[Book]:
         """Add the accounts of a peer; replaces those under earlier terms."""

@@ -206,12 +206,13 @@ class AccountManager:
         former: Iterable[PeerTerms] = (),
         *,
         grants: bool = True,
+        wallets: Mapping[str, Asset] | None = None,
     ) -> None:
         """Open the ledger, create what is missing, load the mirror, replay the outbox.
 
         `former` are peers without terms that may still have a balance. If the ledger is away and may
         come back, `reconnect` does all this. `grants`: whether credit is granted as configured
-        here; not where another process is active.
+        here; not where another process is active. `wallets`: those that can be paid by name.
 
         Raises:
             LedgerLockedError, LedgerCorruptError, LedgerUnavailableError, LedgerRefusedError: see
@@ -226,6 +227,9 @@ class AccountManager:
             self._chart.add_peer(peer)
         for peer in gone:
             self._chart.add_peer(peer, removed=True)
+        for name, asset in (wallets or {}).items():
+            self._chart.add_asset(asset)
+            self._chart.add_wallets([name], asset)
         start = Start(
             terms=terms,
             turn=self._turn,
@@ -356,6 +360,11 @@ class AccountManager:
     def queue_depth(self) -> int:
         """Packets that wait to be written."""
         return self._writer.depth
+
+    @property
+    def wallets(self) -> Mapping[str, Book]:
+        """The accounts of those that can be paid here, by name."""
+        return self._chart.wallets
 
     def own_book(self, code: AccountCode, asset: Asset) -> Book | None:
         """One of the node's own accounts."""

@@ -21,8 +21,11 @@ class Book:
         "asset", "code", "ledger", "peer_id",
     )  # fmt: skip
 
-    def __init__(self, node_id: str, code: AccountCode, peer_id: str, asset: Asset) -> None:
-        self.account_id = account_id(node_id, code, peer_id, str(asset))
+    def __init__(
+        self, node_id: str, code: AccountCode, peer_id: str, asset: Asset, wallet: str = ""
+    ) -> None:
+        # A wallet with a name is an account of this node, and its name stands for a peer's in the id.
+        self.account_id = account_id(node_id, code, wallet or peer_id, str(asset))
         self.code = code
         self.peer_id = peer_id
         self.asset = asset

@@ -169,7 +169,11 @@ class Writer:
         source, next_hop = asked.source, asked.next_hop
         source_id, target_id = source.peer_id, next_hop.peer_id
         if target_id == LOCAL:
-            target = self._chart.own(AccountCode.WALLET, next_hop.asset)
+            target = (
+                self._chart.wallets[next_hop.wallet]
+                if next_hop.wallet
+                else self._chart.own(AccountCode.WALLET, next_hop.asset)
+            )
         else:
             books = self._peers[target_id]
             target = books.peer

@@ -125,6 +125,28 @@ def peers(
     _table_command("/api/peers", make, url, key, as_json, watch, "no peers")
 
 
+def wallets(
+    url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False, watch: Watch = False
+) -> None:
+    """Who can be paid at this node by name, and what they were paid."""
+
+    def make(body: dict[str, Any]) -> Fitted:
+        rows = table(
+            "wallet", "balance", "pending", "asset", "pay at", text=("pay at",), spare=("pending",)
+        )
+        for item in body["items"]:
+            rows.add_row(
+                item["wallet"],
+                item["balance"],
+                item["pending"],
+                f"{item['assetCode']}/{item['assetScale']}",
+                plain(item["payUrl"] or ""),
+            )
+        return rows
+
+    _table_command("/api/wallets", make, url, key, as_json, watch, "no wallets: set PAY_PORT")
+
+
 def routes(
     url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False, watch: Watch = False
 ) -> None:

@@ -30,6 +30,7 @@ from connector.node.changes import OperatorChanges
 from connector.node.core import Core, system_platform
 from connector.node.lifecycle import Lifecycle
 from connector.node.memory import PeerMemory
+from connector.node.paid import PayListener, pay_key
 from connector.node.preflight import check, tls_context
 from connector.node.surface import WebSurface
 from connector.peering.model import LOCAL, PeerRegistry
@@ -104,10 +105,13 @@ class Connector:
         """Where they post packets, once started; 0: nowhere."""
         self.http_port = 0
         """Where health, metrics and API are, once started."""
+        self.pay_port = 0
+        """Where payers ask, once started; 0: nobody is paid here by name."""
         self._given = settings
         self._core: Core | None = None
         self._life: Lifecycle | None = None
         self._handler: Handler | None = None
+        self._listener: PayListener | None = None
         self._engine_client: HttpClient | None = None
         self._traces: Traces | None = None
         self._stack: contextlib.AsyncExitStack | None = None
@@ -253,6 +257,9 @@ class Connector:
             )
             stack.push_async_callback(surface.stop)
             self.http_port = await surface.start(group)
+            listener = self._listener = PayListener(core)
+            stack.push_async_callback(listener.stop)
+            self.pay_port = await listener.start(group)
         except BaseException:
             await stack.aclose()
             raise
@@ -315,6 +322,7 @@ class Connector:
             process=self._process,
             takes_over=self._takes_over,
             on_superseded=self.superseded.set,
+            pay_key=pay_key(settings, platform.randomness),
         )
         if self._handler is not None:
             core.on_prepare(self._handler)
@@ -367,6 +375,7 @@ class Connector:
             settlements_waiting_amount=core.settlements.waiting_amount,
             loops=core.switch.loops,
             http_counters=core.http.counters,
+            pay_url=lambda: "" if self._listener is None else self._listener.url,
         )
         self.reporter = Reporter(
             bus=self.events,

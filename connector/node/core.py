@@ -51,6 +51,7 @@ from connector.settings.terms import terms_of
 from connector.settlement.manager import SettlementManager
 from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.settlement.store import SettlementStore
+from connector.stream.receiver import Receiver
 from connector.switch.delivery import Deliveries, Handler
 from connector.switch.driver import Driver
 from connector.switch.observer import PacketObserver
@@ -108,6 +109,7 @@ class Core:
         process: int | None = None,
         takes_over: bool = False,
         on_superseded: Callable[[], None] = lambda: None,
+        pay_key: bytes | None = None,
     ) -> None:
         """Build and join the parts; nothing is opened, read or started.
 
@@ -124,6 +126,8 @@ class Core:
             takes_over: claim them although another process has taken over since.
             on_superseded: called once when another process has taken over: packets are refused from
                 then on, and the core is to be stopped.
+            pay_key: 32 octets, the key of the addresses that payers of wallets are given; None:
+                nobody is paid here by name.
         """
         self.platform: Final = platform
         self.clock: Final = platform.clock
@@ -175,6 +179,18 @@ class Core:
             log=log,
             own_address=lambda: self.node.address,
         )
+        self.wallets: Final = (
+            None
+            if pay_key is None
+            else Receiver(
+                key=pay_key,
+                wallets=settings.wallet_names,
+                asset_code=own_asset.code,
+                asset_scale=own_asset.scale,
+                own_address=lambda: self.node.address,
+            )
+        )
+        """Answers payments to wallets of this node."""
         self.switch: Final = Switch(
             node=self.node,
             peers=self.peers,
@@ -185,6 +201,8 @@ class Core:
             hold_ms_max=settings.max_hold_ms,
             receiver_secret=settings.receiver_key,
             delivers=self.deliveries.possible,
+            wallets=self.wallets,
+            wallet_asset=own_asset,
         )
         self.links: Final = Links(
             clock=clock,

@@ -39,7 +39,7 @@ from connector.node.preflight import check
 from connector.peering.model import Asset
 from connector.settings.model import Settings
 from connector.settings.overlay import in_effect
-from connector.settings.terms import terms_of
+from connector.settings.terms import terms_of, wallets_of
 from connector.web.server import WebServer
 from connector.web.standby import standby_app
 
@@ -235,6 +235,7 @@ async def _booked(settings: Settings, platform: Platform, outbox: SqliteOutbox) 
             [Asset(settings.asset_code, settings.asset_scale)],
             memory.former(settings),
             grants=False,
+            wallets=wallets_of(settings),
         )
         if accounts.state is not State.AVAILABLE:
             raise LedgerUnavailableError(accounts.state_reason)

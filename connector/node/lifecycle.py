@@ -28,6 +28,7 @@ from connector.node.core import Core
 from connector.node.memory import FormerLinks
 from connector.peering.model import Asset, PeerTerms
 from connector.settings.model import Settings
+from connector.settings.terms import wallets_of
 
 TICK_SECONDS: Final = 0.02
 SLOW_TICK_SECONDS: Final = 1.0
@@ -126,7 +127,9 @@ class Lifecycle:
         stack.push_async_callback(core.outbox.close)
         await core.outbox.open()
         assets = [Asset(settings.asset_code, settings.asset_scale)]
-        await accounts.open((peer.terms for peer in core.peers), assets, gone)
+        await accounts.open(
+            (peer.terms for peer in core.peers), assets, gone, wallets=wallets_of(settings)
+        )
         stack.push_async_callback(core.settlements.close)
         await core.settlements.open()
         if accounts.state is not State.AVAILABLE:

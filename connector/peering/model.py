@@ -72,6 +72,8 @@ class PeerTerms:
     """The most that its settlement engine can make us owe it without an operator; None: no bound."""
     allow_reflection: bool = False
     """Whether its packets may be sent back to it."""
+    wallet: str = ""
+    """Of this node as a payee: the wallet that is credited; empty: its own account."""
 
 
 class PeerCounters:

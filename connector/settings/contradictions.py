@@ -66,6 +66,18 @@ def contradictions(settings: Settings) -> list[str]:
             f"BTP_SERVER_PORT and HTTP_PORT are both {settings.http_port}: give each its own"
         )
     faults.extend(_of_ilp_http(settings))
+    for name, host, port in (
+        ("BTP_SERVER_PORT", settings.btp_server_host, settings.btp_server_port),
+        ("HTTP_PORT", settings.http_host, settings.http_port),
+    ):
+        if 0 < port == settings.pay_port and is_same_listener(host, settings.pay_host):
+            faults.append(f"{name} and PAY_PORT are both {port}: give each its own")
+    if settings.pay_secret is not None and not re.fullmatch(
+        r"[0-9a-fA-F]{64}", settings.pay_secret.get_secret_value()
+    ):
+        faults.append(
+            "PAY_SECRET must be 64 hex digits, such as the output of `openssl rand -hex 32`"
+        )
     if (settings.tigerbeetle_cluster_id is None) != (settings.tigerbeetle_replicas is None):
         faults.append(
             "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go together: set both or neither"

@@ -44,6 +44,7 @@ from connector.settings.types import (
     Rates,
     Replicas,
     Scale,
+    WalletName,
     is_loopback,
     split_list,
     split_node_keys,
@@ -334,6 +335,22 @@ class Settings(BaseSettings):
     """Hex: packets to this node whose fulfilment is HMAC-SHA256(secret, data) are accepted."""
     local_delivery_url: HttpUrl | None = None
     """Packets to this node are POSTed there as JSON."""
+    pay_host: HostName = "127.0.0.1"
+    """Address of the public listener for payment pointers (SPSP); nothing else is served there."""
+    pay_port: Port | None = None
+    """Its port; 0 takes a free one. Unset: this node has no wallets and takes no STREAM payments."""
+    pay_url: PlainHttpUrl | None = None
+    """The URL by which payers reach that listener, such as `https://pay.example.com`: what payment
+    pointers resolve to. Default: derived from PAY_HOST and PAY_PORT."""
+    pay_secret: SecretStr | None = None
+    """64 hex digits, the key of the addresses that payers are given. Unset: made at the first start
+    and kept in DATA_DIR. Set it where a standby has a DATA_DIR of its own: both need the same."""
+    wallets: Annotated[
+        list[WalletName], BeforeValidator(split_list), Field(max_length=bounds.WALLETS_MAX)
+    ] = Field(default_factory=list)
+    """Names that can be paid at `/pay/<name>`, comma-separated; the first one also at
+    `/.well-known/pay`. Each has an account of its own, in ASSET_CODE and ASSET_SCALE. Default:
+    NODE_ID in lower case."""
     settlement_engine_url: EngineUrl | None = None
     """Settlement engine (RFC 38) of peers that name none. Unset or `manual`: an operator pays, and
     confirms it with `settle`."""
@@ -383,6 +400,13 @@ class Settings(BaseSettings):
         if not is_loopback(self.http_host):
             return f"HTTP_HOST={self.http_host} is not loopback"
         return "TRUSTED_PROXIES are in front of HTTP" if self.trusted_proxies else ""
+
+    @property
+    def wallet_names(self) -> list[str]:
+        """Who can be paid here by name; nobody without PAY_PORT."""
+        if self.pay_port is None:
+            return []
+        return list(dict.fromkeys(self.wallets)) or [self.node_id.lower()]
 
     @property
     def receiver_key(self) -> bytes | None:

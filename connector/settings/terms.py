@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from connector.peering.model import PeerTerms
+from connector.peering.model import Asset, PeerTerms
 from connector.settings.model import PeerSettings, Settings
+
+
+def wallets_of(settings: Settings) -> dict[str, Asset]:
+    """Who can be paid at this node by name, and in which asset."""
+    asset = Asset(settings.asset_code, settings.asset_scale)
+    return dict.fromkeys(settings.wallet_names, asset)
 
 
 def terms_of(settings: Settings, peer: PeerSettings) -> PeerTerms:

@@ -31,6 +31,7 @@ _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
 # Bounded: a number with a large exponent takes very long to compute.
 _RATE: Final = re.compile(r"\d{1,40}(?:/\d{1,40}|(?:\.\d{0,40})?(?:[eE][+-]?\d{1,2})?)")
+_WALLET: Final = re.compile(r"[a-z0-9_~](?:[a-z0-9._~-]{0,62}[a-z0-9_~])?")
 _HOST_NAME: Final = re.compile(r"[a-z0-9._-]{1,253}")
 _MAPPED_BITS: Final = 96
 """The prefix of the IPv6 addresses that IPv4 addresses are mapped to (RFC 4291, 2.5.5.2)."""
@@ -249,6 +250,13 @@ PeerId = Annotated[
     _check(
         lambda text: _PEER_ID.fullmatch(text) is not None,
         "must be 1 to 63 lower-case letters, digits and hyphens",
+    ),
+]
+WalletName = Annotated[
+    str,
+    _check(
+        lambda text: _WALLET.fullmatch(text) is not None,
+        "must be 1 to 64 lower-case letters, digits, _, ~, . and -, without . or - at its ends",
     ),
 ]
 HostName = Annotated[

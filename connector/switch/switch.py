@@ -37,6 +37,7 @@ from connector.ilp.packet import (
     reject,
     reprice,
 )
+from connector.ledger.model import AccountCode
 from connector.peering.model import (
     LOCAL,
     Asset,
@@ -47,6 +48,7 @@ from connector.peering.model import (
     Unanswered,
 )
 from connector.peering.routing import RoutingTable
+from connector.stream.receiver import Receiver
 from connector.switch import bounds, receiver, rules, terms
 from connector.switch.loops import Loops, lap_ms, mark_ms
 from connector.switch.terms import Offer
@@ -173,6 +175,8 @@ class Switch:
         hold_ms_max: int,
         receiver_secret: bytes | None = None,
         delivers: Callable[[], bool] = lambda: False,
+        wallets: Receiver | None = None,
+        wallet_asset: Asset | None = None,
     ) -> None:
         self.node: Final = node
         self.loops: Final = Loops()
@@ -184,6 +188,15 @@ class Switch:
         self._hold_ms_max = hold_ms_max
         self._receiver_secret = receiver_secret
         self._delivers = delivers
+        self._wallets = wallets
+        self._wallet_terms: dict[str, PeerTerms] = {}
+        """Terms of each wallet here as a payee."""
+        if wallets is not None:
+            assert wallet_asset is not None
+            self._wallet_terms = {
+                name: PeerTerms(peer_id=LOCAL, asset=wallet_asset, wallet=name)
+                for name in wallets.wallets
+            }
         self._own_terms: PeerTerms | None = None
         """Cached terms of this node as the payee of packets for it: they are slow to build."""
 
@@ -265,7 +278,13 @@ class Switch:
                 self.loops.ended(offer)
         else:
             said = offer.known
-            if said is None and self._delivers():
+            if offer.arrival is not None:
+                if self._now_ms() < until_ms:
+                    assert self._wallets is not None
+                    said = self._wallets.fulfill(offer.arrival)
+                else:
+                    said = Unanswered.TIMED_OUT
+            elif said is None and self._delivers():
                 said = yield Deliver(source, prepare, until_ms, packet_id)
         # 6. Check the answer.
         answer = self._check(prepare, said, next_hop, until_ms)
@@ -312,11 +331,13 @@ class Switch:
         return self._refuse(Code.F00_BAD_REQUEST, "expires too late")
 
     def answers_itself(self, prepare: Prepare) -> bool:
-        """Whether this node computes the Fulfill of a packet itself: a ping, or RECEIVER_SECRET.
+        """Whether this node computes the Fulfill of a packet itself: ping, RECEIVER_SECRET, STREAM.
 
         There is no delivery, so a resent packet of this kind is answered again, always the same.
         """
-        return receiver.answer(prepare, self._receiver_secret) is not None
+        return receiver.answer(prepare, self._receiver_secret) is not None or (
+            self._wallets is not None and self._wallets.fulfills(prepare)
+        )
 
     def may_have_held(self, prepare: Prepare) -> bool:
         """Whether money can have been held for a packet to this destination.
@@ -423,6 +444,11 @@ class Switch:
                 return _rejected(amounts, next_hop.peer_id)
             onward, fee = amounts.onward, amounts.fee
         else:
+            arrived = None
+            if self._wallets is not None and prepare.condition != receiver.PING_CONDITION:
+                arrived = self._arrived(source, prepare, now_ms)
+            if arrived is not None:
+                return arrived
             payee = self._terms_here(source.terms.asset)
             onward, fee = prepare.amount, 0
         deadline_ms = terms.onward_expiry_ms(
@@ -441,6 +467,31 @@ class Switch:
         offer = Offer(source, prepare, next_hop, payee, onward, fee, deadline_ms, known)
         offer.lap_ms = lap
         offer.mark_ms = mark
+        return offer
+
+    def _arrived(self, source: Peer, prepare: Prepare, now_ms: int) -> Offer | Result | None:
+        """What becomes of a packet to a wallet of this node; None: it is to none.
+
+        The wallet has one asset, so the amount is converted as for any next hop.
+        """
+        assert self._wallets is not None
+        connection = self._wallets.find(prepare.destination)
+        if connection is None:
+            return None
+        payee = self._wallet_terms[connection.wallet]
+        amounts = terms.amounts(source.terms, payee, prepare.amount, self._rates, self.node.address)
+        if isinstance(amounts, Reject):
+            return _rejected(amounts, LOCAL)
+        deadline_ms = terms.onward_expiry_ms(
+            prepare.expires_at_ms, now_ms, self._window_ms, self._hold_ms_max, self.node.address
+        )
+        if isinstance(deadline_ms, Reject):
+            return _rejected(deadline_ms, LOCAL)
+        arrival = self._wallets.arrived(connection, prepare, amounts.onward)
+        if isinstance(arrival, Reject):
+            return _rejected(arrival, LOCAL)
+        offer = Offer(source, prepare, None, payee, amounts.onward, amounts.fee, deadline_ms)
+        offer.arrival = arrival
         return offer
 
     def _terms_here(self, asset: Asset) -> PeerTerms:
@@ -463,10 +514,14 @@ class Switch:
         payee_id = recovered.next_hop_id
         if payee_id == LOCAL:
             payee = self._terms_here(source.terms.asset)
+            amount = _amount_to(payee_id, reservation)
             known = receiver.answer(prepare, self._receiver_secret)
+            if known is None and self._wallets is not None:
+                connection = self._wallets.find(prepare.destination)
+                if connection is not None:
+                    known = self._wallets.again(connection, prepare, amount)
             if known is None and is_over:
                 return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
-            amount = _amount_to(payee_id, reservation)
             return Offer(source, prepare, None, payee, amount, 0, deadline_ms, known)
         next_hop = self._peers.get(payee_id)
         if next_hop is None or is_over:
@@ -514,9 +569,13 @@ class Switch:
 
 
 def _amount_to(next_hop_id: str, reservation: Reservation) -> int:
-    """The amount for the next hop of a recovered packet, or for this node's wallet: its last leg."""
+    """The amount for the next hop of a recovered packet, or for this node's wallet."""
     if next_hop_id == LOCAL:
-        return reservation.legs[-1].amount
+        # The fee's leg may come after it.
+        for leg, (_, credit) in zip(reservation.legs, reservation.books, strict=True):
+            if credit.code is AccountCode.WALLET:
+                return leg.amount
+        raise AssertionError("no leg credits a wallet")
     for leg, (_, credit) in zip(reservation.legs, reservation.books, strict=True):
         if credit.peer_id == next_hop_id:
             return leg.amount

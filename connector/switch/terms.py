@@ -9,6 +9,7 @@ from fractions import Fraction
 from connector.base import limits
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, amount_too_large_data, reject
 from connector.peering.model import Asset, Peer, PeerTerms
+from connector.stream.receiver import Arrival
 
 BASIS_POINTS = 10_000
 
@@ -27,7 +28,7 @@ class Offer:
     """What is offered to the next hop or to this node's receiver for a Prepare."""
 
     __slots__ = (
-        "amount", "deadline_ms", "fee", "hop_id", "known", "lap_ms", "mark_ms", "next_hop",
+        "amount", "arrival", "deadline_ms", "fee", "hop_id", "known", "lap_ms", "mark_ms", "next_hop",
         "payee", "prepare", "source",
     )  # fmt: skip
 
@@ -58,6 +59,8 @@ class Offer:
         """The expiry for the next hop, in milliseconds since the epoch."""
         self.known = known
         """The Fulfill of a packet that this node answers itself; see `Switch.answers_itself`."""
+        self.arrival: Arrival | None = None
+        """A packet of a payment to a wallet here: fulfilled once its money is held."""
         self.lap_ms = 0
         """See `loops.lap_ms`; zero: it is no copy."""
         self.mark_ms = 0

@@ -72,6 +72,9 @@ class NodeView(Protocol):
     def accounts_view(self) -> list[dict[str, Any]]:
         """One item a peer account, with the fields of `ACCOUNT_BALANCE`."""
 
+    def wallets_view(self) -> list[dict[str, Any]]:
+        """One item for each wallet of this node."""
+
     def explain_view(self, destination: str) -> dict[str, Any]:
         """Why packets for an address go where they go."""
 
@@ -238,6 +241,10 @@ def _read_router(node: NodeView) -> APIRouter:
     @router.get("/accounts", response_model=None, responses={200: {"model": models.Accounts}})
     async def accounts() -> dict[str, Any]:
         return {"items": node.accounts_view(), "next": None}
+
+    @router.get("/wallets", response_model=None, responses={200: {"model": models.Wallets}})
+    async def wallets() -> dict[str, Any]:
+        return {"items": node.wallets_view(), "next": None}
 
     @router.get("/keys", response_model=None, responses={200: {"model": models.Keys}})
     async def keys() -> dict[str, Any]:

@@ -160,6 +160,19 @@ class KeyItem(_Answer):
     connected: bool
 
 
+class WalletItem(_Answer):
+    """What a wallet of this node was paid."""
+
+    wallet: str
+    asset_code: str
+    asset_scale: int
+    received: Amount
+    sent: Amount
+    balance: Amount
+    pending: Amount
+    pay_url: str | None
+
+
 class AdminPeer(_Answer):
     """The settings of a peer that are in effect, without its secrets."""
 
@@ -225,6 +238,13 @@ class Accounts(_Answer):
     """All accounts."""
 
     items: list[AccountItem]
+    next: str | None
+
+
+class Wallets(_Answer):
+    """All wallets."""
+
+    items: list[WalletItem]
     next: str | None
 
 

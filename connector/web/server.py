@@ -190,6 +190,7 @@ class WebServer:
         tls_key: Path | None = None,
         *,
         proxies: Proxies | None = None,
+        setting: str = "HTTP",
     ) -> None:
         """Build it.
 
@@ -200,7 +201,9 @@ class WebServer:
             tls_cert: certificate chain, PEM and valid; None as `tls_key` is.
             tls_key: its private key, PEM and valid.
             proxies: those whose addresses many clients share (`ProxyHeaders`); None: there are none.
+            setting: how the settings of host and port begin, for messages.
         """
+        self._setting = setting
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
@@ -254,7 +257,7 @@ class WebServer:
             sock.close()
             raise ListenError(
                 f"cannot listen for HTTP on {self._host}:{self._port}: {error.strerror or error}; "
-                "choose another HTTP_PORT or HTTP_HOST"
+                f"choose another {self._setting}_PORT or {self._setting}_HOST"
             ) from error
         sock.setblocking(False)
         self._socket = sock

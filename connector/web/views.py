@@ -67,6 +67,7 @@ class NodeViews:
         settlements_waiting_amount: Callable[[str], int],
         loops: Loops,
         http_counters: Callable[[], Mapping[str, int]],
+        pay_url: Callable[[], str] = str,
     ) -> None:
         self._settings = settings
         self._known = known
@@ -87,6 +88,7 @@ class NodeViews:
         self._settlements_waiting = settlements_waiting
         self._settlements_waiting_amount = settlements_waiting_amount
         self._loops = loops
+        self._pay_url = pay_url
         self._began_s = clock.monotonic_s()
         self._money = MetricsText(MoneyCollector(peers=peers, accounts=accounts), clock.monotonic_s)
         collector = NodeCollector(
@@ -252,6 +254,23 @@ class NodeViews:
             }
             for peer_id, books in self._accounts.peers.items()
             if not (books.removed and books.is_even)
+        ]
+
+    def wallets_view(self) -> list[dict[str, Any]]:
+        """See `NodeView`."""
+        url = self._pay_url()
+        return [
+            {
+                "wallet": name,
+                "assetCode": book.asset.code,
+                "assetScale": book.asset.scale,
+                "received": str(book.credits_posted),
+                "sent": str(book.debits_posted),
+                "balance": str(book.credits_posted - book.debits_posted),
+                "pending": str(book.credits_pending),
+                "payUrl": f"{url}/pay/{name}" if url else None,
+            }
+            for name, book in self._accounts.wallets.items()
         ]
 
     def snapshot(self) -> dict[str, Any]:

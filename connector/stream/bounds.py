@@ -1,0 +1,17 @@
+"""Bounds of this package, the unit in each name; those shared with others: `base.limits`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# RFC 29: a connection ends before its keys have encrypted more than this.
+SEQUENCE_MAX: Final = (1 << 31) - 1
+# RFC 29: streams that the other end may open until it is told more.
+STREAM_ID_FIRST_MAX: Final = 20
+STREAMS_PER_CONNECTION_MAX: Final = 20
+# Connections whose totals are remembered; one that is forgotten goes on all the same.
+CONNECTIONS_MAX: Final = 10_000
+WALLETS_MAX: Final = 1000
+WALLET_CHARACTERS_MAX: Final = 64
+FRAMES_PER_PACKET_MAX: Final = 256
+CLOSE_MESSAGE_CHARACTERS_MAX: Final = 100

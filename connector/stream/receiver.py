@@ -1,0 +1,326 @@
+"""Answers the packets of payments to wallets of this node (RFC 29). Pure: no clock, no randomness.
+
+A packet is for a wallet if its address is one that `invite` gave out. What is decided, in order:
+
+    not encrypted with our secret, or no STREAM Prepare      F06, without data
+    malformed frames, streams beyond the limit, too many     F99, with the close of the connection
+      packets, a connection that is closed
+    a condition that is not ours: a probe                    F99, with what would have been received
+    less than the sender's minimum                           F99, the same
+    otherwise                                                fulfilled
+
+Everything that a Fulfill needs follows from the address and the packet. What is kept in memory (what
+streams have received, and whether a connection is closed) is bounded, and none of it is needed to be
+paid: a connection that was forgotten is taken up again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final
+
+from connector.base.errors import DecodeError
+from connector.ilp.packet import FULFILL, PREPARE, REJECT, Code, Fulfill, Prepare, Reject, reject
+from connector.stream import bounds
+from connector.stream.crypto import Keys
+from connector.stream.packet import (
+    UINT_MAX,
+    CloseCode,
+    ConnectionAssetDetails,
+    ConnectionClose,
+    ConnectionMaxStreamId,
+    ConnectionNewAddress,
+    Frame,
+    StreamClose,
+    StreamData,
+    StreamDataBlocked,
+    StreamMaxData,
+    StreamMaxMoney,
+    StreamMoney,
+    StreamMoneyBlocked,
+    StreamPacket,
+    encode,
+    read_frames,
+    read_head,
+)
+from connector.stream.tokens import Tokens
+
+_NAMES_STREAM: Final = (
+    StreamClose,
+    StreamMoney,
+    StreamMaxMoney,
+    StreamMoneyBlocked,
+    StreamData,
+    StreamMaxData,
+    StreamDataBlocked,
+)
+
+
+class Connection:
+    """What is known of one payer's connection."""
+
+    __slots__ = ("close", "is_new", "keys", "stream_id_max", "streams", "streams_closed", "wallet")
+
+    def __init__(self, wallet: str, secret: bytes) -> None:
+        self.wallet = wallet
+        self.keys = Keys(secret)
+        self.streams: dict[int, int] = {}
+        """What each stream has received since this process met the connection."""
+        self.streams_closed: set[int] = set()
+        self.stream_id_max = bounds.STREAM_ID_FIRST_MAX
+        """The highest stream id that the payer may use; never lowered."""
+        self.close: ConnectionClose | None = None
+        """Why it is closed; None: it is open."""
+        self.is_new = True
+        """Whether this process has seen none of its packets."""
+
+
+class Arrival:
+    """A packet that is to be fulfilled once its money is held."""
+
+    __slots__ = ("amount", "connection", "data", "packet")
+
+    def __init__(
+        self, connection: Connection, data: bytes, packet: StreamPacket, amount: int
+    ) -> None:
+        self.connection = connection
+        self.data = data
+        """Encrypted, as it came."""
+        self.packet = packet
+        self.amount = amount
+        """What the wallet gets."""
+
+
+class Receiver:
+    """Answers packets for the wallets of this node."""
+
+    def __init__(
+        self,
+        *,
+        key: bytes,
+        wallets: Collection[str],
+        asset_code: str,
+        asset_scale: int,
+        own_address: Callable[[], str],
+    ) -> None:
+        """Take the key of the node.
+
+        Args:
+            key: 32 octets, the same at every start.
+            wallets: the names that can be paid.
+            asset_code: of all wallets.
+            asset_scale: 0 to 255.
+            own_address: the ILP address of this node; empty while it has none.
+        """
+        self.wallets: Final = tuple(wallets)
+        self._names: Final = frozenset(wallets)
+        self._tokens = Tokens(key)
+        self._asset = ConnectionAssetDetails(asset_code, asset_scale)
+        self._own_address = own_address
+        self._connections: dict[str, Connection] = {}
+        """By token, the one used last at the end."""
+
+    def invite(self, wallet: str, nonce: bytes) -> tuple[str, bytes] | None:
+        """An address and a shared secret for a payment to `wallet`; None: no address yet.
+
+        `nonce`: 12 octets, never the same again.
+        """
+        assert wallet in self._names, wallet
+        own = self._own_address()
+        if not own:
+            return None
+        token, secret = self._tokens.make(wallet, nonce)
+        return f"{own}.{token}", secret
+
+    def find(self, destination: str) -> Connection | None:
+        """The connection that a packet belongs to; None: this is no address of a wallet."""
+        own, _, token = destination.rpartition(".")
+        if own != self._own_address():
+            return None
+        known = self._connections.get(token)
+        if known is not None:
+            return known
+        found = self._tokens.read(token)
+        if found is None or found[0] not in self._names:
+            return None
+        return Connection(*found)
+
+    def fulfills(self, prepare: Prepare) -> bool:
+        """Whether this is a packet that its payer made for us to fulfill, whatever became of it."""
+        connection = self.find(prepare.destination)
+        return (
+            connection is not None
+            and connection.keys.condition(prepare.data) == prepare.condition
+            and connection.keys.open(prepare.data) is not None
+        )
+
+    def arrived(self, connection: Connection, prepare: Prepare, amount: int) -> Arrival | Reject:
+        """Decide on a new packet of which the wallet would get `amount`."""
+        opened = self._open(connection, prepare)
+        if opened is None:
+            return self._unexpected()
+        packet, frames_at, plain = opened
+        self._remember(prepare.destination, connection)
+        try:
+            packet.frames = read_frames(plain, frames_at)
+        except DecodeError:
+            return self._close(connection, packet, amount, CloseCode.FRAME_FORMAT_ERROR)
+        fault = _fault(connection, packet)
+        if fault is not None:
+            return self._close(connection, packet, amount, fault)
+        if connection.close is not None:
+            return self._refuse(connection, packet, amount, "connection closed")
+        self._note(connection, packet)
+        if connection.keys.condition(prepare.data) != prepare.condition:
+            return self._refuse(connection, packet, amount, "condition cannot be fulfilled")
+        if amount < packet.amount:
+            return self._refuse(connection, packet, amount, "less than the minimum")
+        return Arrival(connection, prepare.data, packet, amount)
+
+    def again(self, connection: Connection, prepare: Prepare, amount: int) -> Fulfill | None:
+        """The Fulfill of a packet that was accepted before, perhaps by an earlier process.
+
+        Its money was held, so it was decided on; it is not counted a second time. None: it cannot be
+        fulfilled by us.
+        """
+        if connection.keys.condition(prepare.data) != prepare.condition:
+            return None
+        opened = self._open(connection, prepare)
+        if opened is None:
+            return None
+        packet = opened[0]
+        return Fulfill(
+            fulfillment=connection.keys.fulfillment(prepare.data),
+            data=self._reply(connection, packet, FULFILL, amount),
+        )
+
+    def fulfill(self, arrival: Arrival) -> Fulfill:
+        """The Fulfill of a packet whose money is held; counts it as received."""
+        connection, packet, amount = arrival.connection, arrival.packet, arrival.amount
+        _share(connection, packet, amount)
+        return Fulfill(
+            fulfillment=connection.keys.fulfillment(arrival.data),
+            data=self._reply(connection, packet, FULFILL, amount),
+        )
+
+    # --- parts
+
+    def _open(
+        self, connection: Connection, prepare: Prepare
+    ) -> tuple[StreamPacket, int, bytes] | None:
+        plain = connection.keys.open(prepare.data)
+        if plain is None:
+            return None
+        try:
+            packet, at = read_head(plain)
+        except DecodeError:
+            return None
+        # An answer that somebody on the way sends back as a question.
+        return None if packet.packet_type != PREPARE else (packet, at, plain)
+
+    def _remember(self, destination: str, connection: Connection) -> None:
+        """Keep it as the one used last; the one not used for longest goes if there are too many."""
+        connections, token = self._connections, destination.rpartition(".")[2]
+        connections.pop(token, None)
+        connections[token] = connection
+        if len(connections) > bounds.CONNECTIONS_MAX:
+            del connections[next(iter(connections))]
+
+    def _note(self, connection: Connection, packet: StreamPacket) -> None:
+        """Take in the frames that change what is known."""
+        connection.is_new = False
+        for frame in packet.frames:
+            kind = type(frame)
+            if kind is ConnectionClose:
+                connection.close = ConnectionClose(CloseCode.NO_ERROR, "")
+            elif kind is StreamClose:
+                assert isinstance(frame, StreamClose)
+                closed = connection.streams_closed
+                if frame.stream_id not in closed and len(closed) < bounds.FRAMES_PER_PACKET_MAX:
+                    closed.add(frame.stream_id)
+                    # Another one may be opened in its place.
+                    connection.stream_id_max = min(UINT_MAX, connection.stream_id_max + 2)
+
+    def _unexpected(self) -> Reject:
+        return reject(Code.F06_UNEXPECTED_PAYMENT, self._own_address(), "unexpected payment")
+
+    def _refuse(
+        self, connection: Connection, packet: StreamPacket, amount: int, why: str
+    ) -> Reject:
+        return reject(
+            Code.F99_APPLICATION_ERROR,
+            self._own_address(),
+            why,
+            self._reply(connection, packet, REJECT, amount),
+        )
+
+    def _close(
+        self, connection: Connection, packet: StreamPacket, amount: int, code: CloseCode
+    ) -> Reject:
+        if connection.close is None:
+            connection.close = ConnectionClose(code, "")
+        packet.frames = ()
+        return self._refuse(connection, packet, amount, "connection closed")
+
+    def _reply(
+        self, connection: Connection, packet: StreamPacket, packet_type: int, amount: int
+    ) -> bytes:
+        frames: list[Frame] = []
+        told: set[int] = set()
+        if connection.close is not None:
+            frames.append(connection.close)
+        for frame in packet.frames:
+            kind = type(frame)
+            if kind is ConnectionNewAddress:
+                frames.append(self._asset)
+            elif kind is StreamMoney or kind is StreamMoneyBlocked:
+                assert isinstance(frame, StreamMoney | StreamMoneyBlocked)
+                if frame.stream_id not in told:
+                    told.add(frame.stream_id)
+                    # The most that can be said: a limit is never lowered after that.
+                    received = connection.streams.get(frame.stream_id, 0)
+                    frames.append(StreamMaxMoney(frame.stream_id, UINT_MAX, received))
+            elif kind is StreamClose:
+                frames.append(ConnectionMaxStreamId(connection.stream_id_max))
+        return connection.keys.seal(
+            encode(StreamPacket(packet.sequence, packet_type, amount, tuple(frames)))
+        )
+
+
+def _fault(connection: Connection, packet: StreamPacket) -> CloseCode | None:
+    """Why a packet ends its connection; None: it does not."""
+    if packet.sequence > bounds.SEQUENCE_MAX:
+        return CloseCode.INTERNAL_ERROR  # its keys have encrypted all that they may
+    ids = {frame.stream_id for frame in packet.frames if isinstance(frame, _NAMES_STREAM)}
+    if not ids:
+        return None
+    # The payer opens odd ones, and we open none.
+    if any(id_ % 2 == 0 for id_ in ids):
+        return CloseCode.STREAM_ID_ERROR
+    highest = max(ids)
+    if connection.is_new and packet.sequence > 1:
+        # Met in its middle, after a restart: an earlier process has allowed what it uses.
+        connection.stream_id_max = max(connection.stream_id_max, highest)
+    return CloseCode.STREAM_ID_ERROR if highest > connection.stream_id_max else None
+
+
+def _share(connection: Connection, packet: StreamPacket, amount: int) -> None:
+    """Divide what was received among the streams; the remainder goes to the lowest open one."""
+    streams = connection.streams
+    shares: dict[int, int] = {}
+    for frame in packet.frames:
+        if type(frame) is StreamMoney:
+            shares[frame.stream_id] = shares.get(frame.stream_id, 0) + frame.shares
+    total = sum(shares.values())
+    if not total:
+        return
+    rest = amount
+    for stream_id, share in shares.items():
+        part = amount * share // total
+        rest -= part
+        streams[stream_id] = min(UINT_MAX, streams.get(stream_id, 0) + part)
+    assert rest >= 0, rest
+    lowest = min(shares.keys() - connection.streams_closed, default=min(shares))
+    streams[lowest] = min(UINT_MAX, streams[lowest] + rest)
+    while len(streams) > bounds.STREAMS_PER_CONNECTION_MAX:
+        del streams[next(iter(streams))]
