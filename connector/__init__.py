@@ -39,6 +39,7 @@ The map, each package above those that it uses:
       daemon.py       a node until it is stopped; standing by to become one
       surface.py      the listener for health, metrics, API and page
       paid.py         being paid by name: the node's key, and the public listener
+      payments.py     payments of this node, remembered by key
       preflight.py    checks files and folders of the settings, before anything is opened
       memory.py       what is remembered of peers over restarts
       payers.py       who pays each peer: an engine, or an operator
@@ -54,7 +55,7 @@ The map, each package above those that it uses:
       settlement.py   what settlement engines call, and operators who settle
       app.py          all of it together              login.py   key for cookie
       server.py       the listener                    standby.py what a standby answers
-      pay.py          what payers are told (SPSP, RFC 9)
+      pay.py          what payers are told (SPSP)     payments.py payments, in the admin API
       proxies.py      what trusted proxies say of a request
       models.py       answers, for OpenAPI            openapi.py its document
     ilp_http/       ILP over HTTP (RFC 35), beside the BTP links
@@ -137,6 +138,8 @@ The map, each package above those that it uses:
     stream/         payments of many packets (STREAM, RFC 29); pure
       crypto.py       keys, encryption, fulfillments  packet.py   packets and frames
       tokens.py       addresses that carry a secret   receiver.py answers packets for wallets
+      target.py       payment pointers (RFC 26), SPSP sender.py   a payment, as a state machine
+      rate.py         how large packets are, and how many are in flight
     peering/        peers and routes
       model.py        peers, their terms, assets      routing.py  the routing table
       remembered.py   known peers, kept over restarts

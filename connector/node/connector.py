@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from fractions import Fraction
 from typing import Final, Self
 
 from connector.accounting.history import LedgerHistory
@@ -31,6 +32,7 @@ from connector.node.core import Core, system_platform
 from connector.node.lifecycle import Lifecycle
 from connector.node.memory import PeerMemory
 from connector.node.paid import PayListener, pay_key
+from connector.node.payments import Payments, PaymentStatus
 from connector.node.preflight import check, tls_context
 from connector.node.surface import WebSurface
 from connector.peering.model import LOCAL, PeerRegistry
@@ -254,12 +256,15 @@ class Connector:
                 events=self.events,
                 store=self._store,
                 past=self._past,
+                payments=self._payments,
             )
             stack.push_async_callback(surface.stop)
             self.http_port = await surface.start(group)
             listener = self._listener = PayListener(core)
             stack.push_async_callback(listener.stop)
             self.pay_port = await listener.start(group)
+            stack.push_async_callback(self._payments.stop)
+            self._payments.attach(group)
         except BaseException:
             await stack.aclose()
             raise
@@ -341,6 +346,7 @@ class Connector:
             retention_days=settings.explorer_retention_days,
             no_room=lambda: core.room.reason,
         )
+        self._payments = Payments(core)
         self._memory = PeerMemory(settings, platform)
         self.control = OperatorChanges(
             found=found,
@@ -469,6 +475,34 @@ class Connector:
             fulfillment=fulfillment,
             condition=condition,
             expiry_s=expiry_s,
+        )
+
+    async def pay(
+        self,
+        target: str,
+        amount: int,
+        *,
+        max_slippage: Fraction | str = "0.01",
+        key: str | None = None,
+    ) -> PaymentStatus:
+        """Pay a payment pointer or URL (SPSP, STREAM), and wait for the end.
+
+        Args:
+            target: `$host/path`, or the URL that it stands for.
+            amount: to be sent, in units of the node's own asset; at least 1.
+            max_slippage: by which part the rate may become worse than quoted, 0 to 1.
+            key: under the same key it is not made a second time, also after a restart.
+
+        Raises:
+            ConfigError: an argument is out of its range.
+            ConflictError: the key is of another payment; too many are under way; or the node stops.
+            EnvironmentFault: the disk cannot remember it.
+        """
+        return await self._payments.pay(
+            target,
+            amount,
+            slippage=Fraction(max_slippage),
+            key=key or self._platform.randomness.octets(16).hex(),
         )
 
     async def ask_peer(self, peer_id: str, prepare: Prepare) -> Fulfill | Reject:

@@ -10,6 +10,8 @@ External dependencies are passed in: clock, randomness, network, disk and log (`
 ledger, and the receiver of events. Building a core opens, reads and starts nothing; that is done by
 `node.lifecycle.Lifecycle`. The daemon (`node.connector`) adds the web surface and telemetry; the
 simulator runs the core unchanged, so both use the same wiring.
+
+Long because all parts are joined in one place.
 """
 
 from __future__ import annotations

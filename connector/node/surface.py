@@ -22,6 +22,7 @@ from connector.web.engine_access import EngineAccess
 from connector.web.feed import feed_router
 from connector.web.guard import Guard
 from connector.web.network import Neighbourhood, network_router
+from connector.web.payments import PaymentMaker, payments_router
 from connector.web.proxies import Proxies, ProxyHeaders
 from connector.web.server import WebServer
 from connector.web.settlement import engine_router, settlements_router
@@ -41,6 +42,7 @@ class WebSurface:
         events: EventBus,
         store: EventStore,
         past: LedgerHistory | None,
+        payments: PaymentMaker,
     ) -> None:
         """Nothing is opened yet.
 
@@ -52,7 +54,9 @@ class WebSurface:
             events: the live feed.
             store: past events.
             past: past balances; None: the ledger does not keep them.
+            payments: makes the payments of `POST /admin/payments`.
         """
+        self._payments: Final = payments
         self._core: Final = core
         self._sender: Final = sender
         self._views: Final = views
@@ -120,6 +124,7 @@ class WebSurface:
             engines=engines,
             routers=[
                 admin_router(self._changes, self._views, self._sender),
+                payments_router(self._payments),
                 feed_router(
                     bus=self._events,
                     store=self._store,

@@ -15,3 +15,16 @@ WALLETS_MAX: Final = 1000
 WALLET_CHARACTERS_MAX: Final = 64
 FRAMES_PER_PACKET_MAX: Final = 256
 CLOSE_MESSAGE_CHARACTERS_MAX: Final = 100
+# A payment of this node. Packets in flight: what a window grows to while nothing is refused.
+WINDOW_FIRST: Final = 16
+WINDOW_MAX: Final = 512
+PROBES_MAX: Final = 64
+# Pauses after a packet that may pass later (T codes), and how long a payment may make no progress.
+PAUSE_MS_MIN: Final = 20
+PAUSE_MS_MAX: Final = 2000
+STALLED_MS_MAX: Final = 30_000
+PACKET_EXPIRY_MS: Final = 30_000
+CLOSE_EXPIRY_MS: Final = 5000
+# Packets whose amount is committed on disk before they are sent.
+COMMITTED_PACKETS: Final = 1024
+REASON_CHARACTERS_MAX: Final = 200

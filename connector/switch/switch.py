@@ -37,7 +37,7 @@ from connector.ilp.packet import (
     reject,
     reprice,
 )
-from connector.ledger.model import AccountCode
+from connector.ledger.model import TransferCode
 from connector.peering.model import (
     LOCAL,
     Asset,
@@ -571,11 +571,10 @@ class Switch:
 def _amount_to(next_hop_id: str, reservation: Reservation) -> int:
     """The amount for the next hop of a recovered packet, or for this node's wallet."""
     if next_hop_id == LOCAL:
-        # The fee's leg may come after it.
-        for leg, (_, credit) in zip(reservation.legs, reservation.books, strict=True):
-            if credit.code is AccountCode.WALLET:
-                return leg.amount
-        raise AssertionError("no leg credits a wallet")
+        # A fee's leg may come after it.
+        return next(
+            leg.amount for leg in reversed(reservation.legs) if leg.code != TransferCode.FEE
+        )
     for leg, (_, credit) in zip(reservation.legs, reservation.books, strict=True):
         if credit.peer_id == next_hop_id:
             return leg.amount

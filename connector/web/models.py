@@ -220,6 +220,23 @@ class PacketAnswer(_Answer):
     triggered_by: str | None = None
 
 
+class PaymentAnswer(_Answer):
+    """A payment of this node. `sent` and `uncertain` in the node's asset, `delivered` in the receiver's."""
+
+    key: str
+    target: str
+    state: Literal["running", "completed", "failed", "interrupted"]
+    amount: Amount
+    sent: Amount
+    delivered: Amount
+    uncertain: Amount
+    packets: int
+    duration_ms: int
+    asset: str
+    receiver_asset: str | None
+    reason: str
+
+
 class Peers(_Answer):
     """All peers."""
 

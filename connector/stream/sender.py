@@ -1,0 +1,378 @@
+"""A payment of this node, as a state machine (RFC 29). Pure: time and randomness are handed in.
+
+    QUOTING   probes, whose conditions nobody can fulfill, find the rate and the largest packet
+    SENDING   packets with money, many in flight, each with a minimum that the receiver must get
+    CLOSING   the receiver is told that it was all
+    DONE      nothing is sent any more, and nothing is in flight
+
+`take` gives the packets to be sent now; `answered` takes the answer to each. What is fulfilled and
+what is in flight together never exceed the amount of the payment, nor what `commit` has allowed:
+whoever runs this writes the latter down before, so that not even a crash can send a unit twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from fractions import Fraction
+from typing import Final
+
+from connector.base.errors import DecodeError
+from connector.ilp.packet import FULFILL, PREPARE, REJECT, Answer, Fulfill, Prepare, Reject
+from connector.stream import bounds
+from connector.stream.crypto import Keys
+from connector.stream.packet import (
+    UINT_MAX,
+    CloseCode,
+    ConnectionAssetDetails,
+    ConnectionClose,
+    ConnectionNewAddress,
+    Frame,
+    StreamClose,
+    StreamMaxMoney,
+    StreamMoney,
+    StreamPacket,
+    decode,
+    encode,
+)
+from connector.stream.rate import PacketSize, Window
+
+STREAM_ID: Final = 1
+RECEIVE_ONLY: Final = "private.RECEIVE_ONLY_CLIENT"
+"""The address of senders that take no packets; it makes the receiver tell its asset."""
+_PROBED: Final = frozenset(("F99", "F05", "F04"))
+"""What receivers answer to a condition that cannot be fulfilled; only if the answer authenticates."""
+
+
+class Phase(Enum):
+    """What the payment is about."""
+
+    QUOTING = auto()
+    SENDING = auto()
+    CLOSING = auto()
+    DONE = auto()
+
+
+@dataclass(slots=True)
+class Sent:
+    """A packet that has no answer yet."""
+
+    sequence: int
+    amount: int
+    """In our asset; of a probe it moves nothing."""
+    minimum: int
+    """The least that the receiver gets, in its asset."""
+    phase: Phase
+    """In which it was sent."""
+
+
+class Payment:
+    """One payment to one receiver."""
+
+    def __init__(
+        self,
+        *,
+        destination: str,
+        secret: bytes,
+        amount: int,
+        slippage: Fraction,
+        asset_code: str,
+        asset_scale: int,
+        now_ms: int,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            destination: the receiver's ILP address.
+            secret: shared with the receiver; 32 octets.
+            amount: to be sent, in our asset; at least 1.
+            slippage: by which part the rate may become worse than quoted; 0 to 1.
+            asset_code: of our asset.
+            asset_scale: of our asset; 0 to 255.
+            now_ms: milliseconds since the epoch.
+        """
+        assert amount > 0, amount
+        assert 0 <= slippage <= 1, slippage
+        self.amount: Final = amount
+        self.phase = Phase.QUOTING
+        self.sent = 0
+        """Fulfilled, in our asset."""
+        self.in_flight = 0
+        """Amount of packets with money that have no answer."""
+        self.delivered = 0
+        """What the receiver says that it got; at least the minimum of every fulfilled packet."""
+        self.packets = 0
+        """Fulfilled packets with money."""
+        self.rejected = 0
+        self.reason = ""
+        """Why less than the amount was sent; empty: all of it was."""
+        self.rate: Fraction | None = None
+        """Units of the receiver for one of ours, as quoted."""
+        self.asset: ConnectionAssetDetails | None = None
+        """The receiver's, once it has said it; never changed."""
+        self.committed = 0
+        """What may be fulfilled and in flight together; see `commit`."""
+        self.size = PacketSize(amount)
+        self.window = Window()
+        self._destination = destination
+        self._keys = Keys(secret)
+        self._slippage = slippage
+        self._own_asset = ConnectionAssetDetails(asset_code, asset_scale)
+        self._sequence = 0
+        self._open: dict[int, Sent] = {}
+        self._probes = 0
+        self._receive_max = UINT_MAX
+        self._received_in_flight = 0
+        self._heard_limit = False
+        self._progress_ms = now_ms
+        self._below_minimum = 0
+
+    # --- what is to be done
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.phase is Phase.DONE
+
+    @property
+    def open_packets(self) -> int:
+        """Packets without an answer."""
+        return len(self._open)
+
+    def commit(self, amount: int) -> None:
+        """Allow that up to `amount` of the payment is fulfilled or in flight."""
+        assert self.committed <= amount <= self.amount
+        self.committed = amount
+
+    def wake_at_ms(self) -> int:
+        """When `take` is to be called if nothing happens before."""
+        return max(self.window.pause_until_ms, 0)
+
+    def stop(self, reason: str) -> None:
+        """Send nothing more; what is in flight is waited for."""
+        self._fail(reason)
+        self._finish()
+
+    def take(self, now_ms: int) -> list[tuple[int, Prepare]]:
+        """Packets to be sent now, each with its sequence, by which its answer is given."""
+        if self.phase is Phase.QUOTING:
+            return self._probe(now_ms)
+        if self.phase is Phase.SENDING:
+            return self._send(now_ms)
+        if self.phase is Phase.CLOSING and not self._open:
+            self.phase = Phase.DONE
+            frames: tuple[Frame, ...] = (
+                StreamClose(STREAM_ID, CloseCode.NO_ERROR, ""),
+                ConnectionClose(CloseCode.NO_ERROR, ""),
+            )
+            # Its answer does not matter, so it is not waited for.
+            return [self._make(0, 0, frames, now_ms + bounds.CLOSE_EXPIRY_MS, counts=False)]
+        return []
+
+    def _probe(self, now_ms: int) -> list[tuple[int, Prepare]]:
+        if self._open or now_ms < self.window.pause_until_ms:
+            return []
+        if self._is_stalled(now_ms) or self._probes >= bounds.PROBES_MAX:
+            self.stop(self.reason or "the receiver cannot be reached")
+            return []
+        self.reason = ""
+        self._probes += 1
+        frames = (ConnectionNewAddress(RECEIVE_ONLY), self._own_asset)
+        expires_at_ms = now_ms + bounds.PACKET_EXPIRY_MS
+        return [self._make(self.size.now, 0, frames, expires_at_ms, probe=True)]
+
+    def _send(self, now_ms: int) -> list[tuple[int, Prepare]]:
+        if now_ms < self.window.pause_until_ms:
+            return []
+        if self._is_stalled(now_ms):
+            self.stop(self.reason or "no packet was fulfilled for too long")
+            return []
+        made: list[tuple[int, Prepare]] = []
+        while len(self._open) < int(self.window.size):
+            left = self.amount - self.sent - self.in_flight
+            if not left:
+                break
+            amount = self.size.next(left)
+            if self.sent + self.in_flight + amount > self.committed:
+                break
+            minimum = self._minimum(amount)
+            if self._heard_limit and (
+                self.delivered + self._received_in_flight + max(1, minimum) > self._receive_max
+            ):
+                if not self._open:
+                    self.stop("the receiver takes no more")
+                break
+            if self._sequence >= bounds.SEQUENCE_MAX - 1:
+                self.stop("the connection has carried all packets that it may")
+                break
+            expires_at_ms = now_ms + bounds.PACKET_EXPIRY_MS
+            made.append(self._make(amount, minimum, (StreamMoney(STREAM_ID, 1),), expires_at_ms))
+        assert self.sent + self.in_flight <= self.committed <= self.amount
+        return made
+
+    def _minimum(self, amount: int) -> int:
+        assert self.rate is not None
+        least = amount * self.rate * (1 - self._slippage)
+        return least.numerator // least.denominator
+
+    def _make(
+        self,
+        amount: int,
+        minimum: int,
+        frames: tuple[Frame, ...],
+        expires_at_ms: int,
+        *,
+        probe: bool = False,
+        counts: bool = True,
+    ) -> tuple[int, Prepare]:
+        self._sequence += 1
+        sequence = self._sequence
+        data = self._keys.seal(encode(StreamPacket(sequence, PREPARE, minimum, frames)))
+        condition = self._keys.condition(data)
+        if probe or not counts:
+            # One that nobody has the preimage of.
+            condition = self._keys.condition(condition)
+        if counts:
+            self._open[sequence] = Sent(sequence, amount, minimum, self.phase)
+            if not probe:
+                self.in_flight += amount
+                self._received_in_flight += minimum
+        return sequence, Prepare(
+            amount=amount,
+            expires_at_ms=expires_at_ms,
+            condition=condition,
+            destination=self._destination,
+            data=data,
+        )
+
+    def _is_stalled(self, now_ms: int) -> bool:
+        return now_ms - self._progress_ms > bounds.STALLED_MS_MAX
+
+    # --- answers
+
+    def answered(self, sequence: int, answer: Answer, now_ms: int) -> None:
+        """The answer to a packet. A Fulfill has been checked: its preimage fits, and it came in time."""
+        one = self._open.pop(sequence, None)
+        if one is None:
+            return
+        if one.phase is Phase.SENDING:
+            self.in_flight -= one.amount
+            self._received_in_flight -= one.minimum
+            assert self.in_flight >= 0
+        if isinstance(answer, Fulfill):
+            self._fulfilled(one, answer, now_ms)
+        else:
+            self._rejected(one, answer, now_ms)
+        self._finish()
+
+    def _fulfilled(self, one: Sent, answer: Fulfill, now_ms: int) -> None:
+        assert one.phase is Phase.SENDING, "a probe was fulfilled"
+        self.sent += one.amount
+        self.packets += 1
+        self._progress_ms = now_ms
+        self._below_minimum = 0
+        self.reason = "" if self.phase is Phase.SENDING else self.reason
+        self.window.passed()
+        self.size.passed(one.amount)
+        reply = self._read(one, answer.data, FULFILL)
+        if reply is None:
+            # It has fulfilled, so by the protocol it got this much.
+            self.delivered += one.minimum
+            return
+        self.delivered += reply.amount
+        if reply.amount < one.minimum:
+            self._fail("the receiver says that it got less than the minimum")
+
+    def _rejected(self, one: Sent, answer: Reject, now_ms: int) -> None:
+        self.rejected += 1
+        code = answer.code
+        reply = self._read(one, answer.data, REJECT) if code in _PROBED else None
+        if reply is not None:
+            if one.phase is Phase.QUOTING:
+                self._quoted(one, reply, now_ms)
+            elif reply.amount < one.minimum:
+                self._too_little(one, now_ms)
+            else:
+                self._wait(one, answer, now_ms)  # its limit, perhaps: it may be raised
+        elif code == "F08":
+            if one.amount <= 1:
+                self._fail(_said(answer))
+            self.size.too_large(one.amount, answer.data)
+        elif code == "T04":
+            self.size.no_liquidity(one.amount)
+            self._wait(one, answer, now_ms)
+        elif code[0] == "T" or code == "R00":
+            self._wait(one, answer, now_ms)
+        else:
+            self._fail(_said(answer))
+
+    def _quoted(self, one: Sent, reply: StreamPacket, now_ms: int) -> None:
+        if not reply.amount:
+            self._fail("nothing of this amount would arrive")
+            return
+        self.rate = Fraction(reply.amount, one.amount)
+        self._progress_ms = now_ms
+        if self.phase is Phase.QUOTING:
+            self.phase = Phase.SENDING
+
+    def _too_little(self, one: Sent, now_ms: int) -> None:
+        """A packet would have delivered less than its minimum."""
+        self._below_minimum += 1
+        if self._below_minimum > bounds.WINDOW_FIRST:
+            self._fail("the rate has become worse than --max-slippage allows")
+            return
+        self.reason = "the rate has become worse"
+        self.window.refused(one.sequence, self._sequence, now_ms)
+
+    def _wait(self, one: Sent, answer: Reject, now_ms: int) -> None:
+        if self.phase in (Phase.QUOTING, Phase.SENDING):
+            self.reason = _said(answer)
+        self.window.refused(one.sequence, self._sequence, now_ms)
+
+    def _read(self, one: Sent, data: bytes, packet_type: int) -> StreamPacket | None:
+        """What the receiver says; None: it was not said by the receiver, or not to this packet."""
+        plain = self._keys.open(data)
+        if plain is None:
+            return None
+        try:
+            packet = decode(plain)
+        except DecodeError:
+            return None
+        if packet.sequence != one.sequence or packet.packet_type != packet_type:
+            return None
+        for frame in packet.frames:
+            match frame:
+                case ConnectionAssetDetails():
+                    if self.asset is not None and frame != self.asset:
+                        self._fail("the receiver has changed its asset")
+                    self.asset = self.asset or frame
+                case StreamMaxMoney(stream_id, receive_max, _) if stream_id == STREAM_ID:
+                    # A limit that was given is never taken back.
+                    if self._heard_limit:
+                        receive_max = max(receive_max, self._receive_max)
+                    self._heard_limit, self._receive_max = True, receive_max
+                case ConnectionClose():
+                    self._fail("the receiver has closed the connection")
+                case StreamClose(stream_id, _, _) if stream_id == STREAM_ID:
+                    self._fail("the receiver has closed the stream")
+                case _:
+                    pass
+        return packet
+
+    def _fail(self, reason: str) -> None:
+        if self.phase in (Phase.QUOTING, Phase.SENDING):
+            self.phase = Phase.CLOSING
+            self.reason = reason[: bounds.REASON_CHARACTERS_MAX]
+
+    def _finish(self) -> None:
+        if self.sent == self.amount:
+            if self.phase is Phase.SENDING:
+                self.phase = Phase.CLOSING
+            self.reason = ""
+
+
+def _said(answer: Reject) -> str:
+    """A Reject in words; what others have written is cut, and only what can be printed."""
+    message = "".join(one for one in answer.message if one.isprintable())
+    by = f" by {answer.triggered_by}" if answer.triggered_by else ""
+    return f"{answer.code}{by[:100]}: {message}"[: bounds.REASON_CHARACTERS_MAX]

@@ -1,0 +1,75 @@
+"""Payments in the admin API: begin one, and see how far it is."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Any, Final, Protocol
+
+from fastapi import APIRouter, Path, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from connector.settings.types import Amount
+from connector.web import models
+
+SLIPPAGE: Final = "0.01"
+
+
+class Payment(BaseModel):
+    """A payment to be made by this node."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    target: Annotated[str, Field(min_length=1, max_length=2000)]
+    """A payment pointer (`$host/path`), or the URL that it stands for."""
+    amount: Amount
+    """To be sent, in units of the node's own asset; at least 1."""
+    max_slippage: Annotated[str, Field(pattern=r"^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$")] = SLIPPAGE
+    """By which part the rate may become worse than quoted, 0 to 1."""
+    key: Annotated[str | None, Field(min_length=1, max_length=100)] = None
+    """Under the same key it is not made a second time. Default: a new one."""
+
+
+class PaymentMaker(Protocol):
+    """Makes payments. Raises `ConnectorError`s, see `node.payments`."""
+
+    async def start_payment(
+        self, target: str, amount: int, *, slippage: Fraction, key: str | None
+    ) -> dict[str, Any]:
+        """Begin one, or go on with it; its state at once."""
+
+    async def payment(self, key: str) -> dict[str, Any]:
+        """One as it is now."""
+
+
+def payments_router(maker: PaymentMaker) -> APIRouter:
+    """Routes of `/admin/payments`."""
+    router = APIRouter(prefix="/admin", tags=["admin"])
+
+    @router.post(
+        "/payments",
+        summary="Pay a payment pointer or URL from this node",
+        status_code=202,
+        response_model=None,
+        responses={
+            200: {"model": models.PaymentAnswer, "description": "It has ended before"},
+            202: {"model": models.PaymentAnswer, "description": "It is under way"},
+        },
+    )
+    async def pay(wanted: Payment) -> Response:
+        body = await maker.start_payment(
+            wanted.target, wanted.amount, slippage=Fraction(wanted.max_slippage), key=wanted.key
+        )
+        return JSONResponse(body, 202 if body["state"] == "running" else 200)
+
+    @router.get(
+        "/payments/{key}",
+        summary="A payment as it is now",
+        response_model=None,
+        responses={200: {"model": models.PaymentAnswer}},
+    )
+    async def payment(key: Annotated[str, Path(max_length=100)]) -> dict[str, Any]:
+        return await maker.payment(key)
+
+    return router

@@ -1,0 +1,129 @@
+"""Payments by name: a wallet is paid through two nodes, and what both books say afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.base.errors import ConflictError
+from connector.node.payments import PaymentState
+from tests.support.daemons import Daemon, RunningNodes
+
+PAID: dict[str, Any] = {"pay_port": 0, "wallets": ["alice", "bob"]}
+
+
+def url(node: Daemon, wallet: str = "alice") -> str:
+    return f"http://127.0.0.1:{node.connector.pay_port}/pay/{wallet}"
+
+
+def balance(node: Daemon, wallet: str = "alice") -> int:
+    (found,) = [one for one in node.connector.views.wallets_view() if one["wallet"] == wallet]
+    return int(found["balance"])
+
+
+async def test_a_wallet_two_nodes_away_is_paid(tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network:
+        a, b, c = await network.chain("a", "b", "c", node={"c": PAID})
+        result = await a.connector.pay(url(c), 5, key="one")
+        assert (result.state, result.sent, result.delivered) == (PaymentState.COMPLETED, 5, 5)
+        assert result.asset == "USD/9"
+        assert (balance(c), balance(c, "bob")) == (5, 0)
+        assert (a.net("b"), b.net("c"), c.net("b")) == (-5, -5, 5)
+        # The same key: nothing is paid again, also by the process after this one.
+        assert await a.connector.pay(url(c), 5, key="one") == result
+        with pytest.raises(ConflictError):
+            await a.connector.pay(url(c), 6, key="one")
+        a = await network.restart("a")
+        again = await a.connector.pay(result.target, 5, key="one")
+        assert (again.state, again.sent, again.packets) == (PaymentState.COMPLETED, 5, 1)
+        assert balance(c) == 5
+        assert await network.stop() == []
+
+
+async def test_a_payment_of_many_packets_delivers_every_unit(tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network:
+        limit = {"max_packet_amount": 700}
+        a, _, c = await network.chain("a", "b", "c", node={"c": PAID}, peer={"b-a": limit})
+        result = await a.connector.pay(url(c), 1_000_003)
+        assert (result.sent, result.delivered) == (1_000_003, 1_000_003), result.reason
+        assert result.packets >= 1429
+        assert balance(c) == 1_000_003
+        assert await network.stop() == []
+
+
+async def test_three_assets_on_the_way(tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network:
+        usd, eur, xrp = (
+            {"asset_code": code, "asset_scale": scale}
+            for code, scale in (("USD", 9), ("EUR", 6), ("XRP", 4))
+        )
+        rates = {
+            ("USD", "EUR"): Fraction("0.9"),
+            ("EUR", "XRP"): Fraction(2),
+            ("XRP", "EUR"): Fraction(1, 2),
+            ("EUR", "USD"): Fraction(1),
+        }
+        a, b, c = await network.chain(
+            "a",
+            "b",
+            "c",
+            node={"a": usd, "b": {**eur, "rates": rates}, "c": {**xrp, "rates": rates, **PAID}},
+            peer={"a-b": usd, "b-a": {**usd, "max_packet_amount": 10**8}, "b-c": eur, "c-b": eur},
+        )
+        result = await a.connector.pay(url(c), 10**9)
+        assert result.state is PaymentState.COMPLETED, result.reason
+        assert result.asset == "XRP/4"
+        assert result.delivered == balance(c)
+        # 1 USD is 0.9 EUR is 1.8 XRP.
+        assert 17_990 <= balance(c) <= 18_000
+        assert await network.stop() == []
+
+
+async def test_a_restart_of_the_receiver_loses_no_payment(tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network:
+        limit = {"max_packet_amount": 10}
+        a, _, c = await network.chain("a", "b", "c", node={"c": PAID}, peer={"b-a": limit})
+        async with asyncio.TaskGroup() as group:
+            paying = group.create_task(a.connector.pay(url(c), 20_000, key="long"))
+            async with asyncio.timeout(30):
+                while balance(c) < 200:
+                    await asyncio.sleep(0)
+            c = await network.restart("c")
+        result = paying.result()
+        assert (result.state, result.sent) == (PaymentState.COMPLETED, 20_000), result.reason
+        assert result.delivered == balance(c) == 20_000
+        assert await network.stop() == []
+
+
+async def test_a_stop_interrupts_a_payment_and_its_key_goes_on_with_it(tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network:
+        limit = {"max_packet_amount": 1}
+        a, _, c = await network.chain("a", "b", "c", node={"c": PAID}, peer={"b-a": limit})
+        async with asyncio.TaskGroup() as group:
+            paying = group.create_task(a.connector.pay(url(c), 5000, key="long"))
+            async with asyncio.timeout(30):
+                while balance(c) < 50:
+                    await asyncio.sleep(0)
+            a = await network.restart("a")
+        cut_off = paying.result()
+        assert cut_off.state is PaymentState.INTERRUPTED
+        assert 50 <= cut_off.sent < 5000
+        result = await a.connector.pay(url(c), 5000, key="long")
+        assert (result.state, result.sent, result.uncertain) == (PaymentState.COMPLETED, 5000, 0)
+        assert result.delivered == balance(c) == 5000
+        assert await network.stop() == []
+
+
+@pytest.mark.parametrize("path", ["/pay/nobody", "/"])
+async def test_nobody_there_to_be_paid(tmp_path: Path, path: str) -> None:
+    async with RunningNodes(tmp_path) as network:
+        (a,) = await network.chain("a", node={"a": PAID})
+        target = f"http://127.0.0.1:{a.connector.pay_port}{path}x"
+        result = await a.connector.pay(target, 5)
+        assert (result.state, result.sent) == (PaymentState.FAILED, 0)
+        assert "404" in result.reason
+        assert await network.stop() == []
