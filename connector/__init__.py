@@ -6,6 +6,7 @@ The map, each package above those that it uses:
       main.py         the app: every command, in the order of --help
       run.py          run, check-config, healthcheck  show.py     status, peers, routes, ...
       send.py         send                            settle.py   settle
+      pay.py          pay
       offline.py      demo, audit, compose            common.py   options, exit codes
       simulate.py     simulate                        process.py  Ctrl-C; output that is full or unread
     simulation/     networks of whole nodes in virtual time, with faults (docs/simulation.md)
@@ -39,7 +40,7 @@ The map, each package above those that it uses:
       daemon.py       a node until it is stopped; standing by to become one
       surface.py      the listener for health, metrics, API and page
       paid.py         being paid by name: the node's key, and the public listener
-      payments.py     payments of this node, remembered by key
+      payments.py     payments of this node           payment_store.py remembers them by key
       preflight.py    checks files and folders of the settings, before anything is opened
       memory.py       what is remembered of peers over restarts
       payers.py       who pays each peer: an engine, or an operator

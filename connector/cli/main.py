@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from connector.cli import offline, run, send, settle, show, simulate
+from connector.cli import offline, pay, run, send, settle, show, simulate
 from connector.cli.common import name_of
 from connector.version import __version__
 
@@ -48,6 +48,7 @@ def _default(
 app.command()(run.run)
 app.command()(offline.demo)
 app.command()(send.send)
+app.command()(pay.pay)
 app.command()(show.status)
 app.command()(show.peers)
 app.command()(show.routes)

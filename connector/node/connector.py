@@ -32,7 +32,8 @@ from connector.node.core import Core, system_platform
 from connector.node.lifecycle import Lifecycle
 from connector.node.memory import PeerMemory
 from connector.node.paid import PayListener, pay_key
-from connector.node.payments import Payments, PaymentStatus
+from connector.node.payment_store import PaymentStatus
+from connector.node.payments import Payments
 from connector.node.preflight import check, tls_context
 from connector.node.surface import WebSurface
 from connector.peering.model import LOCAL, PeerRegistry

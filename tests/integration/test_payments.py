@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from connector.base.errors import ConflictError
-from connector.node.payments import PaymentState
+from connector.node.payment_store import PaymentState
 from tests.support.daemons import Daemon, RunningNodes
 
 PAID: dict[str, Any] = {"pay_port": 0, "wallets": ["alice", "bob"]}
@@ -67,7 +67,7 @@ async def test_three_assets_on_the_way(tmp_path: Path) -> None:
             ("XRP", "EUR"): Fraction(1, 2),
             ("EUR", "USD"): Fraction(1),
         }
-        a, b, c = await network.chain(
+        a, _, c = await network.chain(
             "a",
             "b",
             "c",

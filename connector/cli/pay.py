@@ -1,0 +1,102 @@
+"""`pay`: pay a payment pointer or URL from a running node."""
+
+import json
+import time
+import uuid
+from typing import Annotated, Any, Final, Optional
+from urllib.parse import quote
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from connector.cli.common import (
+    DEFAULT_URL,
+    AsJson,
+    Key,
+    Url,
+    fail,
+    faults_named,
+)
+from connector.cli.process import EXIT_INTERRUPTED
+from connector.tools.terminal import console, figures, plain
+
+LOOK_SECONDS: Final = 0.1
+"""Between two looks at a payment that is under way."""
+
+
+def pay(
+    target: Annotated[
+        str,
+        typer.Argument(help="A payment pointer ($host/path), or the URL that it stands for."),
+    ],
+    amount: Annotated[
+        int,
+        typer.Option(
+            min=1, max=2**64 - 1, help="To be sent, in the smallest unit of the node's asset."
+        ),
+    ],
+    max_slippage: Annotated[
+        str, typer.Option(help="By which part the rate may become worse than quoted, 0 to 1.")
+    ] = "0.01",
+    idempotency_key: Annotated[
+        Optional[str],
+        typer.Option(help="The same key again pays nothing a second time; else a new one."),
+    ] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pay a payment pointer or URL from a running node; exit 0 only when all was sent.
+
+    It goes on in the node when this command is ended. Needs ADMIN_API_KEY.
+    """
+    from connector.tools.client import NodeClient
+
+    order = {
+        "target": target,
+        "amount": str(amount),
+        "maxSlippage": max_slippage,
+        "key": idempotency_key or uuid.uuid4().hex,
+    }
+    screen = console(quiet=as_json)
+    client = NodeClient(url, key)
+    with (
+        faults_named(),
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            console=screen,
+            disable=as_json,
+        ) as progress,
+    ):
+        bar = progress.add_task(plain(target[:60]), total=amount)
+        try:
+            one = client.admin("POST", "/admin/payments", order, order["key"])
+            path = f"/admin/payments/{quote(order['key'], safe='')}"
+            while one["state"] == "running":
+                progress.update(bar, completed=int(one["sent"]))
+                time.sleep(LOOK_SECONDS)
+                one = client.admin("GET", path, None, None)
+        except KeyboardInterrupt:
+            progress.stop()
+            screen.print(f"the node goes on with it; its key is {order['key']}", highlight=False)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        progress.update(bar, completed=int(one["sent"]))
+    if as_json:
+        print(json.dumps(one, indent=2))
+    else:
+        _print(one, screen)
+    if one["state"] != "completed":
+        raise fail(f"{one['state']}: {plain(one['reason'])}", 1)
+
+
+def _print(one: dict[str, Any], screen: Any) -> None:
+    figures(
+        screen,
+        f"sent {one['sent']} of {one['amount']} {one['asset']},",
+        f"delivered {one['delivered']} {plain(one['receiverAsset'] or '')}".rstrip() + ",",
+        f"{one['packets']} packets in {one['durationMs']} ms",
+    )
+    if int(one["uncertain"]):
+        screen.print(f"of {one['uncertain']} the outcome is not known", highlight=False)
