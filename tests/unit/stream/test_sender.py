@@ -1,0 +1,443 @@
+"""The sender against receivers and networks of all kinds, in simulated time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.ilp.packet import (
+    FULFILL,
+    REJECT,
+    Answer,
+    Code,
+    Fulfill,
+    Prepare,
+    amount_too_large_data,
+    reject,
+)
+from connector.stream import bounds
+from connector.stream import packet as stream
+from connector.stream.crypto import Keys
+from connector.stream.packet import (
+    ConnectionAssetDetails,
+    ConnectionClose,
+    Frame,
+    StreamMaxMoney,
+    StreamMoney,
+    StreamPacket,
+)
+from connector.stream.rate import PacketSize, Window
+from connector.stream.receiver import Arrival, Receiver
+from connector.stream.sender import Payment, Phase
+from connector.stream.tokens import NONCE_BYTES
+
+OWN = "test.them"
+Network = Callable[[Prepare, int], Answer | int]
+"""Answers a packet at a time, or gives the amount that arrives."""
+
+
+class World:
+    """A payment, a network and a receiver of ours; packets are answered in any order."""
+
+    def __init__(
+        self, amount: int, network: Network = lambda prepare, _now: prepare.amount,
+        *, slippage: str = "0.01", seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.receiver = Receiver(
+            key=bytes(32), wallets=("w",), asset_code="EUR", asset_scale=2, own_address=lambda: OWN
+        )
+        invited = self.receiver.invite("w", bytes(NONCE_BYTES))
+        assert invited is not None
+        self.destination, secret = invited
+        self.keys = Keys(secret)
+        self.now_ms = 1_000_000
+        self.network = network
+        self.random = random.Random(seed)
+        self.received = 0
+        self.spent = 0
+        self.prepares: list[Prepare] = []
+        self.most_in_flight = 0
+        self.payment = Payment(
+            destination=self.destination,
+            secret=secret,
+            amount=amount,
+            slippage=Fraction(slippage),
+            asset_code="USD",
+            asset_scale=9,
+            now_ms=self.now_ms,
+        )
+
+    def answer(self, prepare: Prepare) -> Answer:
+        said = self.network(prepare, self.now_ms)
+        if not isinstance(said, int):
+            return said
+        connection = self.receiver.find(prepare.destination)
+        assert connection is not None
+        arrival = self.receiver.arrived(connection, prepare, said)
+        if not isinstance(arrival, Arrival):
+            return arrival
+        self.received += said
+        self.spent += prepare.amount
+        return self.receiver.fulfill(arrival)
+
+    def run(self, *, steps_max: int = 100_000) -> Payment:
+        """To the end; what was committed is all, at once."""
+        payment = self.payment
+        payment.commit(payment.amount)
+        waiting: list[tuple[int, Prepare]] = []
+        for _ in range(steps_max):
+            made = payment.take(self.now_ms)
+            self.prepares += [prepare for _, prepare in made]
+            if payment.is_done:
+                assert not payment.open_packets
+                return payment
+            waiting += made
+            self.most_in_flight = max(self.most_in_flight, len(waiting))
+            assert self.spent + sum(
+                p.amount for s, p in waiting if self._has_money(p)
+            ) <= payment.amount  # fmt: skip
+            if waiting:
+                at = self.random.randrange(len(waiting))
+                sequence, prepare = waiting.pop(at)
+                payment.answered(sequence, self.answer(prepare), self.now_ms)
+            else:
+                self.now_ms = max(self.now_ms + 1, payment.wake_at_ms())
+        raise AssertionError(f"does not end: {payment.phase}, {payment.reason}")
+
+    def _has_money(self, prepare: Prepare) -> bool:
+        return self.keys.condition(prepare.data) == prepare.condition
+
+    def reply(
+        self, prepare: Prepare, packet_type: int, amount: int, *frames: Frame, ahead: int = 0
+    ) -> bytes:
+        """What the receiver would say, made by hand."""
+        plain = self.keys.open(prepare.data)
+        assert plain is not None
+        sequence = stream.decode(plain).sequence + ahead
+        return self.keys.seal(stream.encode(StreamPacket(sequence, packet_type, amount, frames)))
+
+
+def code(one: Code, data: bytes = b"") -> Answer:
+    return reject(one, "test.hop", "no", data)
+
+
+def test_a_payment_of_one_packet() -> None:
+    world = World(5)
+    payment = world.run()
+    assert (payment.sent, payment.delivered, payment.packets) == (5, 5, 1)
+    assert payment.reason == ""
+    assert payment.asset == ConnectionAssetDetails("EUR", 2)
+    assert world.received == 5
+    # A probe, the money, the close.
+    assert [prepare.amount for prepare in world.prepares] == [5, 5, 0]
+
+
+@given(
+    st.integers(1, 10**6), st.integers(1, 2000), st.fractions("1/1000", 1000), st.integers(0, 99)
+)
+def test_never_a_unit_more_and_exactly_what_was_asked(
+    amount: int, packet_max: int, rate: Fraction, seed: int
+) -> None:
+    packet_max = max(packet_max, amount // 500, int(10 / rate) + 1)
+
+    def network(prepare: Prepare, _now: int) -> Answer | int:
+        if prepare.amount > packet_max:
+            # In another unit than ours, as connectors further on say it.
+            scale = Fraction(7, 3)
+            data = amount_too_large_data(int(prepare.amount * scale), int(packet_max * scale))
+            return code(Code.F08_AMOUNT_TOO_LARGE, data)
+        return int(prepare.amount * rate)
+
+    world = World(amount, network, slippage="0.2", seed=seed)
+    payment = world.run()
+    assert world.received == payment.delivered
+    assert world.spent == payment.sent <= amount
+    if amount * rate >= 1:
+        assert (payment.sent, payment.reason) == (amount, "")
+
+
+@given(st.integers(0, 99), st.floats(0, 0.5))
+def test_packets_that_are_lost_or_refused_for_now_are_made_up_for(seed: int, share: float) -> None:
+    chance = random.Random(seed)
+    codes = (Code.T00_INTERNAL_ERROR, Code.T04_INSUFFICIENT_LIQUIDITY, Code.T05_RATE_LIMITED,
+             Code.R00_TRANSFER_TIMED_OUT, Code.T01_PEER_UNREACHABLE)  # fmt: skip
+
+    def network(prepare: Prepare, _now: int) -> Answer | int:
+        if prepare.amount > 100:
+            return code(Code.F08_AMOUNT_TOO_LARGE)
+        return code(chance.choice(codes)) if chance.random() < share else prepare.amount
+
+    world = World(5000, network, seed=seed)
+    payment = world.run()
+    assert payment.sent == payment.delivered == world.received == 5000
+
+
+def test_many_packets_are_in_flight_and_never_more_than_allowed() -> None:
+    world = World(
+        100_000,
+        lambda p, _: (
+            code(Code.F08_AMOUNT_TOO_LARGE, amount_too_large_data(p.amount, 10))
+            if p.amount > 10
+            else p.amount
+        ),
+    )
+    payment = world.run()
+    assert payment.packets == 10_000
+    assert 256 < world.most_in_flight <= bounds.WINDOW_MAX
+
+
+def test_nothing_beyond_what_is_committed_is_sent() -> None:
+    world = World(1000)
+    payment = world.payment
+    (probe,) = payment.take(world.now_ms)
+    payment.answered(probe[0], world.answer(probe[1]), world.now_ms)
+    assert payment.phase is Phase.SENDING
+    assert payment.take(world.now_ms) == []
+    payment.size.now = 100
+    payment.commit(350)
+    assert [prepare.amount for _, prepare in payment.take(world.now_ms)] == [100, 100, 100]
+
+
+@pytest.mark.parametrize("one", [Code.F99_APPLICATION_ERROR, Code.F05_WRONG_CONDITION,
+                                 Code.F04_INSUFFICIENT_DESTINATION_AMOUNT])  # fmt: skip
+def test_probes_are_answered_by_different_codes(one: Code) -> None:
+    world = World(10)
+
+    def network(prepare: Prepare, _now: int) -> Answer | int:
+        if world._has_money(prepare):
+            return prepare.amount
+        return code(one, world.reply(prepare, REJECT, prepare.amount))
+
+    world.network = network
+    assert world.run().sent == 10
+
+
+def forged(world: World, prepare: Prepare) -> bytes:
+    return Keys(bytes(32)).seal(stream.encode(StreamPacket(1, REJECT, 10**6)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda _w, _p: b"",
+        forged,
+        lambda w, p: w.reply(p, REJECT, 10, ahead=1),
+        lambda w, p: w.reply(p, FULFILL, 10),
+        lambda _w, p: p.data,
+    ],
+    ids=["empty", "another key", "another sequence", "another type", "the question"],
+)
+def test_a_rate_that_the_receiver_has_not_said_is_not_used(
+    data: Callable[[World, Prepare], bytes],
+) -> None:
+    world = World(10)
+    world.network = lambda p, _: code(Code.F99_APPLICATION_ERROR, data(world, p))
+    payment = world.run()
+    assert payment.sent == 0
+    assert payment.reason.startswith("F99 by test.hop")
+    assert payment.rate is None
+
+
+@pytest.mark.parametrize(
+    "one", [Code.F02_UNREACHABLE, Code.F06_UNEXPECTED_PAYMENT, Code.R01_INSUFFICIENT_SOURCE_AMOUNT]
+)
+def test_a_final_error_ends_it_at_once(one: Code) -> None:
+    world = World(10, lambda _p, _n: code(one))
+    payment = world.run()
+    assert (payment.sent, payment.rejected) == (0, 1)
+    assert payment.reason == f"{one.value} by test.hop: no"
+
+
+def test_a_network_that_never_lets_a_packet_pass_ends_it_in_a_bounded_time() -> None:
+    world = World(10, lambda _p, _n: code(Code.T01_PEER_UNREACHABLE))
+    began_ms = world.now_ms
+    payment = world.run()
+    assert payment.sent == 0
+    assert world.now_ms - began_ms <= bounds.STALLED_MS_MAX + 2 * bounds.PAUSE_MS_MAX
+    assert payment.reason.startswith("T01")
+
+
+def test_a_rate_that_becomes_worse_than_allowed_ends_it() -> None:
+    world = World(10_000, slippage="0.1")
+
+    def network(prepare: Prepare, _now: int) -> Answer | int:
+        if prepare.amount > 100:
+            return code(Code.F08_AMOUNT_TOO_LARGE, amount_too_large_data(prepare.amount, 100))
+        return prepare.amount if world.received < 2000 else prepare.amount * 89 // 100
+
+    world.network = network
+    payment = world.run()
+    assert 2000 <= payment.sent < 10_000
+    assert payment.delivered == world.received == payment.sent
+    assert "rate" in payment.reason
+
+
+def test_a_receiver_that_says_it_got_less_than_the_minimum_ends_it() -> None:
+    world = World(1000)
+
+    def network(prepare: Prepare, _now: int) -> Answer | int:
+        if not world._has_money(prepare):
+            return prepare.amount
+        return Fulfill(
+            fulfillment=world.keys.fulfillment(prepare.data),
+            data=world.reply(prepare, FULFILL, 1),
+        )
+
+    world.network = network
+    payment = world.run()
+    assert payment.delivered == payment.packets
+    assert "less than the minimum" in payment.reason or payment.sent == 1000
+
+
+def test_a_fulfill_without_a_readable_answer_counts_its_minimum() -> None:
+    world = World(1000, slippage="0.1")
+
+    def network(prepare: Prepare, _now: int) -> Answer | int:
+        if not world._has_money(prepare):
+            return prepare.amount
+        return Fulfill(fulfillment=world.keys.fulfillment(prepare.data), data=b"junk")
+
+    world.network = network
+    payment = world.run()
+    assert (payment.sent, payment.delivered) == (1000, 900)
+
+
+def test_limits_of_the_receiver_are_kept_and_never_shrink() -> None:
+    world = World(1000)
+
+    def network(prepare: Prepare, _now: int) -> Answer | int:
+        if prepare.amount > 100:
+            return code(Code.F08_AMOUNT_TOO_LARGE, amount_too_large_data(prepare.amount, 100))
+        if not world._has_money(prepare):
+            return code(Code.F99_APPLICATION_ERROR, world.reply(
+                prepare, REJECT, prepare.amount, StreamMaxMoney(1, 350, 0)))  # fmt: skip
+        world.received += prepare.amount
+        return Fulfill(
+            fulfillment=world.keys.fulfillment(prepare.data),
+            data=world.reply(prepare, FULFILL, prepare.amount, StreamMaxMoney(1, 0, 0)),
+        )
+
+    world.network = network
+    payment = world.run()
+    assert payment.sent == world.received == 300
+    assert payment.reason == "the receiver takes no more"
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        ((ConnectionClose(1, ""),), "closed the connection"),
+        ((ConnectionAssetDetails("EUR", 2), ConnectionAssetDetails("EUR", 3)), "changed its asset"),
+    ],
+)
+def test_a_receiver_that_breaks_off_ends_it(frames: tuple[Frame, ...], reason: str) -> None:
+    world = World(10)
+    world.network = lambda p, _: code(
+        Code.F99_APPLICATION_ERROR, world.reply(p, REJECT, p.amount, *frames)
+    )
+    payment = world.run()
+    assert payment.sent == 0
+    assert reason in payment.reason
+
+
+def test_what_is_asked_for_is_what_packets_say() -> None:
+    world = World(100, slippage="0.25")
+    world.run()
+    plain = world.keys.open(world.prepares[1].data)
+    assert plain is not None
+    assert stream.decode(plain) == StreamPacket(2, 12, 75, (StreamMoney(1, 1),))
+
+
+def test_a_stop_sends_nothing_more_and_waits_for_what_is_in_flight() -> None:
+    world = World(100)
+    payment = world.payment
+    (probe,) = payment.take(world.now_ms)
+    payment.answered(probe[0], world.answer(probe[1]), world.now_ms)
+    payment.commit(100)
+    (money,) = payment.take(world.now_ms)
+    payment.stop("stopped")
+    assert payment.take(world.now_ms) == []
+    assert not payment.is_done
+    payment.answered(money[0], world.answer(money[1]), world.now_ms)
+    (close,) = payment.take(world.now_ms)
+    assert close[1].amount == 0
+    assert (payment.is_done, payment.sent) == (True, 100)
+
+
+def test_an_answer_that_comes_twice_counts_once() -> None:
+    world = World(100)
+    payment = world.payment
+    (probe,) = payment.take(world.now_ms)
+    payment.answered(probe[0], world.answer(probe[1]), world.now_ms)
+    payment.commit(100)
+    ((sequence, prepare),) = payment.take(world.now_ms)
+    answer = world.answer(prepare)
+    for _ in range(2):
+        payment.answered(sequence, answer, world.now_ms)
+    assert (payment.sent, payment.packets) == (100, 1)
+
+
+# --- size and window
+
+
+@given(st.integers(1, 2**64), st.integers(1, 2**64))
+def test_packets_of_a_payment_are_about_equal(left: int, most: int) -> None:
+    size = PacketSize(most)
+    count = -(-left // most)
+    amounts = []
+    for _ in range(min(count, 50)):
+        amount = size.next(left)
+        assert 1 <= amount <= min(left, most)
+        amounts.append(amount)
+        left -= amount
+    assert max(amounts) - min(amounts) <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (amount_too_large_data(2000, 500), 250),
+        (b"", 500),
+        (b"short", 500),
+        (amount_too_large_data(5, 10), 500),
+        (amount_too_large_data(10, 0), 500),
+        (amount_too_large_data(2**64 - 1, 2**64 - 2), 999),
+    ],
+)
+def test_how_large_a_packet_is_after_one_that_was_too_large(data: bytes, wanted: int) -> None:
+    size = PacketSize(1000)
+    size.too_large(1000, data)
+    assert (size.hard, size.now) == (wanted, wanted)
+
+
+def test_size_is_halved_by_a_want_of_liquidity_and_grows_again() -> None:
+    size = PacketSize(1000)
+    size.no_liquidity(1000)
+    assert size.now == 500
+    for _ in range(100):
+        size.passed(size.now)
+    assert size.now == 1000
+
+
+def test_one_burst_of_refusals_halves_the_window_once() -> None:
+    window = Window()
+    assert window.refused(1, 16, 0)
+    assert not any(window.refused(sequence, 16, 0) for sequence in range(2, 17))
+    assert window.size == bounds.WINDOW_FIRST / 2
+    assert window.refused(17, 20, 0)
+
+
+def test_pauses_grow_to_a_bound_and_end_when_a_packet_passes() -> None:
+    window = Window()
+    for sequence in range(20):
+        window.refused(sequence, sequence, 0)
+    assert window.pause_until_ms == bounds.PAUSE_MS_MAX
+    assert window.size == 1
+    window.passed()
+    window.refused(30, 30, 0)
+    assert window.pause_until_ms == bounds.PAUSE_MS_MIN
