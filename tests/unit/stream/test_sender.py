@@ -98,9 +98,7 @@ class World:
                 return payment
             waiting += made
             self.most_in_flight = max(self.most_in_flight, len(waiting))
-            assert self.spent + sum(
-                p.amount for s, p in waiting if self._has_money(p)
-            ) <= payment.amount  # fmt: skip
+            assert self.spent <= payment.sent + payment.in_flight <= payment.amount
             if waiting:
                 at = self.random.randrange(len(waiting))
                 sequence, prepare = waiting.pop(at)
@@ -179,7 +177,7 @@ def test_packets_that_are_lost_or_refused_for_now_are_made_up_for(seed: int, sha
 
 def test_many_packets_are_in_flight_and_never_more_than_allowed() -> None:
     world = World(
-        100_000,
+        20_000,
         lambda p, _: (
             code(Code.F08_AMOUNT_TOO_LARGE, amount_too_large_data(p.amount, 10))
             if p.amount > 10
@@ -187,7 +185,7 @@ def test_many_packets_are_in_flight_and_never_more_than_allowed() -> None:
         ),
     )
     payment = world.run()
-    assert payment.packets == 10_000
+    assert payment.packets == 2000
     assert 256 < world.most_in_flight <= bounds.WINDOW_MAX
 
 
