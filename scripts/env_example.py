@@ -179,6 +179,11 @@ _VALUES: Final = {
     "TIGERBEETLE_REPLICAS": ("127.0.0.1:3001", "all replicas, host:port,host:port,host:port"),
     "CREDIT_LIMIT": ("1000000000000", "what you can afford to lose to a peer"),
     "RECEIVER_SECRET": ("anything in hex", "unset, or a secret of its own"),
+    "PAY_URL": (
+        "unset",
+        "https://... of the proxy in front of PAY_PORT: payment pointers are https",
+    ),
+    "PAY_SECRET": ("unset", "unset; the same for a node and its standby"),
     "LOCAL_DELIVERY_URL": ("unset", "where your application takes payments"),
     "BTP_PEER_<ID>_SECRET": (
         "anything on loopback",

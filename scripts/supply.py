@@ -25,7 +25,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 LICENCES: Final = ROOT / "docs" / "licences.md"
 ALLOWED: Final = frozenset(
     (
-        "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0", "PSF-2.0",
+        "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0",
     )
 )  # fmt: skip
 """Licences that let the image be passed on under Apache-2.0, with their texts kept."""

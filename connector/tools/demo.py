@@ -104,7 +104,10 @@ def chain(
     count: int, data_dir: Path, inherited: Mapping[str, str], sender_secret: str
 ) -> list[DemoNode]:
     """The nodes of a line and their configuration: each dials the one before it."""
-    ports = free_ports(2 * count)
+    ports = free_ports(3 * count)
+    pay_ports = ports[2 * count :]
+    del ports[2 * count :]
+    admin_key = secrets.token_urlsafe(24)
     names = [f"peer{number}" for number in range(1, count + 1)]
     tokens = [secrets.token_urlsafe(24) for _ in range(count - 1)]
     common = {
@@ -120,6 +123,8 @@ def chain(
             "ILP_ADDRESS": f"g.{name}",
             "BTP_SERVER_PORT": str(ports[2 * index]),
             "HTTP_PORT": str(ports[2 * index + 1]),
+            "ADMIN_API_KEY": admin_key,
+            "PAY_PORT": str(pay_ports[index]),
             "DATA_DIR": str(data_dir / name),
             "LOG_FORMAT": "json",
             "CREDIT_LIMIT": str(10**18),
@@ -151,6 +156,9 @@ _OWN_SETTINGS = frozenset(
         "EXPLORER_NODES_KEY", "EXPLORER_NODE_KEYS", "FEE_BASIS_POINTS", "HTTP_HOST", "HTTP_PORT", "ILP_ADDRESS", "ILP_HTTP_HOST", "ILP_HTTP_PORT", "LEDGER", "LOCAL_DELIVERY_URL", "LOG_FORMAT", "MAX_HOLD_MS",
         "MESSAGE_WINDOW_MS", "METRICS_KEY", "NODE_ID", "RATES", "READ_API_KEY", "RECEIVER_SECRET", "ROUTES",
         "SETTLEMENT_ENGINE_URL", "SETTLEMENT_TOKEN", "TRUSTED_PROXIES",
+        "EXPLORER_NODES_KEY", "EXPLORER_NODE_KEYS", "FEE_BASIS_POINTS", "HTTP_HOST", "HTTP_PORT", "ILP_ADDRESS", "LEDGER", "LOCAL_DELIVERY_URL", "LOG_FORMAT", "MAX_HOLD_MS",
+        "MESSAGE_WINDOW_MS", "METRICS_KEY", "NODE_ID", "PAY_HOST", "PAY_PORT", "PAY_SECRET", "PAY_URL", "RATES", "READ_API_KEY", "RECEIVER_SECRET", "ROUTES",
+        "SETTLEMENT_ENGINE_URL", "SETTLEMENT_TOKEN", "TRUSTED_PROXIES", "WALLETS",
     )
 )  # fmt: skip
 
@@ -433,6 +441,15 @@ def _show_urls(nodes: list[DemoNode], sender_secret: str, console: Console) -> N
     console.print(
         f"\nSend more:\n  {python_command()} -m connector send --url ws://127.0.0.1:{nodes[0].btp_port} "
         f"--auth {SENDER_ID}:{sender_secret} --destination {last}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    end = nodes[-1].environment
+    first = nodes[0]
+    console.print(
+        f"\nPay a wallet at the other end:\n  {python_command()} -m connector pay "
+        f"http://127.0.0.1:{end['PAY_PORT']}/pay/{end['NODE_ID']} --amount 5 --url {first.url} "
+        f"--key {first.environment['ADMIN_API_KEY']}",
         highlight=False,
         soft_wrap=True,
     )
