@@ -4,6 +4,8 @@
 
 It shows that packets arrive, that the books of every node balance, and that the books of neighbours
 match.
+
+Long because what is started, what is checked and what is shown belong to one line.
 """
 
 from __future__ import annotations

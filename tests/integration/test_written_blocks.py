@@ -148,6 +148,26 @@ def test_more_through_the_demo_that_is_kept(tmp_path: Path, programs: str) -> No
     assert "peer2" in said
 
 
+def test_a_wallet_of_the_demo_that_is_kept_is_paid(tmp_path: Path, programs: str) -> None:
+    """As the demo prints it, and as the README shows it."""
+    shown = block("README.md", "python -m connector pay").script
+    for name, variable in (("HTTP_PORT_OF_PEER5", "HTTP5"), ("PAY_PORT", "PAY"),
+                           ("HTTP_PORT", "HTTP"), ("KEY", "KEY")):  # fmt: skip
+        shown = shown.replace(name, f"${variable}")
+    said = run(
+        in_background("python -m connector demo --keep --packets 10 --data-dir line", "demo.log")
+        + "ready demo.log 'connector pay'\nmore=$(grep 'connector pay' demo.log)\neval \"$more\"\n"
+        "PAY=$(sed 's|.*:\\([0-9]*\\)/pay/.*|\\1|' <<<\"$more\")\n"
+        "KEY=$(sed 's/.*--key \\([^ ]*\\).*/\\1/' <<<\"$more\")\n"
+        "HTTP=$(sed -n 's|.* peer1 .*page http://127.0.0.1:\\([0-9]*\\)/.*|\\1|p' demo.log)\n"
+        "HTTP5=$(sed -n 's|.* peer5 .*page http://127.0.0.1:\\([0-9]*\\)/.*|\\1|p' demo.log)\n"
+        + shown,
+        tmp_path, programs,
+    )  # fmt: skip
+    assert said.count("sent 5 of 5 USD/9, delivered 5 USD/9") == 2, said
+    assert "peer5" in said
+
+
 NODE: Final = {
     "NODE_ID": "hub",
     "DATA_DIR": "data",

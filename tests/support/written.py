@@ -63,6 +63,7 @@ def block(page: str, first: str) -> Block:
 RUN: Final = frozenset(
     {
         ("README.md", "python -m connector send --url ws://127.0.0.1:BTP_PORT"),
+        ("README.md", "python -m connector pay"),
         ("README.md", "mkdir -p hub-secrets"),
         ("README.md", "nodeId: hub"),
         ("README.md", "import asyncio"),
@@ -102,6 +103,9 @@ ELSEWHERE: Final = {
     ("docs/local-development.md", "cd ilp-connector"): _OF_SCRIPTS,
     ("docs/local-development.md", ".venv/bin/python -m connector status"): _OF_SCRIPTS,
     ("docs/local-development.md", 'eval "$(scripts/tigerbeetle start)"'): _OF_SCRIPTS,
+    ("docs/payments.md", "PAY_PORT=3100"): "tests/integration/test_payments.py, with free ports",
+    ("docs/payments.md", "python -m connector pay"): "a pointer of nobody; the same with a URL: README.md",
+    ("docs/payments.md", "result = await node.pay"): "tests/integration/test_payments.py",
     ("docs/simulation.md", "scripts/simulate"): ".ci/run; the options: tests/unit/simulation",
     ("docs/tigerbeetle.md", "scripts/tigerbeetle install"): _OF_SCRIPTS,
     ("docs/tigerbeetle.md", "scripts/tigerbeetle stop"): _OF_SCRIPTS,
