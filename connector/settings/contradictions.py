@@ -69,6 +69,7 @@ def contradictions(settings: Settings) -> list[str]:
     for name, host, port in (
         ("BTP_SERVER_PORT", settings.btp_server_host, settings.btp_server_port),
         ("HTTP_PORT", settings.http_host, settings.http_port),
+        ("ILP_HTTP_PORT", settings.ilp_http_host, settings.ilp_http_port or 0),
     ):
         if 0 < port == settings.pay_port and is_same_listener(host, settings.pay_host):
             faults.append(f"{name} and PAY_PORT are both {port}: give each its own")
