@@ -43,9 +43,14 @@ class HttpMachine(Machine):
 
 
 @asynccontextmanager
-async def line(mode: str) -> AsyncIterator[tuple[asyncio.TaskGroup, list[HttpMachine]]]:
-    """alice - bob - carol; none of their links is BTP."""
+async def line(how: str) -> AsyncIterator[tuple[asyncio.TaskGroup, list[HttpMachine]]]:
+    """alice - bob - carol; none of their links is BTP, unless `how` is `both`."""
     network = MemoryNetwork()
+    mode = "sync" if how == "both" else how
+    to_bob, to_carol = (
+        f"ws://{name}.example:{port}" if how == "both" else None
+        for name, port in (("bob", 2), ("carol", 3))
+    )
 
     def settings(node_id: str, port: int, *peers: PeerSettings) -> Any:
         own = PORTS[node_id]
@@ -61,12 +66,14 @@ async def line(mode: str) -> AsyncIterator[tuple[asyncio.TaskGroup, list[HttpMac
     machines = [
         HttpMachine(network, one)
         for one in (
-            settings("alice", 1, peer("alice", "bob", routes=["g.carol"], http_mode=mode)),
+            settings(
+                "alice", 1, peer("alice", "bob", routes=["g.carol"], http_mode=mode, url=to_bob)
+            ),
             settings(
                 "bob",
                 2,
                 peer("bob", "alice", routes=["g.alice"], http_mode=mode),
-                peer("bob", "carol", routes=["g.carol"], http_mode=mode),
+                peer("bob", "carol", routes=["g.carol"], http_mode=mode, url=to_carol),
             ),
             settings("carol", 3, peer("carol", "bob", routes=["g.alice"], http_mode=mode)),
         )
@@ -99,7 +106,7 @@ class Shop:
         return Fulfill(fulfillment=FULFILLMENT)
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("mode", ["sync", "async", "both"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_books_match_whatever_is_cut_or_dies(mode: str, seed: int) -> None:
     """Only the node that sends its own packets lives on: nobody would ask it again."""
@@ -121,9 +128,17 @@ def test_books_match_whatever_is_cut_or_dies(mode: str, seed: int) -> None:
             sending = [group.create_task(send()) for _ in range(60)]
             for _ in range(8):
                 await asyncio.sleep(dice.random() * 3)
-                what = dice.choice(("cut", "cut", "bob", "carol"))
+                what = dice.choice(("cut", "links", "bob", "carol"))
                 if what == "cut":
                     alice.network.cut()
+                    continue
+                if what == "links":
+                    # Of BTP only; without any, those of HTTP.
+                    links = [*alice.core.links.live.values(), *bob.core.links.live.values()]
+                    for link in links:
+                        link.abort()
+                    if not links:
+                        alice.network.cut()
                     continue
                 victim = bob if what == "bob" else carol
                 await victim.crash()
