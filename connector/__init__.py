@@ -54,6 +54,7 @@ The map, each package above those that it uses:
       admin.py        the admin API                   views.py    the read API
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle
+      rates.py        exchange rates, as the API and metrics show them
       app.py          all of it together              login.py   key for cookie
       server.py       the listener                    standby.py what a standby answers
       pay.py          what payers are told (SPSP)     payments.py payments, in the admin API
@@ -77,6 +78,7 @@ The map, each package above those that it uses:
     switch/         the packet flow: rules, routing, terms, reserve, send, check, post
       rules.py        admission                       loops.py     packets that come back
       terms.py        amount and expiry for the next hop
+      rates.py        live exchange rates, from a URL
       receiver.py     answers of this node itself     delivery.py  to a URL or a handler
       switch.py       the packet flow, one generator, top to bottom
       driver.py       runs packet flows; looks resent packets up

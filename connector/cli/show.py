@@ -85,6 +85,11 @@ def status(
                 f"to {loop['nextHop']} by {loop['prefix'] or '(default)'}, back from {loop['peerId']}: "
                 f"{loop['packets']} packets refused",
             )
+        live = body.get("rates", {"state": "off"})
+        if live["state"] != "off":
+            why = plain(live["error"]) if live["error"] else f"{live['refused']} refused"
+            age = "none yet" if live["ageSeconds"] is None else f"{live['ageSeconds']:.0f} s old"
+            rows.add_row("live rates", f"{live['state']}: {age}, {why}")
         if body.get("settlementsWaiting"):
             rows.add_row(
                 "settlementsWaiting",

@@ -47,6 +47,7 @@ from connector.settlement.manager import SettlementManager
 from connector.switch.delivery import Handler
 from connector.switch.driver import Driver
 from connector.switch.observer import PacketObserver
+from connector.switch.rates import http_price_source
 from connector.switch.rules import Node
 from connector.switch.switch import Switch
 from connector.telemetry.bus import EventBus
@@ -55,6 +56,7 @@ from connector.telemetry.store import FILE_NAME as EVENTS_FILE
 from connector.telemetry.store import EventStore
 from connector.telemetry.traces import Traces
 from connector.version import __version__, is_compiled, why_interpreted
+from connector.web.rates import RatesView
 from connector.web.views import NodeViews, Ports
 
 
@@ -324,6 +326,7 @@ class Connector:
             emit=self.events.emit,
             account_changed=self._account_changed,
             make_engine=self._make_engine,
+            price_source=http_price_source(settings.rates_url, settings.rates_max_age_seconds),
             accept_ledger_loss=self._accept_ledger_loss,
             process=self._process,
             takes_over=self._takes_over,
@@ -383,6 +386,7 @@ class Connector:
             loops=core.switch.loops,
             http_counters=core.http.counters,
             pay_url=lambda: "" if self._listener is None else self._listener.url,
+            rates=RatesView(lambda: self.settings, core.live_rates),
         )
         self.reporter = Reporter(
             bus=self.events,

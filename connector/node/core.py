@@ -57,6 +57,7 @@ from connector.stream.receiver import Receiver
 from connector.switch.delivery import Deliveries, Handler
 from connector.switch.driver import Driver
 from connector.switch.observer import PacketObserver
+from connector.switch.rates import LiveRates, PriceSource
 from connector.switch.receiver import PING_CONDITION
 from connector.switch.rules import Node
 from connector.switch.switch import Switch
@@ -107,6 +108,7 @@ class Core:
         emit: Callable[[Event], None] = lambda _event: None,
         account_changed: Callable[[str], None] = lambda _peer_id: None,
         make_engine: MakeEngine = no_engine,
+        price_source: PriceSource | None = None,
         accept_ledger_loss: bool = False,
         process: int | None = None,
         takes_over: bool = False,
@@ -122,6 +124,7 @@ class Core:
             emit: takes events; must not block.
             account_changed: called with the peer whose account a settlement changed; must not block.
             make_engine: for the settlement engines of peers.
+            price_source: of live exchange rates (RATES_URL); None: there are only static ones.
             accept_ledger_loss: start although the ledger has less than it acknowledged.
             process: the name under which this process has claimed the accounts while it stood by;
                 None: it has not.
@@ -193,11 +196,30 @@ class Core:
             )
         )
         """Answers payments to wallets of this node."""
+        rates = Rates(
+            settings.rates,
+            spread_basis_points=settings.spread_basis_points,
+            monotonic_s=clock.monotonic_s,
+        )
+        self.live_rates: Final = (
+            None
+            if price_source is None
+            else LiveRates(
+                source=price_source,
+                rates=rates,
+                clock=clock,
+                log=log,
+                max_age_s=settings.rates_max_age_seconds,
+                wanted=lambda: {own_asset.code, *(peer.terms.asset.code for peer in self.peers)},
+                random=randomness.random,
+            )
+        )
+        """None: RATES_URL is not set."""
         self.switch: Final = Switch(
             node=self.node,
             peers=self.peers,
             routes=self.routes,
-            rates=Rates(settings.rates),
+            rates=rates,
             now_ms=clock.now_ms,
             window_ms=settings.message_window_ms,
             hold_ms_max=settings.max_hold_ms,

@@ -203,6 +203,10 @@ class Lifecycle:
         stack.callback(core.links.standstill.end)
         settling = group.create_task(core.settlements.run())
         stack.push_async_callback(self._stop_settling, settling)
+        if core.live_rates is not None:
+            asking = group.create_task(core.live_rates.run())
+            stack.push_async_callback(core.live_rates.close)
+            stack.callback(asking.cancel)
         core.deliveries.attach(group, core.driver, core.links.flush)
         stack.push_async_callback(core.deliveries.close)
         stack.push_async_callback(core.links.close)

@@ -24,6 +24,7 @@ from connector.web.guard import Guard
 from connector.web.network import Neighbourhood, network_router
 from connector.web.payments import PaymentMaker, payments_router
 from connector.web.proxies import Proxies, ProxyHeaders
+from connector.web.rates import RatesView, rates_router
 from connector.web.server import WebServer
 from connector.web.settlement import engine_router, settlements_router
 from connector.web.views import NodeViews
@@ -136,6 +137,7 @@ class WebSurface:
                 engine_router(core.settlements),
                 settlements_router(core.settlements, lambda: platform.randomness.octets(16).hex()),
                 network_router(self._neighbourhood()),
+                rates_router(RatesView(lambda: core.settings, core.live_rates)),
             ],
         )
 

@@ -330,7 +330,15 @@ class Settings(BaseSettings):
     )
     """Static routes, `prefix=peer,prefix=peer`; an empty prefix is the default route."""
     rates: Rates = Field(default_factory=dict)
-    """Exchange rates between currencies, `USD/EUR=0.92`: one USD buys 0.92 EUR."""
+    """Exchange rates between currencies, `USD/EUR=0.92`: one USD buys 0.92 EUR. They come before
+    those of RATES_URL."""
+    rates_url: HttpUrl | None = None
+    """Source of live exchange rates for all other pairs: JSON with a base and the rates to it
+    (docs/rates.md). Asked several times within RATES_MAX_AGE_SECONDS."""
+    rates_max_age_seconds: Annotated[int, Field(ge=1, le=604_800)] = 60
+    """Age from which on a live rate is not used any more: packets that need it get T00."""
+    spread_basis_points: BasisPoints = 0
+    """Kept of what is exchanged between two currencies, by a static or a live rate."""
     receiver_secret: SecretStr | None = None
     """Hex: packets to this node whose fulfilment is HMAC-SHA256(secret, data) are accepted."""
     local_delivery_url: HttpUrl | None = None

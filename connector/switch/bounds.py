@@ -39,3 +39,17 @@ LOOPS_MAX: Final = 64
 LOOP_MARK_MS_MIN: Final = 101
 LOOP_MARKS: Final = 499
 assert LOOP_SHOWN_MS > LOOP_KNOWN_MS
+# Live rates: what a source may say, how often it is asked within the age of a rate, and how often a fault of
+# it is told.
+RATES_ANSWER_BYTES_MAX: Final = 1 << 20
+RATES_CURRENCIES_MAX: Final = 10_000
+RATE_MAX: Final = 10**30
+RATES_TIMESTAMP_MAX: Final = 10**11
+RATES_SECONDS_MIN: Final = 0.25
+RATES_SECONDS_MAX: Final = 3600.0
+RATES_ASKED_PER_AGE: Final = 4
+RATES_ANSWER_SECONDS_MAX: Final = 10.0
+RATES_TOLD_AGAIN_SECONDS: Final = 300.0
+RATES_FAULTS_REMEMBERED_MAX: Final = 256
+RATES_SHOWN_MAX: Final = 10
+RATE_PLACES_SHOWN_MAX: Final = 80

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -67,30 +67,83 @@ class Offer:
         """By how much more than by terms `deadline_ms` is shortened; see `loops.mark_ms`."""
 
 
-class Rates:
-    """A static table of exchange rates between currencies (`RATES`)."""
+class Prices:
+    """Live prices of currencies, in units for one unit of a common base, and how long they hold."""
 
-    def __init__(self, rates: Mapping[tuple[str, str], Fraction]) -> None:
-        """`rates[a, b]`: units of currency b for one unit of currency a."""
+    __slots__ = ("base", "by_code", "until_s")
+
+    def __init__(self, base: str, by_code: Mapping[str, Fraction], until_s: float) -> None:
+        self.base = base
+        self.by_code = dict(by_code)
+        """Units of the currency for one unit of the base, above zero; the base itself is 1."""
+        self.until_s = until_s
+        """By the monotonic clock: from then on they are too old to be used."""
+
+
+class Rates:
+    """Exchange rates between currencies: a static table (`RATES`), and live prices for the rest.
+
+    Exact: a rate is a fraction, whatever the scales (0 to 255).
+    """
+
+    def __init__(
+        self,
+        rates: Mapping[tuple[str, str], Fraction],
+        *,
+        spread_basis_points: int = 0,
+        monotonic_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Without live prices until `use` is called.
+
+        Args:
+            rates: `rates[a, b]`: units of currency b for one unit of currency a.
+            spread_basis_points: kept of what is exchanged between two currencies; 0 to 10000.
+            monotonic_s: never goes back; read only for pairs that have a live price.
+        """
         self._rates = dict(rates)
+        self._kept_back = Fraction(BASIS_POINTS - spread_basis_points, BASIS_POINTS)
+        self._monotonic_s = monotonic_s
         self._ratios: dict[tuple[Asset, Asset], tuple[int, int] | None] = {}
+        self._prices: Prices | None = None
+        self._live_ratios: dict[tuple[Asset, Asset], tuple[int, int] | None] = {}
+
+    def use(self, prices: Prices) -> None:
+        """Use these live prices from now on, instead of all earlier ones."""
+        self._prices = prices
+        self._live_ratios.clear()
 
     def ratio(self, source: Asset, target: Asset) -> tuple[int, int] | None:
         """Numerator and denominator from units of `source` to units of `target`.
 
-        None if there is no rate. The same currency in two scales needs none.
+        None if there is no rate, or only one that is too old. The same currency in two scales needs
+        none.
         """
         key = (source, target)
         if key not in self._ratios:
-            rate = (
-                Fraction(1)
-                if source.code == target.code
-                else self._rates.get((source.code, target.code))
-            )
-            if rate is not None:
-                rate = rate * Fraction(10) ** target.scale / Fraction(10) ** source.scale
-            self._ratios[key] = None if rate is None else (rate.numerator, rate.denominator)
-        return self._ratios[key]
+            self._ratios[key] = self._ratio(source, target, self._static(source.code, target.code))
+        ratio = self._ratios[key]
+        if ratio is not None or self._prices is None:
+            return ratio
+        prices = self._prices
+        if self._monotonic_s() >= prices.until_s:
+            return None
+        if key not in self._live_ratios:
+            here, there = prices.by_code.get(source.code), prices.by_code.get(target.code)
+            rate = None if here is None or there is None else there / here * self._kept_back
+            self._live_ratios[key] = self._ratio(source, target, rate)
+        return self._live_ratios[key]
+
+    def _static(self, source: str, target: str) -> Fraction | None:
+        if source == target:
+            return Fraction(1)
+        rate = self._rates.get((source, target))
+        return None if rate is None else rate * self._kept_back
+
+    def _ratio(self, source: Asset, target: Asset, rate: Fraction | None) -> tuple[int, int] | None:
+        if rate is None:
+            return None
+        rate = rate * Fraction(10) ** target.scale / Fraction(10) ** source.scale
+        return rate.numerator, rate.denominator
 
 
 def amounts(

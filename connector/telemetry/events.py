@@ -257,6 +257,8 @@ class NodeStatus(_Fact, frozen=True, kw_only=True):
     latency_p50_ms: float | None = None
     """Of the packets answered since the last status; None: there were none."""
     latency_p99_ms: float | None = None
+    rates: str = "off"
+    """Live exchange rates: `off`, `fresh`, or `stale`, when packets that need one get T00."""
 
 
 class AdminAction(_Fact, frozen=True, kw_only=True):

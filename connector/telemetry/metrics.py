@@ -100,8 +100,15 @@ class NodeCollector(Collector):
         counters: Callable[[], dict[str, int]],
         settlements: Mapping[tuple[str, str], int] | None = None,
         settlements_waiting: Callable[[str], int] = lambda _peer_id: 0,
+        others: Callable[[], Iterable[Metric]] = tuple,
     ) -> None:
-        """`settlements`: how many, by peer and result; `settlements_waiting`: for an operator."""
+        """Three arguments need words.
+
+        settlements: how many, by peer and result.
+        settlements_waiting: for an operator.
+        others: metrics of parts that this package does not know.
+        """
+        self._others = others
         self._settlements_waiting = settlements_waiting
         self._settlements = {} if settlements is None else settlements
         self._peers = peers
@@ -120,6 +127,7 @@ class NodeCollector(Collector):
         yield from self._ledger()
         for name, value in self._counters().items():
             yield _counter(name, "Counted by the node.", value)
+        yield from self._others()
 
     def _packets(self, peers: Iterable[Peer]) -> Iterator[Metric]:
         packets = CounterMetricFamily(

@@ -71,6 +71,37 @@ class RoutingLoop(_Answer):
     last_at: str
 
 
+class RatesState(_Answer):
+    """How live exchange rates are; `stale`: packets that need one get T00."""
+
+    state: Literal["off", "fresh", "stale"]
+    age_seconds: float | None
+    error: str
+    """Of the last answer of the source; empty: it was good."""
+    refused: int
+    """Currencies without a usable price in the last answer."""
+
+
+class RateItem(_Answer):
+    """Units of `to` for one unit of `from`: an exact decimal number, or a fraction `12/13`."""
+
+    from_: str = Field(alias="from")
+    to: str
+    rate: str
+    source: Literal["config", "live"]
+
+
+class RatesShown(RatesState):
+    """Exchange rates: the static ones, and live ones against their base."""
+
+    source: str | None
+    max_age_seconds: int
+    spread_basis_points: int
+    refused_currencies: dict[str, str]
+    items: list[RateItem]
+    next: str | None
+
+
 class Status(Health):
     """The node at a glance."""
 
@@ -83,6 +114,7 @@ class Status(Health):
     packets_rejected: int
     settlements_waiting: int
     routing_loops: list[RoutingLoop]
+    rates: RatesState
 
 
 class PeerItem(_Answer):

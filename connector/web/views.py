@@ -28,6 +28,7 @@ from connector.telemetry.metrics import LedgerRequests, MetricsText, MoneyCollec
 from connector.telemetry.reporter import balance_of
 from connector.telemetry.store import EventStore
 from connector.version import __version__
+from connector.web.rates import RatesView
 
 _PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 _PEM_END: Final = "-----END CERTIFICATE-----"
@@ -68,6 +69,7 @@ class NodeViews:
         loops: Loops,
         http_counters: Callable[[], Mapping[str, int]],
         pay_url: Callable[[], str] = str,
+        rates: RatesView,
     ) -> None:
         self._settings = settings
         self._known = known
@@ -89,6 +91,7 @@ class NodeViews:
         self._settlements_waiting_amount = settlements_waiting_amount
         self._loops = loops
         self._pay_url = pay_url
+        self._rates = rates
         self._began_s = clock.monotonic_s()
         self._money = MetricsText(MoneyCollector(peers=peers, accounts=accounts), clock.monotonic_s)
         collector = NodeCollector(
@@ -113,6 +116,7 @@ class NodeViews:
                 "telemetry_packets_counted": packets.counted,
                 "telemetry_viewers_dropped": bus.viewers_dropped,
             },
+            others=rates.metrics,
         )
         self._metrics = MetricsText(collector, clock.monotonic_s)
 
@@ -189,6 +193,7 @@ class NodeViews:
                 }
                 for loop in self._loops.current(self._clock.now_ms())
             ],
+            "rates": self._rates.summary(),
             "eventStore": {"events": self._store.stored, "fault": self._store.fault},
         }
 
@@ -305,6 +310,7 @@ class NodeViews:
             events_dropped=self._bus.dropped + self._store.dropped,
             latency_p50_ms=p50_ms,
             latency_p99_ms=p99_ms,
+            rates=self._rates.state,
         )
 
     def explain_view(self, destination: str) -> dict[str, Any]:

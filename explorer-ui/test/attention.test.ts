@@ -23,6 +23,13 @@ test("a routing loop is shown until no packet has gone round for a while", () =>
   expect(concerns(status, [], [], 100, [], 1_300_000)).toEqual([]);
 });
 
+test("live rates that are too old are told, missing or unused ones are not", () => {
+  expect(concerns({ ...STATUS, rates: { state: "stale" } }, [], [], 100)).toMatchObject([
+    { level: "amber", text: "Live exchange rates are too old: packets that need one are refused with T00" },
+  ]);
+  for (const state of ["off", "fresh"]) expect(concerns({ ...STATUS, rates: { state } }, [], [], 100)).toEqual([]);
+});
+
 test("nothing to say when all is well", () => {
   expect(concerns(STATUS, [peer("a", true)], [accountOf(balance(1))], 100)).toEqual([]);
   expect(concerns(STATUS, [], [], null)).toEqual([]);

@@ -167,6 +167,13 @@ describe("the node", () => {
     expect(store.incidents.value).toHaveLength(3);
   });
 
+  test("the state of live rates follows the status of each second", () => {
+    store.apply([status(2, 0, { rates: "fresh" })], T0);
+    expect(store.status.value?.rates?.state).toBe("fresh");
+    store.apply([status(3, 1000, { rates: "stale" })], T0);
+    expect(store.status.value?.rates?.state).toBe("stale");
+  });
+
   test("links are noted", () => {
     store.peers.value = [{ peerId: "alice", connected: true, lastError: "" } as never];
     store.apply([{ ...head("PEER_DISCONNECTED", 3), peerId: "alice", direction: "inbound", reason: "gone" }], T0);

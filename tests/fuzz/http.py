@@ -34,7 +34,9 @@ from connector.settlement.model import (
     read_quantity,
     to_engine,
 )
+from connector.switch.bounds import RATE_MAX
 from connector.switch.delivery import read_answer
+from connector.switch.rates import PricesError, read_quote
 from connector.telemetry.bus import EventBus
 from connector.web.access import Access
 from connector.web.admin import admin_router
@@ -469,7 +471,37 @@ _node_answers = json_octets(
 )
 _base64_texts = st.sampled_from(("", "AAAA", "A", "é", "=" * 4, "A" * 44, "A" * 43 + "="))
 
+
+def check_prices(value: tuple[Any, bytes]) -> None:
+    """An answer of a source of exchange rates: JSON of any kind, or any octets."""
+    made, octets = value
+    for one in (json.dumps(made).encode(), octets):
+        with contextlib.suppress(PricesError):
+            quote = read_quote(one)
+            assert all(0 < price <= RATE_MAX for price in quote.by_code.values())
+            assert quote.by_code.keys().isdisjoint(quote.refused)
+
+
+_price_values = st.floats() | st.integers() | st.text("0123456789.eE+-/", max_size=50) | json_values
+
 TARGETS = (
+    Target(
+        "rates-answer",
+        st.tuples(
+            near_object(
+                {
+                    "base": st.sampled_from(("USD", "", "U D")),
+                    "rates": st.dictionaries(
+                        st.sampled_from(("USD", "EUR", "XRP", " ")), _price_values
+                    ),
+                    "timestamp": _price_values,
+                }
+            )
+            | json_values,
+            st.binary(max_size=100),
+        ),
+        check_prices,
+    ),
     Target("http-request", requests, check_request),
     Target("http-cookie", _cookies | st.text(max_size=20) | _header_values, check_cookie),
     Target(

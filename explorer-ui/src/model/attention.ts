@@ -70,6 +70,15 @@ export function concerns(
       query: { state: "rejected" },
     });
   }
+  if (status.rates?.state === "stale") {
+    found.push({
+      key: "rates",
+      level: "amber",
+      text: "Live exchange rates are too old: packets that need one are refused with T00",
+      tab: "dashboard",
+      query: {},
+    });
+  }
   for (const peer of peers) {
     if (peer.connected) continue;
     found.push({

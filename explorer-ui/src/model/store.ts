@@ -302,6 +302,7 @@ export class Store {
         packetsInFlight: event.packetsInFlight ?? status.packetsInFlight,
         packetsFulfilled: event.packetsFulfilled ?? status.packetsFulfilled,
         packetsRejected: event.packetsRejected ?? status.packetsRejected,
+        ...(event.rates === undefined ? {} : { rates: { ...status.rates, state: event.rates } }),
       };
     }
     const at = Date.parse(event.timestamp);

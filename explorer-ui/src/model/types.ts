@@ -141,6 +141,7 @@ export interface NodeStatusEvent extends Envelope {
   readonly eventsDropped?: number;
   readonly latencyP50Ms?: number | null;
   readonly latencyP99Ms?: number | null;
+  readonly rates?: string;
 }
 
 export interface LoopEvent extends Envelope {
@@ -205,6 +206,8 @@ export interface Status {
   readonly packetsRejected: number;
   readonly packetsCounted?: number;
   readonly routingLoops?: readonly RoutingLoop[];
+  /** Live exchange rates; absent from older nodes. */
+  readonly rates?: { readonly state: string; readonly error?: string };
 }
 
 /** An item of `/api/peers` */

@@ -52,6 +52,9 @@ from tests.support.settings import ALICE, fault, faults, peer, settings, yaml_fi
         ("RATES", "USD/EUR=9.2e-1", {("USD", "EUR"): Fraction(23, 25)}),
         ("RECEIVER_SECRET", "00fF", SecretStr("00fF")),
         ("LOCAL_DELIVERY_URL", "https://wallet/prepare", "https://wallet/prepare"),
+        ("RATES_URL", "https://rates/v1?key=k", "https://rates/v1?key=k"),
+        ("RATES_MAX_AGE_SECONDS", "604800", 604_800),
+        ("SPREAD_BASIS_POINTS", "10000", 10_000),
     ],
 )  # fmt: skip
 def test_a_variable_sets_the_field_of_its_name(variable: str, text: str, value: Any) -> None:
