@@ -37,8 +37,8 @@ class Source:
             await reader.readuntil(b"\r\n\r\n")
             self.asked += 1
             if self.body is None:
-                await asyncio.Event().wait()
-            assert self.body is not None
+                await reader.read()  # until the client gives up
+                return
             head = f"HTTP/1.1 {self.status} x\r\nContent-Length: {len(self.body)}\r\n"
             writer.write(f"{head}Connection: close\r\n\r\n".encode() + self.body)
             await writer.drain()
