@@ -5,6 +5,7 @@ The map, each package above those that it uses:
     cli/            the commands
       main.py         the app: every command, in the order of --help
       run.py          run, check-config, healthcheck  show.py     status, peers, routes, ...
+      probe.py        ping, trace, explain
       send.py         send                            settle.py   settle
       pay.py          pay
       offline.py      demo, audit, compose            common.py   options, exit codes
@@ -32,6 +33,7 @@ The map, each package above those that it uses:
       sender.py       `send`: a BTP client            compose.py  compose files for any number of nodes
       client.py       a node's own HTTP API           follow.py   its live feed
       terminal.py     output of commands
+      probe.py        pings and traces                plain_btp.py  one BTP connection, by hand
       healthcheck.py  the check that containers run often; loads little
     node/           one node, all parts joined
       core.py         every part that handles packets and money, joined once; what it runs on
@@ -54,6 +56,7 @@ The map, each package above those that it uses:
       admin.py        the admin API                   views.py    the read API
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle
+      explain.py      what would happen to a packet now
       rates.py        exchange rates, as the API and metrics show them
       app.py          all of it together              login.py   key for cookie
       server.py       the listener                    standby.py what a standby answers
@@ -81,8 +84,10 @@ The map, each package above those that it uses:
       rates.py        live exchange rates, from a URL
       receiver.py     answers of this node itself     delivery.py  to a URL or a handler
       switch.py       the packet flow, one generator, top to bottom
+      dry_run.py      what would happen to a packet now
       driver.py       runs packet flows; looks resent packets up
       flight.py       a Prepare in flight; what a resent one must equal
+      shortages.py    next hops that answer T04
       inbox.py        the answers kept for a peer that resends, and for how long
       observer.py     events and counts of packets
     btp/            WebSockets and BTP sessions: octets in, events out (RFC 23)
@@ -146,6 +151,7 @@ The map, each package above those that it uses:
     peering/        peers and routes
       model.py        peers, their terms, assets      routing.py  the routing table
       remembered.py   known peers, kept over restarts
+      throughput.py   how much value may pass in a time
     ilp/            ILPv4 (RFC 27)
       packet.py       Prepare, Fulfill, Reject        address.py  addresses (RFC 15)
       ildcp.py        configuration of a child (RFC 31)  settle.py  peer.settle (RFC 38)

@@ -448,6 +448,10 @@ class AccountManager:
         """
         return self._writer.reserve(token, packet_id, sender_packet_id, asked)
 
+    def would_hold(self, asked: Reserve) -> Outcome:
+        """What `reserve` would come to now: `HELD`, or why not. Nothing is queued."""
+        return self._writer.would_hold(asked)
+
     def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
         """Make a reservation final; then `resume(token, POSTED or RELEASED)` is called.
 

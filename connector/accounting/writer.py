@@ -157,11 +157,16 @@ class Writer:
     # --- packets
 
     def reserve(
-        self, token: Token, packet_id: int, sender_packet_id: int, asked: Reserve
+        self,
+        token: Token,
+        packet_id: int,
+        sender_packet_id: int,
+        asked: Reserve,
+        dry: bool = False,
     ) -> Outcome | Reservation:
-        """Queue the reservation of a packet. See `AccountManager.reserve`."""
+        """Queue the reservation of a packet. See `AccountManager.reserve`; `dry`: `would_hold`."""
         if not self._availability.is_up:
-            refused = self._refused_while_away(asked)
+            refused = self._refused_while_away(asked, dry)
             if refused is not None:
                 return refused
         if len(self._holds) >= bounds.LEDGER_QUEUE_RESERVATIONS_MAX:
@@ -191,6 +196,8 @@ class Writer:
         held_max = source.max_in_flight_value
         if held_max is not None and debit.debits_pending + asked.amount_in > held_max:
             return Outcome.NO_ROOM
+        if dry:
+            return Outcome.HELD
         tag = condition_tag(asked.condition)
         timeout = (asked.hold_ms + bounds.PENDING_GRACE_MS + 999) // 1000
         amount, fee = asked.amount_out, asked.fee
@@ -217,11 +224,28 @@ class Writer:
             self._start_writing()
         return reservation
 
-    def _refused_while_away(self, asked: Reserve) -> Outcome | None:
+    def would_hold(self, asked: Reserve) -> Outcome:
+        """The outcome of a reservation now, by the mirror where the ledger decides; queues nothing."""
+        if not self._lease.may_hold:
+            return Outcome.UNAVAILABLE
+        would = self.reserve(None, 0, 0, asked, dry=True)
+        assert isinstance(would, Outcome), would
+        source_id = asked.source.peer_id
+        if (
+            would is Outcome.HELD
+            and source_id != LOCAL
+            and self._peers[source_id].available_credit < asked.amount_in
+        ):
+            return Outcome.NO_CREDIT
+        return would
+
+    def _refused_while_away(self, asked: Reserve, dry: bool) -> Outcome | None:
         """Why a packet is refused while the ledger is away; None: the mirror admits it."""
         if self._availability.row.admits is not Admits.BY_MIRROR:
             return Outcome.UNAVAILABLE
         if not self._spool.has_room:
+            if dry:
+                return Outcome.UNAVAILABLE
             self._availability.full(f"the spool is full: {self._spool.transfers} transfers")
             return Outcome.UNAVAILABLE
         source_id = asked.source.peer_id

@@ -428,6 +428,11 @@ class Link(asyncio.Protocol):
         self._links.touched[self] = None
         return True
 
+    @property
+    def writing_paused(self) -> bool:
+        """Whether the other side reads too slowly, so that nothing more is sent."""
+        return self._writing_paused
+
     def send(self, flight: OutgoingRequest, again: bool) -> Unanswered | None:
         """See `Outlet`; `again`: it may have been sent before over another connection."""
         if self._writing_paused:

@@ -563,6 +563,14 @@ class Links(LinkOwner):
             return Unanswered.NOT_SENT if self.beside is None else self.beside.send(flight)
         return link.send(flight, flight.again)
 
+    def would_send(self, peer_id: str) -> Unanswered | None:
+        """Why a new packet for this peer would not be sent now; None: it would, or would wait for it."""
+        link = self.live.get(peer_id)
+        if link is not None:
+            return Unanswered.BUSY if link.writing_paused else None
+        is_expected = not self._stopping and peer_id in self._returning.peers()
+        return None if is_expected else Unanswered.NOT_SENT
+
     def can_ask_again(self, next_hop: Peer) -> bool:
         """See `switch.driver.Outlet`."""
         link = self.live.get(next_hop.terms.peer_id)

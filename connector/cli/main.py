@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from connector.cli import offline, pay, run, send, settle, show, simulate
+from connector.cli import offline, pay, probe, run, send, settle, show, simulate
 from connector.cli.common import name_of
 from connector.version import __version__
 
@@ -49,6 +49,9 @@ app.command()(run.run)
 app.command()(offline.demo)
 app.command()(send.send)
 app.command()(pay.pay)
+app.command()(probe.ping)
+app.command()(probe.trace)
+app.command()(probe.explain)
 app.command()(show.status)
 app.command()(show.peers)
 app.command()(show.routes)

@@ -85,7 +85,7 @@ def send(
     screen = console(quiet=as_json)
     with (
         faults_named(),
-        _grouped_faults(),
+        grouped_faults(),
         Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -107,7 +107,7 @@ def send(
 
 
 @contextlib.contextmanager
-def _grouped_faults() -> Iterator[None]:
+def grouped_faults() -> Iterator[None]:
     """A task group wraps what went wrong in it: unwrap the one error that matters."""
     try:
         yield

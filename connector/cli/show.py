@@ -85,6 +85,11 @@ def status(
                 f"to {loop['nextHop']} by {loop['prefix'] or '(default)'}, back from {loop['peerId']}: "
                 f"{loop['packets']} packets refused",
             )
+        for short in body.get("nextHopsShort", ()):
+            rows.add_row(
+                "next hop short",
+                f"{short['peerId']} answers T04 ({short['packets']} packets): {plain(short['message'])}",
+            )
         live = body.get("rates", {"state": "off"})
         if live["state"] != "off":
             why = plain(live["error"]) if live["error"] else f"{live['refused']} refused"

@@ -47,6 +47,8 @@ _AMOUNTS: Final = frozenset(
         "max_prepaid",
         "settle_threshold",
         "settle_to",
+        "throughput_in",
+        "throughput_out",
     )
 )
 _DRAIN_POLL_SECONDS: Final = 0.05

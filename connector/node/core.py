@@ -56,6 +56,7 @@ from connector.settlement.store import SettlementStore
 from connector.stream.receiver import Receiver
 from connector.switch.delivery import Deliveries, Handler
 from connector.switch.driver import Driver
+from connector.switch.dry_run import DryRun
 from connector.switch.observer import PacketObserver
 from connector.switch.rates import LiveRates, PriceSource
 from connector.switch.receiver import PING_CONDITION
@@ -245,6 +246,7 @@ class Core:
             emit=emit,
             log=log,
             monotonic_s=clock.monotonic_s,
+            now_ms=clock.now_ms,
             packets_per_second=settings.telemetry_packets_per_second,
             own_address=lambda: self.node.address,
         )
@@ -258,6 +260,14 @@ class Core:
             now_ms=clock.now_ms,
             monotonic_s=clock.monotonic_s,
         )
+        self.dry_run: Final = DryRun(
+            switch=self.switch,
+            accounts=self.accounts,
+            links=self.links,
+            now_ms=clock.now_ms,
+            random_octets=randomness.octets,
+        )
+        """Says what would happen to a packet."""
         self.links.attach(self.driver)
         self.http: Final = HttpCarrier(
             clock=clock,

@@ -324,6 +324,7 @@ class Lifecycle:
         core.links.tick()
         core.http.tick()
         core.packets.tell_loops(core.switch.loops.take_news(core.clock.now_ms()))
+        core.packets.tell_shortages()
         core.driver.give_up_asking()
         core.links.flush()
         await core.accounts.expire()

@@ -19,6 +19,7 @@ from connector.web.access import Access
 from connector.web.admin import PacketSender, admin_router
 from connector.web.app import create_app
 from connector.web.engine_access import EngineAccess
+from connector.web.explain import Explainer, explain_router
 from connector.web.feed import feed_router
 from connector.web.guard import Guard
 from connector.web.network import Neighbourhood, network_router
@@ -137,8 +138,21 @@ class WebSurface:
                 engine_router(core.settlements),
                 settlements_router(core.settlements, lambda: platform.randomness.octets(16).hex()),
                 network_router(self._neighbourhood()),
+                explain_router(self._explainer()),
                 rates_router(RatesView(lambda: core.settings, core.live_rates)),
             ],
+        )
+
+    def _explainer(self) -> Explainer:
+        core = self._core
+        return Explainer(
+            dry_run=core.dry_run,
+            switch=core.switch,
+            peers=core.peers,
+            local=core.local,
+            accounts=core.accounts,
+            routes=self._views.explain_view,
+            connected=lambda peer_id: peer_id in core.links.live,
         )
 
     def _asset_of(self, peer_id: str) -> Asset | None:

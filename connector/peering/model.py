@@ -8,6 +8,7 @@ from enum import Enum, StrEnum
 from typing import Final
 
 from connector.peering import bounds
+from connector.peering.throughput import State, Throughput
 
 
 class Relation(StrEnum):
@@ -64,6 +65,11 @@ class PeerTerms:
     """The largest Prepare accepted from it; None: any."""
     rate_limit: int | None = None
     """Prepares per second accepted from it, with bursts of one second; None: no limit."""
+    throughput_in: int | None = None
+    """The most value that it may send within `throughput_window_ms`; None: no limit."""
+    throughput_out: int | None = None
+    """The most value that may be sent to it within that time; None: no limit."""
+    throughput_window_ms: int = 60_000
     fee_basis_points: int = 0
     """The fee on what it sends, rounded up; 0 to 10000."""
     settle_threshold: int | None = None
@@ -95,6 +101,7 @@ class PeerCounters:
         "resent_in",
         "resent_out",
         "resent_refused",
+        "short_out",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -117,6 +124,8 @@ class PeerCounters:
         self.resent_out = 0
         self.resent_refused = 0
         """Refused packets under the id of another packet, or resent after their answer was read."""
+        self.short_out = 0
+        """Prepares we sent it that it refused with T04, for want of credit of ours."""
 
 
 @dataclass(slots=True, eq=False)
@@ -135,6 +144,10 @@ class Peer:
     tokens: float = 0.0
     """Tokens of the rate limit at `tokens_at_ms`."""
     tokens_at_ms: int = 0
+    throughput_in: Throughput = field(default_factory=Throughput)
+    """What it has sent lately, for its limit."""
+    throughput_out: Throughput = field(default_factory=Throughput)
+    """What was sent to it lately."""
     counters: PeerCounters = field(default_factory=PeerCounters)
 
     @property
@@ -155,6 +168,17 @@ class Peer:
             return False
         self.tokens -= 1.0
         return True
+
+    def taken(self) -> tuple[float, int, State, State]:
+        """What rules have taken of its limits, for `put_back`."""
+        limits = self.throughput_in.state(), self.throughput_out.state()
+        return self.tokens, self.tokens_at_ms, *limits
+
+    def put_back(self, before: tuple[float, int, State, State]) -> None:
+        """Undo what rules have taken since: nothing else has run meanwhile."""
+        self.tokens, self.tokens_at_ms, incoming, outgoing = before
+        self.throughput_in.restore(incoming)
+        self.throughput_out.restore(outgoing)
 
 
 class PeerRegistry:

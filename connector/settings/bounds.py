@@ -10,6 +10,7 @@ from connector.base import limits
 PEERS_MAX: Final = 10_000
 RATE_LIMIT_PACKETS_PER_SECOND_MAX: Final = 10_000_000
 WALLETS_MAX: Final = 1000
+THROUGHPUT_WINDOW_SECONDS_MAX: Final = 86_400
 EXPLORER_NODES_MAX: Final = 64
 """Other nodes, queried for the network view."""
 EXPOSED_SECRET_CHARACTERS_MIN: Final = 16

@@ -45,6 +45,8 @@ from connector.settings.types import (
     Replicas,
     Scale,
     WalletName,
+    Throughput,
+    ThroughputWindow,
     is_loopback,
     split_list,
     split_node_keys,
@@ -100,6 +102,13 @@ class PeerSettings(BaseModel):
     """The largest packet taken from it. Default: no bound."""
     rate_limit: RateLimit | None = None
     """Packets per second taken from it. Default: no bound."""
+    throughput_in: Throughput | None = None
+    """Value taken from it per THROUGHPUT_WINDOW_SECONDS. Default: no bound."""
+    throughput_out: Throughput | None = None
+    """Value sent to it per THROUGHPUT_WINDOW_SECONDS. Default: no bound."""
+    throughput_window_seconds: ThroughputWindow = 60
+    """The time for THROUGHPUT_IN and _OUT: so much may pass at once, and again within each such time,
+    evenly. What is rejected does not count."""
     settle_threshold: Amount | None = None
     """When we owe it more than this, settle. Default: never."""
     settle_to: Amount = 0

@@ -227,8 +227,10 @@ Amount = Annotated[
         }
     ),
 ]
+Throughput = Annotated[Amount, Field(ge=1)]
 RateLimit = Annotated[int, Field(ge=1, le=bounds.RATE_LIMIT_PACKETS_PER_SECOND_MAX)]
 Scale = Annotated[int, Field(ge=0, le=255)]
+ThroughputWindow = Annotated[int, Field(ge=1, le=bounds.THROUGHPUT_WINDOW_SECONDS_MAX)]
 AssetCode = Annotated[
     str,
     Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._-]+$"),

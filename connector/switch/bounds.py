@@ -53,3 +53,8 @@ RATES_TOLD_AGAIN_SECONDS: Final = 300.0
 RATES_FAULTS_REMEMBERED_MAX: Final = 256
 RATES_SHOWN_MAX: Final = 10
 RATE_PLACES_SHOWN_MAX: Final = 80
+# Next hops that answer T04: how many are shown, how often they are told, and for how long they are shown
+# after the last time.
+SHORTAGES_MAX: Final = 64
+SHORTAGE_TOLD_AGAIN_MS: Final = 60_000
+SHORTAGE_SHOWN_MS: Final = 300_000

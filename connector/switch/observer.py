@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from connector.base import limits
 from connector.base.log import Log, Sampler
@@ -17,9 +18,11 @@ from connector.peering.model import Peer
 from connector.switch import bounds
 from connector.switch.flight import Flight, Trace
 from connector.switch.loops import Loop
+from connector.switch.shortages import Shortages
 from connector.switch.switch import Result
 from connector.telemetry.events import (
     Event,
+    NextHopShort,
     PacketForwarded,
     PacketFulfilled,
     PacketReceived,
@@ -63,6 +66,7 @@ class PacketObserver:
         emit: Callable[[Event], None],
         log: Log,
         monotonic_s: Callable[[], float],
+        now_ms: Callable[[], int],
         packets_per_second: int,
         own_address: Callable[[], str],
     ) -> None:
@@ -75,10 +79,13 @@ class PacketObserver:
         self._emit = emit
         self._log = log
         self._monotonic_s = monotonic_s
+        self._now_ms = now_ms
         self._own_address = own_address
         self._whole = Budget(packets_per_second)
         self._rejects = Budget(packets_per_second)
         self._log_lines = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
+        self.shortages: Final = Shortages()
+        """Next hops that answer T04."""
         self._durations_ms: deque[float] = deque(maxlen=bounds.STATUS_LATENCY_PACKETS_MAX)
 
     # --- from the driver
@@ -151,6 +158,14 @@ class PacketObserver:
                 self._tell_fulfilled(flight, result, trace, now_s)
             return
         self.rejected += 1
+        if result.code == "T04" and flight.next_hop is not None:
+            self.shortages.note(
+                flight.next_hop,
+                result.triggered_by,
+                result.message,
+                self._own_address(),
+                self._now_ms(),
+            )
         if trace is not None:
             self._tell_rejected(flight, result, trace, now_s)
         elif self._rejects.take(now_s):
@@ -240,6 +255,28 @@ class PacketObserver:
                     next_hop=loop.next_hop_id,
                     prefix=loop.prefix,
                     destination=loop.destination,
+                    packets=packets,
+                )
+            )
+
+    def tell_shortages(self) -> None:
+        """Tell the operator of next hops that have answered T04 since the last time."""
+        for one, packets in self.shortages.take_news(self._now_ms()):
+            reason = one.message[: limits.REJECT_MESSAGE_CHARACTERS_OURS_MAX]
+            self._log.warning(
+                "next_hop_short",
+                peer_id=one.peer_id,
+                triggered_by=one.triggered_by,
+                reason=reason,
+                packets=packets,
+                detail="the next hop refuses packets for want of credit: settle with it, or agree on a "
+                "higher limit there",
+            )
+            self._emit(
+                NextHopShort(
+                    peer_id=one.peer_id,
+                    triggered_by=one.triggered_by,
+                    message=reason,
                     packets=packets,
                 )
             )

@@ -75,12 +75,14 @@ def not_expired(node: Node, _source: Peer, prepare: Prepare, now_ms: int) -> Rej
 def amount_allowed(node: Node, source: Peer, prepare: Prepare, _now_ms: int) -> Reject | None:
     """Refuses amounts above the largest allowed for this peer (RFC 27, F08).
 
-    What may be held at a time for packets from it bounds each of them: a larger one could never pass.
+    What may be held at a time for packets from it, or sent by it in a time, bounds each of them: a larger
+    one could never pass.
     """
-    amount_max = source.terms.max_packet_amount
-    held_max = source.terms.max_in_flight_value
-    if held_max is not None and (amount_max is None or held_max < amount_max):
-        amount_max = held_max
+    terms = source.terms
+    amount_max = terms.max_packet_amount
+    for bound in (terms.max_in_flight_value, terms.throughput_in):
+        if bound is not None and (amount_max is None or bound < amount_max):
+            amount_max = bound
     if amount_max is not None and prepare.amount > amount_max:
         return reject(
             Code.F08_AMOUNT_TOO_LARGE,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator
+from fractions import Fraction
 from typing import Any, Final
 
 from connector.accounting.entries import Reserve
@@ -246,9 +247,13 @@ class Switch:
             until_ms = max(deadline_ms, now_ms + bounds.POSTED_ANSWER_MS)
         # 4. Reserve: hold the money before the Prepare is sent.
         held: Reservation | None = None
+        metered = False
         if recovered is not None:
             held = recovered.reservation
         elif prepare.amount:
+            metered = terms.is_metered(offer)
+            if metered and (refusal := terms.meter(offer, now_ms, node.address)) is not None:
+                return _rejected(refusal, hop_id)
             booked: Reservation | Outcome = yield Reserve(
                 source.terms,
                 offer.payee,
@@ -259,11 +264,15 @@ class Switch:
                 deadline_ms + offer.mark_ms + self._window_ms - now_ms,
             )
             if isinstance(booked, Outcome):
+                if metered:
+                    terms.give_back(offer, now_ms, self._now_ms())
                 return self._refuse(*_REFUSALS[booked], hop_id)
             held = booked
             if next_hop is not None and self._now_ms() >= deadline_ms:
                 # The ledger took so long that the Prepare cannot be sent any more.
                 yield Void(held)
+                if metered:
+                    terms.give_back(offer, now_ms, self._now_ms())
                 return self._refuse(
                     Code.R00_TRANSFER_TIMED_OUT, "no time left after accounting", hop_id
                 )
@@ -289,6 +298,8 @@ class Switch:
         # 6. Check the answer.
         answer = self._check(prepare, said, next_hop, until_ms)
         if type(answer) is Reject:
+            if metered:
+                terms.give_back(offer, now_ms, self._now_ms())
             if held is not None and not held.posted:
                 yield Void(held)
             return _rejected(answer, hop_id)
@@ -319,6 +330,16 @@ class Switch:
             # Without the accounts of a next hop that was removed it is not known.
             amount_out=_amount_to(recovered.next_hop_id, reservation) if reservation.books else 0,
         )
+
+    def next_hop_of(self, destination: str) -> Peer | None:
+        """The peer that packets for this address go to; None: none, or this node itself."""
+        route = self._routes.find(destination)
+        return None if route is None else self._peers.get(route.next_hop)
+
+    def rate(self, here: Asset, there: Asset) -> Fraction | None:
+        """Units of `there` for one unit of `here`, as packets are converted now; None: no rate."""
+        ratio = (1, 1) if here == there else self._rates.ratio(here, there)
+        return None if ratio is None else Fraction(*ratio)
 
     def refuse_resent(self) -> PacketFlow:
         """Reject a packet that reuses the id of another one, or is resent after its answer was read."""

@@ -169,9 +169,11 @@ def amounts(
             return reject(Code.T00_INTERNAL_ERROR, own_address, "no exchange rate")
         numerator, denominator = ratio
         onward = rest * numerator // denominator
-    # What may be held at a time for packets to the next hop bounds each of them.
-    held_max = next_hop.max_in_flight_value
+    # What may be held at a time, or sent in a time, for the next hop bounds each packet for it.
+    held_max, sent_max = next_hop.max_in_flight_value, next_hop.throughput_out
     onward_max = limits.AMOUNT_MAX if held_max is None else held_max
+    if sent_max is not None and sent_max < onward_max:
+        onward_max = sent_max
     if onward > onward_max:
         amount_max = min(onward_max * denominator // numerator, limits.AMOUNT_MAX)
         return reject(
@@ -206,3 +208,57 @@ def onward_expiry_ms(
     # The next hop has to answer before our own sender stops waiting.
     assert onward < expires_at_ms, (onward, expires_at_ms)
     return onward
+
+
+def is_metered(offer: Offer) -> bool:
+    """Whether a limit of value per time concerns a packet: the sender's, or the next hop's."""
+    if offer.source.terms.throughput_in is not None:
+        return True
+    return offer.next_hop is not None and offer.next_hop.terms.throughput_out is not None
+
+
+def meter(offer: Offer, now_ms: int, own_address: str) -> Reject | None:
+    """Take a packet's share of the limits of value per time; a Reject if one is used up.
+
+    Once for each packet: a resent one has taken it before.
+    """
+    source, next_hop = offer.source, offer.next_hop
+    here, amount = source.terms, offer.prepare.amount
+    limit = here.throughput_in
+    if limit is not None and not source.throughput_in.take(
+        amount, limit, here.throughput_window_ms, now_ms
+    ):
+        return reject(
+            Code.T04_INSUFFICIENT_LIQUIDITY, own_address, "too much value of yours for now"
+        )
+    if next_hop is None:
+        return None
+    there = next_hop.terms
+    limit = there.throughput_out
+    if limit is None or next_hop.throughput_out.take(
+        offer.amount, limit, there.throughput_window_ms, now_ms
+    ):
+        return None
+    if here.throughput_in is not None:
+        source.throughput_in.give_back(
+            amount, here.throughput_in, here.throughput_window_ms, now_ms, now_ms
+        )
+    return reject(
+        Code.T04_INSUFFICIENT_LIQUIDITY, own_address, "too much value for the next hop for now"
+    )
+
+
+def give_back(offer: Offer, taken_ms: int, now_ms: int) -> None:
+    """A packet was rejected: give back the share that it took at `taken_ms`, less what has leaked."""
+    source, next_hop = offer.source, offer.next_hop
+    here = source.terms
+    if here.throughput_in is not None:
+        source.throughput_in.give_back(
+            offer.prepare.amount, here.throughput_in, here.throughput_window_ms, taken_ms, now_ms
+        )
+    if next_hop is not None and next_hop.terms.throughput_out is not None:
+        there = next_hop.terms
+        assert there.throughput_out is not None
+        next_hop.throughput_out.give_back(
+            offer.amount, there.throughput_out, there.throughput_window_ms, taken_ms, now_ms
+        )

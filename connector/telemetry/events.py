@@ -181,6 +181,18 @@ class RoutingLoop(_Fact, frozen=True, kw_only=True):
     """Refused since the last event of this loop."""
 
 
+class NextHopShort(_Fact, frozen=True, kw_only=True):
+    """`NEXT_HOP_SHORT`: a next hop answers T04; at most once a minute for each."""
+
+    peer_id: str
+    """The next hop."""
+    triggered_by: str
+    """ILP address that the last Reject names."""
+    message: str
+    packets: int
+    """Refused since the last event of this next hop."""
+
+
 class _Settlement(_Fact, frozen=True, kw_only=True):
     """What all events of a settlement have. Amounts in units of the peer's asset."""
 
@@ -276,6 +288,7 @@ class AdminAction(_Fact, frozen=True, kw_only=True):
 Event = (
     AccountBalance | PacketReceived | PacketForwarded | PacketFulfilled | PacketRejected
     | PeerConnected | PeerDisconnected | RouteAdded | RouteRemoved | RoutingLoop
+    | NextHopShort
     | SettlementTriggered | SettlementStarted | SettlementCompleted | SettlementFailed
     | SettlementWaiting
     | AccountingState | NodeStatus | AdminAction
@@ -292,6 +305,7 @@ TYPES: Final[dict[type, str]] = {
     RouteAdded: "ROUTE_ADDED",
     RouteRemoved: "ROUTE_REMOVED",
     RoutingLoop: "ROUTING_LOOP",
+    NextHopShort: "NEXT_HOP_SHORT",
     SettlementTriggered: "SETTLEMENT_TRIGGERED",
     SettlementStarted: "SETTLEMENT_STARTED",
     SettlementCompleted: "SETTLEMENT_COMPLETED",

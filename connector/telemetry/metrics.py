@@ -138,6 +138,14 @@ class NodeCollector(Collector):
         up = GaugeMetricFamily(
             "ilp_peer_connected", "1 while a link to the peer is live.", labels=("peer",)
         )
+        short = CounterMetricFamily(
+            "ilp_next_hop_short", "Prepares to the peer that it refused with T04.", labels=("peer",)
+        )
+        metered = CounterMetricFamily(
+            "ilp_throughput_refused",
+            "Prepares refused by the limit of value per time, `in` from the peer, `out` to it.",
+            labels=("peer", "direction"),
+        )
         for peer in peers:
             name, counters = peer.peer_id, peer.counters
             packets.add_metric((name, "in", "fulfilled", ""), counters.fulfilled_in)
@@ -146,8 +154,14 @@ class NodeCollector(Collector):
             packets.add_metric((name, "out", "fulfilled", ""), counters.fulfilled_out)
             packets.add_metric((name, "out", "rejected", ""), counters.rejected_out)
             up.add_metric((name,), int(self._connected(name)))
+            short.add_metric((name,), counters.short_out)
+            for direction, throughput in (("in", peer.throughput_in), ("out", peer.throughput_out)):
+                if throughput.refused:
+                    metered.add_metric((name, direction), throughput.refused)
         yield packets
         yield up
+        yield short
+        yield metered
         yield GaugeMetricFamily(
             "ilp_packets_in_flight", "Prepares without an answer.", value=self._in_flight()
         )

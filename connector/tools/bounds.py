@@ -30,3 +30,15 @@ DEMO_REST_SECONDS_MAX: Final = 15.0
 AUDIT_MIRROR_ATTEMPTS_MAX: Final = 4
 AUDIT_COMPARED_TRANSFERS_MAX: Final = 1_000_000
 AUDIT_UNMATCHED_SHOWN_MAX: Final = 5
+# One BTP connection of `ping`, `trace` and `conformance`.
+PLAIN_BTP_CLOSE_SECONDS_MAX: Final = 2.0
+PLAIN_BTP_UNASKED_MAX: Final = 100
+# `ping` and `trace`
+PROBE_ANSWER_SECONDS_MORE: Final = 5.0
+"""Waited for an answer beyond the expiry: a connector answers before it."""
+PINGS_KEPT_MAX: Final = 100_000
+TRACE_STEP_MS: Final = 250
+TRACE_MS_MAX: Final = 30_000
+TRACE_ATTEMPTS_MAX: Final = 2
+"""Of one probe that gets no word from a hop."""
+TRACE_HOPS_MAX: Final = 64

@@ -6,6 +6,7 @@ the changes.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from typing import Annotated, Any, Final, Protocol
@@ -19,7 +20,14 @@ from connector.base import limits
 from connector.base.errors import ConfigError
 from connector.ilp.packet import Answer, Fulfill
 from connector.settings.model import PeerSettings, RouteSettings
-from connector.settings.types import Amount, IlpAddress, Prefix, RateLimit
+from connector.settings.types import (
+    Amount,
+    IlpAddress,
+    Prefix,
+    RateLimit,
+    Throughput,
+    ThroughputWindow,
+)
 from connector.web import models
 
 _ID: Final = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
@@ -136,6 +144,12 @@ class Limits(BaseModel):
     """The largest packet taken from it. Default: no bound."""
     rate_limit: RateLimit | None = None
     """Packets per second taken from it. Default: no bound."""
+    throughput_in: Throughput | None = None
+    """Value taken from it per window. Default: no bound."""
+    throughput_out: Throughput | None = None
+    """Value sent to it per window. Default: no bound."""
+    throughput_window_seconds: ThroughputWindow = 60
+    """The window of both."""
     settle_threshold: Amount | None = None
     """When we owe it more than this, settle. Default: never."""
     settle_to: Amount = 0
@@ -312,6 +326,8 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         responses={200: {"model": models.PacketAnswer}},
     )
     async def send(packet: Packet) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         answer = await sender.send(
             packet.destination,
             packet.amount,
@@ -320,7 +336,7 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
             condition=None if packet.condition is None else bytes.fromhex(packet.condition),
             expiry_s=packet.expiry_seconds,
         )
-        said = _answer(answer)
+        said = {**_answer(answer), "durationMs": round((loop.time() - began_s) * 1000, 3)}
         admin.note("packet.send", packet.destination, said["status"])
         return said
 

@@ -71,6 +71,16 @@ class RoutingLoop(_Answer):
     last_at: str
 
 
+class NextHopShort(_Answer):
+    """A next hop that has answered T04 in the last five minutes."""
+
+    peer_id: str
+    triggered_by: str
+    message: str
+    packets: int
+    last_at: str
+
+
 class RatesState(_Answer):
     """How live exchange rates are; `stale`: packets that need one get T00."""
 
@@ -114,6 +124,7 @@ class Status(Health):
     packets_rejected: int
     settlements_waiting: int
     routing_loops: list[RoutingLoop]
+    next_hops_short: list[NextHopShort]
     rates: RatesState
 
 
@@ -131,6 +142,11 @@ class PeerItem(_Answer):
     connects: int
     last_error: str
     in_flight: int
+    short_out: int
+    """Packets to it that it refused with T04."""
+    throughput_in_left: Amount | None
+    """What it may send now by its limit of value per time; null: there is none."""
+    throughput_out_left: Amount | None
 
 
 class RouteItem(_Answer):
@@ -149,6 +165,41 @@ class Explained(_Answer):
     shorter: list[RouteItem]
     beaten: list[RouteItem]
     local: bool
+
+
+class NextHop(_Answer):
+    """The next hop of a packet, and what decides whether it gets it."""
+
+    peer_id: str
+    connected: bool
+    asset: str
+    rate: str | None
+    """Its units for one of the sender's; null: there is no rate."""
+    payable_left: Amount | None
+    """What we may still come to owe it; null: any amount."""
+
+
+class Foretold(_Answer):
+    """What would happen to a packet now. `sent` and `delivered`: others decide how it ends."""
+
+    destination: str
+    amount: Amount
+    from_: str = Field(alias="from")
+    asset: str
+    route: RouteItem | None
+    shorter: list[RouteItem]
+    beaten: list[RouteItem]
+    local: bool
+    next_hop: NextHop | None
+    credit_left: Amount | None
+    """What the sender may still send; null: it is this node."""
+    fee: Amount | None
+    amount_out: Amount | None
+    expires_in_ms: int
+    expires_in_ms_out: int | None
+    outcome: Literal["sent", "delivered", "fulfilled", "rejected"]
+    code: str | None
+    message: str
 
 
 class AccountItem(_Answer):
@@ -218,6 +269,9 @@ class AdminPeer(_Answer):
     max_in_flight_value: Amount | None
     max_packet_amount: Amount | None
     rate_limit: int | None
+    throughput_in: Amount | None
+    throughput_out: Amount | None
+    throughput_window_seconds: int
     max_prepaid: Amount
     routes: list[str]
     settlement_token_set: bool
@@ -246,6 +300,8 @@ class PacketAnswer(_Answer):
 
     status: Literal["fulfilled", "rejected"]
     data: str
+    duration_ms: float
+    """From sending the packet to its answer."""
     fulfillment: str | None = None
     code: str | None = None
     message: str | None = None

@@ -18,12 +18,13 @@ from connector.btp.links import Links
 from connector.peering.model import LOCAL, Peer, PeerRegistry
 from connector.peering.remembered import KnownPeers
 from connector.peering.routing import Route, RoutingTable
+from connector.peering.throughput import Throughput
 from connector.settings.model import Settings
 from connector.switch.loops import Loops
 from connector.switch.observer import PacketObserver
 from connector.switch.rules import Node
 from connector.telemetry.bus import EventBus
-from connector.telemetry.events import NodeStatus, body, iso
+from connector.telemetry.events import NodeStatus, body, cut, iso
 from connector.telemetry.metrics import LedgerRequests, MetricsText, MoneyCollector, NodeCollector
 from connector.telemetry.reporter import balance_of
 from connector.telemetry.store import EventStore
@@ -193,6 +194,16 @@ class NodeViews:
                 }
                 for loop in self._loops.current(self._clock.now_ms())
             ],
+            "nextHopsShort": [
+                {
+                    "peerId": one.peer_id,
+                    "triggeredBy": one.triggered_by,
+                    "message": cut(one.message),
+                    "packets": one.packets,
+                    "lastAt": iso(one.seen_ms),
+                }
+                for one in self._packets.shortages.current(self._clock.now_ms())
+            ],
             "rates": self._rates.summary(),
             "eventStore": {"events": self._store.stored, "fault": self._store.fault},
         }
@@ -229,9 +240,22 @@ class NodeViews:
                     "resentIn": counters.resent_in,
                     "resentOut": counters.resent_out,
                     "resentRefused": counters.resent_refused,
+                    "shortOut": counters.short_out,
+                    "throughputInLeft": self._left(
+                        peer.throughput_in, peer.terms.throughput_in, peer
+                    ),
+                    "throughputOutLeft": self._left(
+                        peer.throughput_out, peer.terms.throughput_out, peer
+                    ),
                 }
             )
         return items
+
+    def _left(self, throughput: Throughput, limit: int | None, peer: Peer) -> str | None:
+        if limit is None:
+            return None
+        window_ms = peer.terms.throughput_window_ms
+        return str(throughput.left(limit, window_ms, self._clock.now_ms()))
 
     def routes_view(self, cursor: str, count: int) -> tuple[list[dict[str, Any]], str | None]:
         """See `NodeView`."""

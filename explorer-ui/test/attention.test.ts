@@ -30,6 +30,15 @@ test("live rates that are too old are told, missing or unused ones are not", () 
   for (const state of ["off", "fresh"]) expect(concerns({ ...STATUS, rates: { state } }, [], [], 100)).toEqual([]);
 });
 
+test("a next hop that refuses for want of credit is shown for a while", () => {
+  const short = { peerId: "b", triggeredBy: "g.b", message: "limit", packets: 3, lastAt: new Date(1_000_000).toISOString() };
+  const status = { ...STATUS, nextHopsShort: [short] };
+  expect(concerns(status, [], [], 100, [], 1_299_999)).toMatchObject([
+    { level: "amber", text: 'b refuses packets with T04, "limit": settle with it, or agree on a higher limit', tab: "accounts" },
+  ]);
+  expect(concerns(status, [], [], 100, [], 1_300_000)).toEqual([]);
+});
+
 test("nothing to say when all is well", () => {
   expect(concerns(STATUS, [peer("a", true)], [accountOf(balance(1))], 100)).toEqual([]);
   expect(concerns(STATUS, [], [], null)).toEqual([]);

@@ -167,6 +167,14 @@ describe("the node", () => {
     expect(store.incidents.value).toHaveLength(3);
   });
 
+  test("a next hop that answers T04 is one entry, whose packets add up", () => {
+    const short = { ...head("NEXT_HOP_SHORT", 3), peerId: "b", triggeredBy: "g.b", message: "limit", packets: 2 };
+    store.apply([short, { ...short, seq: 4, timestamp: at(60_000), packets: 5 }], T0);
+    expect(store.status.value?.nextHopsShort).toEqual([
+      { peerId: "b", triggeredBy: "g.b", message: "limit", packets: 7, lastAt: at(60_000) },
+    ]);
+  });
+
   test("the state of live rates follows the status of each second", () => {
     store.apply([status(2, 0, { rates: "fresh" })], T0);
     expect(store.status.value?.rates?.state).toBe("fresh");

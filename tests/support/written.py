@@ -107,6 +107,9 @@ ELSEWHERE: Final = {
     ("docs/payments.md", "python -m connector pay"): "a pointer of nobody; the same with a URL: README.md",
     ("docs/payments.md", "result = await node.pay"): "tests/integration/test_payments.py",
     ("docs/simulation.md", "scripts/simulate"): ".ci/run; the options: tests/unit/simulation",
+    ("docs/tools.md", "connector explain"): "tests/integration/test_explain.py",
+    ("docs/tools.md", "connector ping"): "tests/integration/test_probes.py",
+    ("docs/tools.md", "connector trace"): "tests/integration/test_probes.py",
     ("docs/tigerbeetle.md", "scripts/tigerbeetle install"): _OF_SCRIPTS,
     ("docs/tigerbeetle.md", "scripts/tigerbeetle stop"): _OF_SCRIPTS,
     ("docs/tigerbeetle.md", "tigerbeetle format --cluster=42 --replica=0"):

@@ -70,6 +70,16 @@ export function concerns(
       query: { state: "rejected" },
     });
   }
+  for (const short of status.nextHopsShort ?? []) {
+    if (nowMs - Date.parse(short.lastAt) >= LOOP_SHOWN_MS) continue;
+    found.push({
+      key: `short ${short.peerId}`,
+      level: "amber",
+      text: `${short.peerId} refuses packets with T04${short.message === "" ? "" : `, "${short.message}"`}: settle with it, or agree on a higher limit`,
+      tab: "accounts",
+      query: { q: short.peerId },
+    });
+  }
   if (status.rates?.state === "stale") {
     found.push({
       key: "rates",

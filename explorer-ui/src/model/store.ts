@@ -17,6 +17,7 @@ import type {
   NodeStatusEvent,
   PeerItem,
   RoutingLoop,
+  ShortEvent,
   SettlementEvent,
   Snapshot,
   Status,
@@ -230,6 +231,9 @@ export class Store {
             );
             break;
           }
+          case "NEXT_HOP_SHORT":
+            this.applyShort(event);
+            break;
           case "ROUTING_LOOP":
             this.note(event);
             this.applyLoop(event);
@@ -279,6 +283,17 @@ export class Store {
     const packets = (loops.find(same)?.packets ?? 0) + event.packets;
     const loop = { peerId, nextHop, prefix, packets, lastAt: timestamp };
     this.status.value = { ...status, routingLoops: [loop, ...loops.filter((one) => !same(one))].slice(0, LOOPS_MAX) };
+  }
+
+  private applyShort(event: ShortEvent): void {
+    const status = this.status.value;
+    if (status === null) return;
+    const { peerId, triggeredBy, message, timestamp } = event;
+    const known = status.nextHopsShort ?? [];
+    const packets = (known.find((one) => one.peerId === peerId)?.packets ?? 0) + event.packets;
+    const short = { peerId, triggeredBy, message, packets, lastAt: timestamp };
+    const others = known.filter((one) => one.peerId !== peerId);
+    this.status.value = { ...status, nextHopsShort: [short, ...others].slice(0, LOOPS_MAX) };
   }
 
   private applyStatus(event: NodeStatusEvent): void {

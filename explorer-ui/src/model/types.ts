@@ -153,6 +153,14 @@ export interface LoopEvent extends Envelope {
   readonly packets: number;
 }
 
+export interface ShortEvent extends Envelope {
+  readonly type: "NEXT_HOP_SHORT";
+  readonly peerId: string;
+  readonly triggeredBy: string;
+  readonly message: string;
+  readonly packets: number;
+}
+
 export interface AdminEvent extends Envelope {
   readonly type: "ADMIN_ACTION";
   readonly action: string;
@@ -167,6 +175,7 @@ export type WireEvent =
   | LinkEvent
   | RouteEvent
   | LoopEvent
+  | ShortEvent
   | SettlementEvent
   | AccountingEvent
   | NodeStatusEvent
@@ -189,6 +198,15 @@ export interface RoutingLoop {
   readonly lastAt: string;
 }
 
+/** A next hop that answers T04: for want of credit of ours. */
+export interface NextHopShort {
+  readonly peerId: string;
+  readonly triggeredBy: string;
+  readonly message: string;
+  readonly packets: number;
+  readonly lastAt: string;
+}
+
 /** `/api/status` */
 export interface Status {
   readonly status: string;
@@ -206,6 +224,7 @@ export interface Status {
   readonly packetsRejected: number;
   readonly packetsCounted?: number;
   readonly routingLoops?: readonly RoutingLoop[];
+  readonly nextHopsShort?: readonly NextHopShort[];
   /** Live exchange rates; absent from older nodes. */
   readonly rates?: { readonly state: string; readonly error?: string };
 }

@@ -475,7 +475,7 @@ function Happened() {
 }
 
 function toneOf(type: string): string {
-  if (type === "PEER_DISCONNECTED" || type === "ROUTING_LOOP" || type.endsWith("_FAILED")) return "bad";
+  if (type === "PEER_DISCONNECTED" || type === "ROUTING_LOOP" || type === "NEXT_HOP_SHORT" || type.endsWith("_FAILED")) return "bad";
   if (type === "PEER_CONNECTED" || type.endsWith("_COMPLETED")) return "ok";
   return type.startsWith("SETTLEMENT") ? "busy" : "quiet";
 }

@@ -44,6 +44,7 @@ class ObserverSetup:
             emit=self.events.append,
             log=self.log,
             monotonic_s=self.clock.monotonic_s,
+            now_ms=self.clock.now_ms,
             packets_per_second=per_second,
             own_address=lambda: "g.me",
         )

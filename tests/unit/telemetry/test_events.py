@@ -102,6 +102,11 @@ EVENTS: list[tuple[str, Event, set[str]]] = [
         ),
         {"peerId", "nextHop", "prefix", "destination", "packets"},
     ),
+    (
+        "NEXT_HOP_SHORT",
+        events.NextHopShort(peer_id="bob", triggered_by="g.bob", message="limit", packets=3),
+        {"peerId", "triggeredBy", "message", "packets"},
+    ),
     ("SETTLEMENT_TRIGGERED", events.SettlementTriggered(**SETTLEMENT), SETTLEMENT_FIELDS),
     ("SETTLEMENT_STARTED", events.SettlementStarted(**SETTLEMENT), SETTLEMENT_FIELDS),
     ("SETTLEMENT_COMPLETED", events.SettlementCompleted(**SETTLEMENT), SETTLEMENT_FIELDS),
