@@ -6,6 +6,7 @@ The map, each package above those that it uses:
       main.py         the app: every command, in the order of --help
       run.py          run, check-config, healthcheck  show.py     status, peers, routes, ...
       probe.py        ping, trace, explain
+      conformance.py  conformance
       send.py         send                            settle.py   settle
       pay.py          pay
       offline.py      demo, audit, compose            common.py   options, exit codes
@@ -34,6 +35,8 @@ The map, each package above those that it uses:
       client.py       a node's own HTTP API           follow.py   its live feed
       terminal.py     output of commands
       probe.py        pings and traces                plain_btp.py  one BTP connection, by hand
+      conformance.py  checks of a peer from outside, and their verdicts
+      conformance_btp.py  those of BTP                conformance_ilp.py  those of ILP
       healthcheck.py  the check that containers run often; loads little
     node/           one node, all parts joined
       core.py         every part that handles packets and money, joined once; what it runs on

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from connector.cli import offline, pay, probe, run, send, settle, show, simulate
+from connector.cli import conformance, offline, pay, probe, run, send, settle, show, simulate
 from connector.cli.common import name_of
 from connector.version import __version__
 
@@ -52,6 +52,7 @@ app.command()(pay.pay)
 app.command()(probe.ping)
 app.command()(probe.trace)
 app.command()(probe.explain)
+app.command()(conformance.conformance)
 app.command()(show.status)
 app.command()(show.peers)
 app.command()(show.routes)

@@ -42,3 +42,12 @@ TRACE_MS_MAX: Final = 30_000
 TRACE_ATTEMPTS_MAX: Final = 2
 """Of one probe that gets no word from a hop."""
 TRACE_HOPS_MAX: Final = 64
+# `conformance`
+CONFORMANCE_ANSWER_SECONDS_MAX: Final = 5.0
+CONFORMANCE_CHECK_SECONDS_MAX: Final = 20.0
+CONFORMANCE_EXPIRY_MS: Final = 10_000
+CONFORMANCE_LOGIN_SECONDS_MAX: Final = 15.0
+"""How long a peer may leave a connection open that does not log in."""
+CONFORMANCE_DETAIL_CHARACTERS_MAX: Final = 300
+CONFORMANCE_PIPELINED: Final = 50
+CONFORMANCE_LARGE_BYTES: Final = 4 << 20

@@ -55,6 +55,7 @@ class PlainBtp:
         self._websocket = websocket
         self._waiting: dict[int, asyncio.Future[BtpPacket | BtpError]] = {}
         self._last_id = 0
+        self._last_asked = 0
         self.closed: Final[asyncio.Future[str]] = asyncio.get_running_loop().create_future()
         """Why the other side has closed the connection, once it has."""
         self.unasked: Final[list[BtpPacket | BtpError]] = []
@@ -143,6 +144,14 @@ class PlainBtp:
             return None
         return said if isinstance(said, Fulfill | Reject) else None
 
+    async def answer_last(self, ilp: bytes) -> None:
+        """Answer the last request of the other side, whatever was answered before.
+
+        Raises:
+            ClosedByPeerError: see `say`.
+        """
+        await self.say(_answer(self._last_asked, ilp))
+
     async def ping(self, seconds_max: float) -> None:
         """Send a WebSocket ping and wait for its pong.
 
@@ -185,6 +194,7 @@ class PlainBtp:
             elif len(self.unasked) < bounds.PLAIN_BTP_UNASKED_MAX:
                 self.unasked.append(packet)
             return
+        self._last_asked = packet.request_id
         ilp = next((one.data for one in packet.protocols if one.name == "ilp"), None)
         said = None if ilp is None else self.on_prepare(ilp)
         if said is not None:
@@ -243,10 +253,15 @@ async def connected(
     except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ssl.SSLError) as error:
         raise NoPeerError(f"cannot connect to {url}: {str(error) or 'no answer'}") from None
     btp = PlainBtp(websocket)
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(btp.read())
         try:
             yield btp
+        except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it
+            failure = error
         finally:
-            reading.cancel()
             await websocket.close()
+            reading.cancel()
+    if failure is not None:
+        raise failure
