@@ -63,6 +63,9 @@ class Beside(Protocol):
     def send(self, flight: OutgoingRequest) -> Unanswered | None:
         """See `switch.driver.Outlet`."""
 
+    def would_send(self, peer_id: str) -> Unanswered | None:
+        """Why a new packet for a peer would not be sent now; None: it would."""
+
     def carries(self, flight: OutgoingRequest) -> bool:
         """Whether the answer to a packet is waited for there."""
 
@@ -568,8 +571,11 @@ class Links(LinkOwner):
         link = self.live.get(peer_id)
         if link is not None:
             return Unanswered.BUSY if link.writing_paused else None
-        is_expected = not self._stopping and peer_id in self._returning.peers()
-        return None if is_expected else Unanswered.NOT_SENT
+        if self._stopping:
+            return Unanswered.NOT_SENT
+        if peer_id in self._returning.peers():
+            return None
+        return Unanswered.NOT_SENT if self.beside is None else self.beside.would_send(peer_id)
 
     def can_ask_again(self, next_hop: Peer) -> bool:
         """See `switch.driver.Outlet`."""

@@ -238,6 +238,13 @@ class HttpCarrier:
             return None if flight.again else Unanswered.NOT_SENT
         return peer.send(_outgoing(flight))
 
+    def would_send(self, peer_id: str) -> Unanswered | None:
+        """See `Beside`."""
+        peer = self._by_peer.get(peer_id)
+        if peer is None or peer.terms.url is None or self._group is None:
+            return Unanswered.NOT_SENT
+        return peer.would_send()
+
     def carries(self, flight: OutgoingRequest) -> bool:
         """See `Beside`."""
         assert flight.next_hop is not None

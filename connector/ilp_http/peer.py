@@ -175,13 +175,17 @@ class HttpPeer:
             self._sent.add(flight)
             self._wake.set()
             return None
-        if not self.is_reached:
-            return Unanswered.NOT_SENT
-        if len(self._queue) >= bounds.QUEUE_PER_PEER_MAX:
-            return Unanswered.BUSY
+        if (unanswered := self.would_send()) is not None:
+            return unanswered
         self._open[flight] = self._queue[flight] = None
         self._work()
         return None
+
+    def would_send(self) -> Unanswered | None:
+        """Why a new packet would not be sent now; None: it would."""
+        if not self.is_reached:
+            return Unanswered.NOT_SENT
+        return Unanswered.BUSY if len(self._queue) >= bounds.QUEUE_PER_PEER_MAX else None
 
     def take_over(self, flights: Iterable[Outgoing]) -> list[Outgoing]:
         """Ask for packets that were sent over another link; returns those taken."""

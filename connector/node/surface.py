@@ -152,7 +152,7 @@ class WebSurface:
             local=core.local,
             accounts=core.accounts,
             routes=self._views.explain_view,
-            connected=lambda peer_id: peer_id in core.links.live,
+            connected=core.links.reaches,
         )
 
     def _asset_of(self, peer_id: str) -> Asset | None:

@@ -107,6 +107,8 @@ ELSEWHERE: Final = {
     ("docs/payments.md", "python -m connector pay"): "a pointer of nobody; the same with a URL: README.md",
     ("docs/payments.md", "result = await node.pay"): "tests/integration/test_payments.py",
     ("docs/simulation.md", "scripts/simulate"): ".ci/run; the options: tests/unit/simulation",
+    ("docs/conformance.md", "connector conformance --next-auth"): "tests/integration/test_conformance.py",
+    ("docs/conformance.md", "connector conformance --url"): "tests/integration/test_conformance.py",
     ("docs/tools.md", "connector explain"): "tests/integration/test_explain.py",
     ("docs/tools.md", "connector ping"): "tests/integration/test_probes.py",
     ("docs/tools.md", "connector trace"): "tests/integration/test_probes.py",
