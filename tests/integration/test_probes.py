@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from connector.base.clock import SystemClock
 from connector.tools.probe import Trace, prober, trace
 from tests.support.admin import KEY, Operator
 from tests.support.commands import Done, command
-from tests.support.daemons import RunningNodes
+from tests.support.daemons import RunningNodes, until
+from tests.support.inherited import INHERITED
 
 
 class Line:
@@ -139,3 +142,38 @@ async def test_what_is_stopped_gives_what_it_has(line: Line) -> None:
     assert found.interrupted
     assert [hop.address for hop in found.hops] == ["g.a"]
     assert found.as_json()["interrupted"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ping", "--count", "1000", "--interval", "0.05"),
+        ("trace", "--step", "10"),
+        ("conformance", "--only", "log-in-time"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+async def test_ctrl_c_ends_a_command_with_130_and_what_it_has(
+    line: Line, arguments: tuple[str, ...]
+) -> None:
+    name, *options = arguments
+    to = [] if name == "conformance" else ["g.d"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "connector", name, *to, *options, *line.btp, "--json",
+        env=dict(INHERITED), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    a = line.network.daemons["a"].connector
+    guest = a.peers["guest"].counters
+    if name == "conformance":
+        await line.network.daemons["a"].linked(
+            "guest"
+        )  # that the account is right is looked at first
+    else:
+        await until(lambda: guest.prepares_in >= 2)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    said = json.loads(await process.stdout.read())
+    assert await process.wait() == 130
+    assert said["interrupted"]
+    if name != "conformance":
+        assert said.get("sent", said.get("probes")) >= 1
