@@ -11,7 +11,7 @@ ledger, and the receiver of events. Building a core opens, reads and starts noth
 `node.lifecycle.Lifecycle`. The daemon (`node.connector`) adds the web surface and telemetry; the
 simulator runs the core unchanged, so both use the same wiring.
 
-Long because all parts are joined in one place.
+Long because every part is joined here, and nowhere else.
 """
 
 from __future__ import annotations
