@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connector import Fulfill, Reject
 from connector.base.errors import ConflictError
 from connector.node.payment_store import PaymentState
 from tests.support.daemons import Daemon, RunningNodes
@@ -126,4 +127,43 @@ async def test_nobody_there_to_be_paid(tmp_path: Path, path: str) -> None:
         result = await a.connector.pay(target, 5)
         assert (result.state, result.sent) == (PaymentState.FAILED, 0)
         assert "404" in result.reason
+        assert await network.stop() == []
+
+
+async def test_a_wallet_is_credited_less_the_fee_also_for_packets_resent_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    async with RunningNodes(tmp_path) as network:
+        terms = {"b-a": {"max_packet_amount": 100}, "c-b": {"fee_basis_points": 100}}
+        a, _, c = await network.chain("a", "b", "c", node={"c": PAID}, peer=terms)
+        async with asyncio.TaskGroup() as group:
+            paying = group.create_task(a.connector.pay(url(c), 100_000))
+            async with asyncio.timeout(30):
+                while balance(c) < 2000:
+                    await asyncio.sleep(0)
+            c = await network.restart("c")
+        result = paying.result()
+        assert (result.sent, result.delivered) == (100_000, 99_000), result.reason
+        assert balance(c) == 99_000
+        assert c.net("b") == 100_000
+        assert await network.stop() == []
+
+
+async def test_strangers_at_the_address_of_a_wallet(tmp_path: Path) -> None:
+    """Without the secret nothing is taken; a ping is answered; what is no token is not ours."""
+    async with RunningNodes(tmp_path) as network:
+        a, c = await network.chain("a", "c", node={"c": PAID})
+        wallets = c.connector.core.wallets
+        assert wallets is not None
+        invited = wallets.invite("alice", bytes(12))
+        assert invited is not None
+        for data in (b"", bytes(100)):
+            answer = await a.connector.send(invited[0], 5, data=data, condition=bytes(32))
+            assert isinstance(answer, Reject)
+            assert (answer.code, answer.triggered_by, answer.data) == ("F06", "g.c", b"")
+        assert isinstance(await a.connector.send(invited[0], 5), Fulfill)
+        answer = await a.connector.send("g.c.no-token", 5, condition=bytes(32))
+        assert isinstance(answer, Reject)
+        assert answer.code == "F06"
+        assert balance(c) == 0
         assert await network.stop() == []
