@@ -72,7 +72,8 @@ def routes_of(settings: Settings, own_address: str) -> set[Route]:
         if peer.relation is Relation.PARENT:
             routes.add(Route(RouteSource.PARENT, peer.id, ""))
         elif peer.relation is Relation.CHILD and own_address:
-            routes.add(Route(RouteSource.CHILD, peer.id, child_address(own_address, peer.id)))
+            its_address = child_address(own_address, peer.ilp_address_segment or peer.id)
+            routes.add(Route(RouteSource.CHILD, peer.id, its_address))
     return routes
 
 
@@ -140,6 +141,25 @@ class SettingsApplier:
                 )
             )
 
+    def set_address(self, own_address: str) -> None:
+        """This node has another address: what lies below the former one has no routes any more."""
+        if self._node.address:
+            former = self._routes_of(self.settings, self._draining)
+            self._node.set_address(own_address)
+            now = self._routes_of(self.settings, self._draining)
+            for route in sorted(former - now):
+                self._routes.remove(route)
+                self._told.discard(route)
+                self._emit(
+                    RouteRemoved(
+                        prefix=route.prefix,
+                        next_hop=route.next_hop,
+                        source=route.source.name.lower(),
+                    )
+                )
+        self._node.set_address(own_address)
+        self.add_routes()
+
     def go_on_draining(self, peer_ids: Collection[str]) -> None:
         """Drain peers that were being removed when the node was stopped; others come by `change`."""
         assert not self._draining, "draining already"
@@ -163,7 +183,7 @@ class SettingsApplier:
         return not (
             peer.in_flight
             or books.peer.is_held
-            or driver.waiting_for(peer)
+            or any(not one.quiet for one in driver.waiting_for(peer))
             or driver.wants_receipt(peer_id)
         )
 
@@ -171,7 +191,7 @@ class SettingsApplier:
         """What may be lost if the peer is removed now."""
         peer = self._peers.get(peer_id)
         waiting = () if peer is None else self._links.driver.waiting_for(peer)
-        amounts = [decode_prepare(one.octets).amount for one in waiting]
+        amounts = [decode_prepare(one.octets).amount for one in waiting if not one.quiet]
         return LeftBehind(len(amounts), sum(amounts))
 
     async def change(self, to: Settings, draining: Collection[str] = ()) -> None:

@@ -72,6 +72,13 @@ class PeerTerms:
     """The most that its settlement engine can make us owe it without an operator; None: no bound."""
     allow_reflection: bool = False
     """Whether its packets may be sent back to it."""
+    segment: str = ""
+    """Of a child: what follows our address in its own; empty: its id."""
+
+    @property
+    def child_segment(self) -> str:
+        """What follows our address in its own, if it is a child."""
+        return self.segment or self.peer_id
 
 
 class PeerCounters:

@@ -345,9 +345,15 @@ class Switch:
         over_ms = self._now_ms() - prepare.expires_at_ms
         return over_ms > limits.CLOCK_ERROR_MS if posted else over_ms >= 0
 
-    def ask(self, next_hop: Peer, prepare: Prepare, packet_id: int) -> PacketFlow:
-        """Send a request to a peer itself (`peer.config`): not routed, no money moves."""
-        deadline_ms = prepare.expires_at_ms
+    def ask(
+        self, next_hop: Peer, prepare: Prepare, packet_id: int, deadline_ms: int | None = None
+    ) -> PacketFlow:
+        """Send a request to a peer itself (`peer.config`): not routed, no money moves.
+
+        `deadline_ms`: when we stop waiting, if that is before it expires.
+        """
+        if deadline_ms is None:
+            deadline_ms = prepare.expires_at_ms
         said = yield Send(next_hop, encode(prepare), deadline_ms, packet_id)
         answer = self._check(prepare, said, next_hop, deadline_ms)
         if isinstance(answer, Reject):
@@ -488,7 +494,7 @@ class Switch:
             return self._refuse(Code.T03_CONNECTOR_BUSY, "no address yet")
         asset: Asset = source.terms.asset
         config = ildcp.ChildConfig(
-            address=ildcp.child_address(self.node.address, source.peer_id),
+            address=ildcp.child_address(self.node.address, source.terms.child_segment),
             asset_scale=asset.scale,
             asset_code=asset.code,
         )
