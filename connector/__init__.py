@@ -42,6 +42,8 @@ The map, each package above those that it uses:
       memory.py       what is remembered of peers over restarts
       payers.py       who pays each peer: an engine, or an operator
       apply.py        applies settings to peers, links, accounts and routes
+      control.py      requests about addresses and routes, to and from neighbours
+      addressing.py   the address, if the parent assigns it
       changes.py      changes by an operator while the node runs
     web/            HTTP: health, metrics, API, login, page
       guard.py        checks before routing           access.py   keys, roles, the cookie
@@ -132,6 +134,12 @@ The map, each package above those that it uses:
       faults.py       what is wrong with a value, in plain words, and where it was written
       describe.py     the settings in effect, and their sources  overlay.py  run-time changes
       terms.py        the terms of peers              contradictions.py between settings
+    routing/        routes that neighbours tell each other (CCP); pure
+      router.py       takes and makes the requests, for all neighbours
+      receiver.py     what one neighbour has announced, and for how long it is kept
+      sender.py       what one neighbour has been told, and when it is told more
+      journal.py      what has changed, by epoch      model.py    what is taken, and what is told to whom
+      codec.py        the octets
     peering/        peers and routes
       model.py        peers, their terms, assets      routing.py  the routing table
       remembered.py   known peers, kept over restarts

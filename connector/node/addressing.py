@@ -58,7 +58,8 @@ class Addressing:
         self._asking = False
         self._failures = 0
         self._ask_at_s = 0.0
-        self._taken_at_s = 0.0
+        self._renames = float(bounds.ILDCP_RENAMED_BURST)
+        self._renames_at_s = 0.0
         self._told_differs = ""
         self._to_tell: dict[str, float] = {}
         """Children whose links are to be closed, and when at the latest."""
@@ -107,10 +108,9 @@ class Addressing:
         former = self._node.address
         if config.address == former:
             return
-        if former and now_s - self._taken_at_s < bounds.ILDCP_RENAMED_SECONDS_MIN:
+        if former and not self._may_rename(now_s):
             self._log.warning("ildcp_renamed_too_often", kept=former, refused=config.address)
             return
-        self._taken_at_s = now_s
         self._applier.set_address(config.address)
         self._renamed(config.address)
         self._log.info("ilp_address_received", ilp_address=config.address, former=former)
@@ -120,6 +120,16 @@ class Addressing:
             self._to_tell = {
                 one.peer_id: until_s for one in children if one.peer_id in self._links.live
             }
+
+    def _may_rename(self, now_s: float) -> bool:
+        """Whether another address is taken now: a few at once, then one in ILDCP_RENAMED_SECONDS_MIN."""
+        gained = (now_s - self._renames_at_s) / bounds.ILDCP_RENAMED_SECONDS_MIN
+        self._renames = min(float(bounds.ILDCP_RENAMED_BURST), self._renames + gained)
+        self._renames_at_s = now_s
+        if self._renames < 1:
+            return False
+        self._renames -= 1
+        return True
 
     def _check_asset(self, parent: Peer, asset: Asset) -> None:
         """Amounts would be misread if the parent meant another unit than we do: say so, once."""

@@ -9,6 +9,7 @@ TELEMETRY_ROUTES_MAX: Final = 1000
 # given one, and how often another one is taken, so that one that renames us all the time moves little.
 ILDCP_SECONDS_MAX: Final = 10
 ILDCP_AGAIN_SECONDS: Final = 60
+ILDCP_RENAMED_BURST: Final = 3
 ILDCP_RENAMED_SECONDS_MIN: Final = 60
 # Children have addresses below ours, with a segment of at most 64 characters and what they append.
 OWN_ADDRESS_CHARACTERS_MAX: Final = 700

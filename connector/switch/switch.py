@@ -413,7 +413,9 @@ class Switch:
             if next_hop is None:
                 return self._refuse(Code.F02_UNREACHABLE, "no route found")
             if next_hop is source and not source.terms.allow_reflection:
-                return self._refuse(Code.F02_UNREACHABLE, "the route leads back to the sender")
+                # A neighbour that has announced this way and sends us the packet is about to tell us more.
+                code = Code.F02_UNREACHABLE if route.learned is None else Code.T01_PEER_UNREACHABLE
+                return self._refuse(code, "the route leads back to the sender")
             first = self.loops.find(prepare)
             if first is not None:
                 lap = lap_ms(first, prepare, next_hop)

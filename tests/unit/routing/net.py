@@ -30,7 +30,7 @@ class Member:
         self.table = RoutingTable([Route(RouteSource.LOCAL, LOCAL, self.address)])
         self.terms: dict[str, NeighbourTerms] = {}
         self.refused: list[tuple[str, str]] = []
-        source = random.Random(name)  # noqa: S311 - a seed
+        source = random.Random(name)
         self.router = Router(
             self.table,
             secret=SECRET,
@@ -140,7 +140,10 @@ class Net:
     # --- what has to hold
 
     def way(self, source: str, destination: str) -> list[str] | None:
-        """The nodes that a packet passes; None: it does not arrive. A loop is an error."""
+        """The nodes that a packet passes; None: it does not arrive. A loop is an error.
+
+        A node does not send a packet back to where it came from (`switch.switch`).
+        """
         way = [source]
         while True:
             hop = self[way[-1]].hop(destination)
@@ -148,11 +151,15 @@ class Net:
                 return way
             if hop is None or frozenset((way[-1], hop)) not in self.links:
                 return None
+            if len(way) > 1 and hop == way[-2]:
+                return None
             assert hop not in way, f"loop: {[*way, hop]}"
             way.append(hop)
 
     def all_reach_all(self) -> bool:
         alive = [name for name in self.members if name not in self.dead]
         return all(
-            self.way(one, self[other].address + ".x") is not None for one in alive for other in alive
+            self.way(one, self[other].address + ".x") is not None
+            for one in alive
+            for other in alive
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import random
 import tracemalloc
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from connector.ilp.packet import Fulfill, Reject
-from connector.peering.model import Relation
+from connector.oer import var_octets, var_uint
+from connector.peering.model import LOCAL, Relation
 from connector.peering.routing import Property, Route, RouteSource
 from connector.routing import bounds, codec
 from connector.routing.codec import Announcement, Mode, RouteControl, RouteUpdate
@@ -23,7 +25,7 @@ TABLE = b"t" * 16
 def line(*names: str, **more: Any) -> Net:
     """Each one has the next one as a peer with transit."""
     net = Net(names)
-    for one, other in zip(names, names[1:], strict=False):
+    for one, other in itertools.pairwise(names):
         net.join(one, other, **{"is_customer": True, **more})
     return net
 
@@ -55,9 +57,7 @@ class Alone:
             "to_epoch": self.epoch, "hold_down_ms": HOLD_DOWN_MS, "speaker": "g.eve",
             "new": new, "withdrawn": withdrawn,
         }  # fmt: skip
-        return self.send(
-            codec.UPDATE, codec.encode_update(RouteUpdate(**{**values, **fields}))
-        )
+        return self.send(codec.UPDATE, codec.encode_update(RouteUpdate(**{**values, **fields})))
 
     def learned(self) -> set[str]:
         return {route.prefix for route in self.us.table if route.learned is not None}
@@ -84,7 +84,7 @@ def test_addresses_are_learned_along_a_line_and_paths_name_the_way() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_random_mesh_converges_without_loops_and_finds_another_way(seed: int) -> None:
-    source = random.Random(seed)  # noqa: S311 - a seed
+    source = random.Random(seed)
     names = [f"n{number}" for number in range(10)]
     net = Net(names)
     pairs = {frozenset((names[at], names[(at + 1) % 10])) for at in range(10)}  # a ring
@@ -144,7 +144,7 @@ def test_updates_keep_their_distance_and_their_size() -> None:
         net["a"].table.add(Route(RouteSource.CHILD, "kid", f"g.more.n{number}"))
     assert net.run(10_000, lambda: len(net["b"].table) > 3000) is not None
     sent = [(at, one) for at, name, one in net.sent if name == "a" and one.number]
-    for (before, _), (after, one) in zip(sent, sent[1:], strict=False):
+    for (before, _), (after, one) in itertools.pairwise(sent):
         assert after - before >= bounds.UPDATE_PAUSE_MS_MIN
         update = codec.decode_update(one.data)
         assert update.to_epoch - update.from_epoch <= bounds.EPOCHS_PER_UPDATE_MAX
@@ -152,7 +152,7 @@ def test_updates_keep_their_distance_and_their_size() -> None:
 
 def test_lost_requests_and_lost_answers_are_made_up_for() -> None:
     net = line("a", "b", "c")
-    source = random.Random(7)  # noqa: S311 - a seed
+    source = random.Random(7)
     net.loses = lambda _name, _request: source.random() < 0.5
     assert net.run(120_000, net.all_reach_all) is not None
 
@@ -183,7 +183,7 @@ def test_peers_and_parents_are_told_of_customers_only() -> None:
     net.join("us", "other")
     net.join("us", "parent", Relation.PARENT)
     net.join("us", "kid", Relation.CHILD)
-    net["kid"].table.add(Route(RouteSource.CHILD, "x", "g.customers"))
+    net["kid"].table.add(Route(RouteSource.CHILD, LOCAL, "g.customers"))
     net.run(5000)
     known = {
         name: {
@@ -319,7 +319,10 @@ def test_a_longer_prefix_with_the_same_next_hop_is_not_told() -> None:
     # One with another next hop between them: what is below it has to be told again.
     net["us"].table.add(Route(RouteSource.CHILD, "next2", "g.x.a"))
     net["us"].router.set_neighbours(
-        [*net["us"].terms.values(), type(net["us"].terms["eve"])(peer_id="next2", is_customer=True)],
+        [
+            *net["us"].terms.values(),
+            type(net["us"].terms["eve"])(peer_id="next2", is_customer=True),
+        ],
         net.now_ms,
     )
     net.run(1000)
@@ -482,7 +485,9 @@ def test_another_table_replaces_the_first() -> None:
     assert alone.learned() == {"g.c"}
 
 
-@pytest.mark.parametrize(("stated_ms", "kept_ms"), [(2**32 - 1, HOLD_DOWN_MS), (10_000, 15_000), (0, 6000)])
+@pytest.mark.parametrize(
+    ("stated_ms", "kept_ms"), [(2**32 - 1, HOLD_DOWN_MS), (10_000, 15_000), (0, 6000)]
+)
 def test_a_neighbour_may_ask_for_less_time_but_not_for_more(stated_ms: int, kept_ms: int) -> None:
     alone = Alone()
     alone.net.dead.add("eve")
@@ -506,9 +511,7 @@ def test_a_control_decides_from_where_on(table_id: bytes | None, epoch: int, beg
     net.dead.add("eve")
     alone.send(
         codec.CONTROL,
-        codec.encode_control(
-            RouteControl(mode=Mode.SYNC, table_id=table_id or own, epoch=epoch)
-        ),
+        codec.encode_control(RouteControl(mode=Mode.SYNC, table_id=table_id or own, epoch=epoch)),
     )
     net.run(500)
     (update,) = [codec.decode_update(one.data) for _, _, one in net.sent if one.number]
@@ -526,7 +529,7 @@ def test_an_idle_neighbour_is_told_nothing_more() -> None:
     )
     net["a"].router.request("b", prepare, net.now_ms)
     net.sent.clear()
-    net.run(2 * INTERVAL_MS)
+    net.run(HOLD_DOWN_MS - INTERVAL_MS + 5000)  # it asks again when it has heard nothing for long
     assert not [one for _, name, one in net.sent if name == "a" and one.number]
 
 
@@ -550,22 +553,23 @@ def many(first: int, count: int) -> tuple[Announcement, ...]:
 def test_a_million_routes_are_bounded_and_others_are_not_affected() -> None:
     alone = Alone()
     alone.net.dead.add("eve")
+    head = bytes(4).join((TABLE, b"", b"")) + b"\x00\x00\x00\x00\x00\x00\xaf\xc8\x05g.eve"
+    tail = b"\x01\x01\x05g.eve" + bytes(32) + b"\x01\x00"
+    codes = []
     tracemalloc.start()
-    sent = refused = 0
-    while sent < 1_000_000:
-        answer = alone.update(*many(sent, 300))
-        if isinstance(answer, Reject):
-            assert answer.code == "T05"
-            alone.epoch -= 1
-            refused += 300
-        sent += 300
-        alone.net.now_ms += 20 if sent > 900_000 else 0
+    for first in range(0, 1_000_000, 400):
+        names = (b"g.m.n%07d" % number for number in range(first, first + 400))
+        listed = b"".join(var_octets(name) + tail for name in names)
+        answer = alone.send(codec.UPDATE, head + var_uint(400) + listed + b"\x01\x00")
+        codes.append(answer.code if isinstance(answer, Reject) else "")
+        if not first % 10_000:
+            alone.net.run(10)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
+    assert set(codes) == {"", "T05"}
     assert peak < 64 << 20
-    assert refused > 900_000
-    assert len(alone.us.table) <= bounds.ROUTES_PER_PEER_MAX + 1
-    assert alone.us.router.room.routes <= bounds.ROUTES_PER_PEER_MAX
+    assert len(alone.us.table) == bounds.ROUTES_PER_PEER_MAX + 1
+    assert alone.us.router.room.routes == bounds.ROUTES_PER_PEER_MAX
 
 
 def test_more_routes_than_a_peer_may_have_are_refused_and_told_once() -> None:
@@ -592,9 +596,11 @@ def test_a_flapping_neighbour_is_slowed_down_and_its_journal_stays_small() -> No
     net.run(500)
     codes = set()
     for lap in range(3000):
-        flap = many(lap % 50 * 100, 100)
+        flap = many(lap % 50 * 200, 200)
         answer = (
-            alone.update(*flap) if lap % 2 else alone.update(withdrawn=tuple(r.prefix for r in flap))
+            alone.update(*flap)
+            if lap % 2
+            else alone.update(withdrawn=tuple(r.prefix for r in flap))
         )
         codes.add(answer.code if isinstance(answer, Reject) else "ok")
         if isinstance(answer, Reject):
