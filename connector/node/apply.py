@@ -96,6 +96,8 @@ class SettingsApplier:
         """The settings in effect."""
         self.parent: Peer | None = None
         """The parent (RFC 31), if there is one."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when other settings are in effect, or peers are being removed."""
         self._node = node
         self._peers = peers
         self._links = links
@@ -168,6 +170,7 @@ class SettingsApplier:
         for route in routes_of(self.settings, self._node.address):
             if route.next_hop in self._draining:
                 self._routes.remove(route)
+        self.on_change()
 
     def is_drained(self, peer_id: str) -> bool:
         """Whether no packet of or to a peer is in flight, and it has read the answers to its own.
@@ -231,6 +234,7 @@ class SettingsApplier:
         self._draining = frozenset(draining)
         self._mark_draining()
         self._find_parent()
+        self.on_change()
 
     def _mark_draining(self) -> None:
         for peer in self._peers:

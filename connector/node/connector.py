@@ -420,7 +420,7 @@ class Connector:
     def _peers_changed(self) -> None:
         """An operator changed the settings in effect."""
         self._memory.note(self.settings)
-        self.core.use_settings()
+        self.core.use_engines()
 
     def _key_fingerprint(self) -> str:
         key = self.settings.admin_api_key

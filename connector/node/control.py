@@ -88,12 +88,17 @@ class ControlPlane:
         self.use_settings()
         self._set_address(node.address)
         driver.attach_control(self.answer)
+        applier.on_change = self.use_settings
 
     def use_settings(self) -> None:
-        """Take the terms of routing from the settings in effect."""
-        self.router.set_neighbours(
-            map(routing_terms_of, self._applier.settings.peers), self._clock.now_ms()
-        )
+        """Take the terms of routing from the settings in effect; peers that are being removed have none."""
+        now_ms = self._clock.now_ms()
+        peers = [one for one in self._applier.settings.peers if not self._peers[one.id].draining]
+        known = self.router.neighbours.keys()
+        new = [peer.id for peer in peers if peer.id not in known and peer.id in self._links.live]
+        self.router.set_neighbours(map(routing_terms_of, peers), now_ms)
+        for peer_id in new:
+            self.router.connected(peer_id, now_ms)  # it is not removed after all
 
     def _set_address(self, own_address: str) -> None:
         self.router.set_address(own_address, self._clock.now_ms())

@@ -334,11 +334,6 @@ class Core:
         """Take the payer of each peer from the settings, at the start and when they have changed."""
         self.payers.use(self.applier.settings)
 
-    def use_settings(self) -> None:
-        """Take over what has changed in the settings, beside what the applier has applied."""
-        self.use_engines()
-        self.control.use_settings()
-
     # --- time
 
     def watch_clock(self) -> None:

@@ -208,7 +208,7 @@ def test_a_peer_with_transit_is_a_customer() -> None:
 
 
 @pytest.mark.parametrize("terms", [{"sends": False}, {"receives": False}])
-def test_who_takes_no_part_is_told_so_and_nothing_is_learned(terms: dict[str, bool]) -> None:
+def test_who_takes_no_part_is_told_so_and_nothing_is_learned(terms: dict[str, Any]) -> None:
     net = Net(["a", "b"])
     net.join("a", "b")
     net["a"].terms["b"] = type(net["a"].terms["b"])(peer_id="b", **terms)
