@@ -26,21 +26,21 @@ from tests.support.patience import PATIENCE_SECONDS
 HERE = Path(__file__).parent
 
 
-def install_node_modules(cache: Path) -> Path:
-    """The folder `node_modules` of package-lock.json; filled from the npm registry once.
+def install_node_modules(cache: Path, of: Path = HERE) -> Path:
+    """The folder `node_modules` of package-lock.json in `of`; filled from the npm registry once.
 
     Skips the test, with the reason, where that cannot be done.
     """
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             pytest.skip(f"interop: {program} is not installed")
-    lock = (HERE / "package-lock.json").read_bytes()
+    lock = (of / "package-lock.json").read_bytes()
     folder = cache / hashlib.sha256(lock).hexdigest()[:16]
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=cache))
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, fresh)
+            shutil.copy(of / name, fresh)
         try:
             done = subprocess.run(
                 ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
