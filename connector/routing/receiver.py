@@ -97,10 +97,10 @@ class Receiver:
                 self.ask(now_ms + bounds.CONTROL_RETRY_MS)
             return
         self.refusals += 1
-        least, most = bounds.CONTROL_RETRY_MS_MIN, bounds.CONTROL_RETRY_MS
-        if final:
-            least, most = bounds.CONTROL_RETRY_MS, bounds.CONTROL_RETRY_REFUSED_MS_MAX
-        self.ask(now_ms + min(most, least << min(16, self.refusals - 1)))
+        # Soon at first, also after a final refusal: a JS connector that has just started refuses so.
+        most = bounds.CONTROL_RETRY_REFUSED_MS_MAX if final else bounds.CONTROL_RETRY_MS
+        wait_ms = bounds.CONTROL_RETRY_MS_MIN << min(16, self.refusals - 1)
+        self.ask(now_ms + min(most, wait_ms))
 
     # --- updates
 

@@ -176,7 +176,7 @@ class Router:
         is_control = prepare.destination == codec.CONTROL
         if one is None or not (one.terms.sends if is_control else one.terms.receives):
             return self._reject(Code.F00_BAD_REQUEST, "no routes are exchanged with this peer")
-        if not self.address:
+        if not self.address and not is_control:
             return self._reject(Code.T03_CONNECTOR_BUSY, "no address yet")
         self._wake_ms = 0
         if not one.may_work(len(prepare.data), now_ms):

@@ -164,7 +164,7 @@ def test_a_peer_that_speaks_no_ccp_is_asked_less_and_less() -> None:
 
             router.request = request  # type: ignore[method-assign]
             await asyncio.sleep(600)
-            assert 4 <= len(asked) <= 6
+            assert 9 <= len(asked) <= 11
             lines = [line for line in alice.log.events if line[1] == "routes_refused"]
             assert len(lines) == 1
             assert not knows(alice, "g.bob")
