@@ -79,7 +79,7 @@ class Addressing:
         parent = self._parent()
         if parent is None or self._asking or now_s < self._ask_at_s or self._node.stopping:
             return
-        if parent.peer_id not in self._links.live or parent.draining:
+        if not self._links.reaches(parent.peer_id) or parent.draining:
             return
         self._asking = True
         until_ms = self._clock.now_ms() + bounds.ILDCP_SECONDS_MAX * 1000

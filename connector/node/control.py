@@ -95,7 +95,7 @@ class ControlPlane:
         now_ms = self._clock.now_ms()
         peers = [one for one in self._applier.settings.peers if not self._peers[one.id].draining]
         known = self.router.neighbours.keys()
-        new = [peer.id for peer in peers if peer.id not in known and peer.id in self._links.live]
+        new = [peer.id for peer in peers if peer.id not in known and self._links.reaches(peer.id)]
         self.router.set_neighbours(map(routing_terms_of, peers), now_ms)
         for peer_id in new:
             self.router.connected(peer_id, now_ms)  # it is not removed after all
@@ -150,7 +150,7 @@ class ControlPlane:
             self.router.answered(request, answer, self._clock.now_ms())
 
         peer = self._peers.get(request.peer_id)
-        if peer is None or peer.draining or request.peer_id not in self._links.live:
+        if peer is None or peer.draining or not self._links.reaches(request.peer_id):
             answered(reject(Code.T01_PEER_UNREACHABLE, self._node.address, "not connected"))
             return
         prepare = codec.request(

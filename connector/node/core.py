@@ -354,12 +354,17 @@ class Core:
     def connected(self, peer_id: str, direction: str) -> None:
         """See `LinkObserver`."""
         self._emit(PeerConnected(peer_id=peer_id, direction=direction))
+        self.peers[peer_id].away = False
         self.control.connected(peer_id)
 
     def disconnected(self, peer_id: str, direction: str, reason: str) -> None:
         """See `LinkObserver`."""
         self._emit(PeerDisconnected(peer_id=peer_id, direction=direction, reason=reason))
-        self.control.disconnected(peer_id, comes_back=self.links.is_replaced(peer_id))
+        comes_back = self.links.is_replaced(peer_id)
+        peer = self.peers.get(peer_id)
+        if peer is not None:
+            peer.away = not comes_back
+        self.control.disconnected(peer_id, comes_back=comes_back)
 
     def _accounting_state(self, state: State, why: str) -> None:
         level = self.log.info if state is State.AVAILABLE else self.log.warning

@@ -131,6 +131,9 @@ class Peer:
     terms: PeerTerms
     draining: bool = False
     """Whether it is being removed: packets in flight are finished, new ones are refused."""
+    away: bool = False
+    """Whether its last link was lost, and its process is not just being replaced: another route is taken
+    where there is one."""
     in_flight: int = 0
     """Prepares it sent that have no answer yet."""
     in_flight_unpaid: int = 0

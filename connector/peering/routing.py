@@ -6,7 +6,7 @@ requirement 81): configured, local, child, peer, parent, then the shorter path, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -106,6 +106,10 @@ class RoutingTable:
         """The route in use for exactly this prefix, if there is one."""
         candidates = self._routes.get(prefix)
         return None if candidates is None else candidates[0]
+
+    def candidates(self, prefix: str) -> Sequence[Route]:
+        """All routes for exactly this prefix, the best first."""
+        return self._routes.get(prefix, ())
 
     @property
     def has_changed(self) -> bool:

@@ -412,6 +412,13 @@ class Switch:
             next_hop = self._peers.get(route.next_hop)
             if next_hop is None:
                 return self._refuse(Code.F02_UNREACHABLE, "no route found")
+            if next_hop.away:
+                # Nothing is held yet, so a packet that would get T01 may go another way.
+                for other in self._routes.candidates(route.prefix):
+                    another = self._peers.get(other.next_hop)
+                    if another is not None and another is not source and not another.away:
+                        route, next_hop = other, another
+                        break
             if next_hop is source and not source.terms.allow_reflection:
                 # A neighbour that has announced this way and sends us the packet is about to tell us more.
                 code = Code.F02_UNREACHABLE if route.learned is None else Code.T01_PEER_UNREACHABLE
