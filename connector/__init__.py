@@ -50,6 +50,8 @@ The map, each package above those that it uses:
       memory.py       what is remembered of peers over restarts
       payers.py       who pays each peer: an engine, or an operator
       apply.py        applies settings to peers, links, accounts and routes
+      control.py      requests about addresses and routes, to and from neighbours
+      addressing.py   the address, if the parent assigns it
       changes.py      changes by an operator while the node runs
     web/            HTTP: health, metrics, API, login, page
       guard.py        checks before routing           access.py   keys, roles, the cookie
@@ -151,6 +153,12 @@ The map, each package above those that it uses:
       tokens.py       addresses that carry a secret   receiver.py answers packets for wallets
       target.py       payment pointers (RFC 26), SPSP sender.py   a payment, as a state machine
       rate.py         how large packets are, and how many are in flight
+    routing/        routes that neighbours tell each other (CCP); pure
+      router.py       takes and makes the requests, for all neighbours
+      receiver.py     what one neighbour has announced, and for how long it is kept
+      sender.py       what one neighbour has been told, and when it is told more
+      journal.py      what has changed, by epoch      model.py    what is taken, and what is told to whom
+      codec.py        the octets
     peering/        peers and routes
       model.py        peers, their terms, assets      routing.py  the routing table
       remembered.py   known peers, kept over restarts

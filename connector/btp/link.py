@@ -58,6 +58,8 @@ class OutgoingRequest(Protocol):
     next_hop: Peer | None
     again: bool
     """Whether it may have been sent before this node restarted."""
+    quiet: bool
+    """Whether it is a request about addresses or routes, and no packet."""
 
 
 class PacketHandler(Protocol):

@@ -511,6 +511,11 @@ class Links(LinkOwner):
         for flight in left:
             self.driver.answered(flight, Unanswered.LINK_LOST)
 
+    def is_replaced(self, peer_id: str) -> bool:
+        """Whether a peer has said that a new process of it follows at once."""
+        links = self._by_peer.get(peer_id)
+        return links is not None and links.comes_back
+
     def is_only_link(self, link: Link) -> bool:
         """See `LinkOwner`."""
         assert link.peer is not None

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Optional
 from urllib.parse import urlencode
 
@@ -163,10 +164,19 @@ def routes(
     """The routing table (the first 1000 routes)."""
 
     def make(body: dict[str, Any]) -> Fitted:
-        rows = table("prefix", "next hop", "source", text=("prefix",), spare=("source",))
+        rows = table(
+            "prefix", "next hop", "source", "since (UTC)", "path",
+            text=("prefix", "path"), spare=("path", "since (UTC)", "source"),
+        )  # fmt: skip
         for item in body["items"]:
+            learned_ms = item["learnedMs"]
+            since = "" if learned_ms is None else datetime.fromtimestamp(learned_ms / 1000, UTC)
             rows.add_row(
-                item["prefix"] or "(default)", item["nextHop"] or "(this node)", item["source"]
+                item["prefix"] or "(default)",
+                item["nextHop"] or "(this node)",
+                item["source"],
+                f"{since:%Y-%m-%d %H:%M:%S}" if since else "",
+                plain(" ".join(item["path"])),
             )
         return rows
 

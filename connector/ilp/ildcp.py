@@ -32,9 +32,9 @@ class ChildConfig:
     asset_code: str
 
 
-def child_address(own_address: str, peer_id: str) -> str:
-    """The address of a child: ours, and its peer id as the next segment."""
-    return f"{own_address}.{peer_id}"
+def child_address(own_address: str, segment: str) -> str:
+    """The address of a child: ours, and its own segment."""
+    return f"{own_address}.{segment}"
 
 
 def request(expires_at_ms: int) -> Prepare:

@@ -52,6 +52,7 @@ class Outgoing(Protocol):
     sender_packet_id: int
     next_hop: Peer | None
     again: bool
+    quiet: bool
     deadline_ms: int
 
 

@@ -72,7 +72,8 @@ def routes_of(settings: Settings, own_address: str) -> set[Route]:
         if peer.relation is Relation.PARENT:
             routes.add(Route(RouteSource.PARENT, peer.id, ""))
         elif peer.relation is Relation.CHILD and own_address:
-            routes.add(Route(RouteSource.CHILD, peer.id, child_address(own_address, peer.id)))
+            its_address = child_address(own_address, peer.ilp_address_segment or peer.id)
+            routes.add(Route(RouteSource.CHILD, peer.id, its_address))
     return routes
 
 
@@ -95,6 +96,8 @@ class SettingsApplier:
         """The settings in effect."""
         self.parent: Peer | None = None
         """The parent (RFC 31), if there is one."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when other settings are in effect, or peers are being removed."""
         self._node = node
         self._peers = peers
         self._links = links
@@ -140,6 +143,25 @@ class SettingsApplier:
                 )
             )
 
+    def set_address(self, own_address: str) -> None:
+        """This node has another address: what lies below the former one has no routes any more."""
+        if self._node.address:
+            former = self._routes_of(self.settings, self._draining)
+            self._node.set_address(own_address)
+            now = self._routes_of(self.settings, self._draining)
+            for route in sorted(former - now):
+                self._routes.remove(route)
+                self._told.discard(route)
+                self._emit(
+                    RouteRemoved(
+                        prefix=route.prefix,
+                        next_hop=route.next_hop,
+                        source=route.source.name.lower(),
+                    )
+                )
+        self._node.set_address(own_address)
+        self.add_routes()
+
     def go_on_draining(self, peer_ids: Collection[str]) -> None:
         """Drain peers that were being removed when the node was stopped; others come by `change`."""
         assert not self._draining, "draining already"
@@ -148,6 +170,7 @@ class SettingsApplier:
         for route in routes_of(self.settings, self._node.address):
             if route.next_hop in self._draining:
                 self._routes.remove(route)
+        self.on_change()
 
     def is_drained(self, peer_id: str) -> bool:
         """Whether no packet of or to a peer is in flight, and it has read the answers to its own.
@@ -163,7 +186,7 @@ class SettingsApplier:
         return not (
             peer.in_flight
             or books.peer.is_held
-            or driver.waiting_for(peer)
+            or any(not one.quiet for one in driver.waiting_for(peer))
             or driver.wants_receipt(peer_id)
         )
 
@@ -171,7 +194,7 @@ class SettingsApplier:
         """What may be lost if the peer is removed now."""
         peer = self._peers.get(peer_id)
         waiting = () if peer is None else self._links.driver.waiting_for(peer)
-        amounts = [decode_prepare(one.octets).amount for one in waiting]
+        amounts = [decode_prepare(one.octets).amount for one in waiting if not one.quiet]
         return LeftBehind(len(amounts), sum(amounts))
 
     async def change(self, to: Settings, draining: Collection[str] = ()) -> None:
@@ -211,6 +234,7 @@ class SettingsApplier:
         self._draining = frozenset(draining)
         self._mark_draining()
         self._find_parent()
+        self.on_change()
 
     def _mark_draining(self) -> None:
         for peer in self._peers:

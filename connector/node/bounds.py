@@ -5,7 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 TELEMETRY_ROUTES_MAX: Final = 1000
+# The address that a parent gives: until when it has to answer, how often it is asked again when it has
+# given one, and how often another one is taken, so that one that renames us all the time moves little.
 ILDCP_SECONDS_MAX: Final = 10
+ILDCP_AGAIN_SECONDS: Final = 60
+ILDCP_RENAMED_BURST: Final = 3
+ILDCP_RENAMED_SECONDS_MIN: Final = 60
+# Children have addresses below ours, with a segment of at most 64 characters and what they append.
+OWN_ADDRESS_CHARACTERS_MAX: Final = 700
+# How long a child that has packets in flight keeps its link when it has to ask for its address anew.
+CHILD_TOLD_SECONDS_MAX: Final = 30
+CONTROL_TICK_SECONDS: Final = 0.05
+# Learned routes that events are emitted for: a burst, and per second.
+ROUTE_EVENTS_BURST: Final = 1000
+ROUTE_EVENTS_PER_SECOND: Final = 20
 # From the stop of a process to the start of the one that replaces it.
 REPLACED_SECONDS_MAX: Final = 60
 REPLACED_FILE_BYTES_MAX: Final = 1 << 20

@@ -32,19 +32,18 @@ from connector.accounting.outbox import SqliteOutbox
 from connector.base import limits
 from connector.base.clock import JUMP_LASTS_SECONDS, Clock, SteadyClock
 from connector.base.disk import Disk, SystemDisk
-from connector.base.errors import DecodeError
 from connector.base.log import Log
 from connector.base.randomness import Randomness, SystemRandomness
 from connector.base.room import DiskRoom, Level
 from connector.btp.links import Links
 from connector.btp.network import Network, SystemNetwork
-from connector.ilp import address, ildcp
+from connector.ilp import address
 from connector.ilp.packet import Answer, Fulfill, Prepare, Reject, decode
 from connector.ilp_http.carrier import HttpCarrier
 from connector.ledger.interface import Ledger
 from connector.ledger.model import IdGenerator
-from connector.node import bounds
 from connector.node.apply import SettingsApplier, credentials_of, http_terms_of
+from connector.node.control import ControlPlane
 from connector.node.payers import MakeEngine, Payers, no_engine
 from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation
 from connector.peering.routing import RoutingTable
@@ -313,7 +312,20 @@ class Core:
         self.payers: Final = Payers(settlements=self.settlements, make_engine=make_engine)
         self.use_engines()
         self.deliveries.on_settle_message(self.settlements.answer)
-        self._asking_parent = False
+        self.control: Final = ControlPlane(
+            clock=clock,
+            log=log,
+            randomness=randomness,
+            emit=emit,
+            local=self.local,
+            node=self.node,
+            peers=self.peers,
+            links=self.links,
+            driver=self.driver,
+            applier=self.applier,
+            routes=self.routes,
+        )
+        """Addresses and routes, as neighbours tell them to each other."""
 
     @property
     def settings(self) -> Settings:
@@ -374,47 +386,6 @@ class Core:
         """Take the payer of each peer from the settings, at the start and when they have changed."""
         self.payers.use(self.applier.settings)
 
-    # --- the address, if a parent assigns it (RFC 31)
-
-    def ask_parent(self) -> None:
-        """Request this node's address of the parent, if it has none and the parent is connected.
-
-        Called when the parent connects, and about once a second until there is an answer.
-        """
-        parent = self.applier.parent
-        if self.node.address or parent is None or not self.links.reaches(parent.peer_id):
-            return
-        if self._asking_parent:
-            return
-        self._asking_parent = True
-        waiter = _Answered()
-        waiter.future.add_done_callback(self._told_by_parent)
-        expires_at_ms = self.clock.now_ms() + bounds.ILDCP_SECONDS_MAX * 1000
-        self.driver.ask(self.local, parent, ildcp.request(expires_at_ms), waiter)
-        self.links.flush()
-
-    def _told_by_parent(self, answered: asyncio.Future[bytes]) -> None:
-        self._asking_parent = False
-        if answered.cancelled():
-            return
-        try:
-            answer = decode(answered.result())
-            if not isinstance(answer, Fulfill):
-                raise DecodeError("ILDCP", 0, f"the parent answered {answer!r}")
-            config = ildcp.read_answer(answer)
-        except DecodeError as error:
-            self.log.warning("ildcp_failed", reason=str(error))
-            return
-        parent = self.applier.parent
-        asset = Asset(config.asset_code, config.asset_scale)
-        if parent is not None and asset != parent.terms.asset:
-            self.log.warning(
-                "ildcp_asset_differs", parent=str(asset), configured=str(parent.terms.asset)
-            )
-        self.node.set_address(config.address)
-        self.applier.add_routes()
-        self.log.info("ilp_address_received", ilp_address=config.address)
-
     # --- time
 
     def watch_clock(self) -> None:
@@ -435,14 +406,17 @@ class Core:
     def connected(self, peer_id: str, direction: str) -> None:
         """See `LinkObserver`."""
         self._emit(PeerConnected(peer_id=peer_id, direction=direction))
-        parent = self.applier.parent
-        if parent is not None and peer_id == parent.peer_id:
-            # Not synchronously: the log-in is being handled.
-            asyncio.get_running_loop().call_soon(self.ask_parent)
+        self.peers[peer_id].away = False
+        self.control.connected(peer_id)
 
     def disconnected(self, peer_id: str, direction: str, reason: str) -> None:
         """See `LinkObserver`."""
         self._emit(PeerDisconnected(peer_id=peer_id, direction=direction, reason=reason))
+        comes_back = self.links.is_replaced(peer_id)
+        peer = self.peers.get(peer_id)
+        if peer is not None:
+            peer.away = not comes_back
+        self.control.disconnected(peer_id, comes_back=comes_back)
 
     def _accounting_state(self, state: State, why: str) -> None:
         level = self.log.info if state is State.AVAILABLE else self.log.warning

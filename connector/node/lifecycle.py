@@ -24,6 +24,7 @@ from connector.base import limits
 from connector.base.disk import Disk, HeldByAnotherError, Hold
 from connector.base.errors import LedgerLockedError, LedgerUnavailableError
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
+from connector.node.bounds import CONTROL_TICK_SECONDS
 from connector.node.core import Core
 from connector.node.memory import FormerLinks
 from connector.peering.model import Asset, PeerTerms
@@ -197,6 +198,7 @@ class Lifecycle:
             group.create_task(every(SLOW_TICK_SECONDS, self._slow_tick)),
             group.create_task(every(SLOW_TICK_SECONDS, self._maintain_ledger)),
             group.create_task(every(SLOW_TICK_SECONDS, core.room.look)),
+            group.create_task(every(CONTROL_TICK_SECONDS, core.control.tick)),
             group.create_task(every(bounds.LEASE_LOOK_SECONDS, accounts.keep_lease)),
         ]
         stack.callback(lambda: [task.cancel() for task in tickers])
@@ -331,7 +333,6 @@ class Lifecycle:
         await core.accounts.maintain_outbox()
         await core.accounts.remember_acknowledged()
         await core.accounts.take_back_credit()
-        core.ask_parent()
         self._tell_of_commits()
 
     def _tell_of_commits(self) -> None:

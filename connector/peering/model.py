@@ -80,6 +80,13 @@ class PeerTerms:
     """Whether its packets may be sent back to it."""
     wallet: str = ""
     """Of this node as a payee: the wallet that is credited; empty: its own account."""
+    segment: str = ""
+    """Of a child: what follows our address in its own; empty: its id."""
+
+    @property
+    def child_segment(self) -> str:
+        """What follows our address in its own, if it is a child."""
+        return self.segment or self.peer_id
 
 
 class PeerCounters:
@@ -135,6 +142,9 @@ class Peer:
     terms: PeerTerms
     draining: bool = False
     """Whether it is being removed: packets in flight are finished, new ones are refused."""
+    away: bool = False
+    """Whether its last link was lost, and its process is not just being replaced: another route is taken
+    where there is one."""
     in_flight: int = 0
     """Prepares it sent that have no answer yet."""
     in_flight_unpaid: int = 0

@@ -1,13 +1,13 @@
 """The routing table: longest prefix by whole segments, and precedence of routes.
 
 Several routes may name one prefix; the best is used and the others are kept as fallbacks (RFC 32,
-requirement 81): configured, local, child, peer, parent, then the lower peer id.
+requirement 81): configured, local, child, peer, parent, then the shorter path, then the lower peer id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from connector.ilp import address
@@ -24,15 +24,51 @@ class RouteSource(IntEnum):
     PARENT = 4
 
 
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Property:
+    """A property of a route, as CCP carries it."""
+
+    flags: int
+    """The octet on the wire: 0x80 optional, 0x40 transitive, 0x20 partial, 0x10 UTF-8."""
+    id: int
+    """0 to 65535."""
+    value: bytes
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Learned:
+    """What a peer has announced of a route (CCP)."""
+
+    path: tuple[str, ...]
+    """Addresses of the nodes on the way, the next hop first."""
+    auth: bytes
+    """32 octets."""
+    properties: tuple[Property, ...] = ()
+    learned_ms: int = field(default=0, compare=False)
+    """When, in milliseconds since the epoch."""
+
+
 @dataclass(slots=True, frozen=True, order=True)
 class Route:
-    """Packets for `prefix` and below go to `next_hop`."""
+    """Packets for `prefix` and below go to `next_hop`. What was learned does not count when compared."""
 
     source: RouteSource
     next_hop: str
     """A peer id."""
     prefix: str
     """An ILP address prefix; empty for the default route."""
+    learned: Learned | None = field(default=None, compare=False)
+    """None: a route of the settings."""
+
+    @property
+    def hops(self) -> int:
+        """Nodes on the way, as far as they are known."""
+        return 0 if self.learned is None else len(self.learned.path)
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, as the API shows it: `ccp` if a peer has announced it."""
+        return self.source.name.lower() if self.learned is None else "ccp"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -55,6 +91,7 @@ class RoutingTable:
         self._depths: list[int] = []
         self._counts: dict[int, int] = {}
         self._cache: dict[str, Route | None] = {}
+        self._changed: set[str] = set()
         for route in routes:
             self.add(route)
 
@@ -65,8 +102,27 @@ class RoutingTable:
         """The best route of every prefix, by prefix."""
         return (self._routes[prefix][0] for prefix in sorted(self._routes))
 
+    def best(self, prefix: str) -> Route | None:
+        """The route in use for exactly this prefix, if there is one."""
+        candidates = self._routes.get(prefix)
+        return None if candidates is None else candidates[0]
+
+    def candidates(self, prefix: str) -> Sequence[Route]:
+        """All routes for exactly this prefix, the best first."""
+        return self._routes.get(prefix, ())
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether `take_changed` would return any."""
+        return bool(self._changed)
+
+    def take_changed(self) -> set[str]:
+        """Prefixes whose routes have changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
     def add(self, route: Route) -> None:
-        """Add a route; adding it twice has no effect.
+        """Add a route, or replace what was learned of it; adding it twice has no effect.
 
         Raises:
             ValueError: the prefix is not one, or the table is full.
@@ -79,9 +135,14 @@ class RoutingTable:
                 raise ValueError(f"more than {bounds.ROUTES_MAX} routes")
             self._routes[route.prefix] = [route]
             self._count(_depth(route.prefix), 1)
-        elif route not in candidates:
+        else:
+            if route in candidates:
+                if candidates[candidates.index(route)].learned == route.learned:
+                    return
+                candidates.remove(route)
             candidates.append(route)
-            candidates.sort()
+            candidates.sort(key=_rank)
+        self._changed.add(route.prefix)
         self._cache.clear()
 
     def remove(self, route: Route) -> None:
@@ -93,6 +154,7 @@ class RoutingTable:
         if not candidates:
             del self._routes[route.prefix]
             self._count(_depth(route.prefix), -1)
+        self._changed.add(route.prefix)
         self._cache.clear()
 
     def _count(self, depth: int, change: int) -> None:
@@ -137,6 +199,10 @@ class RoutingTable:
             shorter=tuple(candidates[0] for candidates in matches[1:]),
             beaten=tuple(matches[0][1:]) if matches else (),
         )
+
+
+def _rank(route: Route) -> tuple[int, int, str]:
+    return route.source, route.hops, route.next_hop
 
 
 def _depth(prefix: str) -> int:

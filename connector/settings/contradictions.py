@@ -14,6 +14,7 @@ from connector.settings.types import PEER_VARIABLE, PRINTABLE, is_loopback, is_s
 if TYPE_CHECKING:
     from connector.settings.model import PeerSettings, Settings
 
+_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+")
 _EXAMPLE: Final = re.compile(r"change[-_ ]?me", re.IGNORECASE)
 """How secrets of `.env.production.example` begin."""
 
@@ -29,7 +30,15 @@ def contradictions(settings: Settings) -> list[str]:
     parents = [peer.id for peer in settings.peers if peer.relation is Relation.PARENT]
     if len(settings.peers) > bounds.PEERS_MAX:
         faults.append(f"more than {bounds.PEERS_MAX} peers")
+    segments: dict[str, str] = {}
     for peer in settings.peers:
+        if peer.relation is Relation.CHILD:
+            segment = peer.ilp_address_segment or peer.id
+            first = segments.setdefault(segment, peer.id)
+            if first != peer.id:
+                faults.append(
+                    f"children {first} and {peer.id} have the same address segment {segment}"
+                )
         if peer.id in ids:
             faults.append(f"peer {peer.id} is configured twice")
         ids.add(peer.id)
@@ -88,10 +97,17 @@ def contradictions(settings: Settings) -> list[str]:
             "TIGERBEETLE_HISTORY is kept by TigerBeetle only: set TIGERBEETLE_CLUSTER_ID and "
             "TIGERBEETLE_REPLICAS too, or unset it"
         )
-    if settings.receiver_secret is not None:
-        text = settings.receiver_secret.get_secret_value()
-        if not re.fullmatch(r"(?:[0-9a-fA-F]{2})+", text):
-            faults.append("RECEIVER_SECRET must be an even number of hex digits")
+    for name, hexadecimal in (
+        ("RECEIVER_SECRET", settings.receiver_secret),
+        ("ROUTING_SECRET", settings.routing_secret),
+    ):
+        if hexadecimal is not None and not _HEX.fullmatch(hexadecimal.get_secret_value()):
+            faults.append(f"{name} must be an even number of hex digits")
+    if settings.route_hold_down_ms <= settings.route_broadcast_interval_ms:
+        faults.append(
+            "ROUTE_HOLD_DOWN_MS must be above ROUTE_BROADCAST_INTERVAL_MS: peers would drop our "
+            "routes between two updates"
+        )
     if settings.max_hold_ms < 2 * settings.message_window_ms:
         faults.append("MAX_HOLD_MS must be at least twice MESSAGE_WINDOW_MS")
     if settings.admin_api_key is not None and not settings.admin_api_key.get_secret_value():

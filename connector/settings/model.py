@@ -132,6 +132,21 @@ class PeerSettings(BaseModel):
     """Taken from what it sends. Default: FEE_BASIS_POINTS."""
     allow_reflection: bool = False
     """Whether its packets may be sent back to it."""
+    ilp_address_segment: NodeId | None = None
+    """Of a child: what follows our address in its own. Default: its id."""
+    send_routes: bool | None = None
+    """Whether routes are announced to it (CCP, docs/routing.md). Default: `true` for a peer and a
+    parent, `false` for a child."""
+    receive_routes: bool | None = None
+    """Whether routes are taken from it. Default: as for SEND_ROUTES."""
+    transit: bool | None = None
+    """Whether it is told all routes and its own are told to all, as those of a child are. Without it
+    it is told what leads to this node and to those that have it, and its own routes are told to
+    these only. Default: `true` for a child, else `false`."""
+    send_prefixes: Prefixes = Field(default_factory=list)
+    """Only routes at or below these prefixes are announced to it, comma-separated. Default: all."""
+    receive_prefixes: Prefixes = Field(default_factory=list)
+    """Only routes at or below these prefixes are taken from it, comma-separated. Default: all."""
 
     @model_validator(mode="after")
     def _check_whole(self) -> PeerSettings:
@@ -338,6 +353,14 @@ class Settings(BaseSettings):
         default_factory=list
     )
     """Static routes, `prefix=peer,prefix=peer`; an empty prefix is the default route."""
+    route_broadcast_interval_ms: Annotated[int, Field(ge=150, le=3_600_000)] = 30_000
+    """How often peers are told at least that our routes are as they were, in milliseconds. Changes
+    are told at once."""
+    route_hold_down_ms: Annotated[int, Field(ge=300, le=7_200_000)] = 45_000
+    """After how long without a word of a peer the routes that it has announced go, in milliseconds;
+    peers are asked to do the same with ours."""
+    routing_secret: SecretStr | None = None
+    """Hex: makes the authenticator of the routes that begin here. Unset: a random one each start."""
     rates: Rates = Field(default_factory=dict)
     """Exchange rates between currencies, `USD/EUR=0.92`: one USD buys 0.92 EUR. They come before
     those of RATES_URL."""
@@ -424,6 +447,13 @@ class Settings(BaseSettings):
         if self.pay_port is None:
             return []
         return list(dict.fromkeys(self.wallets)) or [self.node_id.lower()]
+
+    @property
+    def routing_key(self) -> bytes | None:
+        """ROUTING_SECRET as octets."""
+        if self.routing_secret is None:
+            return None
+        return bytes.fromhex(self.routing_secret.get_secret_value())
 
     @property
     def receiver_key(self) -> bytes | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from connector.peering.model import Asset, PeerTerms
+from connector.peering.model import Asset, PeerTerms, Relation
+from connector.routing.model import NeighbourTerms
 from connector.settings.model import PeerSettings, Settings
 
 
@@ -37,4 +38,23 @@ def terms_of(settings: Settings, peer: PeerSettings) -> PeerTerms:
             peer.max_prepaid, or_default(peer.credit_limit, settings.credit_limit)
         ),
         allow_reflection=peer.allow_reflection,
+        segment=peer.ilp_address_segment or peer.id,
+    )
+
+
+def routing_terms_of(peer: PeerSettings) -> NeighbourTerms:
+    """How routes are exchanged with a peer: its settings, with the defaults of its relation."""
+    is_child = peer.relation is Relation.CHILD
+
+    def or_default(value: bool | None, default: bool) -> bool:
+        return default if value is None else value
+
+    return NeighbourTerms(
+        peer_id=peer.id,
+        relation=peer.relation,
+        sends=or_default(peer.send_routes, not is_child),
+        receives=or_default(peer.receive_routes, not is_child),
+        is_customer=or_default(peer.transit, is_child),
+        send_prefixes=tuple(peer.send_prefixes),
+        receive_prefixes=tuple(peer.receive_prefixes),
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from connector.accounting.entries import Reserve, condition_tag
 from connector.accounting.manager import AccountManager
@@ -29,6 +29,9 @@ from connector.switch import bounds
 from connector.switch.flight import NEVER_MS, Flight, ReplyTo, Trace, fingerprint, same_packet
 from connector.switch.inbox import Asked, Inbox, Inboxes
 from connector.switch.switch import Deliver, Post, Result, Send, Step, Switch, Void
+
+CCP_DESTINATIONS: Final = "peer.route."
+"""How the destinations of requests about routes begin."""
 
 
 class Outlet(Protocol):
@@ -85,8 +88,13 @@ class Driver:
         self._asking: dict[str, Inbox] = {}
         self._waiting: dict[Flight, None] = {}
         self._next_deadline_ms = NEVER_MS
+        self._answer_control: Callable[[Peer, Prepare], bytes] | None = None
         self._first_packet_id = 0
         """The first id that this process gave to a peer's packet; ids only rise."""
+
+    def attach_control(self, answer: Callable[[Peer, Prepare], bytes]) -> None:
+        """Let `answer` answer requests about routes (CCP). They are no packets: not counted, not shown."""
+        self._answer_control = answer
 
     # --- from the links
 
@@ -111,6 +119,14 @@ class Driver:
             by_code = source.counters.rejected_in_by_code
             by_code["F01"] = by_code.get("F01", 0) + 1
             self._observer.unreadable(source, self._accounts.new_packet_id(), message)
+            return
+        if (
+            not prepare.amount
+            and self._answer_control is not None
+            and prepare.destination.startswith(CCP_DESTINATIONS)
+        ):
+            # Bounded by their handler. One that is resent is answered again.
+            reply_to.reply(request_id, self._answer_control(source, prepare))
             return
         if not sender_packet_id:
             self._begin(None, source, prepare, 0, reply_to, request_id)
@@ -247,6 +263,21 @@ class Driver:
         packet_id = self._accounts.new_packet_id()
         flow = self._switch.ask(next_hop, prepare, packet_id)
         self._start(Flight(flow, source, prepare, packet_id, 0, reply_to, 0))
+
+    def ask_quietly(
+        self,
+        source: Peer,
+        next_hop: Peer,
+        prepare: Prepare,
+        reply_to: ReplyTo,
+        deadline_ms: int,
+    ) -> None:
+        """`ask` about addresses or routes: neither counted nor shown, and over by `deadline_ms`."""
+        packet_id = self._accounts.new_packet_id()
+        flow = self._switch.ask(next_hop, prepare, packet_id, deadline_ms)
+        flight = Flight(flow, source, prepare, packet_id, 0, reply_to, 0)
+        flight.quiet = flight.counted = True
+        self._resume(flight, None)
 
     def _start(self, flight: Flight) -> None:
         source = flight.source
@@ -503,7 +534,8 @@ class Driver:
         if unanswered is not None:
             flight.next_hop = None  # it was not sent anything that could be counted
             return unanswered
-        step.next_hop.counters.prepares_out += 1
+        if not flight.quiet:
+            step.next_hop.counters.prepares_out += 1
         trace = flight.trace
         if trace is not None:
             trace.forwarded_s = self._monotonic_s()
@@ -534,6 +566,9 @@ class Driver:
         assert octets <= source.in_flight_bytes <= node.in_flight_bytes
 
     def _end(self, flight: Flight, result: Result) -> None:
+        if flight.quiet:
+            flight.reply_to.reply(flight.request_id, result.octets)
+            return
         source = flight.source
         counters = source.counters
         if flight.counted:

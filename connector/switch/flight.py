@@ -39,8 +39,8 @@ class Flight:
 
     __slots__ = (
         "again", "began_s", "counted", "deadline_ms", "flow", "keeps", "next_hop", "octets",
-        "packet_id", "prepare", "reply_to", "request_id", "reservation", "sender_packet_id", "source",
-        "trace",
+        "packet_id", "prepare", "quiet", "reply_to", "request_id", "reservation", "sender_packet_id",
+        "source", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,8 @@ class Flight:
         """Whether it may have been sent to the next hop before this node restarted."""
         self.keeps = False
         """Whether its Fulfill is to be durable before it is posted: see `accounting.fulfilments`."""
+        self.quiet = False
+        """Whether it is a request of this node about addresses or routes: neither counted nor shown."""
         self.began_s = 0.0
         self.trace: Trace | None = None
         """Only for observed packets: most are only counted."""

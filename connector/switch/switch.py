@@ -387,9 +387,15 @@ class Switch:
         over_ms = self._now_ms() - prepare.expires_at_ms
         return over_ms > limits.CLOCK_ERROR_MS if posted else over_ms >= 0
 
-    def ask(self, next_hop: Peer, prepare: Prepare, packet_id: int) -> PacketFlow:
-        """Send a request to a peer itself (`peer.config`): not routed, no money moves."""
-        deadline_ms = prepare.expires_at_ms
+    def ask(
+        self, next_hop: Peer, prepare: Prepare, packet_id: int, deadline_ms: int | None = None
+    ) -> PacketFlow:
+        """Send a request to a peer itself (`peer.config`): not routed, no money moves.
+
+        `deadline_ms`: when we stop waiting, if that is before it expires.
+        """
+        if deadline_ms is None:
+            deadline_ms = prepare.expires_at_ms
         said = yield Send(next_hop, encode(prepare), deadline_ms, packet_id)
         answer = self._check(prepare, said, next_hop, deadline_ms)
         if isinstance(answer, Reject):
@@ -448,8 +454,17 @@ class Switch:
             next_hop = self._peers.get(route.next_hop)
             if next_hop is None:
                 return self._refuse(Code.F02_UNREACHABLE, "no route found")
+            if next_hop.away:
+                # Nothing is held yet, so a packet that would get T01 may go another way.
+                for other in self._routes.candidates(route.prefix):
+                    another = self._peers.get(other.next_hop)
+                    if another is not None and another is not source and not another.away:
+                        route, next_hop = other, another
+                        break
             if next_hop is source and not source.terms.allow_reflection:
-                return self._refuse(Code.F02_UNREACHABLE, "the route leads back to the sender")
+                # A neighbour that has announced this way and sends us the packet is about to tell us more.
+                code = Code.F02_UNREACHABLE if route.learned is None else Code.T01_PEER_UNREACHABLE
+                return self._refuse(code, "the route leads back to the sender")
             first = self.loops.find(prepare)
             if first is not None:
                 lap = lap_ms(first, prepare, next_hop)
@@ -564,7 +579,7 @@ class Switch:
             return self._refuse(Code.T03_CONNECTOR_BUSY, "no address yet")
         asset: Asset = source.terms.asset
         config = ildcp.ChildConfig(
-            address=ildcp.child_address(self.node.address, source.peer_id),
+            address=ildcp.child_address(self.node.address, source.terms.child_segment),
             asset_scale=asset.scale,
             asset_code=asset.code,
         )

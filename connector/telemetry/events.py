@@ -155,7 +155,7 @@ class RouteAdded(_Fact, frozen=True, kw_only=True):
     prefix: str
     next_hop: str
     source: str
-    """Where the route comes from: `config`, `local`, `child`, `peer`, `parent`."""
+    """Where the route comes from: `config`, `local`, `child`, `parent`, or `ccp` if a peer has announced it."""
 
 
 class RouteRemoved(_Fact, frozen=True, kw_only=True):

@@ -102,7 +102,9 @@ class Report:
 class _Request:
     """One Prepare in flight; see `OutgoingRequest`."""
 
-    __slots__ = ("again", "began_s", "next_hop", "octets", "packet_id", "sender_packet_id")
+    __slots__ = (
+        "again", "began_s", "next_hop", "octets", "packet_id", "quiet", "sender_packet_id",
+    )  # fmt: skip
 
     def __init__(self, peer: Peer, octets: bytes, packet_id: int) -> None:
         self.octets = octets
@@ -110,6 +112,7 @@ class _Request:
         self.sender_packet_id = 0
         self.next_hop: Peer | None = peer
         self.again = False
+        self.quiet = False
         self.began_s = 0.0
 
 

@@ -155,6 +155,11 @@ class RouteItem(_Answer):
     prefix: str
     next_hop: str
     source: str
+    """`config`, `local`, `child`, `parent`, or `ccp`: announced by the next hop."""
+    path: list[str]
+    """Of a route from CCP: the addresses on the way, the next hop first."""
+    learned_ms: int | None
+    """Of a route from CCP: when it was learned as it is, in milliseconds since the epoch."""
 
 
 class Explained(_Answer):

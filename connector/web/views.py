@@ -406,5 +406,7 @@ def _route(route: Route) -> dict[str, Any]:
     return {
         "prefix": route.prefix,
         "nextHop": route.next_hop,
-        "source": route.source.name.lower(),
+        "source": route.origin,
+        "path": [] if route.learned is None else list(route.learned.path),
+        "learnedMs": None if route.learned is None else route.learned.learned_ms,
     }

@@ -19,6 +19,8 @@ from connector.btp import packet as btp
 from connector.btp.packet import BtpError, BtpPacket, Protocol
 from connector.ilp import packet as ilp
 from connector.ilp.packet import Fulfill, Packet, Prepare, Reject
+from connector.peering.routing import Property
+from connector.routing import codec as ccp
 
 _HERE = Path(__file__).resolve().parent
 _OWN_FILE = json.loads((_HERE / "vectors.json").read_text(encoding="utf-8"))
@@ -106,12 +108,55 @@ def check_btp(vector: dict[str, Any]) -> None:
         assert (kind, request_id, inner) == (value.kind, value.request_id, value.protocols[0].data)
 
 
+def _table_id(vector: dict[str, Any], name: str) -> bytes:
+    return bytes.fromhex(vector[name].replace("-", ""))
+
+
+def _property(vector: dict[str, Any]) -> Property:
+    flags = 0x80 * vector["isOptional"] | 0x40 * vector["isTransitive"]
+    flags |= 0x20 * vector["isPartial"] | 0x10 * vector["isUtf8"]
+    text = vector["value"]
+    value = text.encode() if vector["isUtf8"] else bytes.fromhex(text)
+    return Property(flags=flags, id=vector["id"], value=value)
+
+
 def check_ccp(vector: dict[str, Any]) -> None:
-    """Route updates travel in Prepares, whose outside we read and write."""
+    """Route control and route update, in the Prepares that carry them (requirements 72 to 75)."""
     octets = bytes.fromhex(vector["hex"])
     decoded = ilp.decode(octets)
-    assert isinstance(decoded, Prepare | Fulfill)
+    assert isinstance(decoded, Prepare)
     assert ilp.encode(decoded) == octets
+    if vector["type"] == "route.control":
+        control = ccp.RouteControl(
+            mode=ccp.Mode[vector["mode"]],
+            table_id=_table_id(vector, "lastKnownRoutingTableId"),
+            epoch=vector["lastKnownEpoch"],
+            features=tuple(vector["features"]),
+        )
+        assert ccp.decode_control(decoded.data) == control
+        destination, data = ccp.CONTROL, ccp.encode_control(control)
+    else:
+        update = ccp.RouteUpdate(
+            table_id=_table_id(vector, "routingTableId"),
+            current_epoch=vector["currentEpochIndex"],
+            from_epoch=vector["fromEpochIndex"],
+            to_epoch=vector["toEpochIndex"],
+            hold_down_ms=vector["holdDownTime"],
+            speaker=vector["speaker"],
+            new=tuple(
+                ccp.Announcement(
+                    prefix=route["prefix"],
+                    path=tuple(route["path"]),
+                    auth=bytes.fromhex(route["auth"]),
+                    properties=tuple(map(_property, route["props"])),
+                )
+                for route in vector["newRoutes"]
+            ),
+            withdrawn=tuple(vector["withdrawnRoutes"]),
+        )
+        assert ccp.decode_update(decoded.data) == update
+        destination, data = ccp.UPDATE, ccp.encode_update(update)
+    assert ccp.request(destination, data, decoded.expires_at_ms) == decoded
 
 
 def _name(vector: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from hypothesis import strategies as st
 
 from connector import oer
+from connector.base import limits
 from connector.base.errors import DecodeError, ProtocolError
 from connector.btp import packet as btp
 from connector.btp.frames import Splitter, wrap
@@ -17,6 +18,9 @@ from connector.ilp import address, ildcp
 from connector.ilp import packet as ilp
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.peering.routing import Route, RouteSource, RoutingTable
+from connector.routing import codec as ccp
+from connector.routing.model import NeighbourTerms
+from connector.routing.router import Router
 from tests.fuzz.target import Target, near
 from tests.support import strategies as some
 from tests.support.btp_pair import Pair, session
@@ -76,6 +80,38 @@ def check_ildcp(data: bytes) -> None:
     with contextlib.suppress(DecodeError):
         config = ildcp.read_answer(Fulfill(fulfillment=bytes(32), data=data))
         assert ildcp.read_answer(ildcp.answer(config)) == config
+
+
+def check_ccp(data: bytes) -> None:
+    """Requests about routes, or a DecodeError; a router answers either, and takes what it may only."""
+    for decode, encode in (
+        (ccp.decode_control, ccp.encode_control),
+        (ccp.decode_update, ccp.encode_update),
+    ):
+        with contextlib.suppress(DecodeError):
+            assert decode(encode(decode(data))) == decode(data)  # type: ignore[operator]
+    table = RoutingTable()
+    router = Router(
+        table,
+        secret=b"",
+        interval_ms=1000,
+        hold_down_ms=2000,
+        random_octets=lambda size: b"r" * size,
+    )
+    router.set_address("g.us", 0)
+    router.set_neighbours([NeighbourTerms(peer_id="eve", is_customer=True)], 0)
+    router.connected("eve", 0)
+    for destination in (ccp.UPDATE, ccp.CONTROL):
+        answer = router.request("eve", ccp.request(destination, data, 100), 1)
+        assert isinstance(answer, Fulfill) or answer.code == "F01", answer
+    for route in table:
+        assert route.prefix.startswith("g.")
+        assert not (route.prefix + ".").startswith("g.us.")
+    for request in router.tick(10):
+        assert len(request.data) <= limits.PACKET_DATA_BYTES_MAX
+    router.tick(10_000)
+    assert not list(table)
+    assert router.room.routes == router.room.octets == 0
 
 
 def check_btp(octets: bytes) -> None:
@@ -190,6 +226,43 @@ TARGETS = (
         "ildcp",
         some.hostile(some.child_configs.map(lambda config: ildcp.answer(config).data)),
         check_ildcp,
+    ),
+    Target(
+        "ccp",
+        some.hostile(
+            st.builds(
+                ccp.encode_update,
+                st.builds(
+                    ccp.RouteUpdate,
+                    table_id=st.binary(min_size=16, max_size=16),
+                    current_epoch=st.integers(0, 9),
+                    from_epoch=st.integers(0, 1),
+                    to_epoch=st.integers(0, 9),
+                    hold_down_ms=st.integers(0, 2**32 - 1),
+                    speaker=some.addresses,
+                    new=st.lists(
+                        st.builds(
+                            ccp.Announcement,
+                            prefix=some.addresses,
+                            path=st.lists(some.addresses, max_size=3).map(tuple),
+                            auth=st.binary(min_size=32, max_size=32),
+                        ),
+                        max_size=4,
+                    ).map(tuple),
+                    withdrawn=st.lists(some.addresses, max_size=3).map(tuple),
+                ),
+            )
+            | st.builds(
+                ccp.encode_control,
+                st.builds(
+                    ccp.RouteControl,
+                    mode=st.sampled_from(ccp.Mode),
+                    table_id=st.binary(min_size=16, max_size=16),
+                    epoch=st.integers(0, 2**32 - 1),
+                ),
+            )
+        ),
+        check_ccp,
     ),
     Target(
         "btp-packet",

@@ -173,7 +173,11 @@ async def playing(
     async with network:
         daemon = await network.add(
             "node",
-            [PeerSettings(id=name, secret=SECRETS[name], **said) for name, said in terms.items()],
+            [
+                # What is read here is what a test asks for.
+                PeerSettings(id=name, secret=SECRETS[name], receive_routes=False, **said)
+                for name, said in terms.items()
+            ],
             **{"receiver_secret": "00ff", **settings},
         )
         target = NodeUnderAttack(daemon)

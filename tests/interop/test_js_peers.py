@@ -51,12 +51,14 @@ class Chain:
         self.alpha = Node(
             "alpha", folder, ports[:2], ROUTES="g.beta=beta",
             BTP_PEER_ALICE_SECRET="token", BTP_PEER_ALICE_ROUTES="g.alpha.alice",
-            BTP_PEER_DORA_SECRET="doras-token",
+            BTP_PEER_ALICE_RECEIVE_ROUTES="false",
+            BTP_PEER_DORA_SECRET="doras-token", BTP_PEER_DORA_RECEIVE_ROUTES="false",
             BTP_PEER_BETA_SECRET="between",
         )  # fmt: skip
         self.beta = Node(
             "beta", folder, ports[2:], ROUTES="g.alpha=alpha",
             BTP_PEER_BOB_SECRET="bobs-token", BTP_PEER_BOB_ROUTES="g.beta.bob",
+            BTP_PEER_BOB_RECEIVE_ROUTES="false",
             BTP_PEER_ALPHA_SECRET="between", BTP_PEER_ALPHA_URL=f"ws://127.0.0.1:{ports[0]}",
         )  # fmt: skip
         self.alice: JsPeer

@@ -175,12 +175,12 @@ class Guest:
         return packet.kind, packet.request_id, decode_ilp(packet.protocols[0].data)
 
     async def next_frame(self) -> Frame:
-        """The next binary frame; pings are answered."""
+        """The next binary frame; pings are answered, and requests about routes are left without an answer."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 while self._frames:
                     frame = self._frames.pop(0)
-                    if frame.opcode is Opcode.BINARY:
+                    if frame.opcode is Opcode.BINARY and b"peer.route." not in bytes(frame.data):
                         return frame
                 await self._read()
 

@@ -46,6 +46,7 @@ class Request:
         self.sender_packet_id = 1
         self.next_hop: Peer | None = peer
         self.again = False
+        self.quiet = False
         self.answers: list[bytes | Unanswered] = []
 
 

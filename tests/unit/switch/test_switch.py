@@ -36,7 +36,7 @@ from connector.peering.model import (
     Relation,
     Unanswered,
 )
-from connector.peering.routing import Route, RouteSource, RoutingTable
+from connector.peering.routing import Learned, Route, RouteSource, RoutingTable
 from connector.switch import bounds
 from connector.switch.receiver import PING_CONDITION, PING_FULFILLMENT, fulfillment_for
 from connector.switch.rules import Node
@@ -300,6 +300,29 @@ def test_an_inadmissible_packet_is_refused_before_money_moves(
 def test_a_packet_may_go_back_to_a_sender_that_wants_it() -> None:
     flow = SwitchSetup(allow_reflection=True).forward(prepare(destination="g.alice.shop"))
     assert asked(flow, Reserve).next_hop.peer_id == "alice"
+
+
+def test_a_packet_for_a_next_hop_that_is_away_takes_the_second_best_route() -> None:
+    """Requirement 36, as far as nothing is held yet; never one that is away, too, or the sender."""
+    setup = SwitchSetup()
+    for number, peer_id in enumerate(("alice", "carol", "bob")):
+        learned = Learned(path=("g.x",) * (number + 1), auth=bytes(32))
+        setup.routes.add(Route(RouteSource.PEER, peer_id, "g.x", learned))
+    offer = prepare(destination="g.x.shop")
+    assert asked(setup.forward(offer, "bob"), Reserve).next_hop.peer_id == "alice"
+    setup.peers["alice"].away = True
+    assert asked(setup.forward(offer, "bob"), Reserve).next_hop.peer_id == "carol"
+    setup.peers["carol"].away = True
+    assert asked(setup.forward(offer, "bob"), Reserve).next_hop.peer_id == "alice"
+    setup.peers["alice"].away = False
+    assert asked(setup.forward(offer, "bob"), Reserve).next_hop.peer_id == "alice"
+
+
+def test_a_learned_route_that_leads_back_is_a_passing_reason() -> None:
+    setup = SwitchSetup()
+    learned = Learned(path=("g.alice",), auth=bytes(32))
+    setup.routes.add(Route(RouteSource.PEER, "alice", "g.x", learned))
+    rejected(go(setup.forward(prepare(destination="g.x.shop"))), "T01")
 
 
 def test_a_packet_over_the_limit_gets_f08_with_the_limit() -> None:

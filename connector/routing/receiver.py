@@ -1,0 +1,236 @@
+"""What one neighbour has announced: its table as far as it is known, and for how long it is kept.
+
+    route control  ->  we ask: from which epoch on
+    route update   <-  new table id: begin anew    from > epoch: a gap, ask again    to < epoch: stale
+
+Every update that fits, also an empty one, is a sign of life. Without one for the hold-down time all routes
+go (requirement 79), and the neighbour is asked anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from connector.ilp import address
+from connector.peering.routing import Learned, Property, Route
+from connector.routing import bounds
+from connector.routing.codec import NO_TABLE, Announcement, Mode, RouteControl, RouteUpdate
+
+_PARTIAL: Final = 0x20
+_OPTIONAL: Final = 0x80
+
+
+@dataclass(slots=True)
+class Changes:
+    """What an update means for the routing table, in order."""
+
+    put: list[Route] = field(default_factory=list)
+    dropped: list[Route] = field(default_factory=list)
+    refused: dict[str, int] = field(default_factory=dict)
+    """Announcements that were not taken, by reason."""
+
+    def refuse(self, why: str) -> None:
+        """Count one."""
+        self.refused[why] = self.refused.get(why, 0) + 1
+
+
+class Room:
+    """How many routes may be learned, and how many octets they may take, in all."""
+
+    def __init__(self) -> None:
+        self.routes = 0
+        self.octets = 0
+
+    def has(self, routes: int, octets: int) -> bool:
+        """Whether there is so much left."""
+        return (
+            self.routes + routes <= bounds.ROUTES_MAX
+            and self.octets + octets <= bounds.ROUTE_BYTES_TOTAL_MAX
+        )
+
+
+class Receiver:
+    """The table of one neighbour. Times are milliseconds, by the clock that is handed in."""
+
+    def __init__(self, room: Room) -> None:
+        """`room`: shared by all neighbours."""
+        self.table_id = NO_TABLE
+        self.epoch = 0
+        self.expires_ms: int | None = None
+        """When the routes go; None: there has been no update."""
+        self.ask_at_ms: int | None = None
+        """When the neighbour is asked (route control); None: not at all."""
+        self.asking = False
+        """Whether it has been asked, and has not answered."""
+        self.refusals = 0
+        """How often in a row it did not do what it was asked."""
+        self.speaker = ""
+        self.routes: dict[str, Route] = {}
+        """By prefix."""
+        self._sizes: dict[str, int] = {}
+        self._octets = 0
+        self._room = room
+
+    # --- asking
+
+    def control(self) -> RouteControl:
+        """What the neighbour is asked for."""
+        return RouteControl(mode=Mode.SYNC, table_id=self.table_id, epoch=self.epoch)
+
+    def ask(self, at_ms: int) -> None:
+        """Ask it, at `at_ms` or when it was to be asked before."""
+        self.ask_at_ms = at_ms if self.ask_at_ms is None else min(self.ask_at_ms, at_ms)
+
+    def asked(self) -> None:
+        """A request is on its way."""
+        self.ask_at_ms, self.asking = None, True
+
+    def answered(self, *, fulfilled: bool, final: bool, now_ms: int) -> None:
+        """The answer to a request; `final`: it was refused, and not for a passing reason."""
+        self.asking = False
+        if fulfilled:
+            self.refusals = 0
+            # If it does not send anything all the same: once more.
+            if self.expires_ms is None:
+                self.ask(now_ms + bounds.CONTROL_RETRY_MS)
+            return
+        self.refusals += 1
+        # Soon at first, also after a final refusal: a JS connector that has just started refuses so.
+        most = bounds.CONTROL_RETRY_REFUSED_MS_MAX if final else bounds.CONTROL_RETRY_MS
+        wait_ms = bounds.CONTROL_RETRY_MS_MIN << min(16, self.refusals - 1)
+        self.ask(now_ms + min(most, wait_ms))
+
+    # --- updates
+
+    def update(
+        self,
+        update: RouteUpdate,
+        *,
+        take: Callable[[Announcement], str],
+        make: Callable[[str, Learned], Route],
+        hold_down_ms_max: int,
+        now_ms: int,
+    ) -> Changes:
+        """Take an update.
+
+        Args:
+            update: as it came.
+            take: says why an announcement is not taken; empty: it is.
+            make: the route for a prefix.
+            hold_down_ms_max: for how long routes are kept at most without another update.
+            now_ms: when it came.
+        """
+        changes = Changes()
+        if update.table_id != self.table_id:
+            changes.dropped = self.forget()
+            self.table_id = update.table_id
+        if update.from_epoch > self.epoch:
+            # Without what lies between, the update could not be understood (requirement 77).
+            changes.refuse("gap")
+            if not self.asking:
+                self.ask(now_ms)
+            return changes
+        self.speaker = update.speaker if address.is_address(update.speaker) else ""
+        hold_ms = max(update.hold_down_ms, bounds.HOLD_DOWN_MS_MIN) + bounds.HOLD_DOWN_SLACK_MS
+        self.expires_ms = now_ms + min(hold_ms, hold_down_ms_max)
+        if not self.asking:
+            self.ask_at_ms = None
+        if update.to_epoch < self.epoch:
+            changes.refuse("stale")
+            return changes
+        self.epoch = update.to_epoch
+        for prefix in update.withdrawn:
+            self._drop(prefix, changes)
+        for route in update.new:
+            why = take(route)
+            if why:
+                changes.refuse(why)
+                # What it announced before for this prefix it does not announce any more.
+                self._drop(route.prefix, changes)
+            else:
+                self._put(route, make, changes, now_ms)
+        return changes
+
+    def _put(
+        self,
+        route: Announcement,
+        make: Callable[[str, Learned], Route],
+        changes: Changes,
+        now_ms: int,
+    ) -> None:
+        prefix, size = route.prefix, route.size
+        former = self.routes.get(prefix)
+        path = route.path or ((self.speaker,) if self.speaker else ())
+        learned = Learned(
+            path=path,
+            auth=route.auth,
+            properties=tuple(map(_passed_on, route.properties)),
+            learned_ms=now_ms,
+        )
+        if former is not None and former.learned == learned:
+            return
+        before = self._sizes.get(prefix, 0)
+        is_new = former is None
+        room = self._room
+        if (
+            len(self.routes) + is_new > bounds.ROUTES_PER_PEER_MAX
+            or self._octets + size - before > bounds.ROUTE_BYTES_PER_PEER_MAX
+            or not room.has(int(is_new), size - before)
+        ):
+            changes.refuse("too many routes")
+            self._drop(prefix, changes)
+            return
+        kept = make(prefix, learned)
+        self.routes[prefix] = kept
+        self._sizes[prefix] = size
+        self._count(int(is_new), size - before)
+        changes.put.append(kept)
+
+    def _drop(self, prefix: str, changes: Changes) -> None:
+        route = self.routes.pop(prefix, None)
+        if route is not None:
+            changes.dropped.append(route)
+            self._count(-1, -self._sizes.pop(prefix))
+
+    def _count(self, routes: int, octets: int) -> None:
+        self._octets += octets
+        self._room.routes += routes
+        self._room.octets += octets
+        assert 0 <= self._octets <= self._room.octets, (self._octets, self._room.octets)
+        assert len(self.routes) <= self._room.routes, (len(self.routes), self._room.routes)
+
+    # --- the end of it
+
+    def is_silent(self, now_ms: int) -> bool:
+        """Whether its routes have to go."""
+        return self.expires_ms is not None and now_ms >= self.expires_ms
+
+    def away(self, until_ms: int) -> None:
+        """Its link is lost: its routes are kept until then at most."""
+        self.asking = False
+        self.ask_at_ms = None
+        if self.expires_ms is not None:
+            self.expires_ms = min(self.expires_ms, until_ms)
+
+    def forget(self) -> list[Route]:
+        """Begin anew, as if it had said nothing; returns the routes that go."""
+        gone = list(self.routes.values())
+        self._count_all_out()
+        self.table_id, self.epoch = NO_TABLE, 0
+        self.expires_ms = None
+        return gone
+
+    def _count_all_out(self) -> None:
+        count, octets = len(self.routes), self._octets
+        self.routes.clear()
+        self._sizes.clear()
+        self._count(-count, -octets)
+
+
+def _passed_on(one: Property) -> Property:
+    """A property as it is kept: one that we do not understand is marked as partial, as in BGP."""
+    if not one.flags & _OPTIONAL or one.flags & _PARTIAL:
+        return one
+    return Property(flags=one.flags | _PARTIAL, id=one.id, value=one.value)

@@ -1,0 +1,313 @@
+"""Addresses and routes between whole cores, in memory and in simulated time (ILDCP, CCP)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from connector import Fulfill, Prepare, Reject
+from connector.ilp import ildcp
+from connector.node import bounds
+from connector.peering.routing import RouteSource
+from connector.routing import bounds as routing_bounds
+from connector.telemetry.events import PacketForwarded, RouteAdded
+from tests.support.clocks import simulate
+from tests.support.in_memory import MemoryNetwork
+from tests.unit.node.test_core import FULFILLMENT, Machine, peer, settings_of
+
+
+async def pay(_prepare: Prepare) -> Fulfill:
+    return Fulfill(fulfillment=FULFILLMENT)
+
+
+async def until(check: Callable[[], bool], seconds: float) -> float:
+    """Wait until it is so; gives the seconds that it took."""
+    began = asyncio.get_running_loop().time()
+    async with asyncio.timeout(seconds):
+        while not check():
+            await asyncio.sleep(0.01)
+    return asyncio.get_running_loop().time() - began
+
+
+@contextlib.asynccontextmanager
+async def nodes(*machines: Machine) -> AsyncIterator[asyncio.TaskGroup]:
+    """Started in this order, stopped in the other one; none logs an error of ours."""
+    async with asyncio.TaskGroup() as group:
+        for machine in machines:
+            machine.on_prepare = pay
+            await machine.start(group)
+        yield group
+        for machine in reversed(machines):
+            await machine.stop()
+    for machine in machines:
+        machine.disk.close()
+        assert not [line for line in machine.log.events if line[0] == "error"]
+
+
+def ring(size: int, **more: Any) -> list[Machine]:
+    """Each dials the next one; all give each other transit."""
+    network = MemoryNetwork()
+    names = [f"n{number}" for number in range(size)]
+    return [
+        Machine(
+            network,
+            settings_of(
+                name, 1 + at,
+                peer(name, names[(at + 1) % size], dials=1 + (at + 1) % size, transit=True),
+                peer(name, names[at - 1], transit=True),
+                **more,
+            ),
+        )
+        for at, name in enumerate(names)
+    ]  # fmt: skip
+
+
+def knows(machine: Machine, prefix: str) -> bool:
+    return machine.core.routes.find(prefix + ".x") is not None
+
+
+async def send(machine: Machine, destination: str) -> Fulfill | Reject:
+    answer = await machine.core.send(destination, 1, fulfillment=FULFILLMENT, expiry_s=20)
+    assert isinstance(answer, Fulfill | Reject)
+    return answer
+
+
+def passes(machines: list[Machine], destination: str) -> list[str]:
+    """The nodes that packets to `destination` have passed, one entry for each packet and node."""
+    return [
+        machine.settings.node_id
+        for machine in machines
+        for event in machine.events
+        if isinstance(event, PacketForwarded) and event.destination == destination
+    ]
+
+
+def test_a_ring_of_ten_learns_all_addresses_in_seconds_and_no_packet_passes_a_node_twice() -> None:
+    async def scenario() -> None:
+        machines = ring(10)
+        addresses = [f"g.n{number}" for number in range(10)]
+        async with nodes(*machines) as group:
+            took_s = await until(
+                lambda: all(knows(one, name) for one in machines for name in addresses), 5
+            )
+            assert took_s < 5
+            for at, machine in enumerate(machines):
+                for to, name in enumerate(addresses):
+                    if to == at:
+                        continue
+                    destination = f"{name}.from{at}"
+                    assert isinstance(await send(machine, destination), Fulfill)
+                    passed = passes(machines, destination)
+                    assert len(passed) == len(set(passed))
+                    assert len(passed) == min((to - at) % 10, (at - to) % 10)
+            # n1 dies: its neighbours go the other way round.
+            await machines[1].crash()
+            others = [*machines[:1], *machines[2:]]
+            await until(lambda: not any(knows(one, "g.n1") for one in others), 60)
+            await until(lambda: all(isinstance_of_way(one, others) for one in others), 20)
+            assert isinstance(await send(machines[0], "g.n2.around"), Fulfill)
+            passed = passes(machines, "g.n2.around")
+            assert sorted(passed) == sorted({"n0", *(f"n{at}" for at in range(3, 10))})
+            await machines[1].start(group)
+            await until(lambda: all(knows(one, name) for one in machines for name in addresses), 20)
+            await until(lambda: len(machines[0].core.routes.explain("g.n2.x").beaten) == 1, 20)
+            assert isinstance(await send(machines[0], "g.n2.short"), Fulfill)
+            assert sorted(passes(machines, "g.n2.short")) == ["n0", "n1"]
+
+    def isinstance_of_way(machine: Machine, others: list[Machine]) -> bool:
+        return all(knows(machine, f"g.{one.settings.node_id}") for one in others)
+
+    simulate(scenario())
+
+
+def test_requests_about_routes_are_neither_counted_nor_shown() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        alice = Machine(network, settings_of("alice", 1, peer("alice", "bob", dials=2)))
+        bob = Machine(network, settings_of("bob", 2, peer("bob", "alice")))
+        async with nodes(bob, alice):
+            await until(lambda: knows(alice, "g.bob") and knows(bob, "g.alice"), 5)
+            await asyncio.sleep(100)
+            for machine, other in ((alice, "bob"), (bob, "alice")):
+                core = machine.core
+                counters = core.peers[other].counters
+                assert counters.prepares_in == counters.prepares_out == 0
+                assert counters.fulfilled_in == counters.fulfilled_out == 0
+                assert core.packets.received == core.packets.rejected == 0
+                assert core.node.in_flight == core.peers[other].in_flight == 0
+                assert core.local.counters.prepares_in == 0
+                assert core.routes.best(f"g.{other}").origin == "ccp"  # type: ignore[union-attr]
+                assert (
+                    RouteAdded(prefix=f"g.{other}", next_hop=other, source="ccp") in machine.events
+                )
+
+    simulate(scenario())
+
+
+def test_a_peer_that_speaks_no_ccp_is_asked_less_and_less() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        off = {"send_routes": False, "receive_routes": False}
+        alice = Machine(network, settings_of("alice", 1, peer("alice", "bob", dials=2)))
+        bob = Machine(network, settings_of("bob", 2, peer("bob", "alice", **off)))
+        async with nodes(bob, alice):
+            await alice.connected("bob")
+            asked: list[float] = []
+            router = bob.core.control.router
+            former = router.request
+
+            def request(peer_id: str, prepare: Prepare, now_ms: int) -> Fulfill | Reject:
+                asked.append(asyncio.get_running_loop().time())
+                return former(peer_id, prepare, now_ms)
+
+            router.request = request  # type: ignore[method-assign]
+            await asyncio.sleep(600)
+            assert 9 <= len(asked) <= 11
+            lines = [line for line in alice.log.events if line[1] == "routes_refused"]
+            assert len(lines) == 1
+            assert not knows(alice, "g.bob")
+
+    simulate(scenario())
+
+
+def test_a_parent_that_is_added_and_peers_that_change_are_followed() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        alice = Machine(network, settings_of("alice", 1, peer("alice", "bob", dials=2)))
+        bob = Machine(network, settings_of("bob", 2, peer("bob", "alice")))
+        async with nodes(bob, alice):
+            await until(lambda: knows(alice, "g.bob"), 5)
+            changed = settings_of("alice", 1, peer("alice", "bob", dials=2, receive_routes=False))
+            await alice.core.applier.change(changed)
+            assert not knows(alice, "g.bob")
+            assert knows(bob, "g.alice")
+            await alice.core.applier.change(alice.settings)
+            await until(lambda: knows(alice, "g.bob"), 5)
+            await alice.core.applier.change(settings_of("alice", 1))
+            assert not knows(alice, "g.bob")
+
+    simulate(scenario())
+
+
+# --- addresses (RFC 31)
+
+
+def family(network: MemoryNetwork) -> tuple[Machine, Machine, Machine]:
+    """`up`, its child `kid`, and `grandkid`, the child of that."""
+    up = Machine(network, settings_of("up", 1, peer("up", "kid", relation="child")))
+    kid = Machine(
+        network,
+        settings_of(
+            "kid", 2,
+            peer("kid", "up", dials=1, relation="parent"),
+            peer("kid", "grandkid", relation="child", ilp_address_segment="Enkel"),
+            ilp_address=None,
+        ),
+    )  # fmt: skip
+    grandkid = Machine(
+        network,
+        settings_of(
+            "grandkid", 3, peer("grandkid", "kid", dials=2, relation="parent"), ilp_address=None
+        ),
+    )
+    return up, kid, grandkid
+
+
+def test_addresses_come_down_a_line_of_parents_and_are_routed_at_once() -> None:
+    async def scenario() -> None:
+        up, kid, grandkid = family(MemoryNetwork())
+        async with nodes(grandkid, kid):
+            answer = await send(kid, "g.up.x")
+            assert isinstance(answer, Reject)
+            assert answer.code == "T03"
+            async with nodes(up):
+                await until(lambda: grandkid.core.node.address == "g.up.kid.Enkel", 60)
+                assert kid.core.node.address == "g.up.kid"
+                for machine, destination in (
+                    (up, "g.up.kid.Enkel.shop"),
+                    (grandkid, "g.up.shop"),
+                    (grandkid, "g.up.kid"),
+                ):
+                    assert isinstance(await send(machine, destination), Fulfill)
+                assert kid.core.routes.best("g.up.kid.Enkel").source is RouteSource.CHILD  # type: ignore[union-attr]
+
+    simulate(scenario())
+
+
+def test_a_parent_with_another_address_renames_its_children_and_theirs() -> None:
+    async def scenario() -> None:
+        up, kid, grandkid = family(MemoryNetwork())
+        async with nodes(up, kid, grandkid):
+            await until(lambda: grandkid.core.node.address == "g.up.kid.Enkel", 60)
+            up.core.applier.set_address("g.new")
+            took_s = await until(lambda: kid.core.node.address == "g.new.kid", 120)
+            assert took_s <= bounds.ILDCP_AGAIN_SECONDS + 1
+            # Told by a new link, over which it asks: it need not wait for its own turn.
+            await until(lambda: grandkid.core.node.address == "g.new.kid.Enkel", 10)
+            assert not knows(kid, "g.up.kid.Enkel") or (
+                kid.core.routes.find("g.up.kid.Enkel.x").next_hop == "up"  # type: ignore[union-attr]
+            )
+            assert isinstance(await send(up, "g.new.kid.Enkel"), Fulfill)
+            assert isinstance(await send(grandkid, "g.new.shop"), Fulfill)
+
+    simulate(scenario())
+
+
+def test_a_parent_that_renames_us_all_the_time_is_followed_once_a_minute() -> None:
+    async def scenario() -> None:
+        up, kid, _ = family(MemoryNetwork())
+        async with nodes(up, kid):
+            await until(lambda: kid.core.node.address == "g.up.kid", 60)
+            taken: list[str] = []
+            for number in range(300):
+                up.core.applier.set_address(f"g.n{number}")
+                # As often as it likes: it breaks the link, so that it is asked again.
+                up.core.links.hang_up("kid", "again")
+                up.core.links.flush()
+                await asyncio.sleep(1)
+                if not taken or taken[-1] != kid.core.node.address:
+                    taken.append(kid.core.node.address)
+            least = bounds.ILDCP_RENAMED_BURST + 2
+            assert least <= len(taken) <= least + 300 // bounds.ILDCP_RENAMED_SECONDS_MIN
+
+    simulate(scenario())
+
+
+def test_an_address_that_a_node_cannot_have_is_not_taken() -> None:
+    async def scenario() -> None:
+        up, kid, _ = family(MemoryNetwork())
+        async with nodes(up, kid):
+            await until(lambda: kid.core.node.address == "g.up.kid", 60)
+            for address in ("peer.x", "self.x", "g." + "a" * 800):
+                config = ildcp.ChildConfig(address=address, asset_scale=9, asset_code="USD")
+                control = kid.core.control.addressing
+                control._answered(ildcp.answer(config))
+                assert kid.core.node.address == "g.up.kid"
+            failed = [line for line in kid.log.events if line[1] == "ildcp_failed"]
+            assert len(failed) == 3
+
+    simulate(scenario())
+
+
+def test_a_parent_that_refuses_is_asked_again_later_each_time() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        up = Machine(network, settings_of("up", 1, peer("up", "kid")))  # no child for it
+        kid = Machine(
+            network,
+            settings_of("kid", 2, peer("kid", "up", dials=1, relation="parent"), ilp_address=None),
+        )
+        async with nodes(up, kid):
+            await asyncio.sleep(100)
+            failed = [line for line in kid.log.events if line[1] == "ildcp_failed"]
+            assert 6 <= len(failed) <= 10
+            assert kid.core.node.address == ""
+
+    simulate(scenario())
+
+
+def test_bounds_of_the_two_kinds_of_requests_fit_each_other() -> None:
+    assert routing_bounds.ANSWER_MS_MAX < routing_bounds.REQUEST_EXPIRY_MS
+    assert bounds.OWN_ADDRESS_CHARACTERS_MAX + 1 + 64 < 1023
