@@ -12,6 +12,8 @@ start, when something has failed, and now and then.
     has no answer, and the peer does not know them                   nothing: unknown until the deadline
 
 A 5xx of a peer with packet ids may come from a proxy before it: the packet is sent again as well.
+
+Long because probing, sending and sending again decide over the same tables of packets.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The docstrings of the fields are the reference: docs/configuration.md is made from them. `Settings(...)`
 makes them in a program (the library use) and reads nothing; `load` reads them for the daemon.
 Frozen, and checked as a whole. Amounts are in the smallest unit of an asset.
+
+Long because every setting stands here with its meaning.
 """
 
 from __future__ import annotations

@@ -630,8 +630,8 @@ FAULTS = (
     Fault(
         "too-large-by-itself-said-to-pass-later",
         "connector/switch/rules.py",
-        "    if held_max is not None and (amount_max is None or held_max < amount_max):\n",
-        "    if held_max is not None and amount_max is not None and held_max < amount_max:\n",
+        "        if bound is not None and (amount_max is None or bound < amount_max):\n",
+        "        if bound is not None and amount_max is not None and bound < amount_max:\n",
         only("in-flight-value"),
     ),
     Fault(

@@ -26,7 +26,14 @@ SEEDS = range(int(os.environ.get("HTTP_SEEDS", "4")))
 def peer(a: str, b: str, **more: Any) -> PeerSettings:
     """`b` as a peer of `a`, over HTTP."""
     url = f"http://{b}.example:{PORTS[b]}/accounts/{a}/ilp"
-    return PeerSettings(id=b, secret="-".join(sorted((a, b))), http_url=url, **more)
+    return PeerSettings(
+        id=b,
+        secret="-".join(sorted((a, b))),
+        http_url=url,
+        send_routes=False,
+        receive_routes=False,
+        **more,
+    )
 
 
 class HttpMachine(Machine):
