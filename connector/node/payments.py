@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 from connector.base import limits
 from connector.base.errors import (
@@ -30,6 +30,8 @@ from connector.node.payment_store import PaymentState, PaymentStatus, PaymentSto
 from connector.stream import bounds as stream_bounds
 from connector.stream import target as spsp
 from connector.stream.sender import Payment, Phase
+
+UNEXPECTED: Final = "an error of this node, see its log"
 
 
 class _Reply:
@@ -73,7 +75,12 @@ class _Run:
         answer = decode(octets)
         assert isinstance(answer, Fulfill | Reject), answer
         assert self.machine is not None
-        self.machine.answered(sequence, answer, self._core.clock.now_ms())
+        try:
+            self.machine.answered(sequence, answer, self._core.clock.now_ms())
+        except Exception:
+            # An error of ours in one payment must not touch the packets of others.
+            self._core.log.error("payment_failed", exc_info=True)  # noqa: G201 - a structured log
+            self.stop(UNEXPECTED)
         self._wake.set()
 
     async def pay(self, destination: str, secret: bytes) -> None:
@@ -95,6 +102,7 @@ class _Run:
             asset_code=asset.code,
             asset_scale=asset.scale,
             now_ms=core.clock.now_ms(),
+            random_octets=core.platform.randomness.octets,
         )
         before_committed = status.committed
         while True:
@@ -196,14 +204,15 @@ class Payments:
             running = self._running.get(key)
             known = running.status if running is not None else await self._store.find(key)
             if known is not None:
-                if (known.target, known.amount) != (target, amount):
+                if (known.target, known.amount, known.slippage) != (target, amount, slippage):
                     raise ConflictError(f"the key {key} is of another payment")
                 if running is not None or known.state in (
                     PaymentState.COMPLETED,
                     PaymentState.FAILED,
                 ):
                     return known
-            if self._group is None:
+            group = self._group
+            if group is None:
                 raise ConflictError("the node is stopping")
             if len(self._running) >= bounds.PAYMENTS_AT_ONCE_MAX:
                 raise ConflictError("too many payments are under way")
@@ -212,8 +221,10 @@ class Payments:
             # What was committed and not recorded as sent when the node was cut off.
             status.uncertain = status.committed - status.sent
             await self._store.put(status)
+            if self._group is not group:
+                raise ConflictError("the node is stopping")
             run = self._running[key] = _Run(self._core, self._store, status)
-            task = self._group.create_task(self._run(run, url))
+            task = group.create_task(self._run(run, url))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return status
@@ -296,7 +307,14 @@ class Payments:
                 status.state = PaymentState.FAILED
                 status.reason = f"{url[:100]}: {error}"[: stream_bounds.REASON_CHARACTERS_MAX]
             else:
-                await run.pay(destination, secret)
+                try:
+                    await run.pay(destination, secret)
+                except (EnvironmentFault, asyncio.CancelledError):
+                    raise
+                except Exception:
+                    # An error of ours: what was committed stays so, and the node goes on.
+                    log.error("payment_failed", exc_info=True)  # noqa: G201 - a structured log
+                    status.state, status.reason = PaymentState.INTERRUPTED, UNEXPECTED
             await self._store.put(status)
             log.info(
                 "payment_ended", state=status.state.value, sent=status.sent, reason=status.reason

@@ -9,11 +9,15 @@ SEQUENCE_MAX: Final = (1 << 31) - 1
 # RFC 29: streams that the other end may open until it is told more.
 STREAM_ID_FIRST_MAX: Final = 20
 STREAMS_PER_CONNECTION_MAX: Final = 20
+# Streams whose end is remembered: each allows another one.
+STREAMS_CLOSED_MAX: Final = 256
+# What an earlier process may have allowed: all that this one ever would.
+STREAM_ID_AFTER_RESTART_MAX: Final = STREAM_ID_FIRST_MAX + 2 * STREAMS_CLOSED_MAX
 # Connections whose totals are remembered; one that is forgotten goes on all the same.
 CONNECTIONS_MAX: Final = 10_000
 WALLETS_MAX: Final = 1000
 WALLET_CHARACTERS_MAX: Final = 64
-FRAMES_PER_PACKET_MAX: Final = 256
+FRAMES_PER_PACKET_MAX: Final = 64
 CLOSE_MESSAGE_CHARACTERS_MAX: Final = 100
 # A payment of this node. Packets in flight: what a window grows to while nothing is refused.
 WINDOW_FIRST: Final = 16

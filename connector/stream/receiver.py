@@ -45,6 +45,8 @@ from connector.stream.packet import (
 )
 from connector.stream.tokens import Tokens
 
+_CLOSED_UNPAID_MAX: Final = 4
+"""Streams whose end is remembered of who has not paid yet."""
 _NAMES_STREAM: Final = (
     StreamClose,
     StreamMoney,
@@ -59,9 +61,21 @@ _NAMES_STREAM: Final = (
 class Connection:
     """What is known of one payer's connection."""
 
-    __slots__ = ("close", "is_new", "keys", "stream_id_max", "streams", "streams_closed", "wallet")
+    __slots__ = (
+        "close",
+        "has_paid",
+        "is_new",
+        "keys",
+        "stream_id_max",
+        "streams",
+        "streams_closed",
+        "token",
+        "wallet",
+    )
 
-    def __init__(self, wallet: str, secret: bytes) -> None:
+    def __init__(self, token: str, wallet: str, secret: bytes) -> None:
+        self.token = token
+        """The last segment of its address."""
         self.wallet = wallet
         self.keys = Keys(secret)
         self.streams: dict[int, int] = {}
@@ -71,6 +85,8 @@ class Connection:
         """The highest stream id that the payer may use; never lowered."""
         self.close: ConnectionClose | None = None
         """Why it is closed; None: it is open."""
+        self.has_paid = False
+        """Whether it has brought money: addresses are free, so little is kept of others."""
         self.is_new = True
         """Whether this process has seen none of its packets."""
 
@@ -143,7 +159,7 @@ class Receiver:
         found = self._tokens.read(token)
         if found is None or found[0] not in self._names:
             return None
-        return Connection(*found)
+        return Connection(token, *found)
 
     def fulfills(self, prepare: Prepare) -> bool:
         """Whether this is a packet that its payer made for us to fulfill, whatever became of it."""
@@ -160,7 +176,7 @@ class Receiver:
         if opened is None:
             return self._unexpected()
         packet, frames_at, plain = opened
-        self._remember(prepare.destination, connection)
+        connection = self._remember(connection)
         try:
             packet.frames = read_frames(plain, frames_at)
         except DecodeError:
@@ -197,6 +213,8 @@ class Receiver:
     def fulfill(self, arrival: Arrival) -> Fulfill:
         """The Fulfill of a packet whose money is held; counts it as received."""
         connection, packet, amount = arrival.connection, arrival.packet, arrival.amount
+        if amount:
+            connection.has_paid = True
         _share(connection, packet, amount)
         return Fulfill(
             fulfillment=connection.keys.fulfillment(arrival.data),
@@ -218,13 +236,17 @@ class Receiver:
         # An answer that somebody on the way sends back as a question.
         return None if packet.packet_type != PREPARE else (packet, at, plain)
 
-    def _remember(self, destination: str, connection: Connection) -> None:
-        """Keep it as the one used last; the one not used for longest goes if there are too many."""
-        connections, token = self._connections, destination.rpartition(".")[2]
-        connections.pop(token, None)
-        connections[token] = connection
+    def _remember(self, connection: Connection) -> Connection:
+        """Keep it as the one used last; the one not used for longest goes if there are too many.
+
+        Returns the one that is kept, which another packet of the same payer may have brought.
+        """
+        connections = self._connections
+        connection = connections.pop(connection.token, connection)
+        connections[connection.token] = connection
         if len(connections) > bounds.CONNECTIONS_MAX:
             del connections[next(iter(connections))]
+        return connection
 
     def _note(self, connection: Connection, packet: StreamPacket) -> None:
         """Take in the frames that change what is known."""
@@ -236,7 +258,8 @@ class Receiver:
             elif kind is StreamClose:
                 assert isinstance(frame, StreamClose)
                 closed = connection.streams_closed
-                if frame.stream_id not in closed and len(closed) < bounds.FRAMES_PER_PACKET_MAX:
+                most = bounds.STREAMS_CLOSED_MAX if connection.has_paid else _CLOSED_UNPAID_MAX
+                if frame.stream_id not in closed and len(closed) < most:
                     closed.add(frame.stream_id)
                     # Another one may be opened in its place.
                     connection.stream_id_max = min(UINT_MAX, connection.stream_id_max + 2)
@@ -300,7 +323,9 @@ def _fault(connection: Connection, packet: StreamPacket) -> CloseCode | None:
     highest = max(ids)
     if connection.is_new and packet.sequence > 1:
         # Met in its middle, after a restart: an earlier process has allowed what it uses.
-        connection.stream_id_max = max(connection.stream_id_max, highest)
+        connection.stream_id_max = max(
+            connection.stream_id_max, min(highest, bounds.STREAM_ID_AFTER_RESTART_MAX)
+        )
     return CloseCode.STREAM_ID_ERROR if highest > connection.stream_id_max else None
 
 

@@ -12,6 +12,7 @@ whoever runs this writes the latter down before, so that not even a crash can se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from fractions import Fraction
@@ -79,6 +80,7 @@ class Payment:
         asset_code: str,
         asset_scale: int,
         now_ms: int,
+        random_octets: Callable[[int], bytes],
     ) -> None:
         """Nothing is sent yet.
 
@@ -90,6 +92,7 @@ class Payment:
             asset_code: of our asset.
             asset_scale: of our asset; 0 to 255.
             now_ms: milliseconds since the epoch.
+            random_octets: returns so many, for the conditions of probes.
         """
         assert amount > 0, amount
         assert 0 <= slippage <= 1, slippage
@@ -116,6 +119,7 @@ class Payment:
         self.window = Window()
         self._destination = destination
         self._keys = Keys(secret)
+        self._random_octets = random_octets
         self._slippage = slippage
         self._own_asset = ConnectionAssetDetails(asset_code, asset_scale)
         self._sequence = 0
@@ -196,6 +200,9 @@ class Payment:
             if self.sent + self.in_flight + amount > self.committed:
                 break
             minimum = self._minimum(amount)
+            if minimum > UINT_MAX:
+                self.stop("the receiver states a rate that no packet can tell")
+                break
             if self._heard_limit and (
                 self.delivered + self._received_in_flight + max(1, minimum) > self._receive_max
             ):
@@ -230,8 +237,8 @@ class Payment:
         data = self._keys.seal(encode(StreamPacket(sequence, PREPARE, minimum, frames)))
         condition = self._keys.condition(data)
         if probe or not counts:
-            # One that nobody has the preimage of.
-            condition = self._keys.condition(condition)
+            # Nobody knows a preimage of it. It must not follow from the secret: the receiver has that.
+            condition = self._random_octets(len(condition))
         if counts:
             self._open[sequence] = Sent(sequence, amount, minimum, self.phase)
             if not probe:
@@ -266,8 +273,9 @@ class Payment:
         self._finish()
 
     def _fulfilled(self, one: Sent, answer: Fulfill, now_ms: int) -> None:
-        assert one.phase is Phase.SENDING, "a probe was fulfilled"
         self.sent += one.amount
+        if one.phase is not Phase.SENDING:
+            self._fail("a packet was fulfilled that nobody should be able to")
         self.packets += 1
         self._progress_ms = now_ms
         self._below_minimum = 0

@@ -55,6 +55,8 @@ def read_answer(body: Any) -> tuple[str, bytes]:
     destination, text = body.get("destination_account"), body.get("shared_secret")
     if not isinstance(destination, str) or not address.is_address(destination):
         raise ValueError("destination_account is not an ILP address")
+    if destination == "peer" or destination.startswith("peer."):
+        raise ValueError("destination_account is for neighbours only")
     if not isinstance(text, str):
         raise ValueError("there is no shared_secret")  # noqa: TRY004 - one kind of fault
     try:

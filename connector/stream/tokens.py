@@ -46,7 +46,7 @@ class Tokens:
         name = wallet.encode("ascii")
         assert 0 < len(name) <= bounds.WALLET_CHARACTERS_MAX, wallet
         octets = nonce + self._cipher.encrypt(nonce, name, _ASSOCIATED)
-        return base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii"), self._secret(octets)
+        return _text_of(octets), self._secret(octets)
 
     def read(self, token: str) -> tuple[str, bytes] | None:
         """The wallet and the shared secret of a token; None: it is none of ours."""
@@ -57,7 +57,13 @@ class Tokens:
             name = self._cipher.decrypt(octets[:NONCE_BYTES], octets[NONCE_BYTES:], _ASSOCIATED)
         except (binascii.Error, InvalidTag, ValueError):
             return None
+        if _text_of(octets) != token:
+            return None  # another spelling of a token would be another connection
         return name.decode("ascii"), self._secret(octets)
 
     def _secret(self, octets: bytes) -> bytes:
         return hmac.digest(self._secrets, octets, "sha256")
+
+
+def _text_of(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii")

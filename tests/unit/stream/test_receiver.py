@@ -25,7 +25,7 @@ from connector.stream.packet import (
     StreamPacket,
 )
 from connector.stream.receiver import Arrival, Receiver
-from connector.stream.tokens import NONCE_BYTES
+from connector.stream.tokens import NONCE_BYTES, Tokens
 
 OWN = "test.node"
 
@@ -282,3 +282,27 @@ def test_without_an_address_nobody_is_invited() -> None:
         key=bytes(32), wallets=("a",), asset_code="USD", asset_scale=9, own_address=lambda: ""
     )
     assert one.invite("a", bytes(NONCE_BYTES)) is None
+
+
+def test_little_is_kept_of_who_has_not_paid() -> None:
+    """Addresses are free: frames of packets without money must not fill the memory."""
+    one = receiver()
+    payer = Payer(one)
+    closes = [StreamClose(id_, CloseCode.NO_ERROR, "") for id_ in range(1, 20, 2)]
+    ask(one, payer.make(*closes, probe=True))
+    connection = one.find(payer.make().destination)
+    assert connection is not None
+    assert len(connection.streams_closed) == 4
+    assert isinstance(ask(one, payer.make(StreamMoney(1, 1))), Fulfill)
+    ask(one, payer.make(*closes, probe=True))
+    assert len(connection.streams_closed) == 10
+
+
+def test_a_token_has_one_spelling() -> None:
+    tokens = Tokens(bytes(32))
+    for name in ("a", "ab", "abc"):
+        token, _ = tokens.make(name, bytes(NONCE_BYTES))
+        assert tokens.read(token) is not None
+        last = token[-1]
+        others = [token[:-1] + one for one in "ABCDEFGHabcdefgh0189-_" if one != last]
+        assert [one for one in others if tokens.read(one) is not None] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from fractions import Fraction
@@ -24,6 +25,7 @@ from connector.stream import bounds
 from connector.stream import packet as stream
 from connector.stream.crypto import Keys
 from connector.stream.packet import (
+    UINT_MAX,
     ConnectionAssetDetails,
     ConnectionClose,
     Frame,
@@ -70,6 +72,7 @@ class World:
             asset_code="USD",
             asset_scale=9,
             now_ms=self.now_ms,
+            random_octets=self.random.randbytes,
         )
 
     def answer(self, prepare: Prepare) -> Answer:
@@ -439,3 +442,40 @@ def test_pauses_grow_to_a_bound_and_end_when_a_packet_passes() -> None:
     window.passed()
     window.refused(30, 30, 0)
     assert window.pause_until_ms == bounds.PAUSE_MS_MIN
+
+
+def test_the_receiver_cannot_fulfill_a_probe() -> None:
+    """Its condition follows from nothing that the receiver has."""
+    world = World(1_000_000)
+    ((_, probe),) = world.payment.take(world.now_ms)
+    known = [world.keys.fulfillment(probe.data)]
+    known += [world.keys.fulfillment(world.keys.condition(probe.data)), probe.condition]
+    assert all(hashlib.sha256(one).digest() != probe.condition for one in known)
+    other = World(1_000_000)
+    other.random = random.Random(2)
+    other.payment._random_octets = other.random.randbytes
+    ((_, second),) = other.payment.take(other.now_ms)
+    assert (second.data, second.amount) == (probe.data, probe.amount)
+    assert second.condition != probe.condition
+
+
+def test_a_probe_that_is_fulfilled_all_the_same_counts_and_ends_the_payment() -> None:
+    world = World(1_000_000)
+    ((sequence, probe),) = world.payment.take(world.now_ms)
+    world.payment.answered(sequence, Fulfill(fulfillment=bytes(32)), world.now_ms)
+    assert world.payment.sent == probe.amount
+    assert world.payment.phase is Phase.CLOSING
+
+
+def test_a_rate_that_no_packet_can_tell_ends_the_payment() -> None:
+    """A receiver that quotes 2**64 - 1 for a small probe, and takes larger packets then."""
+    world = World(1_000_000)
+    payment = world.payment
+    payment.commit(payment.amount)
+    ((sequence, probe),) = payment.take(world.now_ms)
+    quote = world.reply(probe, REJECT, UINT_MAX)
+    payment.answered(sequence, code(Code.F99_APPLICATION_ERROR, quote), world.now_ms)
+    payment.rate = Fraction(UINT_MAX)  # as if the probe had been for one unit
+    assert payment.take(world.now_ms) == []
+    assert payment.phase is not Phase.SENDING
+    assert payment.reason == "the receiver states a rate that no packet can tell"
