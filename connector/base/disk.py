@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
-from connector.base.files import FileNote
+from connector.base.files import FileNote, private_file
 from connector.base.marker import FileMarker, Marker
 from connector.base.sqlite import SqliteFile
 
@@ -171,7 +171,7 @@ class SystemDisk:
 
     def hold(self, path: Path) -> IO[str]:
         """See `Disk`. Our process id is written into it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_file(path)
         file = path.open("a+", encoding="ascii")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -41,13 +41,27 @@ def read_bounded(path: Path, bytes_max: int) -> bytes:
         os.close(number)
 
 
+def private_file(path: Path) -> None:
+    """Create a file, and its folder, for this user only; what is there stays as it is.
+
+    SQLite gives its further files the mode of the first one.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    if str(path) == ":memory:":
+        return  # a database without a file
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
 def replace_private(path: Path, text: str) -> None:
     """Put `text` on disk as `path`, readable by this user only.
 
     Raises:
         OSError: it could not be written; the previous content is kept.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Made with mode 0600.
     number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
+from connector.base.files import private_file
 from connector.base.pace import FEW, WAIT_SECONDS, CommitPace
 
 T = TypeVar("T")
@@ -106,7 +107,7 @@ class SqliteFile:
             )
             connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
             return connection
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_file(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             prepare(connection, schema)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from connector.base import limits
+from connector.base.files import private_file
 from connector.base.sqlite import in_transaction
 from connector.ledger import bounds
 from connector.ledger.journal import account_of_row, pack_state
@@ -244,12 +245,12 @@ def archive_rows(
     ).fetchone()
     if first is None:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{first:012d}-{last_seq:012d}.db"
     if path.exists():
         return path
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
+    private_file(partial)
     target = sqlite3.connect(partial, isolation_level=None)
     try:
         target.execute("PRAGMA journal_mode=OFF")

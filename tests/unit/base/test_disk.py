@@ -129,3 +129,26 @@ async def test_any_name_of_a_folder_is_read_as_it_is(tmp_path: Path, name: str) 
     await reader.close()
     await database.close()
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+async def test_what_is_kept_can_be_read_by_this_user_only(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    database = DISK.database(folder / "a.db")
+    await database.open(SCHEMA)
+    await database.run(lambda connection: put(1, connection))
+    with DISK.hold(folder / "a.db.lock"):
+        modes = {one.name: one.stat().st_mode & 0o777 for one in (folder, *folder.iterdir())}
+    await database.close()
+    assert modes.pop("data") == 0o700
+    assert set(modes) == {"a.db", "a.db-wal", "a.db-shm", "a.db.lock"}
+    assert set(modes.values()) == {0o600}
+
+
+async def test_the_mode_that_an_operator_gave_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.touch()
+    path.chmod(0o640)
+    database = DISK.database(path)
+    await database.open(SCHEMA)
+    await database.close()
+    assert path.stat().st_mode & 0o777 == 0o640
