@@ -25,7 +25,11 @@ def state(b: Daemon) -> list[Any]:
     """What no explanation may change."""
     connector = b.connector
     counters = [
-        {name: getattr(peer.counters, name) for name in peer.counters.__slots__}
+        {
+            name: getattr(peer.counters, name)
+            for name in dir(peer.counters)
+            if not name.startswith("_")
+        }
         for peer in connector.peers
     ]
     books = [
@@ -138,7 +142,9 @@ async def test_amounts_fee_expiry_and_what_is_left_are_those_of_the_packet(tmp_p
         said = await foretold(setup.b, "g.c.shop", 1_001, expirySeconds=10)
         assert said["outcome"] == "sent"
         assert (said["fee"], said["amountOut"], said["expiresInMsOut"]) == ("3", "998", 9_000)
-        assert said["route"] == {"prefix": "g.c", "nextHop": "c", "source": "config"}
+        assert said["route"] == {
+            "prefix": "g.c", "nextHop": "c", "source": "config", "path": [], "learnedMs": None,
+        }  # fmt: skip
         assert said["nextHop"] == {
             "peerId": "c", "connected": True, "asset": "USD/9", "rate": "1", "payableLeft": "5000",
         }  # fmt: skip

@@ -95,6 +95,7 @@ async def with_outside(
                 "secret": "of-bob",
                 "http_url": bob.url,
                 "routes": ["g.bob"],
+                "receive_routes": False,
                 **of_bob,
             }
         )
@@ -353,7 +354,11 @@ async def test_a_request_without_an_answer_is_unknown_until_the_deadline(
 async def test_a_peer_that_is_away_gets_nothing_and_is_found_again(tmp_path: Path) -> None:
     port = free_port()
     peer = PeerSettings(
-        id="bob", secret=SecretStr("of-bob"), routes=["g.bob"], http_url=f"http://127.0.0.1:{port}/"
+        id="bob",
+        secret=SecretStr("of-bob"),
+        routes=["g.bob"],
+        receive_routes=False,
+        http_url=f"http://127.0.0.1:{port}/",
     )
     async with RunningNodes(tmp_path) as network:
         a = await network.add("a", [peer])

@@ -216,8 +216,8 @@ async def line(
 
 def ports() -> dict[str, str]:
     """For a process that is on another machine in truth."""
-    btp, http = free_ports(2)
-    return {"BTP_SERVER_PORT": str(btp), "HTTP_PORT": str(http)}
+    btp, http, pay = free_ports(3)
+    return {"BTP_SERVER_PORT": str(btp), "HTTP_PORT": str(http), "PAY_PORT": str(pay)}
 
 
 async def seconds_until(check: Callable[[], Awaitable[object]]) -> float:
