@@ -30,6 +30,7 @@ from connector.node.payment_store import PaymentState, PaymentStatus, PaymentSto
 from connector.stream import bounds as stream_bounds
 from connector.stream import target as spsp
 from connector.stream.sender import Payment, Phase
+from connector.stream.tokens import PAYER
 
 UNEXPECTED: Final = "an error of this node, see its log"
 
@@ -97,6 +98,7 @@ class _Run:
         machine = self.machine = Payment(
             destination=destination,
             secret=secret,
+            source=f"{core.node.address}.{PAYER}",
             amount=left,
             slippage=status.slippage,
             asset_code=asset.code,

@@ -39,8 +39,6 @@ from connector.stream.packet import (
 from connector.stream.rate import PacketSize, Window
 
 STREAM_ID: Final = 1
-RECEIVE_ONLY: Final = "private.RECEIVE_ONLY_CLIENT"
-"""The address of senders that take no packets; it makes the receiver tell its asset."""
 _PROBED: Final = frozenset(("F99", "F05", "F04"))
 """What receivers answer to a condition that cannot be fulfilled; only if the answer authenticates."""
 
@@ -75,6 +73,7 @@ class Payment:
         *,
         destination: str,
         secret: bytes,
+        source: str,
         amount: int,
         slippage: Fraction,
         asset_code: str,
@@ -87,6 +86,7 @@ class Payment:
         Args:
             destination: the receiver's ILP address.
             secret: shared with the receiver; 32 octets.
+            source: the address that the receiver is told; packets to it get a temporary error.
             amount: to be sent, in our asset; at least 1.
             slippage: by which part the rate may become worse than quoted; 0 to 1.
             asset_code: of our asset.
@@ -119,6 +119,7 @@ class Payment:
         self.window = Window()
         self._destination = destination
         self._keys = Keys(secret)
+        self._source = source
         self._random_octets = random_octets
         self._slippage = slippage
         self._own_asset = ConnectionAssetDetails(asset_code, asset_scale)
@@ -181,7 +182,8 @@ class Payment:
             return []
         self.reason = ""
         self._probes += 1
-        frames = (ConnectionNewAddress(RECEIVE_ONLY), self._own_asset)
+        # It makes the receiver tell its asset.
+        frames = (ConnectionNewAddress(self._source), self._own_asset)
         expires_at_ms = now_ms + bounds.PACKET_EXPIRY_MS
         return [self._make(self.size.now, 0, frames, expires_at_ms, probe=True)]
 

@@ -18,6 +18,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from connector.stream import bounds
 
+PAYER: Final = "~payer"
+"""The last segment of the address that our payments name as theirs; no token has a `~`.
+
+Receivers of the JS library send test packets to it as soon as they may receive, and end the connection
+if those are refused for good. So this node answers them with a temporary error.
+"""
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16

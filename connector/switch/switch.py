@@ -50,6 +50,7 @@ from connector.peering.model import (
 )
 from connector.peering.routing import RoutingTable
 from connector.stream.receiver import Receiver
+from connector.stream.tokens import PAYER
 from connector.switch import bounds, receiver, rules, terms
 from connector.switch.loops import Loops, lap_ms, mark_ms
 from connector.switch.terms import Offer
@@ -485,6 +486,8 @@ class Switch:
                 arrived = self._arrived(source, prepare, now_ms)
             if arrived is not None:
                 return arrived
+            if prepare.destination == f"{self.node.address}.{PAYER}":
+                return self._refuse(Code.T00_INTERNAL_ERROR, "a payer takes no packets", LOCAL)
             payee = self._terms_here(source.terms.asset)
             onward, fee = prepare.amount, 0
         deadline_ms = terms.onward_expiry_ms(

@@ -109,7 +109,10 @@ async def test_interledger_pay_pays_a_wallet_by_its_payment_pointer(line: Line) 
     assert line.received() == amount
 
 
-async def test_our_payment_to_a_js_server(line: Line) -> None:
+@pytest.mark.parametrize("packets", [111, 5000])
+async def test_our_payment_to_a_js_server(line: Line, packets: int) -> None:
+    """Also one that takes seconds: the server tries to send to us meanwhile, and must not give up."""
+    total = packets * PACKET_MAX
     served = await line.right.do("serve")
     body = {"destination_account": served["address"], "shared_secret": served["secret"]}
 
@@ -123,8 +126,8 @@ async def test_our_payment_to_a_js_server(line: Line) -> None:
 
     async with await asyncio.start_server(answer, "127.0.0.1") as server:
         port = server.sockets[0].getsockname()[1]
-        result = await line.a.connector.pay(f"http://127.0.0.1:{port}/", AMOUNT)
-    assert (result.state, result.sent) == (PaymentState.COMPLETED, AMOUNT), result.reason
-    assert result.delivered == AMOUNT
-    assert result.packets == -(-AMOUNT // PACKET_MAX)
-    assert await line.right.do("received") == {"received": str(AMOUNT)}
+        result = await line.a.connector.pay(f"http://127.0.0.1:{port}/", total)
+    assert (result.state, result.sent) == (PaymentState.COMPLETED, total), result.reason
+    assert result.delivered == total
+    assert result.packets == packets
+    assert await line.right.do("received") == {"received": str(total)}

@@ -67,6 +67,7 @@ class World:
         self.payment = Payment(
             destination=self.destination,
             secret=secret,
+            source="test.us.~payer",
             amount=amount,
             slippage=Fraction(slippage),
             asset_code="USD",

@@ -287,6 +287,7 @@ def test_condition_destination_and_data_pass_unchanged_in_any_form() -> None:
         ({"destination": "peer.unknown"}, "F01"),
         ({"destination": "g.us.someone", "expires_at_ms": NOW_MS + 1999}, "R02"),
         ({"destination": "g.us.someone"}, "F06"),
+        ({"destination": "g.us.~payer"}, "T00"),
         ({"destination": "g.carol", "amount": 1}, "R01"),
     ],
 )
