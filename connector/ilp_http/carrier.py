@@ -22,7 +22,7 @@ from connector.btp.network import Network
 from connector.ilp_http.client import Client
 from connector.ilp_http.listener import Arrivals, HttpListener, ReplyTo
 from connector.ilp_http.peer import HttpPeer, Outgoing
-from connector.ilp_http.reach import HttpTerms, Reach
+from connector.ilp_http.reach import WITH_PACKET_ID, HttpTerms, Reach, Sent
 from connector.peering.model import PeerRegistry, Unanswered
 
 
@@ -107,6 +107,9 @@ class HttpCarrier:
         self._by_peer: dict[str, HttpPeer] = {}
         self._unknown = 0
         """Unknown outcomes of packets to peers that are not used by HTTP any more."""
+        self._left: dict[str, dict[Outgoing, Sent]] = {}
+        """What was sent by HTTP without packet ids to peers that are not used by it any more, by peer id:
+        unknown until its deadline, and no link asks for it."""
         self._leaving: set[asyncio.Task[None]] = set()
         for one in terms:
             self.put(one.peer_id, one)
@@ -137,7 +140,7 @@ class HttpCarrier:
         """Close everything; packets that their senders cannot resend are ended as lost."""
         self.stop_listening()
         for peer in self._by_peer.values():
-            peer.give_up(only_not_resendable=peer.resends)
+            peer.give_up(only_not_resendable=True)
             await peer.close()
         self.listener.close()
 
@@ -154,15 +157,16 @@ class HttpCarrier:
         former = self._by_peer.get(peer_id)
         if former is not None and former.terms == terms:
             return
-        left: list[Outgoing] = []
+        left = {} if terms is None else self._left.pop(peer_id, {})
         if former is not None:
             del self._by_peer[peer_id]
             was_reached = former.is_reached
+            left |= former.release()
             self._unknown += former.unknown
-            if terms is None:
-                former.give_up(only_not_resendable=False)
-            else:
-                left = former.release()
+            if terms is None and left:
+                self._left[peer_id] = {
+                    flight: sent for flight, sent in left.items() if sent != WITH_PACKET_ID
+                }
             self._leave(former)
             if was_reached:
                 self._links.beside_lost(peer_id, "its settings were changed")
@@ -182,15 +186,16 @@ class HttpCarrier:
             peer.adopt(left)
             if self._group is not None:
                 peer.start(self._group)
-        self._links.beside = self if self._by_peer else None
+        self._links.beside = self if self._by_peer or self._left else None
 
     def cut_off(self, peer_id: str) -> None:
         """The peer has another secret: it has to show it."""
         self.listener.cut_off(peer_id)
 
     def remove(self, peer_id: str) -> None:
-        """The peer is removed."""
+        """The peer is removed; the caller ends what waits for its answers."""
         self.put(peer_id, None)
+        self._left.pop(peer_id, None)
         self.listener.forget_peer(peer_id)
 
     def _leave(self, peer: HttpPeer) -> None:
@@ -248,7 +253,10 @@ class HttpCarrier:
     def carries(self, flight: OutgoingRequest) -> bool:
         """See `Beside`."""
         assert flight.next_hop is not None
-        peer = self._by_peer.get(flight.next_hop.terms.peer_id)
+        peer_id = flight.next_hop.terms.peer_id
+        if _outgoing(flight) in self._left.get(peer_id, ()):
+            return True
+        peer = self._by_peer.get(peer_id)
         return peer is not None and peer.carries(flight)
 
     def take_over(
@@ -268,9 +276,16 @@ class HttpCarrier:
         """See `Beside`."""
         for flight in flights:
             hop = flight.next_hop  # None: it waits for this node's own receiver
-            peer = None if hop is None else self._by_peer.get(hop.terms.peer_id)
+            if hop is None:
+                continue
+            peer_id, one = hop.terms.peer_id, _outgoing(flight)
+            peer = self._by_peer.get(peer_id)
             if peer is not None:
-                peer.forget((_outgoing(flight),))
+                peer.forget((one,))
+            if peer_id in self._left:
+                self._left[peer_id].pop(one, None)
+                if not self._left[peer_id]:
+                    del self._left[peer_id]
 
     # --- from the peers and the listener
 

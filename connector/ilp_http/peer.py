@@ -7,10 +7,13 @@ start, when something has failed, and now and then.
     cannot be connected                                              T01: the peer cannot have it
     is answered                                                      the answer
     is refused (4xx), or fails at the peer (5xx)                     T00
-    has no answer, and the peer knows packet ids (or is asked        sent again, under the same id,
-    asynchronously, where the Request-Id does the same)              until the packet's deadline
-    has no answer, and the peer does not know them                   nothing: unknown until the deadline
+    has no answer, and would be sent in the same way now: with       sent again, until the
+    its packet id, or to the same URL under its Request-Id           packet's deadline
+    has no answer, and would not                                     nothing: unknown until the deadline
 
+How a packet was sent is kept with it (`reach.Sent`), also when the settings of the peer change: what goes
+out in another way is another packet to the other side. An unknown outcome is never ended before its
+deadline, since the peer may still be paid for it.
 A 5xx of a peer with packet ids may come from a proxy before it: the packet is sent again as well.
 
 Long because probing, sending and sending again decide over the same tables of packets.
@@ -21,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from connector.base import limits
@@ -39,7 +42,18 @@ from connector.ilp_http.message import (
     REQUEST_ID,
     request_id_of,
 )
-from connector.ilp_http.reach import BACKOFF, NEXT, HttpTerms, Probed, Reach
+from connector.ilp_http.reach import (
+    BACKOFF,
+    NEXT,
+    WITH_PACKET_ID,
+    WITHOUT_NAME,
+    HttpTerms,
+    Named,
+    Probed,
+    Reach,
+    Sent,
+    sent_as,
+)
 from connector.ilp_http.replies import Replies
 from connector.peering.model import Peer, Unanswered
 
@@ -114,11 +128,14 @@ class HttpPeer:
         self._client = client
         self._open: dict[Outgoing, None] = {}
         """Every packet that was taken and has no answer."""
-        self._sent: set[Outgoing] = set()
-        """Those of them that the peer may have."""
+        self._sent: dict[Outgoing, Sent] = {}
+        """Those of them that the peer may have, and how it got them."""
+        self._as_plain = sent_as(terms, ids=False)
         self._queue: OrderedDict[Outgoing, None] = OrderedDict()
         self._parked: dict[Outgoing, None] = {}
-        """They wait for the next probe that succeeds."""
+        """They wait for a probe that finds a peer to which they can be sent again."""
+        self._counted: set[Outgoing] = set()
+        """Counted as `unknown`."""
         self._by_request: dict[uuid.UUID, Outgoing] = {}
         """Sent asynchronously."""
         self._since_s: dict[Outgoing, float] = {}
@@ -171,12 +188,13 @@ class HttpPeer:
     def send(self, flight: Outgoing) -> Unanswered | None:
         """See `switch.driver.Outlet`."""
         if flight.again:
+            self._open[flight] = None
             if self.reach is Reach.PLAIN:
-                # The peer may have this packet already and would take it for a new one.
-                return Unanswered.LINK_LOST
-            self._open[flight] = self._parked[flight] = None
-            self._sent.add(flight)
-            self._wake.set()
+                self._set_aside(flight)
+            else:
+                self._sent[flight] = WITH_PACKET_ID
+                self._parked[flight] = None
+                self._wake.set()
             return None
         if (unanswered := self.would_send()) is not None:
             return unanswered
@@ -192,27 +210,42 @@ class HttpPeer:
 
     def take_over(self, flights: Iterable[Outgoing]) -> list[Outgoing]:
         """Ask for packets that were sent over another link; returns those taken."""
-        return self.adopt(flights) if self.resends else []
+        return self.adopt(dict.fromkeys(flights, WITH_PACKET_ID)) if self.resends else []
 
-    def adopt(self, flights: Iterable[Outgoing]) -> list[Outgoing]:
-        """Ask for packets that may have been sent, if the peer knows packet ids when it is reached."""
+    def adopt(self, flights: Mapping[Outgoing, Sent]) -> list[Outgoing]:
+        """Wait for packets that were sent so, and ask for them if they would be sent so again."""
         taken = [flight for flight in flights if flight not in self._open]
         for flight in taken:
-            self._open[flight] = self._parked[flight] = None
-            self._sent.add(flight)
+            sent = self._sent[flight] = flights[flight]
+            self._open[flight] = None
+            if self.terms.is_async or sent.named is Named.REQUEST_ID:
+                # The answer may still come as a request, whatever the terms are now.
+                self._by_request[request_id_of(flight.packet_id)] = flight
+            if sent == WITHOUT_NAME:
+                self._counted.add(flight)
+            else:
+                self._parked[flight] = None
         if taken:
             self._wake.set()
         return taken
 
-    def release(self) -> list[Outgoing]:
-        """Wait for no answers any more; returns the packets that had none."""
-        left = list(self._open)
+    def release(self) -> dict[Outgoing, Sent]:
+        """Wait for no answers any more; returns the packets that had none, and how they were sent.
+
+        Those that were not sent end so.
+        """
+        for flight in [one for one in self._open if one not in self._sent]:
+            self._end(flight, Unanswered.NOT_SENT)
+        left = {flight: self._sent[flight] for flight in self._open}
+        for flight, sent in left.items():
+            if sent == WITHOUT_NAME:
+                self._count(flight)
         self.forget(left)
         return left
 
     def hand_over(self) -> None:
-        """Another link asks for what waits here to be sent again."""
-        self.forget(list(self._parked))
+        """Another link, with packet ids, asks for what waits here to be sent again."""
+        self.forget([one for one in self._parked if self._sent[one] == WITH_PACKET_ID])
 
     def carries(self, flight: Any) -> bool:
         """Whether the answer to a packet is waited for here."""
@@ -223,10 +256,12 @@ class HttpPeer:
         for flight in flights:
             if flight in self._open:
                 del self._open[flight]
-                self._sent.discard(flight)
+                sent = self._sent.pop(flight, WITHOUT_NAME)
                 self._queue.pop(flight, None)
                 self._parked.pop(flight, None)
-                if self._since_s.pop(flight, None) is not None or self.terms.is_async:
+                self._since_s.pop(flight, None)
+                self._counted.discard(flight)
+                if self.terms.is_async or sent.named is Named.REQUEST_ID:
                     self._by_request.pop(request_id_of(flight.packet_id), None)
 
     def give_up(self, *, only_not_resendable: bool) -> None:
@@ -269,14 +304,16 @@ class HttpPeer:
         """One request with a packet."""
         terms = self.terms
         assert terms.url is not None
-        may_repeat = self.resends or terms.is_async
-        again = flight in self._sent
-        if again and not may_repeat:
-            self._end(flight, Unanswered.LINK_LOST)
-            return
         left_s = (flight.deadline_ms - self._owner.clock.now_ms()) / 1000
         if left_s <= 0 or not await self._may_speak() or flight not in self._open:
             return  # the driver ends it, or has
+        now = self._sent_now()
+        again = flight in self._sent
+        if again and self._sent[flight] != now:
+            self._parked[flight] = None  # the peer was found to be of another kind meanwhile
+            self._wake.set()
+            return
+        may_repeat = now != WITHOUT_NAME
         body, headers = flight.octets, {"Content-Type": terms.content_type}
         if self.resends:
             headers[PACKET_ID] = f"{flight.packet_id:032x}"
@@ -289,7 +326,7 @@ class HttpPeer:
             headers |= {REQUEST_ID: str(request_id), CALLBACK_URL: terms.own_callback_url}
         if again and flight.next_hop is not None:
             flight.next_hop.counters.resent_out += 1
-        self._sent.add(flight)
+        self._sent[flight] = now
         seconds = min(left_s, bounds.ATTEMPT_SECONDS_MAX) if may_repeat else left_s
         try:
             answer = await self._client.ask(
@@ -297,7 +334,7 @@ class HttpPeer:
             )
         except HttpUnreachableError as error:
             if error.kind == NOT_CONNECTED and not again:
-                self._sent.discard(flight)
+                self._sent.pop(flight, None)
                 await self._may_speak()
                 self._end(flight, Unanswered.NOT_SENT)
                 self._probed(Probed.FAILED, str(error))
@@ -323,7 +360,7 @@ class HttpPeer:
             self._worked = True
             if flight in self._open:
                 self._since_s[flight] = self._owner.clock.monotonic_s()
-        elif answer.status >= 500 and (self.resends or self.terms.is_async):
+        elif answer.status >= 500 and self._sent.get(flight) != WITHOUT_NAME:
             self._unanswered(flight, f"HTTP {answer.status}")
         else:
             self._say("ilp_http_packet_refused", f"HTTP {answer.status}")
@@ -336,10 +373,23 @@ class HttpPeer:
         if flight not in self._open:
             return
         self._say("ilp_http_no_answer", reason)
-        if self.resends or self.terms.is_async:
+        if self._sent[flight] == WITHOUT_NAME:
+            self._count(flight)
+        else:
             self._parked[flight] = None
             self._wake.set()
-        else:
+
+    def _sent_now(self) -> Sent:
+        return WITH_PACKET_ID if self.resends else self._as_plain
+
+    def _set_aside(self, flight: Outgoing) -> None:
+        """Of a packet of an earlier process nobody knows how it was sent: it is not sent again."""
+        self._sent[flight] = WITHOUT_NAME
+        self._count(flight)
+
+    def _count(self, flight: Outgoing) -> None:
+        if flight not in self._counted:
+            self._counted.add(flight)
             self.unknown += 1
 
     def _say(self, event: str, reason: str) -> None:
@@ -433,14 +483,18 @@ class HttpPeer:
                     self._end(flight, Unanswered.NOT_SENT)
 
     def _send_again(self) -> None:
-        """Send what waited for the peer, first in the queue and oldest first."""
-        parked, self._parked = list(self._parked), {}
+        """Send what waited for the peer, oldest first; what would be sent in another way goes on waiting."""
+        now = self._sent_now()
+        parked, self._parked = self._parked, {}
         for flight in parked:
-            if self.resends or (self.terms.is_async and not flight.again):
+            if self._sent[flight] == now:
                 self._queue[flight] = None
                 self._work()
+            elif flight.again and now != WITH_PACKET_ID:
+                self._set_aside(flight)
             else:
-                self._end(flight, Unanswered.LINK_LOST)
+                self._parked[flight] = None
+                self._count(flight)
 
     def tick(self, now_s: float) -> None:
         """Called about once a second: ask again for answers that do not come."""

@@ -36,6 +36,41 @@ class HttpTerms:
     """Where it posts answers, if `is_async`."""
 
 
+class Named(Enum):
+    """By what the other side recognises a packet that is sent again."""
+
+    PACKET_ID = auto()
+    """`ILP-Packet-Id`, or the packet id of BTP: the same, whichever way the packet takes."""
+    REQUEST_ID = auto()
+    """`Request-Id` alone (RFC 35), which follows from the packet: at that URL, to that account."""
+    NOTHING = auto()
+    """It would be another packet."""
+
+
+@dataclass(slots=True, frozen=True)
+class Sent:
+    """How a packet was sent. What is sent in another way may be taken, and paid, as another packet."""
+
+    named: Named
+    url: str = ""
+    """With `REQUEST_ID`: where; empty otherwise."""
+    token: str = field(default="", repr=False)
+    """With `REQUEST_ID`: as whom."""
+
+
+WITH_PACKET_ID: Final = Sent(Named.PACKET_ID)
+WITHOUT_NAME: Final = Sent(Named.NOTHING)
+
+
+def sent_as(terms: HttpTerms, *, ids: bool) -> Sent:
+    """How a packet is sent by these terms, to a peer with packet ids or to another program."""
+    if ids:
+        return WITH_PACKET_ID
+    if terms.is_async and terms.url is not None:
+        return Sent(Named.REQUEST_ID, terms.url, terms.token)
+    return WITHOUT_NAME
+
+
 class Reach(Enum):
     """What is known of the peer."""
 

@@ -95,7 +95,7 @@ async def with_outside(
                 "secret": "of-bob",
                 "http_url": bob.url,
                 "routes": ["g.bob"],
-                "receive_routes": False,
+                "receive_routes": False,  # what bob is asked is the packets of a test only
                 **of_bob,
             }
         )
@@ -349,6 +349,50 @@ async def test_a_request_without_an_answer_is_unknown_until_the_deadline(
         assert held(a, "bob") == (0, 0, 0)
         assert len(bob.asked) == 1
         assert a.connector.core.http.counters()["ilp_http_unknown_outcomes"] == 1
+
+
+async def test_settings_that_change_end_no_unknown_outcome_and_send_nothing_again(
+    tmp_path: Path,
+) -> None:
+    """To `async`, then off HTTP altogether: the other program may have been paid for already."""
+
+    async def never(_asked: Asked) -> Said:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with OutsidePeer(never).running() as bob, RunningNodes(tmp_path) as network:
+        port = free_port()
+        a = await network.add(
+            "a",
+            [],
+            ilp_http_port=port,
+            ilp_http_url=f"http://127.0.0.1:{port}",
+            admin_api_key=SecretStr(KEY),
+        )
+        operator = Operator(a)
+        peer: dict[str, Any] = {"id": "bob", "secret": "of-bob", "routes": ["g.bob"]}
+        by_http = {**peer, "httpUrl": bob.url, "relation": "child"}
+        assert (await operator.ask("POST", "/admin/peers", by_http)).status_code == 201
+        await reached(a, "bob")
+        sending = asyncio.ensure_future(
+            a.connector.send("g.bob", 7, fulfillment=PREIMAGE, expiry_s=4)
+        )
+        await until(lambda: len(bob.asked) == 1)
+        changed = {**by_http, "httpMode": "async"}
+        assert (await operator.ask("PUT", "/admin/peers/bob", changed)).status_code == 200
+        await reached(a, "bob", times=2)
+        await until(lambda: a.connector.core.http.counters()["ilp_http_unknown_outcomes"] == 1)
+        assert held(a, "bob") == (0, 0, 7)
+        without = {**peer, "relation": "child"}
+        assert (await operator.ask("PUT", "/admin/peers/bob", without)).status_code == 200
+        assert held(a, "bob") == (0, 0, 7)
+        assert not sending.done()
+        answer = await sending
+        assert isinstance(answer, Reject)
+        assert answer.code == "R00"
+        assert held(a, "bob") == (0, 0, 0)
+        assert len(bob.asked) == 1
+        assert await network.stop() == []
 
 
 async def test_a_peer_that_is_away_gets_nothing_and_is_found_again(tmp_path: Path) -> None:

@@ -21,7 +21,16 @@ from connector.ilp_http import bounds
 from connector.ilp_http.client import LOST, NOT_CONNECTED
 from connector.ilp_http.message import AGAIN, request_id_of
 from connector.ilp_http.peer import HttpPeer
-from connector.ilp_http.reach import NEXT, HttpTerms, Probed, Reach
+from connector.ilp_http.reach import (
+    NEXT,
+    WITH_PACKET_ID,
+    WITHOUT_NAME,
+    HttpTerms,
+    Named,
+    Probed,
+    Reach,
+    Sent,
+)
 from connector.peering.model import Asset, Peer, PeerTerms, Unanswered
 from tests.support.clocks import SimulatedClock, simulated
 from tests.support.daemons import EventLog
@@ -43,6 +52,7 @@ class Flight:
         self.sender_packet_id = number
         self.next_hop: Peer | None = Peer(PeerTerms(peer_id="bob", asset=Asset("USD", 9)))
         self.again = again
+        self.quiet = False
         self.deadline_ms = SimulatedClock().now_ms() + round(lives_s * 1000)
 
 
@@ -392,14 +402,21 @@ async def test_a_packet_of_an_earlier_process_waits_for_the_peer_and_is_marked()
 async def test_a_peer_of_another_kind_is_not_asked_for_a_packet_of_an_earlier_process() -> None:
     for terms in (TERMS, ASYNC):
         async with running(ok, terms, ids=False) as owner:
-            assert owner.peer.send(Flight(1, again=True)) is Unanswered.LINK_LOST
+            flight = Flight(1, again=True)
+            assert await sent(owner, flight, wait_s=29) == [None]
+            assert (owner.peer.carries(flight), owner.peer.unknown) == (True, 1)
+            assert owner.requests == []
         async with running(ok, terms, ids=False, up=False) as owner:
             flight = Flight(1, again=True)
             assert await sent(owner, flight) == [None]
             owner.up = True
             await asyncio.sleep(bounds.RETRY_DELAY_SECONDS_MAX)
-            assert owner.answers == {flight: Unanswered.LINK_LOST}
+            assert (owner.answers, owner.peer.carries(flight)) == ({}, True)
+            owner.ids = True  # it may be the one that had it, or not: nobody knows
+            await asyncio.sleep(3 * bounds.PROBE_SECONDS)
+            assert owner.peer.reach is Reach.IDS
             assert owner.requests == []
+            assert owner.peer.unknown == 1
 
 
 @simulated
@@ -410,8 +427,13 @@ async def test_a_peer_that_became_another_program_is_not_asked_again() -> None:
         await asyncio.sleep(0.001)
         owner.ids = False
         await asyncio.sleep(5)
-        assert owner.answers == {flight: Unanswered.LINK_LOST}
-        assert len(owner.requests) == 1
+        assert owner.peer.reach is Reach.PLAIN
+        assert (owner.answers, owner.peer.carries(flight)) == ({}, True)
+        assert (len(owner.requests), owner.peer.unknown) == (1, 1)
+        owner.ids, owner.serve = True, ok  # it was something before it that had answered
+        await asyncio.sleep(2 * bounds.PROBE_SECONDS)
+        assert owner.answers == {flight: b"answer to 1"}
+        assert owner.posted()[1:] == [AGAIN + flight.octets]
 
 
 @simulated
@@ -468,14 +490,110 @@ async def test_what_one_has_left_another_asks_for_when_it_has_found_the_peer() -
             flight = Flight(1)
             assert await sent(former, flight) == [None]
             left = former.peer.release()
-            assert (left, former.peer.carries(flight)) == ([flight], False)
+            assert (left, former.peer.carries(flight)) == ({flight: WITH_PACKET_ID}, False)
             async with running(ok, up=False, ids=ids) as owner:
                 assert owner.peer.adopt(left) == [flight]
                 owner.up = True
                 await asyncio.sleep(bounds.RETRY_DELAY_SECONDS_MAX)
-                said = b"answer to 1" if ids else Unanswered.LINK_LOST
-                assert owner.answers == {flight: said}
+                assert owner.answers == ({flight: b"answer to 1"} if ids else {})
+                assert owner.peer.carries(flight) is not ids
             assert former.answers == {}
+
+
+OTHER_ASYNC = [
+    replace(ASYNC, url="http://elsewhere/ilp"),
+    replace(ASYNC, token="of-somebody-else"),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "repeats"),
+    [
+        (TERMS, ASYNC, False),
+        (ASYNC, TERMS, False),
+        *((other, ASYNC, False) for other in OTHER_ASYNC),
+        (ASYNC, replace(ASYNC, callback_url="http://bob/other"), True),
+    ],
+    ids=["to async", "to sync", "another URL", "another account", "the same place"],
+)  # fmt: skip
+def test_settings_that_change_send_nothing_to_another_program_in_another_way(
+    first: HttpTerms, then: HttpTerms, repeats: bool
+) -> None:
+    """An unknown outcome stays so until the deadline: no second packet, and no early end."""
+
+    @simulated
+    async def scenario() -> None:
+        former = Owner(never, first, ids=False, up=True)
+        former.peer = HttpPeer(
+            first, owner=former, log=former.log, random=lambda: 0.5, client=client_of(former._ask)
+        )
+        flight = Flight(7)
+        async with asyncio.TaskGroup() as group:
+            former.peer.reach = Reach.PLAIN
+            former.peer._group = group
+            assert await sent(former, flight) == [None]
+            left = former.peer.release()
+            await former.peer.close()
+        assert len(former.requests) == 1
+        async with running(status(202), then, ids=False) as owner:
+            assert owner.peer.adopt(left) == [flight]
+            await asyncio.sleep(25)
+            assert owner.posted() == [flight.octets] * repeats
+            assert (owner.answers, owner.peer.carries(flight)) == ({}, True)
+            # An answer to what went out asynchronously counts, whatever the terms are now.
+            was_async = first.is_async or then.is_async
+            assert owner.peer.replied(request_id_of(7), b"\x0danswer") is was_async
+
+    scenario()
+
+
+@pytest.mark.parametrize("terms", [TERMS, ASYNC], ids=["sync", "async"])
+def test_what_another_program_may_have_is_not_asked_for_by_packet_id(terms: HttpTerms) -> None:
+    """A node of this kind would know the packet under no id, or another one, and pay it again."""
+
+    @simulated
+    async def scenario() -> None:
+        async with running(fails(httpx.ReadError), terms, ids=False) as owner:
+            flight = Flight(1)
+            assert owner.peer.send(flight) is None
+            owner.ids = True
+            await asyncio.sleep(2 * bounds.PROBE_SECONDS)
+            assert owner.peer.reach is Reach.IDS
+            assert owner.posted() == [flight.octets]
+            owner.peer.hand_over()
+            assert owner.peer.carries(flight), "no other link may ask for it either"
+            assert (owner.answers, owner.peer.unknown) == ({}, 1)
+
+    scenario()
+
+
+@simulated
+async def test_what_is_taken_over_from_another_link_is_no_news_to_another_program() -> None:
+    for terms in (TERMS, ASYNC):
+        async with running(ok, terms) as owner:
+            owner.ids = False
+            flight = Flight(1)
+            assert owner.peer.take_over([flight]) == [flight]
+            await asyncio.sleep(25)
+            assert owner.peer.reach is Reach.PLAIN
+            assert owner.requests == []
+            assert (owner.answers, owner.peer.carries(flight)) == ({}, True)
+
+
+@simulated
+async def test_what_was_not_sent_ends_so_when_the_settings_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounds, "REQUESTS_AT_ONCE_PER_PEER_MAX", 1)
+    async with running(never, ids=False) as owner:
+        first, second = Flight(1), Flight(2)
+        assert await sent(owner, first, second) == [None, None]
+        assert owner.peer.release() == {first: WITHOUT_NAME}
+        assert owner.answers == {second: Unanswered.NOT_SENT}
+
+
+def test_a_token_is_not_shown_where_it_says_how_a_packet_was_sent() -> None:
+    assert "secret" not in repr(Sent(Named.REQUEST_ID, "http://bob/ilp", "secret"))
 
 
 @simulated
