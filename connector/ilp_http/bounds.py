@@ -46,6 +46,12 @@ PROBE_SECONDS: Final = 20.0
 PROBE_ANSWER_SECONDS_MAX: Final = 10.0
 RETRY_DELAY_SECONDS_MIN: Final = 0.1
 RETRY_DELAY_SECONDS_MAX: Final = 5.0
+INFORMATIONAL_RESPONSES_MAX: Final = 4
+"""1xx before an answer."""
+ANSWER_PIECES_MAX: Final = 1024
+"""Chunks, or reads, of one answer: a peer that sends one octet a chunk costs 8 ms."""
+EVENTS_PER_READ_MAX: Final = 64
+"""Of `h11`, half a millisecond; then others have their turn."""
 REPLY_ATTEMPTS_MAX: Final = 8
 """Of an answer that is posted to the callback of a peer."""
 assert SENDING_IDLE_SECONDS_MAX < IDLE_SECONDS_MAX

@@ -63,6 +63,12 @@ class _Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[HttpAnswer] | None = None
         self._response: h11.Response | None = None
         self._body = bytearray()
+        self._informational = self._pieces = 0
+        """Of the answer, so far."""
+        self._goes_on = False
+        """Whether the rest of what was read has its turn in the loop."""
+        self._lost: str | None = None
+        """Why the socket was closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -71,41 +77,69 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed: that ends an answer without a length."""
         self.is_closed = True
+        self._lost = describe(error) if error else "closed by the server"
         if self._waiting is not None:
-            self._read(b"")
-            self._fail(
-                HttpUnreachableError(LOST, describe(error) if error else "closed by the server")
-            )
+            self._feed(b"")
 
     def data_received(self, data: bytes) -> None:
         """A part of the answer; without a request it is a fault of the server."""
         if self._waiting is None:
             self.abort()
         else:
-            self._read(data)
+            self._feed(data)
 
-    def _read(self, data: bytes) -> None:
-        http = self._http
+    def _feed(self, data: bytes) -> None:
         try:
-            http.receive_data(data)
-            while True:
-                event = http.next_event()
-                if event is h11.NEED_DATA or event is h11.PAUSED:
-                    return
-                if isinstance(event, h11.Response):
-                    self._response = event
-                elif isinstance(event, h11.Data):
-                    self._body += event.data
-                    if len(self._body) > bounds.BODY_BYTES_MAX:
-                        self._fail(HttpAnswerError("the answer is too long"))
-                        return
-                elif isinstance(event, h11.EndOfMessage):
-                    self._whole()
-                    return
-                elif isinstance(event, h11.ConnectionClosed):
-                    return
+            self._http.receive_data(data)
         except h11.RemoteProtocolError:
             self._fail(HttpUnreachableError(LOST, "the answer is not HTTP/1.1"))
+        if not self._goes_on:
+            self._read()
+
+    def _read(self) -> None:
+        """Handle what has come: some of it, and the rest when others have had their turn."""
+        went_on, self._goes_on = self._goes_on, False
+        try:
+            for _ in range(bounds.EVENTS_PER_READ_MAX):
+                if self._waiting is None or self._waiting.done():
+                    break
+                event = self._http.next_event()
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    break
+                if isinstance(event, h11.ConnectionClosed):
+                    break
+                self._handle(event)
+            else:
+                self._goes_on = True
+        except h11.RemoteProtocolError:
+            self._fail(HttpUnreachableError(LOST, "the answer is not HTTP/1.1"))
+            return
+        if self._goes_on:
+            asyncio.get_running_loop().call_soon(self._read)
+        elif self._lost is not None:
+            self._fail(HttpUnreachableError(LOST, self._lost))
+        if self._goes_on is not went_on and self._lost is None and self._transport is not None:
+            if self._goes_on:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _handle(self, event: Any) -> None:
+        if isinstance(event, h11.InformationalResponse):
+            self._informational += 1
+            if self._informational > bounds.INFORMATIONAL_RESPONSES_MAX:
+                self._fail(HttpUnreachableError(LOST, "1xx without an answer"))
+        elif isinstance(event, h11.Response):
+            self._response = event
+        elif isinstance(event, h11.Data):
+            self._pieces += 1
+            self._body += event.data
+            if len(self._body) > bounds.BODY_BYTES_MAX:
+                self._fail(HttpAnswerError("the answer is too long"))
+            elif self._pieces > bounds.ANSWER_PIECES_MAX:
+                self._fail(HttpAnswerError("the answer is in too many pieces"))
+        elif isinstance(event, h11.EndOfMessage):
+            self._whole()
 
     def _whole(self) -> None:
         response, waiting = self._response, self._waiting
@@ -118,7 +152,10 @@ class _Connection(asyncio.Protocol):
             self._fail(HttpAnswerError("the answer has a content encoding that was not asked for"))
             return
         self._waiting = None
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+        http = self._http
+        is_over = http.our_state is h11.DONE and http.their_state is h11.DONE
+        # What comes after an answer would be taken for that of the next packet.
+        if is_over and http.trailing_data == (b"", False):
             self._http.start_next_cycle()
         else:
             self.abort()
@@ -141,6 +178,7 @@ class _Connection(asyncio.Protocol):
         octets += self._http.send(h11.EndOfMessage()) or b""
         self._response = None
         self._body.clear()
+        self._informational = self._pieces = 0
         self._waiting = asyncio.get_running_loop().create_future()
         self._transport.write(octets)
         return self._waiting

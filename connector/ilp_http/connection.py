@@ -161,6 +161,8 @@ class Connection(asyncio.Protocol):
         try:
             if data:  # no octets would mean the end of the connection
                 http.receive_data(data)
+            # A few rounds at most: without Transfer-Encoding a body is one piece, and after its end the
+            # next request has its turn in the loop (`_send`).
             while not self._gone:
                 event = http.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED:

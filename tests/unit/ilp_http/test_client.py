@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import pytest
 
 from connector.base.errors import HttpAnswerError, HttpTimeoutError, HttpUnreachableError
 from connector.base.http import HttpAnswer
 from connector.ilp_http import bounds
-from connector.ilp_http.client import LOST, NOT_CONNECTED, Client
+from connector.ilp_http.client import LOST, NOT_CONNECTED, Client, _Connection
 from tests.support.clocks import SimulatedClock, simulated
 from tests.support.in_memory import LATENCY_S, MemoryNetwork
 
@@ -211,6 +212,101 @@ def test_an_answer_beyond_the_bounds_is_refused(octets: bytes) -> None:
             await host.ask()
         await asyncio.sleep(3 * LATENCY_S)
         assert host.closed == 1
+
+    scenario()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Pausable(asyncio.Transport):
+    """Notes whether it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_read = True
+
+    def write(self, data: Any) -> None:
+        assert data
+
+    def abort(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        assert self.is_read
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        assert not self.is_read
+        self.is_read = True
+
+
+@pytest.mark.parametrize("closes", [False, True])
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_an_answer_in_many_pieces_lets_others_have_their_turn(closes: bool, is_whole: bool) -> None:
+    @simulated
+    async def scenario() -> None:
+        count = bounds.ANSWER_PIECES_MAX
+        transport = Pausable()
+        connection = _Connection()
+        connection.connection_made(transport)
+        request = h11.Request(method="POST", target="/", headers=[("host", "bob")])
+        answer = connection.send(request, b"")
+        connection.data_received(CHUNKED + b"1\r\nX\r\n" * count + b"0\r\n\r\n" * is_whole)
+        assert not transport.is_read
+        if closes:
+            connection.connection_lost(None)
+        turns = 0
+        while not answer.done() and turns <= 2 * count // bounds.EVENTS_PER_READ_MAX:
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns >= count // bounds.EVENTS_PER_READ_MAX
+        if is_whole:
+            assert (await answer).body == b"X" * count
+        elif closes:
+            with pytest.raises(HttpUnreachableError):
+                await answer
+        else:
+            assert not answer.done()
+        assert transport.is_read is not closes
+
+    scenario()
+
+
+def test_an_answer_in_too_many_pieces_is_refused() -> None:
+    @simulated
+    async def scenario() -> None:
+        pieces = b"1\r\nX\r\n" * (bounds.ANSWER_PIECES_MAX + 1)
+        host = await Host(says(CHUNKED + pieces + b"0\r\n\r\n")).up()
+        with pytest.raises(HttpAnswerError):
+            await host.ask()
+        await asyncio.sleep(3 * LATENCY_S)
+        assert host.closed == 1
+
+    scenario()
+
+
+@simulated
+async def test_1xx_without_end_are_no_answer() -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    host = await Host(says(hints * bounds.INFORMATIONAL_RESPONSES_MAX + OK)).up()
+    assert (await host.ask()).body == b"answer"
+    assert (await host.ask()).body == b"answer", "they are counted by answer"
+    host.serve = says(hints * (bounds.INFORMATIONAL_RESPONSES_MAX + 1) + OK)
+    with pytest.raises(HttpUnreachableError) as caught:
+        await host.ask()
+    assert caught.value.kind == LOST
+
+
+@pytest.mark.parametrize("surplus", [OK.replace(b"answer", b"forged"), b"\r\n", b"x"])
+def test_what_comes_after_an_answer_is_not_that_of_the_next_packet(surplus: bytes) -> None:
+    @simulated
+    async def scenario() -> None:
+        host = await Host(says(OK + surplus)).up()
+        assert (await host.ask()).body == b"answer"
+        host.serve = says(OK.replace(b"answer", b"second"))
+        assert (await host.ask()).body == b"second"
+        assert len(host.connections) == 2
 
     scenario()
 

@@ -67,11 +67,15 @@ def test_a_request_may_say_nothing_but_its_path() -> None:
     ("path", "peer_id"),
     [
         ("/accounts/bob/ilp", "bob"),
-        ("/accounts/bob/ilp/", "bob"),
-        ("/accounts/a%2Fb/ilp", "a/b"),
+        ("/accounts/bob/ilp/", None),
+        ("//accounts/bob/ilp", None),
+        ("///accounts/%76ictim/ilp//", None),
+        ("/accounts/%62ob/ilp", None),
+        ("/accounts/a%2Fb/ilp", None),
+        ("/accounts/bob/ilp\n", None),
         ("/accounts/bob/ilp/btp", None),
         ("/accounts/bob", None),
-        ("/accounts//ilp", ""),
+        ("/accounts//ilp", None),
         ("/ilp", None),
     ],
 )
@@ -82,6 +86,23 @@ def test_the_path_names_the_peer(path: str, peer_id: str | None) -> None:
 @pytest.mark.parametrize("path", [b"/", b"/metrics", b"/admin/peers", b"/accounts/bob", b"*", b""])
 def test_nothing_else_is_there(path: bytes) -> None:
     assert refused(path=path)[0] == 404
+
+
+@pytest.mark.parametrize("path", [b"/ilp/", b"//ilp", b"/%69lp", b"/accounts/bob/ilp/", b"/accounts/b%6Fb/ilp"])  # fmt: skip
+def test_another_spelling_of_a_path_is_another_path(path: bytes) -> None:
+    assert refused(path=path)[0] == 404
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"identity", b"gzip, chunked"])
+def test_a_packet_has_a_length(coding: bytes) -> None:
+    field = (b"transfer-encoding", coding)
+    for headers in (
+        [field],
+        [field, (b"content-length", b"5")],
+        [(b"content-length", b"5"), field],
+    ):
+        for method in (b"POST", b"GET"):
+            assert refused(*headers, method=method)[0] == 411
 
 
 @pytest.mark.parametrize("method", [b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"BREW"])
