@@ -36,6 +36,12 @@ REQUESTS_AT_ONCE_PER_PEER_MAX: Final = 64
 """Requests to a peer under way, each on a connection of its own."""
 REPLIES_AT_ONCE_PER_PEER_MAX: Final = 32
 """Answers to a peer by requests of their own, besides."""
+REPLY_BYTES_PER_PEER_MAX: Final = 8 * 2**20
+"""Of answers to a peer that wait or are being posted: as many packets of 1.6 KiB as may be in flight."""
+REPLY_BYTES_MAX: Final = 64 * 2**20
+"""The same of all peers. A peer gets no more than half of what is left, so one that comes later has room."""
+REPLY_BYTES_EACH: Final = 512
+"""What an answer costs besides its octets."""
 QUEUE_PER_PEER_MAX: Final = limits.IN_FLIGHT_PER_PEER_MAX
 CONNECT_SECONDS_MAX: Final = 5.0
 SENDING_IDLE_SECONDS_MAX: Final = 2.0

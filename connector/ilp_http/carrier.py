@@ -23,6 +23,7 @@ from connector.ilp_http.client import Client
 from connector.ilp_http.listener import Arrivals, HttpListener, ReplyTo
 from connector.ilp_http.peer import HttpPeer, Outgoing
 from connector.ilp_http.reach import WITH_PACKET_ID, HttpTerms, Reach, Sent
+from connector.ilp_http.replies import Room
 from connector.peering.model import PeerRegistry, Unanswered
 
 
@@ -105,6 +106,7 @@ class HttpCarrier:
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
         self._by_peer: dict[str, HttpPeer] = {}
+        self._room_for_replies = Room()
         self._unknown = 0
         """Unknown outcomes of packets to peers that are not used by HTTP any more."""
         self._left: dict[str, dict[Outgoing, Sent]] = {}
@@ -181,6 +183,7 @@ class HttpCarrier:
                     network=self._network,
                     headers={"Authorization": f"Bearer {terms.token}"},
                 ),
+                room=self._room_for_replies,
             )
             self._by_peer[peer_id] = peer
             peer.adopt(left)

@@ -54,7 +54,7 @@ from connector.ilp_http.reach import (
     Sent,
     sent_as,
 )
-from connector.ilp_http.replies import Replies
+from connector.ilp_http.replies import Replies, Room
 from connector.peering.model import Peer, Unanswered
 
 _BEHIND_A_PROXY: Final = frozenset((502, 503, 504))
@@ -104,6 +104,7 @@ class HttpPeer:
         log: Log,
         random: Callable[[], float],
         client: Asks,
+        room: Room,
     ) -> None:
         """Nothing is sent before `start`.
 
@@ -113,6 +114,7 @@ class HttpPeer:
             log: for what the peer and the network cause, at a limited rate.
             random: returns a number from 0 to 1, for the back-off.
             client: shows the token of the peer with every request.
+            room: for answers to callbacks, shared by all peers.
         """
         self.terms: Final = terms
         self.reach = Reach.UNKNOWN
@@ -148,6 +150,7 @@ class HttpPeer:
             run=self._run,
             may_speak=self._may_speak,
             say=self._say,
+            room=room,
         )
         self._working = 0
         self._group: asyncio.TaskGroup | None = None
@@ -168,6 +171,7 @@ class HttpPeer:
     async def close(self) -> None:
         """End all requests; what waits for answers is left to the caller (`give_up`)."""
         self.reach = Reach.CLOSED
+        self._replies.close()
         for task in list(self._tasks):
             task.cancel()
         await self._client.close()

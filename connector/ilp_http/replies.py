@@ -1,4 +1,8 @@
-"""Posts answers to the callback of one peer (RFC 35, asynchronous)."""
+"""Posts answers to the callback of one peer (RFC 35, asynchronous).
+
+What waits, or is being posted, is bounded in octets, of each peer and of all. What finds no room is given up: to
+the sender its packet has no answer in time.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,21 @@ from connector.ilp_http.message import REQUEST_ID
 from connector.ilp_http.reach import BACKOFF, HttpTerms
 
 
+class Room:
+    """How many octets the answers of all peers take."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def has(self, size: int, *, of_peer: int) -> bool:
+        """Whether a peer whose answers take `of_peer` octets may have `size` more."""
+        left = bounds.REPLY_BYTES_MAX - self.taken
+        wanted = of_peer + size
+        return size <= left and wanted <= min(
+            bounds.REPLY_BYTES_PER_PEER_MAX, (left + of_peer) // 2
+        )
+
+
 class Replies:
     """The answers that wait to be posted, oldest first, and the tasks that post them."""
 
@@ -29,6 +48,7 @@ class Replies:
         run: Callable[[Any], None],
         may_speak: Callable[[], Awaitable[bool]],
         say: Callable[[str, str], None],
+        room: Room,
     ) -> None:
         """Nothing waits.
 
@@ -40,6 +60,7 @@ class Replies:
             run: runs a coroutine as a task.
             may_speak: waits while the process does not know whether it is the active one.
             say: logs an event and its reason, at a limited rate.
+            room: shared by all peers.
         """
         self._terms: Final = terms
         self._client = client
@@ -49,12 +70,25 @@ class Replies:
         self._may_speak = may_speak
         self._say = say
         self._queue: OrderedDict[uuid.UUID, tuple[bytes, int]] = OrderedDict()
+        self._room = room
+        self._is_closed = False
+        self._taken = 0
+        """Octets of those that wait or are being posted."""
         self._working = 0
 
     def post(self, request_id: uuid.UUID, octets: bytes, until_ms: int) -> bool:
         """Post an answer, which is of use until then; False: there is no room."""
-        if len(self._queue) >= bounds.QUEUE_PER_PEER_MAX:
+        if request_id in self._queue:
+            return True  # the same packet, asked for again: its answer waits already
+        size = _size(octets)
+        if (
+            self._is_closed
+            or len(self._queue) >= bounds.QUEUE_PER_PEER_MAX
+            or not self._room.has(size, of_peer=self._taken)
+        ):
+            self._say("ilp_http_answer_undelivered", "no room")
             return False
+        self._take(size)
         self._queue[request_id] = octets, until_ms
         if self._working < bounds.REPLIES_AT_ONCE_PER_PEER_MAX:
             self._working += 1
@@ -65,9 +99,24 @@ class Replies:
         try:
             while self._queue:
                 request_id, (octets, until_ms) = self._queue.popitem(last=False)
-                await self._post(request_id, octets, until_ms)
+                try:
+                    await self._post(request_id, octets, until_ms)
+                finally:
+                    self._take(-_size(octets))
         finally:
             self._working -= 1
+
+    def close(self) -> None:
+        """Give up what waits; the tasks are ended by the caller."""
+        self._is_closed = True
+        for octets, _ in self._queue.values():
+            self._take(-_size(octets))
+        self._queue.clear()
+
+    def _take(self, size: int) -> None:
+        self._taken += size
+        self._room.taken += size
+        assert 0 <= self._taken <= self._room.taken, (self._taken, self._room.taken)
 
     async def _post(self, request_id: uuid.UUID, octets: bytes, until_ms: int) -> None:
         """Repeated after a 5xx or none at all, while the answer can be of use (RFC 35)."""
@@ -97,3 +146,7 @@ class Replies:
                 reason = f"HTTP {answer.status}"
             await asyncio.sleep(BACKOFF.wait_s(attempt, self._random))
         self._say("ilp_http_answer_undelivered", reason)
+
+
+def _size(octets: bytes) -> int:
+    return len(octets) + bounds.REPLY_BYTES_EACH

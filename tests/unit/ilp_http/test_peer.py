@@ -31,6 +31,7 @@ from connector.ilp_http.reach import (
     Reach,
     Sent,
 )
+from connector.ilp_http.replies import Room
 from connector.peering.model import Asset, Peer, PeerTerms, Unanswered
 from tests.support.clocks import SimulatedClock, simulated
 from tests.support.daemons import EventLog
@@ -96,7 +97,12 @@ class Owner:
         self.answers: dict[Any, bytes | Unanswered] = {}
         self.changes: list[str] = []
         self.peer = HttpPeer(
-            terms, owner=self, log=self.log, random=lambda: 0.5, client=client_of(self._ask)
+            terms,
+            owner=self,
+            log=self.log,
+            random=lambda: 0.5,
+            client=client_of(self._ask),
+            room=Room(),
         )
 
     async def _ask(self, request: httpx.Request) -> httpx.Response:
@@ -525,7 +531,12 @@ def test_settings_that_change_send_nothing_to_another_program_in_another_way(
     async def scenario() -> None:
         former = Owner(never, first, ids=False, up=True)
         former.peer = HttpPeer(
-            first, owner=former, log=former.log, random=lambda: 0.5, client=client_of(former._ask)
+            first,
+            owner=former,
+            log=former.log,
+            random=lambda: 0.5,
+            client=client_of(former._ask),
+            room=Room(),
         )
         flight = Flight(7)
         async with asyncio.TaskGroup() as group:
@@ -653,7 +664,9 @@ def test_a_probe_that_is_refused_is_no_connection(code: int) -> None:
     async def scenario() -> None:
         owner = Owner(ok, TERMS, ids=True, up=True)
         client = client_of(lambda _request: httpx.Response(code, headers=KNOWN))
-        owner.peer = HttpPeer(TERMS, owner=owner, log=owner.log, random=lambda: 0.5, client=client)
+        owner.peer = HttpPeer(
+            TERMS, owner=owner, log=owner.log, random=lambda: 0.5, client=client, room=Room()
+        )
         async with asyncio.TaskGroup() as group:
             owner.peer.start(group)
             await asyncio.sleep(60)
