@@ -118,7 +118,7 @@ class _Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._read)
         elif self._lost is not None:
             self._fail(HttpUnreachableError(LOST, self._lost))
-        if self._goes_on is not went_on and self._lost is None and self._transport is not None:
+        if self._goes_on is not went_on and not self.is_closed and self._transport is not None:
             if self._goes_on:
                 self._transport.pause_reading()
             else:
