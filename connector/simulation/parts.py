@@ -106,6 +106,9 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
                 "asset_scale": link.asset.scale,
                 "credit_limit": link.credit_limit,
                 "routes": _routes_over(plan, node.name, other, link),
+                # The judge knows the way of each packet beforehand: no neighbour may change it.
+                "send_routes": False,
+                "receive_routes": False,
                 "settle_threshold": plan.settle_threshold if other in names else None,
                 "settlement_engine_url": "http://engine"
                 if plan.settle_threshold or plan.prepaid_max
