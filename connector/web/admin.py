@@ -6,9 +6,9 @@ the changes.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
+import time
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Path, Query, Response
@@ -326,8 +326,8 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         responses={200: {"model": models.PacketAnswer}},
     )
     async def send(packet: Packet) -> dict[str, Any]:
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
+        # The time of a uvloop is in whole milliseconds.
+        began_s = time.perf_counter()
         answer = await sender.send(
             packet.destination,
             packet.amount,
@@ -336,7 +336,7 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
             condition=None if packet.condition is None else bytes.fromhex(packet.condition),
             expiry_s=packet.expiry_seconds,
         )
-        said = {**_answer(answer), "durationMs": round((loop.time() - began_s) * 1000, 3)}
+        said = {**_answer(answer), "durationMs": round((time.perf_counter() - began_s) * 1000, 3)}
         admin.note("packet.send", packet.destination, said["status"])
         return said
 
