@@ -8,6 +8,7 @@ A transaction is acknowledged only after it is on disk (WAL, `synchronous=FULL`)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
@@ -107,7 +108,10 @@ class SqliteFile:
             )
             connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
             return connection
-        private_file(self.path)
+        if str(self.path) != ":memory:":
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # SQLite says what is wrong with the file
+            private_file(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             prepare(connection, schema)
