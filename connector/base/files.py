@@ -49,8 +49,6 @@ def private_file(path: Path) -> None:
     Raises:
         OSError: it cannot be created.
     """
-    if str(path) == ":memory:":
-        return  # a database without a file
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 

@@ -110,8 +110,8 @@ class SqliteFile:
             return connection
         if str(self.path) != ":memory:":
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(OSError):  # SQLite says what is wrong with the file
-            private_file(self.path)
+            with contextlib.suppress(OSError):  # SQLite says what is wrong with the file
+                private_file(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             prepare(connection, schema)

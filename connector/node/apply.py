@@ -145,21 +145,16 @@ class SettingsApplier:
 
     def set_address(self, own_address: str) -> None:
         """This node has another address: what lies below the former one has no routes any more."""
-        if self._node.address:
-            former = self._routes_of(self.settings, self._draining)
-            self._node.set_address(own_address)
-            now = self._routes_of(self.settings, self._draining)
-            for route in sorted(former - now):
-                self._routes.remove(route)
-                self._told.discard(route)
-                self._emit(
-                    RouteRemoved(
-                        prefix=route.prefix,
-                        next_hop=route.next_hop,
-                        source=route.source.name.lower(),
-                    )
-                )
+        former = self._routes_of(self.settings, self._draining) if self._node.address else set()
         self._node.set_address(own_address)
+        for route in sorted(former - self._routes_of(self.settings, self._draining)):
+            self._routes.remove(route)
+            self._told.discard(route)
+            self._emit(
+                RouteRemoved(
+                    prefix=route.prefix, next_hop=route.next_hop, source=route.source.name.lower()
+                )
+            )
         self.add_routes()
 
     def go_on_draining(self, peer_ids: Collection[str]) -> None:
