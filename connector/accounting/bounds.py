@@ -56,6 +56,8 @@ LEASE_VALID_SECONDS: Final = 2.0
 LEASE_STANDBY_LOOK_SECONDS: Final = 0.5
 LEASE_STANDBY_LOOK_GAP_SECONDS_MAX: Final = 2.0
 LEASE_SILENCE_SECONDS: Final = 3.0
+LEASE_SILENCE_AFTER_OUTAGE_SECONDS_MAX: Final = 15.0
+"""After an outage of the ledger the silence is as long as there was no sign before, up to this."""
 # A process that did nothing for longer asks whether it is still the active one before it sends anything.
 LEASE_STANDSTILL_SECONDS: Final = 1.0
 LEASE_DOUBT_SECONDS: Final = 5.0
@@ -65,6 +67,10 @@ LEASE_CLAIM_TRIES_MAX: Final = 8
 LEASE_OUTBOX_SECONDS_MAX: Final = 10.0
 """How long a superseded process waits for its outbox to be booked."""
 # Whoever is woken after a standby has taken over looks before it holds anything.
+assert (
+    LEASE_SILENCE_AFTER_OUTAGE_SECONDS_MAX
+    > LEASE_SILENCE_SECONDS + 4 * LEDGER_ASK_AGAIN_SECONDS_MAX
+)
 assert LEASE_SILENCE_SECONDS > LEASE_VALID_SECONDS > LEASE_LOOK_SECONDS
 # Between two signs of life there may be a look, a standstill that is not noticed, and a request.
 assert LEASE_SILENCE_SECONDS > LEASE_LOOK_SECONDS + LEASE_STANDSTILL_SECONDS

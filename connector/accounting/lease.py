@@ -15,7 +15,8 @@ takes the first. `user_data_128` names the process (a random number), `user_data
 
 No clocks are compared. The active process asks the ledger for claim g + 1 about once a second, and
 before and after a request with holds when its last answer is older than LEASE_VALID_SECONDS. A standby
-takes over after a silence that it has measured itself, while the ledger answered all its questions.
+takes over after a silence that it has measured itself, while the ledger answered all its questions;
+a longer one after an outage of the ledger (`Watch`).
 
     OPENING -FREE-> CLAIMING -WON-> ACTIVE -LATER-> SUPERSEDED      ACTIVE -ENDED-> ENDED
     OPENING -OTHER-> STANDBY -FREE-> CLAIMING -LOST-> STANDBY
@@ -109,33 +110,58 @@ HOLDS: Final[Mapping[Phase, bool]] = {
 
 
 class Watch:
-    """When the active process has given no sign for long enough, by the clock of who watches."""
+    """When the active process has given no sign for long enough, by the clock of who watches.
+
+    That is LEASE_SILENCE_SECONDS in which the ledger answered. After a longer outage of the ledger the
+    active process may find it later than the one that watches: it polls more rarely, and its client
+    waits longer between two attempts, the longer the outage was. So the silence that is needed then
+    grows by what the outage was longer than that, up to LEASE_SILENCE_AFTER_OUTAGE_SECONDS_MAX.
+    """
 
     def __init__(self) -> None:
         self._since_s: float | None = None
         self._looked_s = 0.0
+        self._sign_s = 0.0
+        self._ledger_was_away = False
+        self.needed_s = bounds.LEASE_SILENCE_SECONDS
+        """How long the silence has to last."""
 
     def sign(self, now_s: float) -> None:
-        """There was a sign of it."""
-        self._since_s = self._looked_s = now_s
+        """There was a sign of it. The first look after an outage may find one from before."""
+        self.needed_s = self._needed_s(now_s)
+        self._since_s = self._looked_s = self._sign_s = now_s
+        self._ledger_was_away = False
 
     def unknown(self) -> None:
         """The ledger did not answer: the silence is measured anew."""
         self._since_s = None
+        self._ledger_was_away = True
+
+    def _needed_s(self, now_s: float) -> float:
+        if not self._ledger_was_away:
+            return bounds.LEASE_SILENCE_SECONDS
+        return min(
+            max(now_s - self._sign_s, bounds.LEASE_SILENCE_SECONDS),
+            bounds.LEASE_SILENCE_AFTER_OUTAGE_SECONDS_MAX,
+        )
 
     def is_over(self, now_s: float) -> bool:
-        """Note a look without a sign; returns whether the silence has lasted LEASE_SILENCE_SECONDS.
+        """Note a look without a sign; returns whether the silence has lasted long enough.
 
         Only looks that follow closely upon each other count: a process that stood still has not
         watched.
         """
+        if self._since_s is None and self._ledger_was_away:
+            self.needed_s = self._needed_s(now_s)
         if (
             self._since_s is None
             or now_s - self._looked_s > bounds.LEASE_STANDBY_LOOK_GAP_SECONDS_MAX
         ):
             self._since_s = now_s
         self._looked_s = now_s
-        return now_s - self._since_s >= bounds.LEASE_SILENCE_SECONDS
+        assert self.needed_s >= bounds.LEASE_SILENCE_SECONDS
+        assert self.needed_s <= bounds.LEASE_SILENCE_AFTER_OUTAGE_SECONDS_MAX
+        return now_s - self._since_s >= self.needed_s
 
 
 # --- rows

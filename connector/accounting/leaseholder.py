@@ -290,6 +290,20 @@ class LeaseHolder:
             self._beats = number
         self.valid_until_s = asked_s + bounds.LEASE_VALID_SECONDS
 
+    async def look_if_due(self, ledger: Ledger) -> None:
+        """As `look`, when the last answer is older than a second: for work that takes many requests.
+
+        Another process that has taken over is noted; the caller books on, since what it books was
+        promised, whoever is active now.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        age_s = self._clock.monotonic_s() - (self.valid_until_s - bounds.LEASE_VALID_SECONDS)
+        if age_s >= bounds.LEASE_LOOK_SECONDS:
+            with contextlib.suppress(SupersededError):
+                await self.look(ledger)
+
     async def end(self) -> None:
         """Let a standby take over at once: all that this process had to write is written."""
         if self._terms is None or self.phase is Phase.ENDED:

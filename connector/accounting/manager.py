@@ -174,6 +174,7 @@ class AccountManager:
             chart=chart,
             credit=credit,
             acknowledged=acknowledged,
+            lease=holder,
             spool=spool,
             promises=promises,
             availability=availability,

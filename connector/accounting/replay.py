@@ -32,6 +32,7 @@ from connector.accounting.availability import Availability
 from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
 from connector.accounting.entries import chains, correcting_transfers, held_again, is_booked
+from connector.accounting.leaseholder import LeaseHolder
 from connector.accounting.promises import Promises
 from connector.accounting.reports import Reports, packet_details
 from connector.accounting.spool import Spool
@@ -62,6 +63,7 @@ class Replay:
         chart: Chart,
         credit: Credit,
         acknowledged: Acknowledged,
+        lease: LeaseHolder,
         spool: Spool,
         promises: Promises,
         availability: Availability,
@@ -72,6 +74,7 @@ class Replay:
         self._chart = chart
         self._credit = credit
         self._acknowledged = acknowledged
+        self._lease = lease
         self._spool = spool
         self._promises = promises
         self._availability = availability
@@ -132,6 +135,8 @@ class Replay:
         requests = [one for one in loaded if one[0] <= until_seq]
         transfers = [transfer for _, part in requests for transfer in part]
         async with self._turn as ledger:
+            # A large outbox takes longer than the silence after which a standby takes over.
+            await self._lease.look_if_due(ledger)
             # An empty request tests whether the ledger answers.
             statuses = await ledger.create_transfers(transfers)
             assert len(statuses) == len(transfers)
@@ -179,6 +184,7 @@ class Replay:
         # Their holds may have been refused in an earlier request, and made under other ids.
         late = await self._resolve_again(ledger, resolutions_)
         for chain in late:
+            await self._lease.look_if_due(ledger)
             legs = await self._legs_of(ledger, chain.transfers)
             if not legs:
                 # Not the ledger it was meant for: an operator must decide.

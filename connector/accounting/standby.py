@@ -2,7 +2,7 @@
 
 It has the ledger and nothing else of the node: no accounts, no outbox, no links. It takes over when
 the active process has ended its time, or has given no sign for LEASE_SILENCE_SECONDS in which the
-ledger answered. While the ledger is away nobody can tell, so it waits.
+ledger answered, longer after an outage of it. While the ledger is away nobody can tell, so it waits.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Standby:
             self._tell(f"generation {self.generation} is active")
         elif self._watch.is_over(now_s):
             return await self._claim(
-                f"it has given no sign of life for {bounds.LEASE_SILENCE_SECONDS:g} s"
+                f"it has given no sign of life for {self._watch.needed_s:.0f} s"
             )
         return False
 

@@ -78,9 +78,60 @@ def test_a_look_that_got_no_answer_begins_the_silence_anew() -> None:
     assert not watch.is_over(1.0)
     assert not watch.is_over(2.5)
     watch.unknown()
-    assert not watch.is_over(3.5)
-    assert not watch.is_over(5.0)
-    assert watch.is_over(3.5 + bounds.LEASE_SILENCE_SECONDS)
+    assert not watch.is_over(2.75)
+    assert not watch.is_over(4.5)
+    assert watch.is_over(2.75 + bounds.LEASE_SILENCE_SECONDS)
+
+
+def first_over(watch: Watch, from_s: float) -> float:
+    """How many seconds of looks without a sign it takes."""
+    looks = (from_s + 0.5 * number for number in range(100))
+    return next(at_s for at_s in looks if watch.is_over(at_s)) - from_s
+
+
+@pytest.mark.parametrize(
+    ("away_s", "needed_s"),
+    [(2.0, 3.0), (5.0, 5.0), (14.5, 14.5), (600.0, 15.0)],
+)
+def test_after_an_outage_of_the_ledger_the_active_process_has_as_long_to_find_it_again(
+    away_s: float, needed_s: float
+) -> None:
+    watch = Watch()
+    watch.sign(100.0)
+    watch.unknown()
+    watch.unknown()
+    assert first_over(watch, 100.0 + away_s) == needed_s
+    assert watch.needed_s == needed_s
+
+
+def test_a_sign_after_an_outage_brings_the_usual_silence_back() -> None:
+    watch = Watch()
+    watch.sign(0.0)
+    watch.unknown()
+    assert not watch.is_over(60.0)
+    watch.sign(60.5)
+    watch.sign(61.0)
+    assert first_over(watch, 61.5) == bounds.LEASE_SILENCE_SECONDS - 0.5
+
+
+def test_a_sign_that_the_first_look_after_an_outage_finds_may_be_from_before_it() -> None:
+    watch = Watch()
+    watch.sign(0.0)
+    watch.unknown()
+    watch.sign(8.0)
+    assert watch.needed_s == 8.0
+    assert first_over(watch, 8.5) == 7.5
+    watch.sign(20.0)
+    assert watch.needed_s == bounds.LEASE_SILENCE_SECONDS
+
+
+def test_an_outage_that_comes_back_makes_the_silence_no_shorter() -> None:
+    watch = Watch()
+    watch.sign(0.0)
+    watch.unknown()
+    assert not watch.is_over(10.0)
+    watch.unknown()
+    assert first_over(watch, 12.0) == 12.0
 
 
 def test_a_watcher_that_stood_still_has_not_watched() -> None:

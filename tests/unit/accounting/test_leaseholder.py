@@ -97,9 +97,9 @@ def stand_still(node: AccountingNode) -> None:
     node._tasks[3].cancel()
 
 
-async def settle(node: AccountingNode, token: str) -> None:
+async def settle(node: AccountingNode, token: str, amount: int = 100) -> None:
     """Pay while the ledger is away."""
-    held = await node.hold(token)
+    held = await node.hold(token, amount)
     node.post(token, held)
     assert await node.outcome(token, other_than=Outcome.HELD) is Outcome.RELEASED
 
@@ -549,6 +549,54 @@ async def test_a_standby_waits_while_the_ledger_is_away() -> None:
         assert not waiting.done()
         assert not active.manager.is_superseded
         assert any("away" in one for one in cluster.said)
+        waiting.cancel()
+
+
+@simulated
+async def test_a_standby_waits_while_the_active_process_books_a_large_outbox() -> None:
+    """It takes many requests to a slow ledger, longer than the silence that a standby waits for."""
+    cluster = Cluster()
+    async with cluster.process(A, spool=1000) as active:
+        seen = Seen(cluster)
+        waiting = cluster.stand_by(B, seen)
+        await asyncio.sleep(5)
+        active.ledger.down = seen.down = Fault.REFUSED
+        for number in range(50):
+            await settle(active, f"meanwhile {number}", amount=10)
+        active.ledger.batch_transfers_max = 4
+        active.ledger.latency_s = 0.4
+        active.ledger.down = seen.down = None
+        began_s = active.clock.monotonic_s()
+        while active.manager.spooled:
+            assert not waiting.done(), active.clock.monotonic_s() - began_s
+            await asyncio.sleep(0.1)
+        took_s = active.clock.monotonic_s() - began_s
+        assert took_s > bounds.LEASE_SILENCE_AFTER_OUTAGE_SECONDS_MAX + 1
+        active.ledger.latency_s = 0.0
+        await asyncio.sleep(30)
+        assert not waiting.done()
+        assert not active.manager.is_superseded
+        waiting.cancel()
+
+
+@simulated
+async def test_a_standby_waits_longer_for_a_process_that_polls_the_ledger_less_often_than_it() -> (
+    None
+):
+    cluster = Cluster()
+    async with cluster.process(A, spool=1000) as active:
+        seen = Seen(cluster)
+        waiting = cluster.stand_by(B, seen)
+        await asyncio.sleep(5)
+        active.ledger.down = seen.down = Fault.REFUSED
+        await asyncio.sleep(12)
+        seen.down = None
+        await asyncio.sleep(2 * bounds.LEASE_SILENCE_SECONDS)
+        assert not waiting.done()
+        active.ledger.down = None
+        await asyncio.sleep(30)
+        assert not waiting.done()
+        assert not active.manager.is_superseded
         waiting.cancel()
 
 
