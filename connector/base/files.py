@@ -6,11 +6,12 @@ After a crash there is the old content or the new one.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import select
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NoReturn
 
 _MILLISECONDS_MAX: Final = 5000
 """How long a pipe or a terminal may say nothing."""
@@ -39,6 +40,40 @@ def read_bounded(path: Path, bytes_max: int) -> bytes:
         return octets
     finally:
         os.close(number)
+
+
+def read_json(path: Path, bytes_max: int) -> Any:
+    """The JSON value in a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not JSON (`json.JSONDecodeError` where there is a line to name), longer than
+            `bytes_max`, nested too deeply, or has text that is not valid Unicode.
+    """
+    octets = read_bounded(path, bytes_max)
+    if len(octets) > bytes_max:
+        raise ValueError(f"it is longer than {bytes_max} octets")
+    return parse_json(octets)
+
+
+def parse_json(octets: bytes) -> Any:
+    """As `read_json`, for octets that were read already.
+
+    Raises:
+        ValueError: see there.
+    """
+    try:
+        value = json.loads(octets.decode("utf-8"), parse_constant=_no_json)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if b"\\ud" in octets.lower():
+        # Half of a surrogate pair is not text: it fails here, not where it is used.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def private_file(path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from connector.base.files import parse_json
 from connector.node import bounds
 from connector.node.core import Platform
 from connector.peering.model import PeerTerms
@@ -100,12 +101,12 @@ class FormerLinks:
     def take(self) -> set[str]:
         """What the former process has left, once, unless that is too long ago."""
         try:
-            found = json.loads(self._note.take(bounds.REPLACED_FILE_BYTES_MAX))
+            found = parse_json(self._note.take(bounds.REPLACED_FILE_BYTES_MAX))
             age_ms = self._platform.clock.now_ms() - int(found["atMs"])
             peers = {str(peer_id) for peer_id in found["peers"]}
         except FileNotFoundError:
             return set()
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
             self._warn(error)
             return set()
         return peers if 0 <= age_ms <= bounds.REPLACED_SECONDS_MAX * 1000 else set()

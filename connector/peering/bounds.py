@@ -8,3 +8,5 @@ RATE_LIMIT_BURST_SECONDS: Final = 1
 # Routing
 ROUTES_MAX: Final = 1_000_000
 ROUTE_CACHE_ENTRIES_MAX: Final = 16_384
+KNOWN_PEERS_FILE_BYTES_MAX: Final = 16 << 20
+"""A peer takes about 150 octets."""

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from connector.base.files import replace_private
+from connector.base.files import read_json, replace_private
+from connector.peering import bounds
 from connector.peering.model import Asset
 
 FILE_NAME: Final = "known_peers.json"
 _SALT_BYTES: Final = 16
 _FINGERPRINT_BYTES: Final = 4
+_ID: Final = re.compile(r"[a-z0-9-]{1,63}")
+_CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
+_FINGERPRINT: Final = re.compile(rf"[0-9a-f]{{{2 * _FINGERPRINT_BYTES}}}")
+_SCALE_MAX: Final = 255
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -53,23 +59,17 @@ class KnownPeers:
             OSError, ValueError: it cannot be read, or is not such a file.
         """
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = read_json(path, bounds.KNOWN_PEERS_FILE_BYTES_MAX)
         except FileNotFoundError:
             return cls.make(random_octets)
-        except RecursionError as error:
-            raise ValueError(f"not a file of this node: {error}") from error
         try:
-            peers = {
-                str(peer_id): KnownPeer(
-                    asset=Asset(str(one["assetCode"]), int(one["assetScale"])),
-                    fingerprint=str(one["fingerprint"]),
-                    since_ms=int(one["sinceMs"]),
-                )
-                for peer_id, one in content["peers"].items()
-            }
-            return cls(bytes.fromhex(content["salt"]), peers)
+            peers = {peer_id: _read_peer(peer_id, one) for peer_id, one in content["peers"].items()}
+            salt = bytes.fromhex(content["salt"])
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"not a file of this node: {error!r}") from error
+            raise ValueError(f"not a file of this node: {type(error).__name__}") from error
+        if len(salt) != _SALT_BYTES:
+            raise ValueError(f"not a file of this node: a salt of {len(salt)} octets")
+        return cls(salt, peers)
 
     def write(self, path: Path) -> None:
         """Write it to disk.
@@ -109,3 +109,26 @@ class KnownPeers:
             self.peers[peer_id] = KnownPeer(asset=asset, fingerprint=fingerprint, since_ms=since_ms)
             changed = True
         return changed
+
+
+def _read_peer(peer_id: str, one: Any) -> KnownPeer:
+    """A peer of the file.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is none.
+    """
+    code, scale, fingerprint, since_ms = (
+        one["assetCode"], one["assetScale"], one["fingerprint"], one["sinceMs"],
+    )  # fmt: skip
+    is_valid = (
+        _ID.fullmatch(peer_id) is not None
+        and _CODE.fullmatch(code) is not None
+        and type(scale) is int
+        and 0 <= scale <= _SCALE_MAX
+        and _FINGERPRINT.fullmatch(fingerprint) is not None
+        and type(since_ms) is int
+        and since_ms >= 0
+    )
+    if not is_valid:
+        raise ValueError(f"not a file of this node: peer {peer_id[:64]!r}")
+    return KnownPeer(asset=Asset(code, scale), fingerprint=fingerprint, since_ms=since_ms)

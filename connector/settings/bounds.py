@@ -27,6 +27,7 @@ YAML_DEPTH_MAX: Final = 32
 """Nesting of lists and mappings; the settings need 4. Checked for brackets and in total."""
 VALUE_FILE_BYTES_MAX: Final = 1 << 20
 """A file with one value: a long list of routes or rates is smaller."""
+CHANGES_FILE_BYTES_MAX: Final = 64 << 20
 
 # What is shown
 ROUTES_SHOWN_MAX: Final = 20

@@ -113,6 +113,7 @@ def contradictions(settings: Settings) -> list[str]:
     if settings.admin_api_key is not None and not settings.admin_api_key.get_secret_value():
         faults.append("ADMIN_API_KEY must not be empty: unset it to turn the admin API off")
     for name, secret in (
+        ("ADMIN_API_KEY", settings.admin_api_key or None),
         ("READ_API_KEY", settings.read_api_key),
         ("METRICS_KEY", settings.metrics_key),
         ("SETTLEMENT_TOKEN", settings.settlement_token),

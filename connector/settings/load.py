@@ -50,6 +50,7 @@ _PREFIXES: Final = (
     "EXPLORER_",
     "ILP_HTTP_",
 )
+_SURROGATES: Final = re.compile("[\\ud800-\\udfff]")
 # Variables of other programs or of the environment that look like ours.
 _NOT_SETTINGS: Final = frozenset(
     (
@@ -287,7 +288,12 @@ def _value(variable: str, env: Mapping[str, str], faults: list[str]) -> str | No
     """The value, or the contents of the file that `<NAME>_FILE` names."""
     base = variable.removesuffix("_FILE")
     if base == variable:
-        return env[variable]
+        text = env[variable]
+        if _SURROGATES.search(text) and not variable.endswith("_DIR"):
+            # Octets that are not UTF-8. Only names of files may hold them.
+            faults.append(f"{variable} is not UTF-8 text")
+            return None
+        return text
     if not env[variable]:
         return None  # as any other variable: empty is unset
     if base in env:

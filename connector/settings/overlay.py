@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
 
 from connector.base.errors import ConfigError
-from connector.base.files import replace_private
+from connector.base.files import read_json, replace_private
+from connector.settings import bounds
 from connector.settings.faults import in_plain_words
 from connector.settings.load import Loaded
 from connector.settings.model import PeerSettings, RouteSettings, Settings
@@ -52,12 +53,12 @@ class Overlay(BaseModel):
             ConfigError: it cannot be used; with every fault, and never with a secret.
         """
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = read_json(path, bounds.CHANGES_FILE_BYTES_MAX)
         except (FileNotFoundError, NotADirectoryError):
             return cls()  # a DATA_DIR that cannot be used is reported when it is opened
         except OSError as error:
             raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             at = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
             raise ConfigError(
                 [f"{path} is not JSON{at}: restore it, or remove it to undo all run-time changes"]

@@ -6,8 +6,10 @@ Found by `scripts/fuzz`: before, these ended in a TypeError, a struct.error or a
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from connector.base.errors import ConfigError, LedgerCorruptError, SettlementSto
 from connector.base.sqlite import SqliteFile
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import Account, Transfer
+from connector.peering import bounds
 from connector.peering.model import Asset
 from connector.peering.remembered import KnownPeers
 from connector.settings.load import load
@@ -73,7 +76,63 @@ def test_deeply_nested_changes_are_a_config_error(tmp_path: Path) -> None:
 def test_known_peers_that_cannot_be_read_are_a_value_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "known_peers.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match="not a file of this node"):
+    with pytest.raises(ValueError, match=r"not a file of this node|not JSON|nested too deeply"):
+        KnownPeers.read(path, bytes)
+
+
+KNOWN: dict[str, Any] = {
+    "assetCode": "USD", "assetScale": 9, "fingerprint": "00112233", "sinceMs": 1,
+}  # fmt: skip
+
+
+def test_a_known_peer_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "known_peers.json"
+    path.write_text(json.dumps({"salt": "00" * 16, "peers": {"bob": KNOWN}}))
+    assert KnownPeers.read(path, bytes).peers["bob"].asset == Asset("USD", 9)
+
+
+@pytest.mark.parametrize(
+    ("peer_id", "change"),
+    [
+        ("a\ud800", {}),
+        ("", {}),
+        ("a" * 64, {}),
+        ("bob", {"assetCode": "x\x1b[31m"}),
+        ("bob", {"assetCode": 1}),
+        ("bob", {"assetScale": 256}),
+        ("bob", {"assetScale": -1}),
+        ("bob", {"assetScale": True}),
+        ("bob", {"assetScale": 1.0}),
+        ("bob", {"fingerprint": "0011223\ud800"}),
+        ("bob", {"sinceMs": -1}),
+        ("bob", {"sinceMs": None}),
+    ],
+)
+def test_a_known_peer_that_none_can_be_is_a_value_error(
+    tmp_path: Path, peer_id: str, change: dict[str, Any]
+) -> None:
+    """Not found later, where an id or an asset is used."""
+    path = tmp_path / "known_peers.json"
+    path.write_text(json.dumps({"salt": "00" * 16, "peers": {peer_id: {**KNOWN, **change}}}))
+    with pytest.raises(ValueError, match=r"not a file of this node|surrogates not allowed"):
+        KnownPeers.read(path, bytes)
+
+
+@pytest.mark.parametrize("salt", ["", "00", "00" * 17])
+def test_a_salt_of_another_length_is_a_value_error(tmp_path: Path, salt: str) -> None:
+    path = tmp_path / "known_peers.json"
+    path.write_text(json.dumps({"salt": salt, "peers": {}}))
+    with pytest.raises(ValueError, match="a salt of"):
+        KnownPeers.read(path, bytes)
+
+
+def test_a_file_that_is_too_long_is_a_value_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "KNOWN_PEERS_FILE_BYTES_MAX", 10)
+    path = tmp_path / "known_peers.json"
+    path.write_text('{"salt": "00", "peers": {}}')
+    with pytest.raises(ValueError, match="longer than 10 octets"):
         KnownPeers.read(path, bytes)
 
 

@@ -764,3 +764,22 @@ def test_every_setting_is_found_when_two_letters_are_swapped_or_underscores_left
             swapped = name[:-2] + name[-1] + name[-2]
             if swapped != name:
                 assert f"did you mean {name}?" in fault(**{swapped: "1"})
+
+
+@pytest.mark.parametrize(
+    "variable", ["ADMIN_API_KEY", "BTP_PEER_ALICE_SECRET", "HTTP_PORT", "NODE_ID"]
+)
+def test_a_value_that_is_not_utf_8_is_a_fault(variable: str) -> None:
+    env = {**ALICE, variable: b"a\xffb".decode("utf-8", "surrogateescape")}
+    with pytest.raises(ConfigError, match=f"{variable} is not UTF-8 text"):
+        load(env)
+
+
+def test_a_folder_may_have_any_name() -> None:
+    name = b"/tmp/a\xffb".decode("utf-8", "surrogateescape")
+    assert str(load({**ALICE, "DATA_DIR": name}).settings.data_dir) == name
+
+
+def test_a_key_that_no_header_carries_is_a_fault() -> None:
+    with pytest.raises(ConfigError, match="ADMIN_API_KEY must be printable ASCII"):
+        load({**ALICE, "ADMIN_API_KEY": "sch\u00f6n" * 4})

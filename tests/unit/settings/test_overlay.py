@@ -26,7 +26,8 @@ def kept(folder: Path, text: str) -> Path:
         ("\0" * 100, "is not JSON, line 1"),
         ("[1]", "must be keys with values"),
         ('{"peers": {"carol": {"secret": ["hunter2"]}}}', "peer carol: secret:"),
-        ('{"peers": {"carol": {"secret": "a\\ud800b"}}}', "peer carol"),
+        ('{"peers": {"carol": {"secret": "a\\ud800b"}}}', "is not JSON"),
+        ('{"version": NaN}', "is not JSON"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_and_its_secrets_are_not(
