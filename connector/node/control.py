@@ -92,7 +92,7 @@ class ControlPlane:
 
     def use_settings(self) -> None:
         """Take the terms of routing from the settings in effect; peers that are being removed have none."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._steady_ms()
         peers = [one for one in self._applier.settings.peers if not self._peers[one.id].draining]
         known = self.router.neighbours.keys()
         new = [peer.id for peer in peers if peer.id not in known and self._links.reaches(peer.id)]
@@ -101,7 +101,11 @@ class ControlPlane:
             self.router.connected(peer_id, now_ms)  # it is not removed after all
 
     def _set_address(self, own_address: str) -> None:
-        self.router.set_address(own_address, self._clock.now_ms())
+        self.router.set_address(own_address, self._steady_ms())
+
+    def _steady_ms(self) -> int:
+        """The time of routes: if the wall clock jumps, none lives longer, and none goes early."""
+        return int(self._clock.monotonic_s() * 1000)
 
     # --- links
 
@@ -121,7 +125,9 @@ class ControlPlane:
         if self._node.stopping:
             answer = reject(Code.T03_CONNECTOR_BUSY, self._node.address, "shutting down")
         else:
-            answer = self.router.request(source.peer_id, prepare, self._clock.now_ms())
+            answer = self.router.request(
+                source.peer_id, prepare, self._steady_ms(), self._clock.now_ms()
+            )
         return encode(answer)
 
     # --- requests to peers
@@ -130,7 +136,7 @@ class ControlPlane:
         """Send what is due; called a few times a second."""
         if self._links.standstill.is_held:
             return
-        now_ms = self._clock.now_ms()
+        now_ms = self._steady_ms()
         pending, self._pending = self._pending, []
         for peer_id, has_come, comes_back in pending:
             if has_come:
@@ -141,13 +147,15 @@ class ControlPlane:
         self.addressing.tick()
         requests = self.router.tick(now_ms) if not self._node.stopping else []
         for request in requests:
-            self._send(request, now_ms)
+            self._send(request)
         if requests:
             self._links.flush()
 
-    def _send(self, request: Request, now_ms: int) -> None:
+    def _send(self, request: Request) -> None:
+        now_ms = self._clock.now_ms()
+
         def answered(answer: Fulfill | Reject) -> None:
-            self.router.answered(request, answer, self._clock.now_ms())
+            self.router.answered(request, answer, self._steady_ms())
 
         peer = self._peers.get(request.peer_id)
         if peer is None or peer.draining or not self._links.reaches(request.peer_id):

@@ -91,7 +91,7 @@ class RoutingTable:
         self._depths: list[int] = []
         self._counts: dict[int, int] = {}
         self._cache: dict[str, Route | None] = {}
-        self._changed: set[str] = set()
+        self._changed: dict[str, None] = {}
         for route in routes:
             self.add(route)
 
@@ -116,9 +116,9 @@ class RoutingTable:
         """Whether `take_changed` would return any."""
         return bool(self._changed)
 
-    def take_changed(self) -> set[str]:
-        """Prefixes whose routes have changed since the last call."""
-        changed, self._changed = self._changed, set()
+    def take_changed(self) -> dict[str, None]:
+        """Prefixes whose routes have changed since the last call, in the order of their first change."""
+        changed, self._changed = self._changed, {}
         return changed
 
     def add(self, route: Route) -> None:
@@ -142,7 +142,7 @@ class RoutingTable:
                 candidates.remove(route)
             candidates.append(route)
             candidates.sort(key=_rank)
-        self._changed.add(route.prefix)
+        self._changed[route.prefix] = None
         self._cache.clear()
 
     def remove(self, route: Route) -> None:
@@ -154,7 +154,7 @@ class RoutingTable:
         if not candidates:
             del self._routes[route.prefix]
             self._count(_depth(route.prefix), -1)
-        self._changed.add(route.prefix)
+        self._changed[route.prefix] = None
         self._cache.clear()
 
     def _count(self, depth: int, change: int) -> None:

@@ -33,6 +33,11 @@ ROUTES_MAX: Final = 200_000
 ROUTE_BYTES_PER_PEER_MAX: Final = 8 << 20
 ROUTE_BYTES_TOTAL_MAX: Final = 64 << 20
 SEGMENTS_MAX: Final = 32
+# What one request may name: as many addresses of four octets (`g.a`) as there is room for, and hops that fit into
+# an announcement that may be taken. More are names of no octets, which cost time and no room.
+NAMES_PER_REQUEST_MAX: Final = limits.PACKET_DATA_BYTES_MAX // 4
+HOPS_MAX: Final = ROUTE_BYTES_MAX // 4
+FEATURES_MAX: Final = 64
 PROPERTIES_MAX: Final = 32
 # Work that a peer may cause: octets of its requests, a burst and per second. Each request costs so much at least.
 PEER_BYTES_BURST: Final = 4 << 20
@@ -45,5 +50,16 @@ AWAY_MS: Final = 3_000
 """For how long the routes of a peer are kept when its link is lost."""
 # The journal: withdrawn prefixes that are remembered for those who have not been told yet.
 WITHDRAWN_MAX: Final = 10_000
+ROUTES_PER_LOOK_MAX: Final = 2000
+"""Entered into the journal at a time, a few milliseconds: the node has other work, too."""
+ROUTES_BELOW_AT_ONCE: Final = 250
+"""Of those below one prefix, before those below another have their turn."""
+ROUTES_SORTED_SINGLY_MAX: Final = 100
+ROUTES_SORTED_PER_EXAMINED: Final = 20
+"""Sorting all routes anew costs as much as examining one in so many."""
 ROUTES_EXAMINED_PER_MS: Final = 100
-"""After a change that many others depend on, the next one waits: the node has other work, too."""
+"""After much work the next one waits."""
+UPDATES_PER_TICK_MAX: Final = 8
+"""Made at a time, each a few milliseconds; who has waited longest comes first."""
+UPDATES_UNANSWERED_MAX: Final = 2
+"""To a neighbour that asks anew before it has answered: each may have 32 KB."""

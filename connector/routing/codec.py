@@ -18,6 +18,7 @@ from connector.ilp.ildcp import PEER_CONDITION
 from connector.ilp.packet import Prepare
 from connector.oer import read_var_octets, read_var_uint, var_octets, var_uint
 from connector.peering.routing import Property
+from connector.routing import bounds
 
 CONTROL: Final = "peer.route.control"
 UPDATE: Final = "peer.route.update"
@@ -114,7 +115,7 @@ def decode_control(data: bytes) -> RouteControl:
         raise DecodeError("mode", 0, f"{mode} is unknown")
     table_id, at = _fixed(data, at, TABLE_ID_BYTES, "table id")
     epoch, at = _uint(data, at, 4, "epoch")
-    features, _ = _read_counted(data, at, "features", _read_feature)
+    features, _ = _read_counted(data, at, "features", _read_feature, bounds.FEATURES_MAX)
     return RouteControl(mode=Mode(mode), table_id=table_id, epoch=epoch, features=features)
 
 
@@ -147,16 +148,24 @@ def decode_update(data: bytes) -> RouteUpdate:
     Prefixes and paths are ASCII of at most 1023 characters; whether they are addresses is for who takes them.
 
     Raises:
-        DecodeError: cut off, or not of this form.
+        DecodeError: cut off, not of this form, or more names than addresses have room in it.
     """
+    left = bounds.NAMES_PER_REQUEST_MAX
+
+    def read_announcement(octets: bytes, at: int) -> tuple[Announcement, int]:
+        nonlocal left
+        one, end = _read_announcement(octets, at, min(left, bounds.HOPS_MAX))
+        left -= len(one.path)
+        return one, end
+
     table_id, at = _fixed(data, 0, TABLE_ID_BYTES, "table id")
     current_epoch, at = _uint(data, at, 4, "current epoch")
     from_epoch, at = _uint(data, at, 4, "from epoch")
     to_epoch, at = _uint(data, at, 4, "to epoch")
     hold_down_ms, at = _uint(data, at, 4, "hold down")
     speaker, at = _read_name(data, at)
-    new, at = _read_counted(data, at, "new routes", _read_announcement)
-    withdrawn, at = _read_counted(data, at, "withdrawn routes", _read_name)
+    new, at = _read_counted(data, at, "new routes", read_announcement, left)
+    withdrawn, at = _read_counted(data, at, "withdrawn routes", _read_name, left)
     return RouteUpdate(
         table_id=table_id,
         current_epoch=current_epoch,
@@ -205,10 +214,12 @@ def _fixed(data: bytes, at: int, size: int, field: str) -> tuple[bytes, int]:
 
 
 def _read_counted(
-    data: bytes, at: int, field: str, read: Callable[[bytes, int], tuple[T, int]]
+    data: bytes, at: int, field: str, read: Callable[[bytes, int], tuple[T, int]], most: int
 ) -> tuple[tuple[T, ...], int]:
-    """As many items as are declared; one that is not there ends it with an error."""
+    """As many items as are declared, at most `most`; one that is not there ends it with an error."""
     count, at = read_var_uint(data, at, field)
+    if count > most:
+        raise DecodeError(field, at, f"claims {count} items, at most {most} are read")
     # Each item takes an octet at least.
     if count > len(data) - at:
         raise DecodeError(field, at, f"claims {count} items, {len(data) - at} octets are there")
@@ -235,11 +246,13 @@ def _read_name(data: bytes, at: int) -> tuple[str, int]:
         raise DecodeError("address", at, "not ASCII") from None
 
 
-def _read_announcement(data: bytes, at: int) -> tuple[Announcement, int]:
+def _read_announcement(data: bytes, at: int, hops_max: int) -> tuple[Announcement, int]:
     prefix, at = _read_name(data, at)
-    path, at = _read_counted(data, at, "path", _read_name)
+    path, at = _read_counted(data, at, "path", _read_name, hops_max)
     auth, at = _fixed(data, at, AUTH_BYTES, "auth")
-    properties, at = _read_counted(data, at, "properties", _read_property)
+    properties, at = _read_counted(
+        data, at, "properties", _read_property, bounds.NAMES_PER_REQUEST_MAX
+    )
     return Announcement(prefix=prefix, path=path, auth=auth, properties=properties), at
 
 

@@ -57,7 +57,7 @@ def may_take(terms: NeighbourTerms, own_address: str, route: Announcement) -> st
     """Why an announcement is not taken; empty: it is (requirement 80)."""
     prefix = route.prefix
     network = network_of(own_address)
-    if not address.is_prefix(prefix) or any(not address.is_prefix(hop) for hop in route.path):
+    if not address.is_prefix(prefix) or not all(map(address.is_address, route.path)):
         return "not an address"
     if "." not in prefix:
         return "a default route"

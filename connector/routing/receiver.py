@@ -112,6 +112,7 @@ class Receiver:
         make: Callable[[str, Learned], Route],
         hold_down_ms_max: int,
         now_ms: int,
+        wall_ms: int,
     ) -> Changes:
         """Take an update.
 
@@ -120,7 +121,8 @@ class Receiver:
             take: says why an announcement is not taken; empty: it is.
             make: the route for a prefix.
             hold_down_ms_max: for how long routes are kept at most without another update.
-            now_ms: when it came.
+            now_ms: when it came, by the clock that never jumps.
+            wall_ms: the same in milliseconds since the epoch, for those who look.
         """
         changes = Changes()
         if update.table_id != self.table_id:
@@ -150,7 +152,7 @@ class Receiver:
                 # What it announced before for this prefix it does not announce any more.
                 self._drop(route.prefix, changes)
             else:
-                self._put(route, make, changes, now_ms)
+                self._put(route, make, changes, wall_ms)
         return changes
 
     def _put(
@@ -158,16 +160,21 @@ class Receiver:
         route: Announcement,
         make: Callable[[str, Learned], Route],
         changes: Changes,
-        now_ms: int,
+        wall_ms: int,
     ) -> None:
         prefix, size = route.prefix, route.size
         former = self.routes.get(prefix)
         path = route.path or ((self.speaker,) if self.speaker else ())
+        if not path:
+            # A way of no hops would be shorter than any: it would win over what others announce.
+            changes.refuse("no path")
+            self._drop(prefix, changes)
+            return
         learned = Learned(
             path=path,
             auth=route.auth,
             properties=tuple(map(_passed_on, route.properties)),
-            learned_ms=now_ms,
+            learned_ms=wall_ms,
         )
         if former is not None and former.learned == learned:
             return

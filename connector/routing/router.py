@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Final
 
 from connector.base.errors import DecodeError
@@ -27,6 +28,7 @@ from connector.routing.receiver import Receiver, Room
 from connector.routing.sender import Sender
 
 _NEVER_MS: Final = 1 << 62
+_due_ms: Final = itemgetter(0)
 _ACKNOWLEDGED: Final = Fulfill(fulfillment=PEER_FULFILLMENT)
 
 
@@ -162,10 +164,17 @@ class Router:
 
     # --- requests of neighbours
 
-    def request(self, peer_id: str, prepare: Prepare, now_ms: int) -> Fulfill | Reject:
-        """Answer a Prepare to `peer.route.control` or `peer.route.update`."""
+    def request(
+        self, peer_id: str, prepare: Prepare, now_ms: int, wall_ms: int | None = None
+    ) -> Fulfill | Reject:
+        """Answer a Prepare to `peer.route.control` or `peer.route.update`.
+
+        `wall_ms`: by the clock of expiries, in milliseconds since the epoch; None: `now_ms` is of that clock, too.
+        """
         one = self.neighbours.get(peer_id)
-        if prepare.expires_at_ms <= now_ms:
+        if wall_ms is None:
+            wall_ms = now_ms
+        if prepare.expires_at_ms <= wall_ms:
             return self._reject(Code.R00_TRANSFER_TIMED_OUT, "packet expired")
         if prepare.amount or prepare.condition != PEER_CONDITION:
             return self._reject(
@@ -189,13 +198,13 @@ class Router:
                 control = codec.decode_control(prepare.data)
                 one.sender.control(control, self.journal, now_ms)
             else:
-                self._update(one, codec.decode_update(prepare.data), now_ms)
+                self._update(one, codec.decode_update(prepare.data), now_ms, wall_ms)
         except DecodeError as error:
             self._refuse(one, "unreadable")
             return self._reject(Code.F01_INVALID_PACKET, f"unreadable: {error.field}")
         return _ACKNOWLEDGED
 
-    def _update(self, one: Neighbour, update: codec.RouteUpdate, now_ms: int) -> None:
+    def _update(self, one: Neighbour, update: codec.RouteUpdate, now_ms: int, wall_ms: int) -> None:
         source, peer_id = one.terms.source, one.terms.peer_id
 
         def make(prefix: str, learned: Learned) -> Route:
@@ -207,6 +216,7 @@ class Router:
             make=make,
             hold_down_ms_max=self._hold_down_ms,
             now_ms=now_ms,
+            wall_ms=wall_ms,
         )
         self._remove_all(changes.dropped)
         for route in changes.put:
@@ -232,11 +242,12 @@ class Router:
 
     def tick(self, now_ms: int) -> list[Request]:
         """What has to be sent now. Cheap where nothing is to be done."""
-        if now_ms < self._wake_ms and not (self._table.has_changed and now_ms >= self._look_ms):
+        if now_ms < self._wake_ms and not (self.journal.has_work and now_ms >= self._look_ms):
             return []
         self._look(now_ms)
         requests: list[Request] = []
         wake_ms = _NEVER_MS
+        due: list[tuple[int, Neighbour]] = []
         known_to_all = self.journal.epoch
         for one in self.neighbours.values():
             receiver, sender = one.receiver, one.sender
@@ -258,22 +269,26 @@ class Router:
                 continue
             due_ms = sender.due_ms(self.journal, self._interval_ms)
             if due_ms <= now_ms:
-                requests.append(self._next_update(one, now_ms))
+                due.append((due_ms, one))
             else:
                 wake_ms = min(wake_ms, due_ms)
             if sender.mode is Mode.SYNC:
                 known_to_all = min(known_to_all, sender.epoch)
+        if len(due) > bounds.UPDATES_PER_TICK_MAX:
+            due.sort(key=_due_ms)
+            wake_ms = now_ms
+        for _, one in due[: bounds.UPDATES_PER_TICK_MAX]:
+            requests.append(self._next_update(one, now_ms))
         self.journal.forget_withdrawn(known_to_all)
         self._wake_ms = wake_ms
         return requests
 
     def _look(self, now_ms: int) -> None:
         """Enter what has changed into the journal; rarely, if that is much work each time."""
-        if now_ms < self._look_ms:
+        if now_ms < self._look_ms or not self.journal.has_work:
             return
         examined = self.journal.look()
-        if examined > bounds.ROUTES_EXAMINED_PER_MS:
-            self._look_ms = now_ms + examined // bounds.ROUTES_EXAMINED_PER_MS
+        self._look_ms = now_ms + examined // bounds.ROUTES_EXAMINED_PER_MS
         if self.journal.epoch > bounds.EPOCH_MAX - bounds.EPOCHS_LEFT_MIN:
             self.journal.begin_anew()
             for one in self.neighbours.values():

@@ -35,6 +35,10 @@ class Sender:
         self._number = 0
         """Of the update under way; an answer to another one is of no interest."""
         self._sending = False
+        self._unanswered = 0
+        """Updates without an answer: that under way, and those from before it asked anew."""
+        self._has_told = False
+        """Whether an update was sent under this table id: the neighbour may have what is in it."""
         self._sent_to = 0
         self._failures = 0
         self._sent_ms = -_NEVER_MS
@@ -47,13 +51,12 @@ class Sender:
         if control.mode is Mode.IDLE:
             return
         knows = control.table_id == self.table_id
-        if knows and journal.complete_from <= control.epoch <= journal.epoch:
+        if knows and control.epoch and journal.complete_from <= control.epoch <= journal.epoch:
             self.epoch = control.epoch
-            if not control.epoch:
-                self._empty_until = journal.epoch
         else:
-            # Another table, or one that we have forgotten in part: all of it (requirement 78).
-            self._begin(journal, is_new=knows)
+            # Another table, none, or one that we have forgotten in part: all of it (requirement 78). Under
+            # another table id if an update was sent: it may be on its way, with what is withdrawn now.
+            self._begin(journal, is_new=self._has_told)
         self._not_before_ms = now_ms
 
     def renew(self, journal: Journal) -> None:
@@ -64,6 +67,7 @@ class Sender:
         if is_new:
             self.table_id = self._new_table_id()
             assert self.table_id != NO_TABLE, "ids are random"
+            self._has_told = False
         self._forget_sent()
         self.epoch = 0
         self._empty_until = journal.epoch
@@ -76,6 +80,8 @@ class Sender:
     def due_ms(self, journal: Journal, interval_ms: int) -> int:
         """When the next update is to be sent."""
         if self.mode is Mode.IDLE or self._sending:
+            return _NEVER_MS
+        if self._unanswered >= bounds.UPDATES_UNANSWERED_MAX:
             return _NEVER_MS
         pause_ms = bounds.UPDATE_PAUSE_MS_MIN if self.epoch < journal.epoch else interval_ms
         return max(self._sent_ms + pause_ms, self._not_before_ms)
@@ -94,7 +100,7 @@ class Sender:
         `tell`: what is announced of a prefix; None: nothing, so it is withdrawn.
         """
         assert not self._sending, "one update at a time"
-        if self.epoch < journal.complete_from and self.epoch:
+        if self.epoch < journal.complete_from and self._has_told:
             self._begin(journal, is_new=True)
         new: list[Announcement] = []
         withdrawn: list[str] = []
@@ -127,6 +133,8 @@ class Sender:
             to_epoch = journal.epoch
         self._number += 1
         self._sending, self._sent_to, self._sent_ms = True, to_epoch, now_ms
+        self._unanswered += 1
+        self._has_told = True
         self.routes_told += len(new)
         update = RouteUpdate(
             table_id=self.table_id,
@@ -141,7 +149,9 @@ class Sender:
         return update, self._number
 
     def answered(self, number: int, *, fulfilled: bool, now_ms: int, interval_ms: int) -> None:
-        """The answer to an update, or that there is none."""
+        """The answer to an update, or that there is none: each has one."""
+        # Not below zero: a peer that was removed and is back has a sender of its own.
+        self._unanswered = max(0, self._unanswered - 1)
         if number != self._number or not self._sending:
             return
         self._sending = False

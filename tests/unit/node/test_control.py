@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pytest
+
 from connector import Fulfill, Prepare, Reject
 from connector.ilp import ildcp
 from connector.node import bounds
@@ -15,6 +17,7 @@ from connector.routing import bounds as routing_bounds
 from connector.telemetry.events import PacketForwarded, RouteAdded
 from tests.support.clocks import simulate
 from tests.support.in_memory import MemoryNetwork
+from tests.support.ledgers import NS, START_NS
 from tests.unit.node.test_core import FULFILLMENT, Machine, peer, settings_of
 
 
@@ -158,9 +161,9 @@ def test_a_peer_that_speaks_no_ccp_is_asked_less_and_less() -> None:
             router = bob.core.control.router
             former = router.request
 
-            def request(peer_id: str, prepare: Prepare, now_ms: int) -> Fulfill | Reject:
+            def request(*arguments: Any) -> Fulfill | Reject:
                 asked.append(asyncio.get_running_loop().time())
-                return former(peer_id, prepare, now_ms)
+                return former(*arguments)
 
             router.request = request  # type: ignore[method-assign]
             await asyncio.sleep(600)
@@ -170,6 +173,40 @@ def test_a_peer_that_speaks_no_ccp_is_asked_less_and_less() -> None:
             assert not knows(alice, "g.bob")
 
     simulate(scenario())
+
+
+@pytest.mark.parametrize("jump_s", [3600, -3600])
+def test_a_clock_that_is_set_neither_drops_routes_nor_lets_them_live(jump_s: int) -> None:
+    """Also the machine's clock is followed when it has been wrong for a minute (`SteadyClock`)."""
+
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        alice = Machine(network, settings_of("alice", 1, peer("alice", "bob", dials=2)))
+        bob = Machine(network, settings_of("bob", 2, peer("bob", "alice")))
+        async with nodes(bob, alice):
+            await until(lambda: knows(alice, "g.bob"), 5)
+            for machine in (alice, bob):
+                set_clock(machine, jump_s)
+            went = []
+            for _ in range(200):
+                await asyncio.sleep(1)
+                went.append(not knows(alice, "g.bob"))
+            assert not any(went)
+            route = alice.core.routes.best("g.bob")
+            assert route is not None
+            assert route.learned is not None
+            assert route.learned.learned_ms < START_NS // 1_000_000 + 10_000, "by the wall clock"
+            bob.core.control.router.tick = lambda _now_ms: []  # type: ignore[method-assign]
+            took_s = await until(lambda: not knows(alice, "g.bob"), 60)
+            assert took_s <= 50
+
+    simulate(scenario())
+
+
+def set_clock(machine: Machine, by_s: int) -> None:
+    clock = machine.core.clock
+    former = clock.now_ns
+    clock.now_ns = lambda: former() + by_s * NS  # type: ignore[method-assign]
 
 
 def test_a_parent_that_is_added_and_peers_that_change_are_followed() -> None:

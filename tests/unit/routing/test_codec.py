@@ -13,6 +13,9 @@ from connector.peering.routing import Property
 from connector.routing import codec
 from connector.routing.codec import Announcement, Mode, RouteControl, RouteUpdate
 
+EMPTY = RouteUpdate(
+    table_id=bytes(16), current_epoch=0, from_epoch=0, to_epoch=0, hold_down_ms=0, speaker="g.a"
+)
 _ids = st.binary(min_size=16, max_size=16)
 _epochs = st.integers(0, 2**32 - 1)
 _names = st.from_regex(r"g(\.[a-zA-Z0-9_~-]{1,9}){0,4}", fullmatch=True)
@@ -111,6 +114,30 @@ _HEAD = bytes(16) + bytes(16) + b"\x03g.a"
 def test_a_declared_count_is_not_believed(octets: bytes) -> None:
     with pytest.raises(DecodeError):
         codec.decode_update(octets)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        codec.encode_update(replace(EMPTY, withdrawn=("",) * 9000)),
+        codec.encode_update(
+            replace(EMPTY, new=(Announcement(prefix="g.a", path=("",) * 600, auth=bytes(32)),))
+        ),
+        codec.encode_update(
+            replace(EMPTY, new=(Announcement(prefix="g.a", path=("",) * 500, auth=bytes(32)),) * 20)
+        ),
+    ],
+)  # fmt: skip
+def test_names_of_no_octets_are_not_read_by_the_ten_thousand(octets: bytes) -> None:
+    with pytest.raises(DecodeError):
+        codec.decode_update(octets)
+
+
+def test_as_many_addresses_as_there_is_room_for_are_read() -> None:
+    names = ("g.a",) * 8150
+    assert (
+        codec.decode_update(codec.encode_update(replace(EMPTY, withdrawn=names))).withdrawn == names
+    )
 
 
 def test_no_features_and_no_routes_are_one_octet_of_zero() -> None:

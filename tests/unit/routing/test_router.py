@@ -462,6 +462,23 @@ def test_a_gap_is_ignored_and_asked_for() -> None:
     assert (name, control.mode, control.table_id, control.epoch) == ("us", Mode.SYNC, TABLE, 1)
 
 
+@pytest.mark.parametrize("speaker", ["", "eve", "unknown"])
+def test_a_way_of_no_hops_wins_over_nobody(speaker: str) -> None:
+    """Eve announces another's address with an empty path, and does not say who she is."""
+    net = Net(["us", "zoe", "eve"])
+    net.join("us", "zoe")
+    net.join("us", "eve")
+    net.run(1000, lambda: net["us"].hop("g.zoe.x") == "zoe")
+    update = RouteUpdate(
+        table_id=TABLE, current_epoch=1, from_epoch=0, to_epoch=1, hold_down_ms=HOLD_DOWN_MS,
+        speaker=speaker, new=(Announcement(prefix="g.zoe", path=(), auth=bytes(32)),),
+    )  # fmt: skip
+    prepare = codec.request(codec.UPDATE, codec.encode_update(update), net.now_ms + 1000)
+    assert isinstance(net["us"].router.request("eve", prepare, net.now_ms), Fulfill)
+    assert net["us"].hop("g.zoe.x") == "zoe"
+    assert ("eve", "no path") in net["us"].refused
+
+
 def test_a_stale_update_changes_nothing_and_an_empty_one_is_a_sign_of_life() -> None:
     alone = Alone()
     alone.net.dead.add("eve")
@@ -517,6 +534,43 @@ def test_a_control_decides_from_where_on(table_id: bytes | None, epoch: int, beg
     (update,) = [codec.decode_update(one.data) for _, _, one in net.sent if one.number]
     assert update.from_epoch == begins
     assert [one.prefix for one in update.new] == ([] if begins else ["g.us"])
+
+
+def test_what_is_withdrawn_while_an_update_is_on_its_way_does_not_live_on() -> None:
+    """The neighbour asks anew while an update goes to it: what was in that one it may take all the same."""
+    net = line("a", "b", "c")
+    net.run(1000, lambda: net["a"].hop("g.c.x") == "b")
+    net.loses = lambda name, request: name == "b"
+    control = RouteControl(mode=Mode.SYNC, table_id=bytes(16), epoch=0)
+    asks = codec.request(codec.CONTROL, codec.encode_control(control), net.now_ms + 60_000)
+    net["b"].router.request("a", asks, net.now_ms)
+    net.sent.clear()
+    net.run(200, lambda: bool(net.sent))
+    (late,) = [one for _, name, one in net.sent if name == "b" and one.peer_id == "a"]
+    net.down("b", "c")
+    net.run(bounds.AWAY_MS + 1000)
+    assert net["b"].hop("g.c.x") is None
+    net["b"].router.request("a", asks, net.now_ms)
+    arrives = codec.request(late.destination, late.data, net.now_ms + 60_000)
+    assert isinstance(net["a"].router.request("b", arrives, net.now_ms), Fulfill)
+    assert net["a"].hop("g.c.x") == "b"
+    net.loses = lambda _name, _request: False
+    net.run(15_000)
+    assert net["a"].hop("g.b.x") == "b"
+    assert net["a"].hop("g.c.x") is None
+
+
+def test_who_asks_all_the_time_and_does_not_answer_gets_few_updates() -> None:
+    alone = Alone()
+    alone.net.run(1000)
+    alone.net.sent.clear()
+    alone.net.dead.add("eve")
+    control = RouteControl(mode=Mode.SYNC, table_id=bytes(16), epoch=0)
+    for _ in range(40):
+        alone.send(codec.CONTROL, codec.encode_control(control))
+        alone.net.run(200)
+    updates = [one for _, _, one in alone.net.sent if one.number]
+    assert len(updates) == bounds.UPDATES_UNANSWERED_MAX
 
 
 def test_an_idle_neighbour_is_told_nothing_more() -> None:
