@@ -23,6 +23,8 @@ CLOSE_MESSAGE_CHARACTERS_MAX: Final = 100
 WINDOW_FIRST: Final = 16
 WINDOW_MAX: Final = 512
 PROBES_MAX: Final = 64
+# What the minima of all packets may be rounded down by: one unit, and the payment by so much.
+ROUNDED_DOWN_PARTS: Final = 1000
 # Pauses after a packet that may pass later (T codes), and how long a payment may make no progress.
 PAUSE_MS_MIN: Final = 20
 PAUSE_MS_MAX: Final = 2000

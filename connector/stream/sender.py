@@ -128,6 +128,8 @@ class Payment:
         self._probes = 0
         self._receive_max = UINT_MAX
         self._received_in_flight = 0
+        self._minimum_in_all = 0
+        """Of the packets fulfilled and in flight."""
         self._heard_limit = False
         self._progress_ms = now_ms
         self._below_minimum = 0
@@ -220,9 +222,18 @@ class Payment:
         return made
 
     def _minimum(self, amount: int) -> int:
+        """The least that a packet has to bring, rounded down as nodes on the way round.
+
+        What is given away so is bounded over the whole payment, then it is rounded up. Else a node on the way
+        that lets only tiny packets pass (F08) could keep them: the least of one unit is less than one.
+        """
         assert self.rate is not None
-        least = amount * self.rate * (1 - self._slippage)
-        return least.numerator // least.denominator
+        rate = self.rate * (1 - self._slippage)
+        least = amount * rate
+        down = least.numerator // least.denominator
+        given_away = (self.sent + self.in_flight + amount) * rate - self._minimum_in_all - down
+        most = 1 + self.amount * rate / bounds.ROUNDED_DOWN_PARTS
+        return down if given_away <= most else -(-least.numerator // least.denominator)
 
     def _make(
         self,
@@ -246,6 +257,7 @@ class Payment:
             if not probe:
                 self.in_flight += amount
                 self._received_in_flight += minimum
+                self._minimum_in_all += minimum
         return sequence, Prepare(
             amount=amount,
             expires_at_ms=expires_at_ms,
@@ -295,6 +307,8 @@ class Payment:
 
     def _rejected(self, one: Sent, answer: Reject, now_ms: int) -> None:
         self.rejected += 1
+        if one.phase is Phase.SENDING:
+            self._minimum_in_all -= one.minimum
         code = answer.code
         reply = self._read(one, answer.data, REJECT) if code in _PROBED else None
         if reply is not None:

@@ -279,6 +279,50 @@ def test_a_rate_that_becomes_worse_than_allowed_ends_it() -> None:
     assert "rate" in payment.reason
 
 
+@pytest.mark.parametrize("most", [1, 3, 10, 500])
+@pytest.mark.parametrize("slippage", ["0", "0.01", "0.2"])
+def test_a_hop_that_makes_packets_tiny_cannot_keep_what_is_rounded_away(
+    most: int, slippage: str
+) -> None:
+    """It lets the quote pass as it is, then only packets of a few units, and of each as much as it has to."""
+
+    def thief(prepare: Prepare, _now_ms: int) -> Answer | int:
+        if prepare.amount > most:
+            data = amount_too_large_data(prepare.amount, most)
+            return reject(Code.F08_AMOUNT_TOO_LARGE, "g.thief", "", data)
+        # The worst case: it has guessed the minimum that only the receiver can read.
+        plain = world.keys.open(prepare.data)
+        assert plain is not None
+        packet = stream.decode(plain)
+        is_probe = not any(isinstance(frame, StreamMoney) for frame in packet.frames)
+        return prepare.amount if is_probe else packet.amount
+
+    amount = 5000
+    world = World(amount, thief, slippage=slippage)
+    payment = world.run()
+    least = (
+        payment.sent * (1 - Fraction(slippage)) - 1 - Fraction(amount, bounds.ROUNDED_DOWN_PARTS)
+    )
+    assert world.received >= least
+    assert payment.delivered == world.received
+
+
+def test_what_honest_hops_round_away_is_borne() -> None:
+    """Each packet brings up to a unit less than the rate, which was quoted with another amount."""
+    world = World(
+        100_003,
+        lambda prepare, _now_ms: (
+            prepare.amount * 92 // 100
+            if prepare.amount <= 1000
+            else reject(
+                Code.F08_AMOUNT_TOO_LARGE, "g.x", "", amount_too_large_data(prepare.amount, 1000)
+            )
+        ),
+    )
+    payment = world.run()
+    assert payment.sent == payment.amount
+
+
 def test_a_receiver_that_says_it_got_less_than_the_minimum_ends_it() -> None:
     world = World(1000)
 
