@@ -30,7 +30,8 @@ class Throughput:
             amount: in units of the peer's asset, above zero.
             limit: units per window.
             window_ms: above zero.
-            now_ms: milliseconds since the epoch; an earlier time than before counts as the same.
+            now_ms: milliseconds since the epoch; an earlier time than before counts as the same, unless it is
+                earlier by more than the window.
         """
         assert amount > 0, amount
         self._leak(limit, window_ms, now_ms)
@@ -66,6 +67,9 @@ class Throughput:
         elapsed_ms = now_ms - self._at_ms
         if elapsed_ms > 0:
             self._used = max(0, self._used - elapsed_ms * limit)
+            self._at_ms = now_ms
+        elif elapsed_ms < -window_ms:
+            # The clock was set back: waiting until it is there again could take for ever.
             self._at_ms = now_ms
         assert self._used >= 0, self._used
 

@@ -39,7 +39,7 @@ def is_beyond(next_hop: Peer, triggered_by: str, own_address: str) -> bool:
     if not own_address:
         return False
     if next_hop.terms.relation is Relation.CHILD:
-        child = child_address(own_address, next_hop.peer_id)
+        child = child_address(own_address, next_hop.terms.child_segment)
         if triggered_by == child:
             return False
         if triggered_by.startswith(child + "."):

@@ -41,6 +41,15 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
     assert take(one, 1, after_ms=1_060)
 
 
+def test_a_clock_that_is_set_back_by_years_stops_nobody_for_longer_than_a_window() -> None:
+    one = Throughput()
+    assert take(one, LIMIT, after_ms=10**11)
+    assert not take(one, 1)
+    assert take(one, 1, after_ms=60)
+    assert not take(one, 1, after_ms=119)
+    assert take(one, LIMIT, after_ms=2 * WINDOW_MS)
+
+
 def test_what_is_given_back_at_once_can_be_taken_again() -> None:
     one = Throughput()
     assert take(one, LIMIT)

@@ -37,6 +37,15 @@ def test_a_node_behind_the_next_hop_is_told_apart_where_that_is_known(
     assert is_beyond(peer(relation=relation), triggered_by, own) is beyond
 
 
+@pytest.mark.parametrize(
+    ("triggered_by", "beyond"),
+    [("g.us.shop", False), ("g.us.shop.x", True), ("g.us.bob", True), ("g.us.shopping", True)],
+)
+def test_a_child_with_a_segment_of_its_own_is_known_by_it(triggered_by: str, beyond: bool) -> None:
+    terms = PeerTerms(peer_id="bob", asset=USD, relation=Relation.CHILD, segment="shop")
+    assert is_beyond(Peer(terms), triggered_by, OWN) is beyond
+
+
 def test_it_is_told_at_once_then_once_a_minute_with_what_came_meanwhile() -> None:
     found = Shortages()
     bob = peer()
