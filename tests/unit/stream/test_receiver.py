@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import replace
 
 import pytest
@@ -292,10 +293,10 @@ def test_little_is_kept_of_who_has_not_paid() -> None:
     ask(one, payer.make(*closes, probe=True))
     connection = one.find(payer.make().destination)
     assert connection is not None
-    assert len(connection.streams_closed) == 4
+    assert connection.closed_bits.bit_count() == 4
     assert isinstance(ask(one, payer.make(StreamMoney(1, 1))), Fulfill)
     ask(one, payer.make(*closes, probe=True))
-    assert len(connection.streams_closed) == 10
+    assert connection.closed_bits.bit_count() == 10
 
 
 def test_a_token_has_one_spelling() -> None:
@@ -306,3 +307,16 @@ def test_a_token_has_one_spelling() -> None:
         last = token[-1]
         others = [token[:-1] + one for one in "ABCDEFGHabcdefgh0189-_" if one != last]
         assert [one for one in others if tokens.read(one) is not None] == []
+
+
+def test_streams_that_are_closed_take_an_octet_or_less_each() -> None:
+    """Of ten thousand payers, each of whom closes all that it may."""
+    one = receiver()
+    payer = Payer(one)
+    assert isinstance(ask(one, payer.make(StreamMoney(1, 1))), Fulfill)
+    for number in range(bounds.STREAMS_CLOSED_MAX + 10):
+        ask(one, payer.make(StreamClose(2 * number + 1, CloseCode.NO_ERROR, "")))
+    connection = one.find(payer.destination)
+    assert connection is not None
+    assert connection.closed_bits.bit_count() == bounds.STREAMS_CLOSED_MAX
+    assert sys.getsizeof(connection.closed_bits) < bounds.STREAMS_CLOSED_MAX
