@@ -80,6 +80,10 @@ class _Viewers(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
+        if self.close_sent and not self.handshake_complete:
+            # Refused with an HTTP response, which ends the handshake. uvicorn notices that when the connection
+            # is lost, and takes the return of the application before that for its failure.
+            self.handshake_complete = True
         if self._waits_to_read and self.handshake_complete:
             self._waits_to_read = False
             if not self.transport.is_closing():

@@ -264,3 +264,35 @@ async def test_a_client_that_speaks_before_its_websocket_is_open_is_heard_later(
         writer.close()
         server.stop()
     assert [one.message for one in caplog.records if one.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("answer", ["response", "close", "nothing sent"])
+async def test_a_refused_websocket_is_no_failure_of_the_application(
+    answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever asks without a key could fill the log with errors."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if answer == "response":
+            await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+            await send({"type": "websocket.http.response.body", "body": b"no "})
+        elif answer == "close":
+            await send({"type": "websocket.close", "code": 1008})
+
+    server = WebServer(app, "127.0.0.1", 0)
+    port = server.bind()
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
+        group.create_task(server.run())
+        await server.started()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        status = (await closed(reader)).split(b"\r\n")[0].split(b" ")[1]
+        writer.close()
+        server.stop()
+    assert status == {"response": b"401", "close": b"403", "nothing sent": b"500"}[answer]
+    errors = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    # Only an application that answers nothing has failed.
+    assert bool(errors) is (answer == "nothing sent"), errors
