@@ -10,6 +10,8 @@ The map, each package above those that it uses:
       send.py         send                            settle.py   settle
       pay.py          pay
       offline.py      demo, audit, compose            common.py   options, exit codes
+      usage.py        the list of commands, and what is wrong with a command line
+      progress.py     what a command says while it takes long
       simulate.py     simulate                        process.py  Ctrl-C; output that is full or unread
     simulation/     networks of whole nodes in virtual time, with faults (docs/simulation.md)
       kinds.py        names of faults and traits      rules.py    what must hold
@@ -35,6 +37,7 @@ The map, each package above those that it uses:
       client.py       a node's own HTTP API           follow.py   its live feed
       terminal.py     output of commands
       probe.py        pings and traces                plain_btp.py  one BTP connection, by hand
+      knock.py        what listens where a BTP listener was expected
       conformance.py  checks of a peer from outside, and their verdicts
       conformance_btp.py  those of BTP                conformance_ilp.py  those of ILP
       healthcheck.py  the check that containers run often; loads little
@@ -68,6 +71,7 @@ The map, each package above those that it uses:
       pay.py          what payers are told (SPSP)     payments.py payments, in the admin API
       proxies.py      what trusted proxies say of a request
       models.py       answers, for OpenAPI            openapi.py its document
+      faults.py       what is wrong with a request, in its answer
     ilp_http/       ILP over HTTP (RFC 35), beside the BTP links
       carrier.py      the listener and the peers, joined; when BTP or HTTP carries a packet
       peer.py         one peer that packets are posted to: probes, requests, sent again
@@ -145,6 +149,7 @@ The map, each package above those that it uses:
       model.py        every setting, with its reference
       types.py        what a value may be, and the message when it is not
       load.py         reads them, reports all faults  strict_yaml.py strict YAML
+      names.py        their names, and which one was meant
       faults.py       what is wrong with a value, in plain words, and where it was written
       describe.py     the settings in effect, and their sources  overlay.py  run-time changes
       terms.py        the terms of peers              contradictions.py between settings
@@ -169,6 +174,7 @@ The map, each package above those that it uses:
     oer.py          the encoding of ILP and BTP (RFC 30)
     base/           foundations
       errors.py       the exceptions, by cause        limits.py   shared bounds
+      words.py        errors of the system, in words
       clock.py        the only clock                  randomness.py  the only randomness
       disk.py         files, as stores use them       files.py    replaced atomically
       sqlite.py       one file behind one thread      http.py     the HTTP client

@@ -21,6 +21,7 @@ from connector.base import limits
 from connector.base.disk import Database
 from connector.base.errors import LedgerCorruptError, LedgerUnavailableError
 from connector.base.sqlite import in_transaction
+from connector.base.words import words_of
 from connector.ledger import kept
 from connector.ledger.kept import Block, KeptTable, blocks_of
 from connector.ledger.model import Kept, Memory, Posted, Transfer
@@ -88,7 +89,7 @@ class SqliteOutbox:
         except (sqlite3.Error, OSError) as error:
             await self._file.close()
             raise LedgerUnavailableError(
-                f"the outbox {self._file.path} cannot be used: {_why(error)}; "
+                f"the outbox {self._file.path} cannot be used: {words_of(error)}; "
                 "DATA_DIR must be a folder that this user may write in"
             ) from error
         except _WRONG_VALUES as error:
@@ -347,7 +348,7 @@ class SqliteOutbox:
                 await self._file.rescue()
                 await self.open()
         except (sqlite3.Error, OSError) as error:
-            raise LedgerUnavailableError(f"outbox {self._file.path}: {error}") from error
+            raise LedgerUnavailableError(f"outbox {self._file.path}: {words_of(error)}") from error
         return True
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -362,7 +363,7 @@ class SqliteOutbox:
             async with self._in_use:
                 return await step()
         except (sqlite3.Error, OSError) as error:
-            raise LedgerUnavailableError(f"outbox: {error}") from error
+            raise LedgerUnavailableError(f"outbox: {words_of(error)}") from error
         except _WRONG_VALUES as error:
             raise self._damaged(error) from error
 
@@ -388,7 +389,7 @@ async def acknowledged_in(database: Database) -> dict[int, Posted]:
         await database.open()
         return await database.run(work)
     except (sqlite3.Error, OSError, *_WRONG_VALUES) as error:
-        raise LedgerUnavailableError(f"outbox {database.path}: {error}") from error
+        raise LedgerUnavailableError(f"outbox {database.path}: {words_of(error)}") from error
     finally:
         await database.close()
 
@@ -438,10 +439,6 @@ def _rows(books: Mapping[int, Posted]) -> list[tuple[bytes, str, str]]:
         (id_.to_bytes(16, "big"), str(posted.debits), str(posted.credits))
         for id_, posted in books.items()
     ]
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _count(connection: sqlite3.Connection) -> int:

@@ -19,6 +19,7 @@ from connector.accounting.fulfilments import Store
 from connector.accounting.promises import Outcome, Promises, Reservation, Token, to_be_kept
 from connector.accounting.reports import TOO_SLOW, Reports
 from connector.base.errors import ConnectorError
+from connector.base.words import words_of
 from connector.ledger.model import Memory, Posted, Transfer
 
 
@@ -114,7 +115,7 @@ class Spool:
         try:
             await self._outbox.end(books)
         except (OSError, ConnectorError) as error:
-            self._reports.outbox_failed(str(error))
+            self._reports.outbox_failed(words_of(error))
 
     async def remember(
         self, books: Mapping[int, Posted], highest_id: int, *, replace: bool = False
@@ -123,7 +124,7 @@ class Spool:
         try:
             await self._outbox.remember(books, highest_id, replace=replace)
         except (OSError, ConnectorError) as error:
-            self._reports.outbox_failed(str(error))
+            self._reports.outbox_failed(words_of(error))
 
     # --- instead of the ledger
 
@@ -271,7 +272,7 @@ class Spool:
             await self._outbox.remove(seqs)
         except (OSError, ConnectorError) as error:
             self._booked_seqs += seqs
-            self._reports.outbox_failed(str(error))
+            self._reports.outbox_failed(words_of(error))
 
     async def maintain(self) -> None:
         """Check that the outbox's file exists; called about once a second."""
@@ -279,7 +280,7 @@ class Spool:
             was_removed = await self._outbox.restore()
         except (OSError, ConnectorError) as error:
             if not self._is_lost:
-                self._reports.outbox_failed(str(error))
+                self._reports.outbox_failed(words_of(error))
             self._is_lost = True
             return
         self._is_lost = False

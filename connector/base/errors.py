@@ -24,9 +24,11 @@ ConnectorError
     ├── SupersededError       another process of this node has taken over; this one stops
     │   └── OtherIsActiveError    it had done so before this one was started
     ├── UnknownNameError      the named object does not exist
+    ├── KeyRefusedError       a key or a log-in is missing, wrong, or not enough
     ├── ConflictError         the request conflicts with the current state
     │   └── CreditInUseError  a limit cannot be lowered below what is in use
     └── SettlementError       a settlement that cannot be made as requested
+        ├── QuantityError     an amount or a scale that is none
         ├── SettlementConflictError   it contradicts an existing one
         └── SettlementUnknownError    no such peer or settlement
 
@@ -164,6 +166,10 @@ class OtherIsActiveError(SupersededError):
     """The same at the start: another process has taken over since this DATA_DIR was in use."""
 
 
+class KeyRefusedError(OperatorError):
+    """A key or a log-in is missing, wrong, or not enough for what was asked."""
+
+
 class UnknownNameError(OperatorError):
     """The named object does not exist."""
 
@@ -178,6 +184,10 @@ class CreditInUseError(ConflictError):
 
 class SettlementError(OperatorError):
     """A settlement that cannot be made as requested."""
+
+
+class QuantityError(SettlementError):
+    """An amount or a scale that is none; the message begins with which."""
 
 
 class SettlementConflictError(SettlementError):

@@ -14,9 +14,10 @@ from typing import Final
 from connector.base.backoff import Backoff
 from connector.base.clock import Clock
 from connector.base.log import Log
+from connector.base.words import words_of
 from connector.btp import bounds
 from connector.btp.credentials import Credentials
-from connector.btp.link import Link, describe
+from connector.btp.link import Link
 
 BACKOFF: Final = Backoff(
     min_s=bounds.RECONNECT_DELAY_SECONDS_MIN,
@@ -80,7 +81,7 @@ class Dialler:
                 async with asyncio.timeout(bounds.DIAL_SECONDS_MAX):
                     link = await self._connect(credentials)
             except (OSError, TimeoutError, ssl.SSLError) as error:
-                reason = describe(error) or "timed out"
+                reason = words_of(error) or "timed out"
             else:
                 await link.closed.wait()
                 reason = link.close_reason

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +28,7 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.connections import network_of
 from connector.base.errors import PeerError
+from connector.base.words import words_of
 from connector.btp import bounds
 from connector.btp.credentials import Credentials
 from connector.btp.frames import Splitter, wrap
@@ -279,7 +279,7 @@ class Link(asyncio.Protocol):
                 break
         broken = websocket.parser_exc or websocket.handshake_exc
         if broken is not None and not self._closing:
-            self.drop(f"websocket: {describe(broken)}")
+            self.drop(f"websocket: {words_of(broken)}")
 
     def eof_received(self) -> None:
         """The other side has closed its sending direction."""
@@ -289,7 +289,9 @@ class Link(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed."""
         if not self.close_reason:
-            self.close_reason = f"connection lost: {error}" if error else "closed by the other side"
+            self.close_reason = (
+                f"connection lost: {words_of(error)}" if error else "closed by the other side"
+            )
         self._closing = True
         self._links.gone(self)
         self.closed.set()
@@ -355,7 +357,7 @@ class Link(asyncio.Protocol):
     def _handshake_answer(self) -> None:
         refused = self._websocket.handshake_exc
         if refused is not None:
-            self.drop(f"handshake refused: {describe(refused)}")
+            self.drop(f"handshake refused: {words_of(refused)}")
             return
         credentials = self._links.credentials_of(self)
         assert credentials is not None
@@ -600,11 +602,3 @@ def _peer_in_path(path: str) -> str | None:
     if len(parts) == 4 and parts[0] == "accounts" and parts[2:] == ["ilp", "btp"]:
         return unquote(parts[1])
     return None
-
-
-def describe(error: BaseException) -> str:
-    """A network error in one short line, for logs."""
-    text = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, ConnectionError) and error.errno:
-        text = os.strerror(error.errno)  # asyncio's own text names internals
-    return " ".join(str(text).split())[:200]

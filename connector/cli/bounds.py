@@ -12,3 +12,7 @@ PACKETS_SHOWN: Final = 20
 
 KEEP_SHOWN_CHARACTERS_MAX: Final = 4000
 """Of the command with which `simulate` shows a failure again; a longer one is left out."""
+# What a command that takes long says of its progress.
+PROGRESS_AFTER_SECONDS: Final = 2.0
+PROGRESS_SECONDS: Final = 0.5
+PROGRESS_LINE_SECONDS: Final = 10.0

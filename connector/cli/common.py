@@ -1,7 +1,9 @@
 """Shared by several commands: options, exit codes, the event loop, requests to a node.
 
-Exit codes: 0 done, 1 it did not work, 2 wrong configuration or usage, 3 (`run` only) another process
-of this node has taken over, 130 interrupted with Ctrl-C (`run` and `demo --keep` end with it: 0).
+Exit codes are the same in all commands (README, docs/configuration.md): 0 done; 1 it did not work, and may the next time;
+2 the command line, the settings, a name or a key is wrong, and the same again fails the same way; 3
+(`run` only) another process of this node has taken over; 130 interrupted with Ctrl-C (`run` and
+`demo --keep` end with it: 0), 128 and the number of the signal for others.
 """
 
 import asyncio
@@ -160,6 +162,19 @@ def finite(number: float) -> float:
     if not math.isfinite(number):
         raise typer.BadParameter(f"{number} is no number of this kind")
     return number
+
+
+def check_peer(url: str, key: str | None, peer: str) -> None:
+    """End the command if the node has no peer of this name."""
+    if all(item["peerId"] != peer for item in get(url, "/api/peers", key)["items"]):
+        raise no_such_peer(peer)
+
+
+def no_such_peer(peer: str) -> "typer.Exit":
+    """Say so; returns the exception that ends the command."""
+    from connector.tools.terminal import plain
+
+    return fail(f"no such peer {plain(peer)}: `{name_of(sys.argv[0])} peers` lists them", 2)
 
 
 def get(url: str, path: str, key: str | None, *, verify: bool = True) -> dict[str, Any]:

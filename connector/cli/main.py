@@ -9,12 +9,14 @@ import typer
 
 from connector.cli import conformance, offline, pay, probe, run, send, settle, show, simulate
 from connector.cli.common import name_of
+from connector.cli.usage import Commands
 from connector.version import __version__
 
 BOX_COLUMNS_MIN: Final = 100
 """Where there are fewer, help has no boxes: they would cut options and split ranges."""
 
 app = typer.Typer(
+    cls=Commands,
     help="An Interledger (ILPv4) connector with the accounting built in.",
     no_args_is_help=False,
     add_completion=False,

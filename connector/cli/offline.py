@@ -21,6 +21,7 @@ from connector.cli.common import (
     stopped_by_signal,
 )
 from connector.cli.process import EXIT_INTERRUPTED
+from connector.cli.progress import told_of_progress
 from connector.tools import compose as compose_module
 from connector.tools.terminal import console, plain
 
@@ -68,7 +69,7 @@ def audit(
     as_json: AsJson = False,
     url: Annotated[Optional[str], typer.Option(hidden=True)] = None,
 ) -> None:
-    """Check the invariants of the books against the configured ledger.
+    """Check the invariants of the books against the configured ledger; exit 0 only when all hold.
 
     It reads the ledger itself, not a node: run it with the node's configuration, where its DATA_DIR is.
     """
@@ -85,7 +86,8 @@ def audit(
         if settings.ledger == "memory":
             raise ConfigError(["LEDGER=memory keeps no books that could be audited"])
         others = [name for name in nodes.split(",") if name]
-        report = run_loop(audit_module.audit(settings, SystemClock(), others))
+        with told_of_progress("requests of the journal replayed", SystemClock()) as tell:
+            report = run_loop(audit_module.audit(settings, SystemClock(), others, tell))
     if as_json:
         print(json.dumps(report.as_json(), indent=2))
     else:

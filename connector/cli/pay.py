@@ -67,12 +67,12 @@ def pay(
             BarColumn(),
             TaskProgressColumn(),
             console=screen,
-            disable=as_json,
+            disable=as_json or not screen.is_terminal,
         ) as progress,
     ):
-        bar = progress.add_task(plain(target[:60]), total=amount)
         try:
             one = client.admin("POST", "/admin/payments", order, order["key"])
+            bar = progress.add_task(plain(target[:60]), total=amount)
             path = f"/admin/payments/{quote(order['key'], safe='')}"
             while one["state"] == "running":
                 progress.update(bar, completed=int(one["sent"]))

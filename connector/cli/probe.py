@@ -15,6 +15,7 @@ from connector.cli.common import (
     AsJson,
     Key,
     Url,
+    check_peer,
     faults_named,
     finite,
     get,
@@ -45,14 +46,19 @@ Auth = Annotated[
 Amount = Annotated[int, typer.Option(min=0, max=limits.AMOUNT_MAX, help="Amount of each packet.")]
 
 
-def _check(destination: str, url: str, auth: str | None) -> None:
+def _check(destination: str, url: str, key: str | None, auth: str | None) -> None:
     if not address.is_address(destination):
         raise typer.BadParameter("is not an ILP address", param_hint="ADDR")
-    if not url.startswith(("http://", "https://")):
-        if not is_dialable(url):
-            raise typer.BadParameter("must be http://, ws:// or wss://", param_hint="--url")
-        if auth is None or ":" not in auth:
-            raise typer.BadParameter("needs --auth USER:TOKEN", param_hint="--url ws://")
+    if url.startswith(("http://", "https://")):
+        # First as any other command asks: what is wrong with URL or key is said in the same words.
+        get(url, "/api/status", key)
+        return
+    if not is_dialable(url):
+        raise typer.BadParameter(
+            "must be http://host:port, ws://host:port or wss://host:port", param_hint="--url"
+        )
+    if auth is None or ":" not in auth:
+        raise typer.BadParameter("needs --auth USER:TOKEN", param_hint="--url ws://")
 
 
 def ping(
@@ -77,7 +83,7 @@ def ping(
     from connector.tools.probe import Pings, Said, prober
     from connector.tools.probe import ping as send_pings
 
-    _check(destination, url, auth)
+    _check(destination, url, key, auth)
     screen = console(quiet=as_json)
 
     def show(number: int, said: Said) -> None:
@@ -140,7 +146,7 @@ def trace(
     from connector.tools.probe import Trace, prober
     from connector.tools.probe import trace as send_probes
 
-    _check(destination, url, auth)
+    _check(destination, url, key, auth)
     screen = console(quiet=as_json)
 
     async def work(progress: Progress) -> Trace:
@@ -160,7 +166,10 @@ def trace(
         faults_named(),
         grouped_faults(),
         Progress(
-            TextColumn("{task.description}"), console=screen, disable=as_json, transient=True
+            TextColumn("{task.description}"),
+            console=screen,
+            transient=True,
+            disable=as_json or not screen.is_terminal,
         ) as progress,
     ):
         found: Trace = run_loop(work(progress))
@@ -214,6 +223,8 @@ def explain(
     """What would happen to a packet now, and why; exit 1 if it would be rejected. Sends nothing."""
     if not address.is_address(destination):
         raise typer.BadParameter("is not an ILP address", param_hint="ADDR")
+    if source is not None:
+        check_peer(url, key, source)
     query = {
         "destination": destination, "amount": amount, "expirySeconds": expiry,
         **({} if source is None else {"from": source}),

@@ -11,9 +11,18 @@ import typer
 from rich.live import Live
 
 from connector.base import limits
-from connector.base.errors import UnknownNameError
+from connector.base.clock import SystemClock
 from connector.cli import bounds, process
-from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, Watch, faults_named, get
+from connector.cli.common import (
+    DEFAULT_URL,
+    AsJson,
+    Key,
+    Url,
+    Watch,
+    faults_named,
+    get,
+    no_such_peer,
+)
 from connector.tools.terminal import Fitted, console, plain, table
 
 
@@ -67,6 +76,15 @@ class SystemSleep:
         time.sleep(seconds)
 
 
+def _but(body: dict[str, Any]) -> str:
+    """What a healthy node cannot do all the same."""
+    if body["status"] != "healthy" or body["peersConnected"]:
+        return ""
+    if not body["peersTotal"]:
+        return ", but has no peers: packets reach only the node itself"
+    return ", but no peer is connected: packets reach only the node itself"
+
+
 def status(
     url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False, watch: Watch = False
 ) -> None:
@@ -77,7 +95,7 @@ def status(
         for name in ("status", "ilpAddress", "version", "uptimeSeconds", "peersConnected",
                      "peersTotal", "routes", "packetsInFlight", "packetsFulfilled",
                      "packetsRejected"):  # fmt: skip
-            rows.add_row(name, str(body[name]))
+            rows.add_row(name, str(body[name]) + _but(body) * (name == "status"))
         accounting = body["accounting"]
         rows.add_row("accounting", f"{accounting['state']} ({accounting['backend']})")
         for loop in body.get("routingLoops", ()):
@@ -142,9 +160,7 @@ def wallets(
     """Who can be paid at this node by name, and what they were paid."""
 
     def make(body: dict[str, Any]) -> Fitted:
-        rows = table(
-            "wallet", "balance", "pending", "asset", "pay at", text=("pay at",), spare=("pending",)
-        )
+        rows = table("wallet", "balance", "pending", "asset", "pay at", spare=("pending", "asset"))
         for item in body["items"]:
             rows.add_row(
                 item["wallet"],
@@ -232,7 +248,18 @@ def balances(
 _ENDS = ("PACKET_FULFILLED", "PACKET_REJECTED")
 
 
-def _packet_row(event: dict[str, Any]) -> tuple[str, ...]:
+def _time(timestamp: str, today: str) -> str:
+    """The time of an event, `2026-01-31T12:00:00.000Z`, with its day if that is not `today`."""
+    day, time = timestamp[:10], timestamp[11:23]
+    return time if day == today else f"{day} {time}"
+
+
+def _today() -> str:
+    """The day in UTC, as in timestamps."""
+    return f"{datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC):%Y-%m-%d}"
+
+
+def _packet_row(event: dict[str, Any], today: str) -> tuple[str, ...]:
     """Cells of a packet that has ended."""
     rejected = event["type"] == "PACKET_REJECTED"
     said = (
@@ -240,7 +267,7 @@ def _packet_row(event: dict[str, Any]) -> tuple[str, ...]:
     )
     hop = event["nextHop"]
     return (
-        event["timestamp"][11:23],
+        _time(event["timestamp"], today),
         event["packetId"],
         event["peerId"] or "(this node)",
         "" if hop is None else hop or "(this node)",
@@ -282,8 +309,9 @@ def packets(
             text=("destination", "result"),
             spare=("took", "destination", "next hop", "from", "time (UTC)"),
         )  # fmt: skip
+        today = _today()
         for event in body["items"]:
-            rows.add_row(*_packet_row(event))
+            rows.add_row(*_packet_row(event, today))
         return rows
 
     query = {
@@ -300,8 +328,7 @@ def _check_peer(url: str, key: str | None, peer: str) -> None:
         return
     past = urlencode({"type": ",".join(_ENDS), "limit": 1, "peer": peer})
     if not get(url, f"/api/events?{past}", key)["items"]:
-        with faults_named():
-            raise UnknownNameError(f"no such peer {plain(peer)}")
+        raise no_such_peer(peer)
 
 
 def _follow_packets(url: str, key: str | None, as_json: bool, peer: str | None) -> None:
@@ -320,6 +347,7 @@ def _follow_packets(url: str, key: str | None, as_json: bool, peer: str | None) 
         if as_json:
             print(json.dumps(event), flush=True)
         else:
-            screen.print("  ".join(_packet_row(event)), highlight=False, soft_wrap=True)
+            row = _packet_row(event, _today())
+            screen.print("  ".join(row), highlight=False, soft_wrap=True)
         if not process.has_reader():
             return

@@ -24,7 +24,7 @@ from connector.base.errors import (
     HttpUnreachableError,
 )
 from connector.base.http import HttpAnswer
-from connector.btp.link import describe
+from connector.base.words import words_of
 from connector.btp.network import Network
 from connector.ilp_http import bounds
 
@@ -77,7 +77,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed: that ends an answer without a length."""
         self.is_closed = True
-        self._lost = describe(error) if error else "closed by the server"
+        self._lost = words_of(error) if error else "closed by the server"
         if self._waiting is not None:
             self._feed(b"")
 
@@ -305,5 +305,5 @@ class Client:
         except TimeoutError:
             raise HttpUnreachableError(NOT_CONNECTED, "no connection in time") from None
         except (OSError, UnicodeError) as error:  # a name that is none is a UnicodeError
-            raise HttpUnreachableError(NOT_CONNECTED, describe(error)) from error
+            raise HttpUnreachableError(NOT_CONNECTED, words_of(error)) from error
         return connection

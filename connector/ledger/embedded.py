@@ -35,6 +35,7 @@ from connector.base.errors import (
 )
 from connector.base.marker import SUFFIX as MARKER_SUFFIX
 from connector.base.sqlite import in_transaction
+from connector.base.words import words_of
 from connector.ledger import bounds, journal
 from connector.ledger.journal import (
     Archive,
@@ -286,7 +287,7 @@ class EmbeddedLedger:
             return self._marker.open()
         except OSError as error:
             raise LedgerUnavailableError(
-                f"DATA_DIR: cannot use {self.path.parent}: {error}"
+                f"DATA_DIR: cannot use {self.path.parent}: {words_of(error)}"
             ) from error
 
     def _check_end(self, connection: sqlite3.Connection, acknowledged: int) -> None:
@@ -841,11 +842,17 @@ class EmbeddedLedger:
         """The state of pruning, for status and metrics."""
         return self._upkeep
 
-    async def replay_all(self) -> tuple[LedgerMachine, int]:
+    async def replay_all(
+        self, on_progress: Callable[[int, int], None] = lambda _done, _of: None
+    ) -> tuple[LedgerMachine, int]:
         """Replay the journal from the oldest point with a state; returns the state and the rows read.
 
         For the audit: the result must equal the state in use. Every later point is compared too, and
         its hash is verified against the one before it.
+
+        Args:
+            on_progress: is given the rows read so far and their number, now and then, in another
+                thread.
 
         Raises:
             LedgerCorruptError: a row does not give the statuses that it recorded, or a point does
@@ -884,6 +891,8 @@ class EmbeddedLedger:
                 archive.before_seq = row[0]
                 replay(machine, row, self.path)
                 count += 1
+                if not count % bounds.REPLAYED_ROWS_PER_REPORT:
+                    on_progress(count, last_seq - begin)
                 if row[0] in states and states[row[0]] != state_of(machine):
                     raise LedgerCorruptError(
                         f"{self.path} is damaged: its rows up to {row[0]} do not give the point there"

@@ -299,11 +299,14 @@ def numbered(machine: LedgerMachine) -> dict[int, int]:
     return numbers
 
 
-def _transfers(machine: LedgerMachine, kind: int, events: bytes) -> list[Transfer]:
+def _transfers(
+    machine: LedgerMachine, kind: int, events: bytes, *, stamped: bool = True
+) -> list[Transfer]:
     if kind == DENSE:
-        return list(unpack_dense(events, list(machine.accounts)))
+        return list(unpack_dense(events, list(machine.accounts), stamped=stamped))
     octets = zlib.decompress(events)
-    return [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
+    found = [unpack_transfer(octets, at) for at in range(0, len(octets), ROW.size)]
+    return found if stamped else [one._replace(timestamp=0) for one in found]
 
 
 def records(machine: LedgerMachine, kind: int, events: bytes, statuses: bytes) -> Iterator[Record]:
@@ -327,7 +330,7 @@ def replay(machine: LedgerMachine, row: JournalRow, path: Path) -> None:
         accounts = [unpack_account(octets, at)._replace(timestamp=0) for at in offsets]
         results = machine.create_accounts(accounts, now_ns)
     else:
-        transfers = [one._replace(timestamp=0) for one in _transfers(machine, kind, events)]
+        transfers = _transfers(machine, kind, events, stamped=False)
         results = machine.create_transfers(transfers, now_ns)
     if bytes(map(status_octet, results)) != statuses:
         raise LedgerCorruptError(f"{path} is damaged: row {seq} of its journal does not replay")

@@ -176,8 +176,14 @@ def has_tag(octets: bytes, tags: frozenset[bytes]) -> bool:
     return False
 
 
-def unpack_dense(octets: bytes, ids: Sequence[int]) -> Iterator[Transfer]:
-    """The transfers in dense rows; `ids`: the account ids by account number."""
+def unpack_dense(octets: bytes, ids: Sequence[int], *, stamped: bool = True) -> Iterator[Transfer]:
+    """The transfers in dense rows.
+
+    Args:
+        octets: the rows.
+        ids: the account ids by account number.
+        stamped: with their timestamps; else with zeros, as they were requested.
+    """
     for (
         id_low, id_high, debit, credit, amount, data_low, data_high, data_64, data_32, timeout,
         ledger, code, flags, tag, timestamp,
@@ -189,5 +195,6 @@ def unpack_dense(octets: bytes, ids: Sequence[int]) -> Iterator[Transfer]:
             0 if credit == NO_ACCOUNT else ids[credit],
             amount,
             id_ >> 8 << 8 | tag if flags & _RESOLVES else 0,
-            data_high << 64 | data_low, data_64, data_32, timeout, ledger, code, flags, timestamp,
+            data_high << 64 | data_low, data_64, data_32, timeout, ledger, code, flags,
+            timestamp if stamped else 0,
         )  # fmt: skip

@@ -30,6 +30,7 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import LedgerRefusedError, LedgerUnavailableError
 from connector.base.urls import replica_addresses
+from connector.base.words import words_of
 from connector.ledger import bounds
 from connector.ledger.model import (
     ID_MAX,
@@ -585,7 +586,7 @@ async def _resolve(host: str, port: int) -> str:
             )
         except (OSError, UnicodeError) as error:
             raise LedgerUnavailableError(
-                f"the name {host} of the ledger is not known: {error}"
+                f"the name {host} of the ledger is not known: {words_of(error)}"
             ) from error
         # IPv4 first: it is what servers listen on, and what `localhost` usually means.
         found.sort(key=lambda entry: entry[0] != socket.AF_INET)

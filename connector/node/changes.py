@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -31,7 +32,8 @@ from connector.base.errors import (
 )
 from connector.base.log import Log
 from connector.node import bounds
-from connector.node.apply import LeftBehind, SettingsApplier
+from connector.node.apply import LeftBehind, SettingsApplier, routes_of
+from connector.peering.routing import Route
 from connector.settings.faults import SECRETS
 from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.overlay import InEffect, Overlay, faults_in
@@ -152,6 +154,14 @@ class OperatorChanges:
             }
             for route in self._applier.settings.routes
         ]
+
+    @cached_property
+    def _base_routes(self) -> frozenset[Route]:
+        return frozenset(routes_of(self._base, ""))  # many, and only those who ask need them
+
+    def is_configured(self, route: Route) -> bool:
+        """Whether a static route is of the settings; else it was added here, by itself or with its peer."""
+        return route in self._base_routes
 
     # --- changes
 

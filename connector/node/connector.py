@@ -17,7 +17,8 @@ from typing import Final, Self
 from connector.accounting.history import LedgerHistory
 from connector.accounting.manager import AccountManager
 from connector.base.clock import Clock, SteadyClock
-from connector.base.errors import SupersededError
+from connector.base.disk import SystemDisk
+from connector.base.errors import ListenError, SupersededError
 from connector.base.http import HttpClient
 from connector.base.log import Log
 from connector.base.log import set_up as set_up_log
@@ -29,12 +30,12 @@ from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.node.apply import routes_of
 from connector.node.changes import OperatorChanges
 from connector.node.core import Core, system_platform
-from connector.node.lifecycle import Lifecycle
+from connector.node.lifecycle import Lifecycle, hold_data_dir, lock_path
 from connector.node.memory import PeerMemory
 from connector.node.paid import PayListener, pay_key
 from connector.node.payment_store import PaymentStatus
 from connector.node.payments import Payments
-from connector.node.preflight import check, tls_context
+from connector.node.preflight import NO_PEERS, check, check_ports, tls_context
 from connector.node.surface import WebSurface
 from connector.peering.model import LOCAL, PeerRegistry
 from connector.peering.remembered import KnownPeers
@@ -215,13 +216,10 @@ class Connector:
             admin="on" if settings.admin_api_key is not None else "off",
         )
         if not settings.peers:
-            self.log.warning(
-                "no_peers",
-                detail="no peer is configured, so nobody can log in and nothing can be forwarded: set "
-                "BTP_PEER_<ID>_SECRET, or add peers with the admin API",
-            )
+            self.log.warning("no_peers", detail=NO_PEERS)
         if (why := why_interpreted()) is not None:
             self.log.info("core_interpreted", detail=why)
+        self._check_ports(settings)
         core = self._build(found)
         life = self._life = Lifecycle(core)
         stack = contextlib.AsyncExitStack()
@@ -311,6 +309,20 @@ class Connector:
         if self.superseded.is_set():
             raise SupersededError(self.core.superseded_why)
 
+    def _check_ports(self, settings: Settings) -> None:
+        """Name every port that is taken, before a ledger or a folder is made that nobody would use.
+
+        Raises:
+            LedgerLockedError: another process of this node is active, and so has them.
+            ListenError: something else has them.
+        """
+        try:
+            check_ports(settings)
+        except ListenError:
+            if lock_path(settings).exists():
+                hold_data_dir(SystemDisk(), settings).close()
+            raise
+
     def _build(self, found: InEffect) -> Core:
         """Build every part; nothing is opened yet."""
         settings = found.settings
@@ -364,6 +376,7 @@ class Connector:
             log=platform.log,
         )
         self.views = NodeViews(
+            is_configured=self.control.is_configured,
             settings=lambda: self.settings,
             known=lambda: self.known,
             clock=platform.clock,

@@ -10,6 +10,7 @@ import json
 from typing import Final
 
 from connector.base.files import parse_json
+from connector.base.words import words_of
 from connector.node import bounds
 from connector.node.core import Platform
 from connector.peering.model import PeerTerms
@@ -36,7 +37,7 @@ class PeerMemory:
             self.known = KnownPeers.read(self._path, self._platform.randomness.octets)
         except (OSError, ValueError) as error:
             self._platform.log.warning(
-                "known_peers_unreadable", path=str(self._path), reason=str(error)
+                "known_peers_unreadable", path=str(self._path), reason=words_of(error)
             )
 
     def note(self, settings: Settings) -> None:
@@ -71,7 +72,7 @@ class PeerMemory:
             self.known.write(self._path)
         except OSError as error:
             self._platform.log.warning(
-                "known_peers_not_written", path=str(self._path), reason=str(error)
+                "known_peers_not_written", path=str(self._path), reason=words_of(error)
             )
 
 
@@ -112,4 +113,4 @@ class FormerLinks:
         return peers if 0 <= age_ms <= bounds.REPLACED_SECONDS_MAX * 1000 else set()
 
     def _warn(self, error: Exception) -> None:
-        self._platform.log.warning("replaced_file", path=str(self._path), reason=str(error))
+        self._platform.log.warning("replaced_file", path=str(self._path), reason=words_of(error))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from connector.base.errors import EnvironmentFault
 from connector.base.sqlite import in_transaction
+from connector.base.words import words_of
 from connector.node import bounds
 from connector.node.core import Core
 
@@ -139,4 +140,4 @@ class PaymentStore:
                     self._opened = True
             return await self._file.run(work)
         except (sqlite3.Error, OSError) as error:
-            raise EnvironmentFault(f"payments {self._file.path}: {error}") from error
+            raise EnvironmentFault(f"payments {self._file.path}: {words_of(error)}") from error

@@ -14,10 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from connector.base.errors import ConfigError
+from connector.base.errors import ConfigError, ListenError
 from connector.node import bounds
 from connector.settings.model import Settings
 
+NO_PEERS: Final = (
+    "no peer is configured, so nobody can log in and nothing can be forwarded: set "
+    "BTP_PEER_<ID>_SECRET, or add peers with the admin API"
+)
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 _NOT_ITS_KEY: Final = frozenset(
     # The last one: the key is of another kind than that of the certificate.
@@ -54,13 +58,14 @@ def check_ports(settings: Settings) -> None:
     """Check that nothing else has the ports of the listeners. Only for a node that is not running.
 
     Raises:
-        ConfigError: with every port that cannot be had.
+        ListenError: with every port that cannot be had.
     """
     faults: list[str] = []
     for name, host, port in (
         ("BTP_SERVER_PORT", settings.btp_server_host, settings.btp_server_port),
         ("HTTP_PORT", settings.http_host, settings.http_port),
         ("ILP_HTTP_PORT", settings.ilp_http_host, settings.ilp_http_port),
+        ("PAY_PORT", settings.pay_host, settings.pay_port),
     ):
         if port is None:
             continue
@@ -73,7 +78,7 @@ def check_ports(settings: Settings) -> None:
             why = error.strerror if is_name else os.strerror(error.errno or 0)
             faults.append(f"{name}={port} cannot be had on {host}: {why}; choose another one")
     if faults:
-        raise ConfigError(faults)
+        raise ListenError("\n  ".join(faults))
 
 
 def _family(host: str) -> socket.AddressFamily:

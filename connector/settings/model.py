@@ -26,6 +26,7 @@ from connector.peering.model import Asset, Relation
 from connector.settings import bounds
 from connector.settings.contradictions import contradictions
 from connector.settings.types import (
+    EXACT,
     PRINTABLE,
     Amount,
     AssetCode,
@@ -271,7 +272,7 @@ class Settings(BaseSettings):
     a key, unless this one is set."""
     data_dir: Path = Path("./data")
     """Folder of the embedded ledger, the outbox and the event store."""
-    disk_reserve_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = limits.DISK_RESERVE_BYTES
+    disk_reserve_bytes: Annotated[int, Field(ge=0, le=1 << 50), EXACT] = limits.DISK_RESERVE_BYTES
     """Octets that are kept free on the disk of DATA_DIR for packets in flight: with less, new packets
     get T00; with less than twice as many, no events are kept. 0: none (docs/deployment.md)."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -280,7 +281,7 @@ class Settings(BaseSettings):
     """Default: console on a terminal, else json."""
     ledger: Literal["embedded", "memory"] = "embedded"
     """`memory` forgets everything at the end: for benchmarks only."""
-    tigerbeetle_cluster_id: Annotated[int, Field(ge=0, lt=2**128)] | None = None
+    tigerbeetle_cluster_id: Annotated[int, Field(ge=0, lt=2**128), EXACT] | None = None
     """With TIGERBEETLE_REPLICAS: accounts are in this TigerBeetle cluster."""
     tigerbeetle_replicas: Replicas | None = None
     """Addresses of the replicas, `host:port,host:port`; names allowed. A port alone: on this
@@ -292,14 +293,16 @@ class Settings(BaseSettings):
     """What happens to new packets while TigerBeetle is away: `spool` goes on, within the limits that
     the mirror of the balances knows, and books them when it is back; `reject` answers T00. An
     embedded ledger whose disk fails always rejects."""
-    accounting_spool_limit: Annotated[int, Field(ge=1, le=limits.SPOOL_TRANSFERS_MAX)] = 1_000_000
+    accounting_spool_limit: Annotated[int, Field(ge=1, le=limits.SPOOL_TRANSFERS_MAX), EXACT] = (
+        1_000_000
+    )
     """Transfers in the outbox from which on new packets are rejected although the policy is
     `spool`."""
-    ledger_retention_days: Annotated[int, Field(ge=0, le=36_500)] = limits.LEDGER_DAYS_KEPT
+    ledger_retention_days: Annotated[int, Field(ge=0, le=36_500), EXACT] = limits.LEDGER_DAYS_KEPT
     """Days that the journal of an embedded ledger is kept; older rows are pruned. 0: their age
     prunes nothing. Balances, grants and settlements stay for ever; what goes is the history of
     packets (docs/accounting.md)."""
-    ledger_max_bytes: Annotated[int, Field(ge=bounds.LEDGER_FILE_BYTES_MIN, le=1 << 50)] = (
+    ledger_max_bytes: Annotated[int, Field(ge=bounds.LEDGER_FILE_BYTES_MIN, le=1 << 50), EXACT] = (
         limits.LEDGER_FILE_BYTES
     )
     """Octets that an embedded ledger may take on disk; its oldest rows are pruned first, but none
@@ -307,9 +310,9 @@ class Settings(BaseSettings):
     ledger_archive_dir: Path | None = None
     """Folder into which rows are copied before they are pruned, a file for each stretch; unset: they
     are dropped."""
-    accounting_timeout_ms: Annotated[int, Field(ge=10, le=60_000)] = 1000
+    accounting_timeout_ms: Annotated[int, Field(ge=10, le=60_000), EXACT] = 1000
     """Deadline of one request to the ledger, in milliseconds."""
-    telemetry_packets_per_second: Annotated[int, Field(ge=0, le=100_000)] = 200
+    telemetry_packets_per_second: Annotated[int, Field(ge=0, le=100_000), EXACT] = 200
     """Packets per second that have events of their own; what comes beyond is only counted. 0: all
     are only counted."""
     otlp_endpoint: PlainHttpUrl | None = None
@@ -317,12 +320,12 @@ class Settings(BaseSettings):
     HTTP, JSON). Packets that are only counted have none: see TELEMETRY_PACKETS_PER_SECOND."""
     otlp_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of the packets that is traced, from 0 to 1; all nodes of a path choose the same ones."""
-    explorer_max_events: Annotated[int, Field(ge=0, le=100_000_000)] = 1_000_000
+    explorer_max_events: Annotated[int, Field(ge=0, le=100_000_000), EXACT] = 1_000_000
     """Events that are kept for the page, in DATA_DIR; 0 keeps none."""
-    explorer_max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40)] = 1 << 30
+    explorer_max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40), EXACT] = 1 << 30
     """Octets that they may take on disk; the oldest are deleted first. Up to 64 MiB more are taken
     while they are written."""
-    explorer_retention_days: Annotated[int, Field(ge=1, le=3650)] = 7
+    explorer_retention_days: Annotated[int, Field(ge=1, le=3650), EXACT] = 7
     """How long they are kept, in days."""
     explorer_nodes: Annotated[
         list[PlainHttpUrl],
@@ -345,9 +348,9 @@ class Settings(BaseSettings):
     """Scale of peers that name none: amounts count 10**-scale."""
     credit_limit: Amount = 1_000_000_000
     """What a peer that names none may owe us."""
-    message_window_ms: Annotated[int, Field(ge=1, le=60_000)] = 1000
+    message_window_ms: Annotated[int, Field(ge=1, le=60_000), EXACT] = 1000
     """By how much each hop shortens the expiry, in milliseconds."""
-    max_hold_ms: Annotated[int, Field(ge=100, le=limits.HOLD_MS_MAX)] = 30_000
+    max_hold_ms: Annotated[int, Field(ge=100, le=limits.HOLD_MS_MAX), EXACT] = 30_000
     """Longest hold, in milliseconds; longer ones are shortened onward."""
     fee_basis_points: BasisPoints = 0
     """Taken from the incoming amount, rounded up."""
@@ -355,10 +358,10 @@ class Settings(BaseSettings):
         default_factory=list
     )
     """Static routes, `prefix=peer,prefix=peer`; an empty prefix is the default route."""
-    route_broadcast_interval_ms: Annotated[int, Field(ge=150, le=3_600_000)] = 30_000
+    route_broadcast_interval_ms: Annotated[int, Field(ge=150, le=3_600_000), EXACT] = 30_000
     """How often peers are told at least that our routes are as they were, in milliseconds. Changes
     are told at once."""
-    route_hold_down_ms: Annotated[int, Field(ge=300, le=7_200_000)] = 45_000
+    route_hold_down_ms: Annotated[int, Field(ge=300, le=7_200_000), EXACT] = 45_000
     """After how long without a word of a peer the routes that it has announced go, in milliseconds;
     peers are asked to do the same with ours."""
     routing_secret: SecretStr | None = None
@@ -369,7 +372,7 @@ class Settings(BaseSettings):
     rates_url: HttpUrl | None = None
     """Source of live exchange rates for all other pairs: JSON with a base and the rates to it
     (docs/rates.md). Asked several times within RATES_MAX_AGE_SECONDS."""
-    rates_max_age_seconds: Annotated[int, Field(ge=1, le=604_800)] = 60
+    rates_max_age_seconds: Annotated[int, Field(ge=1, le=604_800), EXACT] = 60
     """Age from which on a live rate is not used any more: packets that need it get T00."""
     spread_basis_points: BasisPoints = 0
     """Kept of what is exchanged between two currencies, by a static or a live rate."""

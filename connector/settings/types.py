@@ -24,8 +24,8 @@ from connector.settings import bounds
 PEER_VARIABLE: Final = "BTP_PEER_"
 """How the variables of peers begin."""
 WHOLE_NUMBER: Final = "must be a whole number, in digits only"
-_NOT_ONLY_DIGITS: Final = frozenset("._")
-"""What pydantic would accept in an integer, beside a sign and white space."""
+_WHOLE: Final = re.compile(r"-?[0-9]+")
+"""An integer as text. pydantic would accept more: `1_000`, `5.0`, `+5`, blanks, digits of other scripts."""
 _ASSET_CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
@@ -198,9 +198,7 @@ def split_rates(value: Any) -> Any:
 
 def _exact(value: Any) -> Any:
     """Refuse values that are not exact integers, but that pydantic would accept."""
-    if isinstance(value, bool | float) or (
-        isinstance(value, str) and not _NOT_ONLY_DIGITS.isdisjoint(value)
-    ):
+    if isinstance(value, bool | float) or (isinstance(value, str) and not _WHOLE.fullmatch(value)):
         raise ValueError(WHOLE_NUMBER)
     return value
 
@@ -212,12 +210,14 @@ def _asset_code(value: Any) -> Any:
     return value
 
 
-Port = Annotated[int, Field(ge=0, le=65535)]
-BasisPoints = Annotated[int, Field(ge=0, le=10_000)]
+EXACT: Final = BeforeValidator(_exact)
+"""Of integers; after their `Field`, so that the JSON schema has its bounds."""
+Port = Annotated[int, Field(ge=0, le=65535), EXACT]
+BasisPoints = Annotated[int, Field(ge=0, le=10_000), EXACT]
 Amount = Annotated[
     int,
     Field(ge=0, le=limits.AMOUNT_MAX),
-    BeforeValidator(_exact),
+    EXACT,
     WithJsonSchema(
         {
             "anyOf": [
@@ -228,9 +228,9 @@ Amount = Annotated[
     ),
 ]
 Throughput = Annotated[Amount, Field(ge=1)]
-RateLimit = Annotated[int, Field(ge=1, le=bounds.RATE_LIMIT_PACKETS_PER_SECOND_MAX)]
-Scale = Annotated[int, Field(ge=0, le=255)]
-ThroughputWindow = Annotated[int, Field(ge=1, le=bounds.THROUGHPUT_WINDOW_SECONDS_MAX)]
+RateLimit = Annotated[int, Field(ge=1, le=bounds.RATE_LIMIT_PACKETS_PER_SECOND_MAX), EXACT]
+Scale = Annotated[int, Field(ge=0, le=255), EXACT]
+ThroughputWindow = Annotated[int, Field(ge=1, le=bounds.THROUGHPUT_WINDOW_SECONDS_MAX), EXACT]
 AssetCode = Annotated[
     str,
     Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._-]+$"),

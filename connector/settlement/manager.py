@@ -17,6 +17,7 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import (
     LedgerUnavailableError,
+    QuantityError,
     SettlementConflictError,
     SettlementError,
     SettlementsWaitingError,
@@ -313,7 +314,7 @@ class SettlementManager:
         self._check(peer_id, key)
         scale = self.scale_of(peer_id)
         if not quantity.amount:
-            raise SettlementError("amount must be above zero")
+            raise QuantityError("amount: must be above zero")
         amount = 0  # of an incoming one the store works it out, with the remainder of the last
         if direction is Direction.OUTGOING:
             amount, rest = divmod(quantity.amount * 10**scale, 10**quantity.scale)

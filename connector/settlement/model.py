@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from connector.base import limits
-from connector.base.errors import ProtocolError, SettlementError
+from connector.base.errors import ProtocolError, QuantityError
 from connector.ledger.model import Transfer
 from connector.peering.model import Asset
 
@@ -164,21 +164,33 @@ class Quantity:
 NOTHING: Final = Quantity(0, 0)
 
 
-def read_quantity(amount: object, scale: object) -> Quantity:
-    """A quantity from JSON: the amount a string of digits, the scale 0 to 255.
+def read_amount(given: object) -> int:
+    """An amount from JSON: a whole number, or a string of its digits.
 
     Raises:
-        SettlementError: it is not a quantity.
+        QuantityError: it is neither.
     """
-    if not isinstance(amount, str) or not _DIGITS.fullmatch(amount):
-        raise SettlementError('amount must be a string of at most 100 digits, such as "254"')
+    if isinstance(given, int) and not isinstance(given, bool):
+        given = str(given)
+    if not isinstance(given, str) or not _DIGITS.fullmatch(given):
+        raise QuantityError('amount: must be a string of at most 100 digits, such as "254"')
+    return int(given)
+
+
+def read_quantity(amount: object, scale: object) -> Quantity:
+    """A quantity from JSON: the amount as in `read_amount`, the scale 0 to 255.
+
+    Raises:
+        QuantityError: it is not a quantity.
+    """
+    units = read_amount(amount)
     if (
         isinstance(scale, bool)
         or not isinstance(scale, int)
         or not 0 <= scale <= limits.ASSET_SCALE_DIGITS_MAX
     ):
-        raise SettlementError("scale must be a whole number from 0 to 255")
-    return Quantity(int(amount), scale)
+        raise QuantityError("scale: must be a whole number from 0 to 255")
+    return Quantity(units, scale)
 
 
 def convert(given: Quantity, kept: Quantity, scale: int) -> tuple[int, Quantity]:

@@ -15,6 +15,7 @@ from connector.base import limits
 from connector.base.disk import Database
 from connector.base.errors import SettlementError, SettlementStoreError
 from connector.base.sqlite import in_transaction
+from connector.base.words import words_of
 from connector.peering.model import Asset
 from connector.settlement.model import (
     NOTHING,
@@ -82,7 +83,9 @@ class SettlementStore:
             if not self._read_only:
                 await self._file.run(_migrate)
         except (sqlite3.Error, OSError) as error:
-            raise SettlementStoreError(f"settlements {self._file.path}: {error}") from error
+            raise SettlementStoreError(
+                f"settlements {self._file.path}: {words_of(error)}"
+            ) from error
 
     async def close(self) -> None:
         """Close the file. Safe to call twice."""
@@ -218,7 +221,7 @@ class SettlementStore:
         try:
             return await self._file.run(work)
         except (sqlite3.Error, OSError) as error:
-            raise SettlementStoreError(f"settlements: {error}") from error
+            raise SettlementStoreError(f"settlements: {words_of(error)}") from error
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 from connector.base.clock import Clock
 from connector.base.disk import Database, Disk
 from connector.base.log import Log
+from connector.base.words import words_of
 from connector.peering.model import Asset
 from connector.telemetry import bounds
 from connector.telemetry.bus import PACKET_TYPES, Emitted
@@ -127,20 +128,20 @@ class EventStore:
             await self._open_files()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
-                self._failed(str(error))
+                self._failed(words_of(error))
                 return
             # Not a database, or damaged. It has no money in it: rename it and start empty.
             await self._close_files()
             self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
             for suffix in ("-wal", "-shm"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            self._log.warning("event_store_replaced", path=str(self._path), reason=str(error))
+            self._log.warning("event_store_replaced", path=str(self._path), reason=words_of(error))
             try:
                 await self._open_files()
             except (OSError, sqlite3.Error) as again:
-                self._failed(str(again))
+                self._failed(words_of(again))
         except OSError as error:
-            self._failed(str(error))
+            self._failed(words_of(error))
 
     async def _open_files(self) -> None:
         writer = self._disk.database(self._path)
@@ -220,7 +221,7 @@ class EventStore:
                 await self._writer.run(lambda file: self._file.write(file, batch, now_ms))
             except _DAMAGE as error:
                 self.dropped += len(batch)
-                self._failed(str(error))
+                self._failed(words_of(error))
             else:
                 self.fault = ""
 
@@ -234,7 +235,7 @@ class EventStore:
         try:
             return await self._reader.run(work)
         except _DAMAGE as error:
-            self._failed(str(error))
+            self._failed(words_of(error))
             return []
 
     async def events(self, query: EventQuery) -> Events:

@@ -9,7 +9,7 @@ Long because it holds all invariants, each with its message for operators.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +18,7 @@ from connector.accounting.outbox import FILE_NAME as OUTBOX_FILE
 from connector.accounting.outbox import acknowledged_in
 from connector.base.clock import Clock
 from connector.base.disk import SystemDisk
-from connector.base.errors import LedgerUnavailableError, UnknownNameError
+from connector.base.errors import ConfigError, UnknownNameError
 from connector.ledger.embedded import FILE_NAME as LEDGER_FILE
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.interface import Ledger
@@ -31,6 +31,7 @@ from connector.ledger.model import (
     Posted,
     Transfer,
     TransferCode,
+    asset_ledger,
     node_tag,
     peer_tag,
 )
@@ -84,7 +85,12 @@ class AuditReport:
         }
 
 
-async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> AuditReport:
+async def audit(
+    settings: Settings,
+    clock: Clock,
+    nodes: Sequence[str] = (),
+    on_progress: Callable[[int, int], None] = lambda _done, _of: None,
+) -> AuditReport:
     """Audit the ledger that the settings name; read-only, also beside a running node.
 
     Args:
@@ -92,8 +98,11 @@ async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> 
         clock: the current time.
         nodes: other nodes with accounts in the same ledger, whose peer ids are node ids: their sums
             are checked too, and that the accounts of neighbours match.
+        on_progress: is given the requests in the journal of an embedded ledger that were replayed so
+            far, and how many there are; now and then, in another thread.
 
     Raises:
+        ConfigError: there is no ledger where the settings say.
         UnknownNameError: one of `nodes` has no accounts there.
         LedgerCorruptError: the ledger is damaged.
         LedgerUnavailableError: it cannot be read.
@@ -103,9 +112,10 @@ async def audit(settings: Settings, clock: Clock, nodes: Sequence[str] = ()) -> 
     ledger = make_ledger(settings, clock, SystemDisk(), read_only=True)
     await ledger.open()
     try:
-        report = await _audit(settings, ledger)
+        report = await _audit(settings, ledger, on_progress)
         if nodes:
-            await _check_nodes(report, ledger, list(dict.fromkeys([settings.node_id, *nodes])))
+            names = list(dict.fromkeys([settings.node_id, *nodes]))
+            await _check_nodes(report, ledger, names, _assets_of(settings))
         return report
     finally:
         await ledger.close()
@@ -115,13 +125,16 @@ def _check_there(settings: Settings) -> None:
     path = settings.data_dir / LEDGER_FILE
     embedded = settings.tigerbeetle_cluster_id is None and settings.ledger == "embedded"
     if embedded and not path.exists():
-        raise LedgerUnavailableError(
+        said = (
             f"{path}: there is no ledger. The audit reads the books of the node whose variables it is "
             "run with: set DATA_DIR, NODE_ID and the others as for the node"
         )
+        raise ConfigError([said])
 
 
-async def _audit(settings: Settings, ledger: Ledger) -> AuditReport:
+async def _audit(
+    settings: Settings, ledger: Ledger, on_progress: Callable[[int, int], None]
+) -> AuditReport:
     report = AuditReport(settings.node_id, ledger.backend)
     # Read before and after: settlements made during the audit are in the second only.
     settled = await _settlements(settings)
@@ -135,13 +148,14 @@ async def _audit(settings: Settings, ledger: Ledger) -> AuditReport:
     )
     if acknowledged:
         _check_acknowledged(report, settings, acknowledged, accounts)
-    _check_totals(report, accounts.values())
+    assets = _assets_of(settings)
+    _check_totals(report, accounts.values(), assets)
     _check_limits(report, settings, accounts)
-    _check_zero_sum(report, accounts.values())
+    _check_zero_sum(report, accounts.values(), assets)
     _check_settlements(report, settings, accounts, settled, await _settlements(settings))
     _list_peers(report, settings, accounts)
     if isinstance(ledger, EmbeddedLedger):
-        await _check_journal(report, ledger, accounts)
+        await _check_journal(report, ledger, accounts, on_progress)
     return report
 
 
@@ -188,8 +202,7 @@ def _names_of(settings: Settings) -> dict[int, str]:
     """The accounts of a node by their ids, in words."""
     own = (AccountCode.REVENUE, AccountCode.EXCHANGE, AccountCode.WALLET)
     of_peer = (AccountCode.PEER, AccountCode.CREDIT_LINE, AccountCode.SETTLEMENT)
-    assets = {settings.asset_of(peer) for peer in settings.peers}
-    assets.add(Asset(settings.asset_code, settings.asset_scale))
+    assets = _assets_of(settings).values()
     books = [Book(settings.node_id, code, "", asset) for asset in assets for code in own]
     books += [
         Book(settings.node_id, code, peer.id, settings.asset_of(peer))
@@ -203,7 +216,20 @@ def _names_of(settings: Settings) -> dict[int, str]:
     }
 
 
-def _check_totals(report: AuditReport, accounts: Any) -> None:
+def _assets_of(settings: Settings) -> dict[int, Asset]:
+    """The assets of a node by their numbers in the ledger."""
+    assets = {settings.asset_of(peer) for peer in settings.peers}
+    assets.add(Asset(settings.asset_code, settings.asset_scale))
+    return {asset_ledger(one.code, one.scale): one for one in assets}
+
+
+def _in_words(number: int, assets: Mapping[int, Asset]) -> str:
+    """An asset by its number. That of a removed peer, or of another node, may not be known here."""
+    asset = assets.get(number)
+    return f"asset {asset}" if asset else f"asset {number:#010x}, which no peer here has"
+
+
+def _check_totals(report: AuditReport, accounts: Any, assets: Mapping[int, Asset]) -> None:
     """Invariants 1 and 2."""
     totals: dict[int, list[int]] = {}
     for account in accounts:
@@ -219,12 +245,12 @@ def _check_totals(report: AuditReport, accounts: Any) -> None:
             total[index] += value
     for number, (debits, credits_, held, held_too) in totals.items():
         report.check(
-            f"asset {number:#010x}: debits = credits",
+            f"{_in_words(number, assets)}: debits = credits",
             debits == credits_,
             f"debits {debits}, credits {credits_}",
         )
         report.check(
-            f"asset {number:#010x}: pending debits = pending credits",
+            f"{_in_words(number, assets)}: pending debits = pending credits",
             held == held_too,
             f"pending debits {held}, pending credits {held_too}",
         )
@@ -256,7 +282,7 @@ def _check_limits(report: AuditReport, settings: Settings, accounts: Mapping[int
         )
 
 
-def _check_zero_sum(report: AuditReport, accounts: Any) -> None:
+def _check_zero_sum(report: AuditReport, accounts: Any, assets: Mapping[int, Asset]) -> None:
     """Invariant 5: what peers owe and are owed is what the node's own accounts hold."""
     sums: dict[int, int] = {}
     for account in accounts:
@@ -264,7 +290,9 @@ def _check_zero_sum(report: AuditReport, accounts: Any) -> None:
         sums[account.ledger] = sums.get(account.ledger, 0) + difference
     for number, total in sums.items():
         report.check(
-            f"asset {number:#010x}: peers and own accounts sum to zero", total == 0, f"sum {total}"
+            f"{_in_words(number, assets)}: peers and own accounts sum to zero",
+            total == 0,
+            f"sum {total}",
         )
 
 
@@ -346,7 +374,10 @@ def _list_peers(report: AuditReport, settings: Settings, accounts: Mapping[int, 
 
 
 async def _check_journal(
-    report: AuditReport, ledger: EmbeddedLedger, accounts: Mapping[int, Account]
+    report: AuditReport,
+    ledger: EmbeddedLedger,
+    accounts: Mapping[int, Account],
+    on_progress: Callable[[int, int], None],
 ) -> None:
     """The balances in use are those that the whole journal gives."""
     report.check(
@@ -356,7 +387,7 @@ async def _check_journal(
         if ledger.missing_requests
         else "to its last request",
     )
-    machine, rows = await ledger.replay_all()
+    machine, rows = await ledger.replay_all(on_progress)
     different = [
         account.id
         for account in accounts.values()
@@ -370,7 +401,9 @@ async def _check_journal(
     )
 
 
-async def _check_nodes(report: AuditReport, ledger: Ledger, nodes: list[str]) -> None:
+async def _check_nodes(
+    report: AuditReport, ledger: Ledger, nodes: list[str], assets: Mapping[int, Asset]
+) -> None:
     """Invariants 1, 4 and 5 over several nodes of one ledger."""
     accounts = {node: await ledger.node_accounts(node_tag(node)) for node in nodes}
     strangers = [node for node in nodes[1:] if not accounts[node]]
@@ -381,8 +414,8 @@ async def _check_nodes(report: AuditReport, ledger: Ledger, nodes: list[str]) ->
     for node, own in accounts.items():
         report.check(f"node {node}: accounts found", bool(own))
         part = AuditReport(node, report.backend)
-        _check_totals(part, own)
-        _check_zero_sum(part, own)
+        _check_totals(part, own, assets)
+        _check_zero_sum(part, own, assets)
         report.checks.extend((f"node {node}: {name}", ok, text) for name, ok, text in part.checks)
     sides = {
         (node, other): _sides(accounts[node], other)

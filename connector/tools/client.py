@@ -13,6 +13,7 @@ from connector.base.errors import (
     HttpError,
     HttpTimeoutError,
     HttpUnreachableError,
+    KeyRefusedError,
     OperatorError,
     UnknownNameError,
 )
@@ -23,7 +24,7 @@ _UPGRADE_REQUIRED: Final = 426
 
 
 class NodeClient:
-    """Queries one node. Every fault is an `EnvironmentFault` with a message for the operator."""
+    """Queries one node. Every fault has a message for the operator."""
 
     def __init__(
         self,
@@ -54,21 +55,24 @@ class NodeClient:
         """The JSON answer of the node for `path`.
 
         Raises:
-            EnvironmentFault: it does not answer, requires a key, or is not a connector.
+            EnvironmentFault: it does not answer, or is not a connector.
+            KeyRefusedError: it requires a key, or another one.
+            OperatorError: it refuses what was asked.
         """
         try:
             answer = self._ask("GET", path, bounds.NODE_SECONDS_MAX)
         except HttpError as error:
             raise self._silent(error, "; is the node running?") from None
         if answer.status == 401:
-            raise EnvironmentFault(f"{self._url} {self._key_hint}")
+            raise KeyRefusedError(f"{self._url} {key_hint(is_given=bool(self._headers))}")
         body = _object(answer)
         if body is None:
             raise self._no_connector(path, answer)
         if path.startswith("/health"):
             return body  # 503 if it is not ready; the body says why
         if 400 <= answer.status < 500 and answer.status != 404 and "error" in body:
-            raise EnvironmentFault(f"{self._url} refuses: {body['error']}")
+            kind = KeyRefusedError if answer.status == 403 else OperatorError
+            raise kind(f"{self._url} refuses: {body['error']}")
         # Every answer that commands read has one of these; another server's JSON has not.
         if answer.status != 200 or not body.keys() & {"items", "nodeId"}:
             raise self._no_connector(path, answer)
@@ -84,8 +88,10 @@ class NodeClient:
         """Call the admin API. With an idempotency key the request is repeated once if its answer is lost.
 
         Raises:
-            EnvironmentFault: it does not answer, or refuses; with its reason.
+            EnvironmentFault: it does not answer, or cannot do it now; with its reason.
+            KeyRefusedError: it requires a key, or another one.
             UnknownNameError: it has no such peer or settlement.
+            OperatorError: what was asked is not valid; with every fault.
         """
         headers = {}
         if idempotency_key is not None:
@@ -116,21 +122,18 @@ class NodeClient:
         if said is None:
             raise self._no_connector(path, answer)
         if answer.status >= 400:
-            if answer.status == 401 and self._headers:
-                raise EnvironmentFault(f"{self._url} {self._key_hint}")
+            if answer.status == 401:
+                raise KeyRefusedError(f"{self._url} {key_hint(is_given=bool(self._headers))}")
             if not isinstance(said.get("error"), str):
                 raise self._no_connector(path, answer)
             if answer.status == 404:
                 raise UnknownNameError(said["error"])
-            hint = ": pass --key ADMIN_API_KEY" if answer.status == 401 else ""
-            raise EnvironmentFault(f"{said.get('error')}{hint}")
+            if answer.status == 403:
+                raise KeyRefusedError(said["error"])
+            if answer.status in (400, 422):
+                raise OperatorError(said["error"])
+            raise EnvironmentFault(said["error"])
         return said
-
-    @property
-    def _key_hint(self) -> str:
-        if self._headers:
-            return "refuses this key: pass --key with the node's ADMIN_API_KEY"
-        return "asks for a key: pass --key ADMIN_API_KEY"
 
     def _ask(
         self,
@@ -208,6 +211,12 @@ class NodeClient:
         return EnvironmentFault(
             f"{self._url}{path} answered HTTP {answer.status}: not a connector?{hint}"
         )
+
+
+def key_hint(*, is_given: bool) -> str:
+    """What a node does that answers 401, and what to do."""
+    does = "refuses this key" if is_given else "asks for a key"
+    return f"{does}: pass --key with the node's ADMIN_API_KEY"
 
 
 def _check_url(url: str) -> None:

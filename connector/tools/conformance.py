@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from connector.base.clock import Clock
+from connector.base.errors import KeyRefusedError
 from connector.btp.packet import BtpError
 from connector.ilp.packet import Answer, Fulfill, Prepare, Reject, encode
 from connector.tools import bounds
@@ -251,7 +252,7 @@ async def run_check(check: Check, target: Target) -> Result:
     except ClosedByPeerError as error:
         detail = _cut(f"the connection was closed: {error}")
         return Result(check=check, verdict=Verdict.FAIL, detail=detail)
-    except NoPeerError as error:
+    except (NoPeerError, KeyRefusedError) as error:
         return Result(check=check, verdict=Verdict.FAIL, detail=_cut(str(error)))
     return Result(check=check, verdict=Verdict.PASS)
 
@@ -270,7 +271,8 @@ async def run_checks(
     """Run checks one after the other; ends early, with the verdicts so far, when `stopped` is set.
 
     Raises:
-        NoPeerError: the peer cannot be reached at all, or refuses the account that was given.
+        NoPeerError: the peer cannot be reached at all.
+        KeyRefusedError: it refuses the account that was given.
     """
     async with target.guest():
         pass

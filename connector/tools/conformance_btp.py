@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from typing import Final
 
+from connector.base.errors import KeyRefusedError
 from connector.btp.packet import (
     ERROR,
     MESSAGE,
@@ -88,7 +89,7 @@ async def _no_username(target: Target) -> None:
     async with target.stranger() as btp:
         try:
             await btp.log_in(None, target.account.token, _SECONDS)
-        except NoPeerError as error:
+        except (NoPeerError, KeyRefusedError) as error:
             raise FailedError(str(error)) from None
 
 

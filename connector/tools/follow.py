@@ -9,8 +9,10 @@ from typing import Any, Final
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
-from connector.base.errors import EnvironmentFault
+from connector.base.errors import EnvironmentFault, KeyRefusedError
+from connector.base.words import words_of
 from connector.tools import bounds
+from connector.tools.client import key_hint
 
 AGAIN_SECONDS: Final = 1.0
 """Wait before reconnecting, in seconds."""
@@ -25,7 +27,8 @@ def follow(url: str, key: str | None, wait: Callable[[float], None]) -> Iterator
         wait: sleeps for a number of seconds.
 
     Raises:
-        EnvironmentFault: it does not answer at first, refuses us, or is not a connector.
+        EnvironmentFault: it does not answer at first, or is not a connector.
+        KeyRefusedError: it requires a key, or another one.
     """
     since: int | None = None
     while True:
@@ -37,12 +40,12 @@ def follow(url: str, key: str | None, wait: Callable[[float], None]) -> Iterator
         except (OSError, ConnectionClosed, TimeoutError) as error:
             if since is None:
                 raise EnvironmentFault(
-                    f"{url} does not answer: {error}; is the node running?"
+                    f"{url} does not answer: {words_of(error)}; is the node running?"
                 ) from error
         except InvalidStatus as error:
             status = error.response.status_code
             if status in (401, 403):
-                raise EnvironmentFault(f"{url} asks for a key: pass --key ADMIN_API_KEY") from error
+                raise KeyRefusedError(f"{url} {key_hint(is_given=bool(key))}") from error
             if since is None:
                 raise EnvironmentFault(
                     f"{url}/ws answered HTTP {status}: not a connector?"

@@ -21,7 +21,8 @@ from websockets.exceptions import (
 )
 
 from connector.base import limits
-from connector.base.errors import DecodeError, EnvironmentFault
+from connector.base.errors import DecodeError, EnvironmentFault, KeyRefusedError
+from connector.base.words import words_of
 from connector.btp.packet import (
     MESSAGE,
     REQUEST_ID_MAX,
@@ -36,12 +37,16 @@ from connector.ilp.packet import Answer, Fulfill, Reject
 from connector.ilp.packet import decode as decode_ilp
 from connector.ilp.packet import encode as encode_ilp_packet
 from connector.tools import bounds
+from connector.tools.knock import what_is_there
 
 _MESSAGE_BYTES_MAX: Final = 4 * limits.BTP_MESSAGE_BYTES_MAX
 
 
+_REFUSED: Final = "the log-in is refused: check --auth USER:TOKEN ({})"
+
+
 class NoPeerError(EnvironmentFault):
-    """There is no BTP peer at a URL, or it refuses the log-in."""
+    """There is no BTP peer at a URL."""
 
 
 class ClosedByPeerError(Exception):
@@ -106,7 +111,8 @@ class PlainBtp:
         """Log in.
 
         Raises:
-            NoPeerError: it is refused, or there is no answer.
+            NoPeerError: there is no answer.
+            KeyRefusedError: it is refused.
         """
         request_id = self.new_id()
         try:
@@ -114,11 +120,11 @@ class PlainBtp:
                 auth_packet(username, token, request_id), request_id, seconds_max
             )
         except ClosedByPeerError as error:
-            raise NoPeerError(f"the log-in is refused: {error}") from None
+            raise KeyRefusedError(_REFUSED.format(error)) from None
         except TimeoutError:
             raise NoPeerError("the log-in is not answered") from None
         if isinstance(answer, BtpError):
-            raise NoPeerError(f"the log-in is refused: {answer.code} {answer.name}")
+            raise KeyRefusedError(_REFUSED.format(f"{answer.code} {answer.name}"))
 
     async def ask_ilp(
         self,
@@ -249,9 +255,11 @@ async def connected(
         )
     except InvalidStatus as error:
         status = error.response.status_code
-        raise NoPeerError(f"{url} answers HTTP {status}: is it a BTP port?") from None
+        said = await what_is_there(url) or f"{url} answers HTTP {status}: is it a BTP port?"
+        raise NoPeerError(said) from None
     except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ssl.SSLError) as error:
-        raise NoPeerError(f"cannot connect to {url}: {str(error) or 'no answer'}") from None
+        why = words_of(error) or "no answer"
+        raise NoPeerError(await what_is_there(url) or f"cannot connect to {url}: {why}") from None
     btp = PlainBtp(websocket)
     failure: Exception | None = None
     async with asyncio.TaskGroup() as group:

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from connector.base.clock import Clock
-from connector.base.errors import EnvironmentFault, HttpError
+from connector.base.errors import EnvironmentFault, HttpError, KeyRefusedError
 from connector.base.http import HttpClient
 from connector.btp.packet import BtpError
 from connector.ilp.packet import Fulfill, Prepare, Reject, encode
 from connector.switch.receiver import PING_CONDITION, PING_FULFILLMENT
 from connector.tools import bounds
+from connector.tools.client import key_hint
 from connector.tools.plain_btp import ClosedByPeerError, PlainBtp, connected
 
 _DATA_OCTETS: Final = 16
@@ -31,7 +32,7 @@ _DATA_OCTETS: Final = 16
 
 
 class ProbeError(EnvironmentFault):
-    """A probe cannot be sent: no node, no log-in, no key."""
+    """A probe cannot be sent: the node or the connection has gone."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -89,8 +90,11 @@ class NodeProber:
         if not isinstance(body, dict):
             raise ProbeError(f"{self._url} is not a connector")
         if not answer.ok:
-            hint = ": pass --key ADMIN_API_KEY" if answer.status in (401, 403) else ""
-            raise ProbeError(f"{self._url}: {body.get('error', answer.status)}{hint}")
+            said = f"{self._url}: {body.get('error', answer.status)}"
+            if answer.status == 401:
+                given = "Authorization" in self._headers
+                said = f"{self._url} {key_hint(is_given=given)}"
+            raise KeyRefusedError(said) if answer.status in (401, 403) else ProbeError(said)
         took = body.get("durationMs")
         if isinstance(took, int | float):
             ms = float(took)
@@ -144,7 +148,8 @@ async def prober(
     """A prober for a URL: of a node (http), or of a BTP listener (ws), where `auth` is needed.
 
     Raises:
-        NoPeerError: the BTP listener cannot be reached, or refuses the log-in.
+        NoPeerError: the BTP listener cannot be reached.
+        KeyRefusedError: it refuses the log-in.
     """
     if url.removeprefix("btp+").startswith(("ws://", "wss://")):
         user, _, token = (auth or "").partition(":")

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from connector.base import limits
 from connector.base.clock import Clock
-from connector.base.errors import DecodeError, EnvironmentFault, HttpError
-from connector.base.http import HttpClient
+from connector.base.errors import DecodeError, EnvironmentFault, KeyRefusedError
 from connector.base.log import Log
 from connector.btp.credentials import Credentials
 from connector.btp.link import Link
@@ -23,14 +22,13 @@ from connector.ilp.packet import Fulfill, Prepare, Reject, decode, encode
 from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms, Unanswered
 from connector.switch.receiver import PING_CONDITION, fulfillment_for
 from connector.tools import bounds
+from connector.tools.knock import what_is_there
 
 _PEER_ID: Final = "connector"
-_HTTP_REFUSAL: Final = "HTTP 40"
-"""In the reason of a dial that failed: 403, 404."""
 
 
 class SendFailedError(EnvironmentFault):
-    """The connector cannot be reached, or refuses the log-in."""
+    """The connector cannot be reached."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,23 +114,6 @@ class _Request:
         self.began_s = 0.0
 
 
-async def _is_http_port(url: str) -> bool:
-    """Whether a node serves its health where it was dialled for BTP."""
-    scheme, _, rest = url.removeprefix("btp+").partition("://")
-    where = f"{'https' if scheme == 'wss' else 'http'}://{rest.split('/', 1)[0]}"
-    try:
-        async with HttpClient(
-            seconds_max=bounds.NODE_KNOCK_SECONDS_MAX,
-            answer_bytes_max=bounds.NODE_ANSWER_BYTES_MAX,
-            connections_max=1,
-            verify=False,
-        ) as client:
-            answer = await client.ask("GET", f"{where}/health/live")
-            return bool(answer.json() == {"status": "alive"})
-    except HttpError:
-        return False
-
-
 class Sender:
     """Connects as a peer and sends; it is the packet handler of its one link."""
 
@@ -175,7 +156,8 @@ class Sender:
             stopped: once it is set nothing more is sent, and the results so far are returned.
 
         Raises:
-            SendFailedError: the connector cannot be reached, or refuses the log-in.
+            SendFailedError: the connector cannot be reached.
+            KeyRefusedError: it refuses the log-in.
         """
         self._stopping = False
         async with asyncio.TaskGroup() as group:
@@ -224,16 +206,14 @@ class Sender:
                     # A temporary refusal, code T00, is tried again.
                     if state is not None and "log-in refused: F" in state.last_error:
                         reason = state.last_error.removeprefix("log-in refused: ")
-                        raise SendFailedError(
+                        raise KeyRefusedError(
                             f"{url} refuses the log-in: check --auth USER:TOKEN ({reason})"
                         )
-                    if state is not None and _HTTP_REFUSAL in state.last_error and not looked:
+                    if state is not None and state.last_error and not looked:
                         looked = True
-                        if await _is_http_port(url):
-                            raise SendFailedError(
-                                f"{url} is the HTTP port of a node, HTTP_PORT. Its BTP port is "
-                                "BTP_SERVER_PORT, 3000 unless it is set"
-                            )
+                        there = await what_is_there(url)
+                        if there:
+                            raise SendFailedError(there)
                     # Poll: connected, or a reason for the failure.
                     await asyncio.sleep(0.02)
         except TimeoutError:

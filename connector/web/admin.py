@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import time
 from typing import Annotated, Any, Final, Protocol
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from connector.base import limits
@@ -23,14 +32,16 @@ from connector.settings.model import PeerSettings, RouteSettings
 from connector.settings.types import (
     Amount,
     IlpAddress,
+    PeerId,
     Prefix,
     RateLimit,
     Throughput,
     ThroughputWindow,
 )
 from connector.web import models
+from connector.web.faults import known_query
 
-_ID: Final = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 _ADDED_PEER: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": models.AdminPeer, "description": "It was there"},
     201: {"model": models.AdminPeer, "description": "It is new"},
@@ -39,7 +50,16 @@ _ADDED_ROUTE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": models.AdminRoute, "description": "It was there"},
     201: {"model": models.AdminRoute, "description": "It is new"},
 }
-PeerPath = Annotated[str, Path(pattern=_ID)]
+PeerPath = Annotated[PeerId, Path()]
+
+
+def _32_octets(text: str) -> str:
+    if not _HEX.fullmatch(text):
+        raise ValueError("must be 64 hex digits, for 32 octets")
+    return text
+
+
+Octets32 = Annotated[str, AfterValidator(_32_octets)]
 
 
 class LeftBehind(Protocol):
@@ -168,9 +188,9 @@ class Packet(BaseModel):
     """In units of the node's own asset."""
     data: Annotated[str, Field(max_length=44_000)] = ""
     """For the receiver, in base64; at most 32767 octets."""
-    condition: Annotated[str | None, Field(pattern=r"^[0-9a-fA-F]{64}$")] = None
+    condition: Octets32 | None = None
     """Hex of 32 octets, where the fulfillment is not known here."""
-    fulfillment: Annotated[str | None, Field(pattern=r"^[0-9a-fA-F]{64}$")] = None
+    fulfillment: Octets32 | None = None
     """Hex of 32 octets; the condition is its SHA-256."""
     expiry_seconds: Annotated[float, Field(gt=0, le=limits.HOLD_MS_MAX / 1000)] = 30.0
     """Until the offer runs out."""
@@ -195,7 +215,7 @@ class Packet(BaseModel):
 
 def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> APIRouter:
     """All routes of `/admin` except settlements."""
-    router = APIRouter(prefix="/admin", tags=["admin"])
+    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(known_query)])
 
     def peer_answer(peer_id: str, status: int = 200) -> JSONResponse:
         return JSONResponse(admin.peer_view(admin.peer(peer_id)), status)

@@ -12,24 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
 
 from connector.base import limits
-from connector.base.errors import (
-    ConfigError,
-    ConflictError,
-    ConnectorError,
-    EnvironmentFault,
-    UnknownNameError,
-)
 from connector.base.log import Log
 from connector.web import models
 from connector.web.access import Access
 from connector.web.engine_access import EngineAccess
-from connector.web.guard import HEADERS, Guard, page_headers, shows_money
+from connector.web.faults import say_faults
+from connector.web.guard import Guard, page_headers, shows_money
 from connector.web.login import login_page, login_router
 from connector.web.openapi import complete
 from connector.web.proxies import base_of, forwarded
@@ -109,7 +101,7 @@ def create_app(
     app = FastAPI(
         title="ILP connector", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
     )
-    _say_faults(app)
+    say_faults(app)
     app.include_router(_health_router(node))
     app.include_router(_read_router(node))
     app.include_router(login_router(access, node_id))
@@ -125,58 +117,6 @@ def create_app(
         login_page=lambda prefix: login_page(node_id, prefix=prefix),
         engines=engines,
     )
-
-
-def _say_faults(app: FastAPI) -> None:
-    """Give all errors one form, without anything that the client sent."""
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> Response:
-        return fault(422, "not valid: " + ", ".join(faults_of(error)))
-
-    @app.exception_handler(HTTPException)
-    async def failed(_request: Request, error: HTTPException) -> Response:
-        return fault(error.status_code, str(error.detail), error.headers)
-
-    @app.exception_handler(ConnectorError)
-    async def refused(_request: Request, error: ConnectorError) -> Response:
-        match error:
-            case ConfigError():
-                return fault(422, "not valid: " + "; ".join(error.faults))
-            case UnknownNameError():
-                return fault(404, str(error))
-            case ConflictError():
-                return fault(409, str(error))
-            case EnvironmentFault():
-                return fault(503, str(error))
-            case _:
-                raise error
-
-    @app.exception_handler(Exception)
-    async def broken(_request: Request, _error: Exception) -> Response:
-        return fault(500, "an error of this node, see its log")
-
-
-def fault(status: int, message: str, headers: Any = None) -> JSONResponse:
-    """An error answer."""
-    return JSONResponse({"error": message}, status, headers={**HEADERS, **(headers or {})})
-
-
-def faults_of(error: RequestValidationError) -> list[str]:
-    """Where a request is invalid and why, without the value: it may be a secret."""
-    faults: list[str] = []
-    for one in error.errors():
-        place = [str(part) for part in one["loc"]]
-        said = str(one["msg"]).removeprefix("Value error, ")
-        if one["type"] == "extra_forbidden":
-            # The last part is a name that the client sent.
-            place, said = place[:-1], "an unknown field"
-        elif one["type"] == "model_attributes_type" and place == ["body"]:
-            said = "not a JSON object: send one, with Content-Type: application/json"
-        elif one["type"] == "json_invalid":
-            place, said = place[:-1], "not JSON"
-        faults.append(f"{'.'.join(place)}: {said}")
-    return list(dict.fromkeys(faults))
 
 
 def _health_router(node: NodeView) -> APIRouter:

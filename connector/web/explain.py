@@ -12,7 +12,7 @@ from connector.base import limits
 from connector.base.errors import UnknownNameError
 from connector.ilp.packet import decode_prepare
 from connector.peering.model import LOCAL, Peer, PeerRegistry
-from connector.settings.types import IlpAddress
+from connector.settings.types import Amount, IlpAddress
 from connector.switch.dry_run import DryRun, Foreseen
 from connector.switch.rates import as_text
 from connector.switch.switch import Switch
@@ -124,7 +124,7 @@ def explain_router(explainer: Explainer) -> APIRouter:
     @router.get("/explain", response_model=None, responses={200: {"model": models.Foretold}})
     async def explain(
         destination: Annotated[IlpAddress, Query()],
-        amount: Annotated[int, Query(ge=0, le=limits.AMOUNT_MAX)] = 0,
+        amount: Annotated[Amount, Query()] = 0,
         source: Annotated[str, Query(alias="from", max_length=63)] = LOCAL,
         expiry_seconds: Annotated[
             float, Query(alias="expirySeconds", gt=0, le=limits.HOLD_MS_MAX / 1000)

@@ -155,7 +155,7 @@ class RouteItem(_Answer):
     prefix: str
     next_hop: str
     source: str
-    """`config`, `local`, `child`, `parent`, or `ccp`: announced by the next hop."""
+    """`config`, `admin` (added by an operator), `local`, `child`, `parent`, or `ccp`: announced by the next hop."""
     path: list[str]
     """Of a route from CCP: the addresses on the way, the next hop first."""
     learned_ms: int | None

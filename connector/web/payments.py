@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Annotated, Any, Final, Protocol
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Depends, Path, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from connector.settings.types import Amount
 from connector.web import models
+from connector.web.faults import known_query
 
 SLIPPAGE: Final = "0.01"
+_SLIPPAGE: Final = re.compile(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?")
+
+
+def _slippage(text: str) -> str:
+    if not _SLIPPAGE.fullmatch(text):
+        raise ValueError('must be a text with a number from 0 to 1, such as "0.01"')
+    return text
 
 
 class Payment(BaseModel):
@@ -25,7 +34,7 @@ class Payment(BaseModel):
     """A payment pointer (`$host/path`), or the URL that it stands for."""
     amount: Amount
     """To be sent, in units of the node's own asset; at least 1."""
-    max_slippage: Annotated[str, Field(pattern=r"^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$")] = SLIPPAGE
+    max_slippage: Annotated[str, AfterValidator(_slippage)] = SLIPPAGE
     """By which part the rate may become worse than quoted, 0 to 1."""
     key: Annotated[str | None, Field(min_length=1, max_length=100)] = None
     """Under the same key it is not made a second time. Default: a new one."""
@@ -45,7 +54,7 @@ class PaymentMaker(Protocol):
 
 def payments_router(maker: PaymentMaker) -> APIRouter:
     """Routes of `/admin/payments`."""
-    router = APIRouter(prefix="/admin", tags=["admin"])
+    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(known_query)])
 
     @router.post(
         "/payments",

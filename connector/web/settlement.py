@@ -11,20 +11,30 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from connector.base import limits
 from connector.base.errors import (
     EnvironmentFault,
+    QuantityError,
     SettlementConflictError,
     SettlementError,
     SettlementUnknownError,
 )
 from connector.ilp.packet import Fulfill, Reject
-from connector.settlement.model import Direction, Phase, Quantity, Settlement, read_quantity
+from connector.settings.types import Scale
+from connector.settlement.model import (
+    Direction,
+    Phase,
+    Quantity,
+    Settlement,
+    read_amount,
+    read_quantity,
+)
 from connector.web.engine_access import ENGINE_PREFIX
+from connector.web.faults import known_query
 
 Key = Annotated[
     str | None, Header(alias="Idempotency-Key", description="The same again is done once.")
@@ -91,7 +101,7 @@ def engine_router(settlements: Settlements) -> APIRouter:
         except (ValueError, RecursionError):
             return _fault(400, "not JSON")
         if not isinstance(body, dict):
-            return _fault(400, 'must be {"amount": "254", "scale": 2}')
+            return _fault(422, 'not valid: must be {"amount": "254", "scale": 2}')
 
         async def work() -> Response:
             quantity = read_quantity(body.get("amount"), body.get("scale"))
@@ -127,6 +137,22 @@ def engine_router(settlements: Settlements) -> APIRouter:
     return router
 
 
+def _amount(given: object) -> int | None:
+    try:
+        return None if given is None else read_amount(given)
+    except QuantityError as error:
+        raise ValueError(str(error).removeprefix("amount: ")) from None
+
+
+Digits = Annotated[
+    int,
+    BeforeValidator(_amount),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}]}
+    ),
+]
+
+
 class NewSettlement(BaseModel):
     """A settlement that an operator tells of, or asks for."""
 
@@ -134,9 +160,9 @@ class NewSettlement(BaseModel):
 
     direction: Direction
     """`incoming`: the peer has paid us; `outgoing`: we pay, or have paid, the peer."""
-    amount: str | StrictInt | None = Field(default=None, union_mode="left_to_right")
+    amount: Digits | None = None
     """In units of 10**-scale. Without it, only for `execute`: all that is owed above settleTo."""
-    scale: Annotated[int | None, Field(ge=0, le=limits.ASSET_SCALE_DIGITS_MAX)] = None
+    scale: Scale | None = None
     """Default: the scale of the peer's asset."""
     execute: bool = False
     """Whether the peer is to be paid by its engine now; else it has been paid already."""
@@ -153,7 +179,7 @@ class Cancel(BaseModel):
 
 def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> APIRouter:
     """Routes for operators; `new_key` makes a key for requests without one."""
-    router = APIRouter(prefix="/admin", tags=["admin"])
+    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(known_query)])
 
     @router.get("/settlements")
     async def all_of_them(limit: int = 100, phase: Phase | None = None) -> Response:
@@ -190,8 +216,7 @@ def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> 
 
     def _quantity(peer_id: str, asked: NewSettlement) -> Quantity:
         scale = settlements.scale_of(peer_id) if asked.scale is None else asked.scale
-        amount = str(asked.amount) if isinstance(asked.amount, int) else asked.amount
-        return read_quantity(amount, scale)
+        return read_quantity(asked.amount, scale)
 
     def _whole(peer_id: str, asked: NewSettlement) -> int | None:
         if asked.direction is not Direction.OUTGOING:
@@ -242,6 +267,8 @@ async def _answered(work: Callable[[], Awaitable[Response]]) -> Response:
         return _fault(404, str(error))
     except SettlementConflictError as error:
         return _fault(409, str(error))
+    except QuantityError as error:
+        return _fault(422, f"not valid: {error}")
     except SettlementError as error:
         return _fault(400, str(error))
     except EnvironmentFault as error:

@@ -17,7 +17,7 @@ from connector.base.room import DiskRoom, Level
 from connector.btp.links import Links
 from connector.peering.model import LOCAL, Peer, PeerRegistry
 from connector.peering.remembered import KnownPeers
-from connector.peering.routing import Route, RoutingTable
+from connector.peering.routing import Route, RouteSource, RoutingTable
 from connector.peering.throughput import Throughput
 from connector.settings.model import Settings
 from connector.switch.loops import Loops
@@ -71,7 +71,10 @@ class NodeViews:
         http_counters: Callable[[], Mapping[str, int]],
         pay_url: Callable[[], str] = str,
         rates: RatesView,
+        is_configured: Callable[[Route], bool],
     ) -> None:
+        """`is_configured`: whether a static route is of the settings; else an operator has added it."""
+        self._is_configured = is_configured
         self._settings = settings
         self._known = known
         self._node_id = settings().node_id
@@ -265,7 +268,7 @@ class NodeViews:
                 continue
             if len(items) == count:
                 return items, str(items[-1]["prefix"])
-            items.append(_route(route))
+            items.append(self._route(route))
         return items, None
 
     def accounts_view(self) -> list[dict[str, Any]]:
@@ -337,14 +340,26 @@ class NodeViews:
             rates=self._rates.state,
         )
 
+    def _route(self, route: Route) -> dict[str, Any]:
+        source = route.origin
+        if route.source is RouteSource.CONFIG and not self._is_configured(route):
+            source = "admin"
+        return {
+            "prefix": route.prefix,
+            "nextHop": route.next_hop,
+            "source": source,
+            "path": [] if route.learned is None else list(route.learned.path),
+            "learnedMs": None if route.learned is None else route.learned.learned_ms,
+        }
+
     def explain_view(self, destination: str) -> dict[str, Any]:
         """See `NodeView`."""
         found = self._routes.explain(destination)
         return {
             "destination": destination,
-            "chosen": None if found.chosen is None else _route(found.chosen),
-            "shorter": [_route(route) for route in found.shorter],
-            "beaten": [_route(route) for route in found.beaten],
+            "chosen": None if found.chosen is None else self._route(found.chosen),
+            "shorter": [self._route(route) for route in found.shorter],
+            "beaten": [self._route(route) for route in found.beaten],
             "local": found.chosen is not None and found.chosen.next_hop == LOCAL,
         }
 
@@ -400,13 +415,3 @@ def _certificate(path: Path | None) -> dict[str, Any]:
     except (OSError, ValueError):
         return {"enabled": True, "fingerprint": None}
     return {"enabled": True, "fingerprint": hashlib.sha256(der).hexdigest()}
-
-
-def _route(route: Route) -> dict[str, Any]:
-    return {
-        "prefix": route.prefix,
-        "nextHop": route.next_hop,
-        "source": route.origin,
-        "path": [] if route.learned is None else list(route.learned.path),
-        "learnedMs": None if route.learned is None else route.learned.learned_ms,
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import queue
@@ -14,6 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import monotonic, sleep
@@ -26,10 +28,13 @@ from connector.base import limits
 from connector.cli.show import SystemSleep
 from connector.settings.load import load
 from connector.version import is_compiled
+from tests.support.certificates import certificate
 from tests.support.commands import Done, command
 from tests.support.daemons import Daemon
 from tests.support.inherited import INHERITED
 from tests.support.patience import PATIENCE_SECONDS, allowed_s
+
+__all__ = ["certificate"]
 
 ROOT = Path(__file__).parents[2]
 ALICE_TOKEN = "alice-hunter2"
@@ -221,7 +226,7 @@ def test_the_log_is_json_lines_with_the_documented_events(tmp_path: Path) -> Non
     with Node(environment(tmp_path), "run") as node:
         assert node.send("g.node").code == 0
         assert node.send("g.nowhere").code == 1
-        assert node.send("g.node", token="wrong").code == 1
+        assert node.send("g.node", token="wrong").code == 2
         node.event("btp_connection_lost", peerId="alice")
         node.event("btp_authentication_failed", username="alice")
         node.stop()
@@ -300,9 +305,11 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path: Path, variable: str) -> Non
         done = command("run", env=environment(tmp_path, **{variable: port, "LOG_LEVEL": "error"}))
     assert done.code == 1
     (line,) = done.err.splitlines()
-    assert f"127.0.0.1:{port}" in line
-    assert f"choose another {variable}" in line
-    assert line.count("127.0.0.1") == 1
+    assert line == (
+        f"connector: {variable}={port} cannot be had on 127.0.0.1: Address already in use; "
+        "choose another one"
+    )
+    assert not (tmp_path / "data").exists(), "a node that did not start has made no books"
 
 
 def test_a_ledger_that_another_process_uses_is_left_alone(node: Node, folder: Path) -> None:
@@ -552,7 +559,7 @@ def test_send_to_the_http_port_says_which_port_it_is(node: Node) -> None:
 
 def test_send_names_what_keeps_it_from_sending(node: Node) -> None:
     done = command("send", "--url", node.btp, "--auth", "alice:wrong", "--destination", "g.node")
-    assert done.code == 1
+    assert done.code == 2
     assert "refuses the log-in: check --auth" in done.err
 
 
@@ -607,6 +614,7 @@ def test_status_shows_the_node_at_a_glance(node: Node) -> None:
     assert table.code == 0
     assert "g.node" in table.out
     assert "available (embedded)" in table.out
+    assert "healthy, but no peer is connected" in table.out
 
 
 def test_peers_routes_and_balances_are_tables_or_json(node: Node) -> None:
@@ -646,7 +654,8 @@ def test_packets_shows_how_the_last_ones_ended(node: Node) -> None:
 def test_packets_of_a_peer_that_is_none_are_not_just_none(node: Node) -> None:
     for follow in ((), ("--follow",)):
         done = node.show("packets", "--peer", "nobody", *follow)
-        assert (done.code, done.err) == (2, "connector: no such peer nobody\n")
+        said = "connector: no such peer nobody: `connector peers` lists them\n"
+        assert (done.code, done.err) == (2, said)
 
 
 def test_options_of_packets_that_exclude_each_other_are_refused(node: Node) -> None:
@@ -826,6 +835,8 @@ def test_audit_is_fine_beside_a_running_node_and_finds_a_planted_difference(tmp_
     done = command("audit", env=env)
     assert done.code == 0
     assert done.out.endswith("audit: ok\n")
+    assert "asset USD/9: debits = credits" in done.out
+    assert "0x" not in done.out
     others = command("audit", "--nodes", "alice,node,bob", env=env)
     assert others.code == 2
     assert "alice, bob are not in this ledger: an embedded ledger" in others.err
@@ -855,7 +866,7 @@ def test_audit_is_fine_beside_a_running_node_and_finds_a_planted_difference(tmp_
 
 def test_audit_of_nothing_says_so(tmp_path: Path) -> None:
     done = command("audit", env=environment(tmp_path / "none"))
-    assert done.code == 1
+    assert done.code == 2
     assert "ledger.db: there is no ledger" in done.err
     assert "set DATA_DIR, NODE_ID" in done.err
     assert not (tmp_path / "none").exists(), "it only looks"
@@ -1032,3 +1043,157 @@ def test_help_lists_the_commands_and_version_the_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", version.out)
     unknown = command("nonsense")
     assert unknown.code == 2
+
+
+# --- exit codes: one meaning in all commands (docs/configuration.md)
+
+
+OK, FAILED, WRONG = 0, 1, 2
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        # Done.
+        (OK, ["status"]),
+        (OK, ["settle"]),
+        (OK, ["explain", "g.node"]),
+        (OK, ["ping", "g.node", "--count", "1"]),
+        (OK, ["trace", "g.node"]),
+        # It did not work: the packet was rejected, nobody answers, nothing is due.
+        (FAILED, ["explain", "g.nowhere"]),
+        (FAILED, ["ping", "g.nowhere", "--count", "1"]),
+        (FAILED, ["trace", "g.nowhere"]),
+        (FAILED, ["status", "--url", "http://127.0.0.1:9"]),
+        (FAILED, ["pay", "http://127.0.0.1:9/pay/x", "--amount", "5"]),
+        (FAILED, ["settle", "bob", "--confirm"]),
+        # The command line, a name or a key is wrong.
+        (WRONG, ["explain", "g.node", "--from", "nobody"]),
+        (WRONG, ["packets", "--peer", "nobody"]),
+        (WRONG, ["settle", "nobody", "--pay"]),
+        (WRONG, ["settle", "bob", "--amount", "5"]),
+        (WRONG, ["settle", "--key", "wrong-key"]),
+        (WRONG, ["ping", "g.node", "--key", "wrong-key"]),
+        (WRONG, ["trace", "g.node", "--key", "wrong-key"]),
+        (WRONG, ["pay", "http://127.0.0.1:9/pay/x", "--amount", "5", "--key", "wrong-key"]),
+        (WRONG, ["pay", "nobody", "--amount", "5"]),
+        (WRONG, ["pay", "$x.example", "--amount", "5", "--max-slippage", "2"]),
+        (WRONG, ["status", "--url", "127.0.0.1"]),
+        (WRONG, ["ping", "no address"]),
+    ],
+)  # fmt: skip
+def test_an_exit_code_has_one_meaning_in_all_commands(
+    node: Node, code: int, arguments: list[str]
+) -> None:
+    env = {"CONNECTOR_URL": node.url, "ADMIN_API_KEY": ADMIN_KEY}
+    done = command(*arguments, env=env)
+    assert done.code == code, done.err + done.out
+    if code == WRONG:
+        assert done.out == ""
+        assert done.err
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "change"),
+    [
+        (OK, "check-config", {}),
+        (WRONG, "check-config", {"HTTP_PORT": "x"}),
+        (WRONG, "run", {"HTTP_PORT": "x"}),
+        (WRONG, "audit", {"HTTP_PORT": "x"}),
+        (WRONG, "healthcheck", {"HTTP_PORT": "x"}),
+        (WRONG, "check-config", {"BTP_PEER_BOB_SECRET_FILE": "/nope", "BTP_PEER_BOB_SECRET": None}),
+        (WRONG, "check-config", {"BTP_TLS_CERT": "/nope", "BTP_TLS_KEY": "/nope"}),
+        (WRONG, "run", {"BTP_TLS_CERT": "/nope", "BTP_TLS_KEY": "/nope"}),
+        (WRONG, "check-config", {"TIGERBEETLE_CLUSTER_ID": "5"}),
+        (WRONG, "run", {"TIGERBEETLE_CLUSTER_ID": "5"}),
+        (WRONG, "run", {"TIGERBEETLE_REPLICAS": "127.0.0.1:9"}),
+        (WRONG, "audit", {"TIGERBEETLE_REPLICAS": "127.0.0.1:9"}),
+        (WRONG, "run", {"DATA_DIR": "/proc"}),
+        (WRONG, "check-config", {"DATA_DIR": "/proc"}),
+        (WRONG, "audit", {}),
+        (FAILED, "healthcheck", {"HTTP_PORT": "9"}),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_ends_every_command_with_2(
+    tmp_path: Path, code: int, name: str, change: dict[str, str | None]
+) -> None:
+    env = {**environment(tmp_path / "none", LOG_LEVEL="error"), **change}
+    done = command(name, env={key: one for key, one in env.items() if one is not None})
+    assert done.code == code, done.err
+    if code == WRONG:
+        assert done.err.startswith("connector: the configuration cannot be used:\n  - ")
+        assert not (tmp_path / "none").exists()
+
+
+def test_all_ports_that_are_taken_are_named_and_no_books_are_left(tmp_path: Path) -> None:
+    names = ("BTP_SERVER_PORT", "HTTP_PORT", "ILP_HTTP_PORT", "PAY_PORT")
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        ports = {name: str(one.getsockname()[1]) for name, one in zip(names, others, strict=True)}
+        env = environment(tmp_path / "none", LOG_LEVEL="error", **ports)
+        done = command("run", env=env)
+    assert done.code == FAILED
+    assert [line.split("=")[0].split()[-1] for line in done.err.splitlines()] == [*names]
+    assert not (tmp_path / "none").exists(), "a node that did not start has made no books"
+
+
+# --- what is told of URLs, times and routes
+
+
+@pytest.mark.parametrize("name", ["send", "ping", "trace", "conformance"])
+def test_a_scheme_that_the_btp_port_does_not_speak_is_told(node: Node, name: str) -> None:
+    wss = node.btp.replace("ws://", "wss://")
+    where = {"send": ["--destination", "g.node"], "conformance": []}.get(name, ["g.node"])
+    done = command(name, *where, "--url", wss, "--auth", f"alice:{ALICE_TOKEN}")
+    assert done.code == FAILED
+    assert done.err.replace("\n", "") == (
+        f"connector: {wss} does not answer, since it speaks no TLS: pass --url {node.btp}"
+    )
+
+
+@pytest.mark.parametrize("name", ["send", "ping", "trace", "conformance"])
+def test_the_http_port_in_place_of_the_btp_port_is_told(node: Node, name: str) -> None:
+    http = node.url.replace("http://", "ws://")
+    where = {"send": ["--destination", "g.node"], "conformance": []}.get(name, ["g.node"])
+    done = command(name, *where, "--url", http, "--auth", f"alice:{ALICE_TOKEN}")
+    assert done.code == FAILED
+    assert f"{http} is the HTTP port of a node, HTTP_PORT" in done.err
+
+
+def test_where_tls_is_spoken_ws_is_told_to_be_wrong(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    cert, key = certificate
+    env = environment(tmp_path, BTP_TLS_CERT=str(cert), BTP_TLS_KEY=str(key))
+    with Node(env, "run") as node:
+        for name in ("send", "ping"):
+            where = ["--destination", "g.node"] if name == "send" else ["g.node"]
+            done = command(name, *where, "--url", node.btp, "--auth", f"alice:{ALICE_TOKEN}")
+            assert done.code == FAILED
+            wss = node.btp.replace("ws://", "wss://")
+            assert f"it speaks TLS only: pass --url {wss}" in done.err
+        node.stop()
+
+
+def test_a_route_that_was_added_while_the_node_runs_is_not_of_its_configuration(
+    tmp_path: Path,
+) -> None:
+    with Node(environment(tmp_path), "run") as node:
+        for path, body in (
+            ("routes", {"prefix": "g.far", "nextHop": "bob"}),
+            ("peers", {"id": "carol", "secret": "of-carol", "routes": ["g.carol"]}),
+        ):
+            request = urllib.request.Request(
+                f"{node.url}/admin/{path}",
+                json.dumps(body).encode(),
+                {"Content-Type": "application/json", "Authorization": f"Bearer {ADMIN_KEY}"},
+            )
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+                assert answer.status == 201
+        routes = node.show("routes", "--json").json["items"]
+        assert {one["prefix"]: one["source"] for one in routes} == {
+            "g.bob": "config", "g.far": "admin", "g.carol": "admin", "g.node": "local",
+        }  # fmt: skip
+        explained = command("explain", "g.far.x", env={"CONNECTOR_URL": node.url})
+        assert "g.far to bob (admin)" in explained.out
+        node.stop()

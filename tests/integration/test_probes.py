@@ -117,11 +117,11 @@ def test_what_cannot_be_asked_is_said(options: list[str], says: str) -> None:
 
 async def test_a_wrong_key_and_a_wrong_token_are_said(line: Line) -> None:
     done = await line.run("ping", "g.d", "--url", line.url, "--key", "wrong")
-    assert done.code == 1
-    assert "wrong key" in done.err
+    assert done.code == 2
+    assert "refuses this key: pass --key" in done.err
     done = await line.run("trace", "g.d", *line.btp[:3], "guest:wrong")
-    assert done.code == 1
-    assert "log-in is refused" in done.err
+    assert done.code == 2
+    assert "the log-in is refused: check --auth USER:TOKEN" in done.err
 
 
 async def test_what_is_stopped_gives_what_it_has(line: Line) -> None:

@@ -183,7 +183,7 @@ async def test_an_engine_tells_a_payment_twice_and_in_a_wrong_scale(
             wrong = await client.post(
                 path, json={"amount": "5", "scale": 300}, headers={"idempotency-key": "wrong"}
             )
-            assert wrong.status_code == 400
+            assert wrong.status_code == 422
             fine = {"amount": "12345678901", "scale": 18}
             for number in range(2):
                 answer = await client.post(

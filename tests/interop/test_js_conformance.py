@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from connector.base.clock import SystemClock
+from connector.base.errors import KeyRefusedError
 from connector.tools import conformance_btp, conformance_ilp
 from connector.tools.conformance import Account, Target, Verdict, run_checks
 from connector.tools.plain_btp import NoPeerError
@@ -50,7 +51,7 @@ async def reachable(target: Target) -> None:
             try:
                 async with target.pair():
                     return
-            except NoPeerError:
+            except (NoPeerError, KeyRefusedError):
                 await asyncio.sleep(0.1)
 
 

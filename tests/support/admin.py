@@ -23,10 +23,14 @@ class Operator:
         self, method: str, path: str, body: Any = None, *, key: str | None = KEY
     ) -> httpx.Response:
         """The answer to one request."""
+        async with self.client(key=key) as client:
+            return await client.request(method, path, json=body)
+
+    def client(self, *, key: str | None = KEY) -> httpx.AsyncClient:
+        """For requests of any kind."""
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         base = f"http://127.0.0.1:{self.daemon.connector.http_port}"
-        async with httpx.AsyncClient(base_url=base, trust_env=False, headers=headers) as client:
-            return await client.request(method, path, json=body)
+        return httpx.AsyncClient(base_url=base, trust_env=False, headers=headers)
 
     async def get(self, path: str) -> Any:
         """What a path shows."""

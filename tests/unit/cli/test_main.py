@@ -12,7 +12,7 @@ import pytest
 
 from connector.cli.main import name_of
 from connector.cli.send import _print_report
-from connector.cli.show import _standing
+from connector.cli.show import _but, _packet_row, _standing
 from connector.tools.sender import Order, Report
 from connector.tools.terminal import console, plain, table
 
@@ -150,3 +150,28 @@ def test_the_program_is_installed_under_both_of_its_names() -> None:
 )
 def test_help_shows_the_name_that_was_called(program: str, shown: str) -> None:
     assert name_of(program) == shown
+
+
+def test_a_packet_of_another_day_has_its_date() -> None:
+    event = {
+        "type": "PACKET_FULFILLED", "timestamp": "2026-01-31T23:59:59.123Z", "packetId": "1f" * 16,
+        "peerId": "alice", "nextHop": "bob", "destination": "g.bob", "amount": "5", "durationMs": 1.0,
+    }  # fmt: skip
+    assert _packet_row(event, "2026-01-31")[0] == "23:59:59.123"
+    assert _packet_row(event, "2026-02-01")[0] == "2026-01-31 23:59:59.123"
+
+
+@pytest.mark.parametrize(
+    ("status", "connected", "total", "said"),
+    [
+        ("healthy", 1, 2, ""),
+        ("healthy", 0, 2, ", but no peer is connected: packets reach only the node itself"),
+        ("healthy", 0, 0, ", but has no peers: packets reach only the node itself"),
+        ("unhealthy", 0, 0, ""),
+    ],
+)
+def test_a_healthy_node_that_reaches_nobody_says_so(
+    status: str, connected: int, total: int, said: str
+) -> None:
+    body = {"status": status, "peersConnected": connected, "peersTotal": total}
+    assert _but(body) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from connector.base.errors import ConfigError
+from connector.base.errors import ConfigError, ListenError
 from connector.node.preflight import check, check_ports
 from connector.settings.model import Settings
 
@@ -167,16 +168,21 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
 # --- ports
 
 
-def test_ports_that_others_have_are_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        for name, field in (("BTP_SERVER_PORT", "btp_server_port"), ("HTTP_PORT", "http_port")):
-            free: dict[str, Any] = {"btp_server_port": 0, "http_port": 0}
-            with pytest.raises(ConfigError) as caught:
-                check_ports(Settings(**free | {field: port}))
-            (said,) = caught.value.faults
-            assert said == (
-                f"{name}={port} cannot be had on 127.0.0.1: Address already in use; "
-                "choose another one"
-            )
+def test_every_port_that_others_have_is_named() -> None:
+    fields = {
+        "BTP_SERVER_PORT": "btp_server_port", "HTTP_PORT": "http_port",
+        "ILP_HTTP_PORT": "ilp_http_port", "PAY_PORT": "pay_port",
+    }  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        others = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in fields.values()
+        ]
+        ports = [one.getsockname()[1] for one in others]
+        taken = dict(zip(fields.values(), ports, strict=True))
+        with pytest.raises(ListenError) as caught:
+            check_ports(Settings(**taken))
+        assert [line.strip() for line in str(caught.value).splitlines()] == [
+            f"{name}={port} cannot be had on 127.0.0.1: Address already in use; choose another one"
+            for name, port in zip(fields, ports, strict=True)
+        ]
     check_ports(Settings(btp_server_port=0, http_port=0))

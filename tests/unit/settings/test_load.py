@@ -232,6 +232,34 @@ def test_a_value_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert said == f"ADMIN_API_KEY_FILE={path} cannot be read: No such file or directory"
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"BTP_PEER_BOB_SECRET_FILE": "/nope", "BTP_PEER_BOB_ROUTES": "g.bob"},
+        {"HTTP_HOST": "192.0.2.1", "ADMIN_API_KEY_FILE": "/nope"},
+        {"TIGERBEETLE_CLUSTER_ID_FILE": "/nope", "TIGERBEETLE_REPLICAS": "3001"},
+        {"BTP_TLS_CERT": "a.pem", "BTP_TLS_KEY_FILE": "/nope"},
+    ],
+)
+def test_of_a_value_file_that_cannot_be_read_nothing_else_is_said(
+    environment: dict[str, str],
+) -> None:
+    said = fault(**environment)
+    assert said.endswith("_FILE=/nope cannot be read: No such file or directory")
+
+
+def test_blanks_around_a_value_are_none_of_it_but_of_a_secret() -> None:
+    """An .env file with line ends of Windows gives each value one."""
+    found = settings(
+        NODE_ID="alice\r", CREDIT_LIMIT=" 5\r", HTTP_PORT="8081\r", LOG_LEVEL="info\r",
+        BTP_SERVER_PORT="\r", ADMIN_API_KEY="k", BTP_PEER_BOB_SECRET="s", BTP_PEER_BOB_ROUTES="g.bob\r",
+    )  # fmt: skip
+    assert (found.node_id, found.credit_limit, found.http_port) == ("alice", 5, 8081)
+    assert found.btp_server_port == 3000
+    assert found.peers[0].routes == ["g.bob"]
+    assert "1 to 1024" in fault(BTP_PEER_BOB_SECRET="s\r")
+
+
 def test_an_empty_file_variable_counts_as_unset() -> None:
     environment = {
         "NODE_ID": "a", "ILP_ADDRESS": "g.a", "ADMIN_API_KEY_FILE": "",
@@ -290,6 +318,9 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
         ({"CONNECTOR_PORT": "1"}, "CONNECTOR_PORT is not a setting"),
         ({"BTP_SERVER_PROT": "1"}, "BTP_SERVER_PROT is not a setting; did you mean BTP_SERVER_PORT?"),
         ({"BTP_PEER_BOB_B_SECERT": "1"}, "did you mean BTP_PEER_BOB_B_SECRET?"),
+        ({"BTP_PEER_BOB_SECRET": "1", "BTP_PEER_BOB_RECIEVE_ROUTES": "true"},
+         "BTP_PEER_BOB_RECIEVE_ROUTES is not a setting of a peer; did you mean BTP_PEER_BOB_RECEIVE_ROUTES?"),
+        ({"BTP_PEER_BOB_THROUGHPUT_WINDOW": "1"}, "did you mean BTP_PEER_BOB_THROUGHPUT_WINDOW_SECONDS?"),
         ({"BTP_PEER_NODE_1_SERET": "1"}, "did you mean BTP_PEER_NODE_1_SECRET?"),
         ({"BTP_PEER_BANK_EU_CREDTLIMIT": "1"}, "did you mean BTP_PEER_BANK_EU_CREDIT_LIMIT?"),
         ({"BTP_PEER__SECRT": "1"}, "is not a setting of a peer: after BTP_PEER_<ID> may come"),
@@ -741,6 +772,21 @@ def test_kubernetes_service_links_are_ignored(service: str) -> None:
         ("ADMINAPI_KEY_FILE", "ADMIN_API_KEY_FILE"),
         ("ADMIN_KEY", "ADMIN_API_KEY"),
         ("READ_KEY", "READ_API_KEY"),
+        ("METRICS_API_KEY", "METRICS_KEY"),
+        ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+        ("RATES_ULR", "RATES_URL"),
+        ("RATE_URL", "RATES_URL"),
+        ("RATES_MAX_AGE", "RATES_MAX_AGE_SECONDS"),
+        ("ROUTE_BROADCAST_INTERVAL", "ROUTE_BROADCAST_INTERVAL_MS"),
+        ("ROUTES_HOLD_DOWN_MS", "ROUTE_HOLD_DOWN_MS"),
+        ("DISK_RESERVE", "DISK_RESERVE_BYTES"),
+        ("LEDGER_RETENTION", "LEDGER_RETENTION_DAYS"),
+        ("PAY_PROT", "PAY_PORT"),
+        ("PAYPORT", "PAY_PORT"),
+        ("PAY_WALLETS", "WALLETS"),
+        ("ILPHTTP_PORT", "ILP_HTTP_PORT"),
+        ("SEND_ROUTES", "BTP_PEER_<ID>_SEND_ROUTES"),
+        ("MAX_PAYABLE", "BTP_PEER_<ID>_MAX_PAYABLE"),
     ],
 )
 def test_a_near_miss_of_a_setting_is_named(variable: str, meant: str) -> None:

@@ -124,12 +124,13 @@ def test_an_engine_gets_the_booked_amount(amount: int, asset_scale: int, scale: 
 )
 def test_a_quantity_is_digits_and_a_scale(amount: str, scale: int) -> None:
     assert read_quantity(amount, scale) == Quantity(int(amount), scale)
+    assert read_quantity(int(amount), scale) == Quantity(int(amount), scale)
 
 
 @pytest.mark.parametrize(
     ("amount", "scale"),
     [
-        (254, 2), ("", 2), ("-1", 2), ("1.5", 2), ("1e3", 2), ("9" * 101, 2), ("\u0661", 2), (" 1", 2),
+        (254.0, 2), (True, 2), (-1, 2), (10**100, 2), ("", 2), ("-1", 2), ("1.5", 2), ("1e3", 2), ("9" * 101, 2), ("\u0661", 2), (" 1", 2),
         ("1\n", 2), (None, 2), ("1", None), ("1", 256), ("1", -1), ("1", "2"), ("1", 2.0),
         ("1", True),
     ],

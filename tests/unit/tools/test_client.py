@@ -8,7 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from connector.base.errors import EnvironmentFault, OperatorError
+from connector.base.errors import (
+    ConnectorError,
+    EnvironmentFault,
+    KeyRefusedError,
+    OperatorError,
+)
 from connector.tools.client import NodeClient
 from tests.support.outside_http import FakeNetwork, raw
 
@@ -19,8 +24,11 @@ def node(handler: Any, key: str | None = None, url: str = URL) -> NodeClient:
     return NodeClient(url, key, transport=FakeNetwork(handler))
 
 
-def fault(ask: Any, *args: Any, **options: Any) -> str:
-    with pytest.raises(EnvironmentFault) as caught:
+def fault(
+    ask: Any, *args: Any, kind: type[ConnectorError] = EnvironmentFault, **options: Any
+) -> str:
+    """What is said; `kind` decides on the exit code of a command."""
+    with pytest.raises(kind) as caught:
         ask(*args, **options)
     return str(caught.value)
 
@@ -69,27 +77,32 @@ def test_an_answer_in_json_that_is_not_a_nodes_is_told() -> None:
 
 
 def test_why_a_question_is_refused_is_told() -> None:
-    refused = answers(400, b'{"error": "limit: more than 1000"}')
-    assert fault(refused.get, "/api/events") == f"{URL} refuses: limit: more than 1000"
+    refused = answers(422, b'{"error": "limit: more than 1000"}')
+    said = fault(refused.get, "/api/events", kind=OperatorError)
+    assert said == f"{URL} refuses: limit: more than 1000"
+    assert fault(refused.admin, "POST", "/x", {}, kind=OperatorError) == "limit: more than 1000"
 
 
 def test_a_missing_key_is_told() -> None:
     refused = answers(401, b'{"error": "who are you"}')
-    assert fault(refused.get, "/api/status") == f"{URL} asks for a key: pass --key ADMIN_API_KEY"
-    assert fault(refused.admin, "GET", "/x") == "who are you: pass --key ADMIN_API_KEY"
+    said = f"{URL} asks for a key: pass --key with the node's ADMIN_API_KEY"
+    assert fault(refused.get, "/api/status", kind=KeyRefusedError) == said
+    assert fault(refused.admin, "GET", "/x", kind=KeyRefusedError) == said
 
 
 def test_a_key_that_does_not_open_what_is_asked_for_is_told() -> None:
     refused = answers(403, b'{"error": "READ_API_KEY only reads"}')
-    assert fault(refused.get, "/api/status") == f"{URL} refuses: READ_API_KEY only reads"
-    assert fault(refused.admin, "POST", "/x", {}) == "READ_API_KEY only reads"
+    said = fault(refused.get, "/api/status", kind=KeyRefusedError)
+    assert said == f"{URL} refuses: READ_API_KEY only reads"
+    said = fault(refused.admin, "POST", "/x", {}, kind=KeyRefusedError)
+    assert said == "READ_API_KEY only reads"
 
 
 def test_a_wrong_key_is_told_apart_from_none() -> None:
     refused = node(lambda _: raw(401, b'{"error": "who are you"}'), "wrong")
     said = f"{URL} refuses this key: pass --key with the node's ADMIN_API_KEY"
-    assert fault(refused.get, "/api/status") == said
-    assert fault(refused.admin, "GET", "/x") == said
+    assert fault(refused.get, "/api/status", kind=KeyRefusedError) == said
+    assert fault(refused.admin, "GET", "/x", kind=KeyRefusedError) == said
 
 
 def test_a_btp_port_is_told() -> None:

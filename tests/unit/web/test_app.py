@@ -284,10 +284,11 @@ async def test_a_body_of_the_largest_size_is_not_refused(client: httpx.AsyncClie
 async def test_an_invalid_value_is_named_but_not_repeated(client: httpx.AsyncClient) -> None:
     answer = await client.get("/api/routes", params={"limit": "hunter2"})
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith("not valid: query.limit: Input should be a valid int")
-    assert "hunter2" not in answer.text
+    assert answer.json() == {
+        "error": "not valid: query.limit: must be a whole number, in digits only"
+    }
     assert (await client.get("/api/routes/explain")).json() == {
-        "error": "not valid: query.destination: Field required"
+        "error": "not valid: query.destination: is required"
     }
 
 

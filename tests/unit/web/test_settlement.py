@@ -98,9 +98,12 @@ async def test_another_amount_with_the_same_key_is_a_conflict(
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        ({}, 400), ([], 400), ("x", 400), ({"amount": 254, "scale": 9}, 400),
-        ({"amount": "254", "scale": 256}, 400), ({"amount": "254"}, 400),
-        ({"amount": "-1", "scale": 9}, 400), ({"amount": "0", "scale": 9}, 400),
+        ({}, 422), ([], 422), ("x", 422), ({"amount": 254, "scale": 9}, 201),
+        ({"amount": "254", "scale": 256}, 422), ({"amount": "254"}, 422),
+        ({"amount": "-1", "scale": 9}, 422), ({"amount": "0", "scale": 9}, 422),
+        ({"amount": -1, "scale": 9}, 422), ({"amount": 254.0, "scale": 9}, 422),
+        ({"amount": "254.0", "scale": 9}, 422), ({"amount": True, "scale": 9}, 422),
+        ({"amount": "+254", "scale": 9}, 422), ({"amount": "254", "scale": 9.0}, 422),
         ({"amount": "9" * 60, "scale": 9}, 400),
         ({"amount": "254", "scale": 9, "more": "is ignored"}, 201),
     ],
@@ -363,8 +366,8 @@ async def test_an_operator_records_a_payment_once_for_each_key(
     [
         (ADMIN, {"direction": "sideways", "amount": "5"}, 422),
         (ADMIN, {"direction": "incoming", "amount": "5", "more": 1}, 422),
-        (ADMIN, {"direction": "incoming"}, 400),
-        (ADMIN, {"direction": "incoming", "amount": "five"}, 400),
+        (ADMIN, {"direction": "incoming"}, 422),
+        (ADMIN, {"direction": "incoming", "amount": "five"}, 422),
         (ADMIN, {"direction": "outgoing", "amount": str(10**10)}, 409),
         (ADMIN, {"direction": "outgoing", "execute": True}, 400),
         (ADMIN, {"direction": "incoming", "amount": "5", "execute": True}, 400),
