@@ -1,6 +1,6 @@
 """Shared by several commands: options, exit codes, the event loop, requests to a node.
 
-Exit codes are the same in all commands (README, docs/configuration.md): 0 done; 1 it did not work, and may the next time;
+Exit codes are the same in all commands (README): 0 done; 1 it did not work, and may the next time;
 2 the command line, the settings, a name or a key is wrong, and the same again fails the same way; 3
 (`run` only) another process of this node has taken over; 130 interrupted with Ctrl-C (`run` and
 `demo --keep` end with it: 0), 128 and the number of the signal for others.

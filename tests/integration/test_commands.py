@@ -1045,7 +1045,7 @@ def test_help_lists_the_commands_and_version_the_version() -> None:
     assert unknown.code == 2
 
 
-# --- exit codes: one meaning in all commands (docs/configuration.md)
+# --- exit codes: one meaning in all commands (README)
 
 
 OK, FAILED, WRONG = 0, 1, 2

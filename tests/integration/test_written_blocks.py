@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -289,3 +290,88 @@ def test_two_nodes_linked_over_http(tmp_path: Path, programs: str) -> None:
     )
     assert "10 of 10 fulfilled" in said
     assert re.search(r"alice .*owes us.*\n.* 10000 ", said), said
+
+
+def typed(page: str, first: str) -> str:
+    """The commands of a block that has their output, too."""
+    text = block(page, first).text
+    return "".join(line[2:] + "\n" for line in text.splitlines() if line.startswith("$ "))
+
+
+def test_ways_to_an_address_and_what_is_there(tmp_path: Path, programs: str) -> None:
+    hub = {
+        "NODE_ID": "hub", "ILP_ADDRESS": "g.hub", "ADMIN_API_KEY": "key-of-an-operator", "TOKEN": "of-alice",
+        "BTP_PEER_ALICE_SECRET": "of-alice", "BTP_PEER_BOB_SECRET": "of-both", "BTP_PEER_BOB_ROUTES": "g.bob",
+    }  # fmt: skip
+    said = run(
+        "(\nexport NODE_ID=bob ILP_ADDRESS=g.bob BTP_SERVER_PORT=3100 HTTP_PORT=8081 DATA_DIR=bob\n"
+        "unset BTP_PEER_BOB_SECRET BTP_PEER_BOB_ROUTES BTP_PEER_ALICE_SECRET\n"
+        "export BTP_PEER_HUB_SECRET=of-both BTP_PEER_HUB_URL=ws://127.0.0.1:3000\n"
+        "exec python -m connector run\n) >bob.log 2>&1 &\n"
+        + in_background("python -m connector run", "hub.log")
+        + "ready; HTTP_PORT=8081 ready; ready bob.log btp_connection_established\n"
+        + "".join(block("docs/tools.md", f"connector {name}").script
+                  for name in ("explain", "ping", "trace")),
+        tmp_path, programs, hub,
+    )  # fmt: skip
+    assert said.count("4 of 4 fulfilled") == 2, said
+    assert "sent to the next hop" in said
+    assert "g.bob.shop has answered" in said
+
+
+def test_wallets_and_how_they_are_paid(tmp_path: Path, programs: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    (tmp_path / "work").mkdir()
+    # In a program, of which the page shows what is of interest.
+    part = block("docs/payments.md", "result = await node.pay").text
+    assert "$pay.example.com/pay/alice" in part
+    part = part.replace("$pay.example.com/pay/alice", "http://127.0.0.1:3100/pay/alice")
+    program = (
+        "import asyncio\nfrom connector import Connector, Settings\n"
+        "settings = Settings(pay_port=3100, wallets=['alice'], btp_server_port=0, http_port=0, data_dir='other')\n"
+        "async def main():\n    async with Connector(settings) as node:\n"
+        f"{textwrap.indent(part, ' ' * 8)}        print('paid', result.delivered)\n"
+        "asyncio.run(main())\n"
+    )
+    (tmp_path / "work" / "pay.py").write_text(program)
+    said = run(
+        in_background(typed("docs/payments.md", "PAY_PORT=3100")) + "ready\n"
+        + typed("docs/payments.md", "curl -s -H") + "echo\n"
+        + typed("docs/payments.md", "python -m connector pay")
+        + "connector wallets\nkill %1; wait %1 || true; python pay.py\n",
+        tmp_path, programs,
+    )  # fmt: skip
+    shown = block("docs/payments.md", "curl -s -H").text
+    assert re.search(r'"destination_account": ?"test\.connector\.', said), said
+    assert '"destination_account":"test.connector.' in shown
+    assert "sent 1000000 of 1000000 USD/9, delivered 1000000 USD/9" in said
+    assert "paid 1000000" in said
+
+
+@pytest.mark.slow
+def test_a_peer_is_checked_from_outside(tmp_path: Path, programs: str) -> None:
+    node = {
+        "NODE_ID": "hub", "ILP_ADDRESS": "g.hub", "TOKEN": "of-alice", "OTHER": "of-bob",
+        "BTP_PEER_ALICE_SECRET": "of-alice",
+        "BTP_PEER_BOB_SECRET": "of-bob", "BTP_PEER_BOB_RELATION": "child",
+    }  # fmt: skip
+    said = run(
+        in_background("python -m connector run") + "ready\n"
+        + block("docs/conformance.md", "connector conformance --url").script
+        + block("docs/conformance.md", "connector conformance --next-auth").script,
+        tmp_path, programs, node,
+    )  # fmt: skip
+    assert len(re.findall(r"^\d+ pass, 0 fail", said, re.MULTILINE)) == 2, said
+
+
+def test_a_standby_takes_over(tmp_path: Path, programs: str) -> None:
+    first, second = typed("docs/deployment.md", "python -m connector run").splitlines()
+    said = run(
+        in_background(f"exec {first}", "first.log") + "active=$!\nready\n"
+        + in_background(f"exec {second}", "second.log")
+        + "ready second.log 'is active on'\nkill -TERM $active\nwait $active\n"
+        + "ready second.log connector_started\ncat second.log\n",
+        tmp_path, programs, {**NODE, "LOG_FORMAT": "json"},
+    )  # fmt: skip
+    assert '"standby_ended"' in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import json
 import re
 import runpy
@@ -67,11 +68,31 @@ def test_every_json_block_is_json(one: Block) -> None:
 
 @pytest.mark.parametrize("one", blocks("yaml"), ids=shown)
 def test_every_yaml_block_can_be_used_as_a_configuration(one: Block, tmp_path: Path) -> None:
-    if "nodeId" not in yaml.safe_load(one.text):
+    found = yaml.safe_load(one.text)
+    if "scrape_configs" in found:  # of Prometheus
+        for job in found["scrape_configs"]:
+            assert job["job_name"]
+            assert all(one["targets"] for one in job["static_configs"])
+        return
+    if "nodeId" not in found:
         pytest.fail(f"{one.page}: a YAML block that is no configuration")
     path = tmp_path / "node.yaml"
     path.write_text(one.text)
     load({"CONFIG_FILE": str(path)})
+
+
+def test_every_unit_of_systemd_starts_a_script_that_is_there() -> None:
+    units = blocks("ini")
+    assert units
+    for one in units:
+        unit = configparser.ConfigParser(strict=False)
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read_string(one.text)
+        program, *arguments = shlex.split(unit["Service"]["ExecStart"])
+        script = ROOT / program.removeprefix("/srv/ilp/")
+        assert script.is_file(), program
+        assert all(option in script.read_text("utf-8") for option in arguments), arguments
+        assert unit["Install"]["WantedBy"].endswith(".target")
 
 
 def test_every_command_of_the_connector_has_the_options_that_are_shown() -> None:
