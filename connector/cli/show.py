@@ -23,7 +23,7 @@ from connector.cli.common import (
     get,
     no_such_peer,
 )
-from connector.tools.terminal import Fitted, console, plain, table
+from connector.tools.terminal import Fitted, console, exact, plain, table
 
 
 def _table_command(
@@ -215,6 +215,7 @@ def _standing(item: dict[str, Any]) -> tuple[str, ...]:
     credit = f"{granted} granted of limit {item['creditLimit']}"
     return (
         words,
+        f"{exact(abs(net), item['assetScale'])} {item['assetCode']}" if net else "",
         item["availableCredit"],
         room,
         item["pendingDebits"],
@@ -230,9 +231,9 @@ def balances(
 
     def make(body: dict[str, Any]) -> Fitted:
         rows = table(
-            "peer", "asset", "balance", "may still send", "we may still owe it",
+            "peer", "asset", "balance", "that is", "may still send", "we may still owe it",
             "pending from it", "pending to it", "credit",
-            spare=("credit", "pending to it", "pending from it", "we may still owe it", "asset"),
+            spare=("credit", "pending to it", "pending from it", "that is", "we may still owe it", "asset"),
         )  # fmt: skip
         for item in body["items"]:
             rows.add_row(

@@ -38,6 +38,14 @@ def plain(text: object) -> str:
     )
 
 
+def exact(amount: int, scale: int) -> str:
+    """An amount, not negative, as the page shows it: all digits, no zeros at the end of the fraction."""
+    assert amount >= 0, amount
+    digits = str(amount).zfill(scale + 1)
+    whole, fraction = digits[: len(digits) - scale], digits[len(digits) - scale :].rstrip("0")
+    return f"{int(whole):,}" + (f".{fraction}" if fraction else "")
+
+
 def python_command() -> str:
     """What to type for this interpreter: it may be that of a .venv that is not active."""
     if shutil.which("python") == sys.executable:

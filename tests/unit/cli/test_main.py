@@ -19,20 +19,20 @@ from connector.tools.terminal import console, plain, table
 ROOT = Path(__file__).parents[3]
 EVEN = {
     "netBalance": "0", "availableCredit": "100", "pendingDebits": "0", "pendingCredits": "0",
-    "creditLimit": "100", "granted": "100", "maxPayable": None,
+    "creditLimit": "100", "granted": "100", "maxPayable": None, "assetCode": "USD", "assetScale": 2,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({}, ("even", "100", "any amount", "0", "0", "100 granted of limit 100")),
+        ({}, ("even", "", "100", "any amount", "0", "0", "100 granted of limit 100")),
         ({"netBalance": "30", "availableCredit": "60", "pendingDebits": "10", "maxPayable": "50"},
-         ("[green]owes us 30[/green]", "60", "80", "10", "0", "100 granted of limit 100")),
+         ("[green]owes us 30[/green]", "0.3 USD", "60", "80", "10", "0", "100 granted of limit 100")),
         ({"netBalance": "-30", "pendingCredits": "15", "maxPayable": "50", "granted": "120"},
-         ("[magenta]we owe 30[/magenta]", "100", "5", "0", "15", "120 granted of limit 100")),
+         ("[magenta]we owe 30[/magenta]", "0.3 USD", "100", "5", "0", "15", "120 granted of limit 100")),
         ({"netBalance": "-60", "maxPayable": "50"},
-         ("[magenta]we owe 60[/magenta]", "100", "0", "0", "0", "100 granted of limit 100")),
+         ("[magenta]we owe 60[/magenta]", "0.6 USD", "100", "0", "0", "0", "100 granted of limit 100")),
     ],
 )  # fmt: skip
 def test_an_account_is_explained_in_plain_words(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from connector.tools.terminal import figures, python_command
+from connector.tools.terminal import exact, figures, python_command
 
 PARTS = ("[bold]100 of 100 fulfilled[/bold] in 1.00 s:", "1,234 packets/s,", "p50 71.05 ms,", "p99 149.37 ms")  # fmt: skip
 
@@ -47,3 +47,14 @@ def test_what_to_type_for_an_interpreter_that_is_not_on_the_path(
     assert python_command() == "bin/python"
     monkeypatch.setenv("PATH", str(python.parent))
     assert python_command() == "python"
+
+
+@pytest.mark.parametrize(
+    ("amount", "scale", "shown"),
+    [
+        (0, 9, "0"), (984200, 9, "0.0009842"), (1, 0, "1"), (1234567, 0, "1,234,567"), (100, 2, "1"),
+        (123456, 2, "1,234.56"), (2**64, 255, f"0.{'0' * 235}{2**64}"),
+    ],
+)  # fmt: skip
+def test_an_amount_is_as_the_page_shows_it(amount: int, scale: int, shown: str) -> None:
+    assert exact(amount, scale) == shown
