@@ -222,6 +222,8 @@ def test_down_and_up_keeps_the_books(five: Stack) -> None:
 
 def test_a_container_is_checked_from_inside_without_nc_and_ping(five: Stack) -> None:
     assert "ready" in written(five, "docker exec peer1 ilp-connector healthcheck")
+    pinged = written(five, "docker exec peer1 ilp-connector ping g.peer5 --count 1")
+    assert "1 of 1 fulfilled" in pinged
     written(
         five,
         "docker exec peer1 sh -c 'ilp-connector send --url ws://127.0.0.1:3000 "
