@@ -96,7 +96,7 @@ def _print(one: dict[str, Any], screen: Any) -> None:
         screen,
         f"sent {one['sent']} of {one['amount']} {one['asset']},",
         f"delivered {one['delivered']} {plain(one['receiverAsset'] or '')}".rstrip() + ",",
-        f"{one['packets']} packets in {one['durationMs']} ms",
+        f"{one['packets']} packet{'s' * (one['packets'] != 1)} in {one['durationMs']} ms",
     )
     if int(one["uncertain"]):
         screen.print(f"of {one['uncertain']} the outcome is not known", highlight=False)

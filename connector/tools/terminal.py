@@ -123,10 +123,17 @@ class Fitted:
         """The least and the best width of a column: of its longest word, and of its longest cell."""
         column = self._columns[at]
         cells = [cells[at] for cells, _ in self._rows]
-        words = [cell_len(word) for cell in cells for word in cell.plain.split()]
-        least = max(words, default=1)
-        if column.text:
-            least = min(least, TEXT_COLUMNS_MIN)
+        words = [word for cell in cells for word in cell.plain.split()]
+        least = max(
+            (
+                # A figure is not folded in free text either.
+                min(cell_len(word), TEXT_COLUMNS_MIN)
+                if column.text and not word.isdecimal()
+                else cell_len(word)
+                for word in words
+            ),
+            default=1,
+        )
         header = max((cell_len(word) for word in column.name.split()), default=1)
         best = max((cell.cell_len for cell in cells), default=1)
         return max(least, header), max(best, cell_len(column.name))

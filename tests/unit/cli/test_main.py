@@ -112,6 +112,19 @@ def test_a_table_splits_no_figure_and_no_word_of_a_header(
             assert all(word in words for word in plain_words), (cell, out)
 
 
+def test_a_figure_in_free_text_is_not_split_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for width in (25, 40, 60):
+        monkeypatch.setenv("COLUMNS", str(width))
+        rows = table("what", "value", text=("value",))
+        rows.add_row("amount onward", f"{2**64 - 1} USD/9 to {'/'.join('abcdefghijklmnopqr')}")
+        console().print(rows)
+        out = capsys.readouterr().out
+        assert str(2**64 - 1) in out, out
+        assert all(len(line) <= width for line in out.splitlines())
+
+
 def test_columns_are_left_out_in_their_order_and_rows_stacked_at_last(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
