@@ -36,8 +36,8 @@ def address(environment: Mapping[str, str]) -> tuple[str, int] | None:
         return None
     if any(name.startswith("HTTP_TLS_") and value for name, value in environment.items()):
         return None
-    host = environment.get("HTTP_HOST") or "127.0.0.1"
-    port = environment.get("HTTP_PORT") or "8080"
+    host = environment.get("HTTP_HOST", "").strip() or "127.0.0.1"
+    port = environment.get("HTTP_PORT", "").strip() or "8080"
     if not port.isdecimal() or not 0 < int(port) < 1 << 16:
         return None
     return _ANYWHERE.get(host, host), int(port)

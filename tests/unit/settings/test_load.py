@@ -749,7 +749,8 @@ def service_links(service: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     "service",
     ["CONNECTOR", "TIGERBEETLE", "BTP", "BTP_PEER_BOB", "BTP_PEER_ALICE_SECRET", "HTTP",
-     "BTP_SERVER", "EXPLORER", "ACCOUNTING", "POSTGRES"],
+     "BTP_SERVER", "EXPLORER", "ACCOUNTING", "POSTGRES", "PAY", "ILP_HTTP", "RATES", "WALLETS", "ROUTE",
+     "BTP_PEER_BOB_HTTP", "TELEMETRY", "DISK_RESERVE"],
 )  # fmt: skip
 def test_kubernetes_service_links_are_ignored(service: str) -> None:
     assert settings(**service_links(service)) == settings()

@@ -45,6 +45,7 @@ def http(status: str, body: str) -> bytes:
         ({"HTTP_HOST": "0.0.0.0", "HTTP_PORT": "1"}, ("127.0.0.1", 1)),
         ({"HTTP_HOST": "::", "HTTP_PORT": "65535"}, ("::1", 65535)),
         ({"HTTP_HOST": "10.1.2.3", "HTTP_PORT": ""}, ("10.1.2.3", 8080)),
+        ({"HTTP_HOST": "10.1.2.3\r", "HTTP_PORT": " 81\r"}, ("10.1.2.3", 81)),
         ({"CONFIG_FILE": "node.yaml"}, None),
         ({"HTTP_PORT_FILE": "/run/port"}, None),
         ({"HTTP_TLS_CERT": "cert.pem"}, None),
