@@ -16,6 +16,11 @@ OWN_ADDRESS_CHARACTERS_MAX: Final = 700
 # How long a child that has packets in flight keeps its link when it has to ask for its address anew.
 CHILD_TOLD_SECONDS_MAX: Final = 30
 CONTROL_TICK_SECONDS: Final = 0.05
+# Requests of peers about routes: for how many times as long as one took the node rests from them, and how many
+# wait meanwhile, of one peer (a peer of any known kind has one or two) and of all. Each has up to 32 KB.
+CONTROL_REST_TIMES: Final = 4
+CONTROL_WAITING_PER_PEER_MAX: Final = 4
+CONTROL_WAITING_MAX: Final = 512
 # Learned routes that events are emitted for: a burst, and per second.
 ROUTE_EVENTS_BURST: Final = 1000
 ROUTE_EVENTS_PER_SECOND: Final = 20

@@ -1,12 +1,18 @@
 """Requests between neighbours about addresses and routes, which are no packets: ILDCP and CCP.
 
 They travel as Prepares for nothing over the links of peers. Those of this node wait for their answers like packets, but
-are neither accounted, counted nor shown, and there is at most one of each kind for each peer. Those of
-peers are answered at once (`switch.driver.Driver.attach_control`). ILDCP of children is answered by the switch.
+are neither accounted, counted nor shown, and there is at most one of each kind for each peer. ILDCP of children is
+answered by the switch.
+
+Requests of peers about routes come by `switch.driver.Driver.attach_control`. One can take as long as a hundred
+packets, and one read of a socket can hold many. So they are answered at once only while there is time for
+them: the node rests from them for `CONTROL_REST_TIMES` as long as one took. Meanwhile they wait, a few of each peer, and peers
+take turns.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -26,6 +32,7 @@ from connector.routing import codec
 from connector.routing.router import Request, Router
 from connector.settings.terms import routing_terms_of
 from connector.switch.driver import Driver
+from connector.switch.flight import ReplyTo
 from connector.switch.rules import Node
 from connector.telemetry.events import Event, RouteAdded, RouteRemoved
 
@@ -65,6 +72,10 @@ class ControlPlane:
         self._events_at_s = 0.0
         self._pending: list[tuple[str, bool, bool]] = []
         """Peers that have come (True) or gone, and whether they are expected back."""
+        self._asked: dict[str, deque[tuple[Peer, Prepare, ReplyTo, int]]] = {}
+        """Requests of peers that wait, by peer id; the peer whose turn it is comes first."""
+        self._asked_count = 0
+        self._rests_until_s = 0.0
         self.router: Final = Router(
             routes,
             secret=settings.routing_key or randomness.octets(32),
@@ -119,16 +130,47 @@ class ControlPlane:
 
     # --- requests of peers
 
-    def answer(self, source: Peer, prepare: Prepare) -> bytes:
-        """Answer a request about routes: a Fulfill or a Reject, as octets."""
+    def answer(self, source: Peer, prepare: Prepare, reply_to: ReplyTo, request_id: int) -> None:
+        """Answer a request about routes, or keep it until there is time for it."""
+        if not self._asked and self._clock.monotonic_s() >= self._rests_until_s:
+            self._answer(source, prepare, reply_to, request_id)
+            return
+        queue = self._asked.get(source.peer_id, deque())
+        if (
+            len(queue) >= bounds.CONTROL_WAITING_PER_PEER_MAX
+            or self._asked_count >= bounds.CONTROL_WAITING_MAX
+        ):
+            refusal = self.router.refuse(source.peer_id, prepare, self._steady_ms())
+            reply_to.reply(request_id, encode(refusal))
+            return
+        queue.append((source, prepare, reply_to, request_id))
+        self._asked[source.peer_id] = queue
+        self._asked_count += 1
+
+    def _answer(self, source: Peer, prepare: Prepare, reply_to: ReplyTo, request_id: int) -> None:
         answer: Fulfill | Reject
+        began_s = self._clock.monotonic_s()
         if self._node.stopping:
             answer = reject(Code.T03_CONNECTOR_BUSY, self._node.address, "shutting down")
         else:
             answer = self.router.request(
                 source.peer_id, prepare, self._steady_ms(), self._clock.now_ms()
             )
-        return encode(answer)
+        reply_to.reply(request_id, encode(answer))
+        now_s = self._clock.monotonic_s()
+        self._rests_until_s = now_s + bounds.CONTROL_REST_TIMES * (now_s - began_s)
+
+    def _answer_waiting(self) -> None:
+        """Answer what waits, as far as there is time."""
+        while self._asked and self._clock.monotonic_s() >= self._rests_until_s:
+            peer_id, queue = next(iter(self._asked.items()))
+            del self._asked[peer_id]
+            one = queue.popleft()
+            self._asked_count -= 1
+            if queue:
+                self._asked[peer_id] = queue  # after the others
+            self._answer(*one)
+        assert self._asked_count >= len(self._asked), (self._asked_count, len(self._asked))
 
     # --- requests to peers
 
@@ -144,11 +186,13 @@ class ControlPlane:
                 self.router.connected(peer_id, now_ms)
             else:
                 self.router.disconnected(peer_id, now_ms, comes_back=comes_back)
+        waited = self._asked_count
+        self._answer_waiting()
         self.addressing.tick()
         requests = self.router.tick(now_ms) if not self._node.stopping else []
         for request in requests:
             self._send(request)
-        if requests:
+        if requests or waited:
             self._links.flush()
 
     def _send(self, request: Request) -> None:

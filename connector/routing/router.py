@@ -189,10 +189,7 @@ class Router:
             return self._reject(Code.T03_CONNECTOR_BUSY, "no address yet")
         self._wake_ms = 0
         if not one.may_work(len(prepare.data), now_ms):
-            self._refuse(one, "too much")
-            if not is_control and not one.receiver.asking:
-                one.receiver.ask(now_ms + bounds.CONTROL_RETRY_MS_MIN)
-            return self._reject(Code.T05_RATE_LIMITED, "too many route requests")
+            return self.refuse(peer_id, prepare, now_ms)
         try:
             if is_control:
                 control = codec.decode_control(prepare.data)
@@ -203,6 +200,17 @@ class Router:
             self._refuse(one, "unreadable")
             return self._reject(Code.F01_INVALID_PACKET, f"unreadable: {error.field}")
         return _ACKNOWLEDGED
+
+    def refuse(self, peer_id: str, prepare: Prepare, now_ms: int) -> Reject:
+        """Answer a request that there is no time for; what an update would have said is asked for later."""
+        one = self.neighbours.get(peer_id)
+        if one is not None:
+            self._refuse(one, "too much")
+            is_update = prepare.destination == codec.UPDATE
+            if is_update and one.terms.receives and not one.receiver.asking:
+                one.receiver.ask(now_ms + bounds.CONTROL_RETRY_MS_MIN)
+                self._wake_ms = 0
+        return self._reject(Code.T05_RATE_LIMITED, "too many route requests")
 
     def _update(self, one: Neighbour, update: codec.RouteUpdate, now_ms: int, wall_ms: int) -> None:
         source, peer_id = one.terms.source, one.terms.peer_id

@@ -88,12 +88,15 @@ class Driver:
         self._asking: dict[str, Inbox] = {}
         self._waiting: dict[Flight, None] = {}
         self._next_deadline_ms = NEVER_MS
-        self._answer_control: Callable[[Peer, Prepare], bytes] | None = None
+        self._answer_control: Callable[[Peer, Prepare, ReplyTo, int], None] | None = None
         self._first_packet_id = 0
         """The first id that this process gave to a peer's packet; ids only rise."""
 
-    def attach_control(self, answer: Callable[[Peer, Prepare], bytes]) -> None:
-        """Let `answer` answer requests about routes (CCP). They are no packets: not counted, not shown."""
+    def attach_control(self, answer: Callable[[Peer, Prepare, ReplyTo, int], None]) -> None:
+        """Let `answer` answer requests about routes (CCP), at once or later.
+
+        They are no packets: not counted, not shown.
+        """
         self._answer_control = answer
 
     # --- from the links
@@ -126,7 +129,7 @@ class Driver:
             and prepare.destination.startswith(CCP_DESTINATIONS)
         ):
             # Bounded by their handler. One that is resent is answered again.
-            reply_to.reply(request_id, self._answer_control(source, prepare))
+            self._answer_control(source, prepare, reply_to, request_id)
             return
         if not sender_packet_id:
             self._begin(None, source, prepare, 0, reply_to, request_id)

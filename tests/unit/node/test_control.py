@@ -11,11 +11,13 @@ import pytest
 
 from connector import Fulfill, Prepare, Reject
 from connector.ilp import ildcp
+from connector.ilp.packet import decode
 from connector.node import bounds
 from connector.peering.routing import RouteSource
 from connector.routing import bounds as routing_bounds
+from connector.routing import codec
 from connector.telemetry.events import PacketForwarded, RouteAdded
-from tests.support.clocks import simulate
+from tests.support.clocks import SimulatedLoop, simulate
 from tests.support.in_memory import MemoryNetwork
 from tests.support.ledgers import NS, START_NS
 from tests.unit.node.test_core import FULFILLMENT, Machine, peer, settings_of
@@ -224,6 +226,58 @@ def test_a_parent_that_is_added_and_peers_that_change_are_followed() -> None:
             await until(lambda: knows(alice, "g.bob"), 5)
             await alice.core.applier.change(settings_of("alice", 1))
             assert not knows(alice, "g.bob")
+
+    simulate(scenario())
+
+
+class Answers:
+    """Takes answers; a `ReplyTo`."""
+
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+
+    def reply(self, _request_id: int, octets: bytes) -> bool:
+        answer = decode(octets)
+        self.codes.append(answer.code if isinstance(answer, Reject) else "ok")
+        return True
+
+
+def test_requests_that_take_long_leave_the_node_most_of_its_time_and_peers_take_turns() -> None:
+    """Octets of a burst that one read holds: two hundred updates of 30 ms would be six seconds."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        alice = Machine(
+            MemoryNetwork(), settings_of("alice", 1, peer("alice", "eve"), peer("alice", "bob"))
+        )
+        async with nodes(alice):
+            control, clock = alice.core.control, alice.core.clock
+            handled: list[str] = []
+
+            def request(peer_id: str, *_arguments: Any) -> Fulfill:
+                handled.append(peer_id)
+                loop.now_s += 0.03
+                return ildcp.answer(ildcp.ChildConfig(address="g.a", asset_scale=9, asset_code=""))
+
+            control.router.request = request  # type: ignore[method-assign]
+            eve, bob = alice.core.peers["eve"], alice.core.peers["bob"]
+            expires_at_ms = clock.now_ms() + 60_000
+            update = codec.request(codec.UPDATE, bytes(30_000), expires_at_ms)
+            to_eve, to_bob = Answers(), Answers()
+            began_s = loop.now_s
+            for number in range(200):
+                control.answer(eve, update, to_eve, number)
+            control.answer(bob, update, to_bob, 1)
+            assert loop.now_s - began_s < 0.04, "one at once"
+            waiting = bounds.CONTROL_WAITING_PER_PEER_MAX
+            assert to_eve.codes == ["ok", *["T05"] * (200 - 1 - waiting)]
+            assert control.router.neighbours["eve"].refused == {"too much": 200 - 1 - waiting}
+            await until(lambda: len(handled) == waiting + 2, 5)
+            assert handled[:3] == ["eve", "eve", "bob"], "bob need not wait for all of them"
+            assert to_eve.codes.count("ok") == waiting + 1
+            assert to_bob.codes == ["ok"]
+            assert loop.now_s - began_s >= 0.03 * (1 + bounds.CONTROL_REST_TIMES) * (waiting + 1)
 
     simulate(scenario())
 
