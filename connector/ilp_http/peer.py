@@ -6,7 +6,7 @@ start, when something has failed, and now and then.
     a packet is sent and its request                                 then
     cannot be connected                                              T01: the peer cannot have it
     is answered                                                      the answer
-    is refused (4xx), or fails at the peer (5xx)                     T00
+    is refused (4xx), or fails at the peer (5xx), the first time     T00
     has no answer, and would be sent in the same way now: with       sent again, until the
     its packet id, or to the same URL under its Request-Id           packet's deadline
     has no answer, and would not                                     nothing: unknown until the deadline
@@ -347,18 +347,26 @@ class HttpPeer:
                 self._unanswered(flight, str(error))
         except HttpTimeoutError as error:
             self._unanswered(flight, str(error))
-        except HttpAnswerError:
-            self._end(flight, Unanswered.REFUSED)
+        except HttpAnswerError as error:
+            if again:
+                self._unanswered(flight, str(error))
+            else:
+                self._end(flight, Unanswered.REFUSED)
         else:
             await self._may_speak()
-            self._take(flight, answer)
+            self._take(flight, answer, again=again)
 
-    def _take(self, flight: Outgoing, answer: HttpAnswer) -> None:
+    def _take(self, flight: Outgoing, answer: HttpAnswer, *, again: bool) -> None:
+        """`again`: the peer may have had the packet before, so only an answer of its own tells what became of it."""
         if answer.status == 200:
-            self._worked = True
-            if self.resends and PACKET_ID.lower() not in answer.headers:
+            is_other = self.resends and PACKET_ID.lower() not in answer.headers
+            if is_other:
                 self._probed(Probed.PLAIN, "")  # another program answers there now
-            self._end(flight, answer.body)
+            if is_other and again:
+                self._unanswered(flight, "another program has answered")
+            else:
+                self._worked = True
+                self._end(flight, answer.body)
         elif answer.status == 202:
             # The answer comes as a request, or never: what is synchronous does not answer so.
             self._worked = True
@@ -370,14 +378,19 @@ class HttpPeer:
             self._say("ilp_http_packet_refused", f"HTTP {answer.status}")
             if answer.status == 401:
                 self._wake.set()  # a probe tells whether the token is refused altogether
-            self._end(flight, Unanswered.REFUSED)
+            if again:
+                # Refused is the question: a token that has changed, a second Request-Id.
+                self._unanswered(flight, f"HTTP {answer.status}", is_final=True)
+            else:
+                self._end(flight, Unanswered.REFUSED)
 
-    def _unanswered(self, flight: Outgoing, reason: str) -> None:
-        """The peer may have the packet."""
+    def _unanswered(self, flight: Outgoing, reason: str, *, is_final: bool = False) -> None:
+        """The peer may have the packet; `is_final`: a program without packet ids is not asked again (RFC 35)."""
         if flight not in self._open:
             return
         self._say("ilp_http_no_answer", reason)
-        if self._sent[flight] == WITHOUT_NAME:
+        sent = self._sent[flight]
+        if sent == WITHOUT_NAME or (is_final and sent != WITH_PACKET_ID):
             self._count(flight)
         else:
             self._parked[flight] = None

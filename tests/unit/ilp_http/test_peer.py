@@ -312,6 +312,56 @@ def test_a_peer_with_packet_ids_is_asked_again(first: Callable[[httpx.Request], 
     scenario()
 
 
+def not_ours(_request: httpx.Request) -> httpx.Response:
+    """The login page of a network, or another program at the same URL."""
+    return httpx.Response(200, content=b"<html>")
+
+
+def too_long(_request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, content=bytes(bounds.BODY_BYTES_MAX + 1))
+
+
+@pytest.mark.parametrize("then", [status(401), status(403), status(404), not_ours, too_long])
+def test_a_refusal_of_the_second_question_says_nothing_of_the_first(
+    then: Callable[[httpx.Request], Any],
+) -> None:
+    """The peer has the packet, its answer is lost, and meanwhile its token has changed, or a proxy is between."""
+
+    @simulated
+    async def scenario() -> None:
+        async with running(in_turn(fails(httpx.ReadError), then, then)) as owner:
+            flight = Flight(1)
+            assert await sent(owner, flight, wait_s=5) == [None]
+            assert owner.peer.carries(flight)
+            owner.serve = ok
+            await asyncio.sleep(15)
+            assert owner.answers == {flight: b"answer to 1"}
+            assert 3 <= len(owner.requests) <= 30, "not without pause"
+
+    scenario()
+
+
+@pytest.mark.parametrize("code", [400, 409, 401])
+def test_an_asynchronous_packet_that_is_refused_the_second_time_may_still_be_answered(
+    code: int,
+) -> None:
+    """RFC 35: a 4xx ends the asking. The first request may have been taken, and its answer is on its way."""
+
+    @simulated
+    async def scenario() -> None:
+        async with running(
+            in_turn(fails(httpx.ReadError), status(code)), ASYNC, ids=False
+        ) as owner:
+            flight = Flight(7)
+            assert await sent(owner, flight, wait_s=20) == [None]
+            assert len(owner.requests) == 2
+            assert owner.peer.unknown == 1
+            assert owner.peer.replied(request_id_of(7), b"\x0danswer")
+            assert owner.answers == {flight: b"\x0danswer"}
+
+    scenario()
+
+
 @pytest.mark.parametrize(
     "serve", [fails(httpx.ReadError), fails(httpx.RemoteProtocolError), never, status(202)]
 )
