@@ -10,3 +10,5 @@ ROUTES_MAX: Final = 1_000_000
 ROUTE_CACHE_ENTRIES_MAX: Final = 16_384
 KNOWN_PEERS_FILE_BYTES_MAX: Final = 16 << 20
 """A peer takes about 150 octets."""
+UNSORTED_MORE_MAX: Final = 10_000
+"""Prefixes that come and go while nobody looks, more than there are: then all are sorted anew."""

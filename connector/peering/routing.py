@@ -6,9 +6,11 @@ requirement 81): configured, local, child, peer, parent, then the shorter path, 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import islice
 
 from connector.ilp import address
 from connector.peering import bounds
@@ -92,6 +94,10 @@ class RoutingTable:
         self._counts: dict[int, int] = {}
         self._cache: dict[str, Route | None] = {}
         self._changed: dict[str, None] = {}
+        self._order: list[str] = []
+        """The prefixes as they were, sorted."""
+        self._unsorted: dict[str, None] = {}
+        """Those that have come or gone since."""
         for route in routes:
             self.add(route)
 
@@ -100,7 +106,32 @@ class RoutingTable:
 
     def __iter__(self) -> Iterator[Route]:
         """The best route of every prefix, by prefix."""
-        return (self._routes[prefix][0] for prefix in sorted(self._routes))
+        return self.after("")
+
+    def after(self, prefix: str) -> Iterator[Route]:
+        """Those of the prefixes that come after this one; empty: all.
+
+        Cheap where few prefixes have come or gone since the last call: a table of many is shown page by page.
+        """
+        order = self._sorted()
+        at = bisect_right(order, prefix) if prefix else 0
+        return (self._routes[one][0] for one in islice(order, at, None))
+
+    def _sorted(self) -> list[str]:
+        if self._unsorted:
+            unsorted, self._unsorted = self._unsorted, {}
+            order = [prefix for prefix in self._order if prefix not in unsorted]
+            order += [prefix for prefix in unsorted if prefix in self._routes]
+            order.sort()
+            self._order = order
+        return self._order
+
+    def _has_changed(self, prefix: str) -> None:
+        """A prefix has come or gone."""
+        self._unsorted[prefix] = None
+        if len(self._unsorted) > len(self._routes) + bounds.UNSORTED_MORE_MAX:
+            self._order = []
+            self._unsorted = dict.fromkeys(self._routes)
 
     def best(self, prefix: str) -> Route | None:
         """The route in use for exactly this prefix, if there is one."""
@@ -135,6 +166,7 @@ class RoutingTable:
                 raise ValueError(f"more than {bounds.ROUTES_MAX} routes")
             self._routes[route.prefix] = [route]
             self._count(_depth(route.prefix), 1)
+            self._has_changed(route.prefix)
         else:
             if route in candidates:
                 if candidates[candidates.index(route)].learned == route.learned:
@@ -154,6 +186,7 @@ class RoutingTable:
         if not candidates:
             del self._routes[route.prefix]
             self._count(_depth(route.prefix), -1)
+            self._has_changed(route.prefix)
         self._changed[route.prefix] = None
         self._cache.clear()
 

@@ -263,9 +263,7 @@ class NodeViews:
     def routes_view(self, cursor: str, count: int) -> tuple[list[dict[str, Any]], str | None]:
         """See `NodeView`."""
         items: list[dict[str, Any]] = []
-        for route in self._routes:
-            if cursor and route.prefix <= cursor:
-                continue
+        for route in self._routes.after(cursor):
             if len(items) == count:
                 return items, str(items[-1]["prefix"])
             items.append(self._route(route))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from connector.peering import bounds as peering_bounds
@@ -199,6 +201,29 @@ def test_the_best_routes_are_listed_by_prefix() -> None:
         ("g.a", "y"),
         ("g.b", "bob"),
     ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_table_that_changes_is_listed_in_order_from_any_place(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peering_bounds, "UNSORTED_MORE_MAX", seed * 5)
+    chance = random.Random(seed)
+    table = RoutingTable()
+    prefixes = ["", "g", *(f"g.{chance.randrange(40)}.{chance.randrange(3)}" for _ in range(60))]
+    there: set[str] = set()
+    for _ in range(2000):
+        prefix = chance.choice(prefixes)
+        if chance.random() < 0.5:
+            table.add(route(prefix))
+            there.add(prefix)
+        else:
+            table.remove(route(prefix))
+            there.discard(prefix)
+        if chance.random() < 0.1:
+            after = chance.choice(prefixes)
+            wanted = sorted(one for one in there if one > after or not after)
+            assert [one.prefix for one in table.after(after)] == wanted
 
 
 def test_an_explanation_names_the_chosen_the_shorter_and_the_beaten() -> None:
