@@ -50,6 +50,8 @@ RATES_SECONDS_MAX: Final = 3600.0
 RATES_ASKED_PER_AGE: Final = 4
 RATES_ANSWER_SECONDS_MAX: Final = 10.0
 RATES_TOLD_AGAIN_SECONDS: Final = 300.0
+RATES_TOLD_SECONDS_MIN: Final = 10.0
+"""Between two lines about one fault, also where they are about different currencies."""
 RATES_FAULTS_REMEMBERED_MAX: Final = 256
 RATES_SHOWN_MAX: Final = 10
 RATE_PLACES_SHOWN_MAX: Final = 80

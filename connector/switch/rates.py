@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -276,6 +277,8 @@ class LiveRates:
         )
         self._failures = 0
         self._told_s: dict[tuple[Fault, str], float] = {}
+        self._last_told_s: dict[Fault, float] = {}
+        """When each fault was told last, whatever it was about."""
         self._was_fresh: bool | None = None
         self.prices: Prices | None = None
         """The last that were good, however old."""
@@ -391,6 +394,10 @@ class LiveRates:
         last_s = self._told_s.get(key)
         if last_s is not None and now_s - last_s < bounds.RATES_TOLD_AGAIN_SECONDS:
             return
+        # What it is about is for the source to choose, with each answer anew.
+        if now_s - self._last_told_s.get(fault, -math.inf) < bounds.RATES_TOLD_SECONDS_MIN:
+            return
+        self._last_told_s[fault] = now_s
         if len(self._told_s) >= bounds.RATES_FAULTS_REMEMBERED_MAX:
             self._told_s.clear()
         self._told_s[key] = now_s

@@ -327,6 +327,20 @@ async def test_each_fault_is_counted_and_told_once_for_a_while() -> None:
     assert setup.log.told("rates_in_use") == 2
 
 
+async def test_a_source_that_refuses_other_currencies_each_time_fills_no_log() -> None:
+    setup = Setup("EUR")
+    for number in range(400):
+        setup.source.says = Quote(
+            base="USD", by_code={"USD": Fraction(1), "EUR": Fraction(1)},
+            refused={f"C{number}": Fault.ZERO, f"D{number}": Fault.HUGE},
+        )  # fmt: skip
+        await setup.live.ask()
+        setup.clock.advance(0.25)
+    lines = setup.log.told("rates_refused")
+    assert lines == 2 * 100 / bounds.RATES_TOLD_SECONDS_MIN
+    assert setup.live.prices_refused == {"zero": 400, "huge": 400}
+
+
 async def test_it_asks_several_times_within_an_age(monkeypatch: pytest.MonkeyPatch) -> None:
     setup = Setup()
     waits: list[float] = []
