@@ -92,6 +92,7 @@ The map, each package above those that it uses:
       terms.py        amount and expiry for the next hop
       rates.py        live exchange rates, from a URL
       receiver.py     answers of this node itself     delivery.py  to a URL or a handler
+      asking.py       whether data of payments to wallets is accepted
       switch.py       the packet flow, one generator, top to bottom
       dry_run.py      what would happen to a packet now
       driver.py       runs packet flows; looks resent packets up
@@ -157,6 +158,7 @@ The map, each package above those that it uses:
       crypto.py       keys, encryption, fulfillments  packet.py   packets and frames
       tokens.py       addresses that carry a secret   receiver.py answers packets for wallets
       target.py       payment pointers (RFC 26), SPSP sender.py   a payment, as a state machine
+      questions.py    what payers say in data frames, and the decision about it
       rate.py         how large packets are, and how many are in flight
     routing/        routes that neighbours tell each other (CCP); pure
       router.py       takes and makes the requests, for all neighbours
@@ -204,13 +206,16 @@ if TYPE_CHECKING:
     from connector.node.connector import Connector
     from connector.peering.model import Relation
     from connector.settings.model import PeerSettings, Settings
+    from connector.stream.questions import Decision, PaymentData
     from connector.version import __version__
 
 __all__ = [
     "ConfigError",
     "Connector",
     "ConnectorError",
+    "Decision",
     "Fulfill",
+    "PaymentData",
     "PeerSettings",
     "Prepare",
     "Reject",
@@ -224,7 +229,9 @@ _HOMES = {
     "ConfigError": "base.errors",
     "Connector": "node.connector",
     "ConnectorError": "base.errors",
+    "Decision": "stream.questions",
     "Fulfill": "ilp.packet",
+    "PaymentData": "stream.questions",
     "PeerSettings": "settings.model",
     "Prepare": "ilp.packet",
     "Reject": "ilp.packet",

@@ -1,7 +1,7 @@
 """The one HTTP client of the package: every answer is bounded in time, octets and shape.
 
 A server may be hostile. So the size of an answer is bounded before and after decompression; one
-layer of gzip is decoded, any other encoding is refused; redirects are not followed, since an API key
+layer of gzip is decoded (unless a client takes none), any other encoding is refused; redirects are not followed, since an API key
 is meant for the configured host; proxy variables of the environment are ignored. Every failure is an
 `HttpError`, independent of the library in use.
 """
@@ -26,6 +26,7 @@ import httpx
 from connector.base.errors import HttpAnswerError, HttpTimeoutError, HttpUnreachableError
 
 HEADERS: Final = {"Accept-Encoding": "gzip"}
+_AS_IT_IS: Final = {"Accept-Encoding": "identity"}
 JSON_VALUES_MAX: Final = 500_000
 """Values in one JSON text: room for the accounts of 10,000 peers. Small values take a hundred times
 their octets in memory, and the interpreter does nothing else while it reads them."""
@@ -75,6 +76,7 @@ class HttpClient:
         connections_max: int,
         headers: Mapping[str, str] | None = None,
         verify: bool = True,
+        gzip: bool = True,
         transport: Transport | None = None,
     ) -> None:
         """No connection is opened before the first request.
@@ -85,6 +87,7 @@ class HttpClient:
             connections_max: open at one time, to all servers together.
             headers: sent with every request.
             verify: whether certificates are checked.
+            gzip: whether answers may be compressed; False: only what is sent as it is.
             transport: replaces the network in tests.
         """
         assert seconds_max > 0
@@ -93,7 +96,8 @@ class HttpClient:
         self._seconds_max = seconds_max
         self._bytes_max = answer_bytes_max
         self._connections_max = connections_max
-        self._headers = {**HEADERS, **(headers or {})}
+        self._headers = {**(HEADERS if gzip else _AS_IT_IS), **(headers or {})}
+        self._encodings = ("", "identity", "gzip", "x-gzip") if gzip else ("", "identity")
         self._verify = verify
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
@@ -150,7 +154,7 @@ class HttpClient:
             method, url, content=content, headers={**self._headers, **(headers or {})}
         ) as response:
             encoding = response.headers.get("content-encoding", "").strip().lower()
-            if encoding not in ("", "identity", "gzip", "x-gzip"):
+            if encoding not in self._encodings:
                 raise HttpAnswerError("the answer has a content encoding that was not asked for")
             octets = bytearray()
             # Raw: the library would decompress before the size is checked.

@@ -45,6 +45,7 @@ from connector.settings.overlay import FILE_NAME as CHANGES_FILE
 from connector.settings.overlay import InEffect, in_effect
 from connector.settlement.engine import HttpEngine, make_client
 from connector.settlement.manager import SettlementManager
+from connector.switch.asking import DataHandler
 from connector.switch.delivery import Handler
 from connector.switch.driver import Driver
 from connector.switch.observer import PacketObserver
@@ -117,6 +118,7 @@ class Connector:
         self._core: Core | None = None
         self._life: Lifecycle | None = None
         self._handler: Handler | None = None
+        self._data_handler: DataHandler | None = None
         self._listener: PayListener | None = None
         self._engine_client: HttpClient | None = None
         self._traces: Traces | None = None
@@ -347,6 +349,8 @@ class Connector:
         )
         if self._handler is not None:
             core.on_prepare(self._handler)
+        if self._data_handler is not None:
+            core.on_payment_data(self._data_handler)
         # Whatever the setting says now: accounts keep what they were made to keep.
         self._past = (
             LedgerHistory(ledger, core.accounts) if isinstance(ledger, TigerBeetleLedger) else None
@@ -543,6 +547,17 @@ class Connector:
         self._handler = handler
         if self._core is not None:
             self._core.on_prepare(handler)
+
+    def on_payment_data(self, handler: DataHandler) -> None:
+        """Let `handler` decide about data that payers send with payments to wallets (docs/payments.md).
+
+        It is awaited with a `PaymentData` and returns whether the packet is accepted, True or False, or a
+        `Decision` with a message for the payer; what it raises becomes a T00. It has 5 s. Nothing is held
+        when it is asked. It is asked at least once, under the same `question_id`.
+        """
+        self._data_handler = handler
+        if self._core is not None:
+            self._core.on_payment_data(handler)
 
     def explain(self, destination: str) -> Explanation:
         """Which route packets for `destination` take, and which others there were."""

@@ -53,6 +53,7 @@ from connector.settlement.manager import SettlementManager
 from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.settlement.store import SettlementStore
 from connector.stream.receiver import Receiver
+from connector.switch.asking import DataHandler, DataQuestions
 from connector.switch.delivery import Deliveries, Handler
 from connector.switch.driver import Driver
 from connector.switch.dry_run import DryRun
@@ -184,6 +185,8 @@ class Core:
             log=log,
             own_address=lambda: self.node.address,
         )
+        self.questions: Final = DataQuestions(url=settings.pay_data_url, clock=clock, log=log)
+        """Asks whether data of payments is accepted."""
         self.wallets: Final = (
             None
             if pay_key is None
@@ -193,6 +196,7 @@ class Core:
                 asset_code=own_asset.code,
                 asset_scale=own_asset.scale,
                 own_address=lambda: self.node.address,
+                takes_data=self.questions.possible,
             )
         )
         """Answers payments to wallets of this node."""
@@ -255,6 +259,7 @@ class Core:
             accounts=self.accounts,
             outlet=self.links,
             deliver=self.deliveries.deliver,
+            ask_about=self.questions.ask,
             observer=self.packets,
             now_ms=clock.now_ms,
             monotonic_s=clock.monotonic_s,
@@ -379,6 +384,10 @@ class Core:
     def on_prepare(self, handler: Handler) -> None:
         """Let `handler` answer packets for this node; see `Connector.on_prepare`."""
         self.deliveries.on_prepare(handler)
+
+    def on_payment_data(self, handler: DataHandler) -> None:
+        """Let `handler` decide about data of payments; see `Connector.on_payment_data`."""
+        self.questions.on_payment_data(handler)
 
     # --- settings that change while it runs
 

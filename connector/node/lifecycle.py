@@ -211,6 +211,8 @@ class Lifecycle:
             stack.callback(asking.cancel)
         core.deliveries.attach(group, core.driver, core.links.flush)
         stack.push_async_callback(core.deliveries.close)
+        core.questions.attach(group, core.driver, core.links.flush)
+        stack.push_async_callback(core.questions.close)
         stack.push_async_callback(core.links.close)
         core.links.expect(self._former_links.take())
         self.btp_port = await core.links.listen(

@@ -82,6 +82,8 @@ def contradictions(settings: Settings) -> list[str]:
     ):
         if 0 < port == settings.pay_port and is_same_listener(host, settings.pay_host):
             faults.append(f"{name} and PAY_PORT are both {port}: give each its own")
+    if settings.pay_data_url is not None and settings.pay_port is None:
+        faults.append("PAY_DATA_URL needs PAY_PORT: without it nobody is paid here by name")
     if settings.pay_secret is not None and not re.fullmatch(
         r"[0-9a-fA-F]{64}", settings.pay_secret.get_secret_value()
     ):

@@ -396,6 +396,9 @@ class Settings(BaseSettings):
     """Names that can be paid at `/pay/<name>`, comma-separated; the first one also at
     `/.well-known/pay`. Each has an account of its own, in ASSET_CODE and ASSET_SCALE. Default:
     NODE_ID in lower case."""
+    pay_data_url: HttpUrl | None = None
+    """Data that payers send with payments to wallets is POSTed there as JSON, and accepted or declined
+    (docs/payments.md). Unset: it is ignored."""
     settlement_engine_url: EngineUrl | None = None
     """Settlement engine (RFC 38) of peers that name none. Unset or `manual`: an operator pays, and
     confirms it with `settle`."""

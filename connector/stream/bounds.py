@@ -19,6 +19,10 @@ WALLETS_MAX: Final = 1000
 WALLET_CHARACTERS_MAX: Final = 64
 FRAMES_PER_PACKET_MAX: Final = 64
 CLOSE_MESSAGE_CHARACTERS_MAX: Final = 100
+# What payers say in data frames: octets that they may be ahead of what was accepted, and what an operator may
+# say to a payer who is declined.
+DATA_AHEAD_BYTES: Final = 1 << 16
+DECLINED_MESSAGE_CHARACTERS_MAX: Final = 200
 # A payment of this node. Packets in flight: what a window grows to while nothing is refused.
 WINDOW_FIRST: Final = 16
 WINDOW_MAX: Final = 512

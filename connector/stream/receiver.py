@@ -7,6 +7,7 @@ A packet is for a wallet if its address is one that `invite` gave out. What is d
       packets, a connection that is closed
     a condition that is not ours: a probe                    F99, with what would have been received
     less than the sender's minimum                           F99, the same
+    data that its operator declines, if there is one asked   F99, with the close of the connection
     otherwise                                                fulfilled
 
 Everything that a Fulfill needs follows from the address and the packet. What is kept in memory (what
@@ -28,6 +29,8 @@ from connector.stream.packet import (
     CloseCode,
     ConnectionAssetDetails,
     ConnectionClose,
+    ConnectionDataBlocked,
+    ConnectionMaxData,
     ConnectionMaxStreamId,
     ConnectionNewAddress,
     Frame,
@@ -42,6 +45,13 @@ from connector.stream.packet import (
     encode,
     read_frames,
     read_head,
+)
+from connector.stream.questions import (
+    PaymentData,
+    payment_id_of,
+    pieces_of,
+    question_id_of,
+    said,
 )
 from connector.stream.tokens import Tokens
 
@@ -64,6 +74,7 @@ class Connection:
     __slots__ = (
         "close",
         "closed_bits",
+        "data_max",
         "has_paid",
         "is_new",
         "keys",
@@ -86,6 +97,8 @@ class Connection:
         """The highest stream id that the payer may use; never lowered."""
         self.close: ConnectionClose | None = None
         """Why it is closed; None: it is open."""
+        self.data_max = 0
+        """How many octets of data its payer was told that it may send; never lowered. Zero: nothing."""
         self.has_paid = False
         """Whether it has brought money: addresses are free, so little is kept of others."""
         self.is_new = True
@@ -119,6 +132,7 @@ class Receiver:
         asset_code: str,
         asset_scale: int,
         own_address: Callable[[], str],
+        takes_data: Callable[[], bool] = lambda: False,
     ) -> None:
         """Take the key of the node.
 
@@ -128,12 +142,14 @@ class Receiver:
             asset_code: of all wallets.
             asset_scale: 0 to 255.
             own_address: the ILP address of this node; empty while it has none.
+            takes_data: whether somebody decides about data (`question`); else it is ignored.
         """
         self.wallets: Final = tuple(wallets)
         self._names: Final = frozenset(wallets)
         self._tokens = Tokens(key)
         self._asset = ConnectionAssetDetails(asset_code, asset_scale)
         self._own_address = own_address
+        self._takes_data = takes_data
         self._connections: dict[str, Connection] = {}
         """By token, the one used last at the end."""
 
@@ -209,6 +225,52 @@ class Receiver:
         return Fulfill(
             fulfillment=connection.keys.fulfillment(prepare.data),
             data=self._reply(connection, packet, FULFILL, amount),
+        )
+
+    def question(self, arrival: Arrival) -> PaymentData | None:
+        """What is to be asked before the packet is accepted; None: nothing, it has no data."""
+        if not self._takes_data():
+            return None
+        pieces = pieces_of(arrival.packet.frames)
+        if not pieces:
+            return None
+        connection = arrival.connection
+        return PaymentData(
+            question_id=question_id_of(arrival.data),
+            payment_id=payment_id_of(connection.token),
+            wallet=connection.wallet,
+            asset_code=self._asset.asset_code,
+            asset_scale=self._asset.asset_scale,
+            amount=arrival.amount,
+            pieces=pieces,
+        )
+
+    def accepted(self, arrival: Arrival) -> Reject | None:
+        """Take up a packet whose data was accepted; a Reject if its connection was closed meanwhile."""
+        connection = arrival.connection
+        if connection.close is not None:
+            return self._refuse(connection, arrival.packet, arrival.amount, "connection closed")
+        return None
+
+    def decline(self, arrival: Arrival, message: str) -> Reject:
+        """The Reject of a packet whose data was declined: its payment ends.
+
+        The message goes as data, where payers of Rafiki look for it, and as the reason of the close.
+        """
+        connection, packet = arrival.connection, arrival.packet
+        message = said(message)
+        if connection.close is None:
+            connection.close = ConnectionClose(CloseCode.APPLICATION_ERROR, message or "declined")
+        frames: list[Frame] = [connection.close]
+        if message:
+            (first, *_) = pieces_of(packet.frames)
+            frames.append(StreamData(first.stream_id, 0, message.encode("utf-8")))
+        answer = StreamPacket(packet.sequence, REJECT, arrival.amount, tuple(frames))
+        return reject(
+            Code.F99_APPLICATION_ERROR,
+            self._own_address(),
+            "declined",
+            connection.keys.seal(encode(answer)),
         )
 
     def fulfill(self, arrival: Arrival) -> Fulfill:
@@ -293,6 +355,8 @@ class Receiver:
         told: set[int] = set()
         if connection.close is not None:
             frames.append(connection.close)
+        elif self._takes_data() and (limits := _data_limits(connection, packet)):
+            frames += limits
         for frame in packet.frames:
             kind = type(frame)
             if kind is ConnectionNewAddress:
@@ -333,6 +397,26 @@ def _fault(connection: Connection, packet: StreamPacket) -> CloseCode | None:
             connection.stream_id_max, min(highest, bounds.STREAM_ID_AFTER_RESTART_MAX)
         )
     return CloseCode.STREAM_ID_ERROR if highest > connection.stream_id_max else None
+
+
+def _data_limits(connection: Connection, packet: StreamPacket) -> list[Frame]:
+    """How much more data may be sent, if the packet has some or waits for that. Nothing of it is kept."""
+    wanted = 0
+    ids: set[int] = set()
+    for frame in packet.frames:
+        if isinstance(frame, StreamData):
+            ids.add(frame.stream_id)
+            wanted = max(wanted, frame.offset + len(frame.data))
+        elif isinstance(frame, StreamDataBlocked):
+            ids.add(frame.stream_id)
+            wanted = max(wanted, frame.max_offset)
+        elif isinstance(frame, ConnectionDataBlocked):
+            wanted = max(wanted, frame.max_offset)
+    if not wanted and not ids:
+        return []
+    most = min(UINT_MAX, wanted + bounds.DATA_AHEAD_BYTES)
+    connection.data_max = most = max(most, connection.data_max)
+    return [ConnectionMaxData(most), *(StreamMaxData(id_, most) for id_ in sorted(ids))]
 
 
 def _share(connection: Connection, packet: StreamPacket, amount: int) -> None:

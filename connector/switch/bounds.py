@@ -13,6 +13,10 @@ IN_FLIGHT_UNPAID_PER_PEER_MAX: Final = 256
 LOCAL_DELIVERIES_MAX: Final = 512
 SETTLE_MESSAGES_MAX: Final = 32
 LOCAL_ANSWER_BYTES_MAX: Final = 65_536
+# Questions about data of payments: under way, how long an answer may take, and its size.
+DATA_QUESTIONS_MAX: Final = 128
+DATA_ANSWER_MS_MAX: Final = 5000
+DATA_ANSWER_BYTES_MAX: Final = 4096
 # Answers are kept until two receipts of the peer have covered them (docs/protocol.md).
 # A peer without receipts fills three generations; answers sent over earlier connections are added.
 # 50,000 answers per generation are two seconds at full speed.

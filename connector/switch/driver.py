@@ -25,10 +25,11 @@ from connector.base import limits
 from connector.base.errors import DecodeError
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode_prepare, encode, reject
 from connector.peering.model import LOCAL, Peer, Unanswered
+from connector.stream.questions import Decision
 from connector.switch import bounds
 from connector.switch.flight import NEVER_MS, Flight, ReplyTo, Trace, fingerprint, same_packet
 from connector.switch.inbox import Asked, Inbox, Inboxes
-from connector.switch.switch import Deliver, Post, Result, Send, Step, Switch, Void
+from connector.switch.switch import Ask, Deliver, Post, Result, Send, Step, Switch, Void
 
 CCP_DESTINATIONS: Final = "peer.route."
 """How the destinations of requests about routes begin."""
@@ -76,11 +77,13 @@ class Driver:
         observer: Observer,
         now_ms: Callable[[], int],
         monotonic_s: Callable[[], float],
+        ask_about: Callable[[Flight, Ask], None] | None = None,
     ) -> None:
         self._switch = switch
         self._accounts = accounts
         self._outlet = outlet
         self._deliver = deliver
+        self._ask_about = ask_about
         self._observer = observer
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
@@ -308,6 +311,12 @@ class Driver:
                 flight.trace.answered_s = self._monotonic_s()
             self._resume(flight, said)
 
+    def decided(self, flight: Flight, said: Decision | Unanswered) -> None:
+        """Whether data of a payment is accepted."""
+        if flight in self._waiting:
+            del self._waiting[flight]
+            self._resume(flight, said)
+
     def receipt(self, peer_id: str) -> None:
         """The peer has read all answers that were sent before it was pinged."""
         self._inboxes.get(peer_id).receipt(self._now_ms())
@@ -489,6 +498,11 @@ class Driver:
                 flight.reservation = step.reservation  # type: ignore[union-attr]
                 self._accounts.void(step.reservation)  # type: ignore[union-attr]
                 outcome = None
+            elif kind is Ask:
+                assert self._ask_about is not None, "nobody is asked"
+                self._wait(flight, step.deadline_ms)  # type: ignore[union-attr]
+                self._ask_about(flight, step)  # type: ignore[arg-type]
+                return
             else:
                 assert isinstance(step, Deliver), step
                 if flight.sender_packet_id and not self._may_keep(flight):
@@ -502,7 +516,8 @@ class Driver:
         held = self._accounts.reserve(flight, flight.packet_id, flight.sender_packet_id, step)
         if type(held) is Outcome:
             return held
-        self._count_in(flight)
+        if not flight.counted:
+            self._count_in(flight)
         flight.reservation = cast(Reservation, held)
         if flight.trace is not None:
             flight.trace.asked = step

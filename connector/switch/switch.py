@@ -49,7 +49,8 @@ from connector.peering.model import (
     Unanswered,
 )
 from connector.peering.routing import RoutingTable
-from connector.stream.receiver import Receiver
+from connector.stream.questions import Decision, PaymentData
+from connector.stream.receiver import Arrival, Receiver
 from connector.stream.tokens import PAYER
 from connector.switch import bounds, receiver, rules, terms
 from connector.switch.loops import Loops, lap_ms, mark_ms
@@ -107,6 +108,17 @@ class Deliver:
         """The same at every delivery of the same packet."""
 
 
+class Ask:
+    """Ask whether data that a payer has sent is accepted, until `deadline_ms`."""
+
+    __slots__ = ("deadline_ms", "question", "source")
+
+    def __init__(self, source: Peer, question: PaymentData, deadline_ms: int) -> None:
+        self.source = source
+        self.question = question
+        self.deadline_ms = deadline_ms
+
+
 class Post:
     """Make the reservation final before the sender stops waiting."""
 
@@ -128,7 +140,7 @@ class Void:
         self.reservation = reservation
 
 
-Step = Reserve | Send | Deliver | Post | Void
+Step = Reserve | Send | Deliver | Ask | Post | Void
 
 
 class Result:
@@ -246,6 +258,11 @@ class Switch:
             # Also if it has expired (`is_over`). The next hop is told its own expiry: if it does not
             # know the packet, it refuses it.
             until_ms = max(deadline_ms, now_ms + bounds.POSTED_ANSWER_MS)
+        if next_hop is None and offer.arrival is not None:
+            # Before anything is held: what is held for a wallet was accepted, also after a restart.
+            refused = yield from self._decide(source, offer.arrival, deadline_ms)
+            if refused is not None:
+                return refused
         # 4. Reserve: hold the money before the Prepare is sent.
         held: Reservation | None = None
         metered = False
@@ -315,6 +332,34 @@ class Switch:
             amount_out=offer.amount,
             fee=offer.fee,
         )
+
+    def _decide(
+        self, source: Peer, arrival: Arrival, deadline_ms: int
+    ) -> Generator[Step, Any, Result | None]:
+        """Have it decided whether data of a payment to a wallet is accepted; None: go on."""
+        assert self._wallets is not None
+        question = self._wallets.question(arrival)
+        if question is None:
+            return None
+        now_ms = self._now_ms()
+        until_ms = min(deadline_ms, now_ms + bounds.DATA_ANSWER_MS_MAX)
+        said = yield Ask(source, question, until_ms)
+        if not isinstance(said, Decision):
+            # It may be asked again: the payer is told to try later.
+            if said is Unanswered.BUSY:
+                return self._refuse(Code.T03_CONNECTOR_BUSY, "receiver is busy", LOCAL)
+            why = "did not answer in time" if said is Unanswered.TIMED_OUT else "failed"
+            return self._refuse(Code.T00_INTERNAL_ERROR, f"receiver {why}", LOCAL)
+        if not said.accept:
+            return _rejected(self._wallets.decline(arrival, said.message), LOCAL)
+        closed = self._wallets.accepted(arrival)
+        if closed is not None:
+            return _rejected(closed, LOCAL)
+        if self._now_ms() >= deadline_ms:
+            return self._refuse(
+                Code.R00_TRANSFER_TIMED_OUT, "receiver did not answer in time", LOCAL
+            )
+        return None
 
     def _answer_kept(self, prepare: Prepare, recovered: Recovered) -> Result:
         """Answer with the kept Fulfill: its packet is posted, or its post is queued."""

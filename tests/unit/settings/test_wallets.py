@@ -35,6 +35,7 @@ def test_names_that_are_refused(name: str) -> None:
     [
         ({"PAY_PORT": "3000"}, "BTP_SERVER_PORT and PAY_PORT are both 3000"),
         ({"PAY_PORT": "8080"}, "HTTP_PORT and PAY_PORT are both 8080"),
+        ({"PAY_DATA_URL": "http://c/decide"}, "PAY_DATA_URL needs PAY_PORT"),
         ({"PAY_PORT": "0", "PAY_SECRET": "ab" * 31}, "PAY_SECRET must be 64 hex digits"),
         ({"PAY_PORT": "0", "PAY_SECRET": "xy" * 32}, "PAY_SECRET must be 64 hex digits"),
         ({"PAY_PORT": "0", "PAY_URL": "pay.example"}, "PAY_URL"),

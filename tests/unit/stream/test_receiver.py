@@ -17,9 +17,13 @@ from connector.stream.packet import (
     CloseCode,
     ConnectionAssetDetails,
     ConnectionClose,
+    ConnectionDataBlocked,
+    ConnectionMaxData,
     ConnectionMaxStreamId,
     ConnectionNewAddress,
     StreamClose,
+    StreamData,
+    StreamMaxData,
     StreamMaxMoney,
     StreamMoney,
     StreamMoneyBlocked,
@@ -31,9 +35,16 @@ from connector.stream.tokens import NONCE_BYTES, Tokens
 OWN = "test.node"
 
 
-def receiver(key: bytes = bytes(32), wallets: tuple[str, ...] = ("alice", "bob")) -> Receiver:
+def receiver(
+    key: bytes = bytes(32), wallets: tuple[str, ...] = ("alice", "bob"), *, takes_data: bool = False
+) -> Receiver:
     return Receiver(
-        key=key, wallets=wallets, asset_code="USD", asset_scale=9, own_address=lambda: OWN
+        key=key,
+        wallets=wallets,
+        asset_code="USD",
+        asset_scale=9,
+        own_address=lambda: OWN,
+        takes_data=lambda: takes_data,
     )
 
 
@@ -320,3 +331,88 @@ def test_streams_that_are_closed_take_an_octet_or_less_each() -> None:
     assert connection is not None
     assert connection.closed_bits.bit_count() == bounds.STREAMS_CLOSED_MAX
     assert sys.getsizeof(connection.closed_bits) < bounds.STREAMS_CLOSED_MAX
+
+
+# --- data
+
+
+def arrival(one: Receiver, prepare: Prepare, amount: int = 10) -> Arrival:
+    connection = one.find(prepare.destination)
+    assert connection is not None
+    arrived = one.arrived(connection, prepare, amount)
+    assert isinstance(arrived, Arrival)
+    return arrived
+
+
+def test_data_is_ignored_where_nobody_decides_about_it() -> None:
+    one = receiver()
+    payer = Payer(one)
+    arrived = arrival(one, payer.make(StreamMoney(1, 1), StreamData(1, 0, b"who pays")))
+    assert one.question(arrived) is None
+    frames = payer.read(one.fulfill(arrived).data).frames
+    assert frames == (StreamMaxMoney(1, UINT_MAX, 10),)
+
+
+def test_the_question_about_a_packet_is_the_same_after_a_restart() -> None:
+    one = receiver(takes_data=True)
+    payer = Payer(one)
+    assert one.question(arrival(one, payer.make(StreamMoney(1, 1)))) is None
+    first, second = (
+        payer.make(StreamMoney(1, 1), StreamData(1, offset, b"who pays")) for offset in (0, 8)
+    )
+    asked = one.question(arrival(one, first))
+    assert asked is not None
+    assert (asked.wallet, asked.amount, asked.asset_code) == ("alice", 10, "USD")
+    assert [piece.data for piece in asked.pieces] == [b"who pays"]
+    other = receiver(takes_data=True)
+    assert other.question(arrival(other, first)) == asked
+    another = one.question(arrival(one, second))
+    assert another is not None
+    assert another.question_id != asked.question_id
+    assert another.payment_id == asked.payment_id
+
+
+def test_an_accepted_packet_says_how_much_more_data_is_taken_and_never_less() -> None:
+    one = receiver(takes_data=True)
+    payer = Payer(one)
+    ahead = bounds.DATA_AHEAD_BYTES
+    for frame, most in (
+        (StreamData(1, 100, b"who pays"), 108 + ahead),
+        (StreamData(1, 0, b"who pays"), 108 + ahead),
+        (ConnectionDataBlocked(200), 200 + ahead),
+        (StreamData(1, UINT_MAX, b"who pays"), UINT_MAX),
+    ):
+        arrived = arrival(one, payer.make(frame))
+        assert one.accepted(arrived) is None
+        frames = payer.read(one.fulfill(arrived).data).frames
+        limits = [ConnectionMaxData(most)]
+        assert frames == (
+            *limits,
+            *([StreamMaxData(1, most)] if isinstance(frame, StreamData) else []),
+        )
+
+
+def test_a_declined_packet_ends_its_payment_and_says_why() -> None:
+    one = receiver(takes_data=True)
+    payer = Payer(one)
+    first = arrival(one, payer.make(StreamMoney(3, 1), StreamData(3, 0, b"who pays")))
+    beside = arrival(one, payer.make(StreamMoney(3, 1), StreamData(3, 8, b"and why")))
+    declined = one.decline(first, "not\nfrom there")
+    assert (declined.code, declined.triggered_by) == ("F99", OWN)
+    assert payer.read(declined.data) == StreamPacket(
+        1,
+        14,
+        10,
+        (
+            ConnectionClose(CloseCode.APPLICATION_ERROR, "not from there"),
+            StreamData(3, 0, b"not from there"),
+        ),
+    )
+    # What was asked about at the same time, and all that follows, is refused.
+    refused = one.accepted(beside)
+    assert refused is not None
+    assert refused.code == "F99"
+    after = ask(one, payer.make(StreamMoney(3, 1)))
+    assert isinstance(after, Reject)
+    # Another connection to the same wallet is not touched.
+    assert isinstance(ask(one, Payer(one, nonce=2).make(StreamMoney(1, 1))), Fulfill)
