@@ -8,6 +8,7 @@ The map, each package above those that it uses:
       probe.py        ping, trace, explain
       conformance.py  conformance
       send.py         send                            settle.py   settle
+      received.py     received, payments
       pay.py          pay
       offline.py      demo, audit, compose            common.py   options, exit codes
       usage.py        the list of commands, and what is wrong with a command line
@@ -49,6 +50,7 @@ The map, each package above those that it uses:
       surface.py      the listener for health, metrics, API and page
       paid.py         being paid by name: the node's key, and the public listener
       payments.py     payments of this node           payment_store.py remembers them by key
+      received.py     what wallets were paid, and the webhook  received_store.py remembers it
       preflight.py    checks files and folders of the settings, before anything is opened
       memory.py       what is remembered of peers over restarts
       payers.py       who pays each peer: an engine, or an operator
@@ -69,6 +71,7 @@ The map, each package above those that it uses:
       app.py          all of it together              login.py   key for cookie
       server.py       the listener                    standby.py what a standby answers
       pay.py          what payers are told (SPSP)     payments.py payments, in the admin API
+      wallets.py      what wallets were paid
       proxies.py      what trusted proxies say of a request
       models.py       answers, for OpenAPI            openapi.py its document
       faults.py       what is wrong with a request, in its answer
@@ -158,6 +161,7 @@ The map, each package above those that it uses:
       crypto.py       keys, encryption, fulfillments  packet.py   packets and frames
       tokens.py       addresses that carry a secret   receiver.py answers packets for wallets
       target.py       payment pointers (RFC 26), SPSP sender.py   a payment, as a state machine
+      incoming.py     which packets make a payment, and when it has come in
       questions.py    what payers say in data frames, and the decision about it
       rate.py         how large packets are, and how many are in flight
     routing/        routes that neighbours tell each other (CCP); pure

@@ -7,7 +7,18 @@ from typing import Annotated, Final
 
 import typer
 
-from connector.cli import conformance, offline, pay, probe, run, send, settle, show, simulate
+from connector.cli import (
+    conformance,
+    offline,
+    pay,
+    probe,
+    received,
+    run,
+    send,
+    settle,
+    show,
+    simulate,
+)  # fmt: skip
 from connector.cli.common import name_of
 from connector.cli.usage import Commands
 from connector.version import __version__
@@ -60,6 +71,8 @@ app.command()(show.peers)
 app.command()(show.routes)
 app.command()(show.balances)
 app.command()(show.wallets)
+app.command()(received.received)
+app.command()(received.payments)
 app.command()(show.packets)
 app.command()(settle.settle)
 app.command()(offline.audit)

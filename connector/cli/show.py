@@ -26,7 +26,7 @@ from connector.cli.common import (
 from connector.tools.terminal import Fitted, console, exact, plain, table
 
 
-def _table_command(
+def table_command(
     path: str, make: Callable[[dict[str, Any]], Fitted], url: str, key: str | None,
     as_json: bool, watch: bool, none: str = "",
 ) -> None:  # fmt: skip
@@ -121,7 +121,7 @@ def status(
             )
         return rows
 
-    _table_command("/api/status", make, url, key, as_json, watch)
+    table_command("/api/status", make, url, key, as_json, watch)
 
 
 def peers(
@@ -151,7 +151,7 @@ def peers(
             )
         return rows
 
-    _table_command("/api/peers", make, url, key, as_json, watch, "no peers")
+    table_command("/api/peers", make, url, key, as_json, watch, "no peers")
 
 
 def wallets(
@@ -171,7 +171,7 @@ def wallets(
             )
         return rows
 
-    _table_command("/api/wallets", make, url, key, as_json, watch, "no wallets: set PAY_PORT")
+    table_command("/api/wallets", make, url, key, as_json, watch, "no wallets: set PAY_PORT")
 
 
 def routes(
@@ -196,7 +196,7 @@ def routes(
             )
         return rows
 
-    _table_command("/api/routes?limit=1000", make, url, key, as_json, watch, "no routes")
+    table_command("/api/routes?limit=1000", make, url, key, as_json, watch, "no routes")
 
 
 def _standing(item: dict[str, Any]) -> tuple[str, ...]:
@@ -243,7 +243,7 @@ def balances(
             )
         return rows
 
-    _table_command("/api/accounts", make, url, key, as_json, watch, "no accounts")
+    table_command("/api/accounts", make, url, key, as_json, watch, "no accounts")
 
 
 _ENDS = ("PACKET_FULFILLED", "PACKET_REJECTED")
@@ -320,7 +320,7 @@ def packets(
         "limit": count or bounds.PACKETS_SHOWN,
         **({} if peer is None else {"peer": peer}),
     }
-    _table_command(f"/api/events?{urlencode(query)}", make, url, key, as_json, watch, "no packets")
+    table_command(f"/api/events?{urlencode(query)}", make, url, key, as_json, watch, "no packets")
 
 
 def _check_peer(url: str, key: str | None, peer: str) -> None:

@@ -42,3 +42,16 @@ PAYMENT_LOOK_S: Final = 1.0
 """How often a payment is looked at while nothing happens."""
 SPSP_SECONDS_MAX: Final = 10.0
 SPSP_BYTES_MAX: Final = 65_536
+# Payments that came in: kept of each kind (told, waiting, dead letters); how often they are written down.
+RECEIVED_KEPT_MAX: Final = 10_000
+RECEIVED_WRITE_SECONDS: Final = 0.25
+RECEIVED_FAULT_SECONDS: Final = 5.0
+# The webhook: a day of attempts, from 2 s to an hour apart.
+WEBHOOKS_PER_WALLET_MAX: Final = 4
+WEBHOOKS_AT_ONCE_MAX: Final = 16
+WEBHOOK_SECONDS_MAX: Final = 10.0
+WEBHOOK_ANSWER_BYTES_MAX: Final = 4096
+WEBHOOK_PAUSE_SECONDS_MIN: Final = 2.0
+WEBHOOK_PAUSE_SECONDS_MAX: Final = 3600.0
+WEBHOOK_ATTEMPTS_MAX: Final = 34
+WEBHOOK_FAULT_CHARACTERS_MAX: Final = 200

@@ -36,6 +36,7 @@ from connector.node.paid import PayListener, pay_key
 from connector.node.payment_store import PaymentStatus
 from connector.node.payments import Payments
 from connector.node.preflight import NO_PEERS, check, check_ports, tls_context
+from connector.node.received import ReceivedPayments
 from connector.node.surface import WebSurface
 from connector.peering.model import LOCAL, PeerRegistry
 from connector.peering.remembered import KnownPeers
@@ -60,6 +61,7 @@ from connector.telemetry.traces import Traces
 from connector.version import __version__, is_compiled, why_interpreted
 from connector.web.rates import RatesView
 from connector.web.views import NodeViews, Ports
+from connector.web.wallets import incoming_metrics
 
 
 class Connector:
@@ -245,6 +247,10 @@ class Connector:
             if self._traces is not None:
                 reporting.append(group.create_task(self._traces.run()))
             stack.callback(lambda: [task.cancel() for task in reporting])
+            if self._received is not None:
+                await self._received.open()
+                stack.push_async_callback(self._received.stop)
+                self._received.start(group)
             stack.push_async_callback(life.stop)
             await life.start(group, tls, http_tls)
             self.control.start(group)
@@ -260,6 +266,7 @@ class Connector:
                 store=self._store,
                 past=self._past,
                 payments=self._payments,
+                received=self._received,
             )
             stack.push_async_callback(surface.stop)
             self.http_port = await surface.start(group)
@@ -367,6 +374,11 @@ class Connector:
             no_room=lambda: core.room.reason,
         )
         self._payments = Payments(core)
+        received = self._received = (
+            None
+            if core.incoming is None
+            else ReceivedPayments(core, core.incoming, emit=self.events.emit)
+        )
         self._memory = PeerMemory(settings, platform)
         self.control = OperatorChanges(
             found=found,
@@ -404,6 +416,7 @@ class Connector:
             http_counters=core.http.counters,
             pay_url=lambda: "" if self._listener is None else self._listener.url,
             rates=RatesView(lambda: self.settings, core.live_rates),
+            incoming_metrics=lambda: incoming_metrics(received, core.questions),
         )
         self.reporter = Reporter(
             bus=self.events,

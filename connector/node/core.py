@@ -52,6 +52,7 @@ from connector.settings.terms import terms_of
 from connector.settlement.manager import SettlementManager
 from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.settlement.store import SettlementStore
+from connector.stream.incoming import IncomingPayments
 from connector.stream.receiver import Receiver
 from connector.switch.asking import DataHandler, DataQuestions
 from connector.switch.delivery import Deliveries, Handler
@@ -187,6 +188,17 @@ class Core:
         )
         self.questions: Final = DataQuestions(url=settings.pay_data_url, clock=clock, log=log)
         """Asks whether data of payments is accepted."""
+        self.incoming: Final = (
+            None
+            if pay_key is None
+            else IncomingPayments(
+                asset_code=own_asset.code,
+                asset_scale=own_asset.scale,
+                quiet_ms=settings.pay_quiet_seconds * 1000,
+                now_ms=clock.now_ms,
+            )
+        )
+        """Counts what wallets of this node are paid."""
         self.wallets: Final = (
             None
             if pay_key is None
@@ -197,6 +209,7 @@ class Core:
                 asset_scale=own_asset.scale,
                 own_address=lambda: self.node.address,
                 takes_data=self.questions.possible,
+                incoming=self.incoming,
             )
         )
         """Answers payments to wallets of this node."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -84,23 +84,16 @@ class PaymentStore:
         """The payment with this key, if there is one."""
         select = f"SELECT {_COLUMNS} FROM payment WHERE key = ?"  # noqa: S608 - our own columns
         row = await self._run(lambda c: c.execute(select, (key,)).fetchone())
-        if row is None:
-            return None
-        return PaymentStatus(
-            key=row[0],
-            target=row[1],
-            amount=int(row[2]),
-            slippage=Fraction(row[3]),
-            state=PaymentState(row[4]),
-            sent=int(row[5]),
-            delivered=int(row[6]),
-            committed=int(row[7]),
-            uncertain=int(row[8]),
-            packets=row[9],
-            duration_ms=row[10],
-            asset=row[11],
-            reason=row[12],
+        return None if row is None else _status(row)
+
+    async def recent(self, before: int | None, count: int) -> list[tuple[int, PaymentStatus]]:
+        """The latest, latest first, each with its number; only those before number `before`."""
+        select = (
+            f"SELECT seq, {_COLUMNS} FROM payment WHERE ? IS NULL OR seq < ? "  # noqa: S608 - our own columns
+            "ORDER BY seq DESC LIMIT ?"
         )
+        rows = await self._run(lambda c: c.execute(select, (before, before, count)).fetchall())
+        return [(row[0], _status(row[1:])) for row in rows]
 
     async def put(self, one: PaymentStatus) -> None:
         """Add or replace it; on disk when this returns."""
@@ -141,3 +134,21 @@ class PaymentStore:
             return await self._file.run(work)
         except (sqlite3.Error, OSError) as error:
             raise EnvironmentFault(f"payments {self._file.path}: {words_of(error)}") from error
+
+
+def _status(row: Sequence[Any]) -> PaymentStatus:
+    return PaymentStatus(
+        key=row[0],
+        target=row[1],
+        amount=int(row[2]),
+        slippage=Fraction(row[3]),
+        state=PaymentState(row[4]),
+        sent=int(row[5]),
+        delivered=int(row[6]),
+        committed=int(row[7]),
+        uncertain=int(row[8]),
+        packets=row[9],
+        duration_ms=row[10],
+        asset=row[11],
+        reason=row[12],
+    )

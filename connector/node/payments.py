@@ -245,9 +245,7 @@ class Payments:
         found = await self._store.find(key)
         if found is None:
             raise UnknownNameError("no payment has this key")
-        if found.state is PaymentState.RUNNING:
-            found.state = PaymentState.INTERRUPTED  # an earlier process was cut off
-        return found
+        return self._now(found)
 
     async def pay(self, target: str, amount: int, *, slippage: Fraction, key: str) -> PaymentStatus:
         """`start`, and wait for the end."""
@@ -268,6 +266,25 @@ class Payments:
     async def payment(self, key: str) -> dict[str, Any]:
         """See `PaymentMaker`."""
         return self._view(await self.find(key))
+
+    async def recent(self, cursor: str, count: int) -> tuple[list[dict[str, Any]], str | None]:
+        """See `PaymentMaker`."""
+        before = (
+            int(cursor) if cursor.isascii() and cursor.isdecimal() and len(cursor) < 19 else None
+        )
+        found = await self._store.recent(before, count + 1)
+        items = [self._view(self._now(one)) for _, one in found[:count]]
+        return items, str(found[count - 1][0]) if len(found) > count else None
+
+    def _now(self, stored: PaymentStatus) -> PaymentStatus:
+        """A payment as it is now, of which this is on disk."""
+        running = self._running.get(stored.key)
+        if running is not None:
+            running.note()
+            return running.status
+        if stored.state is PaymentState.RUNNING:
+            stored.state = PaymentState.INTERRUPTED  # an earlier process was cut off
+        return stored
 
     def _view(self, one: PaymentStatus) -> dict[str, Any]:
         return {

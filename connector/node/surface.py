@@ -29,6 +29,7 @@ from connector.web.rates import RatesView, rates_router
 from connector.web.server import WebServer
 from connector.web.settlement import engine_router, settlements_router
 from connector.web.views import NodeViews
+from connector.web.wallets import IncomingView, incoming_router
 
 
 class WebSurface:
@@ -45,6 +46,7 @@ class WebSurface:
         store: EventStore,
         past: LedgerHistory | None,
         payments: PaymentMaker,
+        received: IncomingView | None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -57,7 +59,9 @@ class WebSurface:
             store: past events.
             past: past balances; None: the ledger does not keep them.
             payments: makes the payments of `POST /admin/payments`.
+            received: what wallets were paid; None: there are none.
         """
+        self._received: Final = received
         self._payments: Final = payments
         self._core: Final = core
         self._sender: Final = sender
@@ -127,6 +131,7 @@ class WebSurface:
             routers=[
                 admin_router(self._changes, self._views, self._sender),
                 payments_router(self._payments),
+                incoming_router(self._received),
                 feed_router(
                     bus=self._events,
                     store=self._store,

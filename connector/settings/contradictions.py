@@ -82,8 +82,20 @@ def contradictions(settings: Settings) -> list[str]:
     ):
         if 0 < port == settings.pay_port and is_same_listener(host, settings.pay_host):
             faults.append(f"{name} and PAY_PORT are both {port}: give each its own")
-    if settings.pay_data_url is not None and settings.pay_port is None:
-        faults.append("PAY_DATA_URL needs PAY_PORT: without it nobody is paid here by name")
+    if settings.pay_port is None:
+        faults.extend(
+            f"{name} needs PAY_PORT: without it nobody is paid here by name"
+            for name, url in (
+                ("PAY_DATA_URL", settings.pay_data_url),
+                ("PAY_WEBHOOK_URL", settings.pay_webhook_url),
+            )
+            if url is not None
+        )
+    if settings.pay_webhook_secret is not None:
+        if settings.pay_webhook_url is None:
+            faults.append("PAY_WEBHOOK_SECRET needs PAY_WEBHOOK_URL: it signs what is sent there")
+        if not settings.pay_webhook_secret.get_secret_value():
+            faults.append("PAY_WEBHOOK_SECRET must not be empty: unset it to sign nothing")
     if settings.pay_secret is not None and not re.fullmatch(
         r"[0-9a-fA-F]{64}", settings.pay_secret.get_secret_value()
     ):

@@ -399,6 +399,14 @@ class Settings(BaseSettings):
     pay_data_url: HttpUrl | None = None
     """Data that payers send with payments to wallets is POSTed there as JSON, and accepted or declined
     (docs/payments.md). Unset: it is ignored."""
+    pay_webhook_url: HttpUrl | None = None
+    """Every payment that has come in for a wallet is POSTed there as JSON, at least once
+    (docs/payments.md)."""
+    pay_webhook_secret: SecretStr | None = None
+    """Signs what is POSTed there: the header `Connector-Signature` has an HMAC-SHA256 with it."""
+    pay_quiet_seconds: Annotated[int, Field(ge=1, le=86_400)] = 30
+    """A payment has come in when its payer has closed the connection, or nothing has come for so
+    many seconds."""
     settlement_engine_url: EngineUrl | None = None
     """Settlement engine (RFC 38) of peers that name none. Unset or `manual`: an operator pays, and
     confirms it with `settle`."""

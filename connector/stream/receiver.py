@@ -24,6 +24,7 @@ from connector.base.errors import DecodeError
 from connector.ilp.packet import FULFILL, PREPARE, REJECT, Code, Fulfill, Prepare, Reject, reject
 from connector.stream import bounds
 from connector.stream.crypto import Keys
+from connector.stream.incoming import IncomingPayments
 from connector.stream.packet import (
     UINT_MAX,
     CloseCode,
@@ -133,6 +134,7 @@ class Receiver:
         asset_scale: int,
         own_address: Callable[[], str],
         takes_data: Callable[[], bool] = lambda: False,
+        incoming: IncomingPayments | None = None,
     ) -> None:
         """Take the key of the node.
 
@@ -143,6 +145,7 @@ class Receiver:
             asset_scale: 0 to 255.
             own_address: the ILP address of this node; empty while it has none.
             takes_data: whether somebody decides about data (`question`); else it is ignored.
+            incoming: takes note of what was paid.
         """
         self.wallets: Final = tuple(wallets)
         self._names: Final = frozenset(wallets)
@@ -150,6 +153,7 @@ class Receiver:
         self._asset = ConnectionAssetDetails(asset_code, asset_scale)
         self._own_address = own_address
         self._takes_data = takes_data
+        self._incoming = incoming
         self._connections: dict[str, Connection] = {}
         """By token, the one used last at the end."""
 
@@ -260,7 +264,8 @@ class Receiver:
         connection, packet = arrival.connection, arrival.packet
         message = said(message)
         if connection.close is None:
-            connection.close = ConnectionClose(CloseCode.APPLICATION_ERROR, message or "declined")
+            self._end(connection, CloseCode.APPLICATION_ERROR, message or "declined")
+        assert connection.close is not None
         frames: list[Frame] = [connection.close]
         if message:
             (first, *_) = pieces_of(packet.frames)
@@ -272,6 +277,11 @@ class Receiver:
             "declined",
             connection.keys.seal(encode(answer)),
         )
+
+    def received(self, connection: Connection, amount: int) -> None:
+        """A packet was fulfilled, and its money is the wallet's."""
+        if self._incoming is not None:
+            self._incoming.received(connection.token, connection.wallet, amount)
 
     def fulfill(self, arrival: Arrival) -> Fulfill:
         """The Fulfill of a packet whose money is held; counts it as received."""
@@ -317,7 +327,7 @@ class Receiver:
         for frame in packet.frames:
             kind = type(frame)
             if kind is ConnectionClose:
-                connection.close = ConnectionClose(CloseCode.NO_ERROR, "")
+                self._end(connection, CloseCode.NO_ERROR)
             elif kind is StreamClose:
                 assert isinstance(frame, StreamClose)
                 closed = connection.closed_bits
@@ -326,6 +336,11 @@ class Receiver:
                     connection.closed_bits |= _bit(frame.stream_id)
                     # Another one may be opened in its place.
                     connection.stream_id_max = min(UINT_MAX, connection.stream_id_max + 2)
+
+    def _end(self, connection: Connection, code: CloseCode, message: str = "") -> None:
+        connection.close = ConnectionClose(code, message)
+        if self._incoming is not None:
+            self._incoming.closed(connection.token)
 
     def _unexpected(self) -> Reject:
         return reject(Code.F06_UNEXPECTED_PAYMENT, self._own_address(), "unexpected payment")
@@ -344,7 +359,7 @@ class Receiver:
         self, connection: Connection, packet: StreamPacket, amount: int, code: CloseCode
     ) -> Reject:
         if connection.close is None:
-            connection.close = ConnectionClose(code, "")
+            self._end(connection, code)
         packet.frames = ()
         return self._refuse(connection, packet, amount, "connection closed")
 

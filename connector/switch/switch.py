@@ -325,6 +325,9 @@ class Switch:
         octets = answer.wire or encode(answer)
         if held is not None and not held.posted:
             yield Post(held, prepare.expires_at_ms, octets)
+            if next_hop is None and offer.paid is not None:
+                assert self._wallets is not None
+                self._wallets.received(offer.paid, offer.amount)
         return Result(
             octets,
             code=None,
@@ -576,6 +579,7 @@ class Switch:
             return _rejected(arrival, LOCAL)
         offer = Offer(source, prepare, None, payee, amounts.onward, amounts.fee, deadline_ms)
         offer.arrival = arrival
+        offer.paid = connection
         return offer
 
     def _terms_here(self, asset: Asset) -> PeerTerms:
@@ -600,13 +604,16 @@ class Switch:
             payee = self._terms_here(source.terms.asset)
             amount = _amount_to(payee_id, reservation)
             known = receiver.answer(prepare, self._receiver_secret)
+            connection = None
             if known is None and self._wallets is not None:
                 connection = self._wallets.find(prepare.destination)
                 if connection is not None:
                     known = self._wallets.again(connection, prepare, amount)
             if known is None and is_over:
                 return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
-            return Offer(source, prepare, None, payee, amount, 0, deadline_ms, known)
+            offer = Offer(source, prepare, None, payee, amount, 0, deadline_ms, known)
+            offer.paid = None if known is None else connection
+            return offer
         next_hop = self._peers.get(payee_id)
         if next_hop is None or is_over:
             return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")

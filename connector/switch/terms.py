@@ -9,7 +9,7 @@ from fractions import Fraction
 from connector.base import limits
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, amount_too_large_data, reject
 from connector.peering.model import Asset, Peer, PeerTerms
-from connector.stream.receiver import Arrival
+from connector.stream.receiver import Arrival, Connection
 
 BASIS_POINTS = 10_000
 
@@ -29,7 +29,7 @@ class Offer:
 
     __slots__ = (
         "amount", "arrival", "deadline_ms", "fee", "hop_id", "known", "lap_ms", "mark_ms", "next_hop",
-        "payee", "prepare", "source",
+        "paid", "payee", "prepare", "source",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,8 @@ class Offer:
         """The Fulfill of a packet that this node answers itself; see `Switch.answers_itself`."""
         self.arrival: Arrival | None = None
         """A packet of a payment to a wallet here: fulfilled once its money is held."""
+        self.paid: Connection | None = None
+        """The payment to a wallet here that the packet is counted in when it is posted."""
         self.lap_ms = 0
         """See `loops.lap_ms`; zero: it is no copy."""
         self.mark_ms = 0

@@ -193,6 +193,21 @@ class NextHopShort(_Fact, frozen=True, kw_only=True):
     """Refused since the last event of this next hop."""
 
 
+class PaymentReceived(_Fact, frozen=True, kw_only=True):
+    """`PAYMENT_RECEIVED`: a payment to a wallet of this node has come in."""
+
+    payment_id: str
+    """Of the payer's connection, 32 hex digits."""
+    wallet: str
+    asset_code: str
+    asset_scale: int
+    amount: int
+    """What the wallet got."""
+    packets: int
+    ended: str
+    """`closed`, `quiet` or `room`, see `stream.incoming`."""
+
+
 class _Settlement(_Fact, frozen=True, kw_only=True):
     """What all events of a settlement have. Amounts in units of the peer's asset."""
 
@@ -289,6 +304,7 @@ Event = (
     AccountBalance | PacketReceived | PacketForwarded | PacketFulfilled | PacketRejected
     | PeerConnected | PeerDisconnected | RouteAdded | RouteRemoved | RoutingLoop
     | NextHopShort
+    | PaymentReceived
     | SettlementTriggered | SettlementStarted | SettlementCompleted | SettlementFailed
     | SettlementWaiting
     | AccountingState | NodeStatus | AdminAction
@@ -306,6 +322,7 @@ TYPES: Final[dict[type, str]] = {
     RouteRemoved: "ROUTE_REMOVED",
     RoutingLoop: "ROUTING_LOOP",
     NextHopShort: "NEXT_HOP_SHORT",
+    PaymentReceived: "PAYMENT_RECEIVED",
     SettlementTriggered: "SETTLEMENT_TRIGGERED",
     SettlementStarted: "SETTLEMENT_STARTED",
     SettlementCompleted: "SETTLEMENT_COMPLETED",

@@ -261,6 +261,42 @@ class WalletItem(_Answer):
     pay_url: str | None
 
 
+class IncomingItem(_Answer):
+    """A payment that came in for a wallet of this node; `ended` is null while it is open."""
+
+    id: str
+    payment_id: str
+    wallet: str
+    asset_code: str
+    asset_scale: int
+    amount: Amount
+    at_least: bool
+    packets: int
+    began_at: str
+    last_at: str
+    ended: Literal["closed", "quiet", "room"] | None
+    webhook: Literal["none", "waiting", "told", "dead"]
+    webhook_attempts: int
+    webhook_next_at: str | None
+    webhook_fault: str | None
+
+
+class IncomingPayments(_Answer):
+    """Payments that came in, latest first."""
+
+    items: list[IncomingItem]
+    next: str | None
+    webhooks_waiting: int
+    webhooks_dead: int
+
+
+class Told(_Answer):
+    """The webhook is told again."""
+
+    id: str
+    webhook: Literal["waiting"]
+
+
 class AdminPeer(_Answer):
     """The settings of a peer that are in effect, without its secrets."""
 
@@ -328,6 +364,13 @@ class PaymentAnswer(_Answer):
     asset: str
     receiver_asset: str | None
     reason: str
+
+
+class PaymentAnswers(_Answer):
+    """Payments of this node, latest first."""
+
+    items: list[PaymentAnswer]
+    next: str | None
 
 
 class Peers(_Answer):

@@ -6,11 +6,12 @@ import re
 from fractions import Fraction
 from typing import Annotated, Any, Final, Protocol
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from connector.base import limits
 from connector.settings.types import Amount
 from connector.web import models
 from connector.web.faults import known_query
@@ -51,13 +52,32 @@ class PaymentMaker(Protocol):
     async def payment(self, key: str) -> dict[str, Any]:
         """One as it is now."""
 
+    async def recent(self, cursor: str, count: int) -> tuple[list[dict[str, Any]], str | None]:
+        """The latest, latest first, and where the next page begins."""
+
 
 def payments_router(maker: PaymentMaker) -> APIRouter:
-    """Routes of `/admin/payments`."""
-    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(known_query)])
+    """Routes of `/admin/payments`, and `/api/payments`."""
+    router = APIRouter(dependencies=[Depends(known_query)])
+
+    @router.get(
+        "/api/payments",
+        tags=["read"],
+        summary="Payments of this node, latest first",
+        response_model=None,
+        responses={200: {"model": models.PaymentAnswers}},
+    )
+    async def payments(
+        cursor: Annotated[str, Query(max_length=20)] = "",
+        limit: Annotated[int, Query(description="1 to 1000")] = 50,
+    ) -> dict[str, Any]:
+        count = max(1, min(limit, limits.HTTP_PAGE_ITEMS_MAX))
+        items, following = await maker.recent(cursor, count)
+        return {"items": items, "next": following}
 
     @router.post(
-        "/payments",
+        "/admin/payments",
+        tags=["admin"],
         summary="Pay a payment pointer or URL from this node",
         status_code=202,
         response_model=None,
@@ -73,7 +93,8 @@ def payments_router(maker: PaymentMaker) -> APIRouter:
         return JSONResponse(body, 202 if body["state"] == "running" else 200)
 
     @router.get(
-        "/payments/{key}",
+        "/admin/payments/{key}",
+        tags=["admin"],
         summary="A payment as it is now",
         response_model=None,
         responses={200: {"model": models.PaymentAnswer}},

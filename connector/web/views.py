@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from prometheus_client.core import Metric
 
 from connector.accounting.manager import AccountManager, State
 from connector.base.clock import Clock
@@ -72,6 +75,7 @@ class NodeViews:
         pay_url: Callable[[], str] = str,
         rates: RatesView,
         is_configured: Callable[[Route], bool],
+        incoming_metrics: Callable[[], Iterator[Metric]],
     ) -> None:
         """`is_configured`: whether a static route is of the settings; else an operator has added it."""
         self._is_configured = is_configured
@@ -120,7 +124,7 @@ class NodeViews:
                 "telemetry_packets_counted": packets.counted,
                 "telemetry_viewers_dropped": bus.viewers_dropped,
             },
-            others=rates.metrics,
+            others=lambda: chain(rates.metrics(), incoming_metrics()),
         )
         self._metrics = MetricsText(collector, clock.monotonic_s)
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hmac
 import json
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
+
 from connector import Connector, Decision, Fulfill, PaymentData, Reject
+from connector.base.backoff import Backoff
+from connector.node import bounds, received
+from connector.node.payment_store import PaymentState
+from connector.node.received import ReceivedPayments
 from connector.stream.crypto import Keys
 from connector.stream.packet import (
     ConnectionClose,
@@ -21,7 +29,9 @@ from connector.stream.packet import (
     decode,
     encode,
 )
+from tests.support.admin import KEY, Operator
 from tests.support.daemons import Daemon, RunningNodes
+from tests.support.outside_http import FakeNetwork
 
 PAID: dict[str, Any] = {"pay_port": 0, "wallets": ["alice", "bob"]}
 
@@ -125,4 +135,156 @@ async def test_nothing_is_held_while_a_question_is_open_and_silence_is_temporary
         assert answer.code == "T00"
         assert c.connector.driver.in_flight == 0
         assert wallet(c)["balance"] == "0"
+        assert await network.stop() == []
+
+
+# --- what has come in
+
+
+class Application:
+    """Takes the webhook, as an application does."""
+
+    def __init__(self) -> None:
+        self.fails = 0
+        """So many requests are refused first."""
+        self.came: asyncio.Queue[tuple[dict[str, Any], dict[str, str], bytes]] = asyncio.Queue()
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        self.came.put_nowait((body, dict(request.headers), request.content))
+        self.fails -= 1
+        return httpx.Response(503 if self.fails >= 0 else 204)
+
+
+@pytest.fixture
+def application(monkeypatch: pytest.MonkeyPatch) -> Application:
+    """Instead of the network of webhooks. The pauses between attempts are short."""
+    one = Application()
+    made = ReceivedPayments.__init__
+
+    def init(self: ReceivedPayments, *arguments: Any, **others: Any) -> None:
+        made(self, *arguments, **others, transport=FakeNetwork(one.answer))
+
+    monkeypatch.setattr(ReceivedPayments, "__init__", init)
+    monkeypatch.setattr(received, "_PAUSE", Backoff(min_s=0.01, max_s=0.02))
+    return one
+
+
+HOOK = {**PAID, "pay_webhook_url": "http://application/paid", "admin_api_key": KEY}
+
+
+async def test_a_payment_is_told_once_it_is_closed_signed_and_again_until_it_is_taken(
+    tmp_path: Path, application: Application
+) -> None:
+    application.fails = 2
+    async with RunningNodes(tmp_path) as network:
+        a, _, c = await network.chain(
+            "a", "b", "c", node={"c": {**HOOK, "pay_webhook_secret": "sign"}}
+        )
+        result = await a.connector.pay(url(c), 12_345)
+        assert result.state is PaymentState.COMPLETED, result.reason
+        async with asyncio.timeout(20):
+            told = [await application.came.get() for _ in range(3)]
+        body, headers, content = told[0]
+        assert [one[0] for one in told] == [body] * 3
+        assert {key: body[key] for key in ("type", "wallet", "amount", "atLeast", "ended")} == {
+            "type": "payment.received",
+            "wallet": "alice",
+            "amount": "12345",
+            "atLeast": False,
+            "ended": "closed",
+        }
+        assert body["packets"] == result.packets
+        assert headers["idempotency-key"] == body["id"]
+        at, signature = headers["connector-signature"].removeprefix("t=").split(",v1=")
+        signed = hmac.digest(b"sign", f"{at}.".encode() + content, "sha256").hex()
+        assert signature == signed
+        operator = Operator(c)
+        async with asyncio.timeout(20):
+            while (found := (await operator.get("/api/wallets/payments"))["items"][0])[
+                "webhook"
+            ] != "told":
+                await asyncio.sleep(0)
+        assert (found["id"], found["amount"], found["webhookAttempts"]) == (body["id"], "12345", 3)
+        # An operator has it told again, under the same id.
+        again = await operator.ask("POST", f"/admin/wallets/payments/{body['id']}/tell")
+        assert again.status_code == 202
+        async with asyncio.timeout(20):
+            assert (await application.came.get())[0] == body
+        assert await network.stop() == []
+
+
+async def test_a_payment_goes_on_over_a_restart_and_waiting_ones_are_told_after_it(
+    tmp_path: Path, application: Application
+) -> None:
+    application.fails = 1 << 30
+    async with RunningNodes(tmp_path) as network:
+        a, _, c = await network.chain("a", "b", "c", node={"c": HOOK})
+        payer = await Payer.meet(a.connector, url(c, "bob"))
+        assert isinstance(await payer.send(5, StreamMoney(1, 1)), Fulfill)
+        other = await Payer.meet(a.connector, url(c))
+        assert isinstance(await other.send(7, StreamMoney(1, 1)), Fulfill)
+        await other.close()
+        async with asyncio.timeout(20):
+            refused, _, _ = await application.came.get()
+        c = await network.restart("c")
+        assert isinstance(await payer.send(6, StreamMoney(1, 1)), Fulfill)
+        await payer.close()
+        application.fails = 0
+        told: dict[str, dict[str, Any]] = {}
+        async with asyncio.timeout(20):
+            while len(told) < 2 or application.fails >= 0:
+                body, _, _ = await application.came.get()
+                told[body["id"]] = body
+        assert refused["id"] in told
+        assert {(one["wallet"], one["amount"], one["packets"]) for one in told.values()} == {
+            ("bob", "11", 2),
+            ("alice", "7", 1),
+        }
+        assert not any(one["atLeast"] for one in told.values())
+        assert (wallet(c)["balance"], wallet(c, "bob")["balance"]) == ("7", "11")
+        assert await network.stop() == []
+
+
+async def test_dead_letters_are_shown_and_payments_in_and_out_come_in_pages(
+    tmp_path: Path, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "WEBHOOK_ATTEMPTS_MAX", 2)
+    application.fails = 1 << 30
+    async with RunningNodes(tmp_path) as network:
+        a, c = await network.chain("a", "c", node={"c": HOOK, "a": {"admin_api_key": KEY}})
+        for amount in (1, 2, 3):
+            await a.connector.pay(url(c), amount, key=f"number {amount}")
+        operator = Operator(c)
+        async with asyncio.timeout(20):
+            while (found := await operator.get("/api/wallets/payments?webhook=dead"))[
+                "webhooksDead"
+            ] != 3:
+                await asyncio.sleep(0)
+        assert [one["webhookFault"] for one in found["items"]] == ["the answer is HTTP 503"] * 3
+        assert {one["webhookAttempts"] for one in found["items"]} == {2}
+        first = await operator.get("/api/wallets/payments?limit=2")
+        rest = await operator.get(f"/api/wallets/payments?limit=2&cursor={first['next']}")
+        amounts = [one["amount"] for one in first["items"] + rest["items"]]
+        assert (amounts, rest["next"]) == (["3", "2", "1"], None)
+        assert (await operator.get("/api/wallets/payments?wallet=bob"))["items"] == []
+        assert b'ilp_webhooks{state="dead"} 3.0' in c.connector.views.metrics(money=True)
+        out = await Operator(a).get("/api/payments?limit=2")
+        assert [(one["key"], one["sent"]) for one in out["items"]] == [
+            ("number 3", "3"),
+            ("number 2", "2"),
+        ]
+        out = await Operator(a).get(f"/api/payments?cursor={out['next']}")
+        assert [one["key"] for one in out["items"]] == ["number 1"]
+        assert await network.stop() == []
+
+
+async def test_without_wallets_nothing_has_come_in(tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network:
+        (a,) = await network.chain("a", node={"a": {"admin_api_key": KEY}})
+        operator = Operator(a)
+        assert (await operator.get("/api/wallets/payments"))["items"] == []
+        answer = await operator.ask("POST", "/admin/wallets/payments/x/tell")
+        assert answer.status_code in (404, 405)
+        assert not (tmp_path / "a" / "received.db").exists()
         assert await network.stop() == []
