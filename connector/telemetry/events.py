@@ -194,18 +194,15 @@ class NextHopShort(_Fact, frozen=True, kw_only=True):
 
 
 class PaymentReceived(_Fact, frozen=True, kw_only=True):
-    """`PAYMENT_RECEIVED`: a payment to a wallet of this node has come in."""
+    """`PAYMENT_RECEIVED`: a payment to a wallet of this node has come in; see `stream.incoming`."""
 
     payment_id: str
-    """Of the payer's connection, 32 hex digits."""
     wallet: str
     asset_code: str
     asset_scale: int
     amount: int
-    """What the wallet got."""
     packets: int
     ended: str
-    """`closed`, `quiet` or `room`, see `stream.incoming`."""
 
 
 class _Settlement(_Fact, frozen=True, kw_only=True):
