@@ -184,6 +184,7 @@ _VALUES: Final = {
         "https://... of the proxy in front of PAY_PORT: payment pointers are https",
     ),
     "PAY_SECRET": ("unset", "unset; the same for a node and its standby"),
+    "PAY_SECRET_FORMER": ("unset", "while PAY_SECRET is being changed: the one before"),
     "PAY_WEBHOOK_URL": ("unset", "where your application is told of payments"),
     "PAY_WEBHOOK_SECRET": ("unset", "a secret of its own; or PAY_WEBHOOK_SECRET_FILE"),
     "LOCAL_DELIVERY_URL": ("unset", "where your application takes payments"),

@@ -42,6 +42,8 @@ class Recovered:
     """Its Fulfill, if one was kept (`fulfilments`): an ILP packet; else empty."""
     may_be_kept: bool = False
     """Whether there may be a kept Fulfill that has not been read yet."""
+    was_posted: bool = False
+    """Of a packet that credits an account which is gone: whether it is posted."""
 
 
 @dataclass(slots=True)
@@ -151,7 +153,8 @@ def recovered_without_accounts(packet: LedgerPacket, books: Mapping[int, Book]) 
     """The same of a packet towards a peer whose accounts this node no longer has.
 
     It is known all the same: forwarded as a new packet, it might be paid twice. Its next hop cannot
-    be asked, so it is answered with its kept Fulfill, or refused.
+    be asked, so it is answered with its kept Fulfill, or refused; to a former wallet of this node with
+    the Fulfill that is computed again, if it is posted.
     """
     first = packet.legs[0]
     source = books.get(first.debit_account_id)
@@ -165,4 +168,5 @@ def recovered_without_accounts(packet: LedgerPacket, books: Mapping[int, Book]) 
         sender_packet_id=first.user_data_128,
         next_hop_id=LOCAL,
         condition_tag=first.user_data_64 << 32 | first.user_data_32,
+        was_posted=packet.outcome == POST,
     )

@@ -204,6 +204,7 @@ class Core:
             if pay_key is None
             else Receiver(
                 key=pay_key,
+                former_key=settings.former_pay_key,
                 wallets=settings.wallet_names,
                 asset_code=own_asset.code,
                 asset_scale=own_asset.scale,

@@ -96,12 +96,15 @@ def contradictions(settings: Settings) -> list[str]:
             faults.append("PAY_WEBHOOK_SECRET needs PAY_WEBHOOK_URL: it signs what is sent there")
         if not settings.pay_webhook_secret.get_secret_value():
             faults.append("PAY_WEBHOOK_SECRET must not be empty: unset it to sign nothing")
-    if settings.pay_secret is not None and not re.fullmatch(
-        r"[0-9a-fA-F]{64}", settings.pay_secret.get_secret_value()
-    ):
-        faults.append(
-            "PAY_SECRET must be 64 hex digits, such as the output of `openssl rand -hex 32`"
+    faults.extend(
+        f"{name} must be 64 hex digits, such as the output of `openssl rand -hex 32`"
+        for name, pay_secret in (
+            ("PAY_SECRET", settings.pay_secret),
+            ("PAY_SECRET_FORMER", settings.pay_secret_former),
         )
+        if pay_secret is not None
+        and not re.fullmatch(r"[0-9a-fA-F]{64}", pay_secret.get_secret_value())
+    )
     if (settings.tigerbeetle_cluster_id is None) != (settings.tigerbeetle_replicas is None):
         faults.append(
             "TIGERBEETLE_CLUSTER_ID and TIGERBEETLE_REPLICAS go together: set both or neither"

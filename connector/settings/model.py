@@ -390,6 +390,9 @@ class Settings(BaseSettings):
     pay_secret: SecretStr | None = None
     """64 hex digits, the key of the addresses that payers are given. Unset: made at the first start
     and kept in DATA_DIR. Set it where a standby has a DATA_DIR of its own: both need the same."""
+    pay_secret_former: SecretStr | None = None
+    """64 hex digits, the key before PAY_SECRET or the present `pay.key`: payments to addresses that it
+    gave out go on. Unset it when these have come to their end."""
     wallets: Annotated[
         list[WalletName], BeforeValidator(split_list), Field(max_length=bounds.WALLETS_MAX)
     ] = Field(default_factory=list)
@@ -463,6 +466,13 @@ class Settings(BaseSettings):
         if self.pay_port is None:
             return []
         return list(dict.fromkeys(self.wallets)) or [self.node_id.lower()]
+
+    @property
+    def former_pay_key(self) -> bytes | None:
+        """PAY_SECRET_FORMER as octets."""
+        if self.pay_secret_former is None:
+            return None
+        return bytes.fromhex(self.pay_secret_former.get_secret_value())
 
     @property
     def routing_key(self) -> bytes | None:

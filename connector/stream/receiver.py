@@ -129,6 +129,7 @@ class Receiver:
         self,
         *,
         key: bytes,
+        former_key: bytes | None = None,
         wallets: Collection[str],
         asset_code: str,
         asset_scale: int,
@@ -140,6 +141,7 @@ class Receiver:
 
         Args:
             key: 32 octets, the same at every start.
+            former_key: the key before that: its addresses are taken still, and none is given out.
             wallets: the names that can be paid.
             asset_code: of all wallets.
             asset_scale: 0 to 255.
@@ -150,6 +152,7 @@ class Receiver:
         self.wallets: Final = tuple(wallets)
         self._names: Final = frozenset(wallets)
         self._tokens = Tokens(key)
+        self._former_tokens = None if former_key is None else Tokens(former_key)
         self._asset = ConnectionAssetDetails(asset_code, asset_scale)
         self._own_address = own_address
         self._takes_data = takes_data
@@ -177,14 +180,26 @@ class Receiver:
         known = self._connections.get(token)
         if known is not None:
             return known
-        found = self._tokens.read(token)
+        found = self._read(token)
         if found is None or found[0] not in self._names:
             return None
         return Connection(token, *found)
 
+    def find_former(self, destination: str) -> Connection | None:
+        """The same, also for an address that this node had, or a wallet that it had, before a restart.
+
+        Only packets whose money is held or posted are answered there: see `again`.
+        """
+        token = destination.rpartition(".")[2]
+        known = self._connections.get(token)
+        if known is not None:
+            return known
+        found = self._read(token)
+        return None if found is None else Connection(token, *found)
+
     def fulfills(self, prepare: Prepare) -> bool:
         """Whether this is a packet that its payer made for us to fulfill, whatever became of it."""
-        connection = self.find(prepare.destination)
+        connection = self.find_former(prepare.destination)
         return (
             connection is not None
             and connection.keys.condition(prepare.data) == prepare.condition
@@ -295,6 +310,12 @@ class Receiver:
         )
 
     # --- parts
+
+    def _read(self, token: str) -> tuple[str, bytes] | None:
+        found = self._tokens.read(token)
+        if found is None and self._former_tokens is not None:
+            return self._former_tokens.read(token)
+        return found
 
     def _open(
         self, connection: Connection, prepare: Prepare

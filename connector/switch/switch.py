@@ -245,6 +245,9 @@ class Switch:
         elif recovered.fulfill:
             return self._answer_kept(prepare, recovered)
         elif recovered.reservation.is_free:
+            former = self._of_former_wallet(prepare, recovered)
+            if former is not None:
+                return former
             return self._refuse(Code.T00_INTERNAL_ERROR, "given back before")
         else:
             offer = self._former_offer(source, prepare, recovered, now_ms)
@@ -606,7 +609,7 @@ class Switch:
             known = receiver.answer(prepare, self._receiver_secret)
             connection = None
             if known is None and self._wallets is not None:
-                connection = self._wallets.find(prepare.destination)
+                connection = self._wallets.find_former(prepare.destination)
                 if connection is not None:
                     known = self._wallets.again(connection, prepare, amount)
             if known is None and is_over:
@@ -619,6 +622,19 @@ class Switch:
             return self._refuse(Code.T00_INTERNAL_ERROR, "restarted meanwhile")
         onward = _amount_to(payee_id, reservation)
         return Offer(source, prepare, next_hop, next_hop.terms, onward, 0, deadline_ms)
+
+    def _of_former_wallet(self, prepare: Prepare, recovered: Recovered) -> Result | None:
+        """The Fulfill of a packet that is posted to a wallet which is not configured any more."""
+        if not recovered.was_posted or self._wallets is None:
+            return None
+        connection = self._wallets.find_former(prepare.destination)
+        if connection is None:
+            return None
+        amount = _amount_to(LOCAL, recovered.reservation)
+        fulfill = self._wallets.again(connection, prepare, amount)
+        if fulfill is None:
+            return None
+        return Result(encode(fulfill), code=None, next_hop=LOCAL, amount_out=amount)
 
     def _peer_protocol(self, source: Peer, prepare: Prepare) -> Result:
         """`peer.` is for the receiving peer only: answered here, never forwarded (RFC 15)."""

@@ -19,6 +19,8 @@ from connector.node.core import Core
 from connector.node.lifecycle import Lifecycle
 from connector.peering.model import Asset, PeerTerms
 from connector.settlement.engine import ManualEngine, SettlementEngine
+from connector.stream.crypto import Keys
+from connector.stream.packet import StreamMoney, StreamPacket, encode
 from connector.telemetry.events import AccountingState, Event, PeerConnected, PeerDisconnected
 from tests.support.accounts import ScriptedLedger, books_at_rest
 from tests.support.clocks import SimulatedClock, simulate
@@ -39,6 +41,7 @@ class Machine:
         self.log = EventLog()
         self.events: list[Event] = []
         self.on_prepare: Callable[[Prepare], Any] | None = None
+        self.pay_key: bytes | None = None
         self.core: Core
         self.life: Lifecycle
         self._lives = 0
@@ -55,6 +58,7 @@ class Machine:
             platform=memory_platform(self.network, self.disk, self.log, seed=seed),
             ledger=self.ledger,
             emit=self.events.append,
+            pay_key=self.pay_key,
         )
         if self.on_prepare is not None:
             self.core.on_prepare(self.on_prepare)
@@ -219,6 +223,72 @@ def test_an_abandoned_core_pays_nobody_twice_and_answers_what_is_resent() -> Non
             assert (bob.net("alice"), bob.net("carol")) == (5, -5)
             assert (alice.net("bob"), carol.net("bob")) == (-5, 5)
             await asyncio.sleep(1)
+            for machine in (alice, bob, carol):
+                assert await books_at_rest(machine.core.accounts) == []
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["posted", "held"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"wallets": ["zoe"]},
+        {"ilp_address": "g.carol2"},
+        {"pay_secret_former": SecretStr("ab" * 32)},
+        {"wallets": ["zoe"], "ilp_address": "g.carol2", "pay_secret_former": SecretStr("ab" * 32)},
+    ],
+    ids=["the name", "the address", "the key", "all"],
+)
+def test_a_packet_to_a_wallet_is_answered_although_its_settings_have_changed(
+    changes: dict[str, Any], held: bool
+) -> None:
+    """carol dies before bob has read her answer, and comes back with other settings."""
+
+    class Unheard:
+        """Takes answers that do not arrive."""
+
+        def reply(self, _request_id: int, _octets: bytes) -> bool:
+            return True
+
+    async def scenario() -> None:
+        async with three() as (group, (alice, bob, carol)):
+            await carol.stop()
+            carol.pay_key = b"\xab" * 32
+            carol.settings = carol.settings.model_copy(update={"pay_port": 0, "wallets": ["kim"]})
+            await carol.start(group)
+            await asyncio.sleep(5)  # simulated: bob has dialled again
+            await bob.connected("carol")
+            assert carol.core.wallets is not None
+            invited = carol.core.wallets.invite("kim", bytes(12))
+            assert invited is not None
+            destination, secret = invited
+            keys = Keys(secret)
+            data = keys.seal(encode(StreamPacket(1, 12, 0, (StreamMoney(1, 1),))))
+            arrived = carol.core.driver.arrived
+
+            def unheard(source: Any, octets: bytes, id_: int, _: Any, *more: Any) -> None:
+                arrived(source, octets, id_, Unheard(), *more)
+
+            carol.core.driver.arrived = unheard  # type: ignore[method-assign]
+            if held:
+                carol.core.accounts.post = lambda *_: None  # type: ignore[method-assign]
+            sending = group.create_task(
+                alice.core.send(destination, 5, data=data, condition=keys.condition(data))
+            )
+            await asyncio.sleep(0.5)
+            assert carol.core.accounts.wallets["kim"].credits_pending == (5 if held else 0)
+            await carol.crash()
+            if "pay_secret_former" in changes:
+                carol.pay_key = b"\xcd" * 32
+            carol.settings = carol.settings.model_copy(update=changes)
+            await carol.start(group)
+            answer = await sending
+            # Only money that was held for a name that is gone is given back.
+            given_back = held and "wallets" in changes
+            assert isinstance(answer, Reject if given_back else Fulfill)
+            assert (alice.net("bob"), carol.net("bob")) == ((0, 0) if given_back else (-5, 5))
+            await asyncio.sleep(40)
             for machine in (alice, bob, carol):
                 assert await books_at_rest(machine.core.accounts) == []
 

@@ -76,6 +76,7 @@ def test_without_any_variable_everything_has_its_documented_default() -> None:
         "pay_port": None,
         "pay_url": None,
         "pay_secret": None,
+        "pay_secret_former": None,
         "pay_data_url": None,
         "pay_webhook_url": None,
         "pay_webhook_secret": None,

@@ -41,6 +41,7 @@ def test_names_that_are_refused(name: str) -> None:
         ({"PAY_QUIET_SECONDS": "0"}, "PAY_QUIET_SECONDS"),
         ({"PAY_PORT": "0", "PAY_SECRET": "ab" * 31}, "PAY_SECRET must be 64 hex digits"),
         ({"PAY_PORT": "0", "PAY_SECRET": "xy" * 32}, "PAY_SECRET must be 64 hex digits"),
+        ({"PAY_SECRET_FORMER": "x"}, "PAY_SECRET_FORMER must be 64 hex digits"),
         ({"PAY_PORT": "0", "PAY_URL": "pay.example"}, "PAY_URL"),
     ],
 )
