@@ -66,7 +66,7 @@ def parts(text: str) -> list[Any]:
 async def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Metric]:
     """What a node tells after packets of all kinds, by the names that are asked for."""
     async with RunningNodes(tmp_path_factory.mktemp("told")) as network:
-        _, b, _ = await network.chain("a", "b", "c")
+        _, b, _ = await network.chain("a", "b", "c", node={"b": {"pay_port": 0}})
         a = network.daemons["a"].connector
         assert isinstance(await a.send("g.c", 100), Fulfill)
         assert isinstance(await a.send("g.b.nobody", 100, fulfillment=bytes(32)), Reject)
