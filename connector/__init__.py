@@ -164,6 +164,8 @@ The map, each package above those that it uses:
       incoming.py     which packets make a payment, and when it has come in
       questions.py    what payers say in data frames, and the decision about it
       rate.py         how large packets are, and how many are in flight
+      connection.py   what is known of a payer's connection
+      proof.py        what a payer has in hand about delivery
     routing/        routes that neighbours tell each other (CCP); pure
       router.py       takes and makes the requests, for all neighbours
       receiver.py     what one neighbour has announced, and for how long it is kept

@@ -15,6 +15,7 @@ from connector.base.sqlite import in_transaction
 from connector.base.words import words_of
 from connector.node import bounds
 from connector.node.core import Core
+from connector.stream.proof import Proof
 
 FILE_NAME: Final = "payments.db"
 _SCHEMA: Final = """
@@ -24,11 +25,13 @@ CREATE TABLE IF NOT EXISTS payment (
     state TEXT NOT NULL, sent TEXT NOT NULL, delivered TEXT NOT NULL, committed TEXT NOT NULL,
     uncertain TEXT NOT NULL, packets INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
     asset TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS proof (key TEXT PRIMARY KEY, fields TEXT NOT NULL);
 """
 _COLUMNS: Final = (
     "key, target, amount, slippage, state, sent, delivered, committed, uncertain, packets, "
     "duration_ms, asset, reason"
 )
+_PROOF: Final = "(SELECT fields FROM proof WHERE proof.key = payment.key)"
 
 
 class PaymentState(StrEnum):
@@ -68,6 +71,8 @@ class PaymentStatus:
     """Why it failed."""
     committed: int = 0
     """What may be sent so far."""
+    proof: Proof = field(default_factory=Proof)
+    """What the payer has in hand about delivery."""
     changed: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
     """Set when it has ended."""
 
@@ -82,14 +87,14 @@ class PaymentStore:
 
     async def find(self, key: str) -> PaymentStatus | None:
         """The payment with this key, if there is one."""
-        select = f"SELECT {_COLUMNS} FROM payment WHERE key = ?"  # noqa: S608 - our own columns
+        select = f"SELECT {_COLUMNS}, {_PROOF} FROM payment WHERE key = ?"  # noqa: S608 - our own columns
         row = await self._run(lambda c: c.execute(select, (key,)).fetchone())
         return None if row is None else _status(row)
 
     async def recent(self, before: int | None, count: int) -> list[tuple[int, PaymentStatus]]:
         """The latest, latest first, each with its number; only those before number `before`."""
         select = (
-            f"SELECT seq, {_COLUMNS} FROM payment WHERE ? IS NULL OR seq < ? "  # noqa: S608 - our own columns
+            f"SELECT seq, {_COLUMNS}, {_PROOF} FROM payment WHERE ? IS NULL OR seq < ? "  # noqa: S608 - our own columns
             "ORDER BY seq DESC LIMIT ?"
         )
         rows = await self._run(lambda c: c.execute(select, (before, before, count)).fetchall())
@@ -102,6 +107,7 @@ class PaymentStore:
             str(one.sent), str(one.delivered), str(one.committed), str(one.uncertain),
             one.packets, one.duration_ms, one.asset, one.reason,
         )  # fmt: skip
+        proof = (one.key, one.proof.to_text())
         places = ", ".join("?" * len(values))
         names = _COLUMNS.split(", ")
         updates = ", ".join(f"{name} = excluded.{name}" for name in names)
@@ -112,11 +118,14 @@ class PaymentStore:
                 f"ON CONFLICT (key) DO UPDATE SET {updates}",
                 values,
             )
+            connection.execute("INSERT OR REPLACE INTO proof VALUES (?, ?)", proof)
             connection.execute(
                 "DELETE FROM payment WHERE state IN ('completed', 'failed') AND seq <= "
                 "(SELECT max(seq) FROM payment) - ?",
                 (bounds.PAYMENTS_KEPT_MAX,),
             )
+            if connection.execute("SELECT changes()").fetchone()[0]:
+                connection.execute("DELETE FROM proof WHERE key NOT IN (SELECT key FROM payment)")
 
         await self._run(lambda connection: in_transaction(connection, work))
 
@@ -151,4 +160,5 @@ def _status(row: Sequence[Any]) -> PaymentStatus:
         duration_ms=row[10],
         asset=row[11],
         reason=row[12],
+        proof=Proof() if row[13] is None else Proof.from_text(row[13]),
     )

@@ -59,6 +59,7 @@ class _Run:
         self._store = store
         self._before = (status.sent, status.delivered, status.packets, status.duration_ms)
         """Of earlier processes."""
+        self._proof_before = status.proof
         self._began_s = core.clock.monotonic_s()
         self._stopping = ""
         self.machine: Payment | None = None
@@ -162,6 +163,7 @@ class _Run:
             sent, delivered, packets, duration_ms = self._before
             status.sent, status.delivered = sent + machine.sent, delivered + machine.delivered
             status.packets = packets + machine.packets
+            status.proof = machine.proof.after(self._proof_before)
             if machine.asset is not None:
                 status.asset = f"{machine.asset.asset_code}/{machine.asset.asset_scale}"
             elapsed_s = self._core.clock.monotonic_s() - self._began_s
@@ -300,6 +302,14 @@ class Payments:
             "asset": str(self._core.local.terms.asset),
             "receiverAsset": one.asset or None,
             "reason": one.reason,
+            "proof": {
+                "acknowledged": one.proof.acknowledged,
+                "reported": str(one.proof.reported),
+                "receiverTotal": str(one.proof.receiver_total)
+                if one.proof.receiver_total
+                else None,
+                "lastSequence": one.proof.last_sequence,
+            },
         }
 
     async def stop(self) -> None:

@@ -23,22 +23,25 @@ from typing import Final
 from connector.base.errors import DecodeError
 from connector.ilp.packet import FULFILL, PREPARE, REJECT, Code, Fulfill, Prepare, Reject, reject
 from connector.stream import bounds
-from connector.stream.crypto import Keys
+from connector.stream.connection import (
+    Arrival,
+    Connection,
+    bit_of,
+    data_limits,
+    fault_of,
+    share,
+)  # fmt: skip
 from connector.stream.incoming import IncomingPayments
 from connector.stream.packet import (
     UINT_MAX,
     CloseCode,
     ConnectionAssetDetails,
     ConnectionClose,
-    ConnectionDataBlocked,
-    ConnectionMaxData,
     ConnectionMaxStreamId,
     ConnectionNewAddress,
     Frame,
     StreamClose,
     StreamData,
-    StreamDataBlocked,
-    StreamMaxData,
     StreamMaxMoney,
     StreamMoney,
     StreamMoneyBlocked,
@@ -58,68 +61,6 @@ from connector.stream.tokens import Tokens
 
 _CLOSED_UNPAID_MAX: Final = 4
 """Streams whose end is remembered of who has not paid yet."""
-_NAMES_STREAM: Final = (
-    StreamClose,
-    StreamMoney,
-    StreamMaxMoney,
-    StreamMoneyBlocked,
-    StreamData,
-    StreamMaxData,
-    StreamDataBlocked,
-)
-
-
-class Connection:
-    """What is known of one payer's connection."""
-
-    __slots__ = (
-        "close",
-        "closed_bits",
-        "data_max",
-        "has_paid",
-        "is_new",
-        "keys",
-        "stream_id_max",
-        "streams",
-        "token",
-        "wallet",
-    )
-
-    def __init__(self, token: str, wallet: str, secret: bytes) -> None:
-        self.token = token
-        """The last segment of its address."""
-        self.wallet = wallet
-        self.keys = Keys(secret)
-        self.streams: dict[int, int] = {}
-        """What each stream has received since this process met the connection."""
-        self.closed_bits = 0
-        """The streams that are closed, a bit for each odd id: a set of them would take a hundred times as much."""
-        self.stream_id_max = bounds.STREAM_ID_FIRST_MAX
-        """The highest stream id that the payer may use; never lowered."""
-        self.close: ConnectionClose | None = None
-        """Why it is closed; None: it is open."""
-        self.data_max = 0
-        """How many octets of data its payer was told that it may send; never lowered. Zero: nothing."""
-        self.has_paid = False
-        """Whether it has brought money: addresses are free, so little is kept of others."""
-        self.is_new = True
-        """Whether this process has seen none of its packets."""
-
-
-class Arrival:
-    """A packet that is to be fulfilled once its money is held."""
-
-    __slots__ = ("amount", "connection", "data", "packet")
-
-    def __init__(
-        self, connection: Connection, data: bytes, packet: StreamPacket, amount: int
-    ) -> None:
-        self.connection = connection
-        self.data = data
-        """Encrypted, as it came."""
-        self.packet = packet
-        self.amount = amount
-        """What the wallet gets."""
 
 
 class Receiver:
@@ -217,7 +158,7 @@ class Receiver:
             packet.frames = read_frames(plain, frames_at)
         except DecodeError:
             return self._close(connection, packet, amount, CloseCode.FRAME_FORMAT_ERROR)
-        fault = _fault(connection, packet)
+        fault = fault_of(connection, packet)
         if fault is not None:
             return self._close(connection, packet, amount, fault)
         if connection.close is not None:
@@ -303,7 +244,7 @@ class Receiver:
         connection, packet, amount = arrival.connection, arrival.packet, arrival.amount
         if amount:
             connection.has_paid = True
-        _share(connection, packet, amount)
+        share(connection, packet, amount)
         return Fulfill(
             fulfillment=connection.keys.fulfillment(arrival.data),
             data=self._reply(connection, packet, FULFILL, amount),
@@ -353,8 +294,8 @@ class Receiver:
                 assert isinstance(frame, StreamClose)
                 closed = connection.closed_bits
                 most = bounds.STREAMS_CLOSED_MAX if connection.has_paid else _CLOSED_UNPAID_MAX
-                if not closed & _bit(frame.stream_id) and closed.bit_count() < most:
-                    connection.closed_bits |= _bit(frame.stream_id)
+                if not closed & bit_of(frame.stream_id) and closed.bit_count() < most:
+                    connection.closed_bits |= bit_of(frame.stream_id)
                     # Another one may be opened in its place.
                     connection.stream_id_max = min(UINT_MAX, connection.stream_id_max + 2)
 
@@ -391,7 +332,7 @@ class Receiver:
         told: set[int] = set()
         if connection.close is not None:
             frames.append(connection.close)
-        elif self._takes_data() and (limits := _data_limits(connection, packet)):
+        elif self._takes_data() and (limits := data_limits(connection, packet)):
             frames += limits
         for frame in packet.frames:
             kind = type(frame)
@@ -409,70 +350,3 @@ class Receiver:
         return connection.keys.seal(
             encode(StreamPacket(packet.sequence, packet_type, amount, tuple(frames)))
         )
-
-
-def _bit(stream_id: int) -> int:
-    """Of a stream in `Connection.closed_bits`; its id has passed `_fault`, so it is small."""
-    return 1 << (stream_id >> 1)
-
-
-def _fault(connection: Connection, packet: StreamPacket) -> CloseCode | None:
-    """Why a packet ends its connection; None: it does not."""
-    if packet.sequence > bounds.SEQUENCE_MAX:
-        return CloseCode.INTERNAL_ERROR  # its keys have encrypted all that they may
-    ids = {frame.stream_id for frame in packet.frames if isinstance(frame, _NAMES_STREAM)}
-    if not ids:
-        return None
-    # The payer opens odd ones, and we open none.
-    if any(id_ % 2 == 0 for id_ in ids):
-        return CloseCode.STREAM_ID_ERROR
-    highest = max(ids)
-    if connection.is_new and packet.sequence > 1:
-        # Met in its middle, after a restart: an earlier process has allowed what it uses.
-        connection.stream_id_max = max(
-            connection.stream_id_max, min(highest, bounds.STREAM_ID_AFTER_RESTART_MAX)
-        )
-    return CloseCode.STREAM_ID_ERROR if highest > connection.stream_id_max else None
-
-
-def _data_limits(connection: Connection, packet: StreamPacket) -> list[Frame]:
-    """How much more data may be sent, if the packet has some or waits for that. Nothing of it is kept."""
-    wanted = 0
-    ids: set[int] = set()
-    for frame in packet.frames:
-        if isinstance(frame, StreamData):
-            ids.add(frame.stream_id)
-            wanted = max(wanted, frame.offset + len(frame.data))
-        elif isinstance(frame, StreamDataBlocked):
-            ids.add(frame.stream_id)
-            wanted = max(wanted, frame.max_offset)
-        elif isinstance(frame, ConnectionDataBlocked):
-            wanted = max(wanted, frame.max_offset)
-    if not wanted and not ids:
-        return []
-    most = min(UINT_MAX, wanted + bounds.DATA_AHEAD_BYTES)
-    connection.data_max = most = max(most, connection.data_max)
-    return [ConnectionMaxData(most), *(StreamMaxData(id_, most) for id_ in sorted(ids))]
-
-
-def _share(connection: Connection, packet: StreamPacket, amount: int) -> None:
-    """Divide what was received among the streams; the remainder goes to the lowest open one."""
-    streams = connection.streams
-    shares: dict[int, int] = {}
-    for frame in packet.frames:
-        if type(frame) is StreamMoney:
-            shares[frame.stream_id] = shares.get(frame.stream_id, 0) + frame.shares
-    total = sum(shares.values())
-    if not total:
-        return
-    rest = amount
-    for stream_id, share in shares.items():
-        part = amount * share // total
-        rest -= part
-        streams[stream_id] = min(UINT_MAX, streams.get(stream_id, 0) + part)
-    assert rest >= 0, rest
-    closed = connection.closed_bits
-    lowest = min((id_ for id_ in shares if not closed & _bit(id_)), default=min(shares))
-    streams[lowest] = min(UINT_MAX, streams[lowest] + rest)
-    while len(streams) > bounds.STREAMS_PER_CONNECTION_MAX:
-        del streams[next(iter(streams))]

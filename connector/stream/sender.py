@@ -36,6 +36,7 @@ from connector.stream.packet import (
     decode,
     encode,
 )
+from connector.stream.proof import Proof
 from connector.stream.rate import PacketSize, Window
 
 STREAM_ID: Final = 1
@@ -115,6 +116,8 @@ class Payment:
         """The receiver's, once it has said it; never changed."""
         self.committed = 0
         """What may be fulfilled and in flight together; see `commit`."""
+        self.proof = Proof()
+        """Of what was fulfilled."""
         self.size = PacketSize(amount)
         self.window = Window()
         self._destination = destination
@@ -297,6 +300,7 @@ class Payment:
         self.window.passed()
         self.size.passed(one.amount)
         reply = self._read(one, answer.data, FULFILL)
+        self.proof.fulfilled(one.sequence, STREAM_ID, reply)
         if reply is None:
             # It has fulfilled, so by the protocol it got this much.
             self.delivered += one.minimum

@@ -49,8 +49,9 @@ from connector.peering.model import (
     Unanswered,
 )
 from connector.peering.routing import RoutingTable
+from connector.stream.connection import Arrival
 from connector.stream.questions import Decision, PaymentData
-from connector.stream.receiver import Arrival, Receiver
+from connector.stream.receiver import Receiver
 from connector.stream.tokens import PAYER
 from connector.switch import bounds, receiver, rules, terms
 from connector.switch.loops import Loops, lap_ms, mark_ms

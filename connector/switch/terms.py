@@ -9,7 +9,7 @@ from fractions import Fraction
 from connector.base import limits
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, amount_too_large_data, reject
 from connector.peering.model import Asset, Peer, PeerTerms
-from connector.stream.receiver import Arrival, Connection
+from connector.stream.connection import Arrival, Connection
 
 BASIS_POINTS = 10_000
 

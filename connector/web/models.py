@@ -349,6 +349,15 @@ class PacketAnswer(_Answer):
     triggered_by: str | None = None
 
 
+class PaymentProof(_Answer):
+    """What the payer has in hand about delivery, in the receiver's asset."""
+
+    acknowledged: int
+    reported: Amount
+    receiver_total: Amount | None
+    last_sequence: int
+
+
 class PaymentAnswer(_Answer):
     """A payment of this node. `sent` and `uncertain` in the node's asset, `delivered` in the receiver's."""
 
@@ -364,6 +373,7 @@ class PaymentAnswer(_Answer):
     asset: str
     receiver_asset: str | None
     reason: str
+    proof: PaymentProof
 
 
 class PaymentAnswers(_Answer):

@@ -11,8 +11,9 @@ from connector.base.errors import DecodeError
 from connector.ilp.packet import Fulfill, Prepare, Reject, encode
 from connector.stream import packet as stream
 from connector.stream import target as spsp
+from connector.stream.connection import Arrival
 from connector.stream.crypto import Keys
-from connector.stream.receiver import Arrival, Receiver
+from connector.stream.receiver import Receiver
 from connector.stream.tokens import NONCE_BYTES, Tokens
 from tests.fuzz.target import Target, json_values
 from tests.support import strategies as some

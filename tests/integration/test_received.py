@@ -288,3 +288,32 @@ async def test_without_wallets_nothing_has_come_in(tmp_path: Path) -> None:
         assert answer.status_code in (404, 405)
         assert not (tmp_path / "a" / "received.db").exists()
         assert await network.stop() == []
+
+
+# --- what the payer has in hand
+
+
+async def test_the_payer_keeps_what_the_receiver_has_reported_also_over_a_restart(
+    tmp_path: Path,
+) -> None:
+    async with RunningNodes(tmp_path) as network:
+        limit = {"max_packet_amount": 1000}
+        a, _, c = await network.chain(
+            "a", "b", "c", node={"a": {"admin_api_key": KEY}, "c": PAID}, peer={"b-a": limit}
+        )
+        result = await a.connector.pay(url(c), 100_000, key="one")
+        assert result.state is PaymentState.COMPLETED, result.reason
+        proof = result.proof
+        assert proof.acknowledged == result.packets >= 100
+        assert proof.reported == proof.receiver_total == result.delivered == 100_000
+        # Probes and the end have sequences, too.
+        assert proof.last_sequence > result.packets
+        a = await network.restart("a")
+        body = await Operator(a).get("/admin/payments/one")
+        assert body["proof"] == {
+            "acknowledged": result.packets,
+            "reported": "100000",
+            "receiverTotal": "100000",
+            "lastSequence": proof.last_sequence,
+        }
+        assert await network.stop() == []

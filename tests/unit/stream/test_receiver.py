@@ -11,6 +11,7 @@ import pytest
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.stream import bounds
 from connector.stream import packet as stream
+from connector.stream.connection import Arrival
 from connector.stream.crypto import Keys
 from connector.stream.packet import (
     UINT_MAX,
@@ -29,7 +30,7 @@ from connector.stream.packet import (
     StreamMoneyBlocked,
     StreamPacket,
 )
-from connector.stream.receiver import Arrival, Receiver
+from connector.stream.receiver import Receiver
 from connector.stream.tokens import NONCE_BYTES, Tokens
 
 OWN = "test.node"

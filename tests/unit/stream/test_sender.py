@@ -23,6 +23,7 @@ from connector.ilp.packet import (
 )
 from connector.stream import bounds
 from connector.stream import packet as stream
+from connector.stream.connection import Arrival
 from connector.stream.crypto import Keys
 from connector.stream.packet import (
     UINT_MAX,
@@ -34,7 +35,7 @@ from connector.stream.packet import (
     StreamPacket,
 )
 from connector.stream.rate import PacketSize, Window
-from connector.stream.receiver import Arrival, Receiver
+from connector.stream.receiver import Receiver
 from connector.stream.sender import Payment, Phase
 from connector.stream.tokens import NONCE_BYTES
 
