@@ -285,6 +285,31 @@ async def test_filters_and_what_is_open_stand_in_the_address(
         await shown.get_by_text("20 packets").wait_for()
 
 
+async def test_wallets_and_payments_in_and_out_are_shown_as_they_come(
+    viewer: Viewer, tmp_path: Path
+) -> None:
+    async with RunningNodes(tmp_path) as network, viewer:
+        node = {"b": {"pay_port": 0, "wallets": ["alice", "bob"], "pay_quiet_seconds": 1}}
+        a, b = await network.chain("a", "b", node=node)
+        await viewer.open(b.connector.http_port, "#accounts")
+        page = viewer.page
+        wallets, came = page.get_by_test_id("wallets"), page.get_by_test_id("payments-in")
+        await wallets.get_by_role("row").nth(2).wait_for()
+        await page.get_by_text("Nothing has come in yet.").wait_for()
+        assert await page.get_by_test_id("payments-out").count() == 0
+        target = f"http://127.0.0.1:{b.connector.pay_port}/pay/bob"
+        assert (await a.connector.pay(target, 500_000_000)).sent == 500_000_000
+        await expect(came.get_by_role("row").nth(1)).to_contain_text("bob")
+        await expect(came).to_contain_text("0.5 USD")
+        await came.get_by_text("has come in").wait_for()
+        await expect(wallets.get_by_role("row", name="bob")).to_contain_text("0.5 USD")
+        await viewer.shot("wallets")
+        # What this node pays itself.
+        assert (await b.connector.pay(target.replace("bob", "alice"), 500)).sent == 500
+        await expect(page.get_by_test_id("payments-out")).to_contain_text("completed")
+        await expect(came.get_by_role("row").nth(2)).to_be_visible()
+
+
 async def test_keys_of_the_keyboard(viewer: Viewer, tmp_path: Path) -> None:
     async with RunningNodes(tmp_path) as network, viewer:
         _a, b = await network.chain("a", "b")

@@ -369,3 +369,55 @@ export interface Network {
   readonly configured: boolean;
   readonly nodes: readonly NetworkNode[];
 }
+
+/** An item of `/api/wallets` */
+export interface WalletItem {
+  readonly wallet: string;
+  readonly assetCode: string;
+  readonly assetScale: number;
+  readonly received: string;
+  readonly sent: string;
+  readonly balance: string;
+  readonly pending: string;
+  readonly payUrl: string | null;
+}
+
+/** An item of `/api/wallets/payments`: what came in. */
+export interface IncomingPayment {
+  readonly id: string;
+  readonly paymentId: string;
+  readonly wallet: string;
+  readonly assetCode: string;
+  readonly assetScale: number;
+  readonly amount: string;
+  /** Whether it may be more. */
+  readonly atLeast: boolean;
+  readonly packets: number;
+  readonly beganAt: string;
+  readonly lastAt: string;
+  /** Null: it is open. */
+  readonly ended: string | null;
+  readonly webhook: "none" | "waiting" | "told" | "dead";
+  readonly webhookAttempts: number;
+  readonly webhookFault: string | null;
+}
+
+export interface IncomingPage extends Page<IncomingPayment> {
+  readonly webhooksWaiting: number;
+  readonly webhooksDead: number;
+}
+
+/** An item of `/api/payments`: what this node has paid. */
+export interface OutgoingPayment {
+  readonly key: string;
+  readonly target: string;
+  readonly state: "running" | "completed" | "failed" | "interrupted";
+  readonly amount: string;
+  readonly sent: string;
+  readonly delivered: string;
+  readonly packets: number;
+  /** `USD/9` */
+  readonly asset: string;
+  readonly receiverAsset: string | null;
+  readonly reason: string;
+}

@@ -11,6 +11,7 @@ import { Chip, cls, Empty, Money, Progress, Segments, useNear } from "../parts/b
 import { BalanceChart } from "../parts/chart";
 import { Icon } from "../parts/icons";
 import { failed, goTo, now, place, setQuery, store } from "../state";
+import { Wallets } from "./wallets";
 
 const RANGES: readonly (readonly [string, string, number])[] = [
   ["5m", "5 min", 300_000],
@@ -96,6 +97,7 @@ export function Accounts() {
           ))}
         </div>
       )}
+      <Wallets />
     </>
   );
 }
