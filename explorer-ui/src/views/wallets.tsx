@@ -51,18 +51,20 @@ export function Wallets() {
   if (value === null) {
     if (fault.value === "") return null;
     return (
-      <Panel title="Wallets">
-        <Failure message={fault.value} retry={() => void look()} />
-      </Panel>
+      <div class="wallets">
+        <Panel title="Wallets">
+          <Failure message={fault.value} retry={() => void look()} />
+        </Panel>
+      </div>
     );
   }
   const { wallets, came, paid } = value;
   return (
-    <>
+    <div class="wallets">
       {wallets.length > 0 && <Balances wallets={wallets} />}
       {(wallets.length > 0 || came.items.length > 0) && <Came page={came} />}
       {paid.length > 0 && <Paid payments={paid} />}
-    </>
+    </div>
   );
 }
 
