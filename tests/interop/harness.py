@@ -171,6 +171,26 @@ class JsPeer(JsProcess):
         await super().stop()
 
 
+@contextlib.asynccontextmanager
+async def spsp_server(invitation: dict[str, Any]) -> AsyncIterator[str]:
+    """The URL of a server that gives every payer this `address` and `secret`."""
+    body = {
+        "destination_account": invitation["address"],
+        "shared_secret": invitation["secret"],
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        content = json.dumps(body).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/spsp4+json\r\n")
+        writer.write(b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(content) + content)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
 class Node:
     """A connector of ours as a process of its own, with an embedded ledger."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -15,7 +14,7 @@ import pytest_asyncio
 from connector import PeerSettings
 from connector.base.http import HttpClient
 from connector.node.payment_store import PaymentState
-from tests.interop.harness import JsPeer, install_node_modules
+from tests.interop.harness import JsPeer, install_node_modules, spsp_server
 from tests.support.daemons import Daemon, RunningNodes
 
 pytestmark = [pytest.mark.interop, pytest.mark.asyncio(loop_scope="module")]
@@ -113,20 +112,8 @@ async def test_interledger_pay_pays_a_wallet_by_its_payment_pointer(line: Line) 
 async def test_our_payment_to_a_js_server(line: Line, packets: int) -> None:
     """Also one that takes seconds: the server tries to send to us meanwhile, and must not give up."""
     total = packets * PACKET_MAX
-    served = await line.right.do("serve")
-    body = {"destination_account": served["address"], "shared_secret": served["secret"]}
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        content = json.dumps(body).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/spsp4+json\r\n")
-        writer.write(b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(content) + content)
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1") as server:
-        port = server.sockets[0].getsockname()[1]
-        result = await line.a.connector.pay(f"http://127.0.0.1:{port}/", total)
+    async with spsp_server(await line.right.do("serve")) as url:
+        result = await line.a.connector.pay(url, total)
     assert (result.state, result.sent) == (PaymentState.COMPLETED, total), result.reason
     assert result.delivered == total
     assert result.packets == packets
