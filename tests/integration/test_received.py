@@ -290,6 +290,24 @@ async def test_without_wallets_nothing_has_come_in(tmp_path: Path) -> None:
         assert await network.stop() == []
 
 
+async def test_a_file_that_cannot_be_used_stops_no_payment_and_is_tried_again(
+    tmp_path: Path, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "RECEIVED_FAULT_SECONDS", 0.05)
+    file = tmp_path / "c" / "received.db"
+    file.parent.mkdir()
+    file.write_bytes(b"no database" * 1000)
+    async with RunningNodes(tmp_path) as network:
+        a, c = await network.chain("a", "c", node={"c": HOOK})
+        assert (await a.connector.pay(url(c), 5)).sent == 5
+        assert (await Operator(c).ask("GET", "/api/wallets/payments")).status_code == 503
+        file.unlink()
+        async with asyncio.timeout(20):
+            body, _, _ = await application.came.get()
+        assert (body["amount"], wallet(c)["balance"]) == ("5", "5")
+        assert await network.stop() == []
+
+
 # --- what the payer has in hand
 
 

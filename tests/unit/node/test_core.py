@@ -229,6 +229,7 @@ def test_an_abandoned_core_pays_nobody_twice_and_answers_what_is_resent() -> Non
     simulate(scenario())
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("held", [False, True], ids=["posted", "held"])
 @pytest.mark.parametrize(
     "changes",
