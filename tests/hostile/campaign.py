@@ -76,10 +76,11 @@ class Campaign:
         self._minute = array("d")
 
     def _make_target(self) -> Target:
-        btp, http, pages, engine, receiver, collector = free_ports(6)
+        btp, http, pages, engine, receiver, collector, pay, ilp_http, rates = free_ports(9)
         return Target(
             btp_port=btp, http_port=http, pages_port=pages, engine_port=engine,
-            receiver_port=receiver, collector_port=collector,
+            receiver_port=receiver, collector_port=collector, pay_port=pay, ilp_http_port=ilp_http,
+            rates_port=rates,
             certificate=str(self._folder / "certificate.pem"),
         )  # fmt: skip
 

@@ -2,14 +2,15 @@
 
 strangers   who reach the BTP port            visitors   who reach the HTTP port
 crowding    peers that take places            lying      peers that break the rules
-services    what the node itself asks
+services    what the node itself asks       routers    peers that announce routes
+payers      who reach the listeners for payments and for ILP over HTTP
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from tests.hostile import crowding, lying, services, strangers, visitors
+from tests.hostile import crowding, lying, payers, routers, services, strangers, visitors
 from tests.hostile.attack import Attack
 
 ATTACKS: Final[dict[str, type[Attack]]] = {
@@ -40,9 +41,14 @@ ATTACKS: Final[dict[str, type[Attack]]] = {
         lying.Liars,
         lying.BrokenFrames,
         lying.OddPackets,
+        routers.RouteFloods,
+        routers.RouteThieves,
+        payers.Payers,
+        payers.HttpPeers,
         services.Pages,
         services.Receiver,
         services.Collector,
         services.Engine,
+        services.RatesSource,
     )
 }

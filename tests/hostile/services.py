@@ -207,3 +207,45 @@ class Engine(Service, Visitor):
             await self.ask(request(path, headers, method="POST", body=body))
 
         await self.each(4, one)
+
+
+class RatesSource(Service, Visitor):
+    """A source of exchange rates that lies, and peers that pay in the currencies that it names."""
+
+    name = "rates"
+    rate = "as often as the node asks for rates, and 5 packets that need them"
+    peers: ClassVar[Peers] = {"rates-euro": {"assetCode": "EUR"}, "rates-yen": {"assetCode": "JPY"}}
+
+    async def run(self) -> None:
+        bomb = ("Content-Encoding: gzip\r\n", _bomb())
+
+        def answer(_: str) -> tuple[str, bytes]:
+            chance = self.chance
+            price = chance.choice(
+                ("0.9", "-1", "0", "1e99", "1e999999999", "NaN", '"x"', "[]", "9" * 5000)
+            )
+            many = ",".join(f'"C{number}": {chance.randrange(-5, 9)}' for number in range(9000))
+            return chance.choice(
+                (
+                    ("", b'{"base": "USD", "rates": {"EUR": 0.9, "JPY": "150.5"}}'),
+                    (
+                        "",
+                        f'{{"base": "USD", "rates": {{"EUR": {price}, "JPY": {price}}}}}'.encode(),
+                    ),
+                    ("", f'{{"base": "USD", "rates": {{{many}}}}}'.encode()),
+                    ("", b'{"base": "USD", "timestamp": 9999999999, "rates": {"EUR": 5}}'),
+                    ("", b'{"base": "USD", "base": "EUR", "rates": {}}'),
+                    ("", b"[" * 90_000),
+                    ("", b"x" * (2 * _MIB)),
+                    bomb,
+                    ("Location: http://127.0.0.1:1/\r\n", b""),
+                    ("slow", b"{}"),
+                    ("reset", b""),
+                )
+            )
+
+        await together(
+            self.serve(self.target.rates_port, answer),
+            self.sends("rates-euro", 5, lambda _: packets.prepare("rates-yen", 1000)),
+            self.silent("rates-yen"),
+        )

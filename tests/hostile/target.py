@@ -1,7 +1,7 @@
 """What an attacker knows of the node: its ports, its address, and the secrets of its own peers.
 
 The node is one that a user would run: BTP over TLS, the embedded ledger, keys for the API, other nodes'
-pages, a local receiver and a settlement engine. The last three are in the attackers' hands.
+pages, a local receiver, a source of exchange rates and a settlement engine. The last four are in the attackers' hands.
 """
 
 from __future__ import annotations
@@ -42,6 +42,12 @@ class Target:
     """Of the local receiver (`LOCAL_DELIVERY_URL`)."""
     collector_port: int
     """Of the collector of traces (`OTLP_ENDPOINT`)."""
+    pay_port: int
+    """Of the listener for payment pointers."""
+    ilp_http_port: int
+    """Of the listener for ILP over HTTP."""
+    rates_port: int
+    """Of the source of exchange rates (`RATES_URL`)."""
     certificate: str
     """Path of the node's certificate, which honest peers trust."""
 
@@ -83,6 +89,10 @@ def settings(target: Target, folder: Path, peers: Mapping[str, Mapping[str, Any]
             "explorerMaxBytes": EVENTS_BYTES_MAX,
             "explorerNodes": [f"http://127.0.0.1:{target.pages_port}"],
             "localDeliveryUrl": f"http://127.0.0.1:{target.receiver_port}/deliver",
+            "payPort": target.pay_port,
+            "ilpHttpPort": target.ilp_http_port,
+            "ratesUrl": f"http://127.0.0.1:{target.rates_port}/rates",
+            "ratesMaxAgeSeconds": 2,
             "otlpEndpoint": f"http://127.0.0.1:{target.collector_port}",
             "settlementToken": ENGINE_TOKEN,
             "creditLimit": _CREDIT,

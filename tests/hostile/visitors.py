@@ -30,10 +30,15 @@ def request(
 class Visitor(Attack):
     """Asks by HTTP."""
 
+    @property
+    def port(self) -> int:
+        """Where it asks: the page and the API, unless it says otherwise."""
+        return self.target.http_port
+
     async def ask(self, sent: bytes, which: int = 1) -> int:
         """The status of the answer, which is read to its end; 0: none."""
         try:
-            reader, writer = await connect(self.target.http_port, self.source(which))
+            reader, writer = await connect(self.port, self.source(which))
         except GONE:
             self.done["refused"] += 1
             return 0
