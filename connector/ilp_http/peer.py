@@ -407,7 +407,7 @@ class HttpPeer:
     def _count(self, flight: Outgoing) -> None:
         if flight not in self._counted:
             self._counted.add(flight)
-            self.unknown += 1
+            self.unknown += not flight.quiet  # a request about routes is no money
 
     def _say(self, event: str, reason: str) -> None:
         suppressed = self._said.allow(self._owner.clock.monotonic_s())

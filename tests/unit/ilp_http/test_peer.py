@@ -383,6 +383,15 @@ def test_another_kind_of_peer_is_never_asked_again(serve: Callable[[httpx.Reques
 
 
 @simulated
+async def test_requests_that_are_no_packets_are_no_unknown_outcomes() -> None:
+    async with running(fails(httpx.ReadError), ids=False) as owner:
+        about_routes = Flight(1)
+        about_routes.quiet = True
+        assert await sent(owner, about_routes, Flight(2)) == [None, None]
+        assert owner.peer.unknown == 1
+
+
+@simulated
 async def test_an_answer_that_is_too_long_is_a_refusal() -> None:
     def long(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=bytes(bounds.BODY_BYTES_MAX + 1))
