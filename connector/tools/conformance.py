@@ -55,6 +55,10 @@ class SkippedError(Exception):
     """The check cannot be made; the message says what it needs."""
 
 
+_VERDICTS: Final = (SkippedError, FailedError, TimeoutError, ClosedByPeerError, NoPeerError, KeyRefusedError)
+"""How a check can end, other than well."""
+
+
 def require(holds: bool, otherwise: str) -> None:
     """Fail the check unless `holds`.
 
@@ -242,19 +246,27 @@ async def run_check(check: Check, target: Target) -> Result:
     try:
         async with asyncio.timeout(check.seconds_max):
             await check.run(target)
-    except SkippedError as error:
-        return Result(check=check, verdict=Verdict.SKIP, detail=str(error))
-    except FailedError as error:
-        return Result(check=check, verdict=Verdict.FAIL, detail=_cut(str(error)))
-    except TimeoutError:
-        detail = f"not decided within {check.seconds_max:g} s"
-        return Result(check=check, verdict=Verdict.FAIL, detail=detail)
-    except ClosedByPeerError as error:
-        detail = _cut(f"the connection was closed: {error}")
-        return Result(check=check, verdict=Verdict.FAIL, detail=detail)
-    except (NoPeerError, KeyRefusedError) as error:
-        return Result(check=check, verdict=Verdict.FAIL, detail=_cut(str(error)))
+    except (ExceptionGroup, *_VERDICTS) as error:
+        return _verdict_of(check, error)
     return Result(check=check, verdict=Verdict.PASS)
+
+
+def _verdict_of(check: Check, error: Exception) -> Result:
+    while isinstance(error, ExceptionGroup):
+        # Of a check that asks several things at a time.
+        error = error.exceptions[0]
+    match error:
+        case SkippedError():
+            return Result(check=check, verdict=Verdict.SKIP, detail=str(error))
+        case FailedError() | NoPeerError() | KeyRefusedError():
+            detail = str(error)
+        case TimeoutError():
+            detail = f"not decided within {check.seconds_max:g} s"
+        case ClosedByPeerError():
+            detail = f"the connection was closed: {error}"
+        case _:
+            raise error
+    return Result(check=check, verdict=Verdict.FAIL, detail=_cut(detail))
 
 
 def _cut(text: str) -> str:

@@ -191,7 +191,7 @@ async def _request_ids(target: Target) -> None:
     async with target.guest() as btp:
         packets = [unreachable(target) for _ in range(bounds.CONFORMANCE_PIPELINED)]
         async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(btp.ask_ilp(encode_ilp(one), _SECONDS)) for one in packets]
+            asked = [group.create_task(ask(btp, one)) for one in packets]
         require(all(isinstance(one.result(), Reject) for one in asked), "some are not answered")
         protocols = [Protocol("ilp", ContentType.OCTET_STREAM, encode_ilp(unreachable(target)))]
         highest = BtpPacket(kind=MESSAGE, request_id=0xFFFFFFFF, protocols=protocols)

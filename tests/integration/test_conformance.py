@@ -7,14 +7,19 @@ import json
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from connector import PeerSettings
 from connector.base.clock import SystemClock
+from connector.base.errors import DecodeError
+from connector.btp.packet import RESPONSE, BtpPacket, decode, encode
 from connector.tools import conformance, conformance_btp, conformance_ilp
 from connector.tools.conformance import Account, Check, Target, Verdict, run_check
 from tests.support.commands import command
 from tests.support.daemons import Daemon, RunningNodes
 
+SLOW = frozenset(("log-in-time", "large-message"))
+"""Checks that wait for what this peer never does."""
 ALL: list[Check] = [*conformance_btp.CHECKS.all, *conformance_ilp.CHECKS.all]
 
 
@@ -92,6 +97,34 @@ async def test_a_check_has_a_verdict_in_its_time(tmp_path: Path) -> None:
     result = await run_check(check, Target(account=account, clock=SystemClock()))
     assert result.verdict is Verdict.FAIL
     assert "not decided" in result.detail
+
+
+@pytest.mark.parametrize("breaks_off", [True, False])
+async def test_a_peer_that_is_none_gets_a_verdict_for_every_check(breaks_off: bool) -> None:
+    """After the log-in it closes, or answers with nothing."""
+
+    async def answer(websocket: ServerConnection) -> None:
+        is_logged_in = False
+        async for message in websocket:
+            try:
+                packet = decode(bytes(message))  # type: ignore[arg-type]
+            except (DecodeError, TypeError):
+                continue
+            if is_logged_in and breaks_off:
+                return
+            is_logged_in = True
+            await websocket.send(encode(BtpPacket(kind=RESPONSE, request_id=packet.request_id)))
+
+    async with serve(answer, "127.0.0.1", 0) as server:
+        (socket,) = server.sockets
+        account = Account(url=f"ws://127.0.0.1:{socket.getsockname()[1]}", username="a", token="b")
+        target = Target(
+            account=account, clock=SystemClock(), next_hop=account, next_address="g.next",
+            next_limit=5,
+        )  # fmt: skip
+        results = [await run_check(one, target) for one in ALL if one.name not in SLOW]
+    failed = {one.check.name for one in results if one.verdict is Verdict.FAIL}
+    assert {"request-ids", "other-protocols", "forward", "no-route"} <= failed
 
 
 @pytest.mark.parametrize(
