@@ -142,6 +142,10 @@ class RoutingTable:
         """All routes for exactly this prefix, the best first."""
         return self._routes.get(prefix, ())
 
+    def has_room(self, prefixes: int) -> bool:
+        """Whether so many more prefixes may come."""
+        return len(self._routes) + prefixes <= bounds.ROUTES_MAX
+
     @property
     def has_changed(self) -> bool:
         """Whether `take_changed` would return any."""

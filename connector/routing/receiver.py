@@ -24,10 +24,14 @@ _OPTIONAL: Final = 0x80
 
 @dataclass(slots=True)
 class Changes:
-    """What an update means for the routing table, in order."""
+    """What an update means for the routing table: first what goes, then what comes.
 
-    put: list[Route] = field(default_factory=list)
+    An update can name a prefix more than once; what it says last holds.
+    """
+
     dropped: list[Route] = field(default_factory=list)
+    put: dict[str, Route] = field(default_factory=dict)
+    """By prefix."""
     refused: dict[str, int] = field(default_factory=dict)
     """Announcements that were not taken, by reason."""
 
@@ -193,12 +197,13 @@ class Receiver:
         self.routes[prefix] = kept
         self._sizes[prefix] = size
         self._count(int(is_new), size - before)
-        changes.put.append(kept)
+        changes.put[prefix] = kept
 
     def _drop(self, prefix: str, changes: Changes) -> None:
         route = self.routes.pop(prefix, None)
         if route is not None:
             changes.dropped.append(route)
+            changes.put.pop(prefix, None)
             self._count(-1, -self._sizes.pop(prefix))
 
     def _count(self, routes: int, octets: int) -> None:

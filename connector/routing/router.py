@@ -218,16 +218,23 @@ class Router:
         def make(prefix: str, learned: Learned) -> Route:
             return Route(source, peer_id, prefix, learned)
 
+        def take(route: Announcement) -> str:
+            return may_take(one.terms, self.address, route) or (
+                "" if has_room else "too many routes"
+            )
+
+        # Together with those of the settings.
+        has_room = self._table.has_room(len(update.new))
         changes = one.receiver.update(
             update,
-            take=lambda route: may_take(one.terms, self.address, route),
+            take=take,
             make=make,
             hold_down_ms_max=self._hold_down_ms,
             now_ms=now_ms,
             wall_ms=wall_ms,
         )
         self._remove_all(changes.dropped)
-        for route in changes.put:
+        for route in changes.put.values():
             self._table.add(route)
             self._changed(route, True)
         for why, count in changes.refused.items():

@@ -13,6 +13,7 @@ import pytest
 
 from connector.ilp.packet import Fulfill, Reject
 from connector.oer import var_octets, var_uint
+from connector.peering import bounds as peering_bounds
 from connector.peering.model import LOCAL, Relation
 from connector.peering.routing import Property, Route, RouteSource
 from connector.routing import bounds, codec
@@ -375,6 +376,41 @@ def test_what_was_taken_before_goes_when_it_is_announced_in_another_way() -> Non
     assert alone.learned() == {"g.x"}
     alone.update(routes("g.x", "g.eve", "g.us"))
     assert alone.learned() == set()
+
+
+@pytest.mark.parametrize("says_last", ["refused", "withdrawn and refused", "taken"])
+def test_what_an_update_says_last_of_a_prefix_holds(says_last: str) -> None:
+    """Taken and refused in one update, a route would stay for ever: known to nobody, and counted nowhere."""
+    alone = Alone()
+    good, bad = routes("g.a"), routes("g.a", "g.us")
+    alone.net.run(100)
+    if says_last == "refused":
+        alone.update(good, bad)
+    elif says_last == "taken":
+        alone.update(good, bad, routes("g.a", "g.eve", "g.new"))
+    else:
+        alone.update(good)
+        alone.update(good, routes("g.a", "g.eve", "g.x"), bad, withdrawn=("g.a",))
+    router = alone.us.router
+    if says_last == "taken":
+        assert alone.us.path("g.a") == ("g.eve", "g.new")
+        alone.net.down("us", "eve")
+        alone.net.run(bounds.AWAY_MS + 100)
+    assert alone.us.table.best("g.a") is None
+    assert router.neighbours["eve"].receiver.routes == {}
+    assert (router.room.routes, router.room.octets) == (0, 0)
+
+
+def test_a_table_that_the_settings_have_filled_takes_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = Alone()
+    monkeypatch.setattr(peering_bounds, "ROUTES_MAX", len(alone.us.table) + 1)
+    assert isinstance(alone.update(routes("g.a"), routes("g.b")), Fulfill)
+    assert alone.learned() == set()
+    assert ("eve", "too many routes") in alone.us.refused
+    assert isinstance(alone.update(routes("g.a")), Fulfill)
+    assert alone.learned() == {"g.a"}
 
 
 def test_only_what_passes_the_filter_is_announced() -> None:
