@@ -440,7 +440,12 @@ class Link(asyncio.Protocol):
     def send(self, flight: OutgoingRequest, again: bool) -> Unanswered | None:
         """See `Outlet`; `again`: it may have been sent before over another connection."""
         if self._writing_paused:
-            return Unanswered.BUSY
+            if not again:
+                return Unanswered.BUSY
+            # Its hold must not be given back: the next hop may have fulfilled it. It is asked when it reads.
+            self.session.requests.will_resend(flight)
+            self._to_resend.append(flight)
+            return None
         request_id = self.session.request(flight.octets, flight, flight.packet_id, again)
         if again:
             self.session.requests.resent(flight, request_id)

@@ -170,6 +170,10 @@ class Requests:
         for request in requests:
             self.ids_of_resent.setdefault(request, [])
 
+    def will_resend(self, request: Any) -> None:
+        """`request` will be resent, perhaps for the first time over these connections."""
+        self.ids_of_resent.setdefault(request, [])
+
     def resent(self, request: Any, request_id: int) -> None:
         """`request` was resent as `request_id`; above a bound its oldest id is dropped."""
         ids = self.ids_of_resent.get(request)

@@ -837,6 +837,34 @@ async def test_nothing_more_is_resent_to_a_peer_that_does_not_read_until_it_read
 
 
 @simulated
+async def test_a_packet_of_an_earlier_process_waits_for_a_peer_that_does_not_read() -> None:
+    """Refused, its hold would be given back, although the peer may have fulfilled it before."""
+    async with LinksSetup() as setup:
+        a, b = setup.a, setup.b
+        setup.start(b, dials=False)
+        setup.start(a)
+        await asyncio.sleep(0.1)
+        a.live.pause_writing()
+        assert a.links.send(Request(a.peer, 1)) is Unanswered.BUSY
+        asked = []
+        for number in range(2, 5):
+            request = Request(a.peer, number)
+            request.again = True
+            assert a.links.send(request) is None
+            a.waiting.append(request)
+            asked.append(request)
+        a.links.forget(asked[:1])  # its deadline has passed
+        await asyncio.sleep(1)
+        assert b.arrivals == []
+        a.live.resume_writing()
+        await asyncio.sleep(0.1)
+        assert len(b.arrivals) == 2
+        b.answer_all()
+        await asyncio.sleep(0.1)
+        assert a.waiting == asked[:1]
+
+
+@simulated
 async def test_a_link_that_is_replaced_resends_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     async with LinksSetup() as setup:
         a, one = setup.a, Resending(setup, monkeypatch)
