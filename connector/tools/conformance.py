@@ -55,7 +55,14 @@ class SkippedError(Exception):
     """The check cannot be made; the message says what it needs."""
 
 
-_VERDICTS: Final = (SkippedError, FailedError, TimeoutError, ClosedByPeerError, NoPeerError, KeyRefusedError)
+_VERDICTS: Final = (
+    SkippedError,
+    FailedError,
+    TimeoutError,
+    ClosedByPeerError,
+    NoPeerError,
+    KeyRefusedError,
+)
 """How a check can end, other than well."""
 
 
