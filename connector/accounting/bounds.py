@@ -29,6 +29,12 @@ FULFILMENT_STOP_SECONDS: Final = 1.0
 # long before the sender's last moment, which leaves time for another try, the post waits for it.
 FULFILMENT_WAIT_MS: Final = int(OUTBOX_RETRY_SECONDS * 1000) + OUTBOX_BUDGET_MS
 FULFILMENTS_BYTES_MAX: Final = 512 << 20
+# One that could be fetched again, and is kept so that it can be relayed before its post is booked: how
+# long the disk may take; how long none is kept after it has failed or taken longer; and how long it is
+# kept at least. While its post is neither in the ledger nor in the outbox it is kept in any case.
+FULFILMENT_EARLY_MS: Final = 50
+FULFILMENT_NOT_EARLY_MS: Final = 1000
+FULFILMENT_EARLY_KEPT_MS: Final = 2000
 # About once a second: 2,048 blocks, more than there are requests to a ledger in that time.
 FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX: Final = 16
 # A write begins when the packets that wait for it are one in so many of those in the ledger's request,

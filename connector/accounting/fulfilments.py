@@ -15,7 +15,12 @@ a resent packet is answered with the kept one, and what was fulfilled but not po
   the same, with an alert;
 - nowhere, if the ledger does not keep its books either (`Ledger.keeps_books`).
 
-A Fulfill is kept until the packet can no longer be resent. It is kept also after the sender has read
+Where Fulfills are kept in `outbox.db`, those that could be fetched again may be kept there as well, for a
+moment (`post_early`): the write takes less time than the ledger's answer. Nothing depends on it: where
+it fails or takes long, where there is little room, while the ledger is away or a standby waits, such a Fulfill
+is relayed when its post is booked.
+
+A Fulfill that could not be fetched again is kept until the packet can no longer be resent. It is kept also after the sender has read
 the answer: a sender that is a connector keeps no Fulfill itself and resends to us when it gets a
 resent packet.
 """
@@ -66,16 +71,23 @@ class Posts(Protocol):
 
 class _Waiting:
     # A plain class: a NamedTuple is slow to construct, also in compiled code.
-    __slots__ = ("expires_at_ms", "latest_ms", "reservation", "token")
+    __slots__ = ("expires_at_ms", "is_needed", "latest_ms", "reservation", "token")
 
     def __init__(
-        self, token: Token, reservation: Reservation, expires_at_ms: int, latest_ms: int
+        self,
+        token: Token,
+        reservation: Reservation,
+        expires_at_ms: int,
+        latest_ms: int,
+        is_needed: bool,
     ) -> None:
         self.token = token
         self.reservation = reservation
         self.expires_at_ms = expires_at_ms
         self.latest_ms = latest_ms
         """When its post is queued, on disk or not."""
+        self.is_needed = is_needed
+        """Whether it could not be fetched again."""
 
 
 class Fulfilments:
@@ -91,8 +103,20 @@ class Fulfilments:
         clock: Clock,
         promises: Promises,
         is_watched: Callable[[], bool],
+        is_up: Callable[[], bool],
     ) -> None:
-        """`is_watched`: whether a process with another store may take over."""
+        """Nothing is kept yet.
+
+        Args:
+            ledger: says where Fulfills are kept.
+            store: keeps those that the ledger does not keep.
+            posts: the queue of posts.
+            reports: outcomes and alerts.
+            clock: for deadlines.
+            promises: posts that the ledger has not acknowledged.
+            is_watched: whether a process with another store may take over.
+            is_up: whether posts go to the ledger.
+        """
         self._store = store
         self._posts = posts
         self._post = posts.post
@@ -100,9 +124,12 @@ class Fulfilments:
         self._clock = clock
         self._promises = promises
         self._is_watched = is_watched
+        self._is_up = is_up
         beside = ledger.fulfilments
         self._is_beside: Final = beside is not None
         self._keeps: Final = ledger.keeps_books
+        self.may_relay_early: Final = ledger.keeps_books and beside is None
+        """Whether `post_early` can be of use with this ledger."""
         # The outbox may have some from when the node ran with another ledger, or version.
         self._kept: Final[list[KeptBeside]] = [store] if beside is None else [beside, store]
         self._waiting: list[_Waiting] = []
@@ -112,7 +139,9 @@ class Fulfilments:
         # fail, since nothing is taken then that would need it.
         self._late_rows: list[Kept] = []
         self._failed = ""
-        """Why rows are not on disk; empty: they are."""
+        """Why rows that are needed are not on disk; empty: they are."""
+        self._not_early_before_ms = 0
+        """The disk has failed, or taken long: until then no Fulfill is kept that need not be."""
         self._wake: Final = asyncio.Event()
         # `run` is woken when so many wait; more than one while it gathers.
         self._enough = 1
@@ -155,12 +184,49 @@ class Fulfilments:
         left_ms = max(0, expires_at_ms - bounds.POST_EXPIRY_MARGIN_MS - now_ms)
         latest_ms = now_ms + max(left_ms // 2, left_ms - bounds.FULFILMENT_POST_MS)
         assert now_ms <= latest_ms <= now_ms + left_ms, (latest_ms, now_ms, left_ms)
-        self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms))
+        self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms, True))
         if (
             len(self._waiting) == self._enough
             or latest_ms <= now_ms + bounds.FULFILMENTS_GATHERED_UNTIL_MS
         ):
             self._wake.set()
+
+    def post_early(
+        self, token: Token, reservation: Reservation, expires_at_ms: int, octets: bytes
+    ) -> None:
+        """Queue the post of a packet whose Fulfill could be fetched again.
+
+        If that can be done at once the Fulfill is kept and relayed first. Its row shows after a crash
+        what is owed; it is kept until the post is in the ledger or in the outbox (`maintain`).
+        """
+        now_ms = self._clock.now_ms()
+        latest_ms = now_ms + bounds.FULFILMENT_EARLY_MS
+        if (
+            now_ms < self._not_early_before_ms
+            or expires_at_ms < latest_ms + bounds.POST_EXPIRY_MARGIN_MS + bounds.FULFILMENT_POST_MS
+            or not self._has_room_early()
+            or not self._is_up()
+            or self._is_watched()
+            or self._is_stopping
+        ):
+            self._post(token, reservation, expires_at_ms)
+            return
+        reservation.fulfill = octets
+        reservation.keep_until_ms = now_ms + bounds.FULFILMENT_EARLY_KEPT_MS
+        self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms, False))
+        if len(self._waiting) == self._enough:
+            self._wake.set()
+
+    def _has_room_early(self) -> bool:
+        """As `has_room`, with half of it left for those that have to be kept."""
+        used = 0
+        for one in self._kept:
+            used += one.kept_bytes
+        return (
+            used < bounds.FULFILMENTS_BYTES_MAX // 2
+            and not self._failed
+            and len(self._promises) < limits.IN_FLIGHT_TOTAL_MAX // 2
+        )
 
     def tick(self, now_ms: int) -> None:
         """Post those whose last moment has come, although they are not on disk."""
@@ -172,15 +238,20 @@ class Fulfilments:
         late = [one for one in (*writing, *waiting) if one.latest_ms <= now_ms]
         if not late:
             return
-        self._failed = self._failed or TOO_SLOW
+        self._not_early_before_ms = now_ms + bounds.FULFILMENT_NOT_EARLY_MS
         self._late_rows += [
-            to_be_kept(one.reservation) for one in waiting if one.latest_ms <= now_ms
+            to_be_kept(one.reservation)
+            for one in waiting
+            if one.latest_ms <= now_ms and one.is_needed
         ]
         self._waiting = [one for one in waiting if one.latest_ms > now_ms]
         self._writing = [one for one in writing if one.latest_ms > now_ms]
         # Each is posted once: now, or when it is on disk.
         assert len(late) + len(self._waiting) + len(self._writing) == len(waiting) + len(writing)
-        self._reports.tally("fulfilments_not_kept", len(late), self._failed)
+        needed = sum(one.is_needed for one in late)
+        if needed:
+            self._failed = self._failed or TOO_SLOW
+            self._reports.tally("fulfilments_not_kept", needed, self._failed)
         self._post_all(late)
 
     def _post_all(self, batch: list[_Waiting]) -> None:
@@ -251,19 +322,14 @@ class Fulfilments:
         assert not self._writing, "two writes at a time"
         self._writing, self._waiting = self._waiting, []
         late_rows, self._late_rows = self._late_rows, []
-        rows = late_rows + [to_be_kept(one.reservation) for one in self._writing]
+        needed = late_rows + [to_be_kept(one.reservation) for one in self._writing if one.is_needed]
+        rows = needed + [to_be_kept(one.reservation) for one in self._writing if not one.is_needed]
         stop_at_s = _in_s(bounds.FULFILMENT_STOP_SECONDS) if self._is_stopping else None
         try:
             async with asyncio.timeout_at(stop_at_s) as self._patience:
                 await self._store.keep(rows)
         except (OSError, ConnectorError, TimeoutError) as error:
-            if not self._failed:
-                self._reports.outbox_failed(str(error) or TOO_SLOW)
-            self._failed = str(error) or TOO_SLOW
-            left = {one.reservation.packet_id for one in self._writing}
-            self._late_rows += [row for row in rows if row.packet_id not in left]
-            self._waiting = self._writing + self._waiting
-            self._writing = []
+            self._not_kept(needed, str(error) or TOO_SLOW)
         else:
             self._failed = ""
             kept, self._writing = self._writing, []
@@ -273,6 +339,20 @@ class Fulfilments:
                 self._relay_all(kept)
         finally:
             self._patience = None
+
+    def _not_kept(self, needed: list[Kept], why: str) -> None:
+        """A write has failed: those that have to be kept are tried again, the others are posted."""
+        if not self._failed:
+            self._reports.outbox_failed(why)
+        waiting = self._writing + self._waiting
+        self._writing = []
+        self._waiting = [one for one in waiting if one.is_needed]
+        left = {one.reservation.packet_id for one in self._waiting}
+        self._late_rows += [row for row in needed if row.packet_id not in left]
+        if self._waiting or self._late_rows:
+            self._failed = why
+        self._not_early_before_ms = self._clock.now_ms() + bounds.FULFILMENT_NOT_EARLY_MS
+        self._post_all([one for one in waiting if not one.is_needed])
 
     async def keep(self, answers: Mapping[int, bytes]) -> None:
         """Keep Fulfills of posted packets, by packet id, whose next hop is being removed.
@@ -314,16 +394,20 @@ class Fulfilments:
 
         None while one of them is all that says that its packet is owed.
         """
-        if self._promises.needs_kept(self._clock.now_ms()):
+        # One time for all: what is written meanwhile is not over by it.
+        now_ms = self._clock.now_ms()
+        if self._promises.needs_kept(now_ms) or any(
+            one.reservation.keep_until_ms <= now_ms for one in (*self._writing, *self._waiting)
+        ):
             return
         for one in self._kept:
             if one.kept_bytes:
-                await self._forget(one)
+                await self._forget(one, now_ms)
 
-    async def _forget(self, kept: KeptBeside) -> None:
+    async def _forget(self, kept: KeptBeside, now_ms: int) -> None:
         try:
             for _ in range(bounds.FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX):
-                if not await kept.forget_kept(self._clock.now_ms()):
+                if not await kept.forget_kept(now_ms):
                     return
         except (OSError, ConnectorError) as error:
             self._reports.outbox_failed(str(error))

@@ -60,6 +60,7 @@ class AccountManager:
         spool_transfers_max: int = 0,
         keeps_history: bool = False,
         accept_ledger_loss: bool = False,
+        relays_early: bool = False,
         lease: LeaseTerms | None = None,
     ) -> None:
         """Nothing is opened yet.
@@ -80,6 +81,8 @@ class AccountManager:
             keeps_history: whether accounts of peers that are created from now on keep their past
                 balances in the ledger.
             accept_ledger_loss: accept a ledger that has less than it acknowledged.
+            relays_early: whether a Fulfill that could be fetched again is relayed when it is on disk,
+                not when its post is booked; see `fulfilments`.
             lease: how this process becomes the active one of its node; None: no other process can
                 use the ledger.
         """
@@ -156,7 +159,9 @@ class AccountManager:
             clock=clock,
             promises=promises,
             is_watched=lambda: holder.is_watched,
+            is_up=lambda: availability.is_up,
         )
+        self._relays_early: Final = relays_early and self._fulfilments.may_relay_early
         self._recovery = Recovery(
             turn=turn,
             chart=chart,
@@ -453,12 +458,18 @@ class AccountManager:
         """What `reserve` would come to now: `HELD`, or why not. Nothing is queued."""
         return self._writer.would_hold(asked)
 
-    def post(self, token: Token, reservation: Reservation, expires_at_ms: int) -> None:
+    def post(
+        self, token: Token, reservation: Reservation, expires_at_ms: int, octets: bytes = b""
+    ) -> None:
         """Make a reservation final; then `resume(token, POSTED or RELEASED)` is called.
 
-        `expires_at_ms` is when the sender stops waiting: the budget ends before it.
+        `expires_at_ms` is when the sender stops waiting: the budget ends before it. `octets`: its
+        Fulfill, which may be relayed when it is on disk.
         """
-        self._writer.post(token, reservation, expires_at_ms)
+        if self._relays_early and octets:
+            self._fulfilments.post_early(token, reservation, expires_at_ms, octets)
+        else:
+            self._writer.post(token, reservation, expires_at_ms)
 
     def keep_and_post(
         self, token: Token, reservation: Reservation, expires_at_ms: int, octets: bytes

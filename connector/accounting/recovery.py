@@ -247,6 +247,8 @@ class Recovery:
         self, next_hop_id: str, answer_of: Callable[[str, int], bytes | None]
     ) -> int:
         """Keep Fulfills of packets whose next hop is being removed. See `AccountManager`."""
+        # Their Fulfills may have been relayed before their posts.
+        on_the_way = self._on_the_way()
         async with self._turn as ledger:
             transfers = await ledger.recent_transfers(self._oldest_ns())
         packets = Packets()
@@ -258,9 +260,9 @@ class Recovery:
         for at, packet in enumerate(packets.all()):
             if not at % bounds.RECOVERED_AT_ONCE_MAX:
                 await asyncio.sleep(0)
-            if packet.outcome != POST or all(
-                leg.credit_account_id != account_id for leg in packet.legs
-            ):
+            if packet.outcome != POST and packet.packet_id not in on_the_way:
+                continue
+            if all(leg.credit_account_id != account_id for leg in packet.legs):
                 continue
             reservation = packet.reservation(self._chart.by_id)
             former = None if reservation is None else recovered(reservation)

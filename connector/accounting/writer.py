@@ -2,7 +2,9 @@
 
 One request is in flight; everything queued meanwhile goes into the next one, posts and voids before
 holds, the legs of a packet together. There is no flush timer: an idle ledger gets a request at
-once, a busy one gets full requests.
+once, a busy one gets full requests. One exception: a post that nobody waits for, since its Fulfill has
+been relayed, wakes nobody. It goes with the next request, or with one of its own at the next tick;
+with one of its own at once it would hold up the next packet.
 
 Long because the queues have one owner, and the states of a queued reservation are handled in one
 place.
@@ -134,6 +136,8 @@ class Writer:
         self._wake = asyncio.Event()
         self._is_idle = False
         self._is_stopping = False
+        # Of the queued resolutions: posts that nobody waits for, since the last request or tick.
+        self._unhurried = 0
 
     @property
     def depth(self) -> int:
@@ -275,7 +279,9 @@ class Writer:
             for leg, (debit, credit) in zip(legs, reservation.books, strict=True):
                 self._mirror.post(debit, credit, leg.amount)
         self._resolutions.append(reservation)
-        if self._is_idle:
+        if token is None:
+            self._unhurried += 1
+        elif self._is_idle:
             self._start_writing()
 
     def post_unasked(self, reservation: Reservation) -> None:
@@ -332,7 +338,10 @@ class Writer:
         """Write until `stop`; then until everything queued is written."""
         availability, lease, monotonic_s = self._availability, self._lease, self._clock.monotonic_s
         while True:
-            if not self._resolutions and not self._holds:
+            if not self._holds and (
+                not self._resolutions
+                or (self._unhurried >= len(self._resolutions) and not self._is_stopping)
+            ):
                 if self._is_stopping:
                     return
                 self._is_idle = True
@@ -415,6 +424,7 @@ class Writer:
         """Drop posts that a replay has booked from the outbox while they were queued."""
         queue = self._resolutions
         self._resolutions = deque(one for one in queue if not one.posted)
+        self._unhurried = 0
 
     def _take_batch(self) -> tuple[list[Reservation], list[Transfer], list[Kept]]:
         """The next request: resolutions first, then holds, whole packets, up to the limit.
@@ -422,6 +432,7 @@ class Writer:
         The third element: the fulfilments that are kept beside their posts.
         """
         room = self._turn.ledger.batch_transfers_max
+        self._unhurried = 0
         batch: list[Reservation] = []
         transfers: list[Transfer] = []
         kept: list[Kept] = []
@@ -648,7 +659,14 @@ class Writer:
     # --- time
 
     def tick(self, now_ms: int) -> None:
-        """Change to STALLED when a request has been without an answer for too long."""
+        """Change to STALLED when a request has been without an answer for too long.
+
+        And write posts that nobody waits for, if no request has taken them along.
+        """
+        if self._unhurried:
+            self._unhurried = 0
+            if self._is_idle:
+                self._start_writing()
         began_ms = self._request_began_ms
         if (
             began_ms is not None

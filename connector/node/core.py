@@ -170,6 +170,7 @@ class Core:
             spool_transfers_max=settings.accounting_spool_limit if spools else 0,
             keeps_history=settings.tigerbeetle_history,
             accept_ledger_loss=accept_ledger_loss,
+            relays_early=settings.fulfill_when == "durable",
             # A ledger that only this process can reach needs no lease: its lock is one.
             lease=LeaseTerms(
                 process=randomness.bits(128) if process is None else process,

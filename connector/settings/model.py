@@ -293,6 +293,10 @@ class Settings(BaseSettings):
     """What happens to new packets while TigerBeetle is away: `spool` goes on, within the limits that
     the mirror of the balances knows, and books them when it is back; `reject` answers T00. An
     embedded ledger whose disk fails always rejects."""
+    fulfill_when: Literal["durable", "booked"] = "durable"
+    """When the sender gets a Fulfill, with TigerBeetle: `durable`, as soon as the disk of DATA_DIR has it
+    and what it makes us owe, which is booked a moment later; or `booked`, when the cluster has booked it.
+    While a standby waits it is `booked`. What each survives is in accounting.md."""
     accounting_spool_limit: Annotated[int, Field(ge=1, le=limits.SPOOL_TRANSFERS_MAX), EXACT] = (
         1_000_000
     )

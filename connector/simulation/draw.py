@@ -14,6 +14,7 @@ from connector.simulation.draw_apart import (
     lost_machines,
     numbered,
     prepayments,
+    relaying,
     replacements,
     second_processes,
     with_loop,
@@ -144,7 +145,7 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
     settles = Kind.SETTLE in kinds and dice.random() < 0.4
     plan = Plan(
         seed=seed,
-        nodes=node_plans,
+        nodes=relaying(seed, node_plans),
         links=tuple(links),
         ends=tuple(ends),
         hostile_ends=tuple(hostile),

@@ -111,6 +111,14 @@ def lost_machines(
     ]
 
 
+def relaying(seed: int, nodes: Iterable[NodePlan]) -> tuple[NodePlan, ...]:
+    """The same nodes; some relay a Fulfill only when its post is booked."""
+    dice = _dice("relaying", seed)
+    return tuple(
+        replace(one, fulfill_when=dice.choice(("durable", "durable", "booked"))) for one in nodes
+    )
+
+
 def clean_stops(nodes: tuple[NodePlan, ...], traffic_s: float) -> list[FaultPlan]:
     """Two of each node with a journal, before the long pause: each lets it prune up to the one before."""
     return [

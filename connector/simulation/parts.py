@@ -123,6 +123,7 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
         data_dir=FOLDER / node.name,
         btp_server_port=PORT,
         accounting_outage_policy=node.policy,
+        fulfill_when=node.fulfill_when,
         max_hold_ms=MAX_HOLD_MS,
         fee_basis_points=node.fee_basis_points,
         rates=plan.rates,

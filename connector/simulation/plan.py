@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Final
+from typing import Final, Literal
 
 from connector.simulation.kinds import REPLACED, Kind
 
@@ -38,6 +38,8 @@ class NodePlan:
     """Of its disk or of its connection to the cluster."""
     clock_s: float = 0.0
     """How far its clock is ahead, all the time; below zero: behind."""
+    fulfill_when: Literal["durable", "booked"] = "durable"
+    """When its Fulfills are relayed."""
 
 
 @dataclass(frozen=True, slots=True)

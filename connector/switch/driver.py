@@ -528,7 +528,7 @@ class Driver:
         if flight.keeps:
             self._accounts.keep_and_post(flight, reservation, step.expires_at_ms, step.fulfill)
         else:
-            self._accounts.post(flight, reservation, step.expires_at_ms)
+            self._accounts.post(flight, reservation, step.expires_at_ms, step.fulfill)
 
     def _may_keep(self, flight: Flight) -> bool:
         """Mark the Fulfill of a packet to be kept; False: no room for a new one, so it is rejected."""

@@ -382,8 +382,8 @@ FAULTS = (
     Fault(
         "relayed-before-it-is-kept",
         "connector/accounting/fulfilments.py",
-        "        self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms))\n",
-        "        self._relay_all([_Waiting(token, reservation, expires_at_ms, latest_ms)])\n",
+        "        self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms, True))\n",
+        "        self._relay_all([_Waiting(token, reservation, expires_at_ms, latest_ms, True)])\n",
         only("local", "plain-receivers", "plain-links", "crash"),
         kind="rejected-after-its-post",
     ),

@@ -598,6 +598,9 @@ async def test_the_fulfill_of_a_posted_packet_is_read_when_it_is_asked_for() -> 
 async def test_a_process_that_has_forgotten_its_answers_finds_them() -> None:
     async with node_on_cluster() as node:
         await pay_and_keep(node, "a", sender_id=11)
+        # Its post goes with the next request: until then the ledger cannot tell.
+        assert list(await node.manager.find_former([("alice", 11)])) == []
+        await node.idle()
         assert list(await node.manager.find_former([("alice", 11)])) == [("alice", 11)]
         found = taken(node, 11)
         assert found is not None

@@ -77,7 +77,9 @@ class FakeAccounts:
         self.reserved.append((flight, packet_id, sender_packet_id, asked))
         return Reservation(packet_id, [Transfer(packet_id, amount=asked.amount_out)], self.books)
 
-    def post(self, flight: Flight, reservation: Reservation, expires_at_ms: int) -> None:
+    def post(
+        self, flight: Flight, reservation: Reservation, expires_at_ms: int, octets: bytes = b""
+    ) -> None:
         self.posted.append((flight, reservation))
 
     def keep_and_post(
