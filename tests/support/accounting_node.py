@@ -49,10 +49,15 @@ class AccountingNode:
         spool: int = 0,
         history: bool = False,
         accept_loss: bool = False,
+        early: bool = False,
         process: int = 0,
         takes_over: bool = False,
     ) -> None:
-        """`process`: takes part in the lease of the node under this name; zero: there is none."""
+        """A process that does not run yet.
+
+        `early`: Fulfills that could be fetched again are relayed when they are on disk. `process`: takes
+        part in the lease of the node under this name; zero: there is none.
+        """
         self.superseded = asyncio.Event()
         self.spool = spool
         self.clock = SimulatedClock()
@@ -77,6 +82,7 @@ class AccountingNode:
             spool_transfers_max=spool,
             keeps_history=history,
             accept_ledger_loss=accept_loss,
+            relays_early=early,
             lease=LeaseTerms(
                 process=process,
                 memory=self.outbox,

@@ -45,7 +45,9 @@ class KeptInMemory:
 
     def add(self, rows: Sequence[Kept]) -> None:
         for row in rows:
-            self.rows.setdefault(row.packet_id, row)
+            before = self.rows.get(row.packet_id)
+            if before is None or before.keep_until_ms < row.keep_until_ms:
+                self.rows[row.packet_id] = row
 
     async def kept(self, packet_ids: Sequence[int]) -> dict[int, bytes]:
         self._work()
