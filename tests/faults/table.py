@@ -388,6 +388,14 @@ FAULTS = (
         kind="rejected-after-its-post",
     ),
     Fault(
+        "relayed-early-and-not-kept",
+        "connector/accounting/fulfilments.py",
+        "        rows = needed + [to_be_kept(one.reservation) for one in self._writing if not one.is_needed]\n",
+        "        rows = needed\n",
+        only("crash", "power"),
+        kind="promise-forgotten",
+    ),
+    Fault(
         "fulfilment-forgotten-too-early",
         "connector/accounting/fulfilments.py",
         "now_ms + lives_ms + 2 * limits.CLOCK_ERROR_MS",
