@@ -8,6 +8,7 @@ What is measured is what `pip install .` installs: with its core compiled, where
 (the first run compiles it, which takes a minute); `--interpreted` measures the sources as they are.
 
     scripts/bench                                      all ledgers, windows 1, 100 and 500
+    scripts/bench --compare main --rounds 10           this tree beside that commit, in turns
     scripts/bench --million --ledgers embedded         is memory flat over a million packets?
     scripts/bench --idle-peers 1000 --routes 100000    what do idle peers and routes cost?
     scripts/bench --viewers 1,5 --stalled-seconds 300  what do those cost who look at the page?
@@ -42,6 +43,8 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
+import turns  # noqa: E402 - beside this file
+
 import hatch_compile  # noqa: E402 - it stands beside the package
 
 START_SECONDS_MAX = 60.0
@@ -59,7 +62,7 @@ Figures = dict[str, Any]
 ONE_CORE = "--one-core" in sys.argv
 INTERPRETED = "--interpreted" in sys.argv
 PACKET_IDS = "--packet-ids" in sys.argv
-COMPILED = ROOT / "build" / "compiled"
+HISTORY = HERE / "history"
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -229,8 +232,12 @@ def child(
 def ours(
     ledger: str, core: set[int], folder: Path, *, name: str | None = None,
     config: dict[str, Any] | None = None, settings: Mapping[str, str] = MappingProxyType({}),
+    tree: Path = ROOT,
 ) -> Iterator[Ours]:  # fmt: skip
-    """A connector of ours with the peers alice and bob, and what `config` and `settings` add."""
+    """A connector of ours with the peers alice and bob, and what `config` and `settings` add.
+
+    `tree`: the sources that it is built from.
+    """
     name = name or ledger
     place = folder / name.replace(" ", "-")
     place.mkdir(parents=True)
@@ -264,11 +271,11 @@ def ours(
     environment |= settings
     log = place / "log"
     url = f"http://127.0.0.1:{http_port}"
-    if not INTERPRETED:
-        environment |= {"PYTHONPATH": str(COMPILED), "PYTHONSAFEPATH": "1"}
+    package = tree if INTERPRETED else compiled(tree)
+    environment |= {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-m", "connector", "run"]
     began_s = time.perf_counter()
-    with child(command, environment, core, log, ROOT) as process:
+    with child(command, environment, core, log, tree) as process:
         wait_until(lambda: get(f"{url}/health")["status"] == "healthy", process, log)
         yield Ours(
             name, process, ["--url", f"ws://127.0.0.1:{btp_port}"], url,
@@ -468,6 +475,52 @@ def show(rows: list[Figures], base: str | None, console: Console) -> None:
 
 
 # --- the questions
+
+
+def against(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
+    """How does this tree compare with a commit, in turns?"""
+    own, other = cores()
+    before = turns.commit_of(ROOT, options.compare)
+    seen: dict[tuple[str, int, str], list[Figures]] = {}
+    with turns.tree_of(ROOT, before) as tree:
+        compile_core(console, tree)
+        versions = (("before", tree), ("after", ROOT))
+        for number in range(options.rounds):
+            place = folder / f"round-{number}"
+            for ledger in options.ledgers:
+                with contextlib.ExitStack() as stack:
+                    targets = [
+                        stack.enter_context(ours(ledger, own, place / name, tree=at))
+                        for name, at in turns.in_turn(versions, number)
+                    ]
+                    names = [name for name, _ in turns.in_turn(versions, number)]
+                    for target in targets:
+                        measure(target, WARM_UP_PACKETS, 100, other)
+                    for window in options.windows:
+                        for name, target in zip(names, targets, strict=True):
+                            progress(f"round {number + 1} of {options.rounds}, {ledger}, {window}")
+                            packets = packets_for(window, options.packets)
+                            figures = measure(target, packets, window, other)
+                            seen.setdefault((ledger, window, name), []).append(figures)
+            shutil.rmtree(place)
+    progress("")
+    rows = turns.rows_of(seen)
+    table = Table("ledger", "window")
+    for name in ("packets/s", "ratio", "p50 ms", "ratio", "CPU us", "ratio"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        cells = [row["target"], str(row["window"])]
+        for figure, form in (("packets_per_second", ",.0f"), ("p50_ms", ".3f"), ("cpu_us", ".1f")):
+            one = row.get(figure)
+            if one is None:
+                cells += ["", ""]
+                continue
+            cells.append(f"{one['before']:{form}} -> {one['after']:{form}}")
+            cells.append(str(turns.Ratio(one["ratio"], one["error"])))
+        table.add_row(*cells)
+    console.print(f"{before[:12]} -> {commit()}; ± is the standard error of the ratio's mean")
+    console.print(table)
+    return {"compare": {"before": before, "after": commit(), "rows": rows}}
 
 
 def throughput(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
@@ -683,7 +736,16 @@ def parse() -> argparse.Namespace:
         "--js", action=argparse.BooleanOptionalAction, default=None,
         help="with the JS connector; default: where node and npm are there",
     )  # fmt: skip
+    parser.add_argument(
+        "--compare", metavar="COMMIT",
+        help="measure this tree and that commit in turns, each built as it is installed; prints the "
+        "ratios within the rounds and their standard error",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument(
+        "--record", action="store_true",
+        help="write the figures into benchmarks/history/, with machine and commit",
+    )  # fmt: skip
     parser.add_argument("--data-dir", type=Path, help="where ledgers are written; default build/")
     parser.add_argument("--one-core", action="store_true", help="pin the connector to one core")
     parser.add_argument(
@@ -713,17 +775,23 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def compile_core(console: Console) -> None:
-    """Have the package with its core compiled, unless that cannot be, or is not wanted."""
+def compiled(tree: Path) -> Path:
+    """Where the package of a tree is, with its core compiled."""
+    return tree / "build" / "compiled"
+
+
+def compile_core(console: Console, tree: Path = ROOT) -> None:
+    """Have the package of a tree with its core compiled, unless that cannot be, or is not wanted."""
     global INTERPRETED  # noqa: PLW0603 - settled once, before anything is measured
     why = "--interpreted" if INTERPRETED else hatch_compile.missing()
     if why is not None:
+        if tree is ROOT:
+            console.print(f"[yellow]interpreted: {why}[/yellow]")
         INTERPRETED = True
-        console.print(f"[yellow]interpreted: {why}[/yellow]")
         return
     with console.status("compiling the core ..."):
-        program = [sys.executable, str(ROOT / "hatch_compile.py"), "package", str(COMPILED)]
-        done = subprocess.run(program, capture_output=True, text=True, check=False)
+        program = [sys.executable, str(tree / "hatch_compile.py"), "package", str(compiled(tree))]
+        done = subprocess.run(program, cwd=tree, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"the core could not be compiled:\n{(done.stdout + done.stderr)[-4000:]}")
 
@@ -750,7 +818,9 @@ def main() -> int:
             console.print(
                 "[yellow]one core only, or none to pin: load and connector share[/yellow]"
             )
-        if options.million:
+        if options.compare:
+            result = against(options, folder, console)
+        elif options.million:
             result = million(options, folder, console)
         elif options.viewers or options.stalled_seconds:
             result = audience(options, folder, console)
@@ -760,8 +830,14 @@ def main() -> int:
             result = throughput(options, folder, console)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    said = json.dumps({"machine": about, **result}, indent=2)
     if options.json:
-        print(json.dumps({"machine": about, **result}, indent=2))
+        print(said)
+    if options.record:
+        HISTORY.mkdir(exist_ok=True)
+        record = HISTORY / f"{time.strftime('%Y-%m-%d', time.gmtime())}-{about['commit']}.json"
+        record.write_text(said + "\n", "utf-8")
+        console.print(f"written: {record.relative_to(ROOT)}")
     return 0
 
 
