@@ -9,6 +9,7 @@ What is measured is what `pip install .` installs: with its core compiled, where
 
     scripts/bench                                      all ledgers, windows 1, 100 and 500
     scripts/bench --compare main --rounds 10           this tree beside that commit, in turns
+    scripts/bench --hops 5 --ledgers memory            what does each further connector cost?
     scripts/bench --million --ledgers embedded         is memory flat over a million packets?
     scripts/bench --idle-peers 1000 --routes 100000    what do idle peers and routes cost?
     scripts/bench --viewers 1,5 --stalled-seconds 300  what do those cost who look at the page?
@@ -523,6 +524,81 @@ def against(options: argparse.Namespace, folder: Path, console: Console) -> Figu
     return {"compare": {"before": before, "after": commit(), "rows": rows}}
 
 
+@contextlib.contextmanager
+def line(ledger: str, count: int, core: set[int], folder: Path) -> Iterator[list[Ours]]:
+    """So many connectors one behind the other: alice's packets come in at the first, bob is at the last."""
+    run = os.urandom(6).hex()
+    nodes: list[Ours] = []
+    with contextlib.ExitStack() as stack:
+        # The last one first: the one before it dials it.
+        for number in range(count, 0, -1):
+            peers: list[dict[str, Any]] = []
+            if number > 1:
+                peers.append(
+                    {
+                        "id": f"n{number - 1}-{run}",
+                        "secret": f"link-{number - 1}",
+                        "creditLimit": int(JS_CREDIT),
+                    }
+                )
+            if nodes:
+                peers.append(
+                    {"id": f"n{number + 1}-{run}", "secret": f"link-{number}", "url": nodes[0].load_options[1],
+                     "routes": ["g.hub"]}
+                )  # fmt: skip
+            settings = {"NODE_ID": f"n{number}-{run}", "ILP_ADDRESS": f"g.n{number}"}
+            if nodes:
+                settings["BTP_PEER_BOB_ROUTES"] = "g.nowhere"
+            one = ours(
+                ledger, core, folder, name=f"{ledger} {number} of {count}",
+                config={"peers": peers}, settings=settings,
+            )  # fmt: skip
+            nodes.insert(0, stack.enter_context(one))
+        for node in nodes[:-1]:
+            wait_until(
+                lambda node=node: get(f"{node.url}/health")["peersConnected"] > 0,  # type: ignore[misc]
+                node.process, folder / node.name.replace(" ", "-") / "log",
+            )  # fmt: skip
+        nodes[0].load_options += ["--receiver-url", nodes[-1].load_options[1]]
+        yield nodes
+
+
+def hops(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
+    """What does each further connector on a packet's way cost?"""
+    own, other = cores()
+    rows: list[Figures] = []
+    table = Table("ledger", "connectors")
+    for name in ("window", "packets/s", "p50 ms", "CPU us of all", "of each"):
+        table.add_column(name, justify="right")
+    for ledger in options.ledgers:
+        for count in sorted({1, 2, options.hops}):
+            with line(ledger, count, own, folder) as nodes:
+                measure(nodes[0], WARM_UP_PACKETS, 100, other)
+                for window in options.windows:
+                    progress(f"{ledger}, {count} in a line, window {window}")
+                    packets = packets_for(window, options.packets)
+                    rounds = []
+                    for _ in range(options.rounds):
+                        before_s = [cpu_seconds(node.process.pid) or 0.0 for node in nodes]
+                        figures = measure(nodes[0], packets, window, other)
+                        after_s = [cpu_seconds(node.process.pid) or 0.0 for node in nodes]
+                        figures["all_us"] = (sum(after_s) - sum(before_s)) / packets * 1e6
+                        rounds.append(figures)
+                    row: Figures = {"target": ledger, "connectors": count, "window": window}
+                    row["packets_per_second"] = round(median(rounds, "packets_per_second"))
+                    row["p50_ms"] = round(median(rounds, "p50_ms"), 3)
+                    row["cpu_us"] = round(median(rounds, "all_us"), 1)
+                    rows.append(row)
+                    table.add_row(
+                        ledger, str(count), str(window), f"{row['packets_per_second']:,}",
+                        f"{row['p50_ms']:.2f}", f"{row['cpu_us']:.1f}",
+                        f"{row['cpu_us'] / count:.1f}",
+                    )  # fmt: skip
+    progress("")
+    console.print(table)
+    return {"hops": rows}
+
+
 def throughput(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
     """How fast, and how much faster than the JS connector?"""
     own, other = cores()
@@ -755,6 +831,12 @@ def parse() -> argparse.Namespace:
         "--packet-ids", action="store_true",
         help="the sender gives its packets ids, the next hop knows none: fulfilments are kept",
     )  # fmt: skip
+    parser.add_argument(
+        "--hops",
+        type=int,
+        default=0,
+        help="connectors in a line, up to so many; beside one and two",
+    )
     parser.add_argument("--million", action="store_true", help="memory over a million packets")
     parser.add_argument("--million-packets", type=int, default=1_000_000, help=argparse.SUPPRESS)
     parser.add_argument("--idle-peers", type=int, default=0, help="connected, doing nothing")
@@ -820,6 +902,8 @@ def main() -> int:
             )
         if options.compare:
             result = against(options, folder, console)
+        elif options.hops:
+            result = hops(options, folder, console)
         elif options.million:
             result = million(options, folder, console)
         elif options.viewers or options.stalled_seconds:
