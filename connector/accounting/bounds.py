@@ -32,6 +32,8 @@ FULFILMENTS_BYTES_MAX: Final = 512 << 20
 # One that could be fetched again, and is kept so that it can be relayed before its post is booked: how
 # long the disk may take; how long none is kept after it has failed or taken longer; and how long it is
 # kept at least. While its post is neither in the ledger nor in the outbox it is kept in any case.
+# So many packets in the ledger's request are a crowd: then none is kept that need not be.
+FULFILMENT_EARLY_CROWD: Final = 128
 FULFILMENT_EARLY_MS: Final = 50
 FULFILMENT_NOT_EARLY_MS: Final = 1000
 FULFILMENT_EARLY_KEPT_MS: Final = 2000

@@ -17,8 +17,8 @@ a resent packet is answered with the kept one, and what was fulfilled but not po
 
 Where Fulfills are kept in `outbox.db`, those that could be fetched again may be kept there as well, for a
 moment (`post_early`): the write takes less time than the ledger's answer. Nothing depends on it: where
-it fails or takes long, where there is little room, while the ledger is away or a standby waits, such a Fulfill
-is relayed when its post is booked.
+it fails or takes long, where there is little room or many packets are in flight, while the ledger is away or a standby
+waits, and on a disk that is new to a node which is not, such a Fulfill is relayed when its post is booked.
 
 A Fulfill that could not be fetched again is kept until the packet can no longer be resent. It is kept also after the sender has read
 the answer: a sender that is a connector keeps no Fulfill itself and resends to us when it gets a
@@ -140,6 +140,8 @@ class Fulfilments:
         self._late_rows: list[Kept] = []
         self._failed = ""
         """Why rows that are needed are not on disk; empty: they are."""
+        self._is_other_disk = False
+        """Whether DATA_DIR is new, and the node is not: it may be lost again."""
         self._not_early_before_ms = 0
         """The disk has failed, or taken long: until then no Fulfill is kept that need not be."""
         self._wake: Final = asyncio.Event()
@@ -202,7 +204,10 @@ class Fulfilments:
         now_ms = self._clock.now_ms()
         latest_ms = now_ms + bounds.FULFILMENT_EARLY_MS
         if (
-            now_ms < self._not_early_before_ms
+            # In a crowd it is CPU that packets wait for, not the ledger: a write costs more than it spares.
+            self._posts.in_request > bounds.FULFILMENT_EARLY_CROWD
+            or now_ms < self._not_early_before_ms
+            or self._is_other_disk
             or expires_at_ms < latest_ms + bounds.POST_EXPIRY_MARGIN_MS + bounds.FULFILMENT_POST_MS
             or not self._has_room_early()
             or not self._is_up()
@@ -216,6 +221,10 @@ class Fulfilments:
         self._waiting.append(_Waiting(token, reservation, expires_at_ms, latest_ms, False))
         if len(self._waiting) == self._enough:
             self._wake.set()
+
+    def other_disk(self) -> None:
+        """DATA_DIR is new, and the ledger knows the node: another one has been lost, or is elsewhere."""
+        self._is_other_disk = True
 
     def _has_room_early(self) -> bool:
         """As `has_room`, with half of it left for those that have to be kept."""

@@ -251,6 +251,7 @@ class AccountManager:
             availability=self._availability,
             reports=self._reports,
             clock=self._clock,
+            on_other_disk=self._fulfilments.other_disk,
             grants=grants,
         )
         await start.open()

@@ -6,7 +6,7 @@ away and the outbox has all balances, packets are accepted meanwhile on the bala
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from connector.accounting.acknowledged import Acknowledged
 from connector.accounting.availability import Availability, Phase
@@ -48,11 +48,13 @@ class Start:
         availability: Availability,
         reports: Reports,
         clock: Clock,
+        on_other_disk: Callable[[], None] = lambda: None,
         grants: bool = True,
     ) -> None:
         """`terms`: the peers to be granted their credit, unless `grants` is false.
 
-        The chart has all accounts already.
+        The chart has all accounts already. `on_other_disk`: called when the ledger knows this node and
+        DATA_DIR does not.
         """
         self._terms = terms if grants else ()
         self._turn = turn
@@ -68,6 +70,8 @@ class Start:
         self._availability = availability
         self._reports = reports
         self._clock = clock
+        self._on_other_disk = on_other_disk
+        self._is_new = False
         # The balances assumed for the ledger, after a start without it.
         self._assumed: dict[int, Posted] = {}
         self._is_compared = False
@@ -86,6 +90,7 @@ class Start:
         """
         assert self._availability.phase is Phase.OPENING, self._availability.phase
         memory = await self._spool.begin()
+        self._is_new = memory.is_new
         self._acknowledged.begin(memory)
         self._recovery.begin()
         try:
@@ -115,10 +120,17 @@ class Start:
         await self._lease.take(ledger, is_running=self._availability.phase is not Phase.OPENING)
         self._ids.rise_above(await ledger.highest_id())
 
+    async def _create(self, ledger: Ledger) -> int:
+        """Create what accounts are missing; returns how many were there."""
+        existed = await self._chart.create(ledger, self._chart.by_id.values())
+        if existed and self._is_new:
+            self._on_other_disk()
+        return existed
+
     async def _open_books(self, memory: Memory | None) -> None:
         async with self._turn as ledger:
             await self._open_ledger(ledger)
-            existed = await self._chart.create(ledger, self._chart.by_id.values())
+            existed = await self._create(ledger)
         if not existed and not self._spool.transfers:
             # An outbox that is not empty has packets, whether or not the ledger does.
             self._recovery.no_earlier_packets()
@@ -178,7 +190,7 @@ class Start:
         assert self._availability.phase is not Phase.WAITING
         async with self._turn as ledger:
             await self._open_ledger(ledger)
-            existed = await self._chart.create(ledger, self._chart.by_id.values())
+            existed = await self._create(ledger)
         if not existed and not self._former_seq:
             self._recovery.no_earlier_packets()
         await self._keep_promises(may_lower=False)

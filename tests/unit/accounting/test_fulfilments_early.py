@@ -342,3 +342,55 @@ async def test_a_ledger_that_keeps_fulfilments_itself_keeps_none_for_this() -> N
         post(beside, "a", reservation)
         assert await told(beside, "a") is Outcome.POSTED
         assert not beside.outbox.fulfilments
+
+
+@simulated
+async def test_a_disk_that_is_new_to_a_node_which_is_not_is_not_relied_on() -> None:
+    """Its DATA_DIR was lost, or is elsewhere: this one may be lost as well."""
+    async with early_node() as node:
+        await node.hold("a")
+    async with early_node(ledger=node.ledger) as other:
+        reservation = await other.hold("b")
+        post(other, "b", reservation)
+        assert await told(other, "b") is Outcome.POSTED
+        assert not other.outbox.fulfilments
+        assert other.alerts == ["outbox_is_new"]
+    async with early_node(ledger=node.ledger, outbox=other.outbox) as again:
+        reservation = await again.hold("c")
+        post(again, "c", reservation)
+        assert await told(again, "c") is Outcome.RELEASED
+
+
+@simulated
+@pytest.mark.parametrize("spool", [0, 1000])
+async def test_the_same_where_the_ledger_was_away_at_the_start(spool: int) -> None:
+    async with early_node() as node:
+        await node.hold("a")
+    node.ledger.down, node.ledger.is_open = Fault.REFUSED, False
+    async with early_node(ledger=node.ledger, spool=spool) as other:
+        await asyncio.sleep(1)
+        node.ledger.down = None
+        while other.manager.state_reason:
+            await asyncio.sleep(0.1)
+        reservation = await other.hold("b")
+        post(other, "b", reservation)
+        assert await told(other, "b") is Outcome.POSTED
+        assert not other.outbox.fulfilments
+
+
+@simulated
+async def test_in_a_crowd_fulfills_are_relayed_when_they_are_booked() -> None:
+    """What packets wait for is CPU then, and a write takes some."""
+    count = bounds.FULFILMENT_EARLY_CROWD + 1
+    async with early_node() as node:
+        first, second = await node.hold("a"), await node.hold("b")
+        node.ledger.latency_s = 0.01
+        for number in range(count):
+            assert isinstance(node.reserve(number, 1), Reservation)
+        await asyncio.sleep(0.001)
+        assert node.manager._writer.in_request == count
+        post(node, "a", first)
+        assert await told(node, "a") is Outcome.POSTED
+        await node.idle()
+        post(node, "b", second)
+        assert await told(node, "b") is Outcome.RELEASED

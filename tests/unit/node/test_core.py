@@ -183,6 +183,8 @@ def test_packets_pass_three_cores_and_balances_follow() -> None:
             assert (bob.net("alice"), bob.net("carol")) == (140, -140)
             assert (alice.net("bob"), carol.net("bob")) == (-140, 140)
             for machine in (alice, bob, carol):
+                while machine.core.accounts.undurable:
+                    await asyncio.sleep(0.01)
                 assert await books_at_rest(machine.core.accounts) == []
             opened = [path.name for path in bob.disk.opened]
             assert opened == ["outbox.db", ":memory:"]
@@ -224,6 +226,8 @@ def test_an_abandoned_core_pays_nobody_twice_and_answers_what_is_resent() -> Non
             assert (alice.net("bob"), carol.net("bob")) == (-5, 5)
             await asyncio.sleep(1)
             for machine in (alice, bob, carol):
+                while machine.core.accounts.undurable:
+                    await asyncio.sleep(0.01)
                 assert await books_at_rest(machine.core.accounts) == []
 
     simulate(scenario())
@@ -489,6 +493,8 @@ def test_a_disk_that_is_nearly_full_refuses_new_packets_and_finishes_those_in_fl
                     await asyncio.sleep(0.1)
             assert isinstance(await alice.core.send("g.carol", 1, fulfillment=FULFILLMENT), Fulfill)
             for machine in (alice, bob, carol):
+                while machine.core.accounts.undurable:
+                    await asyncio.sleep(0.01)
                 assert await books_at_rest(machine.core.accounts) == []
 
     simulate(scenario())
