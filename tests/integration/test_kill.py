@@ -61,12 +61,14 @@ async def test_connectors_killed_under_load_come_back_with_mirrored_books(tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.tigerbeetle
+@pytest.mark.parametrize("fulfill_when", ["durable", "booked"])
 async def test_the_same_with_the_accounts_of_all_in_one_cluster(
-    tmp_path: Path, tigerbeetle_server: TigerBeetleServer
+    tmp_path: Path, tigerbeetle_server: TigerBeetleServer, fulfill_when: str
 ) -> None:
     cluster = {
         "TIGERBEETLE_CLUSTER_ID": str(tigerbeetle_server.cluster_id),
         "TIGERBEETLE_REPLICAS": tigerbeetle_server.address,
+        "FULFILL_WHEN": fulfill_when,
         # Others have had nodes of these names there.
         "ASSET_CODE": f"T{secrets.token_hex(4)}",
     }

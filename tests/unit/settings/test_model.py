@@ -50,6 +50,7 @@ def test_without_any_variable_everything_has_its_documented_default() -> None:
         "tigerbeetle_replicas": None,
         "tigerbeetle_history": False,
         "accounting_outage_policy": "spool",
+        "fulfill_when": "durable",
         "accounting_spool_limit": 1_000_000,
         "accounting_timeout_ms": 1000,
         "telemetry_packets_per_second": 200,
