@@ -100,6 +100,7 @@ The map, each package above those that it uses:
       dry_run.py      what would happen to a packet now
       driver.py       runs packet flows; looks resent packets up
       flight.py       a Prepare in flight; what a resent one must equal
+      ways.py         another way for a packet that its next hop has refused: a table; pure
       shortages.py    next hops that answer T04
       inbox.py        the answers kept for a peer that resends, and for how long
       observer.py     events and counts of packets

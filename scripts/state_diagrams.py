@@ -69,6 +69,13 @@ DIAGRAMS: Final = (
         "connector.accounting.promises",
         "An event without an arrow is a fault of ours. From POST on the money is owed.",
     ),
+    Diagram(
+        "second-way.md",
+        "A packet that its next hop has refused",
+        "connector.switch.ways",
+        "From the refusal of the first next hop to the answer for the sender: that of the FIRST, or of the SECOND. "
+        "An event without an arrow is a fault of ours.",
+    ),
 )
 
 

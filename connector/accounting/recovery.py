@@ -29,6 +29,7 @@ from connector.accounting.resent import (
     packets_of,
     recovered,
     recovered_without_accounts,
+    superseded_by_second_ways,
 )
 from connector.accounting.turn import Turn
 from connector.base import limits
@@ -145,6 +146,7 @@ class Recovery:
         loaded = _Loaded({}, {})
         ledger_ns = self._ledger_ns()
         found = packets.all()
+        superseded = superseded_by_second_ways(found)
         for at in range(0, len(found), bounds.RECOVERED_AT_ONCE_MAX):
             await asyncio.sleep(0)
             for packet in found[at : at + bounds.RECOVERED_AT_ONCE_MAX]:
@@ -154,7 +156,10 @@ class Recovery:
                         owed.append(packet)
                         continue
                 reservation = packet.reservation(self._chart.by_id)
-                if reservation is None:
+                if packet.packet_id in superseded:
+                    if not (reservation is None or packet.outcome or packet.is_over(ledger_ns)):
+                        self._count_hold(reservation, packet.expires_at_ns, loaded)
+                elif reservation is None:
                     gone = recovered_without_accounts(packet, self._chart.by_id)
                     if gone is not None:
                         self._note_gone(packet, gone, loaded)
@@ -289,17 +294,22 @@ class Recovery:
         """Count what is held for a packet that this process has not reserved."""
         assert len(reservation.legs) == len(reservation.books)
         if not reservation.posted:
-            assert reservation.packet_id not in loaded.holds, "counted twice"
-            left_s = (expires_at_ns - self._ledger_ns()) / 1e9
-            expires_at_s = self._clock.monotonic_s() + left_s
-            loaded.holds[reservation.packet_id] = (expires_at_s, reservation)
-            for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
-                self._mirror.hold(debit, credit, leg.amount)
+            self._count_hold(reservation, expires_at_ns, loaded)
         found = recovered(reservation)
         if found is not None:
             # A packet that is only held has no kept fulfilment: it would have been posted at the start.
             found.may_be_kept = reservation.posted and not self._fulfilments.is_empty
             loaded.packets[found.source_id, found.sender_packet_id] = found
+
+    def _count_hold(self, reservation: Reservation, expires_at_ns: int, loaded: _Loaded) -> None:
+        """Count what the ledger holds, until it expires."""
+        assert reservation.packet_id not in loaded.holds, "counted twice"
+        assert not reservation.posted, reservation.packet_id
+        left_s = (expires_at_ns - self._ledger_ns()) / 1e9
+        expires_at_s = self._clock.monotonic_s() + left_s
+        loaded.holds[reservation.packet_id] = (expires_at_s, reservation)
+        for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
+            self._mirror.hold(debit, credit, leg.amount)
 
     def _note_over(self, reservation: Reservation, loaded: _Loaded) -> None:
         """Remember a packet that was voided or has expired, so that it is not forwarded again.
@@ -385,7 +395,10 @@ class Recovery:
         wanted, undecided = set(asked), set()
         loaded = _Loaded({}, {})
         ledger_ns = self._ledger_ns()
+        superseded = superseded_by_second_ways(found)
         for packet in found:
+            if packet.packet_id in superseded:
+                continue  # its hold was given back by this process, or counted at the start
             reservation = packet.reservation(self._chart.by_id)
             if reservation is None:
                 former = recovered_without_accounts(packet, self._chart.by_id)

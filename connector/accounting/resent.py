@@ -17,11 +17,13 @@ from connector.ledger.model import (
     PHASE_AGAIN,
     PHASE_RESOLVE,
     POST,
+    SECOND_WAY,
     TAG_BITS,
     VOID,
     AccountCode,
     Transfer,
     TransferCode,
+    first_id,
 )
 from connector.peering.model import LOCAL
 
@@ -120,6 +122,15 @@ class Packets:
         for packet_id, packet in self._found.items():
             packet.outcome = self._outcomes.get(packet_id, 0)
         return list(self._found.values())
+
+
+def superseded_by_second_ways(packets: Iterable[LedgerPacket]) -> set[int]:
+    """Ids of packets that their next hop has refused and that were sent a second way.
+
+    Whatever became of their first hold, only the second says what is owed: it was requested after the first
+    next hop had answered with a Reject.
+    """
+    return {first_id(one.packet_id) for one in packets if one.packet_id & SECOND_WAY}
 
 
 def packets_of(transfers: Iterable[Transfer]) -> list[LedgerPacket]:

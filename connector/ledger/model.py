@@ -308,8 +308,21 @@ PHASE_AGAIN: Final = 0x80
 # In the same octet: `accounting.entries.GRANT_BIT` (0x40), and 1 in a settlement booked back.
 TAG_BITS: Final = 8
 TAG_MASK: Final = (1 << TAG_BITS) - 1
+SECOND_WAY: Final = 1 << 79
+"""Set in the id of a packet that is sent a second way (`switch.ways`); `IdGenerator` never sets it."""
 _ID_RAISED_MAX: Final = ((1 << 48) - 1) << 80
 """Ids with a later time would leave no room to count up from; no clock can have given them."""
+
+
+def second_id(packet_id: int) -> int:
+    """The id under which a packet is held and sent a second way; that of no other packet."""
+    assert not packet_id & SECOND_WAY, packet_id
+    return packet_id | SECOND_WAY
+
+
+def first_id(packet_id: int) -> int:
+    """The id of a packet, from that of its first or its second way."""
+    return packet_id & ~SECOND_WAY
 
 
 class Kept(NamedTuple):
@@ -327,7 +340,7 @@ make_kept: Final[Callable[[tuple[int, int, bytes]], Kept]] = partial(tuple.__new
 
 
 class IdGenerator:
-    """Ids that rise with time: 48 bits of milliseconds, 72 that start random, 8 left at zero.
+    """Ids that rise with time: 48 bits of milliseconds, one for second ways, 71 that start random, 8 left at zero.
 
     The low octet is for the phase and leg of a transfer (`PHASE_*`), so one packet id names all
     transfers of a packet. Rises even when the clock goes back.
@@ -349,6 +362,9 @@ class IdGenerator:
         After a clock was set back, existing ids are higher than those it gives now. A ledger that
         relies on rising ids would have to search its archive for every lower id.
         """
+        if id_ & SECOND_WAY:
+            # Counting on from it would give ids of second ways: begin with the next millisecond.
+            id_ = ((id_ >> 80) + 1) << 80
         if self._last < id_ < _ID_RAISED_MAX:
             self._last = id_ >> TAG_BITS << TAG_BITS  # the low octet is for phase and leg
             assert self._last + (1 << TAG_BITS) > id_
@@ -357,8 +373,8 @@ class IdGenerator:
         """A new id, higher than every one before."""
         if now_ms > self._ms:
             self._ms = now_ms
-            # The top bit of the random part is clear, so counting on from it cannot run over.
-            fresh = now_ms << 80 | self._random_bits(71) << TAG_BITS
+            # The top bit is for second ways. The one below is clear, so counting on cannot run into it.
+            fresh = now_ms << 80 | self._random_bits(70) << TAG_BITS
             if fresh > self._last:
                 self._last = fresh
                 return fresh

@@ -413,6 +413,7 @@ class Connector:
             settlements_waiting=core.settlements.waiting,
             settlements_waiting_amount=core.settlements.waiting_amount,
             loops=core.switch.loops,
+            ways=core.switch.ways,
             http_counters=core.http.counters,
             pay_url=lambda: "" if self._listener is None else self._listener.url,
             rates=RatesView(lambda: self.settings, core.live_rates),

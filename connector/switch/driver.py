@@ -24,12 +24,13 @@ from connector.accounting.resent import Recovered
 from connector.base import limits
 from connector.base.errors import DecodeError
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, decode_prepare, encode, reject
+from connector.ledger.model import SECOND_WAY
 from connector.peering.model import LOCAL, Peer, Unanswered
 from connector.stream.questions import Decision
 from connector.switch import bounds
 from connector.switch.flight import NEVER_MS, Flight, ReplyTo, Trace, fingerprint, same_packet
 from connector.switch.inbox import Asked, Inbox, Inboxes
-from connector.switch.switch import Ask, Deliver, Post, Result, Send, Step, Switch, Void
+from connector.switch.switch import Ask, Deliver, Post, Rename, Result, Send, Step, Switch, Void
 
 CCP_DESTINATIONS: Final = "peer.route."
 """How the destinations of requests about routes begin."""
@@ -503,6 +504,9 @@ class Driver:
                 self._wait(flight, step.deadline_ms)  # type: ignore[union-attr]
                 self._ask_about(flight, step)  # type: ignore[arg-type]
                 return
+            elif kind is Rename:
+                self._rename(flight, step)  # type: ignore[arg-type]
+                outcome = None
             else:
                 assert isinstance(step, Deliver), step
                 if flight.sender_packet_id and not self._may_keep(flight):
@@ -522,6 +526,15 @@ class Driver:
         if flight.trace is not None:
             flight.trace.asked = step
         return None
+
+    def _rename(self, flight: Flight, step: Rename) -> None:
+        """A packet goes another way (`ways`), or has been there: no look-up of its sender's id sees that."""
+        if step.packet_id & SECOND_WAY:
+            if flight.next_hop is not None:
+                flight.next_hop.counters.rejected_out += 1
+                flight.next_hop = None
+            flight.reservation = None
+        flight.packet_id = step.packet_id
 
     def _post(self, flight: Flight, step: Post) -> None:
         flight.reservation = reservation = step.reservation

@@ -95,11 +95,8 @@ class DryRun:
             # Like no other packet, so that it is no copy of one that is under way (`loops`).
             data=self._random_octets(_DATA_OCTETS),
         )
-        next_hop = self._switch.next_hop_of(destination) or source
-        before = [
-            (peer, peer.taken())
-            for peer in {source.peer_id: source, next_hop.peer_id: next_hop}.values()
-        ]
+        asked = [source, *self._switch.next_hops_of(destination)]
+        before = [(peer, peer.taken()) for peer in {peer.peer_id: peer for peer in asked}.values()]
         try:
             return self._run(source, prepare)
         finally:
@@ -132,8 +129,8 @@ class DryRun:
             elif isinstance(step, Send):
                 outcome = self._would_send(source, step)
                 if outcome is None:
-                    # The flow goes on as if it had not been sent, and undoes what it has noted.
-                    sent, outcome = step, Unanswered.NOT_SENT
+                    # The flow goes on as if there were no answer, and undoes what it has noted.
+                    sent, outcome = step, Unanswered.TIMED_OUT
             elif isinstance(step, Deliver):
                 outcome = Unanswered.BUSY
                 delivered = self._may_keep(source)

@@ -115,6 +115,11 @@ class Loops:
         # Also where `_forwarded` has none: the packet with the same condition may have been answered first.
         return self._sharing.get((prepare.condition, prepare.destination, prepare.data))
 
+    def has_passed(self, prepare: Prepare) -> bool:
+        """Whether an equal packet, which waits for its answer, was forwarded with more time than this one has."""
+        first = self.find(prepare)
+        return first is not None and first.deadline_ms > prepare.expires_at_ms
+
     def refuses(
         self, first: Offer, lap_ms: int, source: Peer, prepare: Prepare, route: Route, now_ms: int
     ) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 from connector.base import limits
 from connector.base.log import Log, Sampler
 from connector.ilp.packet import Code, decode_prepare
-from connector.ledger.model import PHASE_RESOLVE
+from connector.ledger.model import PHASE_RESOLVE, first_id
 from connector.peering.model import Peer
 from connector.switch import bounds
 from connector.switch.flight import Flight, Trace
@@ -115,7 +115,8 @@ class PacketObserver:
         asked = trace.asked
         self._emit(
             PacketForwarded(
-                packet_id=flight.packet_id,
+                # All events of a packet have the id of its first way.
+                packet_id=first_id(flight.packet_id),
                 peer_id=flight.source.peer_id,
                 next_hop=flight.next_hop.peer_id,
                 destination=flight.prepare.destination,

@@ -8,6 +8,7 @@ code runs under the daemon's driver and under a test that controls time, network
     yield Deliver   -> Fulfill | Reject | Unanswered   the answer of this node's own receiver
     yield Post      -> Outcome                   final; the Fulfill may be sent now
     yield Void      -> None                      the hold is released
+    yield Rename    -> None                      what follows is under another id: a second way
 
 It always returns a `Result`.
 
@@ -38,7 +39,7 @@ from connector.ilp.packet import (
     reject,
     reprice,
 )
-from connector.ledger.model import TransferCode
+from connector.ledger.model import TransferCode, second_id
 from connector.peering.model import (
     LOCAL,
     Asset,
@@ -53,9 +54,11 @@ from connector.stream.connection import Arrival
 from connector.stream.questions import Decision, PaymentData
 from connector.stream.receiver import Receiver
 from connector.stream.tokens import PAYER
-from connector.switch import bounds, receiver, rules, terms
+from connector.switch import bounds, receiver, rules, terms, ways
 from connector.switch.loops import Loops, lap_ms, mark_ms
 from connector.switch.terms import Offer
+from connector.switch.ways import Step as WayStep
+from connector.switch.ways import StepEvent as WayEvent
 
 _UNANSWERED_CODES: Final = {
     Unanswered.NOT_SENT: Code.T01_PEER_UNREACHABLE,
@@ -141,7 +144,16 @@ class Void:
         self.reservation = reservation
 
 
-Step = Reserve | Send | Deliver | Ask | Post | Void
+class Rename:
+    """What follows is held and sent under this id: another way for a packet that its next hop has refused."""
+
+    __slots__ = ("packet_id",)
+
+    def __init__(self, packet_id: int) -> None:
+        self.packet_id = packet_id
+
+
+Step = Reserve | Send | Deliver | Ask | Post | Void | Rename
 
 
 class Result:
@@ -195,6 +207,7 @@ class Switch:
     ) -> None:
         self.node: Final = node
         self.loops: Final = Loops()
+        self.ways: Final = ways.Ways()
         self._peers = peers
         self._routes = routes
         self._rates = rates
@@ -324,6 +337,11 @@ class Switch:
                 terms.give_back(offer, now_ms, self._now_ms())
             if held is not None and not held.posted:
                 yield Void(held)
+            if answer.code in ways.CODES and next_hop is not None and recovered is None:
+                # Nothing is promised any more: another next hop may take it.
+                second = yield from self._go_second_way(offer, packet_id, said, answer)
+                if second is not None:
+                    return second
             return _rejected(answer, hop_id)
         # 7. Post or void, then answer.
         octets = answer.wire or encode(answer)
@@ -368,6 +386,112 @@ class Switch:
             )
         return None
 
+    def _go_second_way(
+        self, first: Offer, packet_id: int, said: object, refusal: Reject
+    ) -> Generator[Step, Any, Result | None]:
+        """Send a packet that its next hop has refused another way, once; see `ways`.
+
+        None: the first answer, `refusal`, stands; nothing is held then.
+        """
+        way = ways.SecondWay()
+        now_ms = self._now_ms()
+        offer = self._other_offer(first, said, refusal, now_ms)
+        if offer is None:
+            way.move(WayEvent.NO_OTHER)
+            return None
+        way.move(WayEvent.OTHER)
+        metered = terms.is_metered(offer)
+        if metered and terms.meter(offer, now_ms, self.node.address) is not None:
+            way.move(WayEvent.NOT_HELD)
+            return None
+        yield Rename(second_id(packet_id))
+        result = yield from self._second_result(way, offer, second_id(packet_id), now_ms)
+        if metered and (result is None or result.code is not None):
+            terms.give_back(offer, now_ms, self._now_ms())
+        yield Rename(packet_id)
+        assert (result is None) is (way.step is WayStep.FIRST), way.step
+        if result is not None and result.code is None:
+            self.ways.fulfilled += 1
+        return result
+
+    def _second_result(
+        self, way: ways.SecondWay, offer: Offer, packet_id: int, now_ms: int
+    ) -> Generator[Step, Any, Result | None]:
+        """Hold, send, check, and post or void, as `forward` does it; `packet_id`: that of the second way."""
+        prepare, next_hop, deadline_ms = offer.prepare, offer.next_hop, offer.deadline_ms
+        assert next_hop is not None
+        held: Reservation | None = None
+        if prepare.amount:
+            booked: Reservation | Outcome = yield Reserve(
+                offer.source.terms, offer.payee, prepare.amount, offer.fee, offer.amount,
+                prepare.condition, deadline_ms + self._window_ms - now_ms,
+            )  # fmt: skip
+            if isinstance(booked, Outcome):
+                way.move(WayEvent.NOT_HELD)
+                return None
+            held = booked
+            if self._now_ms() >= deadline_ms:
+                way.move(WayEvent.TOO_LATE)
+                yield Void(held)
+                return None
+        way.move(WayEvent.HELD)
+        self.ways.tried += 1
+        octets = reprice(prepare, amount=offer.amount, expires_at_ms=deadline_ms)
+        self.loops.began(offer)
+        said = yield Send(next_hop, octets, deadline_ms, packet_id)
+        self.loops.ended(offer)
+        answer = self._check(prepare, said, next_hop, deadline_ms)
+        was_sent = said is not Unanswered.NOT_SENT and said is not Unanswered.BUSY
+        way.move(WayEvent.ANSWERED if was_sent else WayEvent.NOT_SENT)
+        if isinstance(answer, Reject):
+            if held is not None:
+                yield Void(held)
+            return _rejected(answer, offer.hop_id) if was_sent else None
+        octets = answer.wire or encode(answer)
+        if held is not None:
+            yield Post(held, prepare.expires_at_ms, octets)
+        return Result(
+            octets, code=None, next_hop=offer.hop_id, amount_out=offer.amount, fee=offer.fee
+        )
+
+    def _other_offer(
+        self, first: Offer, said: object, refusal: Reject, now_ms: int
+    ) -> Offer | None:
+        """What is offered to another next hop than that of `first`; None: it goes no other way."""
+        source, prepare, hop = first.source, first.prepare, first.next_hop
+        assert hop is not None
+        own_address = self.node.address
+        if (
+            self.node.stopping
+            or source.draining
+            or self.loops.has_passed(prepare)
+            or first.lap_ms
+            or (
+                type(said) is bytes
+                and not ways.refuses_itself(
+                    hop, self._routes, prepare.destination, refusal.triggered_by, own_address
+                )
+            )
+        ):
+            return None
+        other = next(
+            ways.others(self._routes, self._peers, prepare.destination, source, hop.peer_id), None
+        )
+        if other is None:
+            return None
+        _, next_hop = other
+        amounts = terms.amounts(
+            source.terms, next_hop.terms, prepare.amount, self._rates, own_address
+        )
+        deadline_ms = terms.onward_expiry_ms(
+            prepare.expires_at_ms, now_ms, self._window_ms, self._hold_ms_max, own_address
+        )
+        if isinstance(amounts, Reject) or isinstance(deadline_ms, Reject):
+            return None
+        return Offer(
+            source, prepare, next_hop, next_hop.terms, amounts.onward, amounts.fee, deadline_ms
+        )
+
     def _answer_kept(self, prepare: Prepare, recovered: Recovered) -> Result:
         """Answer with the kept Fulfill: its packet is posted, or its post is queued."""
         fulfill = decode(recovered.fulfill)
@@ -384,10 +508,13 @@ class Switch:
             amount_out=_amount_to(recovered.next_hop_id, reservation) if reservation.books else 0,
         )
 
-    def next_hop_of(self, destination: str) -> Peer | None:
-        """The peer that packets for this address go to; None: none, or this node itself."""
+    def next_hops_of(self, destination: str) -> list[Peer]:
+        """The peers that packets for this address may go to, the best first."""
         route = self._routes.find(destination)
-        return None if route is None else self._peers.get(route.next_hop)
+        ids = (
+            () if route is None else [one.next_hop for one in self._routes.candidates(route.prefix)]
+        )
+        return [peer for peer in map(self._peers.get, ids) if peer is not None]
 
     def rate(self, here: Asset, there: Asset) -> Fraction | None:
         """Units of `there` for one unit of `here`, as packets are converted now; None: no rate."""
@@ -507,13 +634,15 @@ class Switch:
             next_hop = self._peers.get(route.next_hop)
             if next_hop is None:
                 return self._refuse(Code.F02_UNREACHABLE, "no route found")
-            if next_hop.away:
-                # Nothing is held yet, so a packet that would get T01 may go another way.
-                for other in self._routes.candidates(route.prefix):
-                    another = self._peers.get(other.next_hop)
-                    if another is not None and another is not source and not another.away:
-                        route, next_hop = other, another
-                        break
+            if next_hop.away and not self.loops.has_passed(prepare):
+                # Nothing is held yet, so a packet that would get T01 may go another way; one that has come
+                # back from there may not.
+                route, next_hop = next(
+                    ways.others(
+                        self._routes, self._peers, prepare.destination, source, route.next_hop
+                    ),
+                    (route, next_hop),
+                )
             if next_hop is source and not source.terms.allow_reflection:
                 # A neighbour that has announced this way and sends us the packet is about to tell us more.
                 code = Code.F02_UNREACHABLE if route.learned is None else Code.T01_PEER_UNREACHABLE

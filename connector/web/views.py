@@ -26,6 +26,7 @@ from connector.settings.model import Settings
 from connector.switch.loops import Loops
 from connector.switch.observer import PacketObserver
 from connector.switch.rules import Node
+from connector.switch.ways import Ways
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import NodeStatus, body, cut, iso
 from connector.telemetry.metrics import LedgerRequests, MetricsText, MoneyCollector, NodeCollector
@@ -71,6 +72,7 @@ class NodeViews:
         settlements_waiting: Callable[[str], int],
         settlements_waiting_amount: Callable[[str], int],
         loops: Loops,
+        ways: Ways,
         http_counters: Callable[[], Mapping[str, int]],
         pay_url: Callable[[], str] = str,
         rates: RatesView,
@@ -119,6 +121,8 @@ class NodeViews:
                 "ilp_answers_malformed": sum(p.counters.answers_malformed for p in peers),
                 "ilp_answers_undelivered": sum(p.counters.answers_undelivered for p in peers),
                 "ilp_packets_looped": loops.packets,
+                "ilp_packets_second_way": ways.tried,
+                "ilp_packets_second_way_fulfilled": ways.fulfilled,
                 "ilp_resent_refused": sum(p.counters.resent_refused for p in peers),
                 "telemetry_dropped": bus.dropped + bus.frames_dropped_total() + store.dropped,
                 "telemetry_packets_counted": packets.counted,

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
 from connector.accounting import bounds as accounting_bounds
+from connector.accounting.entries import Reserve
 from connector.accounting.manager import State
-from connector.accounting.promises import Outcome
+from connector.accounting.promises import Outcome, Reservation
 from connector.base import limits
 from connector.base.errors import LedgerBehindError
-from connector.ledger.model import (
-    AccountCode,
-)
+from connector.ledger.model import AccountCode, second_id
 from connector.peering.model import PeerTerms
 from tests.support.accounting_node import (
     ALICE,
     BOB,
     CAROL,
     CONDITION,
+    HOLD_MS,
     OTHER_CONDITION,
     WE,
     AccountingNode,
@@ -318,6 +319,86 @@ async def test_what_is_on_its_way_to_the_ledger_is_asked_for_again_in_a_moment()
         turn = node.manager._turn
         with_lock, turn._lock = turn._lock, asyncio.Lock()
         assert await asked(node, 11, 12) == [12]
+        turn._lock = with_lock
+        node.ledger.latency_s = 0
+        await asyncio.sleep(1)
+        assert await asked(node, 11) == [11]
+        found = taken(node, 11)
+        assert found is not None
+        assert found.reservation.posted
+        assert await node.rest() == []
+
+
+# --- packets that were sent a second way
+
+
+async def second_way(node: AccountingNode, *, voids: bool = True) -> Reservation:
+    """The second hold of a packet of alice's, towards carol after bob has refused it."""
+    first = await node.hold("first", sender_id=11)
+    if voids:
+        node.manager.void(first)
+    packet_id = second_id(first.packet_id)
+    asked = Reserve(ALICE, DORA, 100, 0, 100, CONDITION, HOLD_MS)
+    held = node.manager.reserve("second", packet_id, 11, asked)
+    assert isinstance(held, Reservation)
+    assert await node.outcome("second") is Outcome.HELD
+    return held
+
+
+DORA = PeerTerms(peer_id="dora", asset=ALICE.asset, credit_limit=10_000)
+
+
+@pytest.mark.parametrize("voids", [True, False])
+@pytest.mark.parametrize("end", ["held", "posted", "voided"])
+@pytest.mark.parametrize("looks_up", [True, False])
+@simulated
+async def test_of_two_ways_the_second_says_what_is_owed(
+    voids: bool, end: str, looks_up: bool
+) -> None:
+    """Also if the void of the first was lost; at a start, and where another process has sent it."""
+    terms = [ALICE, BOB, DORA]
+    async with node_on_cluster(terms=terms) as node, contextlib.AsyncExitStack() as stack:
+        if looks_up:
+            other = node_on_cluster(terms=terms, ledger=node.ledger)
+            again = await stack.enter_async_context(other)
+            node.ledger.one_at_a_time = False
+        held = await second_way(node, voids=voids)
+        if end == "posted":
+            node.post("second", held)
+            assert await node.outcome("second", other_than=Outcome.HELD) is Outcome.POSTED
+        elif end == "voided":
+            node.manager.void(held)
+        await node.idle()
+        if looks_up:
+            assert await asked(again, 11) == [11]
+        else:
+            again = await stack.enter_async_context(
+                node_on_cluster(terms=terms, ledger=node.ledger)
+            )
+        found = taken(again, 11)
+        assert found is not None
+        assert found.reservation.packet_id == held.packet_id
+        assert found.reservation.is_free is (end == "voided")
+        assert found.reservation.posted is (end == "posted")
+        assert found.next_hop_id == "dora"
+        if end == "held":
+            again.manager.void(found.reservation)
+        assert await again.rest() == []
+        assert again.net("dora") == (-100 if end == "posted" else 0)
+
+
+@simulated
+async def test_while_the_second_way_is_on_its_way_to_the_ledger_the_first_says_nothing() -> None:
+    async with node_on_cluster(terms=[ALICE, BOB, DORA]) as node:
+        held = await second_way(node)
+        node.ledger.latency_s = 0.8
+        node.post("second", held)
+        assert await node.outcome("second", other_than=Outcome.HELD) is Outcome.RELEASED
+        node.ledger.one_at_a_time = False
+        turn = node.manager._turn
+        with_lock, turn._lock = turn._lock, asyncio.Lock()
+        assert await asked(node, 11) == []
+        assert node.manager.find_recovered("alice", 11) is None
         turn._lock = with_lock
         node.ledger.latency_s = 0
         await asyncio.sleep(1)

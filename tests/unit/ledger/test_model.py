@@ -10,14 +10,17 @@ import pytest
 from connector.ledger.model import (
     DERIVED_ID_MAX,
     ID_MAX,
+    SECOND_WAY,
     TAG_MASK,
     AccountCode,
     IdGenerator,
     Transfer,
     account_id,
     asset_ledger,
+    first_id,
     node_tag,
     peer_tag,
+    second_id,
     settlement_id,
 )
 from connector.ledger.rows import ROW, pack_transfer, unpack_transfer
@@ -105,6 +108,26 @@ def test_ids_rise_above_what_a_ledger_has_seen(low: int) -> None:
     assert first & 0xFF == 0
     assert ids.last == first
     assert ids.next(2001) == 2001 << 80
+
+
+def test_ids_of_second_ways_are_derived_and_those_of_no_other_packet() -> None:
+    ids = IdGenerator(random_bits=lambda bits: (1 << bits) - 1)
+    made = [ids.next(1000) for _ in range(1000)]
+    seconds = [second_id(id_) for id_ in made]
+    assert not set(made) & set(seconds)
+    assert [first_id(id_) for id_ in seconds] == made == [first_id(id_) for id_ in made]
+    assert all(id_ & 0xFF == 0 and id_ >> 80 == 1000 for id_ in seconds)
+    with pytest.raises(AssertionError):
+        second_id(seconds[0])
+
+
+@pytest.mark.parametrize("low", [0, 1, 0x11])
+def test_ids_rise_above_those_of_second_ways_and_are_none_of_them(low: int) -> None:
+    ids = IdGenerator(random_bits=lambda _: 0)
+    seen = second_id(2000 << 80 | 0xAB << 8) | low
+    ids.rise_above(seen)
+    made = [ids.next(1500) for _ in range(3)]
+    assert all(id_ > seen and not id_ & SECOND_WAY and id_ & 0xFF == 0 for id_ in made)
 
 
 def test_an_id_that_leaves_no_room_above_it_is_not_counted_on_from() -> None:
