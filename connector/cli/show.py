@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, Optional
 from urllib.parse import urlencode
 
@@ -181,22 +180,31 @@ def routes(
 
     def make(body: dict[str, Any]) -> Fitted:
         rows = table(
-            "prefix", "next hop", "source", "since (UTC)", "path",
-            text=("prefix", "path"), spare=("path", "since (UTC)", "source"),
+            "prefix", "next hop", "source", "age", "announced to", "path",
+            text=("prefix", "announced to", "path"), spare=("path", "age", "announced to", "source"),
         )  # fmt: skip
         for item in body["items"]:
-            learned_ms = item["learnedMs"]
-            since = "" if learned_ms is None else datetime.fromtimestamp(learned_ms / 1000, UTC)
             rows.add_row(
                 item["prefix"] or "(default)",
                 item["nextHop"] or "(this node)",
                 item["source"],
-                f"{since:%Y-%m-%d %H:%M:%S}" if since else "",
+                _age(item.get("ageSeconds")),
+                " ".join(item.get("announcedTo", ())),
                 plain(" ".join(item["path"])),
             )
         return rows
 
     table_command("/api/routes?limit=1000", make, url, key, as_json, watch, "no routes")
+
+
+def _age(seconds: int | None) -> str:
+    """A time in its two largest units."""
+    if seconds is None:
+        return ""
+    for unit, size, below, small in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} {seconds % size // small} {below}"
+    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
 
 
 def _standing(item: dict[str, Any]) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from connector.base.errors import (
 from connector.base.log import Log
 from connector.node import bounds
 from connector.node.apply import LeftBehind, SettingsApplier, routes_of
-from connector.peering.routing import Route
+from connector.peering.routing import Route, RouteSource
 from connector.settings.faults import SECRETS
 from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.overlay import InEffect, Overlay, faults_in
@@ -72,6 +72,7 @@ class OperatorChanges:
         fingerprint: Callable[[], str],
         emit: Callable[[Event], None],
         log: Log,
+        announced_to: Callable[[Route], list[str]] = lambda _route: [],
     ) -> None:
         """Nothing is changed yet.
 
@@ -85,6 +86,7 @@ class OperatorChanges:
             fingerprint: returns the fingerprint of the admin key.
             emit: takes events.
             log: for an entry per change.
+            announced_to: the neighbours that a route is announced to.
         """
         self.overlay = found.overlay
         self._base = found.base
@@ -96,6 +98,7 @@ class OperatorChanges:
         self._fingerprint = fingerprint
         self._emit = emit
         self._log = log
+        self._announced_to = announced_to
         self._one_at_a_time = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
         self._finishing: dict[str, asyncio.Task[LeftBehind | ConnectorError]] = {}
@@ -144,13 +147,19 @@ class OperatorChanges:
         return [self.peer_view(peer) for peer in self._applier.settings.peers]
 
     def routes_view(self) -> list[dict[str, Any]]:
-        """Static routes in JSON, without those in the settings of a peer."""
+        """Static routes in JSON, without those in the settings of a peer.
+
+        A route that another one beats, or whose next hop is gone, is announced to nobody.
+        """
         added = set(self.overlay.routes)
         return [
             {
                 "prefix": route.prefix,
                 "nextHop": route.next_hop,
                 "source": "admin" if route in added else "config",
+                "announcedTo": self._announced_to(
+                    Route(RouteSource.CONFIG, route.next_hop, route.prefix)
+                ),
             }
             for route in self._applier.settings.routes
         ]

@@ -390,6 +390,7 @@ class Connector:
             fingerprint=self._key_fingerprint,
             emit=self.events.emit,
             log=platform.log,
+            announced_to=core.control.router.announced_to,
         )
         self.views = NodeViews(
             is_configured=self.control.is_configured,
@@ -414,6 +415,7 @@ class Connector:
             settlements_waiting_amount=core.settlements.waiting_amount,
             loops=core.switch.loops,
             ways=core.switch.ways,
+            announced_to=core.control.router.announced_to,
             http_counters=core.http.counters,
             pay_url=lambda: "" if self._listener is None else self._listener.url,
             rates=RatesView(lambda: self.settings, core.live_rates),

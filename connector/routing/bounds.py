@@ -48,6 +48,8 @@ HOLD_DOWN_MS_MIN: Final = 1_000
 HOLD_DOWN_SLACK_MS: Final = 5_000
 AWAY_MS: Final = 3_000
 """For how long the routes of a peer are kept when its link is lost."""
+ANNOUNCED_TO_SHOWN_MAX: Final = 32
+"""Neighbours that are examined for whom a route is announced to, when an operator looks."""
 # The journal: withdrawn prefixes that are remembered for those who have not been told yet.
 WITHDRAWN_MAX: Final = 10_000
 ROUTES_PER_LOOK_MAX: Final = 2000

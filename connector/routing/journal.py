@@ -56,6 +56,10 @@ class Journal:
         """The route in use, as it was when the journal last looked."""
         return self._best.get(prefix)
 
+    def epoch_of(self, prefix: str) -> int:
+        """The epoch of the latest change of a prefix; zero: none is known."""
+        return self._epoch_of.get(prefix, 0)
+
     # --- what has changed
 
     @property

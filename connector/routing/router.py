@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from operator import itemgetter
 from typing import Final
 
@@ -328,9 +329,29 @@ class Router:
         )
 
     def told(self, terms: NeighbourTerms, prefix: str) -> Announcement | None:
-        """What a neighbour is told of a prefix; None: nothing.
+        """What a neighbour is told of a prefix; None: nothing."""
+        route = self._told_route(terms, prefix)
+        return None if route is None else announcement(route, self.address, self._secret)
 
-        Nothing where a shorter prefix that it is told leads to the same next hop (requirement 83).
+    def announced_to(self, route: Route) -> list[str]:
+        """Ids of the neighbours that have taken our announcement of a route, of the first ANNOUNCED_TO_SHOWN_MAX."""
+        best = self.journal.best(route.prefix)
+        if best is None or best != route or not self.address:
+            return []
+        epoch = self.journal.epoch_of(route.prefix)
+        return [
+            one.terms.peer_id
+            for one in islice(self.neighbours.values(), bounds.ANNOUNCED_TO_SHOWN_MAX)
+            if one.connected
+            and one.sender.mode is Mode.SYNC
+            and one.sender.epoch >= epoch
+            and self._told_route(one.terms, route.prefix) is not None
+        ]
+
+    def _told_route(self, terms: NeighbourTerms, prefix: str) -> Route | None:
+        """The route of a prefix that a neighbour is told of.
+
+        None where a shorter prefix that it is told leads to the same next hop (requirement 83).
         """
         route = self.journal.best(prefix)
         if route is None or not may_tell(terms, self.address, route, self._customers):
@@ -340,7 +361,7 @@ class Router:
                 if above.next_hop == route.next_hop:
                     return None
                 break
-        return announcement(route, self.address, self._secret)
+        return route
 
     def answered(self, request: Request, answer: Fulfill | Reject, now_ms: int) -> None:
         """The answer to a request of `tick`; each has one, if only a Reject by its deadline."""

@@ -162,6 +162,15 @@ class RouteItem(_Answer):
     """Of a route from CCP: when it was learned as it is, in milliseconds since the epoch."""
 
 
+class RouteInUse(RouteItem):
+    """A route in use, and who knows of it."""
+
+    age_seconds: int | None
+    """Of a route from CCP: for how long it is as it is."""
+    announced_to: list[str]
+    """The neighbours that have taken our announcement of it, of the first 32."""
+
+
 class Explained(_Answer):
     """Why packets for an address go where they go."""
 
@@ -336,6 +345,14 @@ class AdminRoute(_Answer):
     next_hop: str
 
 
+class ListedRoute(AdminRoute):
+    """A static route, as it is listed."""
+
+    source: Literal["admin", "config"]
+    announced_to: list[str]
+    """The neighbours that have taken our announcement of it; none while it is not in use."""
+
+
 class PacketAnswer(_Answer):
     """The answer to a packet: `fulfillment` of a Fulfill, `code` and `message` of a Reject."""
 
@@ -393,7 +410,7 @@ class Peers(_Answer):
 class Routes(_Answer):
     """Routes by prefix."""
 
-    items: list[RouteItem]
+    items: list[RouteInUse]
     next: str | None
 
 
@@ -436,5 +453,5 @@ class AdminPeers(_Answer):
 class AdminRoutes(_Answer):
     """The static routes."""
 
-    items: list[AdminRoute]
+    items: list[ListedRoute]
     next: str | None

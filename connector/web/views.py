@@ -73,6 +73,7 @@ class NodeViews:
         settlements_waiting_amount: Callable[[str], int],
         loops: Loops,
         ways: Ways,
+        announced_to: Callable[[Route], list[str]],
         http_counters: Callable[[], Mapping[str, int]],
         pay_url: Callable[[], str] = str,
         rates: RatesView,
@@ -100,6 +101,7 @@ class NodeViews:
         self._settlements_waiting = settlements_waiting
         self._settlements_waiting_amount = settlements_waiting_amount
         self._loops = loops
+        self._announced_to = announced_to
         self._pay_url = pay_url
         self._rates = rates
         self._began_s = clock.monotonic_s()
@@ -274,8 +276,17 @@ class NodeViews:
         for route in self._routes.after(cursor):
             if len(items) == count:
                 return items, str(items[-1]["prefix"])
-            items.append(self._route(route))
+            items.append(self._route_in_use(route))
         return items, None
+
+    def _route_in_use(self, route: Route) -> dict[str, Any]:
+        learned = route.learned
+        age_ms = None if learned is None else self._clock.now_ms() - learned.learned_ms
+        return {
+            **self._route(route),
+            "ageSeconds": None if age_ms is None else max(0, age_ms) // 1000,
+            "announcedTo": self._announced_to(route),
+        }
 
     def accounts_view(self) -> list[dict[str, Any]]:
         """See `NodeView`."""

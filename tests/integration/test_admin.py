@@ -264,7 +264,9 @@ async def test_static_routes_come_and_go(network: RunningNodes) -> None:
     route = {"prefix": "g.far", "nextHop": "b"}
     assert (await a.ask("POST", "/admin/routes", route)).status_code == 201
     assert (await a.ask("PUT", "/admin/routes", route)).status_code == 200
-    assert (await a.get("/admin/routes"))["items"] == [{**route, "source": "admin"}]
+    assert (await a.get("/admin/routes"))["items"] == [
+        {**route, "source": "admin", "announcedTo": []}
+    ]
     explained = await a.get("/admin/routes/explain?destination=g.far.away")
     assert explained["chosen"]["nextHop"] == "b"
     a = await again(network, "a")
@@ -300,7 +302,9 @@ async def test_a_configured_route_is_removed_for_good_and_comes_back(network: Ru
     assert (await a.ask("DELETE", "/admin/peers/b")).status_code == 204
     assert (await a.get("/admin/routes"))["items"] == []
     assert (await a.ask("POST", "/admin/peers", {"id": "b", "secret": "s"})).status_code == 201
-    assert (await a.get("/admin/routes"))["items"] == [{**routes[0], "source": "config"}]
+    assert (await a.get("/admin/routes"))["items"] == [
+        {**routes[0], "source": "config", "announcedTo": []}
+    ]
 
 
 async def test_packets_are_sent_from_the_node(network: RunningNodes) -> None:

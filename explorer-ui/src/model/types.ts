@@ -255,6 +255,10 @@ export interface RouteItem {
   readonly prefix: string;
   readonly nextHop: string;
   readonly source: string;
+  /** Of a route from CCP: the addresses on the way. */
+  readonly path?: readonly string[];
+  readonly ageSeconds?: number | null;
+  readonly announcedTo?: readonly string[];
 }
 
 export interface Explanation {

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { get } from "../model/api";
-import { amount, clock, count, duration, owes } from "../model/format";
+import { amount, clock, count, duration, owes, span } from "../model/format";
 import type { Explanation, PeerItem, RouteItem } from "../model/types";
 import { Chip, cls, Dot, Empty, Loaded, Panel, useEvery, useFocusBack } from "../parts/bits";
 import { Icon } from "../parts/icons";
@@ -214,6 +214,7 @@ function Routes() {
                   <th scope="col">Prefix</th>
                   <th scope="col">Next hop</th>
                   <th scope="col">Source</th>
+                  <th scope="col" title="Neighbours that have taken our announcement of it">Announced to</th>
                 </tr>
               </thead>
               <tbody>
@@ -257,7 +258,11 @@ function RouteRow(props: { route: RouteItem }) {
       </td>
       <td>
         <Chip kind="quiet">{route.source}</Chip>
+        {route.ageSeconds !== null && route.ageSeconds !== undefined && (
+          <span class="muted" title={`By way of ${(route.path ?? []).join(", ")}`}> {span(route.ageSeconds)}</span>
+        )}
       </td>
+      <td class="break">{(route.announcedTo ?? []).join(", ") || <span class="muted">nobody</span>}</td>
     </tr>
   );
 }

@@ -337,6 +337,31 @@ def test_a_longer_prefix_with_the_same_next_hop_is_not_told() -> None:
     assert net["next"].path("g.x.a.b") is None
 
 
+def test_an_operator_sees_who_has_taken_an_announcement() -> None:
+    alone = Alone(is_customer=True)
+    net = alone.net
+    net.dead.add("eve")
+    for name in ("next", "quiet"):
+        net.members[name] = Member(name)
+        net.join("us", name, is_customer=True)
+    alone.update(routes("g.x"), routes("g.x.a"))
+    us = net["us"]
+    learned = us.table.best("g.x")
+    assert learned is not None
+    assert us.router.announced_to(learned) == []  # nobody has been told yet
+    net.dead.add("quiet")
+    net.run(1000)
+    assert us.router.announced_to(learned) == ["next"]
+    longer = us.table.best("g.x.a")
+    assert longer is not None
+    assert us.router.announced_to(longer) == []  # g.x says the same
+    assert us.router.announced_to(Route(RouteSource.CONFIG, "other", "g.x")) == []  # not in use
+    alone.update(withdrawn=("g.x",))
+    net.run(1000)
+    assert us.router.announced_to(learned) == []
+    assert us.router.announced_to(longer) == ["next"]
+
+
 # --- what is not taken (requirement 80)
 
 
