@@ -4,6 +4,10 @@ The parent is asked when it connects, again with growing pauses until it answers
 since it may have an address of its own by then. Meanwhile packets are answered with T03
 (`switch.rules.ready`). Another address than before is taken once in a while only; children are told of it by
 a new link, over which they ask again.
+
+The parent also names the asset of the account with it. Where nothing is configured that says so, it is taken with the first
+address: no packet has passed then. A parent that means another asset than is configured, or than there is a balance in,
+is a fault that an operator has to end (`asset_fault`): amounts would be misread.
 """
 
 from __future__ import annotations
@@ -13,14 +17,15 @@ from typing import Final
 
 from connector.base.backoff import Backoff
 from connector.base.clock import Clock
-from connector.base.errors import DecodeError
-from connector.base.log import Log
+from connector.base.errors import ConnectorError, DecodeError
+from connector.base.log import Log, Sampler
 from connector.btp.links import Links
 from connector.ilp import ildcp
 from connector.ilp.packet import Fulfill, Prepare, Reject
 from connector.node import bounds
 from connector.node.apply import SettingsApplier
 from connector.peering.model import Asset, Peer, PeerRegistry, Relation
+from connector.settings.types import is_asset_code
 from connector.switch.rules import Node
 
 Ask = Callable[[Peer, Prepare, int, Callable[[Fulfill | Reject], None]], None]
@@ -60,7 +65,12 @@ class Addressing:
         self._ask_at_s = 0.0
         self._renames = float(bounds.ILDCP_RENAMED_BURST)
         self._renames_at_s = 0.0
-        self._told_differs = ""
+        self._told_differs: Asset | None = None
+        self._lines = Sampler(1)
+        self._taking: ildcp.ChildConfig | None = None
+        """An answer whose asset is to be taken with the next tick."""
+        self.asset_fault = ""
+        """Why amounts with the parent are misread, by it or by us; empty: they are not."""
         self._to_tell: dict[str, float] = {}
         """Children whose links are to be closed, and when at the latest."""
 
@@ -71,8 +81,11 @@ class Addressing:
         if parent is not None and parent.peer_id == peer_id:
             self._failures, self._ask_at_s = 0, 0.0
 
-    def tick(self) -> None:
+    async def tick(self) -> None:
         """Ask the parent if it is time to, and let go of children that have to ask anew."""
+        if self._taking is not None:
+            config, self._taking = self._taking, None
+            await self._take_asset(config)
         now_s = self._clock.monotonic_s()
         if self._to_tell:
             self._tell_children(now_s)
@@ -91,20 +104,57 @@ class Addressing:
 
     def _answered(self, answer: Fulfill | Reject) -> None:
         self._asking = False
-        now_s = self._clock.monotonic_s()
         parent = self._parent()
         if parent is None:
             return
         try:
             config = _read(answer)
         except DecodeError as error:
-            self._failures += 1
-            self._ask_at_s = now_s + _PAUSE.wait_s(self._failures, self._random)
-            self._log.warning("ildcp_failed", reason=str(error))
+            self._again_later(str(error))
             return
+        asset = _asset_of(config)
+        if asset == parent.terms.asset:
+            self._agrees()
+        elif self._applier.takes_asset and not self._node.address:
+            # No packet passes without an address: the account with the parent can be another one.
+            self._asking, self._taking = True, config
+            return
+        else:
+            self._differs(parent, asset)
+        self._take_address(config)
+
+    async def _take_asset(self, config: ildcp.ChildConfig) -> None:
+        """Let amounts with the parent be in the asset that it has named, then take the address."""
+        self._asking = False
+        parent = self._parent()
+        if parent is None:
+            return
+        asset, former = _asset_of(config), parent.terms.asset
+        try:
+            is_taken = await self._applier.take_parents_asset(asset)
+        except ConnectorError as error:
+            self._again_later(f"asset {asset}: {error}")
+            return
+        if is_taken:
+            self._agrees()
+            self._log.info("ildcp_asset_taken", asset=str(asset), former=str(former))
+        else:
+            self._differs(parent, asset)
+        self._take_address(config)
+
+    def _agrees(self) -> None:
+        self.asset_fault, self._told_differs = "", None
+
+    def _again_later(self, reason: str) -> None:
+        self._failures += 1
+        pause_s = _PAUSE.wait_s(self._failures, self._random)
+        self._ask_at_s = self._clock.monotonic_s() + pause_s
+        self._log.warning("ildcp_failed", reason=reason)
+
+    def _take_address(self, config: ildcp.ChildConfig) -> None:
+        now_s = self._clock.monotonic_s()
         self._failures = 0
         self._ask_at_s = now_s + bounds.ILDCP_AGAIN_SECONDS
-        self._check_asset(parent, Asset(config.asset_code, config.asset_scale))
         former = self._node.address
         if config.address == former:
             return
@@ -131,14 +181,20 @@ class Addressing:
         self._renames -= 1
         return True
 
-    def _check_asset(self, parent: Peer, asset: Asset) -> None:
-        """Amounts would be misread if the parent meant another unit than we do: say so, once."""
-        if asset == parent.terms.asset:
-            self._told_differs = ""
-        elif self._told_differs != str(asset):
-            self._told_differs = str(asset)
+    def _differs(self, parent: Peer, asset: Asset) -> None:
+        """Amounts would be misread: say so."""
+        ours = parent.terms.asset
+        self.asset_fault = (
+            f"the parent counts in {asset}, this node in {ours}: amounts with it are misread; set "
+            "ASSET_CODE and ASSET_SCALE of the peer as the parent says, once its balance is settled"
+        )
+        if self._told_differs != asset and self._lines.allow(self._clock.monotonic_s()) is not None:
+            self._told_differs = asset
             self._log.warning(
-                "ildcp_asset_differs", parent=str(asset), configured=str(parent.terms.asset)
+                "ildcp_asset_differs",
+                parent=str(asset),
+                configured=str(ours),
+                detail=self.asset_fault,
             )
 
     def _tell_children(self, now_s: float) -> None:
@@ -154,6 +210,10 @@ class Addressing:
                 self._links.flush()
 
 
+def _asset_of(config: ildcp.ChildConfig) -> Asset:
+    return Asset(config.asset_code, config.asset_scale)
+
+
 def _read(answer: Fulfill | Reject) -> ildcp.ChildConfig:
     if not isinstance(answer, Fulfill):
         text = f"{answer.code} {answer.message[:100]}"
@@ -163,4 +223,6 @@ def _read(answer: Fulfill | Reject) -> ildcp.ChildConfig:
         raise DecodeError("address", 0, f"{len(config.address)} characters")
     if config.address.startswith(("peer.", "self.", "local.")):
         raise DecodeError("address", 0, "not one that a node can have")
+    if not is_asset_code(config.asset_code):
+        raise DecodeError("asset code", 0, "not one that a node can have")
     return config

@@ -18,10 +18,10 @@ from connector.ilp.packet import decode_prepare
 from connector.ilp_http.carrier import HttpCarrier
 from connector.ilp_http.reach import HttpTerms
 from connector.node import bounds
-from connector.peering.model import LOCAL, Peer, PeerRegistry, Relation
+from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, Relation
 from connector.peering.routing import Route, RouteSource, RoutingTable
 from connector.settings.model import PeerSettings, Settings
-from connector.settings.terms import terms_of
+from connector.settings.terms import asset_is_the_parents, terms_of, with_parents_asset
 from connector.switch.rules import Node
 from connector.telemetry.events import Event, RouteAdded, RouteRemoved
 
@@ -91,7 +91,13 @@ class SettingsApplier:
         accounts: AccountManager,
         routes: RoutingTable,
         emit: Callable[[Event], None],
+        takes_asset: bool = False,
     ) -> None:
+        """`takes_asset`: the asset of the parent in `settings` is its own word, or a default until it gives that."""
+        self.takes_asset = takes_asset
+        """Whether the parent says in which asset amounts with it are."""
+        self.on_asset: Callable[[], None] = lambda: None
+        """Called when another asset of the parent was taken."""
         self.settings = settings
         """The settings in effect."""
         self.parent: Peer | None = None
@@ -203,6 +209,9 @@ class SettingsApplier:
             CreditInUseError: a limit would be below what is in use; nothing else was changed.
             ConnectorError: an asset cannot be kept.
         """
+        takes_asset = asset_is_the_parents(to)
+        if takes_asset and self.takes_asset and self.parent is not None:
+            to = with_parents_asset(to, self.parent.terms.asset)
         old = {peer.id: peer for peer in self.settings.peers}
         new = {peer.id: peer for peer in to.peers}
         before = {peer_id: terms_of(self.settings, peer) for peer_id, peer in old.items()}
@@ -226,10 +235,40 @@ class SettingsApplier:
             elif peer != old[peer_id]:
                 self._renew(old[peer_id], peer, to)
         self.settings = to
+        self.takes_asset = takes_asset
         self._draining = frozenset(draining)
         self._mark_draining()
         self._find_parent()
         self.on_change()
+
+    async def take_parents_asset(self, asset: Asset) -> bool:
+        """Let amounts with the parent be in another asset; False: there is a balance in the former one.
+
+        The caller sees to it that no packet passes meanwhile.
+
+        Raises:
+            LedgerUnavailableError: no acknowledgement: to be tried again.
+            ConnectorError: the asset cannot be kept.
+        """
+        parent = self.parent
+        assert parent is not None
+        books = self._accounts.peers[parent.peer_id]
+        if not books.is_even:
+            return False
+        to = with_parents_asset(self.settings, asset)
+        terms = next(terms_of(to, one) for one in to.peers if one.id == parent.peer_id)
+        await self._accounts.set_credit_limit(parent.peer_id, 0)
+        self._accounts.remove_peer(parent.peer_id)
+        try:
+            await self._accounts.add_peer(terms)
+        except BaseException:
+            self._accounts.peers[parent.peer_id].removed = False
+            raise
+        parent.terms = terms
+        self.settings = to
+        self.on_change()
+        self.on_asset()
+        return True
 
     def _mark_draining(self) -> None:
         for peer in self._peers:

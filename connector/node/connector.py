@@ -235,7 +235,7 @@ class Connector:
             await self._open_store(stack)
             stack.push_async_callback(self._close_engine_client)
             stack.push_async_callback(life.close)
-            self._memory.read()
+            settings = core.settings  # with the parent's asset
             self._memory.note(settings)
             self._memory.forget(await life.open(self._memory.former(settings)))
             group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -337,6 +337,8 @@ class Connector:
         settings = found.settings
         platform = self._platform = system_platform(self.log, self.clock)
         self.events = EventBus(node_id=settings.node_id, clock=platform.clock)
+        self._memory = PeerMemory(settings, platform)
+        self._memory.read()
         ledger = make_ledger(
             settings, platform.clock, platform.disk, accept_loss=self._accept_ledger_loss
         )
@@ -353,7 +355,9 @@ class Connector:
             takes_over=self._takes_over,
             on_superseded=self.superseded.set,
             pay_key=pay_key(settings, platform.randomness),
+            parents_asset=self._memory.parents_asset(settings),
         )
+        core.applier.on_asset = self._peers_changed
         if self._handler is not None:
             core.on_prepare(self._handler)
         if self._data_handler is not None:
@@ -379,7 +383,6 @@ class Connector:
             if core.incoming is None
             else ReceivedPayments(core, core.incoming, emit=self.events.emit)
         )
-        self._memory = PeerMemory(settings, platform)
         self.control = OperatorChanges(
             found=found,
             path=settings.data_dir / CHANGES_FILE,
@@ -415,6 +418,7 @@ class Connector:
             settlements_waiting_amount=core.settlements.waiting_amount,
             loops=core.switch.loops,
             ways=core.switch.ways,
+            asset_fault=lambda: core.control.addressing.asset_fault,
             announced_to=core.control.router.announced_to,
             http_counters=core.http.counters,
             pay_url=lambda: "" if self._listener is None else self._listener.url,

@@ -188,7 +188,7 @@ class ControlPlane:
                 self.router.disconnected(peer_id, now_ms, comes_back=comes_back)
         waited = self._asked_count
         self._answer_waiting()
-        self.addressing.tick()
+        await self.addressing.tick()
         requests = self.router.tick(now_ms) if not self._node.stopping else []
         for request in requests:
             self._send(request)

@@ -48,7 +48,7 @@ from connector.node.payers import MakeEngine, Payers, no_engine
 from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation
 from connector.peering.routing import RoutingTable
 from connector.settings.model import Settings
-from connector.settings.terms import terms_of
+from connector.settings.terms import asset_is_the_parents, terms_of, with_parents_asset
 from connector.settlement.manager import SettlementManager
 from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.settlement.store import SettlementStore
@@ -115,6 +115,7 @@ class Core:
         process: int | None = None,
         takes_over: bool = False,
         on_superseded: Callable[[], None] = lambda: None,
+        parents_asset: Asset | None = None,
         pay_key: bytes | None = None,
     ) -> None:
         """Build and join the parts; nothing is opened, read or started.
@@ -133,6 +134,7 @@ class Core:
             takes_over: claim them although another process has taken over since.
             on_superseded: called once when another process has taken over: packets are refused from
                 then on, and the core is to be stopped.
+            parents_asset: what an earlier start was told by the parent; None: nothing, yet.
             pay_key: 32 octets, the key of the addresses that payers of wallets are given; None:
                 nobody is paid here by name.
         """
@@ -144,6 +146,9 @@ class Core:
         self.superseded_why = ""
         """What an operator should know when another process has taken over; empty: none has."""
         clock, log, randomness = platform.clock, platform.log, platform.randomness
+        takes_asset = asset_is_the_parents(settings)
+        if takes_asset and parents_asset is not None:
+            settings = with_parents_asset(settings, parents_asset)
         self.peers: Final = PeerRegistry(Peer(terms_of(settings, peer)) for peer in settings.peers)
         own_asset = Asset(settings.asset_code, settings.asset_scale)
         self.local: Final = Peer(PeerTerms(peer_id=LOCAL, asset=own_asset))
@@ -316,6 +321,7 @@ class Core:
             accounts=self.accounts,
             routes=self.routes,
             emit=emit,
+            takes_asset=takes_asset,
         )
         """The settings in effect; applies other ones while the node runs."""
         self.settlements: Final = SettlementManager(

@@ -13,9 +13,10 @@ from connector.base.files import parse_json
 from connector.base.words import words_of
 from connector.node import bounds
 from connector.node.core import Platform
-from connector.peering.model import PeerTerms
+from connector.peering.model import Asset, PeerTerms, Relation
 from connector.peering.remembered import FILE_NAME, KnownPeers
 from connector.settings.model import Settings
+from connector.settings.terms import asset_is_the_parents, with_parents_asset
 
 FORMER_LINKS_FILE: Final = "replaced.json"
 
@@ -49,6 +50,10 @@ class PeerMemory:
         if self.known.meet(peers, self._platform.clock.now_ms()):
             self._write()
 
+    def parents_asset(self, settings: Settings) -> Asset | None:
+        """The asset of the account with the parent at the last start; None: there was none."""
+        return _parents_asset(self.known, settings)
+
     def former(self, settings: Settings) -> list[PeerTerms]:
         """Removed peers, which may still have a balance."""
         present = {peer.id for peer in settings.peers}
@@ -74,6 +79,29 @@ class PeerMemory:
             self._platform.log.warning(
                 "known_peers_not_written", path=str(self._path), reason=words_of(error)
             )
+
+
+def with_known_asset(settings: Settings) -> Settings:
+    """The settings as a node takes them at its next start: with what its parent has said of the asset.
+
+    Without the file, or with one that cannot be read, those that are given.
+    """
+    if settings.ledger == "memory" or not asset_is_the_parents(settings):
+        return settings
+    try:
+        # No number of this node: nothing is written.
+        known = KnownPeers.read(settings.data_dir / FILE_NAME, bytes)
+    except (OSError, ValueError):
+        return settings
+    asset = _parents_asset(known, settings)
+    return settings if asset is None else with_parents_asset(settings, asset)
+
+
+def _parents_asset(known: KnownPeers, settings: Settings) -> Asset | None:
+    for peer in settings.peers:
+        if peer.relation is Relation.PARENT and peer.id in known.peers:
+            return known.peers[peer.id].asset
+    return None
 
 
 class FormerLinks:

@@ -91,9 +91,9 @@ class PeerSettings(BaseModel):
     relation: Relation = Relation.PEER
     """`peer`, `parent` or `child`."""
     asset_code: AssetCode | None = None
-    """Default: ASSET_CODE."""
+    """Default: ASSET_CODE; of a parent what it says itself (docs/routing.md)."""
     asset_scale: Scale | None = None
-    """Default: ASSET_SCALE."""
+    """Default: ASSET_SCALE; of a parent what it says itself."""
     credit_limit: Amount | None = None
     """What it may owe us. Default: CREDIT_LIMIT."""
     max_payable: Amount | None = None

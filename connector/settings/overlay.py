@@ -193,7 +193,8 @@ class Overlay(BaseModel):
         ]
         there = set(routes)
         routes += [one for one in self.routes if one.next_hop in ids and one not in there]
-        values = {name: getattr(base, name) for name in Settings.model_fields}
+        # Only what was given: a default is not taken for a configured value.
+        values = {name: getattr(base, name) for name in base.model_fields_set}
         try:
             settings = Settings(**{**values, "peers": peers, "routes": routes})
         except ValidationError as error:

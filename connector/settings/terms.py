@@ -13,6 +13,27 @@ def wallets_of(settings: Settings) -> dict[str, Asset]:
     return dict.fromkeys(settings.wallet_names, asset)
 
 
+def asset_is_the_parents(settings: Settings) -> bool:
+    """Whether the parent says in which asset amounts with it are (RFC 31): nothing is configured that says so."""
+    return not (
+        settings.ilp_address or settings.model_fields_set & {"asset_code", "asset_scale"}
+    ) and any(
+        peer.relation is Relation.PARENT and peer.asset_code is None and peer.asset_scale is None
+        for peer in settings.peers
+    )
+
+
+def with_parents_asset(settings: Settings, asset: Asset) -> Settings:
+    """The settings with this asset for the parent."""
+    peers = [
+        peer.model_copy(update={"asset_code": asset.code, "asset_scale": asset.scale})
+        if peer.relation is Relation.PARENT
+        else peer
+        for peer in settings.peers
+    ]
+    return settings.model_copy(update={"peers": peers})
+
+
 def terms_of(settings: Settings, peer: PeerSettings) -> PeerTerms:
     """The terms with a peer: its own settings, else those of the node."""
 

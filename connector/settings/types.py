@@ -203,6 +203,11 @@ def _exact(value: Any) -> Any:
     return value
 
 
+def is_asset_code(text: str) -> bool:
+    """Whether it can be the code of an asset here."""
+    return _ASSET_CODE.fullmatch(text) is not None
+
+
 def _asset_code(value: Any) -> Any:
     """Say what a code is made of, in other words than its pattern."""
     if isinstance(value, str) and not _ASSET_CODE.fullmatch(value):

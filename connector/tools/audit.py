@@ -37,6 +37,7 @@ from connector.ledger.model import (
 )
 from connector.ledger.select import make_ledger
 from connector.ledger.tigerbeetle import TigerBeetleLedger
+from connector.node.memory import with_known_asset
 from connector.peering.model import Asset
 from connector.settings.model import Settings
 from connector.settings.overlay import in_effect
@@ -108,7 +109,7 @@ async def audit(
         LedgerUnavailableError: it cannot be read.
     """
     _check_there(settings)
-    settings = in_effect(settings).settings
+    settings = with_known_asset(in_effect(settings).settings)
     ledger = make_ledger(settings, clock, SystemDisk(), read_only=True)
     await ledger.open()
     try:

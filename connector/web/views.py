@@ -74,6 +74,7 @@ class NodeViews:
         loops: Loops,
         ways: Ways,
         announced_to: Callable[[Route], list[str]],
+        asset_fault: Callable[[], str],
         http_counters: Callable[[], Mapping[str, int]],
         pay_url: Callable[[], str] = str,
         rates: RatesView,
@@ -102,6 +103,7 @@ class NodeViews:
         self._settlements_waiting_amount = settlements_waiting_amount
         self._loops = loops
         self._announced_to = announced_to
+        self._asset_fault = asset_fault
         self._pay_url = pay_url
         self._rates = rates
         self._began_s = clock.monotonic_s()
@@ -170,7 +172,7 @@ class NodeViews:
             return False, self._room.reason
         state = self._accounts.state
         if state is State.AVAILABLE:
-            return True, self._room.reason
+            return True, self._room.reason or self._asset_fault()
         return state is State.SPOOLING, f"accounting {state.value}: {self._accounts.state_reason}"
 
     def metrics(self, *, money: bool) -> bytes:

@@ -13,10 +13,12 @@ from connector import Fulfill, Prepare, Reject
 from connector.ilp import ildcp
 from connector.ilp.packet import decode
 from connector.node import bounds
+from connector.peering.model import Asset
 from connector.peering.routing import RouteSource
 from connector.routing import bounds as routing_bounds
 from connector.routing import codec
 from connector.telemetry.events import PacketForwarded, RouteAdded
+from tests.support.accounts import Fault, books_at_rest
 from tests.support.clocks import SimulatedLoop, simulate
 from tests.support.in_memory import MemoryNetwork
 from tests.support.ledgers import NS, START_NS
@@ -366,6 +368,103 @@ def test_a_parent_that_renames_us_all_the_time_is_followed_once_a_minute() -> No
     simulate(scenario())
 
 
+def kid_of(**more: Any) -> tuple[Machine, Machine]:
+    """`up`, which counts in XRP/6, and its child, which has no say in it but for `more`."""
+    network = MemoryNetwork()
+    asset = {"asset_code": "XRP", "asset_scale": 6}
+    up = Machine(network, settings_of("up", 1, peer("up", "kid", relation="child"), **asset))
+    kid = Machine(
+        network,
+        settings_of(
+            "kid", 2, peer("kid", "up", dials=1, relation="parent"), ilp_address=None, **more
+        ),
+    )
+    return up, kid
+
+
+def faults(machine: Machine) -> list[dict[str, Any]]:
+    return [fields for _, name, fields in machine.log.events if name == "ildcp_asset_differs"]
+
+
+def test_the_asset_of_the_parent_is_taken_where_none_is_configured() -> None:
+    async def scenario() -> None:
+        up, kid = kid_of()
+        async with nodes(up, kid):
+            await until(lambda: kid.core.node.address == "g.up.kid", 60)
+            assert kid.core.peers["up"].terms.asset == Asset("XRP", 6)
+            assert kid.core.accounts.peers["up"].terms.asset == Asset("XRP", 6)
+            assert kid.core.applier.settings.asset_of(kid.core.applier.settings.peers[0]) == Asset(
+                "XRP", 6
+            )
+            assert isinstance(await send(up, "g.up.kid"), Fulfill)
+            assert (up.net("kid"), kid.net("up")) == (-1, 1)
+            # Other changes of the settings leave it so; one that names an asset has it kept.
+            await kid.core.applier.change(kid.settings)
+            assert kid.core.peers["up"].terms.asset == Asset("XRP", 6)
+            assert not faults(kid)
+            assert kid.core.control.addressing.asset_fault == ""
+            for machine in (up, kid):
+                assert await books_at_rest(machine.core.accounts) == []
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("where", ["node", "peer"])
+def test_another_asset_than_configured_is_a_fault_and_told_once(where: str) -> None:
+    async def scenario() -> None:
+        up, kid = kid_of(**({"asset_code": "EUR"} if where == "node" else {}))
+        if where == "peer":
+            parent = peer("kid", "up", dials=1, relation="parent", asset_code="EUR")
+            kid.settings = settings_of("kid", 2, parent, ilp_address=None)
+        async with nodes(up, kid):
+            await until(lambda: kid.core.node.address == "g.up.kid", 60)
+            await asyncio.sleep(3 * bounds.ILDCP_AGAIN_SECONDS)
+            assert kid.core.peers["up"].terms.asset == Asset("EUR", 9)
+            (fault,) = faults(kid)
+            assert (fault["parent"], fault["configured"]) == ("XRP/6", "EUR/9")
+            assert "XRP/6" in kid.core.control.addressing.asset_fault
+
+    simulate(scenario())
+
+
+def test_a_balance_in_the_former_asset_is_never_lost_from_sight() -> None:
+    async def scenario() -> None:
+        up, kid = kid_of()
+        async with nodes(up, kid):
+            await until(lambda: kid.core.node.address == "g.up.kid", 60)
+            assert isinstance(await send(up, "g.up.kid"), Fulfill)
+            addressing = kid.core.control.addressing
+            for number in range(50):  # as often as it likes, with and without an address
+                config = ildcp.ChildConfig(
+                    address="g.up.kid", asset_scale=number % 7 + 7, asset_code="USD"
+                )
+                kid.core.node.set_address("" if number % 2 else "g.up.kid")
+                addressing._answered(ildcp.answer(config))
+                await addressing.tick()
+                await asyncio.sleep(0.1)
+            assert kid.core.peers["up"].terms.asset == Asset("XRP", 6)
+            assert kid.net("up") == 1
+            assert 1 <= len(faults(kid)) <= 7
+
+    simulate(scenario())
+
+
+def test_while_the_ledger_is_away_neither_asset_nor_address_is_taken() -> None:
+    async def scenario() -> None:
+        up, kid = kid_of()
+        async with nodes(up, kid):
+            kid.ledger.down = Fault.REFUSED
+            await asyncio.sleep(20)
+            assert kid.core.node.address == ""
+            assert kid.core.peers["up"].terms.asset == Asset("USD", 9)
+            kid.ledger.down = None
+            await until(lambda: kid.core.node.address == "g.up.kid", 60)
+            assert kid.core.peers["up"].terms.asset == Asset("XRP", 6)
+            assert isinstance(await send(up, "g.up.kid"), Fulfill)
+
+    simulate(scenario())
+
+
 def test_an_address_that_a_node_cannot_have_is_not_taken() -> None:
     async def scenario() -> None:
         up, kid, _ = family(MemoryNetwork())
@@ -378,6 +477,11 @@ def test_an_address_that_a_node_cannot_have_is_not_taken() -> None:
                 assert kid.core.node.address == "g.up.kid"
             failed = [line for line in kid.log.events if line[1] == "ildcp_failed"]
             assert len(failed) == 3
+            for code in ("", "US D", "x" * 33):
+                config = ildcp.ChildConfig(address="g.up.kid", asset_scale=9, asset_code=code)
+                control._answered(ildcp.answer(config))
+            failed = [line for line in kid.log.events if line[1] == "ildcp_failed"]
+            assert len(failed) == 6
 
     simulate(scenario())
 
