@@ -8,6 +8,7 @@
 //   {"id": 4, "do": "received"}                               -> {received} by the server
 //
 // `names`: hosts of payment pointers, and the ports on this machine that stand for their port 443.
+// `asset`, `prices`: of the account here, and of all assets, for @interledger/pay. Default: USD.
 'use strict'
 const readline = require('readline')
 const Plugin = require('ilp-plugin-btp')
@@ -60,9 +61,9 @@ async function pay ({ pointer, amount }) {
     plugin,
     destination: one,
     amountToSend: BigInt(amount),
-    sourceAsset: { code: 'USD', scale: 9 },
+    sourceAsset: { code: options.asset || 'USD', scale: 9 },
     slippage: 0.05,
-    prices: { USD: 1 }
+    prices: options.prices || { USD: 1 }
   })
   const receipt = await pay({ plugin, quote, destination: one })
   await closeConnection(plugin, one)

@@ -380,6 +380,7 @@ def test_a_packet_takes_the_way_that_is_left_and_its_events_are_one_packet_s() -
     simulate(scenario())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("refuses", [True, False])
 def test_a_node_that_dies_at_any_moment_pays_one_way_or_none(refuses: bool) -> None:
     """In steps of a millisecond, from before the packet arrives to after its answer."""
