@@ -92,6 +92,8 @@ class BtpProxy:
             writer.write(await reader.readuntil(b"\r\n\r\n"))
             while True:
                 opcode, octets, payload = await _frame(reader)
+                if self._is_cut:
+                    break
                 message = payload if opcode == _BINARY else b""
                 if self._loses(message):
                     if not self.breaks:
