@@ -12,6 +12,7 @@ What is measured is what `pip install .` installs: with its core compiled, where
     scripts/bench --hops 5 --ledgers memory            what does each further connector cost?
     scripts/bench --million --ledgers embedded         is memory flat over a million packets?
     scripts/bench --idle-peers 1000 --routes 100000    what do idle peers and routes cost?
+    scripts/bench --learned-routes 10000               what do routes cost that a neighbour announces?
     scripts/bench --viewers 1,5 --stalled-seconds 300  what do those cost who look at the page?
 """
 
@@ -785,6 +786,49 @@ def crowd(options: argparse.Namespace, folder: Path, console: Console) -> Figure
     return {"crowd": started | {"rows": rows}}
 
 
+def learned(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
+    """What do routes cost that were learned from a neighbour (CCP)?
+
+    The neighbour is a node of ours on the core of the load; once it has told all it is idle.
+    """
+    own, other = cores()
+    ledger, count = options.ledgers[0], options.learned_routes
+    plain_name, taught_name = f"{ledger} plain", f"{ledger} taught"
+    told = {
+        "peers": [{"id": "hub", "secret": "st", "transit": True}, {"id": "far", "secret": "sf"}],
+        "routes": [{"prefix": f"g.far.r{number}", "nextHop": "far"} for number in range(count)],
+    }
+    its = {"NODE_ID": "teller", "ILP_ADDRESS": "g.teller"}
+    with contextlib.ExitStack() as stack:
+        teller = stack.enter_context(
+            ours("memory", other, folder, name="teller", config=told, settings=its)
+        )
+        its_url = teller.load_options[teller.load_options.index("--url") + 1]
+        peers = {"peers": [{"id": "teller", "secret": "st", "url": its_url}]}
+        plain = stack.enter_context(ours(ledger, own, folder, name=plain_name))
+        taught = stack.enter_context(ours(ledger, own, folder, name=taught_name, config=peers))
+        began_s = time.perf_counter()
+        wait_until(
+            lambda: get(f"{taught.url}/api/status")["routes"] >= count,
+            taught.process,
+            folder / taught_name.replace(" ", "-") / "log",
+        )
+        figures: Figures = {
+            "learned": get(f"{taught.url}/api/status")["routes"],
+            "learn_seconds": round(time.perf_counter() - began_s, 2),
+            "rss_mb": rss_mb(taught.process.pid),
+            "plain_rss_mb": rss_mb(plain.process.pid),
+        }
+        rows = compare([plain, taught], options, other, plain_name)
+        figures["at_end"] = get(f"{taught.url}/api/status")["routes"]
+    console.print(
+        f"{count:,} routes learned in {figures['learn_seconds']} s, RSS {figures['rss_mb']} MB "
+        f"(plain {figures['plain_rss_mb']} MB); {figures['at_end']:,} routes at the end"
+    )
+    show(rows, plain_name, console)
+    return {"learned": figures | {"rows": rows}}
+
+
 # --- command line
 
 
@@ -841,6 +885,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--million-packets", type=int, default=1_000_000, help=argparse.SUPPRESS)
     parser.add_argument("--idle-peers", type=int, default=0, help="connected, doing nothing")
     parser.add_argument("--routes", type=int, default=0, help="static routes beside the one used")
+    parser.add_argument(
+        "--learned-routes", type=int, default=0, help="announced by a neighbour; beside none"
+    )
     parser.add_argument(
         "--viewers", type=lambda text: [int(one) for one in _list(text)], default=[],
         help="of the page, such as 1,5; beside none, and no events at all",
@@ -908,6 +955,8 @@ def main() -> int:
             result = million(options, folder, console)
         elif options.viewers or options.stalled_seconds:
             result = audience(options, folder, console)
+        elif options.learned_routes:
+            result = learned(options, folder, console)
         elif options.idle_peers or options.routes:
             result = crowd(options, folder, console)
         else:
