@@ -18,6 +18,7 @@ from connector.simulation.draw_apart import (
     replacements,
     second_processes,
     with_loop,
+    with_second_ways,
 )
 from connector.simulation.kinds import FAULTS, HOSTILE, ONLY_TIGERBEETLE, TRAITS, Kind
 from connector.simulation.plan import (
@@ -50,7 +51,7 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
     names = [f"n{number}" for number in range(1, count + 1)]
     traits = frozenset(
         kind
-        for kind in sorted(kinds & TRAITS - LONG - {Kind.ROUTING_LOOP})
+        for kind in sorted(kinds & TRAITS - LONG - {Kind.ROUTING_LOOP, Kind.TWO_WAYS})
         if dice.random() < (0.8 if len(kinds) <= FEW_KINDS else _TRAIT_CHANCE.get(kind, 0.3))
     )
     traits |= {kind for kind in sorted(kinds & LONG) if _seldom(dice, kinds)}
@@ -162,7 +163,9 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
         prepaid_max=prepaid[0],
         prepayments=prepaid[1],
     )
-    return with_loop(plan, lives_s) if Kind.ROUTING_LOOP in kinds else plan
+    if Kind.ROUTING_LOOP in kinds:
+        plan = with_loop(plan, lives_s)
+    return with_second_ways(plan) if Kind.TWO_WAYS in kinds else plan
 
 
 CLOCK_AWAY_S: Final = 10.0

@@ -28,6 +28,7 @@ SECOND_PROCESS_CHANCE: Final = 0.25
 MACHINE_LOST_CHANCE: Final = 0.2
 REPLACED_CHANCE: Final = 0.3
 ROUTING_LOOP_CHANCE: Final = 0.25
+TWO_WAYS_CHANCE: Final = 0.25
 LOST_MACHINE_S: Final = 15.0
 """From when a standby begins to wait for a machine that is lost until it surely has taken over."""
 _NOT_WITH_A_LOST_MACHINE: Final = frozenset(
@@ -272,3 +273,30 @@ def with_loop(plan: Plan, lives_s: float) -> Plan:
         payments=tuple(payments),
         traits=plan.traits | {Kind.ROUTING_LOOP},
     )
+
+
+def with_second_ways(plan: Plan) -> Plan:
+    """Perhaps ends that are the better way to everywhere and refuse every packet, at some of the nodes."""
+    dice = _dice("two ways", plan.seed)
+    # Each has another answer to some packets, and a rule of its own for that: whose way is gone; that are taken up
+    # after a replacement, which go no second way; that are too large for the second way alone.
+    if plan.in_flight_max or any(
+        one.kind in REPLACED or one.kind is Kind.REMOVE_PEER for one in plan.faults
+    ):
+        return plan
+    if dice.random() >= _chance(plan.kinds, TWO_WAYS_CHANCE):
+        return plan
+    at = dice.sample([one.name for one in plan.nodes], dice.randrange(1, len(plan.nodes) + 1))
+    links = [
+        LinkPlan(
+            # Among routes of the settings the lower id is better: nodes and ends begin with an n.
+            f"a{name}",
+            name,
+            dice.choice([one.asset for one in plan.links if name in (one.left, one.right)]),
+            plan.links[0].latency_s,
+            resumable=dice.random() < 0.7,
+            refuses=True,
+        )
+        for name in sorted(at)
+    ]
+    return replace(plan, links=(*plan.links, *links), traits=plan.traits | {Kind.TWO_WAYS})

@@ -413,6 +413,28 @@ class End:
         return len(self._sent)
 
 
+class RefusingEnd(End):
+    """Refuses every packet, at once or later, and the same one always in the same way."""
+
+    def asked(
+        self,
+        packet: octets.BtpSeen,
+        prepare: octets.PrepareSeen | octets.AnswerSeen,
+        transport: Transport,
+    ) -> None:
+        """See `End`."""
+        assert isinstance(prepare, octets.PrepareSeen)
+        packet_id = packet.protocols.get("packet-id", b"") if self.resumable else b""
+        answer = self._answers.get(packet_id) if packet_id else None
+        if answer is None:
+            code = self.chance.choice(("T01", "T02", "T05"))
+            answer = octets.reject(code, address_of(self.name), "not this way")
+            if packet_id:
+                self._answers[packet_id] = answer
+        wait_s = 0.0 if self.chance.random() < 0.6 else self.chance.random()
+        self.world.after(wait_s, self.reply, transport, packet.request_id, answer)
+
+
 def address_of(end: str) -> str:
     """The ILP address of an end: that of its node, followed by its name."""
     return f"g.{end[:-1]}.{end}"

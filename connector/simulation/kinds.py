@@ -69,6 +69,7 @@ class Kind(StrEnum):
     IN_FLIGHT_VALUE = "in-flight-value"
     PREPAID = "prepaid"
     PRUNED = "pruned"
+    TWO_WAYS = "two-ways"
 
 
 ONLY_TIGERBEETLE: Final = frozenset(
@@ -102,6 +103,7 @@ TRAITS: Final = frozenset(
         Kind.IN_FLIGHT_VALUE,
         Kind.PREPAID,
         Kind.PRUNED,
+        Kind.TWO_WAYS,
     )
 )
 """Properties of a whole network, drawn once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -136,6 +137,15 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
 def _routes_over(plan: Plan, node: str, other: str, link: LinkPlan) -> list[str]:
     """The prefixes that are reached over a neighbour."""
     names = {one.name for one in plan.nodes}
+    if link.refuses:
+        return [
+            prefix
+            for one in plan.links
+            if node in (one.left, one.right) and not (one.refuses or one.local or one.closes)
+            for prefix in _routes_over(
+                plan, node, one.right if one.left == node else one.left, replace(one, default_of="")
+            )
+        ]
     if other not in names:
         return [f"g.{node}.{other}"]
     prefixes = [

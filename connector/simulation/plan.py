@@ -60,6 +60,9 @@ class LinkPlan:
     """The node whose default route leads over it; empty: none does."""
     closes: bool = False
     """Whether it closes a ring of default routes: no other packet takes it."""
+    refuses: bool = False
+    """`left` is an end with a better route to all that `right` reaches over others, and refuses every packet with
+    T01, T02 or T05: each then takes its second way, the one that the judge knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from connector.settlement.model import Quantity
 from connector.simulation.bounded import is_settled
 from connector.simulation.cluster import Cluster
 from connector.simulation.disk import DELAY_S, Disk
-from connector.simulation.ends import End
+from connector.simulation.ends import End, RefusingEnd
 from connector.simulation.evidence import Evidence, Finding
 from connector.simulation.facts import Fact, Facts, Waiting
 from connector.simulation.faults import Faults
@@ -106,7 +106,8 @@ class Simulation:
             self.new_disk(node.name, node.name)
             self.cluster.way(node.name).latency_s = node.latency_s
             self.nodes[node.name] = SimulatedNode(self, node)
-        for name in (*plan.ends, *plan.hostile_ends):
+        refusing = [one.left for one in plan.links if one.refuses]
+        for name in (*plan.ends, *plan.hostile_ends, *refusing):
             node_name = plan.neighbours(name)[0]
             link = plan.link_of(name, node_name)
             options = {
@@ -121,7 +122,7 @@ class Simulation:
             if name in plan.hostile_ends:
                 self.ends[name] = HostileEnd(register=self._register_other, **options)
             else:
-                kind = PluginEnd if link.both_dial else End
+                kind = RefusingEnd if link.refuses else PluginEnd if link.both_dial else End
                 self.ends[name] = kind(**options)  # type: ignore[arg-type]
             # A node whose clock is behind says later that a packet has expired.
             self.ends[name].grace_s += max(0.0, *(-one.clock_s for one in plan.nodes))

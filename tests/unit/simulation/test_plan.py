@@ -15,6 +15,7 @@ from connector.simulation.kinds import (
     Kind,
     default_kinds,
 )
+from connector.simulation.parts import settings_of
 
 SEEDS = range(12)
 
@@ -62,6 +63,27 @@ def test_every_kind_comes_up(kind: Kind) -> None:
         if found:
             return
     raise AssertionError(kind)
+
+
+def test_better_ways_that_refuse_change_nothing_else_of_a_plan() -> None:
+    found = 0
+    for seed in range(40):
+        kinds = default_kinds()
+        plan = make_plan(seed, kinds=kinds)
+        without = make_plan(seed, kinds=kinds - {Kind.TWO_WAYS})
+        assert (plan.nodes, plan.payments, plan.faults, plan.ends) == (
+            without.nodes, without.payments, without.faults, without.ends,
+        )  # fmt: skip
+        assert tuple(one for one in plan.links if not one.refuses) == without.links
+        for link in plan.links:
+            if link.refuses:
+                found += 1
+                (node,) = (one for one in plan.nodes if one.name == link.right)
+                routes = {one.id: set(one.routes) for one in settings_of(plan, node).peers}
+                own = routes.pop(link.left)
+                assert own == set().union(*routes.values()) - {""}
+                assert all(link.left < other for other in routes)
+    assert found
 
 
 @pytest.mark.long
