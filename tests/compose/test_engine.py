@@ -101,6 +101,8 @@ def test_it_runs_the_commands_with_a_read_only_root(images: dict[str, str]) -> N
     run = ["run", "--rm", "--read-only", "--cap-drop", "ALL", images["CONNECTOR_IMAGE"]]
     assert docker(*run, "--version")
     assert "BTP_SERVER_HOST" in docker(*run, "check-config")
+    ring = docker(*run, "compose", "--topology", "ring", "--nodes", "10")
+    assert "image: ilp-connector:local" in ring
 
 
 def serve(image: str, *options: str, command: str = "start") -> subprocess.CompletedProcess[str]:
@@ -230,6 +232,7 @@ def test_a_container_is_checked_from_inside_without_nc_and_ping(five: Stack) -> 
         '--auth "sender:$BTP_PEER_SENDER_SECRET" --destination g.peer5 --count 1\'',
     )
     assert "tini" in written(five, "docker exec peer1 cat /proc/1/cmdline")
+    assert '"compiled": true' in written(five, "docker logs peer1")
 
 
 @contextmanager

@@ -589,6 +589,7 @@ BY_HAND = {
     "cp .env.production.example": "values of the example are given in another way",
     "docker logs connector": "the connector is run without the rest of the file",
     "docker run -d --name one": "without a name that another container may have",
+    "docker run --rm ilp-connector:local": "with the image of the tests, which has another name",
     "docker stop one": "without a name that another container may have",
     "kill -9": "the command names no process; tests do",
 }
