@@ -164,7 +164,8 @@ def check_config(
     with faults_named():
         loaded = load()
         check(loaded.settings)
-        rows = describe(with_changes(loaded))
+        changed = with_changes(loaded)
+        rows = describe(changed)
     if as_json:
         print(json.dumps([dict(zip(("name", "value", "source"), row, strict=True)) for row in rows],
                          indent=2))  # fmt: skip
@@ -178,7 +179,7 @@ def check_config(
             shown.add_row(name, plain(value), plain(said), style="dim" if is_default else None)
     if len(shown):
         screen.print(shown)
-    if not loaded.settings.peers:
+    if not changed.settings.peers:
         screen.print(f"note: {NO_PEERS}")
     left_out = len(rows) - len(shown)
     if left_out:

@@ -36,6 +36,7 @@ from connector.settings.names import (
     PEER_SUFFIXES,
     PREFIXES,
     is_service_link,
+    misspelt,
     near_miss,
     near_peer_variable,
     split_peer_variable,
@@ -89,7 +90,7 @@ def load(environment: Mapping[str, str] | None = None) -> Loaded:
     config_file = env.get("CONFIG_FILE")
     if config_file:
         _read_file(Path(config_file), file)
-    _read_environment(env, variables)
+    _read_environment(env, variables, file.peers)
     faults = [*file.faults, *variables.faults]
     sources = {**file.sources, **variables.sources}
     try:
@@ -174,7 +175,7 @@ def _read_file_peers(path: Path, items: Any, reading: _Source) -> None:
 # --- the environment
 
 
-def _read_environment(env: Mapping[str, str], reading: _Source) -> None:
+def _read_environment(env: Mapping[str, str], reading: _Source, of_file: Mapping[str, Any]) -> None:
     faults = reading.faults
     found: dict[str, dict[str, tuple[str, str]]] = {}
     for variable in sorted(env):
@@ -209,19 +210,23 @@ def _read_environment(env: Mapping[str, str], reading: _Source) -> None:
         elif env[variable] and (meant := near_miss(base)) is not None:
             suffix = variable.removeprefix(base)
             faults.append(f"{variable} is not a setting; did you mean {meant}{suffix}?")
-    _drop_misspelt(found, reading)
+    _drop_misspelt(found, reading, of_file)
     _take_peers(found, reading)
 
 
-def _drop_misspelt(found: dict[str, dict[str, tuple[str, str]]], reading: _Source) -> None:
+def _drop_misspelt(
+    found: dict[str, dict[str, tuple[str, str]]], reading: _Source, of_file: Mapping[str, Any]
+) -> None:
     """Name settings of a peer whose misspelt names look like those of another peer, and drop those.
 
     `BTP_PEER_BOB_RECIEVE_ROUTES` would be the routes of a peer `bob-recieve`, which has no secret.
     """
-    for name in [one for one, fields in found.items() if "secret" not in fields]:
+    for name, fields in list(found.items()):
+        if "secret" in fields or _id_of(name, fields) in of_file:
+            continue
         meant = {
-            variable: near_peer_variable(variable.removesuffix("_FILE"), of=other)
-            for _, variable in found[name].values()
+            variable: misspelt(variable.removesuffix("_FILE"), other)
+            for _, variable in fields.values()
             for other in found
             if name.startswith(f"{other}_")
         }
@@ -233,12 +238,17 @@ def _drop_misspelt(found: dict[str, dict[str, tuple[str, str]]], reading: _Sourc
             )
 
 
+def _id_of(name: str, fields: Mapping[str, tuple[str, str]]) -> str:
+    """The id of a peer by the `<ID>` of its variables."""
+    return fields["id"][0] if "id" in fields else name.lower().replace("_", "-")
+
+
 def _take_peers(found: Mapping[str, dict[str, tuple[str, str]]], reading: _Source) -> None:
     """Peers by the `<ID>` of their variables, and per field its text and its variable."""
     names: dict[str, str] = {}
     for name, fields in found.items():
-        given = fields.pop("id", None)
-        peer_id = given[0] if given is not None else name.lower().replace("_", "-")
+        peer_id = _id_of(name, fields)
+        fields.pop("id", None)
         other = names.setdefault(peer_id, name)
         if other != name:
             reading.faults.append(

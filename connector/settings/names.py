@@ -68,16 +68,31 @@ def split_peer_variable(variable: str) -> tuple[str, str] | None:
     return None
 
 
-def near_peer_variable(variable: str, of: str = "") -> str | None:
-    """The setting of a peer that was most likely meant: its last words differ a little from one.
+def misspelt(variable: str, peer: str) -> str | None:
+    """The setting of a peer that was meant, if another peer's is named only because of a spelling.
 
-    `of`: whose it is, as in the variable; empty: that has to be found, too.
+    `BTP_PEER_BOB_RECIEVE_ROUTES`, read as the routes of a peer `BOB_RECIEVE`, where there is `BOB`; but
+    not `BTP_PEER_BOB_US_ROUTES`.
     """
+    split = split_peer_variable(variable)
+    if split is None:
+        return None
+    last = f"_{split[1].upper()}"
+    written = split[0].removeprefix(f"{peer}_")
+    for suffix in PEER_SUFFIXES:
+        first = suffix.removesuffix(last)
+        if first != suffix and difflib.SequenceMatcher(None, written, first).ratio() >= _NEAR:
+            return f"{PEER_VARIABLE}{peer}_{suffix}"
+    return None
+
+
+def near_peer_variable(variable: str) -> str | None:
+    """The setting of a peer that was most likely meant: its last words differ a little from one."""
     words = variable.removeprefix(PEER_VARIABLE).split("_")
     best, meant = _NEAR, None
     for at in range(1, len(words)):
         name, last = "_".join(words[:at]), "_".join(words[at:])
-        if not name or of not in ("", name):
+        if not name:
             continue
         whole = _with_unit(last, PEER_SUFFIXES)
         if whole is not None:
@@ -112,7 +127,7 @@ def near_miss(name: str) -> str | None:
     whole = _with_unit(name, FIELDS)
     if whole is not None:
         return whole
-    if name in PEER_SUFFIXES and "_" in name and not name.startswith("HTTP_"):
+    if name in PEER_SUFFIXES and name not in _COMMON and not name.startswith("HTTP_"):
         return f"{PEER_VARIABLE}<ID>_{name}"
     if name in _FIELDS_WITHOUT_ONE:
         return _FIELDS_WITHOUT_ONE[name]
@@ -124,6 +139,8 @@ def _with_unit(name: str, known: Mapping[str, str]) -> str | None:
     return next((one for unit in _UNITS if (one := f"{name}_{unit}") in known), None)
 
 
+_COMMON: Final = frozenset(("URL", "USERNAME", "SECRET", "RELATION", "TRANSIT", "RATE_LIMIT"))
+"""Settings of a peer that without one may be another program's, as may those that begin with `HTTP_`."""
 _UNITS: Final = ("MS", "SECONDS", "DAYS", "BYTES", "BASIS_POINTS")
 _SHORT_NAMES: Final = {
     "ADMINKEY": "ADMIN_API_KEY", "READKEY": "READ_API_KEY", "METRICSAPIKEY": "METRICS_KEY",

@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from connector.base.errors import (
+    ConnectorError,
     EnvironmentFault,
     HttpAnswerError,
     HttpError,
@@ -71,8 +72,7 @@ class NodeClient:
         if path.startswith("/health"):
             return body  # 503 if it is not ready; the body says why
         if 400 <= answer.status < 500 and answer.status != 404 and "error" in body:
-            kind = KeyRefusedError if answer.status == 403 else OperatorError
-            raise kind(f"{self._url} refuses: {body['error']}")
+            raise _refusal(answer.status, f"{self._url} refuses: {body['error']}")
         # Every answer that commands read has one of these; another server's JSON has not.
         if answer.status != 200 or not body.keys() & {"items", "nodeId"}:
             raise self._no_connector(path, answer)
@@ -128,11 +128,7 @@ class NodeClient:
                 raise self._no_connector(path, answer)
             if answer.status == 404:
                 raise UnknownNameError(said["error"])
-            if answer.status == 403:
-                raise KeyRefusedError(said["error"])
-            if answer.status in (400, 422):
-                raise OperatorError(said["error"])
-            raise EnvironmentFault(said["error"])
+            raise _refusal(answer.status, said["error"])
         return said
 
     def _ask(
@@ -211,6 +207,13 @@ class NodeClient:
         return EnvironmentFault(
             f"{self._url}{path} answered HTTP {answer.status}: not a connector?{hint}"
         )
+
+
+def _refusal(status: int, message: str) -> ConnectorError:
+    """What a node refuses: whether the same request may be taken the next time."""
+    if status == 403:
+        return KeyRefusedError(message)
+    return OperatorError(message) if status in (400, 422) else EnvironmentFault(message)
 
 
 def key_hint(*, is_given: bool) -> str:

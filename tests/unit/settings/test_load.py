@@ -248,6 +248,17 @@ def test_of_a_value_file_that_cannot_be_read_nothing_else_is_said(
     assert said.endswith("_FILE=/nope cannot be read: No such file or directory")
 
 
+def test_a_peer_whose_id_is_longer_than_anothers_is_no_misspelling(tmp_path: Path) -> None:
+    said = fault(BTP_PEER_BOB_SECRET="s", BTP_PEER_BOB_US_ROUTES="g.us")
+    assert said == "BTP_PEER_BOB_US_SECRET: is required"
+    file = tmp_path / "node.yaml"
+    file.write_text("peers: [{id: bob-recieve, secret: t}]")
+    found = settings(
+        CONFIG_FILE=str(file), BTP_PEER_BOB_SECRET="s", BTP_PEER_BOB_RECIEVE_ROUTES="g.us"
+    )
+    assert {peer.id: peer.routes for peer in found.peers} == {"bob": [], "bob-recieve": ["g.us"]}
+
+
 def test_blanks_around_a_value_are_none_of_it_but_of_a_secret() -> None:
     """An .env file with line ends of Windows gives each value one."""
     found = settings(
@@ -797,7 +808,8 @@ def test_a_near_miss_of_a_setting_is_named(variable: str, meant: str) -> None:
 @pytest.mark.parametrize(
     "variable",
     ["HTTP_PROXY", "http_proxy", "NODE_IP", "NODE_NAME", "LOG", "RATE", "ROUTE", "HOSTNAME",
-     "DATABASE_URL", "HTTPS_PROXY", "LEDGERS", "HTTP_PATH", "PORT", "HOST"],
+     "DATABASE_URL", "HTTPS_PROXY", "LEDGERS", "HTTP_PATH", "PORT", "HOST", "RATE_LIMIT", "USERNAME",
+     "HTTP_URL", "HTTP_TOKEN"],
 )  # fmt: skip
 def test_a_name_that_may_be_another_programs_is_left_alone(variable: str) -> None:
     assert settings(**{variable: "1"}) == settings()
