@@ -3,7 +3,7 @@
 Exit codes are the same in all commands (README): 0 done; 1 it did not work, and may the next time;
 2 the command line, the settings, a name or a key is wrong, and the same again fails the same way; 3
 (`run` only) another process of this node has taken over; 130 interrupted with Ctrl-C (`run` and
-`demo --keep` end with it: 0), 128 and the number of the signal for others.
+`demo --keep` end with it: 0), other signals 128 and their number where no figures are printed.
 """
 
 import asyncio

@@ -27,7 +27,7 @@ def conformance(
     url: Annotated[str, typer.Option(help="BTP listener, ws://host:port or wss://...")],
     auth: Annotated[
         str,
-        typer.Option(metavar="USER:TOKEN", help="An account there.", envvar="CONNECTOR_AUTH"),
+        typer.Option(metavar="USER:TOKEN", help="Log-in of an account there.", envvar="CONNECTOR_AUTH"),
     ],
     next_auth: Annotated[
         Optional[str],

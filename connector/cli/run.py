@@ -156,7 +156,7 @@ def check_config(
 
     Without --all, only what is set.
     """
-    from connector.node.preflight import NO_PEERS, check
+    from connector.node.preflight import NO_PEERS, check, without_effect
     from connector.settings.describe import describe
     from connector.settings.load import load
     from connector.settings.overlay import with_changes
@@ -179,8 +179,11 @@ def check_config(
             shown.add_row(name, plain(value), plain(said), style="dim" if is_default else None)
     if len(shown):
         screen.print(shown)
+    notes = without_effect(changed.settings)
     if not changed.settings.peers:
-        screen.print(f"note: {NO_PEERS}")
+        notes.append(NO_PEERS)
+    for note in notes:
+        screen.print(f"note: {plain(note)}")
     left_out = len(rows) - len(shown)
     if left_out:
         screen.print(f"the configuration is valid; {left_out} settings have their defaults: --all")

@@ -35,7 +35,13 @@ from connector.node.memory import PeerMemory
 from connector.node.paid import PayListener, pay_key
 from connector.node.payment_store import PaymentStatus
 from connector.node.payments import Payments
-from connector.node.preflight import NO_PEERS, check, check_ports, tls_context
+from connector.node.preflight import (
+    NO_PEERS,
+    check,
+    check_ports,
+    tls_context,
+    without_effect,
+)
 from connector.node.received import ReceivedPayments
 from connector.node.surface import WebSurface
 from connector.peering.model import LOCAL, PeerRegistry
@@ -221,6 +227,8 @@ class Connector:
         )
         if not settings.peers:
             self.log.warning("no_peers", detail=NO_PEERS)
+        for detail in without_effect(settings):
+            self.log.warning("setting_without_effect", detail=detail)
         if (why := why_interpreted()) is not None:
             self.log.info("core_interpreted", detail=why)
         self._check_ports(settings)

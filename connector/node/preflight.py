@@ -17,6 +17,7 @@ from typing import Final
 from connector.base.errors import ConfigError, ListenError
 from connector.node import bounds
 from connector.settings.model import Settings
+from connector.settings.types import PEER_VARIABLE
 
 NO_PEERS: Final = (
     "no peer is configured, so nobody can log in and nothing can be forwarded: set "
@@ -27,6 +28,26 @@ _NOT_ITS_KEY: Final = frozenset(
     # The last one: the key is of another kind than that of the certificate.
     ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 )
+
+
+def without_effect(settings: Settings) -> list[str]:
+    """Settings that are given and do nothing, for want of another one."""
+    needs = (
+        ("PAY_PORT", settings.pay_port, ("wallets", "pay_url", "pay_secret")),
+        ("ILP_HTTP_PORT", settings.ilp_http_port, ("ilp_http_url", "ilp_http_tls_cert")),
+    )
+    found = [
+        f"{name.upper()} has no effect without {needed}"
+        for needed, value, names in needs
+        if value is None
+        for name in names
+        if getattr(settings, name)
+    ]
+    for peer in settings.peers:
+        if peer.http_url is None and peer.http_token is not None:
+            variable = f"{PEER_VARIABLE}{peer.id.upper().replace('-', '_')}"
+            found.append(f"{variable}_HTTP_TOKEN has no effect without {variable}_HTTP_URL")
+    return found
 
 
 def check(settings: Settings) -> None:

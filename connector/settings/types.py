@@ -277,7 +277,7 @@ PlainHttpUrl = Annotated[
     HttpUrl,
     _check(
         lambda url: not {"@", "?", "#"} & set(url),
-        "must be a URL without credentials, such as http://10.0.0.2:8080",
+        "must be a URL without credentials, query and fragment, such as http://10.0.0.2:8080",
     ),
 ]
 Replicas = Annotated[str, AfterValidator(_replicas)]

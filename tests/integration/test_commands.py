@@ -824,6 +824,15 @@ def test_check_config_shows_values_and_sources_and_no_secrets(tmp_path: Path) ->
     assert "HTTP_PORT" in done.err
 
 
+def test_check_config_says_what_has_no_effect_and_that_there_is_no_peer(tmp_path: Path) -> None:
+    env = {name: one for name, one in environment(tmp_path).items() if "PEER" not in name}
+    done = command("check-config", env={**env, "WALLETS": "shop"})
+    assert done.code == 0
+    assert "note: WALLETS has no effect without PAY_PORT\n" in done.out
+    assert "note: no peer is configured" in done.out
+    assert "note:" not in command("check-config", env=environment(tmp_path)).out
+
+
 def test_audit_is_fine_beside_a_running_node_and_finds_a_planted_difference(tmp_path: Path) -> None:
     env = environment(tmp_path)
     with Node(env, "run") as node:

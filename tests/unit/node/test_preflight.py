@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from connector.base.errors import ConfigError, ListenError
-from connector.node.preflight import check, check_ports
-from connector.settings.model import Settings
+from connector.node.preflight import check, check_ports, without_effect
+from connector.settings.model import PeerSettings, Settings
 
 EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 
@@ -186,3 +186,25 @@ def test_every_port_that_others_have_is_named() -> None:
             for name, port in zip(fields, ports, strict=True)
         ]
     check_ports(Settings(btp_server_port=0, http_port=0))
+
+
+# --- settings that do nothing
+
+
+def test_what_has_no_effect_for_want_of_another_setting_is_named() -> None:
+    peers = [PeerSettings(id="bob-b", secret="s", http_token="t")]
+    alone = Settings(
+        wallets=["a"],
+        pay_url="https://pay.example",
+        ilp_http_url="https://ilp.example",
+        peers=peers,
+    )
+    assert without_effect(alone) == [
+        "WALLETS has no effect without PAY_PORT",
+        "PAY_URL has no effect without PAY_PORT",
+        "ILP_HTTP_URL has no effect without ILP_HTTP_PORT",
+        "BTP_PEER_BOB_B_HTTP_TOKEN has no effect without BTP_PEER_BOB_B_HTTP_URL",
+    ]
+    peers = [PeerSettings(id="bob-b", secret="s", http_token="t", http_url="http://b/ilp")]
+    whole = alone.model_copy(update={"pay_port": 0, "ilp_http_port": 0, "peers": peers})
+    assert without_effect(whole) == without_effect(Settings()) == []
