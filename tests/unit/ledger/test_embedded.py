@@ -152,6 +152,16 @@ async def test_a_request_that_is_written_while_the_ledger_is_closed_is_counted_o
     await after.close()
 
 
+async def test_a_replay_tells_how_far_it_is(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_bounds, "REPLAYED_ROWS_PER_REPORT", 2)
+    for number in range(4):
+        await books.done(books.move(number))
+    told: list[tuple[int, int]] = []
+    _, rows = await embedded(books).replay_all(lambda done, of: told.append((done, of)))
+    assert rows == 5, "the accounts, too"
+    assert told == [(2, 5), (4, 5)]
+
+
 @pytest.mark.interpreted
 async def test_a_request_that_fails_before_it_is_written_is_no_part_of_the_books(
     books: Books, path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch

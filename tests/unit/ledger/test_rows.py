@@ -63,6 +63,8 @@ def test_dense_rows_round_trip() -> None:
     rows = pack_dense([HOLD, POSTED, VOIDED], NUMBERS)
     assert len(rows) == 3 * 81
     assert list(unpack_dense(bytes(rows), [A, B])) == [HOLD, POSTED, VOIDED]
+    asked = [one._replace(timestamp=0) for one in (HOLD, POSTED, VOIDED)]
+    assert list(unpack_dense(bytes(rows), [A, B], stamped=False)) == asked
 
 
 @pytest.mark.parametrize(
