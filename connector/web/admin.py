@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -50,7 +51,11 @@ _ADDED_ROUTE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": models.AdminRoute, "description": "It was there"},
     201: {"model": models.AdminRoute, "description": "It is new"},
 }
-PeerPath = Annotated[PeerId, Path()]
+PeerPath = Annotated[
+    PeerId,
+    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"}),
+    Path(),
+]
 
 
 def _32_octets(text: str) -> str:
@@ -59,7 +64,11 @@ def _32_octets(text: str) -> str:
     return text
 
 
-Octets32 = Annotated[str, AfterValidator(_32_octets)]
+Octets32 = Annotated[
+    str,
+    AfterValidator(_32_octets),
+    WithJsonSchema({"type": "string", "pattern": f"^{_HEX.pattern}$"}),
+]
 
 
 class LeftBehind(Protocol):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from connector.base import limits
@@ -35,7 +35,11 @@ class Payment(BaseModel):
     """A payment pointer (`$host/path`), or the URL that it stands for."""
     amount: Amount
     """To be sent, in units of the node's own asset; at least 1."""
-    max_slippage: Annotated[str, AfterValidator(_slippage)] = SLIPPAGE
+    max_slippage: Annotated[
+        str,
+        AfterValidator(_slippage),
+        WithJsonSchema({"type": "string", "pattern": f"^({_SLIPPAGE.pattern})$"}),
+    ] = SLIPPAGE
     """By which part the rate may become worse than quoted, 0 to 1."""
     key: Annotated[str | None, Field(min_length=1, max_length=100)] = None
     """Under the same key it is not made a second time. Default: a new one."""
