@@ -6,6 +6,8 @@ by the sender, and each is answered once, by a Response or an Error with the sam
 
 If both sides have announced packet ids at log-in, each Prepare is sent with a `packet-id`, so that
 requests left open by a broken connection can be resent (docs/protocol.md).
+
+Long because the states of a connection and of its requests are read in one place.
 """
 
 from __future__ import annotations

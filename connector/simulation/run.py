@@ -1,4 +1,7 @@
-"""Runs one seed: plan, world, verdict."""
+"""Runs one seed: plan, world, verdict.
+
+Long because the order in which a run begins and ends is read in one place.
+"""
 
 from __future__ import annotations
 

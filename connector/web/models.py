@@ -2,6 +2,8 @@
 
 Answers are not validated by these at run time: they are made in views.py and node/changes.py, and a
 test compares them with the models. Fields may be added, so unknown ones are allowed.
+
+Long because it is one list of models.
 """
 
 from __future__ import annotations

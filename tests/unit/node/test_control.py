@@ -403,6 +403,7 @@ def test_the_asset_of_the_parent_is_taken_where_none_is_configured() -> None:
             assert kid.core.peers["up"].terms.asset == Asset("XRP", 6)
             assert not faults(kid)
             assert kid.core.control.addressing.asset_fault == ""
+            await asyncio.sleep(1)  # a Fulfill may be relayed before its post is booked
             for machine in (up, kid):
                 assert await books_at_rest(machine.core.accounts) == []
 
