@@ -4,6 +4,8 @@ The map, each package above those that it uses:
 
     cli/            the commands
       main.py         the app: every command, in the order of --help
+      peers.py        peers, limits, routes: shown and changed
+      ask.py          what would happen, shown and confirmed
       run.py          run, check-config, healthcheck  show.py     status, peers, routes, ...
       probe.py        ping, trace, explain
       conformance.py  conformance
@@ -36,7 +38,7 @@ The map, each package above those that it uses:
       audit.py        checks of the books             demo.py     `demo`: a line of connectors
       sender.py       `send`: a BTP client            compose.py  compose files for any number of nodes
       client.py       a node's own HTTP API           follow.py   its live feed
-      terminal.py     output of commands
+      terminal.py     output of commands              amounts.py  `1.25USD`, as operators type it
       probe.py        pings and traces                plain_btp.py  one BTP connection, by hand
       knock.py        what listens where a BTP listener was expected
       conformance.py  checks of a peer from outside, and their verdicts
@@ -58,12 +60,14 @@ The map, each package above those that it uses:
       control.py      requests about addresses and routes, to and from neighbours
       addressing.py   the address, if the parent assigns it
       changes.py      changes by an operator while the node runs
+      steps.py        each change as a step           preview.py  what it would do, in words
     web/            HTTP: health, metrics, API, login, page
       guard.py        checks before routing           access.py   keys, roles, the cookie
       engine_access.py  tokens of settlement engines
       sessions.py     logins of browsers              roles.py    what each key may do
       places.py       bounded places, shared fairly
-      admin.py        the admin API                   views.py    the read API
+      admin.py        the admin API                   bodies.py   of its requests
+      views.py        the read API
       feed.py         events, history, live feed      network.py what other nodes say
       settlement.py   what settlement engines call, and operators who settle
       explain.py      what would happen to a packet now

@@ -11,6 +11,7 @@ from connector.cli import (
     conformance,
     offline,
     pay,
+    peers,
     probe,
     received,
     run,
@@ -67,8 +68,9 @@ app.command()(probe.trace)
 app.command()(probe.explain)
 app.command()(conformance.conformance)
 app.command()(show.status)
-app.command()(show.peers)
-app.command()(show.routes)
+app.add_typer(peers.peers_app, name="peers")
+app.command()(peers.limits)
+app.add_typer(peers.routes_app, name="routes")
 app.command()(show.balances)
 app.command()(show.wallets)
 app.command()(received.received)

@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 import typer
 
-from connector.base.errors import ConnectorError
+from connector.base.errors import ConnectorError, OperatorError, UnknownNameError
+from connector.cli.ask import confirmed
 from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, fail, faults_named, name_of
+from connector.tools.amounts import in_asset
 from connector.tools.terminal import Fitted, console, plain, table
 
 
@@ -20,16 +22,16 @@ def settle(
         Optional[str], typer.Argument(help="Whose settlements; without it, those of all.")
     ] = None,
     incoming: Annotated[
-        Optional[int], typer.Option(min=1, metavar="AMOUNT", help="Record: the peer has paid us.")
+        Optional[str], typer.Option(metavar="AMOUNT", help="Record: the peer has paid us.")
     ] = None,
     outgoing: Annotated[
-        Optional[int], typer.Option(min=1, metavar="AMOUNT", help="Record: we have paid the peer.")
+        Optional[str], typer.Option(metavar="AMOUNT", help="Record: we have paid the peer.")
     ] = None,
     pay: Annotated[
         bool,
         typer.Option("--pay", help="Have the peer paid now, all that we owe it or --amount."),
     ] = False,
-    amount: Annotated[Optional[int], typer.Option(min=1, help="For --pay.")] = None,
+    amount: Annotated[Optional[str], typer.Option(metavar="AMOUNT", help="For --pay.")] = None,
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Say that the settlement in progress has been paid.")
     ] = False,
@@ -58,7 +60,7 @@ def settle(
     ] = None,
     yes: Annotated[
         bool,
-        typer.Option("--yes", help="Record it although more was paid than was owed; not asked."),
+        typer.Option("--yes", "-y", help="Do not ask, also where more was paid than was owed."),
     ] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
@@ -68,7 +70,8 @@ def settle(
 
     A payment that an engine reports beyond what it may vouch for waits: accept or decline it.
 
-    Amounts are in the smallest unit of the peer's asset. Changing something needs ADMIN_API_KEY.
+    Amounts are in the smallest unit of the peer's asset, or in the asset: 1.25USD. On a terminal what
+    will happen is shown and asked first. Changing something needs ADMIN_API_KEY.
     """
     asked = {
         "--incoming": incoming is not None, "--outgoing": outgoing is not None, "--pay": pay,
@@ -98,22 +101,33 @@ def settle(
     step = next((name[2:] for name in chosen if name in _STEPS), "")
     if step:
         query = "?phase=waiting" if step in ("accept", "decline") else ""
-        named = settlement_id or _only_one(_admin("GET", url, path + query, key), peer or "", step)
+        items = _admin("GET", url, path + query, key)
+        named = settlement_id or _only_one(items, peer or "", step)
+        if not yes:
+            _ask_on_terminal(_step_in_words(items, named, step))
         done = _admin(
             "POST", url, f"{path}/{quote(named)}/{step}", key,
             {"force": force} if cancel else None,
         )  # fmt: skip
     else:
         order: dict[str, Any] = {"direction": "incoming" if incoming else "outgoing"}
-        wanted = amount if pay else incoming or outgoing
+        wanted, scale = _wanted(
+            url, key, peer or "", amount if pay else incoming or outgoing, scale
+        )
         if pay:
             order["execute"] = True
         if wanted is not None:
             order["amount"] = str(wanted)
         if scale is not None:
             order["scale"] = scale
-        if not pay and not yes:
-            _ask_before_overpaying(url, key, peer or "", incoming, outgoing, scale)
+        if not yes:
+            if pay:
+                _ask_on_terminal(_payment_in_words(url, key, peer or "", wanted))
+            else:
+                _ask_before_overpaying(
+                    url, key, peer or "", wanted if incoming else None,
+                    wanted if outgoing else None, scale,
+                )  # fmt: skip
         # Kept over all attempts of this command, so that one whose answer was lost is safe.
         done = _admin("POST", url, path, key, order, idempotency_key or uuid.uuid4().hex)
         if pay:
@@ -148,7 +162,15 @@ _BELONG: Final = {
     "--scale": ("--incoming", "--outgoing"),
     "--id": ("--confirm", "--cancel", "--accept", "--decline"),
     "--idempotency-key": ("--incoming", "--outgoing", "--pay"),
-    "--yes": ("--incoming", "--outgoing"),
+    "--yes": (
+        "--incoming",
+        "--outgoing",
+        "--pay",
+        "--confirm",
+        "--cancel",
+        "--accept",
+        "--decline",
+    ),
 }
 """Which option means something only with one of which others."""
 _STEPS: Final = {
@@ -200,6 +222,67 @@ def _ask_before_overpaying(
     print(f"{said}. Record it? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise fail("nothing was recorded", 1)
+
+
+def _wanted(
+    url: str, key: str | None, peer: str, text: str | None, scale: int | None
+) -> tuple[int | None, int | None]:
+    """An amount as it was typed, in units of the scale that is returned with it.
+
+    Raises:
+        typer.Exit: it is none.
+    """
+    from connector.tools.amounts import units_of
+
+    if text is None:
+        return None, scale
+    with faults_named():
+        if text.isdecimal():
+            units = units_of(text, "", 0)
+        else:
+            account = _account(url, key, peer)
+            if account is None:
+                raise UnknownNameError("there is no such peer")
+            if scale is not None:
+                raise OperatorError("--scale goes with an amount in smallest units only")
+            units = units_of(text, account["assetCode"], account["assetScale"])
+    if units < 1:
+        raise fail("an amount is at least 1 smallest unit", 2)
+    return units, scale
+
+
+def _ask_on_terminal(said: str) -> None:
+    """Ask where somebody can answer; elsewhere the command was meant as it stands."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return
+    print(said, file=sys.stderr)
+    confirmed("Do it?", yes=False)
+
+
+def _step_in_words(body: dict[str, Any], settlement_id: str, step: str) -> str:
+    """What a step does with the settlement that it is for."""
+    found = [one for one in body["items"] if one["settlementId"] == settlement_id]
+    if not found:
+        return f"{step} settlement {settlement_id}"
+    one = found[0]
+    money = in_asset(int(one["amount"]), one["assetCode"], one["assetScale"])
+    peer = one["peerId"]
+    return {
+        "confirm": f"{money} to {peer} is noted as paid: it was booked when it was asked for",
+        "cancel": f"{money} to {peer} will not be paid: it is booked back, and owed again",
+        "accept": f"{money} that {peer}'s engine reports is credited to {peer}",
+        "decline": f"{money} that {peer}'s engine reports is not credited",
+    }[step]
+
+
+def _payment_in_words(url: str, key: str | None, peer: str, wanted: int | None) -> str:
+    with faults_named():
+        account = _account(url, key, peer)
+    if account is None:
+        return f"{peer} is paid"
+    code, scale = account["assetCode"], account["assetScale"]
+    what = "all that we owe it above settleTo" if wanted is None else in_asset(wanted, code, scale)
+    return f"{peer} is paid {what}, now; {_in_words(int(account['netBalance']))} of {code}/{scale}"
 
 
 def _in_words(net: int) -> str:

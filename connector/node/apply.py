@@ -77,6 +77,11 @@ def routes_of(settings: Settings, own_address: str) -> set[Route]:
     return routes
 
 
+def disabled_in(settings: Settings) -> frozenset[str]:
+    """The peers that take part in no new packet."""
+    return frozenset(peer.id for peer in settings.peers if not peer.enabled)
+
+
 class SettingsApplier:
     """Applies settings to peers, links, accounts and routes. One per node."""
 
@@ -111,14 +116,17 @@ class SettingsApplier:
         self._accounts = accounts
         self._routes = routes
         self._emit = emit
-        self._draining: frozenset[str] = frozenset()
-        """Peers that are being removed: no packets are routed to them or accepted from them."""
+        self._draining: frozenset[str] = disabled_in(settings)
+        """Peers being removed or disabled: no packets are routed to them or accepted from them."""
+        self._removing: frozenset[str] = frozenset()
+        """Those of them that are being removed."""
         self._told: set[Route] = set()
         """Routes that an event was emitted for."""
         self._dialling: dict[str, asyncio.Task[None]] = {}
         """By peer id: the task that keeps the connection to a dialled peer."""
         self._group: asyncio.TaskGroup | None = None
         """Owner of these tasks; None: no peer is dialled."""
+        self._mark_draining()
         self._find_parent()
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -165,13 +173,21 @@ class SettingsApplier:
 
     def go_on_draining(self, peer_ids: Collection[str]) -> None:
         """Drain peers that were being removed when the node was stopped; others come by `change`."""
-        assert not self._draining, "draining already"
-        self._draining = frozenset(peer_ids)
+        self._removing = frozenset(peer_ids)
+        self._draining = disabled_in(self.settings) | self._removing
         self._mark_draining()
         for route in routes_of(self.settings, self._node.address):
             if route.next_hop in self._draining:
                 self._routes.remove(route)
         self.on_change()
+
+    def link_of(self, peer_id: str) -> tuple[bool, int]:
+        """Whether a peer can be reached, and how many packets of and to it have no answer yet."""
+        peer = self._peers.get(peer_id)
+        if peer is None:
+            return False, 0
+        waiting = self._links.driver.waiting_for(peer)
+        return self._links.reaches(peer_id), peer.in_flight + sum(not one.quiet for one in waiting)
 
     def is_drained(self, peer_id: str) -> bool:
         """Whether no packet of or to a peer is in flight, and it has read the answers to its own.
@@ -223,7 +239,8 @@ class SettingsApplier:
                 assert terms.asset == before[peer_id].asset, "an asset is not changed"
                 if terms.credit_limit != before[peer_id].credit_limit:
                     await self._accounts.set_credit_limit(peer_id, terms.credit_limit)
-        self._change_routes(to, frozenset(draining))
+        halted = disabled_in(to) | frozenset(draining)
+        self._change_routes(to, halted)
         for peer_id in old.keys() - new.keys():
             self._remove(peer_id)
         for peer_id, peer in new.items():
@@ -236,7 +253,7 @@ class SettingsApplier:
                 self._renew(old[peer_id], peer, to)
         self.settings = to
         self.takes_asset = takes_asset
-        self._draining = frozenset(draining)
+        self._draining, self._removing = halted, frozenset(draining)
         self._mark_draining()
         self._find_parent()
         self.on_change()
@@ -270,9 +287,22 @@ class SettingsApplier:
         self.on_asset()
         return True
 
+    def reconnect(self, peer_id: str) -> bool:
+        """Close the links of a peer, and dial it at once where it has a URL; False: it has neither."""
+        peer = next(one for one in self.settings.peers if one.id == peer_id)
+        if peer.url is None and not self._links.reaches(peer_id):
+            return False
+        self._stop_dialling(peer_id)
+        self._links.hang_up(peer_id, "an operator asked for a new link")
+        self._links.flush()
+        self._dial(credentials_of(self.settings, peer))
+        return True
+
     def _mark_draining(self) -> None:
+        disabled = disabled_in(self.settings)
         for peer in self._peers:
             peer.draining = peer.peer_id in self._draining
+            peer.disabled = peer.peer_id in disabled - self._removing
 
     def _routes_of(self, settings: Settings, draining: Collection[str]) -> set[Route]:
         routes = routes_of(settings, self._node.address)

@@ -4,8 +4,6 @@ A change is a step from one overlay to another (`settings.overlay`). It is valid
 configuration, then written to disk, then applied (`node.apply`), and reverted on disk if the ledger
 refuses it. Changes are made one at a time. Each is reported as an `ADMIN_ACTION` event and a log
 line with the fingerprint of the key, also if it was refused.
-
-Long because every operation of the admin API has its documented method here.
 """
 
 from __future__ import annotations
@@ -16,27 +14,25 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from pydantic import SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
 
 from connector.accounting.manager import AccountManager
 from connector.base.errors import (
-    ConfigError,
     ConflictError,
     ConnectorError,
     CreditInUseError,
     EnvironmentFault,
-    UnknownNameError,
 )
 from connector.base.log import Log
 from connector.node import bounds
 from connector.node.apply import LeftBehind, SettingsApplier, routes_of
+from connector.node.preview import Standing, preview_of
+from connector.node.steps import Step, Steps
 from connector.peering.routing import Route, RouteSource
 from connector.settings.faults import SECRETS
 from connector.settings.model import PeerSettings, RouteSettings, Settings
-from connector.settings.overlay import InEffect, Overlay, faults_in
+from connector.settings.overlay import InEffect, Overlay
 from connector.settings.terms import terms_of
 from connector.telemetry.events import AdminAction, Event
 
@@ -99,11 +95,19 @@ class OperatorChanges:
         self._emit = emit
         self._log = log
         self._announced_to = announced_to
+        self._steps = Steps(
+            base=found.base, settings=lambda: applier.settings, is_removed=self._is_removed
+        )
         self._one_at_a_time = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
         self._finishing: dict[str, asyncio.Task[LeftBehind | ConnectorError]] = {}
         """Removals that wait for packets, by peer."""
         applier.go_on_draining(self.overlay.draining_peers)
+
+    @property
+    def steps(self) -> Steps:
+        """Makes the steps that `preview` takes."""
+        return self._steps
 
     # --- the peers and routes in effect
 
@@ -113,10 +117,7 @@ class OperatorChanges:
         Raises:
             UnknownNameError: there is no such peer.
         """
-        for peer in self._applier.settings.peers:
-            if peer.id == peer_id:
-                return peer
-        raise UnknownNameError("there is no such peer")
+        return self._steps.peer(peer_id)
 
     def peer_view(self, peer: PeerSettings) -> dict[str, Any]:
         """A peer in JSON for the admin API: everything but its secrets, amounts as text."""
@@ -181,57 +182,27 @@ class OperatorChanges:
             ConflictError: it exists with other settings.
             ConnectorError: see `_change`.
         """
-
-        def step(now: Overlay) -> Overlay:
-            there = next(
-                (peer for peer in self._applier.settings.peers if peer.id == wanted.id), None
-            )
-            if there == wanted and wanted.id not in now.draining_peers:
-                return now
-            if there is not None and there != wanted:
-                raise ConflictError(
-                    f"peer {wanted.id} exists with other settings: PUT /admin/peers/{wanted.id} "
-                    "changes it"
-                )
-            _check_engine(self._applier.settings, wanted, wanted.settlement_token)
-            return now.with_peer(wanted, self._base)
-
-        return await self._change("peer.create", wanted.id, step)
+        return await self._change(self._steps.create_peer(wanted))
 
     async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
-        """Add a peer or replace its settings; whether it is new.
-
-        Fields that are not given get their defaults, except the secret, the HTTP token and the
-        settlement token. Each is kept as long as the URL that it is sent to leads to the same place.
-        A token of None is given: the peer has none of its own from then on.
+        """Add a peer or replace its settings; whether it is new. Rules: `Steps.put_peer`.
 
         Raises:
             ConfigError: the fields do not make a peer, for example without a secret.
             ConnectorError: see `_change`.
         """
-        is_new = not any(peer.id == peer_id for peer in self._applier.settings.peers)
+        step = self._steps.put_peer(peer_id, fields)
+        await self._change(step)
+        return step.is_new
 
-        def step(now: Overlay) -> Overlay:
-            whole = {**fields, "id": peer_id}
-            if whole.get("secret") is None and not is_new:
-                there = self.peer(peer_id)
-                if _goes_elsewhere(there.url, whole.get("url")):
-                    raise ConfigError(
-                        [f"peer {peer_id}: url: it leads to another place: give the secret again"]
-                    )
-                whole["secret"] = there.secret
-            if "settlement_token" not in fields and not is_new:
-                whole["settlement_token"] = self.peer(peer_id).settlement_token
-            if "http_token" not in fields and not is_new:
-                whole["http_token"] = self.peer(peer_id).http_token
-            wanted = _peer_of(whole)
-            if not is_new:
-                _check_http(self.peer(peer_id), wanted, fields)
-            _check_engine(self._applier.settings, wanted, fields.get("settlement_token"))
-            return now.with_peer(wanted, self._base)
+    async def edit_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
+        """Change those settings of a peer that are given; whether anything changed.
 
-        await self._change("peer.create" if is_new else "peer.replace", peer_id, step)
-        return is_new
+        Raises:
+            UnknownNameError: there is no such peer.
+            ConnectorError: see `_change`.
+        """
+        return await self._change(self._steps.edit_peer(peer_id, fields))
 
     async def set_limits(self, peer_id: str, limits: dict[str, Any]) -> bool:
         """Change those limits of a peer that are given; None: the default of the node.
@@ -241,13 +212,43 @@ class OperatorChanges:
             CreditInUseError: the peer uses more credit than the new limit.
             ConnectorError: see `_change`.
         """
+        return await self._change(self._steps.set_limits(peer_id, limits))
 
-        def step(now: Overlay) -> Overlay:
-            there = self.peer(peer_id).model_dump()
-            after = now.with_peer(_peer_of({**there, **limits}), self._base)
-            return after.draining(peer_id) if peer_id in now.draining_peers else after
+    async def reconnect(self, peer_id: str) -> None:
+        """Close the link of a peer, and dial it at once where it has a URL.
 
-        return await self._change("peer.limits", peer_id, step)
+        Raises:
+            UnknownNameError: there is no such peer.
+            ConflictError: it has no link, and it is the one that dials.
+        """
+        self._steps.peer(peer_id)
+        if not self._applier.reconnect(peer_id):
+            raise ConflictError(f"peer {peer_id} has no link and no url: it dials this node")
+        self.note("peer.reconnect", peer_id)
+
+    def preview(self, step: Step, *, force: bool = False) -> dict[str, Any]:
+        """What a step would do. It is checked as the change itself is; nothing is changed or recorded.
+
+        Raises:
+            ConnectorError: why the change could not be made.
+        """
+        after = step.apply(self.overlay)
+        settings = after.apply(self._base)
+        self._check(settings)
+        removing = set(after.draining_peers) - set(self.overlay.draining_peers)
+        shown = preview_of(
+            self._applier.settings,
+            settings,
+            removing=removing,
+            standing={peer_id: self._standing(peer_id) for peer_id in self._accounts.peers},
+            force=force,
+        )
+        return shown.as_json(step.action, step.target)
+
+    def _standing(self, peer_id: str) -> Standing:
+        books = self._accounts.peers[peer_id]
+        connected, in_flight = self._applier.link_of(peer_id)
+        return Standing(connected, in_flight, books.net_balance, books.terms.asset)
 
     async def delete_peer(self, peer_id: str, *, force: bool = False) -> LeftBehind:
         """Remove a peer once no packet of or to it is in flight; returns packets without an answer.
@@ -260,14 +261,7 @@ class OperatorChanges:
             UnknownNameError: there never was such a peer.
             ConnectorError: see `_change`.
         """
-
-        def drain(now: Overlay) -> Overlay:
-            if self._is_removed(peer_id, now) or peer_id in now.draining_peers:
-                return now
-            self.peer(peer_id)
-            return now.draining(peer_id)
-
-        await self._change("peer.delete", peer_id, drain, is_last=False)
+        await self._change(self._steps.drain_peer(peer_id), is_last=False)
         if force or peer_id not in self.overlay.draining_peers or self._applier.is_drained(peer_id):
             return await self._remove(peer_id)
         if peer_id not in self._finishing:
@@ -328,7 +322,7 @@ class OperatorChanges:
             left = self._applier.unanswered(peer_id)
             return now.without_peer(peer_id, self._base)
 
-        await self._change("peer.delete", peer_id, step)
+        await self._change(Step("peer.delete", peer_id, step))
         if left.packets:
             self._log.warning(
                 "peer_removed_with_packets_unanswered",
@@ -349,16 +343,7 @@ class OperatorChanges:
             ConfigError: its next hop is not a peer.
             ConnectorError: see `_change`.
         """
-
-        def step(now: Overlay) -> Overlay:
-            settings = self._applier.settings
-            if route in settings.routes:
-                return now
-            if not any(peer.id == route.next_hop for peer in settings.peers):
-                raise ConfigError(["nextHop: is no configured peer"])
-            return now.with_route(route, self._base)
-
-        return await self._change("route.add", f"{route.prefix}={route.next_hop}", step)
+        return await self._change(self._steps.add_route(route))
 
     async def delete_route(self, route: RouteSettings) -> bool:
         """Remove a static route; False: it has been removed already.
@@ -367,17 +352,7 @@ class OperatorChanges:
             UnknownNameError: there is no such static route.
             ConnectorError: see `_change`.
         """
-
-        def step(now: Overlay) -> Overlay:
-            if route in now.removed_routes:
-                return now
-            if route not in self._applier.settings.routes:
-                raise UnknownNameError(
-                    "there is no such static route; those in a peer's own settings are changed there"
-                )
-            return now.without_route(route, self._base)
-
-        return await self._change("route.delete", f"{route.prefix}={route.next_hop}", step)
+        return await self._change(self._steps.delete_route(route))
 
     def note(self, action: str, target: str, outcome: str = "ok") -> None:
         """Emit and log an action with the admin key."""
@@ -395,14 +370,7 @@ class OperatorChanges:
 
     # --- making a change
 
-    async def _change(
-        self,
-        action: str,
-        target: str,
-        step: Callable[[Overlay], Overlay],
-        *,
-        is_last: bool = True,
-    ) -> bool:
+    async def _change(self, step: Step, *, is_last: bool = True) -> bool:
         """Make the change that `step` describes; False: it changes nothing.
 
         `is_last`: it completes the action, which is recorded as done.
@@ -416,7 +384,7 @@ class OperatorChanges:
         async with self._one_at_a_time:
             before = self.overlay
             try:
-                after = step(before)
+                after = step.apply(before)
                 if after == before:
                     return False
                 settings = after.apply(self._base)
@@ -428,12 +396,14 @@ class OperatorChanges:
                     await self._keep(before)
                     raise
             except ConnectorError as error:
-                self.note(action, target, str(error)[: bounds.CHANGE_FAULT_CHARACTERS_MAX])
+                self.note(
+                    step.action, step.target, str(error)[: bounds.CHANGE_FAULT_CHARACTERS_MAX]
+                )
                 raise
             self.overlay = after
             self._changed()
             if is_last:
-                self.note(action, target)
+                self.note(step.action, step.target)
             return True
 
     def _check(self, to: Settings) -> None:
@@ -479,70 +449,3 @@ class OperatorChanges:
             raise EnvironmentFault(
                 f"the change cannot be kept, so it was not made: {error.strerror or error}"
             ) from error
-
-
-def _goes_elsewhere(before: str | None, after: str | None) -> bool:
-    """Whether a new URL leads to another host or port than the old one, or gives up TLS."""
-    if not after:
-        return False
-    return before is None or _place(before) != _place(after)
-
-
-def _check_http(there: PeerSettings, wanted: PeerSettings, fields: dict[str, Any]) -> None:
-    """Refuse to show the token of ILP over HTTP at a place where it is not shown yet.
-
-    Raises:
-        ConfigError: the token has to be given.
-    """
-    before, after = (
-        {_place(url) for url in (one.http_url, one.http_callback_url) if url is not None}
-        for one in (there, wanted)
-    )
-    name = "secret" if wanted.http_token is None else "http_token"
-    if after <= before or fields.get(name) is not None:
-        return
-    where = f"peer {wanted.id}: httpUrl"
-    raise ConfigError([f"{where}: it leads to another place: give the {to_camel(name)} for it"])
-
-
-def _check_engine(settings: Settings, wanted: PeerSettings, given: SecretStr | None) -> None:
-    """Refuse to show a settlement token at a place where it is not shown yet.
-
-    The token of a peer without its own is the node's: it goes to the places of the configuration,
-    not to one that the admin API names.
-
-    Args:
-        settings: in effect.
-        wanted: the peer, as it would be.
-        given: its token, if the request gives it; then the place was chosen together with it.
-
-    Raises:
-        ConfigError: the token has to be given.
-    """
-    url, token = settings.settlement_engine_of(wanted), settings.settlement_token_of(wanted)
-    if url is None or token is None or given is not None:
-        return
-    shown = {
-        (settings.settlement_token_of(peer), _place(engine))
-        for peer in settings.peers
-        if (engine := settings.settlement_engine_of(peer)) is not None
-    }
-    if settings.settlement_token is not None and settings.settlement_engine_url is not None:
-        shown.add(
-            (settings.settlement_token.get_secret_value(), _place(settings.settlement_engine_url))
-        )
-    if (token, _place(url)) not in shown:
-        where = f"peer {wanted.id}: settlementEngineUrl"
-        raise ConfigError([f"{where}: it leads to another place: give the settlementToken for it"])
-
-
-def _place(url: str) -> tuple[str, str]:
-    parts = urlsplit(url.removeprefix("btp+").lower())
-    return parts.scheme, parts.netloc
-
-
-def _peer_of(fields: dict[str, Any]) -> PeerSettings:
-    try:
-        return PeerSettings.model_validate(fields)
-    except ValidationError as error:
-        raise ConfigError(faults_in(error)) from error

@@ -432,6 +432,7 @@ class Connector:
             pay_url=lambda: "" if self._listener is None else self._listener.url,
             rates=RatesView(lambda: self.settings, core.live_rates),
             incoming_metrics=lambda: incoming_metrics(received, core.questions),
+            in_flight_out=core.driver.waiting_by_peer,
         )
         self.reporter = Reporter(
             bus=self.events,

@@ -141,7 +141,11 @@ class WebSurface:
                     now_ms=platform.clock.now_ms,
                 ),
                 engine_router(core.settlements),
-                settlements_router(core.settlements, lambda: platform.randomness.octets(16).hex()),
+                settlements_router(
+                    core.settlements,
+                    lambda: platform.randomness.octets(16).hex(),
+                    self._changes.note,
+                ),
                 network_router(self._neighbourhood()),
                 explain_router(self._explainer()),
                 rates_router(RatesView(lambda: core.settings, core.live_rates)),

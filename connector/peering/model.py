@@ -141,7 +141,9 @@ class Peer:
 
     terms: PeerTerms
     draining: bool = False
-    """Whether it is being removed: packets in flight are finished, new ones are refused."""
+    """Whether it is being removed, or disabled: packets in flight are finished, new ones are refused."""
+    disabled: bool = False
+    """Whether an operator has disabled it, and it is not being removed; it is `draining` too."""
     away: bool = False
     """Whether its last link was lost, and its process is not just being replaced: another route is taken
     where there is one."""

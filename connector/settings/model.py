@@ -150,6 +150,10 @@ class PeerSettings(BaseModel):
     """Only routes at or below these prefixes are announced to it, comma-separated. Default: all."""
     receive_prefixes: Prefixes = Field(default_factory=list)
     """Only routes at or below these prefixes are taken from it, comma-separated. Default: all."""
+    enabled: bool = True
+    """`false`: no packet is taken from it (T03) or routed to it; its account and its link stay."""
+    offline_expected: bool = False
+    """Whether it may be away for as long as it likes: then a missing link is no alarm on the page."""
 
     @model_validator(mode="after")
     def _check_whole(self) -> PeerSettings:

@@ -341,6 +341,15 @@ class Driver:
         """Prepares that were sent to `peer` and have no answer, oldest first."""
         return [flight for flight in self._waiting if flight.next_hop is peer]
 
+    def waiting_by_peer(self) -> dict[str, int]:
+        """How many Prepares that were sent to each peer have no answer; peers without any are left out."""
+        counts: dict[str, int] = {}
+        for flight in self._waiting:
+            if not flight.quiet and flight.next_hop is not None:
+                peer_id = flight.next_hop.peer_id
+                counts[peer_id] = counts.get(peer_id, 0) + 1
+        return counts
+
     # --- resent Prepares that are not known here
 
     def _ask_ledger(self, inbox: Inbox, sender_packet_id: int, asked: Asked) -> None:

@@ -136,14 +136,15 @@ def rate_allowed(node: Node, source: Peer, _prepare: Prepare, now_ms: int) -> Re
 
 
 def takes_new(node: Node, source: Peer, _prepare: Prepare, _now_ms: int) -> Reject | None:
-    """Refuses new packets of a peer that is being removed, and all while the disk is nearly full.
+    """Refuses new packets of a peer that is being removed or is disabled, and all while the disk is nearly full.
 
     Resent packets whose money is held or posted are finished.
     """
     if node.disk_full:
         return reject(Code.T00_INTERNAL_ERROR, node.address, "no room on disk")
     if source.draining:
-        return reject(Code.T03_CONNECTOR_BUSY, node.address, "this peer is being removed")
+        why = "this peer is disabled" if source.disabled else "this peer is being removed"
+        return reject(Code.T03_CONNECTOR_BUSY, node.address, why)
     return None
 
 

@@ -85,7 +85,7 @@ class NodeClient:
         body: dict[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
-        """Call the admin API. With an idempotency key the request is repeated once if its answer is lost.
+        """Call the admin API; an answer without a body is `{}`. With an idempotency key the request is repeated once if its answer is lost.
 
         Raises:
             EnvironmentFault: it does not answer, or cannot do it now; with its reason.
@@ -118,6 +118,8 @@ class NodeClient:
                     refused = isinstance(error, HttpUnreachableError) and not again
                     hint = "; is the node running?" if refused else again
                     raise self._silent(error, hint) from None
+        if answer.status == 204:
+            return {}
         said = _object(answer)
         if said is None:
             raise self._no_connector(path, answer)

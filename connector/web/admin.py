@@ -7,48 +7,33 @@ the changes.
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 import time
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import WithJsonSchema
 
-from connector.base import limits
 from connector.base.errors import ConfigError
 from connector.ilp.packet import Answer, Fulfill
 from connector.settings.model import PeerSettings, RouteSettings
-from connector.settings.types import (
-    Amount,
-    IlpAddress,
-    PeerId,
-    Prefix,
-    RateLimit,
-    Throughput,
-    ThroughputWindow,
-)
+from connector.settings.types import IlpAddress, PeerId, Prefix
 from connector.web import models
+from connector.web.bodies import Limits, Packet, PeerReplacement
 from connector.web.faults import known_query
 
-_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 _ADDED_PEER: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"model": models.AdminPeer, "description": "It was there"},
+    200: {
+        "model": models.AdminPeer | models.ChangePreview,
+        "description": "It was there, or the preview",
+    },
     201: {"model": models.AdminPeer, "description": "It is new"},
 }
 _ADDED_ROUTE: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"model": models.AdminRoute, "description": "It was there"},
+    200: {
+        "model": models.AdminRoute | models.ChangePreview,
+        "description": "It was there, or the preview",
+    },
     201: {"model": models.AdminRoute, "description": "It is new"},
 }
 PeerPath = Annotated[
@@ -56,18 +41,11 @@ PeerPath = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"}),
     Path(),
 ]
-
-
-def _32_octets(text: str) -> str:
-    if not _HEX.fullmatch(text):
-        raise ValueError("must be 64 hex digits, for 32 octets")
-    return text
-
-
-Octets32 = Annotated[
-    str,
-    AfterValidator(_32_octets),
-    WithJsonSchema({"type": "string", "pattern": f"^{_HEX.pattern}$"}),
+_CHANGED_PEER: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": models.AdminPeer | models.ChangePreview}
+}
+AsPreview = Annotated[
+    bool, Query(description="Say what it would do, and whether it could be done; change nothing")
 ]
 
 
@@ -83,8 +61,40 @@ class LeftBehind(Protocol):
         """Of all together, in its asset."""
 
 
+class StepMaker(Protocol):
+    """Makes what `NodeAdmin.preview` takes: changes that are not made."""
+
+    def create_peer(self, wanted: PeerSettings) -> Any:
+        """To add a peer."""
+
+    def put_peer(self, peer_id: str, fields: dict[str, Any]) -> Any:
+        """To add or replace a peer."""
+
+    def edit_peer(self, peer_id: str, fields: dict[str, Any]) -> Any:
+        """To change settings of a peer."""
+
+    def set_limits(self, peer_id: str, limits: dict[str, Any]) -> Any:
+        """To change limits of a peer."""
+
+    def drain_peer(self, peer_id: str) -> Any:
+        """To remove a peer."""
+
+    def add_route(self, route: RouteSettings) -> Any:
+        """To add a static route."""
+
+    def delete_route(self, route: RouteSettings) -> Any:
+        """To remove a static route."""
+
+
 class NodeAdmin(Protocol):
     """What the admin API uses of a node. All raise `ConnectorError`s, see `node.changes`."""
+
+    @property
+    def steps(self) -> StepMaker:
+        """For `preview`."""
+
+    def preview(self, step: Any, *, force: bool = False) -> dict[str, Any]:
+        """What a change would do; it is checked, not made."""
 
     def peers_view(self) -> list[dict[str, Any]]:
         """All peers, without their secrets."""
@@ -103,6 +113,12 @@ class NodeAdmin(Protocol):
 
     async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
         """Add or replace a peer; whether it is new."""
+
+    async def edit_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
+        """Change settings of a peer; whether anything changed."""
+
+    async def reconnect(self, peer_id: str) -> None:
+        """Give a peer a new link."""
 
     async def set_limits(self, peer_id: str, limits: dict[str, Any]) -> bool:
         """Change limits of a peer; whether anything changed."""
@@ -146,82 +162,6 @@ class PacketSender(Protocol):
         """Send one and wait for its answer."""
 
 
-class PeerReplacement(PeerSettings):
-    """A peer; its id stands in the path, its secrets are given only if they are to be other ones."""
-
-    id: str | None = None  # type: ignore[assignment]
-    secret: SecretStr | None = None  # type: ignore[assignment]
-
-    @model_validator(mode="after")
-    def _check_whole(self) -> PeerReplacement:
-        # Checked later, with the secret that the peer will have (`node.changes`).
-        return self
-
-
-class Limits(BaseModel):
-    """What is changed of a peer's limits; what is left out stays, null is the default."""
-
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-    credit_limit: Amount | None = None
-    """What it may owe us. Default: CREDIT_LIMIT."""
-    max_payable: Amount | None = None
-    """What we may owe it. Default: no bound."""
-    max_in_flight_value: Amount | None = None
-    """What may be held at a time for packets from it, and for packets to it. Default: no bound."""
-    max_packet_amount: Amount | None = None
-    """The largest packet taken from it. Default: no bound."""
-    rate_limit: RateLimit | None = None
-    """Packets per second taken from it. Default: no bound."""
-    throughput_in: Throughput | None = None
-    """Value taken from it per window. Default: no bound."""
-    throughput_out: Throughput | None = None
-    """Value sent to it per window. Default: no bound."""
-    throughput_window_seconds: ThroughputWindow = 60
-    """The window of both."""
-    settle_threshold: Amount | None = None
-    """When we owe it more than this, settle. Default: never."""
-    settle_to: Amount = 0
-    """What we go on owing it after a settlement."""
-    max_prepaid: Amount | None = None
-    """What its settlement engine can make us owe it without an operator. Default: its credit limit."""
-
-
-class Packet(BaseModel):
-    """A packet to be sent from this node; without `condition` and `fulfillment` a ping."""
-
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-    destination: IlpAddress
-    amount: Amount = 0
-    """In units of the node's own asset."""
-    data: Annotated[str, Field(max_length=44_000)] = ""
-    """For the receiver, in base64; at most 32767 octets."""
-    condition: Octets32 | None = None
-    """Hex of 32 octets, where the fulfillment is not known here."""
-    fulfillment: Octets32 | None = None
-    """Hex of 32 octets; the condition is its SHA-256."""
-    expiry_seconds: Annotated[float, Field(gt=0, le=limits.HOLD_MS_MAX / 1000)] = 30.0
-    """Until the offer runs out."""
-
-    @field_validator("data")
-    @classmethod
-    def _is_base64(cls, text: str) -> str:
-        try:
-            octets = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("must be base64") from None
-        if len(octets) > limits.PACKET_DATA_BYTES_MAX:
-            raise ValueError(f"has at most {limits.PACKET_DATA_BYTES_MAX} octets")
-        return text
-
-    @model_validator(mode="after")
-    def _check_whole(self) -> Packet:
-        if self.condition is not None and self.fulfillment is not None:
-            raise ValueError("give either condition or fulfillment")
-        return self
-
-
 def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> APIRouter:
     """All routes of `/admin` except settlements."""
     router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(known_query)])
@@ -250,7 +190,9 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
     @router.post(
         "/peers", summary="Add a peer", status_code=201, response_model=None, responses=_ADDED_PEER
     )
-    async def create_peer(wanted: PeerSettings) -> Response:
+    async def create_peer(wanted: PeerSettings, preview: AsPreview = False) -> Response:
+        if preview:
+            return JSONResponse(admin.preview(admin.steps.create_peer(wanted)))
         return peer_answer(wanted.id, 201 if await admin.create_peer(wanted) else 200)
 
     @router.put(
@@ -259,11 +201,37 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         response_model=None,
         responses=_ADDED_PEER,
     )
-    async def put_peer(peer_id: PeerPath, wanted: PeerReplacement) -> Response:
-        if wanted.id not in (None, peer_id):
-            raise ConfigError(["id: is another one than in the path"])
-        fields = {name: getattr(wanted, name) for name in wanted.model_fields_set if name != "id"}
+    async def put_peer(
+        peer_id: PeerPath, wanted: PeerReplacement, preview: AsPreview = False
+    ) -> Response:
+        fields = _given(peer_id, wanted)
+        if preview:
+            return JSONResponse(admin.preview(admin.steps.put_peer(peer_id, fields)))
         return peer_answer(peer_id, 201 if await admin.put_peer(peer_id, fields) else 200)
+
+    @router.patch(
+        "/peers/{peer_id}",
+        summary="Change settings of a peer; what is left out stays, null is the default",
+        response_model=None,
+        responses=_CHANGED_PEER,
+    )
+    async def edit_peer(
+        peer_id: PeerPath, wanted: PeerReplacement, preview: AsPreview = False
+    ) -> Response:
+        fields = _given(peer_id, wanted)
+        if preview:
+            return JSONResponse(admin.preview(admin.steps.edit_peer(peer_id, fields)))
+        await admin.edit_peer(peer_id, fields)
+        return peer_answer(peer_id)
+
+    @router.post(
+        "/peers/{peer_id}/reconnect",
+        summary="Close the link of a peer and dial it at once, where it has a URL",
+        status_code=204,
+    )
+    async def reconnect(peer_id: PeerPath) -> Response:
+        await admin.reconnect(peer_id)
+        return Response(status_code=204)
 
     @router.delete(
         "/peers/{peer_id}",
@@ -271,13 +239,19 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         status_code=204,
         response_model=None,
         responses={
-            200: {"model": models.RemovedPeer, "description": "Some packets have no answer"}
+            200: {
+                "model": models.RemovedPeer | models.ChangePreview,
+                "description": "Some packets have no answer; or the preview",
+            }
         },
     )
     async def delete_peer(
         peer_id: PeerPath,
         force: Annotated[bool, Query(description="Do not wait for packets under way")] = False,
+        preview: AsPreview = False,
     ) -> Response:
+        if preview:
+            return JSONResponse(admin.preview(admin.steps.drain_peer(peer_id), force=force))
         left = await admin.delete_peer(peer_id, force=force)
         if not left.packets:
             return Response(status_code=204)
@@ -289,10 +263,12 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         "/peers/{peer_id}/limits",
         summary="Change limits of a peer",
         response_model=None,
-        responses={200: {"model": models.AdminPeer}},
+        responses=_CHANGED_PEER,
     )
-    async def set_limits(peer_id: PeerPath, wanted: Limits) -> Response:
+    async def set_limits(peer_id: PeerPath, wanted: Limits, preview: AsPreview = False) -> Response:
         fields = {name: getattr(wanted, name) for name in wanted.model_fields_set}
+        if preview:
+            return JSONResponse(admin.preview(admin.steps.set_limits(peer_id, fields)))
         await admin.set_limits(peer_id, fields)
         return peer_answer(peer_id)
 
@@ -319,15 +295,28 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         response_model=None,
         responses=_ADDED_ROUTE,
     )
-    async def add_route(route: RouteSettings) -> Response:
+    async def add_route(route: RouteSettings, preview: AsPreview = False) -> Response:
+        if preview:
+            return JSONResponse(admin.preview(admin.steps.add_route(route)))
         is_new = await admin.add_route(route)
         return JSONResponse(route.model_dump(by_alias=True), 201 if is_new else 200)
 
-    @router.delete("/routes", summary="Remove a static route", status_code=204)
+    @router.delete(
+        "/routes",
+        summary="Remove a static route",
+        status_code=204,
+        response_model=None,
+        responses={200: {"model": models.ChangePreview, "description": "The preview"}},
+    )
     async def delete_route(
-        prefix: Annotated[Prefix, Query()], next_hop: Annotated[str, Query(alias="nextHop")]
+        prefix: Annotated[Prefix, Query()],
+        next_hop: Annotated[str, Query(alias="nextHop")],
+        preview: AsPreview = False,
     ) -> Response:
-        await admin.delete_route(RouteSettings(prefix=prefix, next_hop=next_hop))
+        route = RouteSettings(prefix=prefix, next_hop=next_hop)
+        if preview:
+            return JSONResponse(admin.preview(admin.steps.delete_route(route)))
+        await admin.delete_route(route)
         return Response(status_code=204)
 
     @router.get(
@@ -370,6 +359,13 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         return said
 
     return router
+
+
+def _given(peer_id: str, wanted: PeerReplacement) -> dict[str, Any]:
+    """The fields of a peer that a request names."""
+    if wanted.id not in (None, peer_id):
+        raise ConfigError(["id: is another one than in the path"])
+    return {name: getattr(wanted, name) for name in wanted.model_fields_set if name != "id"}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:

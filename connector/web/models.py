@@ -120,6 +120,9 @@ class Status(Health):
     ilp_address: str
     btp_server_port: int
     http_port: int
+    asset_code: str
+    """Of the node, and of peers that name none; `assetScale` is its scale."""
+    asset_scale: int
     routes: int
     packets_in_flight: int
     packets_fulfilled: int
@@ -139,11 +142,19 @@ class PeerItem(_Answer):
     asset_scale: int
     connected: bool
     draining: bool
+    """Whether it is being removed."""
+    enabled: bool
+    """False: no new packet is taken from it or routed to it."""
+    offline_expected: bool
+    """Whether it may be away without an alarm."""
     direction: Literal["inbound", "outbound"] | None
     latency_ms: float | None
     connects: int
     last_error: str
     in_flight: int
+    """Packets that it sent and that have no answer yet."""
+    in_flight_out: int
+    """Packets that were sent to it and have no answer yet."""
     short_out: int
     """Packets to it that it refused with T04."""
     throughput_in_left: Amount | None
@@ -326,11 +337,33 @@ class AdminPeer(_Answer):
     throughput_window_seconds: int
     max_prepaid: Amount
     routes: list[str]
+    enabled: bool
+    offline_expected: bool
     settlement_token_set: bool
     http_url: str | None
     http_token_set: bool
     source: Literal["config", "admin"]
     changed: list[str]
+
+
+class Changed(_Answer):
+    """One setting that a change would change; `(secret)` stands for a secret."""
+
+    target: str
+    field: str
+    from_: str = Field(alias="from")
+    to: str
+
+
+class ChangePreview(_Answer):
+    """What a change would do, with `preview=true`: it is checked, and not made."""
+
+    preview: Literal[True]
+    action: str
+    target: str
+    changes: list[Changed]
+    effects: list[str]
+    """Sentences."""
 
 
 class RemovedPeer(_Answer):

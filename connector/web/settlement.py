@@ -8,6 +8,7 @@ admin API (web/guard.py).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Protocol
 
@@ -177,9 +178,31 @@ class Cancel(BaseModel):
     """Also when a settlement engine was asked, which may have paid."""
 
 
-def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> APIRouter:
+Note = Callable[[str, str, str], None]
+"""Records an action of an operator: what, of which peer, and its outcome (`NodeAdmin.note`)."""
+
+
+def settlements_router(
+    settlements: Settlements, new_key: Callable[[], str], note: Note
+) -> APIRouter:
     """Routes for operators; `new_key` makes a key for requests without one."""
     router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(known_query)])
+
+    async def recorded(
+        action: str, peer_id: str, work: Callable[[], Awaitable[Settlement]], status: int = 200
+    ) -> Response:
+        """Do `work` and record it, also when it was refused."""
+
+        async def done() -> Response:
+            one = await work()
+            amount = f"{one.amount} {one.asset.code}/{one.asset.scale}"
+            note(f"settlement.{action}", peer_id, f"ok: {one.direction.value} {amount}")
+            return JSONResponse(settlements.as_json(one), status)
+
+        answer = await _answered(done)
+        if answer.status_code >= 400:
+            note(f"settlement.{action}", peer_id, f"refused: {_reason(answer)}")
+        return answer
 
     @router.get("/settlements")
     async def all_of_them(limit: int = 100, phase: Phase | None = None) -> Response:
@@ -203,16 +226,14 @@ def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> 
         """
         key = new_key() if idempotency_key is None else idempotency_key
 
-        async def work() -> Response:
+        async def work() -> Settlement:
             if asked.execute:
-                one = await settlements.pay(peer_id, key, _whole(peer_id, asked))
-            else:
-                one = await settlements.record(
-                    peer_id, asked.direction, key, _quantity(peer_id, asked)
-                )
-            return JSONResponse(settlements.as_json(one), 201)
+                return await settlements.pay(peer_id, key, _whole(peer_id, asked))
+            return await settlements.record(
+                peer_id, asked.direction, key, _quantity(peer_id, asked)
+            )
 
-        return await _answered(work)
+        return await recorded("pay" if asked.execute else "record", peer_id, work, 201)
 
     def _quantity(peer_id: str, asked: NewSettlement) -> Quantity:
         scale = settlements.scale_of(peer_id) if asked.scale is None else asked.scale
@@ -227,34 +248,32 @@ def settlements_router(settlements: Settlements, new_key: Callable[[], str]) -> 
             raise SettlementError("execute takes the amount in the scale of the peer's asset")
         return _quantity(peer_id, asked).amount
 
-    async def after(step: Awaitable[Settlement]) -> Response:
-        """The settlement after a step of an operator, or why the step was not taken."""
-
-        async def work() -> Response:
-            return JSONResponse(settlements.as_json(await step))
-
-        return await _answered(work)
-
     @router.post("/accounts/{peer_id}/settlements/{settlement_id}/confirm")
     async def confirm(peer_id: str, settlement_id: str) -> Response:
         """Say that a settlement in progress has been paid."""
-        return await after(settlements.confirm(peer_id, settlement_id))
+        return await recorded(
+            "confirm", peer_id, lambda: settlements.confirm(peer_id, settlement_id)
+        )
 
     @router.post("/accounts/{peer_id}/settlements/{settlement_id}/cancel")
     async def cancel(peer_id: str, settlement_id: str, how: Cancel | None = None) -> Response:
         """Take a settlement in progress back: it will not be paid, and is booked back."""
         force = how is not None and how.force
-        return await after(settlements.cancel(peer_id, settlement_id, force=force))
+        return await recorded(
+            "cancel", peer_id, lambda: settlements.cancel(peer_id, settlement_id, force=force)
+        )
 
     @router.post("/accounts/{peer_id}/settlements/{settlement_id}/accept")
     async def accept(peer_id: str, settlement_id: str) -> Response:
         """Credit a payment of the peer that waits: an engine reported more than it may vouch for."""
-        return await after(settlements.accept(peer_id, settlement_id))
+        return await recorded("accept", peer_id, lambda: settlements.accept(peer_id, settlement_id))
 
     @router.post("/accounts/{peer_id}/settlements/{settlement_id}/decline")
     async def decline(peer_id: str, settlement_id: str) -> Response:
         """End a payment of the peer that waits; it is not credited."""
-        return await after(settlements.decline(peer_id, settlement_id))
+        return await recorded(
+            "decline", peer_id, lambda: settlements.decline(peer_id, settlement_id)
+        )
 
     return router
 
@@ -274,6 +293,10 @@ async def _answered(work: Callable[[], Awaitable[Response]]) -> Response:
     except EnvironmentFault as error:
         # Not done, or not known to be done. The request may be repeated with the same key.
         return _fault(503, str(error))
+
+
+def _reason(answer: Response) -> str:
+    return str(json.loads(bytes(answer.body))["error"])
 
 
 def _kind(request: Request) -> str:

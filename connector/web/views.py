@@ -77,6 +77,7 @@ class NodeViews:
         asset_fault: Callable[[], str],
         http_counters: Callable[[], Mapping[str, int]],
         pay_url: Callable[[], str] = str,
+        in_flight_out: Callable[[], Mapping[str, int]] = dict,
         rates: RatesView,
         is_configured: Callable[[Route], bool],
         incoming_metrics: Callable[[], Iterator[Metric]],
@@ -106,6 +107,7 @@ class NodeViews:
         self._asset_fault = asset_fault
         self._pay_url = pay_url
         self._rates = rates
+        self._in_flight_out = in_flight_out
         self._began_s = clock.monotonic_s()
         self._money = MetricsText(MoneyCollector(peers=peers, accounts=accounts), clock.monotonic_s)
         collector = NodeCollector(
@@ -187,6 +189,8 @@ class NodeViews:
         return {
             **self.health(),
             "ilpAddress": self._node.address,
+            "assetCode": self._settings().asset_code,
+            "assetScale": self._settings().asset_scale,
             "btpServerPort": ports.btp,
             "httpPort": ports.http,
             "routes": len(self._routes),
@@ -226,6 +230,8 @@ class NodeViews:
     def peers_view(self) -> list[dict[str, Any]]:
         """See `NodeView`."""
         items = []
+        in_flight_out = self._in_flight_out()
+        expected = {one.id for one in self._settings().peers if one.offline_expected}
         for peer in self._peers:
             link = self._links.live.get(peer.peer_id)
             dialling = self._links.dialler.states.get(peer.peer_id)
@@ -237,7 +243,9 @@ class NodeViews:
                     "assetCode": peer.terms.asset.code,
                     "assetScale": peer.terms.asset.scale,
                     "connected": self._links.reaches(peer.peer_id),
-                    "draining": peer.draining,
+                    "draining": peer.draining and not peer.disabled,
+                    "enabled": not peer.disabled,
+                    "offlineExpected": peer.peer_id in expected,
                     "direction": self._links.direction(peer.peer_id),
                     "resumable": self._links.is_resumable(peer.peer_id),
                     "latencyMs": round(link.latency_s * 1000, 3)
@@ -246,6 +254,7 @@ class NodeViews:
                     "connects": self._links.connects.get(peer.peer_id, 0),
                     "lastError": dialling.last_error if dialling is not None else "",
                     "inFlight": peer.in_flight,
+                    "inFlightOut": in_flight_out.get(peer.peer_id, 0),
                     "packetsIn": counters.prepares_in,
                     "packetsOut": counters.prepares_out,
                     "fulfilledIn": counters.fulfilled_in,

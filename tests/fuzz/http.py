@@ -185,7 +185,7 @@ def _node() -> tuple[ProxyHeaders, EventLog, Access]:
         feed,
         admin_router(shown, shown, shown),
         engine_router(settlements),
-        settlements_router(settlements, lambda: "made-up-key"),
+        settlements_router(settlements, lambda: "made-up-key", lambda *_: None),
     ]
     guard = app_of(
         MadeUpNode(), key=KEY, read_key=READ_KEY, log=log, engines=engines, routers=routers

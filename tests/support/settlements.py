@@ -220,6 +220,8 @@ class SettlementNode:
         self.clock = durable.clock
         self.log = EventLog()
         self.events: list[Event] = []
+        self.actions: list[tuple[str, ...]] = []
+        """Of operators, as they are recorded."""
         self.touched: set[str] = set()
         self.terms = list(terms)
         self._outcomes: dict[object, asyncio.Future[Outcome]] = {}

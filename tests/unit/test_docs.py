@@ -113,6 +113,8 @@ def test_every_command_of_the_connector_has_the_options_that_are_shown() -> None
             continue
         found = COMMANDS.commands.get(name)  # type: ignore[attr-defined]
         assert found is not None, f"{page}: there is no command {name!r}: {command}"
+        if arguments and arguments[0] in getattr(found, "commands", {}):
+            found, arguments = found.commands[arguments[0]], arguments[1:]
         known = {option for parameter in found.params for option in parameter.opts} | {"--help"}
         for word in arguments:
             if word.startswith("--"):

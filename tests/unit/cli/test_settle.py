@@ -29,7 +29,7 @@ class Terminal(io.StringIO):
         (["--pay", "--scale", "9"], "--incoming or --outgoing"),
         (["--id", "7"], "--confirm or --cancel or --accept or --decline"),
         (["--idempotency-key", "x"], "--incoming or --outgoing or --pay"),
-        (["--yes"], "--incoming or --outgoing"),
+        (["--yes"], "--incoming or --outgoing or --pay"),
     ],
 )
 def test_an_option_without_the_one_that_it_belongs_to_is_refused(

@@ -52,7 +52,11 @@ def app_with(
         engines=engines,
         routers=[
             engine_router(node.settlements),
-            settlements_router(node.settlements, lambda: f"made-{next(numbers)}"),
+            settlements_router(
+                node.settlements,
+                lambda: f"made-{next(numbers)}",
+                lambda *action: node.actions.append(action),
+            ),
         ],
     )
 
