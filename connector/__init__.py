@@ -65,6 +65,7 @@ The map, each package above those that it uses:
       guard.py        checks before routing           access.py   keys, roles, the cookie
       engine_access.py  tokens of settlement engines
       sessions.py     logins of browsers              roles.py    what each key may do
+      operating.py    logins that may change something; who asks
       places.py       bounded places, shared fairly
       admin.py        the admin API                   bodies.py   of its requests
       views.py        the read API

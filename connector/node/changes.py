@@ -35,6 +35,7 @@ from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.overlay import InEffect, Overlay
 from connector.settings.terms import terms_of
 from connector.telemetry.events import AdminAction, Event
+from connector.web.operating import CALLER
 
 _AMOUNTS: Final = frozenset(
     (
@@ -357,8 +358,16 @@ class OperatorChanges:
     def note(self, action: str, target: str, outcome: str = "ok") -> None:
         """Emit and log an action with the admin key."""
         fingerprint = self._fingerprint()
+        caller = CALLER.get()
         self._emit(
-            AdminAction(action=action, target=target, key_fingerprint=fingerprint, outcome=outcome)
+            AdminAction(
+                action=action,
+                target=target,
+                key_fingerprint=fingerprint,
+                outcome=outcome,
+                via=caller.via,
+                address=caller.address,
+            )
         )
         self._log.info(
             "admin_action",
@@ -366,6 +375,8 @@ class OperatorChanges:
             target=target,
             outcome=outcome,
             key_fingerprint=fingerprint,
+            via=caller.via,
+            address=caller.address,
         )
 
     # --- making a change

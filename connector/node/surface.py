@@ -27,7 +27,7 @@ from connector.web.payments import PaymentMaker, payments_router
 from connector.web.proxies import Proxies, ProxyHeaders
 from connector.web.rates import RatesView, rates_router
 from connector.web.server import WebServer
-from connector.web.settlement import engine_router, settlements_router
+from connector.web.settlement import engine_router, settlements_read_router, settlements_router
 from connector.web.views import NodeViews
 from connector.web.wallets import IncomingView, incoming_router
 
@@ -146,6 +146,7 @@ class WebSurface:
                     lambda: platform.randomness.octets(16).hex(),
                     self._changes.note,
                 ),
+                settlements_read_router(core.settlements),
                 network_router(self._neighbourhood()),
                 explain_router(self._explainer()),
                 rates_router(RatesView(lambda: core.settings, core.live_rates)),

@@ -499,6 +499,21 @@ class SettlementManager:
         await self._carrier.go_on(one)
         return one
 
+    async def retry(self, peer_id: str, settlement_id: str) -> Settlement:
+        """Have the next attempt of a settlement in progress made at once; under the same key.
+
+        Raises:
+            SettlementError: there is none, or nothing of it is attempted again.
+        """
+        named = await self._named(peer_id, settlement_id)
+        one = self._carrier.open.get(named.id)
+        if one is None or self._carrier.awaits_operator(one):
+            raise SettlementConflictError(
+                f"settlement {named.settlement_id} is {named.phase}: nothing is to be tried again"
+            )
+        one.next_attempt_ms = 0
+        return one
+
     async def accept(self, peer_id: str, settlement_id: str) -> Settlement:
         """Credit a payment that waits for an operator. Accepting it again changes nothing.
 

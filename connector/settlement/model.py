@@ -354,6 +354,7 @@ def as_json(one: Settlement) -> dict[str, Any]:
         "payer": one.payer.value,
         "attempts": one.attempts,
         "error": one.error,
+        "nextAttemptMs": one.next_attempt_ms or None,
         "createdMs": one.created_ms,
         "changedMs": one.changed_ms,
     }

@@ -295,6 +295,10 @@ class AdminAction(_Fact, frozen=True, kw_only=True):
     key_fingerprint: str
     outcome: str = "ok"
     """`ok`, or why it was refused."""
+    via: str = "key"
+    """`key`: a request with ADMIN_API_KEY; `page`: a login of a browser, made with that key."""
+    address: str = ""
+    """Where the request came from."""
 
 
 Event = (

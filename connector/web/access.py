@@ -90,7 +90,7 @@ class Access:
         """See `WrongKeys`."""
         return self._wrong.retry_after_s(source)
 
-    # --- the login cookie, which reads, whichever key it was given for
+    # --- the login cookie, which reads; it changes something only if it was asked for that
 
     def by_cookie(self, header: str) -> Holder | None:
         """Who has logged in with a `Cookie` header; None: nobody, or the login has ended.
@@ -105,7 +105,18 @@ class Access:
         """Whether a `Cookie` header has a login of ours that has not ended."""
         return self.by_cookie(header) is not None
 
-    def new_cookie(self, role: Role, source: str, *, secure: bool, path: str = "/") -> str:
+    def operating_token(self, header: str) -> str | None:
+        """The token of a login that may change something; None: there is none in a `Cookie` header."""
+        token = _cookie(header, self.cookie_name)
+        return token if token and self._sessions.operates_for_s(token) > 0 else None
+
+    def operates_for_s(self, header: str) -> int:
+        """For how many seconds the login of a `Cookie` header may change something."""
+        return int(self._sessions.operates_for_s(_cookie(header, self.cookie_name)))
+
+    def new_cookie(
+        self, role: Role, source: str, *, secure: bool, path: str = "/", operate: bool = False
+    ) -> str:
         """A `Set-Cookie` header that logs in; for requests with the right key.
 
         Args:
@@ -113,8 +124,9 @@ class Access:
             source: the address that the request comes from.
             secure: the browser uses TLS; it then never shows the cookie without.
             path: where the browser shows it.
+            operate: whether it may change something for a while.
         """
-        token = self._sessions.begin(role, source)
+        token = self._sessions.begin(role, source, operate=operate)
         return self._set_cookie(token, bounds.HTTP_LOGIN_SECONDS_MAX, secure=secure, path=path)
 
     def log_out(self, header: str, *, secure: bool, path: str = "/") -> str:

@@ -24,6 +24,7 @@ from connector.web.faults import say_faults
 from connector.web.guard import Guard, page_headers, shows_money
 from connector.web.login import login_page, login_router
 from connector.web.openapi import complete
+from connector.web.operating import session_router
 from connector.web.proxies import base_of, forwarded
 
 PAGE: Final = Path(__file__).parent / "page"
@@ -105,6 +106,7 @@ def create_app(
     app.include_router(_health_router(node))
     app.include_router(_read_router(node))
     app.include_router(login_router(access, node_id))
+    app.include_router(session_router(access))
     for router in routers:
         app.include_router(router)
     _serve_page(app, page)

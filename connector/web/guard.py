@@ -21,6 +21,7 @@ from connector.base.wrong_keys import Denied
 from connector.web import bounds
 from connector.web.access import Access
 from connector.web.engine_access import ENGINE_PREFIX, EngineAccess, account_of
+from connector.web.operating import CALLER, CSRF_HEADER, CSRF_WRONG, Caller, is_of
 from connector.web.places import Holder, holder_at
 from connector.web.proxies import HOST, forwarded
 from connector.web.roles import Role
@@ -47,6 +48,7 @@ _SHOWS_MONEY: Final = "connector.shows_money"
 _MAY_GO_ON: Final = "connector.may_go_on"
 _LOGIN: Final = "connector.login"
 _ROLE: Final = "connector.role"
+_VIA: Final = "connector.via"
 """Set in the scope of a request by the guard."""
 _OF_PROXIES: Final = frozenset(
     ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
@@ -164,6 +166,7 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *missing]}
             await send(message)
 
+        CALLER.set(Caller(scope.get(_VIA, "key"), source_of(scope)))
         try:
             await self.app(scope, receive, protected)
         except Exception:  # noqa: BLE001 - an error in one route must not stop the others
@@ -208,6 +211,12 @@ class Guard:
             if not access.has_login:
                 return Refusal(403, _PROXY_NOT_NAMED.format(names="ADMIN_API_KEY"))
         cookie = headers.get("cookie", "")
+        if admin and "authorization" not in headers:
+            token = access.operating_token(cookie)
+            if token is not None:
+                scope[_VIA] = "page"
+                safe = reads or is_of(token, headers.get(CSRF_HEADER, ""))
+                return None if safe else Refusal(403, CSRF_WRONG)
         login = access.by_cookie(cookie) if not admin and reads else None
         if login is not None:
             scope[_MAY_GO_ON] = lambda: access.has_cookie(cookie)

@@ -101,7 +101,14 @@ def login_router(access: Access, node_id: str) -> APIRouter:
                         "schema": {
                             "type": "object",
                             "required": ["key"],
-                            "properties": {"key": {"type": "string", "format": "password"}},
+                            "properties": {
+                                "key": {"type": "string", "format": "password"},
+                                "operate": {
+                                    "type": "boolean",
+                                    "description": "Whether it may change something, for an hour; "
+                                    "ADMIN_API_KEY only.",
+                                },
+                            },
                         }
                     }
                 },
@@ -114,15 +121,22 @@ def login_router(access: Access, node_id: str) -> APIRouter:
         is_form = kind == "application/x-www-form-urlencoded"
         if not access.has_login:
             return refused(scope, 403, "there is no key to log in with: set ADMIN_API_KEY", is_form)
-        given = _key_in(await request.body(), is_form=is_form)
+        body = await request.body()
+        given = _key_in(body, is_form=is_form)
         if given is None:
             return refused(scope, 422, 'not valid: {"key": "..."} is expected', is_form)
+        operate = not is_form and _wants_to_operate(body)
         source = source_of(scope)
         match access.by_key(given, source):
+            case Role.READ if operate:
+                return refused(scope, 403, "READ_API_KEY only reads: give ADMIN_API_KEY", is_form)
             case Role.OPERATE | Role.READ as role:
+                # The former login would go on beside the new one, which the browser shows instead.
+                access.log_out(request.headers.get("cookie", ""), secure=False)
                 place = forwarded(scope).prefix or "/"
                 secure = is_https(scope)
-                cookie = {"Set-Cookie": access.new_cookie(role, source, secure=secure, path=place)}
+                made = access.new_cookie(role, source, secure=secure, path=place, operate=operate)
+                cookie = {"Set-Cookie": made}
                 if is_form:
                     return RedirectResponse("./", 303, headers=cookie)
                 return Response(status_code=204, headers=cookie)
@@ -153,3 +167,8 @@ def _key_in(body: bytes, *, is_form: bool) -> str | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, str) and found else None
+
+
+def _wants_to_operate(body: bytes) -> bool:
+    """For a body that has a key in JSON."""
+    return json.loads(body).get("operate") is True

@@ -478,6 +478,44 @@ class Keys(_Answer):
     next: str | None
 
 
+class Session(_Answer):
+    """What the login of a browser may do."""
+
+    role: Literal["read", "operate"]
+    logged_in: bool
+    can_operate: bool
+    """Whether there is an ADMIN_API_KEY to log in with."""
+    operates_for_seconds: int
+    csrf_token: str | None
+    """To be sent as `X-CSRF-Token` with what changes something; null: it may not."""
+
+
+class SettlementItem(_Answer):
+    """One settlement. `phase` `booked` and `payer` `operator`: it waits to be paid and confirmed."""
+
+    settlement_id: str
+    peer_id: str
+    asset_code: str
+    asset_scale: int
+    direction: Literal["incoming", "outgoing"]
+    amount: Amount
+    phase: str
+    payer: str
+    attempts: int
+    error: str
+    next_attempt_ms: int | None
+    """When its engine is asked again; null: it is not."""
+    created_ms: int
+    changed_ms: int
+
+
+class SettlementList(_Answer):
+    """Settlements, newest first."""
+
+    items: list[SettlementItem]
+    next: str | None
+
+
 class AdminPeers(_Answer):
     """All peers."""
 

@@ -26,6 +26,8 @@ class _Login(NamedTuple):
     ends_s: float
     """By the monotonic clock."""
     holder: Holder
+    operates_until_s: float
+    """By the same clock; 0: it only reads."""
 
 
 class Sessions:
@@ -37,13 +39,15 @@ class Sessions:
         self._open: OrderedDict[bytes, _Login] = OrderedDict()
         """By the digest of the token; the first ends first."""
 
-    def begin(self, role: Role, source: str) -> str:
+    def begin(self, role: Role, source: str, *, operate: bool = False) -> str:
         """A new login; returns its token.
 
         Args:
             role: of the key that it is given for.
             source: the address that it is given to.
+            operate: whether it may change something, for `HTTP_OPERATE_SECONDS_MAX`.
         """
+        assert role is Role.OPERATE or not operate, "a reader does not operate"
         now_s = self._clock.monotonic_s()
         while self._open and next(iter(self._open.values())).ends_s <= now_s:
             self._open.popitem(last=False)
@@ -52,7 +56,8 @@ class Sessions:
         holder = holder_at(source, name[:_NAME_BYTES].hex(), role)
         if len(self._open) >= bounds.HTTP_SESSIONS_MAX:
             self._make_room(holder)
-        self._open[name] = _Login(now_s + bounds.HTTP_LOGIN_SECONDS_MAX, holder)
+        until_s = now_s + bounds.HTTP_OPERATE_SECONDS_MAX if operate else 0.0
+        self._open[name] = _Login(now_s + bounds.HTTP_LOGIN_SECONDS_MAX, holder, until_s)
         assert len(self._open) <= bounds.HTTP_SESSIONS_MAX
         return token
 
@@ -80,6 +85,13 @@ class Sessions:
         """
         found = self._open.get(digest(token))
         return None if found is None or found.ends_s <= self._clock.monotonic_s() else found.holder
+
+    def operates_for_s(self, token: str) -> float:
+        """For how long a login may still change something; 0: it may not."""
+        found = self._open.get(digest(token))
+        return (
+            0.0 if found is None else max(0.0, found.operates_until_s - self._clock.monotonic_s())
+        )
 
     def end(self, token: str) -> None:
         """Log out. Nothing happens if there is no such login."""

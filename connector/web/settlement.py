@@ -12,7 +12,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
@@ -34,6 +34,7 @@ from connector.settlement.model import (
     read_amount,
     read_quantity,
 )
+from connector.web import models
 from connector.web.engine_access import ENGINE_PREFIX
 from connector.web.faults import known_query
 
@@ -61,6 +62,9 @@ class Settlements(Protocol):
 
     async def cancel(self, peer_id: str, settlement_id: str, *, force: bool) -> Settlement:
         """Cancel a settlement."""
+
+    async def retry(self, peer_id: str, settlement_id: str) -> Settlement:
+        """Try a settlement in progress again at once."""
 
     async def accept(self, peer_id: str, settlement_id: str) -> Settlement:
         """Credit a payment that waits for an operator."""
@@ -263,6 +267,11 @@ def settlements_router(
             "cancel", peer_id, lambda: settlements.cancel(peer_id, settlement_id, force=force)
         )
 
+    @router.post("/accounts/{peer_id}/settlements/{settlement_id}/retry")
+    async def retry(peer_id: str, settlement_id: str) -> Response:
+        """Ask the engine again now, instead of when the next attempt is due."""
+        return await recorded("retry", peer_id, lambda: settlements.retry(peer_id, settlement_id))
+
     @router.post("/accounts/{peer_id}/settlements/{settlement_id}/accept")
     async def accept(peer_id: str, settlement_id: str) -> Response:
         """Credit a payment of the peer that waits: an engine reported more than it may vouch for."""
@@ -274,6 +283,33 @@ def settlements_router(
         return await recorded(
             "decline", peer_id, lambda: settlements.decline(peer_id, settlement_id)
         )
+
+    return router
+
+
+def settlements_read_router(settlements: Settlements) -> APIRouter:
+    """`/api/settlements`: what an operator may have to do, for those who only read too."""
+    router = APIRouter(prefix="/api", tags=["read"])
+
+    @router.get(
+        "/settlements",
+        summary="Settlements, newest first",
+        response_model=None,
+        responses={200: {"model": models.SettlementList}},
+    )
+    async def listed(
+        peer: Annotated[str | None, Query(max_length=64)] = None,
+        phase: Phase | None = None,
+        limit: Annotated[int, Query(description="1 to 1000")] = 100,
+    ) -> Response:
+        async def work() -> Response:
+            if peer is not None:
+                settlements.scale_of(peer)
+            count = max(1, min(limit, limits.HTTP_PAGE_ITEMS_MAX))
+            items = await settlements.view(peer, count, phase)
+            return JSONResponse({"items": items, "next": None})
+
+        return await _answered(work)
 
     return router
 

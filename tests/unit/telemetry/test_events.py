@@ -153,7 +153,7 @@ EVENTS: list[tuple[str, Event, set[str]]] = [
     (
         "ADMIN_ACTION",
         events.AdminAction(action="peer.create", target="bob", key_fingerprint="ab12"),
-        {"action", "target", "keyFingerprint", "outcome"},
+        {"action", "target", "keyFingerprint", "outcome", "via", "address"},
     ),
 ]  # fmt: skip
 MONEY = {

@@ -370,7 +370,9 @@ async def test_readers_log_in_and_still_change_nothing(reader: httpx.AsyncClient
     assert (await reader.post("/login", json={"key": READ_KEY})).status_code == 204
     assert (await reader.get("/api/status")).status_code == 200
     assert (await reader.get("/")).status_code == 200
-    assert (await reader.get("/admin/things")).status_code == 401, "a cookie never opens /admin"
+    assert (await reader.get("/admin/things")).status_code == 401, (
+        "a login that reads does not open /admin"
+    )
     for path in ("/admin/touch", "/api/size"):
         assert (await reader.post(path)).status_code == 401
     assert (await reader.post("/logout")).status_code == 204
