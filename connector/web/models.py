@@ -147,6 +147,8 @@ class PeerItem(_Answer):
     """False: no new packet is taken from it or routed to it."""
     offline_expected: bool
     """Whether it may be away without an alarm."""
+    dials: bool
+    """Whether this node dials it."""
     direction: Literal["inbound", "outbound"] | None
     latency_ms: float | None
     connects: int

@@ -231,8 +231,9 @@ class NodeViews:
         """See `NodeView`."""
         items = []
         in_flight_out = self._in_flight_out()
-        expected = {one.id for one in self._settings().peers if one.offline_expected}
+        settings = {one.id: one for one in self._settings().peers}
         for peer in self._peers:
+            one = settings.get(peer.peer_id)
             link = self._links.live.get(peer.peer_id)
             dialling = self._links.dialler.states.get(peer.peer_id)
             counters = peer.counters
@@ -245,7 +246,8 @@ class NodeViews:
                     "connected": self._links.reaches(peer.peer_id),
                     "draining": peer.draining and not peer.disabled,
                     "enabled": not peer.disabled,
-                    "offlineExpected": peer.peer_id in expected,
+                    "offlineExpected": one is not None and one.offline_expected,
+                    "dials": one is not None and one.url is not None,
                     "direction": self._links.direction(peer.peer_id),
                     "resumable": self._links.is_resumable(peer.peer_id),
                     "latencyMs": round(link.latency_s * 1000, 3)

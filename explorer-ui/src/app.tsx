@@ -8,6 +8,7 @@ import { count, plural, span } from "./model/format";
 import { TABS, type Tab } from "./model/url";
 import { cls, Dot, Failure, Loading, stepped } from "./parts/bits";
 import { Icon } from "./parts/icons";
+import { Doing, Operator } from "./parts/operate";
 import { again, goTo, now, place, setQuery, store } from "./state";
 import { Accounts } from "./views/accounts";
 import { Dashboard } from "./views/dashboard";
@@ -100,6 +101,7 @@ export function App() {
         )}
        </div>
       </main>
+      <Doing />
       {dialog.value === "help" && (
         <Help
           onClose={() => {
@@ -165,6 +167,7 @@ function Header(props: { tab: Tab; onSearch: () => void; onHelp: () => void }) {
         ))}
       </nav>
       <div class="tools">
+        <Operator />
         <Live />
         <button type="button" class="tool" onClick={props.onSearch} aria-label="Search" title="Search (/)">
           <Icon name="search" />

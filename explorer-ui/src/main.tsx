@@ -1,8 +1,11 @@
 import { render } from "preact";
 import { App } from "./app";
+import { watchTitle } from "./situation";
 import { start } from "./state";
 import "./style.css";
+import "./operate.css";
 
 const root = document.getElementById("page");
 if (root !== null) render(<App />, root);
 start();
+watchTitle();

@@ -1,10 +1,10 @@
 /** The one store of the page, its feed, and where the user is. */
 
-import { effect, signal } from "@preact/signals";
+import { signal } from "@preact/signals";
 import { ApiError, feedAddress, get } from "./model/api";
 import { Feed, type Socket } from "./model/feed";
 import { Gatherer, LOADING, READY, Store, withReason } from "./model/store";
-import type { AccountItem, Network, Page, PeerItem, RouteItem, Status } from "./model/types";
+import type { AccountItem, Network, Page, PeerItem, RouteItem, SettlementItem, Status } from "./model/types";
 import { formatPlace, parsePlace, type Place, type Tab, withQuery } from "./model/url";
 
 export const store = new Store();
@@ -29,6 +29,8 @@ export function setQuery(change: Readonly<Record<string, string>>): void {
 export const routes = signal<readonly RouteItem[]>([]);
 export const routesLoad = signal(LOADING);
 export const routesMore = signal(false);
+/** Those that are not over: booked, waiting or being decided, newest first. */
+export const settlements = signal<readonly SettlementItem[]>([]);
 export const network = signal<Network | null>(null);
 
 function frame(work: () => void): void {
@@ -51,11 +53,14 @@ export const feed = new Feed({
     gatherer.flush();
     store.snapshot(snapshot, Date.now());
     store.needsLogin.value = false;
+    void loadSettlements();
   },
   onEvents: (events) => {
     store.heardAt = Date.now();
     gatherer.add(events);
     if (events.some((event) => store.changesWaiting(event))) void loadWaiting();
+    if (events.some((event) => event.type.startsWith("SETTLEMENT_"))) void loadSettlements();
+    if (events.some((event) => event.type === "ADMIN_ACTION")) void loadPeers();
   },
   onGap: () => {
     store.gaps.value += 1;
@@ -116,6 +121,35 @@ async function loadWaiting(): Promise<void> {
   if (waitingAgain) void loadWaiting();
 }
 
+let settlementsAsked = false;
+let settlementsAgain = false;
+
+/** Settlements that are not over. */
+export async function loadSettlements(): Promise<void> {
+  settlementsAgain = settlementsAsked;
+  if (settlementsAsked) return;
+  settlementsAsked = true;
+  try {
+    const pages = await Promise.all(
+      ["pending", "booked", "waiting"].map((phase) => get<Page<SettlementItem>>("api/settlements", { phase, limit: 200 })),
+    );
+    settlements.value = pages.flatMap((page) => page.items);
+  } catch (error) {
+    // A node of an earlier version has no such list.
+    if (!(error instanceof ApiError && error.status === 404)) failed(error);
+  }
+  settlementsAsked = false;
+  if (settlementsAgain) void loadSettlements();
+}
+
+export async function loadAccounts(): Promise<void> {
+  try {
+    store.setAccounts((await get<Page<AccountItem>>("api/accounts")).items, Date.now());
+  } catch (error) {
+    failed(error);
+  }
+}
+
 const ROUTES_SHOWN_MAX = 2000;
 
 export async function loadRoutes(): Promise<void> {
@@ -158,10 +192,6 @@ export function start(): void {
   });
   window.addEventListener("online", () => {
     feed.now();
-  });
-  effect(() => {
-    const id = store.status.value?.nodeId;
-    document.title = id === undefined ? "ILP connector" : `${id} · ILP connector`;
   });
   feed.start();
 }

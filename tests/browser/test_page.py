@@ -120,17 +120,19 @@ async def test_payments_that_wait_for_the_operator_are_counted_with_their_sum(
         node = f"http://127.0.0.1:{a.connector.http_port}"
         await viewer.open(a.connector.http_port)
         async with httpx.AsyncClient(base_url=node, trust_env=False) as engine:
-            for amount, waits in (("101", "1 payment waits"), ("102", "2 payments wait")):
+            for amount in ("101", "102"):
                 said = await engine.post(
                     "/settlement/accounts/b/settlements",
                     json={"amount": amount, "scale": 9}, headers={"Idempotency-Key": amount},
                 )  # fmt: skip
                 assert said.status_code == 202
-                await viewer.page.get_by_text(f"b: {waits} for an operator").wait_for()
-        await viewer.page.get_by_text("for an operator, 0.000000203 USD in all").click()
+                asks = f"Was 0.000000{amount} USD received from b?"
+                await expect(viewer.at("inbox")).to_contain_text(asks)
+        await viewer.page.get_by_text("Was 0.000000101 USD received from b?").click()
         card = viewer.at("account-b")
         await expect(card.get_by_test_id("waiting")).to_contain_text("2 payments wait")
         await expect(card.get_by_test_id("waiting")).to_contain_text("0.000000203 USD")
+        await expect(card.get_by_role("button", name="Accept: 0.000000101 USD")).to_be_visible()
         await viewer.shot("settlements-waiting")
         operator = Operator(a)
         for one in (await operator.get("/admin/accounts/b/settlements"))["items"]:
@@ -171,8 +173,10 @@ async def test_a_settlement_from_the_threshold_to_the_word_of_the_operator(
         await expect(card).to_contain_text("last: triggered")
         await viewer.shot("settlement-pending")
         may_book.set()
-        await expect(state).to_have_attribute("data-state", "IN_PROGRESS")
-        await expect(state).to_contain_text("settling now")
+        # No engine pays it: it waits for an operator, and says so with its amount.
+        await expect(state).to_have_attribute("data-state", "TO_PAY")
+        await expect(state).to_contain_text("pay, then confirm")
+        await expect(state).to_contain_text("0.000001001 USD")
         await expect(card).to_contain_text("last: started")
         # Booked before anybody is asked to pay.
         await expect(viewer.at("net")).to_have_attribute("data-net", "0")

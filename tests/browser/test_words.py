@@ -121,7 +121,7 @@ async def test_a_node_without_anything_says_so_on_each_tab(viewer: Viewer, tmp_p
         (a,) = await network.chain("a")
         await viewer.open(a.connector.http_port)
         says = {
-            "Dashboard": ["No accounts yet", "No packets yet", "All quiet"],
+            "Dashboard": ["No accounts yet", "No packets yet", "nothing needs you"],
             "Packets": ["No packets yet", "No older packets are stored."],
             "Accounts": ["No accounts yet"],
             "Peers": ["No peers configured", "g.a"],

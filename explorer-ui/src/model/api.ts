@@ -64,6 +64,15 @@ export async function logIn(key: string): Promise<void> {
   });
 }
 
+/** A login that may change something for a while. */
+export async function logInToOperate(key: string): Promise<void> {
+  await ask("login", {
+    method: "POST",
+    headers: { "content-type": "application/json", accept: "application/json" },
+    body: JSON.stringify({ key, operate: true }),
+  });
+}
+
 export async function logOut(): Promise<void> {
   await ask("logout", { method: "POST" });
 }

@@ -229,6 +229,23 @@ export interface Status {
   readonly rates?: { readonly state: string; readonly error?: string };
 }
 
+/** An item of `/api/settlements` */
+export interface SettlementItem {
+  readonly settlementId: string;
+  readonly peerId: string;
+  readonly assetCode: string;
+  readonly assetScale: number;
+  readonly direction: string;
+  readonly amount: string;
+  readonly phase: string;
+  readonly payer: string;
+  readonly attempts: number;
+  readonly error: string;
+  readonly nextAttemptMs: number | null;
+  readonly createdMs: number;
+  readonly changedMs: number;
+}
+
 /** An item of `/api/peers` */
 export interface PeerItem {
   readonly peerId: string;
@@ -241,6 +258,12 @@ export interface PeerItem {
   readonly connects: number;
   readonly lastError: string;
   readonly inFlight: number;
+  /** Absent from older nodes: packets to it without an answer; whether it takes part; whether it may be away; whether it is dialled. */
+  readonly inFlightOut?: number;
+  readonly enabled?: boolean;
+  readonly offlineExpected?: boolean;
+  readonly dials?: boolean;
+  readonly draining?: boolean;
   readonly packetsIn: number;
   readonly packetsOut: number;
   readonly fulfilledIn: number;

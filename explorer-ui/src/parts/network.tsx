@@ -1,16 +1,13 @@
 /** The picture of several nodes: who is linked to whom, and what each side books. */
 
-import { signal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { amount, exactTitle } from "../model/format";
 import { lineOf, type NetLink, type NetNode, type NetPicture, pictureOf, type Verdict } from "../model/network";
+import { differing } from "../situation";
 import { loadNetwork, network, store } from "../state";
 import { Chip, cls, Panel, useEvery, useSize } from "./bits";
 
 const REFRESH_MS = 2000;
-
-/** Links whose two sides book differently. */
-export const differing = signal<readonly string[]>([]);
 
 export function NetworkPanel() {
   const before = useRef(new Map<string, string>());

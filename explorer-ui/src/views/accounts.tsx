@@ -4,13 +4,16 @@ import { signal, useComputed } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { type Account, creditUsed, levelOf, levelWords, towardsSettlement, waitingInWords } from "../model/accounts";
 import { get } from "../model/api";
-import { amount, exactTitle, owes, share } from "../model/format";
+import { amount, exact, exactTitle, owes, share } from "../model/format";
+import { actions } from "../model/operate";
+import { inOrder } from "../model/inbox";
 import { joined } from "../model/points";
-import type { History, HistoryItem } from "../model/types";
+import type { History, HistoryItem, SettlementItem } from "../model/types";
 import { Chip, cls, Empty, Money, Progress, Segments, useNear } from "../parts/bits";
 import { BalanceChart } from "../parts/chart";
 import { Icon } from "../parts/icons";
-import { failed, goTo, now, place, setQuery, store } from "../state";
+import { Act } from "../parts/operate";
+import { failed, goTo, now, place, setQuery, settlements, store } from "../state";
 import { Wallets } from "./wallets";
 
 const RANGES: readonly (readonly [string, string, number])[] = [
@@ -46,7 +49,7 @@ export function Accounts() {
     const shown = new Set(keys);
     keys = store.allAccounts().filter((one) => shown.has(one.key)).sort(order).map((one) => one.key);
   } else {
-    keys = [...keys].sort();
+    keys = [...keys].sort(inOrder);
   }
   return (
     <>
@@ -108,6 +111,30 @@ const SETTLEMENT_WORDS: Readonly<Record<string, readonly [string, string]>> = {
   IN_PROGRESS: ["busy", "settling now"],
 };
 
+const OPEN_SHOWN_MAX = 3;
+
+/** Whether somebody has to do something about a settlement. */
+function isAsked(one: SettlementItem): boolean {
+  return one.phase === "waiting" || (one.phase === "booked" && one.payer === "operator");
+}
+
+/** A settlement that waits for an operator: what to do, with the amount, and the buttons for it. */
+function OpenSettlement(props: { one: SettlementItem; asset: { code: string; scale: number } }) {
+  const { one, asset } = props;
+  const value = BigInt(one.amount);
+  const money = `${exact(value, asset.scale)} ${asset.code}`;
+  const step = (name: "confirm" | "cancel" | "accept" | "decline") => actions.step(one.peerId, one.settlementId, name, money);
+  const toPay = one.phase === "booked";
+  return (
+    <span class="open-settlement" data-testid="settlement-state" data-state={toPay ? "TO_PAY" : "WAITING"}>
+      <Chip kind="warn">{toPay ? "pay, then confirm" : "received?"}</Chip> <Money value={value} asset={asset} />{" "}
+      {(toPay ? (["confirm", "cancel"] as const) : (["accept", "decline"] as const)).map((name) => (
+        <Act key={name} action={step(name)} small />
+      ))}
+    </span>
+  );
+}
+
 function inWords(percent: number): string {
   return [share(percent), levelWords(percent)].filter(Boolean).join(", ");
 }
@@ -123,6 +150,7 @@ function Card(props: { accountKey: string; rangeMs: number }) {
   const settle = towardsSettlement(account);
   const [kind, words] = SETTLEMENT_WORDS[account.settlement] ?? ["quiet", account.settlement.toLowerCase()];
   const last = store.lastSettlement(account.peerId);
+  const open = settlements.value.filter((one) => one.peerId === account.peerId && one.assetCode === account.code);
   return (
     <article class={cls("card", `card-${side}`)} ref={ref} aria-label={`Account with ${account.peerId}`} data-testid={`account-${account.peerId}`}>
       <header class="card-head">
@@ -207,9 +235,15 @@ function Card(props: { accountKey: string; rangeMs: number }) {
         <p class="no-threshold">No settlement threshold: what we owe is not settled by itself.</p>
       )}
       <footer class="card-foot">
-        <span data-testid="settlement-state" data-state={account.settlement}>
-          <Chip kind={kind}>{words}</Chip>
-        </span>
+        {!open.some(isAsked) && (
+          <span data-testid="settlement-state" data-state={account.settlement}>
+            <Chip kind={kind}>{words}</Chip>
+          </span>
+        )}
+        {open.filter(isAsked).slice(0, OPEN_SHOWN_MAX).map((one) => (
+          <OpenSettlement key={one.settlementId} one={one} asset={asset} />
+        ))}
+        {open.filter(isAsked).length > OPEN_SHOWN_MAX && <span class="muted">and {open.filter(isAsked).length - OPEN_SHOWN_MAX} more, on the dashboard</span>}
         {account.waiting.count > 0 && (
           <span data-testid="waiting" title={`Was it received? Then: connector settle ${account.peerId} --accept, else --decline`}>
             <Chip kind="warn">{waitingInWords(account.waiting)}</Chip> <Money value={account.waiting.amount} asset={asset} />

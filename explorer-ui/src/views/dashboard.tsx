@@ -2,16 +2,16 @@
 
 import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
-import { concerns } from "../model/attention";
 import { get } from "../model/api";
 import { amount, clock, compact, count, duration, exactTitle, owes, plural, span, units } from "../model/format";
 import { movedIn, type RateBucket } from "../model/series";
 import type { History, NodeStatusEvent, Page } from "../model/types";
 import { Chip, cls, Dot, Empty, Money, Panel, Segments } from "../parts/bits";
 import { RateChart, type RateLine, Spark } from "../parts/chart";
-import { Icon } from "../parts/icons";
-import { differing, NetworkPanel } from "../parts/network";
+import { NetworkPanel } from "../parts/network";
+import { lastMinute, rate, rows, success, total } from "../situation";
 import { failed, goTo, now, place, setQuery, store } from "../state";
+import { Inbox, State } from "./inbox";
 import { name, StateChip } from "./packets";
 
 const WINDOWS: readonly (readonly [string, string, number])[] = [
@@ -99,7 +99,7 @@ export function Dashboard() {
   const window = WINDOWS.find(([id]) => id === query["range"]) ?? WINDOWS[1] ?? (["5m", "", 300] as const);
   return (
     <div class="dashboard">
-      <Attention />
+      <Top />
       <Numbers />
       <Charts seconds={window[2]} chosen={window[0]} />
       <NetworkPanel />
@@ -112,53 +112,14 @@ export function Dashboard() {
   );
 }
 
-/** The last minute without the second that is not over yet. */
-function lastMinute(): RateBucket[] {
-  const second = Math.floor((now.value + store.skewMs) / 1000);
-  return store.rates.window(second - 60, second - 1);
-}
-
-function total(buckets: readonly RateBucket[], state: "fulfilled" | "rejected"): number {
-  return buckets.reduce((sum, one) => sum + one[state], 0);
-}
-
-function success(): number | null {
-  const minute = lastMinute();
-  const good = total(minute, "fulfilled");
-  const bad = total(minute, "rejected");
-  return good + bad < 1 ? null : (100 * good) / (good + bad);
-}
-
-function Attention() {
-  const status = store.status.value;
+function Top() {
   void store.ratesVersion.value;
-  if (status === null) return null;
-  const found = concerns(status, store.peers.value, store.allAccounts(), success(), differing.value);
-  if (found.length === 0) {
-    return (
-      <p class="attention attention-calm" role="status">
-        <Icon name="ok" /> All quiet: links up, accounting available, limits far.
-      </p>
-    );
-  }
+  if (store.status.value === null) return null;
   return (
-    <ul class="attention" aria-label="What needs attention">
-      {found.slice(0, 8).map((one) => (
-        <li key={one.key}>
-          <button
-            type="button"
-            class={`concern concern-${one.level}`}
-            onClick={() => {
-              goTo(one.tab, one.query);
-            }}
-          >
-            <Icon name={one.level === "rose" ? "stop" : "warn"} />
-            {one.text}
-          </button>
-        </li>
-      ))}
-      {found.length > 8 && <li class="muted">and {found.length - 8} more</li>}
-    </ul>
+    <>
+      <State rate={rate()} rows={rows.value} />
+      <Inbox rows={rows.value} />
+    </>
   );
 }
 
@@ -168,7 +129,7 @@ function Numbers() {
   if (status === null) return null;
   const minute = lastMinute();
   const recent = minute.slice(-5);
-  const rate = (total(recent, "fulfilled") + total(recent, "rejected")) / recent.length;
+  const speed = rate();
   const good = success();
   const { p50, p99 } = store.latency.value;
   const accounting = status.accounting;
@@ -176,7 +137,7 @@ function Numbers() {
   const assets = assetsOf(minute);
   return (
     <div class="numbers">
-      <Number label="Packets / s" value={count(Math.round(rate * 10) / 10)} note={`${count(status.packetsFulfilled + status.packetsRejected)} since the start`}>
+      <Number label="Packets / s" value={speed === null ? "–" : count(Math.round(speed * 10) / 10)} note={`${count(status.packetsFulfilled + status.packetsRejected)} since the start`}>
         <Spark tone="emerald" values={minute.map((one) => one.fulfilled + one.rejected)} />
       </Number>
       <Number
@@ -446,7 +407,7 @@ function LastPackets() {
                   {name(row.peerId)} <span class="muted">→</span> {row.nextHop === null ? "–" : name(row.nextHop)}
                 </span>
                 <Money value={row.amount} asset={store.assetOf(row.peerId)} />
-                <StateChip row={row} />
+                <StateChip row={row} state={row.state} />
               </button>
             </li>
           ))}

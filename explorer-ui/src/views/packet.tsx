@@ -89,7 +89,7 @@ export function PacketDrawer(props: { id: string }) {
       ) : fault.value.status === 404 && row !== undefined ? (
         <>
           <p>
-            <StateChip row={row} />
+            <StateChip row={row} state={row.state} />
           </p>
           <p class="muted">
             To {row.destination}, {dateClock(row.at)}. Its events are not stored (yet): they come within a moment, or their

@@ -420,10 +420,11 @@ function useRowHeight(width: number): number {
   return height;
 }
 
-export function StateChip(props: { row: PacketRow }) {
-  const { row } = props;
-  if (row.state === "fulfilled") return <Chip kind="ok">fulfilled</Chip>;
-  if (row.state === "rejected") {
+/** `state` is that of the row, which is changed in place: without it nobody would see that it has changed. */
+export function StateChip(props: { row: PacketRow; state: PacketState }) {
+  const { row, state } = props;
+  if (state === "fulfilled") return <Chip kind="ok">fulfilled</Chip>;
+  if (state === "rejected") {
     return (
       <Chip kind="bad" title={`${row.message} (${row.triggeredBy === "" ? "here" : row.triggeredBy})`}>
         {row.code} rejected
@@ -491,7 +492,7 @@ function Row(props: {
         <Money value={row.amount} asset={store.assetOf(row.peerId)} />
       </span>
       <span role="gridcell" class="cell cell-status">
-        <StateChip row={row} />
+        <StateChip row={row} state={row.state} />
       </span>
       <span role="gridcell" class="cell cell-took num">
         {duration(row.durationMs)}

@@ -4,6 +4,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { get } from "../model/api";
 import { amount, clock, count, duration, owes, span } from "../model/format";
+import { inOrder } from "../model/inbox";
 import type { Explanation, PeerItem, RouteItem } from "../model/types";
 import { Chip, cls, Dot, Empty, Loaded, Panel, useEvery, useFocusBack } from "../parts/bits";
 import { Icon } from "../parts/icons";
@@ -33,7 +34,7 @@ export function Peers() {
 }
 
 function PeerTable(props: { selected: string | undefined }) {
-  const peers = store.peers.value;
+  const peers = [...store.peers.value].sort((a, b) => inOrder(a.peerId, b.peerId));
   const up = peers.filter((peer) => peer.connected).length;
   return (
     <Panel title="Peers" aside={<span class="muted">{up} of {peers.length} connected</span>}>
@@ -70,8 +71,10 @@ function PeerTable(props: { selected: string | undefined }) {
                     </button>
                   </th>
                   <td>
-                    <Dot kind={peer.connected ? "live" : "bad"} />
-                    {peer.connected ? (peer.direction ?? "connected") : "down"}
+                    <Dot kind={peer.connected ? "live" : peer.offlineExpected === true ? "wait" : "bad"} />
+                    {peer.connected ? (peer.direction ?? "connected") : peer.offlineExpected === true ? "down, expected" : "down"}
+                    {peer.enabled === false && " · disabled"}
+                    {peer.draining === true && " · being removed"}
                   </td>
                   <td class="roomy">{peer.relation}</td>
                   <td class="roomy">

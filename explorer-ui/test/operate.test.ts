@@ -1,0 +1,65 @@
+import { expect, test } from "vitest";
+import { accountOf } from "../src/model/accounts";
+import { actions, bodyOf, previewPath, unitsOf } from "../src/model/operate";
+import { readable, sentence } from "../src/model/sentence";
+import type { PeerItem } from "../src/model/types";
+import { balance } from "./samples";
+
+test("an amount is exact in its asset, or none", () => {
+  expect(unitsOf("1.25", 2)).toBe(125n);
+  expect(unitsOf(" 1,000.50 ", 2)).toBe(100_050n);
+  expect(unitsOf("7", 0)).toBe(7n);
+  expect(unitsOf("18446744073709551615", 0)).toBe(2n ** 64n - 1n);
+  for (const text of ["", "1.251", "-1", "1e3", "abc", "1.", "18446744073709551616"]) expect(unitsOf(text, text === "1.251" ? 2 : 0)).toBeNull();
+});
+
+test("what was asked for is in the body, in smallest units", () => {
+  const raise = actions.raiseLimit("bob", { code: "USD", scale: 9 }, "2");
+  expect(bodyOf(raise, "2.5")).toEqual({ creditLimit: "2500000000" });
+  expect(bodyOf(actions.enable("bob", false), "")).toEqual({ enabled: false });
+  expect(bodyOf(actions.reconnect("bob"), "")).toBeUndefined();
+});
+
+test("a preview is asked for at the same place", () => {
+  expect(previewPath(actions.remove("bob"))).toBe("admin/peers/bob?preview=true");
+  expect(previewPath({ ...actions.remove("bob"), path: "admin/peers/bob?force=true" })).toBe("admin/peers/bob?force=true&preview=true");
+});
+
+test("names in paths are escaped", () => {
+  expect(actions.step("a/b", "00", "confirm", "1 USD").path).toBe("admin/accounts/a%2Fb/settlements/00/confirm");
+});
+
+const peer = (peerId: string, connected: boolean, change: Partial<PeerItem> = {}) => ({ peerId, connected, ...change }) as PeerItem;
+const said = (given: Partial<Parameters<typeof sentence>[0]>) =>
+  sentence({ peers: [], accounts: [], rate: 0, needs: 0, ...given }).parts.map((part) => part.text).join(", ");
+
+test("the state is one sentence", () => {
+  expect(
+    said({
+      peers: [peer("a", true), peer("b", true), peer("c", false)],
+      accounts: [
+        accountOf(balance(1, { peerId: "a", netBalance: "3860000000" })),
+        accountOf(balance(1, { peerId: "b", netBalance: "-780000000" })),
+      ],
+      rate: 19.64,
+      needs: 1,
+    }),
+  ).toBe("2 of 3 links up, 19.6 packets/s, owed 3.86 USD, owing 0.78 USD, 1 needs you");
+});
+
+test("links that may be down are told apart, and what is not known is not zero", () => {
+  expect(said({ peers: [peer("a", true), peer("b", false, { offlineExpected: true })], rate: null })).toBe(
+    "1 of 2 links up (1 expected to be down), packets/s not known yet, nothing needs you",
+  );
+});
+
+test("sums of a currency at several scales are exact", () => {
+  const accounts = [
+    accountOf(balance(1, { peerId: "a", netBalance: "125", assetScale: 2 })),
+    accountOf(balance(1, { peerId: "b", netBalance: "250000000", assetScale: 9 })),
+    accountOf(balance(1, { peerId: "c", netBalance: "0", assetCode: "EUR" })),
+  ];
+  expect(said({ accounts })).toBe("no peers, 0 packets/s, even in EUR, owed 1.5 USD, nothing needs you");
+  expect(readable(1_234_567_891n, 9)).toBe("1.234568");
+  expect(readable(1n, 9)).toBe("0.000000001");
+});
