@@ -73,6 +73,7 @@ The map, each package above those that it uses:
       settlement.py   what settlement engines call, and operators who settle
       explain.py      what would happen to a packet now
       rates.py        exchange rates, as the API and metrics show them
+      aggregates.py   rates over time, for charts
       app.py          all of it together              login.py   key for cookie
       server.py       the listener                    standby.py what a standby answers
       pay.py          what payers are told (SPSP)     payments.py payments, in the admin API
@@ -122,6 +123,7 @@ The map, each package above those that it uses:
       events.py       every event, and its JSON       timeline.py one packet, from its events
       bus.py          from the sources to viewers and the store
       reporter.py     changed balances, and the node's status
+      aggregates.py   rates by the second and the minute
       store.py        the last events on disk         metrics.py  Prometheus
       store_file.py   its tables and their limits     store_query.py  its queries
       traces.py       OpenTelemetry traces of sampled packets

@@ -59,6 +59,7 @@ from connector.switch.observer import PacketObserver
 from connector.switch.rates import http_price_source
 from connector.switch.rules import Node
 from connector.switch.switch import Switch
+from connector.telemetry.aggregates import Aggregates, Counters
 from connector.telemetry.bus import EventBus
 from connector.telemetry.reporter import Reporter
 from connector.telemetry.store import FILE_NAME as EVENTS_FILE
@@ -275,6 +276,7 @@ class Connector:
                 past=self._past,
                 payments=self._payments,
                 received=self._received,
+                aggregates=self.aggregates,
             )
             stack.push_async_callback(surface.stop)
             self.http_port = await surface.start(group)
@@ -443,6 +445,8 @@ class Connector:
             settlement_state=self._settlement_state,
         )
         self.events.ask_before_flush(self.reporter.report)
+        self.aggregates = Aggregates(read=self._counters, now_ms=platform.clock.now_ms)
+        self.events.ask_before_flush(self.aggregates.sample)
         self.events.hand_to(self._store.take)
         if settings.otlp_endpoint is not None:
             self._traces = Traces(
@@ -464,6 +468,22 @@ class Connector:
     async def _close_store(self) -> None:
         self.events.flush()
         await self._store.close()
+
+    def _counters(self) -> Counters:
+        """What has passed, for `Aggregates`."""
+        packets = self.core.packets
+        return Counters(
+            packets.fulfilled,
+            packets.rejected,
+            {
+                (
+                    peer.peer_id,
+                    peer.terms.asset.code,
+                    peer.terms.asset.scale,
+                ): peer.counters.amount_in
+                for peer in (self.core.local, *self.core.peers)
+            },
+        )
 
     def _settlement_state(self, peer_id: str) -> str:
         return self.core.settlements.state(peer_id).value

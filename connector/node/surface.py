@@ -13,10 +13,12 @@ from connector.node.core import Core
 from connector.node.preflight import tls_context
 from connector.peering.model import Asset
 from connector.settings.types import is_loopback
+from connector.telemetry.aggregates import Aggregates
 from connector.telemetry.bus import EventBus
 from connector.telemetry.store import EventStore
 from connector.web.access import Access
 from connector.web.admin import PacketSender, admin_router
+from connector.web.aggregates import aggregates_router
 from connector.web.app import create_app
 from connector.web.engine_access import EngineAccess
 from connector.web.explain import Explainer, explain_router
@@ -47,6 +49,7 @@ class WebSurface:
         past: LedgerHistory | None,
         payments: PaymentMaker,
         received: IncomingView | None,
+        aggregates: Aggregates,
     ) -> None:
         """Nothing is opened yet.
 
@@ -60,8 +63,10 @@ class WebSurface:
             past: past balances; None: the ledger does not keep them.
             payments: makes the payments of `POST /admin/payments`.
             received: what wallets were paid; None: there are none.
+            aggregates: what passed, by the second and the minute.
         """
         self._received: Final = received
+        self._aggregates: Final = aggregates
         self._payments: Final = payments
         self._core: Final = core
         self._sender: Final = sender
@@ -147,6 +152,7 @@ class WebSurface:
                     self._changes.note,
                 ),
                 settlements_read_router(core.settlements),
+                aggregates_router(self._aggregates),
                 network_router(self._neighbourhood()),
                 explain_router(self._explainer()),
                 rates_router(RatesView(lambda: core.settings, core.live_rates)),

@@ -23,6 +23,10 @@ TRACE_RECORDS_PER_REQUEST_MAX: Final = 500
 TRACE_SEND_SECONDS_MAX: Final = 5.0
 TRACE_ANSWER_BYTES_MAX: Final = 65_536
 
+# Rows for charts, in memory: a quarter of an hour by the second, a week by the minute.
+AGGREGATE_SECONDS_MAX: Final = 960
+AGGREGATE_MINUTES_MAX: Final = 7 * 1440 + 10
+
 # Viewers
 VIEWER_FRAMES_MAX: Final = 200
 VIEWER_FRAME_EVENTS_MAX: Final = 500

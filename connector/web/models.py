@@ -518,6 +518,38 @@ class SettlementList(_Answer):
     next: str | None
 
 
+class Value(_Answer):
+    """An amount in an asset."""
+
+    asset_code: str
+    asset_scale: int
+    amount: Amount
+
+
+class Aggregate(_Answer):
+    """What passed from `timestamp` on, for `resolutionMs`; null: not known."""
+
+    timestamp: str
+    seconds: int
+    """How many seconds of it are known."""
+    fulfilled: int | None
+    rejected: int | None
+    value: list[Value]
+    """Of fulfilled packets, in the asset of their sender; settlements are not in it."""
+
+
+class AggregateList(_Answer):
+    """Points on multiples of their width, oldest first."""
+
+    resolution_ms: int
+    from_: str = Field(alias="from")
+    to: str
+    since: str | None
+    """Since when anything is known: the start of the node, or a week ago."""
+    items: list[Aggregate]
+    next: str | None
+
+
 class AdminPeers(_Answer):
     """All peers."""
 

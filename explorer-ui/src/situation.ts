@@ -8,10 +8,9 @@ import { now, settlements, store } from "./state";
 /** Links whose two sides book differently; the network panel finds them. */
 export const differing = signal<readonly string[]>([]);
 
-/** The last minute without the second that is not over yet. */
+/** What is known of the last minute. */
 export function lastMinute(): RateBucket[] {
-  const second = Math.floor((now.value + store.skewMs) / 1000);
-  return store.rates.window(second - 60, second - 1);
+  return store.rates.last(60).filter((one) => one.known);
 }
 
 export function total(buckets: readonly RateBucket[], state: "fulfilled" | "rejected"): number {
@@ -25,14 +24,11 @@ export function success(): number | null {
   return good + bad < 1 ? null : (100 * good) / (good + bad);
 }
 
-/** Packets per second over the last five whole seconds; null: the page has not listened for so long yet. */
+/** Packets per second over the last five seconds that are over; null: not known yet. */
 export function rate(): number | null {
-  if (now.value - store.firstAt < RATE_MS) return null;
-  const recent = lastMinute().slice(-5);
-  return (total(recent, "fulfilled") + total(recent, "rejected")) / recent.length;
+  const recent = store.rates.last(5).filter((one) => one.known);
+  return recent.length === 0 ? null : (total(recent, "fulfilled") + total(recent, "rejected")) / recent.length;
 }
-
-const RATE_MS = 5000;
 
 export const rows = computed<readonly InboxRow[]>(() => {
   void store.ratesVersion.value;

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { ApiError, feedAddress, get } from "./model/api";
 import { Feed, type Socket } from "./model/feed";
 import { Gatherer, LOADING, READY, Store, withReason } from "./model/store";
-import type { AccountItem, Network, Page, PeerItem, RouteItem, SettlementItem, Status } from "./model/types";
+import type { AccountItem, Aggregates, Network, Page, PeerItem, RouteItem, SettlementItem, Status } from "./model/types";
 import { formatPlace, parsePlace, type Place, type Tab, withQuery } from "./model/url";
 
 export const store = new Store();
@@ -54,6 +54,7 @@ export const feed = new Feed({
     store.snapshot(snapshot, Date.now());
     store.needsLogin.value = false;
     void loadSettlements();
+    void loadRates();
   },
   onEvents: (events) => {
     store.heardAt = Date.now();
@@ -121,6 +122,29 @@ async function loadWaiting(): Promise<void> {
   if (waitingAgain) void loadWaiting();
 }
 
+let ratesAsked = false;
+
+/** The seconds that are over since the last time; at first, all that the page shows. */
+export async function loadRates(): Promise<void> {
+  if (ratesAsked) return;
+  ratesAsked = true;
+  try {
+    const { newest } = store.rates;
+    const found = await get<Aggregates>("api/aggregates", { range: 900, points: 900, after: newest === 0 ? null : newest * 1000 });
+    // A snapshot in between has begun anew: what was asked for before would leave a hole.
+    if (store.rates.newest === newest && found.items.length > 0) {
+      store.rates.put(found.items);
+      store.ratesVersion.value += 1;
+    }
+  } catch (error) {
+    failed(error);
+  }
+  ratesAsked = false;
+}
+
+const RATES_MS = 1000;
+const RATES_HIDDEN_MS = 10_000;
+
 let settlementsAsked = false;
 let settlementsAgain = false;
 
@@ -185,6 +209,9 @@ export function start(): void {
   window.setInterval(() => {
     if (!document.hidden) now.value = Date.now();
   }, 1000);
+  window.setInterval(() => {
+    if (store.connection.value === "live" && (!document.hidden || Date.now() % RATES_HIDDEN_MS < RATES_MS)) void loadRates();
+  }, RATES_MS);
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
     now.value = Date.now();

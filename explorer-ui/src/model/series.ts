@@ -1,59 +1,46 @@
-/** Numbers a second, for the last minutes: from events, made whole by what was only counted. */
+/** Rates by the second, as the connector tells them (`/api/aggregates`): what is not known is no zero. */
+
+import { units } from "./format";
+import type { Aggregate } from "./types";
 
 export interface RateBucket {
   /** Second since the epoch. */
   readonly second: number;
-  fulfilled: number;
-  rejected: number;
+  /** Whether anything is known of it; else it is a gap. */
+  readonly known: boolean;
+  readonly fulfilled: number;
+  readonly rejected: number;
   /** Value by asset, in its smallest unit. */
-  readonly value: Map<string, bigint>;
+  readonly value: ReadonlyMap<string, bigint>;
 }
 
+const NOTHING: ReadonlyMap<string, bigint> = new Map();
+
+export function bucketOf(item: Aggregate): RateBucket {
+  return {
+    second: Math.floor(Date.parse(item.timestamp) / 1000),
+    known: item.fulfilled !== null,
+    fulfilled: item.fulfilled ?? 0,
+    rejected: item.rejected ?? 0,
+    value: new Map(item.value.map((one) => [`${one.assetCode}|${one.assetScale}`, units(one.amount)])),
+  };
+}
+
+/** The last seconds; each is told when it is over, and does not change any more. */
 export class RateSeries {
   private readonly buckets = new Map<number, RateBucket>();
-  private newest = 0;
+  /** The last second that is over; 0: none is known. */
+  newest = 0;
 
   constructor(private readonly secondsMax = 900) {}
 
-  private at(second: number): RateBucket {
-    let bucket = this.buckets.get(second);
-    if (bucket === undefined) {
-      bucket = { second, fulfilled: 0, rejected: 0, value: new Map() };
-      this.buckets.set(second, bucket);
-      if (second > this.newest) {
-        this.newest = second;
-        for (const old of this.buckets.keys()) {
-          if (old <= second - this.secondsMax) this.buckets.delete(old);
-        }
-      }
+  put(items: readonly Aggregate[]): void {
+    for (const item of items) {
+      const bucket = bucketOf(item);
+      this.buckets.set(bucket.second, bucket);
+      if (bucket.second > this.newest) this.newest = bucket.second;
     }
-    return bucket;
-  }
-
-  packet(atMs: number, state: "fulfilled" | "rejected", count = 1): void {
-    const second = Math.floor(atMs / 1000);
-    if (second <= this.newest - this.secondsMax) return;
-    this.at(second)[state] += count;
-  }
-
-  /** Packets known only by their number, spread over the time in which they came. */
-  counted(fromMs: number, toMs: number, fulfilled: number, rejected: number): void {
-    const first = Math.floor(fromMs / 1000);
-    const seconds = Math.max(1, Math.floor(toMs / 1000) - first);
-    for (let index = 0; index < seconds; index++) {
-      const second = first + index;
-      if (second <= this.newest - this.secondsMax) continue;
-      const bucket = this.at(second);
-      bucket.fulfilled += Math.max(0, fulfilled) / seconds;
-      bucket.rejected += Math.max(0, rejected) / seconds;
-    }
-  }
-
-  value(atMs: number, asset: string, units: bigint): void {
-    const second = Math.floor(atMs / 1000);
-    if (units <= 0n || second <= this.newest - this.secondsMax) return;
-    const value = this.at(second).value;
-    value.set(asset, (value.get(asset) ?? 0n) + units);
+    for (const old of this.buckets.keys()) if (old <= this.newest - this.secondsMax) this.buckets.delete(old);
   }
 
   clear(): void {
@@ -61,14 +48,53 @@ export class RateSeries {
     this.newest = 0;
   }
 
-  /** One item a second from `from` to `to` (seconds, both in), also for seconds without traffic. */
+  /** One item a second from `from` to `to` (seconds, both in), also for seconds without traffic or unknown ones. */
   window(from: number, to: number): RateBucket[] {
     const found: RateBucket[] = [];
     for (let second = from; second <= to; second++) {
-      found.push(this.buckets.get(second) ?? { second, fulfilled: 0, rejected: 0, value: new Map() });
+      found.push(this.buckets.get(second) ?? { second, known: false, fulfilled: 0, rejected: 0, value: NOTHING });
     }
     return found;
   }
+
+  /** The last `seconds` that are over, oldest first. */
+  last(seconds: number): RateBucket[] {
+    return this.newest === 0 ? [] : this.window(this.newest - seconds + 1, this.newest);
+  }
+}
+
+/** One point of a chart. */
+export interface RatePoint {
+  /** When it begins, ms. */
+  readonly at: number;
+  /** Per second; null: a gap. */
+  readonly fulfilled: number | null;
+  readonly rejected: number | null;
+  /** Whole units per second; null: a gap. */
+  value(asset: string): bigint | null;
+}
+
+/** Averages over `step` seconds, on multiples of it, so that they do not move as time does. */
+export function points(buckets: readonly RateBucket[], step: number): RatePoint[] {
+  const groups = new Map<number, RateBucket[]>();
+  for (const one of buckets) {
+    const at = one.second - (one.second % step);
+    const group = groups.get(at);
+    if (group === undefined) groups.set(at, [one]);
+    else group.push(one);
+  }
+  return [...groups].map(([at, group]) => {
+    const known = group.filter((one) => one.known);
+    const mean = (read: (one: RateBucket) => number) =>
+      known.length === 0 ? null : known.reduce((sum, one) => sum + read(one), 0) / known.length;
+    return {
+      at: at * 1000,
+      fulfilled: mean((one) => one.fulfilled),
+      rejected: mean((one) => one.rejected),
+      value: (asset) =>
+        known.length === 0 ? null : known.reduce((sum, one) => sum + (one.value.get(asset) ?? 0n), 0n) / BigInt(known.length),
+    };
+  });
 }
 
 /** The value below which `part` (0 to 1) of the numbers lie; null without numbers. */
@@ -76,26 +102,4 @@ export function percentile(values: readonly number[], part: number): number | nu
   if (values.length === 0) return null;
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? null;
-}
-
-/** What one account says of the past: how much it was debited and credited in which second. */
-export interface Moved {
-  readonly second: number;
-  readonly debit: bigint;
-  readonly credit: bigint;
-}
-
-/** Differences between points of a balance history. */
-export function movedIn(points: readonly { at: number; debit: bigint; credit: bigint }[]): Moved[] {
-  const found: Moved[] = [];
-  for (const [index, point] of points.entries()) {
-    const before = points[index - 1];
-    if (before === undefined) continue;
-    found.push({
-      second: Math.floor(point.at / 1000),
-      debit: point.debit > before.debit ? point.debit - before.debit : 0n,
-      credit: point.credit > before.credit ? point.credit - before.credit : 0n,
-    });
-  }
-  return found;
 }

@@ -75,8 +75,6 @@ export class Store {
   private readonly points = new Map<string, BalancePoint[]>();
   private readonly counted: { at: number; count: number }[] = [];
   private latencies: { at: number; ms: number }[] = [];
-  private seen = { fulfilled: 0, rejected: 0 };
-  private previous: NodeStatusEvent | null = null;
   private countedBefore: number | null = null;
   private offsetMs = Number.POSITIVE_INFINITY;
   /** When the feed was last heard, by the page's clock. */
@@ -128,10 +126,9 @@ export class Store {
       }
       this.packetsVersion.value += 1;
       this.routesVersion.value += 1;
-      // Counters of the node begin anew with it: differences across a restart mean nothing.
-      this.previous = null;
+      // Counters of the node begin anew with it, and so does what it knows of the past.
+      this.rates.clear();
       this.countedBefore = snapshot.status.packetsCounted ?? null;
-      this.seen = { fulfilled: 0, rejected: 0 };
       this.offsetMs = Number.POSITIVE_INFINITY;
       this.load.value = READY;
       this.firstAt = Math.min(this.firstAt, now);
@@ -185,31 +182,22 @@ export class Store {
   apply(events: readonly WireEvent[], now: number): void {
     batch(() => {
       let packets = false;
-      let rates = false;
-      const moved = new Map<string, { debit: bigint; credit: bigint; at: number }>();
       for (const event of events) {
         if (isPacketEvent(event)) {
           this.packets.apply(event);
           packets = true;
           if (event.type === "PACKET_FULFILLED" || event.type === "PACKET_REJECTED") {
-            const state = event.type === "PACKET_FULFILLED" ? "fulfilled" : "rejected";
-            const at = Date.parse(event.timestamp);
-            this.rates.packet(at, state);
-            this.seen[state] += 1;
-            this.latencies.push({ at, ms: event.durationMs });
-            rates = true;
+            this.latencies.push({ at: Date.parse(event.timestamp), ms: event.durationMs });
           }
           continue;
         }
         switch (event.type) {
           case "ACCOUNT_BALANCE": {
-            this.noteMoved(event, moved);
             this.setAccount(event, Date.parse(event.timestamp));
             break;
           }
           case "NODE_STATUS":
             this.applyStatus(event);
-            rates = true;
             break;
           case "ACCOUNTING_STATE":
             this.note(event);
@@ -247,31 +235,10 @@ export class Store {
             this.note(event);
         }
       }
-      for (const [asset, { debit, credit, at }] of moved) {
-        // What goes through is debited on one side and credited on the other: count it once.
-        this.rates.value(at, asset, debit > credit ? debit : credit);
-      }
       if (packets) this.packetsVersion.value += 1;
-      if (rates) this.ratesVersion.value += 1;
       const last = events[events.length - 1];
       if (last !== undefined) this.noteLateness(Date.parse(last.timestamp), now);
     });
-  }
-
-  private noteMoved(
-    event: AccountItem & { timestamp: string },
-    moved: Map<string, { debit: bigint; credit: bigint; at: number }>,
-  ): void {
-    const before = this.accounts.get(accountKey(event.peerId, event.assetCode, event.assetScale))?.peek();
-    if (before === undefined) return;
-    const asset = `${event.assetCode}|${event.assetScale}`;
-    const sum = moved.get(asset) ?? { debit: 0n, credit: 0n, at: 0 };
-    const debit = BigInt(event.debitBalance) - before.debit;
-    const credit = BigInt(event.creditBalance) - before.credit;
-    if (debit > 0n) sum.debit += debit;
-    if (credit > 0n) sum.credit += credit;
-    sum.at = Date.parse(event.timestamp);
-    moved.set(asset, sum);
   }
 
   private applyLoop(event: LoopEvent): void {
@@ -321,23 +288,11 @@ export class Store {
       };
     }
     const at = Date.parse(event.timestamp);
-    const before = this.previous;
-    if (before !== null && event.uptimeSeconds >= before.uptimeSeconds) {
-      // Packets that were only counted have no events: the difference of the counters has them all.
-      this.rates.counted(
-        Date.parse(before.timestamp),
-        at,
-        (event.packetsFulfilled ?? 0) - (before.packetsFulfilled ?? 0) - this.seen.fulfilled,
-        (event.packetsRejected ?? 0) - (before.packetsRejected ?? 0) - this.seen.rejected,
-      );
-    }
     const counted = (event.packetsCounted ?? 0) - (this.countedBefore ?? event.packetsCounted ?? 0);
     if (counted > 0) this.counted.push({ at, count: counted });
     this.countedBefore = event.packetsCounted ?? null;
     while (this.counted[0] !== undefined && this.counted[0].at < at - 60_000) this.counted.shift();
     this.countedPerMinute.value = this.counted.reduce((sum, one) => sum + one.count, 0);
-    this.previous = event;
-    this.seen = { fulfilled: 0, rejected: 0 };
     this.latencies = this.latencies.filter((one) => one.at > at - 60_000).slice(-LATENCIES_MAX);
     const whole = this.latencies.map((one) => one.ms);
     this.latency.value = {

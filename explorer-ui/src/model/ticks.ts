@@ -1,6 +1,6 @@
 /** Where the lines of a chart stand: round amounts and round times. */
 
-import { clock } from "./format";
+import { clock, exact } from "./format";
 
 /** Round values from `low` to `high`, about `wanted` of them, always with a step of 1, 2 or 5. */
 export function amountTicks(low: bigint, high: bigint, wanted: number): bigint[] {
@@ -21,6 +21,40 @@ export function amountTicks(low: bigint, high: bigint, wanted: number): bigint[]
   const ticks: bigint[] = [];
   for (; at <= high; at += step) ticks.push(at);
   return ticks;
+}
+
+export interface Tick {
+  readonly value: number;
+  readonly label: string;
+}
+
+/** Round numbers from zero to `high`, with as many decimals as their step needs, all the same. */
+export function axisNumbers(high: number, wanted: number): Tick[] {
+  if (!(high > 0)) return [{ value: 0, label: "0" }];
+  const rough = high / Math.max(1, wanted);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  // The next round step, or the one below where that would be beyond the highest value.
+  const wide = [1, 2, 5, 10].findIndex((one) => one * power >= rough);
+  const step = ([0.5, 1, 2, 5, 10].slice(0, wide + 2).reverse().find((one) => one * power <= high) ?? 0.5) * power;
+  const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  const ticks: Tick[] = [];
+  for (let index = 0; index * step <= high * (1 + 1e-9); index++) {
+    const value = index * step;
+    ticks.push({ value, label: index === 0 ? "0" : value.toFixed(decimals).replace(/\B(?=(\d{3})+(?!\d)(?=\.|$))/g, ",") });
+  }
+  return ticks;
+}
+
+const POWERS: readonly (readonly [number, string])[] = [[12, "T"], [9, "B"], [6, "M"], [3, "K"]]; // prettier-ignore
+
+/** Round amounts from zero to `high`, in whole smallest units; exact, and none twice. */
+export function axisAmounts(high: number, wanted: number, scale: number): Tick[] {
+  const highest = BigInt(Math.ceil(Math.max(0, high)));
+  if (highest === 0n) return [{ value: 0, label: "0" }];
+  const ticks = amountTicks(0n, highest, wanted);
+  const step = ticks[1] ?? highest;
+  const [power, suffix] = POWERS.find(([one]) => step >= 10n ** BigInt(scale + one - 1)) ?? [0, ""];
+  return ticks.map((value) => ({ value: Number(value), label: value === 0n ? "0" : exact(value, scale + power) + suffix }));
 }
 
 const SECOND = 1000;

@@ -229,6 +229,23 @@ export interface Status {
   readonly rates?: { readonly state: string; readonly error?: string };
 }
 
+/** A point of `/api/aggregates` */
+export interface Aggregate {
+  readonly timestamp: string;
+  readonly seconds: number;
+  readonly fulfilled: number | null;
+  readonly rejected: number | null;
+  readonly value: readonly { readonly assetCode: string; readonly assetScale: number; readonly amount: string }[];
+}
+
+export interface Aggregates {
+  readonly resolutionMs: number;
+  readonly from: string;
+  readonly to: string;
+  readonly since: string | null;
+  readonly items: readonly Aggregate[];
+}
+
 /** An item of `/api/settlements` */
 export interface SettlementItem {
   readonly settlementId: string;

@@ -7,7 +7,7 @@ import { useId, useState } from "preact/hooks";
 import { amount, type Asset, clock, compact, count, dateClock, exactTitle, owes } from "../model/format";
 import { extent, pointAt, visible } from "../model/points";
 import type { BalancePoint } from "../model/store";
-import { amountTicks, timeTicks } from "../model/ticks";
+import { amountTicks, type Tick, timeTicks } from "../model/ticks";
 import { cls, useSize } from "./bits";
 
 const LEFT_MIN = 30;
@@ -137,7 +137,8 @@ export interface RateLine {
   readonly key: string;
   readonly label: string;
   readonly tone: string;
-  readonly values: readonly number[];
+  /** Null: not known, a gap. */
+  readonly values: readonly (number | null)[];
   readonly text?: (value: number) => string;
 }
 
@@ -147,22 +148,23 @@ export function RateChart(props: {
   from: number;
   to: number;
   stepMs: number;
+  /** When the first point begins. */
+  first: number;
   lines: readonly RateLine[];
   stacked?: boolean;
-  axis?: (value: number) => string;
+  ticks: (high: number, wanted: number) => readonly Tick[];
 }) {
   const id = useId();
-  const { from, to, stepMs } = props;
+  const { from, to, stepMs, first } = props;
   const length = props.lines[0]?.values.length ?? 0;
   // What never happened is not drawn: on top of another line it would only hide that.
-  const lines = props.lines.filter((one, index) => index === 0 || one.values.some((value) => value > 0));
-  const tops: number[][] = [];
+  const lines = props.lines.filter((one, index) => index === 0 || one.values.some((value) => (value ?? 0) > 0));
+  const tops: (number | null)[][] = [];
   for (const [index, one] of lines.entries()) {
-    tops.push(one.values.map((value, at) => value + (props.stacked ? (tops[index - 1]?.[at] ?? 0) : 0)));
+    tops.push(one.values.map((value, at) => (value === null ? null : value + (props.stacked ? (tops[index - 1]?.[at] ?? 0) : 0))));
   }
-  const highest = Math.max(0, ...tops.flat());
+  const highest = Math.max(0, ...tops.flat().map((value) => value ?? 0));
   const high = highest > 0 ? highest * 1.08 : 1;
-  const axis = props.axis ?? count;
   return (
     <Frame
       label={props.label}
@@ -171,24 +173,27 @@ export function RateChart(props: {
       yTicks={(height) => {
         const y = scaleLinear([0, high], [height, 0]);
         if (highest === 0) return [{ y: height, label: "0", zero: true }];
-        return y.ticks(Math.max(2, Math.floor(height / (em() * 3.2)))).map((value) => ({ y: y(value), label: axis(value), zero: value === 0 }));
+        const wanted = Math.max(2, Math.floor(height / (em() * 3.2)));
+        return props.ticks(high, wanted).map(({ value, label }) => ({ y: y(value), label, zero: value === 0 }));
       }}
       plot={({ width, height, x }) => {
         const y = scaleLinear([0, high], [height, 0]);
-        const xAt = (index: number) => Math.min(width, x(from + index * stepMs));
+        const xAt = (index: number) => Math.min(width, x(first + (index + 0.5) * stepMs));
         return lines
           .map((one, index) => {
             const own = tops[index] ?? [];
             const below = props.stacked ? (tops[index - 1] ?? null) : null;
-            const fill = area<number>()
+            const fill = area<number | null>()
+              .defined((value) => value !== null)
               .curve(curveMonotoneX)
               .x((_, at) => xAt(at))
               .y0((_, at) => y(below?.[at] ?? 0))
-              .y1((value) => y(value));
-            const stroke = line<number>()
+              .y1((value) => y(value ?? 0));
+            const stroke = line<number | null>()
+              .defined((value) => value !== null)
               .curve(curveMonotoneX)
               .x((_, at) => xAt(at))
-              .y((value) => y(value));
+              .y((value) => y(value ?? 0));
             const gradient = `${id}-${one.key}`;
             return (
               <g key={one.key} class={`tone-${one.tone}`}>
@@ -204,13 +209,13 @@ export function RateChart(props: {
           .reverse();
       }}
       tip={(at, { x, height }) => {
-        const index = Math.max(0, Math.min(length - 1, Math.round((at - from) / stepMs)));
-        const moment = from + index * stepMs;
+        const index = Math.max(0, Math.min(length - 1, Math.floor((at - first) / stepMs)));
+        const moment = first + index * stepMs;
         const y = scaleLinear([0, high], [height, 0]);
         if (length === 0) return null;
         return {
-          x: x(moment),
-          y: y(tops[tops.length - 1]?.[index] ?? 0),
+          x: Math.max(0, x(moment + stepMs / 2)),
+          y: tops[tops.length - 1]?.[index] == null ? null : y(tops[tops.length - 1]?.[index] ?? 0),
           body: (
             <>
               <div class="tip-time">{clock(moment)}</div>
@@ -218,7 +223,7 @@ export function RateChart(props: {
                 <div key={one.key} class={cls("tip-row", `tone-${one.tone}`)}>
                   <span class="swatch" />
                   {one.label}
-                  <b class="num">{(one.text ?? count)(one.values[index] ?? 0)}</b>
+                  <b class="num">{one.values[index] == null ? "not known" : (one.text ?? count)(one.values[index])}</b>
                 </div>
               ))}
             </>
