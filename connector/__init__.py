@@ -126,6 +126,7 @@ The map, each package above those that it uses:
       aggregates.py   rates by the second and the minute
       store.py        the last events on disk         metrics.py  Prometheus
       store_file.py   its tables and their limits     store_query.py  its queries
+      store_search.py  text in stored packets
       traces.py       OpenTelemetry traces of sampled packets
     accounting/     the accounts of a node
       manager.py      AccountManager: the façade; delegates nearly every call

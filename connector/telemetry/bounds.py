@@ -27,6 +27,9 @@ TRACE_ANSWER_BYTES_MAX: Final = 65_536
 AGGREGATE_SECONDS_MAX: Final = 960
 AGGREGATE_MINUTES_MAX: Final = 7 * 1440 + 10
 
+SEARCH_EVENTS_MAX: Final = 20_000
+"""Stored events that are looked at for one answer of a search: about 0.1 s."""
+
 # Viewers
 VIEWER_FRAMES_MAX: Final = 200
 VIEWER_FRAME_EVENTS_MAX: Final = 500

@@ -28,7 +28,15 @@ from connector.telemetry import bounds
 from connector.telemetry.bus import PACKET_TYPES, Emitted
 from connector.telemetry.events import AccountBalance, NodeStatus
 from connector.telemetry.store_file import COARSE_S, FINE_S, EventFile
-from connector.telemetry.store_query import EventQuery, Events, Point, find, history
+from connector.telemetry.store_query import (
+    EventQuery,
+    Events,
+    Point,
+    find,
+    find_text,
+    history,
+)
+from connector.telemetry.store_search import Found
 
 T = TypeVar("T")
 
@@ -240,9 +248,17 @@ class EventStore:
 
     async def events(self, query: EventQuery) -> Events:
         """A page of events."""
+        if query.text or query.code:
+            found = await self._search(query)
+            before = None if found.before is None else str(found.before)
+            return Events([body for _, body in found.rows], before)
         rows = await self._read(lambda file: find(file, query))
         following = str(rows[-1][0]) if len(rows) == query.count else None
         return Events([body for _, body in rows], following)
+
+    async def _search(self, query: EventQuery) -> Found:
+        pages = await self._read(lambda file: [find_text(file, query)])
+        return pages[0] if pages else Found([], None)
 
     async def last_packet_events(self) -> list[str]:
         """The last `VIEWER_PACKET_EVENTS_MAX` events of packets, oldest first."""

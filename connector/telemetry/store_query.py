@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from connector.telemetry.events import iso
 from connector.telemetry.store_file import COARSE_S, CODES, FINE_S
+from connector.telemetry.store_search import Found, Wanted, search
 
 _SEQ_MAX: Final = (1 << 63) - 1
 
@@ -33,6 +34,9 @@ class EventQuery:
     after: int | None = None
     """Only those with a higher one; the answer is oldest first then."""
     count: int = 100
+    text: str = ""
+    """See `store_search.Wanted`, as `code`; with one of them, newest first only."""
+    code: str = ""
 
 
 class Events(NamedTuple):
@@ -62,6 +66,25 @@ class Point(NamedTuple):
             "pendingDebits": self.pending_debits,
             "pendingCredits": self.pending_credits,
         }
+
+
+def find_text(connection: sqlite3.Connection, query: EventQuery) -> Found:
+    """One page of the events that fit a text or a code."""
+    low = max(query.after or 0, _seq_at(connection, query.from_ms, 0))
+    high = min(
+        _SEQ_MAX if query.before is None else query.before - 1,
+        _seq_at(connection, None if query.to_ms is None else query.to_ms + 1, _SEQ_MAX),
+    )
+    names = CODES if query.types is None else query.types
+    return search(
+        connection,
+        Wanted(text=query.text.strip().lower(), code=query.code.upper()),
+        codes=[CODES[name] for name in names],
+        peer=query.peer,
+        low=low,
+        high=high,
+        count=query.count,
+    )
 
 
 def find(connection: sqlite3.Connection, query: EventQuery) -> list[tuple[int, str]]:

@@ -75,8 +75,25 @@ def feed_router(
         cursor: Number = None,
         after: Number = None,
         limit: Annotated[int, Query(description="1 to 1000")] = 100,
+        text: Annotated[
+            str,
+            Query(
+                max_length=200,
+                description="Only packets with it in destination, message, code or peer, as the "
+                "beginning of the id, or as the amount; not with `after` or `packet`",
+            ),
+        ] = "",
+        code: Annotated[
+            str, Query(max_length=3, description="Only Rejects with this code, or its beginning")
+        ] = "",
     ) -> Response:
-        """Stored events, newest first; with `after`, those after it, oldest first."""
+        """Stored events, newest first; with `after`, those after it, oldest first.
+
+        With `text` or `code` a page may have few items, or none, and still a `next`: a bounded number of
+        events is looked at each time. Only without a `next` all have been.
+        """
+        if (text or code) and (after is not None or packet is not None):
+            raise HTTPException(422, "text and code go with neither after nor packet")
         query = EventQuery(
             types=_types(type),
             peer=peer,
@@ -86,6 +103,8 @@ def feed_router(
             before=int(cursor) if cursor is not None and after is None else None,
             after=None if after is None else int(cursor or after),
             count=max(1, min(limit, limits.HTTP_PAGE_ITEMS_MAX)),
+            text=text,
+            code=code,
         )
         bus.flush()
         found = await store.events(query)

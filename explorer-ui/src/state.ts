@@ -123,6 +123,8 @@ async function loadWaiting(): Promise<void> {
 }
 
 let ratesAsked = false;
+/** Why the rates could not be loaded. */
+export const ratesFault = signal("");
 
 /** The seconds that are over since the last time; at first, all that the page shows. */
 export async function loadRates(): Promise<void> {
@@ -136,8 +138,9 @@ export async function loadRates(): Promise<void> {
       store.rates.put(found.items);
       store.ratesVersion.value += 1;
     }
+    ratesFault.value = "";
   } catch (error) {
-    failed(error);
+    ratesFault.value = failed(error);
   }
   ratesAsked = false;
 }

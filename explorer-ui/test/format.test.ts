@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { amount, compact, count, duration, exact, exactTitle, owes, percent, share, shortId, span, units } from "../src/model/format";
+import { amount, balance, compact, count, duration, exact, exactTitle, owes, percent, share, shortId, span, units } from "../src/model/format";
 
 describe("amounts", () => {
   test.each([
@@ -88,4 +88,12 @@ test("a short id keeps both ends", () => {
 
 test("a large share is a round number", () => {
   expect([0, 12.3, 999.9, 94_621.3].map(share)).toEqual(["0 %", "12.3 %", "999.9 %", "94,621 %"]);
+});
+
+test("a balance has all decimals of its asset, so that balances align", () => {
+  expect(balance(3_859_262_260n, 9)).toBe("3.859262260");
+  expect(balance(-5n, 2, true)).toBe("\u22120.05");
+  expect(balance(1_234_567n, 2, true)).toBe("+12,345.67");
+  expect(balance(7n, 0)).toBe("7");
+  expect(balance(1n, 18)).toBe("0.000000000000000001");
 });

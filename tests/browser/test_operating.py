@@ -182,3 +182,50 @@ async def test_the_title_says_that_the_connector_is_away(viewer: Viewer, tmp_pat
         viewer.expected = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "WebSocket connection")
         await a.stop()
         await expect(viewer.page).to_have_title(re.compile(r"^offline: "))
+
+
+async def test_search_finds_what_is_far_back_and_says_none_only_when_it_has_looked(
+    viewer: Viewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connector.telemetry.bounds.SEARCH_EVENTS_MAX", 50)
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b = await network.chain("a", "b")
+        for index in range(5):
+            await a.connector.send(f"g.nowhere.{index}", 1)
+        for _ in range(30):
+            await asyncio.gather(*(a.connector.send("g.b", 10) for _ in range(10)))
+        await viewer.open(a.connector.http_port, "#packets")
+        shown = viewer.at("packets-shown")
+        await expect(shown).to_contain_text("shown")
+        await viewer.page.get_by_label("Text", exact=True).fill("nowhere")
+        await expect(shown).to_have_text("5 packets fit")
+        await viewer.shot("search")
+        await viewer.page.get_by_label("Text", exact=True).fill("not there at all")
+        await expect(viewer.page.get_by_role("tabpanel")).to_contain_text(
+            "All that is stored was looked at."
+        )
+        await expect(shown).to_have_text("0 packets fit")
+
+
+async def test_charts_look_the_same_after_a_reload(viewer: Viewer, tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, _b = await network.chain("a", "b")
+        await viewer.open(a.connector.http_port, "#dashboard?range=1m")
+        page = viewer.page
+        for _ in range(4):
+            await asyncio.gather(*(a.connector.send("g.b", 1000) for _ in range(25)))
+            await asyncio.sleep(0.5)
+        await expect(viewer.at("sentence")).not_to_contain_text("not known yet")
+        # By the minute and longer, points do not move: they are those of the connector.
+        await expect(viewer.at("resolution")).to_contain_text("average of 1 s")
+        series = "() => fetch('api/aggregates?range=60&points=60').then(one => one.json())"
+        before = (await page.evaluate(series))["items"]
+        await page.reload()
+        await viewer.live()
+        after = {one["timestamp"]: one for one in (await page.evaluate(series))["items"]}
+        for one in before:
+            assert after.get(one["timestamp"], one) == one
+        assert sum(one["fulfilled"] or 0 for one in before) <= 100
+        assert any(one["fulfilled"] is None for one in before), "before the start: a gap"
+        labels = await page.locator(".chart").first.locator("text.axis-text").all_text_contents()
+        assert len(labels) == len(set(labels)), labels

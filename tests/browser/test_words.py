@@ -195,7 +195,7 @@ async def test_what_cannot_be_loaded_says_why_and_can_be_asked_again(
     viewer: Viewer, tmp_path: Path
 ) -> None:
     viewer.expected = ("500", "WebSocket connection to")
-    own = r"/api/(keys|routes|events|accounts)"
+    own = r"/api/(keys|routes|events|accounts|aggregates)"
     refused = r"/api/"
 
     async def refuse(route: Route) -> None:

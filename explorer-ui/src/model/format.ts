@@ -57,6 +57,17 @@ export function amount(value: bigint, scale: number, signed = false, significant
   return exact(value < 0n ? -kept : kept, scale, signed);
 }
 
+/** So many digits of a fraction are always shown of a balance, so that balances of an asset align and are equal everywhere. */
+const BALANCE_DECIMALS_MAX = 9;
+
+/** A balance: exact, with all decimals of its asset. */
+export function balance(value: bigint, scale: number, signed = false): string {
+  if (scale > BALANCE_DECIMALS_MAX) return exact(value, scale, signed);
+  const text = abs(value).toString().padStart(scale + 1, "0");
+  const fraction = scale === 0 ? "" : `.${text.slice(text.length - scale)}`;
+  return signOf(value, signed) + grouped(text.slice(0, text.length - scale)) + fraction;
+}
+
 const SUFFIXES: readonly (readonly [number, string])[] = [
   [12, "T"],
   [9, "B"],

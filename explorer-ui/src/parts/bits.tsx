@@ -3,7 +3,7 @@
 import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Level } from "../model/accounts";
-import { amount, type Asset, exactTitle } from "../model/format";
+import { amount, type Asset, balance, exactTitle } from "../model/format";
 import { type Load } from "../model/store";
 
 export function cls(...names: (string | false | null | undefined)[]): string {
@@ -24,6 +24,17 @@ export function Money(props: { value: bigint; asset: Asset | null; signed?: bool
     <span class={cls("num", props.class)} title={exactTitle(value, asset)}>
       {amount(value, asset.scale, props.signed)}
       {props.unit !== false && <span class="unit"> {asset.code}</span>}
+    </span>
+  );
+}
+
+/** A balance: exact, with all decimals of its asset, the same wherever it stands. */
+export function Balance(props: { value: bigint; asset: Asset; signed?: boolean }) {
+  const { value, asset } = props;
+  return (
+    <span class="num" title={exactTitle(value, asset)}>
+      {balance(value, asset.scale, props.signed)}
+      <span class="unit"> {asset.code}</span>
     </span>
   );
 }

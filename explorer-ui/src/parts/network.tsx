@@ -1,7 +1,7 @@
 /** The picture of several nodes: who is linked to whom, and what each side books. */
 
 import { useRef } from "preact/hooks";
-import { amount, exactTitle } from "../model/format";
+import { balance, exactTitle } from "../model/format";
 import { lineOf, type NetLink, type NetNode, type NetPicture, pictureOf, type Verdict } from "../model/network";
 import { differing } from "../situation";
 import { loadNetwork, network, store } from "../state";
@@ -130,7 +130,7 @@ function LinkLine(props: { link: NetLink; a: Spot; b: Spot; radius: number; vert
       dy="0.32em"
     >
       {net !== null && <title>{exactTitle(net, asset)}</title>}
-      {net === null ? "?" : `${amount(net, link.scale, true, 4)} ${link.code}`}
+      {net === null ? "?" : `${balance(net, link.scale, true)} ${link.code}`}
     </text>
   );
   return (

@@ -4,7 +4,7 @@ import { signal, useComputed } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { type Account, creditUsed, levelOf, levelWords, towardsSettlement, waitingInWords } from "../model/accounts";
 import { get } from "../model/api";
-import { amount, exact, exactTitle, owes, share } from "../model/format";
+import { balance, exact, exactTitle, owes, share } from "../model/format";
 import { actions } from "../model/operate";
 import { inOrder } from "../model/inbox";
 import { joined } from "../model/points";
@@ -171,7 +171,7 @@ function Card(props: { accountKey: string; rangeMs: number }) {
       </header>
       <div class={cls("net", side)} title={exactTitle(account.net, asset)} data-testid="net" data-net={account.net.toString()}>
         <Icon name={side === "owed" ? "down" : side === "owing" ? "up" : "even"} />
-        <span class="net-value num">{amount(account.net, account.scale, true, 9)}</span>
+        <span class="net-value num">{balance(account.net, account.scale, true)}</span>
         <span class="net-unit">{account.code}</span>
         <span class="net-words">{side === "even" ? "even" : owes(account.net)}</span>
       </div>

@@ -1,7 +1,7 @@
 /** The node in five seconds: do packets flow, who owes whom, what is wrong. */
 
 import { amount, clock, compact, count, duration, exactTitle, owes, plural, span } from "../model/format";
-import { Chip, cls, Dot, Empty, Money, Panel } from "../parts/bits";
+import { Balance, Chip, cls, Dot, Empty, Money, Panel } from "../parts/bits";
 import { Spark } from "../parts/chart";
 import { NetworkPanel } from "../parts/network";
 import { lastMinute, rate, rows, success } from "../situation";
@@ -146,7 +146,7 @@ function Positions() {
                     </span>
                   </span>
                   <span class={cls("position-net", side)}>
-                    <Money value={one.net} asset={one} signed />
+                    <Balance value={one.net} asset={one} signed />
                     <small>{owes(one.net)}</small>
                   </span>
                 </button>

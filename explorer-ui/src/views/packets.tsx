@@ -21,8 +21,10 @@ const SPANS: readonly (readonly [string, string])[] = [
   ["604800000", "last 7 days"],
 ];
 const PAGE = 500;
-/** Older pages that are searched by themselves for what only the page can filter. */
-const PAGES_AT_ONCE = 4;
+/** So many new rows end a search that was asked for by scrolling. */
+const ROWS_AT_ONCE = 40;
+/** After the last letter that was typed. */
+const TYPED_MS = 250;
 /** An answer that has not been seen for so long will not come any more. */
 const ANSWER_MS_MAX = 320_000;
 
@@ -66,7 +68,7 @@ export function Packets() {
   return (
     <div class={cls("packets", open !== undefined && "with-drawer")}>
       <section class="packets-main" aria-label="Packets" inert={covers && open !== undefined}>
-        <Filters filter={filter} shown={rows.length} />
+        <Filters filter={filter} shown={rows.length} all={older.done} />
         <Table
           rows={rows}
           open={open}
@@ -91,7 +93,11 @@ export function Packets() {
           }
           empty={
             isFiltered(filter) ? (
-              <Empty title="No packet fits these filters">Take one away, or look further back.</Empty>
+              older.done ? (
+                <Empty title="No packet fits these filters">All that is stored was looked at.</Empty>
+              ) : (
+                <Empty title="None found yet">Still looking through what is stored.</Empty>
+              )
             ) : (
               <Empty title="No packets yet">They appear here the moment the first one arrives.</Empty>
             )
@@ -108,6 +114,20 @@ function countNews(live: readonly PacketRow[], frozen: readonly PacketRow[]): nu
   if (newest === undefined) return live.length;
   const at = live.findIndex((row) => row.id === newest.id);
   return at < 0 ? live.length : at;
+}
+
+/** A value once it has not changed for a while; the first at once. */
+function useSettled(value: string, ms: number): string {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = window.setTimeout(() => {
+      setSettled(value);
+    }, ms);
+    return () => {
+      window.clearTimeout(timer);
+    };
+  }, [value, ms]);
+  return settled;
 }
 
 function useThrottled(value: number, ms: number): number {
@@ -136,7 +156,8 @@ function useOlder(filter: PacketFilter) {
   const [state, setState] = useState({ busy: false, done: false, error: "", version: 0, round: 0 });
   const cursor = useRef<string | number | null>(null);
   const run = useRef(0);
-  const key = JSON.stringify([filter.peer, filter.state, filter.span, filter.from, filter.to]);
+  const wish = JSON.stringify([filter.peer, filter.state, filter.span, filter.from, filter.to, filter.text, filter.code]);
+  const key = useSettled(wish, TYPED_MS);
 
   const load = () => {
     if (state.busy || state.done) return;
@@ -146,7 +167,7 @@ function useOlder(filter: PacketFilter) {
       try {
         const test = wanted(filter, Date.now());
         let done = false;
-        for (let page = 0; page < PAGES_AT_ONCE && !done; page++) {
+        while (!done) {
           const answer: Page<WireEvent> = await get<Page<WireEvent>>("api/events", {
             type:
               filter.state === "fulfilled"
@@ -157,6 +178,8 @@ function useOlder(filter: PacketFilter) {
             peer: filter.peer,
             from: filter.span > 0 ? Date.now() - filter.span : filter.from > 0 ? filter.from : null,
             to: filter.to > 0 ? filter.to : null,
+            text: filter.text.trim(),
+            code: filter.code,
             limit: PAGE,
             cursor: cursor.current,
           });
@@ -165,7 +188,7 @@ function useOlder(filter: PacketFilter) {
           const before = store.packets.rows(test).length;
           store.packets.addPast(answer.items.filter(isPacketEvent));
           done = answer.next === null || store.packets.pastIsFull;
-          if (store.packets.rows(test).length >= before + 40) break;
+          if (store.packets.rows(test).length >= before + ROWS_AT_ONCE) break;
         }
         setState((before) => ({ ...before, busy: false, done, error: "", version: before.version + 1 }));
       } catch (error) {
@@ -182,12 +205,13 @@ function useOlder(filter: PacketFilter) {
     setState((before) => ({ busy: false, done: false, error: "", version: before.version + 1, round: before.round + 1 }));
   }, [key]);
 
-  return { ...state, load };
+  // What is typed and not asked for yet is still to be looked for.
+  return { ...state, load, done: state.done && key === wish };
 }
 
 // --- filters
 
-function Filters(props: { filter: PacketFilter; shown: number }) {
+function Filters(props: { filter: PacketFilter; shown: number; all: boolean }) {
   const { filter } = props;
   const change = (name: string) => (event: { currentTarget: { value: string } }) => {
     setQuery({ [name]: event.currentTarget.value });
@@ -266,7 +290,9 @@ function Filters(props: { filter: PacketFilter; shown: number }) {
         </>
       )}
       <span class="filters-count" aria-live={isFiltered(filter) ? "polite" : "off"} data-testid="packets-shown">
-        {plural(props.shown, "packet")}
+        {isFiltered(filter)
+          ? `${plural(props.shown, "packet")} ${props.shown === 1 ? "fits" : "fit"}${props.all ? "" : " so far"}`
+          : `${plural(props.shown, "packet")} shown${props.all ? "" : ", the newest"}`}
       </span>
       {isFiltered(filter) && (
         <button

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { get } from "../model/api";
-import { amount, clock, count, duration, owes, span } from "../model/format";
+import { balance, clock, count, duration, owes, span } from "../model/format";
 import { inOrder } from "../model/inbox";
 import type { Explanation, PeerItem, RouteItem } from "../model/types";
 import { Chip, cls, Dot, Empty, Loaded, Panel, useEvery, useFocusBack } from "../parts/bits";
@@ -148,7 +148,7 @@ function PeerCard(props: { peer: PeerItem }) {
             <span class={account.net > 0n ? "owed" : account.net < 0n ? "owing" : "even"}>
               {account.net === 0n
               ? "Even"
-              : `${owes(account.net)} ${amount(account.net < 0n ? -account.net : account.net, account.scale)} ${account.code}`}
+              : `${owes(account.net)} ${balance(account.net < 0n ? -account.net : account.net, account.scale)} ${account.code}`}
           </span>{" "}
             <button type="button" class="link" onClick={() => { goTo("accounts", { q: peer.peerId }); }}>
               Account

@@ -9,7 +9,7 @@ import { axisAmounts, axisNumbers } from "../model/ticks";
 import type { Aggregates } from "../model/types";
 import { Panel, Segments, useEvery } from "../parts/bits";
 import { RateChart, type RateLine } from "../parts/chart";
-import { failed, place, setQuery, store } from "../state";
+import { failed, loadRates, place, ratesFault, setQuery, store } from "../state";
 
 const WINDOWS: readonly (readonly [string, string, number, number])[] = [
   // id, label, seconds, seconds of a point
@@ -105,6 +105,7 @@ export function Charts() {
   // To draw only: texts are made from the whole numbers beside them.
   const drawn = values.map((one) => (one === null ? null : Number(one)));
   const first = shown[0]?.at ?? from;
+  const wrong = step === 0 ? fault.value : ratesFault.value;
   const width = span(stepMs / 1000);
   return (
     <div class="two">
@@ -130,7 +131,7 @@ export function Charts() {
         }
       >
         <RateChart label={`Packets per second, averages of ${width}`} from={from} to={end} first={first} stepMs={stepMs} lines={lines} stacked ticks={axisNumbers} />
-        <p class="chart-note" data-testid="resolution">
+        <p class="chart-say" data-testid="resolution">
           Each point is the average of {width}, as the connector counted; where nothing is known there is a gap.
         </p>
       </Panel>
@@ -178,12 +179,12 @@ export function Charts() {
             },
           ]}
         />
-        <p class="chart-note">Of fulfilled packets, in the asset of their sender; settlements are not in it.</p>
+        <p class="chart-say">Of fulfilled packets, in the asset of their sender; settlements are not in it.</p>
       </Panel>
-      {fault.value !== "" && (
+      {wrong !== "" && (
         <p class="chart-note wide-note" role="alert">
-          These rates could not be loaded: {fault.value}{" "}
-          <button type="button" class="link" onClick={() => void loadWide(seconds)}>
+          These rates could not be loaded: {wrong}{" "}
+          <button type="button" class="link" onClick={() => void (step === 0 ? loadWide(seconds) : loadRates())}>
             Try again
           </button>
         </p>
