@@ -229,3 +229,50 @@ async def test_charts_look_the_same_after_a_reload(viewer: Viewer, tmp_path: Pat
         assert any(one["fulfilled"] is None for one in before), "before the start: a gap"
         labels = await page.locator(".chart").first.locator("text.axis-text").all_text_contents()
         assert len(labels) == len(set(labels)), labels
+
+
+async def test_a_peer_is_disabled_and_removed_from_its_own_card(
+    viewer: Viewer, tmp_path: Path
+) -> None:
+    async with RunningNodes(tmp_path) as network, viewer:
+        a, b = await network.chain("a", "b", node={"a": {"admin_api_key": KEY}})
+        viewer.expected = (REFUSED,)
+        assert isinstance(await a.connector.send("g.b", 700), Fulfill)
+        operator = Operator(a)
+        path = "/admin/accounts/b/settlements"
+        paid = await operator.ask("POST", path, {"direction": "outgoing", "amount": "300"})
+        assert paid.status_code == 201
+        await viewer.open(a.connector.http_port, "#peers?peer=b")
+        page, card = viewer.page, viewer.page.locator("#peer-card")
+        await expect(card).to_contain_text("we owe 0.000000400 USD")
+        await expect(card).to_contain_text("Routes: g.b")
+        await expect(viewer.at("peer-settlements")).to_contain_text("0.000000300 USD")
+        await expect(viewer.at("peer-settlements")).to_contain_text("completed")
+        await audit(viewer, "peer")
+        await viewer.shot("peer")
+        await page.get_by_role("button", name="Disable b").click()
+        await give_key(viewer)
+        await expect(viewer.at("effects")).to_contain_text("new packets of b are refused (T03)")
+        await viewer.at("do-it").click()
+        await viewer.at("done").wait_for()
+        await page.get_by_role("button", name="Close", exact=True).last.click()
+        await expect(viewer.at("peer-b")).to_contain_text("disabled")
+        refused = await b.connector.send("g.a", 1)
+        assert getattr(refused, "code", "") == "T03"
+        # What would happen now, and not only which route there is.
+        await page.get_by_label("Destination to explain").fill("not an address!")
+        await page.get_by_role("button", name="Explain").click()
+        await expect(page.get_by_role("alert")).to_contain_text("That is not an ILP address")
+        await page.get_by_label("Destination to explain").fill("g.b.x")
+        await page.get_by_role("button", name="Explain").click()
+        await expect(viewer.at("explained")).to_contain_text("F02")
+        await page.get_by_role("button", name="Remove b").click()
+        await expect(viewer.at("effects")).to_contain_text("we owe it 0.0000004 USD")
+        await viewer.shot("removal")
+        await viewer.at("do-it").click()
+        await viewer.at("done").wait_for()
+        await expect(viewer.at("peer-b")).to_have_count(0)
+        actions = [one["action"] for one in await operator.events("ADMIN_ACTION", count=3)]
+        assert [one for one in actions if one != "peer.drain"] == [
+            "peer.delete", "peer.edit", "settlement.record",
+        ]  # fmt: skip

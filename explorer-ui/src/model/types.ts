@@ -301,12 +301,16 @@ export interface RouteItem {
   readonly announcedTo?: readonly string[];
 }
 
-export interface Explanation {
+/** `/api/explain` */
+export interface Foretold {
   readonly destination: string;
-  readonly chosen: RouteItem | null;
+  readonly route: RouteItem | null;
   readonly shorter: readonly RouteItem[];
   readonly beaten: readonly RouteItem[];
-  readonly local: boolean;
+  readonly nextHop: { readonly peerId: string; readonly connected: boolean } | null;
+  readonly outcome: string;
+  readonly code: string | null;
+  readonly message: string;
 }
 
 export interface Page<T> {

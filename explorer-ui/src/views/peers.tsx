@@ -1,15 +1,15 @@
 /** The links and the routing table. */
 
-import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { get } from "../model/api";
 import { balance, clock, count, duration, owes, span } from "../model/format";
 import { inOrder } from "../model/inbox";
-import type { Explanation, PeerItem, RouteItem } from "../model/types";
+import type { PeerItem, RouteItem } from "../model/types";
 import { Chip, cls, Dot, Empty, Loaded, Panel, useEvery, useFocusBack } from "../parts/bits";
 import { Icon } from "../parts/icons";
-import { failed, goTo, loadPeers, loadRoutes, place, routes, routesLoad, routesMore, setQuery, store } from "../state";
+import { goTo, loadPeers, loadRoutes, place, routes, routesLoad, routesMore, setQuery, store } from "../state";
+import { Explain } from "./explain";
 import { name } from "./packets";
+import { PeerAccount, PeerActions, PeerRoutes, PeerSettlements } from "./peer";
 
 const ROUTES_DRAWN_MAX = 300;
 
@@ -131,7 +131,7 @@ function PeerCard(props: { peer: PeerItem }) {
           {box("rejected in", count(peer.rejectedIn), "Its packets that we rejected to it")}
           {box("fulfilled out", count(peer.fulfilledOut), "Packets that it fulfilled")}
           {box("rejected out", count(peer.rejectedOut), "Packets that it rejected")}
-          {box("in flight", count(peer.inFlight))}
+          {box("in flight", `${count(peer.inFlight)} / ${count(peer.inFlightOut ?? 0)}`, "Without an answer yet: from it / to it")}
           {box("reconnects", count(Math.max(0, peer.connects - 1)))}
           {box("relation", peer.relation)}
           {box("asset", `${peer.assetCode} ${peer.assetScale}`, "Code and scale")}
@@ -158,6 +158,10 @@ function PeerCard(props: { peer: PeerItem }) {
             </button>
           </p>
         )}
+        {account !== undefined && <PeerAccount account={account} />}
+        <PeerRoutes peerId={peer.peerId} />
+        <PeerSettlements peerId={peer.peerId} />
+        <PeerActions peer={peer} account={account} />
         {events.length > 0 && (
           <ul class="log">
             {events.slice(0, 8).map(({ seq, at, event }) => (
@@ -267,52 +271,5 @@ function RouteRow(props: { route: RouteItem }) {
       </td>
       <td class="break">{(route.announcedTo ?? []).join(", ") || <span class="muted">nobody</span>}</td>
     </tr>
-  );
-}
-
-/** Where a packet to an address would go, and why. */
-function Explain() {
-  const answer = useSignal<Explanation | null>(null);
-  const fault = useSignal("");
-  const ask = async (event: SubmitEvent) => {
-    event.preventDefault();
-    const destination = String(new FormData(event.currentTarget as HTMLFormElement).get("destination") ?? "").trim();
-    if (destination === "") return;
-    try {
-      answer.value = await get<Explanation>("api/routes/explain", { destination });
-      fault.value = "";
-    } catch (error) {
-      answer.value = null;
-      fault.value = failed(error);
-    }
-  };
-  const found = answer.value;
-  return (
-    <form class="explain" onSubmit={(event) => void ask(event)}>
-      <input class="input grow" name="destination" placeholder="Where does a packet to … go?" aria-label="Destination to explain" autocomplete="off" />
-      <button type="submit" class="button">
-        Explain
-      </button>
-      {fault.value !== "" && (
-        <p class="fault" role="alert">
-          {fault.value}
-        </p>
-      )}
-      {found !== null && (
-        <p class="explain-answer" role="status">
-          {found.chosen === null ? (
-            <>No route for {found.destination}: such packets get F02.</>
-          ) : (
-            <>
-              <b>{found.local ? "this node" : found.chosen.nextHop}</b>, by the prefix{" "}
-              <code>{found.chosen.prefix === "" ? "(default)" : found.chosen.prefix}</code> from {found.chosen.source}
-              {found.shorter.length + found.beaten.length > 0 && (
-                <span class="muted"> ({count(found.shorter.length)} shorter, {count(found.beaten.length)} beaten)</span>
-              )}
-            </>
-          )}
-        </p>
-      )}
-    </form>
   );
 }
