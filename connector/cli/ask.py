@@ -22,6 +22,15 @@ DryRun = Annotated[
 ]
 
 
+def amount_form(text: str | None) -> str | None:
+    """For options with an amount: what is none in any asset is refused before anything is asked."""
+    from connector.tools.amounts import fault_in
+
+    if text is not None and text != "default" and (fault := fault_in(text)):
+        raise typer.BadParameter(fault)
+    return text
+
+
 def admin(
     method: str, url: str, path: str, key: str | None, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:

@@ -114,7 +114,11 @@ More = Annotated[
 ]  # fmt: skip
 Money = Annotated[
     Optional[str],
-    typer.Option(metavar="AMOUNT", help="Smallest units, or 1.25USD; `default` for the default."),
+    typer.Option(
+        metavar="AMOUNT",
+        help="Smallest units, or 1.25USD; `default` for the default.",
+        callback=ask.amount_form,
+    ),
 ]
 _LIMITS: Final = {
     "creditLimit": "it may owe us",

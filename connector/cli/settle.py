@@ -11,7 +11,7 @@ from urllib.parse import quote
 import typer
 
 from connector.base.errors import ConnectorError, OperatorError, UnknownNameError
-from connector.cli.ask import confirmed
+from connector.cli.ask import amount_form, confirmed
 from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, fail, faults_named, name_of
 from connector.tools.amounts import in_asset
 from connector.tools.terminal import Fitted, console, plain, table
@@ -22,16 +22,20 @@ def settle(
         Optional[str], typer.Argument(help="Whose settlements; without it, those of all.")
     ] = None,
     incoming: Annotated[
-        Optional[str], typer.Option(metavar="AMOUNT", help="Record: the peer has paid us.")
+        Optional[str],
+        typer.Option(metavar="AMOUNT", help="Record: the peer has paid us.", callback=amount_form),
     ] = None,
     outgoing: Annotated[
-        Optional[str], typer.Option(metavar="AMOUNT", help="Record: we have paid the peer.")
+        Optional[str],
+        typer.Option(metavar="AMOUNT", help="Record: we have paid the peer.", callback=amount_form),
     ] = None,
     pay: Annotated[
         bool,
         typer.Option("--pay", help="Have the peer paid now, all that we owe it or --amount."),
     ] = False,
-    amount: Annotated[Optional[str], typer.Option(metavar="AMOUNT", help="For --pay.")] = None,
+    amount: Annotated[
+        Optional[str], typer.Option(metavar="AMOUNT", help="For --pay.", callback=amount_form)
+    ] = None,
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Say that the settlement in progress has been paid.")
     ] = False,

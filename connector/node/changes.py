@@ -4,6 +4,8 @@ A change is a step from one overlay to another (`settings.overlay`). It is valid
 configuration, then written to disk, then applied (`node.apply`), and reverted on disk if the ledger
 refuses it. Changes are made one at a time. Each is reported as an `ADMIN_ACTION` event and a log
 line with the fingerprint of the key, also if it was refused.
+
+Long because every operation of the admin API has its documented method here.
 """
 
 from __future__ import annotations

@@ -7,8 +7,19 @@ from typing import Final
 
 from connector.base import limits
 from connector.base.errors import OperatorError
+from connector.tools.terminal import exact
 
 _AMOUNT: Final = re.compile(r"([0-9][0-9_,]*)(?:\.([0-9]+))?\s*([A-Za-z][A-Za-z0-9]*)?")
+
+
+def fault_in(text: str) -> str:
+    """Why a text is an amount in no asset; empty: it may be one."""
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None:
+        return "must be whole smallest units, or an amount in the asset such as 1.25USD"
+    if found[2] and not found[3]:
+        return f"has a point: name its asset, such as {text.strip()}USD"
+    return ""
 
 
 def units_of(text: str, code: str, scale: int) -> int:
@@ -46,7 +57,5 @@ def units_of(text: str, code: str, scale: int) -> int:
 
 
 def in_asset(units: int, code: str, scale: int) -> str:
-    """An amount in its asset, exact: `1.25 USD`; with all zeros left out: `1 USD`."""
-    digits = str(abs(units)).rjust(scale + 1, "0")
-    whole, fraction = digits[: len(digits) - scale], digits[len(digits) - scale :].rstrip("0")
-    return f"{'-' if units < 0 else ''}{whole}{'.' + fraction if fraction else ''} {code}"
+    """An amount in its asset, exact: `1,000.25 USD`; with all zeros left out: `1 USD`."""
+    return f"{'-' if units < 0 else ''}{exact(abs(units), scale)} {code}"

@@ -28,7 +28,9 @@ def test_no_command_is_described_by_half_a_sentence(columns: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["settle", "bob", "--incoming", "1.5"], "'--incoming': must be a whole number, in digits only"),
+        (["settle", "bob", "--incoming", "1.5"], "'--incoming': has a point: name its asset, such as 1.5USD"),
+        (["settle", "bob", "--outgoing", "-5"], "'--outgoing': must be whole smallest units, or an amount in the asset"),
+        (["limits", "bob", "--credit-limit", "much"], "'--credit-limit': must be whole smallest units"),
         (["demo", "--peers", "1"], "'--peers': must be 2 or more"),
         (["demo", "--packets", "many"], "'--packets': must be a whole number, in digits only"),
         (["pay", "$x", "--amount", "0"], "'--amount': must be 1 or more"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from connector.base import limits
 from connector.base.errors import OperatorError
-from connector.tools.amounts import in_asset, units_of
+from connector.tools.amounts import fault_in, in_asset, units_of
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,23 @@ def test_a_debt_is_shown_with_its_sign() -> None:
     assert in_asset(-125, "USD", 2) == "-1.25 USD"
     assert in_asset(-5, "XRP", 6) == "-0.000005 XRP"
     assert in_asset(7, "JPY", 0) == "7 JPY"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1", ""),
+        ("1.5EUR", ""),
+        ("1.5", "has a point"),
+        ("x", "must be whole"),
+        ("", "must be whole"),
+    ],
+)
+def test_what_is_an_amount_in_no_asset_is_told_without_asking_for_one(text: str, said: str) -> None:
+    found = fault_in(text)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_a_large_amount_is_shown_in_groups() -> None:
+    assert in_asset(123_456_789, "USD", 2) == "1,234,567.89 USD"
