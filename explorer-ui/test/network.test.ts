@@ -70,3 +70,13 @@ test("a line is found whatever the order; a ring and a star are none", () => {
   expect(lineOf(nodes([["a", "b"], ["b", "c"], ["c", "a"]]))).toBeNull();
   expect(lineOf(nodes([["m", "a"], ["m", "b"], ["m", "c"]]))).toBeNull();
 });
+
+test("a settlement that only one side has booked yet is under way, and no fault of the books", () => {
+  const settling = network({
+    a: [{ ...account("b", 0, 0), settlementState: "IN_PROGRESS" }],
+    b: [account("a", 500, 0)],
+  });
+  expect(pictureOf(settling, pictureOf(settling, NOTHING).still).picture.links[0]?.verdict).toBe("settling");
+  const over = network({ a: [account("b", 0, 0)], b: [account("a", 500, 0)] });
+  expect(pictureOf(over, pictureOf(over, NOTHING).still).picture.links[0]?.verdict).toBe("differs");
+});

@@ -102,7 +102,7 @@ async def test_packets_that_were_only_counted_are_counted_on_screen(
         counted = a.connector.packets.counted
         assert 40 <= counted <= 55
         await expect(viewer.at("counted")).to_contain_text(f"{counted} packets were only counted")
-        await expect(viewer.at("packets-shown")).to_have_text(f"{60 - counted} packets")
+        await expect(viewer.at("packets-shown")).to_have_text(f"{60 - counted} packets shown")
         await viewer.shot("counted")
         # Balances and totals have them all.
         await viewer.tab("Accounts")

@@ -12,7 +12,7 @@ export interface NetNode {
   readonly error: string;
 }
 
-export type Verdict = "mirrored" | "in motion" | "differs" | "one side";
+export type Verdict = "mirrored" | "in motion" | "settling" | "differs" | "one side";
 
 export interface NetLink {
   readonly key: string;
@@ -43,6 +43,10 @@ function fingerprint(a: AccountItem, b: AccountItem): string {
 
 function mirrors(a: AccountItem, b: AccountItem): boolean {
   return a.debitBalance === b.creditBalance && a.creditBalance === b.debitBalance;
+}
+
+function settles(item: AccountItem): boolean {
+  return item.settlementState !== "IDLE" || (item.settlementsWaiting ?? 0) > 0;
 }
 
 function holds(item: AccountItem): boolean {
@@ -83,6 +87,8 @@ export function pictureOf(
         const print = fingerprint(account, back);
         still.set(key, print);
         if (mirrors(account, back)) verdict = "mirrored";
+        // One side books a settlement before the other hears of it: that is no fault of the books.
+        else if (settles(account) || settles(back)) verdict = "settling";
         else verdict = holds(account) || holds(back) || before.get(key) !== print ? "in motion" : "differs";
       }
       links.push({

@@ -105,6 +105,7 @@ function layout(picture: NetPicture, width: number) {
 const VERDICTS: Readonly<Record<Verdict, string>> = {
   mirrored: "books agree",
   "in motion": "in motion",
+  settling: "settlement under way",
   differs: "books differ",
   "one side": "one side only",
 };
@@ -141,7 +142,7 @@ function LinkLine(props: { link: NetLink; a: Spot; b: Spot; radius: number; vert
           {label(netP, at(0.16), "start", { x: radius, y: 0 })}
           {label(netQ, at(0.84), "start", { x: radius, y: 0 })}
           <text class="net-verdict" x={middle.x + radius} y={middle.y} dy="0.32em">
-            {mark(link.verdict)} {VERDICTS[link.verdict]}
+            {mark(link.verdict)} {saidOf(link)}
           </text>
         </>
       ) : (
@@ -149,7 +150,7 @@ function LinkLine(props: { link: NetLink; a: Spot; b: Spot; radius: number; vert
           {label(netP, at(0.03), "start", { x: 0, y: -radius * 0.75 })}
           {label(netQ, at(0.97), "end", { x: 0, y: radius * 0.75 })}
           <text class="net-verdict" x={middle.x} y={middle.y + radius * 1.75} text-anchor="middle" dy="0.32em">
-            {mark(link.verdict)} {VERDICTS[link.verdict]}
+            {mark(link.verdict)} {saidOf(link)}
           </text>
         </>
       )}
@@ -157,8 +158,17 @@ function LinkLine(props: { link: NetLink; a: Spot; b: Spot; radius: number; vert
   );
 }
 
+/** The verdict, and by how much the two sides differ where they do. */
+function saidOf(link: NetLink): string {
+  const { netAtA, netAtB } = link;
+  if ((link.verdict !== "differs" && link.verdict !== "settling") || netAtA === null || netAtB === null) return VERDICTS[link.verdict];
+  const sum = netAtA + netAtB;
+  const size = `${balance(sum < 0n ? -sum : sum, link.scale)} ${link.code}`;
+  return link.verdict === "differs" ? `books differ by ${size}` : `${VERDICTS.settling}, ${size}`;
+}
+
 function mark(verdict: Verdict): string {
-  return verdict === "mirrored" ? "✓" : verdict === "differs" ? "≠" : verdict === "in motion" ? "↔" : "?";
+  return verdict === "mirrored" ? "✓" : verdict === "differs" ? "≠" : verdict === "in motion" || verdict === "settling" ? "↔" : "?";
 }
 
 function NodeMark(props: { node: NetNode; spot: Spot; radius: number; self: boolean; vertical: boolean }) {

@@ -177,13 +177,13 @@ function Card(props: { accountKey: string; rangeMs: number }) {
       </div>
       <dl class="sides">
         <div>
-          <dt>They sent through us</dt>
+          <dt title="What they sent through us, and what we paid them in settlements">They sent, or we paid</dt>
           <dd>
             <Money value={account.debit} asset={asset} unit={false} />
           </dd>
         </div>
         <div>
-          <dt>We sent towards them</dt>
+          <dt title="What we sent towards them, and what they paid us in settlements">We sent, or they paid</dt>
           <dd>
             <Money value={account.credit} asset={asset} unit={false} />
           </dd>
