@@ -32,3 +32,5 @@ CHANGES_FILE_BYTES_MAX: Final = 64 << 20
 # What is shown
 ROUTES_SHOWN_MAX: Final = 20
 VALUE_SHOWN_CHARACTERS_MAX: Final = 200
+RATE_DIGITS_SHOWN_MAX: Final = 60
+"""Of a rate by `check-config`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
+from fractions import Fraction
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -40,7 +42,7 @@ def _text(name: str, value: Any) -> str:
     if name in SECRETS:
         return REDACTED
     if name == "rates":
-        return ",".join(f"{a}/{b}={float(rate):g}" for (a, b), rate in value.items())
+        return ",".join(f"{a}/{b}={_exact(rate)}" for (a, b), rate in value.items())
     if name == "routes":
         if value and isinstance(value[0], RouteSettings):
             shown = [
@@ -53,6 +55,13 @@ def _text(name: str, value: Any) -> str:
     if name.endswith("url") and isinstance(value, str):
         return without_credentials(value)
     return str(value)
+
+
+def _exact(rate: Fraction) -> str:
+    """All digits, since money is converted by them; a fraction where there is no end to them."""
+    with localcontext(prec=bounds.RATE_DIGITS_SHOWN_MAX):
+        text = f"{(Decimal(rate.numerator) / Decimal(rate.denominator)).normalize():f}"
+    return text if Fraction(text) == rate else str(rate)
 
 
 def without_credentials(url: str) -> str:

@@ -80,3 +80,11 @@ def test_no_url_is_listed_with_its_credentials() -> None:
         )
     )
     assert "hunter2" not in str(rows)
+
+
+@pytest.mark.parametrize(
+    "rate", ["0.92", "0.123456789012345678", "12345678901", "12/13", "0.0000001"]
+)
+def test_a_rate_is_shown_to_its_last_digit(rate: str) -> None:
+    rows = {name: value for name, value, _ in describe(load({"RATES": f"USD/EUR={rate}"}))}
+    assert rows["RATES"] == f"USD/EUR={rate}"
