@@ -140,8 +140,8 @@ _REFUSAL: Final = "not logged in"
 class Requests:
     """Our open requests to one peer, over all of its connections.
 
-    A peer may answer over another connection than the one that a request went over: ilp-plugin-btp
-    sends everything over the connection that it dialled. So ids are unique per peer.
+    A peer may answer over another connection: ilp-plugin-btp sends everything over the one that it dialled.
+    So ids are unique per peer.
     """
 
     __slots__ = ("by_id", "ids_of_resent", "next_id")
@@ -163,17 +163,14 @@ class Requests:
         return request_id
 
     def before_resending(self, requests: Iterable[Any] = ()) -> None:
-        """Record the ids of all open requests, before some of them are resent.
-
-        `requests`: those that will be, also if they were sent over no connection yet.
-        """
+        """Record the ids of all open requests, before `requests` are resent, which may be others, too."""
         for request_id, request in self.by_id.items():
             self.ids_of_resent.setdefault(request, [request_id])
         for request in requests:
-            self.ids_of_resent.setdefault(request, [])
+            self.will_resend(request)
 
     def will_resend(self, request: Any) -> None:
-        """`request` will be resent, perhaps for the first time over these connections."""
+        """`request` was sent over no connection yet, and will be resent."""
         self.ids_of_resent.setdefault(request, [])
 
     def resent(self, request: Any, request_id: int) -> None:
