@@ -97,7 +97,7 @@ def payments_router(maker: PaymentMaker) -> APIRouter:
         return JSONResponse(body, 202 if body["state"] == "running" else 200)
 
     @router.get(
-        "/admin/payments/{key}",
+        "/admin/payments/{key:path}",  # a key may have a slash
         tags=["admin"],
         summary="A payment as it is now",
         response_model=None,
