@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from connector import Decision, PaymentData, PeerSettings
 from connector.node.payment_store import PaymentState
-from tests.interop.harness import JsPeer, install_node_modules, spsp_server
+from tests.interop.harness import JsPeer, spsp_server
 from tests.support.daemons import Daemon, RunningNodes
 from tests.support.ports import free_port
 
@@ -25,13 +25,6 @@ AMOUNT = 1_000_000
 TOKEN = "token-of-the-child"
 SEGMENT = base64.urlsafe_b64encode(hashlib.sha256(TOKEN.encode()).digest()).rstrip(b"=").decode()
 """Of a child in the default mode of mini-accounts; it takes no other user name."""
-
-
-@pytest.fixture(scope="session")
-def js_modules(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cache = getattr(request.config, "cache", None)
-    folder = cache.mkdir("interop") if cache is not None else tmp_path_factory.mktemp("interop")
-    return install_node_modules(folder)
 
 
 class Home:

@@ -14,20 +14,13 @@ import pytest_asyncio
 from connector import PeerSettings
 from connector.base.http import HttpClient
 from connector.node.payment_store import PaymentState
-from tests.interop.harness import JsPeer, install_node_modules, spsp_server
+from tests.interop.harness import JsPeer, spsp_server
 from tests.support.daemons import Daemon, RunningNodes
 
 pytestmark = [pytest.mark.interop, pytest.mark.asyncio(loop_scope="module")]
 
 AMOUNT = 1_000_000
 PACKET_MAX = 9000
-
-
-@pytest.fixture(scope="session")
-def js_modules(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cache = getattr(request.config, "cache", None)
-    folder = cache.mkdir("interop") if cache is not None else tmp_path_factory.mktemp("interop")
-    return install_node_modules(folder)
 
 
 class Line:
