@@ -32,8 +32,6 @@ FULFILMENTS_BYTES_MAX: Final = 512 << 20
 # One that could be fetched again, and is kept so that it can be relayed before its post is booked: how
 # long the disk may take; how long none is kept after it has failed or taken longer; and how long it is
 # kept at least. While its post is neither in the ledger nor in the outbox it is kept in any case.
-# So many packets in the ledger's request are a crowd: then none is kept that need not be.
-FULFILMENT_EARLY_CROWD: Final = 128
 FULFILMENT_EARLY_MS: Final = 50
 FULFILMENT_NOT_EARLY_MS: Final = 1000
 FULFILMENT_EARLY_KEPT_MS: Final = 2000
@@ -43,8 +41,12 @@ FULFILMENT_SLICES_FORGOTTEN_AT_ONCE_MAX: Final = 16
 # or after so long.
 FULFILMENTS_GATHERED_ONE_IN: Final = 3
 FULFILMENTS_GATHERED_SECONDS: Final = 0.004
+# More packets than that in the ledger's request are a crowd, which waits for CPU: a write begins when as
+# many wait for it, or after so long; and none is kept that need not be.
+FULFILMENTS_CROWD: Final = 128
+FULFILMENTS_GATHERED_IN_CROWD_SECONDS: Final = 0.006
 # It begins at once when a packet has less time left than this: longer than a tick and such a wait.
-FULFILMENTS_GATHERED_UNTIL_MS: Final = 25
+FULFILMENTS_GATHERED_UNTIL_MS: Final = 30
 FULFILMENTS_LOOKED_UP_AT_ONCE_MAX: Final = 500
 # Past balances: points per answer and per request, the pause after each request that leaves the
 # ledger to packets, and the time after which an answer is returned incomplete.

@@ -205,7 +205,7 @@ class Fulfilments:
         latest_ms = now_ms + bounds.FULFILMENT_EARLY_MS
         if (
             # In a crowd it is CPU that packets wait for, not the ledger: a write costs more than it spares.
-            self._posts.in_request > bounds.FULFILMENT_EARLY_CROWD
+            self._posts.in_request > bounds.FULFILMENTS_CROWD
             or now_ms < self._not_early_before_ms
             or self._is_other_disk
             or expires_at_ms < latest_ms + bounds.POST_EXPIRY_MARGIN_MS + bounds.FULFILMENT_POST_MS
@@ -309,7 +309,11 @@ class Fulfilments:
 
         Packets that were reserved in one request are answered at about the same time.
         """
-        enough = self._posts.in_request // bounds.FULFILMENTS_GATHERED_ONE_IN
+        enough = self._posts.in_request
+        wait_s = bounds.FULFILMENTS_GATHERED_IN_CROWD_SECONDS
+        if enough <= bounds.FULFILMENTS_CROWD:
+            enough //= bounds.FULFILMENTS_GATHERED_ONE_IN
+            wait_s = bounds.FULFILMENTS_GATHERED_SECONDS
         if len(self._waiting) >= enough or self._is_stopping:
             return
         until_ms = self._clock.now_ms() + bounds.FULFILMENTS_GATHERED_UNTIL_MS
@@ -317,9 +321,7 @@ class Fulfilments:
             return
         self._enough = enough
         self._wake.clear()
-        timer = asyncio.get_running_loop().call_later(
-            bounds.FULFILMENTS_GATHERED_SECONDS, self._wake.set
-        )
+        timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
         try:
             await self._wake.wait()
         finally:

@@ -295,7 +295,9 @@ async def test_what_was_relayed_and_is_not_booked_is_bounded(
         (2, HOLD_MS, 0),
         (5, HOLD_MS, 0),
         (6, HOLD_MS, 4),
-        (300, HOLD_MS, 4),
+        (bounds.FULFILMENTS_CROWD, HOLD_MS, 4),
+        (bounds.FULFILMENTS_CROWD + 1, HOLD_MS, 6),
+        (300, HOLD_MS, 6),
         (300, bounds.POST_EXPIRY_MARGIN_MS + 8, 0),
     ],
 )
