@@ -190,6 +190,11 @@ class Plan:
         return way[::-1]
 
     @property
+    def refusing_ends(self) -> list[str]:
+        """The ends that refuse every packet."""
+        return [one.left for one in self.links if one.refuses]
+
+    @property
     def long_faults_s(self) -> float:
         """How long a node is away because it is replaced slowly."""
         return sum(

@@ -109,8 +109,7 @@ class Simulation:
             self.new_disk(node.name, node.name)
             self.cluster.way(node.name).latency_s = node.latency_s
             self.nodes[node.name] = SimulatedNode(self, node)
-        refusing = [one.left for one in plan.links if one.refuses]
-        for name in (*plan.ends, *plan.hostile_ends, *refusing):
+        for name in (*plan.ends, *plan.hostile_ends, *plan.refusing_ends):
             node_name = plan.neighbours(name)[0]
             link = plan.link_of(name, node_name)
             options = {
