@@ -53,6 +53,7 @@ The map, each package above those that it uses:
       paid.py         being paid by name: the node's key, and the public listener
       payments.py     payments of this node           payment_store.py remembers them by key
       received.py     what wallets were paid, and the webhook  received_store.py remembers it
+      payment_run.py  one payment under way           payment_settle.py what a crash has left under way
       preflight.py    checks files and folders of the settings, before anything is opened
       memory.py       what is remembered of peers over restarts
       payers.py       who pays each peer: an engine, or an operator
@@ -147,6 +148,7 @@ The map, each package above those that it uses:
       fulfilments.py  Fulfills that could not be fetched again: durable no later than their posts
       resent.py       packets, rebuilt from the ledger; pure
       recovery.py     resent packets, unclaimed holds
+      own.py          payments of this node: which were begun, what became of their packets
       reconcile.py    follows other processes             settlement.py books settlements
       reports.py      outcomes, alerts, counters          history.py past balances
     ledger/         accounts and transfers, with the rules of TigerBeetle
@@ -175,6 +177,7 @@ The map, each package above those that it uses:
       rate.py         how large packets are, and how many are in flight
       connection.py   what is known of a payer's connection
       proof.py        what a payer has in hand about delivery
+      money.py        a packet with money, made again the same
     routing/        routes that neighbours tell each other (CCP); pure
       router.py       takes and makes the requests, for all neighbours
       receiver.py     what one neighbour has announced, and for how long it is kept

@@ -20,6 +20,7 @@ from connector.accounting.entries import Reserve
 from connector.accounting.fulfilments import Fulfilments
 from connector.accounting.leaseholder import LeaseHolder, LeaseTerms
 from connector.accounting.mirror import Book, Mirror, PeerBooks
+from connector.accounting.own import OwnPacket, OwnPayments
 from connector.accounting.promises import Outcome, Promises, Reservation, Token
 from connector.accounting.reconcile import Reconciler
 from connector.accounting.reconnect import Reconnect
@@ -126,6 +127,7 @@ class AccountManager:
         self._settlements = SettlementBooks(
             turn=turn, chart=chart, mirror=mirror, availability=availability
         )
+        self._own_payments = OwnPayments(turn=turn, chart=chart, availability=availability)
         self._reconciler = reconciler = Reconciler(
             turn=turn,
             chart=chart,
@@ -536,6 +538,38 @@ class AccountManager:
         """
         self._availability.require_up()
         return await self._recovery.keep_answers(next_hop_id, answer_of)
+
+    # --- payments of this node
+
+    async def claim_payment(self, key: str, attempt: int, tag: int) -> bool:
+        """Have an attempt at a payment of this node claimed, once for all processes of the node.
+
+        Whether it is ours: false where it was claimed before under another tag. See `own`.
+
+        Args:
+            key: of the payment.
+            attempt: from 1.
+            tag: 128 bits, not zero, the same for the same attempt of the same process.
+
+        Raises:
+            LedgerUnavailableError: no acknowledgement; ask again with the same arguments.
+        """
+        return await self._own_payments.claim(key, attempt, tag)
+
+    async def own_packets(
+        self, packet_ids: Sequence[int], asset: Asset, since_ms: int
+    ) -> list[OwnPacket]:
+        """What the ledger has of packets that this node has sent from its own account.
+
+        Args:
+            packet_ids: as given to `reserve` as the sender's packet ids.
+            asset: of the account.
+            since_ms: none of them was sent before.
+
+        Raises:
+            LedgerUnavailableError: no answer.
+        """
+        return await self._own_payments.packets(packet_ids, asset, since_ms)
 
     # --- queries and settlements
 

@@ -44,8 +44,10 @@ from connector.ledger.model import (
     POST,
     TAG_BITS,
     VOID,
+    AccountCode,
     TransferCode,
 )
+from connector.peering.model import LOCAL
 
 # The transfers of a leg by phase; those with PHASE_AGAIN belong to a second hold (`replay`).
 _PHASES: Final = (0, PHASE_RESOLVE, PHASE_CORRECT, PHASE_AGAIN, PHASE_AGAIN | PHASE_RESOLVE)
@@ -164,7 +166,7 @@ class Recovery:
                     if gone is not None:
                         self._note_gone(packet, gone, loaded)
                 elif packet.is_over(ledger_ns):
-                    self._note_over(reservation, loaded)
+                    self._note_over(reservation, packet.outcome, loaded)
                 else:
                     self._take_up(reservation, packet.expires_at_ns, loaded)
         # Older than what was read: this node was down for longer than packets can be resent.
@@ -311,13 +313,15 @@ class Recovery:
         for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
             self._mirror.hold(debit, credit, leg.amount)
 
-    def _note_over(self, reservation: Reservation, loaded: _Loaded) -> None:
+    def _note_over(self, reservation: Reservation, outcome: int, loaded: _Loaded) -> None:
         """Remember a packet that was voided or has expired, so that it is not forwarded again.
 
         Its outcome at the next hop is not known. If it was fulfilled there after all, forwarding it
-        again as a new packet would pay it twice.
+        again as a new packet would pay it twice. One of this node itself that has expired can be asked for
+        and booked all the same (`take`): nobody else's money depends on it.
         """
-        reservation.move(PromiseEvent.LAPSED)
+        if outcome or not _is_own(reservation):
+            reservation.move(PromiseEvent.LAPSED)
         found = recovered(reservation)
         if found is not None:
             loaded.packets.setdefault((found.source_id, found.sender_packet_id), found)
@@ -383,7 +387,7 @@ class Recovery:
         try:
             self._availability.require_up()
             async with self._turn as ledger:
-                found = await self._packets_tagged(ledger, unknown)
+                found = await packets_tagged(ledger, unknown, self._oldest_ns())
         except (LedgerUnavailableError, LedgerRefusedError):
             return ()
         if not self._availability.is_up:
@@ -414,20 +418,11 @@ class Recovery:
             elif reservation is None:
                 self._note_gone(packet, former, loaded)
             elif packet.is_over(ledger_ns):
-                self._note_over(former.reservation, loaded)
+                self._note_over(former.reservation, packet.outcome, loaded)
             else:
                 self._take_up(former.reservation, packet.expires_at_ns, loaded)
         self._add(loaded)
         return [one for one in asked if one not in undecided]
-
-    async def _packets_tagged(self, ledger: Ledger, tags: Sequence[int]) -> list[LedgerPacket]:
-        """Packets and their outcomes, by their senders' packet ids."""
-        packets = packets_of(await ledger.tagged_transfers(tags, self._oldest_ns()))
-        by_id = {one.resolution_id: one for one in packets if not one.outcome}
-        if by_id:
-            for transfer in await ledger.lookup_transfers(list(by_id)):
-                by_id[transfer.id].outcome = transfer.flags & (POST | VOID)
-        return packets
 
     def peek(self, source_id: str, sender_packet_id: int) -> Recovered | None:
         """The recovered packet that `source_id` sent under this id, whatever its condition."""
@@ -444,7 +439,12 @@ class Recovery:
             return None
         assert found.source_id == source_id
         del self._recovered[source_id, sender_packet_id]
-        self._unclaimed_holds.pop(found.reservation.packet_id, None)
+        reservation = found.reservation
+        held = self._unclaimed_holds.pop(reservation.packet_id, None)
+        if held is None and source_id == LOCAL and not (reservation.posted or reservation.is_free):
+            # Its hold has expired. Its flow releases it, or posts it, which becomes a correction.
+            for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
+                self._mirror.hold(debit, credit, leg.amount)
         return found
 
     def tick(self, now_ms: int) -> None:
@@ -473,9 +473,32 @@ class Recovery:
                 continue  # claimed
             _, reservation = held
             assert not reservation.posted, packet_id
-            reservation.move(PromiseEvent.LAPSED)
+            if not _is_own(reservation):
+                reservation.move(PromiseEvent.LAPSED)
             for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
                 self._mirror.release(debit, credit, leg.amount)
+
+
+def _is_own(reservation: Reservation) -> bool:
+    """Whether this node itself has sent a packet, under an id by which it can ask for it again."""
+    return (
+        reservation.books[0][0].code is AccountCode.WALLET
+        and reservation.legs[0].user_data_128 != 0
+    )
+
+
+async def packets_tagged(ledger: Ledger, tags: Sequence[int], since_ns: int) -> list[LedgerPacket]:
+    """Packets and their outcomes, by their senders' packet ids.
+
+    Raises:
+        LedgerUnavailableError: no answer.
+    """
+    packets = packets_of(await ledger.tagged_transfers(tags, since_ns))
+    by_id = {one.resolution_id: one for one in packets if not one.outcome}
+    if by_id:
+        for transfer in await ledger.lookup_transfers(list(by_id)):
+            by_id[transfer.id].outcome = transfer.flags & (POST | VOID)
+    return packets
 
 
 def _by_expiry(loaded: _Loaded) -> list[tuple[float, int]]:

@@ -1,7 +1,8 @@
 """Rebuilds packets from ledger transfers, so that resent packets can be answered. Pure.
 
 A packet's transfers carry the sender's packet id (`user_data_128`), so every process that shares
-the accounts finds the packet by it, also after a crash (docs/protocol.md, "Resent packets").
+the accounts finds the packet by it, also after a crash (docs/protocol.md, "Resent packets"). The sender
+may be this node itself: packets of its payments have ids too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from connector.ledger.model import (
 from connector.peering.model import LOCAL
 
 _RESOLVED: Final = POST | VOID
+_SOURCES: Final = (AccountCode.PEER, AccountCode.WALLET)
+"""The accounts that packets are paid from: those of peers, and this node's own."""
 
 
 @dataclass(slots=True)
@@ -144,7 +147,7 @@ def recovered(reservation: Reservation) -> Recovered | None:
     """What is needed to answer a resent packet; None: its sender gave it no packet id."""
     first = reservation.legs[0]
     source = reservation.books[0][0]
-    if source.code is not AccountCode.PEER or not first.user_data_128:
+    if source.code not in _SOURCES or not first.user_data_128:
         return None
     # At most one leg credits a peer; a packet without such a leg was for this node.
     next_hops = [
@@ -169,7 +172,7 @@ def recovered_without_accounts(packet: LedgerPacket, books: Mapping[int, Book]) 
     """
     first = packet.legs[0]
     source = books.get(first.debit_account_id)
-    if source is None or source.code is not AccountCode.PEER or not first.user_data_128:
+    if source is None or source.code not in _SOURCES or not first.user_data_128:
         return None
     if first.id & ~PHASE_AGAIN != packet.packet_id:
         return None  # its first legs are older than what was read

@@ -36,8 +36,24 @@ def pay(
         ),
     ],
     max_slippage: Annotated[
-        str, typer.Option(help="By which part the rate may become worse than quoted, 0 to 1.")
+        str,
+        typer.Option(
+            help="By which part the rate may become worse than quoted, and the quote be worse than "
+            "the node's own rates, 0 to 1."
+        ),
     ] = "0.01",
+    min_delivered: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=2**64 - 1,
+            help="The least that the receiver must get, in the smallest unit of its asset.",
+        ),
+    ] = 0,
+    timeout: Annotated[
+        int,
+        typer.Option(min=1, max=7 * 86_400, help="How long it may take in all, in seconds."),
+    ] = 3600,
     idempotency_key: Annotated[
         Optional[str],
         typer.Option(help="The same key again pays nothing a second time; else a new one."),
@@ -48,15 +64,19 @@ def pay(
 ) -> None:
     """Pay a payment pointer or URL from a running node; exit 0 only when all was sent.
 
-    It goes on in the node when this command is ended. Needs ADMIN_API_KEY.
+    Ctrl-C cancels it: nothing more is sent, and what was delivered is shown. It goes on in the node when this
+    command is ended in another way. Needs ADMIN_API_KEY.
     """
     from connector.tools.client import NodeClient
 
+    key_of_it = idempotency_key or uuid.uuid4().hex
     order = {
         "target": target,
         "amount": str(amount),
         "maxSlippage": max_slippage,
-        "key": idempotency_key or uuid.uuid4().hex,
+        "minDelivered": str(min_delivered),
+        "timeoutSeconds": timeout,
+        "key": key_of_it,
     }
     screen = console(quiet=as_json)
     client = NodeClient(url, key)
@@ -70,23 +90,35 @@ def pay(
             disable=as_json or not screen.is_terminal,
         ) as progress,
     ):
-        try:
-            one = client.admin("POST", "/admin/payments", order, order["key"])
-            bar = progress.add_task(plain(target[:60]), total=amount)
-            path = f"/admin/payments/{quote(order['key'], safe='')}"
+        bar = progress.add_task(plain(target[:60]), total=amount)
+        path = f"/admin/payments/{quote(key_of_it, safe='')}"
+        is_cancelled = False
+
+        def look(one: dict[str, Any]) -> dict[str, Any]:
             while one["state"] == "running":
                 progress.update(bar, completed=int(one["sent"]))
                 time.sleep(LOOK_SECONDS)
                 one = client.admin("GET", path, None, None)
+            progress.update(bar, completed=int(one["sent"]))
+            return one
+
+        try:
+            one = look(client.admin("POST", "/admin/payments", order, key_of_it))
         except KeyboardInterrupt:
-            progress.stop()
-            screen.print(f"the node goes on with it; its key is {order['key']}", highlight=False)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        progress.update(bar, completed=int(one["sent"]))
+            is_cancelled = True
+            progress.update(bar, description="cancelling")
+            try:
+                one = look(client.admin("DELETE", path, None, key_of_it))
+            except KeyboardInterrupt:
+                progress.stop()
+                screen.print(f"not known how it ended; its key is {key_of_it}", highlight=False)
+                raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
         print(json.dumps(one, indent=2))
     else:
         _print(one, screen)
+    if is_cancelled:
+        raise fail(f"{one['state']}: {plain(one['reason'])}", EXIT_INTERRUPTED)
     if one["state"] != "completed":
         raise fail(f"{one['state']}: {plain(one['reason'])}", 1)
 

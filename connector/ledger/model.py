@@ -28,6 +28,8 @@ class AccountCode(IntEnum):
     SETTLEMENT = 6
     LEASE = 7
     """No money: carries the rows that say which process of a node is active (`accounting.lease`)."""
+    PAYMENT = 8
+    """No money: carries the rows that say which payments were begun (`accounting.own`)."""
 
 
 class TransferCode(IntEnum):
@@ -42,6 +44,8 @@ class TransferCode(IntEnum):
     CORRECTION = 7
     LEASE = 8
     """Amount zero; see `accounting.lease`."""
+    PAYMENT = 9
+    """Amount zero; see `accounting.own`."""
 
 
 ACCOUNT_LINKED: Final = 1 << 0
@@ -284,6 +288,14 @@ def lease_id(node_id: str, word: str, *numbers: int) -> int:
     return (int.from_bytes(digest, "big") or 1) << TAG_BITS
 
 
+def payment_id(node_id: str, key: str, attempt: int) -> int:
+    """The id of the row that claims an attempt at a payment, from 1; like `lease_id`."""
+    parts = [node_id.encode("utf-8"), key.encode("utf-8")]
+    octets = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+    digest = hashlib.sha256(b"payment" + octets + attempt.to_bytes(8, "big")).digest()[:9]
+    return (int.from_bytes(digest, "big") or 1) << TAG_BITS
+
+
 def node_tag(node_id: str) -> int:
     """The user_data_128 of every account of a node, for queries."""
     return int.from_bytes(hashlib.sha256(b"node:" + node_id.encode("utf-8")).digest()[:16], "big")
@@ -292,6 +304,13 @@ def node_tag(node_id: str) -> int:
 def lease_tag(node_id: str) -> int:
     """The user_data_128 of the accounts that carry a node's lease: they are none of its books."""
     return int.from_bytes(hashlib.sha256(b"lease:" + node_id.encode("utf-8")).digest()[:16], "big")
+
+
+def payment_tag(node_id: str) -> int:
+    """The user_data_128 of the accounts that carry a node's payments: they are none of its books."""
+    return int.from_bytes(
+        hashlib.sha256(b"payment:" + node_id.encode("utf-8")).digest()[:16], "big"
+    )
 
 
 def peer_tag(peer_id: str) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from connector.base import limits
+
 TELEMETRY_ROUTES_MAX: Final = 1000
 # The address that a parent gives: until when it has to answer, how often it is asked again when it has
 # given one, and how often another one is taken, so that one that renames us all the time moves little.
@@ -36,10 +38,23 @@ PEM_BYTES_MAX: Final = 1 << 20
 # Payments of this node
 PAYMENTS_AT_ONCE_MAX: Final = 64
 PAYMENTS_KEPT_MAX: Final = 10_000
-"""After so many newer ones, a payment that has ended is forgotten, and its key may be used again."""
+"""When so many others have ended after it, a payment that has ended is forgotten; its key stays used."""
 PAYMENT_KEY_CHARACTERS_MAX: Final = 100
 PAYMENT_LOOK_S: Final = 1.0
 """How often a payment is looked at while nothing happens."""
+PAYMENT_SECONDS: Final = 3600
+PAYMENT_SECONDS_MAX: Final = 7 * 86_400
+"""How long a payment may take in all: by default, and at most."""
+PAYMENT_CANCEL_SECONDS_MAX: Final = 8.0
+"""How long the answer to `DELETE /admin/payments/<key>` waits for what is under way."""
+# Packets that were under way when the node was cut off. The ledger is asked for a few more sequences than were
+# written down: that there are any means that the file is an old one.
+PAYMENT_PACKETS_LOOKED_BEYOND: Final = 8
+PAYMENT_PACKETS_RESENT_AT_ONCE: Final = 64
+PAYMENT_ANSWER_MS_MAX: Final = 35_000
+"""A little more than the switch waits for the answer to a resent packet of this node."""
+PAYMENT_PACKET_RESENT_MS_MAX: Final = limits.FORMER_PACKETS_MS - 30_000
+"""After its money was held: later the switch may take it for a new one."""
 SPSP_SECONDS_MAX: Final = 10.0
 SPSP_BYTES_MAX: Final = 65_536
 # Payments that came in: kept of each kind (told, waiting, dead letters); how often they are written down.

@@ -28,6 +28,7 @@ from connector.ilp.packet import Answer, Fulfill, Prepare, Reject
 from connector.ledger.select import make_ledger
 from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.node.apply import routes_of
+from connector.node.bounds import PAYMENT_SECONDS
 from connector.node.changes import OperatorChanges
 from connector.node.core import Core, system_platform
 from connector.node.lifecycle import Lifecycle, hold_data_dir, lock_path
@@ -554,6 +555,8 @@ class Connector:
         amount: int,
         *,
         max_slippage: Fraction | str = "0.01",
+        min_delivered: int = 0,
+        timeout_s: float = PAYMENT_SECONDS,
         key: str | None = None,
     ) -> PaymentStatus:
         """Pay a payment pointer or URL (SPSP, STREAM), and wait for the end.
@@ -561,20 +564,40 @@ class Connector:
         Args:
             target: `$host/path`, or the URL that it stands for.
             amount: to be sent, in units of the node's own asset; at least 1.
-            max_slippage: by which part the rate may become worse than quoted, 0 to 1.
+            max_slippage: by which part the rate may become worse than quoted, 0 to 1. Where this node
+                has a rate for the receiver's asset, the quote may not be worse than that by more.
+            min_delivered: the least that the receiver must get of all, in units of its asset.
+            timeout_s: how long it may take in all.
             key: under the same key it is not made a second time, also after a restart.
 
         Raises:
             ConfigError: an argument is out of its range.
-            ConflictError: the key is of another payment; too many are under way; or the node stops.
-            EnvironmentFault: the disk cannot remember it.
+            ConflictError: the key is of another payment, or was used by another process; too many are
+                under way; or the node stops.
+            EnvironmentFault: the disk cannot remember it, or the ledger is away.
         """
         return await self._payments.pay(
             target,
             amount,
             slippage=Fraction(max_slippage),
+            min_delivered=min_delivered,
+            timeout_s=timeout_s,
             key=key or self._platform.randomness.octets(16).hex(),
         )
+
+    async def cancel_payment(self, key: str) -> PaymentStatus:
+        """Send nothing more for a payment, for good, and wait until nothing is under way.
+
+        One that has ended stays as it is.
+
+        Raises:
+            UnknownNameError: there is none with this key.
+            ConflictError: the node is stopping.
+            EnvironmentFault: the disk cannot remember it.
+        """
+        status = await self._payments.cancel(key)
+        await status.changed.wait()
+        return status
 
     async def ask_peer(self, peer_id: str, prepare: Prepare) -> Fulfill | Reject:
         """Put a question to a neighbour itself: it is not routed, and no money moves."""

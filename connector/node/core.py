@@ -220,7 +220,7 @@ class Core:
             )
         )
         """Answers payments to wallets of this node."""
-        rates = Rates(
+        self.rates: Final = Rates(
             settings.rates,
             spread_basis_points=settings.spread_basis_points,
             monotonic_s=clock.monotonic_s,
@@ -230,7 +230,7 @@ class Core:
             if price_source is None
             else LiveRates(
                 source=price_source,
-                rates=rates,
+                rates=self.rates,
                 clock=clock,
                 log=log,
                 max_age_s=settings.rates_max_age_seconds,
@@ -243,7 +243,7 @@ class Core:
             node=self.node,
             peers=self.peers,
             routes=self.routes,
-            rates=rates,
+            rates=self.rates,
             now_ms=clock.now_ms,
             window_ms=settings.message_window_ms,
             hold_ms_max=settings.max_hold_ms,

@@ -40,6 +40,8 @@ PAUSE_MS_MAX: Final = 2000
 STALLED_MS_MAX: Final = 30_000
 PACKET_EXPIRY_MS: Final = 30_000
 CLOSE_EXPIRY_MS: Final = 5000
-# Packets whose amount is committed on disk before they are sent.
+# Packets whose sequences are written to disk before they are sent.
 COMMITTED_PACKETS: Final = 1024
+assert COMMITTED_PACKETS >= 2 * WINDOW_MAX
+CONDITION_BYTES: Final = 32
 REASON_CHARACTERS_MAX: Final = 200

@@ -6,8 +6,9 @@
     DONE      nothing is sent any more, and nothing is in flight
 
 `take` gives the packets to be sent now; `answered` takes the answer to each. What is fulfilled and
-what is in flight together never exceed the amount of the payment, nor what `commit` has allowed:
-whoever runs this writes the latter down before, so that not even a crash can send a unit twice.
+what is in flight together never exceed the amount of the payment. No packet with money has a
+sequence above what `commit` has allowed: whoever runs this writes that down before, so that after a
+crash it is known which packets there may be.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from enum import Enum, auto
 from fractions import Fraction
 from typing import Final
 
-from connector.base.errors import DecodeError
 from connector.ilp.packet import FULFILL, PREPARE, REJECT, Answer, Fulfill, Prepare, Reject
-from connector.stream import bounds
+from connector.stream import bounds, money
 from connector.stream.crypto import Keys
+from connector.stream.money import STREAM_ID, Terms
 from connector.stream.packet import (
     UINT_MAX,
     CloseCode,
@@ -31,17 +32,17 @@ from connector.stream.packet import (
     Frame,
     StreamClose,
     StreamMaxMoney,
-    StreamMoney,
     StreamPacket,
-    decode,
     encode,
 )
 from connector.stream.proof import Proof
 from connector.stream.rate import PacketSize, Window
 
-STREAM_ID: Final = 1
 _PROBED: Final = frozenset(("F99", "F05", "F04"))
 """What receivers answer to a condition that cannot be fulfilled; only if the answer authenticates."""
+
+OwnRate = Callable[[str, int], Fraction | None]
+"""Units of an asset, given by code and scale, for one of ours, by our own rates; None: not known."""
 
 
 class Phase(Enum):
@@ -81,6 +82,8 @@ class Payment:
         asset_scale: int,
         now_ms: int,
         random_octets: Callable[[int], bytes],
+        min_delivered: int = 0,
+        own_rate: OwnRate = lambda _code, _scale: None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -94,6 +97,8 @@ class Payment:
             asset_scale: of our asset; 0 to 255.
             now_ms: milliseconds since the epoch.
             random_octets: returns so many, for the conditions of probes.
+            min_delivered: the least that the receiver must get of all, in its asset.
+            own_rate: what a quote is compared with before money moves.
         """
         assert amount > 0, amount
         assert 0 <= slippage <= 1, slippage
@@ -110,12 +115,14 @@ class Payment:
         self.rejected = 0
         self.reason = ""
         """Why less than the amount was sent; empty: all of it was."""
-        self.rate: Fraction | None = None
-        """Units of the receiver for one of ours, as quoted."""
+        self.terms: Terms | None = None
+        """The least that packets deliver, once there is a quote; never changed."""
         self.asset: ConnectionAssetDetails | None = None
         """The receiver's, once it has said it; never changed."""
+        self.sequence = 0
+        """Of the last packet that was made."""
         self.committed = 0
-        """What may be fulfilled and in flight together; see `commit`."""
+        """The highest sequence that a packet with money may have; see `commit`."""
         self.proof = Proof()
         """Of what was fulfilled."""
         self.size = PacketSize(amount)
@@ -126,7 +133,8 @@ class Payment:
         self._random_octets = random_octets
         self._slippage = slippage
         self._own_asset = ConnectionAssetDetails(asset_code, asset_scale)
-        self._sequence = 0
+        self._min_delivered = min_delivered
+        self._own_rate = own_rate
         self._open: dict[int, Sent] = {}
         self._probes = 0
         self._receive_max = UINT_MAX
@@ -149,10 +157,15 @@ class Payment:
         """Packets without an answer."""
         return len(self._open)
 
-    def commit(self, amount: int) -> None:
-        """Allow that up to `amount` of the payment is fulfilled or in flight."""
-        assert self.committed <= amount <= self.amount
-        self.committed = amount
+    @property
+    def open_money(self) -> list[int]:
+        """The sequences of packets with money that have no answer."""
+        return [one.sequence for one in self._open.values() if one.phase is Phase.SENDING]
+
+    def commit(self, sequence: int) -> None:
+        """Allow packets with money up to this sequence."""
+        assert self.committed <= sequence
+        self.committed = sequence
 
     def wake_at_ms(self) -> int:
         """When `take` is to be called if nothing happens before."""
@@ -176,7 +189,7 @@ class Payment:
                 ConnectionClose(CloseCode.NO_ERROR, ""),
             )
             # Its answer does not matter, so it is not waited for.
-            return [self._make(0, 0, frames, now_ms + bounds.CLOSE_EXPIRY_MS, counts=False)]
+            return [self._unpayable(0, frames, now_ms + bounds.CLOSE_EXPIRY_MS)]
         return []
 
     def _probe(self, now_ms: int) -> list[tuple[int, Prepare]]:
@@ -189,8 +202,10 @@ class Payment:
         self._probes += 1
         # It makes the receiver tell its asset.
         frames = (ConnectionNewAddress(self._source), self._own_asset)
-        expires_at_ms = now_ms + bounds.PACKET_EXPIRY_MS
-        return [self._make(self.size.now, 0, frames, expires_at_ms, probe=True)]
+        amount = self.size.now
+        made = self._unpayable(amount, frames, now_ms + bounds.PACKET_EXPIRY_MS)
+        self._open[self.sequence] = Sent(self.sequence, amount, 0, self.phase)
+        return [made]
 
     def _send(self, now_ms: int) -> list[tuple[int, Prepare]]:
         if now_ms < self.window.pause_until_ms:
@@ -203,10 +218,11 @@ class Payment:
             left = self.amount - self.sent - self.in_flight
             if not left:
                 break
-            amount = self.size.next(left)
-            if self.sent + self.in_flight + amount > self.committed:
+            if self.sequence >= self.committed:
                 break
-            minimum = self._minimum(amount)
+            assert self.terms is not None
+            amount = self.size.next(left)
+            minimum = self._minimum(self.terms, amount)
             if minimum > UINT_MAX:
                 self.stop("the receiver states a rate that no packet can tell")
                 break
@@ -216,57 +232,46 @@ class Payment:
                 if not self._open:
                     self.stop("the receiver takes no more")
                 break
-            if self._sequence >= bounds.SEQUENCE_MAX - 1:
+            if self.sequence >= bounds.SEQUENCE_MAX - 1:
                 self.stop("the connection has carried all packets that it may")
                 break
+            self.sequence += 1
+            self._open[self.sequence] = Sent(self.sequence, amount, minimum, self.phase)
+            self.in_flight += amount
+            self._received_in_flight += minimum
+            self._minimum_in_all += minimum
             expires_at_ms = now_ms + bounds.PACKET_EXPIRY_MS
-            made.append(self._make(amount, minimum, (StreamMoney(STREAM_ID, 1),), expires_at_ms))
-        assert self.sent + self.in_flight <= self.committed <= self.amount
+            prepare = money.make(
+                self._keys, self._destination, self.sequence, amount, minimum, expires_at_ms
+            )
+            made.append((self.sequence, prepare))
+        assert self.sent + self.in_flight <= self.amount
         return made
 
-    def _minimum(self, amount: int) -> int:
+    def _minimum(self, terms: Terms, amount: int) -> int:
         """The least that a packet has to bring, rounded down as nodes on the way round.
 
         What is given away so is bounded over the whole payment, then it is rounded up. Else a node on the way
         that lets only tiny packets pass (F08) could keep them: the least of one unit is less than one.
         """
-        assert self.rate is not None
-        rate = self.rate * (1 - self._slippage)
-        least = amount * rate
-        down = least.numerator // least.denominator
+        down = terms.minimum(amount)
+        rate = terms.rate * (1 - terms.slippage)
         given_away = (self.sent + self.in_flight + amount) * rate - self._minimum_in_all - down
-        most = 1 + self.amount * rate / bounds.ROUNDED_DOWN_PARTS
-        return down if given_away <= most else -(-least.numerator // least.denominator)
+        most = 1 + self.amount * terms.rate / bounds.ROUNDED_DOWN_PARTS
+        return down if given_away <= most else terms.minimum(amount, rounds_up=True)
 
-    def _make(
-        self,
-        amount: int,
-        minimum: int,
-        frames: tuple[Frame, ...],
-        expires_at_ms: int,
-        *,
-        probe: bool = False,
-        counts: bool = True,
+    def _unpayable(
+        self, amount: int, frames: tuple[Frame, ...], expires_at_ms: int
     ) -> tuple[int, Prepare]:
-        self._sequence += 1
-        sequence = self._sequence
-        data = self._keys.seal(encode(StreamPacket(sequence, PREPARE, minimum, frames)))
-        condition = self._keys.condition(data)
-        if probe or not counts:
-            # Nobody knows a preimage of it. It must not follow from the secret: the receiver has that.
-            condition = self._random_octets(len(condition))
-        if counts:
-            self._open[sequence] = Sent(sequence, amount, minimum, self.phase)
-            if not probe:
-                self.in_flight += amount
-                self._received_in_flight += minimum
-                self._minimum_in_all += minimum
-        return sequence, Prepare(
+        """A packet that nobody can fulfill: a probe, or the end."""
+        self.sequence += 1
+        return self.sequence, Prepare(
             amount=amount,
             expires_at_ms=expires_at_ms,
-            condition=condition,
+            # Nobody knows a preimage. It must not follow from the secret: the receiver has that.
+            condition=self._random_octets(bounds.CONDITION_BYTES),
             destination=self._destination,
-            data=data,
+            data=self._keys.seal(encode(StreamPacket(self.sequence, PREPARE, 0, frames))),
         )
 
     def _is_stalled(self, now_ms: int) -> bool:
@@ -338,35 +343,50 @@ class Payment:
         if not reply.amount:
             self._fail("nothing of this amount would arrive")
             return
-        self.rate = Fraction(reply.amount, one.amount)
+        rate = Fraction(reply.amount, one.amount)
         self._progress_ms = now_ms
-        if self.phase is Phase.QUOTING:
+        refused = self._compared(rate)
+        if refused:
+            self._fail(refused)
+        elif self.phase is Phase.QUOTING:
+            share = Fraction(self._min_delivered, self.amount)
+            self.terms = Terms(rate, self._slippage, share)
             self.phase = Phase.SENDING
+
+    def _compared(self, rate: Fraction) -> str:
+        """Why a quote is not accepted; empty: it is."""
+        quoted = int(self.amount * rate)
+        if quoted < self._min_delivered:
+            return f"the quote is {quoted}, less than the {self._min_delivered} of --min-delivered"
+        if self.asset is None:
+            return ""
+        own = self._own_rate(self.asset.asset_code, self.asset.asset_scale)
+        # Whole units: what is lost by rounding is no worse rate.
+        if own is None or quoted >= int(self.amount * own * (1 - self._slippage)):
+            return ""
+        return (
+            f"the quote is {quoted}, and by this node's own rates it would be {int(self.amount * own)}: "
+            "worse than --max-slippage allows"
+        )
 
     def _too_little(self, one: Sent, now_ms: int) -> None:
         """A packet would have delivered less than its minimum."""
         self._below_minimum += 1
         if self._below_minimum > bounds.WINDOW_FIRST:
-            self._fail("the rate has become worse than --max-slippage allows")
+            self._fail("the rate has become worse than --max-slippage or --min-delivered allows")
             return
         self.reason = "the rate has become worse"
-        self.window.refused(one.sequence, self._sequence, now_ms)
+        self.window.refused(one.sequence, self.sequence, now_ms)
 
     def _wait(self, one: Sent, answer: Reject, now_ms: int) -> None:
         if self.phase in (Phase.QUOTING, Phase.SENDING):
             self.reason = _said(answer)
-        self.window.refused(one.sequence, self._sequence, now_ms)
+        self.window.refused(one.sequence, self.sequence, now_ms)
 
     def _read(self, one: Sent, data: bytes, packet_type: int) -> StreamPacket | None:
         """What the receiver says; None: it was not said by the receiver, or not to this packet."""
-        plain = self._keys.open(data)
-        if plain is None:
-            return None
-        try:
-            packet = decode(plain)
-        except DecodeError:
-            return None
-        if packet.sequence != one.sequence or packet.packet_type != packet_type:
+        packet = money.read(self._keys, one.sequence, data, packet_type)
+        if packet is None:
             return None
         for frame in packet.frames:
             match frame:
@@ -399,8 +419,13 @@ class Payment:
             self.reason = ""
 
 
+def quoted(text: str, characters_max: int) -> str:
+    """What others have written, for a reason: cut, in quotation marks, and only what can be printed."""
+    shown = text if len(text) <= characters_max else f"{text[: characters_max - 3]}..."
+    return ascii(shown)
+
+
 def _said(answer: Reject) -> str:
-    """A Reject in words; what others have written is cut, and only what can be printed."""
-    message = "".join(one for one in answer.message if one.isprintable())
+    """A Reject in words."""
     by = f" by {answer.triggered_by}" if answer.triggered_by else ""
-    return f"{answer.code}{by[:100]}: {message}"[: bounds.REASON_CHARACTERS_MAX]
+    return f"{answer.code}{by[:100]}: {quoted(answer.message, 60)}"

@@ -28,6 +28,8 @@ ANSWERS_KEPT_BYTES_MAX: Final = 128 << 20
 ANSWER_KEPT_OVERHEAD_BYTES: Final = 224
 # How long a next hop is asked for the answer to a packet that is posted and expired already.
 POSTED_ANSWER_MS: Final = 5000
+# The same of a packet of this node itself that is resent after a crash: the next hop may have to come back first.
+OWN_ANSWER_MS: Final = 30_000
 # Resent Prepares that wait for their look-up in the ledger.
 PACKETS_ASKED_AGAIN_PER_PEER_MAX: Final = limits.IN_FLIGHT_PER_PEER_MAX
 PACKETS_ASKED_AGAIN_MAX: Final = limits.IN_FLIGHT_TOTAL_MAX

@@ -32,6 +32,7 @@ from connector.switch.flight import NEVER_MS, Flight, ReplyTo, Trace, fingerprin
 from connector.switch.inbox import Asked, Inbox, Inboxes
 from connector.switch.switch import Ask, Deliver, Post, Rename, Result, Send, Step, Switch, Void
 
+PACKET_ID_MAX: Final = (1 << 128) - 1
 CCP_DESTINATIONS: Final = "peer.route."
 """How the destinations of requests about routes begin."""
 
@@ -89,6 +90,8 @@ class Driver:
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
         self._inboxes = Inboxes()
+        # Answers to this node itself are not kept: it has read each at once, or has crashed.
+        self._inboxes.get(LOCAL).forgotten_id_max = PACKET_ID_MAX
         self._asking: dict[str, Inbox] = {}
         self._waiting: dict[Flight, None] = {}
         self._next_deadline_ms = NEVER_MS
@@ -259,8 +262,17 @@ class Driver:
         # Without the sender's packet id: the answer is not kept under it.
         self._start(Flight(flow, source, prepare, packet_id, 0, reply_to, request_id))
 
-    def originate(self, source: Peer, prepare: Prepare, reply_to: ReplyTo) -> None:
-        """Forward a Prepare of this node itself."""
+    def originate(
+        self, source: Peer, prepare: Prepare, reply_to: ReplyTo, sender_packet_id: int = 0
+    ) -> None:
+        """Forward a Prepare of this node itself, for the first time.
+
+        With an id it can be resent: `arrived` with `again`. Zero: it is not.
+        """
+        if sender_packet_id:
+            inbox = self._inboxes.get(source.peer_id)
+            self._begin(inbox, source, prepare, sender_packet_id, reply_to, 0)
+            return
         packet_id = self._accounts.new_packet_id()
         flow = self._switch.forward(source, prepare, packet_id)
         self._start(Flight(flow, source, prepare, packet_id, 0, reply_to, 0))
@@ -434,7 +446,7 @@ class Driver:
             if not inbox.asked:
                 del self._asking[peer_id]
             books = self._accounts.peers.get(peer_id)
-            if books is not None and not books.removed:
+            if peer_id == LOCAL or (books is not None and not books.removed):
                 self._begin(
                     inbox,
                     asked.source,
@@ -643,7 +655,8 @@ class Driver:
         if flight.sender_packet_id:
             inbox = self._inboxes.get(source.peer_id)
             inbox.open.pop(flight.sender_packet_id, None)
-            inbox.keep(flight.sender_packet_id, result.octets, fingerprint(flight.prepare))
+            if source.peer_id != LOCAL:
+                inbox.keep(flight.sender_packet_id, result.octets, fingerprint(flight.prepare))
         if not flight.reply_to.reply(flight.request_id, result.octets) and source.peer_id != LOCAL:
             counters.answers_undelivered += 1
         self._observer.ended(flight, result)

@@ -271,10 +271,13 @@ class Switch:
             return offer
         next_hop, hop_id, deadline_ms = offer.next_hop, offer.hop_id, offer.deadline_ms
         until_ms = deadline_ms
-        if recovered is not None and recovered.reservation.posted:
+        if recovered is not None:
             # Also if it has expired (`is_over`). The next hop is told its own expiry: if it does not
             # know the packet, it refuses it.
-            until_ms = max(deadline_ms, now_ms + bounds.POSTED_ANSWER_MS)
+            if source.peer_id == LOCAL:
+                until_ms = max(deadline_ms, now_ms + bounds.OWN_ANSWER_MS)
+            elif recovered.reservation.posted:
+                until_ms = max(deadline_ms, now_ms + bounds.POSTED_ANSWER_MS)
         if next_hop is None and offer.arrival is not None:
             # Before anything is held: what is held for a wallet was accepted, also after a restart.
             refused = yield from self._decide(source, offer.arrival, deadline_ms)
@@ -346,7 +349,8 @@ class Switch:
         # 7. Post or void, then answer.
         octets = answer.wire or encode(answer)
         if held is not None and not held.posted:
-            yield Post(held, prepare.expires_at_ms, octets)
+            by_ms = prepare.expires_at_ms
+            yield Post(held, max(until_ms, by_ms), octets)
             if next_hop is None and offer.paid is not None:
                 assert self._wallets is not None
                 self._wallets.received(offer.paid, offer.amount)
@@ -732,6 +736,9 @@ class Switch:
         )
         posted = reservation.posted
         is_over = self.is_over(prepare, posted=posted) or (deadline_ms <= now_ms and not posted)
+        if source.peer_id == LOCAL:
+            # Of our own, which is resent once: nobody waits for its answer, and nobody else pays for it.
+            is_over = False
         payee_id = recovered.next_hop_id
         if payee_id == LOCAL:
             payee = self._terms_here(source.terms.asset)

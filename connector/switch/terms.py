@@ -135,6 +135,20 @@ class Rates:
             self._live_ratios[key] = self._ratio(source, target, rate)
         return self._live_ratios[key]
 
+    def known(self, source: Asset, target: Asset) -> Fraction | None:
+        """Units of `target` for one of `source`; None: no rate, or only one that is too old.
+
+        For assets that others have named: unlike `ratio` it remembers nothing.
+        """
+        rate = self._static(source.code, target.code)
+        prices = self._prices
+        if rate is None and prices is not None and self._monotonic_s() < prices.until_s:
+            here, there = prices.by_code.get(source.code), prices.by_code.get(target.code)
+            if here is not None and there is not None:
+                rate = there / here * self._kept_back
+        ratio = self._ratio(source, target, rate)
+        return None if ratio is None else Fraction(*ratio)
+
     def _static(self, source: str, target: str) -> Fraction | None:
         if source == target:
             return Fraction(1)

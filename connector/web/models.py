@@ -413,7 +413,7 @@ class PaymentProof(_Answer):
 
 
 class PaymentAnswer(_Answer):
-    """A payment of this node. `sent` and `uncertain` in the node's asset, `delivered` in the receiver's."""
+    """A payment of this node. `sent`, `uncertain` in its asset, `delivered`, `min_delivered` in the receiver's."""
 
     key: str
     target: str
@@ -421,6 +421,7 @@ class PaymentAnswer(_Answer):
     amount: Amount
     sent: Amount
     delivered: Amount
+    min_delivered: Amount
     uncertain: Amount
     packets: int
     duration_ms: int

@@ -1,4 +1,4 @@
-"""Payments in the admin API: begin one, and see how far it is."""
+"""Payments in the admin API: begin one, see how far it is, cancel it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ class Payment(BaseModel):
         AfterValidator(_slippage),
         WithJsonSchema({"type": "string", "pattern": f"^({_SLIPPAGE.pattern})$"}),
     ] = SLIPPAGE
-    """By which part the rate may become worse than quoted, 0 to 1."""
+    """By which part the rate may become worse than quoted, and the quote be worse than our own, 0 to 1."""
+    min_delivered: Amount = 0
+    """The least that the receiver must get of all, in units of its asset; 0: no such bound."""
+    timeout_seconds: Annotated[int | None, Field(ge=1, le=7 * 86_400)] = None
+    """How long it may take in all. Default: an hour."""
     key: Annotated[str | None, Field(min_length=1, max_length=100)] = None
     """Under the same key it is not made a second time. Default: a new one."""
 
@@ -49,7 +53,14 @@ class PaymentMaker(Protocol):
     """Makes payments. Raises `ConnectorError`s, see `node.payments`."""
 
     async def start_payment(
-        self, target: str, amount: int, *, slippage: Fraction, key: str | None
+        self,
+        target: str,
+        amount: int,
+        *,
+        slippage: Fraction,
+        key: str | None,
+        min_delivered: int,
+        timeout_s: int | None,
     ) -> dict[str, Any]:
         """Begin one, or go on with it; its state at once."""
 
@@ -58,6 +69,9 @@ class PaymentMaker(Protocol):
 
     async def recent(self, cursor: str, count: int) -> tuple[list[dict[str, Any]], str | None]:
         """The latest, latest first, and where the next page begins."""
+
+    async def cancel_payment(self, key: str) -> dict[str, Any]:
+        """Send nothing more for one; its state when nothing is under way, or after a bounded wait."""
 
 
 def payments_router(maker: PaymentMaker) -> APIRouter:
@@ -92,7 +106,12 @@ def payments_router(maker: PaymentMaker) -> APIRouter:
     )
     async def pay(wanted: Payment) -> Response:
         body = await maker.start_payment(
-            wanted.target, wanted.amount, slippage=Fraction(wanted.max_slippage), key=wanted.key
+            wanted.target,
+            wanted.amount,
+            slippage=Fraction(wanted.max_slippage),
+            key=wanted.key,
+            min_delivered=wanted.min_delivered,
+            timeout_s=wanted.timeout_seconds,
         )
         return JSONResponse(body, 202 if body["state"] == "running" else 200)
 
@@ -105,5 +124,18 @@ def payments_router(maker: PaymentMaker) -> APIRouter:
     )
     async def payment(key: Annotated[str, Path(max_length=100)]) -> dict[str, Any]:
         return await maker.payment(key)
+
+    @router.delete(
+        "/payments/{key}",
+        summary="Send nothing more for a payment",
+        response_model=None,
+        responses={
+            200: {"model": models.PaymentAnswer, "description": "Nothing is under way any more"},
+            202: {"model": models.PaymentAnswer, "description": "Packets are still under way"},
+        },
+    )
+    async def cancel(key: Annotated[str, Path(max_length=100)]) -> Response:
+        body = await maker.cancel_payment(key)
+        return JSONResponse(body, 202 if body["state"] == "running" else 200)
 
     return router

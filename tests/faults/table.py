@@ -178,8 +178,8 @@ FAULTS = (
     Fault(
         "answer-not-kept",
         "connector/switch/driver.py",
-        "            inbox.keep(flight.sender_packet_id, result.octets, fingerprint(flight.prepare))\n",
-        "",
+        "                inbox.keep(flight.sender_packet_id, result.octets, fingerprint(flight.prepare))\n",
+        "                pass\n",
         only("cut", "crash", "replay"),
     ),
     Fault(

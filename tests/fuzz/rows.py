@@ -13,6 +13,7 @@ import sqlite3
 import struct
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from connector.accounting.outbox import SqliteOutbox, acknowledged_in
 from connector.base.disk import SystemDisk
 from connector.base.errors import (
+    EnvironmentFault,
     LedgerBehindError,
     LedgerCorruptError,
     LedgerUnavailableError,
@@ -40,9 +42,11 @@ from connector.ledger.rows import (
     unpack_dense,
     unpack_transfers,
 )
+from connector.node.payment_store import Connection, PaymentStatus, PaymentStore
 from connector.peering.model import Asset
 from connector.settlement.model import Direction, Origin, Payer, Phase, Quantity, Settlement
 from connector.settlement.store import SettlementStore
+from connector.stream.money import Terms
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import AccountBalance, PacketFulfilled, PeerConnected
 from connector.telemetry.store import EventStore
@@ -246,11 +250,27 @@ async def _make_settlements(home: Path, kept: Path) -> None:
     shutil.copytree(home, kept, dirs_exist_ok=True)
 
 
+async def _make_payments(home: Path, kept: Path) -> None:
+    store = PaymentStore(SqliteFile(home / "payments.db"))
+    terms = Terms(Fraction(9, 10), Fraction(1, 100))
+    connection = Connection("g.bob", bytes(32), terms, 1, last=7, high=1031, open=[3, 5])
+    for number, one in enumerate((connection, None)):
+        await store.put(
+            PaymentStatus(
+                f"k{number}", "$bob.example", 1000, Fraction(1, 100), sent=10, tag=1 << 127,
+                connection=one,
+            )
+        )  # fmt: skip
+    await store.close()
+    shutil.copytree(home, kept, dirs_exist_ok=True)
+
+
 _USD = Asset("USD", 9)
 _MAKERS: dict[str, Callable[[Path, Path], Coroutine[Any, Any, None]]] = {
     "ledger.db": _make_ledger,
     "outbox.db": _make_outbox,
     "settlements.db": _make_settlements,
+    "payments.db": _make_payments,
     "events.sqlite": _make_events,
 }
 
@@ -330,6 +350,21 @@ def check_settlements(wanted: list[Change]) -> None:
     _with_copy("settlements.db", wanted, work)
 
 
+def check_payments(wanted: list[Change]) -> None:
+    """A damaged file of payments is read, or says that it is damaged."""
+
+    async def work(path: Path) -> None:
+        store = PaymentStore(SqliteFile(path))
+        try:
+            for read in (store.cut_off, lambda: store.find("k0"), lambda: store.find("k1")):
+                with contextlib.suppress(EnvironmentFault):
+                    await read()
+        finally:
+            await store.close()
+
+    _with_copy("payments.db", wanted, work)
+
+
 def check_events(wanted: list[Change]) -> None:
     """A damaged event store is read as far as it can be, or replaced, or keeps nothing for a while."""
 
@@ -394,4 +429,5 @@ TARGETS = (
     Target("event-rows", changes("events", "balances"), check_events),
     Target("marker-file", some.hostile(st.builds(_marker)), check_marker),
     Target("settlement-rows", changes("settlement", "remainder"), check_settlements),
+    Target("payment-rows", changes("payments"), check_payments),
 )

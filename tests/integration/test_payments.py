@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,10 @@ import pytest
 from connector import Fulfill, Reject
 from connector.base.errors import ConflictError
 from connector.node.payment_store import PaymentState
-from tests.support.daemons import Daemon, RunningNodes
+from connector.peering.model import LOCAL
+from connector.stream.bounds import WINDOW_MAX
+from tests.support.daemons import Daemon, RunningNodes, until
+from tests.support.inherited import INHERITED
 
 PAID: dict[str, Any] = {"pay_port": 0, "wallets": ["alice", "bob"]}
 
@@ -116,6 +122,65 @@ async def test_a_stop_interrupts_a_payment_and_its_key_goes_on_with_it(tmp_path:
         result = await a.connector.pay(url(c), 5000, key="long")
         assert (result.state, result.sent, result.uncertain) == (PaymentState.COMPLETED, 5000, 0)
         assert result.delivered == balance(c) == 5000
+        assert await network.stop() == []
+
+
+async def test_ctrl_c_cancels_a_payment_and_shows_what_was_delivered(tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network:
+        a, _, c = await network.chain(
+            "a", "b", "c", peer={"b-a": {"max_packet_amount": 1}},
+            node={"c": PAID, "a": {"admin_api_key": "key-of-the-operator"}},
+        )  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "connector", "pay", url(c), "--amount", "1000000", "--json",
+            "--url", f"http://127.0.0.1:{a.connector.http_port}", "--key", "key-of-the-operator",
+            "--idempotency-key", "invoice 7", "--min-delivered", "1000000", "--timeout", "600",
+            env=INHERITED, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        await until(lambda: balance(c) >= 50)
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+        said = json.loads(out)
+        assert (process.returncode, said["state"]) == (130, "failed"), err
+        assert said["reason"] == "it was cancelled"
+        assert said["minDelivered"] == "1000000"
+        assert 50 <= int(said["sent"]) == int(said["delivered"]) == balance(c) < 1_000_000
+        assert b"it was cancelled" in err
+        assert await network.stop() == []
+
+
+@pytest.mark.slow
+async def test_a_hundred_thousand_packets(tmp_path: Path) -> None:
+    """Every unit arrives, progress is told, and what the payer remembers of it does not grow."""
+    packets = 100_000
+    async with RunningNodes(tmp_path) as network:
+        a, _, c = await network.chain(
+            "a", "b", "c", peer={"b-a": {"max_packet_amount": 3}}, node={"c": PAID}
+        )
+        paying = asyncio.create_task(a.connector.pay(url(c), 3 * packets, key="long"))
+        told: list[tuple[int, int]] = []
+        kept: list[int] = []
+        while not paying.done():
+            await asyncio.wait([paying], timeout=0.5)
+            one = await a.connector._payments.find("long")
+            told.append((one.sent, one.packets))
+            connection = one.connection
+            kept.append(0 if connection is None else len(connection.open))
+            inbox = a.connector.core.driver._inboxes.get(LOCAL)
+            assert len(inbox.open) <= WINDOW_MAX
+            assert not inbox.keeps
+            assert a.connector.core.driver.in_flight <= WINDOW_MAX + 1
+            for run in a.connector._payments._running.values():
+                assert run._machine is None or len(run._machine._open) <= WINDOW_MAX
+        result = await paying
+        assert (result.state, result.sent) == (PaymentState.COMPLETED, 3 * packets), result.reason
+        assert result.delivered == balance(c) == 3 * packets
+        assert result.packets == packets
+        assert told == sorted(told)
+        assert len({sent for sent, _ in told}) > 5
+        assert max(kept) <= WINDOW_MAX
+        stored = (tmp_path / "a" / "payments.db").stat().st_size
+        assert stored < 1 << 20
         assert await network.stop() == []
 
 

@@ -8,22 +8,30 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connector.accounting.outbox import SqliteOutbox
-from connector.base.errors import ConfigError, LedgerCorruptError, SettlementStoreError
+from connector.base.errors import (
+    ConfigError,
+    EnvironmentFault,
+    LedgerCorruptError,
+    SettlementStoreError,
+)
 from connector.base.sqlite import SqliteFile
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import Account, Transfer
+from connector.node.payment_store import Connection, PaymentStatus, PaymentStore
 from connector.peering import bounds
 from connector.peering.model import Asset
 from connector.peering.remembered import KnownPeers
 from connector.settings.load import load
 from connector.settings.overlay import Overlay
 from connector.settlement.store import SettlementStore
+from connector.stream.money import Terms
 from tests.support.ledgers import ManualClock
 
 DEEP = "[" * 100_000
@@ -207,5 +215,39 @@ async def test_a_damaged_remainder_is_an_error_of_the_store(tmp_path: Path, valu
     try:
         with pytest.raises(SettlementStoreError, match="the remainder of bob is damaged"):
             await store.remainder("bob", USD)
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE payments SET connection = '['",
+        f"UPDATE payments SET connection = '{DEEP}'",
+        "UPDATE payments SET connection = replace(connection, '9/10', '9/0')",
+        "UPDATE payments SET connection = replace(connection, '1031', '99999999')",
+        "UPDATE payments SET connection = replace(connection, '1031', '\"x\"')",
+        "UPDATE payments SET connection = replace(connection, '00', '')",
+        "UPDATE payments SET amount = 'x'",
+        "UPDATE payments SET sent = '1001'",
+        "UPDATE payments SET tag = '0'",
+        "UPDATE payments SET state = 'x'",
+        "UPDATE payments SET packets = -1",
+    ],
+)
+async def test_a_damaged_payment_is_an_error_of_the_store(tmp_path: Path, statement: str) -> None:
+    store = PaymentStore(SqliteFile(tmp_path / "payments.db"))
+    connection = Connection(
+        "g.bob", bytes(32), Terms(Fraction(9, 10), Fraction(0)), 1, last=7, high=1031, open=[3, 5]
+    )
+    one = PaymentStatus("k", "$bob", 1000, Fraction(0), tag=1, connection=connection)
+    await store.put(one)
+    assert await store.find("k") == one
+    assert await store.cut_off() == [one]
+    change(tmp_path / "payments.db", statement)
+    try:
+        for read in (store.cut_off, lambda: store.find("k")):
+            with pytest.raises(EnvironmentFault, match=r"payments\.db: damaged"):
+                await read()
     finally:
         await store.close()

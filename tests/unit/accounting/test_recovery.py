@@ -8,13 +8,13 @@ import contextlib
 import pytest
 
 from connector.accounting import bounds as accounting_bounds
-from connector.accounting.entries import Reserve
+from connector.accounting.entries import Reserve, condition_tag
 from connector.accounting.manager import State
 from connector.accounting.promises import Outcome, Reservation
 from connector.base import limits
-from connector.base.errors import LedgerBehindError
+from connector.base.errors import LedgerBehindError, LedgerUnavailableError
 from connector.ledger.model import AccountCode, second_id
-from connector.peering.model import PeerTerms
+from connector.peering.model import LOCAL, PeerTerms
 from tests.support.accounting_node import (
     ALICE,
     BOB,
@@ -476,3 +476,104 @@ async def test_a_hold_that_was_counted_stays_known_and_is_never_new() -> None:
             await asyncio.sleep(1)  # it is not taken: it has to wait
         assert node.manager.peers["alice"].available_credit == 900  # held once
         assert taken(node, 11) is not None
+
+
+# --- packets of this node itself
+
+
+@pytest.mark.parametrize("fee", [0, 3])
+@pytest.mark.parametrize("away_s", [0, 5, 60, 300])
+@pytest.mark.parametrize("is_fulfilled", [True, False])
+@simulated
+async def test_a_packet_of_this_node_itself_is_taken_up_however_long_it_was_away(
+    fee: int, away_s: int, is_fulfilled: bool
+) -> None:
+    """Also when its hold has expired: then it is booked by a correction, or given back once."""
+    async with AccountingNode() as node:
+        await node.hold("a", source=WE, sender_id=11, fee=fee, hold_ms=1000)
+    await asyncio.sleep(away_s)
+    async with AccountingNode(ledger=node.ledger, outbox=node.outbox) as again:
+        await asyncio.sleep(0.5 if away_s == 0 else 20)  # until then nobody has asked for it
+        asked = [(LOCAL, 11)]
+        assert list(await again.manager.find_former(asked)) == asked
+        found = again.manager.take_recovered(LOCAL, 11, CONDITION)
+        assert found is not None
+        assert (found.source_id, found.next_hop_id) == (LOCAL, "bob")
+        assert again.manager.take_recovered(LOCAL, 11, CONDITION) is None
+        if is_fulfilled:
+            again.post("a", found.reservation)
+            assert await again.outcome("a") is Outcome.POSTED
+        else:
+            again.manager.void(found.reservation)
+        await again.idle()
+        assert again.net("bob") == (fee - 100 if is_fulfilled else 0)
+        assert again.own(AccountCode.REVENUE) == (-fee if is_fulfilled else 0)
+        assert again.alerts == (["accounting_correction"] if is_fulfilled and away_s else [])
+        assert await books_at_rest(again.manager) == []
+
+
+@simulated
+async def test_a_packet_of_this_node_itself_that_was_given_back_is_over() -> None:
+    async with AccountingNode() as node:
+        node.manager.void(await node.hold("a", source=WE, sender_id=11))
+        await node.hold("b", source=WE)  # of `send`, which has no id
+    async with AccountingNode(ledger=node.ledger, outbox=node.outbox) as again:
+        await asyncio.sleep(60)
+        found = again.manager.take_recovered(LOCAL, 11, CONDITION)
+        assert found is not None
+        assert found.reservation.is_free
+        assert not again.manager._recovery._recovered
+        await again.manager.expire()
+        assert await books_at_rest(again.manager) == []
+
+
+# --- payments of this node
+
+
+@simulated
+async def test_what_the_ledger_has_of_own_packets() -> None:
+    async with AccountingNode() as node:
+        began_ms = node.clock.now_ms()
+        await node.hold("held", source=WE, sender_id=11, fee=3, hold_ms=20_000)
+        await node.pay("posted", 50, source=WE, sender_id=12)
+        node.manager.void(await node.hold("void", source=WE, sender_id=13))
+        await node.hold("of a peer", sender_id=14)
+        await node.idle()
+        asked = range(11, 16)
+        found = await node.manager.own_packets(asked, WE.asset, began_ms)
+        assert [one.sender_packet_id for one in found] == [11, 12, 13]
+        assert [one.amount for one in found] == [100, 50, 100]
+        assert [(one.is_posted, one.is_void) for one in found] == [
+            (False, False), (True, False), (False, True),
+        ]  # fmt: skip
+        assert {one.condition_tag for one in found} == {condition_tag(CONDITION)}
+        assert began_ms <= found[0].held_at_ms <= node.clock.now_ms()
+        expires_at_ms = began_ms + 20_000
+        assert expires_at_ms - 2000 <= found[0].expires_at_ms <= expires_at_ms + 50
+        later_ms = node.clock.now_ms() + 2 * limits.CLOCK_ERROR_MS
+        later = await node.manager.own_packets(asked, WE.asset, later_ms)
+        assert {one.sender_packet_id for one in later} <= {
+            11
+        }  # a ledger may give what is held still
+
+
+@simulated
+async def test_an_attempt_at_a_payment_is_claimed_by_the_first_and_again_by_the_same() -> None:
+    async with AccountingNode() as node:
+        assert await node.manager.claim_payment("a", 1, 5)
+        assert await node.manager.claim_payment("a", 1, 5)
+        assert not await node.manager.claim_payment("a", 1, 6)
+        assert await node.manager.claim_payment("a", 2, 6)
+        assert await node.manager.claim_payment("b", 1, 6)
+        node.ledger.next_faults = [Fault.LOST]
+        with pytest.raises(LedgerUnavailableError):
+            await node.manager.claim_payment("c", 1, 7)
+        assert await node.manager.claim_payment("c", 1, 7)
+        assert await books_at_rest(node.manager) == []
+    async with AccountingNode(ledger=node.ledger) as another:
+        assert not await another.manager.claim_payment("c", 1, 8)
+        assert await another.manager.claim_payment("c", 1, 7)
+        node.ledger.down = Fault.REFUSED
+        with pytest.raises(LedgerUnavailableError):
+            await another.manager.claim_payment("d", 1, 8)
+        node.ledger.down = None

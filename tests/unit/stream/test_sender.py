@@ -25,6 +25,7 @@ from connector.stream import bounds
 from connector.stream import packet as stream
 from connector.stream.connection import Arrival
 from connector.stream.crypto import Keys
+from connector.stream.money import Terms, make
 from connector.stream.packet import (
     UINT_MAX,
     ConnectionAssetDetails,
@@ -36,7 +37,7 @@ from connector.stream.packet import (
 )
 from connector.stream.rate import PacketSize, Window
 from connector.stream.receiver import Receiver
-from connector.stream.sender import Payment, Phase
+from connector.stream.sender import OwnRate, Payment, Phase
 from connector.stream.tokens import NONCE_BYTES
 
 OWN = "test.them"
@@ -49,7 +50,8 @@ class World:
 
     def __init__(
         self, amount: int, network: Network = lambda prepare, _now: prepare.amount,
-        *, slippage: str = "0.01", seed: int = 0,
+        *, slippage: str = "0.01", seed: int = 0, min_delivered: int = 0,
+        own_rate: OwnRate = lambda _code, _scale: None,
     ) -> None:  # fmt: skip
         self.receiver = Receiver(
             key=bytes(32), wallets=("w",), asset_code="EUR", asset_scale=2, own_address=lambda: OWN
@@ -57,6 +59,7 @@ class World:
         invited = self.receiver.invite("w", bytes(NONCE_BYTES))
         assert invited is not None
         self.destination, secret = invited
+        self.secret = secret
         self.keys = Keys(secret)
         self.now_ms = 1_000_000
         self.network = network
@@ -75,6 +78,8 @@ class World:
             asset_scale=9,
             now_ms=self.now_ms,
             random_octets=self.random.randbytes,
+            min_delivered=min_delivered,
+            own_rate=own_rate,
         )
 
     def answer(self, prepare: Prepare) -> Answer:
@@ -93,7 +98,7 @@ class World:
     def run(self, *, steps_max: int = 100_000) -> Payment:
         """To the end; what was committed is all, at once."""
         payment = self.payment
-        payment.commit(payment.amount)
+        payment.commit(bounds.SEQUENCE_MAX)
         waiting: list[tuple[int, Prepare]] = []
         for _ in range(steps_max):
             made = payment.take(self.now_ms)
@@ -202,8 +207,15 @@ def test_nothing_beyond_what_is_committed_is_sent() -> None:
     assert payment.phase is Phase.SENDING
     assert payment.take(world.now_ms) == []
     payment.size.now = 100
-    payment.commit(350)
-    assert [prepare.amount for _, prepare in payment.take(world.now_ms)] == [100, 100, 100]
+    payment.commit(4)
+    packets = payment.take(world.now_ms)
+    assert [prepare.amount for _, prepare in packets] == [100, 100, 100]
+    assert payment.open_money == [sequence for sequence, _ in packets] == [2, 3, 4]
+    payment.answered(3, world.answer(packets[1][1]), world.now_ms)
+    assert payment.open_money == [2, 4]
+    assert payment.take(world.now_ms) == []
+    payment.commit(5)
+    assert [sequence for sequence, _ in payment.take(world.now_ms)] == [5]
 
 
 @pytest.mark.parametrize("one", [Code.F99_APPLICATION_ERROR, Code.F05_WRONG_CONDITION,
@@ -243,7 +255,7 @@ def test_a_rate_that_the_receiver_has_not_said_is_not_used(
     payment = world.run()
     assert payment.sent == 0
     assert payment.reason.startswith("F99 by test.hop")
-    assert payment.rate is None
+    assert payment.terms is None
 
 
 @pytest.mark.parametrize(
@@ -253,7 +265,18 @@ def test_a_final_error_ends_it_at_once(one: Code) -> None:
     world = World(10, lambda _p, _n: code(one))
     payment = world.run()
     assert (payment.sent, payment.rejected) == (0, 1)
-    assert payment.reason == f"{one.value} by test.hop: no"
+    assert payment.reason == f"{one.value} by test.hop: 'no'"
+
+
+def test_what_others_write_is_quoted_and_cut() -> None:
+    message = "paid'\n\x1b[2J\u202e" + 1000 * "x"
+    world = World(10, lambda _p, _n: reject(Code.F02_UNREACHABLE, "test.hop", message))
+    reason = world.run().reason
+    assert reason.isprintable()
+    assert reason.isascii()
+    assert len(reason) <= bounds.REASON_CHARACTERS_MAX
+    assert reason.startswith("F02 by test.hop: \"paid'")
+    assert reason.endswith('xxx..."')
 
 
 def test_a_network_that_never_lets_a_packet_pass_ends_it_in_a_bounded_time() -> None:
@@ -517,11 +540,98 @@ def test_a_rate_that_no_packet_can_tell_ends_the_payment() -> None:
     """A receiver that quotes 2**64 - 1 for a small probe, and takes larger packets then."""
     world = World(1_000_000)
     payment = world.payment
-    payment.commit(payment.amount)
+    payment.commit(bounds.SEQUENCE_MAX)
     ((sequence, probe),) = payment.take(world.now_ms)
     quote = world.reply(probe, REJECT, UINT_MAX)
     payment.answered(sequence, code(Code.F99_APPLICATION_ERROR, quote), world.now_ms)
-    payment.rate = Fraction(UINT_MAX)  # as if the probe had been for one unit
+    # As if the probe had been for one unit.
+    payment.terms = Terms(Fraction(UINT_MAX), Fraction(0))
     assert payment.take(world.now_ms) == []
     assert payment.phase is not Phase.SENDING
     assert payment.reason == "the receiver states a rate that no packet can tell"
+
+
+# --- what must arrive
+
+
+@given(st.integers(1, 10**12), st.fractions(0, 1000), st.fractions(0, 1), st.fractions(0, 1000))
+def test_the_minimum_of_a_packet(
+    amount: int, rate: Fraction, slippage: Fraction, share: Fraction
+) -> None:
+    up = Terms(rate, slippage, share).minimum(amount, rounds_up=True)
+    assert up >= amount * rate * (1 - slippage)
+    minimum = Terms(rate, slippage, share).minimum(amount)
+    assert minimum <= up <= minimum + 1
+    assert minimum >= amount * share
+    assert minimum > amount * rate * (1 - slippage) - 1
+    assert minimum < max(amount * share + 1, amount * rate * (1 - slippage) + 1)
+
+
+def test_a_packet_can_be_made_again_from_what_is_kept_of_it() -> None:
+    world = World(10_000, lambda p, _: p.amount // 2, slippage="0.1")
+    payment = world.run()
+    assert payment.terms is not None
+    first = world.prepares[1]
+    again = make(
+        Keys(world.secret), world.destination, 2, first.amount, payment.terms.minimum(first.amount),
+        first.expires_at_ms,
+    )  # fmt: skip
+    assert again == first
+
+
+def half(prepare: Prepare, _now: int) -> int:
+    return prepare.amount // 2
+
+
+@pytest.mark.parametrize(("own", "is_paid"), [("0.5", True), ("0.5555", True), ("0.56", False)])
+def test_a_quote_is_compared_with_our_own_rates(own: str, is_paid: bool) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def own_rate(code: str, scale: int) -> Fraction:
+        asked.append((code, scale))
+        return Fraction(own)
+
+    world = World(1_000_000, half, slippage="0.1", own_rate=own_rate)
+    payment = world.run()
+    assert asked == [("EUR", 2)]
+    if is_paid:
+        assert (payment.sent, world.received) == (1_000_000, 500_000)
+        return
+    assert (payment.sent, world.spent) == (0, 0)
+    assert "500000" in payment.reason
+    assert "560000" in payment.reason
+
+
+def test_a_quote_below_the_least_that_must_arrive_is_refused_before_money_moves() -> None:
+    world = World(1_000_000, half, min_delivered=500_001)
+    payment = world.run()
+    assert (payment.sent, world.spent) == (0, 0)
+    assert "500000" in payment.reason
+    assert "500001" in payment.reason
+    assert World(1_000_000, half, min_delivered=500_000).run().delivered == 500_000
+
+
+@given(st.integers(0, 99), st.integers(1, 300), st.fractions("0.4", "0.6"))
+def test_the_least_that_must_arrive_does_or_the_payment_is_cut_short(
+    seed: int, packet_max: int, rate: Fraction
+) -> None:
+    """Whatever the rate becomes after the quote."""
+
+    def network(prepare: Prepare, _now: int) -> Answer | int:
+        if prepare.amount > packet_max:
+            data = amount_too_large_data(prepare.amount, packet_max)
+            return code(Code.F08_AMOUNT_TOO_LARGE, data)
+        return int(prepare.amount * (rate if world.received else Fraction("0.5")))
+
+    world = World(10_000, network, slippage="1", min_delivered=4500, seed=seed)
+    payment = world.run()
+    assert world.received == payment.delivered
+    assert payment.delivered * 10_000 >= 4500 * payment.sent
+    if payment.sent == 10_000:
+        assert payment.delivered >= 4500
+
+
+def test_a_refused_quote_is_not_asked_for_again() -> None:
+    world = World(1000, half, min_delivered=501)
+    world.run()
+    assert [prepare.amount for prepare in world.prepares] == [1000, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -437,6 +437,61 @@ def test_a_sender_of_this_node_that_gave_up_is_no_lost_answer(setup: DriverSetup
     setup.fulfill(flight)
     assert setup.local.counters.answers_undelivered == 0
     assert setup.at_rest()
+
+
+def own_packet(setup: DriverSetup, *, again: bool) -> None:
+    """A packet of a payment of this node, which has id 11."""
+    if again:
+        octets = encode(setup.prepare())
+        setup.driver.arrived(setup.local, octets, 11, setup.connection, 0, again=True)
+    else:
+        setup.driver.originate(setup.local, setup.prepare(), setup.connection, 11)
+
+
+def test_a_packet_of_this_node_with_an_id_is_reserved_with_it_and_its_answer_not_kept(
+    setup: DriverSetup,
+) -> None:
+    own_packet(setup, again=False)
+    ((flight, _, sender_id, asked),) = setup.accounts.reserved
+    assert (asked.source.peer_id, sender_id) == (LOCAL, 11)
+    setup.driver.booked(flight, Outcome.HELD)
+    own_packet(setup, again=True)  # joins the one under way
+    setup.fulfill(flight)
+    assert setup.connection.codes == [None]
+    assert setup.driver.answer_given(LOCAL, 11) is None
+    assert not setup.accounts.kept  # its next hop can be asked again
+    assert setup.at_rest()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_packet_of_this_node_is_always_looked_up_before_it_counts_as_new(
+    setup: DriverSetup, is_known: bool
+) -> None:
+    assert not setup.accounts.may_know_former
+    own_packet(setup, again=True)
+    assert not setup.accounts.reserved
+    assert setup.driver.to_look_up() == [(LOCAL, 11)]
+    if is_known:
+        former = replace(recovered(), source_id=LOCAL)
+        setup.accounts.recovered[LOCAL, 11] = former
+    setup.driver.looked_up([(LOCAL, 11)])
+    assert len(setup.accounts.reserved) == (0 if is_known else 1)
+    if is_known:
+        (flight,) = setup.outlet.sent
+        assert (flight.packet_id, flight.again) == (former.reservation.packet_id, True)
+        setup.fulfill(flight)
+        assert setup.connection.codes == [None]
+
+
+def test_the_fulfill_of_a_packet_of_this_node_is_kept_where_it_could_not_be_fetched_again(
+    setup: DriverSetup,
+) -> None:
+    setup.outlet.knows_packet_ids = False
+    own_packet(setup, again=False)
+    flight = setup.accounts.reserved[0][0]
+    setup.driver.booked(flight, Outcome.HELD)
+    setup.fulfill(flight)
+    assert setup.accounts.kept == [(flight.packet_id, FULFILL)]
 
 
 def test_a_peer_protocol_request_waits_like_a_packet(setup: DriverSetup) -> None:

@@ -212,3 +212,28 @@ def test_less_than_two_windows_is_not_enough(left_ms: int, hold_ms_max: int) -> 
     refusal = terms.onward_expiry_ms(NOW_MS + left_ms, NOW_MS, 1_000, hold_ms_max, "g.us")
     assert isinstance(refusal, Reject)
     assert (refusal.code, refusal.triggered_by) == ("R02", "g.us")
+
+
+# --- rates of assets that others have named
+
+
+def test_a_rate_for_an_asset_that_others_have_named_is_given_and_not_remembered() -> None:
+    now_s = 0.0
+    rates = Rates(
+        {("USD", "EUR"): Fraction(9, 10)}, spread_basis_points=1000, monotonic_s=lambda: now_s
+    )
+    assert rates.known(USD2, EUR2) == Fraction(81, 100)
+    assert rates.known(USD2, Asset("USD", 9)) == 10**7
+    assert rates.known(USD2, Asset("EUR", 255)) == Fraction(81, 100) * 10**253
+    assert rates.known(EUR2, USD2) is None
+    assert rates.known(USD2, XRP6) is None
+    rates.use(terms.Prices("USD", {"USD": Fraction(1), "XRP": Fraction(2)}, until_s=10))
+    assert rates.known(USD2, XRP6) == 2 * Fraction(9, 10) * 10**4
+    assert rates.known(USD2, Asset("GBP", 2)) is None
+    now_s = 10.0
+    assert rates.known(USD2, XRP6) is None
+    assert not rates._ratios
+    assert not rates._live_ratios
+    for source, target in ((USD2, EUR2), (USD2, XRP6), (XRP9, XRP6)):
+        ratio = rates.ratio(source, target)
+        assert rates.known(source, target) == (None if ratio is None else Fraction(*ratio))
