@@ -20,6 +20,7 @@ from connector.accounting import bounds
 from connector.accounting.availability import Availability
 from connector.accounting.chart import Chart
 from connector.accounting.recovery import packets_tagged
+from connector.accounting.resent import superseded_by_second_ways
 from connector.accounting.turn import Turn
 from connector.base import limits
 from connector.base.errors import LedgerUnavailableError
@@ -111,8 +112,11 @@ class OwnPayments:
         since_ns = max(0, since_ms - limits.CLOCK_ERROR_MS) * 1_000_000
         async with self._turn as ledger:
             found = await packets_tagged(ledger, packet_ids, since_ns)
+        superseded = superseded_by_second_ways(found)
         packets: list[OwnPacket] = []
         for one in found:
+            if one.packet_id in superseded:
+                continue  # its next hop has refused it; what counts is its second way
             first = one.legs[0]
             if first.debit_account_id != account.account_id:
                 continue  # a peer may use the same ids

@@ -10,6 +10,8 @@ delivered here.
 Events are msgspec structs. Building one costs a sixth of a frozen dataclass, which the packet path
 pays, and encoding one needs no dictionary. docs/decisions/0009-msgspec-for-events.md compares msgspec
 with orjson and the standard library.
+
+Long because it is one list of events.
 """
 
 from __future__ import annotations
