@@ -126,7 +126,8 @@ def payments_router(maker: PaymentMaker) -> APIRouter:
         return await maker.payment(key)
 
     @router.delete(
-        "/payments/{key}",
+        "/admin/payments/{key}",
+        tags=["admin"],
         summary="Send nothing more for a payment",
         response_model=None,
         responses={

@@ -140,6 +140,7 @@ async def test_ctrl_c_cancels_a_payment_and_shows_what_was_delivered(tmp_path: P
         await until(lambda: balance(c) >= 50)
         process.send_signal(signal.SIGINT)
         out, err = await process.communicate()
+        assert out, err
         said = json.loads(out)
         assert (process.returncode, said["state"]) == (130, "failed"), err
         assert said["reason"] == "it was cancelled"
