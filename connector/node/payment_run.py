@@ -245,7 +245,7 @@ class PaymentRun:
                 raise ValueError(f"the answer is HTTP {answer.status}")
             destination, secret = spsp.read_answer(answer.json())
         except (HttpError, ValueError) as error:
-            said = f"{quoted(self._url, 80)}: {error}"
+            said = f"{quoted(spsp.shown(self._url), 80)}: {error}"
             return said[: stream_bounds.REASON_CHARACTERS_MAX]
         return await self._pay(destination, secret)
 

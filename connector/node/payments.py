@@ -276,7 +276,7 @@ class Payments:
     def _view(self, one: PaymentStatus) -> dict[str, Any]:
         return {
             "key": one.key,
-            "target": one.target,
+            "target": spsp.shown(one.target),
             "state": one.state.value,
             "amount": str(one.amount),
             "sent": str(one.sent),

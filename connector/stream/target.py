@@ -44,6 +44,12 @@ def url_of(target: str) -> str:
     return target if parts.path not in ("", "/") else f"{target.rstrip('/')}{WELL_KNOWN}"
 
 
+def shown(target: str) -> str:
+    """A target for views and logs: without its query, which may hold a token."""
+    head, mark, _ = target.partition("?")
+    return f"{head}?(hidden)" if mark else target
+
+
 def read_answer(body: Any) -> tuple[str, bytes]:
     """The ILP address and the shared secret of an SPSP answer.
 

@@ -658,3 +658,14 @@ async def test_the_url_in_a_reason_is_quoted_and_cut() -> None:
         assert result.state is PaymentState.FAILED
         assert result.reason.startswith("'https://carol.example/pay/\\'nobody\"xxx")
         assert result.reason.endswith("x...': the answer is HTTP 404")
+
+
+@simulated
+async def test_a_token_in_the_url_is_in_no_reason_no_view_and_no_log_line() -> None:
+    async with line() as one:
+        url = "https://carol.example/pay/nobody?token=hunter2"
+        result = await one.alice.payments.pay(url, 5, slippage=Fraction(0), key="one")
+        assert "pay/nobody?(hidden)" in result.reason
+        (listed,), _ = await one.alice.payments.recent("", 10)
+        assert listed["target"] == "https://carol.example/pay/nobody?(hidden)"
+        assert "hunter2" not in f"{result.reason} {listed} {one.alice.log.events}"

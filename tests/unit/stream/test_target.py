@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from connector.stream.target import read_answer, url_of
+from connector.stream.target import read_answer, shown, url_of
 
 SECRET = bytes(range(32))
 TEXT = base64.b64encode(SECRET).decode()
@@ -66,3 +66,15 @@ def test_an_answer_is_read(secret: str) -> None:
 def test_what_is_no_answer(body: Any) -> None:
     with pytest.raises(ValueError):
         read_answer(body)
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("$alice.example/a", "$alice.example/a"),
+        ("https://alice.example/pay?token=hunter2", "https://alice.example/pay?(hidden)"),
+        ("https://alice.example/pay?", "https://alice.example/pay?(hidden)"),
+    ],
+)
+def test_a_query_is_not_shown(target: str, text: str) -> None:
+    assert shown(target) == text
