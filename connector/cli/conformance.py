@@ -82,11 +82,11 @@ def conformance(
     )
     checks = [*conformance_btp.CHECKS.all, *conformance_ilp.CHECKS.all]
     if only:
-        unknown = set(only) - {one.name for one in checks}
+        names = [one.name for one in checks]
+        unknown = set(only) - {*names}
         if unknown:
-            raise typer.BadParameter(
-                f"no such check: {', '.join(sorted(unknown))}", param_hint="--only"
-            )
+            said = f"no such check: {', '.join(sorted(unknown))}; there are: {', '.join(names)}"
+            raise typer.BadParameter(said, param_hint="--only")
         checks = [one for one in checks if one.name in only]
     screen = console(quiet=as_json)
     colours = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.SKIP: "yellow"}

@@ -131,9 +131,8 @@ def _print(one: dict[str, Any], screen: Any) -> None:
         f"{one['packets']} packet{'s' * (one['packets'] != 1)} in {one['durationMs']} ms",
     )
     proof = one["proof"]
-    screen.print(
-        f"the receiver has reported {proof['reported']} in {proof['acknowledged']} answers",
-        highlight=False,
-    )
+    if one["packets"]:
+        answers = f"{proof['acknowledged']} answer{'s' * (proof['acknowledged'] != 1)}"
+        screen.print(f"the receiver has reported {proof['reported']} in {answers}", highlight=False)
     if int(one["uncertain"]):
         screen.print(f"of {one['uncertain']} the outcome is not known", highlight=False)

@@ -94,8 +94,8 @@ def payments(
 
     def make(body: dict[str, Any]) -> Fitted:
         rows = table(
-            "key", "target", "state", "sent", "of", "delivered", "reason",
-            text=("target", "reason"), spare=("delivered", "key"),
+            "key", "target", "state", "sent", "delivered", "reason",
+            text=("target", "reason"), spare=("key",),
         )  # fmt: skip
         for item in body["items"]:
             got = item["receiverAsset"]
@@ -103,8 +103,7 @@ def payments(
                 plain(item["key"]),
                 plain(item["target"]),
                 item["state"],
-                item["sent"],
-                f"{item['amount']} {item['asset']}",
+                f"{item['sent']} of {item['amount']} {item['asset']}",
                 f"{item['delivered']} {plain(got)}" if got else "",
                 plain(item["reason"]),
             )

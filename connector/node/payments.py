@@ -106,7 +106,10 @@ class Payments:
                 (known.target, known.amount, known.slippage, known.min_delivered)
                 != (target, amount, slippage, min_delivered)
             ):
-                raise ConflictError("the key is of another payment")
+                raise ConflictError(
+                    "the idempotency key is that of another payment: target, amount, slippage and least "
+                    "delivery have to be the same"
+                )
             if running is not None:
                 running.go_on(url, timeout_s)
                 return running.status

@@ -43,6 +43,8 @@ def without_effect(settings: Settings) -> list[str]:
         for name in names
         if getattr(settings, name)
     ]
+    if settings.tigerbeetle_cluster_id is None and settings.fulfill_when == "booked":
+        found.append("FULFILL_WHEN has no effect without TIGERBEETLE_CLUSTER_ID")
     for peer in settings.peers:
         if peer.http_url is None and peer.http_token is not None:
             variable = f"{PEER_VARIABLE}{peer.id.upper().replace('-', '_')}"

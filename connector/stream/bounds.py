@@ -39,7 +39,8 @@ PAUSE_MS_MIN: Final = 20
 PAUSE_MS_MAX: Final = 2000
 STALLED_MS_MAX: Final = 30_000
 PACKET_EXPIRY_MS: Final = 30_000
-CLOSE_EXPIRY_MS: Final = 5000
+# The close has as long as other packets: each hop takes a second of it (MESSAGE_WINDOW_MS).
+CLOSE_EXPIRY_MS: Final = PACKET_EXPIRY_MS
 # Packets whose sequences are written to disk before they are sent.
 COMMITTED_PACKETS: Final = 1024
 assert COMMITTED_PACKETS >= 2 * WINDOW_MAX

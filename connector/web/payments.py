@@ -126,7 +126,7 @@ def payments_router(maker: PaymentMaker) -> APIRouter:
         return await maker.payment(key)
 
     @router.delete(
-        "/admin/payments/{key}",
+        "/admin/payments/{key:path}",
         tags=["admin"],
         summary="Send nothing more for a payment",
         response_model=None,

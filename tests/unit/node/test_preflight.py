@@ -197,14 +197,18 @@ def test_what_has_no_effect_for_want_of_another_setting_is_named() -> None:
         wallets=["a"],
         pay_url="https://pay.example",
         ilp_http_url="https://ilp.example",
+        fulfill_when="booked",
         peers=peers,
     )
     assert without_effect(alone) == [
         "WALLETS has no effect without PAY_PORT",
         "PAY_URL has no effect without PAY_PORT",
         "ILP_HTTP_URL has no effect without ILP_HTTP_PORT",
+        "FULFILL_WHEN has no effect without TIGERBEETLE_CLUSTER_ID",
         "BTP_PEER_BOB_B_HTTP_TOKEN has no effect without BTP_PEER_BOB_B_HTTP_URL",
     ]
     peers = [PeerSettings(id="bob-b", secret="s", http_token="t", http_url="http://b/ilp")]
-    whole = alone.model_copy(update={"pay_port": 0, "ilp_http_port": 0, "peers": peers})
+    whole = alone.model_copy(
+        update={"pay_port": 0, "ilp_http_port": 0, "peers": peers, "tigerbeetle_cluster_id": 1}
+    )
     assert without_effect(whole) == without_effect(Settings()) == []

@@ -145,6 +145,13 @@ def test_a_payment_of_one_packet() -> None:
     assert [prepare.amount for prepare in world.prepares] == [5, 5, 0]
 
 
+def test_the_close_has_as_long_as_the_money_so_that_it_reaches_the_end_of_a_long_line() -> None:
+    world = World(5)
+    world.run()
+    _, money, close = world.prepares
+    assert close.expires_at_ms - money.expires_at_ms >= 0
+
+
 @given(
     st.integers(1, 10**6), st.integers(1, 2000), st.fractions("1/1000", 1000), st.integers(0, 99)
 )

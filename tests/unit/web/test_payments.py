@@ -25,6 +25,9 @@ class Maker:
     async def payment(self, key: str) -> dict[str, Any]:
         return {"key": key, "known": key in self.begun}
 
+    async def cancel_payment(self, key: str) -> dict[str, Any]:
+        return {"key": key, "known": key in self.begun, "state": "failed"}
+
 
 @pytest.mark.parametrize("key", ["one", "2026/11", "a/b/c", "50 %", "a?b#c", "\u00e4", "/"])
 async def test_a_payment_is_found_under_its_key(key: str) -> None:
@@ -37,3 +40,5 @@ async def test_a_payment_is_found_under_its_key(key: str) -> None:
         assert (await client.post("/admin/payments", json=order)).status_code == 202
         found = await client.get(f"/admin/payments/{quote(key, safe='')}")
         assert found.json() == {"key": key, "known": True}
+        cancelled = await client.delete(f"/admin/payments/{quote(key, safe='')}")
+        assert cancelled.json() == {"key": key, "known": True, "state": "failed"}
