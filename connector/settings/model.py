@@ -300,7 +300,8 @@ class Settings(BaseSettings):
     fulfill_when: Literal["durable", "booked"] = "durable"
     """When the sender gets a Fulfill, with TigerBeetle: `durable`, as soon as the disk of DATA_DIR has it
     and what it makes us owe, which is booked a moment later; or `booked`, when the cluster has booked it.
-    While a standby waits it is `booked`. What each survives is in accounting.md."""
+    While a standby waits it is `booked`. Set `booked` where a process may be started with another DATA_DIR
+    after a crash. What each survives is in accounting.md."""
     accounting_spool_limit: Annotated[int, Field(ge=1, le=limits.SPOOL_TRANSFERS_MAX), EXACT] = (
         1_000_000
     )

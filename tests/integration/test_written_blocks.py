@@ -292,6 +292,16 @@ def test_two_nodes_linked_over_http(tmp_path: Path, programs: str) -> None:
     assert re.search(r"alice .*owes us.*\n.* 10000 ", said), said
 
 
+def test_a_parent_a_child_and_a_peer_without_static_routes(tmp_path: Path, programs: str) -> None:
+    """The block waits for its nodes and the way, pays and ends them by itself."""
+    said = run("set -m\n" + block("docs/routing.md", "export HUB=").script, tmp_path, programs)
+    assert "10 of 10 fulfilled" in said
+    assert re.search(r"g\.carol .* carol .* ccp ", said), said
+    assert re.search(r"g\.hub .*\(this node\).* local .* carol ", said), said
+    assert re.search(r"g\.hub\.kid .* kid .* child ", said), said
+    assert re.search(r"\(default\) .* hub .* parent ", said), said
+
+
 def typed(page: str, first: str) -> str:
     """The commands of a block that has their output, too."""
     text = block(page, first).text

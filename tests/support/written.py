@@ -79,6 +79,7 @@ RUN: Final = frozenset(
         ("docs/payments.md", "curl -s -H"),
         ("docs/payments.md", "python -m connector pay"),
         ("docs/payments.md", "result = await node.pay"),
+        ("docs/routing.md", "export HUB="),
         ("docs/settlement.md", "export BTP_PEER_BOB_SETTLE_THRESHOLD"),
         ("docs/settlement.md", "export ADMIN_API_KEY"),
         ("docs/simulation.md", "from connector.simulation.draw"),
