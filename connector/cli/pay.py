@@ -1,6 +1,7 @@
 """`pay`: pay a payment pointer or URL from a running node."""
 
 import json
+import re
 import time
 import uuid
 from typing import Annotated, Any, Final, Optional
@@ -9,6 +10,7 @@ from urllib.parse import quote
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from connector.base import limits
 from connector.cli.common import (
     DEFAULT_URL,
     AsJson,
@@ -69,6 +71,10 @@ def pay(
     """
     from connector.tools.client import NodeClient
 
+    if not re.fullmatch(limits.SLIPPAGE_PATTERN, max_slippage):
+        raise typer.BadParameter(
+            "must be a number from 0 to 1, such as 0.01", param_hint="--max-slippage"
+        )
     key_of_it = idempotency_key or uuid.uuid4().hex
     order = {
         "target": target,

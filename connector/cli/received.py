@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from connector.base import limits
-from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, Watch, faults_named
+from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, Watch, fail, faults_named, get
 from connector.cli.show import table_command
 from connector.tools.terminal import Fitted, plain, table
 
@@ -47,6 +47,8 @@ def received(
             "last (UTC)", "id", "wallet", "amount", "asset", "packets", "ended", "webhook",
             text=("webhook",), spare=("packets", "asset", "ended"),
         )  # fmt: skip
+        if wallet is not None and not body["items"]:
+            _must_be_there(wallet, url, key)
         for item in body["items"]:
             said = item["webhook"]
             if item["webhookFault"]:
@@ -70,6 +72,12 @@ def received(
         query["webhook"] = "dead" if dead else "waiting"
     path = f"/api/wallets/payments?{urlencode(query)}"
     table_command(path, make, url, key, as_json, watch, "no payments")
+
+
+def _must_be_there(wallet: str, url: str, key: str | None) -> None:
+    """Asked only where there are no payments: a wallet that has gone may have some."""
+    if wallet not in (one["wallet"] for one in get(url, "/api/wallets", key)["items"]):
+        raise fail(f"no such wallet {plain(wallet)}: `connector wallets` lists them", 2)
 
 
 def _tell(id_: str, url: str, key: str | None, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from connector.web import models
 from connector.web.faults import known_query
 
 SLIPPAGE: Final = "0.01"
-_SLIPPAGE: Final = re.compile(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?")
+_SLIPPAGE: Final = re.compile(limits.SLIPPAGE_PATTERN)
 
 
 def _slippage(text: str) -> str:

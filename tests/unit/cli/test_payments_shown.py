@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
 
 from connector.cli import pay, received
@@ -55,3 +56,19 @@ def test_without_packets_nothing_is_said_of_the_receiver(packets: int, said: lis
     lines = capture.get().splitlines()
     assert lines[0].startswith("sent 1000000 of 3000000 USD/9, delivered 920000 EUR/9,")
     assert lines[1:] == said
+
+
+def test_a_wallet_that_is_none_is_not_just_one_without_payments(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Fitted] = []
+    monkeypatch.setattr(
+        received, "table_command", lambda _path, make, *_: asked.append(make({"items": []}))
+    )
+    monkeypatch.setattr(received, "get", lambda *_: {"items": [{"wallet": "alice"}]})
+    received.received("alice")
+    assert [len(one) for one in asked] == [0]
+    with pytest.raises(typer.Exit) as ended:
+        received.received("carol")
+    assert ended.value.exit_code == 2
+    assert "no such wallet carol: `connector wallets` lists them" in capsys.readouterr().err

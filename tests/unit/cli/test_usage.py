@@ -34,6 +34,7 @@ def test_no_command_is_described_by_half_a_sentence(columns: str) -> None:
         (["demo", "--peers", "1"], "'--peers': must be 2 or more"),
         (["demo", "--packets", "many"], "'--packets': must be a whole number, in digits only"),
         (["pay", "$x", "--amount", "0"], "'--amount': must be 1 or more"),
+        (["pay", "$x", "--amount", "1", "--max-slippage", "2"], "--max-slippage: must be a number from 0 to 1, such as 0.01"),
         (["ping", "g.x", "--interval", "soon"], "'--interval': must be a number such as 0.5"),
         (["ping", "g.x", "--url", "nowhere"], "--url: must be http://host:port, ws://host:port or wss://host:port"),
         (["ping", "g.x", "--url", "ws://127.0.0.1:9"], "needs --auth USER:TOKEN"),
