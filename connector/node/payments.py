@@ -320,6 +320,7 @@ class Payments:
                 await run.run(self._client)
                 log.info(
                     "payment_ended",
+                    payment=status.key,
                     state=status.state.value,
                     sent=status.sent,
                     reason=status.reason,
@@ -327,11 +328,11 @@ class Payments:
             except ConnectorError as error:
                 # What is on disk is of one moment, and right: it stays, but for the state.
                 status.state, status.reason = PaymentState.INTERRUPTED, str(error)
-                log.warning("payment_not_recorded", reason=status.reason)
+                log.warning("payment_not_recorded", payment=status.key, reason=status.reason)
                 await self._store.interrupt(status.key, status.reason)
             except Exception:
                 # An error of ours: what may have been sent is on disk, and the node goes on.
-                log.error("payment_failed", exc_info=True)  # noqa: G201 - a structured log
+                log.error("payment_failed", payment=status.key, exc_info=True)  # noqa: G201 - a structured log
                 status.state, status.reason = PaymentState.INTERRUPTED, UNEXPECTED
                 await self._store.interrupt(status.key, UNEXPECTED)
         except EnvironmentFault:

@@ -55,10 +55,11 @@ async def test_a_payment_of_many_packets_delivers_every_unit(tmp_path: Path) -> 
     async with RunningNodes(tmp_path) as network:
         limit = {"max_packet_amount": 700}
         a, _, c = await network.chain("a", "b", "c", node={"c": PAID}, peer={"b-a": limit})
-        result = await a.connector.pay(url(c), 1_000_003)
+        result = await a.connector.pay(url(c), 1_000_003, key="invoice 9")
         assert (result.sent, result.delivered) == (1_000_003, 1_000_003), result.reason
         assert result.packets >= 1429
         assert balance(c) == 1_000_003
+        assert a.log.count("payment_ended", payment="invoice 9", state="completed") == 1
         assert await network.stop() == []
 
 
