@@ -426,6 +426,7 @@ def test_what_an_update_says_last_of_a_prefix_holds(says_last: str) -> None:
     assert (router.room.routes, router.room.octets) == (0, 0)
 
 
+@pytest.mark.interpreted
 def test_a_table_that_the_settings_have_filled_takes_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
