@@ -63,5 +63,3 @@ assert DISK_RESERVE_BYTES > 2 * IN_FLIGHT_TOTAL_MAX * (
 # The journal of an embedded ledger
 LEDGER_DAYS_KEPT: Final = 30
 LEDGER_FILE_BYTES: Final = 8 << 30
-# Which part of a rate may be lost in a payment: a text from 0 to 1.
-SLIPPAGE_PATTERN: Final = r"0(\.[0-9]{1,9})?|1(\.0{1,9})?"

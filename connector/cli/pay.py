@@ -10,7 +10,6 @@ from urllib.parse import quote
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from connector.base import limits
 from connector.cli.common import (
     DEFAULT_URL,
     AsJson,
@@ -20,6 +19,7 @@ from connector.cli.common import (
     faults_named,
 )
 from connector.cli.process import EXIT_INTERRUPTED
+from connector.settings.types import SLIPPAGE_PATTERN
 from connector.tools.terminal import console, figures, plain
 
 LOOK_SECONDS: Final = 0.1
@@ -71,7 +71,7 @@ def pay(
     """
     from connector.tools.client import NodeClient
 
-    if not re.fullmatch(limits.SLIPPAGE_PATTERN, max_slippage):
+    if not re.fullmatch(SLIPPAGE_PATTERN, max_slippage):
         raise typer.BadParameter(
             "must be a number from 0 to 1, such as 0.01", param_hint="--max-slippage"
         )

@@ -26,6 +26,8 @@ PEER_VARIABLE: Final = "BTP_PEER_"
 WHOLE_NUMBER: Final = "must be a whole number, in digits only"
 _WHOLE: Final = re.compile(r"-?[0-9]+")
 """An integer as text. pydantic would accept more: `1_000`, `5.0`, `+5`, blanks, digits of other scripts."""
+SLIPPAGE_PATTERN: Final = r"0(\.[0-9]{1,9})?|1(\.0{1,9})?"
+"""Which part of a rate may be lost in a payment: a text from 0 to 1."""
 _ASSET_CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _PEER_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")

@@ -12,12 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from pydantic.alias_generators import to_camel
 
 from connector.base import limits
-from connector.settings.types import Amount
+from connector.settings.types import SLIPPAGE_PATTERN, Amount
 from connector.web import models
 from connector.web.faults import known_query
 
 SLIPPAGE: Final = "0.01"
-_SLIPPAGE: Final = re.compile(limits.SLIPPAGE_PATTERN)
+_SLIPPAGE: Final = re.compile(SLIPPAGE_PATTERN)
 
 
 def _slippage(text: str) -> str:
