@@ -29,7 +29,7 @@ from connector.base.errors import (
 from connector.base.log import Log
 from connector.node import bounds
 from connector.node.apply import LeftBehind, SettingsApplier, routes_of
-from connector.node.preview import Standing, preview_of
+from connector.node.preview import AMOUNT_FIELDS, Standing, preview_of
 from connector.node.steps import Step, Steps
 from connector.peering.routing import Route, RouteSource
 from connector.settings.faults import SECRETS
@@ -39,19 +39,6 @@ from connector.settings.terms import terms_of
 from connector.telemetry.events import AdminAction, Event
 from connector.web.operating import CALLER
 
-_AMOUNTS: Final = frozenset(
-    (
-        "credit_limit",
-        "max_payable",
-        "max_in_flight_value",
-        "max_packet_amount",
-        "max_prepaid",
-        "settle_threshold",
-        "settle_to",
-        "throughput_in",
-        "throughput_out",
-    )
-)
 _DRAIN_POLL_SECONDS: Final = 0.05
 _DRAIN_MARGIN_SECONDS: Final = 1.0
 
@@ -127,7 +114,7 @@ class OperatorChanges:
         terms = terms_of(self._applier.settings, peer)
         view: dict[str, Any] = {
             to_camel(name): str(value)
-            if (value := getattr(peer, name)) is not None and name in _AMOUNTS
+            if (value := getattr(peer, name)) is not None and name in AMOUNT_FIELDS
             else value
             for name in PeerSettings.model_fields
             if name not in SECRETS

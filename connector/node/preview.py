@@ -121,7 +121,7 @@ def _shown(settings: Settings, peer: PeerSettings, name: str) -> str:
         value = getattr(terms_of(settings, peer), name)
     if value is None:
         return "no limit" if name.startswith(("max_", "throughput", "rate")) else "(default)"
-    if name in _AMOUNTS:
+    if name in AMOUNT_FIELDS:
         return amount_in_words(value, asset)
     if isinstance(value, list):
         return ", ".join(value) or "none"
@@ -130,7 +130,7 @@ def _shown(settings: Settings, peer: PeerSettings, name: str) -> str:
     return str(getattr(value, "value", value))
 
 
-_AMOUNTS: Final = frozenset(
+AMOUNT_FIELDS: Final = frozenset(
     (
         "credit_limit",
         "max_payable",
@@ -143,6 +143,7 @@ _AMOUNTS: Final = frozenset(
         "throughput_out",
     )
 )
+"""Settings of a peer that are amounts in units of its asset."""
 
 
 def _balance(found: Standing) -> str:

@@ -96,6 +96,7 @@ class Simulation:
         self._ways: dict[tuple[str, str], list[str]] = {}
         self._quiet_since_s: float | None = None
         self._is_quiet = False
+        self._packets_seen = 0
         self.untold = 0
         """Payments outside that the payee has not been notified of."""
         self.network.on_lost = self._lost
@@ -353,8 +354,12 @@ class Simulation:
     def _poll(self) -> None:
         """Check whether the world is quiet."""
         world = self.world
+        # A hostile peer that comes back late sends and is answered between two looks.
+        packets = sum(node.packets for node in self.nodes.values())
+        came, self._packets_seen = packets - self._packets_seen, packets
         quiet = (
-            not self.facts.open
+            not came
+            and not self.facts.open
             and not self.untold
             and all(node.is_quiet() for node in self.nodes.values())
         )
