@@ -557,6 +557,23 @@ async def test_what_the_ledger_has_of_own_packets() -> None:
         }  # a ledger may give what is held still
 
 
+@pytest.mark.parametrize("voids", [True, False])
+@simulated
+async def test_of_an_own_packet_that_went_a_second_way_the_second_counts(voids: bool) -> None:
+    async with AccountingNode() as node:
+        began_ms = node.clock.now_ms()
+        first = await node.hold("first", 30, source=WE, sender_id=11)
+        if voids:
+            node.manager.void(first)
+        packet_id = second_id(first.packet_id)
+        held = await node.hold("second", 30, source=WE, sender_id=11, packet_id=packet_id)
+        node.post("second", held)
+        await node.outcome("second", other_than=Outcome.HELD)
+        await node.idle()
+        (found,) = await node.manager.own_packets([11], WE.asset, began_ms)
+        assert (found.amount, found.is_posted, found.is_void) == (30, True, False)
+
+
 @simulated
 async def test_an_attempt_at_a_payment_is_claimed_by_the_first_and_again_by_the_same() -> None:
     async with AccountingNode() as node:
