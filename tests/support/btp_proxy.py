@@ -1,6 +1,6 @@
 """A proxy between two nodes that knows BTP: delays messages, loses some, and cuts the connection.
 
-What is lost is either a Prepare, which the next hop has never seen then: who has sent it says R00 in the end. Or any message, and
+What is lost is either a Prepare, which the next hop has never seen then: who has sent it says R00 in the end. Or any packet, and
 soon afterwards the connection, as it happens where a machine dies: nodes with packet ids send again what has no answer, and
 nothing is lost at all. (A lost Fulfill on a connection that stays would leave both at odds, as RFC 22 allows.)
 """
@@ -32,7 +32,7 @@ class BtpProxy:
         self.loss_share = 0.0
         """Of messages."""
         self.breaks = False
-        """Whether any message may be lost, and the connection with it; else Prepares of packets only."""
+        """Whether any message with a packet may be lost, and the connection with it; else Prepares only."""
         self.losses_max = 0
         self._target = target
         self._dice = random.Random(seed)
@@ -112,7 +112,9 @@ class BtpProxy:
     def _loses(self, message: bytes) -> bool:
         is_packet = _is_packet(message)
         self.prepares += is_packet
-        if not ((message and self.breaks) or is_packet) or self.lost >= self.losses_max:
+        # A connection that is lost while it logs in is dialled again ever later: that is another test.
+        may_be_lost = (self.breaks and _ILP in message) or is_packet
+        if not may_be_lost or self.lost >= self.losses_max:
             return False
         is_lost = self._dice.random() < self.loss_share
         self.lost += is_lost
