@@ -183,10 +183,12 @@ The map, each package above those that it uses:
       receiver.py     what one neighbour has announced, and for how long it is kept
       sender.py       what one neighbour has been told, and when it is told more
       journal.py      what has changed, by epoch      model.py    what is taken, and what is told to whom
+      link_state.py   whether the routes over a neighbour rank last
       codec.py        the octets
     peering/        peers and routes
       model.py        peers, their terms, assets      routing.py  the routing table
       remembered.py   known peers, kept over restarts
+      missed.py       prefixes whose routes have just gone
       throughput.py   how much value may pass in a time
     ilp/            ILPv4 (RFC 27)
       packet.py       Prepare, Fulfill, Reject        address.py  addresses (RFC 15)

@@ -31,6 +31,8 @@ KEEPALIVE_SILENCE_SECONDS_MAX: Final = 50.0
 RECONNECT_DELAY_SECONDS_MIN: Final = 0.1
 RECONNECT_DELAY_SECONDS_MAX: Final = 5.0
 RECONNECT_STABLE_SECONDS: Final = 10.0
+# After a link that ended sooner, but had carried packets: so many failures count, and its own end.
+RECONNECT_FAILURES_CARRIED: Final = 2
 # How long a peer that is being replaced is expected back: time to stop, to start and to dial.
 RETURN_SECONDS_MAX: Final = 30.0
 DRAIN_SECONDS_MIN: Final = 1.0

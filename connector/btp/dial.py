@@ -1,6 +1,7 @@
 """Keeps links to the peers that this node dials: dial, wait until the link ends, back off, repeat.
 
-A peer that has dialled this node is not dialled while that link exists.
+A peer that has dialled this node is not dialled while that link exists. The wait grows with each attempt that fails, and with each link
+that ends soon; but never beyond half a second after a link that has carried packets, since payments wait for the next one.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Dialler:
         *,
         connect: Callable[[Credentials], Awaitable[Link]],
         serving: Callable[[str], Link | None],
+        carried: Callable[[str], int],
         clock: Clock,
         log: Log,
         random: Callable[[], float],
@@ -52,13 +54,14 @@ class Dialler:
         """`connect` opens a link that logs in by itself; it raises `OSError` or `ssl.SSLError`.
 
         `serving` returns the link that carries requests to a peer, dialled by either side: while
-        there is one, the peer is not dialled. `random` returns a number from 0 to 1, for the
-        back-off.
+        there is one, the peer is not dialled. `carried` returns how many packets went to and came
+        from a peer so far. `random` returns a number from 0 to 1, for the back-off.
         """
         self.states: Final[dict[str, DialState]] = {}
         """By peer id."""
         self._connect = connect
         self._serving = serving
+        self._carried = carried
         self._clock = clock
         self._log = log
         self._random = random
@@ -68,12 +71,17 @@ class Dialler:
         """Dial whenever there is no link, with random exponential back-off, until stopped."""
         assert credentials.url is not None
         state = self.states.setdefault(credentials.peer_id, DialState())
+        peer_id = credentials.peer_id
         failures = 0
         while not self._stopping:
-            served_by = self._serving(credentials.peer_id)
+            served_by = self._serving(peer_id)
+            before = self._carried(peer_id)
             if served_by is not None:
                 # The peer has dialled this node. If both dial again, the random delay makes one first.
-                failures = await self._wait(served_by, failures)
+                began_s = self._clock.monotonic_s()
+                await served_by.closed.wait()
+                failures = 1 + self._after(peer_id, failures, began_s, before)
+                await asyncio.sleep(BACKOFF.wait_s(failures, self._random))
                 continue
             state.attempts += 1
             link = None
@@ -85,27 +93,25 @@ class Dialler:
             else:
                 await link.closed.wait()
                 reason = link.close_reason
-                lived_s = self._clock.monotonic_s() - link.logged_in_at_s
-                if link.logged_in_at_s and lived_s > bounds.RECONNECT_STABLE_SECONDS:
-                    failures = 0
+                if link.logged_in_at_s:
+                    failures = self._after(peer_id, failures, link.logged_in_at_s, before)
             failures += 1
             if link is None or not link.logged_in_at_s:
                 # Once per reason: a peer that is away for a day causes one line.
                 if reason != state.last_error:
-                    self._log.warning("btp_dial_failed", peer_id=credentials.peer_id, reason=reason)
+                    self._log.warning("btp_dial_failed", peer_id=peer_id, reason=reason)
                 state.last_error = reason
             else:
                 state.last_error = ""
             await asyncio.sleep(BACKOFF.wait_s(failures, self._random))
 
-    async def _wait(self, link: Link, failures: int) -> int:
-        """Wait until the link that the peer dialled has ended, and back off; returns the failures."""
-        began_s = self._clock.monotonic_s()
-        await link.closed.wait()
+    def _after(self, peer_id: str, failures: int, began_s: float, before: int) -> int:
+        """The failures that count after a link that has served since `began_s`, without its own end."""
         if self._clock.monotonic_s() - began_s > bounds.RECONNECT_STABLE_SECONDS:
-            failures = 0
-        await asyncio.sleep(BACKOFF.wait_s(failures + 1, self._random))
-        return failures + 1
+            return 0
+        if self._carried(peer_id) > before:
+            return min(failures, bounds.RECONNECT_FAILURES_CARRIED)
+        return failures
 
     def remove(self, peer_id: str) -> None:
         """Discard the state of a peer; the caller cancels its `stay_connected`."""

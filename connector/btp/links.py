@@ -129,6 +129,7 @@ class Links(LinkOwner):
         self.dialler: Final = Dialler(
             connect=self._connect,
             serving=self.live.get,
+            carried=self._carried,
             clock=clock,
             log=log,
             random=lambda: int.from_bytes(random_octets(4), "big") / 2**32,
@@ -162,6 +163,11 @@ class Links(LinkOwner):
     def attach(self, driver: PacketHandler) -> None:
         """Set the packet handler. Separate, because driver and links refer to each other."""
         self.driver = driver
+
+    def _carried(self, peer_id: str) -> int:
+        """How many packets went to a peer and came from it so far."""
+        peer = self._peers.get(peer_id)
+        return 0 if peer is None else peer.counters.prepares_in + peer.counters.prepares_out
 
     # --- another way beside the links
 

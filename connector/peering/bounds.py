@@ -12,3 +12,7 @@ KNOWN_PEERS_FILE_BYTES_MAX: Final = 16 << 20
 """A peer takes about 150 octets."""
 UNSORTED_MORE_MAX: Final = 10_000
 """Prefixes that come and go while nobody looks, more than there are: then all are sorted anew."""
+MISSED_MAX: Final = 10_000
+MISSED_PER_PEER_MAX: Final = 1_000
+MISSED_SEGMENTS_MAX: Final = 33
+"""No learned prefix has more (`routing.bounds.SEGMENTS_MAX`)."""

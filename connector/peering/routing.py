@@ -1,7 +1,9 @@
 """The routing table: longest prefix by whole segments, and precedence of routes.
 
 Several routes may name one prefix; the best is used and the others are kept as fallbacks (RFC 32,
-requirement 81): configured, local, child, peer, parent, then the shorter path, then the lower peer id.
+requirement 81): configured, local, child, peer, parent, then the shorter path, then the lower peer id. After all of
+these come routes whose path names a node twice: that is how a node says that its own link on the way is lost
+(docs/decisions/0015). Last come those over a next hop whose link is lost here.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import islice
+from typing import Final
 
 from connector.ilp import address
 from connector.peering import bounds
+from connector.peering.missed import Missed
 
 
 class RouteSource(IntEnum):
@@ -48,6 +52,11 @@ class Learned:
     properties: tuple[Property, ...] = ()
     learned_ms: int = field(default=0, compare=False)
     """When, in milliseconds since the epoch."""
+
+    @property
+    def is_last_resort(self) -> bool:
+        """Whether a node on the way has lost its link, and says so by naming itself more than once."""
+        return len(set(self.path)) < len(self.path)
 
 
 @dataclass(slots=True, frozen=True, order=True)
@@ -98,6 +107,11 @@ class RoutingTable:
         """The prefixes as they were, sorted."""
         self._unsorted: dict[str, None] = {}
         """Those that have come or gone since."""
+        self._last: dict[str, None] = {}
+        """Next hops whose routes rank last."""
+        self._static: dict[str, dict[str, None]] = {}
+        """Prefixes of the routes that were not learned, by next hop."""
+        self.missed: Final = Missed()
         for route in routes:
             self.add(route)
 
@@ -177,7 +191,9 @@ class RoutingTable:
                     return
                 candidates.remove(route)
             candidates.append(route)
-            candidates.sort(key=_rank)
+            candidates.sort(key=self._rank)
+        if route.learned is None:
+            self._static.setdefault(route.next_hop, {})[route.prefix] = None
         self._changed[route.prefix] = None
         self._cache.clear()
 
@@ -187,12 +203,48 @@ class RoutingTable:
         if candidates is None or route not in candidates:
             return
         candidates.remove(route)
+        if route.learned is None:
+            static = self._static.get(route.next_hop)
+            if static is not None and not any(
+                one.learned is None and one.next_hop == route.next_hop for one in candidates
+            ):
+                static.pop(route.prefix, None)
         if not candidates:
             del self._routes[route.prefix]
             self._count(_depth(route.prefix), -1)
             self._has_changed(route.prefix)
         self._changed[route.prefix] = None
         self._cache.clear()
+
+    def rank_last(self, next_hop: str, is_last: bool, learned: Iterable[str]) -> None:
+        """Rank all routes over a next hop last, because its link is lost, or no longer.
+
+        `learned`: the prefixes of those that it has announced.
+        """
+        if is_last is self.ranks_last(next_hop):
+            return
+        if is_last:
+            self._last[next_hop] = None
+        else:
+            del self._last[next_hop]
+        for prefixes in (learned, self._static.get(next_hop, {})):
+            for prefix in prefixes:
+                candidates = self._routes.get(prefix)
+                if candidates is not None:
+                    candidates.sort(key=self._rank)
+                    self._changed[prefix] = None
+        self._cache.clear()
+
+    def ranks_last(self, next_hop: str) -> bool:
+        """Whether routes over a next hop rank last."""
+        return next_hop in self._last
+
+    def _rank(self, route: Route) -> tuple[int, int, int, str]:
+        if route.next_hop in self._last:
+            resort = 2
+        else:
+            resort = int(route.learned is not None and route.learned.is_last_resort)
+        return resort, route.source, route.hops, route.next_hop
 
     def _count(self, depth: int, change: int) -> None:
         self._counts[depth] = self._counts.get(depth, 0) + change
@@ -236,10 +288,6 @@ class RoutingTable:
             shorter=tuple(candidates[0] for candidates in matches[1:]),
             beaten=tuple(matches[0][1:]) if matches else (),
         )
-
-
-def _rank(route: Route) -> tuple[int, int, str]:
-    return route.source, route.hops, route.next_hop
 
 
 def _depth(prefix: str) -> int:

@@ -46,8 +46,18 @@ REQUEST_BYTES_MIN: Final = 512
 # Silence (requirement 79). A peer may ask for less than ours; a little is added for the way.
 HOLD_DOWN_MS_MIN: Final = 1_000
 HOLD_DOWN_SLACK_MS: Final = 5_000
-AWAY_MS: Final = 3_000
-"""For how long the routes of a peer are kept when its link is lost."""
+# A link that is lost (docs/decisions/0015): for how long nobody is told, and for how long when its process is being
+# replaced and packets wait for it (`btp.bounds.RETURN_SECONDS_MAX`); then its routes rank last.
+LOST_MS: Final = 500
+REPLACED_MS: Final = 30_000
+LAST_RESORT_NAMES: Final = 8
+"""How many times more this node names itself in a path whose next link is lost."""
+# A link that is lost again and again: its routes rank last for longer each time, until it has been there for so long.
+STEADY_MS: Final = 60_000
+STEADY_MS_MIN: Final = 2_000
+MISSED_MS: Final = 10_000
+"""For how long it is remembered that a prefix had a route: packets get T01 and not F02."""
+assert STEADY_MS >= STEADY_MS_MIN
 ANNOUNCED_TO_SHOWN_MAX: Final = 32
 """Neighbours that are examined for whom a route is announced to, when an operator looks."""
 # The journal: withdrawn prefixes that are remembered for those who have not been told yet.

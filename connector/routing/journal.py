@@ -44,6 +44,8 @@ class Journal:
         """Prefixes in the latest epoch; full at first, so that the first change begins one."""
         self._dirty: dict[str, None] = {}
         """Prefixes that were not looked at since the table said that they have changed."""
+        self._last: set[str] = set()
+        """Prefixes of `_best` whose next hop has lost its link: told as a last resort."""
         self._moved: dict[str, str] = {}
         """Prefixes whose next hop has changed; what lies below, after the one named, is to be entered anew."""
         self._moved_again: set[str] = set()
@@ -55,6 +57,10 @@ class Journal:
     def best(self, prefix: str) -> Route | None:
         """The route in use, as it was when the journal last looked."""
         return self._best.get(prefix)
+
+    def is_last_resort(self, prefix: str) -> bool:
+        """Whether the link to the next hop of the route in use was lost when the journal last looked."""
+        return prefix in self._last
 
     def epoch_of(self, prefix: str) -> int:
         """The epoch of the latest change of a prefix; zero: none is known."""
@@ -82,16 +88,20 @@ class Journal:
         for prefix in dirty:
             del self._dirty[prefix]
             before, now = self._best.get(prefix), self._table.best(prefix)
+            was_last = prefix in self._last
             if now is None:
                 if before is None:
                     continue
                 del self._best[prefix]
+                self._last.discard(prefix)
                 gone.add(prefix)
             else:
                 self._best[prefix] = now
+                is_last = self._table.ranks_last(now.next_hop)
+                (self._last.add if is_last else self._last.discard)(prefix)
                 if before is None:
                     come.append(prefix)
-                elif before == now and before.learned == now.learned:
+                elif before == now and before.learned == now.learned and is_last is was_last:
                     continue
             changed[prefix] = None
             if before is None or now is None or before.next_hop != now.next_hop:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from connector.ilp import address
 from connector.peering.model import LOCAL, Relation
@@ -100,15 +100,30 @@ def _passes(prefix: str, allowed: tuple[str, ...]) -> bool:
     return not allowed or any(is_within(prefix, one) for one in allowed)
 
 
-def announcement(route: Route, own_address: str, secret: bytes) -> Announcement:
-    """A route in use as it is announced (requirement 82): our address before its path."""
+def announcement(
+    route: Route, own_address: str, secret: bytes, *, is_last_resort: bool = False
+) -> Announcement | None:
+    """A route in use as it is announced (requirement 82): our address before its path.
+
+    `is_last_resort`: the link to its next hop is lost, so our address stands there several times, which makes the path
+    longer than any other for nodes of other kinds, too. None: there is no room for that.
+    """
     learned = route.learned
     if learned is None:
         auth = hmac.digest(secret, route.prefix.encode("ascii"), "sha256")
-        return Announcement(prefix=route.prefix, path=(own_address,), auth=auth)
-    return Announcement(
-        prefix=route.prefix,
-        path=(own_address, *learned.path),
-        auth=hashlib.sha256(learned.auth).digest(),
-        properties=tuple(one for one in learned.properties if one.flags & 0x40),
-    )
+        plain = Announcement(prefix=route.prefix, path=(own_address,), auth=auth)
+    else:
+        plain = Announcement(
+            prefix=route.prefix,
+            path=(own_address, *learned.path),
+            auth=hashlib.sha256(learned.auth).digest(),
+            properties=tuple(one for one in learned.properties if one.flags & 0x40),
+        )
+    if not is_last_resort:
+        return plain
+    # Each name has up to three octets before it; nobody takes an announcement beyond these bounds.
+    room = (bounds.ROUTE_BYTES_MAX - plain.size) // (len(own_address) + 3)
+    more = min(bounds.LAST_RESORT_NAMES, room, bounds.HOPS_MAX - len(plain.path))
+    if more < 1:
+        return None
+    return replace(plain, path=(own_address,) * more + plain.path)

@@ -4,7 +4,7 @@
     route update   <-  new table id: begin anew    from > epoch: a gap, ask again    to < epoch: stale
 
 Every update that fits, also an empty one, is a sign of life. Without one for the hold-down time all routes
-go (requirement 79), and the neighbour is asked anew.
+go (requirement 79), and the neighbour is asked anew. When its link is lost that time begins once more.
 """
 
 from __future__ import annotations
@@ -76,6 +76,10 @@ class Receiver:
         self._sizes: dict[str, int] = {}
         self._octets = 0
         self._room = room
+        self._hold_ms = 0
+        """For how long its routes are kept without an update, as it has said, within our bounds."""
+        self._is_away = False
+        """Whether its link was lost since its last update."""
 
     # --- asking
 
@@ -140,7 +144,9 @@ class Receiver:
             return changes
         self.speaker = update.speaker if address.is_address(update.speaker) else ""
         hold_ms = max(update.hold_down_ms, bounds.HOLD_DOWN_MS_MIN) + bounds.HOLD_DOWN_SLACK_MS
-        self.expires_ms = now_ms + min(hold_ms, hold_down_ms_max)
+        self._hold_ms = min(hold_ms, hold_down_ms_max)
+        self._is_away = False
+        self.expires_ms = now_ms + self._hold_ms
         if not self.asking:
             self.ask_at_ms = None
         if update.to_epoch < self.epoch:
@@ -219,12 +225,16 @@ class Receiver:
         """Whether its routes have to go."""
         return self.expires_ms is not None and now_ms >= self.expires_ms
 
-    def away(self, until_ms: int) -> None:
-        """Its link is lost: its routes are kept until then at most."""
+    def away(self, now_ms: int) -> None:
+        """Its link is lost: its routes are kept for the hold-down time from now on.
+
+        Not longer if it is lost again before the neighbour has said anything.
+        """
         self.asking = False
         self.ask_at_ms = None
-        if self.expires_ms is not None:
-            self.expires_ms = min(self.expires_ms, until_ms)
+        if self.expires_ms is not None and not self._is_away:
+            self._is_away = True
+            self.expires_ms = now_ms + self._hold_ms
 
     def forget(self) -> list[Route]:
         """Begin anew, as if it had said nothing; returns the routes that go."""

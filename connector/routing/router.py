@@ -24,6 +24,7 @@ from connector.peering.routing import Learned, Route, RoutingTable
 from connector.routing import bounds, codec
 from connector.routing.codec import Announcement, Mode
 from connector.routing.journal import Journal
+from connector.routing.link_state import LinkState
 from connector.routing.model import NeighbourTerms, announcement, may_take, may_tell
 from connector.routing.receiver import Receiver, Room
 from connector.routing.sender import Sender
@@ -54,6 +55,7 @@ class Neighbour:
         self.receiver: Final = Receiver(room)
         self.sender: Final = Sender(new_table_id)
         self.connected = False
+        self.link: Final = LinkState()
         self.refused: Final[dict[str, int]] = {}
         """What was not taken of it, by reason."""
         self._octets = float(bounds.PEER_BYTES_BURST)
@@ -126,7 +128,9 @@ class Router:
         """The terms with all peers; those of others are forgotten."""
         wanted = {terms.peer_id: terms for terms in all_terms}
         for peer_id in self.neighbours.keys() - wanted.keys():
-            self._remove_all(self.neighbours.pop(peer_id).receiver.forget())
+            former = self.neighbours.pop(peer_id)
+            self._table.rank_last(peer_id, False, former.receiver.routes)
+            self._remove_all(former.receiver.forget())
         customers = frozenset(one.peer_id for one in wanted.values() if one.is_customer)
         for peer_id, terms in wanted.items():
             one = self.neighbours.get(peer_id)
@@ -152,15 +156,17 @@ class Router:
         one = self.neighbours.get(peer_id)
         if one is not None:
             one.connected = True
+            one.link.connected(now_ms)
             one.receiver.ask(now_ms)
             self._wake_ms = 0
 
     def disconnected(self, peer_id: str, now_ms: int, *, comes_back: bool) -> None:
-        """It has none any more; `comes_back`: its process is being replaced."""
+        """It has none any more; `comes_back`: its process is being replaced, and packets wait for it."""
         one = self.neighbours.get(peer_id)
         if one is not None:
             one.connected = False
-            one.receiver.away(now_ms + (self._hold_down_ms if comes_back else bounds.AWAY_MS))
+            one.link.lost(now_ms, comes_back=comes_back)
+            one.receiver.away(now_ms)
             self._wake_ms = 0
 
     # --- requests of neighbours
@@ -234,17 +240,29 @@ class Router:
             now_ms=now_ms,
             wall_ms=wall_ms,
         )
-        self._remove_all(changes.dropped)
+        self._remove_all(changes.dropped, now_ms)
         for route in changes.put.values():
             self._table.add(route)
             self._changed(route, True)
         for why, count in changes.refused.items():
             self._refuse(one, why, count)
 
-    def _remove_all(self, routes: list[Route]) -> None:
+    def _remove_all(self, routes: list[Route], now_ms: int | None = None) -> None:
+        """`now_ms`: others may have another way, which is told soon. None: an operator has changed the terms."""
         for route in routes:
             self._table.remove(route)
             self._changed(route, False)
+            if now_ms is not None and self._table.best(route.prefix) is None:
+                self._table.missed.add(route.prefix, route.next_hop, now_ms + bounds.MISSED_MS)
+
+    def _rank(self, now_ms: int) -> int:
+        """Rank routes by the state of the link to their next hop, and forget missed ones; gives when next."""
+        wake_ms = self._table.missed.forget(now_ms) or _NEVER_MS
+        for peer_id, one in self.neighbours.items():
+            if one.link.tick(now_ms):
+                self._table.rank_last(peer_id, one.link.ranks_last, one.receiver.routes)
+            wake_ms = min(wake_ms, one.link.changes_ms)
+        return wake_ms
 
     def _refuse(self, one: Neighbour, why: str, count: int = 1) -> None:
         if why not in one.refused:
@@ -260,15 +278,15 @@ class Router:
         """What has to be sent now. Cheap where nothing is to be done."""
         if now_ms < self._wake_ms and not (self.journal.has_work and now_ms >= self._look_ms):
             return []
+        wake_ms = self._rank(now_ms)
         self._look(now_ms)
         requests: list[Request] = []
-        wake_ms = _NEVER_MS
         due: list[tuple[int, Neighbour]] = []
         known_to_all = self.journal.epoch
         for one in self.neighbours.values():
             receiver, sender = one.receiver, one.sender
             if receiver.is_silent(now_ms):
-                self._remove_all(receiver.forget())
+                self._remove_all(receiver.forget(), now_ms)
                 self._refuse(one, "silent")
                 if one.connected:
                     receiver.ask(now_ms)
@@ -331,7 +349,10 @@ class Router:
     def told(self, terms: NeighbourTerms, prefix: str) -> Announcement | None:
         """What a neighbour is told of a prefix; None: nothing."""
         route = self._told_route(terms, prefix)
-        return None if route is None else announcement(route, self.address, self._secret)
+        if route is None:
+            return None
+        last = self.journal.is_last_resort(prefix)
+        return announcement(route, self.address, self._secret, is_last_resort=last)
 
     def announced_to(self, route: Route) -> list[str]:
         """Ids of the neighbours that have taken our announcement of a route, of the first ANNOUNCED_TO_SHOWN_MAX."""

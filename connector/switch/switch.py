@@ -631,6 +631,8 @@ class Switch:
         """Steps 2 and 3 of a new packet: its next hop, the amount and the expiry for it."""
         route = self._routes.find(prepare.destination)
         if route is None:
+            if self._routes.missed.holds(prepare.destination):
+                return self._refuse(Code.T01_PEER_UNREACHABLE, "no route at the moment")
             return self._refuse(Code.F02_UNREACHABLE, "no route found")
         next_hop: Peer | None = None
         lap = mark = 0

@@ -36,9 +36,13 @@ class ScriptedDialler:
         self.waits: list[float] = []
         self.outcomes: list[Any] = []
         self.served_by: list[Any] = []
+        self.carries: list[int] = []
+        """Packets since the call before, for each look at them."""
+        self.packets = 0
         self.dialler = Dialler(
             connect=self._connect,
             serving=lambda _peer_id: self.served_by.pop(0) if self.served_by else None,
+            carried=self._carried,
             clock=self.clock,
             log=self.log,
             random=lambda: 1.0,
@@ -53,6 +57,11 @@ class ScriptedDialler:
         if isinstance(outcome, Exception):
             raise outcome
         return cast(Link, outcome)
+
+    def _carried(self, _peer_id: str) -> int:
+        """As the links said that they had: the one under way may have carried since it was last asked."""
+        self.packets += self.carries.pop(0) if self.carries else 0
+        return self.packets
 
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -112,6 +121,40 @@ async def test_only_a_stable_link_resets_the_wait(dialling: ScriptedDialler) -> 
     await dialling.run(TimeoutError(), short, stable, TimeoutError())
     expected = [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 1, 2)]
     assert dialling.waits == expected
+
+
+async def test_a_short_link_that_carried_packets_does_not_make_the_next_dial_wait_for_long(
+    dialling: ScriptedDialler,
+) -> None:
+    dialling.clock.advance(1000)
+    refused = [ConnectionRefusedError(111, "refused")] * 6
+    short = [FakeLink(dialling.clock, lived_s=1) for _ in range(3)]
+    dialling.carries = [0] * 6 + [0, 1] * 3
+    await dialling.run(*refused, *short)
+    most = bounds.RECONNECT_FAILURES_CARRIED + 1
+    expected = [*range(1, 7), most, most, most]
+    assert dialling.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in expected]
+    assert dialling.waits[-1] < 0.5
+
+
+async def test_links_that_carry_nothing_make_the_next_dial_wait_for_longer(
+    dialling: ScriptedDialler,
+) -> None:
+    """Logged in or not: a peer that closes each link at once is not dialled ten times a second."""
+    dialling.clock.advance(1000)
+    lived = (1, None, 1, None)
+    await dialling.run(*[FakeLink(dialling.clock, lived_s=one) for one in lived])
+    assert dialling.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 3, 4)]
+
+
+async def test_a_link_of_the_peer_that_carried_packets_counts_as_one_of_ours(
+    dialling: ScriptedDialler,
+) -> None:
+    dialling.served_by = [FakeLink(dialling.clock, lived_s=0) for _ in range(5)]
+    dialling.carries = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    await dialling.run(TimeoutError())
+    expected = (1, 2, 3, 4, 3, 4)
+    assert dialling.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in expected]
 
 
 async def test_the_history_of_a_removed_peer_is_discarded(dialling: ScriptedDialler) -> None:
