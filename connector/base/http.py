@@ -3,7 +3,7 @@
 A server may be hostile. So the size of an answer is bounded before and after decompression; one
 layer of gzip is decoded (unless a client takes none), any other encoding is refused; redirects are not followed, since an API key
 is meant for the configured host; proxy variables of the environment are ignored. Every failure is an
-`HttpError`, independent of the library in use.
+`HttpError`, independent of the library in use. No server holds the event loop (`http_turns`).
 """
 
 from __future__ import annotations
@@ -143,7 +143,10 @@ class HttpClient:
                 return await self._ask(method, url, content, headers)
         except TimeoutError:
             raise HttpTimeoutError(f"no answer within {seconds:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except HttpAnswerError:
+            raise
+        except Exception as error:
+            # Not only the library's: of a Location that it cannot read it lets an IDNAError through.
             raise HttpUnreachableError(type(error).__name__, _reason(error)) from error
 
     async def _ask(
@@ -169,29 +172,36 @@ class HttpClient:
         return HttpAnswer(response.status_code, body, response.headers)
 
     async def _open(self) -> httpx.AsyncClient:
-        trusted: ssl.SSLContext | bool = False
-        if self._verify and self._transport is None:
-            trusted = await asyncio.to_thread(_trusted)
+        # In a thread: reading the certificates takes 25 ms, and loading the library more.
+        transport = self._transport or await asyncio.to_thread(self._network)
         if self._client is None:  # two requests may get here at once
             self._client = httpx.AsyncClient(
-                limits=httpx.Limits(
-                    max_connections=self._connections_max,
-                    max_keepalive_connections=self._connections_max,
-                ),
                 timeout=None,  # noqa: S113 - `ask` has one deadline for the whole request
                 follow_redirects=False,
                 trust_env=False,
-                verify=trusted,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # keeps none
-                transport=self._transport,
+                transport=transport,
             )
         return self._client
+
+    def _network(self) -> Transport:
+        from connector.base.http_turns import InTurns  # noqa: PLC0415 - most commands ask nobody
+
+        return InTurns(
+            trusted=_trusted() if self._verify else _trusts_any(),
+            connections_max=self._connections_max,
+            answer_bytes_max=self._bytes_max,
+        )
 
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
-    """Reading the certificates takes 25 ms: in a thread, and once a process, not once a client."""
+    """Read once a process, not once a client."""
     return httpx.create_ssl_context(trust_env=False)
+
+
+def _trusts_any() -> ssl.SSLContext:
+    return httpx.create_ssl_context(verify=False, trust_env=False)
 
 
 def gunzip(octets: bytes, bytes_max: int) -> bytes:

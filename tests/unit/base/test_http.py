@@ -9,12 +9,13 @@ import ssl
 import zlib
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.base import http
+from connector.base import http, http_turns
 from connector.base.errors import (
     EnvironmentFault,
     HttpAnswerError,
@@ -23,6 +24,7 @@ from connector.base.errors import (
     HttpUnreachableError,
 )
 from connector.base.http import HttpAnswer, HttpClient, gunzip, read_json
+from connector.base.http_turns import read_max
 from tests.support.outside_http import FakeNetwork, raw
 
 BYTES_MAX = 1000
@@ -226,6 +228,116 @@ async def test_faults_of_the_library_are_translated() -> None:
         await ask(broken)
     assert str(caught.value) == "RemoteProtocolError"
     assert issubclass(HttpError, EnvironmentFault)
+
+
+# --- servers that are hostile on the wire
+
+
+class Server:
+    """Answers every request with the same octets: what comes first, then the rest again and again."""
+
+    def __init__(self, first: bytes, rest: bytes) -> None:
+        self._first = first
+        self._rest = rest
+        self.sent = 0
+        self.gone = asyncio.Event()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(self._first)
+        try:
+            while self._rest:
+                writer.write(self._rest)
+                self.sent += len(self._rest)
+                await writer.drain()
+        except OSError:
+            pass
+        writer.close()
+        self.gone.set()
+
+
+async def asked(server: Server) -> HttpAnswer:
+    listening = await asyncio.start_server(server.answer, "127.0.0.1", 0)
+    async with (
+        listening,
+        HttpClient(seconds_max=60, answer_bytes_max=BYTES_MAX, connections_max=1) as one,
+    ):
+        port = listening.sockets[0].getsockname()[1]
+        try:
+            return await one.ask("GET", f"http://127.0.0.1:{port}/")
+        finally:
+            await server.gone.wait()
+
+
+_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "rest"),
+    [
+        (b"", b"HTTP/1.1 100 \r\n\r\n" * 100),
+        (_CHUNKED, b"1\r\na\r\n" * 100),
+        (_CHUNKED, b"1;" + b"x" * 1000 + b"\r\na\r\n"),
+        (_CHUNKED + b"0\r\n", b"a: b\r\n" * 100),
+    ],
+    ids=["interim", "chunks", "extensions", "trailers"],
+)
+async def test_an_answer_without_end_is_left_by_its_octets_not_by_its_time(
+    first: bytes, rest: bytes
+) -> None:
+    server = Server(first, rest)
+    with pytest.raises((HttpUnreachableError, HttpAnswerError)):
+        await asked(server)
+    # What the sockets hold comes on top of it.
+    assert server.sent < read_max(BYTES_MAX) + (16 << 20)
+
+
+@pytest.mark.parametrize(
+    "location", [b"http://" + b"xn--a." * 50, b"http://[", b"http://a:b", b"//\xff\x00", b"x:" * 9]
+)
+async def test_whatever_a_server_says_fails_as_an_error_of_ours_if_at_all(location: bytes) -> None:
+    head = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location + b"\r\n\r\n"
+    try:
+        assert (await asked(Server(head, b""))).status == 302
+    except HttpError:
+        pass
+
+
+async def test_others_have_their_turn_between_small_parts_also_where_nothing_is_waited_for() -> (
+    None
+):
+    turns = 0
+
+    class Wire(httpcore.AsyncNetworkStream):
+        """As TLS, which has decrypted a lot."""
+
+        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            return b"x" * max_bytes
+
+        async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            pass
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def read_all(parts: list[int]) -> None:
+        while True:
+            parts.append(len(await stream.read(1 << 16)))
+
+    stream = http_turns._Stream(Wire(), 100_000)
+    task = asyncio.ensure_future(others())
+    for asked_for in range(2):
+        await stream.write(b"GET / ...")
+        parts: list[int] = []
+        with pytest.raises(httpcore.ReadError):
+            await read_all(parts)
+        assert max(parts) <= 8192
+        assert 100_000 - 8192 < sum(parts) <= 100_000
+        assert turns >= (asked_for + 1) * len(parts)
+    task.cancel()
 
 
 # --- JSON
