@@ -61,6 +61,8 @@ SPSP_BYTES_MAX: Final = 65_536
 RECEIVED_KEPT_MAX: Final = 10_000
 RECEIVED_WRITE_SECONDS: Final = 0.25
 RECEIVED_FAULT_SECONDS: Final = 5.0
+RECEIVED_WRITTEN_AT_ONCE_MAX: Final = 1000
+"""In one transaction, and one turn of the event loop."""
 # The webhook: a day of attempts, from 2 s to an hour apart.
 WEBHOOKS_PER_WALLET_MAX: Final = 4
 WEBHOOKS_AT_ONCE_MAX: Final = 16

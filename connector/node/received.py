@@ -11,17 +11,20 @@ answer is one of success, or for a day. What waits is on disk. Wallets take turn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 from collections.abc import Callable
 from typing import Any, Final
 
+from connector.base import limits
 from connector.base.backoff import Backoff
 from connector.base.errors import EnvironmentFault, HttpError, UnknownNameError
 from connector.base.http import HttpClient, Transport
+from connector.base.log import Sampler
 from connector.node import bounds
 from connector.node.core import Core
-from connector.node.received_store import FILE_NAME, Hook, Received, ReceivedStore
+from connector.node.received_store import FILE_NAME, Hook, Outcome, Received, ReceivedStore
 from connector.stream.incoming import IncomingPayments
 from connector.telemetry.events import Event, PaymentReceived, iso
 
@@ -68,7 +71,10 @@ class ReceivedPayments:
         self._wake = asyncio.Event()
         self._turns: dict[str, int] = {}
         """By wallet: when it had its last turn."""
+        self._outcomes: dict[str, Outcome] = {}
+        """By payment: how the latest attempts to tell have ended, until that is written down."""
         self._turn = 0
+        self._said: Final = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -104,7 +110,9 @@ class ReceivedPayments:
             return
         try:
             try:
-                await self._write()
+                while await self._write():
+                    pass
+                await self._note_outcomes()
                 await self._store.note_clean_stop()
             finally:
                 self._is_open = False
@@ -140,6 +148,7 @@ class ReceivedPayments:
         if self._url is None:
             raise UnknownNameError("there is no webhook: set PAY_WEBHOOK_URL")
         await self._open()
+        self._outcomes.pop(id_, None)
         if not await self._store.tell_again(id_, self._core.clock.now_ms()):
             raise UnknownNameError("no payment that has ended has this id")
         await self._count()
@@ -152,7 +161,8 @@ class ReceivedPayments:
         while True:
             await asyncio.sleep(bounds.RECEIVED_WRITE_SECONDS)
             try:
-                await self._write()
+                while await self._write():
+                    await asyncio.sleep(0)
                 told = False
             except EnvironmentFault as error:
                 if not told:
@@ -160,11 +170,12 @@ class ReceivedPayments:
                 told = True
                 await asyncio.sleep(bounds.RECEIVED_FAULT_SECONDS)
 
-    async def _write(self) -> None:
+    async def _write(self) -> bool:
+        """Write some of what has changed; whether there is more."""
         await self._open()
-        changed = self._incoming.take_changed()
+        changed = self._incoming.take_changed(bounds.RECEIVED_WRITTEN_AT_ONCE_MAX)
         if not changed:
-            return
+            return False
         now_ms = self._core.clock.now_ms()
         try:
             await self._store.put(changed, tells=self._url is not None, now_ms=now_ms)
@@ -186,6 +197,12 @@ class ReceivedPayments:
             )
         if ended:
             self._wake.set()
+        lost = self._incoming.take_lost()
+        if lost:
+            self._core.log.warning(
+                "payments_lost", payments=lost, reason="too many waited for the disk"
+            )
+        return len(changed) == bounds.RECEIVED_WRITTEN_AT_ONCE_MAX
 
     # --- telling
 
@@ -210,6 +227,8 @@ class ReceivedPayments:
 
     async def _tell_due(self, url: str) -> float | None:
         """Tell some of those that are due; returns after how many seconds to look again."""
+        # What was told is not told again because the disk did not take it down.
+        await self._note_outcomes()
         now_ms = self._core.clock.now_ms()
         due = await self._store.due(now_ms)
         # Those first whose wallet has waited longest for its turn.
@@ -242,15 +261,32 @@ class ReceivedPayments:
         attempts = one.attempts + 1
         hook, pause_s = Hook.TOLD, 0.0
         if fault:
-            core.log.warning(
-                "webhook_failed", payment=one.payment.id, reason=fault, attempts=attempts
-            )
+            suppressed = self._said.allow(core.clock.monotonic_s())
+            if suppressed is not None:
+                core.log.warning(
+                    "webhook_failed",
+                    payment=one.payment.id,
+                    reason=fault,
+                    attempts=attempts,
+                    suppressed=suppressed,
+                )
             hook = Hook.DEAD if attempts >= bounds.WEBHOOK_ATTEMPTS_MAX else Hook.WAITING
             pause_s = _PAUSE.wait_s(attempts, core.platform.randomness.random)
         next_ms = core.clock.now_ms() + int(pause_s * 1000)
-        await self._store.told(
-            one.payment.id, hook=hook, attempts=attempts, next_ms=next_ms, fault=fault
-        )
+        self._outcomes[one.payment.id] = Outcome(hook, attempts, next_ms, fault)
+        # A disk that fails is told where all of them are written.
+        with contextlib.suppress(EnvironmentFault):
+            await self._note_outcome(one.payment.id)
+
+    async def _note_outcome(self, id_: str) -> None:
+        outcome = self._outcomes.get(id_)
+        if outcome is not None:
+            await self._store.told(id_, outcome)
+            self._outcomes.pop(id_, None)
+
+    async def _note_outcomes(self) -> None:
+        for id_ in list(self._outcomes):
+            await self._note_outcome(id_)
 
     async def _count(self) -> None:
         counts = await self._store.counts()

@@ -75,6 +75,19 @@ class Received:
     """Why it could not be told the last time; empty: it was not tried, or told."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt to tell the webhook has ended."""
+
+    hook: Hook
+    attempts: int
+    """So far."""
+    next_ms: int
+    """When it is told next, if it waits."""
+    fault: str
+    """Why it could not be told; empty: it was."""
+
+
 class ReceivedStore:
     """See the module. Raises `EnvironmentFault` where the disk fails."""
 
@@ -136,13 +149,13 @@ class ReceivedStore:
         select = "SELECT min(next_ms) FROM received WHERE hook = 'waiting'"
         return await self._run(lambda c: c.execute(select).fetchone()[0])  # type: ignore[no-any-return]
 
-    async def told(self, id_: str, *, hook: Hook, attempts: int, next_ms: int, fault: str) -> None:
+    async def told(self, id_: str, outcome: Outcome) -> None:
         """Write down how an attempt to tell it has ended."""
         update = (
             "UPDATE received SET hook = ?, attempts = ?, next_ms = ?, fault = ? "
             "WHERE id = ? AND hook = 'waiting'"
         )
-        values = (hook.value, attempts, next_ms, fault, id_)
+        values = (outcome.hook.value, outcome.attempts, outcome.next_ms, outcome.fault, id_)
         await self._run(lambda connection: connection.execute(update, values))
 
     async def tell_again(self, id_: str, now_ms: int) -> bool:
@@ -204,18 +217,29 @@ def _begin(connection: sqlite3.Connection) -> list[Incoming]:
 
 
 def _make_room(connection: sqlite3.Connection) -> None:
+    """Of those that wait, and of dead letters, the least amounts go first.
+
+    Whoever would push out a payment with others of his own has to pay more with each.
+    """
     most = bounds.RECEIVED_KEPT_MAX
+    for hook, then in (
+        ("waiting", "UPDATE received SET hook = 'dead', fault = 'too many waited'"),
+        ("dead", "DELETE FROM received"),
+    ):
+        count = connection.execute("SELECT count(*) FROM received WHERE hook = ?", (hook,))
+        more = count.fetchone()[0] - most
+        if more > 0:
+            connection.execute(
+                f"{then} WHERE seq IN (SELECT seq FROM received WHERE hook = ? "  # noqa: S608 - ours
+                "ORDER BY length(amount), amount, seq LIMIT ?)",
+                (hook, more),
+            )
+    clause = "hook IN ('none', 'told') AND ended != ''"
     connection.execute(
-        "UPDATE received SET hook = 'dead', fault = 'too many waited' WHERE hook = 'waiting' AND seq <= "
-        "(SELECT seq FROM received WHERE hook = 'waiting' ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+        f"DELETE FROM received WHERE {clause} AND seq <= (SELECT seq FROM received "  # noqa: S608 - our own clause
+        f"WHERE {clause} ORDER BY seq DESC LIMIT 1 OFFSET ?)",
         (most,),
     )
-    for clause in ("hook = 'dead'", "hook IN ('none', 'told') AND ended != ''"):
-        connection.execute(
-            f"DELETE FROM received WHERE {clause} AND seq <= (SELECT seq FROM received "  # noqa: S608 - our own clauses
-            f"WHERE {clause} ORDER BY seq DESC LIMIT 1 OFFSET ?)",
-            (most,),
-        )
 
 
 def _received(row: Sequence[Any]) -> Received:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from connector.base import limits
 from connector.base.backoff import Backoff
 from connector.base.clock import Clock
 from connector.base.errors import EngineError, SettlementUnknownError
-from connector.base.log import Log
+from connector.base.log import Log, Sampler
 from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject
 from connector.settlement import bounds
@@ -53,6 +54,7 @@ class Engines:
         """Peers whose account is not created at their engine yet: due time in ms, attempts so far."""
         self._clock = clock
         self._log = log
+        self._lines = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._ask_peer = ask_peer
         self._random = random
         self._is_peer = is_peer
@@ -115,19 +117,25 @@ class Engines:
         try:
             reply = await engine.message(peer_id, octets)
         except EngineError as error:
-            self._log.warning("settlement_message_failed", peer_id=peer_id, reason=str(error))
+            self._note_failed(peer_id, str(error))
             return settle.refusal(Code.T00_INTERNAL_ERROR, "settlement engine does not answer")
         if reply.ok:
             return settle.answer(reply.body)
         final = 400 <= reply.status < 500
-        self._log.warning(
-            "settlement_message_failed", peer_id=peer_id, reason=f"HTTP {reply.status}"
-        )
+        self._note_failed(peer_id, f"HTTP {reply.status}")
         return settle.refusal(
             Code.F00_BAD_REQUEST if final else Code.T00_INTERNAL_ERROR,
             "settlement engine refused the message",
             reply.body,
         )
+
+    def _note_failed(self, peer_id: str, reason: str) -> None:
+        # Peers cause these lines, so their rate is limited.
+        suppressed = self._lines.allow(self._clock.monotonic_s())
+        if suppressed is not None:
+            self._log.warning(
+                "settlement_message_failed", peer_id=peer_id, reason=reason, suppressed=suppressed
+            )
 
     async def relay(self, peer_id: str, octets: bytes) -> Fulfill | Reject:
         """Send a message of our engine to the peer's engine.

@@ -23,10 +23,10 @@ CLOSE_MESSAGE_CHARACTERS_MAX: Final = 100
 # say to a payer who is declined.
 DATA_AHEAD_BYTES: Final = 1 << 16
 DECLINED_MESSAGE_CHARACTERS_MAX: Final = 200
-# Payments that come in: open at one time, not written down yet, and for how long after the close of a
+# Payments that come in: open at one time; ended and not written down yet; and for how long after the close of a
 # connection packets are waited for that were under way.
 OPEN_PAYMENTS_MAX: Final = 10_000
-UNWRITTEN_PAYMENTS_MAX: Final = 2 * OPEN_PAYMENTS_MAX
+UNWRITTEN_PAYMENTS_MAX: Final = 10_000
 CLOSED_GRACE_MS: Final = 1000
 # A payment of this node. Packets in flight: what a window grows to while nothing is refused.
 WINDOW_FIRST: Final = 16

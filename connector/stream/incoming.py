@@ -14,7 +14,7 @@ without an amount make no payment. What is counted is posted, or is to be: it is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,7 +62,10 @@ class IncomingPayments:
         self._open: dict[str, Incoming] = {}
         """By token, the one that got a packet last at the end."""
         self._changed: dict[str, Incoming] = {}
-        """By id: those to be written down."""
+        """By id: the open ones that are to be written down."""
+        self._ended: dict[str, Incoming] = {}
+        """The same of those that have ended, which nothing else knows: the one that ended first first."""
+        self._lost = 0
         self._made = 0
 
     def __len__(self) -> int:
@@ -78,7 +81,7 @@ class IncomingPayments:
         for one in former:
             if (one.asset_code, one.asset_scale) != self._asset or one.token in self._open:
                 one.ended = "quiet"
-                self._changed[one.id] = one
+                self._ended[one.id] = one
             else:
                 self._open[one.token] = one
 
@@ -106,22 +109,39 @@ class IncomingPayments:
         if one is not None and not one.closed_ms:
             one.closed_ms = self._now_ms()
 
-    def take_changed(self) -> list[Incoming]:
-        """Those that have changed since the last call; ends what has ended."""
+    def take_changed(self, count_max: int) -> list[Incoming]:
+        """So many of those that have changed since they were taken last; ends what has ended."""
         now_ms = self._now_ms()
         for one in list(self._open.values()):
             if one.closed_ms and now_ms - one.closed_ms >= bounds.CLOSED_GRACE_MS:
                 self._end(one, "closed")
             elif now_ms - one.last_ms >= self._quiet_ms:
                 self._end(one, "quiet")
-        changed, self._changed = self._changed, {}
-        return list(changed.values())
+        taken: list[Incoming] = []
+        for waiting in (self._ended, self._changed):
+            while waiting and len(taken) < count_max:
+                taken.append(waiting.pop(next(iter(waiting))))
+        return taken
 
-    def put_back(self, changed: Iterable[Incoming]) -> None:
-        """These could not be written down: they are among the next ones, as long as there is room."""
-        self._changed = {one.id: one for one in changed} | self._changed
-        while len(self._changed) > bounds.UNWRITTEN_PAYMENTS_MAX:
-            del self._changed[next(iter(self._changed))]
+    def put_back(self, changed: Sequence[Incoming]) -> None:
+        """These could not be written down: they are taken first the next time."""
+        ended = {one.id: one for one in changed if one.ended}
+        self._ended = ended | self._ended
+        for one in changed:
+            if not one.ended:
+                self._changed[one.id] = one
+        self._make_room()
+
+    def take_lost(self) -> int:
+        """How many that have ended were forgotten unwritten since the last call: too many waited."""
+        lost, self._lost = self._lost, 0
+        return lost
+
+    def _make_room(self) -> None:
+        # The disk may be stuck for as long as it likes. Open ones are bounded already.
+        while len(self._ended) > bounds.UNWRITTEN_PAYMENTS_MAX:
+            del self._ended[next(iter(self._ended))]
+            self._lost += 1
 
     def _new_id(self, token: str, began_ms: int) -> str:
         """An id that no other payment on the same connection has."""
@@ -132,4 +152,6 @@ class IncomingPayments:
     def _end(self, one: Incoming, why: str) -> None:
         del self._open[one.token]
         one.ended = why
-        self._changed[one.id] = one
+        self._changed.pop(one.id, None)
+        self._ended[one.id] = one
+        self._make_room()

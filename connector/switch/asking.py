@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import HttpTimeoutError
 from connector.base.http import HttpClient, Transport
-from connector.base.log import Log
+from connector.base.log import Log, Sampler
 from connector.peering.model import Unanswered
 from connector.stream.questions import Decision, PaymentData, question, read_decision
 from connector.switch import bounds
@@ -87,6 +88,7 @@ class DataQuestions:
             gzip=False,
             transport=transport,
         )
+        self._lines = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._places = SharedPlaces(bounds.DATA_QUESTIONS_MAX)
 
@@ -146,7 +148,10 @@ class DataQuestions:
             return Unanswered.TIMED_OUT
         except Exception as error:  # noqa: BLE001 - foreign code; the packet must be answered
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            self._log.warning("payment_data_failed", reason=reason)
+            # Payers cause these lines, so their rate is limited.
+            suppressed = self._lines.allow(self._clock.monotonic_s())
+            if suppressed is not None:
+                self._log.warning("payment_data_failed", reason=reason, suppressed=suppressed)
             return Unanswered.REFUSED
 
     async def _post(self, asked: PaymentData, deadline_ms: int, left_s: float) -> Decision:

@@ -20,7 +20,7 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import HttpTimeoutError
 from connector.base.http import HttpClient, Transport
-from connector.base.log import Log
+from connector.base.log import Log, Sampler
 from connector.ilp import settle
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, encode, reject
 from connector.peering.model import Unanswered
@@ -101,6 +101,7 @@ class Deliveries:
             connections_max=bounds.LOCAL_DELIVERIES_MAX,
             transport=transport,
         )
+        self._lines = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._local = Places(bounds.LOCAL_DELIVERIES_MAX)
         self._messages = Places(bounds.SETTLE_MESSAGES_MAX)
@@ -172,7 +173,11 @@ class Deliveries:
         except (TimeoutError, HttpTimeoutError):
             said = Unanswered.TIMED_OUT
         except Exception as error:  # noqa: BLE001 - foreign code; the packet must be answered
-            self._log.warning("local_delivery_failed", reason=_clean(error))
+            # Senders cause these lines, so their rate is limited.
+            suppressed = self._lines.allow(self._clock.monotonic_s())
+            if suppressed is not None:
+                reason = _clean(error)
+                self._log.warning("local_delivery_failed", reason=reason, suppressed=suppressed)
             said = reject(Code.T00_INTERNAL_ERROR, self._own_address(), "receiver failed")
         self._driver.delivered(flight, said)
         self._turn_done()

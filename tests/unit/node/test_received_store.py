@@ -12,7 +12,7 @@ import pytest
 from connector.base.errors import EnvironmentFault
 from connector.base.sqlite import SqliteFile
 from connector.node import bounds
-from connector.node.received_store import Hook, Received, ReceivedStore
+from connector.node.received_store import Hook, Outcome, Received, ReceivedStore
 from connector.stream.incoming import Incoming
 
 ONE = Incoming("1" * 32, "p" * 32, "token", "alice", "USD", 9, 5, 1, 1000, 2000)
@@ -56,16 +56,16 @@ async def test_one_that_has_ended_waits_once_and_never_changes(tmp_path: Path) -
         assert (due.payment.amount, due.payment.ended, due.payment.token) == (2**64, "quiet", "")
         assert await store.due(2999) == []
         assert await store.next_due_ms() == 3000
-        again = {"hook": Hook.WAITING, "attempts": 1, "next_ms": 5000, "fault": "HTTP 500"}
-        await store.told(due.payment.id, **again)  # type: ignore[arg-type]
+        again = Outcome(Hook.WAITING, 1, 5000, "HTTP 500")
+        await store.told(due.payment.id, again)
         assert await store.due(4999) == []
         (due,) = await store.due(5000)
         assert (due.attempts, due.fault) == (1, "HTTP 500")
-        await store.told(due.payment.id, hook=Hook.DEAD, attempts=2, next_ms=0, fault="gone")
+        await store.told(due.payment.id, Outcome(Hook.DEAD, 2, 0, "gone"))
         assert await store.counts() == {"dead": 1}
         assert [one.fault for one in await all_of(store, hook="dead")] == ["gone"]
         # Another end of the same attempt changes nothing any more.
-        await store.told(due.payment.id, **again)  # type: ignore[arg-type]
+        await store.told(due.payment.id, again)
         assert await store.counts() == {"dead": 1}
         assert await store.tell_again(due.payment.id, 6000)
         assert [(one.attempts, one.fault) for one in await store.due(6000)] == [(0, "")]
@@ -109,6 +109,20 @@ async def test_each_kind_is_bounded_and_what_waits_too_long_is_a_dead_letter(
             await store.put([one], tells=False, now_ms=0)
         ids = [one.payment.id for one in await all_of(store, hook="none")]
         assert ids == [*(f"{number:032}" for number in (19, 18, 17)), "open"]
+
+
+async def test_who_floods_with_tiny_payments_pushes_out_no_larger_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "RECEIVED_KEPT_MAX", 3)
+    async with opened(tmp_path) as store:
+        amounts = [1000, *[2] * 5, 999, *[10] * 20]
+        for number, amount in enumerate(amounts):
+            one = replace(ONE, id=f"{number:032}", amount=amount, ended="quiet")
+            await store.put([one], tells=True, now_ms=0)
+        waiting = await all_of(store, hook="waiting")
+        assert [one.payment.amount for one in waiting] == [10, 999, 1000]
+        assert [one.payment.amount for one in await all_of(store, hook="dead")] == [10, 10, 10]
 
 
 async def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from connector.accounting.promises import Reservation
+from connector.base import limits
 from connector.base.errors import (
     LedgerUnavailableError,
     SettlementConflictError,
@@ -730,6 +731,16 @@ async def test_a_message_that_our_engine_refuses_is_rejected_by_peer_settle(
         answer = await node.settlements.answer("bob", b"?")
         assert isinstance(answer, Reject)
         assert (answer.code, answer.triggered_by, answer.data) == (code, "peer.settle", data)
+
+
+@simulated
+async def test_messages_that_fail_fill_no_log() -> None:
+    durable = DurableState()
+    async with SettlementNode(durable) as node:
+        durable.engine.reply = Reply(500, b"ouch")
+        for _ in range(50):
+            await node.settlements.answer("bob", b"?")
+        assert node.logged("settlement_message_failed") == limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX
 
 
 @simulated

@@ -22,7 +22,7 @@ class Setup:
 
     def take(self, after_ms: int = 0) -> list[Incoming]:
         self.now_ms += after_ms
-        return self.payments.take_changed()
+        return self.payments.take_changed(1000)
 
 
 def test_packets_of_a_connection_are_one_payment_until_it_is_quiet() -> None:
@@ -87,8 +87,8 @@ def test_the_one_quiet_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -
     for token in ("a", "b", "a", "c"):
         one.payments.received(token, "alice", 1)
     assert [(each.token, each.ended) for each in one.take()] == [
-        ("a", ""),
         ("b", "room"),
+        ("a", ""),
         ("c", ""),
     ]
     assert len(one.payments) == 2
@@ -102,11 +102,41 @@ def test_what_could_not_be_written_down_comes_again_within_a_bound(
     one.payments.put_back(one.take())
     one.payments.received("a", "alice", 1)
     assert [each.amount for each in one.take()] == [2]
+    assert one.payments.take_lost() == 0
+
+
+def test_of_those_that_wait_for_a_disk_that_is_stuck_some_are_kept_and_the_others_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also while what was taken before is being written, however long that takes."""
     monkeypatch.setattr(bounds, "UNWRITTEN_PAYMENTS_MAX", 2)
-    for token in "bcd":
+    monkeypatch.setattr(bounds, "OPEN_PAYMENTS_MAX", 1)
+    one = Setup()
+    for token in "abcdef":
+        one.payments.received(token, "alice", 1)  # each makes room for the next
+    assert one.payments.take_lost() == 3
+    being_written = one.take()
+    assert [(each.token, each.ended) for each in being_written] == [
+        ("d", "room"),
+        ("e", "room"),
+        ("f", ""),
+    ]
+    one.payments.received("g", "alice", 1)
+    one.payments.put_back(being_written)
+    assert one.payments.take_lost() == 1
+    # None that is open is lost, and none is there twice.
+    assert [each.token for each in one.take()] == ["e", "f", "g"]
+    assert one.take() == []
+
+
+def test_they_are_taken_in_parts_those_that_have_ended_first() -> None:
+    one = Setup()
+    for token in "abc":
         one.payments.received(token, "alice", 1)
-    one.payments.put_back(one.take())
-    assert [each.token for each in one.take()] == ["c", "d"]
+    one.payments.closed("c")
+    one.now_ms += bounds.CLOSED_GRACE_MS
+    parts = [[each.token for each in one.payments.take_changed(2)] for _ in range(3)]
+    assert parts == [["c", "a"], ["b"], []]
 
 
 @given(

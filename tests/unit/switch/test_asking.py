@@ -15,6 +15,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector.base import limits
 from connector.peering.model import Asset, Peer, PeerTerms, Unanswered
 from connector.stream.questions import DataPiece, Decision, PaymentData
 from connector.switch import bounds
@@ -202,3 +203,16 @@ def test_one_peer_or_one_wallet_never_takes_all_places(
             assert len(taken) <= most // 2
             assert places.take("other", "w0")
             places.give_back("other", "w0")
+
+
+async def test_what_payers_cause_is_said_a_few_times_a_second() -> None:
+    async def handler(_asked: PaymentData) -> bool:
+        raise OSError("the file is away")
+
+    async with asking(handler=handler) as driver:
+        for _ in range(50):
+            assert await driver.ask() is Unanswered.REFUSED
+        assert len(driver.log.calls) == limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX
+        driver.clock.advance(1)
+        await driver.ask()
+        assert driver.log.calls[-1].kwargs["suppressed"] == 50 - len(driver.log.calls) + 1

@@ -212,6 +212,16 @@ async def test_a_handler_that_fails_or_answers_nonsense_is_a_t00(answer: object)
     assert len(line.kwargs["reason"]) <= 200
 
 
+async def test_what_senders_cause_is_said_a_few_times_a_second() -> None:
+    async def handler(_prepare: Prepare) -> Any:
+        raise OSError("the file is away")
+
+    async with delivering(handler=handler) as driver:
+        for _ in range(50):
+            assert failed(await driver.ask())
+        assert len(driver.log.calls) == limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX
+
+
 @pytest.mark.parametrize("left_ms", [0, -5, 20])
 async def test_a_slow_handler_times_out(left_ms: int) -> None:
     ended = asyncio.Event()
