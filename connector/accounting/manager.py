@@ -20,7 +20,7 @@ from connector.accounting.entries import Reserve
 from connector.accounting.fulfilments import Fulfilments
 from connector.accounting.leaseholder import LeaseHolder, LeaseTerms
 from connector.accounting.mirror import Book, Mirror, PeerBooks
-from connector.accounting.own import OwnPacket, OwnPayments
+from connector.accounting.own import Claim, OwnPacket, OwnPayments
 from connector.accounting.promises import Outcome, Promises, Reservation, Token
 from connector.accounting.reconcile import Reconciler
 from connector.accounting.reconnect import Reconnect
@@ -541,35 +541,33 @@ class AccountManager:
 
     # --- payments of this node
 
-    async def claim_payment(self, key: str, attempt: int, tag: int) -> bool:
+    async def claim_payment(self, claim: Claim) -> bool:
         """Have an attempt at a payment of this node claimed, once for all processes of the node.
 
         Whether it is ours: false where it was claimed before under another tag. See `own`.
 
-        Args:
-            key: of the payment.
-            attempt: from 1.
-            tag: 128 bits, not zero, the same for the same attempt of the same process.
-
         Raises:
             LedgerUnavailableError: no acknowledgement; ask again with the same arguments.
         """
-        return await self._own_payments.claim(key, attempt, tag)
+        return await self._own_payments.claim(claim)
 
     async def own_packets(
-        self, packet_ids: Sequence[int], asset: Asset, since_ms: int
-    ) -> list[OwnPacket]:
+        self, claim: Claim, packet_ids: Sequence[int], asset: Asset
+    ) -> list[OwnPacket] | None:
         """What the ledger has of packets that this node has sent from its own account.
 
+        None: it does not know the attempt, so that it has none of them says nothing.
+
         Args:
+            claim: of the attempt that they belong to.
             packet_ids: as given to `reserve` as the sender's packet ids.
             asset: of the account.
-            since_ms: none of them was sent before.
 
         Raises:
             LedgerUnavailableError: no answer.
         """
-        return await self._own_payments.packets(packet_ids, asset, since_ms)
+        now_ms = self._recovery.ledger_ms
+        return await self._own_payments.packets(claim, packet_ids, asset, now_ms)
 
     # --- queries and settlements
 

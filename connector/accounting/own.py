@@ -22,7 +22,6 @@ from connector.accounting.chart import Chart
 from connector.accounting.recovery import packets_tagged
 from connector.accounting.resent import superseded_by_second_ways
 from connector.accounting.turn import Turn
-from connector.base import limits
 from connector.base.errors import LedgerUnavailableError
 from connector.ledger.interface import Ledger
 from connector.ledger.model import (
@@ -55,11 +54,22 @@ class OwnPacket(NamedTuple):
     """In the asset of the account."""
     condition_tag: int
     """The first 96 bits of its condition."""
-    held_at_ms: int
+    age_ms: int
+    """Since it was held, by the ledger's clock."""
     expires_at_ms: int
-    """No later than its first expiry, and at most two seconds earlier."""
+    """No later than its first expiry, and at most two seconds earlier; by the ledger's clock."""
     is_posted: bool
     is_void: bool
+
+
+class Claim(NamedTuple):
+    """What claims an attempt at a payment."""
+
+    key: str
+    attempt: int
+    """From 1."""
+    tag: int
+    """128 bits, not zero, the same for the same attempt of the same process."""
 
 
 class OwnPayments:
@@ -71,8 +81,9 @@ class OwnPayments:
         self._availability = availability
         self._has_accounts = False
 
-    async def claim(self, key: str, attempt: int, tag: int) -> bool:
+    async def claim(self, claim: Claim) -> bool:
         """Have an attempt at a payment claimed. See `AccountManager.claim_payment`."""
+        key, attempt, tag = claim
         assert attempt > 0, attempt
         assert tag, "without a tag claims are all the same"
         self._availability.require_up()
@@ -103,22 +114,28 @@ class OwnPayments:
         self._has_accounts = True
 
     async def packets(
-        self, packet_ids: Sequence[int], asset: Asset, since_ms: int
-    ) -> list[OwnPacket]:
-        """What the ledger has of packets of this node. See `AccountManager.own_packets`."""
+        self, claim: Claim, packet_ids: Sequence[int], asset: Asset, now_ms: int
+    ) -> list[OwnPacket] | None:
+        """What the ledger has of packets of this node. See `AccountManager.own_packets`.
+
+        `now_ms`: by the ledger's clock.
+        """
         self._availability.require_up()
-        account = self._chart.own(AccountCode.WALLET, asset)
-        # By the ledger's clock, which may be behind ours.
-        since_ns = max(0, since_ms - limits.CLOCK_ERROR_MS) * 1_000_000
+        wallet_id = account_id(self._chart.node_id, AccountCode.WALLET, "", str(asset))
+        claim_id = payment_id(self._chart.node_id, claim.key, claim.attempt)
         async with self._turn as ledger:
-            found = await packets_tagged(ledger, packet_ids, since_ns)
+            claims = await ledger.lookup_transfers([claim_id])
+            if [one.user_data_128 for one in claims] != [claim.tag]:
+                return None
+            # None was held before. Our own clock may have been wrong then, or be now.
+            found = await packets_tagged(ledger, packet_ids, claims[0].timestamp, by_ledger=True)
         superseded = superseded_by_second_ways(found)
         packets: list[OwnPacket] = []
         for one in found:
             if one.packet_id in superseded:
                 continue  # its next hop has refused it; what counts is its second way
             first = one.legs[0]
-            if first.debit_account_id != account.account_id:
+            if first.debit_account_id != wallet_id:
                 continue  # a peer may use the same ids
             held_at_ms = first.timestamp // 1_000_000
             # `Writer.reserve` has added the grace, and rounded up to seconds.
@@ -126,11 +143,9 @@ class OwnPayments:
             packets.append(
                 OwnPacket(
                     sender_packet_id=first.user_data_128,
-                    amount=sum(
-                        leg.amount for leg in one.legs if leg.debit_account_id == account.account_id
-                    ),
+                    amount=sum(leg.amount for leg in one.legs if leg.debit_account_id == wallet_id),
                     condition_tag=first.user_data_64 << 32 | first.user_data_32,
-                    held_at_ms=held_at_ms,
+                    age_ms=now_ms - held_at_ms,
                     expires_at_ms=held_at_ms + lives_ms,
                     is_posted=one.outcome == POST,
                     is_void=one.outcome == VOID,

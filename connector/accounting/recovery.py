@@ -281,6 +281,11 @@ class Recovery:
         await self._fulfilments.keep(answers)
         return len(answers)
 
+    @property
+    def ledger_ms(self) -> int:
+        """The time by the ledger's clock in milliseconds, as far as it is known."""
+        return self._ledger_ns() // 1_000_000
+
     def _ledger_ns(self) -> int:
         """The time by the ledger's clock, as far as it is known.
 
@@ -487,13 +492,15 @@ def _is_own(reservation: Reservation) -> bool:
     )
 
 
-async def packets_tagged(ledger: Ledger, tags: Sequence[int], since_ns: int) -> list[LedgerPacket]:
-    """Packets and their outcomes, by their senders' packet ids.
+async def packets_tagged(
+    ledger: Ledger, tags: Sequence[int], since_ns: int, *, by_ledger: bool = False
+) -> list[LedgerPacket]:
+    """Packets and their outcomes, by their senders' packet ids. See `Ledger.tagged_transfers`.
 
     Raises:
         LedgerUnavailableError: no answer.
     """
-    packets = packets_of(await ledger.tagged_transfers(tags, since_ns))
+    packets = packets_of(await ledger.tagged_transfers(tags, since_ns, by_ledger=by_ledger))
     by_id = {one.resolution_id: one for one in packets if not one.outcome}
     if by_id:
         for transfer in await ledger.lookup_transfers(list(by_id)):

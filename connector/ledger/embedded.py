@@ -137,7 +137,9 @@ class MemoryLedger:
         """Nothing to be done."""
         return ""
 
-    async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
+    async def tagged_transfers(
+        self, tags: Sequence[int], since_ns: int, *, by_ledger: bool = False
+    ) -> list[Transfer]:
         """See `Ledger`; only transfers that are in memory."""
         wanted = set(tags)
         return [
@@ -749,12 +751,14 @@ class EmbeddedLedger:
         await self._refresh()
         return _recent_transfers(self.machine, since_ns + self._ahead_ns)
 
-    async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
+    async def tagged_transfers(
+        self, tags: Sequence[int], since_ns: int, *, by_ledger: bool = False
+    ) -> list[Transfer]:
         """See `Ledger`. Reads the journal: a tenth of a second for a million transfers."""
         assert all(tags), "zero matches every transfer in a cluster"
         await self._refresh()
         machine = self.machine
-        since_ns += self._ahead_ns
+        since_ns += 0 if by_ledger else self._ahead_ns
         wanted = frozenset(tags)
         octets_of = frozenset(tag.to_bytes(16, "little") for tag in wanted)
 

@@ -125,8 +125,12 @@ class Ledger(Protocol):
         For recovery, bounded: reservations and resolutions shortly before a crash.
         """
 
-    async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
+    async def tagged_transfers(
+        self, tags: Sequence[int], since_ns: int, *, by_ledger: bool = False
+    ) -> list[Transfer]:
         """Transfers created at or after `since_ns` whose `user_data_128` is among `tags`, oldest first.
+
+        `since_ns` is by our clock; `by_ledger`: by that of the ledger, as timestamps are.
 
         Complete, except for tags shared by more than `LEDGER_TRANSFERS_PER_TAG_MAX` transfers: of
         these the newest. `tags` are not zero.

@@ -474,8 +474,10 @@ class TigerBeetleLedger:
         """Nothing to be done: the cluster maintains its own files."""
         return ""
 
-    async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
-        """See `Ledger`.
+    async def tagged_transfers(
+        self, tags: Sequence[int], since_ns: int, *, by_ledger: bool = False
+    ) -> list[Transfer]:
+        """See `Ledger`. How its clock differs from ours is not known, so `by_ledger` changes nothing.
 
         Raises:
             LedgerUnavailableError: no answer.

@@ -201,8 +201,10 @@ class PaymentRun:
         self._proof_before = status.proof
         await self._store.put(status)
 
-    async def _look_up(self, sequences: Iterable[int], since_ms: int) -> list[OwnPacket]:
+    async def _look_up(self, sequences: Iterable[int]) -> list[OwnPacket] | None:
         """What the ledger has of these packets; waits for a ledger that is away.
+
+        None: it does not know the attempt at all.
 
         Raises:
             EnvironmentFault: it was away until this run had to end.
@@ -212,7 +214,7 @@ class PaymentRun:
         while True:
             self._wake.clear()
             try:
-                return await accounts.own_packets(ids, self._core.local.terms.asset, since_ms)
+                return await accounts.own_packets(status.claim, ids, status.own_asset)
             except (LedgerUnavailableError, LedgerRefusedError) as error:
                 if self._stopping:
                     raise EnvironmentFault(f"{self._stopping}; {error}") from error
@@ -301,7 +303,6 @@ class PaymentRun:
             destination=destination,
             secret=secret,
             terms=machine.terms,
-            noted_ms=self._core.clock.now_ms(),
             last=machine.sequence,
             high=machine.sequence + stream_bounds.COMMITTED_PACKETS,
             open=machine.open_money,
@@ -326,7 +327,7 @@ async def claim(core: Core, status: PaymentStatus) -> None:
         EnvironmentFault: the ledger is away.
     """
     try:
-        is_ours = await core.accounts.claim_payment(status.key, status.attempt, status.tag)
+        is_ours = await core.accounts.claim_payment(status.claim)
     except EnvironmentFault:
         raise
     except ConnectorError as error:

@@ -16,12 +16,11 @@ from connector.ilp.packet import FULFILL, Answer, Fulfill, Prepare, Reject, deco
 from connector.node import bounds
 from connector.node.core import Core
 from connector.node.payment_store import Connection, PaymentStatus, sequence_of
-from connector.stream import bounds as stream_bounds
 from connector.stream import money
 from connector.stream.crypto import Keys
 
-LookUp = Callable[[Iterable[int], int], Awaitable[list[OwnPacket]]]
-"""Gives what the ledger has of packets with these sequences, held since a time in milliseconds."""
+LookUp = Callable[[Iterable[int]], Awaitable[list[OwnPacket] | None]]
+"""Gives what the ledger has of packets with these sequences; None: it does not know the attempt."""
 
 
 async def settle(core: Core, status: PaymentStatus, look_up: LookUp) -> str:
@@ -39,15 +38,18 @@ async def settle(core: Core, status: PaymentStatus, look_up: LookUp) -> str:
     assert kept is not None, "nothing was under way"
     if not core.accounts.ledger.keeps_books:
         return _give_up(status, "the ledger was in memory: what was sent is not known")
-    since_ms = kept.noted_ms - 2 * stream_bounds.PACKET_EXPIRY_MS
     beyond = range(kept.high + 1, kept.high + 1 + bounds.PAYMENT_PACKETS_LOOKED_BEYOND)
-    found = await look_up((*kept.uncertain, *beyond), since_ms)
+    found = await look_up((*kept.uncertain, *beyond))
+    if found is None:
+        return _give_up(status, "the ledger does not know the payment: what was sent is not known")
     if any(sequence_of(one.sender_packet_id) > kept.high for one in found):
         return _give_up(status, "payments.db is older than the ledger: what was sent is not known")
     keys = Keys(kept.secret)
     unknown = {one.sender_packet_id: one for one in found if not one.is_void}
     fulfilled: list[tuple[OwnPacket, Fulfill | None]] = []
-    for resent in await _resend(core, kept, keys, unknown.values()):
+    # The switch finds them only where they were sent from an account that is in use.
+    resendable = unknown.values() if status.own_asset == core.local.terms.asset else ()
+    for resent in await _resend(core, kept, keys, resendable):
         packet, answer = resent.packet, resent.answer
         if isinstance(answer, Fulfill):
             fulfilled.append((packet, answer))
@@ -56,7 +58,7 @@ async def settle(core: Core, status: PaymentStatus, look_up: LookUp) -> str:
         del unknown[packet.sender_packet_id]
     if unknown:
         sequences = [sequence_of(id_) for id_ in unknown]
-        for packet in await look_up(sequences, since_ms):
+        for packet in await look_up(sequences) or ():
             if packet.is_posted:
                 fulfilled.append((packet, None))
                 del unknown[packet.sender_packet_id]
@@ -135,8 +137,8 @@ async def _resend(
     resent: list[_Resent] = []
     until_ms = now_ms + bounds.PAYMENT_ANSWER_MS_MAX
     for packet in packets:
-        if now_ms - packet.held_at_ms > bounds.PAYMENT_PACKET_RESENT_MS_MAX:
-            continue  # the switch would not find it any more, and take it for a new one
+        if packet.age_ms > bounds.PAYMENT_PACKET_RESENT_MS_MAX:
+            continue  # the switch would not find it any more
         prepare = _make_again(kept, keys, packet)
         if prepare is None:
             continue  # made by another version of this program

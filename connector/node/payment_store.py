@@ -11,6 +11,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any, Final
 
+from connector.accounting.own import Claim
 from connector.base import limits
 from connector.base.disk import Database
 from connector.base.errors import EnvironmentFault
@@ -18,6 +19,7 @@ from connector.base.sqlite import in_transaction
 from connector.base.words import words_of
 from connector.ilp import address
 from connector.node import bounds
+from connector.peering.model import Asset
 from connector.stream.bounds import COMMITTED_PACKETS, SEQUENCE_MAX, WINDOW_MAX
 from connector.stream.crypto import SECRET_BYTES
 from connector.stream.money import Terms
@@ -30,12 +32,12 @@ CREATE TABLE IF NOT EXISTS payments (
     min_delivered TEXT NOT NULL, state TEXT NOT NULL, sent TEXT NOT NULL, delivered TEXT NOT NULL,
     uncertain TEXT NOT NULL, packets INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
     asset TEXT NOT NULL, reason TEXT NOT NULL, attempt INTEGER NOT NULL, tag TEXT NOT NULL,
-    connection TEXT NOT NULL, proof TEXT NOT NULL, ended INTEGER NOT NULL);
+    connection TEXT NOT NULL, proof TEXT NOT NULL, own_asset TEXT NOT NULL, ended INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS payments_by_end ON payments (ended);
 """
 _COLUMNS: Final = (
     "key, target, amount, slippage, min_delivered, state, sent, delivered, uncertain, packets, "
-    "duration_ms, asset, reason, attempt, tag, connection, proof"
+    "duration_ms, asset, reason, attempt, tag, connection, proof, own_asset"
 )
 _CUT_OFF: Final = "(state = 'running' OR connection != '')"
 _SEQUENCE_BITS: Final = 32
@@ -60,10 +62,8 @@ class Connection:
     destination: str
     secret: bytes
     terms: Terms
-    noted_ms: int
-    """When this was written: those of `open` were under way, none above `last` was sent before."""
     last: int
-    """The last sequence at that time."""
+    """The last sequence when this was written: those of `open` were under way, none above it was sent before."""
     high: int
     """The highest sequence that packets with money may have until it is written again."""
     open: list[int]
@@ -82,7 +82,6 @@ class Connection:
                 self.destination,
                 self.secret.hex(),
                 terms,
-                self.noted_ms,
                 self.last,
                 self.high,
                 self.open,
@@ -96,13 +95,12 @@ class Connection:
         Raises:
             ValueError, TypeError, ZeroDivisionError, RecursionError: it is not that.
         """
-        destination, secret, terms, noted_ms, last, high, open_ = json.loads(text)
+        destination, secret, terms, last, high, open_ = json.loads(text)
         rate, slippage, share = (Fraction(one) for one in terms)
         found = cls(
             destination=destination,
             secret=bytes.fromhex(secret),
             terms=Terms(rate, slippage, share),
-            noted_ms=int(noted_ms),
             last=int(last),
             high=int(high),
             open=[int(one) for one in open_],
@@ -128,13 +126,15 @@ class PaymentStatus:
     key: str
     target: str
     amount: int
-    """To be sent, in the node's asset."""
+    """To be sent, in `own_asset`."""
     slippage: Fraction
+    own_asset: Asset
+    """The node's when it was begun: `amount` and `sent` are in it."""
     min_delivered: int = 0
     """The least that the receiver must get of all, in its asset."""
     state: PaymentState = PaymentState.RUNNING
     sent: int = 0
-    """Fulfilled, in the node's asset."""
+    """Fulfilled, in `own_asset`."""
     delivered: int = 0
     """What the receiver got, in its asset."""
     uncertain: int = 0
@@ -161,6 +161,11 @@ class PaymentStatus:
     def left(self) -> int:
         """What may still be sent."""
         return self.amount - self.sent - self.uncertain
+
+    @property
+    def claim(self) -> Claim:
+        """What claims its attempt in the ledger."""
+        return Claim(self.key, self.attempt, self.tag)
 
     def packet_id(self, sequence: int) -> int:
         """The sender's packet id of a packet of this attempt: 96 bits of its tag, then the sequence."""
@@ -232,7 +237,7 @@ class PaymentStore:
             one.key, one.target, str(one.amount), str(one.slippage), str(one.min_delivered),
             one.state.value, str(one.sent), str(one.delivered), str(one.uncertain), one.packets,
             one.duration_ms, one.asset, one.reason, one.attempt, f"{one.tag:032x}",
-            "" if one.connection is None else one.connection.to_text(), one.proof.to_text(),
+            "" if one.connection is None else one.connection.to_text(), one.proof.to_text(), str(one.own_asset),
         )  # fmt: skip
         places = ", ".join("?" * len(values))
         names = _COLUMNS.split(", ")
@@ -298,6 +303,11 @@ class PaymentStore:
             raise EnvironmentFault(f"payments {self._file.path}: {words_of(error)}") from error
 
 
+def _asset_of(text: str) -> Asset:
+    code, _, scale = text.rpartition("/")
+    return Asset(code, int(scale))
+
+
 def _status_of(row: tuple[Any, ...]) -> PaymentStatus:
     found = PaymentStatus(
         key=row[0],
@@ -317,6 +327,7 @@ def _status_of(row: tuple[Any, ...]) -> PaymentStatus:
         tag=int(row[14], 16),
         connection=Connection.from_text(row[15]) if row[15] else None,
         proof=Proof.from_text(row[16]),
+        own_asset=_asset_of(row[17]),
     )
     texts = [row[at] for at in (0, 1, 11, 12)]
     numbers = (found.sent, found.delivered, found.uncertain, *(row[at] for at in (9, 10, 13)))

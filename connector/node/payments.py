@@ -120,7 +120,13 @@ class Payments:
                 raise ConflictError("the node is stopping")
             if len(self._running) >= bounds.PAYMENTS_AT_ONCE_MAX:
                 raise ConflictError("too many payments are under way")
-            status = known or PaymentStatus(key, target, amount, slippage, min_delivered)
+            own = self._core.local.terms.asset
+            if known is not None and known.own_asset != own:
+                raise ConflictError(
+                    f"it was begun in {known.own_asset}, and the node's asset is {own} now: cancel it, and "
+                    "pay the rest under another key"
+                )
+            status = known or PaymentStatus(key, target, amount, slippage, own, min_delivered)
             status.state, status.reason = PaymentState.RUNNING, ""
             if known is None:
                 status.tag = new_tag(self._core)
@@ -288,7 +294,7 @@ class Payments:
             "uncertain": str(one.uncertain),
             "packets": one.packets,
             "durationMs": one.duration_ms,
-            "asset": str(self._core.local.terms.asset),
+            "asset": str(one.own_asset),
             "receiverAsset": one.asset or None,
             "reason": one.reason,
             "proof": {

@@ -401,7 +401,9 @@ class ClusterClient:
         result: list[Transfer] = await self._ask(self._cluster.recent_transfers, since_ns)
         return result
 
-    async def tagged_transfers(self, tags: Sequence[int], since_ns: int) -> list[Transfer]:
+    async def tagged_transfers(
+        self, tags: Sequence[int], since_ns: int, *, by_ledger: bool = False
+    ) -> list[Transfer]:
         """See `Ledger`."""
         result: list[Transfer] = await self._ask(
             self._cluster.tagged_transfers, list(tags), since_ns

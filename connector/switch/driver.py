@@ -445,16 +445,14 @@ class Driver:
                 continue
             if not inbox.asked:
                 del self._asking[peer_id]
+            source, prepare = asked.source, asked.prepare
+            reply_to, request_id = asked.reply_to, asked.request_id
             books = self._accounts.peers.get(peer_id)
-            if peer_id == LOCAL or (books is not None and not books.removed):
-                self._begin(
-                    inbox,
-                    asked.source,
-                    asked.prepare,
-                    sender_packet_id,
-                    asked.reply_to,
-                    asked.request_id,
-                )
+            if peer_id == LOCAL and not self._accounts.find_recovered(peer_id, sender_packet_id):
+                # It was held before it was resent. Taken as new, its receiver would be paid again.
+                self._refuse_resent(source, prepare, reply_to, request_id)
+            elif peer_id == LOCAL or (books is not None and not books.removed):
+                self._begin(inbox, source, prepare, sender_packet_id, reply_to, request_id)
 
     # --- from the account manager
 

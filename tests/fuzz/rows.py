@@ -253,11 +253,11 @@ async def _make_settlements(home: Path, kept: Path) -> None:
 async def _make_payments(home: Path, kept: Path) -> None:
     store = PaymentStore(SqliteFile(home / "payments.db"))
     terms = Terms(Fraction(9, 10), Fraction(1, 100))
-    connection = Connection("g.bob", bytes(32), terms, 1, last=7, high=1031, open=[3, 5])
+    connection = Connection("g.bob", bytes(32), terms, last=7, high=1031, open=[3, 5])
     for number, one in enumerate((connection, None)):
         await store.put(
             PaymentStatus(
-                f"k{number}", "$bob.example", 1000, Fraction(1, 100), sent=10, tag=1 << 127,
+                f"k{number}", "$bob.example", 1000, Fraction(1, 100), _USD, sent=10, tag=1 << 127,
                 connection=one,
             )
         )  # fmt: skip

@@ -225,6 +225,11 @@ class MemoryDisk:
     def hold(self, path: Path) -> MemoryHold:
         return MemoryHold()
 
+    def lose(self, name: str) -> None:
+        """A file is deleted, while nobody has it open."""
+        for path in [path for path in self._connections if path.name == name]:
+            self._connections.pop(path).close()
+
     def close(self) -> None:
         """Let go of the memory."""
         for connection in self._connections.values():

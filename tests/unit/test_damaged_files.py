@@ -233,14 +233,17 @@ async def test_a_damaged_remainder_is_an_error_of_the_store(tmp_path: Path, valu
         "UPDATE payments SET tag = '0'",
         "UPDATE payments SET state = 'x'",
         "UPDATE payments SET packets = -1",
+        "UPDATE payments SET own_asset = 'USD'",
     ],
 )
 async def test_a_damaged_payment_is_an_error_of_the_store(tmp_path: Path, statement: str) -> None:
     store = PaymentStore(SqliteFile(tmp_path / "payments.db"))
     connection = Connection(
-        "g.bob", bytes(32), Terms(Fraction(9, 10), Fraction(0)), 1, last=7, high=1031, open=[3, 5]
+        "g.bob", bytes(32), Terms(Fraction(9, 10), Fraction(0)), last=7, high=1031, open=[3, 5]
     )
-    one = PaymentStatus("k", "$bob", 1000, Fraction(0), tag=1, connection=connection)
+    one = PaymentStatus(
+        "k", "$bob", 1000, Fraction(0), Asset("USD", 9), tag=1, connection=connection
+    )
     await store.put(one)
     assert await store.find("k") == one
     assert await store.cut_off() == [one]

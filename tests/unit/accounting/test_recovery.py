@@ -10,11 +10,12 @@ import pytest
 from connector.accounting import bounds as accounting_bounds
 from connector.accounting.entries import Reserve, condition_tag
 from connector.accounting.manager import State
+from connector.accounting.own import Claim
 from connector.accounting.promises import Outcome, Reservation
 from connector.base import limits
 from connector.base.errors import LedgerBehindError, LedgerUnavailableError
 from connector.ledger.model import AccountCode, second_id
-from connector.peering.model import LOCAL, PeerTerms
+from connector.peering.model import LOCAL, Asset, PeerTerms
 from tests.support.accounting_node import (
     ALICE,
     BOB,
@@ -532,7 +533,9 @@ async def test_a_packet_of_this_node_itself_that_was_given_back_is_over() -> Non
 
 @simulated
 async def test_what_the_ledger_has_of_own_packets() -> None:
+    claim = Claim("a payment", 1, 5)
     async with AccountingNode() as node:
+        assert await node.manager.claim_payment(claim)
         began_ms = node.clock.now_ms()
         await node.hold("held", source=WE, sender_id=11, fee=3, hold_ms=20_000)
         await node.pay("posted", 50, source=WE, sender_id=12)
@@ -540,28 +543,33 @@ async def test_what_the_ledger_has_of_own_packets() -> None:
         await node.hold("of a peer", sender_id=14)
         await node.idle()
         asked = range(11, 16)
-        found = await node.manager.own_packets(asked, WE.asset, began_ms)
+        found = await node.manager.own_packets(claim, asked, WE.asset) or []
         assert [one.sender_packet_id for one in found] == [11, 12, 13]
         assert [one.amount for one in found] == [100, 50, 100]
         assert [(one.is_posted, one.is_void) for one in found] == [
             (False, False), (True, False), (False, True),
         ]  # fmt: skip
         assert {one.condition_tag for one in found} == {condition_tag(CONDITION)}
-        assert began_ms <= found[0].held_at_ms <= node.clock.now_ms()
+        assert 0 <= found[0].age_ms <= node.clock.now_ms() - began_ms
         expires_at_ms = began_ms + 20_000
         assert expires_at_ms - 2000 <= found[0].expires_at_ms <= expires_at_ms + 50
-        later_ms = node.clock.now_ms() + 2 * limits.CLOCK_ERROR_MS
-        later = await node.manager.own_packets(asked, WE.asset, later_ms)
-        assert {one.sender_packet_id for one in later} <= {
-            11
-        }  # a ledger may give what is held still
+        # None is older than the claim of its attempt, and another attempt says nothing of it.
+        later = Claim("a payment", 2, 6)
+        assert await node.manager.claim_payment(later)
+        found = await node.manager.own_packets(later, asked, WE.asset) or []
+        assert {one.sender_packet_id for one in found} <= {11}  # it is held still
+        for unknown in (Claim("a payment", 3, 6), Claim("a payment", 1, 6), Claim("another", 1, 5)):
+            assert await node.manager.own_packets(unknown, asked, WE.asset) is None
+        other = Asset("EUR", 2)
+        assert await node.manager.own_packets(claim, asked, other) == []
 
 
 @pytest.mark.parametrize("voids", [True, False])
 @simulated
 async def test_of_an_own_packet_that_went_a_second_way_the_second_counts(voids: bool) -> None:
     async with AccountingNode() as node:
-        began_ms = node.clock.now_ms()
+        claim = Claim("a payment", 1, 5)
+        assert await node.manager.claim_payment(claim)
         first = await node.hold("first", 30, source=WE, sender_id=11)
         if voids:
             node.manager.void(first)
@@ -570,27 +578,27 @@ async def test_of_an_own_packet_that_went_a_second_way_the_second_counts(voids: 
         node.post("second", held)
         await node.outcome("second", other_than=Outcome.HELD)
         await node.idle()
-        (found,) = await node.manager.own_packets([11], WE.asset, began_ms)
+        (found,) = await node.manager.own_packets(claim, [11], WE.asset) or []
         assert (found.amount, found.is_posted, found.is_void) == (30, True, False)
 
 
 @simulated
 async def test_an_attempt_at_a_payment_is_claimed_by_the_first_and_again_by_the_same() -> None:
     async with AccountingNode() as node:
-        assert await node.manager.claim_payment("a", 1, 5)
-        assert await node.manager.claim_payment("a", 1, 5)
-        assert not await node.manager.claim_payment("a", 1, 6)
-        assert await node.manager.claim_payment("a", 2, 6)
-        assert await node.manager.claim_payment("b", 1, 6)
+        assert await node.manager.claim_payment(Claim("a", 1, 5))
+        assert await node.manager.claim_payment(Claim("a", 1, 5))
+        assert not await node.manager.claim_payment(Claim("a", 1, 6))
+        assert await node.manager.claim_payment(Claim("a", 2, 6))
+        assert await node.manager.claim_payment(Claim("b", 1, 6))
         node.ledger.next_faults = [Fault.LOST]
         with pytest.raises(LedgerUnavailableError):
-            await node.manager.claim_payment("c", 1, 7)
-        assert await node.manager.claim_payment("c", 1, 7)
+            await node.manager.claim_payment(Claim("c", 1, 7))
+        assert await node.manager.claim_payment(Claim("c", 1, 7))
         assert await books_at_rest(node.manager) == []
     async with AccountingNode(ledger=node.ledger) as another:
-        assert not await another.manager.claim_payment("c", 1, 8)
-        assert await another.manager.claim_payment("c", 1, 7)
+        assert not await another.manager.claim_payment(Claim("c", 1, 8))
+        assert await another.manager.claim_payment(Claim("c", 1, 7))
         node.ledger.down = Fault.REFUSED
         with pytest.raises(LedgerUnavailableError):
-            await another.manager.claim_payment("d", 1, 8)
+            await another.manager.claim_payment(Claim("d", 1, 8))
         node.ledger.down = None

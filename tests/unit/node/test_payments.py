@@ -27,8 +27,8 @@ from connector.node import bounds
 from connector.node.payment_store import PaymentState, PaymentStatus, PaymentStore
 from connector.node.payments import Payments
 from connector.stream.tokens import NONCE_BYTES
-from tests.support.accounts import Fault, books_at_rest
-from tests.support.clocks import simulated
+from tests.support.accounts import Fault, ScriptedLedger, books_at_rest
+from tests.support.clocks import SimulatedClock, simulated
 from tests.support.cores import Machine, peer, settings_of
 from tests.support.in_memory import MemoryDisk, MemoryNetwork
 
@@ -161,8 +161,10 @@ class Line:
 
 
 @contextlib.asynccontextmanager
-async def line(**carol: Any) -> AsyncIterator[Line]:
+async def line(ledger: ScriptedLedger | None = None, **carol: Any) -> AsyncIterator[Line]:
+    """`ledger`: of the payer."""
     one = Line(carol)
+    one.alice.ledger = ledger or one.alice.ledger
     machines = (one.carol, one.bob, one.alice)
     async with asyncio.TaskGroup() as group:
         one.group = group
@@ -529,7 +531,7 @@ async def test_a_payment_is_bounded_in_time_over_its_interruptions() -> None:
 async def test_a_payment_that_waits_for_its_ledger_is_bounded_in_time_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def away(*_: object) -> None:
+    async def away(*_: object, **__: object) -> None:
         raise LedgerUnavailableError("away on purpose")
 
     async with line() as one:
@@ -669,3 +671,81 @@ async def test_a_token_in_the_url_is_in_no_reason_no_view_and_no_log_line() -> N
         (listed,), _ = await one.alice.payments.recent("", 10)
         assert listed["target"] == "https://carol.example/pay/nobody?(hidden)"
         assert "hunter2" not in f"{result.reason} {listed} {one.alice.log.events}"
+
+
+# --- what an operator or a machine changes over a crash
+
+
+class ClockBehind(SimulatedClock):
+    """That of a cluster, while the clock of the node is ahead."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__()
+        self._behind_ns = seconds * 10**9
+
+    def now_ns(self) -> int:
+        return super().now_ns() - self._behind_ns
+
+
+@pytest.mark.parametrize("behind_s", [100, 10_000])
+@simulated
+async def test_a_payer_whose_clock_is_ahead_of_its_ledgers_pays_nothing_twice(
+    behind_s: int,
+) -> None:
+    async with line(ScriptedLedger(clock=ClockBehind(behind_s))) as one:
+        await one.alice.begin()
+        await one.until_received(AMOUNT // 2)
+        await one.restart(one.alice)
+        cut_off = await one.alice.at_rest()
+        assert cut_off.sent + cut_off.uncertain == one.received
+        assert cut_off.sent > 0
+        # So far behind, the ledger says of what is held that it is too old to be asked for.
+        assert bool(cut_off.uncertain) is (behind_s > 1000)
+        result = await one.alice.pay()
+        assert result.sent + result.uncertain == one.received == AMOUNT
+
+
+@simulated
+async def test_a_ledger_that_does_not_know_the_payment_says_nothing_about_its_packets() -> None:
+    """Another one, or a former one: that it has no packets does not mean that there were none."""
+    async with line() as one:
+        await one.alice.begin()
+        await one.until_received(AMOUNT // 2)
+        await one.alice.crash()
+        one.alice.ledger = ScriptedLedger(clock=SimulatedClock())
+        one.alice.disk.lose("outbox.db")  # else it is refused at the start
+        await one.alice.start(one.group)
+        cut_off = await one.alice.at_rest()
+        assert cut_off.state is PaymentState.FAILED
+        assert "the ledger does not know the payment" in cut_off.reason
+        assert cut_off.sent + cut_off.uncertain == AMOUNT
+        before = one.received
+        assert (await one.alice.pay()).state is PaymentState.FAILED
+        assert one.received == before
+
+
+@simulated
+async def test_a_payment_does_not_go_on_in_another_asset_and_its_packets_are_counted_in_its_own() -> (
+    None
+):
+    """The node is given another scale while it is down: a thousand times less was paid with what is left."""
+    async with line() as one:
+        await one.alice.begin()
+        await one.until_received(AMOUNT // 2)
+        await one.alice.crash()
+        before = one.alice.settings
+        bob = before.peers[0].model_copy(update={"asset_code": "USD", "asset_scale": 9})
+        one.alice.settings = before.model_copy(update={"asset_scale": 12, "peers": [bob]})
+        await one.alice.start(one.group)
+        await one.connected()
+        cut_off = await one.alice.at_rest()
+        # What was posted is known. What was held is not asked for from another account.
+        assert cut_off.sent <= one.received <= cut_off.sent + cut_off.uncertain
+        assert cut_off.sent > 0
+        (shown,), _ = await one.alice.payments.recent("", 10)
+        assert (shown["asset"], shown["sent"]) == ("USD/9", str(cut_off.sent))
+        with pytest.raises(ConflictError, match="begun in USD/9"):
+            await one.alice.pay()
+        result = await one.alice.payments.cancel("one")
+        await result.changed.wait()
+        assert (result.state, result.sent) == (PaymentState.FAILED, cut_off.sent)

@@ -464,7 +464,7 @@ def test_a_packet_of_this_node_with_an_id_is_reserved_with_it_and_its_answer_not
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_packet_of_this_node_is_always_looked_up_before_it_counts_as_new(
+def test_a_packet_of_this_node_is_looked_up_when_it_is_resent_and_never_taken_as_new(
     setup: DriverSetup, is_known: bool
 ) -> None:
     assert not setup.accounts.may_know_former
@@ -475,8 +475,11 @@ def test_a_packet_of_this_node_is_always_looked_up_before_it_counts_as_new(
         former = replace(recovered(), source_id=LOCAL)
         setup.accounts.recovered[LOCAL, 11] = former
     setup.driver.looked_up([(LOCAL, 11)])
-    assert len(setup.accounts.reserved) == (0 if is_known else 1)
-    if is_known:
+    assert not setup.accounts.reserved
+    if not is_known:
+        assert setup.connection.codes == ["F00"]
+        assert not setup.outlet.sent
+    else:
         (flight,) = setup.outlet.sent
         assert (flight.packet_id, flight.again) == (former.reservation.packet_id, True)
         setup.fulfill(flight)
