@@ -288,6 +288,8 @@ class PaymentRun:
             wait_ms = machine.wake_at_ms() - now_ms
             # Answers of one read come together: the loop gets its turn between two bursts.
             await asyncio.sleep(0)
+            if len(packets) == stream_bounds.PACKETS_AT_ONCE_MAX:
+                continue
             await self._sleep(wait_ms / 1000 if wait_ms > 0 else bounds.PAYMENT_LOOK_S)
 
     async def _commit(self, machine: Payment, destination: str, secret: bytes) -> None:

@@ -136,7 +136,9 @@ async def _resend(
     now_ms = core.clock.now_ms()
     resent: list[_Resent] = []
     until_ms = now_ms + bounds.PAYMENT_ANSWER_MS_MAX
-    for packet in packets:
+    for at, packet in enumerate(packets):
+        if not at % bounds.PAYMENT_PACKETS_RESENT_AT_ONCE:
+            await asyncio.sleep(0)
         if packet.age_ms > bounds.PAYMENT_PACKET_RESENT_MS_MAX:
             continue  # the switch would not find it any more
         prepare = _make_again(kept, keys, packet)

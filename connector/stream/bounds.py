@@ -32,6 +32,8 @@ CLOSED_GRACE_MS: Final = 1000
 WINDOW_FIRST: Final = 16
 WINDOW_MAX: Final = 512
 PROBES_MAX: Final = 64
+# Packets made in one turn of the event loop: each takes it 0.1 ms, and as much to be sent.
+PACKETS_AT_ONCE_MAX: Final = 64
 # What the minima of all packets may be rounded down by: one unit, and the payment by so much.
 ROUNDED_DOWN_PARTS: Final = 1000
 # Pauses after a packet that may pass later (T codes), and how long a payment may make no progress.

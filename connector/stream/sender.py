@@ -177,7 +177,10 @@ class Payment:
         self._finish()
 
     def take(self, now_ms: int) -> list[tuple[int, Prepare]]:
-        """Packets to be sent now, each with its sequence, by which its answer is given."""
+        """Packets to be sent now, each with its sequence, by which its answer is given.
+
+        There may be more, where it gives `PACKETS_AT_ONCE_MAX`: others have their turn before.
+        """
         if self.phase is Phase.QUOTING:
             return self._probe(now_ms)
         if self.phase is Phase.SENDING:
@@ -214,7 +217,7 @@ class Payment:
             self.stop(self.reason or "no packet was fulfilled for too long")
             return []
         made: list[tuple[int, Prepare]] = []
-        while len(self._open) < int(self.window.size):
+        while len(self._open) < int(self.window.size) and len(made) < bounds.PACKETS_AT_ONCE_MAX:
             left = self.amount - self.sent - self.in_flight
             if not left:
                 break

@@ -206,6 +206,17 @@ def test_many_packets_are_in_flight_and_never_more_than_allowed() -> None:
     assert 256 < world.most_in_flight <= bounds.WINDOW_MAX
 
 
+def test_a_burst_is_made_in_parts() -> None:
+    """Whoever holds back all answers and gives them at once makes room for all of the window."""
+    world = World(10**9, lambda prepare, _now: prepare.amount)
+    payment = world.payment
+    payment.commit(bounds.SEQUENCE_MAX)
+    payment.terms, payment.phase = Terms(Fraction(1), Fraction(0)), Phase.SENDING
+    payment.size.now, payment.window.size = 1000, float(bounds.WINDOW_MAX)
+    made = [len(payment.take(world.now_ms)) for _ in range(10)]
+    assert made == [bounds.PACKETS_AT_ONCE_MAX] * 8 + [0, 0]
+
+
 def test_nothing_beyond_what_is_committed_is_sent() -> None:
     world = World(1000)
     payment = world.payment
