@@ -6,6 +6,7 @@ the two cannot contradict each other. The transfers of a reservation go into one
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -176,9 +177,13 @@ def promised_rows(reservation: Reservation) -> list[Transfer]:
     return with_legs(posts, reservation.legs) if reservation.hold_spooled else posts
 
 
+TAG: Final = struct.Struct(">QI")
+"""user_data_64 and user_data_32 of a leg, as a condition begins with them."""
+
+
 def condition_tag(condition: bytes) -> int:
     """The first 96 bits of a condition: user_data_64 and user_data_32 of a leg."""
-    return int.from_bytes(condition[:12], "big")
+    return int.from_bytes(condition[: TAG.size], "big")
 
 
 def resolutions(legs: list[Transfer], flag: int) -> list[Transfer]:

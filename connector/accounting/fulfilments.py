@@ -65,6 +65,10 @@ class Posts(Protocol):
         """Queue a post; without a token its Fulfill has been relayed."""
 
     @property
+    def depth(self) -> int:
+        """Packets that wait to be written."""
+
+    @property
     def in_request(self) -> int:
         """Packets in the request that the ledger has not answered; zero: there is none."""
 
@@ -205,7 +209,7 @@ class Fulfilments:
         latest_ms = now_ms + bounds.FULFILMENT_EARLY_MS
         if (
             # In a crowd it is CPU that packets wait for, not the ledger: a write costs more than it spares.
-            self._posts.in_request > bounds.FULFILMENTS_CROWD
+            self._posts.in_request + self._posts.depth > bounds.LEDGER_CROWD
             or now_ms < self._not_early_before_ms
             or self._is_other_disk
             or expires_at_ms < latest_ms + bounds.POST_EXPIRY_MARGIN_MS + bounds.FULFILMENT_POST_MS

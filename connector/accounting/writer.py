@@ -22,6 +22,7 @@ from connector.accounting.availability import Admits, Asks, Availability, Phase,
 from connector.accounting.chart import Chart
 from connector.accounting.credit import Credit
 from connector.accounting.entries import (
+    TAG,
     Entry,
     Reserve,
     again,
@@ -202,15 +203,15 @@ class Writer:
             return Outcome.NO_ROOM
         if dry:
             return Outcome.HELD
-        tag = condition_tag(asked.condition)
         timeout = (asked.hold_ms + bounds.PENDING_GRACE_MS + 999) // 1000
         amount, fee = asked.amount_out, asked.fee
         if not fee and debit.ledger == target.ledger and debit is not target:
             # The common case: one asset, no fee, one leg.
+            tag_64, tag_32 = TAG.unpack_from(asked.condition)
             leg = make_transfer(
                 (
                     packet_id, debit.account_id, target.account_id, amount, 0, sender_packet_id,
-                    tag >> 32, tag & 0xFFFFFFFF, timeout, debit.ledger, 1, PENDING, 0,
+                    tag_64, tag_32, timeout, debit.ledger, 1, PENDING, 0,
                 )
             )  # fmt: skip
             self._mirror.hold(debit, target, amount)
@@ -218,6 +219,7 @@ class Writer:
             reservation = Reservation(packet_id, legs, [(debit, target)])
         else:
             moves = moves_of(debit, target, asked, self._chart.own)
+            tag = condition_tag(asked.condition)
             legs = legs_of(moves, packet_id, sender_packet_id, tag, timeout)
             for move in moves:
                 self._mirror.hold(move.debit, move.credit, move.amount)
@@ -266,7 +268,8 @@ class Writer:
         legs = reservation.legs
         if len(legs) == 1:
             # The common case: one leg.
-            id_, _, _, amount, *_ = legs[0]
+            leg = legs[0]
+            id_, amount = leg[0], leg[3]
             transfer = make_transfer(
                 (id_ | PHASE_RESOLVE, 0, 0, amount, id_, 0, 0, 0, 0, 0, 0, POST, 0)
             )

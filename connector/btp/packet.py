@@ -136,7 +136,8 @@ def read_ilp(octets: bytes) -> tuple[int, int, bytes, int] | None:
     if at + length != size:
         return None
     prefix = octets[at : at + _ILP_PREFIX_SIZE]
-    if prefix not in (_ONLY_ILP, _ILP_AND_ID):
+    is_alone = prefix == _ONLY_ILP
+    if not is_alone and prefix != _ILP_AND_ID:
         return None
     at += _ILP_PREFIX_SIZE
     if at >= size:
@@ -150,12 +151,13 @@ def read_ilp(octets: bytes) -> tuple[int, int, bytes, int] | None:
         at += length & 0x7F
         length = int.from_bytes(octets[begin:at], "big")
     end = at + length
-    if prefix == _ONLY_ILP:
-        return (*_HEAD.unpack_from(octets), octets[at:end], 0) if end == size else None
+    kind, request_id = _HEAD.unpack_from(octets)
+    if is_alone:
+        return (kind, request_id, octets[at:end], 0) if end == size else None
     id_at = end + len(_ID_PREFIX)
     if id_at + PACKET_ID_SIZE == size and octets[end:id_at] == _ID_PREFIX:
         packet_id = int.from_bytes(octets[id_at:], "big")
-        return *_HEAD.unpack_from(octets), octets[at:end], packet_id
+        return kind, request_id, octets[at:end], packet_id
     return None
 
 

@@ -19,7 +19,6 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum
-from functools import lru_cache
 from typing import Final, assert_never
 
 from connector.base import limits
@@ -201,14 +200,20 @@ Answer = Fulfill | Reject
 Packet = Prepare | Fulfill | Reject
 
 
-@lru_cache(maxsize=bounds.TIME_CACHE_ENTRIES_MAX)
+# Almost all times are of the same few minutes. An `lru_cache` would cost as much as the rest.
+_KNOWN_MINUTES: Final[dict[bytes, int]] = {}
+_KNOWN_DIGITS: Final[dict[int, bytes]] = {}
+_SECONDS: Final = [b"%02d" % number for number in range(60)]
+_MILLISECONDS: Final = [b"%03d" % number for number in range(1000)]
+_DIGIT_ZERO: Final = ord("0")
+
+
 def _minute_ms(digits: bytes) -> int:
     """Milliseconds at the start of the minute that the twelve `digits` YYYYMMDDHHmm name."""
     moment = datetime.strptime(digits.decode("ascii"), "%Y%m%d%H%M").replace(tzinfo=UTC)
     return calendar.timegm(moment.utctimetuple()) * 1000
 
 
-@lru_cache(maxsize=bounds.TIME_CACHE_ENTRIES_MAX)
 def _minute_digits(minute: int) -> bytes:
     moment = datetime.fromtimestamp(minute * 60, UTC)
     return f"{moment.year:04d}{moment:%m%d%H%M}".encode()
@@ -220,15 +225,29 @@ def read_time(digits: bytes, offset: int = 0) -> int:
     Raises:
         DecodeError: not 17 digits, or no such moment (month 13, 31 April, hour 24, second 60).
     """
-    if len(digits) != 17 or not digits.isdigit():
+    if len(digits) != 17:
         raise DecodeError("expiry", offset, "not 17 digits")
-    rest_ms = int(digits[12:])
+    minute = digits[:12]
+    base_ms = _KNOWN_MINUTES.get(minute)
+    if base_ms is None and not minute.isdigit():
+        raise DecodeError("expiry", offset, "not 17 digits")
+    rest_ms = 0
+    for at in range(12, 17):
+        digit = digits[at] - _DIGIT_ZERO
+        if not 0 <= digit <= 9:
+            raise DecodeError("expiry", offset, "not 17 digits")
+        rest_ms = rest_ms * 10 + digit
     if rest_ms >= _MINUTE_MS:
         raise DecodeError("expiry", offset, "no such second")
-    try:
-        return _minute_ms(digits[:12]) + rest_ms
-    except ValueError:
-        raise DecodeError("expiry", offset, "no such moment") from None
+    if base_ms is None:
+        try:
+            base_ms = _minute_ms(minute)
+        except ValueError:
+            raise DecodeError("expiry", offset, "no such moment") from None
+        if len(_KNOWN_MINUTES) >= bounds.TIME_CACHE_ENTRIES_MAX:
+            _KNOWN_MINUTES.clear()
+        _KNOWN_MINUTES[minute] = base_ms
+    return base_ms + rest_ms
 
 
 def write_time(at_ms: int) -> bytes:
@@ -239,8 +258,14 @@ def write_time(at_ms: int) -> bytes:
     """
     if not 0 <= at_ms < _EXPIRES_AT_MS_MAX:
         raise ValueError(f"{at_ms} ms is outside the years 1970 to 9999")
-    minute, rest_ms = divmod(at_ms, _MINUTE_MS)
-    return _minute_digits(minute) + b"%05d" % rest_ms
+    minute = at_ms // _MINUTE_MS
+    digits = _KNOWN_DIGITS.get(minute)
+    if digits is None:
+        if len(_KNOWN_DIGITS) >= bounds.TIME_CACHE_ENTRIES_MAX:
+            _KNOWN_DIGITS.clear()
+        digits = _KNOWN_DIGITS[minute] = _minute_digits(minute)
+    second, rest_ms = at_ms // 1000 % 60, at_ms % 1000
+    return digits + _SECONDS[second] + _MILLISECONDS[rest_ms]
 
 
 def decode(octets: bytes) -> Packet:

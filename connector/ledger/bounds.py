@@ -35,3 +35,5 @@ KEPT_BLOCK_BYTES_MAX: Final = 64 << 10
 KEPT_BLOCK_OVERHEAD_BYTES: Final = 128
 KEPT_BLOCKS_FORGOTTEN_AT_ONCE_MAX: Final = 128
 REPLAYED_ROWS_PER_REPORT: Final = 64
+ACCOUNT_IDS_KEPT_MAX: Final = 4096
+"""Ids of accounts that are kept as octets: those of a thousand peers."""

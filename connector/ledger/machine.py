@@ -46,6 +46,8 @@ _KNOWN_ACCOUNT_FLAGS: Final = (
     | ACCOUNT_CREDITS_MUST_NOT_EXCEED_DEBITS
     | ACCOUNT_HISTORY
 )
+_USUAL_MAX: Final = (1 << 60) - 1
+"""Sums of money beyond it are compared with the highest one, which costs a call."""
 _NS: Final = 1_000_000_000
 _NEVER_NS: Final = 1 << 80
 
@@ -275,30 +277,35 @@ class LedgerMachine:
             timestamp,
         ) = transfer  # fmt: skip
         # On the packet path: two tests for a well-formed transfer; others get their status here.
-        if timestamp or flags & ~_KNOWN_FLAGS or not 0 < id_ < ID_MAX:
-            return _malformed(transfer)
+        # (A comparison with a number of more than 62 bits costs as much as a look-up.)
+        if timestamp or flags & ~_KNOWN_FLAGS or id_ >= ID_MAX:
+            return _fault_of(transfer)
         record = self._records.get(id_)
         if record is None and id_ <= self._forgotten_id_max:
+            if id_ <= 0:
+                return _fault_of(transfer)
             record = self._find(id_, pending_id)
         if record is not None:
             return _compare(transfer, record, self.find)
         if flags & _RESOLVE:
             return self._resolve(transfer, now_ns, undo)
+        debit = self.accounts.get(debit_id)
+        credit = self.accounts.get(credit_id)
         if (
-            not 0 < debit_id < ID_MAX
-            or not 0 < credit_id < ID_MAX
-            or debit_id == credit_id
+            debit is credit
             or pending_id
             or (timeout and not flags & PENDING)
             or not ledger
             or not code
+            or debit is None
+            or credit is None
         ):
-            return _malformed(transfer)
-        debit = self.accounts.get(debit_id)
-        if debit is None:
-            return self._used_up(transfer, Status.DEBIT_ACCOUNT_NOT_FOUND, undo)
-        credit = self.accounts.get(credit_id)
-        if credit is None:
+            status = _malformed(transfer)
+            if status is not None:
+                return status
+            if debit is None:
+                return self._used_up(transfer, Status.DEBIT_ACCOUNT_NOT_FOUND, undo)
+            assert credit is None, "an account that is two"
             return self._used_up(transfer, Status.CREDIT_ACCOUNT_NOT_FOUND, undo)
         if debit.ledger != credit.ledger:
             return Status.ACCOUNTS_MUST_HAVE_THE_SAME_LEDGER
@@ -306,7 +313,9 @@ class LedgerMachine:
             return Status.TRANSFER_MUST_HAVE_THE_SAME_LEDGER_AS_ACCOUNTS
         debits = debit.debits_posted + debit.debits_pending + amount
         credits_ = credit.credits_posted + credit.credits_pending + amount
-        if debits > AMOUNT_MAX or credits_ > AMOUNT_MAX:
+        if (debits > _USUAL_MAX and debits > AMOUNT_MAX) or (
+            credits_ > _USUAL_MAX and credits_ > AMOUNT_MAX
+        ):
             return _overflow(debit, credit, amount, pending=bool(flags & PENDING))
         if debit.flags & ACCOUNT_DEBITS_MUST_NOT_EXCEED_CREDITS and debits > debit.credits_posted:
             return self._used_up(transfer, Status.EXCEEDS_CREDITS, undo)
@@ -318,7 +327,7 @@ class LedgerMachine:
         previous = self.timestamp
         self.timestamp = at = now_ns if now_ns > previous else previous + 1
         assert at > previous, (at, previous)
-        stored = make_transfer((*transfer[:12], at))
+        stored = make_transfer(transfer[:12] + (at,))  # noqa: RUF005 - without a list between
         if flags & PENDING:
             debit.debits_pending += amount
             credit.credits_pending += amount
@@ -353,15 +362,17 @@ class LedgerMachine:
         ) = transfer  # fmt: skip
         if (flags & POST and flags & VOID) or flags & PENDING:
             return Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE
-        if pending_id == 0:
-            return Status.PENDING_ID_MUST_NOT_BE_ZERO
-        if pending_id == ID_MAX:
-            return Status.PENDING_ID_MUST_NOT_BE_INT_MAX
-        if pending_id == id_:
-            return Status.PENDING_ID_MUST_BE_DIFFERENT
+        hold = self.holds.get(pending_id)
+        if hold is None:
+            # (No hold has one of these ids.)
+            if pending_id == 0:
+                return Status.PENDING_ID_MUST_NOT_BE_ZERO
+            if pending_id == ID_MAX:
+                return Status.PENDING_ID_MUST_NOT_BE_INT_MAX
+            if pending_id == id_:
+                return Status.PENDING_ID_MUST_BE_DIFFERENT
         if timeout:
             return Status.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER
-        hold = self.holds.get(pending_id)
         if hold is None:
             record = self._find(pending_id, 0)
             if record is None or record[1] is not Status.CREATED:
@@ -381,7 +392,8 @@ class LedgerMachine:
             return Status.PENDING_TRANSFER_HAS_DIFFERENT_CODE
         held = pending.amount
         if flags & POST:
-            amount = held if amount == AMOUNT_MAX else amount
+            if amount > _USUAL_MAX and amount == AMOUNT_MAX:
+                amount = held
             if amount > held:
                 return Status.EXCEEDS_PENDING_TRANSFER_AMOUNT
         else:
@@ -574,8 +586,8 @@ def _overflow(debit: AccountState, credit: AccountState, amount: int, *, pending
     return Status.OVERFLOWS_CREDITS
 
 
-def _malformed(transfer: Transfer) -> Status:
-    """Why a transfer that is not well-formed by itself is refused, in TigerBeetle's order."""
+def _malformed(transfer: Transfer) -> Status | None:
+    """Why a transfer that is not well-formed by itself is refused, in TigerBeetle's order; None: it is."""
     (
         id_, debit_id, credit_id, _, pending_id, _, _, _, timeout, ledger, code, flags, timestamp,
     ) = transfer  # fmt: skip
@@ -594,7 +606,14 @@ def _malformed(transfer: Transfer) -> Status:
         (ledger == 0, Status.LEDGER_MUST_NOT_BE_ZERO),
         (code == 0, Status.CODE_MUST_NOT_BE_ZERO),
     )
-    return next(status for is_so, status in faults if is_so)
+    return next((status for is_so, status in faults if is_so), None)
+
+
+def _fault_of(transfer: Transfer) -> Status:
+    """`_malformed` of one that is."""
+    status = _malformed(transfer)
+    assert status is not None, transfer
+    return status
 
 
 def _compare(transfer: Transfer, record: Record, find: Archive) -> Status:

@@ -9,12 +9,17 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from connector.ledger import bounds
 from connector.ledger.model import POST, VOID, Account, Status, Transfer
 
 ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
 """A transfer in 128 octets, TigerBeetle's layout."""
 ACCOUNT_ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
-assert ROW.size == 128
+_WIDE_ROW: Final = struct.Struct("<16s16s16sQQ16s16sQIIIHHQ")
+"""The same, with ids as octets: halves of them would be new integers each."""
+assert ROW.size == _WIDE_ROW.size == 128
+_ZERO: Final = bytes(16)
+_ACCOUNT_IDS: Final[dict[int, bytes]] = {}
 _RESULT_OCTETS: Final = 16
 _CREATED: Final = int(Status.CREATED)
 _STATUS: Final = {int(status): status for status in Status}
@@ -67,10 +72,11 @@ def pack_transfers(transfers: Sequence[Transfer]) -> bytearray:
     """Rows of 128 octets.
 
     Raises:
-        struct.error: a field is wider than its place.
+        struct.error, OverflowError: a field is wider than its place.
     """
     rows = bytearray(len(transfers) * ROW.size)
-    pack_into = ROW.pack_into
+    pack_into = _WIDE_ROW.pack_into
+    accounts = _ACCOUNT_IDS
     low = _LOW
     at = 0
     for (
@@ -78,13 +84,23 @@ def pack_transfers(transfers: Sequence[Transfer]) -> bytearray:
         flags, timestamp,
     ) in transfers:  # fmt: skip
         pack_into(
-            rows, at, id_ & low, id_ >> 64, debit & low, debit >> 64, credit & low, credit >> 64,
-            amount & low, amount >> 64, pending & low, pending >> 64, data_128 & low,
-            data_128 >> 64, data_64, data_32, timeout, ledger, code, flags, timestamp,
+            rows, at, id_.to_bytes(16, "little"),
+            accounts.get(debit) or _account_id(debit), accounts.get(credit) or _account_id(credit),
+            amount & low, amount >> 64, pending.to_bytes(16, "little") if pending else _ZERO,
+            data_128.to_bytes(16, "little") if data_128 else _ZERO,
+            data_64, data_32, timeout, ledger, code, flags, timestamp,
         )  # fmt: skip
         at += 128
     assert at == len(rows), (at, len(rows))
     return rows
+
+
+def _account_id(id_: int) -> bytes:
+    """The octets of an account's id, which are kept: the same few are in almost all transfers."""
+    if len(_ACCOUNT_IDS) >= bounds.ACCOUNT_IDS_KEPT_MAX:
+        _ACCOUNT_IDS.clear()
+    octets = _ACCOUNT_IDS[id_] = id_.to_bytes(16, "little")
+    return octets
 
 
 def read_statuses(octets: bytes, count: int) -> list[Status]:
