@@ -381,7 +381,7 @@ async def test_the_same_where_the_ledger_was_away_at_the_start(spool: int) -> No
 @simulated
 async def test_in_a_crowd_fulfills_are_relayed_when_they_are_booked() -> None:
     """What packets wait for is CPU then, and a write takes some."""
-    count = bounds.FULFILMENTS_CROWD + 1
+    count = bounds.LEDGER_CROWD + 1
     async with early_node() as node:
         first, second = await node.hold("a"), await node.hold("b")
         node.ledger.latency_s = 0.01
