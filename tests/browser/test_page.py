@@ -119,7 +119,7 @@ async def test_payments_that_wait_for_the_operator_are_counted_with_their_sum(
         )
         node = f"http://127.0.0.1:{a.connector.http_port}"
         await viewer.open(a.connector.http_port)
-        async with httpx.AsyncClient(base_url=node, trust_env=False) as engine:
+        async with httpx.AsyncClient(base_url=node, trust_env=False, verify=False) as engine:
             for amount in ("101", "102"):
                 said = await engine.post(
                     "/settlement/accounts/b/settlements",

@@ -55,6 +55,7 @@ from tests.fuzz.target import Target
 from tests.support import strategies as some
 from tests.support.daemons import EventLog
 from tests.support.ledgers import ManualClock
+from tests.support.memory_folder import memory_folder
 
 # --- rows as octets
 
@@ -150,7 +151,7 @@ def _made(name: str) -> Path:
 
 
 def _with_copy(name: str, wanted: list[Change], work: Callable[[Path], Any]) -> None:
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory_folder()) as folder:
         copy = Path(folder)
         shutil.copytree(_made(name), copy, dirs_exist_ok=True)
         _damage(copy / name, wanted)
@@ -386,7 +387,7 @@ def check_events(wanted: list[Change]) -> None:
 
 def check_marker(octets: bytes) -> None:
     """A number from an intact slot, else zero; it can be written again."""
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory_folder()) as folder:
         path = Path(folder, "marker")
         path.write_bytes(octets)
         assert FileMarker(path, read_only=True).open() >= 0

@@ -95,7 +95,7 @@ async def page(daemon: Daemon, since: int | None = None, **options: Any) -> Asyn
 @asynccontextmanager
 async def api(daemon: Daemon) -> AsyncIterator[httpx.AsyncClient]:
     url = f"http://127.0.0.1:{daemon.connector.http_port}"
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
         yield client
 
 

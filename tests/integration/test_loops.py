@@ -91,7 +91,7 @@ async def test_the_operator_is_told_once_and_not_for_each_packet(tmp_path: Path)
         assert all(is_loop(one, "g.a") for one in answers)
         assert a.log.count("routing_loop") == 1
         url = f"http://127.0.0.1:{a.connector.http_port}"
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
             [loop] = (await client.get("/api/status")).json()["routingLoops"]
             text = (await client.get("/metrics")).text
             stored = await client.get("/api/events", params={"type": "ROUTING_LOOP"})

@@ -70,7 +70,7 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Metric]:
         a = network.daemons["a"].connector
         assert isinstance(await a.send("g.c", 100), Fulfill)
         assert isinstance(await a.send("g.b.nobody", 100, fulfillment=bytes(32)), Reject)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             answer = await client.get(f"http://127.0.0.1:{b.connector.http_port}/metrics")
     assert answer.status_code == 200
     families = text_string_to_metric_families(answer.text)

@@ -83,12 +83,12 @@ class Process:
             return await self.process.wait()
 
     async def ready(self) -> tuple[int, str]:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             answer = await client.get(f"{self.url}/health/ready")
             return answer.status_code, str(answer.json()["reason"])
 
     async def generation(self) -> int | None:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             found = (await client.get(f"{self.url}/health")).json()["accounting"]["generation"]
             return None if found is None else int(found)
 

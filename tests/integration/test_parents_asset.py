@@ -33,7 +33,7 @@ async def test_it_is_kept_over_restarts_and_a_configured_one_is_a_fault(tmp_path
                 assert kid.log.count("ildcp_asset_taken") == 0
         assert (up.net("kid"), kid.net("up")) == (-12, 12)
         url = f"http://127.0.0.1:{kid.connector.http_port}"
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
             assert (await client.get("/health")).json()["status"] == "healthy"
         assert kid.log.count("ildcp_asset_differs") == 0
         assert await network.stop() == []
@@ -50,7 +50,7 @@ async def test_a_configured_asset_that_differs_shows_in_the_health(tmp_path: Pat
         kid = await network.add("kid", [parent], ilp_address=None)
         await kid.log.seen("ildcp_asset_differs", parent="XRP/6", configured="EUR/9")
         url = f"http://127.0.0.1:{kid.connector.http_port}"
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
             health = (await client.get("/health")).json()
         assert health["status"] == "degraded"
         assert "XRP/6" in health["reason"]

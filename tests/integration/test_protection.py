@@ -47,7 +47,7 @@ async def test_health_api_and_login_over_tls(
             keys = (await client.get("/api/keys")).json()
             assert keys["httpTls"]["enabled"]
             assert len(keys["httpTls"]["fingerprint"]) == 64
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             with pytest.raises(httpx.HTTPError):
                 await client.get(base.replace("https", "http") + "/health")
 
@@ -85,7 +85,7 @@ async def test_keys_are_told_apart_and_never_shown(tmp_path: Path) -> None:
 
         async def keys() -> dict[str, dict[str, str]]:
             port = network.daemons["a"].connector.http_port
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, verify=False) as client:
                 answer = await client.get(f"http://127.0.0.1:{port}/api/keys")
             assert "hunter2" not in answer.text
             assert KEY not in answer.text
@@ -123,7 +123,7 @@ async def test_without_the_key_no_route_of_a_whole_node_does_anything(tmp_path: 
     async with RunningNodes(tmp_path) as network:
         a = await network.add("a", [], admin_api_key=KEY, http_host="0.0.0.0")
         base = f"http://127.0.0.1:{a.connector.http_port}"
-        async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=base, trust_env=False, verify=False) as client:
             bearer = {"authorization": f"Bearer {KEY}"}
             document = (await client.get("/api/openapi.json", headers=bearer)).json()
             open_ones = set()
@@ -148,7 +148,7 @@ async def test_metrics_of_a_whole_node_show_balances_to_its_keys_only(tmp_path: 
             "a", peers, admin_api_key=KEY, metrics_key=metrics_key, http_host="0.0.0.0"
         )
         url = f"http://127.0.0.1:{a.connector.http_port}/metrics"
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
 
             async def lines(key: str | None) -> list[str]:
                 headers = {} if key is None else {"authorization": f"Bearer {key}"}
@@ -182,7 +182,7 @@ async def test_however_many_ask_for_metrics_they_are_rendered_once_a_period(
     peers = [PeerSettings(id=f"p{n}", secret=f"long-and-random-{n}") for n in range(50)]
     async with RunningNodes(tmp_path) as network:
         a = await network.add("a", peers, admin_api_key=KEY, http_host="0.0.0.0")
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             for number in range(60):
                 headers = {"authorization": f"Bearer {KEY}"} if number % 2 else {}
                 url = f"http://127.0.0.1:{a.connector.http_port}/metrics"
@@ -204,7 +204,7 @@ async def test_a_whole_node_behind_a_proxy_that_it_trusts(tmp_path: Path) -> Non
             "origin": "https://node.example",
         }  # fmt: skip
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, headers=said
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False, headers=said
         ) as client:
             assert (await client.get("/api/status")).status_code == 401, "although on loopback"
             form = await client.get("/", headers={"accept": "text/html"})
@@ -245,7 +245,7 @@ async def test_the_key_of_readers_reads_a_whole_node_and_changes_nothing(tmp_pat
         port = a.connector.http_port
         bearer = {"authorization": f"Bearer {reader}"}
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, headers=bearer
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False, headers=bearer
         ) as client:
             document = (await client.get("/api/openapi.json")).json()
             changing = 0
@@ -271,7 +271,7 @@ async def test_the_key_of_readers_reads_a_whole_node_and_changes_nothing(tmp_pat
             assert "ilp_account_balance{" in (await client.get("/metrics")).text
             answer = await client.post("/login", json={"key": reader})
         shown = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
-        async with httpx.AsyncClient(trust_env=False, headers=shown) as page:
+        async with httpx.AsyncClient(trust_env=False, verify=False, headers=shown) as page:
             assert (await page.get(f"http://127.0.0.1:{port}/api/peers")).status_code == 200
         url = f"ws://127.0.0.1:{port}/ws"
         async with connect(url, additional_headers=shown, proxy=None) as feed:
@@ -295,7 +295,10 @@ async def test_nodes_of_the_network_are_read_with_the_read_only_key_of_each(tmp_
             explorer_nodes_key="key-of-readers-of-nobody",
         )  # fmt: skip
         found: dict[str, Any] = {}
-        async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(PATIENCE_SECONDS):
+        async with (
+            httpx.AsyncClient(trust_env=False, verify=False) as client,
+            asyncio.timeout(PATIENCE_SECONDS),
+        ):
             # On a busy machine a node may not answer in time.
             while not all(found.get(url, {}).get("nodeId") for url in keys):
                 answer = await client.get(f"http://127.0.0.1:{a.connector.http_port}/api/network")
@@ -325,7 +328,7 @@ async def test_strangers_at_the_sockets_of_a_whole_node(tmp_path: Path) -> None:
                 yield b"x" * 65_536
 
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False
         ) as client:
             rebound = await client.get("/api/accounts", headers={"host": "evil.example"})
             assert rebound.status_code == 421

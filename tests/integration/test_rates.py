@@ -103,7 +103,7 @@ async def test_packets_are_priced_by_live_rates_and_never_by_old_ones(
         status = await Operator(b).get("/api/status")
         assert status["rates"]["state"] == "stale"
         assert status["status"] == "healthy"
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             metrics = (await client.get(f"http://127.0.0.1:{b.connector.http_port}/metrics")).text
         assert "ilp_rates_fresh 0.0" in metrics
         assert 'ilp_rates_answers_total{result="slow"}' in metrics

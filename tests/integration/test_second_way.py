@@ -68,7 +68,7 @@ async def test_each_packet_is_paid_once_over_the_way_that_is_left(
         assert b.connector.peers["busy"].counters.rejected_out == PACKETS
         assert b.connector.peers["c"].counters.fulfilled_out == PACKETS
         url = f"http://127.0.0.1:{b.connector.http_port}/metrics"
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             text = (await client.get(url)).text
         for name in ("ilp_packets_second_way_total", "ilp_packets_second_way_fulfilled_total"):
             assert f"{name} {PACKETS}.0" in text

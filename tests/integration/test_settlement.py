@@ -166,6 +166,7 @@ def client_of(daemon: Daemon, token: str | None = None) -> httpx.AsyncClient:
         base_url=f"http://127.0.0.1:{daemon.connector.http_port}",
         headers={"authorization": f"Bearer {token}"} if token else {},
         trust_env=False,
+        verify=False,
         timeout=PATIENCE_SECONDS,
     )
 
@@ -279,7 +280,7 @@ async def send(node: DemoNode, token: str, amount: int) -> None:
 
 
 async def account(node: DemoNode) -> dict[str, Any]:
-    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False, verify=False) as client:
         items = (await client.get(f"{node.url}/api/accounts")).json()["items"]
     return next(item for item in items if item["peerId"] == "peer2")
 

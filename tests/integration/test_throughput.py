@@ -51,7 +51,7 @@ async def test_both_directions_are_bounded_and_a_rejected_packet_gives_its_share
             one for one in (await Operator(b).get("/api/peers"))["items"] if one["peerId"] == "a"
         ]
         assert (shown["throughputInLeft"], shown["throughputOutLeft"]) == ("0", None)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             metrics = (await client.get(f"http://127.0.0.1:{b.connector.http_port}/metrics")).text
         assert 'ilp_throughput_refused_total{direction="in",peer="a"} 1.0' in metrics
         assert 'ilp_throughput_refused_total{direction="out",peer="c"} 1.0' in metrics
@@ -103,6 +103,6 @@ async def test_a_next_hop_that_answers_t04_is_told_and_shown(tmp_path: Path) -> 
         (shown,) = status["nextHopsShort"]
         assert (shown["peerId"], shown["message"]) == ("c", "credit limit reached")
         assert shown["packets"] == 3
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             metrics = (await client.get(f"http://127.0.0.1:{b.connector.http_port}/metrics")).text
         assert 'ilp_next_hop_short_total{peer="c"} 3.0' in metrics

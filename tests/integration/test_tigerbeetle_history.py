@@ -44,7 +44,7 @@ async def pair(
 async def history_of(daemon: Daemon, peer_id: str, from_ms: int, **more: Any) -> list[Any]:
     """When, and net, debit and credit balance then."""
     url = f"http://127.0.0.1:{daemon.connector.http_port}/api/accounts/{peer_id}/history"
-    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=PATIENCE_SECONDS) as client:
         response = await client.get(url, params={"from": from_ms, **more})
     assert response.status_code == 200, response.text
     return [
@@ -88,7 +88,10 @@ def without_events(network: RunningNodes, node_id: str) -> Callable[[], None]:
 async def last_stored(daemon: Daemon, peer_id: str, debit: int) -> int:
     """Wait until the event store has the balance of a peer that has been debited so much; when."""
     url = f"http://127.0.0.1:{daemon.connector.http_port}/api/events"
-    async with asyncio.timeout(PATIENCE_SECONDS), httpx.AsyncClient(trust_env=False) as client:
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        httpx.AsyncClient(trust_env=False, verify=False) as client,
+    ):
         while True:
             answer = await client.get(url, params={"type": "ACCOUNT_BALANCE", "peer": peer_id})
             for item in answer.json()["items"]:

@@ -27,6 +27,7 @@ from connector.ledger.model import (
     Transfer,
 )
 from tests.support.ledgers import ManualClock
+from tests.support.memory_folder import memory_folder
 
 T = TypeVar("T")
 
@@ -191,5 +192,5 @@ def test_the_embedded_ledger_has_the_same_state_after_any_end(
 
         assert await with_embedded(after, clock, look) == state(whole.machine)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
         asyncio.run(scenario(Path(folder) / "node"))

@@ -30,7 +30,7 @@ class Operator:
         """For requests of any kind."""
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         base = f"http://127.0.0.1:{self.daemon.connector.http_port}"
-        return httpx.AsyncClient(base_url=base, trust_env=False, headers=headers)
+        return httpx.AsyncClient(base_url=base, trust_env=False, verify=False, headers=headers)
 
     async def get(self, path: str) -> Any:
         """What a path shows."""

@@ -58,6 +58,10 @@ def command(*arguments: str, env: Mapping[str, str] | None = None) -> Done:
         _kept_process_state(),
         mock.patch.dict(os.environ, environment, clear=True),
         mock.patch.object(sys, "argv", ["connector", *arguments]),
+        # All that collecting the tests has made is frozen (tests/conftest.py) and stays so: else each
+        # later test pays for garbage collections that look at all of it.
+        mock.patch.object(gc, "freeze"),
+        mock.patch.object(gc, "unfreeze"),
         # Read from the environment when typer is imported: colours of a hosted runner.
         mock.patch.object(rich_utils, "FORCE_TERMINAL", None),
         contextlib.redirect_stdout(out),
@@ -102,6 +106,5 @@ def _kept_process_state() -> Iterator[None]:
                 signal.signal(number, handler)
         resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
         sys.setswitchinterval(switch_interval)
-        gc.unfreeze()
         gc.set_threshold(*thresholds)
         (gc.enable if collects else gc.disable)()

@@ -391,13 +391,13 @@ def test_a_node_that_dies_at_any_moment_pays_one_way_or_none(refuses: bool) -> N
         async with fork(refuses=refuses) as (group, machines, delivered):
             alice, bob, west, yard = machines
             sending = group.create_task(
-                alice.core.send("g.dest", 5, fulfillment=FULFILLMENT, expiry_s=25)
+                alice.core.send("g.dest", 5, fulfillment=FULFILLMENT, expiry_s=8)
             )
             await asyncio.sleep(crash_at_s)
             await bob.crash()
             await bob.start(group)
             answer = await sending
-            await asyncio.sleep(40)
+            await asyncio.sleep(12)
             paid = 5 if isinstance(answer, Fulfill) else 0
             code = "paid" if paid else getattr(answer, "code", "")
             outcomes[code] = outcomes.get(code, 0) + 1

@@ -34,7 +34,7 @@ async def test_the_server_runs_from_started_to_stop_without_signal_handlers() ->
         serving = group.create_task(server.run())
         await server.started()
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             assert (await client.get(f"http://127.0.0.1:{port}/")).json() == "here"
         server.stop()
         await serving
@@ -49,7 +49,7 @@ async def test_an_answer_on_a_kept_connection_is_sent_at_once() -> None:
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(server.run())
         await server.started()
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             await client.get(f"http://127.0.0.1:{port}/")
             (connection,) = server._server.server_state.connections
             sock = connection.transport.get_extra_info("socket")
@@ -113,7 +113,7 @@ async def test_idle_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch)
         group.create_task(server.run())
         await server.started()
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             for _ in range(3):
                 assert (await client.get(f"http://127.0.0.1:{port}/")).status_code == 404
         for reader, _ in idle[:15]:
