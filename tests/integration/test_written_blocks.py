@@ -34,10 +34,15 @@ _APART: Final = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "--net", *_E
 _HEAD: Final = f"""
 set -euo pipefail
 python -c "{_LOOPBACK_UP}"
+answers() {{  # as `connector healthcheck` asks it, without the start of an interpreter
+  exec 3<>"/dev/tcp/127.0.0.1/${{HTTP_PORT:-8080}}"
+  printf 'GET /health/ready HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&3
+  grep -q '^HTTP/1.. 200 ' <&3
+}}
 ready() {{  # until a node answers, or the file that is named has what is named
   for _ in $(seq {int(PATIENCE_SECONDS * 10)}); do
     if [ $# = 2 ]; then ! grep -q "$2" "$1" 2>/dev/null || return 0
-    else ! python -m connector healthcheck >/dev/null 2>&1 || return 0; fi
+    else ! answers 2>/dev/null || return 0; fi
     sleep 0.1
   done
   cat ./*.log; exit 1
