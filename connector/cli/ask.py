@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -67,8 +68,9 @@ def change(
     dry_run: bool,
     as_json: bool,
     done: str,
+    before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Show what a request would do, ask, and make it.
+    """Show what a request would do, ask, and make it, if it would still do that.
 
     Args:
         method: of the request, with `path` and `body`.
@@ -80,6 +82,7 @@ def change(
         dry_run: show only.
         as_json: print `{"preview": ..., "done": ..., "answer": ...}` instead of words.
         done: printed after it was made.
+        before: called when it is about to be made. It may be made although no answer comes.
     """
     mark = "&" if "?" in path else "?"
     preview = admin(method, url, f"{path}{mark}preview=true", key, body)
@@ -91,7 +94,8 @@ def change(
             print(json.dumps({"preview": preview, "done": False, "answer": None}, indent=2))
         return
     confirmed("Do it?", yes=yes)
-    answer = admin(method, url, path, key, body)
+    before()
+    answer = admin(method, url, f"{path}{mark}shown={preview['shown']}", key, body)
     if as_json:
         print(json.dumps({"preview": preview, "done": True, "answer": answer or None}, indent=2))
         return

@@ -9,6 +9,7 @@ import json
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Optional
 from urllib.parse import quote, urlencode
@@ -233,15 +234,21 @@ def add(
             fields[name] = _in_units(text, *_asset(url, key, asset_code, asset_scale))
     ask.change(
         "POST", url, "/admin/peers", key, fields, yes=yes, dry_run=dry_run, as_json=as_json,
-        done=f"peer {peer} was added",
+        done=f"peer {peer} was added", before=_saying(secret, made, peer),
     )  # fmt: skip
-    _say_secret(secret, made and not dry_run, peer)
 
 
-def _say_secret(secret: str, said: bool, peer: str) -> None:
-    """On stderr, so that what a program reads of stdout holds no secret."""
-    if said:
-        print(f"the secret to give to {peer}, shown only now: {secret}", file=sys.stderr)
+def _saying(secret: str, made: bool, peer: str) -> Callable[[], None]:
+    """Says a secret that was made here, before it is used: it must not be lost with the node's answer.
+
+    On stderr, so that what a program reads of stdout holds no secret.
+    """
+
+    def say() -> None:
+        if made:
+            print(f"the secret to give to {peer}, shown only now: {secret}", file=sys.stderr)
+
+    return say
 
 
 @peers_app.command()
@@ -264,12 +271,13 @@ def edit(
 
 def _patch(
     peer: str, fields: dict[str, Any], done: str, yes: bool, dry_run: bool, url: str,
-    key: str | None, as_json: bool,
+    key: str | None, as_json: bool, before: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     path = f"/admin/peers/{quote(peer, safe='')}"
     ask.change(
-        "PATCH", url, path, key, fields, yes=yes, dry_run=dry_run, as_json=as_json, done=done
-    )
+        "PATCH", url, path, key, fields, yes=yes, dry_run=dry_run, as_json=as_json, done=done,
+        before=before,
+    )  # fmt: skip
 
 
 @peers_app.command()
@@ -311,7 +319,7 @@ def drain(
             console().print(f"- {plain(effect)}", highlight=False)
     if preview["changes"]:
         ask.confirmed("Do it?", yes=yes)
-        ask.admin("PATCH", url, path, key, fields)
+        ask.admin("PATCH", url, f"{path}?shown={preview['shown']}", key, fields)
     clock = SystemClock()
     ends_s = clock.monotonic_s() + wait
     while True:
@@ -358,9 +366,9 @@ def rotate_secret(
     if secret is None:
         raise fail("which secret: --secret-file FILE, or --new-secret", 2)
     _patch(
-        peer, {"secret": secret}, f"peer {peer} has a new secret", yes, dry_run, url, key, as_json
-    )
-    _say_secret(secret, made and not dry_run, peer)
+        peer, {"secret": secret}, f"peer {peer} has a new secret", yes, dry_run, url, key, as_json,
+        before=_saying(secret, made, peer),
+    )  # fmt: skip
 
 
 @peers_app.command()

@@ -29,7 +29,7 @@ from connector.base.errors import (
 from connector.base.log import Log
 from connector.node import bounds
 from connector.node.apply import LeftBehind, SettingsApplier, routes_of
-from connector.node.preview import AMOUNT_FIELDS, Standing, preview_of
+from connector.node.preview import AMOUNT_FIELDS, Preview, Standing, preview_of
 from connector.node.steps import Step, Steps
 from connector.peering.routing import Route, RouteSource
 from connector.settings.faults import SECRETS
@@ -165,16 +165,18 @@ class OperatorChanges:
 
     # --- changes
 
-    async def create_peer(self, wanted: PeerSettings) -> bool:
-        """Add a peer; False: it exists with the same settings.
+    async def create_peer(self, wanted: PeerSettings, shown: str | None = None) -> bool:
+        """Add a peer; False: it exists with the same settings. `shown`: see `_change`.
 
         Raises:
             ConflictError: it exists with other settings.
             ConnectorError: see `_change`.
         """
-        return await self._change(self._steps.create_peer(wanted))
+        return await self._change(self._steps.create_peer(wanted), shown)
 
-    async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
+    async def put_peer(
+        self, peer_id: str, fields: dict[str, Any], shown: str | None = None
+    ) -> bool:
         """Add a peer or replace its settings; whether it is new. Rules: `Steps.put_peer`.
 
         Raises:
@@ -182,19 +184,23 @@ class OperatorChanges:
             ConnectorError: see `_change`.
         """
         step = self._steps.put_peer(peer_id, fields)
-        await self._change(step)
+        await self._change(step, shown)
         return step.is_new
 
-    async def edit_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
+    async def edit_peer(
+        self, peer_id: str, fields: dict[str, Any], shown: str | None = None
+    ) -> bool:
         """Change those settings of a peer that are given; whether anything changed.
 
         Raises:
             UnknownNameError: there is no such peer.
             ConnectorError: see `_change`.
         """
-        return await self._change(self._steps.edit_peer(peer_id, fields))
+        return await self._change(self._steps.edit_peer(peer_id, fields), shown)
 
-    async def set_limits(self, peer_id: str, limits: dict[str, Any]) -> bool:
+    async def set_limits(
+        self, peer_id: str, limits: dict[str, Any], shown: str | None = None
+    ) -> bool:
         """Change those limits of a peer that are given; None: the default of the node.
 
         Raises:
@@ -202,7 +208,7 @@ class OperatorChanges:
             CreditInUseError: the peer uses more credit than the new limit.
             ConnectorError: see `_change`.
         """
-        return await self._change(self._steps.set_limits(peer_id, limits))
+        return await self._change(self._steps.set_limits(peer_id, limits), shown)
 
     async def reconnect(self, peer_id: str) -> None:
         """Close the link of a peer, and dial it at once where it has a URL.
@@ -225,22 +231,29 @@ class OperatorChanges:
         after = step.apply(self.overlay)
         settings = after.apply(self._base)
         self._check(settings)
-        removing = set(after.draining_peers) - set(self.overlay.draining_peers)
-        shown = preview_of(
-            self._applier.settings,
-            settings,
-            removing=removing,
-            standing={peer_id: self._standing(peer_id) for peer_id in self._accounts.peers},
-            force=force,
+        standing = {peer_id: self._standing(peer_id) for peer_id in self._accounts.peers}
+        seen = self._seen(after, settings, standing, force=force)
+        return seen.as_json(
+            step.action, step.target, self._seen(after, settings, {}, force=False).digest
         )
-        return shown.as_json(step.action, step.target)
+
+    def _seen(
+        self, after: Overlay, settings: Settings, standing: dict[str, Standing], *, force: bool
+    ) -> Preview:
+        """The preview of a change to these settings; without `standing`: what does not vary with packets."""
+        removing = set(after.draining_peers) - set(self.overlay.draining_peers)
+        return preview_of(
+            self._applier.settings, settings, removing=removing, standing=standing, force=force
+        )
 
     def _standing(self, peer_id: str) -> Standing:
         books = self._accounts.peers[peer_id]
         connected, in_flight = self._applier.link_of(peer_id)
         return Standing(connected, in_flight, books.net_balance, books.terms.asset)
 
-    async def delete_peer(self, peer_id: str, *, force: bool = False) -> LeftBehind:
+    async def delete_peer(
+        self, peer_id: str, *, force: bool = False, shown: str | None = None
+    ) -> LeftBehind:
         """Remove a peer once no packet of or to it is in flight; returns packets without an answer.
 
         From now on no new packets are accepted from it or routed to it. Packets in flight are waited
@@ -251,7 +264,7 @@ class OperatorChanges:
             UnknownNameError: there never was such a peer.
             ConnectorError: see `_change`.
         """
-        await self._change(self._steps.drain_peer(peer_id), is_last=False)
+        await self._change(self._steps.drain_peer(peer_id), shown, is_last=False)
         if force or peer_id not in self.overlay.draining_peers or self._applier.is_drained(peer_id):
             return await self._remove(peer_id)
         if peer_id not in self._finishing:
@@ -326,23 +339,23 @@ class OperatorChanges:
         books = self._accounts.peers.get(peer_id)
         return peer_id in now.removed_peers or (books is not None and books.removed)
 
-    async def add_route(self, route: RouteSettings) -> bool:
+    async def add_route(self, route: RouteSettings, shown: str | None = None) -> bool:
         """Add a static route; False: it exists.
 
         Raises:
             ConfigError: its next hop is not a peer.
             ConnectorError: see `_change`.
         """
-        return await self._change(self._steps.add_route(route))
+        return await self._change(self._steps.add_route(route), shown)
 
-    async def delete_route(self, route: RouteSettings) -> bool:
+    async def delete_route(self, route: RouteSettings, shown: str | None = None) -> bool:
         """Remove a static route; False: it has been removed already.
 
         Raises:
             UnknownNameError: there is no such static route.
             ConnectorError: see `_change`.
         """
-        return await self._change(self._steps.delete_route(route))
+        return await self._change(self._steps.delete_route(route), shown)
 
     def note(self, action: str, target: str, outcome: str = "ok") -> None:
         """Emit and log an action with the admin key."""
@@ -370,10 +383,11 @@ class OperatorChanges:
 
     # --- making a change
 
-    async def _change(self, step: Step, *, is_last: bool = True) -> bool:
+    async def _change(self, step: Step, shown: str | None = None, *, is_last: bool = True) -> bool:
         """Make the change that `step` describes; False: it changes nothing.
 
-        `is_last`: it completes the action, which is recorded as done.
+        `is_last`: it completes the action, which is recorded as done. `shown`: that of the preview which the
+        operator has seen; None: none. Where another one would be shown now, nothing is done.
 
         Raises:
             ConfigError: the settings would not be valid; with every fault.
@@ -388,6 +402,10 @@ class OperatorChanges:
                 if after == before:
                     return False
                 settings = after.apply(self._base)
+                if shown not in (None, self._seen(after, settings, {}, force=False).digest):
+                    raise ConflictError(
+                        "the settings were changed since that was shown, so nothing was done: look again"
+                    )
                 self._check(settings)
                 await self._keep(after)
                 try:

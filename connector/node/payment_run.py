@@ -34,7 +34,7 @@ from connector.node.payment_store import Connection, PaymentState, PaymentStatus
 from connector.peering.model import Asset
 from connector.stream import bounds as stream_bounds
 from connector.stream import target as spsp
-from connector.stream.sender import Payment, Phase, quoted
+from connector.stream.sender import Payment, Phase, quoted, shown_asset
 from connector.stream.tokens import PAYER
 
 UNEXPECTED: Final = "an error of this node, see its log"
@@ -134,7 +134,7 @@ class PaymentRun:
             status.packets = packets + machine.packets
             status.proof = machine.proof.after(self._proof_before)
             if machine.asset is not None:
-                status.asset = f"{machine.asset.asset_code}/{machine.asset.asset_scale}"
+                status.asset = shown_asset(machine.asset)
 
     async def run(self, client: HttpClient) -> None:
         """Do all of it; at the end the status says how it ended, on disk too.

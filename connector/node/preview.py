@@ -5,6 +5,8 @@ The command line and the page show this and ask, so both say the same.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -41,15 +43,22 @@ class Preview:
     effects: list[str]
     """Sentences."""
 
-    def as_json(self, action: str, target: str) -> dict[str, Any]:
-        """For the admin API."""
+    def as_json(self, action: str, target: str, shown: str) -> dict[str, Any]:
+        """For the admin API; `shown`: its digest, by which the change can be bound to it."""
         return {
             "preview": True,
             "action": action,
             "target": target,
             "changes": self.changes,
             "effects": self.effects,
+            "shown": shown,
         }
+
+    @property
+    def digest(self) -> str:
+        """The same for the same preview: 32 hex digits."""
+        text = json.dumps([self.changes, self.effects], ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def amount_in_words(units: int, asset: Asset) -> str:

@@ -48,3 +48,5 @@ COMMITTED_PACKETS: Final = 1024
 assert COMMITTED_PACKETS >= 2 * WINDOW_MAX
 CONDITION_BYTES: Final = 32
 REASON_CHARACTERS_MAX: Final = 200
+# Of the asset that a receiver names: as long as the longest that a node here can have.
+ASSET_CHARACTERS_SHOWN_MAX: Final = 32

@@ -422,6 +422,13 @@ class Payment:
             self.reason = ""
 
 
+def shown_asset(details: ConnectionAssetDetails) -> str:
+    """The asset that a receiver has named, `CODE/scale`: cut, and only what can be printed."""
+    code = details.asset_code[: bounds.ASSET_CHARACTERS_SHOWN_MAX]
+    code = "".join(one if one.isascii() and one.isprintable() else "?" for one in code)
+    return f"{code}/{details.asset_scale}"
+
+
 def quoted(text: str, characters_max: int) -> str:
     """What others have written, for a reason: cut, in quotation marks, and only what can be printed."""
     shown = text if len(text) <= characters_max else f"{text[: characters_max - 3]}..."

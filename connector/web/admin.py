@@ -47,6 +47,13 @@ _CHANGED_PEER: Final[dict[int | str, dict[str, Any]]] = {
 AsPreview = Annotated[
     bool, Query(description="Say what it would do, and whether it could be done; change nothing")
 ]
+AsShown = Annotated[
+    str | None,
+    Query(
+        max_length=64,
+        description="`shown` of a preview: 409 where the same request would be shown otherwise now",
+    ),
+]
 
 
 class LeftBehind(Protocol):
@@ -108,28 +115,36 @@ class NodeAdmin(Protocol):
     def routes_view(self) -> list[dict[str, Any]]:
         """The static routes."""
 
-    async def create_peer(self, wanted: PeerSettings) -> bool:
-        """Add a peer; whether it is new."""
+    async def create_peer(self, wanted: PeerSettings, shown: str | None = None) -> bool:
+        """Add a peer; whether it is new. `shown`: of the preview that it has to be; None: any."""
 
-    async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
+    async def put_peer(
+        self, peer_id: str, fields: dict[str, Any], shown: str | None = None
+    ) -> bool:
         """Add or replace a peer; whether it is new."""
 
-    async def edit_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
+    async def edit_peer(
+        self, peer_id: str, fields: dict[str, Any], shown: str | None = None
+    ) -> bool:
         """Change settings of a peer; whether anything changed."""
 
     async def reconnect(self, peer_id: str) -> None:
         """Give a peer a new link."""
 
-    async def set_limits(self, peer_id: str, limits: dict[str, Any]) -> bool:
+    async def set_limits(
+        self, peer_id: str, limits: dict[str, Any], shown: str | None = None
+    ) -> bool:
         """Change limits of a peer; whether anything changed."""
 
-    async def delete_peer(self, peer_id: str, *, force: bool = False) -> LeftBehind:
+    async def delete_peer(
+        self, peer_id: str, *, force: bool = False, shown: str | None = None
+    ) -> LeftBehind:
         """Remove a peer once it is drained, or by force; returns packets without an answer."""
 
-    async def add_route(self, route: RouteSettings) -> bool:
+    async def add_route(self, route: RouteSettings, shown: str | None = None) -> bool:
         """Add a static route; whether it is new."""
 
-    async def delete_route(self, route: RouteSettings) -> bool:
+    async def delete_route(self, route: RouteSettings, shown: str | None = None) -> bool:
         """Remove a static route; whether it was there."""
 
     def note(self, action: str, target: str, outcome: str = "ok") -> None:
@@ -162,7 +177,7 @@ class PacketSender(Protocol):
         """Send one and wait for its answer."""
 
 
-def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> APIRouter:
+def admin_router(admin: NodeAdmin, views: NodeShown, sender: PacketSender) -> APIRouter:
     """All routes of `/admin` except settlements."""
     router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(known_query)])
 
@@ -190,10 +205,12 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
     @router.post(
         "/peers", summary="Add a peer", status_code=201, response_model=None, responses=_ADDED_PEER
     )
-    async def create_peer(wanted: PeerSettings, preview: AsPreview = False) -> Response:
+    async def create_peer(
+        wanted: PeerSettings, preview: AsPreview = False, shown: AsShown = None
+    ) -> Response:
         if preview:
             return JSONResponse(admin.preview(admin.steps.create_peer(wanted)))
-        return peer_answer(wanted.id, 201 if await admin.create_peer(wanted) else 200)
+        return peer_answer(wanted.id, 201 if await admin.create_peer(wanted, shown) else 200)
 
     @router.put(
         "/peers/{peer_id}",
@@ -202,12 +219,15 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         responses=_ADDED_PEER,
     )
     async def put_peer(
-        peer_id: PeerPath, wanted: PeerReplacement, preview: AsPreview = False
+        peer_id: PeerPath,
+        wanted: PeerReplacement,
+        preview: AsPreview = False,
+        shown: AsShown = None,
     ) -> Response:
         fields = _given(peer_id, wanted)
         if preview:
             return JSONResponse(admin.preview(admin.steps.put_peer(peer_id, fields)))
-        return peer_answer(peer_id, 201 if await admin.put_peer(peer_id, fields) else 200)
+        return peer_answer(peer_id, 201 if await admin.put_peer(peer_id, fields, shown) else 200)
 
     @router.patch(
         "/peers/{peer_id}",
@@ -216,12 +236,15 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         responses=_CHANGED_PEER,
     )
     async def edit_peer(
-        peer_id: PeerPath, wanted: PeerReplacement, preview: AsPreview = False
+        peer_id: PeerPath,
+        wanted: PeerReplacement,
+        preview: AsPreview = False,
+        shown: AsShown = None,
     ) -> Response:
         fields = _given(peer_id, wanted)
         if preview:
             return JSONResponse(admin.preview(admin.steps.edit_peer(peer_id, fields)))
-        await admin.edit_peer(peer_id, fields)
+        await admin.edit_peer(peer_id, fields, shown)
         return peer_answer(peer_id)
 
     @router.post(
@@ -249,10 +272,11 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         peer_id: PeerPath,
         force: Annotated[bool, Query(description="Do not wait for packets under way")] = False,
         preview: AsPreview = False,
+        shown: AsShown = None,
     ) -> Response:
         if preview:
             return JSONResponse(admin.preview(admin.steps.drain_peer(peer_id), force=force))
-        left = await admin.delete_peer(peer_id, force=force)
+        left = await admin.delete_peer(peer_id, force=force, shown=shown)
         if not left.packets:
             return Response(status_code=204)
         return JSONResponse(
@@ -265,11 +289,13 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         response_model=None,
         responses=_CHANGED_PEER,
     )
-    async def set_limits(peer_id: PeerPath, wanted: Limits, preview: AsPreview = False) -> Response:
+    async def set_limits(
+        peer_id: PeerPath, wanted: Limits, preview: AsPreview = False, shown: AsShown = None
+    ) -> Response:
         fields = {name: getattr(wanted, name) for name in wanted.model_fields_set}
         if preview:
             return JSONResponse(admin.preview(admin.steps.set_limits(peer_id, fields)))
-        await admin.set_limits(peer_id, fields)
+        await admin.set_limits(peer_id, fields, shown)
         return peer_answer(peer_id)
 
     @router.get(
@@ -295,10 +321,12 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         response_model=None,
         responses=_ADDED_ROUTE,
     )
-    async def add_route(route: RouteSettings, preview: AsPreview = False) -> Response:
+    async def add_route(
+        route: RouteSettings, preview: AsPreview = False, shown: AsShown = None
+    ) -> Response:
         if preview:
             return JSONResponse(admin.preview(admin.steps.add_route(route)))
-        is_new = await admin.add_route(route)
+        is_new = await admin.add_route(route, shown)
         return JSONResponse(route.model_dump(by_alias=True), 201 if is_new else 200)
 
     @router.delete(
@@ -312,11 +340,12 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         prefix: Annotated[Prefix, Query()],
         next_hop: Annotated[str, Query(alias="nextHop")],
         preview: AsPreview = False,
+        shown: AsShown = None,
     ) -> Response:
         route = RouteSettings(prefix=prefix, next_hop=next_hop)
         if preview:
             return JSONResponse(admin.preview(admin.steps.delete_route(route)))
-        await admin.delete_route(route)
+        await admin.delete_route(route, shown)
         return Response(status_code=204)
 
     @router.get(
@@ -326,7 +355,7 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         responses={200: {"model": models.Explained}},
     )
     async def explain(destination: Annotated[IlpAddress, Query()]) -> dict[str, Any]:
-        return shown.explain_view(destination)
+        return views.explain_view(destination)
 
     @router.get(
         "/accounts",
@@ -335,7 +364,7 @@ def admin_router(admin: NodeAdmin, shown: NodeShown, sender: PacketSender) -> AP
         responses={200: {"model": models.Accounts}},
     )
     async def accounts() -> dict[str, Any]:
-        return {"items": shown.accounts_view(), "next": None}
+        return {"items": views.accounts_view(), "next": None}
 
     @router.post(
         "/packets",

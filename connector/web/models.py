@@ -366,6 +366,8 @@ class ChangePreview(_Answer):
     changes: list[Changed]
     effects: list[str]
     """Sentences."""
+    shown: str
+    """For the same request without `preview`: so it is made only where it is still this."""
 
 
 class RemovedPeer(_Answer):

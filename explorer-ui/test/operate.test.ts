@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { accountOf } from "../src/model/accounts";
-import { actions, bodyOf, previewPath, unitsOf } from "../src/model/operate";
+import { actions, bodyOf, previewPath, shownPath, unitsOf } from "../src/model/operate";
 import { readable, sentence } from "../src/model/sentence";
 import type { PeerItem } from "../src/model/types";
 import { balance } from "./samples";
@@ -23,6 +23,12 @@ test("what was asked for is in the body, in smallest units", () => {
 test("a preview is asked for at the same place", () => {
   expect(previewPath(actions.remove("bob"))).toBe("admin/peers/bob?preview=true");
   expect(previewPath({ ...actions.remove("bob"), path: "admin/peers/bob?force=true" })).toBe("admin/peers/bob?force=true&preview=true");
+});
+
+test("what is done is bound to what was shown, where the connector has said it", () => {
+  const force = { ...actions.remove("bob"), path: "admin/peers/bob?force=true" };
+  expect(shownPath(force, { changes: [], effects: [], shown: "ab" })).toBe("admin/peers/bob?force=true&shown=ab");
+  expect(shownPath(force, { changes: [], effects: ["said here"] })).toBe("admin/peers/bob?force=true");
 });
 
 test("names in paths are escaped", () => {

@@ -113,22 +113,28 @@ class MadeUpAdmin(MadeUpNode):
     def routes_view(self, *_: Any) -> Any:
         return []
 
-    async def create_peer(self, wanted: PeerSettings) -> bool:
+    async def create_peer(self, wanted: PeerSettings, shown: str | None = None) -> bool:
         return True
 
-    async def put_peer(self, peer_id: str, fields: dict[str, Any]) -> bool:
+    async def put_peer(
+        self, peer_id: str, fields: dict[str, Any], shown: str | None = None
+    ) -> bool:
         return True
 
-    async def set_limits(self, peer_id: str, limits: dict[str, Any]) -> bool:
+    async def set_limits(
+        self, peer_id: str, limits: dict[str, Any], shown: str | None = None
+    ) -> bool:
         return True
 
-    async def delete_peer(self, peer_id: str, *, force: bool = False) -> LeftBehind:
+    async def delete_peer(
+        self, peer_id: str, *, force: bool = False, shown: str | None = None
+    ) -> LeftBehind:
         return LeftBehind(1, 2) if force else LeftBehind(0, 0)
 
-    async def add_route(self, route: RouteSettings) -> bool:
+    async def add_route(self, route: RouteSettings, shown: str | None = None) -> bool:
         return True
 
-    async def delete_route(self, route: RouteSettings) -> bool:
+    async def delete_route(self, route: RouteSettings, shown: str | None = None) -> bool:
         return True
 
     def note(self, action: str, target: str, outcome: str = "ok") -> None:

@@ -99,6 +99,32 @@ async def test_a_preview_changes_nothing_and_is_refused_as_the_change_would_be(
     assert isinstance(await b.daemon.connector.send("g.a", 5), Fulfill)
 
 
+async def test_of_two_operators_none_does_what_was_not_shown_to_him(network: RunningNodes) -> None:
+    a, b = await pair(network)
+    edit, mine = "/admin/peers/b", {"routes": ["g.b", "g.mine"]}
+    theirs = {"routes": ["g.b", "g.theirs"]}
+    seen = (await a.ask("PATCH", f"{edit}?preview=true", mine)).json()
+    gone = (await a.ask("DELETE", f"{edit}?preview=true&force=true")).json()
+    # What packets change meanwhile is no other preview.
+    assert isinstance(await b.daemon.connector.send("g.a", 40), Fulfill)
+    assert (await a.ask("PATCH", edit, theirs)).status_code == 200
+    late = await a.ask("PATCH", f"{edit}?shown={seen['shown']}", mine)
+    assert (late.status_code, "look again" in late.text) == (409, True)
+    assert (await a.get(edit))["routes"] == ["g.b", "g.theirs"]
+    again = (await a.ask("PATCH", f"{edit}?preview=true", mine)).json()
+    assert again["shown"] != seen["shown"]
+    assert (await a.ask("PATCH", f"{edit}?shown={again['shown']}", mine)).status_code == 200
+    # Done already by somebody else: that is what was wanted.
+    assert (await a.ask("PATCH", f"{edit}?shown={again['shown']}", mine)).status_code == 200
+    route = {"prefix": "g.x", "nextHop": "b"}
+    shown = (await a.ask("POST", "/admin/routes?preview=true", route)).json()["shown"]
+    assert (await a.ask("POST", "/admin/routes?shown=other", route)).status_code == 409
+    assert (await a.ask("POST", f"/admin/routes?shown={shown}", route)).status_code == 201
+    # Nor is its balance, which has changed since, what binds a removal.
+    removed = await a.ask("DELETE", f"{edit}?force=true&shown={gone['shown']}")
+    assert removed.status_code in (200, 204)
+
+
 async def test_a_link_is_opened_anew_on_request(network: RunningNodes) -> None:
     a, b = await pair(network)
     assert (await a.ask("POST", "/admin/peers/b/reconnect")).status_code == 204

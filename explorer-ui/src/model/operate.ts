@@ -16,6 +16,8 @@ export interface Session {
 export interface Preview {
   readonly changes: readonly { readonly target: string; readonly field: string; readonly from: string; readonly to: string }[];
   readonly effects: readonly string[];
+  /** For the request that is confirmed; not of what the page says by itself. */
+  readonly shown?: string;
 }
 
 /** A field that is filled in before. */
@@ -70,8 +72,17 @@ export async function request(method: string, path: string, body: unknown, csrf:
 }
 
 export function previewPath(action: Action): string {
-  const [path = "", search = ""] = action.path.split("?", 2);
-  return withSearch(path, { ...Object.fromEntries(new URLSearchParams(search)), preview: "true" });
+  return withMore(action.path, { preview: "true" });
+}
+
+/** Of an action that was shown: the connector does it only where it would show the same again. */
+export function shownPath(action: Action, told: Preview | null): string {
+  return told?.shown === undefined ? action.path : withMore(action.path, { shown: told.shown });
+}
+
+function withMore(whole: string, more: Readonly<Record<string, string>>): string {
+  const [path = "", search = ""] = whole.split("?", 2);
+  return withSearch(path, { ...Object.fromEntries(new URLSearchParams(search)), ...more });
 }
 
 /** Smallest units of what was typed, `1.25` or `1,000.5`, in an asset; null: it is no amount of it. */

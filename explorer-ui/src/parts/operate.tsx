@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { ApiError, get, logInToOperate } from "../model/api";
-import { type Action, bodyOf, type Preview, previewPath, request, type Session, unitsOf } from "../model/operate";
+import { type Action, bodyOf, type Preview, previewPath, request, type Session, shownPath, unitsOf } from "../model/operate";
 import { failed, loadAccounts, loadPeers, loadSettlements, now } from "../state";
 import { cls, Dialog } from "./bits";
 
@@ -127,6 +127,12 @@ async function look(action: Action): Promise<void> {
   }
 }
 
+async function lookAgain(action: Action): Promise<void> {
+  const why = fault.value;
+  await look(action);
+  if (fault.value === "") fault.value = why;
+}
+
 async function said(error: unknown): Promise<string> {
   if (error instanceof ApiError && (error.status === 401 || error.status === 403)) await loadSession();
   return error instanceof Error ? error.message : String(error);
@@ -176,13 +182,15 @@ function Confirm(props: { action: Action; id: string }) {
     busy.value = true;
     fault.value = "";
     try {
-      await request(action.method, action.path, bodyOf(action, asked.value), session.value?.csrfToken ?? "", action.method === "POST" ? props.id : undefined);
+      await request(action.method, shownPath(action, told), bodyOf(action, asked.value), session.value?.csrfToken ?? "", action.method === "POST" ? props.id : undefined);
       done.value = action.done;
       void loadPeers();
       void loadSettlements();
       void loadAccounts();
     } catch (error) {
       fault.value = await said(error);
+      // It may be that it would do something else now: what it would do is shown anew.
+      if (error instanceof ApiError && error.status === 409) await lookAgain(action);
     }
     busy.value = false;
   };

@@ -37,7 +37,7 @@ from connector.stream.packet import (
 )
 from connector.stream.rate import PacketSize, Window
 from connector.stream.receiver import Receiver
-from connector.stream.sender import OwnRate, Payment, Phase
+from connector.stream.sender import OwnRate, Payment, Phase, shown_asset
 from connector.stream.tokens import NONCE_BYTES
 
 OWN = "test.them"
@@ -295,6 +295,13 @@ def test_what_others_write_is_quoted_and_cut() -> None:
     assert len(reason) <= bounds.REASON_CHARACTERS_MAX
     assert reason.startswith("F02 by test.hop: \"paid'")
     assert reason.endswith('xxx..."')
+
+
+def test_the_asset_that_a_receiver_names_is_cut_and_can_be_printed() -> None:
+    assert shown_asset(ConnectionAssetDetails("USD", 9)) == "USD/9"
+    assert shown_asset(ConnectionAssetDetails("\x1b[2J\u202e" + "x" * 30_000, 255)) == (
+        "?[2J?" + "x" * 27 + "/255"
+    )
 
 
 def test_a_network_that_never_lets_a_packet_pass_ends_it_in_a_bounded_time() -> None:
