@@ -141,8 +141,10 @@ class ReceivedStore:
             "ORDER BY place, seq"
         )
         arguments = (now_ms, bounds.WEBHOOKS_PER_WALLET_MAX)
-        rows = await self._run(lambda c: c.execute(select, arguments).fetchall())
-        return [_received(row) for row in rows]
+        found: list[Received] = await self._run(
+            lambda c: [_received(row) for row in c.execute(select, arguments)]
+        )
+        return found
 
     async def next_due_ms(self) -> int | None:
         """When the next one is to be told; None: none waits."""
@@ -187,8 +189,10 @@ class ReceivedStore:
         select = (
             f"SELECT {_COLUMNS} FROM received WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?"  # noqa: S608 - our own clauses
         )
-        rows = await self._run(lambda c: c.execute(select, (*values, count)).fetchall())
-        return [_received(row) for row in rows]
+        found: list[Received] = await self._run(
+            lambda c: [_received(row) for row in c.execute(select, (*values, count))]
+        )
+        return found
 
     async def _run(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         return await self._guard(self._file.run(work))
@@ -200,6 +204,8 @@ class ReceivedStore:
             raise EnvironmentFault(
                 f"received payments {self._file.path}: {words_of(error)}"
             ) from error
+        except (ValueError, TypeError) as error:
+            raise EnvironmentFault(f"received payments {self._file.path}: damaged") from error
 
 
 def _begin(connection: sqlite3.Connection) -> list[Incoming]:
@@ -243,8 +249,24 @@ def _make_room(connection: sqlite3.Connection) -> None:
 
 
 def _received(row: Sequence[Any]) -> Received:
+    """From what is stored.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     seq, id_, payment_id, token, wallet, code, scale, amount, packets, began, last, *rest = row
     at_least, ended, hook, attempts, next_ms, fault = rest
+    texts, numbers = (
+        (id_, payment_id, token, wallet, code, amount, ended, fault),
+        (scale, packets, began, last, at_least, attempts, next_ms),
+    )
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or not all(isinstance(number, int) and number >= 0 for number in numbers)
+        or not 0 < int(amount) < 1 << 128
+        or not token.isascii()
+    ):
+        raise ValueError("out of range")
     payment = Incoming(
         id_, payment_id, token, wallet, code, scale, int(amount), packets, began, last,
         bool(at_least), ended,

@@ -13,6 +13,7 @@ import sqlite3
 import struct
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -43,9 +44,11 @@ from connector.ledger.rows import (
     unpack_transfers,
 )
 from connector.node.payment_store import Connection, PaymentStatus, PaymentStore
+from connector.node.received_store import ReceivedStore
 from connector.peering.model import Asset
 from connector.settlement.model import Direction, Origin, Payer, Phase, Quantity, Settlement
 from connector.settlement.store import SettlementStore
+from connector.stream.incoming import Incoming
 from connector.stream.money import Terms
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import AccountBalance, PacketFulfilled, PeerConnected
@@ -266,12 +269,23 @@ async def _make_payments(home: Path, kept: Path) -> None:
     shutil.copytree(home, kept, dirs_exist_ok=True)
 
 
+async def _make_received(home: Path, kept: Path) -> None:
+    store = ReceivedStore(SqliteFile(home / "received.db"))
+    await store.open()
+    one = Incoming("1" * 32, "p" * 32, "token", "alice", "USD", 9, 5, 1, 1000, 2000)
+    ended = replace(one, id="2" * 32, token="other", ended="closed")
+    await store.put([one, ended], tells=True, now_ms=3000)
+    await store.close()
+    shutil.copytree(home, kept, dirs_exist_ok=True)
+
+
 _USD = Asset("USD", 9)
 _MAKERS: dict[str, Callable[[Path, Path], Coroutine[Any, Any, None]]] = {
     "ledger.db": _make_ledger,
     "outbox.db": _make_outbox,
     "settlements.db": _make_settlements,
     "payments.db": _make_payments,
+    "received.db": _make_received,
     "events.sqlite": _make_events,
 }
 
@@ -366,6 +380,31 @@ def check_payments(wanted: list[Change]) -> None:
     _with_copy("payments.db", wanted, work)
 
 
+def check_received(wanted: list[Change]) -> None:
+    """A damaged file of payments that came in is read, or says that it is damaged."""
+
+    async def work(path: Path) -> None:
+        store = ReceivedStore(SqliteFile(path))
+        try:
+            await store.open()
+        except EnvironmentFault:
+            return
+        try:
+            reads: list[Callable[[], Awaitable[object]]] = [
+                lambda: store.recent(wallet=None, hook=None, before=None, count=10),
+                lambda: store.due(1 << 62),
+                store.next_due_ms,
+                store.counts,
+            ]
+            for read in reads:
+                with contextlib.suppress(EnvironmentFault):
+                    await read()
+        finally:
+            await store.close()
+
+    _with_copy("received.db", wanted, work)
+
+
 def check_events(wanted: list[Change]) -> None:
     """A damaged event store is read as far as it can be, or replaced, or keeps nothing for a while."""
 
@@ -431,4 +470,5 @@ TARGETS = (
     Target("marker-file", some.hostile(st.builds(_marker)), check_marker),
     Target("settlement-rows", changes("settlement", "remainder"), check_settlements),
     Target("payment-rows", changes("payments"), check_payments),
+    Target("received-rows", changes("received", "stop"), check_received),
 )

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,14 @@ from connector.base.sqlite import SqliteFile
 from connector.ledger.embedded import EmbeddedLedger
 from connector.ledger.model import Account, Transfer
 from connector.node.payment_store import Connection, PaymentStatus, PaymentStore
+from connector.node.received_store import ReceivedStore
 from connector.peering import bounds
 from connector.peering.model import Asset
 from connector.peering.remembered import KnownPeers
 from connector.settings.load import load
 from connector.settings.overlay import Overlay
 from connector.settlement.store import SettlementStore
+from connector.stream.incoming import Incoming
 from connector.stream.money import Terms
 from tests.support.ledgers import ManualClock
 
@@ -217,6 +221,43 @@ async def test_a_damaged_remainder_is_an_error_of_the_store(tmp_path: Path, valu
             await store.remainder("bob", USD)
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE received SET amount = 'x'",
+        "UPDATE received SET amount = '-5'",
+        "UPDATE received SET packets = 'x'",
+        "UPDATE received SET began_ms = 'x'",
+        "UPDATE received SET last_ms = -1",
+        "UPDATE received SET next_ms = -1",
+        "UPDATE received SET hook = 'x' WHERE ended = ''",
+        "UPDATE received SET token = 'é'",
+        "UPDATE received SET wallet = x'00'",
+    ],
+)
+async def test_a_damaged_payment_that_came_in_is_an_error_of_the_store(
+    tmp_path: Path, statement: str
+) -> None:
+    """Not of the node, which is paid as before."""
+    one = Incoming("1" * 32, "p" * 32, "token", "alice", "USD", 9, 5, 1, 1000, 2000)
+    store = ReceivedStore(SqliteFile(tmp_path / "received.db"))
+    assert await store.open() == []
+    ended = replace(one, id="2" * 32, token="other", ended="closed")
+    await store.put([one, ended], tells=True, now_ms=3000)
+    change(tmp_path / "received.db", statement)
+    reads: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.recent(wallet=None, hook=None, before=None, count=10)
+    ]
+    if "WHERE" not in statement:
+        reads.append(lambda: store.due(1 << 62))
+    for read in reads:
+        with pytest.raises(EnvironmentFault, match=r"received\.db: damaged"):
+            await read()
+    await store.close()
+    with pytest.raises(EnvironmentFault, match=r"received\.db: damaged"):
+        await ReceivedStore(SqliteFile(tmp_path / "received.db")).open()
 
 
 @pytest.mark.parametrize(
