@@ -77,6 +77,7 @@ The map, each package above those that it uses:
       aggregates.py   rates over time, for charts
       app.py          all of it together              login.py   key for cookie
       server.py       the listener                    standby.py what a standby answers
+      turns.py        requests read in small parts, by turns
       pay.py          what payers are told (SPSP)     payments.py payments, in the admin API
       wallets.py      what wallets were paid
       proxies.py      what trusted proxies say of a request

@@ -21,6 +21,8 @@ _TAKEN: Final = frozenset(
     ("", "*/*", "application/*", "application/json", "application/spsp+json", CONTENT_TYPE)
 )
 _METHODS: Final = "GET, HEAD, OPTIONS"
+_ACCEPT_BYTES_MAX: Final = 1024
+"""Of an Accept header, as much as is read."""
 
 Invite = Callable[[str], tuple[str, bytes] | None]
 """Gives the address and the shared secret for a payment to a wallet; None: not now."""
@@ -131,7 +133,7 @@ def _accepted(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
         part.partition(";")[0].strip().lower()
         for name, value in headers
         if name == b"accept"
-        for part in value.decode("latin-1").split(",")
+        for part in value[:_ACCEPT_BYTES_MAX].decode("latin-1").split(",")
     ]
 
 

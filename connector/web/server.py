@@ -18,6 +18,7 @@ from connector.base.connections import Connections, network_of
 from connector.base.errors import ListenError
 from connector.web import bounds
 from connector.web.proxies import CAME_FROM, Proxies
+from connector.web.turns import BoundedConnection, Flow, Turns
 
 _TURNS_TO_LET_IN: Final = 4
 
@@ -98,16 +99,22 @@ class _Viewers(WebSocketsSansIOProtocol):
 
 
 class _Http(H11Protocol):
-    """HTTP/1.1 with a deadline for every wait, and a place in a bounded table of connections."""
+    """HTTP/1.1 with a deadline for every wait, a place in a bounded table of connections, and reading by turns."""
 
     open_connections: ClassVar[Connections[Any]]
     proxies: ClassVar[Proxies]
+    turns: ClassVar[Turns]
 
     address = ""
     _deadline: asyncio.TimerHandle | None = None
+    _waits_for_turn = False
+    _is_upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.conn = BoundedConnection(h11.SERVER, 2 * bounds.HTTP_HEADERS_BYTES_MAX)
+        self.flow = Flow(transport, self._read_on)
+        self._unread = bytearray()
         host = self.client[0] if self.client else ""
         self.address = network_of(host)
         self.app_state = {**self.app_state, CAME_FROM: self._came_from}
@@ -127,6 +134,7 @@ class _Http(H11Protocol):
             superfluous.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._unread.clear()
         self._wait(None)
         self.open_connections.remove(self)
         super().connection_lost(exc)
@@ -142,6 +150,34 @@ class _Http(H11Protocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        self._unread += data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Go on with what is unread, in its turn; where there is much, no more is taken meanwhile."""
+        if len(self._unread) > bounds.HTTP_READ_BYTES and not self.transport.is_closing():
+            self.transport.pause_reading()
+        if self._unread and not self._waits_for_turn and not self.flow.read_paused:
+            self._waits_for_turn = True
+            self.turns.join(self)
+
+    def read_part(self) -> None:
+        """See `Turns`."""
+        self._waits_for_turn = False
+        if not self._may_read():
+            return  # `Flow` says when it goes on
+        part = bytes(self._unread[: bounds.HTTP_READ_BYTES])
+        del self._unread[: len(part)]
+        self._read(part)
+        if self._unread:
+            self._read_on()
+        elif self._may_read():
+            self.transport.resume_reading()
+
+    def _may_read(self) -> bool:
+        return not (self.flow.read_paused or self._is_upgraded or self.transport.is_closing())
+
+    def _read(self, data: bytes) -> None:
         was_idle = self.is_idle
         super().data_received(data)
         if not self.is_idle:
@@ -173,6 +209,9 @@ class _Http(H11Protocol):
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._wait(None)
         self.open_connections.remove(self)
+        self._is_upgraded = True
+        self._unread.clear()  # it was sent too early
+        self.transport.resume_reading()
         super().handle_websocket_upgrade(event)
 
     def _wait(self, seconds: float | None) -> None:
@@ -227,7 +266,11 @@ class WebServer:
             http=type(
                 "_HttpHere",
                 (_Http,),
-                {"open_connections": connections, "proxies": proxies or Proxies([])},
+                {
+                    "open_connections": connections,
+                    "proxies": proxies or Proxies([]),
+                    "turns": Turns(),
+                },
             ),
             timeout_keep_alive=bounds.HTTP_KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=2 * bounds.HTTP_HEADERS_BYTES_MAX,
