@@ -20,19 +20,21 @@ The map, each package above those that it uses:
       kinds.py        names of faults and traits      rules.py    what must hold
       plan.py         what a seed means               draw.py     makes a plan of a seed
       draw_apart.py   parts with random sources of their own: replacements, bounds ...
+      draw_routes.py  nodes that learn routes         draw_streams.py  payments of many packets
       world.py        time, processes                 network.py  connections that break
       transport.py    one connection                  disk.py     SQLite without a disk
       cluster.py      TigerBeetle without a server    parts.py    what a node is put together with
       node.py         the core of a node, in a process that can be killed
       operators.py    what is changed while it runs   ends.py     senders and receivers
       hostile.py      peers that break the rules      plugin.py   a peer like ilp-plugin-btp
-      octets.py       the codec of all these
+      octets.py       the codec of all these          liar.py     ends that announce what is not theirs
       faults.py       what breaks, and how            facts.py    what the ends know
       raw.py          what the ledgers hold           evidence.py what the judge is given
       judge.py        whether a unit is missing or paid twice: facts against ledgers
       wrong_clocks.py what a wrong clock may cost     bounded.py  whether an operator's bounds hold
       replaced.py     whether a replacement loses packets
       loops.py        whether a ring of routes ends   watch.py    clocks and journals meanwhile
+      ways.py         several ways, learned routes    streams.py  payments of many packets
       run.py          one seed, to the verdict        story.py    reduces a failure
     tools/          tools behind the commands
       audit.py        checks of the books             demo.py     `demo`: a line of connectors

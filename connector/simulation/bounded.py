@@ -102,6 +102,8 @@ def _look_at_size(evidence: Evidence, fact: Fact, onward: Onward) -> Iterator[Fi
     if (
         fact.plan.outcome == "nowhere"
         or fact.hostile
+        or plan.has_ways
+        or plan.streams
         or (not plan.in_flight_max and fact.outcome != "F08")
     ):
         return

@@ -20,7 +20,16 @@ from connector.simulation.draw_apart import (
     with_loop,
     with_second_ways,
 )
-from connector.simulation.kinds import FAULTS, HOSTILE, ONLY_TIGERBEETLE, TRAITS, Kind
+from connector.simulation.draw_routes import with_learned_routes
+from connector.simulation.draw_streams import with_streams
+from connector.simulation.kinds import (
+    FAULTS,
+    HOSTILE,
+    ONLY_TIGERBEETLE,
+    ROUTES,
+    TRAITS,
+    Kind,
+)
 from connector.simulation.plan import (
     EUR,
     LONG_FAULT_S,
@@ -37,6 +46,7 @@ from connector.simulation.plan import (
 NODES_MAX: Final = 8
 LONG: Final = frozenset((Kind.LONG_UP, Kind.PRUNED))
 """Traits that take minutes of virtual time."""
+DRAWN_APART: Final = frozenset((Kind.ROUTING_LOOP, Kind.TWO_WAYS, Kind.STREAM))
 
 
 def _seldom(dice: random.Random, kinds: AbstractSet[Kind]) -> bool:
@@ -51,7 +61,7 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
     names = [f"n{number}" for number in range(1, count + 1)]
     traits = frozenset(
         kind
-        for kind in sorted(kinds & TRAITS - LONG - {Kind.ROUTING_LOOP, Kind.TWO_WAYS})
+        for kind in sorted(kinds & TRAITS - LONG - ROUTES - DRAWN_APART)
         if dice.random() < (0.8 if len(kinds) <= FEW_KINDS else _TRAIT_CHANCE.get(kind, 0.3))
     )
     traits |= {kind for kind in sorted(kinds & LONG) if _seldom(dice, kinds)}
@@ -165,7 +175,11 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
     )
     if Kind.ROUTING_LOOP in kinds:
         plan = with_loop(plan, lives_s)
-    return with_second_ways(plan) if Kind.TWO_WAYS in kinds else plan
+    if Kind.TWO_WAYS in kinds:
+        plan = with_second_ways(plan)
+    if kinds & ROUTES:
+        plan = with_learned_routes(plan)
+    return with_streams(plan) if Kind.STREAM in kinds else plan
 
 
 CLOCK_AWAY_S: Final = 10.0

@@ -44,11 +44,13 @@ _STEPS: Final = (1, 2, 3, 5, 8, 13, 30, 80)
 """So many writes, commits and ledger requests after it was asked to stop it, or the next one, is killed."""
 
 
-def _chance(kinds: AbstractSet[Kind], usual: float) -> float:
+def chance_of(kinds: AbstractSet[Kind], usual: float) -> float:
+    """The chance of a part of a plan: certain where few kinds were picked by hand."""
     return 1.0 if len(kinds) <= FEW_KINDS else usual
 
 
-def _dice(what: str, seed: int) -> random.Random:
+def dice_of(what: str, seed: int) -> random.Random:
+    """A random source of its own for a part of the plan of a seed."""
     return random.Random(f"{what} {seed}")  # noqa: S311 - to be repeated, not to be secret
 
 
@@ -64,9 +66,9 @@ def second_processes(
     seed: int, kinds: AbstractSet[Kind], nodes: tuple[NodePlan, ...], traffic_s: float
 ) -> list[FaultPlan]:
     """Perhaps one: it takes longer than other faults, so there is one at most."""
-    dice = _dice("second process", seed)
+    dice = dice_of("second process", seed)
     on_cluster = [one.name for one in nodes if one.ledger == "tigerbeetle"]
-    chance = _chance(kinds, SECOND_PROCESS_CHANCE)
+    chance = chance_of(kinds, SECOND_PROCESS_CHANCE)
     if Kind.SECOND_PROCESS not in kinds or not on_cluster or dice.random() >= chance:
         return []
     return [
@@ -92,9 +94,9 @@ def lost_machines(
     None where another fault takes as long, or where the ledger is the wrong one for a while: who has
     an empty disk cannot know.
     """
-    dice = _dice("lost machine", seed)
+    dice = dice_of("lost machine", seed)
     on_cluster = [one.name for one in nodes if one.ledger == "tigerbeetle"]
-    chance = _chance(kinds, MACHINE_LOST_CHANCE)
+    chance = chance_of(kinds, MACHINE_LOST_CHANCE)
     if Kind.MACHINE_LOST not in kinds or not on_cluster or dice.random() >= chance:
         return []
     if any(one.kind in _NOT_WITH_A_LOST_MACHINE for one in others):
@@ -114,7 +116,7 @@ def lost_machines(
 
 def relaying(seed: int, nodes: Iterable[NodePlan]) -> tuple[NodePlan, ...]:
     """The same nodes; some relay a Fulfill only when its post is booked."""
-    dice = _dice("relaying", seed)
+    dice = dice_of("relaying", seed)
     return tuple(
         replace(one, fulfill_when=dice.choice(("durable", "durable", "booked"))) for one in nodes
     )
@@ -143,9 +145,9 @@ def replacements(
 
     Also: whether nothing else breaks.
     """
-    dice = _dice("replacements", seed)
+    dice = dice_of("replacements", seed)
     possible = sorted(kinds & REPLACED)
-    if not possible or dice.random() >= _chance(kinds, REPLACED_CHANCE):
+    if not possible or dice.random() >= chance_of(kinds, REPLACED_CHANCE):
         return [], False
     alone = len(possible) < len(kinds) and dice.random() < _ALONE_CHANCE
     if alone and Kind.REPLACE in possible:
@@ -191,7 +193,7 @@ def bounds_in_flight(
     seed: int, links: Iterable[LinkPlan], names: AbstractSet[str]
 ) -> dict[tuple[str, str], int]:
     """What may be held at a time for packets from a peer, and to it, by node and peer: some have it."""
-    dice = _dice("in flight", seed)
+    dice = dice_of("in flight", seed)
     found: dict[tuple[str, str], int] = {}
     for link in links:
         for node, peer in ((link.left, link.right), (link.right, link.left)):
@@ -205,7 +207,7 @@ def prepayments(
     seed: int, links: Iterable[LinkPlan], names: AbstractSet[str], traffic_s: float
 ) -> tuple[dict[tuple[str, str], int], tuple[PrepaymentPlan, ...]]:
     """What engines may vouch for, by node and peer, and payments that they report unasked."""
-    dice = _dice("prepayments", seed)
+    dice = dice_of("prepayments", seed)
     bounds: dict[tuple[str, str], int] = {}
     payments: list[PrepaymentPlan] = []
     for link in links:
@@ -231,7 +233,7 @@ def prepayments(
 
 def with_loop(plan: Plan, lives_s: float) -> Plan:
     """Perhaps a ring of default routes, and payments to nowhere, which would go round in it."""
-    dice = _dice("routing loop", plan.seed)
+    dice = dice_of("routing loop", plan.seed)
     if any(one.kind is Kind.REMOVE_PEER for one in plan.faults):
         return plan  # packets whose route is gone would take a default route: a way without a judge
     names = [one.name for one in plan.nodes]
@@ -241,7 +243,7 @@ def with_loop(plan: Plan, lives_s: float) -> Plan:
         for right in names
         if left != right and len(way := plan.way(left, right)) > 2
     ]
-    if not ways or dice.random() >= _chance(plan.kinds, ROUTING_LOOP_CHANCE):
+    if not ways or dice.random() >= chance_of(plan.kinds, ROUTING_LOOP_CHANCE):
         return plan
     ring = dice.choice(ways)
     last, first = ring[-1], ring[0]
@@ -277,14 +279,14 @@ def with_loop(plan: Plan, lives_s: float) -> Plan:
 
 def with_second_ways(plan: Plan) -> Plan:
     """Perhaps ends that are the better way to everywhere and refuse every packet, at some of the nodes."""
-    dice = _dice("two ways", plan.seed)
+    dice = dice_of("two ways", plan.seed)
     # Each has another answer to some packets, and a rule of its own for that: whose way is gone; that are taken up
     # after a replacement, which go no second way; that are too large for the second way alone.
     if plan.in_flight_max or any(
         one.kind in REPLACED or one.kind is Kind.REMOVE_PEER for one in plan.faults
     ):
         return plan
-    if dice.random() >= _chance(plan.kinds, TWO_WAYS_CHANCE):
+    if dice.random() >= chance_of(plan.kinds, TWO_WAYS_CHANCE):
         return plan
     at = dice.sample([one.name for one in plan.nodes], dice.randrange(1, len(plan.nodes) + 1))
     links = [

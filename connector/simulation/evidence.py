@@ -10,6 +10,17 @@ from connector.simulation.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
+class StreamSeen:
+    """What a payer says of a payment of many packets."""
+
+    state: str
+    sent: int
+    delivered: int
+    uncertain: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A violation of a rule."""
 
@@ -71,5 +82,9 @@ class Evidence:
     """By number of a fault: when it begins."""
     wrongly_pruned: list[tuple[str, str]] = field(default_factory=list)
     """Nodes whose journal lost rows too early, or none where it had to, and which of both."""
+    streams: dict[int, StreamSeen] = field(default_factory=dict)
+    """By number: what a payer says of a payment of many packets that has ended."""
+    hops: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By node, where nodes learn routes: the next hop to each other node at the end, as far as it knows one."""
     settled_out: dict[tuple[str, str], int] = field(default_factory=dict)
     """By node and peer: payments that its settlement engine has accepted, each key once."""

@@ -195,8 +195,10 @@ class Faults:
                 simulation.nodes[where].stand_still()
             case Kind.MACHINE_LOST:
                 simulation.world.after(WATCH_POLL_S, self._look_whether_watched, fault)
-            case Kind.CUT:
+            case Kind.CUT | Kind.OUTAGE:
                 network.cut(network.link(where, fault.other))
+            case Kind.FLAP:
+                self._flap(fault, simulation.world.now_s + fault.for_s)
             case Kind.HOLD:
                 network.hold(network.link(where, fault.other), where)
             case Kind.SLOW_LINK:
@@ -253,6 +255,15 @@ class Faults:
             case _:
                 raise AssertionError(fault.kind)
 
+    def _flap(self, fault: FaultPlan, until_s: float) -> None:
+        """Cut a link and join it, again and again; `size`: how long either lasts."""
+        simulation = self._simulation
+        link = simulation.network.link(fault.where, fault.other)
+        if simulation.world.now_s < until_s:
+            simulation.network.cut(link)
+            simulation.world.after(fault.size / 2, simulation.network.join, link)
+            simulation.world.after(fault.size, self._flap, fault, until_s)
+
     def _fill_up(self, fault: FaultPlan) -> None:
         disk = self._simulation.disks[fault.where]
         if disk.free_bytes < DISK_RESERVE_BYTES:  # else it was emptied, or replaced, meanwhile
@@ -279,7 +290,7 @@ class Faults:
                     simulation.cluster.back(where)
             case Kind.PAUSE:
                 simulation.nodes[where].go_on()
-            case Kind.CUT:
+            case Kind.CUT | Kind.FLAP | Kind.OUTAGE:
                 network.join(network.link(where, fault.other))
             case Kind.HOLD:
                 network.release(network.link(where, fault.other), where)
@@ -345,7 +356,7 @@ def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
             return frozenset((("process", fault.where),))
         case Kind.BOTH_ENDS:
             return frozenset((("process", fault.where), ("process", fault.other)))
-        case Kind.CUT | Kind.REFUSE:
+        case Kind.CUT | Kind.REFUSE | Kind.FLAP | Kind.OUTAGE:
             return frozenset((("link", *sorted((fault.where, fault.other))),))
         case Kind.HOLD | Kind.SLOW_LINK:
             # Also while it is cut: what is held back, or slow, is lost then.

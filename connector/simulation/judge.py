@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Final
 
 from connector.simulation import raw
 from connector.simulation.bounded import look_at_bounds
 from connector.simulation.evidence import Evidence, Finding
-from connector.simulation.facts import GRACE_S, Fact
+from connector.simulation.facts import GRACE_S, Fact, Given
 from connector.simulation.kinds import Kind
 from connector.simulation.loops import look_at_loop
-from connector.simulation.plan import Asset
+from connector.simulation.plan import USD, WALLET, Asset
 from connector.simulation.raw import Leg, RawAccount, account_id
 from connector.simulation.replaced import look_at_replacements
 from connector.simulation.rules import EXCUSES, RULES
+from connector.simulation.streams import look_at_streams
+from connector.simulation.ways import NOBODY, Booking, look_at_links, look_at_routes, way_of
 from connector.simulation.wrong_clocks import WrongClocks
 
 NOT_DURABLE: Final = frozenset(("posts_not_durable", "fulfilments_not_kept", "outbox_failed"))
@@ -69,6 +71,9 @@ class Judge:
             for fact in evidence.facts.by_condition.values()
         }
         self._booked = 0
+        self._streams: dict[int, dict[str, list[Leg]]] = {}
+        """By condition and node: legs of what none of the single payments is."""
+        self._held: dict[str, dict[int, set[tuple[str, str]]]] | None = None
         self._nodes = [one.name for one in self._plan.nodes]
         self._fees = {one.name: one.fee_basis_points for one in self._plan.nodes}
         self._ledgers: dict[str, raw.Ledger] = {}
@@ -91,11 +96,18 @@ class Judge:
                 self._look_at_payment(fact)
         for node in self._nodes:
             for condition, legs in self._ledgers[node].booked.items():
-                if condition not in self._by_start:
+                if condition in self._by_start or not any(leg.final.amount for leg in legs):
+                    continue  # claims of payments and of the lease move nothing
+                if self._plan.streams:
+                    self._streams.setdefault(condition, {})[node] = legs
+                else:
                     self._find("stray", node, f"{legs[0].final.amount} for no payment")
+        if self._plan.streams:
+            self._look_at_streams()
         self._look_at_links()
         self._findings += look_at_bounds(self._evidence, self.onward, self._counted_until_ns)
         self._findings += look_at_replacements(self._evidence)
+        self._findings += look_at_routes(self._evidence)
         return Verdict(self._findings, self._excused, self._booked)
 
     def _find(self, rule: str, where: str, text: str, payment: int = 0) -> None:
@@ -124,6 +136,8 @@ class Judge:
                 # The node's own accounts have no peer.
                 one = RawAccount(node, kind, "", str(asset))
                 accounts[account_id(node, kind, "", str(asset))] = one
+        number = account_id(node, "wallet", WALLET, str(USD))
+        accounts[number] = RawAccount(node, "wallet", WALLET, str(USD))
         return accounts
 
     # --- one node
@@ -238,6 +252,9 @@ class Judge:
             # A late Fulfill pays nobody, unless it is in time by the clock of the node that got it.
             given -= len(late)
         is_late = any(self._clocks.takes_late(fact.way[-2], one) for one in late)
+        if self._plan.has_ways:
+            self._look_at_ways(fact, late, is_late=is_late)
+            return
         nodes = fact.way[1:-1]
         bookings = [self._bookings(node, fact) for node in nodes]
         counts = [len(one) for one in bookings]
@@ -294,6 +311,85 @@ class Judge:
                 self._find("booked-twice", node, "a leg was posted and corrected", fact.plan.number)
         return list(packets.values())
 
+    def _look_at_ways(self, fact: Fact, late: list[Given], *, is_late: bool) -> None:
+        """The same, where it may have taken one of several ways: link by link."""
+        start = int.from_bytes(fact.condition[:12], "big")
+        booked = {
+            node: [self._booking(node, legs, fact) for legs in self._bookings(node, fact)]
+            for node in self._nodes
+        }
+        held = {node: holds.get(start, set()) for node, holds in self._holds().items()}
+        fact.way = way_of(self._plan, fact, held, booked)
+        given: list[int] | None = [
+            one.amount for one in fact.given if one.amount and one not in late
+        ]
+        if fact.hostile and fact.way[-1] in self._plan.hostile_ends:
+            given = None
+        elif is_late:
+            self._excuse("expiry-clock", fact)
+            given = None
+        self._findings += look_at_links(fact, booked, given, self._may_be_lost)
+        if fact.outcome == "expired" and not fact.hostile:
+            self._look_at_silence(fact, booked=bool(booked[fact.way[1]]))
+
+    def _look_at_streams(self) -> None:
+        packets: dict[int, dict[str, list[Booking]]] = {}
+        for condition, by_node in self._streams.items():
+            for node, legs in by_node.items():
+                by_packet: dict[int, list[Leg]] = {}
+                for leg in legs:
+                    by_packet.setdefault(leg.row.packet, []).append(leg)
+                self._booked += len(by_packet)
+                packets.setdefault(condition, {})[node] = [
+                    self._sides(node, one, local="") for one in by_packet.values()
+                ]
+        self._findings += look_at_streams(self._evidence, packets, self._streams)
+
+    def _booking(self, node: str, legs: list[Leg], fact: Fact) -> Booking:
+        one = self._sides(node, legs, local=f"{node}r", number=fact.plan.number)
+        if NOBODY in (one.before, one.after):
+            return one
+        expected = self.onward(node, one.before, one.after, one.taken)
+        if one.passed != expected:
+            text = f"passed on {one.passed} of {one.taken}, expected {expected}"
+            self._find("wrong-amount", node, text, fact.plan.number)
+        return one
+
+    def _sides(self, node: str, legs: list[Leg], *, local: str, number: int = 0) -> Booking:
+        """From whom to whom legs move how much. `local`: what stands for the node itself."""
+        taken, passed = {}, {}
+        for (kind, peer), (debits, credits_) in self._moves(node, legs).items():
+            name = (peer or local) if kind == "wallet" else peer
+            if kind in ("peer", "wallet"):
+                taken.update({name: debits} if debits else {})
+                passed.update({name: credits_} if credits_ else {})
+        if len(taken) != 1 or len(passed) != 1:
+            self._find("wrong-account", node, f"from {taken} to {passed}", number)
+        nobody = [(NOBODY, 0)]
+        (before, amount), (after, onward) = (
+            min(taken.items() or nobody),
+            min(passed.items() or nobody),
+        )
+        return Booking(before, after, amount, onward)
+
+    def _holds(self) -> dict[str, dict[int, set[tuple[str, str]]]]:
+        """By node and condition: from whom to whom money was held."""
+        if self._held is None:
+            self._held = {}
+            for node in self._nodes:
+                sides: dict[tuple[int, int], tuple[set[str], set[str]]] = {}
+                for row in self._evidence.rows[node]:
+                    if row.flags & raw.PENDING and row.condition_start:
+                        both = sides.setdefault((row.condition_start, row.packet), (set(), set()))
+                        for number, side in ((row.debit, both[0]), (row.credit, both[1])):
+                            account = self._accounts[node].get(number)
+                            if account is not None and account.kind in ("peer", "wallet"):
+                                side.add(account.peer or f"{node}r")
+                here = self._held[node] = {}
+                for (start, _), (befores, afters) in sides.items():
+                    here.setdefault(start, set()).update(product(befores, afters))
+        return self._held
+
     def _may_be_lost(self, fact: Fact, here: str, there: str) -> bool:
         """Whether the documentation says that `here` may lose what `there` fulfilled."""
         began_s = fact.sent_s or 0.0
@@ -314,6 +410,8 @@ class Judge:
                 self._excuse("plain-link", fact)
                 return True
         # What only its disk knew: its successor cannot ask such a next hop again.
+        if there not in fact.way:
+            return False  # it was booked beside the way that it took
         after = fact.way[fact.way.index(there) + 1 :][:1]
         if after and not self._plan.link_of(there, after[0]).resumable:
             lost = self._evidence.machines_lost.get(there, ())

@@ -70,6 +70,11 @@ class Kind(StrEnum):
     PREPAID = "prepaid"
     PRUNED = "pruned"
     TWO_WAYS = "two-ways"
+    LEARNED_ROUTES = "learned-routes"
+    FLAP = "flap"
+    OUTAGE = "outage"
+    FALSE_ROUTES = "false-routes"
+    STREAM = "stream"
 
 
 ONLY_TIGERBEETLE: Final = frozenset(
@@ -104,6 +109,9 @@ TRAITS: Final = frozenset(
         Kind.PREPAID,
         Kind.PRUNED,
         Kind.TWO_WAYS,
+        Kind.LEARNED_ROUTES,
+        Kind.FALSE_ROUTES,
+        Kind.STREAM,
     )
 )
 """Properties of a whole network, drawn once."""
@@ -139,6 +147,9 @@ FAULTS: Final = (
 REPLACED: Final = frozenset((Kind.REPLACE, Kind.REPLACE_LATE, Kind.REPLACE_CRASH))
 """An operator replaces a node by a new process (SIGUSR2): soon, when its peers have given it up, or
 with a crash of the old or the new process."""
+ROUTES: Final = frozenset((Kind.LEARNED_ROUTES, Kind.FLAP, Kind.OUTAGE, Kind.FALSE_ROUTES))
+"""Nodes that learn routes of each other (CCP), links that come and go again and again, one that is away for long in a ring, and
+ends that announce what is not theirs."""
 CLOCKS: Final = frozenset((Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR))
 """Clocks that jump."""
 HOSTILE: Final = (

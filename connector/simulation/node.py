@@ -31,6 +31,7 @@ from connector.ledger.interface import Ledger
 from connector.ledger.retention import Retention
 from connector.node.core import Core, Platform
 from connector.node.lifecycle import Lifecycle
+from connector.node.payments import Payments
 from connector.settlement.model import Phase, Quantity
 from connector.settlement.store import FILE_NAME as SETTLEMENTS_FILE
 from connector.simulation.cluster import ClusterClient
@@ -52,6 +53,7 @@ from connector.simulation.parts import (
     settings_of,
 )
 from connector.simulation.plan import NodePlan
+from connector.simulation.streams import Spsp, pay_key_of
 from connector.simulation.world import START_NS, NodeClock, ProcessLoop
 
 FAILURES_MAX: Final = 10
@@ -74,6 +76,8 @@ class SimulatedNode:
         self.clock.jump(plan.clock_s)
         self._clock = SteadyClock(self.clock.now_ns, self.clock.monotonic_ns)
         self.core: Core | None = None
+        self._payments: Payments | None = None
+        """What it pays itself, where the plan has such payments."""
         self.starts = 0
         self._loop: ProcessLoop | None = None
         self._stop: Stop | None = None
@@ -162,12 +166,17 @@ class SimulatedNode:
             process=process,
             takes_over=self._takes_over,
             on_superseded=stop.set,
+            pay_key=pay_key_of(self.name) if self.simulation.plan.streams else None,
         )
+        self._payments = None
+        if simulation.plan.streams:
+            spsp = Spsp(simulation.nodes, chance.randbytes)
+            self._payments = Payments(self.core, transport=spsp)
         self._takes_over = False
         if any(one.local and one.right == self.name for one in simulation.plan.links):
             self.core.on_prepare(self._receive)
         self._stop = stop
-        task = loop.create_task(_live(self.core, stop, self._started))
+        task = loop.create_task(_live(self.core, stop, self._started, self._payments))
         task.add_done_callback(lambda done: self._ended(loop, done))
 
     def _started(self) -> None:
@@ -511,6 +520,19 @@ class SimulatedNode:
         """Let an operator accept or decline a payment that waits; `done` says whether that is done."""
         self._ask(lambda core: accept_or_decline(self.simulation, core, waiting), done)
 
+    @property
+    def is_up(self) -> bool:
+        """Whether its process has opened its files and ledger."""
+        return self.alive and self._is_started
+
+    def ask_payments(
+        self, what: Callable[[Payments], Coroutine[Any, Any, None]], done: Callable[[bool], None]
+    ) -> None:
+        """Ask its process about payments that it makes; `done` says whether it has answered."""
+        payments = self._payments
+        assert payments is not None
+        self._ask(lambda _core: what(payments), done)
+
     def told_of_payment(
         self, peer: str, key: str, quantity: Quantity, done: Callable[[bool], None]
     ) -> None:
@@ -624,6 +646,16 @@ class SimulatedNode:
             for peer_id, one in core.accounts.peers.items()
         }
 
+    def hops(self) -> dict[str, str]:
+        """Where it sends packets for each other node."""
+        core = self.core
+        if core is None or not self.alive:
+            return {}
+        found = {
+            one.name: core.routes.find(f"g.{one.name}.x") for one in self.simulation.plan.nodes
+        }
+        return {name: route.next_hop for name, route in found.items() if route is not None}
+
     def _collect_faults(self) -> None:
         if self._loop is not None:
             for error in self._loop.faults:
@@ -640,7 +672,9 @@ class SimulatedNode:
         return self._failures
 
 
-async def _live(core: Core, stop: Stop, opened: Callable[[], None]) -> None:
+async def _live(
+    core: Core, stop: Stop, opened: Callable[[], None], payments: Payments | None
+) -> None:
     """Run a core as the daemon does, until it is asked to stop."""
     life = Lifecycle(core)
     try:
@@ -649,10 +683,14 @@ async def _live(core: Core, stop: Stop, opened: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as group:
             try:
                 await life.start(group)
+                if payments is not None:
+                    payments.attach(group)
                 await stop.wait()
                 if stop.comes_back:
                     life.replaced_at_once()
             finally:
+                if payments is not None:
+                    await payments.stop()
                 await life.stop()
     finally:
         await life.close()

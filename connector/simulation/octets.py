@@ -155,6 +155,34 @@ def read_ilp(octets: bytes) -> PrepareSeen | AnswerSeen:
         raise UnreadableError(f"ILP packet: {error}") from error
 
 
+# --- CCP
+
+
+def route_update(
+    table_id: bytes,
+    current: int,
+    first: int,
+    last: int,
+    hold_down_ms: int,
+    speaker: str,
+    new: list[tuple[str, tuple[str, ...]]],
+    withdrawn: list[str],
+) -> bytes:
+    """The data of a route update; `new`: prefixes with their paths."""
+    octets = table_id + b"".join(
+        one.to_bytes(4, "big") for one in (current, first, last, hold_down_ms)
+    )
+    octets += var(speaker.encode()) + _count(len(new))
+    for prefix, path in new:
+        octets += var(prefix.encode()) + _count(len(path))
+        octets += b"".join(var(hop.encode()) for hop in path) + bytes(32) + _count(0)
+    return octets + _count(len(withdrawn)) + b"".join(var(one.encode()) for one in withdrawn)
+
+
+def _count(number: int) -> bytes:
+    return bytes((1, number))
+
+
 # --- BTP
 
 _ILP_HEAD: Final = b"\x03ilp\x00"

@@ -17,7 +17,14 @@ from connector.simulation.cluster import Cluster
 from connector.simulation.disk import Disk
 from connector.simulation.facts import Facts
 from connector.simulation.network import Network
-from connector.simulation.plan import MAX_HOLD_MS, LinkPlan, NodePlan, Plan
+from connector.simulation.plan import (
+    MAX_HOLD_MS,
+    STREAM_PACKET_MAX,
+    WALLET,
+    LinkPlan,
+    NodePlan,
+    Plan,
+)
 from connector.simulation.world import ProcessLoop, World
 
 PORT: Final = 7768
@@ -54,6 +61,10 @@ class Surroundings(Protocol):
 
 class Around(Surroundings, Protocol):
     """What a node needs of the simulation that it is in."""
+
+    @property
+    def nodes(self) -> Mapping[str, Any]:
+        """By name."""
 
     @property
     def facts(self) -> Facts:
@@ -107,9 +118,8 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
                 "asset_scale": link.asset.scale,
                 "credit_limit": link.credit_limit,
                 "routes": _routes_over(plan, node.name, other, link),
-                # The judge knows the way of each packet beforehand: no neighbour may change it.
-                "send_routes": False,
-                "receive_routes": False,
+                **_exchange_with(plan, other, link),
+                "max_packet_amount": STREAM_PACKET_MAX if plan.streams and other in names else None,
                 "settle_threshold": plan.settle_threshold if other in names else None,
                 "settlement_engine_url": "http://engine"
                 if plan.settle_threshold or plan.prepaid_max
@@ -118,6 +128,14 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
                 "max_prepaid": plan.prepaid_max.get((node.name, other)),
             }
         )
+    more: dict[str, Any] = {}
+    if plan.hold_down_ms:
+        more = {
+            "route_hold_down_ms": plan.hold_down_ms,
+            "route_broadcast_interval_ms": plan.hold_down_ms // 3,
+        }
+    if plan.streams:
+        more |= {"pay_port": 0, "wallets": [WALLET]}
     return Settings(
         node_id=node.name,
         ilp_address=f"g.{node.name}",
@@ -131,7 +149,17 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
         explorer_max_events=0,
         telemetry_packets_per_second=0,
         peers=peers,
+        **more,
     )
+
+
+def _exchange_with(plan: Plan, other: str, link: LinkPlan) -> dict[str, Any]:
+    """Whether routes are exchanged with a neighbour: else the judge knows the way of each packet beforehand."""
+    if link.announces:
+        own = [] if link.announces == "all" else [f"g.{link.right}.{other}"]
+        return {"send_routes": True, "receive_routes": True, "receive_prefixes": own}
+    learns = bool(plan.hold_down_ms) and any(one.name == other for one in plan.nodes)
+    return {"send_routes": learns, "receive_routes": learns, "transit": learns}
 
 
 def _routes_over(plan: Plan, node: str, other: str, link: LinkPlan) -> list[str]:
@@ -148,6 +176,8 @@ def _routes_over(plan: Plan, node: str, other: str, link: LinkPlan) -> list[str]
         ]
     if other not in names:
         return [f"g.{node}.{other}"]
+    if plan.hold_down_ms:
+        return []
     prefixes = [
         f"g.{name}" for name in sorted(names) if name != node and plan.way(node, name)[1] == other
     ]
@@ -176,7 +206,8 @@ class SimulatedLog:
         self._simulation.note(self._node, f"logs {event} {said}"[:300])
 
     def error(self, event: str, **fields: Any) -> None:
-        """See `Log`."""
+        """See `Log`. It is for what cannot happen."""
+        self._simulation.facts.complaints.append(f"{self._node} logs the error {event}")
         self.warning(event, **fields)
 
 

@@ -13,6 +13,9 @@ from typing import Final, Literal
 
 from connector.simulation.kinds import REPLACED, Kind
 
+CREDIT_MAX: Final = 10**15
+"""A credit limit that nobody reaches."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asset:
@@ -53,7 +56,7 @@ class LinkPlan:
     resumable: bool = True
     """Whether both sides support packet ids."""
     both_dial: bool = False
-    credit_limit: int = 10**15
+    credit_limit: int = CREDIT_MAX
     local: bool = False
     """Not a link: `left` is a receiver within the node `right`."""
     default_of: str = ""
@@ -63,6 +66,11 @@ class LinkPlan:
     refuses: bool = False
     """`left` is an end with a better route to all that `right` reaches over others, and refuses every packet with
     T01, T02 or T05: each then takes its second way, the one that the judge knows."""
+    beside: bool = False
+    """Another way between two nodes that others connect, too: the network is no tree then."""
+    announces: str = ""
+    """`left` is an end that announces routes to what is not behind it, and `right` takes them (`all`), or only those
+    that belong to `left` (`own`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +140,21 @@ class PrepaymentPlan:
         return f"prepayment {self.number}"
 
 
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """A payment of many packets (STREAM), of one node to a wallet of another."""
+
+    number: int
+    at_s: float
+    payer: str
+    payee: str
+    amount: int
+
+
+WALLET: Final = "w"
+"""Of a node that can be paid."""
+STREAM_PACKET_MAX: Final = 150_000_000
+"""The largest packet between nodes where there are streams: far more than a single payment has, and little for a stream."""
 MAX_HOLD_MS: Final = 120_000
 """Of every node."""
 LONG_FAULT_S: Final = 5.0
@@ -159,6 +182,16 @@ class Plan:
     prepaid_max: dict[tuple[str, str], int] = field(default_factory=dict)
     """By node and peer: what the peer's engine may make the node owe it. Else: the credit limit."""
     prepayments: tuple[PrepaymentPlan, ...] = ()
+    streams: tuple[StreamPlan, ...] = ()
+    """Each of another node."""
+    hold_down_ms: int = 0
+    """For how long nodes keep the routes that they learn of each other (CCP); zero: they learn none, all are of the
+    settings."""
+
+    @property
+    def has_ways(self) -> bool:
+        """Whether a packet may take one of several ways."""
+        return any(one.beside for one in self.links)
 
     def link_of(self, left: str, right: str) -> LinkPlan:
         """The link between two hosts."""
@@ -175,13 +208,14 @@ class Plan:
     def way(self, sender: str, receiver: str) -> list[str]:
         """The hosts that a payment passes, its ends included.
 
-        The network is a tree, but for links that close a ring of default routes.
+        The network is a tree, but for links that close a ring of default routes, and those beside it.
         """
         before: dict[str, str] = {sender: ""}
         queue = [sender]
         for host in queue:
             for other in self.neighbours(host):
-                if other not in before and not self.link_of(host, other).closes:
+                link = self.link_of(host, other)
+                if other not in before and not (link.closes or link.beside):
                     before[other] = host
                     queue.append(other)
         way = [receiver]
@@ -196,9 +230,10 @@ class Plan:
 
     @property
     def long_faults_s(self) -> float:
-        """How long a node is away because it is replaced slowly."""
+        """How long nodes are away because they are replaced slowly, or links for the sake of another way."""
+        long = REPLACED | {Kind.OUTAGE}
         return sum(
-            one.for_s for one in self.faults if one.kind in REPLACED and one.for_s > LONG_FAULT_S
+            one.for_s for one in self.faults if one.kind in long and one.for_s > LONG_FAULT_S
         )
 
     def keep(self, payments: Iterable[int], faults: Iterable[int]) -> Plan:

@@ -31,6 +31,13 @@ RULES: Final = {
     "answer",
     "loop": "a packet in a loop of routes is rejected and books nothing; no node forwards it more than "
     "twice, but where one has forgotten what it had forwarded: with its process, or with a link without packet ids",
+    "routes": "at rest the learned routes of every node lead to every other one, without a loop",
+    "detour": "where a link is away and nothing else is broken, packets go another way 4 s later",
+    "unreachable": "while a learned route can come back, nobody is told that there is none (F02)",
+    "stream-sent": "what a payer says that it has sent is what its ledger says, never more than was asked for, and to the unit but for what "
+    "it says is uncertain",
+    "stream-delivered": "what a payer says was delivered has come in at the wallet",
+    "stream-ends": "a payment of many packets ends, and where nothing breaks all of it is paid",
     "answers": "answers are readable and fit what was asked",
     "misplaced": "nothing is booked into a ledger that does not have what it acknowledged",
     "kept": "a packet whose Fulfill is kept is booked",

@@ -14,17 +14,18 @@ from connector.settlement.model import Quantity
 from connector.simulation.bounded import is_settled
 from connector.simulation.cluster import Cluster
 from connector.simulation.disk import DELAY_S, Disk
-from connector.simulation.ends import End, RefusingEnd
+from connector.simulation.ends import End, RefusingEnd, address_of
 from connector.simulation.evidence import Evidence, Finding
 from connector.simulation.facts import Fact, Facts, Waiting
 from connector.simulation.faults import Faults
 from connector.simulation.hostile import HostileEnd
 from connector.simulation.judge import Judge
 from connector.simulation.kinds import CLOCKS, Kind
+from connector.simulation.liar import LyingEnd
 from connector.simulation.network import Network
 from connector.simulation.node import SimulatedNode
 from connector.simulation.parts import token_of
-from connector.simulation.plan import Plan, PrepaymentPlan
+from connector.simulation.plan import USD, WALLET, Plan, PrepaymentPlan
 from connector.simulation.plugin import PluginEnd
 from connector.simulation.raw import (
     PENDING,
@@ -33,6 +34,7 @@ from connector.simulation.raw import (
     account_id,
     read_kept,
 )
+from connector.simulation.streams import Payer
 from connector.simulation.watch import AWAKE_S, Watch
 from connector.simulation.world import START_NS, NothingWillHappenError, SpinsError, World
 
@@ -47,6 +49,8 @@ LINKS_AGAIN_S: Final = 5.0
 POLL_S: Final = 0.5
 CALM_S: Final = 2.5
 """Virtual seconds without activity before the judge runs; slow ticks are a second apart."""
+ROUTES_CALM_S: Final = 10.0
+"""So much longer where nodes learn routes: links are dialled again in up to 5 s, and then tables are told."""
 HOLD_MARGIN_S: Final = 15.0
 """A ledger keeps a hold for at most so much longer than its packet has at the first node."""
 REST_S_MAX: Final = 180.0
@@ -97,6 +101,8 @@ class Simulation:
         self._quiet_since_s: float | None = None
         self._is_quiet = False
         self._packets_seen = 0
+        self.payers: Final[dict[int, Payer]] = {}
+        """Of payments of many packets, by number."""
         self.untold = 0
         """Payments outside that the payee has not been notified of."""
         self.network.on_lost = self._lost
@@ -110,7 +116,8 @@ class Simulation:
             self.new_disk(node.name, node.name)
             self.cluster.way(node.name).latency_s = node.latency_s
             self.nodes[node.name] = SimulatedNode(self, node)
-        for name in (*plan.ends, *plan.hostile_ends, *plan.refusing_ends):
+        lying = [one.left for one in plan.links if one.announces]
+        for name in (*plan.ends, *plan.hostile_ends, *plan.refusing_ends, *lying):
             node_name = plan.neighbours(name)[0]
             link = plan.link_of(name, node_name)
             options = {
@@ -122,13 +129,23 @@ class Simulation:
                 "token": token_of(name, node_name),
                 "resumable": link.resumable,
             }
-            if name in plan.hostile_ends:
+            if name in lying:
+                self.ends[name] = LyingEnd(prefixes=self._not_its_own(name), **options)
+            elif name in plan.hostile_ends:
                 self.ends[name] = HostileEnd(register=self._register_other, **options)
             else:
                 kind = RefusingEnd if link.refuses else PluginEnd if link.both_dial else End
                 self.ends[name] = kind(**options)  # type: ignore[arg-type]
             # A node whose clock is behind says later that a packet has expired.
             self.ends[name].grace_s += max(0.0, *(-one.clock_s for one in plan.nodes))
+
+    def _not_its_own(self, name: str) -> list[str]:
+        """What an end may announce that is not behind it, or is no prefix for anybody."""
+        plan = self.plan
+        nodes = [f"g.{one.name}" for one in plan.nodes]
+        ends = [address_of(one) for one in plan.ends]
+        bad = ["", "g", "test.x", "peer.config", "g." + "x" * 900, f"g.{name[:-1]}"]
+        return [*nodes, *ends, *bad, f"{address_of(name)}.shop", "g.nobody", "g.nobody.else"]
 
     def new_disk(self, host: str, name: str) -> None:
         """Give a node an empty disk."""
@@ -285,6 +302,8 @@ class Simulation:
                 world.at(WARM_UP_S + LONG_UP_S, one.go_on)
         for end in self.ends.values():
             world.after(0.3, end.dial)
+            if isinstance(end, LyingEnd):
+                world.at(self._warm_up_s, end.begin, self._at_s(plan.traffic_s))
         if Kind.PRUNED in plan.traits:
             world.at(self._at_s(plan.traffic_s / 2) - PRUNED_S - LINKS_AGAIN_S, self._pause_long)
         for payment in plan.payments:
@@ -297,6 +316,11 @@ class Simulation:
                 plan.hostile_ends
             )
             world.at(self._at_s(payment.at_s), self.ends[payment.sender].pay, fact)
+        for stream in plan.streams:
+            self.payers[stream.number] = payer = Payer(
+                self.nodes[stream.payer], stream, world.after
+            )
+            world.at(self._at_s(stream.at_s), payer.ask)
         for prepayment in plan.prepayments:
             world.at(self._at_s(prepayment.at_s), self._prepay, prepayment)
         if any(one.clock_s for one in plan.nodes) or any(one.kind in CLOCKS for one in plan.faults):
@@ -341,6 +365,8 @@ class Simulation:
         # A node whose clock is ahead counts holds as expired that its ledger still has.
         plan = self.plan
         calm_s = CALM_S + max(0.0, *(one.clock_s for one in plan.nodes))
+        if plan.hold_down_ms:
+            calm_s += ROUTES_CALM_S
         calm_s += max((one.size for one in plan.faults if one.kind is Kind.CLOCK_AHEAD), default=0)
         if any(one.kind is Kind.CLOCK_FAR for one in plan.faults):
             # One that starts with such a clock forgets holds whose whole time is still to pass.
@@ -361,6 +387,7 @@ class Simulation:
             not came
             and not self.facts.open
             and not self.untold
+            and all(one.seen is not None for one in self.payers.values())
             and all(node.is_quiet() for node in self.nodes.values())
         )
         if not quiet:
@@ -421,6 +448,10 @@ class Simulation:
             low_disks=self.faults.low_disks,
             fault_times_s={one.number: self._at_s(one.at_s) for one in plan.faults},
             wrongly_pruned=self.watch.wrongly_pruned,
+            streams={
+                number: one.seen for number, one in self.payers.items() if one.seen is not None
+            },
+            hops={name: node.hops() for name, node in self.nodes.items() if plan.hold_down_ms},
             settled_out=settled_out,
         )
 
@@ -434,7 +465,9 @@ class Simulation:
     def _rows(self, node: str, ledger: str) -> list[Row]:
         if ledger == "embedded":
             return self.watch.rows_of(node)
-        own: set[int] = set()
+        # The node's own asset is in use, also where no neighbour has it.
+        own = {account_id(node, kind, "", str(USD)) for kind in ("revenue", "exchange", "wallet")}
+        own.add(account_id(node, "wallet", WALLET, str(USD)))
         for peer in self.plan.neighbours(node):
             asset = str(self.plan.link_of(node, peer).asset)
             for kind in ("peer", "credit_line", "settlement"):

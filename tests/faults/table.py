@@ -42,6 +42,8 @@ KINDS = {
     "journal-cut": "a journal that has lost its end is not opened",
     "two-processes": "of two processes of a node the older one steps down",
     "journal-grows": "a journal loses rows that are old enough, and no others",
+    "route-given-up": "a route that can come back is kept, and one that is there again is known to all",
+    "false-route": "what a neighbour may not announce, or has from this node, is not taken",
 }
 """The kinds of money faults: what prevents each of them. At least one fault of the table takes it out."""
 
@@ -724,6 +726,62 @@ FAULTS = (
         "limits.FORMER_PACKETS_MS // 1000 - 60\n",
         only("pruned"),
         kind="journal-grows",
+    ),
+    # Learned routes
+    Fault(
+        "routes-go-with-their-link",
+        "connector/routing/receiver.py",
+        "            self.expires_ms = now_ms + self._hold_ms\n\n    def forget",
+        "            self.expires_ms = now_ms + 1000\n\n    def forget",
+        only("learned-routes", "cut", "refuse"),
+        more=(
+            (
+                "connector/routing/bounds.py",
+                "MISSED_MS: Final = 10_000\n",
+                "MISSED_MS: Final = 1\n",
+            ),
+        ),
+        kind="route-given-up",
+    ),
+    Fault(
+        "lost-link-is-told-to-nobody",
+        "connector/routing/link_state.py",
+        "            self.changes_ms = now_ms + (bounds.REPLACED_MS if comes_back else bounds.LOST_MS)\n",
+        "            pass\n",
+        only("learned-routes", "outage"),
+        kind="route-given-up",
+    ),
+    Fault(
+        "update-that-was-not-taken-is-not-sent-again",
+        "connector/routing/sender.py",
+        "        if fulfilled:\n            self.epoch = self._sent_to\n",
+        "        if True:\n            self.epoch = self._sent_to\n",
+        only("learned-routes", "flap", "cut", "hold"),
+        # Who takes an update after a gap misses what was in the one before; who does not asks anew.
+        more=(
+            (
+                "connector/routing/receiver.py",
+                "        if update.from_epoch > self.epoch:\n",
+                "        if update.from_epoch > self.epoch + 10**6:\n",
+            ),
+        ),
+        kind="route-given-up",
+    ),
+    Fault(
+        "own-address-in-a-path-is-taken",
+        "connector/routing/model.py",
+        '    if own_address in route.path:\n        return "loop"\n',
+        "",
+        only("learned-routes", "crash", "cut", "refuse"),
+        kind="false-route",
+    ),
+    Fault(
+        "filter-of-routes-is-not-looked-at",
+        "connector/routing/model.py",
+        '    if not _passes(prefix, terms.receive_prefixes):\n        return "filtered"\n',
+        "",
+        only("false-routes"),
+        kind="false-route",
     ),
     # Look-ups of many
     Fault(

@@ -7,16 +7,17 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 
 from connector.settlement.model import key_tag
 from connector.simulation.bounded import _posted_behind, tag_of
-from connector.simulation.evidence import Evidence
+from connector.simulation.evidence import Evidence, StreamSeen
 from connector.simulation.facts import Given, Waiting
 from connector.simulation.judge import Judge
 from connector.simulation.kinds import Kind
-from connector.simulation.plan import FaultPlan, PaymentPlan
+from connector.simulation.plan import FaultPlan, PaymentPlan, StreamPlan
 from connector.simulation.raw import PENDING, POST, SETTLEMENT, VOID, Row, account_id
 from connector.simulation.rules import RULES
 from connector.simulation.run import Simulation
@@ -269,7 +270,59 @@ def not_pruned(found: Evidence) -> None:
     found.wrongly_pruned = [("n1", "no rows were pruned")]
 
 
+def learns(found: Evidence, **options: Any) -> None:
+    """As if the nodes had learned their routes."""
+    found.plan = replace(found.plan, hold_down_ms=45_000, **options)
+    found.hops = {"n1": {"n2": "n2"}, "n2": {"n1": "n1"}}
+
+
+def a_way_to_nowhere(found: Evidence) -> None:
+    learns(found)
+    found.hops["n1"] = {"n2": "n1a"}
+
+
+def refused(found: Evidence, code: str, at_s: float) -> None:
+    fact = found.facts.by_number[1]
+    fact.outcome, fact.rejected_by = code, "g.n1"
+    fact.sent_s = fact.answered_s = at_s
+
+
+def no_route_is_said(found: Evidence) -> None:
+    learns(found)
+    refused(found, "F02", 50.0)
+
+
+def no_detour(found: Evidence) -> None:
+    outage = FaultPlan(1, Kind.OUTAGE, at_s=0.0, for_s=8.0, where="n1", other="n2")
+    learns(found, faults=(outage,))
+    found.fault_times_s = {1: 2.0}
+    refused(found, "T01", 7.0)
+
+
+def stream(found: Evidence, *seen: StreamSeen) -> None:
+    found.plan = replace(found.plan, streams=(StreamPlan(1, 0.0, "n1", "n2", 50),))
+    found.streams = dict(enumerate(seen, 1))
+
+
+def said_to_be_sent(found: Evidence) -> None:
+    stream(found, StreamSeen("completed", 50, 50, 0, ""))
+
+
+def said_to_be_delivered(found: Evidence) -> None:
+    stream(found, StreamSeen("failed", 0, 5, 0, ""))
+
+
+def never_ends(found: Evidence) -> None:
+    stream(found)
+
+
 DOCTORS: dict[str, Doctor] = {
+    "routes": a_way_to_nowhere,
+    "unreachable": no_route_is_said,
+    "detour": no_detour,
+    "stream-sent": said_to_be_sent,
+    "stream-delivered": said_to_be_delivered,
+    "stream-ends": never_ends,
     "pruned": not_pruned,
     "in-flight": more_in_flight_than_allowed,
     "too-large": too_large_and_fulfilled,

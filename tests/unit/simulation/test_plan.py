@@ -12,6 +12,7 @@ from connector.simulation.kinds import (
     HOSTILE,
     KNOWN_OPEN,
     REPLACED,
+    ROUTES,
     Kind,
     default_kinds,
 )
@@ -90,7 +91,8 @@ def test_better_ways_that_refuse_change_nothing_else_of_a_plan() -> None:
 def test_a_ring_of_default_routes_changes_nothing_else_of_a_plan() -> None:
     rings = 0
     for seed in range(40):
-        kinds = default_kinds()
+        # Nodes that learn routes are in no plan with a ring, so more of them are in one without.
+        kinds = default_kinds() - ROUTES
         plan = make_plan(seed, kinds=kinds)
         without = make_plan(seed, kinds=kinds - {Kind.ROUTING_LOOP})
         assert [one for one in plan.payments if one.outcome != "nowhere"] == list(without.payments)
