@@ -9,6 +9,7 @@ import typer
 
 from connector.cli import (
     conformance,
+    init,
     offline,
     pay,
     peers,
@@ -60,6 +61,7 @@ def _default(
 
 # In the order of `--help`.
 app.command()(run.run)
+app.command()(init.init)
 app.command()(offline.demo)
 app.command()(send.send)
 app.command()(pay.pay)

@@ -297,6 +297,14 @@ def test_two_nodes_linked_over_http(tmp_path: Path, programs: str) -> None:
     assert re.search(r"alice .*owes us.*\n.* 10000 ", said), said
 
 
+def test_two_new_nodes_on_one_machine(tmp_path: Path, programs: str) -> None:
+    """The block waits for its nodes and the link, and ends them by itself."""
+    shown = block("docs/operating.md", "connector init alice-node").script
+    said = run("set -m\n" + shown, tmp_path, programs)
+    assert "4 of 4 fulfilled" in said, said
+    assert "alice is set up. Next:" in said
+
+
 def test_a_parent_a_child_and_a_peer_without_static_routes(tmp_path: Path, programs: str) -> None:
     """The block waits for its nodes and the way, pays and ends them by itself."""
     said = run("set -m\n" + block("docs/routing.md", "export HUB=").script, tmp_path, programs)

@@ -75,6 +75,7 @@ RUN: Final = frozenset(
         ("docs/deployment.md", "export TRUSTED_PROXIES"),
         ("docs/deployment.md", "python -m connector run"),
         ("docs/ilp-over-http.md", "export SECRET="),
+        ("docs/operating.md", "connector init alice-node"),
         ("docs/payments.md", "PAY_PORT=3100"),
         ("docs/payments.md", "curl -s -H"),
         ("docs/payments.md", "python -m connector pay"),
