@@ -14,6 +14,7 @@ The map, each package above those that it uses:
       pay.py          pay
       offline.py      demo, audit, compose            common.py   options, exit codes
       init.py         init                            wizard.py   what it asks
+      log.py          log
       usage.py        the list of commands, and what is wrong with a command line
       progress.py     what a command says while it takes long
       simulate.py     simulate                        process.py  Ctrl-C; output that is full or unread
@@ -48,6 +49,7 @@ The map, each package above those that it uses:
       conformance.py  checks of a peer from outside, and their verdicts
       conformance_btp.py  those of BTP                conformance_ilp.py  those of ILP
       healthcheck.py  the check that containers run often; loads little
+      audit_process.py  the process of an audit that a node was asked for
     node/           one node, all parts joined
       core.py         every part that handles packets and money, joined once; what it runs on
       lifecycle.py    a core opened, started, stopped, closed; its ticks
@@ -59,6 +61,7 @@ The map, each package above those that it uses:
       received.py     what wallets were paid, and the webhook  received_store.py remembers it
       payment_run.py  one payment under way           payment_settle.py what a crash has left under way
       preflight.py    checks files and folders of the settings, before anything is opened
+      auditor.py      checks of the books, in a process of their own
       memory.py       what is remembered of peers over restarts
       payers.py       who pays each peer: an engine, or an operator
       apply.py        applies settings to peers, links, accounts and routes
@@ -83,7 +86,8 @@ The map, each package above those that it uses:
       server.py       the listener                    standby.py what a standby answers
       turns.py        requests read in small parts, by turns
       pay.py          what payers are told (SPSP)     payments.py payments, in the admin API
-      wallets.py      what wallets were paid
+      wallets.py      what wallets were paid          log.py      what is kept for long
+      audit.py        checks of the books
       proxies.py      what trusted proxies say of a request
       models.py       answers, for OpenAPI            openapi.py its document
       faults.py       what is wrong with a request, in its answer
@@ -133,7 +137,8 @@ The map, each package above those that it uses:
       store.py        the last events on disk         metrics.py  Prometheus
       store_file.py   its tables and their limits     store_query.py  its queries
       store_search.py  text in stored packets
-      traces.py       OpenTelemetry traces of sampled packets
+      event_log.py    what operators, links, settlements and the books did: kept for long, in words
+      alerts.py       warnings as events              traces.py   OpenTelemetry traces of sampled packets
     accounting/     the accounts of a node
       manager.py      AccountManager: the façade; delegates nearly every call
       availability.py the relation to the ledger: a table of phases; pure

@@ -26,7 +26,8 @@ ConnectorError
     ├── UnknownNameError      the named object does not exist
     ├── KeyRefusedError       a key or a log-in is missing, wrong, or not enough
     ├── ConflictError         the request conflicts with the current state
-    │   └── CreditInUseError  a limit cannot be lowered below what is in use
+    │   ├── CreditInUseError  a limit cannot be lowered below what is in use
+    │   └── KeyReusedError    an idempotency key is that of another request
     └── SettlementError       a settlement that cannot be made as requested
         ├── QuantityError     an amount or a scale that is none
         ├── SettlementConflictError   it contradicts an existing one
@@ -178,6 +179,10 @@ class ConflictError(OperatorError):
     """The request conflicts with the current state; the message names the conflict."""
 
 
+class KeyReusedError(ConflictError):
+    """An idempotency key is that of another request: the same again will be refused again."""
+
+
 class CreditInUseError(ConflictError):
     """A credit limit cannot be lowered below what is in use."""
 
@@ -192,6 +197,10 @@ class QuantityError(SettlementError):
 
 class SettlementConflictError(SettlementError):
     """It contradicts an existing settlement: another amount under its key, or one in progress."""
+
+
+class SettlementKeyReusedError(SettlementConflictError):
+    """An idempotency key is that of another settlement: the same again will be refused again."""
 
 
 class SettlementUnknownError(SettlementError):

@@ -11,7 +11,7 @@ import atexit
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, Protocol, TextIO, cast
 
 import structlog
@@ -46,10 +46,14 @@ def _camel_case(name: str) -> str:
 def _fields(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
+    return shown_fields(event)
+
+
+def shown_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Camel-case names as in telemetry; values of fields with secret-sounding names are redacted."""
     return {
         _camel_case(name): REDACTED if _SECRET_NAMES.search(name) and value else value
-        for name, value in event.items()
+        for name, value in fields.items()
     }
 
 

@@ -10,6 +10,13 @@ OPEN_FILES_MAX: Final = 10_240
 PACKETS_SHOWN: Final = 20
 """By `packets`, unless --count says how many."""
 
+LOG_SHOWN: Final = 50
+"""By `log`, unless --count says how many."""
+LOG_FOLLOWED_SHOWN: Final = 10
+
+AUDIT_LOOK_SECONDS: Final = 0.1
+"""Between two looks at an audit that a node makes."""
+
 KEEP_SHOWN_CHARACTERS_MAX: Final = 4000
 """Of the command with which `simulate` shows a failure again; a longer one is left out."""
 # What a command that takes long says of its progress.

@@ -10,6 +10,7 @@ import typer
 from connector.cli import (
     conformance,
     init,
+    log,
     offline,
     pay,
     peers,
@@ -78,6 +79,7 @@ app.command()(show.wallets)
 app.command()(received.received)
 app.command()(received.payments)
 app.command()(show.packets)
+app.command()(log.log)
 app.command()(settle.settle)
 app.command()(offline.audit)
 app.command("check-config")(run.check_config)

@@ -4,13 +4,15 @@ import functools
 import json
 import re
 import secrets
+import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from connector.base.clock import SystemClock
 from connector.base.errors import ConfigError
+from connector.cli import bounds
 from connector.cli.common import (
     AsJson,
     cancelled_by_signal,
@@ -67,17 +69,25 @@ def audit(
         str, typer.Option(help="Other nodes in the same ledger, comma-separated: checked too.")
     ] = "",
     as_json: AsJson = False,
-    url: Annotated[Optional[str], typer.Option(hidden=True)] = None,
+    url: Annotated[
+        Optional[str],
+        typer.Option(help="HTTP address of a running node, which then checks its own books."),
+    ] = None,
+    key: Annotated[
+        Optional[str],
+        typer.Option(help="Its ADMIN_API_KEY, with --url.", envvar="ADMIN_API_KEY"),
+    ] = None,
 ) -> None:
-    """Check the invariants of the books against the configured ledger; exit 0 only when all hold.
+    """Check the invariants of the books; exit 0 only when all hold.
 
-    It reads the ledger itself, not a node: run it with the node's configuration, where its DATA_DIR is.
+    Without --url it reads the ledger itself, not a node: run it with the node's configuration, where its
+    DATA_DIR is. With --url the running node does it, in a process of its own, and packets go on.
     """
     if url is not None:
-        raise typer.BadParameter(
-            "audit asks no node: run it with the node's configuration, where its DATA_DIR is",
-            param_hint="--url",
-        )
+        if nodes:
+            raise typer.BadParameter("goes not with --url: ask each node", param_hint="--nodes")
+        _show_report(_audited_by_node(url, key), as_json=as_json)
+        return
     from connector.settings.load import load
     from connector.tools import audit as audit_module
 
@@ -88,18 +98,40 @@ def audit(
         others = [name for name in nodes.split(",") if name]
         with told_of_progress("requests of the journal replayed", SystemClock()) as tell:
             report = run_loop(audit_module.audit(settings, SystemClock(), others, tell))
+    _show_report(report.as_json(), as_json=as_json)
+
+
+def _audited_by_node(url: str, key: str | None) -> dict[str, Any]:
+    """Have a node check its books, and wait for its report."""
+    from connector.tools.client import NodeClient
+
+    with faults_named():
+        client = NodeClient(url, key)
+        seen = client.admin("POST", "/admin/audit", None)
+        with told_of_progress("requests of the journal replayed", SystemClock()) as tell:
+            while seen["state"] == "running":
+                tell(seen["done"], seen["of"])
+                time.sleep(bounds.AUDIT_LOOK_SECONDS)
+                seen = client.admin("GET", "/admin/audit", None)
+    if seen["report"] is None:
+        raise fail(f"the node could not check its books: {plain(seen['error'])}", 1)
+    report: dict[str, Any] = seen["report"]
+    return report
+
+
+def _show_report(report: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(report.as_json(), indent=2))
+        print(json.dumps(report, indent=2))
     else:
         screen = console()
-        for name, holds, details in report.checks:
-            mark = "[green]ok  [/green]" if holds else "[red]FAIL[/red]"
-            said = f"  [dim]{plain(details)}[/dim]" if details else ""
-            screen.print(f"{mark} {name}{said}")
-        if report.pending:
-            screen.print(f"{report.pending} held by packets in flight")
-        screen.print(f"audit: {'ok' if report.ok else 'FAILED'}")
-    raise typer.Exit(0 if report.ok else 1)
+        for one in report["checks"]:
+            mark = "[green]ok  [/green]" if one["ok"] else "[red]FAIL[/red]"
+            said = f"  [dim]{plain(one['details'])}[/dim]" if one["details"] else ""
+            screen.print(f"{mark} {plain(one['name'])}{said}")
+        if int(report["pending"]):
+            screen.print(f"{report['pending']} held by packets in flight")
+        screen.print(f"audit: {'ok' if report['ok'] else 'FAILED'}")
+    raise typer.Exit(0 if report["ok"] else 1)
 
 
 def compose(

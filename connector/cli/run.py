@@ -10,7 +10,7 @@ import signal
 import stat
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -18,7 +18,7 @@ from connector.base.errors import ConnectorError
 from connector.base.stop import Stop
 from connector.cli import bounds
 from connector.cli.common import AsJson, fail, faults_named, get, run_loop, stop_event
-from connector.tools.healthcheck import WAIT_SECONDS_MAX, WAIT_VARIABLE
+from connector.tools.healthcheck import WAIT_SECONDS_MAX, WAIT_VARIABLE, Presence
 from connector.tools.terminal import console, plain, table
 
 _DEFAULT = "default"
@@ -194,41 +194,63 @@ def healthcheck(
         int,
         typer.Option(
             "--wait",
-            help="Seconds to wait for it.",
+            help="Seconds to wait for it; not for a process that has ended.",
             min=0,
             max=WAIT_SECONDS_MAX,
             envvar=WAIT_VARIABLE,
         ),
     ] = 0,
+    url: Annotated[
+        Optional[str],
+        typer.Option(help="HTTP address of a node; else that of this environment."),
+    ] = None,
 ) -> None:
-    """Exit 0 when the local daemon is ready; for Docker's HEALTHCHECK."""
-    from connector.settings.load import load
+    """Exit 0 when a node is ready, that of this environment or --url; for Docker's HEALTHCHECK."""
+    if url is not None:
+        body = _ready_within(url, wait, verify=True)
+    else:
+        from connector.settings.load import load
 
-    with faults_named():
-        settings = load().settings
-    host = settings.http_host
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - reaching it, not binding
-    where = f"[{host}]" if ":" in host else host
-    scheme = "http" if settings.http_tls_cert is None else "https"
-    # The certificate names the public host; this connects to the loopback address.
-    url = f"{scheme}://{where}:{settings.http_port}"
-    body = _ready_within(url, wait)
+        with faults_named():
+            settings = load().settings
+        host = settings.http_host
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - reaching it, not binding
+        where = f"[{host}]" if ":" in host else host
+        scheme = "http" if settings.http_tls_cert is None else "https"
+        # The certificate names the public host; this connects to the loopback address.
+        body = _ready_within(
+            f"{scheme}://{where}:{settings.http_port}", wait, Presence(settings.http_port)
+        )
     if body.get("status") not in ("ready", "degraded"):
         raise fail(str(body.get("reason") or body.get("error") or body), 1)
     print(body["status"])
 
 
-def _ready_within(url: str, wait_s: float) -> dict[str, Any]:
-    """What the node says of itself; one that is not ready is asked again for so many seconds."""
+def _ready_within(
+    url: str, wait_s: float, presence: Presence | None = None, *, verify: bool = False
+) -> dict[str, Any]:
+    """What the node says of itself; one that is not ready is asked again for so many seconds.
+
+    Args:
+        url: of the node.
+        wait_s: how long it may take.
+        presence: of its process; None: it is on another machine.
+        verify: whether its certificate is checked.
+    """
     from connector.base.clock import SystemClock
     from connector.tools.client import NodeClient
 
     clock = SystemClock()
     deadline_s = clock.monotonic_s() + wait_s
+    with faults_named():
+        client = NodeClient(url, None, verify=verify)
     while clock.monotonic_s() < deadline_s:
-        with contextlib.suppress(ConnectorError):
-            body = NodeClient(url, None, verify=False).get("/health/ready")
+        try:
+            body = client.get("/health/ready")
             if body.get("status") in ("ready", "degraded"):
                 return body
+        except ConnectorError:
+            if presence is not None and presence.has_gone():
+                break
         time.sleep(0.1)
-    return get(url, "/health/ready", None, verify=False)
+    return get(url, "/health/ready", None, verify=verify)

@@ -109,6 +109,8 @@ class SettingsApplier:
         """The parent (RFC 31), if there is one."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when other settings are in effect, or peers are being removed."""
+        self.is_configured: Callable[[Route], bool] = lambda _route: True
+        """Whether a static route is of the configuration; else an operator has added it."""
         self._node = node
         self._peers = peers
         self._links = links
@@ -152,9 +154,7 @@ class SettingsApplier:
         for route in sorted(routes - self._told) if tells else ():
             self._told.add(route)
             self._emit(
-                RouteAdded(
-                    prefix=route.prefix, next_hop=route.next_hop, source=route.source.name.lower()
-                )
+                RouteAdded(prefix=route.prefix, next_hop=route.next_hop, source=self._cause(route))
             )
 
     def set_address(self, own_address: str) -> None:
@@ -166,7 +166,7 @@ class SettingsApplier:
             self._told.discard(route)
             self._emit(
                 RouteRemoved(
-                    prefix=route.prefix, next_hop=route.next_hop, source=route.source.name.lower()
+                    prefix=route.prefix, next_hop=route.next_hop, source=self._cause(route)
                 )
             )
         self.add_routes()
@@ -339,16 +339,20 @@ class SettingsApplier:
             self._routes.remove(route)
             self._emit(
                 RouteRemoved(
-                    prefix=route.prefix, next_hop=route.next_hop, source=route.source.name.lower()
+                    prefix=route.prefix, next_hop=route.next_hop, source=self._cause(route)
                 )
             )
         for route in sorted(new - old):
             self._routes.add(route)
             self._emit(
-                RouteAdded(
-                    prefix=route.prefix, next_hop=route.next_hop, source=route.source.name.lower()
-                )
+                RouteAdded(prefix=route.prefix, next_hop=route.next_hop, source=self._cause(route))
             )
+
+    def _cause(self, route: Route) -> str:
+        """Where a route comes from, as `/api/routes` shows it."""
+        if route.source is RouteSource.CONFIG and not self.is_configured(route):
+            return "admin"
+        return route.source.name.lower()
 
     def _dial(self, credentials: Credentials) -> None:
         if credentials.url is not None and self._group is not None:

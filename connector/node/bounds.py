@@ -72,3 +72,9 @@ WEBHOOK_PAUSE_SECONDS_MIN: Final = 2.0
 WEBHOOK_PAUSE_SECONDS_MAX: Final = 3600.0
 WEBHOOK_ATTEMPTS_MAX: Final = 34
 WEBHOOK_FAULT_CHARACTERS_MAX: Final = 200
+
+# Audits of the running node, in a process of their own.
+AUDIT_SECONDS_MAX: Final = 3600.0
+AUDIT_LINE_BYTES_MAX: Final = 16 << 20
+"""The report of 10,000 peers takes about 6 MB."""
+AUDIT_FAILED_SHOWN_MAX: Final = 10

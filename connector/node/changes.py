@@ -36,7 +36,7 @@ from connector.settings.faults import SECRETS
 from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.overlay import InEffect, Overlay
 from connector.settings.terms import terms_of
-from connector.telemetry.events import AdminAction, Event
+from connector.telemetry.events import AdminAction, Event, cut
 from connector.web.operating import CALLER
 
 _DRAIN_POLL_SECONDS: Final = 0.05
@@ -357,8 +357,8 @@ class OperatorChanges:
         """
         return await self._change(self._steps.delete_route(route), shown)
 
-    def note(self, action: str, target: str, outcome: str = "ok") -> None:
-        """Emit and log an action with the admin key."""
+    def note(self, action: str, target: str, outcome: str = "ok", detail: str = "") -> None:
+        """Emit and log an action with the admin key; `detail`: what it changed."""
         fingerprint = self._fingerprint()
         caller = CALLER.get()
         self._emit(
@@ -369,6 +369,8 @@ class OperatorChanges:
                 outcome=outcome,
                 via=caller.via,
                 address=caller.address,
+                peer_id=_peer_in(action, target),
+                detail=detail,
             )
         )
         self._log.info(
@@ -379,6 +381,7 @@ class OperatorChanges:
             key_fingerprint=fingerprint,
             via=caller.via,
             address=caller.address,
+            **({"detail": cut(detail)} if detail else {}),
         )
 
     # --- making a change
@@ -407,6 +410,7 @@ class OperatorChanges:
                         "the settings were changed since that was shown, so nothing was done: look again"
                     )
                 self._check(settings)
+                detail = self._changes_in_words(settings)
                 await self._keep(after)
                 try:
                     await self._applier.change(settings, after.draining_peers)
@@ -421,8 +425,15 @@ class OperatorChanges:
             self.overlay = after
             self._changed()
             if is_last:
-                self.note(step.action, step.target)
+                self.note(step.action, step.target, detail=detail)
             return True
+
+    def _changes_in_words(self, to: Settings) -> str:
+        """The settings of peers that differ, with both values; those of secrets are not shown."""
+        changes = preview_of(self._applier.settings, to, removing=(), standing={}).changes
+        return "; ".join(
+            f"{one['field']}: {one['from'] or 'none'} -> {one['to'] or 'none'}" for one in changes
+        )
 
     def _check(self, to: Settings) -> None:
         """Refuse what balances do not allow, before anything is written.
@@ -467,3 +478,11 @@ class OperatorChanges:
             raise EnvironmentFault(
                 f"the change cannot be kept, so it was not made: {error.strerror or error}"
             ) from error
+
+
+def _peer_in(action: str, target: str) -> str:
+    """The peer that an action concerns; empty: none."""
+    kind = action.partition(".")[0]
+    if kind == "route":
+        return target.rpartition("=")[2]
+    return target if kind in ("peer", "settlement") else ""

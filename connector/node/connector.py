@@ -28,6 +28,7 @@ from connector.ilp.packet import Answer, Fulfill, Prepare, Reject
 from connector.ledger.select import make_ledger
 from connector.ledger.tigerbeetle import TigerBeetleLedger
 from connector.node.apply import routes_of
+from connector.node.auditor import Auditor
 from connector.node.bounds import PAYMENT_SECONDS
 from connector.node.changes import OperatorChanges
 from connector.node.core import Core, system_platform
@@ -61,7 +62,10 @@ from connector.switch.rates import http_price_source
 from connector.switch.rules import Node
 from connector.switch.switch import Switch
 from connector.telemetry.aggregates import Aggregates, Counters
+from connector.telemetry.alerts import AlertingLog
 from connector.telemetry.bus import EventBus
+from connector.telemetry.event_log import EventLog
+from connector.telemetry.events import NodeStarted, NodeStopped
 from connector.telemetry.reporter import Reporter
 from connector.telemetry.store import FILE_NAME as EVENTS_FILE
 from connector.telemetry.store import EventStore
@@ -133,6 +137,7 @@ class Connector:
         self._engine_client: HttpClient | None = None
         self._traces: Traces | None = None
         self._stack: contextlib.AsyncExitStack | None = None
+        self._began_s: float | None = None
 
     # --- its parts
 
@@ -253,6 +258,7 @@ class Connector:
             reporting = [
                 group.create_task(self.events.run(self.log)),
                 group.create_task(self._store.run()),
+                group.create_task(self._event_log.store.run()),
             ]
             if self._traces is not None:
                 reporting.append(group.create_task(self._traces.run()))
@@ -274,11 +280,15 @@ class Connector:
                 changes=self.control,
                 events=self.events,
                 store=self._store,
+                event_log=self._event_log,
+                auditor=self._auditor,
                 past=self._past,
                 payments=self._payments,
                 received=self._received,
                 aggregates=self.aggregates,
             )
+            stack.push_async_callback(self._auditor.stop)
+            self._auditor.attach(group)
             stack.push_async_callback(surface.stop)
             self.http_port = await surface.start(group)
             listener = self._listener = PayListener(core)
@@ -290,6 +300,14 @@ class Connector:
             await stack.aclose()
             raise
         self._stack = stack
+        self._began_s = self.clock.monotonic_s()
+        self.events.emit(
+            NodeStarted(
+                version=__version__,
+                ilp_address=core.node.address,
+                backend=core.accounts.ledger.backend,
+            )
+        )
         self.log.info(
             "connector_started",
             version=__version__,
@@ -346,8 +364,9 @@ class Connector:
     def _build(self, found: InEffect) -> Core:
         """Build every part; nothing is opened yet."""
         settings = found.settings
-        platform = self._platform = system_platform(self.log, self.clock)
-        self.events = EventBus(node_id=settings.node_id, clock=platform.clock)
+        self.events = EventBus(node_id=settings.node_id, clock=self.clock)
+        alerting = AlertingLog(self.log, emit=self.events.emit, clock=self.clock)
+        platform = self._platform = system_platform(alerting, self.clock)
         self._memory = PeerMemory(settings, platform)
         self._memory.read()
         ledger = make_ledger(
@@ -388,6 +407,19 @@ class Connector:
             retention_days=settings.explorer_retention_days,
             no_room=lambda: core.room.reason,
         )
+        self._event_log = EventLog(
+            folder=settings.data_dir,
+            disk=platform.disk,
+            node_id=settings.node_id,
+            clock=platform.clock,
+            log=platform.log,
+            bytes_max=settings.event_log_max_bytes,
+            retention_days=settings.event_log_retention_days,
+            no_room=lambda: core.room.reason,
+        )
+        self._auditor = Auditor(
+            settings=found.base, clock=platform.clock, emit=self.events.emit, log=platform.log
+        )
         self._payments = Payments(core)
         received = self._received = (
             None
@@ -406,6 +438,7 @@ class Connector:
             log=platform.log,
             announced_to=core.control.router.announced_to,
         )
+        core.applier.is_configured = self.control.is_configured
         self.views = NodeViews(
             is_configured=self.control.is_configured,
             settings=lambda: self.settings,
@@ -449,6 +482,7 @@ class Connector:
         self.aggregates = Aggregates(read=self._counters, now_ms=platform.clock.now_ms)
         self.events.ask_before_flush(self.aggregates.sample)
         self.events.hand_to(self._store.take)
+        self.events.hand_to(self._event_log.take)
         if settings.otlp_endpoint is not None:
             self._traces = Traces(
                 endpoint=settings.otlp_endpoint,
@@ -461,13 +495,19 @@ class Connector:
 
     async def _open_store(self, stack: contextlib.AsyncExitStack) -> None:
         """Events of earlier runs; no ground to refuse to start."""
-        await self._store.open()
+        log = self._event_log.store
         stack.push_async_callback(self._close_store)
-        self.events.number_from(self._store.last_seq)
+        await self._store.open()
+        await log.open()
+        self.events.number_from(max(self._store.last_seq, log.last_seq))
         self.events.remember_packets(await self._store.last_packet_events())
 
     async def _close_store(self) -> None:
+        if self._began_s is not None:
+            uptime_s = int(self.clock.monotonic_s() - self._began_s)
+            self.events.emit(NodeStopped(uptime_seconds=uptime_s))
         self.events.flush()
+        await self._event_log.store.close()
         await self._store.close()
 
     def _counters(self) -> Counters:

@@ -22,6 +22,7 @@ from connector.base.errors import (
     ConnectorError,
     EnvironmentFault,
     HttpError,
+    KeyReusedError,
     LedgerRefusedError,
     LedgerUnavailableError,
 )
@@ -325,7 +326,7 @@ async def claim(core: Core, status: PaymentStatus) -> None:
     """Claim an attempt in the ledger, for this process's file of payments.
 
     Raises:
-        ConflictError: it was claimed before, for another file.
+        KeyReusedError: it was claimed before, for another file.
         EnvironmentFault: the ledger is away.
     """
     try:
@@ -335,7 +336,7 @@ async def claim(core: Core, status: PaymentStatus) -> None:
     except ConnectorError as error:
         raise EnvironmentFault(str(error)) from error
     if not is_ours:
-        raise ConflictError(
+        raise KeyReusedError(
             f"the key {quoted(status.key, 100)} was used before, and this DATA_DIR does not know for what: "
             "by another process of this node, or before payments.db was lost or restored. Nothing was "
             "paid now. Look up what was sent there; another key pays anew"

@@ -20,6 +20,7 @@ from connector.base.errors import (
     ConflictError,
     ConnectorError,
     EnvironmentFault,
+    KeyReusedError,
     UnknownNameError,
 )
 from connector.base.http import HttpClient, Transport
@@ -106,7 +107,7 @@ class Payments:
                 (known.target, known.amount, known.slippage, known.min_delivered)
                 != (target, amount, slippage, min_delivered)
             ):
-                raise ConflictError(
+                raise KeyReusedError(
                     "the idempotency key is that of another payment: target, amount, slippage and least "
                     "delivery have to be the same"
                 )

@@ -15,15 +15,18 @@ from connector.peering.model import Asset
 from connector.settings.types import is_loopback
 from connector.telemetry.aggregates import Aggregates
 from connector.telemetry.bus import EventBus
+from connector.telemetry.event_log import EventLog
 from connector.telemetry.store import EventStore
 from connector.web.access import Access
 from connector.web.admin import PacketSender, admin_router
 from connector.web.aggregates import aggregates_router
 from connector.web.app import create_app
+from connector.web.audit import BooksAuditor, audit_router
 from connector.web.engine_access import EngineAccess
 from connector.web.explain import Explainer, explain_router
 from connector.web.feed import feed_router
 from connector.web.guard import Guard
+from connector.web.log import KeptFirst, log_router
 from connector.web.network import Neighbourhood, network_router
 from connector.web.payments import PaymentMaker, payments_router
 from connector.web.proxies import Proxies, ProxyHeaders
@@ -46,6 +49,8 @@ class WebSurface:
         changes: OperatorChanges,
         events: EventBus,
         store: EventStore,
+        event_log: EventLog,
+        auditor: BooksAuditor,
         past: LedgerHistory | None,
         payments: PaymentMaker,
         received: IncomingView | None,
@@ -60,6 +65,8 @@ class WebSurface:
             changes: executes run-time changes.
             events: the live feed.
             store: past events.
+            event_log: what is kept for long.
+            auditor: checks the books for `POST /admin/audit`.
             past: past balances; None: the ledger does not keep them.
             payments: makes the payments of `POST /admin/payments`.
             received: what wallets were paid; None: there are none.
@@ -74,6 +81,8 @@ class WebSurface:
         self._changes: Final = changes
         self._events: Final = events
         self._store: Final = store
+        self._event_log: Final = event_log
+        self._auditor: Final = auditor
         self._past: Final = past
         self._server: WebServer | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -87,7 +96,7 @@ class WebSurface:
         """
         settings = self._core.settings
         proxies = Proxies(settings.trusted_proxies)
-        application = self._application()
+        application = KeptFirst(self._application(), log=self._event_log, bus=self._events)
         server = self._server = WebServer(
             ProxyHeaders(application, proxies) if settings.trusted_proxies else application,
             settings.http_host,
@@ -145,6 +154,8 @@ class WebSurface:
                     past=self._past,
                     now_ms=platform.clock.now_ms,
                 ),
+                log_router(self._event_log, self._events),
+                audit_router(self._auditor, self._changes.note),
                 engine_router(core.settlements),
                 settlements_router(
                     core.settlements,

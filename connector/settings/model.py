@@ -336,6 +336,11 @@ class Settings(BaseSettings):
     while they are written."""
     explorer_retention_days: Annotated[int, Field(ge=1, le=3650), EXACT] = 7
     """How long they are kept, in days."""
+    event_log_max_bytes: Annotated[int, Field(ge=0, le=1 << 40), EXACT] = 64 << 20
+    """Octets that the log of what operators, links, settlements and the books did may take in DATA_DIR
+    (docs/operating.md); the oldest goes first. At least 1048576; 0: none is kept."""
+    event_log_retention_days: Annotated[int, Field(ge=1, le=36500), EXACT] = 400
+    """How long it is kept, in days."""
     explorer_nodes: Annotated[
         list[PlainHttpUrl],
         BeforeValidator(split_list),

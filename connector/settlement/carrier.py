@@ -23,7 +23,7 @@ from connector.base.errors import (
     EngineError,
     LedgerRefusedError,
     LedgerUnavailableError,
-    SettlementConflictError,
+    SettlementKeyReusedError,
     SettlementStoreError,
 )
 from connector.base.log import Log
@@ -199,12 +199,12 @@ class Carrier:
         if not there:
             return None
         if len(there) > 1:
-            raise SettlementConflictError(
+            raise SettlementKeyReusedError(
                 "this Idempotency-Key was used for a settlement that was cancelled"
             )
         if not one.is_in(there[0]):
             self._log.warning("settlement_key_reused", peer_id=one.peer_id, asked=str(one.quantity))
-            raise SettlementConflictError(
+            raise SettlementKeyReusedError(
                 f"this Idempotency-Key was used for {one.direction} {there[0].amount} of scale "
                 f"{one.asset.scale}, as booked in the ledger"
             )

@@ -20,6 +20,7 @@ from connector.base.errors import (
     QuantityError,
     SettlementConflictError,
     SettlementError,
+    SettlementKeyReusedError,
     SettlementsWaitingError,
     SettlementUnknownError,
 )
@@ -329,7 +330,7 @@ class SettlementManager:
         asked, one = one, await self._store.add(one)
         if (one.direction, one.quantity, one.payer) != (direction, quantity, Payer.NOBODY):
             self._log.warning("settlement_key_reused", peer_id=peer_id, asked=str(quantity))
-            raise SettlementConflictError(
+            raise SettlementKeyReusedError(
                 f"this Idempotency-Key was used for {one.direction} {one.quantity}"
             )
         if one is asked and one.phase is Phase.COMPLETED:
@@ -420,7 +421,7 @@ class SettlementManager:
         if found is not None:
             found = self._carrier.open.get(found.id, found)
             if found.payer is Payer.NOBODY or amount not in (None, found.amount):
-                raise SettlementConflictError(
+                raise SettlementKeyReusedError(
                     f"this Idempotency-Key was used for {found.direction} {found.quantity}"
                 )
             return found
@@ -446,7 +447,7 @@ class SettlementManager:
                 return None
             one.amount, one.quantity = to_engine(there.amount, asset_scale, scale)
             if one.amount != there.amount or amount not in (None, there.amount):
-                raise SettlementConflictError(
+                raise SettlementKeyReusedError(
                     f"this Idempotency-Key was used for outgoing {there.amount} of scale "
                     f"{asset_scale}, as booked in the ledger"
                 )

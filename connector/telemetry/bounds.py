@@ -41,3 +41,13 @@ EVENT_STORE_QUEUE_EVENTS_MAX: Final = TELEMETRY_RING_EVENTS_MAX
 EVENT_STORE_BYTES_MIN: Final = 1 << 20
 """Below that the empty file, its indexes and free pages take most of it."""
 HISTORY_FINE_SECONDS: Final = 3600
+
+# The log of the node (`event_log`)
+EVENT_BYTES_MIN: Final = 128
+"""That a row takes at least, with its indexes."""
+LOG_LINKS_AT_ONCE_MAX: Final = 60
+LOG_LINKS_PER_HOUR_MAX: Final = 20
+LOG_PEERS_REMEMBERED_MAX: Final = 20_000
+ALERT_SECONDS_MIN: Final = 60.0
+"""Between two alerts of the same name and peer."""
+ALERTS_REMEMBERED_MAX: Final = 2000

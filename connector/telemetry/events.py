@@ -157,7 +157,8 @@ class RouteAdded(_Fact, frozen=True, kw_only=True):
     prefix: str
     next_hop: str
     source: str
-    """Where the route comes from: `config`, `local`, `child`, `parent`, or `ccp` if a peer has announced it."""
+    """Where the route comes from: `config`, `admin` if an operator has added it, `local`, `child`, `parent`,
+    or `ccp` if a peer has announced it."""
 
 
 class RouteRemoved(_Fact, frozen=True, kw_only=True):
@@ -301,6 +302,57 @@ class AdminAction(_Fact, frozen=True, kw_only=True):
     """`key`: a request with ADMIN_API_KEY; `page`: a login of a browser, made with that key."""
     address: str = ""
     """Where the request came from."""
+    peer_id: str = ""
+    """The peer that it concerns; empty: none."""
+    detail: str = ""
+    """What was changed, with the values before and after; never a secret."""
+
+
+class NodeStarted(_Fact, frozen=True, kw_only=True):
+    """`NODE_STARTED`: a process of the node takes packets."""
+
+    version: str
+    ilp_address: str
+    backend: str
+    """Of the ledger."""
+
+
+class NodeStopped(_Fact, frozen=True, kw_only=True):
+    """`NODE_STOPPED`: it has stopped in order. Without one before the next start, it crashed."""
+
+    uptime_seconds: int
+
+
+class Alert(_Fact, frozen=True, kw_only=True):
+    """`ALERT`: something that an operator should check: a line of the log of level `warning` or above.
+
+    At most one a minute for each name and peer (`telemetry.alerts`).
+    """
+
+    name: str
+    """Of the line, such as `clock_jumped`."""
+    level: str
+    """`warning` or `error`."""
+    peer_id: str
+    """Empty: it concerns no peer."""
+    detail: str
+    """The other fields of the line, as a JSON object that may be cut short; secrets redacted."""
+    suppressed: int = 0
+    """Lines of this name and peer since the last event, that had none."""
+
+
+class BooksChecked(_Fact, frozen=True, kw_only=True):
+    """`BOOKS_CHECKED`: the books of the running node were checked (`audit --url`)."""
+
+    ok: bool
+    checks: int
+    """How many rules were checked."""
+    failed: str
+    """Names of those that do not hold, separated by `; `."""
+    detail: str
+    """What is wrong."""
+    pending: int
+    """Held by packets in flight."""
 
 
 Event = (
@@ -311,6 +363,7 @@ Event = (
     | SettlementTriggered | SettlementStarted | SettlementCompleted | SettlementFailed
     | SettlementWaiting
     | AccountingState | NodeStatus | AdminAction
+    | NodeStarted | NodeStopped | Alert | BooksChecked
 )  # fmt: skip
 
 TYPES: Final[dict[type, str]] = {
@@ -334,6 +387,10 @@ TYPES: Final[dict[type, str]] = {
     AccountingState: "ACCOUNTING_STATE",
     NodeStatus: "NODE_STATUS",
     AdminAction: "ADMIN_ACTION",
+    NodeStarted: "NODE_STARTED",
+    NodeStopped: "NODE_STOPPED",
+    Alert: "ALERT",
+    BooksChecked: "BOOKS_CHECKED",
 }
 """The `type` of each event in JSON."""
 
@@ -383,7 +440,7 @@ _CONVERTERS: Final[dict[str, Callable[[Any], Any]]] = {
     ),
     # Text from peers, engines and the operating system. All other texts have bounds of their own:
     # ids, addresses and asset codes are checked where they enter.
-    **dict.fromkeys(("accounting_reason", "error", "message", "outcome", "reason", "target"), cut),
+    **dict.fromkeys(("accounting_reason", "detail", "error", "failed", "message", "outcome", "reason", "target"), cut),
 }  # fmt: skip
 
 
@@ -400,7 +457,12 @@ class _Form:
     def __init__(self, kind: type, type_name: str) -> None:
         fields = kind.__struct_fields__  # type: ignore[attr-defined] # of every struct
         self.names = tuple(map(_camel_case, fields))
-        self.values: Callable[[Any], tuple[Any, ...]] = attrgetter(*fields)
+        # Of a single name it would return the value itself.
+        self.values: Callable[[Any], tuple[Any, ...]] = (
+            attrgetter(*fields)
+            if len(fields) > 1
+            else lambda event: tuple(getattr(event, name) for name in fields)
+        )
         self.converters = tuple(
             (index, _CONVERTERS[name]) for index, name in enumerate(fields) if name in _CONVERTERS
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -27,7 +27,7 @@ from connector.peering.model import Asset
 from connector.telemetry import bounds
 from connector.telemetry.bus import PACKET_TYPES, Emitted
 from connector.telemetry.events import AccountBalance, NodeStatus
-from connector.telemetry.store_file import COARSE_S, FINE_S, EventFile
+from connector.telemetry.store_file import COARSE_S, FINE_S, FREQUENT, EventFile
 from connector.telemetry.store_query import (
     EventQuery,
     Events,
@@ -65,6 +65,10 @@ class EventStore:
         bytes_max: int,
         retention_days: int,
         no_room: Callable[[], str] = lambda: "",
+        off_by: str = "EXPLORER_MAX_EVENTS=0",
+        frequent: Sequence[str] = FREQUENT,
+        rare_max: int | None = None,
+        is_durable: bool = False,
     ) -> None:
         """Nothing is opened yet.
 
@@ -78,6 +82,10 @@ class EventStore:
             bytes_max: octets of the file, at least `EVENT_STORE_BYTES_MIN`.
             retention_days: how long an event is kept.
             no_room: why nothing is to be written at the moment; empty: write.
+            off_by: the setting by which `events_max` is 0.
+            frequent: see `EventFile`, as the next two.
+            rare_max: others that are kept.
+            is_durable: whether a power cut loses nothing.
         """
         self.dropped = 0
         """Events that could not be kept."""
@@ -103,12 +111,21 @@ class EventStore:
             events_max=events_max,
             bytes_max=bytes_max,
             retention_ms=retention_days * 86_400_000,
+            frequent=frequent,
+            rare_max=rare_max,
+            is_durable=is_durable,
         )
+        self._off_by = off_by
 
     @property
     def stored(self) -> int:
         """Events in the file."""
         return self._file.stored
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether events wait for the next write."""
+        return bool(self._queue)
 
     @property
     def octets(self) -> int:
@@ -130,7 +147,7 @@ class EventStore:
     async def open(self) -> None:
         """Open the file, if events are to be kept. Errors of the disk are reported by `fault`."""
         if not self._events_max:
-            self.fault = "EXPLORER_MAX_EVENTS=0"
+            self.fault = self._off_by
             return
         try:
             await self._open_files()

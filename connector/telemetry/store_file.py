@@ -38,12 +38,11 @@ CODES: Final = {
     "SETTLEMENT_COMPLETED": 12, "SETTLEMENT_FAILED": 13, "ACCOUNTING_STATE": 14,
     "NODE_STATUS": 15, "ADMIN_ACTION": 16, "SETTLEMENT_WAITING": 17,
     "ROUTING_LOOP": 18, "NEXT_HOP_SHORT": 40, "PAYMENT_RECEIVED": 50,
+    "NODE_STARTED": 70, "NODE_STOPPED": 71, "ALERT": 72, "BOOKS_CHECKED": 73,
 }  # fmt: skip
 _CODE_OF: Final = {kind: CODES[name] for kind, name in TYPES.items()}
-_FREQUENT: Final = frozenset(
-    CODES[name] for name in ("ACCOUNT_BALANCE", *PACKET_TYPES, "NODE_STATUS")
-)
-_IS_FREQUENT: Final = f"type IN ({','.join(map(str, sorted(_FREQUENT)))})"
+FREQUENT: Final = ("ACCOUNT_BALANCE", *PACKET_TYPES, "NODE_STATUS")
+"""Types of the events that go first."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS events (
@@ -67,8 +66,33 @@ CREATE INDEX IF NOT EXISTS balances_by_peer ON balances (peer, asset, step_s, bu
 class EventFile:
     """Counts what is in the file, and keeps it within the limits."""
 
-    def __init__(self, *, node_id: str, events_max: int, bytes_max: int, retention_ms: int) -> None:
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        events_max: int,
+        bytes_max: int,
+        retention_ms: int,
+        frequent: Sequence[str] = FREQUENT,
+        rare_max: int | None = None,
+        is_durable: bool = False,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            node_id: of the events.
+            events_max: events in the file, and balances.
+            bytes_max: of its pages, in octets.
+            retention_ms: the age at which an event goes.
+            frequent: types of the events that go first.
+            rare_max: how many others are kept; None: a tenth of `events_max`.
+            is_durable: what was written survives a power cut, too.
+        """
         assert bytes_max >= bounds.EVENT_STORE_BYTES_MIN
+        self._frequent = frozenset(CODES[name] for name in frequent)
+        self._is_frequent = f"type IN ({','.join(map(str, sorted(self._frequent)))})"
+        self._rare_max = max(1, events_max // 10) if rare_max is None else rare_max
+        self._synchronous = "FULL" if is_durable else "NORMAL"
         self.stored = 0
         """Events in the file."""
         self.history_points = 0
@@ -92,15 +116,15 @@ class EventFile:
 
     def prepare(self, connection: sqlite3.Connection) -> None:
         """Create missing tables, and count the rows."""
-        # The last events before a power cut may be lost: they are not the books.
-        connection.execute("PRAGMA synchronous=NORMAL")
+        # NORMAL: the last events before a power cut may be lost: they are not the books.
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
         if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("VACUUM")
         connection.executescript(_SCHEMA)
         counts = dict(connection.execute("SELECT type, count(*) FROM events GROUP BY type"))
         self.stored = sum(counts.values())
-        self._rare = sum(count for code, count in counts.items() if code not in _FREQUENT)
+        self._rare = sum(count for code, count in counts.items() if code not in self._frequent)
         self.history_points = connection.execute("SELECT count(*) FROM balances").fetchone()[0]
         self.last_seq = connection.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
         self._buckets.clear()
@@ -117,7 +141,7 @@ class EventFile:
 
             in_transaction(connection, insert)
             self.stored += len(batch)
-            self._rare += sum(_CODE_OF[type(one.event)] not in _FREQUENT for one in batch)
+            self._rare += sum(_CODE_OF[type(one.event)] not in self._frequent for one in batch)
         self._trim(connection, now_ms)
 
     def _insert_events(self, connection: sqlite3.Connection, batch: Sequence[Emitted]) -> None:
@@ -175,7 +199,7 @@ class EventFile:
         oldest_ms = now_ms - self._retention_ms
         self._trim_old(connection, oldest_ms)
         self._delete_frequent(connection, self.stored - self._events_max)
-        self._delete_rare(connection, self._rare - max(1, self._events_max // 10))
+        self._delete_rare(connection, self._rare - self._rare_max)
         self._trim_history(connection, now_ms // 1000, oldest_ms // 1000)
         self._trim_octets(connection)
         if _pragma(connection, "freelist_count") > VACUUM_PAGES:
@@ -189,7 +213,7 @@ class EventFile:
         slice_ = f"(SELECT seq FROM events ORDER BY seq LIMIT {SLICE_ROWS})"
         gone = f"seq IN {slice_} AND at_ms < {oldest_ms}"
         rare = connection.execute(
-            f"SELECT count(*) FROM events WHERE {gone} AND NOT {_IS_FREQUENT}"
+            f"SELECT count(*) FROM events WHERE {gone} AND NOT {self._is_frequent}"
         ).fetchone()[0]
         self.stored -= connection.execute(f"DELETE FROM events WHERE {gone}").rowcount
         self._rare -= rare
@@ -217,14 +241,14 @@ class EventFile:
             self._slices -= 1
             last = connection.execute(
                 "SELECT max(seq) FROM (SELECT seq FROM events "
-                f"WHERE seq > ? AND {_IS_FREQUENT} ORDER BY seq LIMIT ?)",
+                f"WHERE seq > ? AND {self._is_frequent} ORDER BY seq LIMIT ?)",
                 (self._floor, min(excess - deleted, SLICE_ROWS)),
             ).fetchone()[0]
             if last is None:
                 self._floor = 0
                 break
             deleted += connection.execute(
-                f"DELETE FROM events WHERE seq > ? AND seq <= ? AND {_IS_FREQUENT}",
+                f"DELETE FROM events WHERE seq > ? AND seq <= ? AND {self._is_frequent}",
                 (self._floor, last),
             ).rowcount
             self._floor = last
@@ -238,7 +262,7 @@ class EventFile:
         self._slices -= 1
         deleted = connection.execute(
             "DELETE FROM events WHERE seq IN (SELECT seq FROM events "
-            f"WHERE NOT {_IS_FREQUENT} ORDER BY seq LIMIT ?)",
+            f"WHERE NOT {self._is_frequent} ORDER BY seq LIMIT ?)",
             (min(excess, SLICE_ROWS),),
         ).rowcount
         self.stored -= deleted

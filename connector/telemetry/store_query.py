@@ -37,6 +37,8 @@ class EventQuery:
     text: str = ""
     """See `store_search.Wanted`, as `code`; with one of them, newest first only."""
     code: str = ""
+    anywhere: bool = False
+    """Whether `text` may stand anywhere in the event."""
 
 
 class Events(NamedTuple):
@@ -78,7 +80,7 @@ def find_text(connection: sqlite3.Connection, query: EventQuery) -> Found:
     names = CODES if query.types is None else query.types
     return search(
         connection,
-        Wanted(text=query.text.strip().lower(), code=query.code.upper()),
+        Wanted(text=query.text.strip().lower(), code=query.code.upper(), anywhere=query.anywhere),
         codes=[CODES[name] for name in names],
         peer=query.peer,
         low=low,

@@ -30,6 +30,8 @@ class Wanted:
     the amount in smallest units."""
     code: str = ""
     """Of a Reject, or its beginning: `F02`, `T`."""
+    anywhere: bool = False
+    """Whether `text` may stand anywhere in the event, names of its fields included."""
 
 
 class Found(NamedTuple):
@@ -79,7 +81,7 @@ def search(
     if wanted.code:
         conditions.append("json_extract(body, '$.code') LIKE :code ESCAPE '!'")
     if wanted.text:
-        conditions.append(f"({_TEXT})")
+        conditions.append("instr(lower(body), :text) > 0" if wanted.anywhere else f"({_TEXT})")
     # The unary plus keeps SQLite from the index by type, whose rows it would have to sort.
     where = " AND ".join(conditions).replace("type IN", "+type IN", 1)
     rows = connection.execute(

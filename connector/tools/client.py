@@ -130,7 +130,7 @@ class NodeClient:
                 raise self._no_connector(path, answer)
             if answer.status == 404:
                 raise UnknownNameError(said["error"])
-            raise _refusal(answer.status, said["error"])
+            raise _refusal(answer.status, said["error"], said.get("code"))
         return said
 
     def _ask(
@@ -211,8 +211,10 @@ class NodeClient:
         )
 
 
-def _refusal(status: int, message: str) -> ConnectorError:
+def _refusal(status: int, message: str, code: object = None) -> ConnectorError:
     """What a node refuses: whether the same request may be taken the next time."""
+    if code == "key_reused":
+        return OperatorError(message)
     if status == 403:
         return KeyRefusedError(message)
     return OperatorError(message) if status in (400, 422) else EnvironmentFault(message)

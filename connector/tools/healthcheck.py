@@ -5,7 +5,9 @@ it needs, and `__main__` calls it before it loads the commands. Where the enviro
 determine the address of the node, it leaves the check to the full command.
 
 An engine checks a container for the first time some seconds after its start, and then again after as many:
-a node that is ready just after a check would be healthy only after the next one. So a check can wait.
+a node that is ready just after a check would be healthy only after the next one. So a check can wait. It does not
+wait for a process that has ended: where the machine shows its processes (`/proc`) and none of them can be the
+node, it says so after `GONE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,13 @@ _PAUSE_SECONDS: Final = 0.1
 WAIT_VARIABLE: Final = "CONNECTOR_HEALTHCHECK_WAIT"
 """Seconds to wait, as `--wait`; images set it, so that compose files need not know of it."""
 WAIT_SECONDS_MAX: Final = 60
+_IS_IT_RUNNING: Final = "; is the node running?"
 _LINE_CHARACTERS_MAX: Final = 300
+GONE_SECONDS: Final = 3.0
+"""For so long no process may be seen that can be the node: one that is being started may not be there yet."""
+_PROCESSES: Final = "/proc"
+_PROGRAMS: Final = frozenset((b"connector", b"ilp-connector"))
+"""Names of this program, as `python -m connector` has them too."""
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - reaching it, not binding
 # These name files that must be read first; TLS is checked separately below.
 _ELSEWHERE: Final = ("CONFIG_FILE", "HTTP_HOST_FILE", "HTTP_PORT_FILE")
@@ -54,7 +62,7 @@ def ask(host: str, port: int) -> tuple[bool, str]:
             while len(octets) < _ANSWER_BYTES_MAX and (part := connection.recv(4096)):
                 octets += part
     except (OSError, UnicodeError) as error:
-        return False, f"http://{where}:{port} does not answer: {error}; is the node running?"
+        return False, f"http://{where}:{port} does not answer: {error}{_IS_IT_RUNNING}"
     return read_answer(octets, f"http://{where}:{port}")
 
 
@@ -78,13 +86,71 @@ def _line(said: object) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
+def may_run(port: int, processes: str = _PROCESSES) -> bool:
+    """Whether a process of this machine can be the node that is to listen at `port`.
+
+    True also where processes cannot be seen. A node that another program has in it is not recognised.
+    """
+    try:
+        numbers = [name for name in os.listdir(processes) if name.isdecimal()]  # noqa: PTH208 - loads little
+    except OSError:
+        return True
+    return not numbers or any(_can_be(f"{processes}/{number}", port) for number in numbers)
+
+
+def _can_be(process: str, port: int) -> bool:
+    words = _words(f"{process}/cmdline")
+    if words is None or b"healthcheck" in words:
+        return False
+    if not any(word.rpartition(b"/")[2] in _PROGRAMS for word in words[:4]):
+        return False
+    variables = _words(f"{process}/environ")
+    if variables is None:
+        return True  # of another user
+    found = dict(one.partition(b"=")[::2] for one in variables)
+    given = found.get(b"HTTP_PORT", b"").strip()
+    if not given and any(found.get(name) for name in (b"CONFIG_FILE", b"HTTP_PORT_FILE")):
+        return True
+    return (given or b"8080") == b"%d" % port
+
+
+def _words(path: str) -> list[bytes] | None:
+    """What a file of the kernel has, ended by zeros each; None: it cannot be read."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - loads little
+            return file.read(_ANSWER_BYTES_MAX).split(b"\0")
+    except OSError:
+        return None
+
+
+class Presence:
+    """Whether it is worth while to wait for a node that does not answer."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._gone_since_s: float | None = None
+
+    def has_gone(self) -> bool:
+        """Called whenever the node has not answered: whether its process has ended, or there never was one."""
+        if may_run(self._port):
+            self._gone_since_s = None
+            return False
+        now_s = monotonic()
+        if self._gone_since_s is None:
+            self._gone_since_s = now_s
+        return now_s >= self._gone_since_s + GONE_SECONDS
+
+
 def ask_until(host: str, port: int, wait_s: float) -> tuple[bool, str]:
-    """See `ask`; a node that is not ready is asked again for so many seconds."""
+    """See `ask`; a node that is not ready is asked again for so many seconds, unless its process has ended."""
     deadline_s = monotonic() + wait_s
+    presence = Presence(port)
     while True:
         ready, said = ask(host, port)
         if ready or monotonic() >= deadline_s:
             return ready, said
+        if said.endswith(_IS_IT_RUNNING) and presence.has_gone():
+            return False, f"{said} No process of it is to be seen, so it is not waited for"
         sleep(_PAUSE_SECONDS)
 
 

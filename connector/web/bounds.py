@@ -39,3 +39,6 @@ VIEWER_MESSAGES_MAX: Final = 100
 HISTORY_POINTS_MAX: Final = 1000
 # Rates in one answer.
 RATES_SHOWN_MAX: Final = 2000
+
+LOG_WRITE_SECONDS_MAX: Final = 2.0
+"""How long the answer to a change waits for the log to be on disk."""

@@ -22,11 +22,14 @@ from connector.base.errors import (
     ConflictError,
     ConnectorError,
     EnvironmentFault,
+    KeyReusedError,
     UnknownNameError,
 )
 from connector.settings.faults import in_plain_words
 from connector.web.guard import HEADERS
 
+KEY_REUSED: Final = "key_reused"
+"""The code of a 409: an idempotency key is that of another request."""
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z_]{0,31}")
 """What names of fields look like; keys and tokens have digits, or are longer."""
 
@@ -56,6 +59,8 @@ def say_faults(app: FastAPI) -> None:
                 return fault(422, "not valid: " + "; ".join(error.faults))
             case UnknownNameError():
                 return fault(404, str(error))
+            case KeyReusedError():
+                return fault(409, str(error), code=KEY_REUSED)
             case ConflictError():
                 return fault(409, str(error))
             case EnvironmentFault():
@@ -68,9 +73,10 @@ def say_faults(app: FastAPI) -> None:
         return fault(500, "an error of this node, see its log")
 
 
-def fault(status: int, message: str, headers: Any = None) -> JSONResponse:
-    """An error answer."""
-    return JSONResponse({"error": message}, status, headers={**HEADERS, **(headers or {})})
+def fault(status: int, message: str, headers: Any = None, code: str = "") -> JSONResponse:
+    """An error answer; `code`: for programs, where they have to tell it from others of its status."""
+    body = {"error": message, "code": code} if code else {"error": message}
+    return JSONResponse(body, status, headers={**HEADERS, **(headers or {})})
 
 
 def faults_of(errors: Sequence[Any], fields: Iterable[str]) -> list[str]:

@@ -98,8 +98,8 @@ def feed_router(
             types=_types(type),
             peer=peer,
             packet=None if packet is None else _packet_id(packet),
-            from_ms=_moment("from", from_),
-            to_ms=_moment("to", to),
+            from_ms=moment("from", from_),
+            to_ms=moment("to", to),
             before=int(cursor) if cursor is not None and after is None else None,
             after=None if after is None else int(cursor or after),
             count=max(1, min(limit, limits.HTTP_PAGE_ITEMS_MAX)),
@@ -145,9 +145,9 @@ def feed_router(
         asset = asset_of(peer) or await store.last_asset(peer)
         if asset is None:
             raise HTTPException(404, "no such peer")
-        to_ms = _moment("to", to)
+        to_ms = moment("to", to)
         to_ms = now_ms() if to_ms is None else to_ms
-        from_ms = _moment("from", from_)
+        from_ms = moment("from", from_)
         from_ms = to_ms - HISTORY_RANGE_MS if from_ms is None else from_ms
         if from_ms > to_ms:
             raise HTTPException(422, "not valid: from lies after to")
@@ -289,8 +289,12 @@ def _packet_id(given: str) -> str:
     return lower
 
 
-def _moment(name: str, given: str | None) -> int | None:
-    """A time as milliseconds since 1970."""
+def moment(name: str, given: str | None) -> int | None:
+    """A time as milliseconds since 1970.
+
+    Raises:
+        HTTPException: 422, it is none; `name` is that of the parameter.
+    """
     if given is None:
         return None
     if re.fullmatch(r"[0-9]{1,15}", given):

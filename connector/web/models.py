@@ -25,6 +25,8 @@ class Fault(_Answer):
     """Why a request was refused."""
 
     error: str
+    code: Literal["key_reused"] | None = None
+    """For programs: the idempotency key is that of another request."""
 
 
 class Accounting(_Answer):
@@ -403,6 +405,65 @@ class PacketAnswer(_Answer):
     code: str | None = None
     message: str | None = None
     triggered_by: str | None = None
+
+
+class LogEvent(_Answer):
+    """An event of the log, with the fields of its type (docs/api.md)."""
+
+    type: str
+    node_id: str
+    seq: int
+    timestamp: str
+    group: Literal["operator", "link", "settlement", "alert", "books", "node"]
+    said: str
+    """The event in words; texts of others are as they came."""
+
+
+class LogPage(_Answer):
+    """A page of the log."""
+
+    items: list[LogEvent]
+    next: str | None
+    """The `cursor` of the next page; null: there is none."""
+    last_seq: str
+    """The number of the last event of the node: `after` it what comes."""
+    fault: str
+    """Why nothing is kept at the moment; empty: events are kept."""
+    not_kept: int
+    """Events since the start that were not kept: links of peers that flap, and those of a disk that fails."""
+
+
+class AuditCheck(_Answer):
+    """One rule of the books."""
+
+    name: str
+    ok: bool
+    details: str
+
+
+class AuditReport(_Answer):
+    """What `audit --json` prints."""
+
+    node_id: str
+    backend: str
+    ok: bool
+    pending: Amount
+    """Held by packets in flight."""
+    checks: list[AuditCheck]
+    peers: list[dict[str, str]]
+
+
+class Audit(_Answer):
+    """A check of the books; `failed`: it could not be made, and `error` says why."""
+
+    state: Literal["none", "running", "done", "failed"]
+    began_at: str | None = None
+    ended_at: str | None = None
+    done: int | None = None
+    """Requests of the journal that were replayed."""
+    of: int | None = None
+    report: AuditReport | None
+    error: str | None
 
 
 class PaymentProof(_Answer):

@@ -22,6 +22,7 @@ from connector.base.errors import (
     QuantityError,
     SettlementConflictError,
     SettlementError,
+    SettlementKeyReusedError,
     SettlementUnknownError,
 )
 from connector.ilp.packet import Fulfill, Reject
@@ -36,7 +37,7 @@ from connector.settlement.model import (
 )
 from connector.web import models
 from connector.web.engine_access import ENGINE_PREFIX
-from connector.web.faults import known_query
+from connector.web.faults import KEY_REUSED, fault, known_query
 
 Key = Annotated[
     str | None, Header(alias="Idempotency-Key", description="The same again is done once.")
@@ -320,6 +321,8 @@ async def _answered(work: Callable[[], Awaitable[Response]]) -> Response:
         return await work()
     except SettlementUnknownError as error:
         return _fault(404, str(error))
+    except SettlementKeyReusedError as error:
+        return fault(409, str(error), code=KEY_REUSED)
     except SettlementConflictError as error:
         return _fault(409, str(error))
     except QuantityError as error:

@@ -27,12 +27,14 @@ from connector import Fulfill
 from connector.base import limits
 from connector.cli.show import SystemSleep
 from connector.settings.load import load
+from connector.tools.healthcheck import WAIT_SECONDS_MAX, WAIT_VARIABLE
 from connector.version import is_compiled
 from tests.support.certificates import certificate
 from tests.support.commands import Done, command
 from tests.support.daemons import Daemon
 from tests.support.inherited import INHERITED
 from tests.support.patience import PATIENCE_SECONDS, allowed_s
+from tests.support.ports import free_port
 
 __all__ = ["certificate"]
 
@@ -795,6 +797,29 @@ def test_healthcheck_is_for_the_local_daemon(node: Node, folder: Path) -> None:
     done = command("healthcheck", env=environment(folder, HTTP_PORT="9"))
     assert done.code == 1
     assert "is the node running?" in done.err
+
+
+def test_healthcheck_asks_any_node_by_url(node: Node) -> None:
+    done = command("healthcheck", "--url", node.url, env={"HTTP_PORT": "9"})
+    assert (done.code, done.out.strip()) == (0, "ready")
+    assert command("healthcheck", "--url", "http://127.0.0.1:9").code == 1
+    assert command("healthcheck", "--url", "nonsense").code == 2
+
+
+def test_healthcheck_does_not_wait_for_a_process_that_has_ended(tmp_path: Path) -> None:
+    env = environment(tmp_path, HTTP_PORT=str(free_port()))
+    with Node(env) as node:
+        ready = command("healthcheck", "--wait", str(WAIT_SECONDS_MAX), env=env)
+        assert (ready.code, ready.out.strip()) == (0, "ready")
+        node.stop()
+    began_s = monotonic()
+    done = command("healthcheck", "--wait", str(WAIT_SECONDS_MAX), env=env)
+    assert done.code == 1
+    assert "is the node running?" in done.err
+    assert monotonic() - began_s < WAIT_SECONDS_MAX / 2
+    fast = command("healthcheck", env={**env, WAIT_VARIABLE: str(WAIT_SECONDS_MAX)})
+    assert fast.code == 1
+    assert "No process of it is to be seen" in fast.err
 
 
 # --- configuration and books

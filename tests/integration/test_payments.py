@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from connector import Fulfill, Reject
@@ -17,6 +18,7 @@ from connector.base.errors import ConflictError
 from connector.node.payment_store import PaymentState
 from connector.peering.model import LOCAL
 from connector.stream.bounds import WINDOW_MAX
+from tests.support.commands import Done, command
 from tests.support.daemons import Daemon, RunningNodes, until
 from tests.support.inherited import INHERITED
 
@@ -148,6 +150,34 @@ async def test_ctrl_c_cancels_a_payment_and_shows_what_was_delivered(tmp_path: P
         assert said["minDelivered"] == "1000000"
         assert 50 <= int(said["sent"]) == int(said["delivered"]) == balance(c) < 1_000_000
         assert b"it was cancelled" in err
+        assert await network.stop() == []
+
+
+async def test_a_key_of_another_payment_is_wrong_for_good(tmp_path: Path) -> None:
+    async with RunningNodes(tmp_path) as network:
+        a, c = await network.chain(
+            "a", "c", node={"c": PAID, "a": {"admin_api_key": "key-of-the-operator"}}
+        )
+
+        async def paid(amount: int) -> Done:
+            return await asyncio.to_thread(
+                command, "pay", url(c), "--amount", str(amount), "--key", "key-of-the-operator",
+                "--idempotency-key", "invoice 7",
+                "--url", f"http://127.0.0.1:{a.connector.http_port}",
+            )  # fmt: skip
+
+        assert (await paid(50)).code == 0
+        assert (await paid(50)).code == 0
+        other = await paid(51)
+        assert (other.code, "is that of another payment" in other.err) == (2, True), other.err
+        assert balance(c) == 50
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.post(
+                f"http://127.0.0.1:{a.connector.http_port}/admin/payments",
+                json={"target": url(c), "amount": "51", "key": "invoice 7"},
+                headers={"Authorization": "Bearer key-of-the-operator"},
+            )
+        assert (answer.status_code, answer.json()["code"]) == (409, "key_reused")
         assert await network.stop() == []
 
 

@@ -399,6 +399,8 @@ async def test_the_settle_command_records_pays_confirms_and_lists(tmp_path: Path
         assert (await settle("b", "--incoming", "30", "--idempotency-key", "x"))[0] == 0
         assert (await settle("b", "--incoming", "30", "--idempotency-key", "x"))[0] == 0
         assert a.net("b") == -30
+        code, said = await settle("b", "--incoming", "5", "--idempotency-key", "x", "--yes")
+        assert (code, "Idempotency-Key was used for incoming 30" in said) == (2, True), said
         code, said = await settle("b", "--outgoing", "40")
         assert code == 2
         assert "balance with b: we owe 30; after this: owes us 10" in said

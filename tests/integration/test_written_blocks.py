@@ -305,6 +305,18 @@ def test_two_new_nodes_on_one_machine(tmp_path: Path, programs: str) -> None:
     assert "alice is set up. Next:" in said
 
 
+def test_the_log_of_a_node(tmp_path: Path, programs: str) -> None:
+    said = run(
+        in_background("python -m connector run") + "ready\n"
+        + "connector limits bob --credit-limit 9000 --yes\n"
+        + block("docs/operating.md", "connector log --since").script + "cat log.csv\n"
+        + block("docs/operating.md", "connector audit --url").script,
+        tmp_path, programs, NODE,
+    )  # fmt: skip
+    assert said.count("peer.limits bob (creditLimit: 0.000005 USD -> 0.000009 USD)") == 3, said
+    assert "audit: ok" in said
+
+
 def test_a_parent_a_child_and_a_peer_without_static_routes(tmp_path: Path, programs: str) -> None:
     """The block waits for its nodes and the way, pays and ends them by itself."""
     said = run("set -m\n" + block("docs/routing.md", "export HUB=").script, tmp_path, programs)

@@ -76,6 +76,8 @@ RUN: Final = frozenset(
         ("docs/deployment.md", "python -m connector run"),
         ("docs/ilp-over-http.md", "export SECRET="),
         ("docs/operating.md", "connector init alice-node"),
+        ("docs/operating.md", "connector audit --url"),
+        ("docs/operating.md", "connector log --since"),
         ("docs/payments.md", "PAY_PORT=3100"),
         ("docs/payments.md", "curl -s -H"),
         ("docs/payments.md", "python -m connector pay"),

@@ -59,6 +59,8 @@ def test_without_any_variable_everything_has_its_documented_default() -> None:
         "explorer_max_events": 1_000_000,
         "explorer_max_bytes": 1_073_741_824,
         "explorer_retention_days": 7,
+        "event_log_max_bytes": 67_108_864,
+        "event_log_retention_days": 400,
         "explorer_nodes": [],
         "explorer_nodes_key": None,
         "explorer_node_keys": {},

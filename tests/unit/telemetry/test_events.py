@@ -153,7 +153,25 @@ EVENTS: list[tuple[str, Event, set[str]]] = [
     (
         "ADMIN_ACTION",
         events.AdminAction(action="peer.create", target="bob", key_fingerprint="ab12"),
-        {"action", "target", "keyFingerprint", "outcome", "via", "address"},
+        {
+            "action", "target", "keyFingerprint", "outcome", "via", "address", "peerId", "detail",
+        },
+    ),
+    (
+        "NODE_STARTED",
+        events.NodeStarted(version="1", ilp_address="g.a", backend="embedded"),
+        {"version", "ilpAddress", "backend"},
+    ),
+    ("NODE_STOPPED", events.NodeStopped(uptime_seconds=5), {"uptimeSeconds"}),
+    (
+        "ALERT",
+        events.Alert(name="clock_jumped", level="warning", peer_id="", detail="{}"),
+        {"name", "level", "peerId", "detail", "suppressed"},
+    ),
+    (
+        "BOOKS_CHECKED",
+        events.BooksChecked(ok=False, checks=9, failed="a; b", detail="1 is not 2", pending=0),
+        {"ok", "checks", "failed", "detail", "pending"},
     ),
 ]  # fmt: skip
 MONEY = {

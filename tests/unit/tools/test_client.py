@@ -173,3 +173,18 @@ def test_a_change_that_may_have_been_made_names_the_key_to_repeat_it_with() -> N
     assert fault(node(handler).admin, "POST", "/x", {}, "k").endswith(
         "does not answer: lost; if it may have been done, repeat it with --idempotency-key k"
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"error": "it was used", "code": "key_reused"}', OperatorError),
+        (b'{"error": "in use"}', EnvironmentFault),
+        (b'{"error": "in use", "code": "of another version"}', EnvironmentFault),
+    ],
+)
+def test_a_key_of_another_request_is_wrong_for_good_and_other_conflicts_may_pass(
+    body: bytes, kind: type[ConnectorError]
+) -> None:
+    said = fault(answers(409, body).admin, "POST", "/admin/payments", {}, kind=kind)
+    assert said in ("it was used", "in use")

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -115,6 +116,61 @@ def test_a_node_that_is_not_ready_yet_can_be_waited_for() -> None:
     assert healthcheck.ask_until("127.0.0.1", port, PATIENCE_SECONDS) == (True, "ready")
     thread.join()
     assert healthcheck.ask_until("127.0.0.1", port, 0.2)[0] is False
+
+
+NODE = (b"/usr/bin/python3\0-m\0connector\0run\0", b"HTTP_PORT=8100\0PATH=/bin\0")
+
+
+def processes(folder: Path, *found: tuple[bytes | None, bytes | None]) -> str:
+    """What /proc has of these processes: command lines and environments; None: it cannot be read."""
+    for number, (words, variables) in enumerate(found):
+        (folder / str(number)).mkdir()
+        for name, content in (("cmdline", words), ("environ", variables)):
+            if content is not None:
+                (folder / str(number) / name).write_bytes(content)
+    (folder / "self").mkdir()
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("found", "may"),
+    [
+        ((b"/bin/bash\0", b""), False),
+        ((b"", b""), False),
+        ((None, None), False),
+        (NODE, True),
+        ((NODE[0], b"HTTP_PORT=8101\0"), False),
+        ((NODE[0], b"PATH=/bin\0"), False),
+        ((NODE[0], b"CONFIG_FILE=x.yaml\0HTTP_PORT=8101\0"), False),
+        ((NODE[0], b"CONFIG_FILE=x.yaml\0"), True),
+        ((NODE[0], b"HTTP_PORT_FILE=/run/port\0HTTP_PORT=\0"), True),
+        ((NODE[0], b"HTTP_PORT=0\0"), False),
+        ((NODE[0], None), True),
+        ((b"/opt/bin/python\0/opt/bin/ilp-connector\0", NODE[1]), True),
+        ((b"connector\0healthcheck\0--wait\0005\0", NODE[1]), False),
+        ((b"vi\0/etc/connector.conf\0", NODE[1]), False),
+    ],
+)
+def test_which_process_may_be_the_node(
+    tmp_path: Path, found: tuple[bytes | None, bytes | None], may: bool
+) -> None:
+    assert healthcheck.may_run(8100, processes(tmp_path, (b"init\0", b""), found)) is may
+
+
+def test_where_processes_cannot_be_seen_the_node_may_be_there(tmp_path: Path) -> None:
+    assert healthcheck.may_run(8100, str(tmp_path / "nowhere"))
+    assert healthcheck.may_run(8100, str(tmp_path))
+
+
+def test_a_process_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = free_ports(1)
+    seen = iter([True, False, True, False, False, False])
+    monkeypatch.setattr(healthcheck, "may_run", lambda _port: next(seen))
+    monkeypatch.setattr(healthcheck, "GONE_SECONDS", 0.05)
+    ready, said = healthcheck.ask_until("127.0.0.1", port, PATIENCE_SECONDS)
+    assert not ready
+    assert "No process of it is to be seen" in said
+    assert list(seen) == [False], "seen again, it is waited for anew"
 
 
 def test_how_long_to_wait_comes_from_the_environment_and_the_rest_is_the_full_commands(
