@@ -14,7 +14,7 @@ The map, each package above those that it uses:
       pay.py          pay
       offline.py      demo, audit, compose            common.py   options, exit codes
       init.py         init                            wizard.py   what it asks
-      log.py          log
+      log.py          log                             nodes.py    nodes
       usage.py        the list of commands, and what is wrong with a command line
       progress.py     what a command says while it takes long
       simulate.py     simulate                        process.py  Ctrl-C; output that is full or unread
@@ -43,7 +43,7 @@ The map, each package above those that it uses:
       sender.py       `send`: a BTP client            compose.py  compose files for any number of nodes
       client.py       a node's own HTTP API           follow.py   its live feed
       terminal.py     output of commands              amounts.py  `1.25USD`, as operators type it
-      setup.py        what `init` writes: configuration, secrets, unit of systemd
+      nodes.py        named nodes: URL and key file   setup.py    what `init` writes: configuration, secrets, unit of systemd
       probe.py        pings and traces                plain_btp.py  one BTP connection, by hand
       knock.py        what listens where a BTP listener was expected
       conformance.py  checks of a peer from outside, and their verdicts

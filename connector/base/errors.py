@@ -31,6 +31,7 @@ ConnectorError
     └── SettlementError       a settlement that cannot be made as requested
         ├── QuantityError     an amount or a scale that is none
         ├── SettlementConflictError   it contradicts an existing one
+        │   └── SettlementKeyReusedError  its key is that of another one
         └── SettlementUnknownError    no such peer or settlement
 
 Our own impossible cases are `AssertionError`. A Reject on the wire is a value, not an exception.

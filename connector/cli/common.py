@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -32,12 +33,59 @@ from connector.base.stop import Stop
 # settings and the HTTP client take half a second to load, longer than most commands run.
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-Url = Annotated[str, typer.Option(help="HTTP address of the node.", envvar="CONNECTOR_URL")]
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenNode:
+    """The node of `--node`; the object of the root context."""
+
+    name: str
+    url: str
+    key: str | None
+    is_typed: bool
+    """Whether it is of the command line, not of the environment."""
+
+
+def _chosen(context: typer.Context) -> ChosenNode | None:
+    found = context.find_root().obj
+    return found if isinstance(found, ChosenNode) else None
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+def url_of(context: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """Of options with the address of a node: that of --node, if it is given."""
+    node = _chosen(context)
+    if node is None:
+        return value
+    if _is_typed(context, param.name or ""):
+        if node.is_typed:
+            raise typer.BadParameter("--node and --url exclude each other")
+        return value  # CONNECTOR_NODE is only a default
+    return node.url
+
+
+def key_of(context: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """Of options with a key: that of --node, and never the key of another node from the environment."""
+    node = _chosen(context)
+    if node is None or _is_typed(context, param.name or ""):
+        return value
+    # Where --url is typed beside CONNECTOR_NODE, the key is of the environment as ever.
+    return value if _is_typed(context, "url") else node.key
+
+
+Url = Annotated[
+    str,
+    typer.Option(help="HTTP address of the node.", envvar="CONNECTOR_URL", callback=url_of),
+]
 Key = Annotated[
     Optional[str],
     typer.Option(
         help="ADMIN_API_KEY of the node; READ_API_KEY where nothing is changed.",
         envvar=["ADMIN_API_KEY", "READ_API_KEY"],
+        callback=key_of,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Final, Optional
 
 import typer
 
@@ -11,6 +11,7 @@ from connector.cli import (
     conformance,
     init,
     log,
+    nodes,
     offline,
     pay,
     peers,
@@ -22,10 +23,24 @@ from connector.cli import (
     show,
     simulate,
 )  # fmt: skip
-from connector.cli.common import name_of
+from connector.cli.common import ChosenNode, fail, faults_named, name_of
 from connector.cli.usage import Commands
 from connector.version import __version__
 
+ASK_NO_NODE: Final = frozenset(
+    (
+        "check-config",
+        "compose",
+        "conformance",
+        "demo",
+        "init",
+        "nodes",
+        "run",
+        "send",
+        "simulate",
+    )
+)
+"""Commands for which `--node` means nothing."""
 BOX_COLUMNS_MIN: Final = 100
 """Where there are fewer, help has no boxes: they would cut options and split ranges."""
 
@@ -52,12 +67,38 @@ def main() -> None:
 def _default(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
+    node: Annotated[
+        Optional[str],
+        typer.Option(
+            "--node", metavar="NAME", envvar="CONNECTOR_NODE",
+            help="The node that commands ask, by its name (`nodes`), instead of --url and --key.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
     if version:
         print(__version__)
         raise typer.Exit
+    if node:
+        _choose(context, node)
     if context.invoked_subcommand is None:
         run.run()
+
+
+def _choose(context: typer.Context, name: str) -> None:
+    """Let commands ask the node of this name."""
+    command = context.invoked_subcommand or "run"
+    is_typed = getattr(context.get_parameter_source("node"), "name", "") == "COMMANDLINE"
+    if command in ASK_NO_NODE:
+        if is_typed:
+            raise typer.BadParameter(f"`{command}` asks no node", param_hint="--node")
+        return
+    if not is_typed and os.environ.get("CONNECTOR_URL"):
+        raise fail("CONNECTOR_NODE and CONNECTOR_URL are both set: keep one", 2)
+    from connector.tools.nodes import Nodes
+
+    with faults_named():
+        found = Nodes.of(os.environ).named(name)
+        context.obj = ChosenNode(found.name, found.url, found.key(), is_typed)
 
 
 # In the order of `--help`.
@@ -70,6 +111,7 @@ app.command()(probe.ping)
 app.command()(probe.trace)
 app.command()(probe.explain)
 app.command()(conformance.conformance)
+app.add_typer(nodes.nodes_app, name="nodes")
 app.command()(show.status)
 app.add_typer(peers.peers_app, name="peers")
 app.command()(peers.limits)

@@ -18,9 +18,11 @@ from connector.cli.common import (
     cancelled_by_signal,
     fail,
     faults_named,
+    key_of,
     quiet_log,
     run_loop,
     stopped_by_signal,
+    url_of,
 )
 from connector.cli.process import EXIT_INTERRUPTED
 from connector.cli.progress import told_of_progress
@@ -71,14 +73,18 @@ def audit(
     as_json: AsJson = False,
     url: Annotated[
         Optional[str],
-        typer.Option(help="HTTP address of a running node, which then checks its own books."),
+        typer.Option(
+            help="HTTP address of a running node, which then checks its own books.", callback=url_of
+        ),
     ] = None,
     key: Annotated[
         Optional[str],
-        typer.Option(help="Its ADMIN_API_KEY, with --url.", envvar="ADMIN_API_KEY"),
+        typer.Option(
+            help="Its ADMIN_API_KEY, with --url.", envvar="ADMIN_API_KEY", callback=key_of
+        ),
     ] = None,
 ) -> None:
-    """Check the invariants of the books; exit 0 only when all hold.
+    """Check the invariants of the books, of this environment or of a running node; exit 0 only when all hold.
 
     Without --url it reads the ledger itself, not a node: run it with the node's configuration, where its
     DATA_DIR is. With --url the running node does it, in a process of its own, and packets go on.

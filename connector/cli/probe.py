@@ -21,6 +21,7 @@ from connector.cli.common import (
     get,
     run_loop,
     stopped_by_signal,
+    url_of,
 )
 from connector.cli.process import EXIT_INTERRUPTED
 from connector.cli.send import grouped_faults
@@ -34,6 +35,7 @@ ProbeUrl = Annotated[
     typer.Option(
         help="HTTP address of a node that sends, or the BTP listener (ws://) of a connector.",
         envvar="CONNECTOR_URL",
+        callback=url_of,
     ),
 ]
 Auth = Annotated[

@@ -17,7 +17,7 @@ import typer
 from connector.base.errors import ConnectorError
 from connector.base.stop import Stop
 from connector.cli import bounds
-from connector.cli.common import AsJson, fail, faults_named, get, run_loop, stop_event
+from connector.cli.common import AsJson, fail, faults_named, get, run_loop, stop_event, url_of
 from connector.tools.healthcheck import WAIT_SECONDS_MAX, WAIT_VARIABLE, Presence
 from connector.tools.terminal import console, plain, table
 
@@ -202,7 +202,9 @@ def healthcheck(
     ] = 0,
     url: Annotated[
         Optional[str],
-        typer.Option(help="HTTP address of a node; else that of this environment."),
+        typer.Option(
+            help="HTTP address of a node; else that of this environment.", callback=url_of
+        ),
     ] = None,
 ) -> None:
     """Exit 0 when a node is ready, that of this environment or --url; for Docker's HEALTHCHECK."""

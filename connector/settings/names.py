@@ -29,7 +29,7 @@ PREFIXES: Final = (
 # Variables of other programs or of the environment that look like ours.
 NOT_SETTINGS: Final = frozenset(
     (
-        "CONFIG_FILE", "CONNECTOR_AUTH", "CONNECTOR_UI", "CONNECTOR_URL", "TIGERBEETLE_BIN",
+        "CONFIG_FILE", "CONNECTOR_AUTH", "CONNECTOR_NODE", "CONNECTOR_UI", "CONNECTOR_URL", "TIGERBEETLE_BIN",
         "CONNECTOR_HEALTHCHECK_WAIT",
         # One .env may serve compose, the image of the TigerBeetle server and the node.
         "CONNECTOR_IMAGE", "CONNECTOR_MEM_LIMIT", "TIGERBEETLE_SERVER_IMAGE",

@@ -19,6 +19,10 @@ NODE_SECONDS_MAX: Final = 5.0
 NODE_ADMIN_SECONDS_MAX: Final = 10.0
 NODE_KNOCK_SECONDS_MAX: Final = 2.0
 """For looking whether anything answers."""
+# Named nodes
+NODES_MAX: Final = 1000
+NODES_FILE_BYTES_MAX: Final = 4 << 20
+KEY_FILE_BYTES_MAX: Final = 4096
 # A message of a node's live feed.
 FEED_MESSAGE_BYTES_MAX: Final = 2 * limits.VIEWER_BYTES_MAX
 # A sender that is stopped waits this long for the answers that are under way.

@@ -46,7 +46,7 @@ class NodeClient:
         Raises:
             OperatorError: the URL is none.
         """
-        _check_url(url)
+        check_url(url)
         self._url = url
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._verify = verify
@@ -226,7 +226,12 @@ def key_hint(*, is_given: bool) -> str:
     return f"{does}: pass --key with the node's ADMIN_API_KEY"
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
+    """Refuse what is no base URL of a node.
+
+    Raises:
+        OperatorError: it is none.
+    """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

@@ -161,7 +161,13 @@ def main(arguments: Sequence[str]) -> int | None:
     """
     found = address(os.environ)
     wait_s = os.environ.get(WAIT_VARIABLE) or "0"
-    if arguments or found is None or not wait_s.isdecimal() or int(wait_s) > WAIT_SECONDS_MAX:
+    if (
+        arguments
+        or os.environ.get("CONNECTOR_NODE")
+        or found is None
+        or not wait_s.isdecimal()
+        or int(wait_s) > WAIT_SECONDS_MAX
+    ):
         return None
     ready, said = ask_until(*found, int(wait_s))
     if ready:

@@ -369,6 +369,11 @@ def next_steps(plan: Plan, command: str) -> list[str]:
         "   or as a service:",
         f"     sudo cp {unit} /etc/systemd/system/{service}.service",
         f"     sudo systemctl enable --now {service}",
+        "   To ask it by its name from now on (--node):",
+        (
+            f"     {command} nodes add {plan.node_id} --url {plan.http_url}"
+            f" --key-file {plan.secrets_folder / ADMIN_KEY}"
+        ),
     ]
     if not plan.peers:
         steps += [

@@ -305,6 +305,19 @@ def test_two_new_nodes_on_one_machine(tmp_path: Path, programs: str) -> None:
     assert "alice is set up. Next:" in said
 
 
+def test_a_name_for_a_node(tmp_path: Path, programs: str) -> None:
+    shown = block("docs/operating.md", "connector nodes add").script
+    said = run(
+        in_background("python -m connector run") + "ready\n"
+        + "export XDG_CONFIG_HOME=$PWD/config\n(umask 077; echo $ADMIN_API_KEY > hub-admin.key)\n"
+        + shown.replace("https://hub.example", "http://127.0.0.1:8080").replace("~/", ""),
+        tmp_path, programs, NODE,
+    )  # fmt: skip
+    assert re.search(r"ilpAddress .*test\.hub", said), said
+    assert "node hub is http://127.0.0.1:8080" in said
+    assert re.search(r"│ hub +│ http://127.0.0.1:8080", said), said
+
+
 def test_the_log_of_a_node(tmp_path: Path, programs: str) -> None:
     said = run(
         in_background("python -m connector run") + "ready\n"

@@ -19,7 +19,7 @@ def test_no_command_is_described_by_half_a_sentence(columns: str) -> None:
         "Run the daemon, configured from the environment (default).",
         "Pay a payment pointer or URL from a running node; exit 0 only when all was sent.",
         "Write a compose file: a line, a ring, a mesh or a hub of connectors, with secrets of its own.",
-        "Check the invariants of the books against the configured ledger; exit 0 only when all hold.",
+        "Check the invariants of the books, of this environment or of a running node; exit 0 only when all hold.",
     ):
         assert sentence in words, (sentence, done.out)
     assert all(len(line) <= int(columns) for line in done.out.splitlines())
