@@ -87,7 +87,7 @@ The map, each package above those that it uses:
       turns.py        requests read in small parts, by turns
       pay.py          what payers are told (SPSP)     payments.py payments, in the admin API
       wallets.py      what wallets were paid          log.py      what is kept for long
-      audit.py        checks of the books
+      audit.py        checks of the books             keys.py     keys and secrets, never shown themselves
       proxies.py      what trusted proxies say of a request
       models.py       answers, for OpenAPI            openapi.py its document
       faults.py       what is wrong with a request, in its answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from connector.base.backoff import Backoff
@@ -73,6 +73,7 @@ class Dialler:
         state = self.states.setdefault(credentials.peer_id, DialState())
         peer_id = credentials.peer_id
         failures = 0
+        shows_former = False
         while not self._stopping:
             served_by = self._serving(peer_id)
             before = self._carried(peer_id)
@@ -87,7 +88,7 @@ class Dialler:
             link = None
             try:
                 async with asyncio.timeout(bounds.DIAL_SECONDS_MAX):
-                    link = await self._connect(credentials)
+                    link = await self._connect(self._shown(credentials, shows_former=shows_former))
             except (OSError, TimeoutError, ssl.SSLError) as error:
                 reason = words_of(error) or "timed out"
             else:
@@ -96,6 +97,9 @@ class Dialler:
                 if link.logged_in_at_s:
                     failures = self._after(peer_id, failures, link.logged_in_at_s, before)
             failures += 1
+            if link is not None and not link.logged_in_at_s:
+                # It may not know the new secret yet, or not the former one any more.
+                shows_former = not shows_former
             if link is None or not link.logged_in_at_s:
                 # Once per reason: a peer that is away for a day causes one line.
                 if reason != state.last_error:
@@ -104,6 +108,13 @@ class Dialler:
             else:
                 state.last_error = ""
             await asyncio.sleep(BACKOFF.wait_s(failures, self._random))
+
+    def _shown(self, credentials: Credentials, *, shows_former: bool) -> Credentials:
+        """The credentials to log in with: with the former secret, while it serves, where the new one was refused."""
+        former = credentials.former_at(self._clock.now_ms())
+        if former is None or not shows_former:
+            return credentials
+        return replace(credentials, token=former)
 
     def _after(self, peer_id: str, failures: int, began_s: float, before: int) -> int:
         """The failures that count after a link that has served since `began_s`, without its own end."""

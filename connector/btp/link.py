@@ -179,6 +179,8 @@ class Link(asyncio.Protocol):
         self.logged_in_at_s = 0.0
         self.log_in_key: tuple[bytes, int] = (b"", 0)
         """User name and request id of the log-in: the same on both sides, different for each link."""
+        self.token_digest = b""
+        """Of the token that it was logged in with (`credentials.digest_of`)."""
         self.gone_at_s = 0.0
         self.drained_from_s = 0.0
         """When the link was drained (it carries no new requests since); zero: it serves."""

@@ -30,7 +30,7 @@ from connector.base.connections import Connections
 from connector.base.errors import ListenError
 from connector.base.log import Log, Sampler
 from connector.btp import bounds
-from connector.btp.credentials import Credentials, CredentialTable
+from connector.btp.credentials import Credentials, CredentialTable, digest_of
 from connector.btp.dial import Dialler
 from connector.btp.link import Link, LinkOwner, OutgoingRequest, PacketHandler
 from connector.btp.network import Listener, Network
@@ -268,6 +268,9 @@ class Links(LinkOwner):
 
     def add_peer(self, credentials: Credentials) -> None:
         """Allow a peer to log in with these credentials, which replace older ones."""
+        before = self.credentials.get(credentials.peer_id)
+        if before is not None and before.former_token and not credentials.former_token:
+            self._log.info("former_secret_over", peer_id=credentials.peer_id)
         self.credentials.put(credentials)
 
     def to_expect(self) -> list[str]:
@@ -313,6 +316,24 @@ class Links(LinkOwner):
         for link in links.all() if links is not None else ():
             link.drop(reason, CloseCode.NORMAL_CLOSURE)
 
+    def drop_not_accepted(self, peer_id: str) -> None:
+        """Close the links that a peer has logged in over with a secret that serves no more."""
+        credentials, links = self.credentials.get(peer_id), self._by_peer.get(peer_id)
+        if credentials is None or links is None:
+            return
+        now_ms = self.clock.now_ms()
+        for link in links.all():
+            # Of a dialled link the peer is the judge.
+            if link.direction == "inbound" and not credentials.is_token(link.token_digest, now_ms):
+                link.drop("its secret serves no more", CloseCode.NORMAL_CLOSURE)
+
+    def uses_former(self, peer_id: str) -> bool:
+        """Whether the link that carries requests to a peer was logged in over with its former secret."""
+        link, credentials = self.live.get(peer_id), self.credentials.get(peer_id)
+        if link is None or credentials is None:
+            return False
+        return link.token_digest != digest_of(credentials.token)
+
     # --- from the links
 
     def admit(self, link: Link) -> bool:
@@ -348,7 +369,9 @@ class Links(LinkOwner):
 
     def log_in(self, link: Link, auth: AuthRequest) -> None:
         """See `LinkOwner`."""
-        peer_id = self.credentials.authenticate(link.path_peer_id, auth.username, auth.token)
+        peer_id = self.credentials.authenticate(
+            link.path_peer_id, auth.username, auth.token, self.clock.now_ms()
+        )
         if peer_id is None:
             self.auth_failures += 1
             suppressed = self._failures.allow(self.clock.monotonic_s())
@@ -370,11 +393,13 @@ class Links(LinkOwner):
             link.drop(link.close_reason)
             return
         link.session.accept(auth)
+        link.token_digest = digest_of(auth.token)
         self._logged_in(link, self._peers[peer_id], auth.username)
 
     def opened(self, link: Link) -> None:
         """See `LinkOwner`."""
         credentials = self._dialled[link]
+        link.token_digest = digest_of(credentials.token)
         self._logged_in(link, self._peers[credentials.peer_id], credentials.username)
 
     def _note(self, links: PeerLinks, link: Link, event: str, **fields: str) -> None:
@@ -635,6 +660,9 @@ class Links(LinkOwner):
             return
         for link in list(self._all):
             link.keep_alive(now_s)
+        for peer_id in self.credentials.graces_over(self.clock.now_ms()):
+            self._log.info("former_secret_over", peer_id=peer_id)
+            self.drop_not_accepted(peer_id)
         self._refuse_held(now_s)
         self.flush()
 

@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 import signal
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Final, Optional
 
 import structlog
 import typer
@@ -203,6 +204,15 @@ def cancelled_by_signal() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def seconds_in(text: str) -> int | None:
+    """The seconds of `30m`, `24h`, `7d`; None: it is no such time."""
+    found = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    return None if found is None else int(found[1]) * _UNITS[found[2]]
 
 
 def finite(number: float) -> float:

@@ -23,13 +23,12 @@ from connector.cli.common import (
     fail,
     faults_named,
     get,
+    seconds_in,
 )
 from connector.cli.show import SystemSleep
 from connector.tools.terminal import console, plain
 
 PATH: Final = "/api/v1/log"
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_AGO: Final = re.compile(r"([0-9]{1,9})([smhdw])")
 
 Since = Annotated[
     Optional[str],
@@ -118,8 +117,8 @@ def _moment(option: str, given: str | None) -> str | None:
     """A time for the API: `2h` is as long ago, everything else is its to judge."""
     if given is None:
         return None
-    if (ago := _AGO.fullmatch(given)) is not None:
-        return str(max(0, SystemClock().now_ms() - int(ago[1]) * _UNITS[ago[2]] * 1000))
+    if (ago_s := seconds_in(given)) is not None:
+        return str(max(0, SystemClock().now_ms() - ago_s * 1000))
     if not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{10,15}$", given):
         raise typer.BadParameter(
             f"{given!r} is neither a time such as 2026-01-31T12:00Z nor 30m, 2h, 3d, 1w",

@@ -19,7 +19,17 @@ import typer
 from connector.base.clock import SystemClock
 from connector.cli import ask, show
 from connector.cli.ask import DryRun, Yes
-from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, Watch, fail, faults_named, get
+from connector.cli.common import (
+    DEFAULT_URL,
+    AsJson,
+    Key,
+    Url,
+    Watch,
+    fail,
+    faults_named,
+    get,
+    seconds_in,
+)
 from connector.tools.terminal import console, plain, table
 
 PeerName = Annotated[str, typer.Argument(metavar="PEER", help="Its id.")]
@@ -143,7 +153,7 @@ def _more(given: list[str] | None) -> dict[str, Any]:
         name, mark, value = one.partition("=")
         if not mark or not name:
             raise typer.BadParameter(f"{one!r} is not NAME=VALUE", param_hint="--set")
-        if name.lower().endswith(("secret", "token")):
+        if name.lower().replace("_", "").endswith(("secret", "secretformer", "token")):
             raise typer.BadParameter(
                 "a secret is no argument: other users of the machine see it; use --secret-file, or "
                 "the admin API", param_hint=f"--set {name}",
@@ -358,17 +368,43 @@ def remove(
 
 @peers_app.command("rotate-secret")
 def rotate_secret(
-    peer: PeerName, secret_file: SecretFile = None, new_secret: NewSecret = False, yes: Yes = False,
-    dry_run: DryRun = False, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False,
+    peer: PeerName, secret_file: SecretFile = None, new_secret: NewSecret = False,
+    grace: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="TIME", help="For so long the secret before serves too, such as 24h or 7d."
+        ),
+    ] = None,
+    yes: Yes = False, dry_run: DryRun = False, url: Url = DEFAULT_URL, key: Key = None,
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Give a peer another secret: its link is down until both sides use it."""
+    """Give a peer another secret; with --grace its link stays up while both sides change.
+
+    Without --grace its link is down until both sides use the new one.
+    """
+    seconds = 0 if grace is None else seconds_in(grace)
+    if seconds is None:
+        raise typer.BadParameter("must be a time such as 30m, 24h or 7d", param_hint="--grace")
     secret, made = _secret(secret_file, new_secret)
     if secret is None:
         raise fail("which secret: --secret-file FILE, or --new-secret", 2)
-    _patch(
-        peer, {"secret": secret}, f"peer {peer} has a new secret", yes, dry_run, url, key, as_json,
+    ask.change(
+        "POST", url, f"/admin/peers/{quote(peer, safe='')}/rotate-secret", key,
+        {"secret": secret, "graceSeconds": seconds}, yes=yes, dry_run=dry_run, as_json=as_json,
+        done=f"peer {peer} has a new secret"
+        + (f"; `peers end-grace {peer}` ends the one before" if seconds else ""),
         before=_saying(secret, made, peer),
     )  # fmt: skip
+
+
+@peers_app.command("end-grace")
+def end_grace(
+    peer: PeerName, yes: Yes = False, dry_run: DryRun = False, url: Url = DEFAULT_URL,
+    key: Key = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """End the former secret of a peer now: links that were logged in with it are closed."""
+    _patch(peer, {"secretFormer": None, "secretFormerUntil": None},
+           f"the former secret of {peer} serves no more", yes, dry_run, url, key, as_json)  # fmt: skip
 
 
 @peers_app.command()

@@ -109,6 +109,12 @@ def status(
                 "next hop short",
                 f"{short['peerId']} answers T04 ({short['packets']} packets): {plain(short['message'])}",
             )
+        for one in body.get("secretRotations", ()):
+            its = "; its link still uses it" * one["usesFormer"]
+            rows.add_row(
+                "secret rotation",
+                f"the former secret of {one['peerId']} serves until {one['until']}{its}",
+            )
         live = body.get("rates", {"state": "off"})
         if live["state"] != "off":
             why = plain(live["error"]) if live["error"] else f"{live['refused']} refused"

@@ -218,7 +218,9 @@ class HttpListener:
 
     def authenticate(self, connection: Connection, request: Request) -> Refusal | None:
         """See `Owner`."""
-        peer_id = self._credentials.authenticate(peer_in_path(request.path), "", request.token)
+        peer_id = self._credentials.authenticate(
+            peer_in_path(request.path), "", request.token, self.clock.now_ms()
+        )
         if peer_id is None or peer_id not in self._peers:
             if self.wrong_tokens.deny(connection.address) is Denied.THROTTLED:
                 return Refusal(429, "too many wrong tokens from this address")

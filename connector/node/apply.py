@@ -33,6 +33,8 @@ def credentials_of(settings: Settings, peer: PeerSettings) -> Credentials:
         token=peer.secret.get_secret_value(),
         username=peer.username or settings.node_id,
         url=peer.url,
+        former_token=None if peer.secret_former is None else peer.secret_former.get_secret_value(),
+        former_until_ms=peer.secret_former_until_ms,
     )
 
 
@@ -312,11 +314,22 @@ class SettingsApplier:
         terms = terms_of(to, peer)
         self._peers[peer.id].terms = terms
         self._accounts.peers[peer.id].terms = terms
-        credentials = credentials_of(to, peer)
-        if peer.secret != old.secret:
+        credentials, before = credentials_of(to, peer), credentials_of(self.settings, old)
+        keeps_links = (credentials.url, credentials.username) == (before.url, before.username) and (
+            before.token in (credentials.token, credentials.former_at(self._links.clock.now_ms()))
+        )
+        if peer.secret != old.secret and not keeps_links:
             self._http.cut_off(peer.id)
         self._http.put(peer.id, http_terms_of(to, peer))
-        if credentials == credentials_of(self.settings, old):
+        if credentials == before:
+            return
+        if keeps_links:
+            # Its secret is the same, or serves for a time beside the new one: only log-ins change.
+            self._stop_dialling(peer.id)
+            self._links.add_peer(credentials)
+            self._links.drop_not_accepted(peer.id)
+            self._links.flush()
+            self._dial(credentials)
             return
         # Another secret or URL needs a new link.
         self._stop_dialling(peer.id)

@@ -73,6 +73,9 @@ WEBHOOK_PAUSE_SECONDS_MAX: Final = 3600.0
 WEBHOOK_ATTEMPTS_MAX: Final = 34
 WEBHOOK_FAULT_CHARACTERS_MAX: Final = 200
 
+GRACE_LOOK_SECONDS: Final = 5.0
+"""Between two looks whether a former secret serves no more, so that the disk forgets it."""
+
 # Audits of the running node, in a process of their own.
 AUDIT_SECONDS_MAX: Final = 3600.0
 AUDIT_LINE_BYTES_MAX: Final = 16 << 20

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import SecretStr
 from pydantic.alias_generators import to_camel
 
 from connector.accounting.manager import AccountManager
@@ -36,8 +37,8 @@ from connector.settings.faults import SECRETS
 from connector.settings.model import PeerSettings, RouteSettings, Settings
 from connector.settings.overlay import InEffect, Overlay
 from connector.settings.terms import terms_of
-from connector.telemetry.events import AdminAction, Event, cut
-from connector.web.operating import CALLER
+from connector.telemetry.events import AdminAction, Event, cut, iso_seconds
+from connector.web.operating import CALLER, Caller
 
 _DRAIN_POLL_SECONDS: Final = 0.05
 _DRAIN_MARGIN_SECONDS: Final = 1.0
@@ -59,6 +60,7 @@ class OperatorChanges:
         emit: Callable[[Event], None],
         log: Log,
         announced_to: Callable[[Route], list[str]] = lambda _route: [],
+        now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         """Nothing is changed yet.
 
@@ -73,7 +75,10 @@ class OperatorChanges:
             emit: takes events.
             log: for an entry per change.
             announced_to: the neighbours that a route is announced to.
+            now_ms: the time, for former secrets.
         """
+        self._now_ms = now_ms
+        self._ending: asyncio.Task[None] | None = None
         self.overlay = found.overlay
         self._base = found.base
         self._path = path
@@ -210,6 +215,37 @@ class OperatorChanges:
         """
         return await self._change(self._steps.set_limits(peer_id, limits), shown)
 
+    def grace_until(self, seconds: int) -> str | None:
+        """The end of a time that begins now, as settings have it; None: there is no such time."""
+        return iso_seconds(self._now_ms() // 1000 + seconds) if seconds else None
+
+    async def rotate_secret(
+        self, peer_id: str, secret: SecretStr, until: str | None, shown: str | None = None
+    ) -> None:
+        """Give a peer another secret; the present one serves beside it until then, None: not at all. `shown`: see `_change`.
+
+        Raises:
+            UnknownNameError: there is no such peer.
+            ConnectorError: see `_change`.
+        """
+        await self._change(self._steps.rotate_secret(peer_id, secret, until), shown)
+
+    async def end_graces(self) -> None:
+        """Forget former secrets that serve no more; those of the configuration stay there."""
+        now_ms = self._now_ms()
+        for peer in self._applier.settings.peers:
+            if "secretFormer" not in self.overlay.peers.get(peer.id, {}):
+                continue
+            if peer.secret_former is not None and peer.secret_former_until_ms <= now_ms:
+                with contextlib.suppress(ConnectorError):  # it is recorded, and tried again
+                    await self._change(self._steps.end_grace(peer.id))
+
+    async def _keep_ending_graces(self) -> None:
+        CALLER.set(Caller("node", ""))
+        while True:
+            await self.end_graces()
+            await asyncio.sleep(bounds.GRACE_LOOK_SECONDS)
+
     async def reconnect(self, peer_id: str) -> None:
         """Close the link of a peer, and dial it at once where it has a URL.
 
@@ -279,6 +315,7 @@ class OperatorChanges:
     def start(self, group: asyncio.TaskGroup) -> None:
         """Continue removals that a stop has interrupted, in tasks of `group`."""
         self._group = group
+        self._ending = group.create_task(self._keep_ending_graces())
         for peer_id in self.overlay.draining_peers:
             self._begin_finishing(peer_id)
 
@@ -286,6 +323,8 @@ class OperatorChanges:
         """Leave unfinished removals to the next start."""
         for task in self._finishing.values():
             task.cancel()
+        if self._ending is not None:
+            self._ending.cancel()
 
     def _begin_finishing(self, peer_id: str) -> None:
         assert self._group is not None, "not started"

@@ -437,6 +437,7 @@ class Connector:
             emit=self.events.emit,
             log=platform.log,
             announced_to=core.control.router.announced_to,
+            now_ms=platform.clock.now_ms,
         )
         core.applier.is_configured = self.control.is_configured
         self.views = NodeViews(

@@ -18,6 +18,8 @@ from connector.settings.faults import SECRETS
 from connector.settings.model import PeerSettings, Settings
 from connector.settings.terms import terms_of
 
+_FROM_NOW: Final = frozenset(("secretFormerUntil",))
+"""Settings that a change counts from when it is made."""
 _LINK: Final = frozenset(("secret", "url", "username"))
 """Fields of which another value needs another link (`SettingsApplier`)."""
 
@@ -56,8 +58,9 @@ class Preview:
 
     @property
     def digest(self) -> str:
-        """The same for the same preview: 32 hex digits."""
-        text = json.dumps([self.changes, self.effects], ensure_ascii=True)
+        """The same for the same preview, also when it is made a little later: 32 hex digits."""
+        lasting = [one for one in self.changes if one["field"] not in _FROM_NOW]
+        text = json.dumps([lasting, self.effects], ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -188,11 +191,27 @@ def _edited(
                 f"new packets of {who} are refused (T03) and none are routed to it{under_way}; "
                 "its link and its account stay"
             )
-    if _LINK.intersection(names):
+    has_grace = (
+        new.secret_former is not None
+        and new.secret_former == old.secret
+        and not _LINK.intersection(names) - {"secret"}
+    )
+    if has_grace:
+        effects.append(
+            f"the secret before serves until secretFormerUntil: the link with {who} stays up"
+        )
+    elif _LINK.intersection(names):
         what = "is closed and opened anew" if new.url else "is closed, and it has to log in again"
         effects.append(f"the link with {who} {what}")
     if "secret" in names:
-        effects.append(f"{who} must use the new secret, or its link stays down")
+        when = "by then" * has_grace
+        effects.append(
+            f"{who} must use the new secret{f' {when}' * has_grace}, or its link stays down"
+        )
+    elif "secret_former" in names and new.secret_former is None:
+        effects.append(
+            f"the former secret of {who} serves no more: links logged in with it are closed"
+        )
     if "offline_expected" in names:
         effects.append(
             f"a missing link with {who} is {'no' if new.offline_expected else 'an'} alarm"

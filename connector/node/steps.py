@@ -121,6 +121,35 @@ class Steps:
 
         return Step("peer.rotate" if fields.keys() == {"secret"} else "peer.edit", peer_id, apply)
 
+    def rotate_secret(self, peer_id: str, secret: SecretStr, until: str | None) -> Step:
+        """Give a peer another secret; the present one serves beside it until then, None: not at all.
+
+        The same secret again changes until when the one before it serves.
+        """
+
+        def apply(now: Overlay) -> Overlay:
+            there = self.peer(peer_id)
+            before = there.secret_former if there.secret == secret else there.secret
+            former: dict[str, Any] = {"secret_former": None, "secret_former_until": None}
+            if until is not None and before is not None:
+                former = {"secret_former": before, "secret_former_until": until}
+            wanted = _peer_of({**there.model_dump(), **former, "secret": secret})
+            after = now.with_peer(wanted, self._base)
+            return after.draining(peer_id) if peer_id in now.draining_peers else after
+
+        return Step("peer.rotate", peer_id, apply)
+
+    def end_grace(self, peer_id: str) -> Step:
+        """Forget the former secret of a peer."""
+
+        def apply(now: Overlay) -> Overlay:
+            there = self.peer(peer_id).model_dump()
+            former = {"secret_former": None, "secret_former_until": None}
+            after = now.with_peer(_peer_of({**there, **former}), self._base)
+            return after.draining(peer_id) if peer_id in now.draining_peers else after
+
+        return Step("peer.grace_over", peer_id, apply)
+
     def _replaced(self, peer_id: str, fields: dict[str, Any]) -> PeerSettings:
         """The peer with these fields and those secrets that it keeps."""
         there = self.peer(peer_id) if self._is_there(peer_id) else None
@@ -132,6 +161,12 @@ class Steps:
                         [f"peer {peer_id}: url: it leads to another place: give the secret again"]
                     )
                 whole["secret"] = there.secret
+            if there.secret == whole["secret"] and "secret_former" not in fields:
+                whole["secret_former"] = there.secret_former
+                whole["secret_former_until"] = there.secret_former_until
+            elif whole.get("secret_former") is None:
+                # It was the one before the secret that is replaced now.
+                whole["secret_former_until"] = None
             for name in ("settlement_token", "http_token"):
                 if name not in fields:
                     whole[name] = getattr(there, name)

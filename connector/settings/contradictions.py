@@ -42,12 +42,15 @@ def contradictions(settings: Settings) -> list[str]:
         if peer.id in ids:
             faults.append(f"peer {peer.id} is configured twice")
         ids.add(peer.id)
-        other = tokens.setdefault(peer.secret.get_secret_value(), peer.id)
-        if other != peer.id:
-            faults.append(
-                f"peers {other} and {peer.id} have the same secret: give each its own, "
-                "since a log-in without a user name is told by its token"
-            )
+        for secret in (peer.secret, peer.secret_former):
+            if secret is None:
+                continue
+            other = tokens.setdefault(secret.get_secret_value(), peer.id)
+            if other != peer.id:
+                faults.append(
+                    f"peers {other} and {peer.id} have the same secret: give each its own, "
+                    "since a log-in without a user name is told by its token"
+                )
         if peer.settlement_token is not None:
             name = _variable(peer, "SETTLEMENT_TOKEN")
             first = engine_tokens.setdefault(peer.settlement_token.get_secret_value(), name)
@@ -215,7 +218,11 @@ def _weak_secrets(settings: Settings) -> Iterator[str]:
         ("SETTLEMENT_TOKEN", settings.settlement_token),
         *((_variable(peer, "SETTLEMENT_TOKEN"), peer.settlement_token) for peer in settings.peers),
     ]
-    of_btp = [(_variable(peer, "SECRET"), peer.secret) for peer in settings.peers]
+    of_btp = [
+        (_variable(peer, name), secret)
+        for peer in settings.peers
+        for name, secret in (("SECRET", peer.secret), ("SECRET_FORMER", peer.secret_former))
+    ]
     btp = settings.btp_server_host
     btp_exposed = "" if is_loopback(btp) else f"BTP_SERVER_HOST={btp} is not loopback"
     if not btp_exposed and settings.ilp_http_port is not None:

@@ -36,6 +36,7 @@ from connector.settings.types import (
     HostName,
     HttpUrl,
     IlpAddress,
+    Moment,
     Network,
     NodeId,
     PeerId,
@@ -51,6 +52,7 @@ from connector.settings.types import (
     ThroughputWindow,
     WalletName,
     is_loopback,
+    moment_ms,
     split_list,
     split_node_keys,
     split_routes,
@@ -69,6 +71,12 @@ class PeerSettings(BaseModel):
     secret: SecretStr
     """Shared with the peer: the token of the BTP log-in, and of what it posts over HTTP. Without it no
     peer is accepted. Where BTP_SERVER_HOST or ILP_HTTP_HOST is not loopback: at least 16 characters."""
+    secret_former: SecretStr | None = None
+    """The secret before SECRET, which serves beside it until SECRET_FORMER_UNTIL, so that both sides can
+    change without losing the link: its log-ins are accepted, and where the peer refuses the new one, ours
+    show it (docs/operating.md)."""
+    secret_former_until: Moment | None = None
+    """Until when SECRET_FORMER serves, such as `2026-01-31T12:00:00Z`; after that it has no effect."""
     url: DialUrl | None = None
     """Where to dial it; without it, it dials us."""
     username: str | None = None
@@ -164,12 +172,25 @@ class PeerSettings(BaseModel):
             raise ValueError(
                 f"secret must be 1 to {limits.BTP_TOKEN_BYTES_MAX} printable ASCII characters"
             )
+        former = self.secret_former
+        if (former is None) != (self.secret_former_until is None):
+            raise ValueError("secretFormer and secretFormerUntil go together")
+        if former is not None:
+            if former.get_secret_value() == token:
+                raise ValueError("secretFormer must not be the secret")
+            if not PRINTABLE.fullmatch(former.get_secret_value()):
+                raise ValueError("secretFormer must be printable ASCII characters without spaces")
         settlement_token = self.settlement_token
         if settlement_token and not PRINTABLE.fullmatch(settlement_token.get_secret_value()):
             raise ValueError("settlementToken must be printable ASCII characters without spaces")
         if self.settle_threshold is not None and self.settle_to > self.settle_threshold:
             raise ValueError("settleTo must not be above settleThreshold")
         return self
+
+    @property
+    def secret_former_until_ms(self) -> int:
+        """Until when the former secret serves, in milliseconds since the epoch; 0: there is none."""
+        return 0 if self.secret_former_until is None else moment_ms(self.secret_former_until)
 
 
 class RouteSettings(BaseModel):

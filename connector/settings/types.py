@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -114,6 +115,31 @@ def _network(text: str) -> str:
     if network is None or network.prefixlen == 0:
         raise ValueError("must be an address or a network such as 10.0.0.2 or 10.0.0.0/8")
     return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def _moment(value: Any) -> Any:
+    """A time in UTC with seconds, `2026-01-31T12:00:00Z`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, datetime):  # as YAML reads it
+        value = value.isoformat()
+    if not isinstance(value, str):
+        return value
+    try:
+        found = datetime.fromisoformat(value)
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=UTC)
+        found = found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z") from None
+    return f"{found:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def moment_ms(text: str) -> int:
+    """Milliseconds since the epoch of a `Moment`."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def split_list(value: Any) -> Any:
@@ -235,6 +261,7 @@ Amount = Annotated[
     ),
 ]
 Throughput = Annotated[Amount, Field(ge=1)]
+Moment = Annotated[str, BeforeValidator(_moment)]
 RateLimit = Annotated[int, Field(ge=1, le=bounds.RATE_LIMIT_PACKETS_PER_SECOND_MAX), EXACT]
 Scale = Annotated[int, Field(ge=0, le=255), EXACT]
 ThroughputWindow = Annotated[int, Field(ge=1, le=bounds.THROUGHPUT_WINDOW_SECONDS_MAX), EXACT]

@@ -406,6 +406,11 @@ def iso(at_ms: int) -> str:
         return "9999-12-31T23:59:59.999Z"
 
 
+def iso_seconds(at_s: int) -> str:
+    """Seconds since the epoch as `2026-01-31T12:00:00Z`."""
+    return f"{_iso_second(at_s)}Z"
+
+
 @lru_cache(maxsize=1024)  # most events of a moment share theirs
 def _iso_second(at_s: int) -> str:
     return (_EPOCH + timedelta(seconds=at_s)).strftime("%Y-%m-%dT%H:%M:%S")

@@ -12,14 +12,14 @@ from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import WithJsonSchema
+from pydantic import SecretStr, WithJsonSchema
 
 from connector.base.errors import ConfigError
 from connector.ilp.packet import Answer, Fulfill
 from connector.settings.model import PeerSettings, RouteSettings
 from connector.settings.types import IlpAddress, PeerId, Prefix
 from connector.web import models
-from connector.web.bodies import Limits, Packet, PeerReplacement
+from connector.web.bodies import Limits, NewSecret, Packet, PeerReplacement
 from connector.web.faults import known_query
 
 _ADDED_PEER: Final[dict[int | str, dict[str, Any]]] = {
@@ -83,6 +83,9 @@ class StepMaker(Protocol):
     def set_limits(self, peer_id: str, limits: dict[str, Any]) -> Any:
         """To change limits of a peer."""
 
+    def rotate_secret(self, peer_id: str, secret: SecretStr, until: str | None) -> Any:
+        """To give a peer another secret."""
+
     def drain_peer(self, peer_id: str) -> Any:
         """To remove a peer."""
 
@@ -135,6 +138,14 @@ class NodeAdmin(Protocol):
         self, peer_id: str, limits: dict[str, Any], shown: str | None = None
     ) -> bool:
         """Change limits of a peer; whether anything changed."""
+
+    def grace_until(self, seconds: int) -> str | None:
+        """The end of a time that begins now; None: there is no such time."""
+
+    async def rotate_secret(
+        self, peer_id: str, secret: SecretStr, until: str | None, shown: str | None = None
+    ) -> None:
+        """Give a peer another secret; the present one serves beside it until then."""
 
     async def delete_peer(
         self, peer_id: str, *, force: bool = False, shown: str | None = None
@@ -296,6 +307,22 @@ def admin_router(admin: NodeAdmin, views: NodeShown, sender: PacketSender) -> AP
         if preview:
             return JSONResponse(admin.preview(admin.steps.set_limits(peer_id, fields)))
         await admin.set_limits(peer_id, fields, shown)
+        return peer_answer(peer_id)
+
+    @router.post(
+        "/peers/{peer_id}/rotate-secret",
+        summary="Give a peer another secret; the present one may serve beside it for a time",
+        response_model=None,
+        responses=_CHANGED_PEER,
+    )
+    async def rotate_secret(
+        peer_id: PeerPath, wanted: NewSecret, preview: AsPreview = False, shown: AsShown = None
+    ) -> Response:
+        until = admin.grace_until(wanted.grace_seconds)
+        if preview:
+            step = admin.steps.rotate_secret(peer_id, wanted.secret, until)
+            return JSONResponse(admin.preview(step))
+        await admin.rotate_secret(peer_id, wanted.secret, until, shown)
         return peer_answer(peer_id)
 
     @router.get(

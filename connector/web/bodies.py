@@ -28,6 +28,7 @@ from connector.settings.types import (
     Throughput,
     ThroughputWindow,
 )
+from connector.web import bounds
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -84,6 +85,16 @@ class Limits(BaseModel):
     """What we go on owing it after a settlement."""
     max_prepaid: Amount | None = None
     """What its settlement engine can make us owe it without an operator. Default: its credit limit."""
+
+
+class NewSecret(BaseModel):
+    """Another secret of a peer."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    secret: SecretStr
+    grace_seconds: Annotated[int, Field(ge=0, le=bounds.GRACE_SECONDS_MAX)] = 0
+    """For so long the present one serves beside it, and the link stays up. 0: not at all."""
 
 
 class Packet(BaseModel):

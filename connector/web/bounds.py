@@ -40,5 +40,7 @@ HISTORY_POINTS_MAX: Final = 1000
 # Rates in one answer.
 RATES_SHOWN_MAX: Final = 2000
 
+GRACE_SECONDS_MAX: Final = 90 * 86_400
+"""How long a former secret may serve."""
 LOG_WRITE_SECONDS_MAX: Final = 2.0
 """How long the answer to a change waits for the log to be on disk."""

@@ -116,6 +116,15 @@ class RatesShown(RatesState):
     next: str | None
 
 
+class SecretRotation(_Answer):
+    """A peer whose former secret still serves."""
+
+    peer_id: str
+    until: str
+    uses_former: bool
+    """Whether its link was logged in over with the former secret: it may not have changed it yet."""
+
+
 class Status(Health):
     """The node at a glance."""
 
@@ -132,6 +141,7 @@ class Status(Health):
     settlements_waiting: int
     routing_loops: list[RoutingLoop]
     next_hops_short: list[NextHopShort]
+    secret_rotations: list[SecretRotation]
     rates: RatesState
 
 
@@ -161,6 +171,10 @@ class PeerItem(_Answer):
     """Packets that were sent to it and have no answer yet."""
     short_out: int
     """Packets to it that it refused with T04."""
+    secret_former_until: str | None
+    """Until when its former secret serves beside the present one; null: there is none."""
+    uses_secret_former: bool
+    """Whether its link was logged in over with the former secret."""
     throughput_in_left: Amount | None
     """What it may send now by its limit of value per time; null: there is none."""
     throughput_out_left: Amount | None

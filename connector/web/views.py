@@ -5,12 +5,9 @@ Read only. `NodeView` (web/app.py) defines the views; field names are those of t
 
 from __future__ import annotations
 
-import hashlib
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client.core import Metric
 
@@ -33,10 +30,8 @@ from connector.telemetry.metrics import LedgerRequests, MetricsText, MoneyCollec
 from connector.telemetry.reporter import balance_of
 from connector.telemetry.store import EventStore
 from connector.version import __version__
+from connector.web.keys import former_until, keys_of, rotations_of
 from connector.web.rates import RatesView
-
-_PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
-_PEM_END: Final = "-----END CERTIFICATE-----"
 
 
 class Ports(NamedTuple):
@@ -213,6 +208,7 @@ class NodeViews:
                 }
                 for loop in self._loops.current(self._clock.now_ms())
             ],
+            "secretRotations": rotations_of(self._settings(), self._links, self._clock.now_ms()),
             "nextHopsShort": [
                 {
                     "peerId": one.peer_id,
@@ -267,6 +263,10 @@ class NodeViews:
                     "resentOut": counters.resent_out,
                     "resentRefused": counters.resent_refused,
                     "shortOut": counters.short_out,
+                    "secretFormerUntil": None
+                    if one is None
+                    else former_until(one, self._clock.now_ms()),
+                    "usesSecretFormer": self._links.uses_former(peer.peer_id),
                     "throughputInLeft": self._left(
                         peer.throughput_in, peer.terms.throughput_in, peer
                     ),
@@ -395,53 +395,11 @@ class NodeViews:
 
     def keys_view(self) -> dict[str, Any]:
         """See `NodeView`."""
-        settings, known = self._settings(), self._known()
-        key = settings.admin_api_key
-        now_ms = self._clock.now_ms()
-        items = []
-        for peer in settings.peers:
-            one = known.peers.get(peer.id)
-            link = self._links.live.get(peer.id)
-            dialled = peer.url is not None and "wss://" in peer.url
-            outbound = peer.url is not None if link is None else link.direction == "outbound"
-            items.append(
-                {
-                    "peerId": peer.id,
-                    "secretFingerprint": known.fingerprint(peer.secret.get_secret_value()),
-                    "secretSince": None if one is None else iso(one.since_ms),
-                    "secretAgeSeconds": None
-                    if one is None
-                    else max(0, now_ms - one.since_ms) // 1000,
-                    "dials": peer.url is not None,
-                    "tls": dialled if outbound else settings.btp_tls_cert is not None,
-                    "connected": self._links.reaches(peer.id),
-                }
-            )
-        return {
-            "nodeId": self._node_id,
-            "ilpAddress": self._node.address,
-            "adminKeySet": key is not None,
-            "adminKeyFingerprint": None
-            if key is None
-            else known.fingerprint(key.get_secret_value()),
-            "readKeySet": settings.read_api_key is not None,
-            "receiverSecretSet": settings.receiver_secret is not None,
-            "btpTls": _certificate(settings.btp_tls_cert),
-            "httpTls": _certificate(settings.http_tls_cert),
-            "items": items,
-            "next": None,
-        }
-
-
-def _certificate(path: Path | None) -> dict[str, Any]:
-    """Whether a listener uses TLS, and the SHA-256 of its certificate."""
-    if path is None:
-        return {"enabled": False, "fingerprint": None}
-    try:
-        text = path.read_text("ascii")
-        begin = text.index(_PEM_BEGIN)
-        end = text.index(_PEM_END, begin) + len(_PEM_END)
-        der = ssl.PEM_cert_to_DER_cert(text[begin:end])
-    except (OSError, ValueError):
-        return {"enabled": True, "fingerprint": None}
-    return {"enabled": True, "fingerprint": hashlib.sha256(der).hexdigest()}
+        return keys_of(
+            self._settings(),
+            self._known(),
+            self._links,
+            node_id=self._node_id,
+            address=self._node.address,
+            now_ms=self._clock.now_ms(),
+        )

@@ -278,7 +278,7 @@ async def test_static_routes_come_and_go(network: RunningNodes) -> None:
     assert a.daemon.connector.explain("g.far.away").chosen is None
     assert (await a.ask("DELETE", "/admin/routes?prefix=g.far&nextHop=b")).status_code == 404
     (removed,) = await a.events("ROUTE_REMOVED")
-    assert (removed["prefix"], removed["nextHop"], removed["source"]) == ("g.far", "b", "config")
+    assert (removed["prefix"], removed["nextHop"], removed["source"]) == ("g.far", "b", "admin")
     actions = await a.events("ADMIN_ACTION", count=4)
     assert [(one["action"], one["outcome"]) for one in reversed(actions)] == [
         ("route.add", "ok"),

@@ -305,6 +305,18 @@ def test_two_new_nodes_on_one_machine(tmp_path: Path, programs: str) -> None:
     assert "alice is set up. Next:" in said
 
 
+def test_a_new_secret_for_a_peer(tmp_path: Path, programs: str) -> None:
+    said = run(
+        in_background("python -m connector run") + "ready\n"
+        + block("docs/operating.md", "umask 077").script
+        + "cat bob-new-secret.txt\n",
+        tmp_path, programs, NODE,
+    )  # fmt: skip
+    assert "secret rotation" in said
+    assert "the secret to give to bob, shown only now: " in said
+    assert "the former secret of bob serves no more" in said
+
+
 def test_a_name_for_a_node(tmp_path: Path, programs: str) -> None:
     shown = block("docs/operating.md", "connector nodes add").script
     said = run(

@@ -79,6 +79,7 @@ RUN: Final = frozenset(
         ("docs/operating.md", "connector audit --url"),
         ("docs/operating.md", "connector log --since"),
         ("docs/operating.md", "connector nodes add"),
+        ("docs/operating.md", "umask 077"),
         ("docs/payments.md", "PAY_PORT=3100"),
         ("docs/payments.md", "curl -s -H"),
         ("docs/payments.md", "python -m connector pay"),

@@ -34,29 +34,77 @@ def table(**tokens: str) -> CredentialTable:
 def test_a_log_in_needs_the_token_of_the_named_peer(
     path_peer_id: str | None, username: str, token: str, expected: str | None
 ) -> None:
-    assert table(alice="a", bob="b").authenticate(path_peer_id, username, token) == expected
+    assert table(alice="a", bob="b").authenticate(path_peer_id, username, token, 0) == expected
 
 
 def test_a_token_that_two_peers_share_identifies_neither() -> None:
     shared = table(alice="same", bob="same", carol="c")
-    assert shared.authenticate(None, "", "same") is None
-    assert shared.authenticate(None, "bob", "same") == "bob"
+    assert shared.authenticate(None, "", "same", 0) is None
+    assert shared.authenticate(None, "bob", "same", 0) == "bob"
     shared.remove("alice")
-    assert shared.authenticate(None, "", "same") == "bob"
+    assert shared.authenticate(None, "", "same", 0) == "bob"
 
 
 def test_replaced_credentials_end_the_old_token() -> None:
     one = table(alice="old")
     one.put(Credentials(peer_id="alice", token="new", username="us"))
-    assert one.authenticate(None, "alice", "old") is None
-    assert one.authenticate(None, "", "old") is None
-    assert one.authenticate(None, "", "new") == "alice"
+    assert one.authenticate(None, "alice", "old", 0) is None
+    assert one.authenticate(None, "", "old", 0) is None
+    assert one.authenticate(None, "", "new", 0) == "alice"
 
 
 def test_a_removed_peer_may_not_log_in() -> None:
     one = table(alice="a")
     one.remove("alice")
-    assert one.authenticate(None, "alice", "a") is None
-    assert one.authenticate(None, "", "a") is None
+    assert one.authenticate(None, "alice", "a", 0) is None
+    assert one.authenticate(None, "", "a", 0) is None
     with pytest.raises(KeyError):
         one.remove("alice")
+
+
+NO_TOKEN = "\0" * 32
+
+
+def rotated(**more: str) -> CredentialTable:
+    """alice has a new secret; the one before serves until 1000."""
+    one = table(**{"bob": "b", **more})
+    one.put(
+        Credentials(
+            peer_id="alice", token="new", username="us", former_token="old", former_until_ms=1000
+        )
+    )
+    return one
+
+
+@pytest.mark.parametrize("username", ["alice", ""])
+def test_a_former_token_serves_beside_the_new_one_until_its_time(username: str) -> None:
+    one = rotated()
+    for token, now_ms, expected in (
+        ("new", 999, "alice"), ("old", 999, "alice"), ("new", 1000, "alice"), ("old", 1000, None),
+        ("b", 0, "bob" if not username else None), (NO_TOKEN, 0, None), ("", 0, None),
+    ):  # fmt: skip
+        assert one.authenticate(None, username, token, now_ms) == expected, token
+
+
+@pytest.mark.parametrize("name", ["alice", "bob", "carol"])
+def test_what_stands_for_no_token_is_no_token(name: str) -> None:
+    assert rotated().authenticate(None, name, NO_TOKEN, 0) is None
+    assert rotated().authenticate(None, name, NO_TOKEN, 5000) is None
+
+
+def test_the_end_of_a_former_token_is_told_once_and_the_token_forgotten() -> None:
+    one = rotated()
+    assert one.graces_over(999) == []
+    assert one.graces_over(1000) == ["alice"]
+    assert one.graces_over(2000) == []
+    found = one.get("alice")
+    assert found is not None
+    assert (found.token, found.former_token) == ("new", None)
+    assert one.authenticate(None, "alice", "old", 0) is None
+
+
+def test_a_former_token_that_another_peer_has_identifies_neither() -> None:
+    one = rotated(carol="old")
+    assert one.authenticate(None, "", "old", 0) is None
+    assert one.authenticate(None, "carol", "old", 0) == "carol"
+    assert one.authenticate(None, "alice", "old", 0) == "alice"

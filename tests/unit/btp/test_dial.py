@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -34,6 +35,8 @@ class ScriptedDialler:
         self.clock = ManualClock()
         self.log = structlog.testing.CapturingLogger()
         self.waits: list[float] = []
+        self.shown: list[str] = []
+        """The token of each attempt."""
         self.outcomes: list[Any] = []
         self.served_by: list[Any] = []
         self.carries: list[int] = []
@@ -50,7 +53,8 @@ class ScriptedDialler:
         monkeypatch.setattr("connector.btp.dial.asyncio.sleep", self._sleep)
 
     async def _connect(self, credentials: Credentials) -> Link:
-        assert credentials is BOB
+        assert credentials.peer_id == "bob"
+        self.shown.append(credentials.token)
         outcome = self.outcomes.pop(0)
         if not self.outcomes:
             self.dialler.stop()
@@ -66,9 +70,9 @@ class ScriptedDialler:
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
 
-    async def run(self, *outcomes: object) -> DialState:
+    async def run(self, *outcomes: object, credentials: Credentials = BOB) -> DialState:
         self.outcomes = list(outcomes)
-        await self.dialler.stay_connected(BOB)
+        await self.dialler.stay_connected(credentials)
         return self.dialler.states["bob"]
 
     @property
@@ -186,3 +190,24 @@ async def test_a_link_of_the_peer_that_lasted_resets_the_wait(dialling: Scripted
     dialling.served_by = [FakeLink(dialling.clock, lived_s=0)] * 3 + [LongLink()]
     await dialling.run(TimeoutError())
     assert dialling.waits == [BACKOFF.wait_s(failures, lambda: 1.0) for failures in (1, 2, 3, 1, 2)]
+
+
+async def test_where_the_new_secret_is_refused_the_former_one_is_shown_while_it_serves(
+    dialling: ScriptedDialler,
+) -> None:
+    clock = dialling.clock
+    until_ms = clock.now_ms() + 60_000
+    rotated = replace(BOB, former_token="former", former_until_ms=until_ms)
+    refused = [FakeLink(clock, lived_s=None) for _ in range(3)]
+    worked = [FakeLink(clock, lived_s=5.0) for _ in range(2)]
+    away = ConnectionRefusedError(111, "refused")
+    await dialling.run(refused[0], worked[0], away, refused[1], worked[1], credentials=rotated)
+    # What worked is shown again; a peer that is away has refused nothing.
+    assert dialling.shown == ["secret", "former", "former", "former", "secret"]
+
+
+async def test_a_former_secret_that_serves_no_more_is_not_shown(dialling: ScriptedDialler) -> None:
+    clock = dialling.clock
+    over = replace(BOB, former_token="former", former_until_ms=clock.now_ms())
+    await dialling.run(*[FakeLink(clock, lived_s=None) for _ in range(4)], credentials=over)
+    assert dialling.shown == ["secret"] * 4
