@@ -81,7 +81,7 @@ The map, each package above those that it uses:
       settlement.py   what settlement engines call, and operators who settle
       explain.py      what would happen to a packet now
       rates.py        exchange rates, as the API and metrics show them
-      aggregates.py   rates over time, for charts
+      aggregates.py   rates over time, for charts     peer.py     the terms of one peer
       app.py          all of it together              login.py   key for cookie
       server.py       the listener                    standby.py what a standby answers
       turns.py        requests read in small parts, by turns

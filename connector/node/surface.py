@@ -29,6 +29,7 @@ from connector.web.guard import Guard
 from connector.web.log import KeptFirst, log_router
 from connector.web.network import Neighbourhood, network_router
 from connector.web.payments import PaymentMaker, payments_router
+from connector.web.peer import peer_router
 from connector.web.proxies import Proxies, ProxyHeaders
 from connector.web.rates import RatesView, rates_router
 from connector.web.server import WebServer
@@ -165,6 +166,7 @@ class WebSurface:
                 settlements_read_router(core.settlements),
                 aggregates_router(self._aggregates),
                 network_router(self._neighbourhood()),
+                peer_router(self._changes),
                 explain_router(self._explainer()),
                 rates_router(RatesView(lambda: core.settings, core.live_rates)),
             ],

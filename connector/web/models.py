@@ -269,6 +269,56 @@ class AccountItem(_Answer):
     settlements_waiting_amount: Amount
 
 
+class NetworkLink(_Answer):
+    """A link as one node has it: the account, and what is known of the connection."""
+
+    peer_id: str
+    asset_code: str
+    asset_scale: int
+    debit_balance: Amount
+    credit_balance: Amount
+    net_balance: Amount
+    pending_debits: Amount
+    pending_credits: Amount
+    credit_limit: Amount
+    available_credit: Amount
+    settlement_threshold: Amount | None
+    settlement_state: str
+    settlements_waiting: int
+    settlements_waiting_amount: Amount
+    connected: bool | None
+    """Null, as those below: not known."""
+    enabled: bool | None
+    offline_expected: bool | None
+    packets_in: int | None
+    """Prepares from the peer since the start of the node."""
+    packets_out: int | None
+
+
+class NetworkNode(_Answer):
+    """A node, or why it could not be asked, with what it said last."""
+
+    url: str
+    """Empty: this node itself."""
+    error: str
+    """Empty: it has answered."""
+    at: str | None
+    """When it said what is shown; null: it has not answered since this node was started."""
+    node_id: str | None
+    ilp_address: str | None
+    status: str | None
+    accounting_state: str | None
+    accounts: list[NetworkLink]
+
+
+class NetworkShown(_Answer):
+    """This node first, then those of EXPLORER_NODES."""
+
+    configured: bool
+    """Whether EXPLORER_NODES names others."""
+    nodes: list[NetworkNode]
+
+
 class Certificate(_Answer):
     """Whether a listener speaks TLS."""
 
@@ -362,6 +412,45 @@ class AdminPeer(_Answer):
     http_token_set: bool
     source: Literal["config", "admin"]
     changed: list[str]
+
+
+class PeerTerms(_Answer):
+    """What was agreed with a peer and is in effect, without secrets; of URLs scheme, host and port."""
+
+    id: str
+    relation: Literal["peer", "parent", "child"]
+    asset_code: str
+    asset_scale: int
+    url: str | None
+    """Where it is dialled; null: it dials us."""
+    http_url: str | None
+    credit_limit: Amount
+    max_payable: Amount | None
+    """Null, as in the limits below: there is none."""
+    max_in_flight_value: Amount | None
+    max_packet_amount: Amount | None
+    rate_limit: int | None
+    throughput_in: Amount | None
+    throughput_out: Amount | None
+    throughput_window_seconds: int
+    settle_threshold: Amount | None
+    settle_to: Amount
+    max_prepaid: Amount
+    settlement_engine_url: str | None
+    """Its own; `manual`: an operator pays it; null: SETTLEMENT_ENGINE_URL."""
+    fee_basis_points: int
+    """Of what it sends."""
+    routes: list[str]
+    """The prefixes that its settings name."""
+    allow_reflection: bool
+    send_routes: bool | None
+    receive_routes: bool | None
+    transit: bool | None
+    enabled: bool
+    offline_expected: bool
+    source: Literal["config", "admin"]
+    changed: list[str]
+    """Settings that an operator has changed while the node ran."""
 
 
 class Changed(_Answer):

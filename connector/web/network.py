@@ -1,8 +1,9 @@
-"""Status and accounts of several nodes: this one, and those that `EXPLORER_NODES` names.
+"""Status, accounts and links of several nodes: this one, and those that `EXPLORER_NODES` names.
 
 The page may only request data from its own node (CSP), so the node queries the others for their
-status and accounts, with a deadline and a size limit, at most once a second for all viewers. Their
-answers are untrusted: one that is not the answer of a connector is shown as that node's fault.
+status, accounts and peers, with a deadline and a size limit, at most once a second for all viewers. Their
+answers are untrusted: one that is not the answer of a connector is shown as that node's fault. Of a node
+that does not answer, what it said last is shown, with the time: one answer for each configured URL is kept.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import HttpAnswerError, HttpTimeoutError, HttpUnreachableError
 from connector.base.http import HttpClient, Transport, check_json, off_loop
-from connector.web import bounds
+from connector.telemetry.events import iso
+from connector.web import bounds, models
 
 _WRONG_KEY: Final = " (its key in EXPLORER_NODE_KEYS, or EXPLORER_NODES_KEY, is missing or wrong)"
 
@@ -33,6 +35,9 @@ class OwnView(Protocol):
 
     def accounts_view(self) -> list[dict[str, Any]]:
         """One item a peer account."""
+
+    def peers_view(self) -> list[dict[str, Any]]:
+        """One item a peer."""
 
 
 class Neighbourhood:
@@ -65,6 +70,8 @@ class Neighbourhood:
         self._clock = clock
         self._transport = transport
         self._answer: list[dict[str, Any]] = []
+        self._last: dict[str, dict[str, Any]] = {}
+        """The last good answer of each URL."""
         self._asked_s: float | None = None
         self._asking = asyncio.Lock()
 
@@ -86,15 +93,19 @@ class Neighbourhood:
 
     def _own_node(self) -> dict[str, Any]:
         status = self._own.status()
+        links = {one["peerId"]: one for one in self._own.peers_view()}
         return {
             "url": "",
             "error": "",
+            "at": iso(self._clock.now_ms()),
             "nodeId": status["nodeId"],
             "ilpAddress": status["ilpAddress"],
             "status": status["status"],
             "accountingState": status["accounting"]["state"],
             "accounts": [
-                {name: item[name] for name in _ACCOUNT_FIELDS} for item in self._own.accounts_view()
+                {name: item.get(name, default) for name, default in _ACCOUNT_FIELDS.items()}
+                | _link_of(links.get(item["peerId"], {}))
+                for item in self._own.accounts_view()
             ],
         }
 
@@ -112,7 +123,19 @@ class Neighbourhood:
                     group.create_task(_ask(client, places, url, self._headers_for(url)))
                     for url in self._urls
                 ]
-        return [task.result() for task in tasks]
+        return [self._with_last(task.result()) for task in tasks]
+
+    def _with_last(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer, or in place of none what the node said last."""
+        url, error = answer["url"], answer["error"]
+        if not error:
+            self._last[url] = answer | {"at": iso(self._clock.now_ms())}
+        last = self._last.get(url)
+        if last is None:
+            return answer
+        return (
+            last if not error else last | {"error": error, "status": None, "accountingState": None}
+        )
 
     def _headers_for(self, url: str) -> dict[str, str]:
         """The key that the node at `url` is shown."""
@@ -134,6 +157,8 @@ async def _ask(
                 return _silent(url, f"it answered {answer.status}{hint}")
             told = await off_loop(_read_status, status.body)
             shown = await off_loop(_read_accounts, answer.body)
+            peers = await client.ask("GET", f"{url}/api/peers", headers=headers)
+            links = await off_loop(_read_links, peers.body) if peers.status == 200 else {}
     except (TimeoutError, HttpTimeoutError):
         return _silent(url, f"no answer within {bounds.NETWORK_SECONDS_MAX:g} s")
     except HttpUnreachableError as error:
@@ -143,11 +168,12 @@ async def _ask(
     return {
         "url": url,
         "error": "",
+        "at": None,
         "nodeId": told.node_id,
         "ilpAddress": told.ilp_address,
         "status": told.status,
         "accountingState": told.accounting.state,
-        "accounts": shown,
+        "accounts": [one | _link_of(links.get(one["peerId"], {})) for one in shown],
     }
 
 
@@ -155,6 +181,7 @@ async def _ask(
 
 _Word = Annotated[str, Field(max_length=100)]
 _Figure = Annotated[str, Field(pattern=r"^-?[0-9]{1,40}$")]
+_Count = Annotated[int, Field(ge=0, le=1 << 53)]
 
 
 class _Told(BaseModel):
@@ -187,13 +214,39 @@ class _Account(_Told):
     available_credit: _Figure
     settlement_threshold: _Figure | None
     settlement_state: _Word
+    settlements_waiting: _Count = 0
+    settlements_waiting_amount: _Figure = "0"
 
 
 class _Accounts(_Told):
     items: list[_Account]
 
 
-_ACCOUNT_FIELDS: Final = tuple(map(to_camel, _Account.model_fields))
+class _Peer(_Told):
+    """What is shown of a link; an older node may not say all of it."""
+
+    peer_id: _Word
+    connected: bool | None = None
+    enabled: bool | None = None
+    offline_expected: bool | None = None
+    packets_in: _Count | None = None
+    packets_out: _Count | None = None
+
+
+class _Peers(_Told):
+    items: list[_Peer]
+
+
+_ACCOUNT_FIELDS: Final = {
+    to_camel(name): None if field.is_required() else field.default
+    for name, field in _Account.model_fields.items()
+}
+_LINK_FIELDS: Final = tuple(to_camel(name) for name in _Peer.model_fields if name != "peer_id")
+
+
+def _link_of(peer: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of the link beside an account; None: nothing."""
+    return {name: peer.get(name) for name in _LINK_FIELDS}
 
 
 def _read_status(octets: bytes) -> _Status:
@@ -206,10 +259,17 @@ def _read_accounts(octets: bytes) -> list[dict[str, Any]]:
     return [one.model_dump(by_alias=True) for one in _Accounts.model_validate_json(octets).items]
 
 
+def _read_links(octets: bytes) -> dict[str, dict[str, Any]]:
+    check_json(octets)
+    found = _Peers.model_validate_json(octets).items
+    return {one.peer_id: one.model_dump(by_alias=True) for one in found}
+
+
 def _silent(url: str, reason: str) -> dict[str, Any]:
     return {
         "url": url,
         "error": reason,
+        "at": None,
         "nodeId": None,
         "ilpAddress": None,
         "status": None,
@@ -222,10 +282,12 @@ def network_router(neighbourhood: Neighbourhood) -> APIRouter:
     """`/api/network`."""
     router = APIRouter(tags=["read"])
 
-    @router.get("/api/network", response_model=dict[str, Any])
+    @router.get(
+        "/api/network", response_model=None, responses={200: {"model": models.NetworkShown}}
+    )
     async def network() -> Response:
-        """This node and those of EXPLORER_NODES: status and accounts of each, or why not."""
-        nodes = await neighbourhood.nodes() if neighbourhood.configured else []
+        """This node and those of EXPLORER_NODES: status, accounts and links of each, or why not."""
+        nodes = await neighbourhood.nodes()
         # Encoded directly: FastAPI would first copy each of perhaps 100,000 values in Python.
         return JSONResponse({"configured": neighbourhood.configured, "nodes": nodes})
 

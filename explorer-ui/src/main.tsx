@@ -3,6 +3,7 @@ import { App } from "./app";
 import { watchTitle } from "./situation";
 import { start } from "./state";
 import "./style.css";
+import "./network.css";
 import "./operate.css";
 
 const root = document.getElementById("page");

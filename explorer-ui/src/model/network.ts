@@ -1,21 +1,46 @@
-/** The network as several nodes tell it: links with both sides' books, and where they differ. */
+/**
+ * The network as several nodes tell it: who is linked to whom, what each side books, what passes, and what a
+ * node that is silent said last. Configured peers are part of it, also those of which nobody asks anything.
+ */
 
 import { units } from "./format";
-import type { AccountItem, Network } from "./types";
+import { inOrder } from "./inbox";
+import type { AccountItem, Network, NetworkLink, NetworkNode } from "./types";
 
 export interface NetNode {
+  /** Its name as peers write it: the same for all who know it. */
+  readonly key: string;
   readonly id: string;
+  /** Of its page; empty: none is known, or it is this node. */
   readonly url: string;
   readonly address: string;
-  /** healthy, degraded, unhealthy, or unknown when it did not answer. */
+  readonly kind: "self" | "node" | "peer";
+  /** healthy, degraded, unhealthy; of a peer up, down or away; else unknown. */
   readonly health: string;
+  /** Why it does not answer. */
   readonly error: string;
+  /** A ghost: it does not answer, or has no link. */
+  readonly ghost: boolean;
+  /** When a silent node said what is shown of it, ms; null: it is not silent, or never said anything. */
+  readonly heardAt: number | null;
+  /** Whether this node has it as a peer. */
+  readonly ours: boolean;
 }
 
-export type Verdict = "mirrored" | "in motion" | "settling" | "differs" | "one side";
+export type Verdict = "mirrored" | "in motion" | "settling" | "differs" | "one side" | "not asked" | "last known";
+
+export interface NetSettlement {
+  readonly state: "pending" | "under way" | "waits";
+  /** The node that pays, or that has to decide. */
+  readonly at: string;
+  readonly count: number;
+  /** Where it is known. */
+  readonly amount: bigint | null;
+}
 
 export interface NetLink {
   readonly key: string;
+  /** Keys of nodes. */
   readonly a: string;
   readonly b: string;
   readonly code: string;
@@ -23,16 +48,45 @@ export interface NetLink {
   /** What each side books as the other's net balance: positive, the other owes it. */
   readonly netAtA: bigint | null;
   readonly netAtB: bigint | null;
+  /** Of a side that is silent: when it said so, ms. */
+  readonly staleA: number | null;
+  readonly staleB: number | null;
   readonly verdict: Verdict;
+  readonly state: "up" | "down" | "away" | "unknown";
+  readonly settlement: NetSettlement | null;
+  /** Packets per second both ways; null: not known (yet). */
+  readonly rate: number | null;
+  /** Whether most of them go from a to b. */
+  readonly forth: boolean;
 }
 
 export interface NetPicture {
   readonly nodes: readonly NetNode[];
   readonly links: readonly NetLink[];
+  /** URLs that have never answered: nobody knows whose they are. */
+  readonly unheard: readonly { readonly url: string; readonly error: string }[];
+  /** Nodes and links, and nothing that changes with who answers: the layout depends on it alone. */
+  readonly shape: string;
 }
 
+interface Count {
+  readonly at: number;
+  readonly inward: number;
+  readonly outward: number;
+  readonly rate: number | null;
+  readonly forth: boolean;
+}
+
+/** What to hand in the next time. */
+export interface Memory {
+  readonly still: ReadonlyMap<string, string>;
+  readonly counts: ReadonlyMap<string, Count>;
+}
+
+export const NO_MEMORY: Memory = { still: new Map(), counts: new Map() };
+
 /** Peer ids are lower case with hyphens; a node may call itself otherwise. */
-function peerName(nodeId: string): string {
+export function peerName(nodeId: string): string {
   return nodeId.toLowerCase().replaceAll("_", "-");
 }
 
@@ -53,77 +107,147 @@ function holds(item: AccountItem): boolean {
   return units(item.pendingDebits) !== 0n || units(item.pendingCredits) !== 0n;
 }
 
+interface Side {
+  readonly node: NetworkNode;
+  readonly name: string;
+  readonly item: NetworkLink;
+}
+
+/** When a silent node said what is shown of it; null: it answers. */
+function staleOf(side: Side | undefined): number | null {
+  return side === undefined || side.node.error === "" ? null : Date.parse(side.node.at ?? "");
+}
+
+function stateOf(fresh: readonly Side[]): NetLink["state"] {
+  const told = fresh.map((one) => one.item).filter((one) => one.connected !== null && one.connected !== undefined);
+  if (told.length === 0) return "unknown";
+  if (told.every((one) => one.connected === true)) return "up";
+  return told.some((one) => one.connected !== true && (one.offlineExpected === true || one.enabled === false)) ? "away" : "down";
+}
+
+function settlementOf(sides: readonly Side[]): NetSettlement | null {
+  for (const { item, name } of sides) {
+    const count = item.settlementsWaiting ?? 0;
+    if (count > 0) return { state: "waits", at: name, count, amount: units(item.settlementsWaitingAmount ?? "0") };
+  }
+  for (const { item, name } of sides) {
+    if (item.settlementState === "IN_PROGRESS") return { state: "under way", at: name, count: 1, amount: null };
+    if (item.settlementState === "PENDING") return { state: "pending", at: name, count: 1, amount: null };
+  }
+  return null;
+}
+
+/** Packets a second on a link, from two readings of the same side. */
+function counted(key: string, side: Side | undefined, before: Memory, isA: boolean): Count | null {
+  const { packetsIn: inward, packetsOut: outward } = side?.item ?? {};
+  const at = Date.parse(side?.node.at ?? "");
+  if (side === undefined || inward == null || outward == null || Number.isNaN(at)) return null;
+  const last = before.counts.get(key);
+  if (last === undefined || inward < last.inward || outward < last.outward) return { at, inward, outward, rate: null, forth: true };
+  if (at <= last.at) return last;
+  const [came, went] = [inward - last.inward, outward - last.outward];
+  const out = went >= came;
+  return { at, inward, outward, rate: ((came + went) * 1000) / (at - last.at), forth: came + went === 0 ? last.forth : isA ? out : !out };
+}
+
 /**
  * The picture, and what to hand in the next time. Nodes are asked one after the other, so books of a
  * busy link never match exactly: they differ only when they stood still and still disagree.
  */
-export function pictureOf(
-  network: Network,
-  before: ReadonlyMap<string, string>,
-): { picture: NetPicture; still: Map<string, string> } {
+export function pictureOf(network: Network, before: Memory = NO_MEMORY): { picture: NetPicture; memory: Memory } {
   const still = new Map<string, string>();
-  const nodes = network.nodes.map((node) => ({
-    id: node.nodeId ?? node.url,
-    url: node.url,
-    address: node.ilpAddress ?? "",
-    health: node.error === "" ? (node.status ?? "unknown") : "unknown",
-    error: node.error,
-  }));
-  const byPeerName = new Map(network.nodes.flatMap((node) => (node.nodeId === null ? [] : [[peerName(node.nodeId), node] as const])));
-  const links: NetLink[] = [];
-  const done = new Set<string>();
-  for (const [name, node] of byPeerName) {
-    for (const account of node.accounts) {
-      const other = byPeerName.get(account.peerId);
-      if (other === undefined || other === node || node.nodeId === null || other.nodeId === null) continue;
-      const key = [name, account.peerId].sort().join(" ") + ` ${account.assetCode} ${account.assetScale}`;
-      if (done.has(key)) continue;
-      done.add(key);
-      const back = other.accounts.find(
-        (one) => one.peerId === name && one.assetCode === account.assetCode && one.assetScale === account.assetScale,
+  const counts = new Map<string, Count>();
+  const known = new Map<string, NetworkNode>();
+  for (const node of network.nodes) if (node.nodeId !== null) known.set(peerName(node.nodeId), node);
+  const links = new Map<string, NetLink>();
+  /** Of a peer that nobody asks: how those who do answer see it. */
+  const strangers = new Map<string, Set<NetLink["state"]>>();
+  let self = "";
+  for (const [name, node] of known) {
+    if (node.url === "") self = name;
+    for (const item of node.accounts) {
+      const other = known.get(item.peerId);
+      if (other === node) continue;
+      const key = `${[name, item.peerId].sort().join(" ")} ${item.assetCode} ${item.assetScale}`;
+      if (links.has(key)) continue;
+      const back = other?.accounts.find(
+        (one) => one.peerId === name && one.assetCode === item.assetCode && one.assetScale === item.assetScale,
       );
-      let verdict: Verdict = "one side";
-      if (back !== undefined) {
-        const print = fingerprint(account, back);
+      const here: Side = { node, name, item };
+      const there: Side | undefined = other === undefined || back === undefined ? undefined : { node: other, name: item.peerId, item: back };
+      const sides = there === undefined ? [here] : [here, there];
+      const fresh = sides.filter((one) => one.node.error === "");
+      let verdict: Verdict = fresh.length < sides.length ? "last known" : other === undefined ? "not asked" : "one side";
+      if (there !== undefined && fresh.length === 2) {
+        const print = fingerprint(here.item, there.item);
         still.set(key, print);
-        if (mirrors(account, back)) verdict = "mirrored";
+        if (mirrors(here.item, there.item)) verdict = "mirrored";
         // One side books a settlement before the other hears of it: that is no fault of the books.
-        else if (settles(account) || settles(back)) verdict = "settling";
-        else verdict = holds(account) || holds(back) || before.get(key) !== print ? "in motion" : "differs";
+        else if (settles(here.item) || settles(there.item)) verdict = "settling";
+        else verdict = holds(here.item) || holds(there.item) || before.still.get(key) !== print ? "in motion" : "differs";
       }
-      links.push({
+      const count = counted(key, fresh[0], before, fresh[0] === here);
+      if (count !== null) counts.set(key, count);
+      const state = stateOf(fresh);
+      if (other === undefined) {
+        const seen = strangers.get(item.peerId) ?? new Set();
+        strangers.set(item.peerId, seen.add(state));
+      }
+      links.set(key, {
         key,
-        a: node.nodeId,
-        b: other.nodeId,
-        code: account.assetCode,
-        scale: account.assetScale,
-        netAtA: units(account.netBalance),
-        netAtB: back === undefined ? null : units(back.netBalance),
+        a: name,
+        b: item.peerId,
+        code: item.assetCode,
+        scale: item.assetScale,
+        netAtA: units(item.netBalance),
+        netAtB: there === undefined ? null : units(there.item.netBalance),
+        staleA: staleOf(here),
+        staleB: staleOf(there),
         verdict,
+        state,
+        settlement: settlementOf(fresh),
+        rate: count?.rate ?? null,
+        forth: count?.forth ?? true,
       });
     }
   }
-  return { picture: { nodes, links }, still };
+  const ours = new Set((known.get(self)?.accounts ?? []).map((one) => one.peerId));
+  const nodes: NetNode[] = [...known].map(([key, node]) => ({
+    key,
+    id: node.nodeId ?? key,
+    url: node.url,
+    address: node.ilpAddress ?? "",
+    kind: node.url === "" ? "self" : "node",
+    health: node.error === "" ? (node.status ?? "unknown") : "unknown",
+    error: node.error,
+    ghost: node.error !== "",
+    heardAt: node.error === "" || node.at === null ? null : Date.parse(node.at),
+    ours: ours.has(key),
+  }));
+  for (const [key, states] of strangers) {
+    const health = states.has("up") ? "up" : states.has("down") ? "down" : states.has("away") ? "away" : "unknown";
+    nodes.push({ key, id: key, url: "", address: "", kind: "peer", health, error: "", ghost: health !== "up", heardAt: null, ours: ours.has(key) });
+  }
+  const rank = (one: NetNode) => (one.kind === "self" ? 0 : one.kind === "node" ? 1 : one.ours ? 2 : 3);
+  nodes.sort((a, b) => rank(a) - rank(b) || inOrder(a.key, b.key));
+  const all = [...links.values()].sort((a, b) => inOrder(a.key, b.key));
+  const shape = `${nodes.map((one) => one.key).sort().join()}|${all.map((one) => `${one.a}-${one.b}`).join()}`;
+  const unheard = network.nodes.filter((one) => one.nodeId === null).map(({ url, error }) => ({ url, error }));
+  return { picture: { nodes, links: all, unheard, shape }, memory: { still, counts } };
 }
 
-/** Node ids from one end to the other where the links form a line; null where they do not. */
-export function lineOf(picture: NetPicture): string[] | null {
-  const beside = new Map<string, Set<string>>(picture.nodes.map((node) => [node.id, new Set()]));
-  for (const { a, b } of picture.links) {
-    beside.get(a)?.add(b);
-    beside.get(b)?.add(a);
-  }
-  if (picture.nodes.length < 2) return picture.nodes.map((node) => node.id);
-  const ends = picture.nodes.filter((node) => beside.get(node.id)?.size === 1).map((node) => node.id);
-  const start = ends[0];
-  if (ends.length !== 2 || start === undefined) return null;
-  const line = [start];
-  for (let at = start, from = ""; line.length <= picture.nodes.length; ) {
-    const next = [...(beside.get(at) ?? [])].find((one) => one !== from);
-    if (next === undefined || (beside.get(at)?.size ?? 0) > 2) break;
-    line.push(next);
-    from = at;
-    at = next;
-  }
-  return line.length === picture.nodes.length ? line : null;
+/** At most so many nodes, this one and those with a page first; which does not depend on who answers. */
+export function drawn(picture: NetPicture, nodesMax: number): NetPicture {
+  if (picture.nodes.length <= nodesMax) return picture;
+  const nodes = picture.nodes.slice(0, nodesMax);
+  const keys = new Set(nodes.map((one) => one.key));
+  return { ...picture, nodes, links: picture.links.filter((one) => keys.has(one.a) && keys.has(one.b)) };
+}
+
+/** How urgent a link is: what needs somebody first. */
+export function urgency(link: NetLink): number {
+  if (link.verdict === "differs") return 0;
+  if (link.state === "down") return 1;
+  if (link.settlement?.state === "waits") return 2;
+  return link.settlement === null ? 4 : 3;
 }

@@ -401,16 +401,28 @@ export interface Keys {
   }[];
 }
 
+/** A link as one node has it. What is null is not known. */
+export interface NetworkLink extends AccountItem {
+  readonly connected?: boolean | null;
+  readonly enabled?: boolean | null;
+  readonly offlineExpected?: boolean | null;
+  readonly packetsIn?: number | null;
+  readonly packetsOut?: number | null;
+}
+
 /** `/api/network`: this node and those that `EXPLORER_NODES` names. */
 export interface NetworkNode {
+  /** Empty: this node itself. */
   readonly url: string;
-  /** Why it could not be asked; empty: it was. */
+  /** Why it could not be asked; empty: it was. What is shown then is what it said last. */
   readonly error: string;
+  /** When it said what is shown. */
+  readonly at: string | null;
   readonly nodeId: string | null;
   readonly ilpAddress: string | null;
   readonly status: string | null;
   readonly accountingState: string | null;
-  readonly accounts: readonly (AccountItem & { readonly connected?: boolean | null })[];
+  readonly accounts: readonly NetworkLink[];
 }
 
 export interface Network {

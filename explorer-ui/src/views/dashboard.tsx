@@ -14,9 +14,9 @@ export function Dashboard() {
   return (
     <div class="dashboard">
       <Top />
+      <NetworkPanel />
       <Numbers />
       <Charts />
-      <NetworkPanel />
       <div class="two">
         <Positions />
         <LastPackets />

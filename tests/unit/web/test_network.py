@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from connector.web import bounds as web_bounds
+from connector.web.models import NetworkLink, NetworkShown
 from connector.web.network import Neighbourhood, network_router
 from tests.support.ledgers import ManualClock
 from tests.support.outside_http import FakeNetwork, raw
@@ -22,6 +23,12 @@ ACCOUNT: dict[str, Any] = {
     "netBalance": "-5", "pendingDebits": "0", "pendingCredits": "0", "creditLimit": "10",
     "availableCredit": "10", "settlementThreshold": None, "settlementState": "IDLE",
 }  # fmt: skip
+
+
+LINK: dict[str, Any] = {
+    "connected": True, "enabled": True, "offlineExpected": False, "packetsIn": 3, "packetsOut": 4,
+}  # fmt: skip
+WAITING: dict[str, Any] = {"settlementsWaiting": 0, "settlementsWaitingAmount": "0"}
 
 
 class Own:
@@ -36,11 +43,16 @@ class Own:
     def accounts_view(self) -> list[dict[str, Any]]:
         return [ACCOUNT]
 
+    def peers_view(self) -> list[dict[str, Any]]:
+        return [{"peerId": "b", "relation": "peer", **LINK}]
+
 
 def answers(request: httpx.Request) -> httpx.Response:
     """What node b says."""
     if request.url.path == "/api/status":
         return httpx.Response(200, json={**Own().status(), "nodeId": "b", "ilpAddress": "g.b"})
+    if request.url.path == "/api/peers":
+        return httpx.Response(200, json={"items": [{"peerId": "a", "connected": False}]})
     return httpx.Response(200, json={"items": [{**ACCOUNT, "peerId": "a", "extra": 1}]})
 
 
@@ -50,10 +62,11 @@ def neighbourhood(
     key: str | None = None,
     keys: dict[str, str] | None = None,
     clock: ManualClock | None = None,
+    urls_: tuple[str, ...] = ("http://b/",),
 ) -> Neighbourhood:
     return Neighbourhood(
         own=Own(),
-        urls=urls or ["http://b/"],
+        urls=urls or urls_,
         key=key,
         keys=keys,
         clock=clock or ManualClock(),
@@ -63,9 +76,59 @@ def neighbourhood(
 
 async def test_this_node_comes_first_and_the_others_say_what_they_book() -> None:
     own, other = await neighbourhood(answers).nodes()
-    assert (own["nodeId"], own["url"], own["accounts"]) == ("a", "", [ACCOUNT])
+    assert (own["nodeId"], own["url"]) == ("a", "")
+    assert own["accounts"] == [{**ACCOUNT, **WAITING, **LINK}]
     assert (other["nodeId"], other["url"], other["error"]) == ("b", "http://b", "")
-    assert other["accounts"] == [{**ACCOUNT, "peerId": "a"}]
+    unknown = dict.fromkeys(LINK)
+    assert other["accounts"] == [
+        {**ACCOUNT, **WAITING, "peerId": "a", **unknown, "connected": False}
+    ]
+
+
+async def test_of_a_node_that_falls_silent_its_last_values_are_shown_with_their_time() -> None:
+    silent = False
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if silent:
+            raise httpx.ConnectError("refused")
+        return answers(request)
+
+    clock = ManualClock()
+    network = neighbourhood(handler, clock=clock)
+    _, before = await network.nodes()
+    silent = True
+    clock.advance(60)
+    own, after = await network.nodes()
+    assert after["error"] == "cannot be reached: refused"
+    assert (after["status"], after["accountingState"]) == (None, None)
+    for field in ("at", "nodeId", "ilpAddress", "accounts"):
+        assert after[field] == before[field]
+    assert own["at"] > after["at"]
+    silent = False
+    clock.advance(60)
+    _, again = await network.nodes()
+    assert (again["error"], again["status"]) == ("", "healthy")
+    assert again["at"] > own["at"]
+
+
+async def test_the_answer_is_what_the_document_says() -> None:
+    nodes = await neighbourhood(answers).nodes()
+    shown = NetworkShown.model_validate({"configured": True, "nodes": nodes}, strict=True)
+    assert set(nodes[0]["accounts"][0]) == {
+        field.alias for field in NetworkLink.model_fields.values()
+    }
+    assert shown.nodes[1].accounts[0].connected is False
+
+
+async def test_a_node_without_others_shows_itself_and_its_links() -> None:
+    app = FastAPI()
+    app.include_router(network_router(neighbourhood(answers, urls_=())))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://node"
+    ) as viewer:
+        answer = (await viewer.get("/api/network")).json()
+    assert answer["configured"] is False
+    assert [one["nodeId"] for one in answer["nodes"]] == ["a"]
 
 
 async def test_this_node_may_be_among_those_that_are_named() -> None:
@@ -207,7 +270,7 @@ async def test_however_many_look_on_the_others_are_asked_once_a_second() -> None
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
             group.create_task(network.nodes())
-    assert len(asked) == 2
+    assert len(asked) == 3
     clock.advance(web_bounds.NETWORK_ANSWER_SECONDS)
     await network.nodes()
-    assert len(asked) == 4
+    assert len(asked) == 6
