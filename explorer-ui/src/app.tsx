@@ -29,9 +29,6 @@ const NAMES: Readonly<Record<Tab, string>> = {
 
 const VIEWS = { dashboard: Dashboard, packets: Packets, accounts: Accounts, peers: Peers, keys: Keys };
 
-/** What Esc closes on a tab, the first that is set. */
-const CLOSES = ["packet", "peer"];
-
 export function App() {
   const dialog = useSignal<"none" | "help" | "search">("none");
 
@@ -47,10 +44,8 @@ export function App() {
       const isTyping = target.matches("input, select, textarea");
       if (event.key === "Escape") {
         if (isTyping) target.blur();
-        else {
-          const open = CLOSES.find((name) => place.value.query[name] !== undefined);
-          if (open !== undefined) setQuery({ [open]: "" });
-        }
+        else if (place.value.tab === "peers" && place.value.query["peer"] !== undefined) goTo("peers");
+        else if (place.value.query["packet"] !== undefined) setQuery({ packet: "" });
         return;
       }
       if (isTyping) return;

@@ -5,6 +5,7 @@ import { start } from "./state";
 import "./style.css";
 import "./network.css";
 import "./operate.css";
+import "./peer.css";
 
 const root = document.getElementById("page");
 if (root !== null) render(<App />, root);

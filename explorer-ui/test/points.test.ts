@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { extent, joined, pointAt, visible } from "../src/model/points";
+import { extent, joined, pointAt, visible, withLevels } from "../src/model/points";
 import { T0, at } from "./samples";
 
 const item = (ms: number, net: string) => ({
@@ -41,4 +41,14 @@ test("zero is always in sight", () => {
   expect(extent([point(0, 120)])).toEqual([0n, 130n]);
   expect(extent([point(0, -120), point(1, 120)])).toEqual([-140n, 140n]);
   expect(extent([])).toEqual([-1n, 1n]);
+});
+
+test("a level is drawn where it leaves the balance to be seen, else it lies beyond", () => {
+  const limit = { value: 300n, label: "limit", kind: "limit" as const };
+  const far = { value: -100_000n, label: "threshold", kind: "threshold" as const };
+  const found = withLevels([0n, 100n], [limit, far]);
+  expect(found.drawn).toEqual([limit]);
+  expect(found.beyond).toEqual([far]);
+  expect(found.low).toBe(0n);
+  expect(found.high).toBe(321n);
 });

@@ -332,7 +332,7 @@ async def test_keys_of_the_keyboard(viewer: Viewer, tmp_path: Path) -> None:
         await page.get_by_role("option").first.wait_for()
         await page.keyboard.press("Enter")
         await page.locator("#peer-card").wait_for()
-        await expect(page).to_have_url(re.compile(re.escape("#peers?peer=a") + "$"))
+        await expect(page).to_have_url(re.compile(re.escape("#peers/a") + "$"))
         await page.keyboard.press("Escape")
         await page.locator("#peer-card").wait_for(state="detached")
         # Typing in a field is typing, not changing tabs.

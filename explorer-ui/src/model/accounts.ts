@@ -1,6 +1,7 @@
 /** Accounts as the page reckons with them. */
 
-import { percent, plural, units } from "./format";
+import { amount, percent, plural, units } from "./format";
+import type { LevelLine } from "./points";
 import type { AccountItem } from "./types";
 
 export interface Account {
@@ -90,4 +91,14 @@ export function levelWords(share: number | null): string {
   const level = levelOf(share);
   if (share === null || level === "calm") return "";
   return share > 100 ? "above 100 %" : level === "amber" ? "above 70 %" : "above 90 %";
+}
+
+/** What the balance is compared with: what the peer may owe us, from where we settle, and what we may owe it. */
+export function levelsOf(account: Account, maxPayable: bigint | null = null): LevelLine[] {
+  const money = (value: bigint) => `${amount(value, account.scale)} ${account.code}`;
+  const found: LevelLine[] = [];
+  if (account.creditLimit > 0n) found.push({ value: account.creditLimit, label: `credit limit ${money(account.creditLimit)}`, kind: "limit" });
+  if (account.threshold !== null) found.push({ value: -account.threshold, label: `settles from ${money(account.threshold)}`, kind: "threshold" });
+  if (maxPayable !== null) found.push({ value: -maxPayable, label: `we may owe ${money(maxPayable)}`, kind: "limit" });
+  return found;
 }

@@ -80,3 +80,37 @@ export function extent(points: readonly BalancePoint[]): [bigint, bigint] {
   const air = (high - low) / 12n;
   return [low < 0n ? low - air : 0n, high > 0n ? high + air : 0n];
 }
+
+/** A level that a balance is compared with: a limit, a threshold. */
+export interface LevelLine {
+  readonly value: bigint;
+  readonly label: string;
+  readonly kind: "limit" | "threshold";
+}
+
+/** A level is drawn where it does not make the balance itself a flat line. */
+const LEVEL_TIMES_MAX = 4n;
+
+/**
+ * The extent, widened for the levels that are near enough; the others lie beyond it, above or below.
+ */
+export function withLevels(
+  [low, high]: readonly [bigint, bigint],
+  levels: readonly LevelLine[],
+): { readonly low: bigint; readonly high: bigint; readonly drawn: readonly LevelLine[]; readonly beyond: readonly LevelLine[] } {
+  const size = high > -low ? high : -low;
+  const near = (one: LevelLine) => (one.value < 0n ? -one.value : one.value) <= size * LEVEL_TIMES_MAX;
+  const drawn = levels.filter(near);
+  let [bottom, top] = [low, high];
+  for (const { value } of drawn) {
+    if (value < bottom) bottom = value;
+    if (value > top) top = value;
+  }
+  const air = (top - bottom) / 14n;
+  return {
+    low: bottom < low ? bottom - air : low,
+    high: top > high ? top + air : high,
+    drawn,
+    beyond: levels.filter((one) => !near(one)),
+  };
+}

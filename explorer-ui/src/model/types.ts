@@ -281,6 +281,8 @@ export interface PeerItem {
   readonly offlineExpected?: boolean;
   readonly dials?: boolean;
   readonly draining?: boolean;
+  readonly throughputInLeft?: string | null;
+  readonly throughputOutLeft?: string | null;
   readonly packetsIn: number;
   readonly packetsOut: number;
   readonly fulfilledIn: number;
@@ -480,4 +482,41 @@ export interface OutgoingPayment {
   readonly asset: string;
   readonly receiverAsset: string | null;
   readonly reason: string;
+}
+
+/** `/api/peers/{id}`: what was agreed and is in effect. Null limits: there is none. */
+export interface PeerTerms {
+  readonly id: string;
+  readonly relation: string;
+  readonly assetCode: string;
+  readonly assetScale: number;
+  readonly url: string | null;
+  readonly httpUrl: string | null;
+  readonly creditLimit: string;
+  readonly maxPayable: string | null;
+  readonly maxInFlightValue: string | null;
+  readonly maxPacketAmount: string | null;
+  readonly rateLimit: number | null;
+  readonly throughputIn: string | null;
+  readonly throughputOut: string | null;
+  readonly throughputWindowSeconds: number;
+  readonly settleThreshold: string | null;
+  readonly settleTo: string;
+  readonly maxPrepaid: string;
+  readonly settlementEngineUrl: string | null;
+  readonly feeBasisPoints: number;
+  readonly routes: readonly string[];
+  readonly sendRoutes: boolean | null;
+  readonly receiveRoutes: boolean | null;
+  readonly transit: boolean | null;
+  readonly source: string;
+  readonly changed: readonly string[];
+}
+
+/** An item of `/api/rates` */
+export interface RateItem {
+  readonly from: string;
+  readonly to: string;
+  readonly rate: string;
+  readonly source: string;
 }

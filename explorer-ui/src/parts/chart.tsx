@@ -2,134 +2,14 @@
 
 import { scaleLinear } from "d3-scale";
 import { area, curveMonotoneX, curveStepAfter, line } from "d3-shape";
-import type { ComponentChildren } from "preact";
-import { useId, useState } from "preact/hooks";
+import { useId } from "preact/hooks";
 import { amount, type Asset, clock, compact, count, dateClock, exactTitle, owes } from "../model/format";
-import { extent, pointAt, visible } from "../model/points";
+import { extent, type LevelLine, pointAt, visible, withLevels } from "../model/points";
 import type { BalancePoint } from "../model/store";
-import { amountTicks, type Tick, timeTicks } from "../model/ticks";
-import { cls, useSize } from "./bits";
-
-const LEFT_MIN = 30;
-const RIGHT = 8;
-const TOP = 10;
-
-interface FrameProps {
-  readonly label: string;
-  readonly from: number;
-  readonly to: number;
-  readonly class?: string;
-  readonly yTicks: (height: number) => readonly { readonly y: number; readonly label: string; readonly zero?: boolean }[];
-  readonly plot: (box: Box) => ComponentChildren;
-  /** What is at a moment; null: nothing to tell. */
-  readonly tip: (at: number, box: Box) => { readonly y: number | null; readonly x?: number; readonly body: ComponentChildren } | null;
-}
-
-export interface Box {
-  readonly width: number;
-  readonly height: number;
-  x(at: number): number;
-}
-
-/** Axes, a pointer that can also be moved by arrow keys, and a tooltip. */
-function Frame(props: FrameProps) {
-  const [ref, size] = useSize<HTMLDivElement>();
-  // Where the pointer is, as a part of the width: it stays while time moves on.
-  const [pointer, setPointer] = useState<number | null>(null);
-  const rem = em();
-  const height = Math.max(0, size.height - TOP - rem * 1.6);
-  const ticks = height > 0 ? props.yTicks(height) : [];
-  // As wide as the longest number needs, so that small amounts keep all their zeros.
-  const left = Math.max(LEFT_MIN, 14 + Math.max(0, ...ticks.map((tick) => tick.label.length)) * rem * LETTER);
-  const width = Math.max(0, size.width - left - RIGHT);
-  const { from, to } = props;
-  const box: Box = { width, height, x: (at) => ((at - from) / Math.max(1, to - from)) * width };
-  const at = pointer === null ? null : from + pointer * (to - from);
-  const tip = at === null || width === 0 ? null : props.tip(at, box);
-  const tipX = at === null ? 0 : (tip?.x ?? box.x(at));
-
-  const move = (event: PointerEvent) => {
-    const bounds = (event.currentTarget as Element).getBoundingClientRect();
-    const part = (event.clientX - bounds.left - left) / Math.max(1, width);
-    setPointer(part < 0 || part > 1 ? null : part);
-  };
-  const key = (event: KeyboardEvent) => {
-    const step = event.key === "ArrowLeft" ? -0.02 : event.key === "ArrowRight" ? 0.02 : 0;
-    if (step === 0) {
-      if (event.key === "Escape" && pointer !== null) setPointer(null);
-      return;
-    }
-    event.preventDefault();
-    setPointer((before) => Math.max(0, Math.min(1, (before ?? 1) + step)));
-  };
-
-  return (
-    <div class={cls("chart", props.class)} ref={ref}>
-      {width > 0 && height > 0 && (
-        <svg
-          width={size.width}
-          height={size.height}
-          viewBox={`0 0 ${size.width} ${size.height}`}
-          role="img"
-          aria-label={props.label}
-          tabIndex={0}
-          onPointerMove={move}
-          onPointerDown={move}
-          onPointerLeave={() => {
-            setPointer(null);
-          }}
-          onBlur={() => {
-            setPointer(null);
-          }}
-          onKeyDown={key}
-        >
-          <g transform={`translate(${left} ${TOP})`}>
-            {ticks.map((tick) => (
-              <g key={tick.label} transform={`translate(0 ${tick.y})`}>
-                <line class={tick.zero ? "axis-zero" : "axis-line"} x2={width} />
-                <text class="axis-text" x={-8} dy="0.32em" text-anchor="end">
-                  {tick.label}
-                </text>
-              </g>
-            ))}
-            {timeTicks(from, to, width / (rem * 6.5))
-              .map((tick) => ({ ...tick, x: box.x(tick.at), half: (tick.label.length * rem * LETTER) / 2 }))
-              .filter((tick) => tick.x >= tick.half - left + 8 && tick.x <= width + RIGHT - tick.half)
-              .map((tick) => (
-                <text key={tick.at} class="axis-text" x={tick.x} y={height + rem * 1.2} text-anchor="middle">
-                  {tick.label}
-                </text>
-              ))}
-            {props.plot(box)}
-            {tip !== null && (
-              <g class="cursor">
-                <line x1={tipX} x2={tipX} y2={height} />
-                {tip.y !== null && <circle cx={tipX} cy={tip.y} r={4} />}
-              </g>
-            )}
-          </g>
-        </svg>
-      )}
-      {tip !== null && (
-        <div
-          class={cls("tip", tipX > width / 2 && "tip-left")}
-          role="tooltip"
-          style={{ left: `${left + tipX}px`, top: `${TOP}px` }}
-        >
-          {tip.body}
-        </div>
-      )}
-    </div>
-  );
-}
-
-/** The width of a digit in the text of axes, of the page's letter size. */
-const LETTER = 0.45;
-
-/** The page's letter size, px. */
-function em(): number {
-  return Number.parseFloat(getComputedStyle(document.documentElement).fontSize) || 14;
-}
+import { amountTicks, type Tick } from "../model/ticks";
+import type { Zoom } from "../model/url";
+import { cls } from "./bits";
+import { em, Frame } from "./frame";
 
 // --- rates
 
@@ -153,6 +33,7 @@ export function RateChart(props: {
   lines: readonly RateLine[];
   stacked?: boolean;
   ticks: (high: number, wanted: number) => readonly Tick[];
+  onZoom?: (zoom: Zoom) => void;
 }) {
   const id = useId();
   const { from, to, stepMs, first } = props;
@@ -168,6 +49,7 @@ export function RateChart(props: {
   return (
     <Frame
       label={props.label}
+      onZoom={props.onZoom}
       from={from}
       to={to}
       yTicks={(height) => {
@@ -236,18 +118,32 @@ export function RateChart(props: {
 
 // --- balances
 
-/** A net balance over time: emerald above zero, rose below. */
+/** Something that happened, at its moment of a chart. */
+export interface Mark {
+  readonly at: number;
+  readonly kind: "settlement" | "up" | "down" | "other";
+  readonly text: string;
+}
+
+/** A mark is told when the pointer is so near to it, px. */
+const MARK_NEAR = 6;
+
+/** A net balance over time: emerald above zero, rose below; with limits, and with what happened. */
 export function BalanceChart(props: {
   peerId: string;
   asset: Asset;
   points: readonly BalancePoint[];
   from: number;
   to: number;
+  levels?: readonly LevelLine[];
+  marks?: readonly Mark[];
+  onZoom?: (zoom: Zoom) => void;
 }) {
   const id = useId();
   const { asset, from, to } = props;
   const seen = visible(props.points, from, to, 1200);
-  const [low, high] = extent(seen);
+  const { low, high, drawn, beyond } = withLevels(extent(seen), props.levels ?? []);
+  const marks = (props.marks ?? []).filter((one) => one.at >= from && one.at <= to);
   const last = seen[seen.length - 1]?.net ?? 0n;
   // Positions on screen only: money itself stays whole.
   const scale = (height: number) => {
@@ -257,6 +153,7 @@ export function BalanceChart(props: {
   return (
     <Frame
       class="chart-balance"
+      onZoom={props.onZoom}
       label={`Balance with ${props.peerId} from ${dateClock(from)} to ${dateClock(to)}; now ${amount(last, asset.scale)} ${asset.code}, ${owes(last)}`}
       from={from}
       to={to}
@@ -295,15 +192,48 @@ export function BalanceChart(props: {
             </linearGradient>
             <path class="area" data-testid="history-area" d={fill(seen) ?? ""} fill={`url(#${id}-fill)`} />
             <path class="balance-line" d={stroke(seen) ?? ""} stroke={`url(#${id}-stroke)`} />
+            {drawn.map((one) => (
+              <g key={one.label} class={`level level-${one.kind}`} data-level-line={one.kind}>
+                <line x2={width} y1={y(one.value)} y2={y(one.value)} />
+                {/* At different ends, so that two that are near to each other can be read. */}
+                <text
+                  x={one.kind === "limit" ? width - 4 : 4}
+                  y={y(one.value) + (one.value < 0n ? -1 : 1) * em() * 0.55}
+                  dy="0.32em"
+                  text-anchor={one.kind === "limit" ? "end" : "start"}
+                >
+                  {one.label}
+                </text>
+              </g>
+            ))}
+            {beyond.map((one, index) => (
+              <text
+                key={one.label}
+                class={`level-beyond level-${one.kind}`}
+                data-level-line={one.kind}
+                x={4}
+                y={one.value < 0n ? height - em() * (0.6 + index * 1.1) : em() * (0.7 + index * 1.1)}
+                dy="0.32em"
+              >
+                {one.value < 0n ? "↓" : "↑"} {one.label}
+              </text>
+            ))}
+            {marks.map((one) => (
+              <g key={`${one.at} ${one.text}`} class={`mark-at mark-${one.kind}`} transform={`translate(${x(one.at)} 0)`} data-mark={one.kind}>
+                <line y2={height} />
+                <path d={one.kind === "settlement" ? "M0 -5l5 5l-5 5l-5 -5z" : one.kind === "down" ? "M-4 -3h8l-4 7z" : "M-4 4h8l-4 -7z"} transform={`translate(0 ${height - 6})`} />
+              </g>
+            ))}
             {seen.length > 0 && (
               <circle class={cls("now", last > 0n ? "now-owed" : last < 0n ? "now-owing" : "now-even")} cx={width} cy={y(last)} r={3.5} />
             )}
           </>
         );
       }}
-      tip={(at, { height }) => {
+      tip={(at, { height, x }) => {
         const point = pointAt(seen, at);
         if (point === null) return null;
+        const near = marks.filter((one) => Math.abs(x(one.at) - x(at)) <= MARK_NEAR).slice(-3);
         return {
           y: scale(height)(point.net),
           body: (
@@ -314,6 +244,11 @@ export function BalanceChart(props: {
               </div>
               <div class="tip-note">{owes(point.net)}</div>
               <div class="tip-note num">{exactTitle(point.net, asset)}</div>
+              {near.map((one) => (
+                <div key={`${one.at} ${one.text}`} class="tip-mark">
+                  {clock(one.at)} {one.text}
+                </div>
+              ))}
             </>
           ),
         };
@@ -322,14 +257,15 @@ export function BalanceChart(props: {
   );
 }
 
-/** A line without axes, to go beside a number. */
-export function Spark(props: { values: readonly number[]; tone: string }) {
-  const high = Math.max(1e-9, ...props.values);
+/** A line without axes, to go beside a number; null is a gap. */
+export function Spark(props: { values: readonly (number | null)[]; tone: string }) {
+  const high = Math.max(1e-9, ...props.values.map((value) => value ?? 0));
   const step = 100 / Math.max(1, props.values.length - 1);
-  const path = line<number>()
+  const path = line<number | null>()
+    .defined((value) => value !== null)
     .curve(curveMonotoneX)
     .x((_, index) => index * step)
-    .y((value) => 23 - (value / high) * 21);
+    .y((value) => 23 - ((value ?? 0) / high) * 21);
   return (
     <svg class={cls("spark", `tone-${props.tone}`)} viewBox="0 0 100 24" preserveAspectRatio="none" aria-hidden="true">
       <path class="stroke" d={path(props.values) ?? ""} />

@@ -1,22 +1,17 @@
 /** A card for each account: who owes whom, how far limits are used, and how it came to that. */
 
-import { signal, useComputed } from "@preact/signals";
-import { useEffect } from "preact/hooks";
-import { type Account, creditUsed, levelOf, levelWords, towardsSettlement, waitingInWords } from "../model/accounts";
-import { get } from "../model/api";
-import { balance, exact, exactTitle, owes, share } from "../model/format";
-import { actions } from "../model/operate";
+import { useComputed } from "@preact/signals";
+import { type Account, creditUsed, levelOf, levelsOf, levelWords, towardsSettlement, waitingInWords } from "../model/accounts";
+import { balance, exactTitle, owes, share } from "../model/format";
 import { inOrder } from "../model/inbox";
-import { joined } from "../model/points";
-import type { History, HistoryItem, SettlementItem } from "../model/types";
 import { Chip, cls, Empty, Money, Progress, Segments, useNear } from "../parts/bits";
-import { BalanceChart } from "../parts/chart";
 import { Icon } from "../parts/icons";
-import { Act } from "../parts/operate";
-import { failed, goTo, now, place, setQuery, settlements, store } from "../state";
+import { isAsked, OpenSettlement } from "../parts/settlement";
+import { goTo, place, setQuery, settlements, store } from "../state";
+import { HistoryChart } from "./history";
 import { Wallets } from "./wallets";
 
-const RANGES: readonly (readonly [string, string, number])[] = [
+export const RANGES: readonly (readonly [string, string, number])[] = [
   ["5m", "5 min", 300_000],
   ["15m", "15 min", 900_000],
   ["1h", "1 h", 3_600_000],
@@ -113,28 +108,6 @@ const SETTLEMENT_WORDS: Readonly<Record<string, readonly [string, string]>> = {
 
 const OPEN_SHOWN_MAX = 3;
 
-/** Whether somebody has to do something about a settlement. */
-function isAsked(one: SettlementItem): boolean {
-  return one.phase === "waiting" || (one.phase === "booked" && one.payer === "operator");
-}
-
-/** A settlement that waits for an operator: what to do, with the amount, and the buttons for it. */
-function OpenSettlement(props: { one: SettlementItem; asset: { code: string; scale: number } }) {
-  const { one, asset } = props;
-  const value = BigInt(one.amount);
-  const money = `${exact(value, asset.scale)} ${asset.code}`;
-  const step = (name: "confirm" | "cancel" | "accept" | "decline") => actions.step(one.peerId, one.settlementId, name, money);
-  const toPay = one.phase === "booked";
-  return (
-    <span class="open-settlement" data-testid="settlement-state" data-state={toPay ? "TO_PAY" : "WAITING"}>
-      <Chip kind="warn">{toPay ? "pay, then confirm" : "received?"}</Chip> <Money value={value} asset={asset} />{" "}
-      {(toPay ? (["confirm", "cancel"] as const) : (["accept", "decline"] as const)).map((name) => (
-        <Act key={name} action={step(name)} small />
-      ))}
-    </span>
-  );
-}
-
 function inWords(percent: number): string {
   return [share(percent), levelWords(percent)].filter(Boolean).join(", ");
 }
@@ -198,7 +171,7 @@ function Card(props: { accountKey: string; rangeMs: number }) {
         </div>
       </dl>
       <div class="card-chart">
-        {near ? <HistoryChart account={account} rangeMs={props.rangeMs} /> : <div class="chart" />}
+        {near ? <HistoryChart account={account} rangeMs={props.rangeMs} levels={levelsOf(account)} /> : <div class="chart" />}
       </div>
       <Progress
         label="Credit used"
@@ -273,67 +246,4 @@ function Link(props: { peerId: string }) {
   const up = useComputed(() => store.peers.value.find((peer) => peer.peerId === props.peerId)?.connected);
   if (up.value === undefined) return <Chip kind="quiet">no longer configured</Chip>;
   return up.value ? <Chip kind="ok">connected</Chip> : <Chip kind="bad">not connected</Chip>;
-}
-
-// --- history
-
-/** What was loaded, by peer and range: going to another tab and back does not ask again. */
-const histories = new Map<string, ReturnType<typeof historyOf>>();
-const HISTORIES_MAX = 500;
-
-function historyOf() {
-  return { items: signal<readonly HistoryItem[]>([]), error: signal(""), loadedAt: 0, busy: false };
-}
-
-async function load(peerId: string, rangeMs: number, into: ReturnType<typeof historyOf>): Promise<void> {
-  if (into.busy) return;
-  into.busy = true;
-  try {
-    const answer = await get<History>(`api/accounts/${encodeURIComponent(peerId)}/history`, {
-      from: Date.now() - rangeMs,
-      points: 400,
-    });
-    into.items.value = answer.items;
-    into.error.value = "";
-    into.loadedAt = Date.now();
-  } catch (error) {
-    into.error.value = failed(error);
-  }
-  into.busy = false;
-}
-
-function HistoryChart(props: { account: Account; rangeMs: number }) {
-  const { account, rangeMs } = props;
-  const key = `${account.key}|${rangeMs}`;
-  let known = histories.get(key);
-  if (known === undefined) {
-    if (histories.size >= HISTORIES_MAX) histories.clear();
-    known = historyOf();
-    histories.set(key, known);
-  }
-  const history = known;
-  const gaps = store.gaps.value;
-  useEffect(() => {
-    if (Date.now() - history.loadedAt > Math.min(60_000, rangeMs / 20) || gaps > 0) void load(account.peerId, rangeMs, history);
-  }, [key, gaps]);
-  // Always up to the newest balance, also between two steps of the clock.
-  const live = store.livePoints(account.key);
-  const points = joined(history.items.value, live);
-  const to = Math.max(now.value, points[points.length - 1]?.at ?? 0);
-  return (
-    <>
-      <BalanceChart
-        peerId={account.peerId}
-        asset={{ code: account.code, scale: account.scale }}
-        points={points}
-        from={to - rangeMs}
-        to={to}
-      />
-      {history.error.value !== "" && (
-        <p class="chart-note" role="alert">
-          History could not be loaded: {history.error.value} Shown since this page was opened.
-        </p>
-      )}
-    </>
-  );
 }

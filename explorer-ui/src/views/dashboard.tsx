@@ -1,11 +1,12 @@
 /** The node in five seconds: do packets flow, who owes whom, what is wrong. */
 
-import { amount, clock, compact, count, duration, exactTitle, owes, plural, span } from "../model/format";
+import { clock, compact, count, duration, exactTitle, owes, plural, span } from "../model/format";
 import { Balance, Chip, cls, Dot, Empty, Money, Panel } from "../parts/bits";
 import { Spark } from "../parts/chart";
 import { NetworkPanel } from "../parts/network";
 import { lastMinute, rate, rows, success } from "../situation";
 import { goTo, store } from "../state";
+import { Happened } from "./happened";
 import { Inbox, State } from "./inbox";
 import { name, StateChip } from "./packets";
 import { assetsOf, Charts } from "./rates";
@@ -210,39 +211,4 @@ function LastPackets() {
       )}
     </Panel>
   );
-}
-
-/** Links, settlements, accounting, administration: what happened besides packets. */
-function Happened() {
-  const incidents = store.incidents.value;
-  if (incidents.length === 0) return null;
-  return (
-    <Panel title="What happened">
-      <ul class="log">
-        {incidents.slice(0, 12).map(({ seq, at, event }) => (
-          <li key={seq}>
-            <span class="num muted">{clock(at)}</span> <Chip kind={toneOf(event.type)}>{event.type.toLowerCase().replaceAll("_", " ")}</Chip>{" "}
-            {detail(event as unknown as Record<string, unknown>)}
-          </li>
-        ))}
-      </ul>
-    </Panel>
-  );
-}
-
-function toneOf(type: string): string {
-  if (type === "PEER_DISCONNECTED" || type === "ROUTING_LOOP" || type === "NEXT_HOP_SHORT" || type.endsWith("_FAILED")) return "bad";
-  if (type === "PEER_CONNECTED" || type.endsWith("_COMPLETED")) return "ok";
-  return type.startsWith("SETTLEMENT") ? "busy" : "quiet";
-}
-
-function detail(event: Record<string, unknown>): string {
-  const { peerId, prefix, nextHop, state, action, target, reason, error } = event;
-  const parts = [peerId, prefix, nextHop === undefined || prefix === undefined ? "" : `→ ${String(nextHop)}`, state, action, target, reason, error];
-  const text = parts.filter((part) => part !== undefined && part !== null && part !== "").join(" ");
-  const value =
-    typeof event["amount"] === "string" && typeof event["assetScale"] === "number"
-      ? ` ${amount(BigInt(event["amount"]), event["assetScale"])} ${String(event["assetCode"])}`
-      : "";
-  return text + value;
 }

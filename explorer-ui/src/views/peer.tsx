@@ -1,25 +1,97 @@
-/** A peer as one object: what it owes and may owe, its routes, settlements and packets, and what can be done. */
+/** A peer as one object, on a page of its own (`#peers/<id>`): account, link, terms, keys, settlements, packets, history. */
 
-import { signal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
-import { type Account, creditUsed, levelOf, levelWords, towardsSettlement } from "../model/accounts";
-import { get } from "../model/api";
-import { balance, clock, exact, share } from "../model/format";
+import { useEffect, useRef } from "preact/hooks";
+import { type Account, levelsOf } from "../model/accounts";
+import { balance, exact, exactTitle, owes } from "../model/format";
+import { peerName } from "../model/network";
 import { actions } from "../model/operate";
-import type { Page, PeerItem, SettlementItem } from "../model/types";
-import { Balance, Progress } from "../parts/bits";
+import type { PeerItem, PeerTerms } from "../model/types";
+import { type Zoom, zoomOf, zoomText } from "../model/url";
+import { useAsk } from "../parts/ask";
+import { Chip, cls, Empty, Money, Panel, Segments, useEvery, useFocusBack } from "../parts/bits";
+import { Unzoom } from "../parts/frame";
+import { Icon } from "../parts/icons";
 import { Act } from "../parts/operate";
-import { failed, routes, settlements, store } from "../state";
+import { isAsked, OpenSettlement } from "../parts/settlement";
+import { goTo, loadNetwork, loadPeers, loadRoutes, network, place, setQuery, settlements, store } from "../state";
+import { RANGES } from "./accounts";
+import { HistoryChart } from "./history";
+import { marksOf, PeerHistory, useHappened } from "./peerhistory";
+import { PeerAccount, PeerKeys, PeerLimits, PeerLink, PeerPackets, PeerRoutes, PeerSettlements } from "./peerpanels";
+
+export function PeerPage(props: { peerId: string }) {
+  const { peerId } = props;
+  const frame = useRef<HTMLDivElement>(null);
+  useFocusBack(frame, () => document.querySelector(`[data-testid="peer-${CSS.escape(peerId)}"] button`));
+  useEvery(loadPeers, 2000);
+  const version = store.routesVersion.value;
+  useEffect(() => {
+    void loadRoutes();
+    if (network.peek() === null) void loadNetwork();
+  }, [version]);
+  const peer = store.peers.value.find((one) => one.peerId === peerId);
+  const account = store.allAccounts().find((one) => one.peerId === peerId);
+  return (
+    <div ref={frame} class="peer-page" id="peer-card">
+      <Head peerId={peerId} peer={peer} account={account} />
+      {peer === undefined && account === undefined ? (
+        <Panel title={peerId}>
+          <Empty title="There is no peer of that name" />
+        </Panel>
+      ) : (
+        <Body peerId={peerId} peer={peer} account={account} />
+      )}
+    </div>
+  );
+}
+
+function Head(props: { peerId: string; peer: PeerItem | undefined; account: Account | undefined }) {
+  const { peerId, peer, account } = props;
+  const url = network.value?.nodes.find((node) => node.nodeId !== null && peerName(node.nodeId) === peerId && node.url !== "")?.url;
+  return (
+    <header class="peer-head">
+      <button
+        type="button"
+        class="button small"
+        aria-label="Close"
+        onClick={() => {
+          goTo("peers");
+        }}
+      >
+        ← Peers
+      </button>
+      <h2 class="peer-name">{peerId}</h2>
+      <span class="peer-chips" data-testid="peer-state">
+        {peer === undefined ? (
+          <Chip kind="quiet">no longer configured</Chip>
+        ) : (
+          <>
+            {peer.connected ? <Chip kind="ok">connected</Chip> : peer.offlineExpected === true ? <Chip kind="quiet">away, expected</Chip> : <Chip kind="bad">not connected</Chip>}
+            {peer.enabled === false && <Chip kind="warn">disabled</Chip>}
+            {peer.draining === true && <Chip kind="busy">being removed</Chip>}
+            <span class="muted">
+              {peer.relation}, {peer.assetCode} scale {peer.assetScale}
+            </span>
+          </>
+        )}
+        {url !== undefined && (
+          <a class="link" href={url} target="_blank" rel="noopener">
+            Its own page ↗
+          </a>
+        )}
+      </span>
+      {peer !== undefined && <PeerActions peer={peer} account={account} />}
+    </header>
+  );
+}
 
 /** Everything that can be done with a peer. */
-export function PeerActions(props: { peer: PeerItem; account: Account | undefined }) {
+function PeerActions(props: { peer: PeerItem; account: Account | undefined }) {
   const { peer, account } = props;
   const id = peer.peerId;
   return (
     <div class="peer-acts" data-testid="peer-acts">
       {(peer.dials !== false || peer.connected) && <Act action={actions.reconnect(id)} small />}
-      {peer.enabled !== undefined && <Act action={actions.enable(id, !peer.enabled)} small />}
-      {peer.offlineExpected !== undefined && <Act action={actions.expectOffline(id, !peer.offlineExpected)} small />}
       {account !== undefined && (
         <Act
           action={{
@@ -32,118 +104,113 @@ export function PeerActions(props: { peer: PeerItem; account: Account | undefine
       {account !== undefined && account.net < 0n && (
         <Act action={actions.settleNow(id, `${balance(-account.net, account.scale)} ${account.code}`)} small />
       )}
+      {peer.offlineExpected !== undefined && <Act action={actions.expectOffline(id, !peer.offlineExpected)} small />}
+      {peer.enabled !== undefined && <Act action={actions.enable(id, !peer.enabled)} small />}
       <Act action={actions.remove(id)} small />
     </div>
   );
 }
 
-/** What it owes, and how far its limits are used. */
-export function PeerAccount(props: { account: Account }) {
-  const { account } = props;
-  const asset = { code: account.code, scale: account.scale };
-  const credit = creditUsed(account);
-  const settle = towardsSettlement(account);
-  const words = (percent: number) => [share(percent), levelWords(percent)].filter(Boolean).join(", ");
+function Body(props: { peerId: string; peer: PeerItem | undefined; account: Account | undefined }) {
+  const { peerId, peer, account } = props;
+  const limits = `${account?.creditLimit ?? ""} ${account?.threshold ?? ""} ${peer?.enabled ?? ""}`;
+  const terms = useAsk<PeerTerms>(`api/peers/${encodeURIComponent(peerId)}`, {}, [peer === undefined, limits]);
+  const happened = useHappened(peerId);
+  const known = peer === undefined ? null : terms.value;
   return (
-    <div class="pad peer-account">
-      <Progress
-        label="Credit used"
-        share={credit.share}
-        level={levelOf(credit.share)}
-        words={
-          credit.share === null ? (
-            "no credit given"
-          ) : (
-            <>
-              <Balance value={credit.used} asset={asset} /> of <Balance value={account.creditLimit} asset={asset} /> · {words(credit.share)}
-            </>
-          )
-        }
-      />
-      {settle !== null && account.threshold !== null && (
-        <Progress
-          label="To settlement"
-          share={settle.share}
-          level={levelOf(settle.share)}
-          words={
-            <>
-              <Balance value={settle.owed} asset={asset} /> of <Balance value={account.threshold} asset={asset} /> · {words(settle.share)}
-            </>
-          }
-        />
-      )}
+    <div class="peer-columns">
+      <div class="peer-main">
+        {account !== undefined && <AccountPanel account={account} terms={known} marks={marksOf(happened.items)} />}
+        <PeerSettlements peerId={peerId} />
+        <PeerPackets peerId={peerId} />
+      </div>
+      <div class="peer-side">
+        {peer !== undefined && <PeerLink peer={peer} terms={known} />}
+        {peer !== undefined && account !== undefined && <PeerLimits peer={peer} account={account} terms={terms} />}
+        <PeerRoutes peerId={peerId} terms={known} />
+        {peer !== undefined && <PeerKeys peerId={peerId} connected={peer.connected} />}
+        <PeerHistory peerId={peerId} happened={happened} />
+      </div>
     </div>
   );
 }
 
-/** Prefixes that lead to it now. */
-export function PeerRoutes(props: { peerId: string }) {
-  const own = routes.value.filter((route) => route.nextHop === props.peerId);
-  if (own.length === 0) return <p class="muted pad">No route leads to it now.</p>;
-  const named = own.slice(0, ROUTES_NAMED_MAX).map((route) => (route.prefix === "" ? "everything else" : route.prefix));
+function AccountPanel(props: { account: Account; terms: PeerTerms | null; marks: ReturnType<typeof marksOf> }) {
+  const { account, terms } = props;
+  const { query } = place.value;
+  const range = RANGES.find(([id]) => id === query["range"]) ?? RANGES[2] ?? (["1h", "", 3_600_000] as const);
+  const zoom = zoomOf(query["zoom"]);
+  const asset = { code: account.code, scale: account.scale };
+  const side = account.net > 0n ? "owed" : account.net < 0n ? "owing" : "even";
+  const asked = settlements.value.filter((one) => one.peerId === account.peerId && isAsked(one));
+  const onZoom = (next: Zoom) => {
+    setQuery({ zoom: zoomText(next) });
+  };
+  const max = terms?.maxPayable ?? null;
   return (
-    <p class="pad">
-      Routes: <span class="mono break">{named.join(", ")}</span>
-      {own.length > ROUTES_NAMED_MAX && <span class="muted"> and {own.length - ROUTES_NAMED_MAX} more</span>}
-    </p>
-  );
-}
-
-const ROUTES_NAMED_MAX = 8;
-const SETTLEMENTS_SHOWN = 8;
-const found = signal<{ readonly peerId: string; readonly items: readonly SettlementItem[] } | null>(null);
-const fault = signal("");
-
-async function load(peerId: string): Promise<void> {
-  try {
-    const page = await get<Page<SettlementItem>>("api/settlements", { peer: peerId, limit: SETTLEMENTS_SHOWN });
-    found.value = { peerId, items: page.items };
-    fault.value = "";
-  } catch (error) {
-    fault.value = failed(error);
-  }
-}
-
-/** Its last settlements, with the words of the commands and of the API. */
-export function PeerSettlements(props: { peerId: string }) {
-  const { peerId } = props;
-  const open = settlements.value;
-  useEffect(() => {
-    void load(peerId);
-  }, [peerId, open, store.lastSettlement(peerId)?.seq]);
-  if (fault.value !== "") {
-    return (
-      <p class="fault pad" role="alert">
-        Settlements could not be loaded: {fault.value}
-      </p>
-    );
-  }
-  const items = found.value?.peerId === peerId ? found.value.items : [];
-  if (items.length === 0) return null;
-  return (
-    <table class="grid" aria-label={`Settlements with ${peerId}`} data-testid="peer-settlements">
-      <thead>
-        <tr>
-          <th scope="col">Settlement</th>
-          <th scope="col" class="right">
-            Amount
-          </th>
-          <th scope="col">Phase</th>
-        </tr>
-      </thead>
-      <tbody>
-        {items.map((one) => (
-          <tr key={one.settlementId}>
-            <td>
-              <span class="num muted">{clock(one.createdMs)}</span> {one.direction === "incoming" ? "it paid us" : "we pay it"}
-            </td>
-            <td class="right">
-              <Balance value={BigInt(one.amount)} asset={{ code: one.assetCode, scale: one.assetScale }} />
-            </td>
-            <td title={one.error}>{one.phase}</td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
+    <Panel
+      title="Account"
+      aside={
+        <>
+          <Unzoom
+            zoomed={zoom !== null}
+            onReset={() => {
+              setQuery({ zoom: "" });
+            }}
+          />
+          <Segments
+            label="Time range"
+            options={RANGES}
+            chosen={range[0]}
+            onChoose={(id) => {
+              setQuery({ range: id, zoom: "" });
+            }}
+          />
+        </>
+      }
+    >
+      <div class="pad peer-books">
+        <div class={cls("net", side)} title={exactTitle(account.net, asset)} data-testid="net" data-net={account.net.toString()}>
+          <Icon name={side === "owed" ? "down" : side === "owing" ? "up" : "even"} />
+          <span class="net-words-in">
+            {side === "even" ? "even" : `${owes(account.net)} `}
+            {side !== "even" && <span class="net-value num">{balance(account.net < 0n ? -account.net : account.net, account.scale)}</span>}
+            {side !== "even" && <span class="net-unit"> {account.code}</span>}
+          </span>
+        </div>
+        <dl class="sides">
+          <div>
+            <dt title="What they sent through us, and what we paid them in settlements">They sent, or we paid</dt>
+            <dd>
+              <Money value={account.debit} asset={asset} unit={false} />
+            </dd>
+          </div>
+          <div>
+            <dt title="What we sent towards them, and what they paid us in settlements">We sent, or they paid</dt>
+            <dd>
+              <Money value={account.credit} asset={asset} unit={false} />
+            </dd>
+          </div>
+          <div>
+            <dt>Held now, from / to them</dt>
+            <dd>
+              <Money value={account.pendingDebits} asset={asset} unit={false} />
+              {" / "}
+              <Money value={account.pendingCredits} asset={asset} unit={false} />
+            </dd>
+          </div>
+        </dl>
+      </div>
+      {asked.length > 0 && (
+        <div class="pad peer-asked">
+          {asked.slice(0, 5).map((one) => (
+            <OpenSettlement key={one.settlementId} one={one} asset={asset} />
+          ))}
+          {asked.length > 5 && <span class="muted">and {asked.length - 5} more below</span>}
+        </div>
+      )}
+      <HistoryChart account={account} rangeMs={range[2]} zoom={zoom} levels={levelsOf(account, max === null ? null : BigInt(max))} marks={props.marks} onZoom={onZoom} />
+      <PeerAccount account={account} />
+    </Panel>
   );
 }

@@ -1,39 +1,35 @@
 /** The links and the routing table. */
 
-import { useEffect, useRef } from "preact/hooks";
-import { balance, clock, count, duration, owes, span } from "../model/format";
+import { useEffect } from "preact/hooks";
+import { count, duration, span } from "../model/format";
 import { inOrder } from "../model/inbox";
-import type { PeerItem, RouteItem } from "../model/types";
-import { Chip, cls, Dot, Empty, Loaded, Panel, useEvery, useFocusBack } from "../parts/bits";
-import { Icon } from "../parts/icons";
+import type { RouteItem } from "../model/types";
+import { Chip, Dot, Empty, Loaded, Panel, useEvery } from "../parts/bits";
 import { goTo, loadPeers, loadRoutes, place, routes, routesLoad, routesMore, setQuery, store } from "../state";
 import { Explain } from "./explain";
 import { name } from "./packets";
-import { PeerAccount, PeerActions, PeerRoutes, PeerSettlements } from "./peer";
+import { PeerPage } from "./peer";
 
 const ROUTES_DRAWN_MAX = 300;
 
 export function Peers() {
+  const peerId = place.value.query["peer"];
+  return peerId === undefined ? <Overview /> : <PeerPage key={peerId} peerId={peerId} />;
+}
+
+function Overview() {
   useEvery(loadPeers, 2000);
-  const { query } = place.value;
-  const selected = store.peers.value.find((peer) => peer.peerId === query["peer"]);
   return (
     <div class="peers">
       <div class="peers-left">
-        <PeerTable selected={query["peer"]} />
-        {selected !== undefined && <PeerCard key={selected.peerId} peer={selected} />}
-        {query["peer"] !== undefined && selected === undefined && (
-          <Panel title={query["peer"]}>
-            <p class="muted pad">There is no peer of that name.</p>
-          </Panel>
-        )}
+        <PeerTable />
       </div>
       <Routes />
     </div>
   );
 }
 
-function PeerTable(props: { selected: string | undefined }) {
+function PeerTable() {
   const peers = [...store.peers.value].sort((a, b) => inOrder(a.peerId, b.peerId));
   const up = peers.filter((peer) => peer.connected).length;
   return (
@@ -59,14 +55,14 @@ function PeerTable(props: { selected: string | undefined }) {
               {peers.map((peer) => (
                 <tr
                   key={peer.peerId}
-                  class={cls("grid-row", peer.peerId === props.selected && "grid-on")}
+                  class="grid-row"
                   data-testid={`peer-${peer.peerId}`}
                   onClick={() => {
-                    setQuery({ peer: peer.peerId === props.selected ? "" : peer.peerId });
+                    goTo("peers", { peer: peer.peerId });
                   }}
                 >
                   <th scope="row">
-                    <button type="button" class="link strong" title={peer.peerId} aria-expanded={peer.peerId === props.selected}>
+                    <button type="button" class="link strong" title={peer.peerId}>
                       {peer.peerId}
                     </button>
                   </th>
@@ -94,89 +90,6 @@ function PeerTable(props: { selected: string | undefined }) {
   );
 }
 
-function PeerCard(props: { peer: PeerItem }) {
-  const { peer } = props;
-  const frame = useRef<HTMLDivElement>(null);
-  useFocusBack(frame, () => document.querySelector(`[data-testid="peer-${CSS.escape(peer.peerId)}"] button`));
-  const account = store.allAccounts().find((one) => one.peerId === peer.peerId);
-  const events = store.incidents.value.filter(
-    ({ event }) => "peerId" in event && event.peerId === peer.peerId && event.type.startsWith("PEER_"),
-  );
-  const box = (label: string, value: string, title?: string) => (
-    <div class="stat" {...(title ? { title } : {})}>
-      <span class="stat-label">{label}</span>
-      <span class="stat-value num">{value}</span>
-    </div>
-  );
-  return (
-    <div ref={frame}>
-      <Panel
-        title={`Peer ${peer.peerId}`}
-        id="peer-card"
-        aside={
-          <button
-            type="button"
-            class="tool"
-            aria-label="Close"
-            onClick={() => {
-              setQuery({ peer: "" });
-            }}
-          >
-            <Icon name="close" />
-          </button>
-        }
-      >
-        <div class="stats">
-          {box("fulfilled in", count(peer.fulfilledIn), "Its packets that we fulfilled to it")}
-          {box("rejected in", count(peer.rejectedIn), "Its packets that we rejected to it")}
-          {box("fulfilled out", count(peer.fulfilledOut), "Packets that it fulfilled")}
-          {box("rejected out", count(peer.rejectedOut), "Packets that it rejected")}
-          {box("in flight", `${count(peer.inFlight)} / ${count(peer.inFlightOut ?? 0)}`, "Without an answer yet: from it / to it")}
-          {box("reconnects", count(Math.max(0, peer.connects - 1)))}
-          {box("relation", peer.relation)}
-          {box("asset", `${peer.assetCode} ${peer.assetScale}`, "Code and scale")}
-          {box("resent", `${count(peer.resentIn)} / ${count(peer.resentOut)}`, "After a broken connection: by it / by us")}
-        </div>
-        {!peer.connected && (
-          <p class="notice notice-bad">
-            <Icon name="stop" />
-            Not connected{peer.lastError === "" ? "." : `: ${peer.lastError}`}
-          </p>
-        )}
-        {account !== undefined && (
-          <p class="pad peer-links">
-            <span class={account.net > 0n ? "owed" : account.net < 0n ? "owing" : "even"}>
-              {account.net === 0n
-              ? "Even"
-              : `${owes(account.net)} ${balance(account.net < 0n ? -account.net : account.net, account.scale)} ${account.code}`}
-          </span>{" "}
-            <button type="button" class="link" onClick={() => { goTo("accounts", { q: peer.peerId }); }}>
-              Account
-            </button>{" "}
-            <button type="button" class="link" onClick={() => { goTo("packets", { peer: peer.peerId }); }}>
-              Packets
-            </button>
-          </p>
-        )}
-        {account !== undefined && <PeerAccount account={account} />}
-        <PeerRoutes peerId={peer.peerId} />
-        <PeerSettlements peerId={peer.peerId} />
-        <PeerActions peer={peer} account={account} />
-        {events.length > 0 && (
-          <ul class="log">
-            {events.slice(0, 8).map(({ seq, at, event }) => (
-              <li key={seq}>
-                <span class="num muted">{clock(at)}</span> {event.type === "PEER_CONNECTED" ? "connected" : "disconnected"}
-                {"reason" in event && event.reason !== "" && <span class="muted">: {event.reason}</span>}
-              </li>
-            ))}
-          </ul>
-        )}
-      </Panel>
-    </div>
-  );
-}
-
 function Routes() {
   const version = store.routesVersion.value;
   useEffect(() => {
@@ -185,7 +98,7 @@ function Routes() {
   const { query } = place.value;
   const text = (query["route"] ?? "").toLowerCase();
   const shown = routes.value.filter(
-    (route) => (query["peer"] === undefined || route.nextHop === query["peer"]) && (route.prefix.toLowerCase().includes(text) || route.nextHop.includes(text)),
+    (route) => route.prefix.toLowerCase().includes(text) || route.nextHop.includes(text),
   );
   return (
     <Panel
@@ -193,7 +106,6 @@ function Routes() {
       aside={
         <span class="muted">
           {count(shown.length)} of {count(store.status.value?.routes ?? routes.value.length)}
-          {query["peer"] !== undefined && ` through ${query["peer"]}`}
         </span>
       }
     >
@@ -253,8 +165,7 @@ function RouteRow(props: { route: RouteItem }) {
             type="button"
             class="link"
             onClick={() => {
-              setQuery({ peer: route.nextHop });
-              requestAnimationFrame(() => document.getElementById("peer-card")?.scrollIntoView({ block: "nearest" }));
+              goTo("peers", { peer: route.nextHop });
             }}
           >
             {route.nextHop}
