@@ -134,11 +134,14 @@ The map, each package above those that it uses:
       bus.py          from the sources to viewers and the store
       reporter.py     changed balances, and the node's status
       aggregates.py   rates by the second and the minute
+      peer_minutes.py what each peer had, by the minute
       store.py        the last events on disk         metrics.py  Prometheus
       store_file.py   its tables and their limits     store_query.py  its queries
       store_search.py  text in stored packets
       event_log.py    what operators, links, settlements and the books did: kept for long, in words
       alerts.py       warnings as events              traces.py   OpenTelemetry traces of sampled packets
+      store_minutes.py minutes of traffic
+      traces.py       OpenTelemetry traces of sampled packets
     accounting/     the accounts of a node
       manager.py      AccountManager: the façade; delegates nearly every call
       availability.py the relation to the ledger: a table of phases; pure

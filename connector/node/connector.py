@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Final, Self
 
@@ -63,9 +64,11 @@ from connector.switch.rules import Node
 from connector.switch.switch import Switch
 from connector.telemetry.aggregates import Aggregates, Counters
 from connector.telemetry.alerts import AlertingLog
+from connector.telemetry.bounds import AGGREGATE_MINUTES_MAX, PEER_MINUTES_MAX
 from connector.telemetry.bus import EventBus
 from connector.telemetry.event_log import EventLog
 from connector.telemetry.events import NodeStarted, NodeStopped
+from connector.telemetry.peer_minutes import PeerMinutes, PeerRow
 from connector.telemetry.reporter import Reporter
 from connector.telemetry.store import FILE_NAME as EVENTS_FILE
 from connector.telemetry.store import EventStore
@@ -286,6 +289,7 @@ class Connector:
                 payments=self._payments,
                 received=self._received,
                 aggregates=self.aggregates,
+                peer_minutes=self.peer_minutes,
             )
             stack.push_async_callback(self._auditor.stop)
             self._auditor.attach(group)
@@ -480,8 +484,13 @@ class Connector:
             settlement_state=self._settlement_state,
         )
         self.events.ask_before_flush(self.reporter.report)
-        self.aggregates = Aggregates(read=self._counters, now_ms=platform.clock.now_ms)
+        now_ms, keep = platform.clock.now_ms, self._store.take_minute
+        self.aggregates = Aggregates(read=self._counters, now_ms=now_ms, sink=keep)
         self.events.ask_before_flush(self.aggregates.sample)
+        self.peer_minutes = PeerMinutes(
+            read=self._peer_counters, now_ms=now_ms, known_s=self.aggregates.known_s, sink=keep
+        )
+        self.events.ask_before_flush(self.peer_minutes.sample)
         self.events.hand_to(self._store.take)
         self.events.hand_to(self._event_log.take)
         if settings.otlp_endpoint is not None:
@@ -502,18 +511,24 @@ class Connector:
         await log.open()
         self.events.number_from(max(self._store.last_seq, log.last_seq))
         self.events.remember_packets(await self._store.last_packet_events())
+        now_s = self.clock.now_ms() // 1000
+        self.aggregates.restore(await self._store.minutes(now_s - AGGREGATE_MINUTES_MAX * 60))
+        self.peer_minutes.restore(await self._store.minutes_of_peers(now_s - PEER_MINUTES_MAX * 60))
 
     async def _close_store(self) -> None:
         if self._began_s is not None:
             uptime_s = int(self.clock.monotonic_s() - self._began_s)
             self.events.emit(NodeStopped(uptime_seconds=uptime_s))
         self.events.flush()
+        self.aggregates.flush()
+        self.peer_minutes.flush()
         await self._event_log.store.close()
         await self._store.close()
 
     def _counters(self) -> Counters:
         """What has passed, for `Aggregates`."""
         packets = self.core.packets
+        peers = (self.core.local, *self.core.peers)
         return Counters(
             packets.fulfilled,
             packets.rejected,
@@ -523,9 +538,32 @@ class Connector:
                     peer.terms.asset.code,
                     peer.terms.asset.scale,
                 ): peer.counters.amount_in
-                for peer in (self.core.local, *self.core.peers)
+                for peer in peers
             },
+            {
+                (peer.peer_id, code): count
+                for peer in peers
+                for code, count in peer.counters.rejected_in_by_code.items()
+            },
+            tuple(packets.latency.buckets),
         )
+
+    def _peer_counters(self) -> Iterator[tuple[str, PeerRow]]:
+        """What each peer has had since the start, for `PeerMinutes`."""
+        for peer in self.core.peers:
+            counted = peer.counters
+            yield (
+                peer.peer_id,
+                PeerRow(
+                    counted.fulfilled_in,
+                    counted.rejected_in,
+                    counted.fulfilled_out,
+                    counted.rejected_out,
+                    counted.amount_in,
+                    counted.amount_out,
+                    dict(counted.rejected_in_by_code),
+                ),
+            )
 
     def _settlement_state(self, peer_id: str) -> str:
         return self.core.settlements.state(peer_id).value

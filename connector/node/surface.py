@@ -16,6 +16,7 @@ from connector.settings.types import is_loopback
 from connector.telemetry.aggregates import Aggregates
 from connector.telemetry.bus import EventBus
 from connector.telemetry.event_log import EventLog
+from connector.telemetry.peer_minutes import PeerMinutes
 from connector.telemetry.store import EventStore
 from connector.web.access import Access
 from connector.web.admin import PacketSender, admin_router
@@ -56,6 +57,7 @@ class WebSurface:
         payments: PaymentMaker,
         received: IncomingView | None,
         aggregates: Aggregates,
+        peer_minutes: PeerMinutes,
     ) -> None:
         """Nothing is opened yet.
 
@@ -72,7 +74,9 @@ class WebSurface:
             payments: makes the payments of `POST /admin/payments`.
             received: what wallets were paid; None: there are none.
             aggregates: what passed, by the second and the minute.
+            peer_minutes: what each peer had, by the minute.
         """
+        self._peer_minutes: Final = peer_minutes
         self._received: Final = received
         self._aggregates: Final = aggregates
         self._payments: Final = payments
@@ -164,7 +168,7 @@ class WebSurface:
                     self._changes.note,
                 ),
                 settlements_read_router(core.settlements),
-                aggregates_router(self._aggregates),
+                aggregates_router(self._aggregates, self._peer_minutes, self._store, core.peers),
                 network_router(self._neighbourhood()),
                 peer_router(self._changes),
                 explain_router(self._explainer()),

@@ -23,9 +23,15 @@ TRACE_RECORDS_PER_REQUEST_MAX: Final = 500
 TRACE_SEND_SECONDS_MAX: Final = 5.0
 TRACE_ANSWER_BYTES_MAX: Final = 65_536
 
-# Rows for charts, in memory: a quarter of an hour by the second, a week by the minute.
+# Rows of the node for charts, in memory: a quarter of an hour by the second, a week by the minute.
 AGGREGATE_SECONDS_MAX: Final = 960
 AGGREGATE_MINUTES_MAX: Final = 7 * 1440 + 10
+
+# Those of peers in memory: an hour, by the minute; on disk in octets, and of them a quarter of the file.
+PEER_MINUTES_MAX: Final = 60
+PEER_MINUTES_RESTORED_MAX: Final = 60_000
+MINUTES_BYTES_MAX: Final = 32 << 20
+MINUTES_QUEUED_MAX: Final = 20_000
 
 SEARCH_EVENTS_MAX: Final = 20_000
 """Stored events that are looked at for one answer of a search: about 0.1 s."""

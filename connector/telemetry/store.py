@@ -8,7 +8,8 @@ or fails, events are counted instead of kept, with one warning.
 **What is kept.** `EXPLORER_MAX_EVENTS` events of `EXPLORER_RETENTION_DAYS` days in
 `EXPLORER_MAX_BYTES` octets (`store_file` has the order in which they go). The key of an event is its
 sequence number, which rises over all runs of the node. Balances have a table of their own, which
-packets do not push out: by the second for an hour, by the minute for the rest.
+packets do not push out: by the second for an hour, by the minute for the rest. So have minutes of
+traffic (`store_minutes`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from connector.base.disk import Database, Disk
 from connector.base.log import Log
 from connector.base.words import words_of
 from connector.peering.model import Asset
-from connector.telemetry import bounds
+from connector.telemetry import bounds, store_minutes
+from connector.telemetry.aggregates import Row
 from connector.telemetry.bus import PACKET_TYPES, Emitted
 from connector.telemetry.events import AccountBalance, NodeStatus
+from connector.telemetry.peer_minutes import PeerRow
 from connector.telemetry.store_file import COARSE_S, FINE_S, FREQUENT, EventFile
+from connector.telemetry.store_minutes import Minute
 from connector.telemetry.store_query import (
     EventQuery,
     Events,
@@ -102,6 +106,7 @@ class EventStore:
         self._queue: list[Emitted] = []
         self._balances: dict[str, Emitted] = {}
         """The last `ACCOUNT_BALANCE` of each peer since the last write."""
+        self._minutes: list[Minute] = []
         self._status_due_ms = 0
         self._retry_at_s = 0.0
         self._warn_again_s = -WARN_AGAIN_SECONDS
@@ -218,6 +223,15 @@ class EventStore:
             else:
                 self._queue.append(one)
 
+    def take_minute(self, minute_s: int, peer: str, row: Row | PeerRow) -> None:
+        """Queue a minute of traffic for the next write."""
+        if not self._events_max:
+            return
+        if len(self._minutes) >= bounds.MINUTES_QUEUED_MAX:
+            self.dropped += 1
+        else:
+            self._minutes.append(Minute(minute_s, peer, row))
+
     async def run(self) -> None:
         """Write twice a second until cancelled."""
         while True:
@@ -232,9 +246,10 @@ class EventStore:
             batch, self._queue = self._queue, []
             balances, self._balances = self._balances, {}
             batch += balances.values()
+            minutes, self._minutes = self._minutes, []
             if no_room := self._no_room():
                 # The room on the disk is for packets. That has an alert of its own.
-                self.dropped += len(batch)
+                self.dropped += len(batch) + len(minutes)
                 self.fault = no_room
                 return
             try:
@@ -243,9 +258,9 @@ class EventStore:
                     await self._open_files()
                 assert self._writer is not None
                 now_ms = self._clock.now_ms()
-                await self._writer.run(lambda file: self._file.write(file, batch, now_ms))
+                await self._writer.run(lambda file: self._file.write(file, batch, now_ms, minutes))
             except _DAMAGE as error:
-                self.dropped += len(batch)
+                self.dropped += len(batch) + len(minutes)
                 self._failed(words_of(error))
             else:
                 self.fault = ""
@@ -314,3 +329,16 @@ class EventStore:
             lambda file: history(file, peer, str(asset), from_ms, to_ms, step_s, width_s)
         )
         return width_s * 1000, found
+
+    async def minutes(self, from_s: int) -> list[tuple[int, Row]]:
+        """What passed the node in each minute since, oldest first."""
+        return await self._read(lambda file: store_minutes.of_node(file, from_s))
+
+    async def minutes_of_peers(self, from_s: int) -> list[tuple[int, str, PeerRow]]:
+        """What each peer had in each minute since, oldest first."""
+        rows_max = bounds.PEER_MINUTES_RESTORED_MAX
+        return await self._read(lambda file: store_minutes.of_peers(file, from_s, rows_max))
+
+    async def minutes_of_peer(self, peer: str, from_s: int, to_s: int) -> list[tuple[int, PeerRow]]:
+        """What a peer had in each minute of a time, oldest first."""
+        return await self._read(lambda file: store_minutes.of_peer(file, peer, from_s, to_s))

@@ -3,7 +3,7 @@
 Everything here runs in the writer's thread.
 
 **Limits.** At most `events_max` events and as many balances, none older than `retention_ms`, and at
-most `bytes_max` octets. The oldest frequent events (packets, balances, status) are deleted first, so
+most `bytes_max` octets, of which minutes of traffic (`store_minutes`) take a quarter at most. The oldest frequent events (packets, balances, status) are deleted first, so
 that a busy hour does not remove last week's settlements; a tenth of `events_max` is for those.
 """
 
@@ -18,6 +18,7 @@ from connector.base.sqlite import in_transaction
 from connector.telemetry import bounds
 from connector.telemetry.bus import PACKET_TYPES, Emitted
 from connector.telemetry.events import TYPES, AccountBalance
+from connector.telemetry.store_minutes import Minute, MinuteTable
 
 ROWS_PER_STATEMENT: Final = 100
 """One statement for so many rows takes a quarter less CPU than one for each, and takes the
@@ -111,6 +112,7 @@ class EventFile:
         """The newest row of each step and account; another write to it adds none."""
         self._floor = 0
         """No frequent event has a number up to this one."""
+        self._minutes = MinuteTable(min(bounds.MINUTES_BYTES_MAX, bytes_max // 4))
         self._slices = 0
         """Slices that may still be deleted after this write."""
 
@@ -122,6 +124,7 @@ class EventFile:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("VACUUM")
         connection.executescript(_SCHEMA)
+        self._minutes.prepare(connection)
         counts = dict(connection.execute("SELECT type, count(*) FROM events GROUP BY type"))
         self.stored = sum(counts.values())
         self._rare = sum(count for code, count in counts.items() if code not in self._frequent)
@@ -130,14 +133,21 @@ class EventFile:
         self._buckets.clear()
         self._floor = 0
 
-    def write(self, connection: sqlite3.Connection, batch: Sequence[Emitted], now_ms: int) -> None:
-        """Insert `batch` in one transaction, then delete what is beyond the limits."""
-        if batch:
+    def write(
+        self,
+        connection: sqlite3.Connection,
+        batch: Sequence[Emitted],
+        now_ms: int,
+        minutes: Sequence[Minute] = (),
+    ) -> None:
+        """Insert `batch` and `minutes` in one transaction, then delete what is beyond the limits."""
+        if batch or minutes:
             balances = [one for one in batch if type(one.event) is AccountBalance]
 
             def insert(file: sqlite3.Connection) -> None:
                 self._insert_events(file, batch)
                 self._insert_balances(file, balances)
+                self._minutes.write(file, minutes)
 
             in_transaction(connection, insert)
             self.stored += len(batch)
@@ -201,6 +211,7 @@ class EventFile:
         self._delete_frequent(connection, self.stored - self._events_max)
         self._delete_rare(connection, self._rare - self._rare_max)
         self._trim_history(connection, now_ms // 1000, oldest_ms // 1000)
+        self._minutes.trim(connection, oldest_ms // 1000)
         self._trim_octets(connection)
         if _pragma(connection, "freelist_count") > VACUUM_PAGES:
             # `execute` would stop after the first page.

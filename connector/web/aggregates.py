@@ -1,19 +1,38 @@
-"""`/api/aggregates`: what passed this node over time, for charts."""
+"""What passed this node and its peers over time, for charts."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
+from connector.base.errors import UnknownNameError
+from connector.peering.model import PeerRegistry
 from connector.telemetry.aggregates import Aggregates
+from connector.telemetry.peer_minutes import PeerMinutes, PeerRow
 from connector.web import bounds, models
 
 RANGE_SECONDS_MAX: Final = 7 * 86_400
 
+Range = Annotated[int, Query(alias="range", description="Seconds: 1 to 604800")]
+Points = Annotated[int, Query(description="About as many at most: 1 to 1000")]
+End = Annotated[
+    int | None,
+    Query(ge=0, le=10**15, description="ms since 1970: where the range ends; default: now"),
+]
 
-def aggregates_router(aggregates: Aggregates) -> APIRouter:
-    """The route."""
+
+class Stored(Protocol):
+    """Minutes on disk."""
+
+    async def minutes_of_peer(self, peer: str, from_s: int, to_s: int) -> list[tuple[int, PeerRow]]:
+        """What a peer had in each minute of a time, oldest first."""
+
+
+def aggregates_router(
+    aggregates: Aggregates, minutes: PeerMinutes, store: Stored, peers: PeerRegistry
+) -> APIRouter:
+    """The routes."""
     router = APIRouter(prefix="/api", tags=["read"])
 
     @router.get(
@@ -23,16 +42,48 @@ def aggregates_router(aggregates: Aggregates) -> APIRouter:
         responses={200: {"model": models.AggregateList}},
     )
     async def listed(
-        range_: Annotated[int, Query(alias="range", description="Seconds back: 1 to 604800")] = 300,
-        points: Annotated[int, Query(description="About as many at most: 1 to 1000")] = 300,
+        range_: Range = 300,
+        points: Points = 300,
         after: Annotated[
             int, Query(ge=0, le=10**15, description="ms since 1970: only points after it")
         ] = 0,
+        to: End = None,
     ) -> dict[str, Any]:
-        return aggregates.view(
-            max(1, min(range_, RANGE_SECONDS_MAX)),
-            max(1, min(points, bounds.HISTORY_POINTS_MAX)),
-            after,
-        )
+        return aggregates.view(_range(range_), _points(points), after, to)
+
+    @router.get(
+        "/activity",
+        summary="Packets of each peer by the minute, in the last hour",
+        response_model=None,
+        responses={200: {"model": models.Activity}},
+    )
+    async def activity() -> dict[str, Any]:
+        return minutes.activity()
+
+    @router.get(
+        "/peers/{peer_id}/aggregates",
+        summary="Packets and value from and to a peer over time, by the minute or longer",
+        response_model=None,
+        responses={200: {"model": models.PeerAggregateList}},
+    )
+    async def of_peer(
+        peer_id: Annotated[str, Path(max_length=64)],
+        range_: Range = 3600,
+        points: Points = 300,
+        to: End = None,
+    ) -> dict[str, Any]:
+        window = minutes.window(_range(range_), _points(points), to)
+        stored = await store.minutes_of_peer(peer_id, window.start, window.stop)
+        if peer_id not in peers and not stored:
+            raise UnknownNameError("no such peer")
+        return minutes.view(peer_id, window, stored)
 
     return router
+
+
+def _range(seconds: int) -> int:
+    return max(1, min(seconds, RANGE_SECONDS_MAX))
+
+
+def _points(count: int) -> int:
+    return max(1, min(count, bounds.HISTORY_POINTS_MAX))

@@ -693,6 +693,13 @@ class Value(_Answer):
     amount: Amount
 
 
+class CodeCount(_Answer):
+    """How many packets were rejected with a code."""
+
+    code: str
+    count: int
+
+
 class Aggregate(_Answer):
     """What passed from `timestamp` on, for `resolutionMs`; null: not known."""
 
@@ -703,6 +710,11 @@ class Aggregate(_Answer):
     rejected: int | None
     value: list[Value]
     """Of fulfilled packets, in the asset of their sender; settlements are not in it."""
+    codes: list[CodeCount]
+    """Of the rejected ones, the most frequent first."""
+    latency_p50_ms: float | None
+    """Median time to the answer, estimated from a histogram; null: there was no packet."""
+    latency_p99_ms: float | None
 
 
 class AggregateList(_Answer):
@@ -712,8 +724,53 @@ class AggregateList(_Answer):
     from_: str = Field(alias="from")
     to: str
     since: str | None
-    """Since when anything is known: the start of the node, or a week ago."""
+    """Since when anything is known, over restarts; null: nothing is."""
     items: list[Aggregate]
+    next: str | None
+
+
+class PeerAggregate(_Answer):
+    """What passed from (`In`) and to (`Out`) a peer from `timestamp` on; null: not known."""
+
+    timestamp: str
+    seconds: int
+    """How many seconds of it are known."""
+    fulfilled_in: int | None
+    rejected_in: int | None
+    fulfilled_out: int | None
+    rejected_out: int | None
+    amount_in: Amount | None
+    """Fulfilled, in its asset."""
+    amount_out: Amount | None
+    codes: list[CodeCount]
+    """How packets from it were rejected."""
+
+
+class PeerAggregateList(_Answer):
+    """Points on multiples of their width, oldest first; the last may be under way."""
+
+    peer_id: str
+    resolution_ms: int
+    from_: str = Field(alias="from")
+    to: str
+    items: list[PeerAggregate]
+    next: str | None
+
+
+class PeerActivity(_Answer):
+    """The packets of a peer, both ways, by the minute; null: not known."""
+
+    peer_id: str
+    packets: list[int | None]
+
+
+class Activity(_Answer):
+    """The last hour, by the minute; the last one is under way."""
+
+    resolution_ms: int
+    from_: str = Field(alias="from")
+    to: str
+    items: list[PeerActivity]
     next: str | None
 
 
