@@ -138,6 +138,9 @@ class Status(Health):
     packets_in_flight: int
     packets_fulfilled: int
     packets_rejected: int
+    packets_counted: int
+    """Packets that were only counted, without events of their own."""
+    events_dropped: int
     settlements_waiting: int
     routing_loops: list[RoutingLoop]
     next_hops_short: list[NextHopShort]
@@ -169,6 +172,16 @@ class PeerItem(_Answer):
     """Packets that it sent and that have no answer yet."""
     in_flight_out: int
     """Packets that were sent to it and have no answer yet."""
+    packets_in: int
+    """Prepares from it since the start of the node; `Out`: to it."""
+    packets_out: int
+    fulfilled_in: int
+    fulfilled_out: int
+    rejected_in: int
+    rejected_out: int
+    resent_in: int
+    resent_out: int
+    resent_refused: int
     short_out: int
     """Packets to it that it refused with T04."""
     secret_former_until: str | None

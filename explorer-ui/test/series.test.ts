@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { points, RateSeries } from "../src/model/series";
+import { codeLines, pointOf, points, RateSeries } from "../src/model/series";
 import type { Aggregate } from "../src/model/types";
 import { T0 } from "./samples";
 
@@ -38,4 +38,22 @@ test("it is bounded", () => {
   const series = new RateSeries(10);
   series.put(Array.from({ length: 50 }, (_, index) => item(index, 1)));
   expect(series.window(SECOND, SECOND + 49).filter((one) => one.known)).toHaveLength(10);
+});
+
+test("a point of the connector is averaged over the seconds that are known of it", () => {
+  const point = pointOf(item(0, 30, { seconds: 20, value: [{ assetCode: "USD", assetScale: 2, amount: "50" }] }));
+  expect(point).toMatchObject({ at: T0, fulfilled: 1.5, rejected: 0 });
+  expect(point.value("USD|2")).toBe(2n);
+  expect(pointOf(item(0, null)).fulfilled).toBeNull();
+});
+
+test("the most frequent codes have lines of their own, the others one together, gaps stay gaps", () => {
+  const codes = (all: Record<string, number>) => ({ codes: Object.entries(all).map(([code, count]) => ({ code, count })) });
+  const items = [item(0, 0, codes({ F02: 1, T04: 9 })), item(1, null), item(2, 0, { seconds: 2, ...codes({ F02: 4, R00: 2, F08: 1 }) })];
+  expect(codeLines(items, 2)).toEqual([
+    { code: "T04", values: [9, null, 0], total: 9 },
+    { code: "F02", values: [1, null, 2], total: 5 },
+    { code: "", values: [0, null, 1.5], total: 3 },
+  ]);
+  expect(codeLines([item(0, 1)], 5)).toEqual([]);
 });

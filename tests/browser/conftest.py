@@ -109,6 +109,8 @@ class Viewer:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def viewer(browser: Browser) -> AsyncIterator[Viewer]:
-    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+    context = await browser.new_context(
+        viewport={"width": 1280, "height": 900}, color_scheme="dark"
+    )
     yield Viewer(await context.new_page())
     await context.close()

@@ -88,6 +88,32 @@ async def test_axe_finds_nothing_grave(viewer: Viewer, tmp_path: Path, width: in
         await audit(viewer, "search")
 
 
+async def test_axe_finds_nothing_grave_by_daylight(viewer: Viewer, tmp_path: Path) -> None:
+    """The light theme, which a browser asks for."""
+    async with busy(viewer, tmp_path, 1280):
+        page = viewer.page
+        await page.emulate_media(color_scheme="light")
+        white = await page.evaluate("getComputedStyle(document.querySelector('.panel')).color")
+        assert white == "rgb(23, 33, 44)"
+        await page.locator('#network [data-verdict="mirrored"]').nth(1).wait_for()
+        for name in TABS:
+            await viewer.tab(name)
+            await expect(page.locator(".loading")).to_have_count(0)
+            await audit(viewer, f"{name} by daylight")
+            await viewer.shot(f"light-{name.lower()}")
+        await viewer.tab("Packets")
+        await viewer.at("packet-rows").get_by_text("g.nobody").first.click()
+        await viewer.at("timeline").wait_for()
+        await audit(viewer, "the story of a packet by daylight")
+        await page.goto(f"{page.url.partition('#')[0]}#peers/c")
+        await viewer.at("peer-packets").wait_for()
+        await audit(viewer, "a peer by daylight")
+        await viewer.shot("light-peer")
+        await page.locator("body").press("?")
+        await page.get_by_role("dialog", name="Help").wait_for()
+        await audit(viewer, "help by daylight")
+
+
 @WIDTHS
 async def test_axe_finds_nothing_grave_where_a_key_is_asked_for(
     viewer: Viewer, tmp_path: Path, width: int

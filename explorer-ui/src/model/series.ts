@@ -97,6 +97,44 @@ export function points(buckets: readonly RateBucket[], step: number): RatePoint[
   });
 }
 
+/** A point as the connector has summed it; what is known of it is averaged over the seconds that are known. */
+export function pointOf(item: Aggregate): RatePoint {
+  const one = bucketOf(item);
+  const whole = Math.max(1, item.seconds);
+  return {
+    at: one.second * 1000,
+    fulfilled: one.known ? one.fulfilled / whole : null,
+    rejected: one.known ? one.rejected / whole : null,
+    value: (asset) => (one.known ? (one.value.get(asset) ?? 0n) / BigInt(whole) : null),
+  };
+}
+
+export interface CodeLine {
+  /** Empty: all codes that have no line of their own. */
+  readonly code: string;
+  /** Rejects per second; null: a gap. */
+  readonly values: readonly (number | null)[];
+  /** Of all points together. */
+  readonly total: number;
+}
+
+/** Rejects per second by code: the `most` most frequent, and the others together. */
+export function codeLines(items: readonly Aggregate[], most: number): CodeLine[] {
+  const totals = new Map<string, number>();
+  for (const item of items) for (const { code, count } of item.codes ?? []) totals.set(code, (totals.get(code) ?? 0) + count);
+  const order = [...totals].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]));
+  const own = order.slice(0, most).map(([code]) => code);
+  const line = (code: string, counts: (of: string) => boolean): CodeLine => ({
+    code,
+    values: items.map((item) =>
+      item.fulfilled === null ? null : (item.codes ?? []).filter((one) => counts(one.code)).reduce((sum, one) => sum + one.count, 0) / Math.max(1, item.seconds),
+    ),
+    total: order.filter(([of]) => counts(of)).reduce((sum, [, count]) => sum + count, 0),
+  });
+  const lines = own.map((code) => line(code, (of) => of === code));
+  return order.length > most ? [...lines, line("", (of) => !own.includes(of))] : lines;
+}
+
 /** The value below which `part` (0 to 1) of the numbers lie; null without numbers. */
 export function percentile(values: readonly number[], part: number): number | null {
   if (values.length === 0) return null;

@@ -236,6 +236,44 @@ export interface Aggregate {
   readonly fulfilled: number | null;
   readonly rejected: number | null;
   readonly value: readonly { readonly assetCode: string; readonly assetScale: number; readonly amount: string }[];
+  /** Absent from older nodes, as what follows. */
+  readonly codes?: readonly CodeCount[];
+  readonly latencyP50Ms?: number | null;
+  readonly latencyP99Ms?: number | null;
+}
+
+export interface CodeCount {
+  readonly code: string;
+  readonly count: number;
+}
+
+/** A point of `/api/peers/{id}/aggregates`; null: not known. */
+export interface PeerAggregate {
+  readonly timestamp: string;
+  readonly seconds: number;
+  readonly fulfilledIn: number | null;
+  readonly rejectedIn: number | null;
+  readonly fulfilledOut: number | null;
+  readonly rejectedOut: number | null;
+  readonly amountIn: string | null;
+  readonly amountOut: string | null;
+  readonly codes: readonly CodeCount[];
+}
+
+export interface PeerAggregates {
+  readonly peerId: string;
+  readonly resolutionMs: number;
+  readonly from: string;
+  readonly to: string;
+  readonly items: readonly PeerAggregate[];
+}
+
+/** `/api/activity`: packets of each peer by the minute; null: not known. */
+export interface Activity {
+  readonly resolutionMs: number;
+  readonly from: string;
+  readonly to: string;
+  readonly items: readonly { readonly peerId: string; readonly packets: readonly (number | null)[] }[];
 }
 
 export interface Aggregates {

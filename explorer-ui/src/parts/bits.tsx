@@ -223,6 +223,7 @@ export function Segments(props: {
 }) {
   const { options } = props;
   const box = useRef<HTMLDivElement>(null);
+  const noneChosen = !options.some(([id]) => id === props.chosen);
   return (
     <div class="segments" role="radiogroup" aria-label={props.label} ref={box}>
       {options.map(([id, label], index) => (
@@ -231,7 +232,7 @@ export function Segments(props: {
           type="button"
           role="radio"
           aria-checked={id === props.chosen}
-          tabIndex={id === props.chosen ? 0 : -1}
+          tabIndex={id === props.chosen || (index === 0 && noneChosen) ? 0 : -1}
           class={cls("segment", id === props.chosen && "segment-on")}
           onClick={() => {
             props.onChoose(id);

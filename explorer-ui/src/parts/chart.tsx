@@ -22,6 +22,14 @@ export interface RateLine {
   readonly text?: (value: number) => string;
 }
 
+/** Points between two gaps, which are no line. */
+function alone(values: readonly (number | null)[]): number[] {
+  return values.flatMap((value, at) => (value !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null ? [at] : []));
+}
+
+/** A longer time is told with its date. */
+const DATED_MS = 12 * 3_600_000;
+
 /** Lines of numbers, one value a step; filled down to zero. Where they stack, the first is lowest. */
 export function RateChart(props: {
   label: string;
@@ -85,6 +93,7 @@ export function RateChart(props: {
                 </linearGradient>
                 <path class="area" d={fill(own) ?? ""} fill={`url(#${gradient})`} />
                 <path class="stroke" d={stroke(own) ?? ""} />
+                <path class="dots" d={alone(own).map((at) => `M${xAt(at).toFixed(1)} ${y(own[at] ?? 0).toFixed(1)}h0`).join("")} />
               </g>
             );
           })
@@ -100,7 +109,7 @@ export function RateChart(props: {
           y: tops[tops.length - 1]?.[index] == null ? null : y(tops[tops.length - 1]?.[index] ?? 0),
           body: (
             <>
-              <div class="tip-time">{clock(moment)}</div>
+              <div class="tip-time">{to - from > DATED_MS ? dateClock(moment) : clock(moment)}</div>
               {props.lines.map((one) => (
                 <div key={one.key} class={cls("tip-row", `tone-${one.tone}`)}>
                   <span class="swatch" />
@@ -159,7 +168,9 @@ export function BalanceChart(props: {
       to={to}
       yTicks={(height) => {
         const y = scale(height);
-        return amountTicks(low, high, Math.max(2, Math.floor(height / (em() * 2.6)))).map((value) => ({
+        // Always even: there is no scale that would mean something.
+        const ticks = seen.every((point) => point.net === 0n) && drawn.length === 0 ? [0n] : amountTicks(low, high, Math.max(2, Math.floor(height / (em() * 2.6))));
+        return ticks.map((value) => ({
           y: y(value),
           label: compact(value, asset.scale),
           zero: value === 0n,
@@ -269,6 +280,18 @@ export function Spark(props: { values: readonly (number | null)[]; tone: string 
   return (
     <svg class={cls("spark", `tone-${props.tone}`)} viewBox="0 0 100 24" preserveAspectRatio="none" aria-hidden="true">
       <path class="stroke" d={path(props.values) ?? ""} />
+    </svg>
+  );
+}
+
+/** A bar for each value, without axes; null is a gap. One path, however many. */
+export function SparkBars(props: { values: readonly (number | null)[]; tone: string }) {
+  const high = Math.max(1e-9, ...props.values.map((value) => value ?? 0));
+  const step = 100 / Math.max(1, props.values.length);
+  const bars = props.values.map((value, index) => (value === null ? "" : `M${((index + 0.5) * step).toFixed(2)} 23V${(22.5 - (value / high) * 20.5).toFixed(2)}`));
+  return (
+    <svg class={cls("spark spark-bars", `tone-${props.tone}`)} viewBox="0 0 100 24" preserveAspectRatio="none" aria-hidden="true">
+      <path class="stroke" d={bars.join("")} />
     </svg>
   );
 }

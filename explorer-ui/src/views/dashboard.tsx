@@ -134,7 +134,7 @@ function Positions() {
                   type="button"
                   class="position"
                   onClick={() => {
-                    goTo("accounts", { q: one.peerId });
+                    goTo("peers", { peer: one.peerId });
                   }}
                 >
                   <span class="position-peer">{one.peerId}</span>

@@ -17,6 +17,7 @@ import { goTo, loadNetwork, loadPeers, loadRoutes, network, place, setQuery, set
 import { RANGES } from "./accounts";
 import { HistoryChart } from "./history";
 import { marksOf, PeerHistory, useHappened } from "./peerhistory";
+import { PeerTraffic } from "./peertraffic";
 import { PeerAccount, PeerKeys, PeerLimits, PeerLink, PeerPackets, PeerRoutes, PeerSettlements } from "./peerpanels";
 
 export function PeerPage(props: { peerId: string }) {
@@ -111,16 +112,35 @@ function PeerActions(props: { peer: PeerItem; account: Account | undefined }) {
   );
 }
 
+/** What its charts show: a range up to now, or a part of time that was zoomed to. */
+interface Time {
+  readonly range: readonly [string, string, number];
+  readonly zoom: Zoom | null;
+  readonly onZoom: (zoom: Zoom) => void;
+}
+
+function timeOf(query: Readonly<Record<string, string>>): Time {
+  return {
+    range: RANGES.find(([id]) => id === query["range"]) ?? RANGES[2] ?? ["1h", "", 3_600_000],
+    zoom: zoomOf(query["zoom"]),
+    onZoom: (next) => {
+      setQuery({ zoom: zoomText(next) });
+    },
+  };
+}
+
 function Body(props: { peerId: string; peer: PeerItem | undefined; account: Account | undefined }) {
   const { peerId, peer, account } = props;
   const limits = `${account?.creditLimit ?? ""} ${account?.threshold ?? ""} ${peer?.enabled ?? ""}`;
   const terms = useAsk<PeerTerms>(`api/peers/${encodeURIComponent(peerId)}`, {}, [peer === undefined, limits]);
   const happened = useHappened(peerId);
   const known = peer === undefined ? null : terms.value;
+  const time = timeOf(place.value.query);
   return (
     <div class="peer-columns">
       <div class="peer-main">
-        {account !== undefined && <AccountPanel account={account} terms={known} marks={marksOf(happened.items)} />}
+        {account !== undefined && <AccountPanel account={account} terms={known} marks={marksOf(happened.items)} time={time} />}
+        <PeerTraffic peerId={peerId} asset={store.assetOf(peerId)} rangeMs={time.range[2]} zoom={time.zoom} onZoom={time.onZoom} />
         <PeerSettlements peerId={peerId} />
         <PeerPackets peerId={peerId} />
       </div>
@@ -135,17 +155,12 @@ function Body(props: { peerId: string; peer: PeerItem | undefined; account: Acco
   );
 }
 
-function AccountPanel(props: { account: Account; terms: PeerTerms | null; marks: ReturnType<typeof marksOf> }) {
+function AccountPanel(props: { account: Account; terms: PeerTerms | null; marks: ReturnType<typeof marksOf>; time: Time }) {
   const { account, terms } = props;
-  const { query } = place.value;
-  const range = RANGES.find(([id]) => id === query["range"]) ?? RANGES[2] ?? (["1h", "", 3_600_000] as const);
-  const zoom = zoomOf(query["zoom"]);
+  const { range, zoom, onZoom } = props.time;
   const asset = { code: account.code, scale: account.scale };
   const side = account.net > 0n ? "owed" : account.net < 0n ? "owing" : "even";
   const asked = settlements.value.filter((one) => one.peerId === account.peerId && isAsked(one));
-  const onZoom = (next: Zoom) => {
-    setQuery({ zoom: zoomText(next) });
-  };
   const max = terms?.maxPayable ?? null;
   return (
     <Panel

@@ -9,6 +9,7 @@ import { goTo, loadPeers, loadRoutes, place, routes, routesLoad, routesMore, set
 import { Explain } from "./explain";
 import { name } from "./packets";
 import { PeerPage } from "./peer";
+import { HourSpark, useActivity } from "./peertraffic";
 
 const ROUTES_DRAWN_MAX = 300;
 
@@ -32,6 +33,7 @@ function Overview() {
 function PeerTable() {
   const peers = [...store.peers.value].sort((a, b) => inOrder(a.peerId, b.peerId));
   const up = peers.filter((peer) => peer.connected).length;
+  const activity = useActivity();
   return (
     <Panel title="Peers" aside={<span class="muted">{up} of {peers.length} connected</span>}>
       {peers.length === 0 ? (
@@ -45,6 +47,7 @@ function PeerTable() {
                 <th scope="col">Link</th>
                 <th class="roomy" scope="col">Relation</th>
                 <th class="roomy" scope="col">Asset</th>
+                <th class="roomy" scope="col" title="Packets, both ways, by the minute">Last hour</th>
                 <th scope="col" class="right">Latency</th>
                 <th scope="col" class="right roomy">Reconnects</th>
                 <th scope="col" class="right" title="Prepares taken from it"><span class="roomy">Packets </span>in</th>
@@ -75,6 +78,9 @@ function PeerTable() {
                   <td class="roomy">{peer.relation}</td>
                   <td class="roomy">
                     {peer.assetCode} <span class="muted">{peer.assetScale}</span>
+                  </td>
+                  <td class="roomy">
+                    <HourSpark values={activity.get(peer.peerId)} />
                   </td>
                   <td class="right num">{duration(peer.latencyMs)}</td>
                   <td class="right num roomy">{Math.max(0, peer.connects - 1)}</td>
