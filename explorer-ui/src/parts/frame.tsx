@@ -105,7 +105,7 @@ export function Frame(props: FrameProps) {
           role="img"
           aria-label={onZoom === undefined ? props.label : `${props.label}. Drag over a part, or press Enter at both of its ends, to zoom.`}
           class={cls(onZoom !== undefined && "zooms")}
-          tabIndex={0}
+          tabindex={0}
           onPointerMove={move}
           onPointerDown={down}
           onPointerUp={up}
