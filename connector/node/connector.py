@@ -514,6 +514,9 @@ class Connector:
         now_s = self.clock.now_ms() // 1000
         self.aggregates.restore(await self._store.minutes(now_s - AGGREGATE_MINUTES_MAX * 60))
         self.peer_minutes.restore(await self._store.minutes_of_peers(now_s - PEER_MINUTES_MAX * 60))
+        # Before the first packet: what is counted later is what has come since.
+        self.aggregates.sample()
+        self.peer_minutes.sample()
 
     async def _close_store(self) -> None:
         if self._began_s is not None:

@@ -24,6 +24,7 @@ from connector.telemetry.metrics import LATENCY_BUCKETS_S
 STEPS_S: Final = (1, 2, 5, 10, 15, 30, 60, 300, 900, 1800, 3600, 7200, 21_600)
 """Widths of a point, in seconds; from a minute on it is made of minutes."""
 MINUTE_S: Final = 60
+QUARTER_S: Final = 900
 NODE: Final = "*"
 """In place of a peer id, which it cannot be: the rows of the whole node."""
 
@@ -156,6 +157,9 @@ class Aggregates:
         self._second = 0
         self._seconds: OrderedDict[int, Row] = OrderedDict()
         self._minutes: OrderedDict[int, Row] = OrderedDict()
+        self._quarters: OrderedDict[int, Row] = OrderedDict()
+        """The same by the quarter of an hour: a week of minutes takes long to add up."""
+        self._shown: OrderedDict[tuple[int, int], dict[str, Any]] = OrderedDict()
         self._fresh: tuple[int, Row] | None = None
         """The minute under way, and what of it has not been handed to the sink."""
         self.since_s = 0
@@ -164,9 +168,8 @@ class Aggregates:
     def restore(self, minutes: Iterable[tuple[int, Row]]) -> None:
         """Take back minutes of earlier runs, oldest first, before the first sample."""
         for minute, row in minutes:
-            self._minutes[minute] = row
+            self._add(minute, row)
             self.since_s = self.since_s or minute
-        self._trim()
 
     def sample(self) -> None:
         """Close the seconds that are over; cheap when there is none. Call it several times a second."""
@@ -176,6 +179,8 @@ class Aggregates:
         last, now = self._last, self._read()
         if last is not None and second > self._second:
             self._close(second, last, now)
+        elif last is not None:
+            self._shown.clear()  # the clock was set back: what was over is not
         # Else the first reading, or the clock was set back: only what comes from here on is known.
         self._last, self._second = now, second
 
@@ -217,8 +222,7 @@ class Aggregates:
         while len(self._seconds) > bounds.AGGREGATE_SECONDS_MAX:
             self._seconds.popitem(last=False)
         minute = second - second % MINUTE_S
-        self._minutes.setdefault(minute, Row()).add(row)
-        self._trim()
+        self._add(minute, row)
         fresh = self._fresh
         if fresh is None or fresh[0] != minute:
             if fresh is not None:
@@ -226,9 +230,13 @@ class Aggregates:
             fresh = self._fresh = (minute, Row())
         fresh[1].add(row)
 
-    def _trim(self) -> None:
+    def _add(self, minute: int, row: Row) -> None:
+        self._minutes.setdefault(minute, Row()).add(row)
+        self._quarters.setdefault(minute - minute % QUARTER_S, Row()).add(row)
         while len(self._minutes) > bounds.AGGREGATE_MINUTES_MAX:
             self._minutes.popitem(last=False)
+        while len(self._quarters) > bounds.AGGREGATE_QUARTERS_MAX:
+            self._quarters.popitem(last=False)
 
     def view(
         self, range_s: int, points_max: int, after_ms: int = 0, to_ms: int | None = None
@@ -252,16 +260,30 @@ class Aggregates:
         first = end - max(1, range_s // step) * step
         if after_ms >= first * 1000:
             first = (after_ms // 1000 // step + 1) * step
-        rows = self._seconds if step < MINUTE_S else self._minutes
-        width = 1 if step < MINUTE_S else MINUTE_S
+        rows, width = self._seconds, 1
+        if step % QUARTER_S == 0:
+            rows, width = self._quarters, QUARTER_S
+        elif step >= MINUTE_S:
+            rows, width = self._minutes, MINUTE_S
         return {
             "resolutionMs": step * 1000,
             "from": iso(first * 1000),
             "to": iso(end * 1000),
             "since": iso(self.since_s * 1000) if self.since_s else None,
-            "items": [_as_json(at, _sum(rows, at, step, width)) for at in range(first, end, step)],
+            "items": [self._point(rows, at, step, width) for at in range(first, end, step)],
             "next": None,
         }
+
+    def _point(self, rows: Mapping[int, Row], at: int, step: int, width: int) -> dict[str, Any]:
+        """A point that is over. Long ones do not change, and are asked for again and again."""
+        if step < MINUTE_S:
+            return _as_json(at, _sum(rows, at, step, width))
+        shown = self._shown.get((at, step))
+        if shown is None:
+            shown = self._shown[at, step] = _as_json(at, _sum(rows, at, step, width))
+            while len(self._shown) > bounds.AGGREGATE_POINTS_SHOWN_MAX:
+                self._shown.popitem(last=False)
+        return shown
 
 
 def step_for(range_s: int, points_max: int) -> int:

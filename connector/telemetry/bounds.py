@@ -26,6 +26,8 @@ TRACE_ANSWER_BYTES_MAX: Final = 65_536
 # Rows of the node for charts, in memory: a quarter of an hour by the second, a week by the minute.
 AGGREGATE_SECONDS_MAX: Final = 960
 AGGREGATE_MINUTES_MAX: Final = 7 * 1440 + 10
+AGGREGATE_QUARTERS_MAX: Final = 7 * 96 + 2
+AGGREGATE_POINTS_SHOWN_MAX: Final = 2048
 
 # Those of peers in memory: an hour, by the minute; on disk in octets, and of them a quarter of the file.
 PEER_MINUTES_MAX: Final = 60

@@ -9,7 +9,7 @@ from the rows of the whole node (`aggregates`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from json import JSONEncoder, loads
 from typing import Any, Final
@@ -114,6 +114,11 @@ class PeerMinutes:
         self._minute = 0
         self._recent: OrderedDict[int, dict[str, PeerRow]] = OrderedDict()
 
+    @property
+    def minute(self) -> int:
+        """The minute under way, as a second since 1970."""
+        return self._minute
+
     def restore(self, rows: Iterable[tuple[int, str, PeerRow]]) -> None:
         """Take back the last hour of an earlier run, oldest first, before the first sample."""
         for minute, peer, row in rows:
@@ -200,24 +205,29 @@ class PeerMinutes:
         return range(end - max(1, range_s // step) * step, end, step)
 
     def view(
-        self, peer: str, points: range, stored: Sequence[tuple[int, PeerRow]]
+        self, peer: str, points: range, stored: Mapping[int, PeerRow] | None
     ) -> dict[str, Any]:
-        """What a peer had, by the points of `window`; `stored`: its rows of that time on disk."""
-        rows: dict[int, PeerRow] = dict(stored)
-        for minute, peers in self._recent.items():
-            if peer in peers:
-                rows[minute] = peers[peer]
+        """What a peer had, by the points of `window`.
+
+        Args:
+            peer: its id.
+            points: of `window`.
+            stored: its rows on disk, by the points; None: nothing is kept there at the moment, and what is
+                in memory is shown.
+        """
         now = self._under_way().get(peer)
         items = []
         for at in points:
-            total, seconds = PeerRow(), 0
-            for minute in range(at, at + points.step, MINUTE_S):
-                seconds += self._known_with_now(minute)
-                if minute in rows:
-                    total.add(rows[minute])
-                if minute == self._minute and now is not None:
-                    total.add(now)
-            items.append(_as_json(at, seconds, total))
+            minutes = range(at, at + points.step, MINUTE_S)
+            total = PeerRow()
+            if stored is not None and at in stored:
+                total.add(stored[at])
+            elif stored is None:
+                for minute in minutes:
+                    total.add(self._recent.get(minute, {}).get(peer, _NOTHING))
+            if now is not None and self._minute in minutes:
+                total.add(now)
+            items.append(_as_json(at, sum(map(self._known_with_now, minutes)), total))
         return {
             "peerId": peer,
             "resolutionMs": points.step * 1000,
@@ -228,9 +238,11 @@ class PeerMinutes:
         }
 
 
+_NOTHING: Final = PeerRow()
+
+
 def _moved(now: Mapping[str, PeerRow], before: Mapping[str, PeerRow]) -> dict[str, PeerRow]:
-    nothing = PeerRow()
-    moved = {peer: row.since(before.get(peer, nothing)) for peer, row in now.items()}
+    moved = {peer: row.since(before.get(peer, _NOTHING)) for peer, row in now.items()}
     return {peer: row for peer, row in moved.items() if row.packets}
 
 

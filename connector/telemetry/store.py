@@ -339,6 +339,7 @@ class EventStore:
         rows_max = bounds.PEER_MINUTES_RESTORED_MAX
         return await self._read(lambda file: store_minutes.of_peers(file, from_s, rows_max))
 
-    async def minutes_of_peer(self, peer: str, from_s: int, to_s: int) -> list[tuple[int, PeerRow]]:
-        """What a peer had in each minute of a time, oldest first."""
-        return await self._read(lambda file: store_minutes.of_peer(file, peer, from_s, to_s))
+    async def minutes_of_peer(self, peer: str, points: range) -> dict[int, PeerRow] | None:
+        """What a peer had, by points (`PeerMinutes.window`); None: nothing is kept at the moment."""
+        found = await self._read(lambda file: [store_minutes.of_peer(file, peer, points)])
+        return None if self.fault or not found else found[0]

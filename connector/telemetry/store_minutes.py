@@ -127,16 +127,19 @@ def of_peers(
     ]
 
 
-def of_peer(
-    connection: sqlite3.Connection, peer: str, from_s: int, to_s: int
-) -> list[tuple[int, PeerRow]]:
-    """The minutes of a peer from `from_s` until before `to_s`, oldest first."""
+def of_peer(connection: sqlite3.Connection, peer: str, points: range) -> dict[int, PeerRow]:
+    """What a peer had, by the points of a view: seconds at which they begin, each `points.step` long."""
     rows = connection.execute(
-        "SELECT minute_s, body FROM minutes WHERE peer = ? AND minute_s >= ? AND minute_s < ? "
-        "ORDER BY minute_s",
-        (peer, from_s, to_s),
+        "SELECT minute_s, body FROM minutes WHERE peer = ? AND minute_s >= ? AND minute_s < ?",
+        (peer, points.start, points.stop),
     )
-    return [(minute, row) for minute, text in rows if (row := _read(PeerRow, text)) is not None]
+    found: dict[int, PeerRow] = {}
+    for minute, text in rows:
+        row = _read(PeerRow, text)
+        if row is not None:
+            at = minute - (minute - points.start) % points.step
+            found.setdefault(at, PeerRow()).add(row)
+    return found
 
 
 def _read(kind: type[R], text: str) -> R | None:

@@ -25,8 +25,8 @@ End = Annotated[
 class Stored(Protocol):
     """Minutes on disk."""
 
-    async def minutes_of_peer(self, peer: str, from_s: int, to_s: int) -> list[tuple[int, PeerRow]]:
-        """What a peer had in each minute of a time, oldest first."""
+    async def minutes_of_peer(self, peer: str, points: range) -> dict[int, PeerRow] | None:
+        """What a peer had, by points; None: nothing is kept at the moment."""
 
 
 def aggregates_router(
@@ -72,8 +72,13 @@ def aggregates_router(
         points: Points = 300,
         to: End = None,
     ) -> dict[str, Any]:
-        window = minutes.window(_range(range_), _points(points), to)
-        stored = await store.minutes_of_peer(peer_id, window.start, window.stop)
+        while True:
+            window = minutes.window(_range(range_), _points(points), to)
+            begun = minutes.minute
+            stored = await store.minutes_of_peer(peer_id, window)
+            if minutes.minute == begun:
+                break
+            # A minute was over meanwhile: it is neither under way any more nor in what was read.
         if peer_id not in peers and not stored:
             raise UnknownNameError("no such peer")
         return minutes.view(peer_id, window, stored)

@@ -263,3 +263,21 @@ def test_a_range_may_end_in_the_past_and_is_by_the_minute_where_seconds_are_gone
     late = node.aggregates.view(10, 10, to_ms=(START_S + 2900) * 1000)
     assert (late["resolutionMs"], len(late["items"])) == (1000, 10)
     assert node.aggregates.view(10, 10, to_ms=10**15)["to"] == node.aggregates.view(10, 10)["to"]
+
+
+def test_a_point_that_is_over_is_the_same_when_it_is_asked_again_and_the_store_of_them_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounds, "AGGREGATE_POINTS_SHOWN_MAX", 10)
+    node = Node()
+    for _ in range(1800):
+        node.second(1)
+    first = node.items(1800, 30)
+    assert node.items(1800, 30) == first
+    assert [one["fulfilled"] for one in first] == [60] * 30
+    assert len(node.aggregates._shown) == 10
+    # A clock that is set back makes what was over unfinished.
+    node.second(0, lasts=-300)
+    for _ in range(400):
+        node.second(1)
+    assert max(one["fulfilled"] for one in node.items(600, 10) if one["fulfilled"]) > 60

@@ -40,7 +40,11 @@ def test_what_came_twice_of_a_minute_is_added(file: sqlite3.Connection) -> None:
     assert store_minutes.of_node(file, 0) == [
         (60, Row(fulfilled=7, seconds=35, codes={"F02": 2, "T04": 2}))
     ]
-    assert store_minutes.of_peer(file, "bob", 0, 120) == [(60, PeerRow(fulfilled_in=1))]
+    bob = store_minutes.of_peer(file, "bob", range(0, 120, 60))
+    assert bob == {60: PeerRow(fulfilled_in=1)}
+    assert store_minutes.of_peer(file, "bob", range(0, 600, 300)) == {
+        0: PeerRow(fulfilled_in=1, fulfilled_out=2)
+    }
     assert [one[:2] for one in store_minutes.of_peers(file, 0, 100)] == [
         (60, "bob"), (120, "bob"), (120, "eve"),
     ]  # fmt: skip
@@ -69,7 +73,7 @@ def test_what_is_too_old_goes(file: sqlite3.Connection) -> None:
     table.prepare(file)
     table.write(file, [Minute(at, "bob", PeerRow(fulfilled_in=1)) for at in range(0, 600, 60)])
     table.trim(file, oldest_s=300)
-    assert [at for at, _ in store_minutes.of_peer(file, "bob", 0, 9999)] == [
+    assert sorted(store_minutes.of_peer(file, "bob", range(0, 9960, 60))) == [
         300,
         360,
         420,
@@ -87,7 +91,7 @@ def test_a_damaged_row_is_a_gap_and_is_written_over(file: sqlite3.Connection, bo
     table.prepare(file)
     assert store_minutes.of_node(file, 0) == []
     assert store_minutes.of_peers(file, 0, 9) == []
-    assert store_minutes.of_peer(file, "bob", 0, 999) == []
+    assert store_minutes.of_peer(file, "bob", range(0, 960, 60)) == {}
     table.write(file, [Minute(60, NODE, Row(fulfilled=1)), Minute(60, "bob", PeerRow(amount_in=1))])
     assert store_minutes.of_node(file, 0) == [(60, Row(fulfilled=1))]
     assert table.octets == counted(file)
