@@ -61,8 +61,13 @@ async def test_days_are_there_after_a_restart_and_a_part_of_them_is_zoomed_to(
         await expect(viewer.at("resolution")).to_contain_text("average of 15 min")
         # A day, with the hours in which it did not run: a gap.
         await expect(viewer.at("rejects-said")).to_contain_text("Per second")
-        for title in ("Packets per second", "Value per second", "Latency", "Rejects by code"):
-            assert await page.evaluate(PARTS, title) == 2, title
+        for title in (
+            "Packets per second",
+            "Value per second",
+            "Latency over time",
+            "Rejects by code",
+        ):
+            await page.wait_for_function(f"(title) => ({PARTS})(title) === 2", arg=title)
         rejects = page.get_by_role("region", name="Rejects by code")
         await expect(rejects).to_contain_text(re.compile(r"F02 [\d,]+.*T04 [\d,]+.*R00 [\d,]+"))
         await audit(viewer, "charts of a day")
@@ -80,7 +85,8 @@ async def test_days_are_there_after_a_restart_and_a_part_of_them_is_zoomed_to(
         await page.mouse.up()
         await expect(page).to_have_url(re.compile(r"range=24h&zoom=\d+-\d+"))
         await expect(viewer.at("resolution")).to_contain_text(re.compile("average of [15] min"))
-        assert await page.evaluate(PARTS, "Packets per second") == 1
+        whole = "Packets per second"
+        await page.wait_for_function(f"(title) => ({PARTS})(title) === 1", arg=whole)
         await viewer.shot("rates-zoomed")
         await page.reload()
         await viewer.live()
@@ -115,7 +121,7 @@ async def test_what_happens_now_is_in_the_charts_by_code_and_by_peer(
             assert isinstance(await a.connector.send("g.nowhere", 10), Reject)
         rejects = page.get_by_role("region", name="Rejects by code")
         await expect(rejects).to_contain_text("F02 3")
-        latency = page.get_by_role("region", name="Latency")
+        latency = page.get_by_role("region", name="Latency over time")
         await expect(latency.locator(".stroke").first).to_have_attribute("d", re.compile("M.+"))
         await viewer.tab("Peers")
         for peer, packets in (("a", 9), ("c", 6)):

@@ -220,7 +220,7 @@ function LatencyChart(props: { far: Told | null; onZoom: (zoom: Zoom) => void })
   const items = props.far?.items ?? [];
   return (
     <Panel
-      title="Latency"
+      title="Latency over time"
       aside={
         <>
           <Legend tone="sky" text="median" />
