@@ -207,7 +207,10 @@ export async function loadNetwork(): Promise<void> {
 
 export function start(): void {
   window.addEventListener("hashchange", () => {
+    const { tab, query } = place.value;
     place.value = parsePlace(location.hash);
+    // Another page begins at its top.
+    if (place.value.tab !== tab || (tab === "peers" && place.value.query["peer"] !== query["peer"])) window.scrollTo(0, 0);
   });
   window.setInterval(() => {
     if (!document.hidden) now.value = Date.now();

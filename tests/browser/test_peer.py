@@ -92,6 +92,14 @@ async def test_a_peer_is_one_object_that_can_be_linked(viewer: Viewer, tmp_path:
         await page.go_back()
         await page.go_back()
         await expect(page).to_have_url(re.compile("#peers/c$"))
+        # Another page begins at its top.
+        await viewer.tab("Dashboard")
+        row = viewer.at("positions").get_by_role("button", name="c")
+        await row.scroll_into_view_if_needed()
+        assert await page.evaluate("scrollY") > 0
+        await row.click()
+        await expect(page).to_have_url(re.compile("#peers/c$"))
+        await page.wait_for_function("scrollY === 0")
         await page.goto(f"{page.url.partition('#')[0]}#peers/nobody")
         await expect(card).to_contain_text("There is no peer of that name")
         for width in (360, 1920):
