@@ -139,9 +139,8 @@ The map, each package above those that it uses:
       store_file.py   its tables and their limits     store_query.py  its queries
       store_search.py  text in stored packets
       event_log.py    what operators, links, settlements and the books did: kept for long, in words
-      alerts.py       warnings as events              traces.py   OpenTelemetry traces of sampled packets
       store_minutes.py minutes of traffic
-      traces.py       OpenTelemetry traces of sampled packets
+      alerts.py       warnings as events              traces.py   OpenTelemetry traces of sampled packets
     accounting/     the accounts of a node
       manager.py      AccountManager: the façade; delegates nearly every call
       availability.py the relation to the ledger: a table of phases; pure

@@ -188,7 +188,7 @@ async def test_the_command_and_what_it_shows(network: RunningNodes) -> None:
     )
     assert preview.code == 0
     words = " ".join(preview.out.split())
-    assert "the secret before serves until 20" in words
+    assert "the secret before serves until secretFormerUntil" in words
     assert "the link with b stays up" in words
     assert "b must use the new secret by then" in words
     done = await run("peers", "rotate-secret", "b", "--new-secret", "--grace", "24h", "--yes")
