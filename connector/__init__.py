@@ -33,6 +33,7 @@ The map, each package above those that it uses:
       faults.py       what breaks, and how            facts.py    what the ends know
       raw.py          what the ledgers hold           evidence.py what the judge is given
       judge.py        whether a unit is missing or paid twice: facts against ledgers
+      judge_streams.py the same of payments of many packets
       wrong_clocks.py what a wrong clock may cost     bounded.py  whether an operator's bounds hold
       replaced.py     whether a replacement loses packets
       loops.py        whether a ring of routes ends   watch.py    clocks and journals meanwhile

@@ -17,13 +17,13 @@ from connector.simulation import raw
 from connector.simulation.bounded import look_at_bounds
 from connector.simulation.evidence import Evidence, Finding
 from connector.simulation.facts import GRACE_S, Fact, Given
+from connector.simulation.judge_streams import look_at_streams
 from connector.simulation.kinds import Kind
 from connector.simulation.loops import look_at_loop
 from connector.simulation.plan import USD, WALLET, Asset
 from connector.simulation.raw import Leg, RawAccount, account_id
 from connector.simulation.replaced import look_at_replacements
 from connector.simulation.rules import EXCUSES, RULES
-from connector.simulation.streams import look_at_streams
 from connector.simulation.ways import NOBODY, Booking, look_at_links, look_at_routes, way_of
 from connector.simulation.wrong_clocks import WrongClocks
 
