@@ -507,7 +507,7 @@ class EmbeddedLedger:
             try:
                 rows: bytes | bytearray = pack_dense(stored, self._numbers())
                 kind = journal.DENSE
-            except (KeyError, struct.error):
+            except (KeyError, OverflowError, struct.error):
                 octets = b"".join([pack_transfer(one, one.timestamp) for one in stored])
                 rows, kind = zlib.compress(octets, 1), journal.TRANSFERS
             ids = [transfer.id for transfer in transfers]

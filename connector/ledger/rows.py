@@ -148,6 +148,9 @@ def unpack_accounts(octets: bytes) -> list[Account]:
 _DENSE_ROW: Final = struct.Struct("<QQIIQQQQIIIHHBQ")
 """id (low, high), numbers of the accounts, amount, user_data (128 low and high, 64, 32), timeout,
 ledger, code, flags, low octet of the pending id, timestamp."""
+_DENSE_WIDE_ROW: Final = struct.Struct("<16sIIQ16sQIIIHHBQ")
+"""The same, with ids as octets."""
+assert _DENSE_ROW.size == _DENSE_WIDE_ROW.size
 _DENSE_TAG_AT: Final = 32
 NO_ACCOUNT: Final = (1 << 32) - 1
 _RESOLVES: Final = int(POST | VOID)
@@ -158,26 +161,27 @@ def pack_dense(transfers: Sequence[Transfer], numbers: dict[int, int]) -> bytear
 
     Raises:
         KeyError: an unknown account, or a pending id of another packet.
-        struct.error: an amount over 64 bits.
+        struct.error, OverflowError: an amount over 64 bits, an id over 128.
     """
     size = _DENSE_ROW.size
     rows = bytearray(len(transfers) * size)
-    pack_into = _DENSE_ROW.pack_into
-    low = _LOW
+    pack_into = _DENSE_WIDE_ROW.pack_into
     at = 0
     for (
         id_, debit, credit, amount, pending, data_128, data_64, data_32, timeout, ledger, code,
         flags, timestamp,
     ) in transfers:  # fmt: skip
+        tag = 0
         if pending:
-            if (pending ^ id_) >> 8 or not flags & _RESOLVES:
+            if pending ^ id_ > 0xFF or not flags & _RESOLVES:
                 raise KeyError(pending)
+            tag = pending & 0xFF
         elif flags & _RESOLVES:
             raise KeyError(pending)
         pack_into(
-            rows, at, id_ & low, id_ >> 64, numbers[debit], numbers[credit], amount,
-            data_128 & low, data_128 >> 64, data_64, data_32, timeout, ledger, code, flags,
-            pending & 0xFF, timestamp,
+            rows, at, id_.to_bytes(16, "little"), numbers[debit], numbers[credit], amount,
+            data_128.to_bytes(16, "little") if data_128 else _ZERO,
+            data_64, data_32, timeout, ledger, code, flags, tag, timestamp,
         )  # fmt: skip
         at += size
     assert at == len(rows), (at, len(rows))
