@@ -285,6 +285,7 @@ def test_after_a_restart_in_the_middle_a_peer_is_drained_and_removed(tmp_path: P
             assert "carol" not in bob.core.peers
             assert (bob.net("alice"), bob.net("carol")) == (7, -7)
             assert Overlay.read(tmp_path / "changes.json").removed_peers == ["carol"]
+            changes.stop()
 
     simulate(scenario())
 
