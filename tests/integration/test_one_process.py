@@ -33,7 +33,7 @@ from connector.tools.demo import DemoNode, at_rest, chain, start, stop, wait_rea
 from tests.support.daemons import Daemon, until
 from tests.support.inherited import INHERITED
 from tests.support.load import Portions, load
-from tests.support.patience import PATIENCE_SECONDS
+from tests.support.patience import PATIENCE_SECONDS, allowed_s
 from tests.support.ports import free_ports
 from tests.support.tigerbeetle_server import FRAGILE_CLUSTER_ID, TigerBeetleServer
 
@@ -145,7 +145,7 @@ class Line:
         """The books of all three, and the sender's word against the first one's."""
         await at_rest(self.nodes, CLOCK)
         names = [node.node_id for node in self.nodes]
-        async with asyncio.timeout(HOLD_SECONDS_MAX):
+        async with asyncio.timeout(HOLD_SECONDS_MAX + PATIENCE_SECONDS):
             while True:
                 reports = [
                     await audit(load_settings(node.environment).settings, CLOCK)
@@ -248,7 +248,7 @@ async def test_a_second_process_makes_the_older_one_stop_and_does_not_fight_it(
             took_s = await seconds_until(old.ended)
             await nodes.active(new)
             await portions.whole(2)
-        assert took_s < NOTICED_SECONDS_MAX
+        assert took_s < allowed_s(NOTICED_SECONDS_MAX)
         assert old.process.returncode == 3
         assert old.said("lease_superseded", level="warning")
         assert "--standby" in old.log.read_text("utf-8").splitlines()[-1]
@@ -264,7 +264,7 @@ async def test_a_second_process_makes_the_older_one_stop_and_does_not_fight_it(
         # It is needed after all.
         new.send(signal.SIGTERM)
         assert await new.ended() == 0
-        assert await seconds_until(lambda: nodes.active(again)) < TAKEN_OVER_SECONDS_MAX
+        assert await seconds_until(lambda: nodes.active(again)) < allowed_s(TAKEN_OVER_SECONDS_MAX)
         assert await again.generation() == 3
 
 
@@ -312,7 +312,7 @@ async def test_a_standby_takes_over_from_a_process_that_is_killed_under_load(
             took_s = await seconds_until(portions.whole)
             await portions.whole(3)
         print(f"{ledger} {data_dir}: packets flow again after {took_s:.1f} s")
-        assert took_s < TAKEN_OVER_SECONDS_MAX
+        assert took_s < allowed_s(TAKEN_OVER_SECONDS_MAX)
         fair(portions)
         await nodes.active(standby)
         assert await standby.generation() == (None if server is None else 2)
@@ -341,7 +341,7 @@ async def test_a_process_that_stood_still_steps_down_when_it_wakes(
             took_s = await seconds_until(old.ended)
             await portions.whole(3)
         assert old.process.returncode == 3
-        assert took_s < NOTICED_SECONDS_MAX
+        assert took_s < allowed_s(NOTICED_SECONDS_MAX)
         assert old.said("lease_superseded")
         fair(portions)
         await nodes.active(standby)

@@ -198,6 +198,10 @@ class DurableState:
         self.file = CrashingDatabase(self.crash_points)
 
 
+async def _never(_seconds: float) -> None:
+    await asyncio.Event().wait()
+
+
 class SettlementNode:
     """One process: a running `AccountManager` and `SettlementManager`.
 
@@ -213,7 +217,9 @@ class SettlementNode:
         scale: int | None = None,
         spool: int = 0,
         tick_s: float = 1.0,
+        looks: bool = True,
     ) -> None:
+        """`looks`: False: never at a balance by itself, however long a test on a real clock takes."""
         self.durable = durable
         self._tick_s = tick_s
         """Period of the account manager's timers; long for tests that wait for hours."""
@@ -246,6 +252,7 @@ class SettlementNode:
             ask_peer=self._ask_peer,
             new_key=lambda: next(durable.keys),
             random=durable.dice.random,
+            pause=asyncio.sleep if looks else _never,
         )
         for one in self.terms:
             engine = durable.engine if not by_hand and one.settle_threshold is not None else None

@@ -31,7 +31,7 @@ BEARER = {"authorization": f"Bearer {KEY}"}
 
 @pytest.fixture
 async def node() -> AsyncIterator[SettlementNode]:
-    async with SettlementNode(DurableState()) as node:
+    async with SettlementNode(DurableState(), looks=False) as node:
         yield node
 
 
