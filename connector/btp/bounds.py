@@ -9,6 +9,10 @@ BTP_PROTOCOL_NAME_BYTES_MAX: Final = 255
 BTP_ERROR_DATA_BYTES_MAX: Final = 8192
 # Links
 HANDSHAKE_BYTES_MAX: Final = 16_384
+# What is not on the fast path is parsed in parts, and there may be so many frames of it: pings, pongs,
+# fragments. A peer of any known kind sends a few.
+NOT_PLAIN_BYTES_AT_ONCE: Final = 4096
+ODD_FRAMES_PER_SECOND_MAX: Final = 1000
 DIAL_SECONDS_MAX: Final = 10.0
 CLOSE_SECONDS_MAX: Final = 1.0
 CLOSE_REASON_BYTES_MAX: Final = 123

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 import structlog
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 
 import connector.node.lifecycle
 from connector import ConfigError, Connector, Fulfill, PeerSettings, Prepare, Reject
@@ -37,6 +37,7 @@ from connector.btp.packet import (
     BtpError,
     BtpPacket,
     Protocol,
+    decode,
     encode,
     encode_ilp,
 )
@@ -548,16 +549,54 @@ async def test_a_message_in_fragments_is_one_message(target: NodeUnderAttack) ->
     refused(await mallory.ask(6, prepare("g.nowhere")), "F02")
 
 
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+)
+
+
 async def test_fragments_without_end_take_no_memory(target: NodeUnderAttack) -> None:
     mallory = await target.enter("mallory")
     mallory.frame(b"", fin=False)
-    for _ in range(100):
-        mallory.raw(b"\x00\x80\0\0\0\0" * 1000)
-        await mallory.writer.drain()
+    mallory.raw(b"\x00\x80\0\0\0\0" * 500)
     link = target.daemon.connector.links.live["mallory"]
     await until(lambda: link._fragments is not None)
     assert link._fragments == b""
     assert len(link._splitter._rest) < 6
+
+
+@pytest.mark.parametrize("octets", [b"\x89\x80\0\0\0\0", b"\x8a\x80\0\0\0\0", b"\x00\x80\0\0\0\0"])
+@pytest.mark.parametrize("is_plain", [True, False])
+async def test_frames_that_are_dear_to_read_are_bounded_also_of_strangers(
+    target: NodeUnderAttack, octets: bytes, is_plain: bool
+) -> None:
+    """256 KB of pings, pongs or empty fragments in one read took the event loop half a second."""
+    stranger = await target.stranger(websocket=is_plain)
+    # What comes in the same read as the handshake takes the long way, as all after it.
+    handshake = b"" if is_plain else HANDSHAKE + b"\r\n\r\n"
+    stranger.raw(handshake + b"\x02\x80\0\0\0\0" + octets * 40_000)
+    with contextlib.suppress(ConnectionError):
+        while await stranger.reader.read(1 << 16):
+            pass
+    await target.log.seen("btp_connection_established", peer_id="alice")
+    links = target.daemon.connector.links
+    await until(lambda: len(links._all) == len(links.live))
+
+
+async def test_what_begins_behind_a_long_handshake_is_read_whole(target: NodeUnderAttack) -> None:
+    """Wherever the parts end in which it is parsed: also just behind the handshake."""
+    size = btp_bounds.NOT_PLAIN_BYTES_AT_ONCE
+    head = HANDSHAKE + b"\r\nX: "
+    log_in = encode(auth_packet("mallory", SECRETS["mallory"].encode()))
+    for missing in (0, 1, 3, -1, -20):
+        handshake = head + b"x" * (size - missing - len(head) - 4) + b"\r\n\r\n"
+        stranger = await target.stranger(websocket=False)
+        stranger.raw(handshake + Frame(Opcode.BINARY, log_in).serialize(mask=True))
+        answer = await stranger.reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 101")
+        frame = await stranger.reader.readexactly(2)
+        welcome = await stranger.reader.readexactly(frame[1])
+        assert (frame[0], decode(welcome)) == (0x82, WELCOME)
 
 
 async def test_a_frame_that_never_becomes_whole_keeps_only_what_came(
