@@ -219,7 +219,7 @@ The map, each package above those that it uses:
       urls.py         URLs that can be dialled        marker.py   detects a truncated journal
       room.py         room on the disk; what stops when there is little
       pace.py         whether the event loop waits for short transactions
-      http_turns.py   answers read in small parts, however they are made
+      http_turns.py   answers read in small parts    http_heads.py  heads of a bounded number of lines
       wrong_keys.py   throttles wrong keys and tokens, per address
 
 A package keeps its bounds in its `bounds.py`; those that several share, such as packets in flight

@@ -24,6 +24,7 @@ from connector.base.errors import (
     HttpUnreachableError,
 )
 from connector.base.http import HttpAnswer
+from connector.base.http_heads import BoundedHeads
 from connector.base.words import words_of
 from connector.btp.network import Network
 from connector.ilp_http import bounds
@@ -58,7 +59,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.idle_since_s = 0.0
         self.is_closed = False
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=bounds.HEADERS_BYTES_MAX)
+        self._http = BoundedHeads(h11.CLIENT, max_incomplete_event_size=bounds.HEADERS_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[HttpAnswer] | None = None
         self._response: h11.Response | None = None

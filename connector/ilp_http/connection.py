@@ -15,6 +15,7 @@ import h11
 
 from connector.base.clock import Clock
 from connector.base.connections import network_of
+from connector.base.http_heads import BoundedHeads
 from connector.btp.standstill import Standstill
 from connector.ilp_http import bounds
 from connector.ilp_http.message import OCTET_STREAM, Refusal, Request, read_head
@@ -71,7 +72,7 @@ class Connection(asyncio.Protocol):
         self.known: Headers = ()
         """What answers say of packet ids."""
         self._owner = owner
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=bounds.HEADERS_BYTES_MAX)
+        self._http = BoundedHeads(h11.SERVER, max_incomplete_event_size=bounds.HEADERS_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None
         self._body = bytearray()

@@ -8,11 +8,10 @@ from typing import Final
 HTTP_CONNECTIONS_MAX: Final = 256
 HTTP_CONNECTIONS_PER_ADDRESS_MAX: Final = 128
 HTTP_HEADERS_BYTES_MAX: Final = 16_384
-# What is read of one connection at a time, and of all of a listener in one turn of the event loop; lines of a
-# head, chunks of a body, octets behind it.
+# What is read of one connection at a time, and of all of a listener in one turn of the event loop; chunks of a
+# body, octets behind it.
 HTTP_READ_BYTES: Final = 2048
 HTTP_READ_SECONDS_PER_TURN: Final = 0.005
-HTTP_HEADER_LINES_MAX: Final = 128
 HTTP_BODY_CHUNKS_MAX: Final = 1024
 HTTP_TRAILERS_BYTES_MAX: Final = 2048
 # From the connection, or from the first octet of a further request, to the end of its headers.

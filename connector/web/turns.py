@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import h11
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from connector.base.http_heads import BoundedHeads
 from connector.web import bounds
 
 
@@ -72,7 +73,7 @@ class Flow(FlowControl):
             self._goes_on()
 
 
-class BoundedConnection(h11.Connection):
+class BoundedConnection(BoundedHeads):
     """The server's side of a connection, with a bound for what is cheap to send and dear to read."""
 
     _chunks = 0
@@ -83,17 +84,12 @@ class BoundedConnection(h11.Connection):
         Raises:
             h11.RemoteProtocolError: also for too many lines, or chunks.
         """
-        if self.their_state is h11.IDLE:
-            head, _ = self.trailing_data
-            end = head.find(b"\r\n\r\n")
-            if head.count(b"\n", 0, end if end >= 0 else len(head)) > bounds.HTTP_HEADER_LINES_MAX:
-                raise h11.RemoteProtocolError("too many headers", error_status_hint=431)
         event = super().next_event()
         kind = type(event)
         if kind is h11.Request:
             self._chunks = 0
         elif kind is h11.Data:
-            self._chunks += event.chunk_start  # type: ignore[union-attr]
+            self._chunks += event.chunk_start
             if self._chunks > bounds.HTTP_BODY_CHUNKS_MAX:
                 raise h11.RemoteProtocolError("too many chunks")
         elif event is h11.NEED_DATA and self.their_state is h11.SEND_BODY:

@@ -11,6 +11,7 @@ import pytest
 
 from connector.base.errors import HttpAnswerError, HttpTimeoutError, HttpUnreachableError
 from connector.base.http import HttpAnswer
+from connector.base.http_heads import HEAD_LINES_MAX
 from connector.ilp_http import bounds
 from connector.ilp_http.client import LOST, NOT_CONNECTED, Client, _Connection
 from tests.support.clocks import SimulatedClock, simulated
@@ -282,6 +283,22 @@ def test_an_answer_in_too_many_pieces_is_refused() -> None:
             await host.ask()
         await asyncio.sleep(3 * LATENCY_S)
         assert host.closed == 1
+
+    scenario()
+
+
+@pytest.mark.parametrize("hint", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+def test_a_head_of_many_lines_is_no_answer(hint: bytes) -> None:
+    @simulated
+    async def scenario() -> None:
+        lines = b"a: b\r\n" * (HEAD_LINES_MAX - 1)
+        head = hint + b"HTTP/1.1 200 OK\r\n" + lines + b"content-length: 0\r\n"
+        host = await Host(says(head + b"\r\n")).up()
+        assert (await host.ask()).status == 200
+        host.serve = says(head + b"a: b\r\n" + b"\r\n")
+        with pytest.raises(HttpUnreachableError) as caught:
+            await host.ask()
+        assert caught.value.kind == LOST
 
     scenario()
 

@@ -472,6 +472,16 @@ async def test_what_is_no_http_is_refused_and_closed() -> None:
         assert host.listener.refusals == {400: 1}
 
 
+@simulated
+async def test_a_head_of_many_lines_is_refused_unparsed() -> None:
+    """Each line takes as long as half a packet, and a whole head comes in one read however long it is."""
+    host = Host()
+    client = await host.listen()
+    client.transport.write(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 50_000 + b"\r\n")
+    await client.closed.wait()
+    assert host.listener.refusals == {431: 1}
+
+
 # --- slow and many
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 
+from connector.base.http_heads import HEAD_LINES_MAX
 from connector.web import bounds
 from connector.web.pay import PayApp
 from connector.web.server import WebServer
@@ -86,7 +87,7 @@ async def test_bodies_of_any_size_come_whole(size: int, chunked: bool) -> None:
 
 
 async def test_so_many_headers_and_chunks_are_read_and_no_more() -> None:
-    more = b"a: b\r\n" * (bounds.HTTP_HEADER_LINES_MAX - 2)
+    more = b"a: b\r\n" * (HEAD_LINES_MAX - 2)
     chunks = b"1\r\na\r\n" * bounds.HTTP_BODY_CHUNKS_MAX
     async with served() as (reader, writer):
         writer.write((GET % 7).replace(b"\r\n\r\n", b"\r\n" + more + b"\r\n"))
