@@ -43,6 +43,7 @@ KINDS = {
     "two-processes": "of two processes of a node the older one steps down",
     "journal-grows": "a journal loses rows that are old enough, and no others",
     "route-given-up": "a route that can come back is kept, and one that is there again is known to all",
+    "stream-crash": "a payment of many packets is made once, to the unit, also where its payer is killed",
     "false-route": "what a neighbour may not announce, or has from this node, is not taken",
 }
 """The kinds of money faults: what prevents each of them. At least one fault of the table takes it out."""
@@ -782,6 +783,47 @@ FAULTS = (
         "",
         only("false-routes"),
         kind="false-route",
+    ),
+    # Payments of many packets
+    Fault(
+        "sequences-are-not-written-ahead",
+        "connector/node/payment_run.py",
+        "        await self._store.put(self.status)\n        machine.commit(kept.high)\n",
+        "        machine.commit(kept.high)\n",
+        only("stream", "crash"),
+        kind="stream-crash",
+    ),
+    Fault(
+        "packets-of-a-crash-are-not-resent",
+        "connector/node/payment_settle.py",
+        "    if resent:\n        waits",
+        "    if False:\n        waits",
+        only("stream", "crash"),
+        kind="stream-crash",
+    ),
+    Fault(
+        "what-was-booked-before-a-crash-is-not-counted",
+        "connector/node/payment_settle.py",
+        "        status.sent += packet.amount\n",
+        "        status.sent += 0 if packet.is_posted else packet.amount\n",
+        only("stream", "crash"),
+        kind="stream-crash",
+    ),
+    Fault(
+        "an-answer-of-our-own-settles-a-packet",
+        "connector/node/payment_settle.py",
+        "        and answer.triggered_by != core.node.address\n",
+        "",
+        only("stream", "crash", "cut", "refuse"),
+        kind="stream-crash",
+    ),
+    Fault(
+        "delivered-is-what-was-sent",
+        "connector/stream/sender.py",
+        "        self.delivered += reply.amount\n",
+        "        self.delivered += one.amount\n",
+        only("stream", "fees"),
+        kind="stream-crash",
     ),
     # Look-ups of many
     Fault(
