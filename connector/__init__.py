@@ -64,6 +64,7 @@ The map, each package above those that it uses:
       preflight.py    checks files and folders of the settings, before anything is opened
       auditor.py      checks of the books, in a process of their own
       memory.py       what is remembered of peers over restarts
+      route_memory.py learned routes, for the next process
       payers.py       who pays each peer: an engine, or an operator
       apply.py        applies settings to peers, links, accounts and routes
       control.py      requests about addresses and routes, to and from neighbours

@@ -26,6 +26,12 @@ CONTROL_WAITING_MAX: Final = 512
 # Learned routes that events are emitted for: a burst, and per second.
 ROUTE_EVENTS_BURST: Final = 1000
 ROUTE_EVENTS_PER_SECOND: Final = 20
+# Learned routes that the next process begins with: for how many times as long as writing them took they are not written
+# again, how many of a peer, of how many peers, and in a row of the file (an update has a bound on the names in it).
+ROUTES_REST_TIMES: Final = 50
+ROUTES_KEPT_PER_PEER_MAX: Final = 1000
+ROUTES_KEPT_PEERS_MAX: Final = 100
+ROUTES_KEPT_PER_ROW: Final = 15
 # From the stop of a process to the start of the one that replaces it.
 REPLACED_SECONDS_MAX: Final = 60
 REPLACED_FILE_BYTES_MAX: Final = 1 << 20

@@ -45,6 +45,8 @@ from connector.ledger.model import IdGenerator
 from connector.node.apply import SettingsApplier, credentials_of, http_terms_of
 from connector.node.control import ControlPlane
 from connector.node.payers import MakeEngine, Payers, no_engine
+from connector.node.route_memory import FILE_NAME as ROUTES_FILE
+from connector.node.route_memory import RouteMemory
 from connector.peering.model import LOCAL, Asset, Peer, PeerRegistry, PeerTerms, Relation
 from connector.peering.routing import RoutingTable
 from connector.settings.model import Settings
@@ -350,6 +352,13 @@ class Core:
             driver=self.driver,
             applier=self.applier,
             routes=self.routes,
+        )
+        kept = platform.disk.database(settings.data_dir / ROUTES_FILE)
+        self.route_memory: Final = RouteMemory(
+            database=None if settings.ledger == "memory" else kept,
+            router=self.control.router,
+            clock=clock,
+            log=log,
         )
         """Addresses and routes, as neighbours tell them to each other."""
 

@@ -133,6 +133,8 @@ class Lifecycle:
         )
         stack.push_async_callback(core.settlements.close)
         await core.settlements.open()
+        stack.push_async_callback(core.route_memory.close)
+        await core.route_memory.open()
         if accounts.state is not State.AVAILABLE:
             return []  # balances are not certain; the reason was logged with the state
         even = self._forget_even(gone)
@@ -199,6 +201,7 @@ class Lifecycle:
             group.create_task(every(SLOW_TICK_SECONDS, self._maintain_ledger)),
             group.create_task(every(SLOW_TICK_SECONDS, core.room.look)),
             group.create_task(every(CONTROL_TICK_SECONDS, core.control.tick)),
+            group.create_task(every(SLOW_TICK_SECONDS, core.route_memory.tick)),
             group.create_task(every(bounds.LEASE_LOOK_SECONDS, accounts.keep_lease)),
         ]
         stack.callback(lambda: [task.cancel() for task in tickers])

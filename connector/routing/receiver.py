@@ -9,7 +9,7 @@ go (requirement 79), and the neighbour is asked anew. When its link is lost that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -80,6 +80,9 @@ class Receiver:
         """For how long its routes are kept without an update, as it has said, within our bounds."""
         self._is_away = False
         """Whether its link was lost since its last update."""
+        self._former: set[str] = set()
+        """Prefixes of `routes` from before its link was lost, or from an earlier process of ours, that its present
+        table has not named yet."""
 
     # --- asking
 
@@ -134,7 +137,12 @@ class Receiver:
         """
         changes = Changes()
         if update.table_id != self.table_id:
-            changes.dropped = self.forget()
+            if self._is_away and self._has_room_beside(update):
+                # It has begun anew, too: what it had announced stays until its new table is known.
+                self._former = set(self.routes)
+                self.epoch = 0
+            else:
+                changes.dropped = self.forget()
             self.table_id = update.table_id
         if update.from_epoch > self.epoch:
             # Without what lies between, the update could not be understood (requirement 77).
@@ -163,6 +171,39 @@ class Receiver:
                 self._drop(route.prefix, changes)
             else:
                 self._put(route, make, changes, wall_ms)
+        if self._former and update.to_epoch >= update.current_epoch:
+            for prefix in list(self._former):
+                self._drop(prefix, changes)
+        return changes
+
+    def _has_room_beside(self, update: RouteUpdate) -> bool:
+        """Whether a new table surely has room while the former one is kept: both have no more than half of it."""
+        return (
+            len(self.routes) <= bounds.ROUTES_PER_PEER_MAX // 2
+            and self._octets <= bounds.ROUTE_BYTES_PER_PEER_MAX // 2
+            and update.current_epoch
+            <= bounds.ROUTES_PER_PEER_MAX // 2 // bounds.PREFIXES_PER_EPOCH_MAX
+            and self._room.has(len(self.routes), self._octets)
+        )
+
+    def restore(
+        self,
+        routes: Iterable[Announcement],
+        *,
+        take: Callable[[Announcement], str],
+        make: Callable[[str, Learned], Route],
+        hold_ms: int,
+        now_ms: int,
+        wall_ms: int,
+    ) -> Changes:
+        """Begin with what it had announced to an earlier process of ours, as if its link had just been lost."""
+        assert not self.routes, "a process has just begun"
+        changes = Changes()
+        for route in routes:
+            if not take(route):
+                self._put(route, make, changes, wall_ms)
+        self._hold_ms, self._is_away = hold_ms, True
+        self.expires_ms = now_ms + hold_ms
         return changes
 
     def _put(
@@ -173,6 +214,7 @@ class Receiver:
         wall_ms: int,
     ) -> None:
         prefix, size = route.prefix, route.size
+        self._former.discard(prefix)
         former = self.routes.get(prefix)
         path = route.path or ((self.speaker,) if self.speaker else ())
         if not path:
@@ -206,6 +248,7 @@ class Receiver:
         changes.put[prefix] = kept
 
     def _drop(self, prefix: str, changes: Changes) -> None:
+        self._former.discard(prefix)
         route = self.routes.pop(prefix, None)
         if route is not None:
             changes.dropped.append(route)
@@ -240,6 +283,7 @@ class Receiver:
         """Begin anew, as if it had said nothing; returns the routes that go."""
         gone = list(self.routes.values())
         self._count_all_out()
+        self._former.clear()
         self.table_id, self.epoch = NO_TABLE, 0
         self.expires_ms = None
         return gone

@@ -100,6 +100,8 @@ class Router:
         """
         self.address = ""
         self.neighbours: Final[dict[str, Neighbour]] = {}
+        self.changes = 0
+        """How often learned routes have come or gone; whoever keeps them looks at it."""
         self.journal: Final = Journal(table)
         self.room: Final = Room()
         self._table = table
@@ -241,14 +243,42 @@ class Router:
             wall_ms=wall_ms,
         )
         self._remove_all(changes.dropped, now_ms)
-        for route in changes.put.values():
-            self._table.add(route)
-            self._changed(route, True)
+        self._add_all(changes.put)
         for why, count in changes.refused.items():
             self._refuse(one, why, count)
 
+    def restore(
+        self, peer_id: str, routes: Iterable[Announcement], now_ms: int, wall_ms: int
+    ) -> None:
+        """What a neighbour had announced to an earlier process, which it can not have withdrawn from this one yet.
+
+        They are last resorts: until it is connected and has told its table, or for the hold-down time.
+        """
+        one = self.neighbours.get(peer_id)
+        if one is None or not one.terms.receives or not self.address:
+            return
+        source = one.terms.source
+        changes = one.receiver.restore(
+            routes,
+            take=lambda route: may_take(one.terms, self.address, route),
+            make=lambda prefix, learned: Route(source, peer_id, prefix, learned),
+            hold_ms=self._hold_down_ms,
+            now_ms=now_ms,
+            wall_ms=wall_ms,
+        )
+        one.link.lost(now_ms, comes_back=False)
+        self._add_all(changes.put)
+        self._wake_ms = 0
+
+    def _add_all(self, routes: dict[str, Route]) -> None:
+        self.changes += bool(routes)
+        for route in routes.values():
+            self._table.add(route)
+            self._changed(route, True)
+
     def _remove_all(self, routes: list[Route], now_ms: int | None = None) -> None:
         """`now_ms`: others may have another way, which is told soon. None: an operator has changed the terms."""
+        self.changes += bool(routes)
         for route in routes:
             self._table.remove(route)
             self._changed(route, False)

@@ -19,11 +19,15 @@ from connector.simulation.plan import Plan
 
 NOBODY: Final = "nobody"
 """In place of a neighbour, where legs move money from or to none."""
-CONVERGES_S: Final = 5.0
-"""Within this time after the start all nodes know all."""
-LEARNS_AGAIN_S: Final = 10.0
-"""And a process that is new, with the time to be connected again."""
+CONVERGES_S: Final = 6.0
+"""Within this time after the start all nodes know all, and their disks do."""
 NEARLY_S: Final = 1.0
+_OTHER_DISK: Final = frozenset(
+    (
+        *(Kind.SECOND_PROCESS, Kind.MACHINE_LOST),
+        *(Kind.DISK_FULL, Kind.DISK_BROKEN, Kind.DISK_LOW, Kind.DISK_SLOW),
+    )
+)
 SWITCHES_S: Final = 4.0
 """So long after a link was lost all that have another way take it."""
 
@@ -158,8 +162,7 @@ def _nobody_forgets(plan: Plan) -> bool:
 
 
 def _is_new(evidence: Evidence, node: str, at_s: float) -> bool:
-    """Whether a process of `node` has begun too short a time ago to know all."""
-    starts = [at for at, _ in evidence.clock_starts.get(node, ())] + evidence.deaths.get(node, [])
-    return any(
-        one - NEARLY_S <= at_s <= one + (LEARNS_AGAIN_S if one else CONVERGES_S) for one in starts
+    """Whether a process of `node` does not know all: the world is new, or its disk is another one or fails."""
+    return at_s <= CONVERGES_S or any(
+        one.where == node and one.kind in _OTHER_DISK for one in evidence.plan.faults
     )

@@ -165,3 +165,15 @@ async def test_short_links_that_carry_packets_are_dialled_again_at_once(tmp_path
         # Six times in a row; the back-off alone would be up to 5 s by now.
         assert max(waits) < 2.0, waits
         assert set(nodes.codes) <= {"paid", "T01"}
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_a_node_that_is_started_again_tells_nobody_that_there_is_no_route(
+    tmp_path: Path, *, comes_back: bool
+) -> None:
+    """It begins with the routes of the process before, so its neighbours may be connected in any order."""
+    async with joined(tmp_path, ["ab", "bc", "cd"], "bc") as nodes:
+        async with nodes.sending("a", "d"):
+            await nodes.network.restart("b", comes_back=comes_back)
+            await nodes.paid()
+        assert set(nodes.codes) <= {"paid", "T01", "T03"}

@@ -30,7 +30,7 @@ class Member:
         self.table = RoutingTable([Route(RouteSource.LOCAL, LOCAL, self.address)])
         self.terms: dict[str, NeighbourTerms] = {}
         self.refused: list[tuple[str, str]] = []
-        source = random.Random(name)
+        source = random.Random(f"{name} {settings.get('process', '')}")
         self.router = Router(
             self.table,
             secret=SECRET,

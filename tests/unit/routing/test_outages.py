@@ -12,8 +12,9 @@ import pytest
 from connector.peering.model import LOCAL
 from connector.peering.routing import Learned, Route, RouteSource, RoutingTable
 from connector.routing import bounds
+from connector.routing.codec import Announcement
 from connector.routing.model import announcement
-from tests.unit.routing.net import HOLD_DOWN_MS, SECRET, Net
+from tests.unit.routing.net import HOLD_DOWN_MS, SECRET, Member, Net
 
 
 def joined(pairs: list[tuple[str, str]]) -> Net:
@@ -217,3 +218,96 @@ def test_the_rank_of_a_last_resort() -> None:
     assert table.candidates("g.d")[0].next_hop == LOCAL
     table.rank_last("near", False, ["g.d"])
     assert [route.next_hop for route in table.candidates("g.d")][1:] == ["near", "far", "twice"]
+
+
+def restart(net: Net, name: str, *, remembers: bool) -> None:
+    """Another process of a node begins, perhaps with the routes of the one before; its links are lost."""
+    old = net[name]
+    peers = sorted(old.terms)
+    for peer in peers:
+        net.links.discard(frozenset((name, peer)))
+        net[peer].router.disconnected(name, net.now_ms, comes_back=False)
+    net.members[name] = new = Member(name, process=net.now_ms)
+    new.terms = old.terms
+    new.router.set_neighbours(new.terms.values(), net.now_ms)
+    for peer in peers if remembers else ():
+        known = old.router.neighbours[peer].receiver.routes.values()
+        routes = [
+            Announcement(prefix=one.prefix, path=one.learned.path, auth=one.learned.auth)
+            for one in known
+            if one.learned is not None
+        ]
+        new.router.restore(peer, routes, net.now_ms, net.now_ms)
+
+
+def test_a_process_that_remembers_routes_leaves_nobody_without_one() -> None:
+    net = joined([("a", "b"), ("b", "c"), ("c", "d")])
+    restart(net, "b", remembers=True)
+    assert nobody_is_without_a_route(net)
+    net.run(1500, lambda: not nobody_is_without_a_route(net))
+    net.up("a", "b")
+    net.run(1500, lambda: not nobody_is_without_a_route(net))
+    assert nobody_is_without_a_route(net)
+    net.up("b", "c")
+    assert watch(net, 3000) == 10
+    route = net["a"].table.best("g.d")
+    assert route is not None
+    assert route.learned is not None
+    assert not route.learned.is_last_resort
+
+
+def test_one_that_does_not_is_a_moment_without() -> None:
+    net = joined([("a", "b"), ("b", "c"), ("c", "d")])
+    restart(net, "b", remembers=False)
+    assert net["b"].hop("g.d.x") is None
+    net.up("a", "b")
+    net.run(1000)
+    # Its table is known by now, and has no such route.
+    assert net["a"].hop("g.d.x") is None
+    assert net["a"].table.missed.holds("g.d.x")
+    net.up("b", "c")
+    assert net.run(5000, net.all_reach_all) is not None
+
+
+def test_remembered_routes_of_a_neighbour_that_never_comes_go_after_the_hold_down_time() -> None:
+    net = joined([("a", "b"), ("b", "c")])
+    restart(net, "b", remembers=True)
+    net.up("a", "b")
+    net.run(1000)
+    assert net["b"].table.ranks_last("c")
+    assert net["a"].hop("g.c.x") == "b"
+    took_ms = net.run(2 * HOLD_DOWN_MS, lambda: net["a"].hop("g.c.x") is None)
+    assert took_ms is not None
+    assert took_ms <= HOLD_DOWN_MS + 1000
+
+
+def test_what_a_new_table_of_a_neighbour_does_not_name_goes_when_it_is_whole() -> None:
+    net = joined([("a", "b"), ("b", "c")])
+    restart(net, "b", remembers=True)
+    net.up("a", "b")
+    # c has gone meanwhile, and so has what it had announced: nobody remembers that but b.
+    restart(net, "c", remembers=False)
+    net["c"].table.remove(Route(RouteSource.LOCAL, LOCAL, "g.c"))
+    net.up("b", "c")
+    assert net.run(3000, lambda: net["b"].hop("g.c.x") is None) is not None
+    assert net.run(3000, lambda: net["a"].hop("g.c.x") is None) is not None
+
+
+def test_what_is_remembered_is_taken_by_the_rules_of_today() -> None:
+    net = joined([("a", "b")])
+    router = net["a"].router
+    net.down("a", "b")
+    router.neighbours["b"].receiver.forget()
+    routes = [
+        Announcement(prefix=prefix, path=("g.b",), auth=bytes(32))
+        for prefix in ("g.x", "g.a", "", "test.x", "g.a.y")
+    ]
+    fresh = Member("a", process=1)
+    fresh.terms = net["a"].terms
+    fresh.router.set_neighbours(fresh.terms.values(), net.now_ms)
+    fresh.router.restore("b", routes, net.now_ms, net.now_ms)
+    fresh.router.restore("nobody", routes, net.now_ms, net.now_ms)
+    assert set(fresh.router.neighbours["b"].receiver.routes) == {"g.x"}
+    fresh.router.set_address("g.other", net.now_ms)
+    assert fresh.router.neighbours["b"].receiver.routes == {}
+    assert fresh.hop("g.x.y") is None

@@ -99,7 +99,7 @@ def test_a_detour_that_is_not_taken_in_time_is_found() -> None:
 
 
 @pytest.mark.parametrize(("at_s", "is_wrong"), [(3.0, False), (30.0, True)])
-def test_only_a_process_that_is_new_may_say_that_there_is_no_route(
+def test_only_a_process_that_knows_nothing_may_say_that_there_is_no_route(
     *, at_s: float, is_wrong: bool
 ) -> None:
     found = evidence()
@@ -107,7 +107,8 @@ def test_only_a_process_that_is_new_may_say_that_there_is_no_route(
     fact = found.facts.by_number[1]
     fact.outcome, fact.rejected_by, fact.answered_s = "F02", "g.n1", at_s
     assert ("unreachable" in {one.rule for one in Judge(found).judge().findings}) is is_wrong
-    found.deaths["n1"] = [at_s - 2.0]
+    other = FaultPlan(9, Kind.SECOND_PROCESS, at_s=0.0, for_s=4.0, where="n1")
+    found.plan = replace(found.plan, faults=(other,))
     assert "unreachable" not in {one.rule for one in Judge(found).judge().findings}
 
 
