@@ -24,7 +24,14 @@ from connector.simulation.plan import USD, WALLET, Asset
 from connector.simulation.raw import Leg, RawAccount, account_id
 from connector.simulation.replaced import look_at_replacements
 from connector.simulation.rules import EXCUSES, RULES
-from connector.simulation.ways import NOBODY, Booking, look_at_links, look_at_routes, way_of
+from connector.simulation.ways import (
+    NOBODY,
+    Booking,
+    look_at_laps,
+    look_at_links,
+    look_at_routes,
+    way_of,
+)
 from connector.simulation.wrong_clocks import WrongClocks
 
 NOT_DURABLE: Final = frozenset(("posts_not_durable", "fulfilments_not_kept", "outbox_failed"))
@@ -71,6 +78,8 @@ class Judge:
             for fact in evidence.facts.by_condition.values()
         }
         self._booked = 0
+        self._laps: dict[int, dict[str, set[int]]] = {}
+        """By condition and node: the packets that were held for it."""
         self._streams: dict[int, dict[str, list[Leg]]] = {}
         """By condition and node: legs of what none of the single payments is."""
         self._held: dict[str, dict[int, set[tuple[str, str]]]] | None = None
@@ -329,6 +338,8 @@ class Judge:
             self._excuse("expiry-clock", fact)
             given = None
         self._findings += look_at_links(fact, booked, given, self._may_be_lost)
+        if not fact.hostile:
+            self._findings += look_at_laps(self._evidence, fact, self._laps.get(start, {}))
         if fact.outcome == "expired" and not fact.hostile:
             self._look_at_silence(fact, booked=bool(booked[fact.way[1]]))
 
@@ -386,8 +397,10 @@ class Judge:
                             if account is not None and account.kind in ("peer", "wallet"):
                                 side.add(account.peer or f"{node}r")
                 here = self._held[node] = {}
-                for (start, _), (befores, afters) in sides.items():
+                for (start, packet), (befores, afters) in sides.items():
                     here.setdefault(start, set()).update(product(befores, afters))
+                    laps = self._laps.setdefault(start, {}).setdefault(node, set())
+                    laps.add(packet & ~raw.SECOND_WAY)
         return self._held
 
     def _may_be_lost(self, fact: Fact, here: str, there: str) -> bool:

@@ -20,6 +20,8 @@ POST: Final = 4
 VOID: Final = 8
 NS: Final = 1_000_000_000
 
+SECOND_WAY: Final = 1 << 71
+"""The bit of `Row.packet` that tells a packet's second way from its first."""
 KINDS: Final = ("peer", "credit_line", "revenue", "exchange", "wallet", "settlement")
 
 

@@ -15,6 +15,7 @@ from typing import Final
 from connector.simulation.evidence import Evidence, Finding
 from connector.simulation.facts import Fact
 from connector.simulation.kinds import Kind
+from connector.simulation.loops import FORGOTTEN, FORWARDED_MAX
 from connector.simulation.plan import Plan
 
 NOBODY: Final = "nobody"
@@ -103,6 +104,18 @@ def look_at_links(
             yield Finding(
                 "wrong-amount", here, f"{left} towards {there}, which has {right}", number
             )
+
+
+def look_at_laps(
+    evidence: Evidence, fact: Fact, packets: Mapping[str, set[int]]
+) -> Iterator[Finding]:
+    """A packet passes a node once or, while routes change, twice; `packets`: by node, what was held for it."""
+    began_s = fact.sent_s or 0.0
+    times = sum(at_s >= began_s for died in evidence.deaths.values() for at_s in died)
+    for node, held in packets.items():
+        if len(held) > FORWARDED_MAX + FORGOTTEN * times:
+            text = f"has held it {len(held)} times, on its way along learned routes"
+            yield Finding("loop", node, text, fact.plan.number)
 
 
 # --- routes

@@ -769,12 +769,12 @@ FAULTS = (
         kind="route-given-up",
     ),
     Fault(
-        "own-address-in-a-path-is-taken",
-        "connector/routing/model.py",
-        '    if own_address in route.path:\n        return "loop"\n',
-        "",
-        only("learned-routes", "crash", "cut", "refuse"),
-        kind="false-route",
+        "routes-of-the-process-before-are-forgotten",
+        "connector/node/route_memory.py",
+        "            router.restore(peer_id, routes, now_ms, wall_ms)\n",
+        "            pass\n",
+        only("learned-routes", "crash"),
+        kind="route-given-up",
     ),
     Fault(
         "filter-of-routes-is-not-looked-at",
@@ -807,14 +807,6 @@ FAULTS = (
         "        status.sent += packet.amount\n",
         "        status.sent += 0 if packet.is_posted else packet.amount\n",
         only("stream", "crash"),
-        kind="stream-crash",
-    ),
-    Fault(
-        "an-answer-of-our-own-settles-a-packet",
-        "connector/node/payment_settle.py",
-        "        and answer.triggered_by != core.node.address\n",
-        "",
-        only("stream", "crash", "cut", "refuse"),
         kind="stream-crash",
     ),
     Fault(
