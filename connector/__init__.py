@@ -39,6 +39,7 @@ The map, each package above those that it uses:
       loops.py        whether a ring of routes ends   watch.py    clocks and journals meanwhile
       ways.py         several ways, learned routes    streams.py  payments of many packets
       run.py          one seed, to the verdict        story.py    reduces a failure
+    client.py       a typed client of a node's HTTP API, for programs that operate nodes
     tools/          tools behind the commands
       audit.py        checks of the books             demo.py     `demo`: a line of connectors
       sender.py       `send`: a BTP client            compose.py  compose files for any number of nodes

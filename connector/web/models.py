@@ -420,6 +420,8 @@ class AdminPeer(_Answer):
     routes: list[str]
     enabled: bool
     offline_expected: bool
+    secret_former_until: str | None
+    """Until when its former secret serves beside the present one; null: there is none."""
     settlement_token_set: bool
     http_url: str | None
     http_token_set: bool
