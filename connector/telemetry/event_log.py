@@ -12,7 +12,7 @@ import csv
 import io
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
-from json import JSONEncoder
+from json import JSONEncoder, loads
 from pathlib import Path
 from typing import Any, Final
 
@@ -161,9 +161,32 @@ def types_of(names: Iterable[str]) -> list[str] | None:
 
 
 def said_of(event: dict[str, Any]) -> str:
-    """An event of the log in one sentence; texts of others are as they came."""
+    """An event of the log in one sentence; texts of others are as they came.
+
+    One of another version, or of a damaged file, may lack what the sentence needs: then it is its type.
+    """
     words = _WORDS.get(event["type"])
-    return event["type"].lower().replace("_", " ") if words is None else words(event)
+    if words is not None:
+        try:
+            return words(event)
+        except (KeyError, TypeError, AttributeError):
+            pass
+    return str(event["type"]).lower().replace("_", " ")
+
+
+def shown(text: str) -> dict[str, Any] | None:
+    """A stored event, with its group and what it says in words; None: the file is damaged there."""
+    try:
+        event = loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        return None
+    if event["type"] not in GROUP_OF:
+        return None
+    if not isinstance(event.get("seq"), int) or not isinstance(event.get("timestamp"), str):
+        return None
+    return {**event, "group": GROUP_OF[event["type"]], "said": said_of(event)}
 
 
 def _operator(event: dict[str, Any]) -> str:

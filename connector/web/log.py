@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from json import JSONEncoder, loads
-from typing import Annotated, Any, Final, Literal
+from json import JSONEncoder
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from fastapi.responses import StreamingResponse
@@ -17,14 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connector.base import limits
 from connector.telemetry.bus import EventBus
 from connector.telemetry.event_log import (
-    GROUP_OF,
     GROUPS,
     KEPT_TYPES,
     EventLog,
     csv_cells,
     csv_columns,
     csv_row,
-    said_of,
+    shown,
     types_of,
 )
 from connector.telemetry.store_query import EventQuery
@@ -104,7 +103,7 @@ def log_router(log: EventLog, bus: EventBus) -> APIRouter:
             return _export(log, query, bus.seq, as_csv=format == "csv")
         last = bus.seq
         found = await log.page(query)
-        items = [shown(one) for one in found.items]
+        items = [item for one in found.items if (item := shown(one)) is not None]
         body = {
             "items": items,
             "next": found.next,
@@ -116,12 +115,6 @@ def log_router(log: EventLog, bus: EventBus) -> APIRouter:
         return Response(_encode(body), media_type="application/json")
 
     return router
-
-
-def shown(text: str) -> dict[str, Any]:
-    """An event of the log, with its group and what it says in words."""
-    event: dict[str, Any] = loads(text)
-    return {**event, "group": GROUP_OF.get(event["type"], ""), "said": said_of(event)}
 
 
 def _types(given: str | None) -> Sequence[str]:
@@ -142,7 +135,7 @@ def _export(log: EventLog, query: EventQuery, last: int, *, as_csv: bool) -> Res
         if as_csv:
             yield csv_row(csv_columns())
         async for items in log.export(query, last):
-            events = [shown(one) for one in items]
+            events = [event for one in items if (event := shown(one)) is not None]
             if as_csv:
                 yield "".join(csv_row(csv_cells(event)) for event in events)
             else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 
 from connector.base.disk import SystemDisk
-from connector.base.errors import ConfigError
+from connector.base.errors import ConfigError, OperatorError
 from connector.base.urls import is_dialable
 from connector.node.memory import FormerLinks
 from connector.peering.remembered import KnownPeers
@@ -22,6 +24,8 @@ from connector.settings.describe import describe
 from connector.settings.load import load
 from connector.settings.model import PeerSettings, Settings
 from connector.settings.overlay import Overlay
+from connector.telemetry.event_log import KEPT_TYPES, csv_cells, csv_columns, csv_row, shown
+from connector.tools.nodes import Nodes
 from tests.fuzz.target import Target, json_octets, json_values, near_object
 from tests.support import strategies as some
 from tests.support.daemons import EventLog
@@ -254,6 +258,59 @@ def check_known_peers(octets: bytes) -> None:
         assert KnownPeers.read(path, bytes).peers == found.peers
 
 
+named_nodes = near_object(
+    {
+        "version": st.just(1),
+        "nodes": st.dictionaries(
+            st.text(max_size=5),
+            near_object(
+                {
+                    "url": st.just("http://hub:8080") | urls,
+                    "keyFile": st.none() | st.text(max_size=9),
+                }
+            ),
+            max_size=3,
+        ),
+    }
+)
+
+
+def check_named_nodes(octets: bytes) -> None:
+    """Nodes by name, or an OperatorError; a file that others could write is not asked for here."""
+    path = _file("nodes.json", octets)
+    path.chmod(0o600)
+    with contextlib.suppress(OperatorError):
+        for one in Nodes(path.parent).all():
+            with contextlib.suppress(OperatorError):
+                one.key()
+
+
+log_rows = near_object(
+    {
+        "type": st.sampled_from(KEPT_TYPES),
+        "nodeId": st.just("a"),
+        "seq": st.integers(0, 2**60),
+        "timestamp": st.just("2026-01-31T12:00:00.000Z"),
+        "peerId": st.text(max_size=5),
+        "detail": st.text(max_size=9),
+    }
+)
+
+
+def check_log_row(octets: bytes) -> None:
+    """An event with words that a table can hold, or none."""
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError:
+        return
+    found = shown(text)
+    if found is None:
+        return
+    assert isinstance(found["said"], str)
+    (row,) = csv.reader(io.StringIO(csv_row(csv_cells(found)), newline=""))
+    assert len(row) == len(csv_columns())
+
+
 replaced = near_object(
     {"atMs": st.just(BASE_MS) | st.floats(), "peers": st.lists(st.text(max_size=5), max_size=3)}
 )
@@ -289,5 +346,7 @@ TARGETS = (
     Target("changes-file", json_octets(changes), check_changes),
     Target("known-peers-file", json_octets(known_peers), check_known_peers),
     Target("replaced-file", json_octets(replaced), check_replaced),
+    Target("nodes-file", json_octets(named_nodes), check_named_nodes),
+    Target("log-row", json_octets(log_rows), check_log_row),
     Target("urls", urls | texts, check_url),
 )

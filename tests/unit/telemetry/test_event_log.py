@@ -23,6 +23,7 @@ from connector.telemetry.event_log import (
     csv_columns,
     csv_row,
     said_of,
+    shown,
     types_of,
 )
 from connector.telemetry.events import AdminAction, Alert, Event, PeerConnected, PeerDisconnected
@@ -267,6 +268,24 @@ def test_an_event_in_words(event: Event, said: str) -> None:
 
 def test_an_event_of_another_version_has_words_too() -> None:
     assert said_of({"type": "SOMETHING_NEW"}) == "something new"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "1", "{}", '{"type": "X", "seq": 1, "timestamp": ""}', '{"type": []}',
+     '{"type": "ALERT"}', '{"type": "ALERT", "seq": "1", "timestamp": ""}', "[" * 100_000],
+)  # fmt: skip
+def test_what_is_no_event_is_left_out(text: str) -> None:
+    try:
+        assert shown(text) is None
+    except TypeError:
+        pytest.fail("a damaged row")
+
+
+def test_an_event_that_lacks_a_field_is_told_by_its_type() -> None:
+    found = shown('{"type": "ALERT", "seq": 1, "timestamp": "2026"}')
+    assert found is not None
+    assert (found["group"], found["said"]) == ("alert", "alert")
 
 
 def test_every_type_that_is_kept_has_words_of_its_own() -> None:
