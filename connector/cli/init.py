@@ -20,8 +20,17 @@ from connector.base.errors import ConfigError
 from connector.cli import bounds
 from connector.cli.ask import Yes, confirmed
 from connector.cli.common import AsJson, fail, faults_named, name_of
-from connector.cli.wizard import RELATIONS, Wizard, fault_of, peer_id_fault, secret_in, url_fault
+from connector.cli.wizard import (
+    RELATIONS,
+    Wizard,
+    fault_of,
+    peer_id_fault,
+    secret_in,
+    url_fault,
+    variables_there,
+)
 from connector.tools.setup import (
+    CONFIG_NAME,
     SECRET_OCTETS,
     Plan,
     PlannedPeer,
@@ -143,7 +152,11 @@ def init(
             "127.0.0.1",
             lambda text: fault_of("BTP_SERVER_HOST", text),
         )
-        port = one.port("Its port", btp_port, host, bounds.BTP_PORT)
+        # The ports of a node that runs are taken, and its own.
+        there = variables_there(folder.expanduser() / CONFIG_NAME) if force else {}
+        port = one.port(
+            "Its port", btp_port, host, bounds.BTP_PORT, there.get("BTP_SERVER_PORT", "")
+        )
         shown_host = http_host or "127.0.0.1"
         plan = Plan(
             folder=folder.expanduser().absolute(),
@@ -154,7 +167,13 @@ def init(
             btp_host=host,
             btp_port=port,
             http_host=shown_host,
-            http_port=one.port("Port of API and page", http_port, shown_host, bounds.HTTP_PORT),
+            http_port=one.port(
+                "Port of API and page",
+                http_port,
+                shown_host,
+                bounds.HTTP_PORT,
+                there.get("HTTP_PORT", ""),
+            ),
             btp_url=btp_url or "",
             peers=tuple(peers),
             user=user or getpass.getuser(),

@@ -47,9 +47,9 @@ class Wizard:
                 return value
             print(f"  {value!r} {said}", file=sys.stderr)
 
-    def port(self, question: str, given: int | None, host: str, usual: int) -> int:
-        """A port; by default the usual one or the next that is free."""
-        free = str(usual if given is not None else free_port(host, usual))
+    def port(self, question: str, given: int | None, host: str, usual: int, there: str = "") -> int:
+        """A port; by default that of the configuration that is there, else the usual one or the next that is free."""
+        free = there or str(usual if given is not None else free_port(host, usual))
         return int(self.text(question, None if given is None else str(given), free, _port_fault))
 
     def peers(self, given: list[PlannedPeer]) -> list[PlannedPeer]:
@@ -161,6 +161,15 @@ def secret_in(path: Path) -> str:
     if not text:
         raise fail(f"{path} is empty", 2)
     return text
+
+
+def variables_there(path: Path) -> dict[str, str]:
+    """The variables of a configuration that is there, as far as it can be read."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
 def free_port(host: str, usual: int) -> int:

@@ -125,6 +125,21 @@ def test_what_is_there_is_replaced_with_force_only(tmp_path: Path) -> None:
     assert variables(tmp_path / "a")["ILP_ADDRESS"] == "g.alice"
 
 
+def test_with_force_a_node_keeps_its_ports_although_it_runs(tmp_path: Path) -> None:
+    options = ("init", str(tmp_path / "a"), "--yes", "--node-id", "alice")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as btp,
+        socket.create_server(("127.0.0.1", 0)) as http,
+    ):
+        ports = [str(one.getsockname()[1]) for one in (btp, http)]
+        assert command(*options, "--btp-port", ports[0], "--http-port", ports[1]).code == 0
+        assert command(*options, "--force").code == 0
+        found = variables(tmp_path / "a")
+        assert [found["BTP_SERVER_PORT"], found["HTTP_PORT"]] == ports
+    (tmp_path / "a" / "connector.env").write_bytes(b"\xff")
+    assert command(*options, "--force").code == 0, "what cannot be read is replaced"
+
+
 def test_a_secret_that_was_kept_and_is_none_is_named(tmp_path: Path) -> None:
     options = ("init", str(tmp_path / "a"), "--yes", "--node-id", "alice", "--peer", "bob")
     assert command(*options).code == 0
