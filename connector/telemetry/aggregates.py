@@ -166,8 +166,11 @@ class Aggregates:
         """The first second that is known; 0: none is."""
 
     def restore(self, minutes: Iterable[tuple[int, Row]]) -> None:
-        """Take back minutes of earlier runs, oldest first, before the first sample."""
+        """Take back minutes of earlier runs, oldest first, before the first sample; none of the future."""
+        now_s = self._now_ms() // 1000
         for minute, row in minutes:
+            if minute % MINUTE_S or minute > now_s:
+                continue
             self._add(minute, row)
             self.since_s = self.since_s or minute
 

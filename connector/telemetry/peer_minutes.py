@@ -121,7 +121,10 @@ class PeerMinutes:
 
     def restore(self, rows: Iterable[tuple[int, str, PeerRow]]) -> None:
         """Take back the last hour of an earlier run, oldest first, before the first sample."""
+        now_s = self._now_ms() // 1000
         for minute, peer, row in rows:
+            if minute % MINUTE_S or minute > now_s:
+                continue
             self._recent.setdefault(minute, {})[peer] = row
         self._trim()
 

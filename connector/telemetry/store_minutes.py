@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from connector.telemetry.aggregates import NODE, Row
 from connector.telemetry.peer_minutes import PeerRow
@@ -18,6 +18,10 @@ R = TypeVar("R", Row, PeerRow)
 ROW_OCTETS: Final = 80
 """Of a row besides its text, about: keys, in the table and in the index."""
 SLICE_ROWS: Final = 2000
+_DAMAGE: Final = (
+    ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What a text gives that nobody has written so."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS minutes (
@@ -97,7 +101,7 @@ def _sum(text: str, row: Row | PeerRow) -> Row | PeerRow:
             return whole
         of_peer = PeerRow.from_text(text)
         of_peer.add(row)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except _DAMAGE:
         return row
     return of_peer
 
@@ -108,14 +112,18 @@ def of_node(connection: sqlite3.Connection, from_s: int) -> list[tuple[int, Row]
         "SELECT minute_s, body FROM minutes WHERE peer = ? AND minute_s >= ? ORDER BY minute_s",
         (NODE, from_s),
     )
-    return [(minute, row) for minute, text in rows if (row := _read(Row, text)) is not None]
+    return [
+        (minute, row)
+        for minute, text in rows
+        if isinstance(minute, int) and (row := _read(Row, text)) is not None
+    ]
 
 
 def of_peers(
     connection: sqlite3.Connection, from_s: int, rows_max: int
 ) -> list[tuple[int, str, PeerRow]]:
     """The last minutes of all peers, oldest first."""
-    rows: Sequence[tuple[int, str, str]] = connection.execute(
+    rows: Sequence[tuple[Any, str, str]] = connection.execute(
         "SELECT minute_s, peer, body FROM minutes WHERE minute_s >= ? AND peer != ? "
         "ORDER BY minute_s DESC LIMIT ?",
         (from_s, NODE, rows_max),
@@ -123,7 +131,7 @@ def of_peers(
     return [
         (minute, peer, row)
         for minute, peer, text in reversed(rows)
-        if (row := _read(PeerRow, text)) is not None
+        if isinstance(minute, int) and (row := _read(PeerRow, text)) is not None
     ]
 
 
@@ -145,5 +153,5 @@ def of_peer(connection: sqlite3.Connection, peer: str, points: range) -> dict[in
 def _read(kind: type[R], text: str) -> R | None:
     try:
         return kind.from_text(text)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None  # damaged: a gap
+    except _DAMAGE:
+        return None  # a gap

@@ -50,8 +50,10 @@ from connector.settlement.model import Direction, Origin, Payer, Phase, Quantity
 from connector.settlement.store import SettlementStore
 from connector.stream.incoming import Incoming
 from connector.stream.money import Terms
+from connector.telemetry.aggregates import NODE, Aggregates, Counters, Row
 from connector.telemetry.bus import EventBus
 from connector.telemetry.events import AccountBalance, PacketFulfilled, PeerConnected
+from connector.telemetry.peer_minutes import PeerMinutes, PeerRow
 from connector.telemetry.store import EventStore
 from connector.telemetry.store_query import EventQuery
 from tests.fuzz.target import Target
@@ -217,6 +219,9 @@ async def _make_events(home: Path, kept: Path) -> None:
                 settlement_state="idle",
             )
         )  # fmt: skip
+    minute = ManualClock().now_ms() // 60_000 * 60
+    store.take_minute(minute, NODE, Row(fulfilled=3, seconds=60, value={("USD", 9): 5}))
+    store.take_minute(minute, "bob", PeerRow(fulfilled_in=1, codes={"F02": 1}))
     bus.flush()
     await store.close()
     shutil.copytree(home, kept, dirs_exist_ok=True)
@@ -405,6 +410,26 @@ def check_received(wanted: list[Change]) -> None:
     _with_copy("received.db", wanted, work)
 
 
+async def _restore(store: EventStore) -> None:
+    """Minutes of traffic, as a node takes them back at its start and shows them."""
+    now_ms = ManualClock().now_ms
+    whole = Aggregates(read=lambda: Counters(0, 0, {}), now_ms=now_ms)
+    whole.restore(await store.minutes(0))
+    whole.sample()
+    whole.view(604_800, 180)
+    peers = PeerMinutes(
+        read=lambda: [("bob", PeerRow())], now_ms=now_ms, known_s=whole.known_s,
+        sink=store.take_minute,
+    )  # fmt: skip
+    peers.restore(await store.minutes_of_peers(0))
+    peers.sample()
+    peers.activity()
+    window = peers.window(604_800, 180)
+    peers.view("bob", window, await store.minutes_of_peer("bob", window))
+    store.take_minute(ManualClock().now_ms() // 60_000 * 60, NODE, Row(fulfilled=1))
+    await store.write()
+
+
 def check_events(wanted: list[Change]) -> None:
     """A damaged event store is read as far as it can be, or replaced, or keeps nothing for a while."""
 
@@ -415,6 +440,7 @@ def check_events(wanted: list[Change]) -> None:
         try:
             await store.events(EventQuery(from_ms=now_ms - 1000, to_ms=now_ms + 1000))
             await store.events(EventQuery(peer="bob", types=("PEER_CONNECTED",)))
+            await _restore(store)
             await store.packet(f"{1 << 8:032x}")
             await store.last_asset("bob")
             await store.history("bob", _USD, now_ms - 5000, now_ms, 10)
@@ -466,7 +492,7 @@ TARGETS = (
         changes("request", "book", "stop", "acknowledged", "highest", "claim", "kept"),
         check_outbox,
     ),
-    Target("event-rows", changes("events", "balances"), check_events),
+    Target("event-rows", changes("events", "balances", "minutes"), check_events),
     Target("marker-file", some.hostile(st.builds(_marker)), check_marker),
     Target("settlement-rows", changes("settlement", "remainder"), check_settlements),
     Target("payment-rows", changes("payments"), check_payments),

@@ -82,7 +82,10 @@ def test_what_is_too_old_goes(file: sqlite3.Connection) -> None:
     ]
 
 
-@pytest.mark.parametrize("body", ["", "[1", "null", "[]", '{"s":1}', "7"])
+@pytest.mark.parametrize(
+    "body",
+    ["", "[1", "null", "[]", '{"s":1}', "7", "[" * 90_000, "[Infinity,0,0,0,0,0,{}]"],
+)
 def test_a_damaged_row_is_a_gap_and_is_written_over(file: sqlite3.Connection, body: str) -> None:
     table = MinuteTable(BIG)
     table.prepare(file)
