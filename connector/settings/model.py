@@ -367,8 +367,8 @@ class Settings(BaseSettings):
         BeforeValidator(split_list),
         Field(max_length=bounds.EXPLORER_NODES_MAX),
     ] = Field(default_factory=list)
-    """Pages of other nodes, `http://host:port,http://host:port`: the page then shows the network,
-    with both sides' balance of each link. This node may be among them."""
+    """Pages of other nodes, `http://host:port,http://host:port`: the network on the page then has these
+    nodes too, with both sides' balance of each link. This node may be among them."""
     explorer_nodes_key: SecretStr | None = None
     """Shown to the nodes of EXPLORER_NODES that have no key of their own in EXPLORER_NODE_KEYS.
     Every one of them learns it: let it be a READ_API_KEY that they share, never an ADMIN_API_KEY."""
