@@ -131,6 +131,8 @@ async def test_what_happens_now_is_in_the_charts_by_code_and_by_peer(
         await viewer.shot("peers-sparks")
         await page.goto(f"{page.url.partition('#')[0]}#peers/c")
         await expect(viewer.at("peer-traffic")).to_contain_text("6 packets to it")
+        await page.goto(f"{page.url.partition('#')[0]}#peers/a")
+        await expect(viewer.at("peer-traffic")).to_contain_text("3 rejected, of its own F02 3")
         # Looked at for long, charts and tables do not grow.
         await viewer.tab("Dashboard")
         await expect(viewer.at("resolution")).to_contain_text("average of")

@@ -13,6 +13,7 @@ import { Legend } from "./rates";
 const REFRESH_MS = 10_000;
 const POINTS = 180;
 const RANGE_MIN_S = 3600;
+const CODES_MAX = 5;
 
 type Number_ = "fulfilledIn" | "fulfilledOut" | "rejectedIn" | "rejectedOut";
 
@@ -65,6 +66,9 @@ export function PeerTraffic(props: { peerId: string; asset: { code: string; scal
 
 function Totals(props: { items: readonly PeerAggregate[]; asset: { code: string; scale: number } | null; stepMs: number }) {
   const { items, asset } = props;
+  const byCode = new Map<string, number>();
+  for (const item of items) for (const { code, count: n } of item.codes) byCode.set(code, (byCode.get(code) ?? 0) + n);
+  const codes = [...byCode].sort((a, b) => b[1] - a[1]).slice(0, CODES_MAX);
   const packets = (read: (one: PeerAggregate) => number | null) => items.reduce((sum, one) => sum + (read(one) ?? 0), 0);
   const money = (read: (one: PeerAggregate) => string | null) => {
     const sum = items.reduce((all, one) => all + BigInt(read(one) ?? "0"), 0n);
@@ -74,7 +78,8 @@ function Totals(props: { items: readonly PeerAggregate[]; asset: { code: string;
     <>
       In this time {plural(packets((one) => one.fulfilledIn), "packet")} from it{money((one) => one.amountIn)};{" "}
       {plural(packets((one) => one.fulfilledOut), "packet")} to it{money((one) => one.amountOut)};{" "}
-      {count(packets((one) => (one.rejectedIn ?? 0) + (one.rejectedOut ?? 0)))} rejected. Averages of {span(props.stepMs / 1000)}.
+      {count(packets((one) => (one.rejectedIn ?? 0) + (one.rejectedOut ?? 0)))} rejected
+      {codes.length > 0 && `, of its own ${codes.map(([code, n]) => `${code} ${count(n)}`).join(", ")}`}. Averages of {span(props.stepMs / 1000)}.
     </>
   );
 }
