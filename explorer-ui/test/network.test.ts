@@ -177,3 +177,11 @@ test("of very many peers so many are drawn, the same whoever answers", () => {
   expect(keys).toHaveLength(40);
   expect(drawn(pictureOf(silent(many, "p7")).picture, 40).nodes.map((node) => node.key)).toEqual(keys);
 });
+
+test("a node that tells very many accounts makes no picture that never ends", () => {
+  const accounts = Array.from({ length: 30_000 }, (_, i) => ({ ...account("b", 0, 0), assetCode: `A${i}` }));
+  const found = own(network({ a: accounts, b: accounts.map((one) => ({ ...one, peerId: "a" })) }));
+  const { picture } = pictureOf(found);
+  expect(picture.links).toHaveLength(2000);
+  expect(picture.links.every((link) => link.verdict === "mirrored")).toBe(true);
+});

@@ -107,6 +107,13 @@ function holds(item: AccountItem): boolean {
   return units(item.pendingDebits) !== 0n || units(item.pendingCredits) !== 0n;
 }
 
+/** More are not looked at: those of this node come first. */
+const LINKS_MAX = 2000;
+
+function bookKey(peerId: string, item: AccountItem): string {
+  return `${peerId} ${item.assetCode} ${item.assetScale}`;
+}
+
 interface Side {
   readonly node: NetworkNode;
   readonly name: string;
@@ -159,6 +166,7 @@ export function pictureOf(network: Network, before: Memory = NO_MEMORY): { pictu
   const counts = new Map<string, Count>();
   const known = new Map<string, NetworkNode>();
   for (const node of network.nodes) if (node.nodeId !== null) known.set(peerName(node.nodeId), node);
+  const booksOf = new Map([...known].map(([name, node]) => [name, new Map(node.accounts.map((one) => [bookKey(one.peerId, one), one] as const))] as const));
   const links = new Map<string, NetLink>();
   /** Of a peer that nobody asks: how those who do answer see it. */
   const strangers = new Map<string, Set<NetLink["state"]>>();
@@ -169,10 +177,8 @@ export function pictureOf(network: Network, before: Memory = NO_MEMORY): { pictu
       const other = known.get(item.peerId);
       if (other === node) continue;
       const key = `${[name, item.peerId].sort().join(" ")} ${item.assetCode} ${item.assetScale}`;
-      if (links.has(key)) continue;
-      const back = other?.accounts.find(
-        (one) => one.peerId === name && one.assetCode === item.assetCode && one.assetScale === item.assetScale,
-      );
+      if (links.has(key) || links.size >= LINKS_MAX) continue;
+      const back = other === undefined ? undefined : booksOf.get(item.peerId)?.get(bookKey(name, item));
       const here: Side = { node, name, item };
       const there: Side | undefined = other === undefined || back === undefined ? undefined : { node: other, name: item.peerId, item: back };
       const sides = there === undefined ? [here] : [here, there];

@@ -1,17 +1,23 @@
 /** The links of the network in a list: what both sides book, what passes, and how each is. */
 
+import { useMemo } from "preact/hooks";
 import { count, span } from "../model/format";
 import { inOrder } from "../model/inbox";
 import { type NetLink, type NetPicture, urgency } from "../model/network";
 import { goTo, now, store } from "../state";
 import { Balance, Chip, cls } from "./bits";
-import { linkWords, nameOf, settlementWords } from "./linkwords";
+import { linkWords, settlementWords } from "./linkwords";
 
 const ROWS_MAX = 300;
 
 export function LinkTable(props: { picture: NetPicture; self: string; lit: string; onLit: (key: string) => void }) {
   const { picture, self, lit } = props;
-  const links = [...picture.links].sort((a, b) => urgency(a) - urgency(b) || Number(isOwn(b, self)) - Number(isOwn(a, self)) || inOrder(a.key, b.key));
+  const links = useMemo(
+    () => [...picture.links].sort((a, b) => urgency(a) - urgency(b) || Number(isOwn(b, self)) - Number(isOwn(a, self)) || inOrder(a.key, b.key)),
+    [picture, self],
+  );
+  const names = useMemo(() => new Map(picture.nodes.map((node) => [node.key, node.id])), [picture]);
+  const named = (link: NetLink) => `${names.get(link.a) ?? link.a} – ${names.get(link.b) ?? link.b}`;
   return (
     <div class="net-table" tabIndex={0} role="region" aria-label="Links, with the books of both sides">
       <table class="grid" data-testid="net-links">
@@ -52,10 +58,10 @@ export function LinkTable(props: { picture: NetPicture; self: string; lit: strin
                       goTo("peers", { peer: link.a === self ? link.b : link.a });
                     }}
                   >
-                    {nameOf(picture, link.a)} – {nameOf(picture, link.b)}
+                    {named(link)}
                   </button>
                 ) : (
-                  `${nameOf(picture, link.a)} – ${nameOf(picture, link.b)}`
+                  named(link)
                 )}
               </th>
               <td class="right">
