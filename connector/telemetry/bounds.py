@@ -31,6 +31,7 @@ AGGREGATE_POINTS_SHOWN_MAX: Final = 2048
 
 # Those of peers in memory: an hour, by the minute; on disk in octets, and of them a quarter of the file.
 PEER_MINUTES_MAX: Final = 60
+PEER_ACTIVITY_MS: Final = 3000
 PEER_MINUTES_RESTORED_MAX: Final = 60_000
 MINUTES_BYTES_MAX: Final = 32 << 20
 MINUTES_QUEUED_MAX: Final = 20_000

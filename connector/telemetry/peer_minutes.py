@@ -45,16 +45,27 @@ class PeerRow:
 
     def add(self, other: PeerRow) -> None:
         """Add another interval."""
-        for name in _NUMBERS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.fulfilled_in += other.fulfilled_in
+        self.rejected_in += other.rejected_in
+        self.fulfilled_out += other.fulfilled_out
+        self.rejected_out += other.rejected_out
+        self.amount_in += other.amount_in
+        self.amount_out += other.amount_out
         for code, count in other.codes.items():
             self.codes[code] = self.codes.get(code, 0) + count
 
     def since(self, before: PeerRow) -> PeerRow:
         """What has come since an earlier reading."""
-        moved = (max(0, getattr(self, name) - getattr(before, name)) for name in _NUMBERS)
-        codes = {code: n - before.codes.get(code, 0) for code, n in self.codes.items()}
-        return _row(moved, {code: n for code, n in codes.items() if n > 0})
+        old = before.codes
+        return PeerRow(
+            max(0, self.fulfilled_in - before.fulfilled_in),
+            max(0, self.rejected_in - before.rejected_in),
+            max(0, self.fulfilled_out - before.fulfilled_out),
+            max(0, self.rejected_out - before.rejected_out),
+            max(0, self.amount_in - before.amount_in),
+            max(0, self.amount_out - before.amount_out),
+            {code: n - old.get(code, 0) for code, n in self.codes.items() if n > old.get(code, 0)},
+        )
 
     def share(self, span: int, left: int) -> PeerRow:
         """Its part of one of `span` minutes, before which `left - 1` remain."""
@@ -113,6 +124,7 @@ class PeerMinutes:
         self._last: dict[str, PeerRow] | None = None
         self._minute = 0
         self._recent: OrderedDict[int, dict[str, PeerRow]] = OrderedDict()
+        self._activity: tuple[int, dict[str, Any]] | None = None
 
     @property
     def minute(self) -> int:
@@ -174,28 +186,35 @@ class PeerMinutes:
         return max(1, known) if minute == self._minute else known
 
     def activity(self) -> dict[str, Any]:
-        """Packets of each peer by the minute, over the last hour and in the minute under way."""
+        """Packets of each peer by the minute, over the last hour and in the minute under way.
+
+        Made anew at most every few seconds, however many ask.
+        """
+        at = self._now_ms() // bounds.PEER_ACTIVITY_MS
+        if self._activity is None or self._activity[0] != at:
+            self._activity = (at, self._make_activity())
+        return self._activity[1]
+
+    def _make_activity(self) -> dict[str, Any]:
         self.sample()
         minutes = range(
             self._minute - (bounds.PEER_MINUTES_MAX - 1) * MINUTE_S, self._minute + 1, MINUTE_S
         )
-        now = self._under_way()
-        known = [self._known_with_now(minute) > 0 for minute in minutes]
-        items = []
-        for peer, _ in self._read():
-            counts = []
-            for minute, is_known in zip(minutes, known, strict=True):
-                row = self._recent.get(minute, {}).get(peer)
-                count = 0 if row is None else row.packets
-                if minute == self._minute and peer in now:
-                    count += now[peer].packets
-                counts.append(count if is_known else None)
-            items.append({"peerId": peer, "packets": counts})
+        none = [0 if self._known_with_now(minute) else None for minute in minutes]
+        counts = {peer: none.copy() for peer, _ in self._read()}
+        for index, minute in enumerate(minutes):
+            if none[index] is None:
+                continue
+            for peer, row in self._recent.get(minute, {}).items():
+                if peer in counts:
+                    counts[peer][index] = row.packets
+        for peer, row in self._under_way().items():
+            counts[peer][-1] = (counts[peer][-1] or 0) + row.packets
         return {
             "resolutionMs": MINUTE_S * 1000,
             "from": iso(minutes[0] * 1000),
             "to": iso((self._minute + MINUTE_S) * 1000),
-            "items": items,
+            "items": [{"peerId": peer, "packets": one} for peer, one in counts.items()],
             "next": None,
         }
 
