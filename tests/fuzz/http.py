@@ -445,6 +445,9 @@ class _Own:
     def accounts_view(self) -> list[dict[str, Any]]:
         return []
 
+    def peers_view(self) -> list[dict[str, Any]]:
+        return []
+
 
 def check_network(value: tuple[tuple[int, dict[str, str]], bytes]) -> None:
     """Whatever another node's page answers, the view of the network is made."""
