@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from connector import Fulfill, Reject
-from connector.base.clock import SystemClock
+from connector.base.clock import SteadyClock
 from connector.web import models
 from tests.support.daemons import Daemon, RunningNodes
 
-
-class ShiftedClock(SystemClock):
-    """The machine's, some time later."""
-
-    def __init__(self, later_s: int) -> None:
-        self.later_s = later_s
-
-    def now_ms(self) -> int:
-        return super().now_ms() + self.later_s * 1000
-
-    def now_ns(self) -> int:
-        return super().now_ns() + self.later_s * 1_000_000_000
+DAY_NS = 86_400 * 1_000_000_000
 
 
 async def get(daemon: Daemon, path: str) -> dict[str, Any]:
@@ -89,9 +79,8 @@ async def test_after_a_day_away_the_day_is_a_gap(tmp_path: Path) -> None:
         assert isinstance(await a.connector.send("g.b", 70), Fulfill)
         await a.stop()
         later = Daemon(a.settings)
-        later.connector = type(later.connector)(
-            a.settings, log=later.log, clock=ShiftedClock(86_400)
-        )
+        clock = SteadyClock(lambda: time.time_ns() + DAY_NS)
+        later.connector = type(later.connector)(a.settings, log=later.log, clock=clock)
         await later.start(network._group)
         network.daemons["a"] = later
         view = await get(later, "/api/aggregates?range=172800&points=1000")
