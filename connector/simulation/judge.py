@@ -183,10 +183,11 @@ class Judge:
             for id_, account in self._accounts[node].items()
             if account.kind == "peer"
         }
-        for row in raw.over_limit(evidence.rows[node], limits)[:3]:
+        rows = self._clocks.as_held(node, evidence.rows[node])
+        for row in raw.over_limit(rows, limits)[:3]:
             whose = self._accounts[node][row.debit].peer
             self._find("over-limit", node, f"{whose} by {row.amount}", self._number_of(row))
-        for row in raw.over_limit(evidence.rows[node], dict.fromkeys(limits, 0)):
+        for row in raw.over_limit(rows, dict.fromkeys(limits, 0)):
             if row.code == raw.SETTLEMENT:
                 whose = self._accounts[node][row.debit].peer
                 self._find("overpaid", node, f"{row.amount} is booked as paid to {whose}")
@@ -540,6 +541,8 @@ class Judge:
     def _look_at_links(self) -> None:
         if not self._plan.faults and not self._plan.hostile_ends:
             for hosts, times in self._evidence.losses.items():
+                if self._plan.link_of(*sorted(hosts)).both_dial:
+                    continue  # of two connections one serves, and the other is closed
                 where = " and ".join(sorted(hosts))
                 self._find("dropped", where, f"lost {len(times)} times though nothing breaks")
         if any(one.rule in ("lost", "unproven") for one in self._findings):

@@ -65,6 +65,14 @@ class WrongClocks:
                 ends_ns = min(ends_ns, max(began_ns, ends_ns - early_ns))
         return ends_ns
 
+    def as_held(self, node: str, rows: list[Row]) -> list[Row]:
+        """Rows with the holds that an embedded ledger has ended itself ended then: it goes by the clock of a process that began."""
+        starts = [one for one in self._evidence.clock_starts.get(node, ()) if one[1] > 0]
+        if self._nodes[node].ledger == "tigerbeetle" or not starts:
+            return rows
+        usual_s = self._nodes[node].clock_s
+        return [_ended(row, usual_s, starts) if row.timeout else row for row in rows]
+
     def gave_up(self, fact: Fact) -> bool:
         """Whether a node on the way began while a packet was under way that was over by its clock."""
         sent_s = fact.sent_s or 0.0
@@ -105,3 +113,12 @@ class WrongClocks:
                 found.append(ahead_s)
         found.append(current_s)
         return min(found), max(found)
+
+
+def _ended(hold: Row, usual_s: float, starts: list[tuple[float, float]]) -> Row:
+    """`usual_s`: how far the clock was ahead by which the hold was booked."""
+    held_at_s = (hold.timestamp - START_NS) / 1e9 - usual_s
+    for began_s, ahead_s in starts:
+        if held_at_s <= began_s and began_s + ahead_s >= held_at_s + hold.timeout + usual_s:
+            return hold._replace(timeout=max(1, int(began_s - held_at_s)))
+    return hold
