@@ -368,6 +368,15 @@ def test_a_doctored_book_is_found(rule: str, ledger: str) -> None:
     assert rule in rules(found)
 
 
+@pytest.mark.parametrize("both_dial", [False, True])
+def test_of_two_connections_of_a_pair_one_is_closed_where_both_dial(both_dial: bool) -> None:
+    found = evidence()
+    links = tuple(replace(one, both_dial=both_dial) for one in found.plan.links)
+    found.plan = replace(found.plan, links=links)
+    lost_a_connection(found)
+    assert ("dropped" in rules(found)) is not both_dial
+
+
 def test_a_payment_to_nowhere_is_not_fulfilled_or_booked() -> None:
     found = evidence()
     fulfilled_from_nowhere(found)

@@ -54,6 +54,24 @@ def test_a_hold_is_hidden_from_a_process_by_whose_clock_it_was_over(
     assert not place.clocks.hides("n2", place.hold(10.1), place.fact)
 
 
+@pytest.mark.parametrize(
+    ("ledger", "began_s", "ahead_s", "timeout_s"),
+    [
+        ("embedded", 12.0, HOUR_S, 1),  # the process that began then has ended it
+        ("embedded", 12.0, 5.0, 70),
+        ("embedded", 9.0, HOUR_S, 70),
+        ("tigerbeetle", 12.0, HOUR_S, 70),  # a cluster has a clock of its own
+    ],
+)
+def test_an_embedded_ledger_ends_holds_by_the_clock_of_a_process_that_begins(
+    ledger: str, began_s: float, ahead_s: float, timeout_s: int
+) -> None:
+    place = Place(ledger)
+    place.evidence.clock_starts = {"n1": [(0.0, 0.0), (began_s, ahead_s)]}
+    (held,) = place.clocks.as_held("n1", [place.hold(10.1)])
+    assert held == place.hold(10.1)._replace(timeout=timeout_s)
+
+
 def test_an_embedded_ledger_goes_by_the_clock_of_its_node_and_hides_nothing() -> None:
     place = Place("embedded")
     place.evidence.clock_starts = {"n1": [(12.0, HOUR_S)]}
