@@ -124,7 +124,13 @@ def _look_at_payment(
     died = {node for node, times in evidence.deaths.items() if times}
     if not died and seen.delivered != got:
         yield Finding("stream-delivered", where, text)
-    if seen.uncertain and not died - {plan.payer}:
+    # What such a neighbour was asked before a crash, nobody can ask it again.
+    may_doubt = any(
+        one.refuses and not one.resumable
+        for one in evidence.plan.links
+        if plan.payer in (one.left, one.right)
+    )
+    if seen.uncertain and not died - {plan.payer} and not may_doubt:
         yield Finding("stream-sent", where, text)
     if not evidence.plan.faults and seen.state != "completed":
         yield Finding("stream-ends", where, text)

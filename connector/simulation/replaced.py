@@ -46,6 +46,10 @@ def _is_covered(evidence: Evidence, fact: Fact) -> bool:
         return False
     if not all(plan.link_of(left, right).resumable for left, right in pairwise(way)):
         return False
+    if plan.hold_down_ms and any(
+        one.kind is Kind.REPLACE and one.for_s * 1000 > plan.hold_down_ms for one in plan.faults
+    ):
+        return False  # its routes are withdrawn, as they have to be
     ended_s = fact.expires_at_s if fact.answered_s is None else fact.answered_s
     return not any(
         one.kind is not Kind.REPLACE

@@ -26,7 +26,8 @@ from connector.stream.tokens import NONCE_BYTES
 TIMEOUT_S: Final = 3600.0
 AGAIN_S: Final = 0.5
 SPSP_S: Final = 0.02
-SLIPPAGE: Final = Fraction(1, 50)
+SLIPPAGE: Final = Fraction(1, 5)
+"""More than the fees of the longest way."""
 
 
 def pay_key_of(node: str) -> bytes:

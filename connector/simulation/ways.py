@@ -112,6 +112,12 @@ def look_at_laps(
     """A packet passes a node once or, while routes change, twice; `packets`: by node, what was held for it."""
     began_s = fact.sent_s or 0.0
     times = sum(at_s >= began_s for died in evidence.deaths.values() for at_s in died)
+    # A node that is back from a replacement refuses what it cannot pass on yet, from each side.
+    times += sum(
+        evidence.fault_times_s[one.number] + one.for_s >= began_s
+        for one in evidence.plan.faults
+        if one.kind in (Kind.REPLACE, Kind.REPLACE_LATE)
+    )
     for node, held in packets.items():
         if len(held) > FORWARDED_MAX + FORGOTTEN * times:
             text = f"has held it {len(held)} times, on its way along learned routes"
