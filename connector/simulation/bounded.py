@@ -104,6 +104,8 @@ def _look_at_size(evidence: Evidence, fact: Fact, onward: Onward) -> Iterator[Fi
         or fact.hostile
         or plan.has_ways
         or plan.streams
+        # A neighbour that says what is not true may have got it.
+        or any(one.announces for one in plan.links)
         or (not plan.in_flight_max and fact.outcome != "F08")
     ):
         return

@@ -20,6 +20,8 @@ from connector.simulation.plan import Plan
 
 NOBODY: Final = "nobody"
 """In place of a neighbour, where legs move money from or to none."""
+WAYS_MAX: Final = 2
+"""A packet that a next hop refuses goes another way, once."""
 CONVERGES_S: Final = 6.0
 """Within this time after the start all nodes know all, and their disks do."""
 NEARLY_S: Final = 1.0
@@ -109,7 +111,10 @@ def look_at_links(
 def look_at_laps(
     evidence: Evidence, fact: Fact, packets: Mapping[str, set[int]]
 ) -> Iterator[Finding]:
-    """A packet passes a node once or, while routes change, twice; `packets`: by node, what was held for it."""
+    """A packet passes a node once or, while routes change, twice, and so does its second way.
+
+    `packets`: by node, what was held for it.
+    """
     began_s = fact.sent_s or 0.0
     times = sum(at_s >= began_s for died in evidence.deaths.values() for at_s in died)
     # A node that is back from a replacement refuses what it cannot pass on yet, from each side.
@@ -119,7 +124,7 @@ def look_at_laps(
         if one.kind in (Kind.REPLACE, Kind.REPLACE_LATE)
     )
     for node, held in packets.items():
-        if len(held) > FORWARDED_MAX + FORGOTTEN * times:
+        if len(held) > WAYS_MAX * FORWARDED_MAX + FORGOTTEN * times:
             text = f"has held it {len(held)} times, on its way along learned routes"
             yield Finding("loop", node, text, fact.plan.number)
 
