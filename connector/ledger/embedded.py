@@ -75,6 +75,8 @@ from connector.ledger.rows import has_tag, pack_dense, pack_transfer
 T = TypeVar("T")
 
 FILE_NAME: Final = "ledger.db"
+_JUMP_NS: Final = 30 * 1_000_000_000
+"""Rows that lie further apart may be those before and after a jump of the clock."""
 _CLOCK_SLACK_NS: Final = 1_000_000_000
 """Timestamps always rise: those of a large request may be this far ahead of the clock."""
 _CLOCK_NOTED_NS: Final = 1_000_000
@@ -758,17 +760,26 @@ class EmbeddedLedger:
         assert all(tags), "zero matches every transfer in a cluster"
         await self._refresh()
         machine = self.machine
+        now_at_ns = self._clock.now_ns() + self._ahead_ns
+        # By our own time: nothing before it is of use, however far the ledger is ahead.
+        floor_ns = since_ns
         since_ns += 0 if by_ledger else self._ahead_ns
         wanted = frozenset(tags)
         octets_of = frozenset(tag.to_bytes(16, "little") for tag in wanted)
 
         def work(connection: sqlite3.Connection) -> list[Transfer]:
             found: list[Transfer] = []
+            from_ns, later_ns = since_ns, now_at_ns
             cursor = connection.execute(
                 "SELECT now_ns, kind, events, statuses FROM journal ORDER BY seq DESC"
             )
             for now_ns, kind, events, statuses in cursor:
-                if now_ns < since_ns - _CLOCK_SLACK_NS:
+                gap_ns = later_ns - now_ns
+                if gap_ns > _JUMP_NS and from_ns > floor_ns:
+                    # A clock that jumped ahead, or nothing to do: no time may have passed between these rows.
+                    from_ns = max(floor_ns, from_ns - gap_ns)
+                later_ns = now_ns
+                if now_ns < from_ns - _CLOCK_SLACK_NS:
                     break
                 if kind == journal.ACCOUNTS or (
                     kind == journal.DENSE and not has_tag(events, octets_of)
@@ -779,7 +790,7 @@ class EmbeddedLedger:
                     for transfer, status in records(machine, kind, events, statuses)
                     if status is Status.CREATED
                     and transfer.user_data_128 in wanted
-                    and transfer.timestamp >= since_ns
+                    and transfer.timestamp >= from_ns
                 ]
             return sorted(found, key=lambda transfer: transfer.timestamp)
 

@@ -120,5 +120,6 @@ def _ended(hold: Row, usual_s: float, starts: list[tuple[float, float]]) -> Row:
     held_at_s = (hold.timestamp - START_NS) / 1e9 - usual_s
     for began_s, ahead_s in starts:
         if held_at_s <= began_s and began_s + ahead_s >= held_at_s + hold.timeout + usual_s:
-            return hold._replace(timeout=max(1, int(began_s - held_at_s)))
+            # Rounded up: it may have been posted until then.
+            return hold._replace(timeout=int(began_s - held_at_s) + 1)
     return hold
