@@ -620,6 +620,34 @@ async def test_holds_end_by_what_has_elapsed_though_the_clock_went_back(
     await again.close()
 
 
+async def test_packets_from_before_a_jump_of_the_clock_are_found_when_it_is_right_again(
+    path: Path, clock: ManualClock
+) -> None:
+    """A process with a clock an hour ahead has booked something between."""
+    ledger = await reopened(path, clock)
+    books = Books(ledger, no_waiting)
+    await books.create()
+    clock.advance(600)
+    first = books.move(1, user_data_128=books.tag)
+    await books.done(first)
+    await ledger.close()
+    clock.advance(3600)
+    books.ledger = ahead = await reopened(path, clock)
+    await books.done(books.move(2, user_data_128=books.tag))
+    await ahead.close()
+    clock.advance(-3590)
+    books.ledger = right = await reopened(path, clock)
+    tags = [first.user_data_128]
+    found = await right.tagged_transfers(tags, clock.now_ns() - 60 * 10**9)
+    assert first.id in {one.id for one in found}
+    # What is older by our own time is of no use, also then.
+    assert all(one.timestamp >= clock.now_ns() - 60 * 10**9 for one in found)
+    clock.advance(120)
+    later = await right.tagged_transfers(tags, clock.now_ns() - 60 * 10**9)
+    assert first.id not in {one.id for one in later}
+    await right.close()
+
+
 class SetClock:
     """A wall clock that can be set, and a monotonic one that cannot."""
 
