@@ -756,7 +756,11 @@ class EmbeddedLedger:
     async def tagged_transfers(
         self, tags: Sequence[int], since_ns: int, *, by_ledger: bool = False
     ) -> list[Transfer]:
-        """See `Ledger`. Reads the journal: a tenth of a second for a million transfers."""
+        """See `Ledger`. Reads the journal: a tenth of a second for a million transfers.
+
+        A clock that was ahead for a while leaves a gap between rows, in which no time has passed. So gaps do not count,
+        down to `since_ns` by our own time: rather too many rows are read than a packet is not found.
+        """
         assert all(tags), "zero matches every transfer in a cluster"
         await self._refresh()
         machine = self.machine
@@ -776,7 +780,6 @@ class EmbeddedLedger:
             for now_ns, kind, events, statuses in cursor:
                 gap_ns = later_ns - now_ns
                 if gap_ns > _JUMP_NS and from_ns > floor_ns:
-                    # A clock that jumped ahead, or nothing to do: no time may have passed between these rows.
                     from_ns = max(floor_ns, from_ns - gap_ns)
                 later_ns = now_ns
                 if now_ns < from_ns - _CLOCK_SLACK_NS:

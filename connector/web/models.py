@@ -260,8 +260,8 @@ class Foretold(_Answer):
     message: str
 
 
-class AccountItem(_Answer):
-    """How we stand with a peer; `netBalance` above zero: it owes us."""
+class _Books(_Answer):
+    """What the books of a node say of a peer; `netBalance` above zero: it owes the node."""
 
     peer_id: str
     asset_code: str
@@ -273,32 +273,23 @@ class AccountItem(_Answer):
     pending_credits: Amount
     credit_limit: Amount
     available_credit: Amount
+    settlement_threshold: Amount | None
+    settlement_state: str
+    settlements_waiting: int
+    settlements_waiting_amount: Amount
+
+
+class AccountItem(_Books):
+    """How we stand with a peer."""
+
     granted: Amount
     max_payable: Amount | None
     removed: bool
-    settlement_threshold: Amount | None
-    settlement_state: str
-    settlements_waiting: int
-    settlements_waiting_amount: Amount
 
 
-class NetworkLink(_Answer):
+class NetworkLink(_Books):
     """A link as one node has it: the account, and what is known of the connection."""
 
-    peer_id: str
-    asset_code: str
-    asset_scale: int
-    debit_balance: Amount
-    credit_balance: Amount
-    net_balance: Amount
-    pending_debits: Amount
-    pending_credits: Amount
-    credit_limit: Amount
-    available_credit: Amount
-    settlement_threshold: Amount | None
-    settlement_state: str
-    settlements_waiting: int
-    settlements_waiting_amount: Amount
     connected: bool | None
     """Null, as those below: not known."""
     enabled: bool | None

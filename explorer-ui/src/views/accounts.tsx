@@ -1,10 +1,11 @@
 /** A card for each account: who owes whom, how far limits are used, and how it came to that. */
 
 import { useComputed } from "@preact/signals";
-import { type Account, creditUsed, levelOf, levelsOf, levelWords, towardsSettlement, waitingInWords } from "../model/accounts";
-import { balance, exactTitle, owes, share } from "../model/format";
+import { type Account, creditUsed, levelsOf, waitingInWords } from "../model/accounts";
+import { balance, exactTitle, owes } from "../model/format";
 import { inOrder } from "../model/inbox";
-import { Chip, cls, Empty, Money, Progress, Segments, useNear } from "../parts/bits";
+import { Limits, Sides } from "../parts/accountparts";
+import { Chip, cls, Empty, Money, Segments, useNear } from "../parts/bits";
 import { Icon } from "../parts/icons";
 import { isAsked, OpenSettlement } from "../parts/settlement";
 import { goTo, place, setQuery, settlements, store } from "../state";
@@ -108,10 +109,6 @@ const SETTLEMENT_WORDS: Readonly<Record<string, readonly [string, string]>> = {
 
 const OPEN_SHOWN_MAX = 3;
 
-function inWords(percent: number): string {
-  return [share(percent), levelWords(percent)].filter(Boolean).join(", ");
-}
-
 function Card(props: { accountKey: string; rangeMs: number }) {
   const source = store.account(props.accountKey);
   if (source === undefined) return null;
@@ -119,8 +116,6 @@ function Card(props: { accountKey: string; rangeMs: number }) {
   const [ref, near] = useNear<HTMLElement>();
   const asset = { code: account.code, scale: account.scale };
   const side = account.net > 0n ? "owed" : account.net < 0n ? "owing" : "even";
-  const credit = creditUsed(account);
-  const settle = towardsSettlement(account);
   const [kind, words] = SETTLEMENT_WORDS[account.settlement] ?? ["quiet", account.settlement.toLowerCase()];
   const last = store.lastSettlement(account.peerId);
   const open = settlements.value.filter((one) => one.peerId === account.peerId && one.assetCode === account.code);
@@ -148,65 +143,11 @@ function Card(props: { accountKey: string; rangeMs: number }) {
         <span class="net-unit">{account.code}</span>
         <span class="net-words">{side === "even" ? "even" : owes(account.net)}</span>
       </div>
-      <dl class="sides">
-        <div>
-          <dt title="What they sent through us, and what we paid them in settlements">They sent, or we paid</dt>
-          <dd>
-            <Money value={account.debit} asset={asset} unit={false} />
-          </dd>
-        </div>
-        <div>
-          <dt title="What we sent towards them, and what they paid us in settlements">We sent, or they paid</dt>
-          <dd>
-            <Money value={account.credit} asset={asset} unit={false} />
-          </dd>
-        </div>
-        <div>
-          <dt>Held now</dt>
-          <dd title="for packets without an answer yet: from them / to them">
-            <Money value={account.pendingDebits} asset={asset} unit={false} />
-            {" / "}
-            <Money value={account.pendingCredits} asset={asset} unit={false} />
-          </dd>
-        </div>
-      </dl>
+      <Sides account={account} />
       <div class="card-chart">
         {near ? <HistoryChart account={account} rangeMs={props.rangeMs} levels={levelsOf(account)} /> : <div class="chart" />}
       </div>
-      <Progress
-        label="Credit used"
-        testId="credit"
-        share={credit.share}
-        level={levelOf(credit.share)}
-        words={
-          credit.share === null ? (
-            "no credit given"
-          ) : (
-            <>
-              <Money value={credit.used} asset={asset} unit={false} /> of <Money value={account.creditLimit} asset={asset} />
-              {" · "}
-              {inWords(credit.share)}
-            </>
-          )
-        }
-      />
-      {settle !== null && account.threshold !== null ? (
-        <Progress
-          label="To settlement"
-          testId="settlement"
-          share={settle.share}
-          level={levelOf(settle.share)}
-          words={
-            <>
-              <Money value={settle.owed} asset={asset} unit={false} /> of <Money value={account.threshold} asset={asset} />
-              {" · "}
-              {inWords(settle.share)}
-            </>
-          }
-        />
-      ) : (
-        <p class="no-threshold">No settlement threshold: what we owe is not settled by itself.</p>
-      )}
+      <Limits account={account} />
       <footer class="card-foot">
         {!open.some(isAsked) && (
           <span data-testid="settlement-state" data-state={account.settlement}>

@@ -7,8 +7,9 @@ import { peerName } from "../model/network";
 import { actions } from "../model/operate";
 import type { PeerItem, PeerTerms } from "../model/types";
 import { type Zoom, zoomOf, zoomText } from "../model/url";
+import { Limits, Sides } from "../parts/accountparts";
 import { useAsk } from "../parts/ask";
-import { Chip, cls, Empty, Money, Panel, Segments, useEvery, useFocusBack } from "../parts/bits";
+import { Chip, cls, Empty, Panel, Segments, useEvery, useFocusBack } from "../parts/bits";
 import { Unzoom } from "../parts/frame";
 import { Icon } from "../parts/icons";
 import { Act } from "../parts/operate";
@@ -18,7 +19,7 @@ import { RANGES } from "./accounts";
 import { HistoryChart } from "./history";
 import { marksOf, PeerHistory, useHappened } from "./peerhistory";
 import { PeerTraffic } from "./peertraffic";
-import { PeerAccount, PeerKeys, PeerLimits, PeerLink, PeerPackets, PeerRoutes, PeerSettlements } from "./peerpanels";
+import { PeerKeys, PeerLimits, PeerLink, PeerPackets, PeerRoutes, PeerSettlements } from "./peerpanels";
 
 export function PeerPage(props: { peerId: string }) {
   const { peerId } = props;
@@ -193,28 +194,7 @@ function AccountPanel(props: { account: Account; terms: PeerTerms | null; marks:
             {side !== "even" && <span class="net-unit"> {account.code}</span>}
           </span>
         </div>
-        <dl class="sides">
-          <div>
-            <dt title="What they sent through us, and what we paid them in settlements">They sent, or we paid</dt>
-            <dd>
-              <Money value={account.debit} asset={asset} unit={false} />
-            </dd>
-          </div>
-          <div>
-            <dt title="What we sent towards them, and what they paid us in settlements">We sent, or they paid</dt>
-            <dd>
-              <Money value={account.credit} asset={asset} unit={false} />
-            </dd>
-          </div>
-          <div>
-            <dt>Held now, from / to them</dt>
-            <dd>
-              <Money value={account.pendingDebits} asset={asset} unit={false} />
-              {" / "}
-              <Money value={account.pendingCredits} asset={asset} unit={false} />
-            </dd>
-          </div>
-        </dl>
+        <Sides account={account} />
       </div>
       {asked.length > 0 && (
         <div class="pad peer-asked">
@@ -225,7 +205,9 @@ function AccountPanel(props: { account: Account; terms: PeerTerms | null; marks:
         </div>
       )}
       <HistoryChart account={account} rangeMs={range[2]} zoom={zoom} levels={levelsOf(account, max === null ? null : BigInt(max))} marks={props.marks} onZoom={onZoom} />
-      <PeerAccount account={account} />
+      <div class="pad peer-account">
+        <Limits account={account} />
+      </div>
     </Panel>
   );
 }

@@ -1,12 +1,12 @@
 /** The parts of a peer's page. */
 
 import { useMemo } from "preact/hooks";
-import { type Account, creditUsed, levelOf, levelWords, towardsSettlement } from "../model/accounts";
-import { clock, count, dateClock, duration, shortId, share, span } from "../model/format";
+import type { Account } from "../model/accounts";
+import { clock, count, dateClock, duration, shortId, span } from "../model/format";
 import { isPacketEvent, PacketLog, type PacketRow } from "../model/packets";
 import type { Keys, Page, PeerItem, PeerTerms, RateItem, SettlementItem, WireEvent } from "../model/types";
 import { type Asked, useAsk } from "../parts/ask";
-import { Balance, Chip, cls, Empty, Money, Panel, Progress } from "../parts/bits";
+import { Balance, Chip, cls, Empty, Money, Panel } from "../parts/bits";
 import { Export, packetsOf, settlementsOf } from "../parts/export";
 import { goTo, routes, settlements, store } from "../state";
 import { Explain } from "./explain";
@@ -22,49 +22,6 @@ function Facts(props: { rows: readonly (readonly [string, preact.ComponentChildr
         </div>
       ))}
     </dl>
-  );
-}
-
-/** How far its limits are used. */
-export function PeerAccount(props: { account: Account }) {
-  const { account } = props;
-  const asset = { code: account.code, scale: account.scale };
-  const credit = creditUsed(account);
-  const settle = towardsSettlement(account);
-  const words = (percent: number) => [share(percent), levelWords(percent)].filter(Boolean).join(", ");
-  return (
-    <div class="pad peer-account">
-      <Progress
-        label="Credit used"
-        testId="credit"
-        share={credit.share}
-        level={levelOf(credit.share)}
-        words={
-          credit.share === null ? (
-            "no credit given"
-          ) : (
-            <>
-              <Balance value={credit.used} asset={asset} /> of <Balance value={account.creditLimit} asset={asset} /> · {words(credit.share)}
-            </>
-          )
-        }
-      />
-      {settle !== null && account.threshold !== null ? (
-        <Progress
-          label="To settlement"
-          testId="settlement"
-          share={settle.share}
-          level={levelOf(settle.share)}
-          words={
-            <>
-              <Balance value={settle.owed} asset={asset} /> of <Balance value={account.threshold} asset={asset} /> · {words(settle.share)}
-            </>
-          }
-        />
-      ) : (
-        <p class="no-threshold">No settlement threshold: what we owe is not settled by itself.</p>
-      )}
-    </div>
   );
 }
 
