@@ -157,6 +157,7 @@ class Both:
         )  # fmt: skip
         self.alice: JsPeer
         self.wallet: JsPeer
+        self._wallets: contextlib.AsyncExitStack
         self._alice_url = self.ours.url("alice", "token")
         self._wallet_url = f"btp+ws://:w@127.0.0.1:{wallet_port}"
 
@@ -167,12 +168,24 @@ class Both:
             async with (
                 running(self.ours),
                 js_peer(self.modules.peer, self._alice_url) as self.alice,
-                js_peer(self.modules.peer, self._wallet_url) as self.wallet,
+                contextlib.AsyncExitStack() as self._wallets,
             ):
+                await self.new_wallet()
                 await self.alice.connected()
                 yield self
         finally:
             await self.js.stop()
+
+    async def new_wallet(self) -> None:
+        """A wallet at the JS connector, in place of the one before.
+
+        That link is JS at both ends. ilp-plugin-btp sends its log-in once per connection and never
+        again, so the wallet of a JS connector that restarts can stay away for good.
+        """
+        await self._wallets.aclose()
+        self.wallet = await self._wallets.enter_async_context(
+            js_peer(self.modules.peer, self._wallet_url)
+        )
 
     async def ours_learns(self, *, is_there: bool = True) -> None:
         """The JS connector's address is known to ours, from itself; or it is no more."""
@@ -247,6 +260,7 @@ async def test_routes_go_with_a_killed_connector_and_come_back_with_it(
         await both.js.start()
         await both.ours_learns()
         await both.js_learns()
+        await both.new_wallet()
         await both.pay_both_ways()
 
         await both.ours.stop(signal.SIGKILL)
