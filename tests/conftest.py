@@ -15,10 +15,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
 from connector.version import is_compiled
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.tigerbeetle_server import (
     _fragile_server,
     fragile_server,
@@ -33,6 +35,11 @@ settings.register_profile("quick", max_examples=20, **_COMMON)
 settings.register_profile("dev", max_examples=100, **_COMMON)
 settings.register_profile("ci", max_examples=3000, print_blob=True, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "dev")
+
+# Clients of tests that name no time-out wait as other tests do, and not httpx's five seconds. The
+# product always names its own.
+assert httpx.AsyncClient.__init__.__kwdefaults__ is not None
+httpx.AsyncClient.__init__.__kwdefaults__["timeout"] = httpx.Timeout(PATIENCE_SECONDS)
 
 TESTS = Path(__file__).parent
 REPORTED_SKIPS = 20
