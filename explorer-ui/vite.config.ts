@@ -1,4 +1,5 @@
-import { defineConfig, loadEnv } from "vite";
+import { loadEnv } from "vite";
+import { defineConfig } from "vitest/config";
 
 // A daemon to develop against: `CONNECTOR_URL=http://127.0.0.1:8080 npm run dev`.
 const daemon = loadEnv("", ".", "CONNECTOR_")["CONNECTOR_URL"] ?? "http://127.0.0.1:8080";
@@ -14,6 +15,8 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
   },
+  // No result depends on what else the machine does.
+  test: { testTimeout: 60_000 },
   server: {
     proxy: {
       "/api": { target: daemon, changeOrigin: true },
