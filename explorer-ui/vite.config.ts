@@ -1,5 +1,4 @@
-import { loadEnv } from "vite";
-import { defineConfig } from "vitest/config";
+import { defineConfig, loadEnv } from "vite";
 
 // A daemon to develop against: `CONNECTOR_URL=http://127.0.0.1:8080 npm run dev`.
 const daemon = loadEnv("", ".", "CONNECTOR_")["CONNECTOR_URL"] ?? "http://127.0.0.1:8080";
@@ -15,8 +14,6 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
   },
-  // No result depends on what else the machine does.
-  test: { testTimeout: 60_000 },
   server: {
     proxy: {
       "/api": { target: daemon, changeOrigin: true },
