@@ -9,15 +9,32 @@ packet (docs/architecture.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from typing import Final
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # a platform without its C extension
     from websockets.utils import apply_mask
 
-_WHOLE_BINARY = 0x82
-_MASKED = 0x80
+_WHOLE_BINARY: Final = 0x82
+_MASKED: Final = 0x80
+# A name that cannot be bound again is no look-up for each frame.
+_apply_mask: Final[Callable[[bytes, bytes], bytes]] = apply_mask
+
+
+def _head(size: int, bit: int) -> bytes:
+    """The first octets of the frame of a message of `size` octets, up to the key of its mask."""
+    if size < 126:
+        return bytes((_WHOLE_BINARY, bit | size))
+    if size < 0x10000:
+        return bytes((_WHOLE_BINARY, bit | 126, size >> 8, size & 0xFF))
+    return bytes((_WHOLE_BINARY, bit | 127)) + size.to_bytes(8, "big")
+
+
+# Nearly all messages are small.
+_HEADS: Final = [_head(size, 0) for size in range(1024)]
+_MASKED_HEADS: Final = [_head(size, _MASKED) for size in range(1024)]
 
 
 class Splitter:
@@ -30,7 +47,7 @@ class Splitter:
         self._rest = b""
         self._passing = False
 
-    def split(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
+    def split(self, data: bytes) -> list[tuple[bool, bytes]]:
         """`(True, message)` for each plain message, `(False, octets)` for everything else.
 
         Other octets are passed on as complete frames, so plain frames after them are recognised.
@@ -38,8 +55,8 @@ class Splitter:
         closes the connection.
         """
         if self._passing:
-            yield False, data
-            return
+            return [(False, data)]
+        frames: list[tuple[bool, bytes]] = []
         buffer = self._rest + data if self._rest else data
         self._rest = b""
         at, size = 0, len(buffer)
@@ -67,32 +84,31 @@ class Splitter:
                 break
             if buffer[at] == _WHOLE_BINARY:
                 payload = buffer[begin:end]
-                yield True, apply_mask(payload, buffer[key_at:begin]) if mask_bit else payload
+                if mask_bit:
+                    payload = _apply_mask(payload, buffer[key_at:begin])
+                frames.append((True, payload))
             else:
-                yield False, buffer[at:end]
+                frames.append((False, buffer[at:end]))
             at = end
         if at < size:
             if self._passing:
-                yield False, buffer[at:]
+                frames.append((False, buffer[at:]))
             else:
                 self._rest = buffer[at:]
+        return frames
 
 
 def wrap(messages: Iterable[bytes], random_octets: Callable[[int], bytes] | None) -> bytes:
     """The frames of binary messages, masked with keys from `random_octets`, if given."""
     parts: list[bytes] = []
+    bit = 0 if random_octets is None else _MASKED
+    heads = _MASKED_HEADS if bit else _HEADS
     for message in messages:
         size = len(message)
-        bit = 0 if random_octets is None else _MASKED
-        if size < 126:
-            parts.append(bytes((_WHOLE_BINARY, bit | size)))
-        elif size < 0x10000:
-            parts.append(bytes((_WHOLE_BINARY, bit | 126, size >> 8, size & 0xFF)))
-        else:
-            parts.append(bytes((_WHOLE_BINARY, bit | 127)) + size.to_bytes(8, "big"))
+        parts.append(heads[size] if size < len(heads) else _head(size, bit))
         if random_octets is not None:
             key = random_octets(4)
             parts.append(key)
-            message = apply_mask(message, key)  # noqa: PLW2901 - what is sent is the masked one
+            message = _apply_mask(message, key)  # noqa: PLW2901 - what is sent is the masked one
         parts.append(message)
     return b"".join(parts)

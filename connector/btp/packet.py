@@ -33,8 +33,6 @@ REQUEST_ID_MAX: Final = 2**32 - 1
 
 _HEAD: Final = struct.Struct(">BI")
 _HEAD_SIZE: Final = 5
-_ILP_SHORT: Final = struct.Struct(">BIB7sB")
-_ILP_MIDDLE: Final = struct.Struct(">BIBB7sBB")
 _ONLY_ILP: Final = b"\x01\x01\x03ilp\x00"
 _ILP_AND_ID: Final = b"\x01\x02\x03ilp\x00"
 _ILP_PREFIX_SIZE: Final = 7
@@ -47,6 +45,17 @@ _ILP_ID_AND_AGAIN: Final = b"\x01\x03\x03ilp\x00"
 _AGAIN: Final = b"\x0cpacket-again\x00\x00"
 _CODE: Final = re.compile(rb"[A-Z][0-9]{2}")
 _TIME: Final = re.compile(rb"(\d{14})(?:\.(\d{1,3}))?Z")
+
+
+def _before_ilp(size: int) -> bytes:
+    """What stands between the request id and an ILP packet of `size` octets that is alone."""
+    length = size.to_bytes(1, "big") if size < 0x80 else b"\x81" + size.to_bytes(1, "big")
+    whole = len(_ONLY_ILP) + len(length) + size
+    return (b"" if whole < 0x80 else b"\x81") + whole.to_bytes(1, "big") + _ONLY_ILP + length
+
+
+# For nearly all sizes: those with which the length of the whole has one octet, and perhaps 0x81 before it.
+_BEFORE_ILP: Final = [_before_ilp(size) for size in range(0x100 - 9)]
 
 
 class ContentType(IntEnum):
@@ -128,7 +137,10 @@ def read_ilp(octets: bytes) -> tuple[int, int, bytes, int] | None:
     if size <= at:
         return None
     length = octets[_HEAD_SIZE]
-    if length & 0x80:
+    if length == 0x81:
+        length = octets[at]
+        at += 1
+    elif length & 0x80:
         if not 0x80 < length <= _LENGTH_HEAD_MAX:
             return None
         at += length & 0x7F
@@ -144,14 +156,21 @@ def read_ilp(octets: bytes) -> tuple[int, int, bytes, int] | None:
         return None
     length = octets[at]
     at += 1
-    if length & 0x80:
+    if length == 0x81:
+        if at >= size:
+            return None
+        length = octets[at]
+        at += 1
+    elif length & 0x80:
         if not 0x80 < length <= _LENGTH_HEAD_MAX:
             return None
         begin = at
         at += length & 0x7F
         length = int.from_bytes(octets[begin:at], "big")
     end = at + length
-    kind, request_id = _HEAD.unpack_from(octets)
+    # Octet by octet: at a fifth of the cost of `_HEAD.unpack_from`.
+    kind = octets[0]
+    request_id = octets[1] << 24 | octets[2] << 16 | octets[3] << 8 | octets[4]
     if is_alone:
         return (kind, request_id, octets[at:end], 0) if end == size else None
     id_at = end + len(_ID_PREFIX)
@@ -304,12 +323,10 @@ def encode_ilp(
     `again`: marks a packet that may have been sent before, over another connection.
     """
     if packet_id == 0:
-        # Fast paths for the two most common ranges of sizes.
+        # Fast path for the most common sizes.
         size = len(ilp)
-        if size < 0x78:
-            return _ILP_SHORT.pack(kind, request_id, size + 8, _ONLY_ILP, size) + ilp
-        if 0x80 <= size < 0xF7:
-            return _ILP_MIDDLE.pack(kind, request_id, 0x81, size + 9, _ONLY_ILP, 0x81, size) + ilp
+        if size < len(_BEFORE_ILP):
+            return (kind << 32 | request_id).to_bytes(_HEAD_SIZE, "big") + _BEFORE_ILP[size] + ilp
     if packet_id:
         head, tail = (_ILP_ID_AND_AGAIN, _AGAIN) if again else (_ILP_AND_ID, b"")
         named = _ID_PREFIX + packet_id.to_bytes(PACKET_ID_SIZE, "big")

@@ -200,7 +200,29 @@ Answer = Fulfill | Reject
 Packet = Prepare | Fulfill | Reject
 
 
-# Almost all times are of the same few minutes. An `lru_cache` would cost as much as the rest.
+class _Minute:
+    """A minute, and its twelve digits YYYYMMDDHHmm."""
+
+    __slots__ = ("begins_ms", "digits")
+
+    def __init__(self, begins_ms: int, digits: bytes) -> None:
+        self.begins_ms = begins_ms
+        self.digits = digits
+
+
+class _Latest:
+    """The minutes of the last time that was read, and of the last one that was written."""
+
+    __slots__ = ("read", "written")
+
+    def __init__(self) -> None:
+        self.read = self.written = _Minute(0, b"197001010000")
+
+
+# Almost all times are of the same few minutes, and of one after the other. An `lru_cache` would cost as
+# much as the rest.
+_LATEST: Final = _Latest()
+_KNOWN_ADDRESSES: Final[dict[bytes, str]] = {}
 _KNOWN_MINUTES: Final[dict[bytes, int]] = {}
 _KNOWN_DIGITS: Final[dict[int, bytes]] = {}
 _SECONDS: Final = [b"%02d" % number for number in range(60)]
@@ -227,27 +249,40 @@ def read_time(digits: bytes, offset: int = 0) -> int:
     """
     if len(digits) != 17:
         raise DecodeError("expiry", offset, "not 17 digits")
-    minute = digits[:12]
-    base_ms = _KNOWN_MINUTES.get(minute)
-    if base_ms is None and not minute.isdigit():
+    return _time_at(digits, 0, offset)
+
+
+def _time_at(octets: bytes, at: int, offset: int) -> int:
+    """See `read_time`: the time in the 17 octets from `at`."""
+    minute = octets[at : at + 12]
+    latest = _LATEST.read
+    is_latest = minute == latest.digits
+    if not is_latest and minute not in _KNOWN_MINUTES and not minute.isdigit():
         raise DecodeError("expiry", offset, "not 17 digits")
     rest_ms = 0
-    for at in range(12, 17):
-        digit = digits[at] - _DIGIT_ZERO
+    for place in range(at + 12, at + 17):
+        digit = octets[place] - _DIGIT_ZERO
         if not 0 <= digit <= 9:
             raise DecodeError("expiry", offset, "not 17 digits")
         rest_ms = rest_ms * 10 + digit
     if rest_ms >= _MINUTE_MS:
         raise DecodeError("expiry", offset, "no such second")
-    if base_ms is None:
+    if not is_latest:
+        latest = _LATEST.read = _minute_of(minute, offset)
+    return latest.begins_ms + rest_ms
+
+
+def _minute_of(digits: bytes, offset: int) -> _Minute:
+    begins_ms = _KNOWN_MINUTES.get(digits)
+    if begins_ms is None:
         try:
-            base_ms = _minute_ms(minute)
+            begins_ms = _minute_ms(digits)
         except ValueError:
             raise DecodeError("expiry", offset, "no such moment") from None
         if len(_KNOWN_MINUTES) >= bounds.TIME_CACHE_ENTRIES_MAX:
             _KNOWN_MINUTES.clear()
-        _KNOWN_MINUTES[minute] = base_ms
-    return base_ms + rest_ms
+        _KNOWN_MINUTES[digits] = begins_ms
+    return _Minute(begins_ms, digits)
 
 
 def write_time(at_ms: int) -> bytes:
@@ -258,14 +293,19 @@ def write_time(at_ms: int) -> bytes:
     """
     if not 0 <= at_ms < _EXPIRES_AT_MS_MAX:
         raise ValueError(f"{at_ms} ms is outside the years 1970 to 9999")
-    minute = at_ms // _MINUTE_MS
-    digits = _KNOWN_DIGITS.get(minute)
-    if digits is None:
-        if len(_KNOWN_DIGITS) >= bounds.TIME_CACHE_ENTRIES_MAX:
-            _KNOWN_DIGITS.clear()
-        digits = _KNOWN_DIGITS[minute] = _minute_digits(minute)
-    second, rest_ms = at_ms // 1000 % 60, at_ms % 1000
-    return digits + _SECONDS[second] + _MILLISECONDS[rest_ms]
+    latest = _LATEST.written
+    rest_ms = at_ms - latest.begins_ms
+    if not 0 <= rest_ms < _MINUTE_MS:
+        minute = at_ms // _MINUTE_MS
+        digits = _KNOWN_DIGITS.get(minute)
+        if digits is None:
+            if len(_KNOWN_DIGITS) >= bounds.TIME_CACHE_ENTRIES_MAX:
+                _KNOWN_DIGITS.clear()
+            digits = _KNOWN_DIGITS[minute] = _minute_digits(minute)
+        latest = _LATEST.written = _Minute(minute * _MINUTE_MS, digits)
+        rest_ms = at_ms - latest.begins_ms
+    second = rest_ms // 1000
+    return latest.digits + _SECONDS[second] + _MILLISECONDS[rest_ms - second * 1000]
 
 
 def decode(octets: bytes) -> Packet:
@@ -276,6 +316,8 @@ def decode(octets: bytes) -> Packet:
     """
     if not octets:
         raise DecodeError("packet", 0, "empty")
+    if octets[0] == FULFILL:
+        return _decode_fulfill(octets)
     reader = _READERS.get(octets[0])
     if reader is None:
         raise DecodeError("packet", 0, f"unknown type {octets[0]}")
@@ -343,7 +385,6 @@ def _short_prepare(octets: bytes) -> Prepare | None:
             return None
     if at + length != size or length < _ADDRESS_OFFSET + 1:
         return None
-    amount, expiry, condition = _HEAD.unpack_from(octets, at)
     name_at = at + _ADDRESS_OFFSET + 1
     data_at = name_at + octets[name_at - 1]
     if octets[name_at - 1] > 0x7F or data_at >= size:
@@ -359,11 +400,32 @@ def _short_prepare(octets: bytes) -> Prepare | None:
             return None
     if begin + length != size:
         return None
+    # Octet by octet: at a fifth of the cost of `_HEAD.unpack_from`.
+    amount = (
+        octets[at + 1] << 48
+        | octets[at + 2] << 40
+        | octets[at + 3] << 32
+        | octets[at + 4] << 24
+        | octets[at + 5] << 16
+        | octets[at + 6] << 8
+        | octets[at + 7]
+    )
+    if octets[at]:
+        amount |= octets[at] << 56
+    expiry_at = at + _EXPIRY_OFFSET
+    expires_at_ms = _time_at(octets, expiry_at, expiry_at)
+    name = octets[name_at:data_at]
+    destination = _KNOWN_ADDRESSES.get(name)
+    if destination is None:
+        destination = address.parse(name)
+        if len(_KNOWN_ADDRESSES) >= bounds.LATEST_ADDRESSES_MAX:
+            _KNOWN_ADDRESSES.clear()
+        _KNOWN_ADDRESSES[name] = destination
     return Prepare(
         amount=amount,
-        expires_at_ms=read_time(expiry, at + _EXPIRY_OFFSET),
-        condition=condition,
-        destination=address.parse(octets[name_at:data_at]),
+        expires_at_ms=expires_at_ms,
+        condition=octets[at + _TAIL_OFFSET : at + _ADDRESS_OFFSET],
+        destination=destination,
         data=octets[begin:],
         wire=octets,
     )
@@ -482,9 +544,14 @@ def reprice(prepare: Prepare, *, amount: int, expires_at_ms: int) -> bytes:
     Raises:
         ValueError: the amount or the expiry is out of its range.
     """
+    wire = prepare.wire
+    if wire is not None and amount == prepare.amount:
+        # One asset, and no fee: only the expiry changes.
+        at = 2 if wire[1] < 0x80 else 2 + (wire[1] & 0x7F)
+        expiry = write_time(expires_at_ms)
+        return wire[: at + _EXPIRY_OFFSET] + expiry + wire[at + _TAIL_OFFSET :]
     if not 0 <= amount <= limits.AMOUNT_MAX:
         raise ValueError("an amount lies between 0 and 2**64 - 1")
-    wire = prepare.wire
     if wire is None:
         return _encode_prepare(
             Prepare(
