@@ -139,6 +139,7 @@ The map, each package above those that it uses:
       aggregates.py   rates by the second and the minute
       peer_minutes.py what each peer had, by the minute
       store.py        the last events on disk         metrics.py  Prometheus
+      histogram.py    how many took how long
       store_file.py   its tables and their limits     store_query.py  its queries
       store_search.py  text in stored packets
       event_log.py    what operators, links, settlements and the books did: kept for long, in words

@@ -82,6 +82,7 @@ _ALREADY_FREE: Final = frozenset(
     }
 )
 # Integers on the packet path: an attribute of an enumeration costs as much as a transfer.
+_read_tag: Final = TAG.unpack_from
 _ASKED: Final = int(Promise.ASKED)
 _VOIDING: Final = int(Promise.VOIDING)
 _HELD: Final = int(PromiseEvent.HELD)
@@ -207,7 +208,7 @@ class Writer:
         amount, fee = asked.amount_out, asked.fee
         if not fee and debit.ledger == target.ledger and debit is not target:
             # The common case: one asset, no fee, one leg.
-            tag_64, tag_32 = TAG.unpack_from(asked.condition)
+            tag_64, tag_32 = _read_tag(asked.condition)
             leg = make_transfer(
                 (
                     packet_id, debit.account_id, target.account_id, amount, 0, sender_packet_id,

@@ -89,21 +89,23 @@ class Loops:
             return
         # An equal packet of somebody else must not hide one that has come back.
         if not _are_equal(first.prepare, prepare):
-            key = (prepare.condition, prepare.destination, prepare.data)
-            if offer.lap_ms or key not in self._sharing:
+            key = offer.key = (prepare.condition, prepare.destination, prepare.data)
+            if self._sharing.setdefault(key, offer) is not offer and offer.lap_ms:
                 self._sharing[key] = offer
         elif offer.lap_ms:
             self._forwarded[prepare.condition] = offer
 
     def ended(self, offer: Offer) -> None:
         """It waits no longer."""
-        prepare = offer.prepare
-        if self._forwarded.get(prepare.condition) is offer:
-            del self._forwarded[prepare.condition]
-        elif self._sharing:
-            key = (prepare.condition, prepare.destination, prepare.data)
-            if self._sharing.get(key) is offer:
-                del self._sharing[key]
+        condition = offer.prepare.condition
+        if self._forwarded.get(condition) is offer:
+            del self._forwarded[condition]
+            return
+        key = offer.key
+        if key is not None:
+            other = self._sharing.pop(key, None)
+            if other is not None and other is not offer:
+                self._sharing[key] = other
 
     def find(self, prepare: Prepare) -> Offer | None:
         """A packet equal to `prepare` that waits for its answer."""

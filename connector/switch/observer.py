@@ -31,7 +31,7 @@ from connector.telemetry.events import (
     cut,
     packet_hex,
 )
-from connector.telemetry.metrics import Latency
+from connector.telemetry.histogram import Latency
 
 
 class Budget:

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 from connector.base import limits
 from connector.ilp.packet import Code, Fulfill, Prepare, Reject, amount_too_large_data, reject
 from connector.peering.model import Asset, Peer, PeerTerms
 from connector.stream.connection import Arrival, Connection
 
-BASIS_POINTS = 10_000
+BASIS_POINTS: Final = 10_000
+_USUAL_MAX: Final = (1 << 60) - 1
+"""Amounts beyond it are compared with the highest one, which costs a call."""
 
 
-@dataclass(slots=True)
 class Amounts:
     """The division of an incoming amount."""
 
-    fee: int
-    """Kept, in the incoming asset."""
-    onward: int
-    """Offered to the next hop, in its asset."""
+    __slots__ = ("fee", "onward")
+
+    def __init__(self, fee: int, onward: int) -> None:
+        self.fee = fee
+        """Kept, in the incoming asset."""
+        self.onward = onward
+        """Offered to the next hop, in its asset."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Amounts) and (self.fee, self.onward) == (other.fee, other.onward)
+
+    def __hash__(self) -> int:
+        return hash((self.fee, self.onward))
+
+    def __repr__(self) -> str:
+        return f"Amounts(fee={self.fee}, onward={self.onward})"
 
 
 class Offer:
     """What is offered to the next hop or to this node's receiver for a Prepare."""
 
     __slots__ = (
-        "amount", "arrival", "deadline_ms", "fee", "hop_id", "known", "lap_ms", "mark_ms", "next_hop",
-        "paid", "payee", "prepare", "source",
+        "amount", "arrival", "deadline_ms", "fee", "hop_id", "key", "known", "lap_ms", "mark_ms",
+        "next_hop", "paid", "payee", "prepare", "source",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +76,8 @@ class Offer:
         """A packet of a payment to a wallet here: fulfilled once its money is held."""
         self.paid: Connection | None = None
         """The payment to a wallet here that the packet is counted in when it is posted."""
+        self.key: tuple[bytes, str, bytes] | None = None
+        """Condition, destination and data, where `loops` has asked for it."""
         self.lap_ms = 0
         """See `loops.lap_ms`; zero: it is no copy."""
         self.mark_ms = 0
@@ -187,9 +202,11 @@ def amounts(
         onward = rest * numerator // denominator
     # What may be held at a time, or sent in a time, for the next hop bounds each packet for it.
     held_max, sent_max = next_hop.max_in_flight_value, next_hop.throughput_out
-    onward_max = limits.AMOUNT_MAX if held_max is None else held_max
-    if sent_max is not None and sent_max < onward_max:
+    onward_max = _USUAL_MAX if held_max is None else held_max
+    if sent_max is not None and (held_max is None or sent_max < onward_max):
         onward_max = sent_max
+    if onward > onward_max and held_max is None and sent_max is None:
+        onward_max = limits.AMOUNT_MAX
     if onward > onward_max:
         amount_max = min(onward_max * denominator // numerator, limits.AMOUNT_MAX)
         return reject(

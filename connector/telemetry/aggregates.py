@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from connector.telemetry import bounds
 from connector.telemetry.events import iso
-from connector.telemetry.metrics import LATENCY_BUCKETS_S
+from connector.telemetry.histogram import LATENCY_BUCKETS_S
 
 STEPS_S: Final = (1, 2, 5, 10, 15, 30, 60, 300, 900, 1800, 3600, 7200, 21_600)
 """Widths of a point, in seconds; from a minute on it is made of minutes."""

@@ -8,8 +8,7 @@ a peer chooses, beyond its configured id; reject codes are counted from a bounde
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from math import inf
 from typing import Final
@@ -26,50 +25,21 @@ from prometheus_client.registry import Collector
 from connector.accounting.manager import AccountManager, State
 from connector.peering.model import Peer, PeerRegistry
 from connector.telemetry import bounds
+from connector.telemetry.histogram import Histogram, Latency
 
-LATENCY_BUCKETS_S: Final = (
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-)  # fmt: skip
 REQUEST_BUCKETS_S: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
 BATCH_BUCKETS_EVENTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
-class Histogram:
-    """A histogram with fixed buckets, in plain integers."""
-
-    __slots__ = ("bounds", "buckets", "count", "sum")
-
-    def __init__(self, upper: Sequence[float]) -> None:
-        self.bounds = upper
-        """The upper bound of each bucket; one more bucket is above the last."""
-        self.buckets = [0] * (len(upper) + 1)
-        self.count = 0
-        self.sum = 0.0
-
-    def observe(self, number: float) -> None:
-        """Count one."""
-        self.buckets[bisect_left(self.bounds, number)] += 1
-        self.count += 1
-        self.sum += number
-
-    def family(self, name: str, text: str) -> HistogramMetricFamily:
-        """In Prometheus' form: buckets are cumulative."""
-        counts = accumulate(self.buckets)
-        names = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
-        return HistogramMetricFamily(
-            name, text, buckets=list(zip(names, counts, strict=True)), sum_value=self.sum
-        )
-
-
-class Latency(Histogram):
-    """Seconds from receiving a Prepare to answering it."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__(LATENCY_BUCKETS_S)
+def family_of(histogram: Histogram, name: str, text: str) -> HistogramMetricFamily:
+    """In Prometheus' form: buckets are cumulative."""
+    counts = accumulate(histogram.buckets)
+    names = [*(str(bound) for bound in histogram.bounds), "+Inf"]
+    return HistogramMetricFamily(
+        name, text, buckets=list(zip(names, counts, strict=True)), sum_value=histogram.sum
+    )
 
 
 class LedgerRequests:
@@ -165,8 +135,8 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily(
             "ilp_packets_in_flight", "Prepares without an answer.", value=self._in_flight()
         )
-        yield self._latency.family(
-            "ilp_packet_latency_seconds", "From taking a Prepare up to answering it."
+        yield family_of(
+            self._latency, "ilp_packet_latency_seconds", "From taking a Prepare up to answering it."
         )
 
     def _settled(self) -> Metric:
@@ -194,10 +164,10 @@ class NodeCollector(Collector):
     def _ledger(self) -> Iterator[Metric]:
         counters = self._accounts.counters
         requests = self._requests
-        yield requests.seconds.family(
-            "ledger_request_seconds", "From a request to its acknowledgement."
+        yield family_of(
+            requests.seconds, "ledger_request_seconds", "From a request to its acknowledgement."
         )
-        yield requests.events.family("ledger_batch_events", "Transfers in a request.")
+        yield family_of(requests.events, "ledger_batch_events", "Transfers in a request.")
         yield _counter("ledger_requests", "Requests acknowledged.", counters.requests)
         yield _counter("ledger_events", "Transfers in acknowledged requests.", counters.events)
         yield _counter("ledger_corrections", "Posts that came too late.", counters.corrections)

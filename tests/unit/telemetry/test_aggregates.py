@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from connector.telemetry import bounds
 from connector.telemetry.aggregates import NODE, Aggregates, Counters, Row
-from connector.telemetry.metrics import LATENCY_BUCKETS_S
+from connector.telemetry.histogram import LATENCY_BUCKETS_S
 
 START_S = 1_700_000_040
 """On a minute."""

@@ -16,9 +16,8 @@ from connector.ledger.embedded import MemoryLedger
 from connector.ledger.model import IdGenerator
 from connector.peering.model import Asset, Peer, PeerRegistry, PeerTerms
 from connector.telemetry import bounds
+from connector.telemetry.histogram import LATENCY_BUCKETS_S, Latency
 from connector.telemetry.metrics import (
-    LATENCY_BUCKETS_S,
-    Latency,
     LedgerRequests,
     MetricsText,
     MoneyCollector,
