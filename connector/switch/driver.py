@@ -514,6 +514,9 @@ class Driver:
             elif kind is Post:
                 self._post(flight, step)  # type: ignore[arg-type]
                 return
+            elif kind is Result:
+                self._end(flight, step)  # type: ignore[arg-type]
+                return
             elif kind is Void:
                 flight.reservation = step.reservation  # type: ignore[union-attr]
                 self._accounts.void(step.reservation)  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ from connector.accounting.promises import Outcome, Reservation
 from connector.ilp.packet import Prepare
 from connector.peering.model import LOCAL, Peer, Unanswered
 from connector.switch.receiver import PING_CONDITION
-from connector.switch.switch import Deliver, Result, Send, Switch
+from connector.switch.switch import Deliver, Result, Send, Step, Switch
 
 _DATA_OCTETS: Final = 16
 _PACKET_ID: Final = 1 << 8
@@ -111,12 +111,14 @@ class DryRun:
         outcome: object = None
         while True:
             try:
-                step = flow.send(outcome)
+                step: Step = flow.send(outcome)
             except StopIteration as end:
+                step = end.value
+            if isinstance(step, Result):
                 return Foreseen(
                     source=source,
                     prepare=prepare,
-                    result=end.value,
+                    result=step,
                     asked=asked,
                     sent=sent,
                     delivered=delivered,

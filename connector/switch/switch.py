@@ -10,7 +10,8 @@ code runs under the daemon's driver and under a test that controls time, network
     yield Void      -> None                      the hold is released
     yield Rename    -> None                      what follows is under another id: a second way
 
-It always returns a `Result`.
+It ends with a `Result`: yields it as its last step, after which it is not resumed, or returns it. A
+generator that returns costs an exception with a traceback, which is too much for nearly every packet.
 
 Long because all steps of a packet, from admission to booking, are read in one place.
 """
@@ -60,6 +61,7 @@ from connector.switch.terms import Offer
 from connector.switch.ways import Step as WayStep
 from connector.switch.ways import StepEvent as WayEvent
 
+_sha256: Final = hashlib.sha256
 _UNANSWERED_CODES: Final = {
     Unanswered.NOT_SENT: Code.T01_PEER_UNREACHABLE,
     Unanswered.TIMED_OUT: Code.R00_TRANSFER_TIMED_OUT,
@@ -153,9 +155,6 @@ class Rename:
         self.packet_id = packet_id
 
 
-Step = Reserve | Send | Deliver | Ask | Post | Void | Rename
-
-
 class Result:
     """The result of a flow."""
 
@@ -184,6 +183,7 @@ class Result:
         self.triggered_by = triggered_by
 
 
+Step = Reserve | Send | Deliver | Ask | Post | Void | Rename | Result
 PacketFlow = Generator[Step, Any, Result]
 
 
@@ -235,7 +235,7 @@ class Switch:
         packet_id: int,
         recovered: Recovered | None = None,
     ) -> PacketFlow:
-        """Answer `prepare` from `source`. Always returns a Fulfill or a Reject.
+        """Answer `prepare` from `source`. Always ends with a Fulfill or a Reject.
 
         `recovered`: a resent packet that the ledger knows, equal to the first one as far as the
         ledger shows (docs/protocol.md). It was admitted, routed and priced before, and its money is
@@ -354,13 +354,15 @@ class Switch:
             if next_hop is None and offer.paid is not None:
                 assert self._wallets is not None
                 self._wallets.received(offer.paid, offer.amount)
-        return Result(
+        result = Result(
             octets,
             code=None,
             next_hop=hop_id,
             amount_out=offer.amount,
             fee=offer.fee,
         )
+        yield result
+        return result
 
     def _decide(
         self, source: Peer, arrival: Arrival, deadline_ms: int
@@ -615,7 +617,7 @@ class Switch:
             answer = said
         if isinstance(answer, Reject):
             return answer
-        if hashlib.sha256(answer.fulfillment).digest() != prepare.condition:
+        if _sha256(answer.fulfillment).digest() != prepare.condition:
             return reject(
                 Code.F05_WRONG_CONDITION, own_address, "fulfillment does not match the condition"
             )

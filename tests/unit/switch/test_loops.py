@@ -119,11 +119,11 @@ def end(flow: PacketFlow, answer: Fulfill | Reject) -> Result:
     """Let the next hop answer."""
     try:
         step = flow.send(encode(answer))
-        flow.send(Outcome.POSTED if isinstance(step, Post) else None)
+        step = flow.send(Outcome.POSTED if isinstance(step, Post) else None)
     except StopIteration as stop:
-        result: Result = stop.value
-        return result
-    raise AssertionError
+        step = stop.value
+    assert isinstance(step, Result), step
+    return step
 
 
 class Ring:
