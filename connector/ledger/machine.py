@@ -14,7 +14,7 @@ that they can be compared with it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -67,6 +67,7 @@ Record = tuple[Transfer, Status]
 """A transfer in the ledger, or a failed one that has used up its id, and its status."""
 _PENDING_ID: Final = Transfer._fields.index("pending_id")
 """Its place among the fields of a transfer."""
+_TIMESTAMP: Final = Transfer._fields.index("timestamp")
 Archive = Callable[[int], Record | None]
 
 
@@ -96,16 +97,76 @@ class AccountState:
         )  # fmt: skip
 
 
+class Entry:
+    """A transfer in the ledger, or a failed one that has used up its id.
+
+    As it was requested, and what the ledger has added: `transfer` puts both together, which few need.
+    """
+
+    __slots__ = ("amount", "at_ns", "pending", "requested", "status")
+
+    def __init__(
+        self,
+        requested: Transfer,
+        status: Status,
+        at_ns: int,
+        pending: Transfer | None,
+        amount: int,
+    ) -> None:
+        self.requested = requested
+        self.status = status
+        self.at_ns = at_ns
+        """Its timestamp; zero: it failed."""
+        self.pending = pending
+        """Of a resolution: the hold, as it was requested."""
+        self.amount = amount
+        """Of a resolution: how much is posted, or given back."""
+
+    @property
+    def transfer(self) -> Transfer:
+        """As it is in the ledger; one that failed as it was requested."""
+        requested, at_ns = self.requested, self.at_ns
+        if requested[_TIMESTAMP] == at_ns:
+            return requested
+        pending = self.pending
+        if pending is None:
+            return make_transfer(requested[:12] + (at_ns,))  # noqa: RUF005 - without a list between
+        id_, _, _, _, pending_id, data_128, data_64, data_32, _, _, _, flags, _ = requested
+        return make_transfer(
+            (
+                id_, pending.debit_account_id, pending.credit_account_id, self.amount, pending_id,
+                data_128 or pending.user_data_128, data_64 or pending.user_data_64,
+                data_32 or pending.user_data_32, 0, pending.ledger, pending.code, flags, at_ns,
+            )
+        )  # fmt: skip
+
+    @property
+    def record(self) -> Record:
+        """It, and its status."""
+        return self.transfer, self.status
+
+
 class Hold:
     """A pending transfer that is neither resolved nor expired."""
 
-    __slots__ = ("credit", "debit", "expires_at_ns", "transfer")
+    __slots__ = ("at_ns", "credit", "debit", "expires_at_ns", "requested")
 
-    def __init__(self, transfer: Transfer, debit: AccountState, credit: AccountState) -> None:
-        self.transfer = transfer
+    def __init__(
+        self, requested: Transfer, at_ns: int, debit: AccountState, credit: AccountState
+    ) -> None:
+        self.requested = requested
+        self.at_ns = at_ns
         self.debit = debit
         self.credit = credit
-        self.expires_at_ns = transfer.timestamp + transfer.timeout * _NS if transfer.timeout else 0
+        timeout = requested.timeout
+        self.expires_at_ns = at_ns + timeout * _NS if timeout else 0
+
+    @property
+    def transfer(self) -> Transfer:
+        """As it is in the ledger."""
+        if self.requested.timestamp:
+            return self.requested
+        return make_transfer(self.requested[:12] + (self.at_ns,))  # noqa: RUF005 - as above
 
 
 _Undo = Callable[[], None]
@@ -120,7 +181,7 @@ class LedgerMachine:
         self.timestamp = 0
         """Timestamp of the last event, nanoseconds; every event gets a higher one."""
         self._archive = archive
-        self._records: dict[int, Record] = {}
+        self._records: dict[int, Entry] = {}
         self._order: deque[int] = deque()
         self._closed: dict[int, Status] = {}
         self._earliest_ns = _NEVER_NS
@@ -202,6 +263,7 @@ class LedgerMachine:
         for transfer in holds:
             self._open_hold(
                 transfer,
+                transfer.timestamp,
                 self.accounts[transfer.debit_account_id],
                 self.accounts[transfer.credit_account_id],
             )
@@ -247,7 +309,7 @@ class LedgerMachine:
                 for step in reversed(undo):
                     step()
                 if status in _TRANSIENT:
-                    self._remember(transfer.id, (transfer, status))
+                    self._remember(transfer.id, Entry(transfer, status, 0, None, 0))
                 statuses = [Status.LINKED_EVENT_FAILED] * len(chain)
                 statuses[index] = status
                 return statuses
@@ -268,27 +330,27 @@ class LedgerMachine:
         # Only now: a transfer that was rolled back may have had the same id.
         for transfer, status in zip(chain, statuses, strict=True):
             if status in _TRANSIENT:
-                self._remember(transfer.id, (transfer, status))
+                self._remember(transfer.id, Entry(transfer, status, 0, None, 0))
         return statuses
 
     def _create(self, transfer: Transfer, now_ns: int, undo: list[_Undo] | None) -> Status:
-        (
-            id_, debit_id, credit_id, amount, pending_id, _, _, _, timeout, ledger, code, flags,
-            timestamp,
-        ) = transfer  # fmt: skip
+        id_, flags = transfer.id, transfer.flags
         # On the packet path: two tests for a well-formed transfer; others get their status here.
         # (A comparison with a number of more than 62 bits costs as much as a look-up.)
-        if timestamp or flags & ~_KNOWN_FLAGS or id_ >= ID_MAX:
+        if transfer.timestamp or flags & ~_KNOWN_FLAGS or id_ >= ID_MAX:
             return _fault_of(transfer)
-        record = self._records.get(id_)
-        if record is None and id_ <= self._forgotten_id_max:
+        entry = self._records.get(id_)
+        if entry is not None:
+            return _compare(transfer, entry.record, self.find)
+        if id_ <= self._forgotten_id_max:
             if id_ <= 0:
                 return _fault_of(transfer)
-            record = self._find(id_, pending_id)
-        if record is not None:
-            return _compare(transfer, record, self.find)
+            record = self._find(id_, transfer.pending_id)
+            if record is not None:
+                return _compare(transfer, record, self.find)
         if flags & _RESOLVE:
             return self._resolve(transfer, now_ns, undo)
+        _, debit_id, credit_id, amount, pending_id, _, _, _, timeout, ledger, code, _, _ = transfer
         debit = self.accounts.get(debit_id)
         credit = self.accounts.get(credit_id)
         if (
@@ -327,18 +389,17 @@ class LedgerMachine:
         previous = self.timestamp
         self.timestamp = at = now_ns if now_ns > previous else previous + 1
         assert at > previous, (at, previous)
-        stored = make_transfer(transfer[:12] + (at,))  # noqa: RUF005 - without a list between
         if flags & PENDING:
             debit.debits_pending += amount
             credit.credits_pending += amount
-            self._open_hold(stored, debit, credit)
+            self._open_hold(transfer, at, debit, credit)
         else:
             debit.debits_posted += amount
             credit.credits_posted += amount
-        self._remember(id_, (stored, _CREATED))
+        self._remember(id_, Entry(transfer, _CREATED, at, None, 0))
         debit.touched = credit.touched = True
         if undo is not None:
-            undo.append(partial(self._undo_create, stored, debit, credit))
+            undo.append(partial(self._undo_create, transfer, debit, credit))
         return _CREATED
 
     def _undo_create(self, transfer: Transfer, debit: AccountState, credit: AccountState) -> None:
@@ -357,8 +418,7 @@ class LedgerMachine:
 
     def _resolve(self, transfer: Transfer, now_ns: int, undo: list[_Undo] | None) -> Status:
         (
-            id_, debit_id, credit_id, amount, pending_id, data_128, data_64, data_32, timeout,
-            ledger, code, flags, _,
+            id_, debit_id, credit_id, amount, pending_id, _, _, _, timeout, ledger, code, flags, _,
         ) = transfer  # fmt: skip
         if (flags & POST and flags & VOID) or flags & PENDING:
             return Status.FLAGS_ARE_MUTUALLY_EXCLUSIVE
@@ -381,7 +441,7 @@ class LedgerMachine:
             if not pending.flags & PENDING:
                 return Status.PENDING_TRANSFER_NOT_PENDING
         else:
-            pending = hold.transfer
+            pending = hold.requested
         if debit_id and debit_id != pending.debit_account_id:
             return Status.PENDING_TRANSFER_HAS_DIFFERENT_DEBIT_ACCOUNT_ID
         if credit_id and credit_id != pending.credit_account_id:
@@ -423,22 +483,14 @@ class LedgerMachine:
         previous = self.timestamp
         self.timestamp = at = now_ns if now_ns > previous else previous + 1
         assert at > previous, (at, previous)
-        stored = make_transfer(
-            (
-                id_, pending.debit_account_id, pending.credit_account_id, amount, pending_id,
-                data_128 or pending.user_data_128, data_64 or pending.user_data_64,
-                data_32 or pending.user_data_32, 0, pending.ledger, pending.code, flags, at,
-            )
-        )  # fmt: skip
-        self._remember(id_, (stored, _CREATED))
+        self._remember(id_, Entry(transfer, _CREATED, at, pending, amount))
         debit.touched = credit.touched = True
         if undo is not None:
-            undo.append(partial(self._undo_resolve, pending, id_, posted, debit, credit))
+            undo.append(partial(self._undo_resolve, hold, id_, posted))
         return _CREATED
 
-    def _undo_resolve(
-        self, pending: Transfer, id_: int, posted: int, debit: AccountState, credit: AccountState
-    ) -> None:
+    def _undo_resolve(self, hold: Hold, id_: int, posted: int) -> None:
+        pending, debit, credit = hold.requested, hold.debit, hold.credit
         debit.debits_pending += pending.amount
         credit.credits_pending += pending.amount
         debit.debits_posted -= posted
@@ -447,7 +499,7 @@ class LedgerMachine:
         assert credit.credits_posted >= 0
         del self._closed[pending.id]
         assert pending.id not in self.holds, pending.id
-        self._open_hold(pending, debit, credit)
+        self._open_hold(pending, hold.at_ns, debit, credit)
         del self._records[id_]
 
     def expire(self, now_ns: int) -> int:
@@ -460,14 +512,15 @@ class LedgerMachine:
             return 0
         due = [hold for hold in self.holds.values() if 0 < hold.expires_at_ns <= now_ns]
         for hold in due:
-            hold.debit.debits_pending -= hold.transfer.amount
-            hold.credit.credits_pending -= hold.transfer.amount
+            requested = hold.requested
+            hold.debit.debits_pending -= requested.amount
+            hold.credit.credits_pending -= requested.amount
             assert hold.debit.debits_pending >= 0
             assert hold.credit.credits_pending >= 0
             hold.debit.touched = hold.credit.touched = True
-            del self.holds[hold.transfer.id]
-            if hold.transfer.id in self._records:
-                self._closed[hold.transfer.id] = Status.PENDING_TRANSFER_EXPIRED
+            del self.holds[requested.id]
+            if requested.id in self._records:
+                self._closed[requested.id] = Status.PENDING_TRANSFER_EXPIRED
         self._earliest_ns = min(
             (hold.expires_at_ns for hold in self.holds.values() if hold.expires_at_ns),
             default=_NEVER_NS,
@@ -489,7 +542,7 @@ class LedgerMachine:
         """
         records = self._records
         return [
-            records[transfer.id][0] if status is _CREATED else transfer
+            records[transfer.id].transfer if status is _CREATED else transfer
             for transfer, status in zip(transfers, statuses, strict=True)
         ]
 
@@ -503,14 +556,15 @@ class LedgerMachine:
             id_ not in self._records and id_ <= self._forgotten_id_max and self._archive is not None
         )
 
-    def records(self) -> Iterable[Record]:
+    def records(self) -> Iterator[Record]:
         """The transfers in memory, oldest first."""
-        return self._records.values()
+        for entry in self._records.values():
+            yield entry.record
 
     def remember(self, record: Record) -> None:
         """Restore a transfer from the journal without executing it; call it oldest first."""
         transfer, status = record
-        self._remember(transfer.id, record)
+        self._remember(transfer.id, Entry(transfer, status, transfer.timestamp, None, 0))
         if status is Status.CREATED and transfer.flags & (POST | VOID):
             self._closed[transfer.pending_id] = (
                 Status.PENDING_TRANSFER_ALREADY_POSTED
@@ -523,9 +577,9 @@ class LedgerMachine:
         self._forgotten_id_max = max(self._forgotten_id_max, id_max)
 
     def _find(self, id_: int, pending_id: int) -> Record | None:
-        record = self._records.get(id_)
-        if record is not None:
-            return record
+        entry = self._records.get(id_)
+        if entry is not None:
+            return entry.record
         # Above every archived id: certainly new. A resolution of an open hold in our id scheme (the
         # hold's id with another phase) is new as well, otherwise the hold would be closed.
         if id_ > self._forgotten_id_max or self._archive is None:
@@ -534,15 +588,15 @@ class LedgerMachine:
             return None
         return self._archive(id_)
 
-    def _remember(self, id_: int, record: Record) -> None:
-        self._records[id_] = record
+    def _remember(self, id_: int, entry: Entry) -> None:
+        self._records[id_] = entry
         self._order.append(id_)
         if len(self._order) > bounds.LEDGER_REMEMBERED_TRANSFERS_MAX:
             oldest = self._order.popleft()
             forgotten = self._records.pop(oldest, None)
             self._closed.pop(oldest, None)
             if forgotten is not None:
-                pending_id = forgotten[0][_PENDING_ID]
+                pending_id = forgotten.requested[_PENDING_ID]
                 if pending_id:
                     # Its hold was forgotten before it was closed.
                     self._closed.pop(pending_id, None)
@@ -550,7 +604,7 @@ class LedgerMachine:
 
     def _used_up(self, transfer: Transfer, status: Status, undo: list[_Undo] | None) -> Status:
         if undo is None:
-            self._remember(transfer.id, (transfer, status))
+            self._remember(transfer.id, Entry(transfer, status, 0, None, 0))
         return status
 
     def _how_closed(self, pending_id: int) -> Status:
@@ -565,8 +619,10 @@ class LedgerMachine:
             return Status.PENDING_TRANSFER_ALREADY_POSTED
         return Status.PENDING_TRANSFER_ALREADY_VOIDED
 
-    def _open_hold(self, transfer: Transfer, debit: AccountState, credit: AccountState) -> None:
-        self.holds[transfer.id] = hold = Hold(transfer, debit, credit)
+    def _open_hold(
+        self, requested: Transfer, at_ns: int, debit: AccountState, credit: AccountState
+    ) -> None:
+        self.holds[requested.id] = hold = Hold(requested, at_ns, debit, credit)
         if 0 < hold.expires_at_ns < self._earliest_ns:
             self._earliest_ns = hold.expires_at_ns
 
