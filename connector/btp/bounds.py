@@ -11,8 +11,13 @@ BTP_ERROR_DATA_BYTES_MAX: Final = 8192
 HANDSHAKE_BYTES_MAX: Final = 16_384
 # What is not on the fast path is parsed in parts, and there may be so many frames of it: pings, pongs,
 # fragments. A peer of any known kind sends a few.
-NOT_PLAIN_BYTES_AT_ONCE: Final = 4096
+NOT_PLAIN_BYTES_AT_ONCE: Final = 1024
 ODD_FRAMES_PER_SECOND_MAX: Final = 1000
+# What a link may do in one turn of the event loop, in packets; then the others have theirs. What is no packet is dearer.
+WORK_PER_TURN: Final = 256
+WORK_RARE: Final = 8
+WORK_NOT_PLAIN: Final = 8
+WORK_NOT_PLAIN_BYTES: Final = 4
 DIAL_SECONDS_MAX: Final = 10.0
 CLOSE_SECONDS_MAX: Final = 1.0
 CLOSE_REASON_BYTES_MAX: Final = 123

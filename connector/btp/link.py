@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote
 
@@ -200,7 +200,13 @@ class Link(asyncio.Protocol):
         self._ping_number = 0
         self._writing_paused = False
         self._unread = b""
-        """What was read while links are held; nothing more is read then."""
+        """What was read while links are held, or while `_frames` are left; nothing more is read then."""
+        self._frames: Iterator[tuple[bool, bytes]] | None = None
+        """What is left of a read when its turn of the event loop was over: see `_handle`."""
+        self._goes_on_later = False
+        """Whether the event loop will call `_next_turn`."""
+        self._lost: str | None = None
+        """Why the socket is closed, while `_frames` that came before are left."""
         self._closing = False
         listening = isinstance(websocket, ServerProtocol)
         self._splitter = Splitter(masked=listening, size_max=limits.BTP_MESSAGE_BYTES_MAX)
@@ -229,47 +235,89 @@ class Link(asyncio.Protocol):
             transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Handle every frame of one read, then write once per link."""
+        """Handle the frames of one read, then write once per link; many of them in several turns of the loop."""
         links = self._links
         self.last_heard_s = now_s = links.clock.monotonic_s()
         links.standstill.look(now_s)
-        if links.standstill.is_held:
+        if links.standstill.is_held or self._frames is not None:
             self._unread += data
             self.pause_reading()  # uvloop reads although `connection_made` has paused it
             return
-        links.touched[self] = None
         if self._plain:
-            for is_message, octets in self._splitter.split(data):
-                if not is_message:
-                    self._not_plain(octets)
-                elif self._fragments is not None:
-                    self.drop("websocket: a message within a fragmented one")
-                else:
-                    self._received(octets)
-                if self._closing:
-                    break
+            self._handle(self._splitter.split(data))
         else:
-            behind = self._not_plain_in_parts(data)
-            if behind:
-                self.data_received(behind)
+            self._handle(self._in_parts(data))
+
+    def _handle(self, frames: Iterator[tuple[bool, bytes]]) -> None:
+        """Handle frames until they end, or this link's turn does.
+
+        Who sends many small messages must not keep the others waiting: a read has thousands of them.
+        """
+        links = self._links
+        links.touched[self] = None
+        left = bounds.WORK_PER_TURN
+        for is_message, octets in frames:
+            if not is_message:
+                left -= bounds.WORK_NOT_PLAIN + len(octets) // bounds.WORK_NOT_PLAIN_BYTES
+                self._not_plain(octets)
+            elif self._fragments is not None:
+                self.drop("websocket: a message within a fragmented one")
+            else:
+                left -= self._received(octets)
+            if self._closing:
+                break
+            if left <= 0:
+                if self._frames is None:
+                    self.pause_reading()
+                self._frames = frames
+                self._go_on_later()
+                links.flush()
                 return
+        self._frames = None
         links.flush()
 
-    def _not_plain_in_parts(self, data: bytes) -> bytes:
-        """Handle a read before the fast path is used; returns what is for that."""
+    def _go_on_later(self) -> None:
+        if not self._goes_on_later:
+            self._goes_on_later = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        """Go on with what was read, unless something forbids it."""
+        self._goes_on_later = False
+        frames, links = self._frames, self._links
+        if frames is None:
+            return
+        links.standstill.look(links.clock.monotonic_s())
+        if self._closing:
+            self._frames = None
+        elif not self._may_handle():
+            return  # `resume_reading` goes on
+        else:
+            try:
+                self._handle(frames)
+            except Exception as error:  # noqa: BLE001 - as asyncio does with what it calls itself
+                self._frames = None
+                self._failed("what was read in an earlier turn", error)
+        if self._frames is not None:
+            return
+        if self._lost is not None:
+            self._end(self._lost)
+        else:
+            self.resume_reading()
+
+    def _in_parts(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
+        """A read before the fast path is used, in parts; what is behind the handshake may be for that path."""
         if self._websocket.state is CONNECTING:
             self._handshake_size += len(data)
             if self._handshake_size > bounds.HANDSHAKE_BYTES_MAX:
                 self.drop("websocket: handshake too large")
-                return b""
+                return
         size = bounds.NOT_PLAIN_BYTES_AT_ONCE
         for at in range(0, len(data), size):
-            self._not_plain(data[at : at + size])
-            if self._closing:
-                break
+            yield False, data[at : at + size]
             if self._plain:
-                return data[at + size :]
-        return b""
+                yield from self._splitter.split(data[at + size :])
+                return
 
     def _not_plain(self, octets: bytes) -> None:
         """Handle what the fast path does not: handshake, control frames, fragments."""
@@ -306,11 +354,19 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed."""
+        reason = f"connection lost: {words_of(error)}" if error else "closed by the other side"
+        if self._frames is not None and not self._closing and not self._links.standstill.is_held:
+            # What has come counts: a Fulfill among it may not come again.
+            self._lost, self._writing_paused = reason, False
+            self._go_on_later()
+            return
+        self._end(reason)
+
+    def _end(self, reason: str) -> None:
         if not self.close_reason:
-            self.close_reason = (
-                f"connection lost: {words_of(error)}" if error else "closed by the other side"
-            )
+            self.close_reason = reason
         self._closing = True
+        self._frames, self._unread = None, b""
         self._links.gone(self)
         self.closed.set()
 
@@ -337,23 +393,31 @@ class Link(asyncio.Protocol):
         self._resend_more()
 
     def resume_reading(self) -> None:
-        """Handle what was read while links were held, and read again, unless something forbids it."""
-        if self._may_read():
-            self.last_heard_s = self._links.clock.monotonic_s()
-        if self._unread and self._may_read():
+        """Handle what was read and is left, and read again, unless something forbids it."""
+        if not self._may_handle():
+            return
+        if self._frames is not None:
+            self._go_on_later()
+            return
+        self.last_heard_s = self._links.clock.monotonic_s()
+        if self._unread:
             unread, self._unread = self._unread, b""
             try:
                 self.data_received(unread)
             except Exception as error:  # noqa: BLE001 - as asyncio does with what it calls itself
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "what was read while links were held", "exception": error}
-                )
-                self.abort()
+                self._failed("what was read while links were held", error)
         if self._may_read():
             assert self._transport is not None
             self._transport.resume_reading()
 
+    def _failed(self, what: str, error: Exception) -> None:
+        asyncio.get_running_loop().call_exception_handler({"message": what, "exception": error})
+        self.abort()
+
     def _may_read(self) -> bool:
+        return self._frames is None and self._may_handle()
+
+    def _may_handle(self) -> bool:
         return not (
             self._transport is None
             or self._closing
@@ -412,7 +476,8 @@ class Link(asyncio.Protocol):
             case _:
                 pass  # pings are answered by `websockets`
 
-    def _received(self, message: bytes) -> None:
+    def _received(self, message: bytes) -> int:
+        """Handle a BTP packet; returns how much of a turn it takes."""
         session = self.session
         links = self._links
         try:
@@ -420,7 +485,7 @@ class Link(asyncio.Protocol):
         except PeerError as error:
             self._queue()
             self.drop(f"BTP: {error}")
-            return
+            return bounds.WORK_RARE
         if type(event) is IlpRequest:
             assert self.peer is not None
             links.driver.arrived(
@@ -431,6 +496,8 @@ class Link(asyncio.Protocol):
             links.driver.answered(event.request, Unanswered.REFUSED if ilp is None else ilp)
         else:
             self._rare(event)
+            return bounds.WORK_RARE
+        return 1
 
     def _rare(self, event: object) -> None:
         match event:

@@ -55,7 +55,9 @@ RETRY_DELAY_SECONDS_MAX: Final = 5.0
 INFORMATIONAL_RESPONSES_MAX: Final = 4
 """1xx before an answer."""
 ANSWER_PIECES_MAX: Final = 1024
-"""Chunks, or reads, of one answer: a peer that sends one octet a chunk costs 8 ms."""
+"""Chunks, or parts, of one answer: a peer that sends one octet a chunk costs 8 ms."""
+ANSWER_BYTES_AT_ONCE: Final = 4096
+"""Of an answer: `h11` parses all that it is given in one go."""
 EVENTS_PER_READ_MAX: Final = 64
 """Of `h11`, half a millisecond; then others have their turn."""
 REPLY_ATTEMPTS_MAX: Final = 8

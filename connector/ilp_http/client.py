@@ -64,12 +64,16 @@ class _Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[HttpAnswer] | None = None
         self._response: h11.Response | None = None
         self._body = bytearray()
+        self._unread = bytearray()
+        """What has come and was not handed to the library."""
         self._informational = self._pieces = 0
         """Of the answer, so far."""
         self._goes_on = False
         """Whether the rest of what was read has its turn in the loop."""
         self._lost: str | None = None
         """Why the socket was closed."""
+        self._told_end = False
+        """Whether the library knows that it was."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -90,10 +94,7 @@ class _Connection(asyncio.Protocol):
             self._feed(data)
 
     def _feed(self, data: bytes) -> None:
-        try:
-            self._http.receive_data(data)
-        except h11.RemoteProtocolError:
-            self._fail(HttpUnreachableError(LOST, "the answer is not HTTP/1.1"))
+        self._unread += data
         if not self._goes_on:
             self._read()
 
@@ -105,11 +106,13 @@ class _Connection(asyncio.Protocol):
                 if self._waiting is None or self._waiting.done():
                     break
                 event = self._http.next_event()
-                if event is h11.NEED_DATA or event is h11.PAUSED:
+                if event is h11.NEED_DATA:
+                    if not self._more():
+                        break
+                elif event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                     break
-                if isinstance(event, h11.ConnectionClosed):
-                    break
-                self._handle(event)
+                else:
+                    self._handle(event)
             else:
                 self._goes_on = True
         except h11.RemoteProtocolError:
@@ -124,6 +127,21 @@ class _Connection(asyncio.Protocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+
+    def _more(self) -> bool:
+        """Hand the next part to the library; False: there is none.
+
+        Raises:
+            h11.RemoteProtocolError: it is refused.
+        """
+        part = bytes(self._unread[: bounds.ANSWER_BYTES_AT_ONCE])
+        del self._unread[: len(part)]
+        if not part and (self._lost is None or self._told_end):
+            return False
+        # No octets: the end of the connection.
+        self._told_end = not part
+        self._http.receive_data(part)
+        return True
 
     def _handle(self, event: Any) -> None:
         if isinstance(event, h11.InformationalResponse):
@@ -156,7 +174,7 @@ class _Connection(asyncio.Protocol):
         http = self._http
         is_over = http.our_state is h11.DONE and http.their_state is h11.DONE
         # What comes after an answer would be taken for that of the next packet.
-        if is_over and http.trailing_data == (b"", False):
+        if is_over and not self._unread and http.trailing_data == (b"", False):
             self._http.start_next_cycle()
         else:
             self.abort()

@@ -13,7 +13,6 @@ HTTP_HEADERS_BYTES_MAX: Final = 16_384
 HTTP_READ_BYTES: Final = 2048
 HTTP_READ_SECONDS_PER_TURN: Final = 0.005
 HTTP_BODY_CHUNKS_MAX: Final = 1024
-HTTP_TRAILERS_BYTES_MAX: Final = 2048
 # From the connection, or from the first octet of a further request, to the end of its headers.
 HTTP_HEADERS_SECONDS_MAX: Final = 10.0
 HTTP_KEEP_ALIVE_SECONDS: Final = 30

@@ -82,7 +82,7 @@ class BoundedConnection(BoundedHeads):
         """See `h11.Connection`.
 
         Raises:
-            h11.RemoteProtocolError: also for too many lines, or chunks.
+            h11.RemoteProtocolError: also for too many lines, trailers or chunks.
         """
         event = super().next_event()
         kind = type(event)
@@ -92,9 +92,4 @@ class BoundedConnection(BoundedHeads):
             self._chunks += event.chunk_start
             if self._chunks > bounds.HTTP_BODY_CHUNKS_MAX:
                 raise h11.RemoteProtocolError("too many chunks")
-        elif event is h11.NEED_DATA and self.their_state is h11.SEND_BODY:
-            # Data is never left: these are the lines behind the last chunk, or the line before one.
-            left, _ = self.trailing_data
-            if len(left) > bounds.HTTP_TRAILERS_BYTES_MAX:
-                raise h11.RemoteProtocolError("too many trailers")
         return event

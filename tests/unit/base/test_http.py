@@ -293,6 +293,16 @@ async def test_an_answer_without_end_is_left_by_its_octets_not_by_its_time(
 
 
 @pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 200 OK\r\n", _CHUNKED + b"0\r\n"], ids=["head", "trailers"]
+)
+async def test_an_answer_with_thousands_of_lines_is_refused_before_they_are_parsed(
+    begin: bytes,
+) -> None:
+    with pytest.raises(HttpUnreachableError):
+        await asked(Server(begin + b"a:\r\n" * 8000 + b"\r\n", b""))
+
+
+@pytest.mark.parametrize(
     "location", [b"http://" + b"xn--a." * 50, b"http://[", b"http://a:b", b"//\xff\x00", b"x:" * 9]
 )
 async def test_whatever_a_server_says_fails_as_an_error_of_ours_if_at_all(location: bytes) -> None:

@@ -274,6 +274,24 @@ def test_an_answer_in_many_pieces_lets_others_have_their_turn(closes: bool, is_w
     scenario()
 
 
+@pytest.mark.parametrize("lines", [0, 3, 10_000])
+def test_lines_behind_an_answer_are_bounded_and_parsed_in_small_parts(lines: int) -> None:
+    @simulated
+    async def scenario() -> None:
+        trailers = b"a:\r\n" * lines
+        host = await Host(says(CHUNKED + b"6\r\nanswer\r\n0\r\n" + trailers + b"\r\n")).up()
+        if lines < 1000:
+            assert (await host.ask()).body == b"answer"
+            assert (await host.ask()).body == b"answer"
+            assert len(host.connections) == 1
+        else:
+            with pytest.raises(HttpUnreachableError) as caught:
+                await host.ask()
+            assert caught.value.kind == LOST
+
+    scenario()
+
+
 def test_an_answer_in_too_many_pieces_is_refused() -> None:
     @simulated
     async def scenario() -> None:
