@@ -72,6 +72,7 @@ The map, each package above those that it uses:
       addressing.py   the address, if the parent assigns it
       changes.py      changes by an operator while the node runs
       steps.py        each change as a step           preview.py  what it would do, in words
+      unrecorded.py   a change that a stop has kept from being recorded
     web/            HTTP: health, metrics, API, login, page
       guard.py        checks before routing           access.py   keys, roles, the cookie
       engine_access.py  tokens of settlement engines

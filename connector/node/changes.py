@@ -3,7 +3,7 @@
 A change is a step from one overlay to another (`settings.overlay`). It is validated like a
 configuration, then written to disk, then applied (`node.apply`), and reverted on disk if the ledger
 refuses it. Changes are made one at a time. Each is reported as an `ADMIN_ACTION` event and a log
-line with the fingerprint of the key, also if it was refused.
+line with the fingerprint of the key, also if it was refused, or if the process ended before that (`node.unrecorded`).
 
 Long because every operation of the admin API has its documented method here.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -27,11 +27,14 @@ from connector.base.errors import (
     CreditInUseError,
     EnvironmentFault,
 )
+from connector.base.files import FileNote
 from connector.base.log import Log
 from connector.node import bounds
 from connector.node.apply import LeftBehind, SettingsApplier, routes_of
 from connector.node.preview import AMOUNT_FIELDS, Preview, Standing, preview_of
 from connector.node.steps import Step, Steps
+from connector.node.unrecorded import FILE_NAME as PENDING_FILE
+from connector.node.unrecorded import About, Unrecorded
 from connector.peering.routing import Route, RouteSource
 from connector.settings.faults import SECRETS
 from connector.settings.model import PeerSettings, RouteSettings, Settings
@@ -40,8 +43,19 @@ from connector.settings.terms import terms_of
 from connector.telemetry.events import AdminAction, Event, cut, iso_seconds
 from connector.web.operating import CALLER, Caller
 
+_CUT_OFF: Final = (
+    "ok: in effect since this start; the process that made it ended before it had recorded it"
+)
 _DRAIN_POLL_SECONDS: Final = 0.05
 _DRAIN_MARGIN_SECONDS: Final = 1.0
+
+
+async def _nothing_to_wait_for() -> bool:
+    return True
+
+
+class _NotKeptError(EnvironmentFault):
+    """A change is not on disk."""
 
 
 class OperatorChanges:
@@ -61,6 +75,7 @@ class OperatorChanges:
         log: Log,
         announced_to: Callable[[Route], list[str]] = lambda _route: [],
         now_ms: Callable[[], int] = lambda: 0,
+        recorded: Callable[[], Awaitable[bool]] = _nothing_to_wait_for,
     ) -> None:
         """Nothing is changed yet.
 
@@ -76,7 +91,10 @@ class OperatorChanges:
             log: for an entry per change.
             announced_to: the neighbours that a route is announced to.
             now_ms: the time, for former secrets.
+            recorded: returns when all events up to the call are on disk; whether they are.
         """
+        self._recorded = recorded
+        self._unrecorded = Unrecorded(FileNote(path.with_name(PENDING_FILE)))
         self._now_ms = now_ms
         self._ending: asyncio.Task[None] | None = None
         self.overlay = found.overlay
@@ -305,6 +323,7 @@ class OperatorChanges:
             return await self._remove(peer_id)
         if peer_id not in self._finishing:
             self.note("peer.drain", peer_id)
+            await self._is_recorded()
             self._begin_finishing(peer_id)
         # In a task of its own: a caller that gives up does not end the removal.
         outcome = await asyncio.shield(self._finishing[peer_id])
@@ -313,8 +332,11 @@ class OperatorChanges:
         return outcome
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Continue removals that a stop has interrupted, in tasks of `group`."""
+        """Continue removals that a stop has interrupted, in tasks of `group`; record what was not."""
         self._group = group
+        left = self._unrecorded.left(self.overlay)
+        if left is not None:
+            self._tell(left, _CUT_OFF)
         self._ending = group.create_task(self._keep_ending_graces())
         for peer_id in self.overlay.draining_peers:
             self._begin_finishing(peer_id)
@@ -398,30 +420,47 @@ class OperatorChanges:
 
     def note(self, action: str, target: str, outcome: str = "ok", detail: str = "") -> None:
         """Emit and log an action with the admin key; `detail`: what it changed."""
-        fingerprint = self._fingerprint()
+        self._tell(self._about(action, target, detail), outcome)
+
+    def _about(self, action: str, target: str, detail: str) -> About:
         caller = CALLER.get()
+        return About(
+            action=action,
+            target=target,
+            detail=detail,
+            via=caller.via,
+            address=caller.address,
+            key_fingerprint=self._fingerprint(),
+        )
+
+    def _tell(self, about: About, outcome: str) -> None:
         self._emit(
             AdminAction(
-                action=action,
-                target=target,
-                key_fingerprint=fingerprint,
+                action=about.action,
+                target=about.target,
+                key_fingerprint=about.key_fingerprint,
                 outcome=outcome,
-                via=caller.via,
-                address=caller.address,
-                peer_id=_peer_in(action, target),
-                detail=detail,
+                via=about.via,
+                address=about.address,
+                peer_id=_peer_in(about.action, about.target),
+                detail=about.detail,
             )
         )
         self._log.info(
             "admin_action",
-            action=action,
-            target=target,
+            action=about.action,
+            target=about.target,
             outcome=outcome,
-            key_fingerprint=fingerprint,
-            via=caller.via,
-            address=caller.address,
-            **({"detail": cut(detail)} if detail else {}),
+            key_fingerprint=about.key_fingerprint,
+            via=about.via,
+            address=about.address,
+            **({"detail": cut(about.detail)} if about.detail else {}),
         )
+
+    async def _is_recorded(self) -> None:
+        """Forget what was written down of a change when its record is on disk."""
+        if await self._recorded():
+            await asyncio.to_thread(self._unrecorded.over)
 
     # --- making a change
 
@@ -450,9 +489,13 @@ class OperatorChanges:
                     )
                 self._check(settings)
                 detail = self._changes_in_words(settings)
-                await self._keep(after)
+                action = step.action if is_last else "peer.drain"
+                about = self._about(action, step.target, detail)
                 try:
+                    await self._keep(after, about)
                     await self._applier.change(settings, after.draining_peers)
+                except _NotKeptError:
+                    raise
                 except BaseException:
                     await self._keep(before)
                     raise
@@ -465,6 +508,7 @@ class OperatorChanges:
             self._changed()
             if is_last:
                 self.note(step.action, step.target, detail=detail)
+                await self._is_recorded()
             return True
 
     def _changes_in_words(self, to: Settings) -> str:
@@ -510,11 +554,29 @@ class OperatorChanges:
                     f"{terms.credit_limit} is below that: let it pay first"
                 )
 
-    async def _keep(self, overlay: Overlay) -> None:
+    async def _keep(self, overlay: Overlay, about: About | None = None) -> None:
+        """Put changes on disk; `about`: the one that leads to them, None: it is undone.
+
+        Raises:
+            _NotKeptError: they are not.
+        """
+
+        def write() -> None:
+            if about is not None:
+                self._unrecorded.begin(about, overlay)
+            overlay.write(self._path)
+            if about is None:
+                self._unrecorded.over()
+
+        writing = asyncio.ensure_future(asyncio.to_thread(write))
         try:
-            await asyncio.to_thread(overlay.write, self._path)
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # A thread is not cancelled: what comes next would be overtaken by it.
+            await asyncio.wait([writing])
+            raise
         except OSError as error:
-            raise EnvironmentFault(
+            raise _NotKeptError(
                 f"the change cannot be kept, so it was not made: {error.strerror or error}"
             ) from error
 

@@ -442,6 +442,7 @@ class Connector:
             log=platform.log,
             announced_to=core.control.router.announced_to,
             now_ms=platform.clock.now_ms,
+            recorded=self._is_recorded,
         )
         core.applier.is_configured = self.control.is_configured
         self.views = NodeViews(
@@ -502,6 +503,13 @@ class Connector:
             )
             self.events.hand_to(self._traces.take)
         return core
+
+    async def _is_recorded(self) -> bool:
+        """Write the events of the log that wait; whether they are on disk, or are not to be kept."""
+        store = self._event_log.store
+        self.events.flush()
+        await store.write()
+        return not (store.fault and store.is_kept)
 
     async def _open_store(self, stack: contextlib.AsyncExitStack) -> None:
         """Events of earlier runs; no ground to refuse to start."""

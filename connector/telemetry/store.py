@@ -128,6 +128,11 @@ class EventStore:
         return self._file.stored
 
     @property
+    def is_kept(self) -> bool:
+        """Whether events are to be kept."""
+        return self._events_max > 0
+
+    @property
     def has_unwritten(self) -> bool:
         """Whether events wait for the next write."""
         return bool(self._queue)

@@ -13,10 +13,12 @@ from pydantic.alias_generators import to_camel
 
 from connector import Fulfill, Prepare, Reject
 from connector.accounting.manager import AccountManager
-from connector.base.errors import ConfigError, UnknownNameError
+from connector.base.errors import ConfigError, LedgerUnavailableError, UnknownNameError
+from connector.base.files import FileNote
 from connector.ilp_http.peer import HttpPeer
 from connector.node.apply import LeftBehind
 from connector.node.changes import OperatorChanges
+from connector.node.unrecorded import Unrecorded
 from connector.settings.faults import SECRETS
 from connector.settings.model import PeerSettings
 from connector.settings.overlay import InEffect, Overlay
@@ -475,5 +477,136 @@ def test_no_view_of_a_peer_has_a_secret(tmp_path: Path) -> None:
         assert {"secret", "settlement_token"} <= SECRETS & fields
         view = changes.peer_view(changes.peer("alice"))
         assert not {to_camel(name) for name in SECRETS & fields} & view.keys()
+
+    run(tmp_path, scenario)
+
+
+def _after_a_stop(machine: Machine, folder: Path, group: asyncio.TaskGroup) -> OperatorChanges:
+    """The next process of a node that ended without another word."""
+    machine.events.clear()
+    return changes_of(machine, folder, group, Overlay.read(folder / "changes.json"))
+
+
+@pytest.mark.parametrize("at", ["before", "written", "applied", "recorded"])
+def test_a_change_is_in_effect_and_recorded_or_neither_wherever_the_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    async def scenario(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        machine = machines[1]
+        apply, write = changes._applier.change, Overlay.write
+
+        class Ended(BaseException):
+            pass
+
+        def ends_writing(_overlay: Overlay, _path: Path) -> None:
+            raise Ended
+
+        async def ends(to: Any, draining: Any = ()) -> None:
+            if at == "applied":
+                await apply(to, draining)
+            # A process that ends reverts nothing.
+            monkeypatch.setattr(Overlay, "write", ends_writing)
+            raise Ended
+
+        async def never_recorded() -> bool:
+            return False
+
+        if at == "before":
+            monkeypatch.setattr(Overlay, "write", ends_writing)
+        elif at == "recorded":
+            changes._recorded = never_recorded
+        else:
+            monkeypatch.setattr(changes._applier, "change", ends)
+        if at == "recorded":
+            await changes.set_limits("alice", {"credit_limit": 77})
+        else:
+            with pytest.raises(Ended):
+                await changes.set_limits("alice", {"credit_limit": 77})
+        changes.stop()
+        monkeypatch.setattr(Overlay, "write", write)
+        monkeypatch.setattr(changes._applier, "change", apply)
+
+        following = _after_a_stop(machine, tmp_path, group)
+        told = actions(machine)
+        if at == "before":
+            assert following.overlay.is_empty
+            assert not told
+        else:
+            assert following.overlay.peers["alice"]["creditLimit"] == 77
+            ((action, target, outcome),) = told
+            assert (action, target) == ("peer.limits", "alice")
+            assert outcome.startswith("ok: in effect since this start")
+            (event,) = (one for one in machine.events if isinstance(one, AdminAction))
+            assert "77" in event.detail
+        following.stop()
+        assert not (tmp_path / "changes.pending").exists()
+        _after_a_stop(machine, tmp_path, group).stop()
+        assert not actions(machine)
+
+    run(tmp_path, scenario)
+
+
+def test_a_change_that_was_recorded_undone_or_refused_is_not_recorded_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        machine = machines[1]
+        await changes.set_limits("alice", {"credit_limit": 77})
+        assert not (tmp_path / "changes.pending").exists()
+
+        async def refuses(_to: Any, _draining: Any = ()) -> None:
+            raise LedgerUnavailableError("away")
+
+        monkeypatch.setattr(changes._applier, "change", refuses)
+        with pytest.raises(LedgerUnavailableError):
+            await changes.set_limits("alice", {"credit_limit": 78})
+        changes.stop()
+        following = _after_a_stop(machine, tmp_path, group)
+        assert following.overlay.peers["alice"]["creditLimit"] == 77
+        assert not actions(machine)
+        following.stop()
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"becomes": 7}', '{"becomes": "x", "action": 1}', "\x00" * 99]
+)
+def test_whatever_stands_in_the_file_of_pending_changes_a_node_starts(
+    tmp_path: Path, text: str
+) -> None:
+    note = FileNote(tmp_path / "changes.pending")
+    note.leave(text)
+    assert Unrecorded(note).left(Overlay()) is None
+    assert not note.path.exists()
+
+
+def test_a_change_whose_request_is_given_up_while_it_is_written_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        may_write = asyncio.Event()
+
+        async def slowly(work: Callable[[], None]) -> None:
+            await may_write.wait()
+            work()
+
+        monkeypatch.setattr("connector.node.changes.asyncio.to_thread", slowly)
+        changing = group.create_task(changes.set_limits("alice", {"credit_limit": 77}))
+        await asyncio.sleep(0.1)
+        changing.cancel()
+        await asyncio.sleep(0.1)
+        may_write.set()
+        with pytest.raises(asyncio.CancelledError):
+            await changing
+        assert changes.overlay.is_empty
+        assert Overlay.read(tmp_path / "changes.json").is_empty
+        assert not (tmp_path / "changes.pending").exists()
 
     run(tmp_path, scenario)
