@@ -5,7 +5,8 @@ was stopped. Each is **claimed** before it sends anything, by a transfer of amou
 that hold nothing (`AccountCode.PAYMENT`). Its id follows from node, key and attempt, and `user_data_128` is
 random, so of two processes that begin the same attempt the ledger takes the first: an active one
 and its standby, or one whose file of payments was lost or is older than the ledger. Such ids are
-known for ever.
+known for ever. An attempt that is about to send money claims the next number as well, with its own `user_data_128`
+(`node.payment_run`).
 
 The **packets** of an attempt carry ids of their own in their holds, as those of peers do. So after a
 crash the ledger tells which of them there were, and what has become of them.

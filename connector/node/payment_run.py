@@ -4,6 +4,9 @@
     ask       who is to be paid (SPSP)
     pay       runs the sender (`stream.sender`)
 
+An attempt that is about to send money claims the number after its own, too. So a file of payments that was restored from
+before that cannot go on as if nothing had been sent: the next attempt is claimed already.
+
 Packets with money have ids in the ledger (`PaymentStatus.packet_id`). The sequences that they may have are
 on disk before they are sent, in steps of many, together with those that have no answer yet: so after a
 crash the few that may have been sent and are not counted are known.
@@ -154,7 +157,8 @@ class PaymentRun:
             except ConflictError as error:
                 reason = str(error)
         self.note()
-        status.connection = None
+        if status.connection is not None:
+            status.use_up()
         status.state, status.reason = self._outcome(reason)
         await self._store.put(status)
 
@@ -302,6 +306,7 @@ class PaymentRun:
             return
         assert machine.terms is not None
         self.note()
+        is_first = self.status.connection is None
         self.status.connection = kept = Connection(
             destination=destination,
             secret=secret,
@@ -311,6 +316,8 @@ class PaymentRun:
             open=machine.open_money,
         )
         await self._store.put(self.status)
+        if is_first:
+            await claim(self._core, self.status, number=self.status.attempt + 1)
         machine.commit(kept.high)
 
     def _own_rate(self, code: str, scale: int) -> Fraction | None:
@@ -322,15 +329,17 @@ def new_tag(core: Core) -> int:
     return core.platform.randomness.bits(128) | 1 << 127
 
 
-async def claim(core: Core, status: PaymentStatus) -> None:
-    """Claim an attempt in the ledger, for this process's file of payments.
+async def claim(core: Core, status: PaymentStatus, *, number: int = 0) -> None:
+    """Claim an attempt in the ledger, for this process's file of payments; `number`: another one than the present.
 
     Raises:
         KeyReusedError: it was claimed before, for another file.
         EnvironmentFault: the ledger is away.
     """
     try:
-        is_ours = await core.accounts.claim_payment(status.claim)
+        is_ours = await core.accounts.claim_payment(
+            status.claim._replace(attempt=number or status.attempt)
+        )
     except EnvironmentFault:
         raise
     except ConnectorError as error:

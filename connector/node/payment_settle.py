@@ -67,7 +67,7 @@ async def settle(core: Core, status: PaymentStatus, look_up: LookUp) -> str:
         status.packets += 1
         status.delivered += _delivered(status, kept, keys, packet, fulfill)
     status.uncertain += sum(packet.amount for packet in unknown.values())
-    status.connection = None
+    status.use_up()
     assert status.left >= 0, status
     return ""
 
@@ -86,7 +86,8 @@ def _is_refused(core: Core, packet: OwnPacket, answer: Answer | None) -> bool:
 
 
 def _give_up(status: PaymentStatus, reason: str) -> str:
-    status.uncertain, status.connection = status.amount - status.sent, None
+    status.uncertain = status.amount - status.sent
+    status.use_up()
     return reason
 
 

@@ -147,7 +147,7 @@ class PaymentStatus:
     reason: str = ""
     """Why it failed."""
     attempt: int = 1
-    """From 1; the next one begins when it goes on after the node was stopped."""
+    """From 1; the next one begins when it goes on after the node was stopped. One that has sent money counts for two."""
     tag: int = 0
     """Of this attempt, 128 random bits: see `accounting.own`."""
     connection: Connection | None = None
@@ -166,6 +166,11 @@ class PaymentStatus:
     def claim(self) -> Claim:
         """What claims its attempt in the ledger."""
         return Claim(self.key, self.attempt, self.tag)
+
+    def use_up(self) -> None:
+        """All packets of this attempt are counted; it has the number after its own, too (`payment_run`)."""
+        self.connection = None
+        self.attempt += 1
 
     def packet_id(self, sequence: int) -> int:
         """The sender's packet id of a packet of this attempt: 96 bits of its tag, then the sequence."""

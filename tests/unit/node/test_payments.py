@@ -414,6 +414,51 @@ async def test_a_file_of_payments_that_was_restored_pays_nothing_again(is_finish
         assert one.received <= 5000 * PACKET_MAX
 
 
+@pytest.mark.parametrize("attempt", [1, 2])
+@simulated
+async def test_a_file_that_was_restored_from_before_the_first_packet_pays_nothing_again(
+    attempt: int,
+) -> None:
+    """Nothing in the file says that anything was sent, or that the attempt was used."""
+    async with line() as one:
+        path = one.alice.settings.data_dir / "payments.db"
+        await one.alice.begin()
+        if attempt == 2:
+            await one.until_received(AMOUNT // 4)
+            await one.alice.stop()
+            await one.alice.start(one.group)
+            await one.connected()
+            await one.alice.begin()
+            async with asyncio.timeout(60):
+                while (await one.alice.stored()).attempt == 1:
+                    await asyncio.sleep(0)
+        copy = MemoryDisk().connection(path)
+        one.alice.disk.connection(path).backup(copy)
+        assert (await one.alice.pay()).state is PaymentState.COMPLETED
+        await one.alice.crash()
+        one.alice.disk.connection(path).close()
+        one.alice.disk._connections[path] = copy
+        await one.alice.start(one.group)
+        await one.connected()
+        result = await one.alice.pay()
+        assert one.received == AMOUNT
+        assert result.state is PaymentState.FAILED
+        assert "used before" in result.reason
+
+
+@simulated
+async def test_of_two_files_with_an_attempt_that_was_not_used_one_sends_money() -> None:
+    """A copy of DATA_DIR takes over while the first process still asks for the quote."""
+    async with line() as one:
+        await one.alice.begin()
+        key = (await one.alice.stored()).claim
+        other = key._replace(attempt=2, tag=key.tag ^ 1)
+        assert await one.alice.core.accounts.claim_payment(other)
+        result = await one.alice.at_rest()
+        assert (result.state, result.sent, one.received) == (PaymentState.FAILED, 0, 0)
+        assert "used before" in result.reason
+
+
 @simulated
 async def test_an_attempt_that_another_file_has_begun_is_not_made() -> None:
     """The restored file is of the time between two attempts."""
@@ -446,7 +491,8 @@ async def test_a_payment_is_claimed_once_and_holds_nothing() -> None:
             for transfer in await one.alice.ledger.recent_transfers(0)
             if transfer.code == TransferCode.PAYMENT
         ]
-        assert [(one.amount, one.flags & POST) for one in claims] == [(0, 0)]
+        # Its number, and that of the attempt that would follow.
+        assert [(one.amount, one.flags & POST) for one in claims] == [(0, 0)] * 2
         await one.assert_books()
 
 
