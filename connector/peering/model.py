@@ -8,7 +8,7 @@ from enum import Enum, StrEnum
 from typing import Final
 
 from connector.peering import bounds
-from connector.peering.throughput import State, Throughput
+from connector.peering.throughput import Shares, SharesState, State, Throughput
 
 
 class Relation(StrEnum):
@@ -158,8 +158,8 @@ class Peer:
     tokens_at_ms: int = 0
     throughput_in: Throughput = field(default_factory=Throughput)
     """What it has sent lately, for its limit."""
-    throughput_out: Throughput = field(default_factory=Throughput)
-    """What was sent to it lately."""
+    throughput_out: Shares = field(default_factory=Shares)
+    """What was sent to it lately, and by whom."""
     counters: PeerCounters = field(default_factory=PeerCounters)
 
     @property
@@ -181,12 +181,12 @@ class Peer:
         self.tokens -= 1.0
         return True
 
-    def taken(self) -> tuple[float, int, State, State]:
+    def taken(self) -> tuple[float, int, State, SharesState]:
         """What rules have taken of its limits, for `put_back`."""
         limits = self.throughput_in.state(), self.throughput_out.state()
         return self.tokens, self.tokens_at_ms, *limits
 
-    def put_back(self, before: tuple[float, int, State, State]) -> None:
+    def put_back(self, before: tuple[float, int, State, SharesState]) -> None:
         """Undo what rules have taken since: nothing else has run meanwhile."""
         self.tokens, self.tokens_at_ms, incoming, outgoing = before
         self.throughput_in.restore(incoming)

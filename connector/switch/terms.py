@@ -269,7 +269,7 @@ def meter(offer: Offer, now_ms: int, own_address: str) -> Reject | None:
     there = next_hop.terms
     limit = there.throughput_out
     if limit is None or next_hop.throughput_out.take(
-        offer.amount, limit, there.throughput_window_ms, now_ms
+        here.peer_id, offer.amount, limit, there.throughput_window_ms, now_ms
     ):
         return None
     if here.throughput_in is not None:
@@ -293,5 +293,10 @@ def give_back(offer: Offer, taken_ms: int, now_ms: int) -> None:
         there = next_hop.terms
         assert there.throughput_out is not None
         next_hop.throughput_out.give_back(
-            offer.amount, there.throughput_out, there.throughput_window_ms, taken_ms, now_ms
+            here.peer_id,
+            offer.amount,
+            there.throughput_out,
+            there.throughput_window_ms,
+            taken_ms,
+            now_ms,
         )

@@ -18,7 +18,7 @@ from connector.btp.links import Links
 from connector.peering.model import LOCAL, Peer, PeerRegistry
 from connector.peering.remembered import KnownPeers
 from connector.peering.routing import Route, RouteSource, RoutingTable
-from connector.peering.throughput import Throughput
+from connector.peering.throughput import Shares, Throughput
 from connector.settings.model import Settings
 from connector.switch.loops import Loops
 from connector.switch.observer import PacketObserver
@@ -277,7 +277,7 @@ class NodeViews:
             )
         return items
 
-    def _left(self, throughput: Throughput, limit: int | None, peer: Peer) -> str | None:
+    def _left(self, throughput: Throughput | Shares, limit: int | None, peer: Peer) -> str | None:
         if limit is None:
             return None
         window_ms = peer.terms.throughput_window_ms

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.peering.throughput import Throughput
+from connector.peering.throughput import Shares, Throughput
 
 LIMIT, WINDOW_MS = 1_000, 60_000
 START_MS = 1_700_000_000_000
@@ -122,3 +122,98 @@ def test_amounts_of_64_bits_are_exact(amount: int) -> None:
     assert one.take(amount, amount, 86_400_000, START_MS)
     assert not one.take(1, amount, 86_400_000, START_MS)
     assert one.left(amount, 86_400_000, START_MS + 86_400_000) == amount
+
+
+# --- shared by several senders
+
+
+def share(one: Shares, sender: str, amount: int, after_ms: int = 0) -> bool:
+    return one.take(sender, amount, LIMIT, WINDOW_MS, START_MS + after_ms)
+
+
+def test_who_is_alone_has_all_of_it() -> None:
+    one = Shares()
+    assert share(one, "a", LIMIT)
+    assert not share(one, "a", 1)
+    assert one.refused == 1
+    assert share(one, "a", LIMIT // 2, after_ms=WINDOW_MS // 2)
+
+
+def test_nobody_keeps_the_others_out_by_being_first() -> None:
+    """`a` tries for each unit that leaks, `b` seldom: after one refusal there is room for it."""
+    one = Shares()
+    assert share(one, "a", LIMIT)
+    assert not share(one, "b", 100)
+    for after_ms in range(0, WINDOW_MS, 60):
+        share(one, "a", 1, after_ms=after_ms)
+    free = one.left(LIMIT, WINDOW_MS, START_MS + WINDOW_MS)
+    assert LIMIT // 4 <= free <= LIMIT // 4 + 2
+    assert share(one, "b", LIMIT // 4, after_ms=WINDOW_MS)
+
+
+def test_who_asks_for_more_often_gets_no_more_than_its_share() -> None:
+    one = Shares()
+    assert share(one, "a", LIMIT)
+    passed = {"a": LIMIT, "b": 0}
+    for step in range(10 * WINDOW_MS // 60):
+        for name in ("a", "a", "a", "b"):
+            passed[name] += share(one, name, 1, after_ms=step * 60)
+    total = sum(passed.values())
+    assert total == pytest.approx(11 * LIMIT, rel=0.05)
+    assert passed["a"] == pytest.approx(passed["b"], rel=0.1)
+
+
+def test_what_others_do_not_want_is_not_kept_for_them() -> None:
+    one = Shares()
+    passed = 0
+    for step in range(10 * WINDOW_MS // 60):
+        passed += share(one, "a", 1, after_ms=step * 60)
+        if not step % 100:
+            assert share(one, "b", 1, after_ms=step * 60)
+    assert passed >= 10 * LIMIT - 10 * LIMIT // 100 - LIMIT // 4
+
+
+def test_a_sender_that_is_seen_no_more_leaves_its_share() -> None:
+    one = Shares()
+    assert share(one, "b", 1)
+    assert share(one, "a", LIMIT // 2)
+    assert not share(one, "a", LIMIT // 2 - 1)
+    assert share(one, "a", LIMIT // 2, after_ms=WINDOW_MS + 1)
+    assert len(one._senders) == 1
+
+
+def test_what_comes_back_is_not_counted_to_a_sender() -> None:
+    one = Shares()
+    assert share(one, "b", 1)
+    for _ in range(5):
+        assert share(one, "a", LIMIT // 2)
+        one.give_back("a", LIMIT // 2, LIMIT, WINDOW_MS, START_MS, START_MS)
+    assert one.left(LIMIT, WINDOW_MS, START_MS) == LIMIT - 1
+
+
+def test_what_is_only_looked_at_leaves_no_trace() -> None:
+    one = Shares()
+    assert share(one, "a", LIMIT)
+    before = one.state()
+    assert not share(one, "b", 1)
+    one.restore(before)
+    assert one.state() == before
+    assert share(one, "a", 1, after_ms=60)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(1, LIMIT), st.integers(-WINDOW_MS, WINDOW_MS))
+    )
+)
+def test_all_senders_together_never_pass_more_than_the_limit(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    shares, whole = Shares(), Throughput()
+    now_ms = START_MS
+    for sender, amount, passes_ms in steps:
+        now_ms += passes_ms
+        if shares.take(sender, amount, LIMIT, WINDOW_MS, now_ms):
+            assert whole.take(amount, LIMIT, WINDOW_MS, now_ms)
+        assert shares.left(LIMIT, WINDOW_MS, now_ms) == whole.left(LIMIT, WINDOW_MS, now_ms)
+        assert len(shares._senders) <= 3
