@@ -20,11 +20,13 @@ from connector.simulation.draw_apart import (
     with_loop,
     with_second_ways,
 )
+from connector.simulation.draw_http import with_http
 from connector.simulation.draw_routes import with_learned_routes
 from connector.simulation.draw_streams import with_streams
 from connector.simulation.kinds import (
     FAULTS,
     HOSTILE,
+    OF_HTTP,
     ONLY_TIGERBEETLE,
     ROUTES,
     TRAITS,
@@ -61,7 +63,7 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
     names = [f"n{number}" for number in range(1, count + 1)]
     traits = frozenset(
         kind
-        for kind in sorted(kinds & TRAITS - LONG - ROUTES - DRAWN_APART)
+        for kind in sorted(kinds & TRAITS - LONG - ROUTES - OF_HTTP - DRAWN_APART)
         if dice.random() < (0.8 if len(kinds) <= FEW_KINDS else _TRAIT_CHANCE.get(kind, 0.3))
     )
     traits |= {kind for kind in sorted(kinds & LONG) if _seldom(dice, kinds)}
@@ -179,6 +181,8 @@ def make_plan(seed: int, *, kinds: frozenset[Kind], nodes: int | None = None) ->
         plan = with_second_ways(plan)
     if kinds & ROUTES:
         plan = with_learned_routes(plan)
+    if Kind.HTTP in kinds:
+        plan = with_http(plan)
     return with_streams(plan) if Kind.STREAM in kinds else plan
 
 

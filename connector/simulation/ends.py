@@ -283,8 +283,11 @@ class End:
     ) -> None:
         """An answer to a request of this end has arrived."""
         sent = self._requests.pop(packet.request_id, None)
-        if sent is None:
-            return
+        if sent is not None:
+            self.took(sent, answer)
+
+    def took(self, sent: Sent, answer: octets.PrepareSeen | octets.AnswerSeen | None) -> None:
+        """The answer to a packet of this end."""
         fact = sent.fact
         if not isinstance(answer, octets.AnswerSeen):
             fact.answers.append("error")

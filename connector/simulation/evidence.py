@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from connector.simulation import raw
@@ -88,3 +89,17 @@ class Evidence:
     """By node, where nodes learn routes: the next hop to each other node at the end, as far as it knows one."""
     settled_out: dict[tuple[str, str], int] = field(default_factory=dict)
     """By node and peer: payments that its settlement engine has accepted, each key once."""
+
+    def lost_s(self, here: str, there: str) -> Sequence[float]:
+        """When packets that `here` had sent to `there` may have got an unknown outcome (docs/protocol.md)."""
+        link = self.plan.link_of(here, there)
+        nodes = {one.name for one in self.plan.nodes}
+        if link.resumable:
+            return ()
+        if link.http != "async":
+            return self.losses.get(frozenset((here, there)), ())
+        if here not in nodes:
+            return ()  # an end asks again until it has the answer
+        # It asks again under the Request-Id until it is told 202; what it had asked dies with its process, and an
+        # answer that is still to come with that of the other node.
+        return [at_s for one in (here, there) for at_s in self.deaths.get(one, ())]

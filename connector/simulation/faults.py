@@ -12,7 +12,9 @@ from connector.simulation.kinds import Kind
 from connector.simulation.node import SimulatedNode
 from connector.simulation.parts import Surroundings
 from connector.simulation.plan import FaultPlan
+from connector.simulation.proxy import FaultyProxy
 from connector.simulation.raw import read_acknowledged
+from connector.simulation.transport import BTP_PORT, HTTP_PORT
 
 CLOCK_FAR_S: Final = 3600.0
 SLOW_DISK_S: Final = 0.3
@@ -199,6 +201,12 @@ class Faults:
                 network.cut(network.link(where, fault.other))
             case Kind.FLAP:
                 self._flap(fault, simulation.world.now_s + fault.for_s)
+            case Kind.ANSWERS_LOST | Kind.GATEWAY | Kind.ASKED_TWICE:
+                network.link(where, fault.other).proxy = FaultyProxy(
+                    network, fault.kind, fault.size, behind=bool(fault.after_operations)
+                )
+            case Kind.ONE_CARRIER:
+                network.refuse(network.link(where, fault.other), _port_of(fault))
             case Kind.HOLD:
                 network.hold(network.link(where, fault.other), where)
             case Kind.SLOW_LINK:
@@ -292,6 +300,10 @@ class Faults:
                 simulation.nodes[where].go_on()
             case Kind.CUT | Kind.FLAP | Kind.OUTAGE:
                 network.join(network.link(where, fault.other))
+            case Kind.ANSWERS_LOST | Kind.GATEWAY | Kind.ASKED_TWICE:
+                network.link(where, fault.other).proxy = None
+            case Kind.ONE_CARRIER:
+                network.link(where, fault.other).refused_ports.discard(_port_of(fault))
             case Kind.HOLD:
                 network.release(network.link(where, fault.other), where)
             case Kind.SLOW_LINK:
@@ -338,6 +350,10 @@ class Faults:
                 raise AssertionError(fault.kind)
 
 
+def _port_of(fault: FaultPlan) -> int:
+    return BTP_PORT if fault.size else HTTP_PORT
+
+
 def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
     """The things that a fault breaks: only one fault may break each at a time."""
     match fault.kind:
@@ -358,6 +374,8 @@ def _place(fault: FaultPlan) -> frozenset[tuple[str, ...]]:
             return frozenset((("process", fault.where), ("process", fault.other)))
         case Kind.CUT | Kind.REFUSE | Kind.FLAP | Kind.OUTAGE:
             return frozenset((("link", *sorted((fault.where, fault.other))),))
+        case Kind.ANSWERS_LOST | Kind.GATEWAY | Kind.ASKED_TWICE | Kind.ONE_CARRIER:
+            return frozenset((("http", *sorted((fault.where, fault.other))),))
         case Kind.HOLD | Kind.SLOW_LINK:
             # Also while it is cut: what is held back, or slow, is lost then.
             return frozenset(((fault.kind, fault.where, fault.other),))

@@ -417,12 +417,10 @@ class Judge:
         if self._clocks.gave_up(fact):
             self._excuse("wrong-clock", fact)
             return True
-        link = self._plan.link_of(here, there)
-        if not link.resumable:
-            lost = self._evidence.losses.get(frozenset((here, there)), ())
-            if any(began_s <= at_s <= given_s + 10 for at_s in lost):
-                self._excuse("plain-link", fact)
-                return True
+        lost = self._evidence.lost_s(here, there)
+        if any(began_s <= at_s <= given_s + 10 for at_s in lost):
+            self._excuse("plain-link", fact)
+            return True
         # What only its disk knew: its successor cannot ask such a next hop again.
         if there not in fact.way:
             return False  # it was booked beside the way that it took
@@ -436,17 +434,14 @@ class Judge:
         for left, right in pairwise(fact.way):
             if left == there:
                 break
-            one = self._plan.link_of(left, right)
-            lost = self._evidence.losses.get(frozenset((left, right)), ())
-            gone = not one.resumable or left in self._plan.hostile_ends
-            if (
-                gone
-                and any(began_s <= at_s <= given_s + 10 for at_s in lost)
-                and any(
-                    began_s <= at_s <= given_s + 10
-                    for node in fact.way[fact.way.index(right) : fact.way.index(there)]
-                    for at_s in self._evidence.deaths.get(node, ())
-                )
+            if left in self._plan.hostile_ends:
+                lost = self._evidence.losses.get(frozenset((left, right)), ())
+            else:
+                lost = self._evidence.lost_s(left, right)
+            if any(began_s <= at_s <= given_s + 10 for at_s in lost) and any(
+                began_s <= at_s <= given_s + 10
+                for node in fact.way[fact.way.index(right) : fact.way.index(there)]
+                for at_s in self._evidence.deaths.get(node, ())
             ):
                 self._excuse("sender-gone", fact)
                 return True
@@ -527,7 +522,10 @@ class Judge:
         lost = self._evidence.losses.get(frozenset((sender, node)), ())
         deaths = self._evidence.deaths.get(node, ())
         began_s = fact.sent_s or 0.0
-        if self._plan.link_of(sender, node).resumable and not booked:
+        link = self._plan.link_of(sender, node)
+        if link.http == "async" and fact.plan.outcome in ("silence", "late"):
+            return  # an answer at the last moment is of no use to who waits for a callback
+        if (link.resumable or link.http == "async") and not booked:
             patience_s = PATIENCE_S + self._plan.long_faults_s
             began_s = max(began_s, fact.expires_at_s - patience_s)
         grace_s = GRACE_S + max(0.0, *(-one.clock_s for one in self._plan.nodes))

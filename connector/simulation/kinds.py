@@ -75,6 +75,11 @@ class Kind(StrEnum):
     OUTAGE = "outage"
     FALSE_ROUTES = "false-routes"
     STREAM = "stream"
+    HTTP = "http"
+    ANSWERS_LOST = "answers-lost"
+    GATEWAY = "gateway"
+    ASKED_TWICE = "asked-twice"
+    ONE_CARRIER = "one-carrier"
 
 
 ONLY_TIGERBEETLE: Final = frozenset(
@@ -112,6 +117,7 @@ TRAITS: Final = frozenset(
         Kind.LEARNED_ROUTES,
         Kind.FALSE_ROUTES,
         Kind.STREAM,
+        Kind.HTTP,
     )
 )
 """Properties of a whole network, drawn once."""
@@ -150,6 +156,11 @@ with a crash of the old or the new process."""
 ROUTES: Final = frozenset((Kind.LEARNED_ROUTES, Kind.FLAP, Kind.OUTAGE, Kind.FALSE_ROUTES))
 """Nodes that learn routes of each other (CCP), links that come and go again and again, one that is away for long in a ring, and
 ends that announce what is not theirs."""
+OF_HTTP: Final = frozenset(
+    (Kind.HTTP, Kind.ANSWERS_LOST, Kind.GATEWAY, Kind.ASKED_TWICE, Kind.ONE_CARRIER)
+)
+"""Links by HTTP, and what is between: a proxy that loses answers, answers 502 itself before or behind the other side, or asks
+twice; and of two neighbours with BTP and HTTP one of both that is away."""
 CLOCKS: Final = frozenset((Kind.CLOCK_AHEAD, Kind.CLOCK_BACK, Kind.CLOCK_FAR))
 """Clocks that jump."""
 HOSTILE: Final = (

@@ -9,25 +9,29 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from connector.simulation.transport import Connection, Link, Pipe, Transport
+from connector.simulation.transport import (
+    BTP_PORT,
+    Connection,
+    Link,
+    Pipe,
+    Transport,
+)
 from connector.simulation.world import ProcessLoop, World
 
 CONNECT_TIMEOUT_S: Final = 3.0
 _KNOWS_IDS: Final = b"\x09packet-id"
 _SAYS_NOTHING: Final = b"\x09packet-no"
 """Of the same length, and known to nobody: so two nodes talk as one does with a foreign connector."""
+_KNOWS_IDS_BY_HTTP: Final = b"ILP-Packet-Id:"
+_SAYS_NOTHING_BY_HTTP: Final = b"ILP-Packet-No:"
 
 
 class _Listening:
-    def __init__(self, loop: ProcessLoop | None, factory: Callable[[], Any]) -> None:
+    def __init__(self, loop: ProcessLoop | None, factory: Callable[[], Any], port: int) -> None:
         self.loop = loop
         self.factory = factory
         self.open = True
-
-    @property
-    def port(self) -> int:
-        """See `Listener`."""
-        return 7768
+        self.port: Final = port
 
     def close(self) -> None:
         """See `Listener`."""
@@ -45,7 +49,7 @@ class Network:
         self.on_lost: Callable[[str, str], None] = lambda _host, _other: None
         """Called for each side of a connection that is lost."""
         self.octets = 0
-        self._listening: dict[str, _Listening] = {}
+        self._listening: dict[tuple[str, int], _Listening] = {}
         self._last_number = 0
 
     def link(self, left: str, right: str) -> Link:
@@ -60,12 +64,18 @@ class Network:
 
     # --- connecting
 
-    def listen(self, host: str, loop: ProcessLoop | None, factory: Callable[[], Any]) -> _Listening:
+    def listen(
+        self,
+        host: str,
+        loop: ProcessLoop | None,
+        factory: Callable[[], Any],
+        port: int = BTP_PORT,
+    ) -> _Listening:
         """Let a host accept connections."""
-        old = self._listening.get(host)
+        old = self._listening.get((host, port))
         if old is not None and old.open and (old.loop is None or old.loop.alive):
             raise OSError(98, "Address already in use")
-        self._listening[host] = listening = _Listening(loop, factory)
+        self._listening[host, port] = listening = _Listening(loop, factory, port)
         return listening
 
     def connect(
@@ -75,6 +85,7 @@ class Network:
         to: str,
         made: Callable[[Transport], None],
         failed: Callable[[OSError], None],
+        port: int = BTP_PORT,
     ) -> None:
         """Open a connection; one of the two callbacks is called later."""
         link = self.link(host, to)
@@ -82,7 +93,7 @@ class Network:
         if not link.up or link.held:
             self.world.after(CONNECT_TIMEOUT_S, failed, TimeoutError(110, "Connection timed out"))
             return
-        self.world.after(there_s, self._knock, link, host, loop, to, made, failed)
+        self.world.after(there_s, self._knock, link, host, loop, to, made, failed, port)
 
     def _knock(
         self,
@@ -92,12 +103,14 @@ class Network:
         to: str,
         made: Callable[[Transport], None],
         failed: Callable[[OSError], None],
+        port: int,
     ) -> None:
         back_s = link.latency_s[to] * (1 + link.chance.random())
-        listening = self._listening.get(to)
+        listening = self._listening.get((to, port))
         is_open = (
             link.up
             and not link.refuses
+            and port not in link.refused_ports
             and listening is not None
             and listening.open
             and (listening.loop is None or listening.loop.alive)
@@ -108,7 +121,7 @@ class Network:
         assert listening is not None
         self._last_number += 1
         number = self._last_number
-        connection = Connection(number, link)
+        connection = Connection(number, link, port)
         client = Transport(self, loop, host, to)
         server = Transport(self, listening.loop, to, host)
         there = Pipe(connection, host, self.world.random(f"pipe {number} there"))
@@ -138,6 +151,18 @@ class Network:
         link = pipe.link
         if not link.knows_ids and data is not None:
             data = data.replace(_KNOWS_IDS, _SAYS_NOTHING)
+            data = data.replace(_KNOWS_IDS_BY_HTTP, _SAYS_NOTHING_BY_HTTP)
+        if link.proxy is not None and data is not None and pipe.connection.port != BTP_PORT:
+            data = link.proxy.passes(pipe, data)
+            if data is None:
+                return
+        self.carry_on(pipe, data)
+
+    def carry_on(self, pipe: Pipe, data: bytes | None) -> None:
+        """The same behind a proxy."""
+        if not pipe.open:
+            return
+        link = pipe.link
         if pipe.source in link.held or pipe.stuck:
             pipe.stuck.append(data)
             return
@@ -189,11 +214,28 @@ class Network:
         """Lose every connection of a link and everything in transit; new ones fail."""
         link.up = False
         for connection in list(link.connections.values()):
-            connection.client.out.open = connection.server.out.open = False
-            self._forget(connection)
-            error = ConnectionResetError(104, "Connection reset by peer")
-            for side in (connection.client, connection.server):
-                self.world.after(0.001 + 0.05 * link.chance.random(), side.lose, error)
+            self.drop(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """Lose a connection and everything in transit."""
+        connection.client.out.open = connection.server.out.open = False
+        self._forget(connection)
+        self._tell_of_loss(connection)
+        error = ConnectionResetError(104, "Connection reset by peer")
+        for side in (connection.client, connection.server):
+            self.world.after(0.001 + 0.05 * connection.link.chance.random(), side.lose, error)
+
+    def refuse(self, link: Link, port: int) -> None:
+        """Lose the connections of a link to one port, and refuse new ones."""
+        link.refused_ports.add(port)
+        for connection in list(link.connections.values()):
+            if connection.port == port:
+                self.drop(connection)
+
+    def _tell_of_loss(self, connection: Connection) -> None:
+        """Of one that its hosts close as they like: else each side is told when it notices."""
+        if connection.comes_and_goes:
+            self.on_lost(connection.client.host, connection.server.host)
 
     def join(self, link: Link) -> None:
         """Allow connections again."""
@@ -212,11 +254,12 @@ class Network:
                 if pipe.source == source and pipe.stuck:
                     stuck, pipe.stuck = pipe.stuck, []
                     for data in stuck:
-                        self.carry(pipe, data)
+                        self.carry_on(pipe, data)
 
     def leave(self, host: str) -> None:
         """The address of a host leads nowhere, until another process listens there."""
-        self._listening.pop(host, None)
+        for place in [one for one in self._listening if one[0] == host]:
+            del self._listening[place]
 
     def host_died(
         self, host: str, *, silent: bool, keep_sent: bool, loop: ProcessLoop | None = None
@@ -236,6 +279,7 @@ class Network:
                 here = connection.client if connection.client.host == host else connection.server
                 if loop is not None and not here.belongs_to(loop):
                     continue
+                self._tell_of_loss(connection)
                 if silent:
                     here.into.open = False
                     connection.zombie = True
@@ -271,7 +315,7 @@ class HostNetwork:
         self, protocol_factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: Any
     ) -> _Listening:
         """See `connector.btp.network.Network`."""
-        return self._network.listen(self._host, self._loop, protocol_factory)
+        return self._network.listen(self._host, self._loop, protocol_factory, port)
 
     async def connect(
         self, protocol_factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: Any
@@ -301,5 +345,5 @@ class HostNetwork:
             if not future.done():
                 future.set_exception(error)
 
-        self._network.connect(self._host, self._loop, host, made, failed)
+        self._network.connect(self._host, self._loop, host, made, failed, port)
         await future

@@ -246,6 +246,56 @@ def read_btp(octets: bytes) -> BtpSeen:
     return BtpSeen(kind, request_id, protocols)
 
 
+# --- HTTP
+
+
+class HttpSeen(NamedTuple):
+    """A request or an answer as it came over the wire."""
+
+    start: str
+    """Its first line."""
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+
+    @property
+    def status(self) -> int:
+        """Of an answer."""
+        return int(self.start.split(" ")[1])
+
+
+def http(start: str, headers: dict[str, str], body: bytes) -> bytes:
+    """A request or an answer."""
+    lines = [start, *(f"{name}: {value}" for name, value in headers.items())]
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
+    return head.encode("latin-1") + body
+
+
+def read_http(octets: bytes) -> tuple[HttpSeen | None, bytes]:
+    """The first whole request or answer, None if it is not whole, and the rest.
+
+    Raises:
+        UnreadableError: it is neither.
+    """
+    head, found, rest = octets.partition(b"\r\n\r\n")
+    if not found:
+        return None, octets
+    start, *lines = head.decode("latin-1").split("\r\n")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    try:
+        size = int(headers.get("content-length", "0"))
+    except ValueError as error:
+        raise UnreadableError(f"HTTP: {head[:80]!r}") from error
+    if "HTTP/1.1" not in start or "transfer-encoding" in headers:
+        raise UnreadableError(f"HTTP: {head[:80]!r}")
+    if len(rest) < size:
+        return None, octets
+    return HttpSeen(start, headers, rest[:size]), rest[size:]
+
+
 # --- WebSocket
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

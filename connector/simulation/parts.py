@@ -25,9 +25,9 @@ from connector.simulation.plan import (
     NodePlan,
     Plan,
 )
+from connector.simulation.transport import BTP_PORT, HTTP_PORT
 from connector.simulation.world import ProcessLoop, World
 
-PORT: Final = 7768
 FOLDER: Final = Path("/simulated")
 _ENGINE_FAILURES_MAX: Final = 2
 
@@ -108,17 +108,18 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
         if node.name not in (link.left, link.right) or link.local:
             continue
         other = link.right if link.left == node.name else link.left
-        dials = link.both_dial or (other in names and link.left == node.name)
+        dials = link.is_btp and (link.both_dial or (other in names and link.left == node.name))
         peers.append(
             {
                 "id": other,
                 "secret": token_of(node.name, other),
-                "url": f"ws://{other}:{PORT}" if dials else None,
+                "url": f"ws://{other}:{BTP_PORT}" if dials else None,
                 "asset_code": link.asset.code,
                 "asset_scale": link.asset.scale,
                 "credit_limit": link.credit_limit,
                 "routes": _routes_over(plan, node.name, other, link),
                 **_exchange_with(plan, other, link),
+                **_over_http(node.name, other, link),
                 "max_packet_amount": STREAM_PACKET_MAX if plan.streams and other in names else None,
                 "settle_threshold": plan.settle_threshold if other in names else None,
                 "settlement_engine_url": "http://engine"
@@ -134,13 +135,15 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
             "route_hold_down_ms": plan.hold_down_ms,
             "route_broadcast_interval_ms": plan.hold_down_ms // 3,
         }
+    if any(one.http and node.name in (one.left, one.right) for one in plan.links):
+        more |= {"ilp_http_port": HTTP_PORT, "ilp_http_url": f"http://{node.name}:{HTTP_PORT}"}
     if plan.streams:
         more |= {"pay_port": 0, "wallets": [WALLET]}
     return Settings(
         node_id=node.name,
         ilp_address=f"g.{node.name}",
         data_dir=FOLDER / node.name,
-        btp_server_port=PORT,
+        btp_server_port=BTP_PORT,
         accounting_outage_policy=node.policy,
         fulfill_when=node.fulfill_when,
         max_hold_ms=MAX_HOLD_MS,
@@ -151,6 +154,15 @@ def settings_of(plan: Plan, node: NodePlan) -> Settings:
         peers=peers,
         **more,
     )
+
+
+def http_url_of(host: str, poster: str) -> str:
+    """Where `poster` posts packets for a host, and answers to it."""
+    return f"http://{host}:{HTTP_PORT}/accounts/{poster}/ilp"
+
+
+def _over_http(node: str, other: str, link: LinkPlan) -> dict[str, Any]:
+    return {"http_url": http_url_of(other, node), "http_mode": link.http} if link.http else {}
 
 
 def _exchange_with(plan: Plan, other: str, link: LinkPlan) -> dict[str, Any]:

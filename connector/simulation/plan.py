@@ -68,9 +68,19 @@ class LinkPlan:
     T01, T02 or T05: each then takes its second way, the one that the judge knows."""
     beside: bool = False
     """Another way between two nodes that others connect, too: the network is no tree then."""
+    http: Literal["", "sync", "async"] = ""
+    """Packets go by HTTP, answered in this way. An end knows no packet ids then; one that is `async` asks again under
+    its `Request-Id`, and recognises what it is asked again."""
+    with_btp: bool = False
+    """With `http`: and by BTP as long as such a link serves."""
     announces: str = ""
     """`left` is an end that announces routes to what is not behind it, and `right` takes them (`all`), or only those
     that belong to `left` (`own`)."""
+
+    @property
+    def is_btp(self) -> bool:
+        """Whether there are BTP connections."""
+        return self.with_btp or not self.http
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ def _is_covered(evidence: Evidence, fact: Fact) -> bool:
         return False
     if not all(plan.link_of(left, right).resumable for left, right in pairwise(way)):
         return False
+    links = [plan.link_of(left, right) for left, right in pairwise(way)]
+    if any(one.http and not one.with_btp for one in links):
+        return False  # new packets for a neighbour that is away get T01 there
     if plan.hold_down_ms and any(
         one.kind is Kind.REPLACE and one.for_s * 1000 > plan.hold_down_ms for one in plan.faults
     ):

@@ -19,6 +19,7 @@ from connector.simulation.evidence import Evidence, Finding
 from connector.simulation.facts import Fact, Facts, Waiting
 from connector.simulation.faults import Faults
 from connector.simulation.hostile import HostileEnd
+from connector.simulation.http_ends import HttpEnd
 from connector.simulation.judge import Judge
 from connector.simulation.kinds import CLOCKS, Kind
 from connector.simulation.liar import LyingEnd
@@ -133,6 +134,8 @@ class Simulation:
                 self.ends[name] = LyingEnd(prefixes=self._not_its_own(name), **options)
             elif name in plan.hostile_ends:
                 self.ends[name] = HostileEnd(register=self._register_other, **options)
+            elif link.http:
+                self.ends[name] = HttpEnd(mode=link.http, **options)  # type: ignore[arg-type]
             else:
                 kind = RefusingEnd if link.refuses else PluginEnd if link.both_dial else End
                 self.ends[name] = kind(**options)  # type: ignore[arg-type]

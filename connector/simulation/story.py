@@ -160,7 +160,13 @@ def _network(plan: Plan) -> str:
         for one in plan.nodes
     )
     plain = [f"{one.left}-{one.right}" for one in plan.links if not one.resumable]
-    return nodes + (f"; without packet ids: {', '.join(plain)}" if plain else "")
+    by_http = [
+        f"{one.left}-{one.right} ({one.http}{', and BTP' if one.with_btp else ''})"
+        for one in plan.links
+        if one.http
+    ]
+    nodes += f"; without packet ids: {', '.join(plain)}" if plain else ""
+    return nodes + (f"; by HTTP: {', '.join(by_http)}" if by_http else "")
 
 
 def _in_words(row: Row) -> str:

@@ -16,6 +16,8 @@ from connector.simulation.world import ProcessLoop, World
 WINDOW_BYTES: Final = 256 * 1024
 """Octets that kernels buffer for a reader before the writer is blocked."""
 LATENCY_S: Final = 0.004
+BTP_PORT: Final = 7768
+HTTP_PORT: Final = 7769
 
 
 class Link:
@@ -31,6 +33,10 @@ class Link:
         """False: what says in a log-in that packet ids are known does not get through."""
         self.latency_s = {left: LATENCY_S, right: LATENCY_S}
         """By the sending host."""
+        self.refused_ports: set[int] = set()
+        """Connections to these are refused."""
+        self.proxy: Proxy | None = None
+        """What HTTP passes for a while."""
         self.held: set[str] = set()
         """Sending hosts whose octets are held back."""
         self.connections: dict[int, Connection] = {}
@@ -60,6 +66,13 @@ class Pipe:
         """What has arrived while the reader has paused reading."""
         self.writer: Transport
         self.reader: Transport
+
+
+class Proxy(Protocol):
+    """What HTTP between two hosts passes."""
+
+    def passes(self, pipe: Pipe, data: bytes) -> bytes | None:
+        """What goes on of octets that one side has written; None: nothing."""
 
 
 class Carrier(Protocol):
@@ -100,6 +113,10 @@ class Transport(asyncio.Transport):
     def belongs_to(self, loop: ProcessLoop) -> bool:
         """Whether this end is of that process."""
         return self._loop is loop
+
+    def is_same_process(self, other: Transport) -> bool:
+        """Whether both ends are of one process."""
+        return self._loop is other._loop
 
     @property
     def is_lost(self) -> bool:
@@ -258,7 +275,8 @@ class Transport(asyncio.Transport):
         if self._lost:
             return
         self._lost = self._closing = True
-        self._network.on_lost(self.host, self._other)
+        if not self.out.connection.comes_and_goes:
+            self._network.on_lost(self.host, self._other)
         if self.is_alive and self.protocol is not None:
             self.run(self.protocol.connection_lost, error)
 
@@ -266,9 +284,12 @@ class Transport(asyncio.Transport):
 class Connection:
     """Two pipes and their ends."""
 
-    def __init__(self, number: int, link: Link) -> None:
+    def __init__(self, number: int, link: Link, port: int = BTP_PORT) -> None:
         self.number = number
         self.link = link
+        self.port = port
+        self.comes_and_goes = port != BTP_PORT
+        """Whether its hosts close it when they do not need it: only what breaks it is a loss then."""
         self.client: Transport
         self.server: Transport
         self.zombie = False
