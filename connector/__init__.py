@@ -23,6 +23,8 @@ The map, each package above those that it uses:
       plan.py         what a seed means               draw.py     makes a plan of a seed
       draw_apart.py   parts with random sources of their own: replacements, bounds ...
       draw_routes.py  nodes that learn routes         draw_streams.py  payments of many packets
+      draw_http.py    links by HTTP                   http_ends.py  ends that speak it
+      proxy.py        proxies that lose answers, or ask twice
       world.py        time, processes                 network.py  connections that break
       transport.py    one connection                  disk.py     SQLite without a disk
       cluster.py      TigerBeetle without a server    parts.py    what a node is put together with

@@ -60,6 +60,9 @@ ANSWER_BYTES_AT_ONCE: Final = 4096
 """Of an answer: `h11` parses all that it is given in one go."""
 EVENTS_PER_READ_MAX: Final = 64
 """Of `h11`, half a millisecond; then others have their turn."""
+REPLY_SECONDS_MIN: Final = 5.0
+"""How long an answer is of use at least, also where its packet has expired by our clock: R00 comes at the last
+moment, and the clock of who waits for it may be behind."""
 REPLY_ATTEMPTS_MAX: Final = 8
 """Of an answer that is posted to the callback of a peer."""
 assert SENDING_IDLE_SECONDS_MAX < IDLE_SECONDS_MAX

@@ -77,7 +77,7 @@ class Replies:
         self._working = 0
 
     def post(self, request_id: uuid.UUID, octets: bytes, until_ms: int) -> bool:
-        """Post an answer, which is of use until then; False: there is no room."""
+        """Post an answer, which is of use until then, and a moment in any case; False: there is no room."""
         if request_id in self._queue:
             return True  # the same packet, asked for again: its answer waits already
         size = _size(octets)
@@ -89,7 +89,8 @@ class Replies:
             self._say("ilp_http_answer_undelivered", "no room")
             return False
         self._take(size)
-        self._queue[request_id] = octets, until_ms
+        least_ms = self._clock.now_ms() + int(bounds.REPLY_SECONDS_MIN * 1000)
+        self._queue[request_id] = octets, max(until_ms, least_ms)
         if self._working < bounds.REPLIES_AT_ONCE_PER_PEER_MAX:
             self._working += 1
             self._run(self._post_all())

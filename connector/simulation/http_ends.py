@@ -39,6 +39,8 @@ class HttpEnd(End):
         """How often an answer was refused because there was one, or it came too late."""
         self._by_request: dict[str, Sent] = {}
         """Of an asynchronous end: what has no answer, by `Request-Id`."""
+        self._taken: set[bytes] = set()
+        """The ids of what the node has said that it takes."""
         self._network.listen(self.name, None, lambda: _Served(self), HTTP_PORT)
 
     def dial(self) -> None:
@@ -115,6 +117,11 @@ class HttpEnd(End):
             "POST", sent.octets, headers, done, failed, not_sent=None if self.is_async else not_sent
         )
 
+    def _give_up(self, sent: Sent) -> None:
+        if sent.fact.condition in self._sent:
+            is_owed = not self.is_async or sent.packet_id in self._taken
+            self._end(sent, "expired" if is_owed else "lost")
+
     def _ask_again(self, sent: Sent) -> None:
         if sent.fact.condition in self._sent and self.world.now_s < sent.fact.expires_at_s:
             self.resent += 1
@@ -128,6 +135,7 @@ class HttpEnd(End):
         if status == 200 and not self.is_async:
             self.took(sent, octets.read_ilp(answer.body))
         elif status == 202 and self.is_async:
+            self._taken.add(sent.packet_id)
             self.world.after(ATTEMPT_S, self._ask_again, sent)
         elif status >= 500 or (self.node, self.name) in self.facts.removed:
             # A proxy, a node that is being replaced, or one that has forgotten this peer for a while.

@@ -523,8 +523,6 @@ class Judge:
         deaths = self._evidence.deaths.get(node, ())
         began_s = fact.sent_s or 0.0
         link = self._plan.link_of(sender, node)
-        if link.http == "async" and fact.plan.outcome in ("silence", "late"):
-            return  # an answer at the last moment is of no use to who waits for a callback
         if (link.resumable or link.http == "async") and not booked:
             patience_s = PATIENCE_S + self._plan.long_faults_s
             began_s = max(began_s, fact.expires_at_s - patience_s)

@@ -152,7 +152,10 @@ class Network:
         if not link.knows_ids and data is not None:
             data = data.replace(_KNOWS_IDS, _SAYS_NOTHING)
             data = data.replace(_KNOWS_IDS_BY_HTTP, _SAYS_NOTHING_BY_HTTP)
-        if link.proxy is not None and data is not None and pipe.connection.port != BTP_PORT:
+        connection = pipe.connection
+        if connection.comes_and_goes and data is not None:
+            connection.unanswered += pipe is connection.client.out
+        if link.proxy is not None and data is not None and connection.port != BTP_PORT:
             data = link.proxy.passes(pipe, data)
             if data is None:
                 return
@@ -188,7 +191,14 @@ class Network:
             reader.end()
         else:
             self.octets += len(data)
+            self._count_answer(pipe)
             reader.arrive(data)
+
+    def _count_answer(self, pipe: Pipe) -> None:
+        connection = pipe.connection
+        if connection.comes_and_goes and pipe is connection.server.out:
+            connection.unanswered -= 1
+            connection.answered_s = self.world.now_s
 
     def reset(self, connection: Connection, by: Transport, *, silent: bool = False) -> None:
         """Close one side at once: the other is notified a little later, or not at all."""
@@ -234,7 +244,7 @@ class Network:
 
     def _tell_of_loss(self, connection: Connection) -> None:
         """Of one that its hosts close as they like: else each side is told when it notices."""
-        if connection.comes_and_goes:
+        if connection.comes_and_goes and connection.is_used(self.world.now_s):
             self.on_lost(connection.client.host, connection.server.host)
 
     def join(self, link: Link) -> None:

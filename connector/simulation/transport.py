@@ -16,6 +16,8 @@ from connector.simulation.world import ProcessLoop, World
 WINDOW_BYTES: Final = 256 * 1024
 """Octets that kernels buffer for a reader before the writer is blocked."""
 LATENCY_S: Final = 0.004
+FRESH_S: Final = 1.0
+"""So long after an answer has arrived its reader may not have kept it."""
 BTP_PORT: Final = 7768
 HTTP_PORT: Final = 7769
 
@@ -289,8 +291,16 @@ class Connection:
         self.link = link
         self.port = port
         self.comes_and_goes = port != BTP_PORT
-        """Whether its hosts close it when they do not need it: only what breaks it is a loss then."""
+        """Whether its hosts close it when they do not need it: only what breaks it while it is used is a loss then."""
+        self.unanswered = 0
+        """Of one that comes and goes: requests whose answers have not arrived."""
+        self.answered_s = -FRESH_S
+        """When the last one arrived."""
         self.client: Transport
         self.server: Transport
         self.zombie = False
         """One host has vanished without closing the connection."""
+
+    def is_used(self, now_s: float) -> bool:
+        """Whether something is lost with it, though its hosts may close it when they like."""
+        return self.unanswered > 0 or now_s - self.answered_s < FRESH_S

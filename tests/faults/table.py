@@ -44,6 +44,7 @@ KINDS = {
     "journal-grows": "a journal loses rows that are old enough, and no others",
     "route-given-up": "a route that can come back is kept, and one that is there again is known to all",
     "stream-crash": "a payment of many packets is made once, to the unit, also where its payer is killed",
+    "http-again": "over HTTP a packet is sent again only where the other side knows it again",
     "false-route": "what a neighbour may not announce, or has from this node, is not taken",
 }
 """The kinds of money faults: what prevents each of them. At least one fault of the table takes it out."""
@@ -816,6 +817,47 @@ FAULTS = (
         "        self.delivered += one.amount\n",
         only("stream", "fees"),
         kind="stream-crash",
+    ),
+    # Packets over HTTP
+    Fault(
+        "sent-again-to-who-does-not-know-it",
+        "connector/ilp_http/peer.py",
+        "        if sent == WITHOUT_NAME or (is_final and sent != WITH_PACKET_ID):\n",
+        "        if is_final and sent != WITH_PACKET_ID:\n",
+        only("http", "plain-links", "answers-lost"),
+        kind="http-again",
+    ),
+    Fault(
+        "not-said-that-it-is-sent-again",
+        "connector/ilp_http/peer.py",
+        "                body = AGAIN + body\n",
+        "                pass\n",
+        only("http", "crash"),
+        kind="http-again",
+    ),
+    Fault(
+        "request-id-of-an-earlier-process",
+        "connector/ilp_http/listener.py",
+        "            again = seen is Seen.SAME or now_ms < self._began_ms + limits.FORMER_PACKETS_MS\n",
+        "            again = seen is Seen.SAME\n",
+        only("http", "crash"),
+        kind="http-again",
+    ),
+    Fault(
+        "answers-over-http-are-not-kept",
+        "connector/ilp_http/carrier.py",
+        "        return peer is None or peer.reach is not Reach.PLAIN\n",
+        "        return True\n",
+        only("http", "crash"),
+        kind="http-again",
+    ),
+    Fault(
+        "gateway-answers-for-the-peer",
+        "connector/ilp_http/peer.py",
+        "        elif answer.status >= 500 and self._sent.get(flight) != WITHOUT_NAME:\n",
+        "        elif answer.status >= 600:\n",
+        only("http", "gateway"),
+        kind="http-again",
     ),
     # Look-ups of many
     Fault(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from connector.simulation.draw import make_plan
-from connector.simulation.kinds import KNOWN_OPEN, TRAITS, Kind, default_kinds
+from connector.simulation.kinds import KNOWN_OPEN, OF_HTTP, TRAITS, Kind, default_kinds
 from connector.simulation.plan import FaultPlan, Plan
 from connector.simulation.run import Simulation, run_plan
 from tests.support.worlds import small_plan
@@ -28,6 +28,7 @@ TOGETHER = {
     Kind.SETTLEMENTS_LOST: {Kind.SETTLE, Kind.SETTLE_FALSELY, Kind.PREPAID},
     Kind.PREPAID: {Kind.SETTLE, Kind.SETTLE_FALSELY},
     Kind.IN_FLIGHT_VALUE: {Kind.LATE},
+    **{kind: {Kind.HTTP} for kind in OF_HTTP},
 }
 """Kinds that show nothing alone, and what they need."""
 

@@ -153,6 +153,16 @@ async def test_a_peer_that_is_left_gives_its_room_back() -> None:
 
 
 @simulated
+async def test_an_answer_at_the_last_moment_is_posted_all_the_same() -> None:
+    """R00 at the expiry: who waits for it may have a clock that is behind."""
+    peer = Peer(Room())
+    peer.callback.may_answer.set()
+    assert peer.replies.post(uuid.uuid4(), b"answer", peer.clock.now_ms() - 20_000)
+    await asyncio.gather(*peer.tasks)
+    assert peer.callback.posted == [b"answer"]
+
+
+@simulated
 async def test_an_id_that_waits_already_takes_no_second_place() -> None:
     room = Room()
     peer = Peer(room)
