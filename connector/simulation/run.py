@@ -135,7 +135,7 @@ class Simulation:
             elif name in plan.hostile_ends:
                 self.ends[name] = HostileEnd(register=self._register_other, **options)
             elif link.http:
-                self.ends[name] = HttpEnd(mode=link.http, **options)  # type: ignore[arg-type]
+                self.ends[name] = HttpEnd(mode=link.http, **options)
             else:
                 kind = RefusingEnd if link.refuses else PluginEnd if link.both_dial else End
                 self.ends[name] = kind(**options)  # type: ignore[arg-type]
