@@ -804,8 +804,10 @@ def learned(options: argparse.Namespace, folder: Path, console: Console) -> Figu
         command = [sys.executable, str(HERE / "teller.py"), at, "teller", "st", str(count)]
         teller = stack.enter_context(child(command, dict(os.environ), other, log, ROOT))
         wait_until(
-            lambda: get(f"{taught.url}/api/status")["routes"] >= count
-            and b"told_seconds" in log.read_bytes(),
+            lambda: (
+                get(f"{taught.url}/api/status")["routes"] >= count
+                and b"told_seconds" in log.read_bytes()
+            ),
             teller,
             log,
         )
