@@ -132,6 +132,16 @@ class HttpCarrier:
         for peer in self._by_peer.values():
             peer.start(group)
 
+    def wind_down(self) -> None:
+        """A stop begins, and packets in flight are waited for.
+
+        Peers that answer asynchronously have to reach this node for that; without any nobody has.
+        """
+        self.listener.leaves_new = self._links.comes_back
+        self.listener.winds_down = True
+        if not any(peer.terms.is_async for peer in self._by_peer.values()):
+            self.stop_listening()
+
     def stop_listening(self) -> None:
         """Accept no further connections; what is under way goes on."""
         self._stopping = True

@@ -113,6 +113,8 @@ class HttpListener:
         """Refused requests, by status."""
         self.leaves_new = False
         """Whether packets that will be resent are left to the process that follows this one."""
+        self.winds_down = False
+        """Whether a stop has begun: connections are closed behind an answer, and probes find nobody."""
         self.wrong_tokens: Final = WrongKeys(clock=clock, log=log)
         self.answered_ms: Final[dict[str, int]] = {}
         """When each peer has last sent a packet that it may resend."""
@@ -240,7 +242,8 @@ class HttpListener:
 
     def keeps(self, connection: Connection) -> bool:
         """See `Owner`."""
-        return self._listener is not None and not self._is_crowded(connection.peer_id, times=1)
+        is_open = self._listener is not None and not self.winds_down
+        return is_open and not self._is_crowded(connection.peer_id, times=1)
 
     def _is_crowded(self, peer_id: str, *, times: int) -> bool:
         """Whether there are more connections than `times` the bound, of a peer or in all."""
@@ -272,6 +275,9 @@ class HttpListener:
     def handle(self, connection: Connection, request: Request) -> None:
         """See `Owner`."""
         connection.known = _KNOWN
+        if request.method == "GET" and self.winds_down:
+            connection.refuse(Refusal(503, "stopping"), _KNOWN)
+            return
         if request.method == "GET":
             connection.content_type = "text/plain; charset=utf-8"
             connection.answer(200, b"ILP over HTTP\n", _KNOWN)

@@ -230,7 +230,7 @@ class Lifecycle:
         core.applier.start(group)
         stack.callback(core.applier.stop)
         stack.push_async_callback(self._wait_for_packets)
-        stack.callback(core.http.stop_listening)
+        stack.callback(core.http.wind_down)
 
     def replaced_at_once(self) -> None:
         """A new process of this node follows at once. Call it before `stop`.

@@ -96,8 +96,12 @@ class Evidence:
         nodes = {one.name for one in self.plan.nodes}
         if link.resumable:
             return ()
-        if link.http != "async":
-            return self.losses.get(frozenset((here, there)), ())
+        lost_s = self.losses.get(frozenset((here, there)), [])
+        if not link.http:
+            return lost_s
+        if link.http == "sync":
+            # A process that stops closes connections; nobody but it knows that something was asked over them.
+            return [*lost_s, *self.deaths.get(there, ())]
         if here not in nodes:
             return ()  # an end asks again until it has the answer
         # It asks again under the Request-Id until it is told 202; what it had asked dies with its process, and an

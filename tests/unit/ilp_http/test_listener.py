@@ -727,6 +727,18 @@ async def test_a_stop_lets_open_requests_end_and_closes_their_connections() -> N
 
 
 @simulated
+async def test_while_a_stop_waits_answers_come_in_and_probes_find_nobody() -> None:
+    host = answers_at_once(Host())
+    client = await host.listen()
+    host.listener.winds_down = True
+    answer = await client.ask(b"", method="GET", **BOB)
+    assert (answer.status, "ilp-packet-id" in answer.headers) == (503, True)
+    again = await host.client()
+    answer = await again.ask(prepare(), **BOB)
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
+@simulated
 async def test_a_peer_that_is_removed_is_cut_off() -> None:
     host = answers_at_once(Host())
     client = await host.listen()

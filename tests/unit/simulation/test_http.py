@@ -132,6 +132,18 @@ def test_of_two_carriers_either_may_be_away(port: float) -> None:
     assert outcome.fulfilled >= 6
 
 
+def test_a_node_that_stops_takes_the_answers_that_it_waits_for() -> None:
+    """They come by requests of the other side, and the sender could not ask again."""
+    plan = by_http("sync", between="async")
+    payment = replace(plan.payments[0], think_s=1.0)  # of n1a
+    stop = FaultPlan(1, Kind.STOP, at_s=0.3, for_s=4.0, where="n1")
+    simulation = Simulation(replace(plan, payments=(payment,), faults=(stop,)))
+    outcome = simulation.run()
+    assert outcome.findings == []
+    assert outcome.excused == {}
+    assert said(simulation) == {"fulfilled"}
+
+
 def test_a_plan_has_links_by_http_and_the_rest_of_it_stays_the_same() -> None:
     kinds = frozenset((Kind.HTTP, Kind.GATEWAY, Kind.CRASH))
     plan = make_plan(1, kinds=kinds, nodes=3)
