@@ -31,6 +31,9 @@ WRITE_BUFFER_BYTES: Final = 131_072
 # RFC 35, asynchronous: remembered Request-Ids, each until its packet has expired.
 REQUEST_IDS_PER_PEER_MAX: Final = 20_000
 REQUEST_IDS_MAX: Final = 200_000
+FORMER_ANSWERS_SECONDS: Final = 30.0
+"""After a start answers that nobody waits for may be of packets that their senders are about to send again: the
+peer is told to post them again (503)."""
 # Sending
 REQUESTS_AT_ONCE_PER_PEER_MAX: Final = 64
 """Requests to a peer under way, each on a connection of its own."""

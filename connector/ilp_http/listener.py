@@ -355,6 +355,8 @@ class HttpListener:
         except DecodeError as error:
             return Refusal(400, f"unreadable packet: {error.field}")
         if not self._callbacks.replied(request.peer_id, request.request_id, request.body):
+            if self.clock.now_ms() < self._began_ms + bounds.FORMER_ANSWERS_SECONDS * 1000:
+                return Refusal(503, "no packet waits for this answer yet")
             return Refusal(400, "no packet waits for this answer")
         connection.answer(200, b"", _KNOWN)
         return None

@@ -400,8 +400,13 @@ class HttpPeer:
         return WITH_PACKET_ID if self.resends else self._as_plain
 
     def _set_aside(self, flight: Outgoing) -> None:
-        """Of a packet of an earlier process nobody knows how it was sent: it is not sent again."""
+        """Of a packet of an earlier process nobody knows how it was sent: it is not sent again.
+
+        If it was sent asynchronously the answer may still come.
+        """
         self._sent[flight] = WITHOUT_NAME
+        if self.terms.is_async:
+            self._by_request[request_id_of(flight.packet_id)] = flight
         self._count(flight)
 
     def _count(self, flight: Outgoing) -> None:

@@ -485,6 +485,17 @@ async def test_a_peer_of_another_kind_is_not_asked_for_a_packet_of_an_earlier_pr
 
 
 @simulated
+async def test_the_answer_to_a_packet_of_an_earlier_process_is_taken_when_it_is_posted() -> None:
+    async with running(ok, ASYNC, ids=False) as owner:
+        flight = Flight(1, again=True)
+        assert await sent(owner, flight) == [None]
+        assert owner.peer.replied(request_id_of(1), b"\x0danswer")
+        assert owner.answers == {flight: b"\x0danswer"}
+        assert not owner.peer.replied(request_id_of(1), b"\x0danswer")
+        assert owner.requests == []
+
+
+@simulated
 async def test_a_peer_that_became_another_program_is_not_asked_again() -> None:
     async with running(fails(httpx.ReadError)) as owner:
         flight = Flight(1)
