@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -127,6 +127,27 @@ def test_a_node_that_is_killed_at_any_step_pays_and_is_paid_once(
     assert outcome.crashes == 1
     fact = outcome.facts.by_number[1]
     # Without a Fulfill it had not left yet: then nothing was promised.
+    assert fact.outcome == "fulfilled" or not fact.given
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("victim", ["n1", "n2"])
+@pytest.mark.parametrize("operations", STEPS)
+def test_a_node_by_http_that_is_killed_at_any_step_pays_and_is_paid_once(
+    victim: str, operations: int, mode: Literal["sync", "async"]
+) -> None:
+    """The same where the nodes have no link but HTTP: before and after each request and answer, too."""
+    faults = (
+        FaultPlan(1, Kind.CRASH, at_s=0.0, for_s=4.0, where=victim, after_operations=operations),
+    )
+    plan = _one_payment(faults=faults)
+    links = tuple(replace(one, http=mode if one.left == "n2" else "") for one in plan.links)
+    outcome = run_plan(replace(plan, links=links))
+    assert outcome.findings == []
+    assert outcome.excused == {}
+    assert outcome.crashes == 1
+    fact = outcome.facts.by_number[1]
     assert fact.outcome == "fulfilled" or not fact.given
 
 
