@@ -22,6 +22,7 @@ from connector.cli import (
     settle,
     show,
     simulate,
+    sinks,
 )  # fmt: skip
 from connector.cli.common import ChosenNode, fail, faults_named, name_of
 from connector.cli.usage import Commands
@@ -122,6 +123,7 @@ app.command()(received.received)
 app.command()(received.payments)
 app.command()(show.packets)
 app.command()(log.log)
+app.command()(sinks.sinks)
 app.command()(settle.settle)
 app.command()(offline.audit)
 app.command("check-config")(run.check_config)

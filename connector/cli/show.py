@@ -76,6 +76,18 @@ class SystemSleep:
         time.sleep(seconds)
 
 
+def sink_words(sink: dict[str, Any]) -> str:
+    """How a sink is, in a few words."""
+    said = str(sink["state"])
+    if sink["lagEvents"]:
+        said += f", {sink['lagEvents']} events behind ({sink['lagSeconds']:.0f} s)"
+    if sink["missed"]:
+        said += f", {sink['missed']} missed"
+    if sink["deadLetters"]:
+        said += f", {sink['deadLetters']} dead letters"
+    return f"{said}: {plain(sink['fault'])}" if sink["fault"] else said
+
+
 def _but(body: dict[str, Any]) -> str:
     """What a healthy node cannot do all the same."""
     if body["status"] != "healthy" or body["peersConnected"]:
@@ -120,6 +132,8 @@ def status(
             why = plain(live["error"]) if live["error"] else f"{live['refused']} refused"
             age = "none yet" if live["ageSeconds"] is None else f"{live['ageSeconds']:.0f} s old"
             rows.add_row("live rates", f"{live['state']}: {age}, {why}")
+        for sink in body.get("sinks", ()):
+            rows.add_row(f"sink {sink['sink']}", sink_words(sink))
         if body.get("settlementsWaiting"):
             rows.add_row(
                 "settlementsWaiting",

@@ -55,6 +55,7 @@ from connector.settings.overlay import FILE_NAME as CHANGES_FILE
 from connector.settings.overlay import InEffect, in_effect
 from connector.settlement.engine import HttpEngine, make_client
 from connector.settlement.manager import SettlementManager
+from connector.sinks.sinks import Sinks, make_sinks
 from connector.switch.asking import DataHandler
 from connector.switch.delivery import Handler
 from connector.switch.driver import Driver
@@ -93,6 +94,8 @@ class Connector:
     views: NodeViews
     """What the web surface shows."""
     reporter: Reporter
+    sinks: Sinks
+    """Where events are delivered."""
 
     def __init__(
         self,
@@ -266,6 +269,9 @@ class Connector:
             if self._traces is not None:
                 reporting.append(group.create_task(self._traces.run()))
             stack.callback(lambda: [task.cancel() for task in reporting])
+            # Stopped before the store is closed: what is delivered is noted there.
+            stack.push_async_callback(self.sinks.stop)
+            self.sinks.start(group)
             if self._received is not None:
                 await self._received.open()
                 stack.push_async_callback(self._received.stop)
@@ -288,6 +294,7 @@ class Connector:
                 past=self._past,
                 payments=self._payments,
                 received=self._received,
+                sinks=self.sinks,
                 aggregates=self.aggregates,
                 peer_minutes=self.peer_minutes,
             )
@@ -411,6 +418,16 @@ class Connector:
             retention_days=settings.explorer_retention_days,
             no_room=lambda: core.room.reason,
         )
+        sinks = self.sinks = Sinks(
+            make_sinks(settings, platform.clock, platform.log),
+            settings=settings,
+            store=self._store,
+            bus=self.events,
+            disk=platform.disk,
+            clock=platform.clock,
+            randomness=platform.randomness,
+            log=platform.log,
+        )
         self._event_log = EventLog(
             folder=settings.data_dir,
             disk=platform.disk,
@@ -474,6 +491,7 @@ class Connector:
             pay_url=lambda: "" if self._listener is None else self._listener.url,
             rates=RatesView(lambda: self.settings, core.live_rates),
             incoming_metrics=lambda: incoming_metrics(received, core.questions),
+            sinks=sinks,
             in_flight_out=core.driver.waiting_by_peer,
         )
         self.reporter = Reporter(

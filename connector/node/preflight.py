@@ -18,6 +18,7 @@ from connector.base.errors import ConfigError, ListenError
 from connector.node import bounds
 from connector.settings.model import Settings
 from connector.settings.types import PEER_VARIABLE
+from connector.sinks.sinks import sink_faults
 
 NO_PEERS: Final = (
     "no peer is configured, so nobody can log in and nothing can be forwarded: set "
@@ -35,6 +36,9 @@ def without_effect(settings: Settings) -> list[str]:
     needs = (
         ("PAY_PORT", settings.pay_port, ("wallets", "pay_url", "pay_secret")),
         ("ILP_HTTP_PORT", settings.ilp_http_port, ("ilp_http_url", "ilp_http_tls_cert")),
+        ("SINK_WEBHOOK_URL", settings.sink_webhook_url, ("sink_webhook_events",)),
+        ("SINK_NATS_URL", settings.sink_nats_url, ("sink_nats_events", "sink_nats_tls_ca")),
+        ("SINK_POSTGRES_URL", settings.sink_postgres_url, ("sink_postgres_events",)),
     )
     found = [
         f"{name.upper()} has no effect without {needed}"
@@ -73,6 +77,10 @@ def check(settings: Settings) -> None:
     if settings.ledger_archive_dir is not None and is_embedded:
         folders.append(("LEDGER_ARCHIVE_DIR", settings.ledger_archive_dir))
     faults += [fault for one in folders if (fault := _folder_fault(*one)) is not None]
+    faults += sink_faults(settings)
+    ca = settings.sink_nats_tls_ca
+    if ca is not None and (why := _unreadable(ca)) is not None:
+        faults.append(f"SINK_NATS_TLS_CA={ca} cannot be read: {why}")
     if faults:
         raise ConfigError(faults)
 

@@ -35,6 +35,7 @@ from connector.web.proxies import Proxies, ProxyHeaders
 from connector.web.rates import RatesView, rates_router
 from connector.web.server import WebServer
 from connector.web.settlement import engine_router, settlements_read_router, settlements_router
+from connector.web.sinks import SinksView, sinks_router
 from connector.web.views import NodeViews
 from connector.web.wallets import IncomingView, incoming_router
 
@@ -56,6 +57,7 @@ class WebSurface:
         past: LedgerHistory | None,
         payments: PaymentMaker,
         received: IncomingView | None,
+        sinks: SinksView,
         aggregates: Aggregates,
         peer_minutes: PeerMinutes,
     ) -> None:
@@ -73,11 +75,13 @@ class WebSurface:
             past: past balances; None: the ledger does not keep them.
             payments: makes the payments of `POST /admin/payments`.
             received: what wallets were paid; None: there are none.
+            sinks: where events are delivered.
             aggregates: what passed, by the second and the minute.
             peer_minutes: what each peer had, by the minute.
         """
         self._peer_minutes: Final = peer_minutes
         self._received: Final = received
+        self._sinks: Final = sinks
         self._aggregates: Final = aggregates
         self._payments: Final = payments
         self._core: Final = core
@@ -151,6 +155,7 @@ class WebSurface:
                 admin_router(self._changes, self._views, self._sender),
                 payments_router(self._payments),
                 incoming_router(self._received),
+                sinks_router(self._sinks, self._changes.note),
                 feed_router(
                     bus=self._events,
                     store=self._store,

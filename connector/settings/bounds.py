@@ -34,3 +34,7 @@ ROUTES_SHOWN_MAX: Final = 20
 VALUE_SHOWN_CHARACTERS_MAX: Final = 200
 RATE_DIGITS_SHOWN_MAX: Final = 60
 """Of a rate by `check-config`."""
+
+# Sinks
+SINK_EVENT_NAMES_MAX: Final = 64
+SINK_SECRET_CHARACTERS_MIN: Final = 16

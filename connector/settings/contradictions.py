@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from connector.peering.model import Relation
 from connector.settings import bounds
@@ -168,8 +169,65 @@ def contradictions(settings: Settings) -> list[str]:
             f"{settings.http_exposed}: set ADMIN_API_KEY, or READ_API_KEY if nothing is to be changed by "
             f"the API, to protect the API and the page{alone}"
         )
+    faults.extend(_of_sinks(settings))
     faults.extend(_weak_secrets(settings))
     return faults
+
+
+def _of_sinks(settings: Settings) -> Iterator[str]:
+    """Contradictions of sinks, and URLs of theirs that are none."""
+    secret = settings.sink_webhook_secret
+    if settings.sink_webhook_url is not None and secret is None:
+        yield (
+            "SINK_WEBHOOK_URL needs SINK_WEBHOOK_SECRET, by which the receiver knows that it is us: "
+            "such as the output of `openssl rand -hex 32`"
+        )
+    if secret is not None:
+        if settings.sink_webhook_url is None:
+            yield "SINK_WEBHOOK_SECRET needs SINK_WEBHOOK_URL: it signs what is sent there"
+        if len(secret.get_secret_value()) < bounds.SINK_SECRET_CHARACTERS_MIN:
+            yield (
+                f"SINK_WEBHOOK_SECRET has less than {bounds.SINK_SECRET_CHARACTERS_MIN} characters: "
+                "use such as the output of `openssl rand -hex 32`"
+            )
+    urls = (
+        ("SINK_NATS_URL", settings.sink_nats_url, ("nats", "tls"), "nats://host:4222"),
+        (
+            "SINK_POSTGRES_URL",
+            settings.sink_postgres_url,
+            ("postgresql", "postgres"),
+            "postgresql://user@host:5432/database",
+        ),
+    )
+    for name, url, schemes, example in urls:
+        if url is None:
+            continue
+        text = url.get_secret_value()
+        parts = [one.strip() for one in text.split(",")] if "nats" in schemes else [text]
+        if not all(_is_url_of(one, schemes) for one in parts):
+            yield f"{name} must be a URL such as {example}"
+    if settings.explorer_max_events == 0:
+        yield from (
+            f"{name} needs the event store: EXPLORER_MAX_EVENTS must not be 0"
+            for name, value in (
+                ("SINK_WEBHOOK_URL", settings.sink_webhook_url),
+                ("SINK_NATS_URL", settings.sink_nats_url),
+                ("SINK_POSTGRES_URL", settings.sink_postgres_url),
+            )
+            if value is not None
+        )
+
+
+def _is_url_of(text: str, schemes: tuple[str, ...]) -> bool:
+    """Whether it is a URL with one of these schemes; a database may be at a socket, without a host."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    if any(one.isspace() or not one.isprintable() for one in text):
+        return False
+    return parts.scheme in schemes and (bool(parts.hostname) or "host=" in parts.query)
 
 
 def _of_ilp_http(settings: Settings) -> Iterator[str]:

@@ -33,6 +33,7 @@ from connector.settings.types import (
     BasisPoints,
     DialUrl,
     EngineUrl,
+    EventNames,
     HostName,
     HttpUrl,
     IlpAddress,
@@ -48,6 +49,9 @@ from connector.settings.types import (
     Rates,
     Replicas,
     Scale,
+    StreamName,
+    Subject,
+    TableName,
     Throughput,
     ThroughputWindow,
     WalletName,
@@ -362,6 +366,36 @@ class Settings(BaseSettings):
     (docs/operating.md); the oldest goes first. At least 1048576; 0: none is kept."""
     event_log_retention_days: Annotated[int, Field(ge=1, le=36500), EXACT] = 400
     """How long it is kept, in days."""
+    sink_webhook_url: HttpUrl | None = None
+    """Sink: events are POSTed there as JSON, in batches, at least once (docs/sinks.md)."""
+    sink_webhook_secret: SecretStr | None = None
+    """Signs what is POSTed there, as standardwebhooks.com says: `whsec_` and base64, or any text of at
+    least 16 characters. Needed with SINK_WEBHOOK_URL."""
+    sink_webhook_events: EventNames = Field(default_factory=list)
+    """Types of events, and groups of types, that it gets, comma-separated, or `all`. Default: all but
+    packets, balances and the status."""
+    sink_nats_url: SecretStr | None = None
+    """Sink: events are published to a stream of NATS JetStream there: `nats://user:password@host:4222`,
+    `tls://...`, several servers divided by commas. Needs the library nats-py."""
+    sink_nats_subject: Subject = "ilp.events"
+    """With what their subjects begin; the node id and the type follow."""
+    sink_nats_stream: StreamName = "ILP_EVENTS"
+    """The stream that takes them; made if it is missing."""
+    sink_nats_tls_ca: Path | None = None
+    """PEM file with the authorities that are trusted there. Default: those of the system."""
+    sink_nats_events: EventNames = Field(default_factory=list)
+    """As SINK_WEBHOOK_EVENTS. Default: all that is stored."""
+    sink_postgres_url: SecretStr | None = None
+    """Sink: events are written into a table of PostgreSQL there:
+    `postgresql://user:password@host:5432/database?sslmode=verify-full`. Needs the library asyncpg."""
+    sink_postgres_table: TableName = "ilp_events"
+    """The table; made if it is missing (`sinks --sql` prints how)."""
+    sink_postgres_events: EventNames = Field(default_factory=list)
+    """As SINK_WEBHOOK_EVENTS. Default: all that is stored."""
+    sink_lag_alert_seconds: Annotated[int, Field(ge=1, le=30 * 86_400), EXACT] = 300
+    """How old the oldest event may be that a sink does not have, in seconds, before there is an alert."""
+    sink_dead_letters_max_bytes: Annotated[int, Field(ge=1 << 16, le=1 << 34), EXACT] = 16 << 20
+    """Octets on disk of the events that a sink refused for good, of each sink; the oldest go first."""
     explorer_nodes: Annotated[
         list[PlainHttpUrl],
         BeforeValidator(split_list),

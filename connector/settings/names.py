@@ -25,6 +25,7 @@ PREFIXES: Final = (
     "TELEMETRY_",
     "EXPLORER_",
     "ILP_HTTP_",
+    "SINK_",
 )
 # Variables of other programs or of the environment that look like ours.
 NOT_SETTINGS: Final = frozenset(

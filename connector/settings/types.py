@@ -36,6 +36,9 @@ _NODE_ID: Final = re.compile(r"[A-Za-z0-9_~-]{1,64}")
 _RATE: Final = re.compile(r"\d{1,40}(?:/\d{1,40}|(?:\.\d{0,40})?(?:[eE][+-]?\d{1,2})?)")
 _WALLET: Final = re.compile(r"[a-z0-9_~](?:[a-z0-9._~-]{0,62}[a-z0-9_~])?")
 _HOST_NAME: Final = re.compile(r"[a-z0-9._-]{1,253}")
+_TABLE: Final = re.compile(r"(?:[a-z_][a-z0-9_]{0,62}\.)?[a-z_][a-z0-9_]{0,59}")
+_SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,7}")
+_STREAM: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAPPED_BITS: Final = 96
 """The prefix of the IPv6 addresses that IPv4 addresses are mapped to (RFC 4291, 2.5.5.2)."""
 PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
@@ -308,6 +311,32 @@ PlainHttpUrl = Annotated[
         lambda url: not {"@", "?", "#"} & set(url),
         "must be a URL without credentials, query and fragment, such as http://10.0.0.2:8080",
     ),
+]
+TableName = Annotated[
+    str,
+    _check(
+        lambda text: _TABLE.fullmatch(text) is not None,
+        "must be a name of lower-case letters, digits and _, perhaps after a schema and a point",
+    ),
+]
+Subject = Annotated[
+    str,
+    _check(
+        lambda text: _SUBJECT.fullmatch(text) is not None,
+        "must be letters, digits, - and _, in parts divided by points",
+    ),
+]
+StreamName = Annotated[
+    str,
+    _check(
+        lambda text: _STREAM.fullmatch(text) is not None,
+        "must be 1 to 64 letters, digits, - and _",
+    ),
+]
+EventNames = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=64)]],
+    BeforeValidator(split_list),
+    Field(max_length=bounds.SINK_EVENT_NAMES_MAX),
 ]
 Replicas = Annotated[str, AfterValidator(_replicas)]
 EngineUrl = Annotated[str, _check(_is_engine, "must be an http:// or https:// URL, or `manual`")]

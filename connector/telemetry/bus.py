@@ -144,6 +144,7 @@ class EventBus:
         self._viewers: set[Viewer] = set()
         self._sources: list[Callable[[], None]] = []
         self._takers: list[Callable[[Sequence[Emitted]], None]] = []
+        self._on_lost: Callable[[type, int], None] | None = None
 
     def number_from(self, seq: int) -> None:
         """Continue above `seq`, the last stored number, even if the clock was set back."""
@@ -160,8 +161,11 @@ class EventBus:
         self.seq = seq = self.seq + 1
         pending = self._pending
         if len(pending) >= bounds.TELEMETRY_RING_EVENTS_MAX:
-            self._lost_seq = pending.popleft().seq
+            lost = pending.popleft()
+            self._lost_seq = lost.seq
             self.dropped += 1
+            if self._on_lost is not None:
+                self._on_lost(type(lost.event), lost.seq)
         pending.append(Emitted(seq, self._clock.now_ms(), event))
 
     def ask_before_flush(self, source: Callable[[], None]) -> None:
@@ -173,6 +177,15 @@ class EventBus:
     def hand_to(self, taker: Callable[[Sequence[Emitted]], None]) -> None:
         """Pass every flushed event to `taker`, which must not block."""
         self._takers.append(taker)
+
+    def take_number(self) -> int:
+        """A number for a record that is no event of the node."""
+        self.seq += 1
+        return self.seq
+
+    def tell_lost(self, on_lost: Callable[[type, int], None]) -> None:
+        """Call `on_lost` with the type and the number of each event that was dropped; must not block."""
+        self._on_lost = on_lost
 
     @property
     def viewers(self) -> int:

@@ -9,7 +9,8 @@ or fails, events are counted instead of kept, with one warning.
 `EXPLORER_MAX_BYTES` octets (`store_file` has the order in which they go). The key of an event is its
 sequence number, which rises over all runs of the node. Balances have a table of their own, which
 packets do not push out: by the second for an hour, by the minute for the rest. So have minutes of
-traffic (`store_minutes`).
+traffic (`store_minutes`). Sinks read in the order of numbers, and learn what was deleted before
+they came (`store_readers`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Final, TypeVar
 
 from connector.base.clock import Clock
 from connector.base.disk import Database, Disk
+from connector.base.errors import EnvironmentFault
 from connector.base.log import Log
 from connector.base.words import words_of
 from connector.peering.model import Asset
@@ -30,7 +32,14 @@ from connector.telemetry.aggregates import Row
 from connector.telemetry.bus import PACKET_TYPES, Emitted
 from connector.telemetry.events import AccountBalance, NodeStatus
 from connector.telemetry.peer_minutes import PeerRow
-from connector.telemetry.store_file import COARSE_S, FINE_S, FREQUENT, EventFile
+from connector.telemetry.store_file import (
+    COARSE_S,
+    CODES,
+    FINE_S,
+    FREQUENT,
+    EventFile,
+    code_of,
+)
 from connector.telemetry.store_minutes import Minute
 from connector.telemetry.store_query import (
     EventQuery,
@@ -40,6 +49,7 @@ from connector.telemetry.store_query import (
     find_text,
     history,
 )
+from connector.telemetry.store_readers import Losses, Reading, losses_of, wanted_codes
 from connector.telemetry.store_search import Found
 
 T = TypeVar("T")
@@ -121,6 +131,9 @@ class EventStore:
             is_durable=is_durable,
         )
         self._off_by = off_by
+        self._losses = Losses()
+        """What readers are to be told with the next write."""
+        self._written: list[Callable[[], None]] = []
 
     @property
     def stored(self) -> int:
@@ -225,6 +238,7 @@ class EventStore:
                 self._status_due_ms = one.at_ms + STATUS_SECONDS * 1000
             if len(self._queue) >= bounds.EVENT_STORE_QUEUE_EVENTS_MAX:
                 self.dropped += 1
+                self.note_lost(type(event), one.seq)
             else:
                 self._queue.append(one)
 
@@ -255,20 +269,88 @@ class EventStore:
             if no_room := self._no_room():
                 # The room on the disk is for packets. That has an alert of its own.
                 self.dropped += len(batch) + len(minutes)
+                self._lose(batch)
                 self.fault = no_room
                 return
+            losses, self._losses = self._losses, Losses()
+            self._file.inserted = False
             try:
                 if self._writer is None or self._reader is None:
                     await self._close_files()
                     await self._open_files()
                 assert self._writer is not None
                 now_ms = self._clock.now_ms()
-                await self._writer.run(lambda file: self._file.write(file, batch, now_ms, minutes))
+                lost = losses if losses.counts else None
+                await self._writer.run(
+                    lambda file: self._file.write(file, batch, now_ms, minutes, lost)
+                )
             except _DAMAGE as error:
-                self.dropped += len(batch) + len(minutes)
+                if not self._file.inserted:
+                    self.dropped += len(batch) + len(minutes)
+                    self._losses.merge(losses)
+                    self._lose(batch)
                 self._failed(words_of(error))
             else:
                 self.fault = ""
+                if batch or losses.counts:
+                    for told in self._written:
+                        told()
+
+    def note_lost(self, kind: type, seq: int) -> None:
+        """Count an event that never got here, for the readers."""
+        if self._file.readers.wanted:
+            self._losses.add(code_of(kind), seq)
+
+    def _lose(self, batch: Iterable[Emitted]) -> None:
+        if self._file.readers.wanted:
+            self._losses.merge(losses_of((code_of(type(one.event)), one.seq) for one in batch))
+
+    # --- readers that must know what they have missed
+
+    def add_reader(
+        self, name: str, types: Sequence[str] | None, written: Callable[[], None]
+    ) -> None:
+        """Keep the place of a reader of these types; before `open`. `written` is called after writes."""
+        self._file.readers.want(name, wanted_codes(types, CODES))
+        self._written.append(written)
+
+    def pending(self, name: str) -> int:
+        """Events in the file that a reader has yet to read."""
+        return self._file.readers.pending(name)
+
+    def missed(self, name: str) -> int:
+        """Events that a reader has missed, of all starts, as far as it was told or is being told."""
+        return self._file.readers.missed_total(name)
+
+    async def read_next(self, name: str, *, count: int, bytes_max: int, gap_seq: int) -> Reading:
+        """What comes next for a reader; see `ReaderTable.read`.
+
+        Raises:
+            EnvironmentFault: the disk fails.
+        """
+        now_ms = self._clock.now_ms()
+        return await self._by_reader(
+            lambda file: self._file.readers.read(
+                file, name, count=count, bytes_max=bytes_max, gap_seq=gap_seq, now_ms=now_ms
+            )
+        )
+
+    async def advance(self, name: str, seqs: Sequence[int], *, gap: bool) -> None:
+        """A reader has these events, and has been told of the gap.
+
+        Raises:
+            EnvironmentFault: the disk fails.
+        """
+        await self._by_reader(lambda file: self._file.readers.advance(file, name, seqs, gap=gap))
+
+    async def _by_reader(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        writer = self._writer
+        if writer is None or self._reader is None:
+            raise EnvironmentFault(f"the event store is not open: {self.fault}")
+        try:
+            return await writer.run(work)
+        except (*_DAMAGE, KeyError) as error:
+            raise EnvironmentFault(f"the event store: {words_of(error)}") from error
 
     # --- reading
 

@@ -19,6 +19,7 @@ from connector.telemetry import bounds
 from connector.telemetry.bus import PACKET_TYPES, Emitted
 from connector.telemetry.events import TYPES, AccountBalance
 from connector.telemetry.store_minutes import Minute, MinuteTable
+from connector.telemetry.store_readers import Losses, ReaderTable
 
 ROWS_PER_STATEMENT: Final = 100
 """One statement for so many rows takes a quarter less CPU than one for each, and takes the
@@ -99,7 +100,7 @@ class EventFile:
         self.history_points = 0
         """Balances in the file."""
         self.last_seq = 0
-        """The highest number in the file when it was opened."""
+        """The highest number that was in use when the file was opened."""
         self.octets = 0
         """Of the pages in use, as of the last write. The write-ahead log is not part of it."""
         self._node_id = node_id
@@ -113,6 +114,9 @@ class EventFile:
         self._floor = 0
         """No frequent event has a number up to this one."""
         self._minutes = MinuteTable(min(bounds.MINUTES_BYTES_MAX, bytes_max // 4))
+        self.readers = ReaderTable()
+        self.inserted = False
+        """Whether the last batch is in the file, whatever failed afterwards."""
         self._slices = 0
         """Slices that may still be deleted after this write."""
 
@@ -129,7 +133,9 @@ class EventFile:
         self.stored = sum(counts.values())
         self._rare = sum(count for code, count in counts.items() if code not in self._frequent)
         self.history_points = connection.execute("SELECT count(*) FROM balances").fetchone()[0]
-        self.last_seq = connection.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
+        last_seq = connection.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
+        # A reader knows numbers of events that were deleted since: none may be used again.
+        self.last_seq = max(last_seq, self.readers.prepare(connection))
         self._buckets.clear()
         self._floor = 0
 
@@ -139,17 +145,26 @@ class EventFile:
         batch: Sequence[Emitted],
         now_ms: int,
         minutes: Sequence[Minute] = (),
+        losses: Losses | None = None,
     ) -> None:
-        """Insert `batch` and `minutes` in one transaction, then delete what is beyond the limits."""
-        if batch or minutes:
+        """Insert `batch` and `minutes` in one transaction, then delete what is beyond the limits.
+
+        `losses`: what could not be written before, for the readers.
+        """
+        self.inserted = False
+        if batch or minutes or losses is not None:
             balances = [one for one in batch if type(one.event) is AccountBalance]
 
             def insert(file: sqlite3.Connection) -> None:
                 self._insert_events(file, batch)
                 self._insert_balances(file, balances)
                 self._minutes.write(file, minutes)
+                if losses is not None:
+                    self.readers.note_lost(file, losses)
 
             in_transaction(connection, insert)
+            self.inserted = True
+            self.readers.note_inserted(_CODE_OF[type(one.event)] for one in batch)
             self.stored += len(batch)
             self._rare += sum(_CODE_OF[type(one.event)] not in self._frequent for one in batch)
         self._trim(connection, now_ms)
@@ -226,7 +241,7 @@ class EventFile:
         rare = connection.execute(
             f"SELECT count(*) FROM events WHERE {gone} AND NOT {self._is_frequent}"
         ).fetchone()[0]
-        self.stored -= connection.execute(f"DELETE FROM events WHERE {gone}").rowcount
+        self.stored -= self.readers.delete(connection, gone)
         self._rare -= rare
 
     def _trim_octets(self, connection: sqlite3.Connection) -> None:
@@ -258,10 +273,9 @@ class EventFile:
             if last is None:
                 self._floor = 0
                 break
-            deleted += connection.execute(
-                f"DELETE FROM events WHERE seq > ? AND seq <= ? AND {self._is_frequent}",
-                (self._floor, last),
-            ).rowcount
+            deleted += self.readers.delete(
+                connection, f"seq > ? AND seq <= ? AND {self._is_frequent}", (self._floor, last)
+            )
             self._floor = last
         self.stored -= deleted
         return deleted
@@ -271,11 +285,11 @@ class EventFile:
         if excess <= 0 or self._slices <= 0:
             return 0
         self._slices -= 1
-        deleted = connection.execute(
-            "DELETE FROM events WHERE seq IN (SELECT seq FROM events "
-            f"WHERE NOT {self._is_frequent} ORDER BY seq LIMIT ?)",
+        deleted = self.readers.delete(
+            connection,
+            f"seq IN (SELECT seq FROM events WHERE NOT {self._is_frequent} ORDER BY seq LIMIT ?)",
             (min(excess, SLICE_ROWS),),
-        ).rowcount
+        )
         self.stored -= deleted
         self._rare -= deleted
         return deleted
@@ -316,6 +330,11 @@ class EventFile:
 
 
 _SECONDS_MAX: Final = 1 << 62
+
+
+def code_of(kind: type) -> int:
+    """The number of a type of event in the file."""
+    return _CODE_OF[kind]
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

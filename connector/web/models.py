@@ -96,6 +96,18 @@ class RatesState(_Answer):
     """Currencies without a usable price in the last answer."""
 
 
+class SinkState(_Answer):
+    """A sink at a glance; /api/v1/sinks has more."""
+
+    sink: Literal["webhook", "nats", "postgres"]
+    state: Literal["current", "behind", "failing"]
+    fault: str | None
+    lag_events: int
+    lag_seconds: float
+    missed: int
+    dead_letters: int
+
+
 class RateItem(_Answer):
     """Units of `to` for one unit of `from`: an exact decimal number, or a fraction `12/13`."""
 
@@ -146,6 +158,7 @@ class Status(Health):
     next_hops_short: list[NextHopShort]
     secret_rotations: list[SecretRotation]
     rates: RatesState
+    sinks: list[SinkState]
 
 
 class PeerItem(_Answer):
@@ -389,6 +402,74 @@ class Told(_Answer):
 
     id: str
     webhook: Literal["waiting"]
+
+
+class SinkItem(_Answer):
+    """A sink. Counts are since the start of the node, but `missed` and `deadLettersLost`."""
+
+    sink: Literal["webhook", "nats", "postgres"]
+    place: str
+    """Where it is, without credentials."""
+    events: list[str] | None
+    """Types that it gets; null: all."""
+    state: Literal["current", "behind", "failing"]
+    fault: str | None
+    """Why the last attempt failed."""
+    attempts: int
+    """That failed, in a row."""
+    next_attempt_at: str | None
+    last_delivered_at: str | None
+    lag_events: int
+    """Events that are stored and not delivered."""
+    lag_seconds: float
+    """Age of the oldest of these."""
+    delivered: int
+    delivered_bytes: int
+    retried: int
+    refused: int
+    """Events refused for good: dead letters."""
+    missed: int
+    """Events that were gone before they were delivered."""
+    dead_letters: int
+    dead_letter_bytes: int
+    dead_letters_lost: int
+    """Those that went for want of room."""
+
+
+class Sinks(_Answer):
+    """Where events are delivered."""
+
+    items: list[SinkItem]
+    next: None
+
+
+class DeadLetterItem(_Answer):
+    """An event that a sink refused for good."""
+
+    seq: int
+    type: str
+    timestamp: str
+    reason: str
+    refused_at: str
+    attempts: int
+    again: bool
+    """Whether it will be delivered again."""
+    event: str
+    """The event, as JSON."""
+
+
+class DeadLetters(_Answer):
+    """Of a sink, oldest first."""
+
+    items: list[DeadLetterItem]
+    next: str | None
+
+
+class DeliveredAgain(_Answer):
+    """So many dead letters will be delivered again."""
+
+    sink: str
+    letters: int
 
 
 class AdminPeer(_Answer):

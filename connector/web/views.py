@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from prometheus_client.core import Metric
 
@@ -32,6 +32,11 @@ from connector.telemetry.store import EventStore
 from connector.version import __version__
 from connector.web.keys import former_until, keys_of, rotations_of
 from connector.web.rates import RatesView
+from connector.web.sinks import SinksView, sink_metrics
+
+_SINK_SHOWN: Final = (
+    "sink", "state", "fault", "lagEvents", "lagSeconds", "missed", "deadLetters",
+)  # fmt: skip
 
 
 class Ports(NamedTuple):
@@ -76,9 +81,11 @@ class NodeViews:
         rates: RatesView,
         is_configured: Callable[[Route], bool],
         incoming_metrics: Callable[[], Iterator[Metric]],
+        sinks: SinksView,
     ) -> None:
         """`is_configured`: whether a static route is of the settings; else an operator has added it."""
         self._is_configured = is_configured
+        self._sinks = sinks
         self._settings = settings
         self._known = known
         self._node_id = settings().node_id
@@ -129,7 +136,7 @@ class NodeViews:
                 "telemetry_packets_counted": packets.counted,
                 "telemetry_viewers_dropped": bus.viewers_dropped,
             },
-            others=lambda: chain(rates.metrics(), incoming_metrics()),
+            others=lambda: chain(rates.metrics(), incoming_metrics(), sink_metrics(sinks)),
         )
         self._metrics = MetricsText(collector, clock.monotonic_s)
 
@@ -220,6 +227,7 @@ class NodeViews:
                 for one in self._packets.shortages.current(self._clock.now_ms())
             ],
             "rates": self._rates.summary(),
+            "sinks": [{name: one[name] for name in _SINK_SHOWN} for one in self._sinks.view()],
             "eventStore": {"events": self._store.stored, "fault": self._store.fault},
         }
 
