@@ -58,6 +58,8 @@ class JetStreamSink:
         self._tls_ca: Final = tls_ca
         self._client: Any = None
         self._jetstream: Any = None
+        self._sent: list[asyncio.Future[Any]] = []
+        """Acknowledgements of the batch under way."""
 
     async def close(self) -> None:
         """See `Sink`."""
@@ -102,6 +104,12 @@ class JetStreamSink:
         async def note(error: Exception) -> None:
             last[:] = [error]
 
+        async def closed() -> None:
+            # The client would leave us waiting for acknowledgements until the time is over.
+            for one in self._sent if self._client is client else ():
+                if not one.done():
+                    one.set_exception(SinkError("the connection broke"))
+
         tls = None
         if self._uses_tls:
             tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._tls_ca)
@@ -111,6 +119,7 @@ class JetStreamSink:
                     self._servers,
                     name=f"ilp-connector {self._node_id}",
                     error_cb=note,
+                    closed_cb=closed,
                     allow_reconnect=False,
                     connect_timeout=int(bounds.CONNECT_SECONDS_MAX),
                     tls=tls,
@@ -151,7 +160,8 @@ class JetStreamSink:
         from nats.js.errors import NoStreamResponseError  # noqa: PLC0415 - an optional library
 
         size_max = self._client.max_payload - _HEADER_BYTES
-        refused, sent = [], []
+        refused: list[Refused] = []
+        sent = self._sent = []
         try:
             for at, record in enumerate(records):
                 payload = record.text.encode()

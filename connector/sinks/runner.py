@@ -119,8 +119,8 @@ class Runner:
         self._log: Final = log
         self._oldest_ms: int | None = None
         """Of what is not delivered, as far as it was read."""
-        self._stopping = False
         self._wake = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._said_s = -bounds.FAILURE_AGAIN_SECONDS
         self._looks_at_dead = True
 
@@ -163,14 +163,14 @@ class Runner:
 
     def stop(self) -> None:
         """End `run` after the delivery under way."""
-        self._stopping = True
+        self._stopped.set()
         self._wake.set()
 
     # --- delivering
 
     async def run(self) -> None:
         """Deliver until `stop`; what fails is tried again. Never raises what the sink does."""
-        while not self._stopping:
+        while not self._stopped.is_set():
             self._wake.clear()
             wait_s: float | None = None
             try:
@@ -188,13 +188,10 @@ class Runner:
 
     async def _pause(self, wait_s: float | None) -> None:
         """Wait so many seconds, or where that is None until there may be more; not while it stops."""
+        event = self._wake if wait_s is None else self._stopped
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                while not self._stopping:
-                    await self._wake.wait()
-                    if wait_s is None:
-                        return
-                    self._wake.clear()
+                await event.wait()
 
     async def _turn(self) -> bool:
         """Deliver one batch; whether there is more."""
@@ -273,7 +270,7 @@ class Runner:
             try:
                 await self._source.advance(self.sink.name, seqs, gap=gap is not None)
             except EnvironmentFault as error:
-                if self._stopping:
+                if self._stopped.is_set():
                     raise
                 failures += 1
                 wait_s = self._failed(error)
