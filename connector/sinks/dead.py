@@ -6,6 +6,7 @@ are counted. A letter is written before the cursor of its sink moves on; the sam
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
@@ -63,12 +64,14 @@ class DeadLetters:
         self._file: Final = database
         self._bytes_max: Final = bytes_max
         self._is_open = False
+        self._opening = asyncio.Lock()
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            if not self._is_open:
-                await self._file.open(_SCHEMA)
-                self._is_open = True
+            async with self._opening:  # all sinks come at once
+                if not self._is_open:
+                    await self._file.open(_SCHEMA)
+                    self._is_open = True
             return await self._file.run(work)
         except (sqlite3.Error, OSError) as error:
             raise EnvironmentFault(f"dead letters cannot be kept: {words_of(error)}") from error

@@ -121,6 +121,9 @@ class JetStreamSink:
                     error_cb=note,
                     closed_cb=closed,
                     allow_reconnect=False,
+                    # Else it would go on for as long as we let it; each server twice, to be exact.
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0.05,
                     connect_timeout=int(bounds.CONNECT_SECONDS_MAX),
                     tls=tls,
                 )

@@ -500,7 +500,7 @@ async def test_a_node_that_is_killed_under_load_delivers_all_that_it_has_stored(
         await start(node)
         try:
             await wait_ready(node, 0, CLOCK)
-            async with load(f"ws://127.0.0.1:{btp}", secret, "g.n1"):
+            async with load(f"ws://127.0.0.1:{btp}", secret, "g.n1", expiry_s=3.0):
                 for _ in range(ROUNDS):
                     had = len(receiver.deliveries)
                     await until(lambda: len(receiver.deliveries) > had + 3)  # noqa: B023 - this round's own

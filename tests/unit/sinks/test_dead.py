@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ async def test_each_sink_has_its_own_and_they_survive(tmp_path: Path) -> None:
     await dead.remove("a", [1, 2])
     assert (await dead.counts("a")).letters == 0
     assert (await dead.counts("b")).letters == 1
+    await dead.close()
+
+
+async def test_all_sinks_may_come_at_once_before_it_is_open(tmp_path: Path) -> None:
+    dead = letters(tmp_path)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        counts = [group.create_task(dead.counts(name)) for name in "abc"]
+        group.create_task(dead.put("a", [refused(1)], 5))
+    assert [one.result().octets for one in counts] != []
+    assert (await dead.counts("a")).letters == 1
     await dead.close()
 
 
