@@ -15,6 +15,7 @@ The map, each package above those that it uses:
       offline.py      demo, audit, compose            common.py   options, exit codes
       init.py         init                            wizard.py   what it asks
       log.py          log                             nodes.py    nodes
+      sinks.py        sinks
       usage.py        the list of commands, and what is wrong with a command line
       progress.py     what a command says while it takes long
       simulate.py     simulate                        process.py  Ctrl-C; output that is full or unread
@@ -93,10 +94,16 @@ The map, each package above those that it uses:
       turns.py        requests read in small parts, by turns
       pay.py          what payers are told (SPSP)     payments.py payments, in the admin API
       wallets.py      what wallets were paid          log.py      what is kept for long
+      sinks.py        where events are delivered
       audit.py        checks of the books             keys.py     keys and secrets, never shown themselves
       proxies.py      what trusted proxies say of a request
       models.py       answers, for OpenAPI            openapi.py its document
       faults.py       what is wrong with a request, in its answer
+    sinks/          events delivered to where people keep them
+      port.py         what a sink has to do           runner.py   one sink, from its cursor
+      webhook.py      POSTs, signed                   jetstream.py  a stream of NATS
+      postgres.py     a table                         dead.py     what was refused for good
+      selection.py    which events a sink gets        sinks.py    all sinks of a node
     ilp_http/       ILP over HTTP (RFC 35), beside the BTP links
       carrier.py      the listener and the peers, joined; when BTP or HTTP carries a packet
       peer.py         one peer that packets are posted to: probes, requests, sent again
@@ -145,6 +152,7 @@ The map, each package above those that it uses:
       histogram.py    how many took how long
       store_file.py   its tables and their limits     store_query.py  its queries
       store_search.py  text in stored packets
+      store_readers.py readers that may miss nothing uncounted: cursors of sinks
       event_log.py    what operators, links, settlements and the books did: kept for long, in words
       store_minutes.py minutes of traffic
       alerts.py       warnings as events              traces.py   OpenTelemetry traces of sampled packets

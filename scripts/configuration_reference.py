@@ -27,7 +27,7 @@ Made from the docstrings of `connector/settings/model.py` by
 Values come from the environment, then from the YAML file that `CONFIG_FILE` names, then from the
 defaults. `<NAME>_FILE` names a file that holds the value instead, for secrets that are mounted. An
 empty variable counts as unset; blanks around a value are dropped, but those of a secret. An unknown `BTP_*`,
-`ILP_HTTP_*`, `TIGERBEETLE_*`, `ACCOUNTING_*`, `TELEMETRY_*`, `EXPLORER_*` or `CONNECTOR_*` variable, a near miss of any
+`ILP_HTTP_*`, `TIGERBEETLE_*`, `ACCOUNTING_*`, `TELEMETRY_*`, `EXPLORER_*`, `SINK_*` or `CONNECTOR_*` variable, a near miss of any
 setting (`HTTP_PROT`, `CREDITLIMIT`, `RATES_MAX_AGE`, `SEND_ROUTES` without its peer), a file without any setting, and in the
 file an unknown key, a key that stands twice and a number such as `010` or `1:30` are errors, and all
 errors are reported at once.

@@ -187,6 +187,13 @@ _VALUES: Final = {
     "PAY_SECRET_FORMER": ("unset", "while PAY_SECRET is being changed: the one before"),
     "PAY_WEBHOOK_URL": ("unset", "where your application is told of payments"),
     "PAY_WEBHOOK_SECRET": ("unset", "a secret of its own; or PAY_WEBHOOK_SECRET_FILE"),
+    "SINK_WEBHOOK_URL": ("unset", "where your application takes events"),
+    "SINK_WEBHOOK_SECRET": ("unset", "a secret of its own; or SINK_WEBHOOK_SECRET_FILE"),
+    "SINK_NATS_URL": ("unset", "tls://user:password@host:4222; or SINK_NATS_URL_FILE"),
+    "SINK_POSTGRES_URL": (
+        "unset",
+        "postgresql://user:password@host/database?sslmode=verify-full; or SINK_POSTGRES_URL_FILE",
+    ),
     "LOCAL_DELIVERY_URL": ("unset", "where your application takes payments"),
     "BTP_PEER_<ID>_SECRET": (
         "anything on loopback",

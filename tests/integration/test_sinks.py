@@ -149,9 +149,7 @@ async def test_a_password_of_a_stream_is_not_shown_and_a_wrong_one_is_said(tmp_p
             await sink.deliver([record(1)])
         assert "hunter2" not in str(caught.value) + sink.place
         await sink.close()
-        right = JetStreamSink(
-            url.replace("hunter2", "right"), subject="s", stream="S", node_id="a"
-        )
+        right = JetStreamSink(url.replace("hunter2", "right"), subject="s", stream="S", node_id="a")
         assert list(await right.deliver([record(1)])) == []
         await right.close()
 
@@ -216,7 +214,9 @@ async def test_a_table_has_every_event_once_whatever_becomes_of_its_server(tmp_p
                 await server.start()
         await all_delivered(node, "postgres")
         last = node.connector.events.seq
-        rows = await server.ask("SELECT seq, type, at, peer_id, event::text AS event FROM ilp_events")
+        rows = await server.ask(
+            "SELECT seq, type, at, peer_id, event::text AS event FROM ilp_events"
+        )
         expected = {seq for seq in stored(node) if seq <= last}
         assert expected - {row["seq"] for row in rows} == set()
         assert len(rows) == len({row["seq"] for row in rows})
@@ -250,7 +250,12 @@ async def test_a_row_that_the_table_refuses_is_a_dead_letter_and_the_others_are_
         refused = await sink.deliver([record(seq) for seq in range(1, 6)])
         assert [one.record.seq for one in refused] == [3]
         assert "violates check constraint" in refused[0].reason
-        assert {row["seq"] for row in await server.ask("SELECT seq FROM ilp_events")} == {1, 2, 4, 5}
+        assert {row["seq"] for row in await server.ask("SELECT seq FROM ilp_events")} == {
+            1,
+            2,
+            4,
+            5,
+        }
         await sink.close()
 
 

@@ -100,6 +100,7 @@ RUN: Final = frozenset(
 _ON_THE_ENGINE = "tests/compose, on a Docker engine"
 _OF_SCRIPTS = "tests/integration/test_tigerbeetle_script.py, in a sandbox and without the internet"
 ELSEWHERE: Final = {
+    ("docs/sinks.md", "connector sinks"): "tests/integration/test_sinks.py",
     ("README.md", "scripts/demo"): ".ci/run, and whatever runs the tests",
     ("README.md", "scripts/deploy-5-peer-multihop.sh up"): _ON_THE_ENGINE,
     ("README.md", "docker exec peer1 ilp-connector balances"): _ON_THE_ENGINE,

@@ -109,7 +109,9 @@ def test_the_statement_names_the_table_and_an_index_in_its_schema() -> None:
     assert "INDEX IF NOT EXISTS ilp_at ON audit.ilp (at)" in statement
 
 
-@given(st.dictionaries(st.text(max_size=5), st.text(st.characters(exclude_categories=()), max_size=9)))
+@given(
+    st.dictionaries(st.text(max_size=5), st.text(st.characters(exclude_categories=()), max_size=9))
+)
 def test_any_json_becomes_text_that_postgres_takes(value: dict[str, str]) -> None:
     text = as_jsonb(json.dumps(value))
     text.encode()
