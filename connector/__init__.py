@@ -17,6 +17,7 @@ The map, each package above those that it uses:
       log.py          log                             nodes.py    nodes
       sinks.py        sinks
       usage.py        the list of commands, and what is wrong with a command line
+      completion.py   completion                      tree.py     every command and option, as data
       progress.py     what a command says while it takes long
       simulate.py     simulate                        process.py  Ctrl-C; output that is full or unread
     simulation/     networks of whole nodes in virtual time, with faults (docs/simulation.md)

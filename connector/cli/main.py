@@ -8,6 +8,7 @@ from typing import Annotated, Final, Optional
 import typer
 
 from connector.cli import (
+    completion,
     conformance,
     init,
     log,
@@ -31,6 +32,7 @@ from connector.version import __version__
 ASK_NO_NODE: Final = frozenset(
     (
         "check-config",
+        "completion",
         "compose",
         "conformance",
         "demo",
@@ -130,6 +132,7 @@ app.command("check-config")(run.check_config)
 app.command()(offline.compose)
 app.command()(run.healthcheck)
 app.command()(simulate.simulate)
+app.command()(completion.completion)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,12 @@ from urllib.parse import urlsplit
 import typer
 
 from connector.cli.common import AsJson, fail, faults_named
+from connector.cli.usage import Commands
 from connector.tools.terminal import console, plain, table
 
-nodes_app = typer.Typer(help="Names for nodes, for --node; without a verb a table of them.")
+nodes_app = typer.Typer(
+    cls=Commands, help="Names for nodes, for --node; without a verb a table of them."
+)
 NodeName = Annotated[str, typer.Argument(metavar="NAME", help="As --node takes it.")]
 
 

@@ -30,13 +30,14 @@ from connector.cli.common import (
     get,
     seconds_in,
 )
+from connector.cli.usage import Commands
 from connector.tools.terminal import console, plain, table
 
 PeerName = Annotated[str, typer.Argument(metavar="PEER", help="Its id.")]
 SECRET_OCTETS: Final = 24
 
-peers_app = typer.Typer(help="Peers and their links; without a verb a table of them.")
-routes_app = typer.Typer(help="Routes; without a verb the routing table.")
+peers_app = typer.Typer(cls=Commands, help="Peers and their links; without a verb a table of them.")
+routes_app = typer.Typer(cls=Commands, help="Routes; without a verb the routing table.")
 
 
 def _group(
