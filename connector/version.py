@@ -4,7 +4,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _COMPILED = "connector.switch.driver"
 """A module of the core: where it is compiled, all of `hatch_compile.MODULES` are."""
