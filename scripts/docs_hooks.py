@@ -39,6 +39,7 @@ def linked(markdown: str, page: str) -> str:
     """The text of a page, with its links for the site.
 
     Args:
+        markdown: as it stands in the repository.
         page: its path below docs/; pages of the root are `project/<name>.md`.
     """
     parts: list[str] = []

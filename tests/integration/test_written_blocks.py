@@ -65,10 +65,13 @@ def programs(tmp_path: Path) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
-def run(script: str, folder: Path, path: str, env: Mapping[str, str] | None = None) -> str:
+def run(
+    script: str, folder: Path, path: str, env: Mapping[str, str] | None = None, patience: int = 3
+) -> str:
     """Run a script of bash to its end, and then all that it has left running; its output.
 
-    It has to end with 0, and nothing in it with a traceback.
+    It has to end with 0, and nothing in it with a traceback. `patience`: how many times as long as one event
+    may take.
     """
     work = folder / "work"
     work.mkdir(exist_ok=True)
@@ -79,7 +82,7 @@ def run(script: str, folder: Path, path: str, env: Mapping[str, str] | None = No
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        said, _ = process.communicate(timeout=3 * PATIENCE_SECONDS)
+        said, _ = process.communicate(timeout=patience * PATIENCE_SECONDS)
     finally:
         # What runs in the background went with it; a script that was too slow goes now.
         process.kill()

@@ -60,6 +60,11 @@ def block(page: str, first: str) -> Block:
     return found
 
 
+WHOLE: Final = {
+    "docs/tutorial/first-hour.md": "tests/integration/test_whole_pages.py",
+    "docs/how-to/daily.md": "tests/integration/test_whole_pages.py",
+}
+"""Pages whose blocks are run one after the other, all of them, with the output that is shown below each."""
 RUN: Final = frozenset(
     {
         ("README.md", "python -m connector send --url ws://127.0.0.1:BTP_PORT"),
