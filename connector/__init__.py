@@ -86,6 +86,7 @@ The map, each package above those that it uses:
       admin.py        the admin API                   bodies.py   of its requests
       views.py        the read API
       feed.py         events, history, live feed      network.py what other nodes say
+      hops.py         one packet over all nodes, by its condition
       settlement.py   what settlement engines call, and operators who settle
       explain.py      what would happen to a packet now
       rates.py        exchange rates, as the API and metrics show them
@@ -154,6 +155,7 @@ The map, each package above those that it uses:
       store_file.py   its tables and their limits     store_query.py  its queries
       store_search.py  text in stored packets
       store_readers.py readers that may miss nothing uncounted: cursors of sinks
+      store_search.py  text in stored packets     store_ids.py packets by condition or id
       event_log.py    what operators, links, settlements and the books did: kept for long, in words
       store_minutes.py minutes of traffic
       alerts.py       warnings as events              traces.py   OpenTelemetry traces of sampled packets

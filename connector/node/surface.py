@@ -11,7 +11,7 @@ from connector.accounting.history import LedgerHistory
 from connector.node.changes import OperatorChanges
 from connector.node.core import Core
 from connector.node.preflight import tls_context
-from connector.peering.model import Asset
+from connector.peering.model import LOCAL, Asset
 from connector.settings.types import is_loopback
 from connector.telemetry.aggregates import Aggregates
 from connector.telemetry.bus import EventBus
@@ -27,6 +27,7 @@ from connector.web.engine_access import EngineAccess
 from connector.web.explain import Explainer, explain_router
 from connector.web.feed import feed_router
 from connector.web.guard import Guard
+from connector.web.hops import Hops, hops_router
 from connector.web.log import KeptFirst, log_router
 from connector.web.network import Neighbourhood, network_router
 from connector.web.payments import PaymentMaker, payments_router
@@ -143,6 +144,7 @@ class WebSurface:
             token_of=core.payers.token_of, required=exposed, clock=platform.clock, log=platform.log
         )
         names = frozenset(settings.http_allowed_hosts)
+        neighbourhood = self._neighbourhood()
         own_names = frozenset(("localhost", "127.0.0.1", "::1", settings.http_host))
         return create_app(
             self._views,
@@ -174,7 +176,17 @@ class WebSurface:
                 ),
                 settlements_read_router(core.settlements),
                 aggregates_router(self._aggregates, self._peer_minutes, self._store, core.peers),
-                network_router(self._neighbourhood()),
+                network_router(neighbourhood),
+                hops_router(
+                    Hops(
+                        own=self._views,
+                        bus=self._events,
+                        store=self._store,
+                        asset_of=self._asset_of,
+                        others=neighbourhood,
+                        clock=platform.clock,
+                    )
+                ),
                 peer_router(self._changes),
                 explain_router(self._explainer()),
                 rates_router(RatesView(lambda: core.settings, core.live_rates)),
@@ -194,6 +206,8 @@ class WebSurface:
         )
 
     def _asset_of(self, peer_id: str) -> Asset | None:
+        if peer_id == LOCAL:
+            return self._core.local.terms.asset
         books = self._core.accounts.peers.get(peer_id)
         return None if books is None else books.terms.asset
 

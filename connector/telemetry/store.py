@@ -27,7 +27,7 @@ from connector.base.errors import EnvironmentFault
 from connector.base.log import Log
 from connector.base.words import words_of
 from connector.peering.model import Asset
-from connector.telemetry import bounds, store_minutes
+from connector.telemetry import bounds, store_ids, store_minutes
 from connector.telemetry.aggregates import Row
 from connector.telemetry.bus import PACKET_TYPES, Emitted
 from connector.telemetry.events import AccountBalance, NodeStatus
@@ -387,6 +387,16 @@ class EventStore:
     async def packet(self, packet_id: str) -> list[str]:
         """All events of a packet, oldest first."""
         return (await self.events(EventQuery(packet=packet_id, after=0, count=100))).items
+
+    async def packets_with(self, condition: str, at_ms: int | None, count: int) -> list[list[str]]:
+        """The events of each packet with a condition (`store_ids.with_condition`)."""
+        return await self._read(
+            lambda file: store_ids.with_condition(file, condition, at_ms, count)
+        )
+
+    async def packets_beginning(self, digits: str, count: int) -> list[list[str]]:
+        """The events of each packet whose id or condition begins so (`store_ids.beginning`)."""
+        return await self._read(lambda file: store_ids.beginning(file, digits, count))
 
     async def last_asset(self, peer: str) -> Asset | None:
         """The asset of a peer's last balance, also of a peer that was removed; None: unknown."""

@@ -72,10 +72,10 @@ class Point(NamedTuple):
 
 def find_text(connection: sqlite3.Connection, query: EventQuery) -> Found:
     """One page of the events that fit a text or a code."""
-    low = max(query.after or 0, _seq_at(connection, query.from_ms, 0))
+    low = max(query.after or 0, seq_at(connection, query.from_ms, 0))
     high = min(
         _SEQ_MAX if query.before is None else query.before - 1,
-        _seq_at(connection, None if query.to_ms is None else query.to_ms + 1, _SEQ_MAX),
+        seq_at(connection, None if query.to_ms is None else query.to_ms + 1, _SEQ_MAX),
     )
     names = CODES if query.types is None else query.types
     return search(
@@ -96,10 +96,10 @@ def find(connection: sqlite3.Connection, query: EventQuery) -> list[tuple[int, s
     first of all are returned: the cost does not depend on the number of events.
     """
     forward = query.after is not None
-    low = max(query.after or 0, _seq_at(connection, query.from_ms, 0))
+    low = max(query.after or 0, seq_at(connection, query.from_ms, 0))
     high = min(
         _SEQ_MAX if query.before is None else query.before - 1,
-        _seq_at(connection, None if query.to_ms is None else query.to_ms + 1, _SEQ_MAX),
+        seq_at(connection, None if query.to_ms is None else query.to_ms + 1, _SEQ_MAX),
     )
     order = f"ORDER BY seq {'ASC' if forward else 'DESC'} LIMIT ?"
     bounds = (low, high, query.count)
@@ -148,7 +148,7 @@ def _seqs(
     return (row[0] for row in rows)
 
 
-def _seq_at(connection: sqlite3.Connection, at_ms: int | None, otherwise: int) -> int:
+def seq_at(connection: sqlite3.Connection, at_ms: int | None, otherwise: int) -> int:
     """The highest number below that of the first event not before `at_ms`.
 
     A binary search: times rise with numbers, unless the clock was set back.

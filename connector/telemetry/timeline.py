@@ -14,6 +14,10 @@ _STEPS: Final = (
     ("answered", "answeredMs"),
     ("posted", "postedMs"),
 )
+_HOP: Final = (
+    "packetId", "status", "peerId", "nextHop", "destination", "amount", "amountOut", "fee",
+    "expiresAt", "receivedAt", "durationMs", "code", "message", "triggeredBy",
+)  # fmt: skip
 _STATUS: Final = {"PACKET_FULFILLED": "fulfilled", "PACKET_REJECTED": "rejected"}
 
 
@@ -44,6 +48,20 @@ def packet_timeline(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "timeline": _timeline(received, forwarded, end, status),
         "transfers": _transfers(end, status),
         "events": list(events),
+    }
+
+
+def hop_of(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One packet as one hop of its way: `packet_timeline` without ledger and events.
+
+    `ways`: the next hops that it was sent to, in that order.
+    """
+    whole = packet_timeline(events)
+    end = next((one for one in events if one["type"] in _STATUS), {})
+    return {
+        **{name: whole[name] for name in _HOP},
+        **{name: end.get(name) for _, name in _STEPS},
+        "ways": [one["nextHop"] for one in events if one["type"] == "PACKET_FORWARDED"],
     }
 
 

@@ -30,6 +30,12 @@ NETWORK_SECONDS_MAX: Final = 2.0
 NETWORK_ANSWER_SECONDS: Final = 1.0
 NETWORK_ANSWER_BYTES_MAX: Final = 8 << 20
 NETWORK_REQUESTS_AT_ONCE_MAX: Final = 8
+# Packets of one node with a condition, the octets of its answer, and packets that are followed at a time.
+HOPS_SHOWN_MAX: Final = 20
+HOPS_ANSWER_BYTES_MAX: Final = 1 << 20
+HOPS_FOLLOWED_AT_ONCE_MAX: Final = 4
+# Packets whose id or condition begins with some digits.
+BEGINNINGS_SHOWN_MAX: Final = 10
 VIEWERS_MAX: Final = 32
 VIEWER_SEND_SECONDS_MAX: Final = 10.0
 VIEWER_MESSAGE_BYTES_MAX: Final = 1024

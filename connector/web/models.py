@@ -336,6 +336,91 @@ class NetworkShown(_Answer):
     nodes: list[NetworkNode]
 
 
+class HopAsset(_Answer):
+    """Of an amount of a packet."""
+
+    code: str
+    scale: int
+
+
+class Hop(_Answer):
+    """One packet as one node has it, by that node's clock; what is null is not known there."""
+
+    packet_id: str
+    """Of that node: each has one of its own."""
+    status: Literal["pending", "fulfilled", "rejected"]
+    peer_id: str
+    """Empty: the node itself, as `nextHop`."""
+    next_hop: str | None
+    destination: str
+    amount: Amount
+    amount_out: Amount | None
+    fee: Amount | None
+    asset_in: HopAsset | None
+    """Of `amount` and `fee`."""
+    asset_out: HopAsset | None
+    """Of `amountOut`."""
+    expires_at: str | None
+    received_at: str | None
+    duration_ms: float | None
+    reserved_ms: float | None
+    """After it was received, as those below."""
+    forwarded_ms: float | None
+    answered_ms: float | None
+    posted_ms: float | None
+    code: str | None
+    message: str | None
+    triggered_by: str | None
+    ways: list[str]
+    """The next hops that it was sent to; more than one where the first refused it."""
+
+
+class HopList(_Answer):
+    """Packets of this node."""
+
+    items: list[Hop]
+    next: None
+
+
+class HopsHere(_Answer):
+    """Packets of this node with a condition, oldest first."""
+
+    node_id: str
+    ilp_address: str
+    now: str
+    """By its clock."""
+    items: list[Hop]
+    more: bool
+    """Whether others have the same condition."""
+
+
+class HopsOfNode(_Answer):
+    """What one node has of a condition, or why it could not be asked."""
+
+    url: str
+    """Empty: this node itself."""
+    error: str
+    """Empty: it has answered."""
+    node_id: str | None
+    ilp_address: str | None
+    now: str | None
+    clock_offset_ms: float | None
+    """How far its clock is ahead of this node's, as well as one request can tell."""
+    clock_error_ms: float | None
+    """By how much that may be wrong."""
+    items: list[Hop]
+    more: bool
+
+
+class HopsEverywhere(_Answer):
+    """One packet over all nodes: this one first, then those of EXPLORER_NODES."""
+
+    condition: str
+    configured: bool
+    """Whether EXPLORER_NODES names others."""
+    nodes: list[HopsOfNode]
+
+
 class Certificate(_Answer):
     """Whether a listener speaks TLS."""
 

@@ -9,8 +9,10 @@ that does not answer, what it said last is shown, with the time: one answer for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -20,11 +22,13 @@ from pydantic.alias_generators import to_camel
 from connector.base import limits
 from connector.base.clock import Clock
 from connector.base.errors import HttpAnswerError, HttpTimeoutError, HttpUnreachableError
-from connector.base.http import HttpClient, Transport, check_json, off_loop
+from connector.base.http import HttpAnswer, HttpClient, Transport, check_json, off_loop
 from connector.telemetry.events import iso
 from connector.web import bounds, models
 
 _WRONG_KEY: Final = " (its key in EXPLORER_NODE_KEYS, or EXPLORER_NODES_KEY, is missing or wrong)"
+
+T = TypeVar("T")
 
 
 class OwnView(Protocol):
@@ -109,7 +113,8 @@ class Neighbourhood:
             ],
         }
 
-    async def _ask_all(self) -> list[dict[str, Any]]:
+    async def each(self, ask: Callable[[Ask], Awaitable[T]]) -> list[T]:
+        """What `ask` makes of each of the other nodes, in the configured order; it does not raise."""
         async with HttpClient(
             seconds_max=bounds.NETWORK_SECONDS_MAX,
             answer_bytes_max=bounds.NETWORK_ANSWER_BYTES_MAX,
@@ -119,11 +124,16 @@ class Neighbourhood:
         ) as client:
             places = asyncio.Semaphore(bounds.NETWORK_REQUESTS_AT_ONCE_MAX)
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(_ask(client, places, url, self._headers_for(url)))
-                    for url in self._urls
-                ]
-        return [self._with_last(task.result()) for task in tasks]
+
+                async def one(url: str) -> T:
+                    headers = self._headers_for(url)
+                    return await ask(Ask(client, places, url, headers))
+
+                tasks = [group.create_task(one(url)) for url in self._urls]
+        return [task.result() for task in tasks]
+
+    async def _ask_all(self) -> list[dict[str, Any]]:
+        return [self._with_last(answer) for answer in await self.each(_ask)]
 
     def _with_last(self, answer: dict[str, Any]) -> dict[str, Any]:
         """The answer, or in place of none what the node said last."""
@@ -143,30 +153,67 @@ class Neighbourhood:
         return {} if key is None else {"authorization": f"Bearer {key}"}
 
 
-async def _ask(
-    client: HttpClient, places: asyncio.Semaphore, url: str, headers: dict[str, str]
-) -> dict[str, Any]:
-    """The answer of the node at `url`, or why there is none; no answer makes this raise."""
+class SilentError(Exception):
+    """A node has not told what it was asked, and why."""
+
+
+@dataclass(slots=True, frozen=True)
+class Ask:
+    """Requests to one node."""
+
+    client: HttpClient
+    places: asyncio.Semaphore
+    url: str
+    headers: Mapping[str, str]
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A bounded time for all requests in it.
+
+        Raises:
+            SilentError: it was over, or the node cannot be reached, or its answer is not that of a connector.
+        """
+        try:
+            async with self.places, asyncio.timeout(bounds.NETWORK_SECONDS_MAX):
+                yield
+        except (TimeoutError, HttpTimeoutError):
+            raise SilentError(f"no answer within {bounds.NETWORK_SECONDS_MAX:g} s") from None
+        except HttpUnreachableError as error:
+            raise SilentError(f"cannot be reached: {error}") from None
+        except (HttpAnswerError, ValidationError):
+            raise SilentError("its answer is not that of a connector") from None
+
+    async def get(self, path: str) -> HttpAnswer:
+        """An answer of any status."""
+        return await self.client.ask("GET", self.url + path, headers=self.headers)
+
+    async def good(self, path: str) -> HttpAnswer:
+        """An answer with status 200.
+
+        Raises:
+            SilentError: it is another one.
+        """
+        answer = await self.get(path)
+        if answer.status == 200:
+            return answer
+        hint = _WRONG_KEY if answer.status in (401, 403) else ""
+        raise SilentError(f"it answered {answer.status}{hint}")
+
+
+async def _ask(node: Ask) -> dict[str, Any]:
+    """What a node says of itself, or why it says nothing; no answer makes this raise."""
     try:
-        async with places, asyncio.timeout(bounds.NETWORK_SECONDS_MAX):
-            answer = status = await client.ask("GET", f"{url}/api/status", headers=headers)
-            if status.status == 200:
-                answer = await client.ask("GET", f"{url}/api/accounts", headers=headers)
-            if answer.status != 200:
-                hint = _WRONG_KEY if answer.status in (401, 403) else ""
-                return _silent(url, f"it answered {answer.status}{hint}")
+        async with node.turn():
+            status = await node.good("/api/status")
+            answer = await node.good("/api/accounts")
             told = await off_loop(_read_status, status.body)
             shown = await off_loop(_read_accounts, answer.body)
-            peers = await client.ask("GET", f"{url}/api/peers", headers=headers)
+            peers = await node.get("/api/peers")
             links = await off_loop(_read_links, peers.body) if peers.status == 200 else {}
-    except (TimeoutError, HttpTimeoutError):
-        return _silent(url, f"no answer within {bounds.NETWORK_SECONDS_MAX:g} s")
-    except HttpUnreachableError as error:
-        return _silent(url, f"cannot be reached: {error}")
-    except (HttpAnswerError, ValidationError):
-        return _silent(url, "its answer is not that of a connector")
+    except SilentError as silent:
+        return _silent(node.url, str(silent))
     return {
-        "url": url,
+        "url": node.url,
         "error": "",
         "at": None,
         "nodeId": told.node_id,
@@ -179,61 +226,61 @@ async def _ask(
 
 # --- valid answers of another node; anything else is shown as its fault
 
-_Word = Annotated[str, Field(max_length=100)]
-_Figure = Annotated[str, Field(pattern=r"^-?[0-9]{1,40}$")]
-_Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Word = Annotated[str, Field(max_length=100)]
+Figure = Annotated[str, Field(pattern=r"^-?[0-9]{1,40}$")]
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
 
 
-class _Told(BaseModel):
+class Told(BaseModel):
     """Base of the answers: fields that are not shown are ignored."""
 
     model_config = ConfigDict(strict=True, alias_generator=to_camel)
 
 
-class _Accounting(_Told):
-    state: _Word = ""
+class _Accounting(Told):
+    state: Word = ""
 
 
-class _Status(_Told):
-    node_id: _Word
+class _Status(Told):
+    node_id: Word
     ilp_address: Annotated[str, Field(max_length=limits.ADDRESS_CHARACTERS_MAX)] = ""
-    status: _Word = ""
+    status: Word = ""
     accounting: _Accounting = _Accounting()
 
 
-class _Account(_Told):
-    peer_id: _Word
-    asset_code: _Word
+class _Account(Told):
+    peer_id: Word
+    asset_code: Word
     asset_scale: Annotated[int, Field(ge=0, le=limits.ASSET_SCALE_DIGITS_MAX)]
-    debit_balance: _Figure
-    credit_balance: _Figure
-    net_balance: _Figure
-    pending_debits: _Figure
-    pending_credits: _Figure
-    credit_limit: _Figure
-    available_credit: _Figure
-    settlement_threshold: _Figure | None
-    settlement_state: _Word
-    settlements_waiting: _Count = 0
-    settlements_waiting_amount: _Figure = "0"
+    debit_balance: Figure
+    credit_balance: Figure
+    net_balance: Figure
+    pending_debits: Figure
+    pending_credits: Figure
+    credit_limit: Figure
+    available_credit: Figure
+    settlement_threshold: Figure | None
+    settlement_state: Word
+    settlements_waiting: Count = 0
+    settlements_waiting_amount: Figure = "0"
 
 
-class _Accounts(_Told):
+class _Accounts(Told):
     items: list[_Account]
 
 
-class _Peer(_Told):
+class _Peer(Told):
     """What is shown of a link; an older node may not say all of it."""
 
-    peer_id: _Word
+    peer_id: Word
     connected: bool | None = None
     enabled: bool | None = None
     offline_expected: bool | None = None
-    packets_in: _Count | None = None
-    packets_out: _Count | None = None
+    packets_in: Count | None = None
+    packets_out: Count | None = None
 
 
-class _Peers(_Told):
+class _Peers(Told):
     items: list[_Peer]
 
 

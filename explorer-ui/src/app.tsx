@@ -46,6 +46,7 @@ export function App() {
         if (isTyping) target.blur();
         else if (place.value.tab === "peers" && place.value.query["peer"] !== undefined) goTo("peers");
         else if (place.value.query["packet"] !== undefined) setQuery({ packet: "" });
+        else if (place.value.query["condition"] !== undefined) setQuery({ condition: "", way: "", at: "" });
         return;
       }
       if (isTyping) return;

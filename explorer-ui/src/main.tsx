@@ -6,6 +6,7 @@ import "./style.css";
 import "./network.css";
 import "./operate.css";
 import "./peer.css";
+import "./way.css";
 
 const root = document.getElementById("page");
 if (root !== null) render(<App />, root);

@@ -470,6 +470,58 @@ export interface Network {
   readonly nodes: readonly NetworkNode[];
 }
 
+export interface HopAsset {
+  readonly code: string;
+  readonly scale: number;
+}
+
+/** One packet as one node has it, by that node's clock; an item of `/api/v1/packet-ids`. What is null is not known there. */
+export interface Hop {
+  readonly packetId: string;
+  readonly status: "pending" | "fulfilled" | "rejected";
+  /** Empty: the node itself, as `nextHop`. */
+  readonly peerId: string;
+  readonly nextHop: string | null;
+  readonly destination: string;
+  readonly amount: string;
+  readonly amountOut: string | null;
+  readonly fee: string | null;
+  readonly assetIn: HopAsset | null;
+  readonly assetOut: HopAsset | null;
+  readonly receivedAt: string | null;
+  readonly durationMs: number | null;
+  readonly reservedMs: number | null;
+  readonly forwardedMs: number | null;
+  readonly answeredMs: number | null;
+  readonly postedMs: number | null;
+  readonly code: string | null;
+  readonly message: string | null;
+  readonly triggeredBy: string | null;
+  /** The next hops that it was sent to, the last one last. */
+  readonly ways: readonly string[];
+}
+
+export interface HopsOfNode {
+  /** Empty: this node itself. */
+  readonly url: string;
+  /** Why it could not be asked; empty: it was. */
+  readonly error: string;
+  readonly nodeId: string | null;
+  readonly ilpAddress: string | null;
+  /** How far its clock is ahead of this node's, and by how much that may be wrong. */
+  readonly clockOffsetMs: number | null;
+  readonly clockErrorMs: number | null;
+  readonly items: readonly Hop[];
+  readonly more: boolean;
+}
+
+/** `/api/v1/network/conditions/{condition}`: this node first. */
+export interface HopsEverywhere {
+  readonly condition: string;
+  readonly configured: boolean;
+  readonly nodes: readonly HopsOfNode[];
+}
+
 /** An item of `/api/wallets` */
 export interface WalletItem {
   readonly wallet: string;

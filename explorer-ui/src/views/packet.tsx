@@ -6,9 +6,14 @@ import { ApiError, get, withSearch } from "../model/api";
 import { amount, dateClock, duration, exact, units } from "../model/format";
 import type { PacketDetail } from "../model/types";
 import { Chip, cls, Failure, Loading, Money, useFocusBack } from "../parts/bits";
+import { Copy } from "../parts/copy";
 import { Icon } from "../parts/icons";
-import { failed, goTo, setQuery, store } from "../state";
-import { name, StateChip } from "./packets";
+import { failed, goTo, place, setQuery, store } from "../state";
+import { type Around, name, StateChip } from "./packets";
+import { WayButton } from "./way";
+
+/** So long the story of the packet before may stand, dimmed, while another one is loaded. */
+const STALE_MS = 400;
 
 const WORDS: Readonly<Record<string, string>> = {
   received: "Received",
@@ -27,8 +32,9 @@ const TRANSFER_WORDS: Readonly<Record<string, string>> = {
   void: "void (given back)",
 };
 
-export function PacketDrawer(props: { id: string }) {
-  const { id } = props;
+/** `around`: what can be stepped to. */
+export function PacketDrawer(props: { id: string; around?: Around }) {
+  const { id, around } = props;
   const detail = useSignal<PacketDetail | null>(null);
   const fault = useSignal<{ status: number; message: string } | null>(null);
   const box = useRef<HTMLElement>(null);
@@ -39,9 +45,14 @@ export function PacketDrawer(props: { id: string }) {
 
   const load = async () => {
     try {
-      detail.value = await get<PacketDetail>(`api/packets/${encodeURIComponent(id)}`);
+      const found = await get<PacketDetail>(`api/packets/${encodeURIComponent(id)}`);
+      // Another one may have been stepped to meanwhile.
+      if (latest.current !== id) return;
+      detail.value = found;
       fault.value = null;
     } catch (error) {
+      if (latest.current !== id) return;
+      detail.value = null;
       fault.value = { status: error instanceof ApiError ? error.status : 0, message: failed(error) };
     }
   };
@@ -51,16 +62,24 @@ export function PacketDrawer(props: { id: string }) {
     // What just happened is stored a moment later.
     const timers = [300, 1200, 3000].map((ms) =>
       window.setTimeout(() => {
-        if (detail.value === null || detail.value.status === "pending") void load();
+        if (detail.value?.packetId !== id || detail.value.status === "pending") void load();
       }, ms),
+    );
+    // A story that is late is not that of the packet before.
+    timers.push(
+      window.setTimeout(() => {
+        if (detail.value !== null && detail.value.packetId !== id) detail.value = null;
+      }, STALE_MS),
     );
     return () => {
       timers.forEach(window.clearTimeout);
     };
   }, [id, state]);
-  useFocusBack(box, () => document.querySelector(`[data-id="${CSS.escape(id)}"]`));
+  const latest = useRef(id);
+  latest.current = id;
+  useFocusBack(box, () => document.querySelector(`[data-id="${CSS.escape(latest.current)}"]`));
   useEffect(() => {
-    box.current?.focus({ preventScroll: true });
+    if (box.current?.contains(document.activeElement) === false) box.current.focus({ preventScroll: true });
   }, [id]);
 
   const known = detail.value;
@@ -69,21 +88,27 @@ export function PacketDrawer(props: { id: string }) {
       <header class="drawer-head">
         <div>
           <h2>Packet</h2>
-          <code class="drawer-id">{id}</code>
+          <code class="drawer-id">{id}</code> <Copy text={id} what="the packet id" />
         </div>
-        <button
-          type="button"
-          class="tool"
-          aria-label="Close"
-          onClick={() => {
-            setQuery({ packet: "" });
-          }}
-        >
-          <Icon name="close" />
-        </button>
+        <div class="drawer-tools">
+          {around !== undefined && <Step to={around.newer} icon="previous" label="Newer packet" letter="k" />}
+          {around !== undefined && <Step to={around.older} icon="next" label="Older packet" letter="j" />}
+          <button
+            type="button"
+            class="tool"
+            aria-label="Close"
+            onClick={() => {
+              setQuery({ packet: "" });
+            }}
+          >
+            <Icon name="close" />
+          </button>
+        </div>
       </header>
       {known !== null ? (
-        <Story packet={known} />
+        <div class={cls("drawer-story", known.packetId !== id && "drawer-stale")} aria-busy={known.packetId !== id}>
+          <Story packet={known} />
+        </div>
       ) : fault.value === null ? (
         <Loading what="the packet" rows={6} />
       ) : fault.value.status === 404 && row !== undefined ? (
@@ -102,6 +127,23 @@ export function PacketDrawer(props: { id: string }) {
         <Failure message={fault.value.message} retry={() => void load()} />
       )}
     </aside>
+  );
+}
+
+function Step(props: { to: string | null; icon: "previous" | "next"; label: string; letter: string }) {
+  return (
+    <button
+      type="button"
+      class="tool"
+      aria-label={props.label}
+      title={`${props.label} (${props.letter})`}
+      disabled={props.to === null}
+      onClick={() => {
+        if (props.to !== null) setQuery({ packet: props.to });
+      }}
+    >
+      <Icon name={props.icon} />
+    </button>
   );
 }
 
@@ -124,6 +166,9 @@ function Story(props: { packet: PacketDetail }) {
       </p>
       {packet.status === "rejected" && packet.message !== null && packet.message !== "" && (
         <p class="quote">“{packet.message}”</p>
+      )}
+      {place.value.query["condition"] === undefined && (
+        <WayButton condition={packet.executionCondition} packetId={packet.packetId} receivedAt={packet.receivedAt} />
       )}
       <ol class="timeline" data-testid="timeline">
         {packet.timeline.map((step, index) => {
@@ -152,7 +197,9 @@ function Story(props: { packet: PacketDetail }) {
         <dt>Received</dt>
         <dd>{packet.receivedAt === null ? "–" : dateClock(Date.parse(packet.receivedAt))}</dd>
         <dt>Destination</dt>
-        <dd class="mono break">{packet.destination}</dd>
+        <dd class="mono break">
+          {packet.destination} {packet.destination !== null && packet.destination !== "" && <Copy text={packet.destination} what="the destination" />}
+        </dd>
         <dt>From</dt>
         <dd>
           <PeerLink peerId={packet.peerId} />
@@ -190,7 +237,9 @@ function Story(props: { packet: PacketDetail }) {
         <dt>Expires</dt>
         <dd>{packet.expiresAt === null ? "–" : dateClock(Date.parse(packet.expiresAt))}</dd>
         <dt>Condition</dt>
-        <dd class="mono break">{packet.executionCondition ?? "–"}</dd>
+        <dd class="mono break">
+          {packet.executionCondition ?? "–"} {packet.executionCondition !== null && <Copy text={packet.executionCondition} what="the condition" />}
+        </dd>
       </dl>
       <h3>Ledger transfers</h3>
       {packet.transfers.length === 0 ? (
@@ -202,7 +251,9 @@ function Story(props: { packet: PacketDetail }) {
               <Chip kind={transfer.step === "post" ? "ok" : transfer.step === "void" ? "bad" : "quiet"}>
                 {TRANSFER_WORDS[transfer.step] ?? transfer.step}
               </Chip>
-              <code class="break">{transfer.id}</code>
+              <span>
+                <code class="break">{transfer.id}</code> <Copy text={transfer.id} what="the transfer id" />
+              </span>
             </li>
           ))}
         </ul>

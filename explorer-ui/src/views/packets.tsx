@@ -10,6 +10,7 @@ import type { Page, WireEvent } from "../model/types";
 import { Chip, cls, Empty, Failure, Money, useMedia, useSize } from "../parts/bits";
 import { failed, now, place, setQuery, store } from "../state";
 import { PacketDrawer } from "./packet";
+import { WayView } from "./way";
 
 const STATES: readonly PacketState[] = ["fulfilled", "rejected", "in flight"];
 const SPANS: readonly (readonly [string, string])[] = [
@@ -48,6 +49,22 @@ function moment(text: string | undefined): number {
 }
 
 export function Packets() {
+  const { condition, way, packet, at } = place.value.query;
+  const covers = useMedia("(max-width: 52rem)");
+  if (condition === undefined || !CONDITION.test(condition)) return <List />;
+  return (
+    <div class={cls("packets", packet !== undefined && "with-drawer")}>
+      <div class="packets-main" inert={covers && packet !== undefined}>
+        <WayView condition={condition} packetId={way ?? packet ?? ""} at={at ?? ""} />
+      </div>
+      {packet !== undefined && <PacketDrawer id={packet} />}
+    </div>
+  );
+}
+
+const CONDITION = /^[0-9a-f]{64}$/;
+
+function List() {
   const { query } = place.value;
   const filter = filterOf(query);
   const open = query["packet"];
@@ -64,6 +81,8 @@ export function Packets() {
   // The story of a packet then covers the table: what is beneath must not take the focus.
   const covers = useMedia("(max-width: 52rem)");
   const news = frozen.value === null ? 0 : Math.max(0, countNews(live, frozen.value));
+  const around = neighbours(rows, open);
+  useStepKeys(around);
 
   return (
     <div class={cls("packets", open !== undefined && "with-drawer")}>
@@ -104,9 +123,40 @@ export function Packets() {
           }
         />
       </section>
-      {open !== undefined && <PacketDrawer id={open} key={open} />}
+      {open !== undefined && <PacketDrawer id={open} around={around} />}
     </div>
   );
+}
+
+/** The rows above and below one: newer and older. */
+export interface Around {
+  readonly newer: string | null;
+  readonly older: string | null;
+}
+
+function neighbours(rows: readonly PacketRow[], id: string | undefined): Around {
+  const at = id === undefined ? -1 : rows.findIndex((row) => row.id === id);
+  return at < 0 ? { newer: null, older: null } : { newer: rows[at - 1]?.id ?? null, older: rows[at + 1]?.id ?? null };
+}
+
+/** From packet to packet while one is open: k is up, j is down. */
+function useStepKeys(around: Around): void {
+  const latest = useRef(around);
+  latest.current = around;
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") !== null) return;
+      if ((event.target as HTMLElement).matches("input, select, textarea")) return;
+      const next = event.key === "j" ? latest.current.older : event.key === "k" ? latest.current.newer : null;
+      if (next === null) return;
+      event.preventDefault();
+      setQuery({ packet: next });
+    };
+    window.addEventListener("keydown", onKey);
+    return () => {
+      window.removeEventListener("keydown", onKey);
+    };
+  }, []);
 }
 
 function countNews(live: readonly PacketRow[], frozen: readonly PacketRow[]): number {
@@ -339,14 +389,26 @@ function Table(props: {
     if (atEnd) props.onEnd();
   }, [atEnd, rows.length, props.round]);
 
+  const reveal = (index: number) => {
+    const body = ref.current;
+    if (index < 0 || body === null) return;
+    const y = index * rowHeight;
+    if (y < body.scrollTop) body.scrollTop = y;
+    else if (y + rowHeight > body.scrollTop + size.height) body.scrollTop = y + rowHeight - size.height;
+  };
+  // The one that is open stays in sight when another is stepped to.
+  useEffect(() => {
+    if (props.open === undefined) return;
+    focused.value = props.open;
+    reveal(rows.findIndex((row) => row.id === props.open));
+  }, [props.open]);
+
   const focus = (index: number) => {
     const row = rows[index];
     const body = ref.current;
     if (row === undefined || body === null) return;
     focused.value = row.id;
-    const y = index * rowHeight;
-    if (y < body.scrollTop) body.scrollTop = y;
-    else if (y + rowHeight > body.scrollTop + size.height) body.scrollTop = y + rowHeight - size.height;
+    reveal(index);
     requestAnimationFrame(() => {
       body.querySelector<HTMLElement>(`[data-id="${row.id}"]`)?.focus({ preventScroll: true });
     });
