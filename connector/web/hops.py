@@ -64,6 +64,8 @@ class Hops:
         self._others = others
         self._clock = clock
         self._places = asyncio.Semaphore(bounds.HOPS_FOLLOWED_AT_ONCE_MAX)
+        self._names: dict[str, tuple[str, str]] = {}
+        """Of each URL that has answered: the node's id and address, for when it does not."""
 
     async def here(self, condition: str, at_ms: int | None) -> dict[str, Any]:
         """Packets of this node with a condition, oldest first; of too many, those next to a time."""
@@ -109,10 +111,12 @@ class Hops:
                     raise SilentError(f"it answered {answer.status}")
                 told = await off_loop(_read, answer.body)
         except SilentError as silent:
+            name, address = self._names.get(node.url) or self._others.last_name(node.url)
             return {
-                "url": node.url, "error": str(silent), "nodeId": None, "ilpAddress": None,
+                "url": node.url, "error": str(silent), "nodeId": name, "ilpAddress": address,
                 "now": None, "clockOffsetMs": None, "clockErrorMs": None, "items": [], "more": False,
             }  # fmt: skip
+        self._names[node.url] = told.node_id, told.ilp_address
         items = [one.model_dump(by_alias=True) for one in told.items[: bounds.HOPS_SHOWN_MAX]]
         return {
             "url": node.url,

@@ -402,6 +402,7 @@ class HopsOfNode(_Answer):
     error: str
     """Empty: it has answered."""
     node_id: str | None
+    """Of one that has not: as it said before; null: it never has."""
     ilp_address: str | None
     now: str | None
     clock_offset_ms: float | None

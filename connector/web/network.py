@@ -84,6 +84,11 @@ class Neighbourhood:
         """Whether there are other nodes."""
         return bool(self._urls)
 
+    def last_name(self, url: str) -> tuple[str | None, str | None]:
+        """Id and address of the node at a URL, as it has said last; None: it has said nothing yet."""
+        last = self._last.get(url, {})
+        return last.get("nodeId"), last.get("ilpAddress")
+
     async def nodes(self) -> list[dict[str, Any]]:
         """This node first, then the others in the configured order."""
         # Concurrent callers share one query.

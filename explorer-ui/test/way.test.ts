@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { duration } from "../src/model/format";
-import type { Hop, HopsEverywhere, HopsOfNode, NetworkNode } from "../src/model/types";
+import type { Hop, HopsEverywhere, HopsOfNode } from "../src/model/types";
 import { type Missing, skewInWords, type Stop, wayOf } from "../src/model/way";
 import { at } from "./samples";
 
@@ -33,12 +33,12 @@ const stops = (way: ReturnType<typeof wayOf>) => (way?.legs ?? []).filter((one):
 describe("the way of a packet", () => {
   it("is the same whichever of its nodes asks", () => {
     for (const [mine, rest] of [[own("a", [A]), [node("c", [C]), node("b", [B])]], [own("b", [B]), [node("c", [C]), node("a", [A])]], [own("c", [C]), [node("b", [B]), node("a", [A])]]] as const) {
-      expect(named(wayOf(everywhere(mine, ...rest), "", []))).toEqual(["a", "b", "c"]);
+      expect(named(wayOf(everywhere(mine, ...rest)))).toEqual(["a", "b", "c"]);
     }
   });
 
   it("says what each took itself, and what lies between them", () => {
-    const way = wayOf(everywhere(own("a", [A]), node("b", [B]), node("c", [C])), "", []);
+    const way = wayOf(everywhere(own("a", [A]), node("b", [B]), node("c", [C])));
     expect(way?.total).toBe(20);
     expect(stops(way).map((one) => one.inside)).toEqual([4, 3, 5]);
     expect(stops(way).map((one) => one.link)).toEqual([null, 4, 4]);
@@ -48,7 +48,7 @@ describe("the way of a packet", () => {
 
   it("does not depend on clocks, and says which is wrong", () => {
     const late = { ...B, receivedAt: at(4 - 3_000_000) };
-    const way = wayOf(everywhere(own("a", [A]), node("b", [late], { clockOffsetMs: -3_000_000 }), node("c", [C])), "", []);
+    const way = wayOf(everywhere(own("a", [A]), node("b", [late], { clockOffsetMs: -3_000_000 }), node("c", [C])));
     expect(stops(way).map((one) => one.begin)).toEqual([0, 4, 7]);
     const [a, b, c] = stops(way).map((one) => skewInWords(one, duration));
     expect(a).toBe("");
@@ -57,29 +57,28 @@ describe("the way of a packet", () => {
   });
 
   it("a node that is silent, that is not listed or that kept nothing has its place, and what is beyond it too", () => {
-    const last = { url: "http://b", nodeId: "b" } as NetworkNode;
-    const silent = node("b", [], { nodeId: null, error: "no answer within 2 s", clockOffsetMs: null, clockErrorMs: null });
-    const cases: [HopsOfNode[], NetworkNode[], RegExp][] = [
-      [[silent], [last], /could not be asked: no answer within 2 s/],
-      [[silent], [], /not in EXPLORER_NODES, or is one of those/],
-      [[], [], /not asked: it is not in EXPLORER_NODES/],
-      [[node("b", [])], [], /keeps nothing/],
+    const silent = node("b", [], { error: "no answer within 2 s", clockOffsetMs: null, clockErrorMs: null });
+    const cases: [HopsOfNode[], RegExp][] = [
+      [[silent], /could not be asked: no answer within 2 s/],
+      [[{ ...silent, nodeId: null }], /not in EXPLORER_NODES, or is one of those/],
+      [[], /not asked: it is not in EXPLORER_NODES/],
+      [[node("b", [])], /keeps nothing/],
     ];
-    for (const [more, known, why] of cases) {
-      const way = wayOf(everywhere(own("a", [A]), ...more, node("c", [C])), "", known);
+    for (const [more, why] of cases) {
+      const way = wayOf(everywhere(own("a", [A]), ...more, node("c", [C])));
       expect(named(way)).toEqual(["a", "b", "c"]);
       expect((way?.legs[1] as Missing).why).toMatch(why);
       // Through b, and b itself: all that a waited but for c.
       expect(stops(way)[1]?.link).toBe(11);
     }
-    const way = wayOf(everywhere(own("c", [C]), silent), "", [last]);
+    const way = wayOf(everywhere(own("c", [C]), silent));
     expect(named(way)).toEqual(["b", "c"]);
     expect(way?.silent).toEqual([]);
-    expect(wayOf(everywhere(own("a", [hop({})]), silent), "", [last])?.silent).toEqual([{ name: "b", error: "no answer within 2 s" }]);
+    expect(wayOf(everywhere(own("a", [hop({})]), silent))?.silent).toEqual([{ name: "b", error: "no answer within 2 s" }]);
   });
 
   it("a peer with another name than its node is found by what was sent to it", () => {
-    const way = wayOf(everywhere(own("a", [{ ...A, nextHop: "bank", ways: ["bank"] }]), node("b", [{ ...B, peerId: "customer" }]), node("c", [C])), "", []);
+    const way = wayOf(everywhere(own("a", [{ ...A, nextHop: "bank", ways: ["bank"] }]), node("b", [{ ...B, peerId: "customer" }]), node("c", [C])));
     expect(named(way)).toEqual(["a", "b", "c"]);
     expect(stops(way).map((one) => one.named)).toEqual([true, false, true]);
   });
@@ -87,7 +86,7 @@ describe("the way of a packet", () => {
   it("of many packets with one condition, as of pings, each has the next in time", () => {
     const many = [0, 1000, 2000].map((ms, index) => ({ ...A, packetId: `${index}`.repeat(32), receivedAt: at(ms) }));
     const there = [0, 1000, 2000].map((ms, index) => ({ ...B, packetId: `${index + 5}`.repeat(32), receivedAt: at(ms + 5500) }));
-    const way = wayOf(everywhere(own("a", many), node("b", there, { clockOffsetMs: 5500, more: true })), "1".repeat(32), []);
+    const way = wayOf(everywhere(own("a", many), node("b", there, { clockOffsetMs: 5500, more: true })), "1".repeat(32));
     expect(stops(way).map((one) => one.hop.packetId[0])).toEqual(["1", "6"]);
     expect(way?.others).toBe(4);
     expect(way?.more).toBe(true);
@@ -95,9 +94,9 @@ describe("the way of a packet", () => {
 
   it("a packet in flight is unknown where it is, and nothing is no way", () => {
     const flying = { ...A, status: "pending" as const, durationMs: null, answeredMs: null };
-    const way = wayOf(everywhere(own("a", [flying]), node("b", [{ ...B, durationMs: null, answeredMs: null, status: "pending" }])), "", []);
+    const way = wayOf(everywhere(own("a", [flying]), node("b", [{ ...B, durationMs: null, answeredMs: null, status: "pending" }])));
     expect(way?.total).toBeNull();
     expect(stops(way).map((one) => [one.inside, one.link])).toEqual([[null, null], [null, null]]);
-    expect(wayOf(everywhere(own("a", [])), "", [])).toBeNull();
+    expect(wayOf(everywhere(own("a", [])))).toBeNull();
   });
 });

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from connector import Fulfill, PeerSettings, Reject
+from connector.web import bounds
 from tests.browser.axe import audit
 from tests.browser.conftest import PATIENCE_MS, Viewer
 from tests.support.daemons import Daemon, RunningNodes
@@ -21,6 +22,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 NAMES = ("ams", "ber", "cph", "dub")
 SECRET = "55" * 32
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other nodes are asked for longer than an operator would wait: a busy machine is no fault."""
+    monkeypatch.setattr(bounds, "NETWORK_SECONDS_MAX", 30.0)
 
 
 async def line(network: RunningNodes, names: tuple[str, ...] = NAMES, **more: Any) -> list[Daemon]:
@@ -40,7 +47,7 @@ async def line(network: RunningNodes, names: tuple[str, ...] = NAMES, **more: An
 async def test_one_packet_is_followed_over_four_nodes(viewer: Viewer, tmp_path: Path) -> None:
     async with RunningNodes(tmp_path) as network, viewer:
         a, b, _c, d = await line(network)
-        assert isinstance(await a.connector.send("g.dub", 1_250_000_000), Fulfill)
+        assert isinstance(await a.connector.send("g.dub", 125_000_000), Fulfill)
         await viewer.open(b.connector.http_port, "#packets")
         page = viewer.page
         await viewer.at("packet-rows").get_by_text("g.dub").first.click()
@@ -53,9 +60,9 @@ async def test_one_packet_is_followed_over_four_nodes(viewer: Viewer, tmp_path: 
         stops = viewer.at("way-stop")
         assert [await one.get_attribute("data-node") for one in await stops.all()] == list(NAMES)
         # Amounts in and out and the fee of each hop.
-        await expect(stops.nth(1)).to_contain_text("1.25 USD")
-        await expect(stops.nth(1)).to_contain_text("1.24375 USD")
-        await expect(stops.nth(1)).to_contain_text("0.00625 USD")
+        await expect(stops.nth(1)).to_contain_text("0.125 USD")
+        await expect(stops.nth(1)).to_contain_text("0.124375 USD")
+        await expect(stops.nth(1)).to_contain_text("0.000625 USD")
         await expect(stops.nth(3)).to_contain_text("received")
         for one in await viewer.at("way-inside").all_text_contents():
             assert re.fullmatch(r"[\d.]+ ms", one), one
@@ -76,9 +83,12 @@ async def test_one_packet_is_followed_over_four_nodes(viewer: Viewer, tmp_path: 
         # The packet at another node is a click away, at that node.
         href = await stops.nth(3).get_by_role("link").get_attribute("href") or ""
         assert href.startswith(f"http://127.0.0.1:{d.connector.http_port}/#packets?packet=")
+        await page.get_by_role("button", name="Its story at ber").click()
+        await expect(viewer.at("packet-drawer")).to_contain_text("Posted in the ledger")
+        await audit(viewer, "a way with the story at this node")
+        await viewer.shot("way-story")
         await page.keyboard.press("Escape")
         await expect(viewer.at("packet-drawer")).to_have_count(0)
-        await viewer.shot("way-wide")
         for width in (360, 3840):
             await page.set_viewport_size({"width": width, "height": 900})
             await viewer.shot(f"way-{width}")

@@ -8,8 +8,11 @@ import hmac
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from connector import Fulfill, Reject
 from connector.switch.receiver import PING_CONDITION
+from connector.web import bounds
 from connector.web.bounds import HOPS_SHOWN_MAX
 from connector.web.models import HopsEverywhere, HopsHere
 from tests.support.admin import Operator
@@ -18,6 +21,12 @@ from tests.support.ports import free_ports
 
 NAMES = ("a", "b", "c")
 SECRET = bytes.fromhex("55" * 32)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no fault of a node."""
+    monkeypatch.setattr(bounds, "NETWORK_SECONDS_MAX", 30.0)
 
 
 async def chain(network: RunningNodes, **more: Any) -> list[Daemon]:
@@ -87,7 +96,7 @@ async def test_what_is_unknown_is_said_of_the_node_it_is_unknown_of(tmp_path: Pa
         await c.stop()
         silent = (await Operator(a).get(path))["nodes"][-1]
         assert "cannot be reached" in silent["error"]
-        assert (silent["nodeId"], silent["clockOffsetMs"], silent["items"]) == (None, None, [])
+        assert (silent["nodeId"], silent["clockOffsetMs"], silent["items"]) == ("c", None, [])
         for wrong in ("ab", "g" * 64, "AB" * 32):
             answer = await Operator(b).ask("GET", f"/api/v1/conditions/{wrong}")
             assert answer.status_code == 422

@@ -7,7 +7,7 @@
  */
 
 import { peerName } from "./network";
-import type { Hop, HopsEverywhere, HopsOfNode, NetworkNode } from "./types";
+import type { Hop, HopsEverywhere, HopsOfNode } from "./types";
 
 /** A node on the way that has the packet. */
 export interface Stop {
@@ -67,12 +67,8 @@ const LEGS_MAX = 40;
 /** Times have milliseconds. */
 const STEP_MS = 1;
 
-/**
- * The way of one packet.
- *
- * `packetId` is that of the first node of the answer; empty: its last one. `known` has names of nodes that are silent now.
- */
-export function wayOf(found: HopsEverywhere, packetId: string, known: readonly NetworkNode[]): Way | null {
+/** The way of one packet; `packetId` is that of the first node of the answer, empty: its last one. */
+export function wayOf(found: HopsEverywhere, packetId = ""): Way | null {
   const places = found.nodes.flatMap((node) =>
     node.nodeId === null ? [] : node.items.map((hop) => ({ node, name: peerName(node.nodeId ?? ""), hop })),
   );
@@ -80,11 +76,11 @@ export function wayOf(found: HopsEverywhere, packetId: string, known: readonly N
   const from = own.find((one) => one.hop.packetId === packetId) ?? own.at(-1) ?? places[0];
   if (from === undefined) return null;
   const used = new Set<Place>([from]);
-  const finder = new Finder(found.nodes, places, used, known);
+  const finder = new Finder(found.nodes, places, used);
   const legs: (Place & { readonly named: boolean } | Missing)[] = [{ ...from, named: true }];
   finder.back(from, legs);
   finder.on(from, legs);
-  return timed(legs, places.length - used.size, found.nodes, finder.silentUsed, known);
+  return timed(legs, places.length - used.size, found.nodes, finder.silentUsed);
 }
 
 class Finder {
@@ -94,7 +90,6 @@ class Finder {
     private readonly nodes: readonly HopsOfNode[],
     private readonly places: readonly Place[],
     private readonly used: Set<Place>,
-    private readonly known: readonly NetworkNode[],
   ) {}
 
   /** What came before, to the front of `legs`. */
@@ -159,18 +154,16 @@ class Finder {
 
   private missing(name: string): Missing {
     const node = this.nodes.find((one) => one.nodeId !== null && peerName(one.nodeId) === name);
-    const last = this.known.find((one) => one.nodeId !== null && peerName(one.nodeId) === name);
-    const silent = this.nodes.find((one) => one.error !== "" && one.url === last?.url);
-    if (silent !== undefined) this.silentUsed.add(silent.url);
-    const unheard = this.nodes.some((one) => one.error !== "" && one.url !== "" && !this.known.some((k) => k.url === one.url && k.nodeId !== null));
+    if (node !== undefined && node.error !== "") this.silentUsed.add(node.url);
+    const unheard = this.nodes.some((one) => one.nodeId === null);
     const why =
       node !== undefined
-        ? "It has answered, and keeps nothing of this packet: it was only counted there, or its time is over."
-        : silent !== undefined
-          ? `It could not be asked: ${silent.error}.`
-          : unheard
-            ? "It could not be asked: it is not in EXPLORER_NODES, or is one of those that have not answered."
-            : "It was not asked: it is not in EXPLORER_NODES.";
+        ? node.error === ""
+          ? "It has answered, and keeps nothing of this packet: it was only counted there, or its time is over."
+          : `It could not be asked: ${node.error}.`
+        : unheard
+          ? "It could not be asked: it is not in EXPLORER_NODES, or is one of those that have not answered."
+          : "It was not asked: it is not in EXPLORER_NODES.";
     return { kind: "missing", key: `missing ${name}`, name, why };
   }
 }
@@ -197,7 +190,6 @@ function timed(
   others: number,
   nodes: readonly HopsOfNode[],
   silentUsed: ReadonlySet<string>,
-  known: readonly NetworkNode[],
 ): Way {
   const done: Leg[] = [];
   let before: Stop | null = null;
@@ -223,7 +215,7 @@ function timed(
     more: nodes.some((one) => one.more),
     silent: nodes
       .filter((one) => one.error !== "" && !silentUsed.has(one.url))
-      .map((one) => ({ name: known.find((last) => last.url === one.url)?.nodeId ?? one.url, error: one.error })),
+      .map((one) => ({ name: one.nodeId ?? one.url, error: one.error })),
   };
 }
 

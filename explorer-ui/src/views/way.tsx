@@ -4,10 +4,10 @@ import { useSignal } from "@preact/signals";
 import { scaleLinear } from "d3-scale";
 import { useEffect } from "preact/hooks";
 import { get } from "../model/api";
-import { amount, duration, exactTitle, plural, units } from "../model/format";
+import { duration, exact, exactTitle, plural, units } from "../model/format";
 import type { Hop, HopAsset, HopsEverywhere } from "../model/types";
 import { type Missing, skewInWords, type Stop, type Way, wayOf } from "../model/way";
-import { Chip, cls, Empty, Failure, Loading, Panel } from "../parts/bits";
+import { Chip, cls, Empty, Failure, Loading, Panel, useSize } from "../parts/bits";
 import { Copy } from "../parts/copy";
 import { Icon } from "../parts/icons";
 import { failed, goTo, loadNetwork, network, place, setQuery, store } from "../state";
@@ -15,6 +15,8 @@ import { failed, goTo, loadNetwork, network, place, setQuery, store } from "../s
 /** A packet in flight is asked for again, so often. */
 const AGAIN_MS = 1500;
 const AGAIN_MAX = 20;
+/** Room for the words of a tick. */
+const TICK_PX = 90;
 
 export function WayView(props: { condition: string; packetId: string; at: string }) {
   const { condition, packetId, at } = props;
@@ -29,11 +31,7 @@ export function WayView(props: { condition: string; packetId: string; at: string
     const load = async () => {
       asked.value += 1;
       try {
-        // Names of nodes that are silent now are those of the network.
-        const [answer] = await Promise.all([
-          get<HopsEverywhere>(`api/v1/network/conditions/${condition}`, { at }),
-          network.peek() === null ? loadNetwork() : null,
-        ]);
+        const answer = await get<HopsEverywhere>(`api/v1/network/conditions/${condition}`, { at });
         if (gone) return;
         found.value = answer;
         fault.value = "";
@@ -57,7 +55,7 @@ export function WayView(props: { condition: string; packetId: string; at: string
     tries.value += 1;
   };
   const answer = found.value;
-  const way = answer === null ? null : wayOf(answer, packetId, network.value?.nodes ?? []);
+  const way = answer === null ? null : wayOf(answer, packetId);
   return (
     <section class="way" aria-label="One packet over all nodes" data-testid="way">
       <header class="way-head">
@@ -86,17 +84,18 @@ export function WayView(props: { condition: string; packetId: string; at: string
           </Empty>
         </Panel>
       ) : (
-        <Shown way={way} configured={answer.configured} />
+        <Shown way={way} configured={answer.configured} again={again} />
       )}
     </section>
   );
 }
 
-function Shown(props: { way: Way; configured: boolean }) {
-  const { way, configured } = props;
+function Shown(props: { way: Way; configured: boolean; again: () => void }) {
+  const { way, configured, again } = props;
   const stops = way.legs.filter((one): one is Stop => one.kind === "stop");
   const total = way.total ?? Math.max(...stops.map((one) => (one.begin ?? 0) + (one.hop.durationMs ?? 0)), 1);
   const x = scaleLinear().domain([0, Math.max(total, 0.01)]).range([0, 100]);
+  const [axis, size] = useSize<HTMLSpanElement>();
   return (
     <>
       <Sentence way={way} stops={stops} />
@@ -104,6 +103,11 @@ function Shown(props: { way: Way; configured: boolean }) {
         title={plural(stops.length, "node")}
         aside={
           <>
+            {way.legs.length + way.silent.length > stops.length && (
+              <button type="button" class="link" onClick={again}>
+                Ask again
+              </button>
+            )}
             <span class="legend tone-sky">
               <span class="swatch" /> in the node
             </span>
@@ -119,10 +123,10 @@ function Shown(props: { way: Way; configured: boolean }) {
               <tr>
                 <th scope="col">Node</th>
                 <th scope="col" class="way-time">
-                  <span class="way-axis">
-                    {x.ticks(5).map((tick) => (
+                  <span class="way-axis" ref={axis}>
+                    {x.ticks(Math.max(1, Math.min(6, Math.floor(size.width / TICK_PX)))).map((tick) => (
                       <span key={tick} style={{ left: `${x(tick)}%` }}>
-                        {duration(tick)}
+                        {tick === 0 ? "0" : duration(tick)}
                       </span>
                     ))}
                   </span>
@@ -145,7 +149,7 @@ function Shown(props: { way: Way; configured: boolean }) {
             </thead>
             <tbody>
               {way.legs.map((leg, index) =>
-                leg.kind === "stop" ? <StopRows key={leg.key} stop={leg} x={x} before={way.legs[index - 1]} /> : <MissingRow key={leg.key} leg={leg} />,
+                leg.kind === "stop" ? <StopRows key={leg.key} stop={leg} x={x} before={way.legs[index - 1]} told={leg === stops.at(-1)} /> : <MissingRow key={leg.key} leg={leg} />,
               )}
             </tbody>
           </table>
@@ -204,7 +208,7 @@ function Sum(props: { value: string | null; asset: HopAsset | null }) {
   if (asset === null) return <span class="num" title="units of an asset that is not known here">{value}</span>;
   return (
     <span class="num" title={exactTitle(units(value), asset)}>
-      {amount(units(value), asset.scale)}
+      {exact(units(value), asset.scale)}
       <span class="unit"> {asset.code}</span>
     </span>
   );
@@ -212,8 +216,8 @@ function Sum(props: { value: string | null; asset: HopAsset | null }) {
 
 type Scale = (value: number) => number;
 
-function StopRows(props: { stop: Stop; x: Scale; before: Way["legs"][number] | undefined }) {
-  const { stop, x, before } = props;
+function StopRows(props: { stop: Stop; x: Scale; before: Way["legs"][number] | undefined; told: boolean }) {
+  const { stop, x, before, told } = props;
   const { hop } = stop;
   const isLast = hop.nextHop === null || hop.nextHop === "";
   const skew = skewInWords(stop, duration);
@@ -250,7 +254,7 @@ function StopRows(props: { stop: Stop; x: Scale; before: Way["legs"][number] | u
         </td>
         <td data-label="Outcome">
           <Outcome hop={hop} />
-          {hop.status === "rejected" && hop.message !== null && hop.message !== "" && (
+          {told && hop.status === "rejected" && hop.message !== null && hop.message !== "" && (
             <small class="muted break">
               {" "}
               “{hop.message}”{hop.triggeredBy !== null && hop.triggeredBy !== "" && `, by ${hop.triggeredBy}`}
@@ -376,7 +380,7 @@ export function WayButton(props: { condition: string | null; packetId: string; r
       class="button way-button"
       data-testid="follow"
       onClick={() => {
-        goTo("packets", { condition, way: packetId, at: receivedAt === null ? "" : String(Date.parse(receivedAt)), packet: packetId });
+        goTo("packets", { condition, way: packetId, at: receivedAt === null ? "" : String(Date.parse(receivedAt)) });
       }}
     >
       <Icon name="way" /> Follow it over {known === null ? "all" : plural(known.nodes.length, "node")}
