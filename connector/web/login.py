@@ -27,6 +27,8 @@ _FORM: Final = """<!doctype html>
 </head>
 <body>
 <main>
+<svg viewBox="0 0 32 32" aria-hidden="true"><path d="M6 16h20"/><circle class="owed" cx="6" cy="16" r="4.5"/>
+<circle class="node" cx="16" cy="16" r="3.5"/><circle class="owing" cx="26" cy="16" r="4.5"/></svg>
 <h1>{node_id}</h1>
 <form method="post" action="login">
 <label for="key">Key</label>
@@ -41,19 +43,32 @@ _FORM: Final = """<!doctype html>
 </html>
 """
 _STYLE: Final = """
-:root { color-scheme: dark; }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: #0b0f14;
-  color: #d6dde6; font: 15px/1.5 system-ui, sans-serif; }
-main { width: min(22rem, 90vw); }
-h1 { font-size: 1.2rem; font-weight: 600; overflow-wrap: anywhere; }
-label { display: block; margin-bottom: .3rem; color: #93a1b1; }
-input, button { box-sizing: border-box; width: 100%; padding: .6rem .7rem; border-radius: .4rem;
-  font: inherit; }
-input { border: 1px solid #2a3542; background: #121821; color: inherit; }
-button { margin-top: .7rem; border: 0; background: #2f6feb; color: #fff; font-weight: 600; }
-input:focus-visible, button:focus-visible { outline: 2px solid #79a8ff; outline-offset: 2px; }
-p { color: #93a1b1; font-size: .9rem; }
-p[role=alert] { color: #fb7185; }
+:root { color-scheme: light dark; --line: light-dark(#b3c0ce, #2c3b4b); --muted: light-dark(#44535f, #98a8b9);
+  --sky: light-dark(#0a589f, #5eb7ff); --rose: light-dark(#a30f34, #fb7185);
+  --emerald: light-dark(#04614a, #34d399); font-size: clamp(13.5px, 9.6px + 0.3vw, 21px); }
+* { box-sizing: border-box; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem;
+  background: radial-gradient(80rem 30rem at 15% -12rem, rgb(52 120 190 / .13), transparent 70%),
+    radial-gradient(60rem 26rem at 90% -14rem, rgb(52 211 153 / .07), transparent 70%),
+    light-dark(#eff3f7, #090d12);
+  color: light-dark(#17212c, #dbe4ee); font: 1rem/1.45 system-ui, -apple-system, "Segoe UI", Roboto,
+  "Noto Sans", "DejaVu Sans", sans-serif; }
+main { display: grid; gap: .6rem; width: min(24rem, 100%); padding: 1.8rem; border: 1px solid var(--line);
+  border-radius: 1rem; background: light-dark(#fff, #10171f); }
+svg { width: 2.1rem; height: 2.1rem; fill: none; stroke: var(--sky); stroke-width: 2; }
+.owed { fill: var(--emerald); stroke: none; }
+.owing { fill: var(--rose); stroke: none; }
+.node { fill: light-dark(#eff3f7, #090d12); }
+h1 { margin: 0; font-size: 1.25rem; font-weight: 650; overflow-wrap: anywhere; }
+form { display: grid; gap: .6rem; }
+input, button { width: 100%; height: 2.25rem; padding: 0 .7rem; border-radius: .5rem; font: inherit; }
+input { border: 1px solid var(--line); background: light-dark(#fbfcfe, #0c1219); color: inherit; }
+button { border: 0; background: var(--sky); color: light-dark(#fff, #04121f); font-weight: 600; }
+button:hover { background: light-dark(#0d6fc4, #86c9ff); }
+input:focus-visible, button:focus-visible { outline: 2px solid var(--sky); outline-offset: 2px; }
+p { margin: 0; color: var(--muted); font-size: .9rem; }
+p[role=alert] { color: var(--rose); }
+p[role=alert]:empty { display: none; }
 """
 
 

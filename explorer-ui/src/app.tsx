@@ -10,14 +10,15 @@ import { cls, Dot, Failure, Loading, stepped } from "./parts/bits";
 import { Icon } from "./parts/icons";
 import { Doing, Operator } from "./parts/operate";
 import { again, goTo, now, place, setQuery, store } from "./state";
+import { setTheme, type Theme, theme, THEMES } from "./theme";
 import { Accounts } from "./views/accounts";
 import { Dashboard } from "./views/dashboard";
 import { Help } from "./views/help";
 import { Keys } from "./views/keys";
 import { Login } from "./views/login";
 import { Packets } from "./views/packets";
+import { Palette } from "./views/palette";
 import { Peers } from "./views/peers";
-import { Search } from "./views/search";
 
 const NAMES: Readonly<Record<Tab, string>> = {
   dashboard: "Dashboard",
@@ -39,6 +40,13 @@ export function App() {
 
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
+      if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "k") {
+        // It is that of the browser's own search elsewhere.
+        event.preventDefault();
+        if (dialog.value === "search") dialog.value = "none";
+        else if (document.querySelector("dialog[open]") === null && !store.needsLogin.value) dialog.value = "search";
+        return;
+      }
       if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") !== null) return;
       const target = event.target as HTMLElement;
       const isTyping = target.matches("input, select, textarea");
@@ -106,7 +114,7 @@ export function App() {
         />
       )}
       {dialog.value === "search" && (
-        <Search
+        <Palette
           onClose={() => {
             close("search");
           }}
@@ -165,14 +173,38 @@ function Header(props: { tab: Tab; onSearch: () => void; onHelp: () => void }) {
       <div class="tools">
         <Operator />
         <Live />
-        <button type="button" class="tool" onClick={props.onSearch} aria-label="Search" title="Search (/)">
+        <button type="button" class="tool" onClick={props.onSearch} aria-label="Search" title="Go to, find or do (Ctrl-K or /)">
           <Icon name="search" />
         </button>
+        <ThemeButton />
         <button type="button" class="tool" onClick={props.onHelp} aria-label="Help" title="Help (?)">
           <Icon name="help" />
         </button>
       </div>
     </header>
+  );
+}
+
+const THEME_ICONS = { system: "screen", dark: "moon", light: "sun" } as const;
+
+/** From one to the next: as the system prefers, dark, light. */
+function ThemeButton() {
+  const next = THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length] ?? "system";
+  const words = (one: Theme) => (one === "system" ? "as the system prefers" : one);
+  return (
+    <button
+      type="button"
+      class="tool tool-theme"
+      data-testid="theme"
+      data-theme={theme.value}
+      aria-label={`Theme: ${words(theme.value)}`}
+      title={`Theme: ${words(theme.value)}; then ${words(next)}`}
+      onClick={() => {
+        setTheme(next);
+      }}
+    >
+      <Icon name={THEME_ICONS[theme.value]} />
+    </button>
   );
 }
 

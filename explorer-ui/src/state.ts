@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { ApiError, feedAddress, get } from "./model/api";
+import type { Asset } from "./model/format";
 import { Feed, type Socket } from "./model/feed";
 import { Gatherer, LOADING, READY, Store, withReason } from "./model/store";
 import type { AccountItem, Aggregates, Network, Page, PeerItem, RouteItem, SettlementItem, Status } from "./model/types";
@@ -31,7 +32,15 @@ export const routesLoad = signal(LOADING);
 export const routesMore = signal(false);
 /** Those that are not over: booked, waiting or being decided, newest first. */
 export const settlements = signal<readonly SettlementItem[]>([]);
+/** Rises when an operator has changed something. */
+export const settingsVersion = signal(0);
 export const network = signal<Network | null>(null);
+
+/** That of this node, in which it sends. */
+export function ownAsset(): Asset {
+  const status = store.status.value;
+  return { code: status?.assetCode ?? "", scale: status?.assetScale ?? 0 };
+}
 
 function frame(work: () => void): void {
   // A hidden page draws no frames; its numbers must not pile up until it is looked at again.
@@ -61,7 +70,10 @@ export const feed = new Feed({
     gatherer.add(events);
     if (events.some((event) => store.changesWaiting(event))) void loadWaiting();
     if (events.some((event) => event.type.startsWith("SETTLEMENT_"))) void loadSettlements();
-    if (events.some((event) => event.type === "ADMIN_ACTION")) void loadPeers();
+    if (events.some((event) => event.type === "ADMIN_ACTION")) {
+      settingsVersion.value += 1;
+      void loadPeers();
+    }
   },
   onGap: () => {
     store.gaps.value += 1;

@@ -91,7 +91,7 @@ test("decisions first, then the worst, then what comes near a limit", () => {
 
 test("limits carry what can be done, with the amount filled in", () => {
   const [credit] = found({ accounts: [accountOf(balance(1, { availableCredit: "50", creditLimit: "1000000000" }))] });
-  expect(credit?.actions[0]).toMatchObject({ method: "PUT", path: "admin/peers/alice/limits", ask: { name: "creditLimit", value: "2" } });
+  expect(credit?.actions[0]).toMatchObject({ method: "PUT", path: "admin/peers/alice/limits", fields: [{ name: "creditLimit", value: "2" }] });
   const near = accountOf(balance(1, { peerId: "b", netBalance: "-95", settlementThreshold: "100" }));
   expect(found({ accounts: [near] })[0]?.actions[0]).toMatchObject({ path: "admin/accounts/b/settlements", body: { direction: "outgoing", execute: true } });
   // While one is under way it is not asked for again.

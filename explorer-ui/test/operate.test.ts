@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { accountOf } from "../src/model/accounts";
-import { actions, bodyOf, previewPath, shownPath, unitsOf } from "../src/model/operate";
+import { addPeer, addRoute, limitsOf, sendPacket } from "../src/model/forms";
+import { actions, bodyOf, missingIn, previewPath, shownPath, startOf, unitsOf, wrongIn } from "../src/model/operate";
 import { readable, sentence } from "../src/model/sentence";
-import type { PeerItem } from "../src/model/types";
+import type { PeerItem, PeerTerms } from "../src/model/types";
 import { balance } from "./samples";
 
 test("an amount is exact in its asset, or none", () => {
@@ -15,9 +16,38 @@ test("an amount is exact in its asset, or none", () => {
 
 test("what was asked for is in the body, in smallest units", () => {
   const raise = actions.raiseLimit("bob", { code: "USD", scale: 9 }, "2");
-  expect(bodyOf(raise, "2.5")).toEqual({ creditLimit: "2500000000" });
-  expect(bodyOf(actions.enable("bob", false), "")).toEqual({ enabled: false });
-  expect(bodyOf(actions.reconnect("bob"), "")).toBeUndefined();
+  expect(bodyOf(raise, { creditLimit: "2.5" })).toEqual({ creditLimit: "2500000000" });
+  expect(bodyOf(actions.enable("bob", false), {})).toEqual({ enabled: false });
+  expect(bodyOf(actions.reconnect("bob"), {})).toBeUndefined();
+});
+
+const USD = { code: "USD", scale: 9 };
+
+test("of a form what is empty is left out, and of limits only what was changed is sent", () => {
+  const add = addPeer(USD);
+  expect(missingIn(add, startOf(add))?.name).toBe("id");
+  const filled = { ...startOf(add), id: "bob", secret: "s", routes: "g.bob, g.shop", creditLimit: "1.5", assetScale: "2" };
+  expect(missingIn(add, filled)).toBeUndefined();
+  expect(bodyOf(add, filled)).toEqual({
+    id: "bob", secret: "s", relation: "peer", assetCode: "USD", assetScale: 2, creditLimit: "150", routes: ["g.bob", "g.shop"],
+  }); // prettier-ignore
+  expect(wrongIn(add, { ...filled, assetCode: "EUR", creditLimit: "1.555" })).toBe("That is no amount in EUR.");
+  expect(wrongIn(add, { ...filled, assetScale: "two" })).toContain("no whole number");
+  const terms = {
+    id: "bob", assetCode: "USD", assetScale: 9, creditLimit: "2000000000", maxPayable: "7", maxInFlightValue: null, maxPacketAmount: null,
+    rateLimit: 5, settleThreshold: null, settleTo: "0",
+  } as PeerTerms; // prettier-ignore
+  const limits = limitsOf(terms);
+  expect(bodyOf(limits, startOf(limits))).toEqual({});
+  expect(bodyOf(limits, { ...startOf(limits), creditLimit: "3", maxPayable: "", rateLimit: "10" })).toEqual({ creditLimit: "3000000000", maxPayable: null, rateLimit: 10 });
+  expect(bodyOf(addRoute(["bob"]), { prefix: "", nextHop: "bob" })).toEqual({ prefix: "", nextHop: "bob" });
+});
+
+test("what a test packet met is said", () => {
+  const { done } = sendPacket(USD);
+  if (typeof done === "string") throw new Error(done);
+  expect(done({ status: "fulfilled", durationMs: 4.21 })).toBe("Fulfilled after 4.2 ms.");
+  expect(done({ status: "rejected", code: "F02", message: "no route", triggeredBy: "g.hub", durationMs: 12.4 })).toBe("Rejected after 12 ms: F02 no route, by g.hub.");
 });
 
 test("a preview is asked for at the same place", () => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,7 @@ async def line(network: RunningNodes, names: tuple[str, ...] = NAMES, **more: An
         name: {"http_port": port, "explorer_nodes": pages, **more.get(name, {})}
         for name, port in zip(names, ports, strict=True)
     }
-    peer = {
-        f"{a}-{b}": {"fee_basis_points": 50} for b, a in zip(names[:-1], names[1:], strict=True)
-    }
+    peer = {f"{a}-{b}": {"fee_basis_points": 50} for b, a in itertools.pairwise(names)}
     return await network.chain(*names, node=node, peer=peer)
 
 
@@ -71,7 +70,7 @@ async def test_one_packet_is_followed_over_four_nodes(viewer: Viewer, tmp_path: 
             ".map(part => part.getBoundingClientRect()).map(box => [box.left, box.right]))"
         )
         # Each lies within the time for which the hop before it waited.
-        for before, one in zip(bars[:-1], bars[1:], strict=True):
+        for before, one in itertools.pairwise(bars):
             assert before[1][0] <= one[0][0] + 2
             assert one[-1][1] <= before[1][1] + 4
         await audit(viewer, "one packet over all nodes")

@@ -20,12 +20,22 @@ export interface Preview {
   readonly shown?: string;
 }
 
+export type Values = Readonly<Record<string, string>>;
+
 /** A field that is filled in before. */
-export interface Asked {
+export interface Field {
+  /** As in the body of the request. */
   readonly name: string;
   readonly label: string;
-  readonly asset: Asset;
+  /** `list`: divided by commas; `secret`: one can be made. */
+  readonly kind: "amount" | "text" | "count" | "choice" | "list" | "secret";
   readonly value: string;
+  /** Of an amount; it may depend on what else is filled in. */
+  readonly asset?: Asset | ((values: Values) => Asset);
+  readonly options?: readonly (readonly [value: string, label: string])[];
+  /** Whether it must be filled in. */
+  readonly need?: boolean;
+  readonly hint?: string;
 }
 
 /** One thing that can be done. */
@@ -38,11 +48,13 @@ export interface Action {
   readonly path: string;
   readonly body?: Readonly<Record<string, unknown>>;
   /** What it does; null: the connector says it (`preview=true`). */
-  readonly effects: readonly string[] | null;
-  readonly ask?: Asked;
+  readonly effects: readonly string[] | ((values: Values) => readonly string[]) | null;
+  readonly fields?: readonly Field[];
+  /** Whether only fields that are other than they were are sent; one that was emptied is null, which is its default. */
+  readonly changesOnly?: boolean;
   readonly danger?: boolean;
-  /** What is said when it is done. */
-  readonly done: string;
+  /** What is said when it is done; it may say what the connector has answered. */
+  readonly done: string | ((answer: unknown) => string);
 }
 
 const TIMEOUT_MS = 65_000;
@@ -95,14 +107,59 @@ export function unitsOf(text: string, scale: number): bigint | null {
   return units <= 2n ** 64n - 1n ? units : null;
 }
 
-/** The body of an action with what was asked filled in. */
-export function bodyOf(action: Action, asked: string): Readonly<Record<string, unknown>> | undefined {
-  if (action.ask === undefined) return action.body;
-  const units = unitsOf(asked, action.ask.asset.scale);
-  return units === null ? action.body : { ...action.body, [action.ask.name]: units.toString() };
+export function startOf(action: Action): Values {
+  return Object.fromEntries((action.fields ?? []).map((field) => [field.name, field.value]));
 }
 
-const peerPath = (peerId: string) => `admin/peers/${encodeURIComponent(peerId)}`;
+export function assetOf(field: Field, values: Values): Asset {
+  const asset = typeof field.asset === "function" ? field.asset(values) : field.asset;
+  return asset ?? { code: "", scale: 0 };
+}
+
+/** What is not filled in and must be. */
+export function missingIn(action: Action, values: Values): Field | undefined {
+  return (action.fields ?? []).find((field) => field.need === true && (values[field.name] ?? "").trim() === "");
+}
+
+/** What is wrong in the fields, in words; empty: nothing. */
+export function wrongIn(action: Action, values: Values): string {
+  for (const field of action.fields ?? []) {
+    const text = (values[field.name] ?? "").trim();
+    if (text === "" && (field.need !== true || missingIn(action, values) !== undefined)) continue;
+    const asset = assetOf(field, values);
+    if (field.kind === "amount" && unitsOf(text, asset.scale) === null) return `That is no amount in ${asset.code}.`;
+    if (field.kind === "count" && !/^\d{1,9}$/.test(text)) return `${field.label}: that is no whole number.`;
+  }
+  return "";
+}
+
+function valueOf(field: Field, text: string, values: Values): unknown {
+  switch (field.kind) {
+    case "amount":
+      return unitsOf(text, assetOf(field, values).scale)?.toString();
+    case "count":
+      return Number(text);
+    case "list":
+      return text.split(",").map((one) => one.trim()).filter((one) => one !== "");
+    default:
+      return text;
+  }
+}
+
+/** The body of an action with what was filled in. */
+export function bodyOf(action: Action, values: Values): Readonly<Record<string, unknown>> | undefined {
+  if (action.fields === undefined) return action.body;
+  const body: Record<string, unknown> = { ...action.body };
+  for (const field of action.fields) {
+    const text = (values[field.name] ?? "").trim();
+    if (action.changesOnly === true && text === field.value) continue;
+    if (text !== "") body[field.name] = valueOf(field, text, values);
+    else if (action.changesOnly === true) body[field.name] = null;
+  }
+  return body;
+}
+
+export const peerPath = (peerId: string) => `admin/peers/${encodeURIComponent(peerId)}`;
 
 export const actions = {
   reconnect: (peerId: string): Action => ({
@@ -137,7 +194,7 @@ export const actions = {
   }),
   remove: (peerId: string): Action => ({
     key: `remove ${peerId}`,
-    label: "Remove",
+    label: "Drain and remove",
     title: `Remove ${peerId}`,
     method: "DELETE",
     path: peerPath(peerId),
@@ -152,7 +209,7 @@ export const actions = {
     method: "PUT",
     path: `${peerPath(peerId)}/limits`,
     body: {},
-    ask: { name: "creditLimit", label: `It may owe us, in ${asset.code}`, asset, value: limit },
+    fields: [{ name: "creditLimit", label: `It may owe us, in ${asset.code}`, kind: "amount", need: true, asset, value: limit }],
     effects: null,
     done: "The limit was changed.",
   }),

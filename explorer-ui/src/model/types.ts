@@ -218,6 +218,8 @@ export interface Status {
   readonly version: string;
   readonly uptimeSeconds: number;
   readonly ilpAddress: string;
+  readonly assetCode?: string;
+  readonly assetScale?: number;
   readonly routes: number;
   readonly packetsInFlight: number;
   readonly packetsFulfilled: number;

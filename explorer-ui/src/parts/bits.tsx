@@ -287,10 +287,13 @@ export function useMedia(query: string): boolean {
 /** A dialog of the browser: it keeps the focus, and Esc closes it. */
 export function Dialog(props: { label: string; class?: string; onClose: () => void; children: ComponentChildren }) {
   const ref = useRef<HTMLDialogElement>(null);
+  const gone = useRef(false);
   useEffect(() => {
     const dialog = ref.current;
     dialog?.showModal();
     return () => {
+      // The browser tells late that it has closed: the next one may be open by then.
+      gone.current = true;
       dialog?.close();
     };
   }, []);
@@ -299,7 +302,9 @@ export function Dialog(props: { label: string; class?: string; onClose: () => vo
       ref={ref}
       class={cls("dialog", props.class)}
       aria-label={props.label}
-      onClose={props.onClose}
+      onClose={() => {
+        if (!gone.current) props.onClose();
+      }}
       onClick={(event) => {
         if (event.target === ref.current) props.onClose();
       }}

@@ -1,11 +1,26 @@
 /** Doing something: the key once an hour, what will happen, a confirmation, and what became of it. */
 
 import { signal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get, logInToOperate } from "../model/api";
-import { type Action, bodyOf, type Preview, previewPath, request, type Session, shownPath, unitsOf } from "../model/operate";
-import { failed, loadAccounts, loadPeers, loadSettlements, now } from "../state";
+import {
+  type Action,
+  assetOf,
+  bodyOf,
+  type Field,
+  missingIn,
+  type Preview,
+  previewPath,
+  request,
+  type Session,
+  shownPath,
+  startOf,
+  type Values,
+  wrongIn,
+} from "../model/operate";
+import { failed, loadAccounts, loadPeers, loadRoutes, loadSettlements, now } from "../state";
 import { cls, Dialog } from "./bits";
+import { Copy } from "./copy";
 
 export const session = signal<Session | null>(null);
 const endsAt = signal(0);
@@ -76,20 +91,27 @@ const fault = signal("");
 const preview = signal<Preview | null>(null);
 const busy = signal(false);
 const done = signal("");
-const asked = signal("");
-const shownFor = signal("");
+const values = signal<Values>({});
+/** The values that the preview is of. */
+const shownFor = signal<Values | null>(null);
+
+/** After the last letter that was typed. */
+const TYPED_MS = 200;
 
 function close(): void {
   doing.value = null;
+  // A secret that was typed or made is not kept.
+  values.value = {};
 }
 
 function Steps(props: { action: Action; id: string }) {
   const { action } = props;
   useEffect(() => {
-    fault.value = done.value = shownFor.value = "";
-    preview.value = action.effects === null ? null : { changes: [], effects: action.effects };
+    fault.value = done.value = "";
+    shownFor.value = null;
+    preview.value = null;
     busy.value = false;
-    asked.value = action.ask?.value ?? "";
+    values.value = startOf(action);
     if (operates()) void look(action);
   }, []);
   return (
@@ -105,23 +127,29 @@ function Steps(props: { action: Action; id: string }) {
   );
 }
 
-/** Ask the connector what it would do. */
+/** What it would do: the connector is asked, where the page does not know. */
 async function look(action: Action): Promise<void> {
-  if (action.effects !== null) return;
-  const value = asked.value;
-  if (action.ask !== undefined && unitsOf(value, action.ask.asset.scale) === null) {
+  const given = values.value;
+  const wrong = wrongIn(action, given);
+  if (wrong !== "" || missingIn(action, given) !== undefined) {
     preview.value = null;
-    fault.value = `That is no amount in ${action.ask.asset.code}.`;
+    fault.value = wrong;
+    return;
+  }
+  if (action.effects !== null) {
+    preview.value = { changes: [], effects: typeof action.effects === "function" ? action.effects(given) : action.effects };
+    shownFor.value = given;
+    fault.value = "";
     return;
   }
   try {
-    const found = (await request(action.method, previewPath(action), bodyOf(action, value), session.value?.csrfToken ?? "")) as Preview;
-    if (asked.value !== value) return;
+    const found = (await request(action.method, previewPath(action), bodyOf(action, given), session.value?.csrfToken ?? "")) as Preview;
+    if (values.value !== given) return;
     preview.value = found;
-    shownFor.value = value;
+    shownFor.value = given;
     fault.value = "";
   } catch (error) {
-    if (asked.value !== value) return;
+    if (values.value !== given) return;
     preview.value = null;
     fault.value = await said(error);
   }
@@ -174,17 +202,31 @@ function Key(props: { action: Action }) {
 
 function Confirm(props: { action: Action; id: string }) {
   const { action } = props;
-  const { ask } = action;
+  const fields = action.fields ?? [];
   const told = preview.value;
-  const stale = ask !== undefined && shownFor.value !== asked.value;
+  const stale = fields.length > 0 && shownFor.value !== values.value;
+  const missing = missingIn(action, values.value);
+  const timer = useRef(0);
+  useEffect(
+    () => () => {
+      window.clearTimeout(timer.current);
+    },
+    [],
+  );
+  const put = (name: string, text: string) => {
+    values.value = { ...values.value, [name]: text };
+    window.clearTimeout(timer.current);
+    timer.current = window.setTimeout(() => void look(action), TYPED_MS);
+  };
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
     busy.value = true;
     fault.value = "";
     try {
-      await request(action.method, shownPath(action, told), bodyOf(action, asked.value), session.value?.csrfToken ?? "", action.method === "POST" ? props.id : undefined);
-      done.value = action.done;
+      const answer = await request(action.method, shownPath(action, told), bodyOf(action, values.value), session.value?.csrfToken ?? "", action.method === "POST" ? props.id : undefined);
+      done.value = typeof action.done === "function" ? action.done(answer) : action.done;
       void loadPeers();
+      void loadRoutes();
       void loadSettlements();
       void loadAccounts();
     } catch (error) {
@@ -196,24 +238,19 @@ function Confirm(props: { action: Action; id: string }) {
   };
   return (
     <form onSubmit={(event) => void submit(event)}>
-      {ask !== undefined && (
-        <>
-          <label for="asked">{ask.label}</label>
-          <input
-            id="asked"
-            class="input wide num"
-            inputmode="decimal"
-            autofocus
-            value={asked.value}
-            onInput={(event) => {
-              asked.value = event.currentTarget.value;
-              void look(action);
-            }}
-          />
-        </>
+      {fields.length > 0 && (
+        <div class={cls("fields", fields.length > 3 && "fields-many")}>
+          {fields.map((field, index) => (
+            <FieldRow key={field.name} field={field} first={index === 0} value={values.value[field.name] ?? ""} onValue={put} />
+          ))}
+        </div>
       )}
       {told === null ? (
-        fault.value === "" && <p role="status">Asking the connector what it would do …</p>
+        fault.value === "" && (
+          <p role="status" class="muted">
+            {missing !== undefined ? `Needed: ${missing.label}. Then it is said here what will happen.` : "Asking the connector what it would do …"}
+          </p>
+        )
       ) : (
         <div class="effects" data-testid="effects">
           {told.changes.length > 0 && (
@@ -240,6 +277,7 @@ function Confirm(props: { action: Action; id: string }) {
             {told.effects.map((one) => (
               <li key={one}>{one}</li>
             ))}
+            {told.effects.length === 0 && told.changes.length === 0 && <li>nothing: it is all as it was</li>}
           </ul>
         </div>
       )}
@@ -252,6 +290,72 @@ function Confirm(props: { action: Action; id: string }) {
         </button>
       </div>
     </form>
+  );
+}
+
+function FieldRow(props: { field: Field; first: boolean; value: string; onValue: (name: string, text: string) => void }) {
+  const { field, first, value, onValue } = props;
+  const [made, setMade] = useState(false);
+  const id = `field-${field.name}`;
+  useEffect(() => {
+    // An attribute does it only when the dialog opens, which the form of the key may have come before.
+    if (first) document.getElementById(id)?.focus();
+  }, []);
+  const asset = field.kind === "amount" ? assetOf(field, values.value) : null;
+  // Of an asset that is chosen in the form, the name stands in no label.
+  const label = asset !== null && typeof field.asset === "function" ? `${field.label}, in ${asset.code}` : field.label;
+  const common = {
+    id,
+    class: cls("input wide", (field.kind === "amount" || field.kind === "count") && "num", field.kind === "secret" && "mono"),
+    value,
+    required: field.need === true,
+    ...(field.hint === undefined ? {} : { "aria-describedby": `${id}-hint` }),
+  };
+  const write = (event: { currentTarget: { value: string } }) => {
+    onValue(field.name, event.currentTarget.value);
+  };
+  return (
+    <div class="field">
+      <label for={id}>{label}</label>
+      {field.kind === "choice" ? (
+        <select {...common} onChange={write}>
+          {(field.options ?? []).map(([option, words]) => (
+            <option key={option} value={option}>
+              {words}
+            </option>
+          ))}
+        </select>
+      ) : (
+        <input
+          {...common}
+          {...({ type: field.kind === "secret" && !made ? "password" : "text" } as { type: "text" })}
+          inputmode={field.kind === "amount" ? "decimal" : field.kind === "count" ? "numeric" : "text"}
+          autocomplete={field.kind === "secret" ? "new-password" : "off"}
+          spellcheck={false}
+          onInput={write}
+        />
+      )}
+      {field.kind === "secret" && (
+        <span class="field-secret">
+          <button
+            type="button"
+            class="link"
+            onClick={() => {
+              setMade(true);
+              onValue(field.name, [...crypto.getRandomValues(new Uint8Array(24))].map((one) => one.toString(16).padStart(2, "0")).join(""));
+            }}
+          >
+            Make one
+          </button>
+          {made && <Copy text={value} what="the secret" />}
+        </span>
+      )}
+      {field.hint !== undefined && (
+        <small class="muted" id={`${id}-hint`}>
+          {field.hint}
+        </small>
+      )}
+    </div>
   );
 }
 

@@ -4,8 +4,9 @@ import { Dialog } from "../parts/bits";
 
 const KEYS: readonly (readonly [string, string])[] = [
   ["1 – 5", "Dashboard, Packets, Accounts, Peers, Keys"],
-  ["/", "Search peers, accounts, packets and routes"],
+  ["Ctrl-K or /", "Go to a page, find a peer, account, packet or route, do something"],
   ["↑ ↓ Enter", "Walk through a list, open what is chosen"],
+  ["j k", "The packet below, the one above, while one is open"],
   ["← →", "Move the pointer of a focused chart"],
   ["Esc", "Close what is open"],
   ["?", "This help"],

@@ -2,19 +2,19 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { type Account, levelsOf } from "../model/accounts";
-import { balance, exact, exactTitle, owes } from "../model/format";
+import { balance, exactTitle, owes } from "../model/format";
 import { peerName } from "../model/network";
-import { actions } from "../model/operate";
+import { peerActions } from "../model/forms";
 import type { PeerItem, PeerTerms } from "../model/types";
 import { type Zoom, zoomOf, zoomText } from "../model/url";
 import { Limits, Sides } from "../parts/accountparts";
-import { useAsk } from "../parts/ask";
+import { type Asked, useAsk } from "../parts/ask";
 import { Chip, cls, Empty, Panel, Segments, useEvery, useFocusBack } from "../parts/bits";
 import { Unzoom } from "../parts/frame";
 import { Icon } from "../parts/icons";
 import { Act } from "../parts/operate";
 import { isAsked, OpenSettlement } from "../parts/settlement";
-import { goTo, loadNetwork, loadPeers, loadRoutes, network, place, setQuery, settlements, store } from "../state";
+import { goTo, loadNetwork, loadPeers, loadRoutes, network, place, setQuery, settingsVersion, settlements, store } from "../state";
 import { RANGES } from "./accounts";
 import { HistoryChart } from "./history";
 import { marksOf, PeerHistory, useHappened } from "./peerhistory";
@@ -33,22 +33,24 @@ export function PeerPage(props: { peerId: string }) {
   }, [version]);
   const peer = store.peers.value.find((one) => one.peerId === peerId);
   const account = store.allAccounts().find((one) => one.peerId === peerId);
+  const limits = `${account?.creditLimit ?? ""} ${account?.threshold ?? ""} ${peer?.enabled ?? ""}`;
+  const terms = useAsk<PeerTerms>(`api/peers/${encodeURIComponent(peerId)}`, {}, [peer === undefined, limits, settingsVersion.value]);
   return (
     <div ref={frame} class="peer-page" id="peer-card">
-      <Head peerId={peerId} peer={peer} account={account} />
+      <Head peerId={peerId} peer={peer} account={account} terms={peer === undefined ? null : terms.value} />
       {peer === undefined && account === undefined ? (
         <Panel title={peerId}>
           <Empty title="There is no peer of that name" />
         </Panel>
       ) : (
-        <Body peerId={peerId} peer={peer} account={account} />
+        <Body peerId={peerId} peer={peer} account={account} terms={terms} />
       )}
     </div>
   );
 }
 
-function Head(props: { peerId: string; peer: PeerItem | undefined; account: Account | undefined }) {
-  const { peerId, peer, account } = props;
+function Head(props: { peerId: string; peer: PeerItem | undefined; account: Account | undefined; terms: PeerTerms | null }) {
+  const { peerId, peer, account, terms } = props;
   const url = network.value?.nodes.find((node) => node.nodeId !== null && peerName(node.nodeId) === peerId && node.url !== "")?.url;
   return (
     <header class="peer-head">
@@ -82,33 +84,19 @@ function Head(props: { peerId: string; peer: PeerItem | undefined; account: Acco
           </a>
         )}
       </span>
-      {peer !== undefined && <PeerActions peer={peer} account={account} />}
+      {peer !== undefined && <PeerActions peer={peer} account={account} terms={terms} />}
     </header>
   );
 }
 
 /** Everything that can be done with a peer. */
-function PeerActions(props: { peer: PeerItem; account: Account | undefined }) {
-  const { peer, account } = props;
-  const id = peer.peerId;
+function PeerActions(props: { peer: PeerItem; account: Account | undefined; terms: PeerTerms | null }) {
+  const { peer, account, terms } = props;
   return (
     <div class="peer-acts" data-testid="peer-acts">
-      {(peer.dials !== false || peer.connected) && <Act action={actions.reconnect(id)} small />}
-      {account !== undefined && (
-        <Act
-          action={{
-            ...actions.raiseLimit(id, { code: account.code, scale: account.scale }, exact(account.creditLimit, account.scale).replaceAll(",", "")),
-            label: "Credit limit",
-          }}
-          small
-        />
-      )}
-      {account !== undefined && account.net < 0n && (
-        <Act action={actions.settleNow(id, `${balance(-account.net, account.scale)} ${account.code}`)} small />
-      )}
-      {peer.offlineExpected !== undefined && <Act action={actions.expectOffline(id, !peer.offlineExpected)} small />}
-      {peer.enabled !== undefined && <Act action={actions.enable(id, !peer.enabled)} small />}
-      <Act action={actions.remove(id)} small />
+      {peerActions(peer, account, terms).map((action) => (
+        <Act key={action.key} action={action} small />
+      ))}
     </div>
   );
 }
@@ -130,10 +118,8 @@ function timeOf(query: Readonly<Record<string, string>>): Time {
   };
 }
 
-function Body(props: { peerId: string; peer: PeerItem | undefined; account: Account | undefined }) {
-  const { peerId, peer, account } = props;
-  const limits = `${account?.creditLimit ?? ""} ${account?.threshold ?? ""} ${peer?.enabled ?? ""}`;
-  const terms = useAsk<PeerTerms>(`api/peers/${encodeURIComponent(peerId)}`, {}, [peer === undefined, limits]);
+function Body(props: { peerId: string; peer: PeerItem | undefined; account: Account | undefined; terms: Asked<PeerTerms> }) {
+  const { peerId, peer, account, terms } = props;
   const happened = useHappened(peerId);
   const known = peer === undefined ? null : terms.value;
   const time = timeOf(place.value.query);

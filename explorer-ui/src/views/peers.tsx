@@ -4,8 +4,10 @@ import { useEffect } from "preact/hooks";
 import { count, duration, span } from "../model/format";
 import { inOrder } from "../model/inbox";
 import type { RouteItem } from "../model/types";
+import { addPeer, addRoute, removeRoute } from "../model/forms";
 import { Chip, Dot, Empty, Loaded, Panel, useEvery } from "../parts/bits";
-import { goTo, loadPeers, loadRoutes, place, routes, routesLoad, routesMore, setQuery, store } from "../state";
+import { Act } from "../parts/operate";
+import { goTo, loadPeers, loadRoutes, ownAsset, place, routes, routesLoad, routesMore, setQuery, store } from "../state";
 import { Explain } from "./explain";
 import { name } from "./packets";
 import { PeerPage } from "./peer";
@@ -35,7 +37,15 @@ function PeerTable() {
   const up = peers.filter((peer) => peer.connected).length;
   const activity = useActivity();
   return (
-    <Panel title="Peers" aside={<span class="muted">{up} of {peers.length} connected</span>}>
+    <Panel title="Peers" aside={
+        <>
+          <span class="muted">
+            {up} of {peers.length} connected
+          </span>
+          <Act action={addPeer(ownAsset())} small />
+        </>
+      }
+    >
       {peers.length === 0 ? (
         <Empty title="No peers configured">BTP_PEER_&lt;ID&gt;_SECRET names the first; docs/configuration.md has the rest.</Empty>
       ) : (
@@ -110,9 +120,12 @@ function Routes() {
     <Panel
       title="Routing table"
       aside={
-        <span class="muted">
-          {count(shown.length)} of {count(store.status.value?.routes ?? routes.value.length)}
-        </span>
+        <>
+          <span class="muted">
+            {count(shown.length)} of {count(store.status.value?.routes ?? routes.value.length)}
+          </span>
+          {store.peers.value.length > 0 && <Act action={addRoute(store.peers.value.map((peer) => peer.peerId).sort(inOrder))} small />}
+        </>
       }
     >
       <Explain />
@@ -182,6 +195,12 @@ function RouteRow(props: { route: RouteItem }) {
       </td>
       <td>
         <Chip kind="quiet">{route.source}</Chip>
+        {route.source === "admin" && (
+          <>
+            {" "}
+            <Act action={removeRoute(route.prefix, route.nextHop)} small />
+          </>
+        )}
         {route.ageSeconds !== null && route.ageSeconds !== undefined && (
           <span class="muted" title={`By way of ${(route.path ?? []).join(", ")}`}> {span(route.ageSeconds)}</span>
         )}
