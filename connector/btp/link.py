@@ -243,10 +243,12 @@ class Link(asyncio.Protocol):
             self._unread += data
             self.pause_reading()  # uvloop reads although `connection_made` has paused it
             return
-        if self._plain:
-            self._handle(self._splitter.split(data))
-        else:
+        if not self._plain:
             self._handle(self._in_parts(data))
+        elif len(data) <= bounds.SPLIT_BYTES_AT_ONCE:
+            self._handle(iter(self._splitter.split(data)))
+        else:
+            self._handle(self._split_in_parts(data))
 
     def _handle(self, frames: Iterator[tuple[bool, bytes]]) -> None:
         """Handle frames until they end, or this link's turn does.
@@ -305,6 +307,12 @@ class Link(asyncio.Protocol):
         else:
             self.resume_reading()
 
+    def _split_in_parts(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
+        """The frames of a large read, cut in parts: of the smallest messages there are tens of thousands."""
+        size = bounds.SPLIT_BYTES_AT_ONCE
+        for at in range(0, len(data), size):
+            yield from self._splitter.split(data[at : at + size])
+
     def _in_parts(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
         """A read before the fast path is used, in parts; what is behind the handshake may be for that path."""
         if self._websocket.state is CONNECTING:
@@ -316,7 +324,7 @@ class Link(asyncio.Protocol):
         for at in range(0, len(data), size):
             yield False, data[at : at + size]
             if self._plain:
-                yield from self._splitter.split(data[at + size :])
+                yield from self._split_in_parts(data[at + size :])
                 return
 
     def _not_plain(self, octets: bytes) -> None:
