@@ -444,9 +444,12 @@ class AccountManager:
 
     # --- packets
 
-    def new_packet_id(self) -> int:
-        """An id for a packet: unique, rising, its low octet zero."""
-        return self._ids.next(self._clock.now_ms())
+    def new_packet_id(self, now_ms: int = 0) -> int:
+        """An id for a packet: unique, rising, its low octet zero.
+
+        `now_ms`: the time, if the caller has just read it; zero: it is read.
+        """
+        return self._ids.next(now_ms or self._clock.now_ms())
 
     def reserve(
         self, token: Token, packet_id: int, sender_packet_id: int, asked: Reserve

@@ -186,11 +186,12 @@ class Driver:
         if inbox is not None:
             recovered = accounts.find_recovered(source.peer_id, sender_packet_id)
         if recovered is None:
-            packet_id = accounts.new_packet_id()
+            now_ms = self._now_ms()
+            packet_id = accounts.new_packet_id(now_ms)
             if not self._first_packet_id:
                 self._first_packet_id = packet_id
-            if inbox is None or prepare.expires_at_ms <= self._now_ms() + limits.EXPIRY_MS_MAX:
-                flow = self._switch.forward(source, prepare, packet_id)
+            if inbox is None or prepare.expires_at_ms <= now_ms + limits.EXPIRY_MS_MAX:
+                flow = self._switch.forward(source, prepare, packet_id, None, now_ms)
             else:
                 flow = self._switch.refuse_expiry()
         else:

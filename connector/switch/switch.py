@@ -234,15 +234,17 @@ class Switch:
         prepare: Prepare,
         packet_id: int,
         recovered: Recovered | None = None,
+        now_ms: int = 0,
     ) -> PacketFlow:
         """Answer `prepare` from `source`. Always ends with a Fulfill or a Reject.
 
         `recovered`: a resent packet that the ledger knows, equal to the first one as far as the
         ledger shows (docs/protocol.md). It was admitted, routed and priced before, and its money is
         held or posted: it is resent to the next hop under the same packet id, and gets the same
-        answer.
+        answer. `now_ms`: the time, if the caller has just read it; zero: it is read.
         """
-        now_ms = self._now_ms()
+        if not now_ms:
+            now_ms = self._now_ms()
         node = self.node
         if recovered is None:
             # 1. Admission.
@@ -679,14 +681,14 @@ class Switch:
                 return self._refuse(Code.T00_INTERNAL_ERROR, "a payer takes no packets", LOCAL)
             payee = self._terms_here(source.terms.asset)
             onward, fee = prepare.amount, 0
-        deadline_ms = terms.onward_expiry_ms(
+        onward_ms = terms.onward_expiry_ms(
             prepare.expires_at_ms, now_ms, self._window_ms, self._hold_ms_max, self.node.address
         )
-        if isinstance(deadline_ms, Reject):
-            return _rejected(deadline_ms, payee.peer_id)
-        if mark and deadline_ms - mark - now_ms < self._window_ms:
+        if isinstance(onward_ms, Reject):
+            return _rejected(onward_ms, payee.peer_id)
+        if mark and onward_ms - mark - now_ms < self._window_ms:
             mark = 0  # it will not come back a second time
-        deadline_ms -= mark
+        deadline_ms = onward_ms - mark
         known: Fulfill | None = None
         if next_hop is None:
             known = receiver.answer(prepare, self._receiver_secret)

@@ -231,7 +231,7 @@ FAULTS = (
     Fault(
         "fulfilment-not-checked",
         "connector/switch/switch.py",
-        "if hashlib.sha256(answer.fulfillment).digest() != prepare.condition:",
+        "if _sha256(answer.fulfillment).digest() != prepare.condition:",
         "if len(answer.fulfillment) != 32:",
     ),
     Fault(
@@ -435,7 +435,7 @@ FAULTS = (
     Fault(
         "expiry-not-bounded",
         "connector/switch/driver.py",
-        "            if inbox is None or prepare.expires_at_ms <= self._now_ms() + limits.EXPIRY_MS_MAX:\n",
+        "            if inbox is None or prepare.expires_at_ms <= now_ms + limits.EXPIRY_MS_MAX:\n",
         "            if inbox is None or prepare.expires_at_ms:\n",
         only("last-moment", "clocks-differ", "crash"),
         kind="memory-ends-too-early",
@@ -642,8 +642,8 @@ FAULTS = (
     Fault(
         "too-large-by-itself-said-to-pass-later",
         "connector/switch/rules.py",
-        "        if bound is not None and (amount_max is None or bound < amount_max):\n",
-        "        if bound is not None and amount_max is not None and bound < amount_max:\n",
+        "    if held_max is not None and (amount_max is None or held_max < amount_max):\n",
+        "    if held_max is not None and amount_max is not None and held_max < amount_max:\n",
         only("in-flight-value"),
     ),
     Fault(
