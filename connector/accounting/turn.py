@@ -10,6 +10,7 @@ one timeout for every caller before it.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final
@@ -31,7 +32,9 @@ class Turn:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger: Final = ledger
         """For its properties; requests need the turn."""
-        self._lock = asyncio.Lock()
+        # As `asyncio.Lock`, at a tenth of its cost where nobody waits.
+        self._is_taken = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._compare: Callable[[Ledger], Awaitable[None]] | None = None
         self._is_in_doubt = False
         """Whether a request has failed since the ledger was compared."""
@@ -56,9 +59,11 @@ class Turn:
                 ledger is closed, cannot be compared, or is not the right one.
         """
         failures = self._failures
-        await self._lock.acquire()
+        if self._is_taken or self._waiting:
+            await self._wait()
+        self._is_taken = True
         if self._is_closed or self._failures != failures:
-            self._lock.release()
+            self._release()
             raise LedgerUnavailableError(_CLOSED if self._is_closed else self._why)
         if self._is_in_doubt and self._compare is not None:
             try:
@@ -78,7 +83,7 @@ class Turn:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        assert self._lock.locked()
+        assert self._is_taken
         # LedgerNotNowError is raised without a request: it says nothing about the ledger.
         if not isinstance(error, LedgerNotNowError):
             if isinstance(error, LedgerUnavailableError):
@@ -86,7 +91,31 @@ class Turn:
                 self._why = str(error)
             if isinstance(error, LedgerUnavailableError | LedgerRefusedError):
                 self._is_in_doubt = True
-        self._lock.release()
+        self._release()
+
+    async def _wait(self) -> None:
+        """Until it is this caller's turn, in the order of the calls."""
+        called = asyncio.get_running_loop().create_future()
+        self._waiting.append(called)
+        try:
+            try:
+                await called
+            finally:
+                self._waiting.remove(called)
+        except asyncio.CancelledError:
+            # It may have been called and cancelled at the same time.
+            if not self._is_taken:
+                self._call_next()
+            raise
+        assert not self._is_taken, "two at a time"
+
+    def _release(self) -> None:
+        self._is_taken = False
+        self._call_next()
+
+    def _call_next(self) -> None:
+        if self._waiting and not self._waiting[0].done():
+            self._waiting[0].set_result(None)
 
     async def close(self) -> None:
         """Close the ledger. Who asks for the turn from now on is refused, also if it waits for it."""
