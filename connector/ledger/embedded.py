@@ -70,7 +70,7 @@ from connector.ledger.retention import (
     hash_before,
     points,
 )
-from connector.ledger.rows import has_tag, pack_dense, pack_transfer
+from connector.ledger.rows import has_tag, pack_dense, pack_entries, pack_transfer
 
 T = TypeVar("T")
 
@@ -505,17 +505,23 @@ class EmbeddedLedger:
             if not transfers and not machine.expire(now_ns):
                 return []
             statuses = machine.create_transfers(transfers, now_ns)
-            stored = machine.stored(transfers, statuses)
+            entries = machine.entries(transfers, statuses)
             try:
-                rows: bytes | bytearray = pack_dense(stored, self._numbers())
+                rows: bytes | bytearray = (
+                    pack_dense(machine.stored(transfers, statuses), self._numbers())
+                    if entries is None
+                    else pack_entries(entries, self._numbers())
+                )
                 kind = journal.DENSE
             except (KeyError, OverflowError, struct.error):
+                stored = machine.stored(transfers, statuses)
                 octets = b"".join([pack_transfer(one, one.timestamp) for one in stored])
                 rows, kind = zlib.compress(octets, 1), journal.TRANSFERS
             ids = [transfer.id for transfer in transfers]
             lowest, highest = (min(ids), max(ids)) if ids else (0, 0)
             derived: list[tuple[bytes, int, bytes, int]] = []
             if ids and lowest <= DERIVED_ID_MAX:
+                stored = machine.stored(transfers, statuses)
                 derived = derived_rows(self._seq + 1, stored, statuses)
             await self._append(
                 now_ns, kind, rows, statuses, lowest, highest, derived, blocks_of(kept)

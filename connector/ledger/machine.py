@@ -546,6 +546,15 @@ class LedgerMachine:
             for transfer, status in zip(transfers, statuses, strict=True)
         ]
 
+    def entries(
+        self, transfers: Sequence[Transfer], statuses: Sequence[Status]
+    ) -> list[Entry] | None:
+        """As `stored`, not put together; None unless all were created."""
+        if statuses.count(_CREATED) != len(statuses):
+            return None
+        records = self._records
+        return [records[transfer.id] for transfer in transfers]
+
     def find(self, id_: int) -> Record | None:
         """The transfer under `id_`, or the failed one that used it up."""
         return self._find(id_, 0)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from connector.ledger import bounds
+from connector.ledger.machine import Entry
 from connector.ledger.model import POST, VOID, Account, Status, Transfer
 
 ROW: Final = struct.Struct("<QQQQQQQQQQQQQIIIHHQ")
@@ -154,6 +155,19 @@ assert _DENSE_ROW.size == _DENSE_WIDE_ROW.size
 _DENSE_TAG_AT: Final = 32
 NO_ACCOUNT: Final = (1 << 32) - 1
 _RESOLVES: Final = int(POST | VOID)
+# The places of the fields of a transfer.
+_ID: Final = 0
+_DEBIT: Final = 1
+_CREDIT: Final = 2
+_AMOUNT: Final = 3
+_PENDING_ID: Final = 4
+_DATA_128: Final = 5
+_DATA_64: Final = 6
+_DATA_32: Final = 7
+_TIMEOUT: Final = 8
+_LEDGER: Final = 9
+_CODE: Final = 10
+_FLAGS: Final = 11
 
 
 def pack_dense(transfers: Sequence[Transfer], numbers: dict[int, int]) -> bytearray:
@@ -182,6 +196,49 @@ def pack_dense(transfers: Sequence[Transfer], numbers: dict[int, int]) -> bytear
             rows, at, id_.to_bytes(16, "little"), numbers[debit], numbers[credit], amount,
             data_128.to_bytes(16, "little") if data_128 else _ZERO,
             data_64, data_32, timeout, ledger, code, flags, tag, timestamp,
+        )  # fmt: skip
+        at += size
+    assert at == len(rows), (at, len(rows))
+    return rows
+
+
+def pack_entries(entries: Sequence[Entry], numbers: dict[int, int]) -> bytearray:
+    """The rows of `pack_dense` for transfers in the ledger, without putting each together first.
+
+    Raises:
+        KeyError, struct.error, OverflowError: as there.
+    """
+    size = _DENSE_ROW.size
+    rows = bytearray(len(entries) * size)
+    pack_into = _DENSE_WIDE_ROW.pack_into
+    at = 0
+    for entry in entries:
+        # Most fields are only passed on: as objects they need no conversion.
+        fields: tuple[Any, ...] = entry.requested
+        id_: int = fields[_ID]
+        pending_id: int = fields[_PENDING_ID]
+        data_128: int = fields[_DATA_128]
+        data_64: Any = fields[_DATA_64]
+        data_32: Any = fields[_DATA_32]
+        flags: int = fields[_FLAGS]
+        pending = entry.pending
+        tag = 0
+        if pending is None:
+            if pending_id or flags & _RESOLVES:
+                raise KeyError(pending_id)
+            held, amount, timeout = fields, fields[_AMOUNT], fields[_TIMEOUT]
+        else:
+            if pending_id ^ id_ > 0xFF:
+                raise KeyError(pending_id)
+            tag = pending_id & 0xFF
+            held, amount, timeout = pending, entry.amount, 0
+            data_128 = data_128 or pending.user_data_128
+            data_64 = data_64 or pending.user_data_64
+            data_32 = data_32 or pending.user_data_32
+        pack_into(
+            rows, at, id_.to_bytes(16, "little"), numbers[held[_DEBIT]], numbers[held[_CREDIT]],
+            amount, data_128.to_bytes(16, "little") if data_128 else _ZERO, data_64, data_32,
+            timeout, held[_LEDGER], held[_CODE], flags, tag, entry.at_ns,
         )  # fmt: skip
         at += size
     assert at == len(rows), (at, len(rows))

@@ -174,7 +174,7 @@ async def test_a_request_that_fails_before_it_is_written_is_no_part_of_the_books
 
     for close in (False, True):
         with monkeypatch.context() as patch:
-            patch.setattr("connector.ledger.embedded.pack_dense", no_memory)
+            patch.setattr("connector.ledger.embedded.pack_entries", no_memory)
             with pytest.raises(MemoryError):
                 await books.write(books.move(2, 30))
         if close:

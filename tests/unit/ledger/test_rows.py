@@ -6,7 +6,9 @@ import struct
 
 import pytest
 
+from connector.ledger.machine import Entry, LedgerMachine
 from connector.ledger.model import (
+    AMOUNT_MAX,
     PENDING,
     POST,
     VOID,
@@ -17,6 +19,7 @@ from connector.ledger.model import (
 from connector.ledger.rows import (
     pack_accounts,
     pack_dense,
+    pack_entries,
     pack_transfer,
     pack_transfers,
     read_statuses,
@@ -84,3 +87,52 @@ def test_fields_that_do_not_fit_in_a_dense_row_are_reported(fields: dict[str, in
 def test_a_large_amount_does_not_fit_in_a_dense_row() -> None:
     with pytest.raises(struct.error):
         pack_dense([HOLD._replace(amount=2**64)], NUMBERS)
+
+
+def booked(*requested: Transfer) -> tuple[list[Entry], list[Transfer]]:
+    """Transfers in a ledger: as it keeps them, and put together."""
+    machine = LedgerMachine()
+    machine.create_accounts([Account(one, ledger=1, code=1) for one in (A, B)], 1)
+    statuses = machine.create_transfers(requested, 10**18)
+    entries = machine.entries(requested, statuses)
+    assert entries is not None
+    return entries, machine.stored(requested, statuses)
+
+
+def test_rows_of_a_ledger_are_those_of_its_transfers_put_together() -> None:
+    hold = HOLD._replace(amount=50, timestamp=0)
+    other = hold._replace(id=8 << 8, user_data_128=0)
+    third = hold._replace(id=9 << 8)
+    entries, stored = booked(
+        hold._replace(id=6 << 8, timeout=0, flags=0),
+        hold,
+        other,
+        third,
+        Transfer(hold.id + 16, amount=AMOUNT_MAX, pending_id=hold.id, flags=POST),
+        Transfer(other.id + 16, 0, 0, 20, other.id, 2**127, 2**63, 2**31, 0, 1, 1, flags=POST),
+        Transfer(third.id + 17, pending_id=third.id, flags=VOID),
+    )
+    rows = pack_entries(entries, NUMBERS)
+    assert rows == pack_dense(stored, NUMBERS)
+    assert list(unpack_dense(bytes(rows), [A, B])) == stored
+    assert [one.amount for one in stored[4:]] == [50, 20, 50]
+    assert [one.user_data_128 for one in stored[4:]] == [hold.user_data_128, 2**127, 2**127 + 3]
+
+
+def test_what_does_not_fit_in_the_rows_of_a_ledger_is_reported() -> None:
+    hold = HOLD._replace(amount=50, timestamp=0)
+    of_another, _ = booked(hold, Transfer(9 << 8, amount=1, pending_id=hold.id, flags=POST))
+    with pytest.raises(KeyError):
+        pack_entries(of_another, NUMBERS)
+    with pytest.raises(KeyError):
+        pack_entries(of_another[:1], {A: 0})
+    large, _ = booked(hold._replace(amount=2**64))
+    with pytest.raises(struct.error):
+        pack_entries(large, NUMBERS)
+
+
+def test_there_are_entries_only_of_a_request_of_which_all_was_created() -> None:
+    machine = LedgerMachine()
+    statuses = machine.create_transfers([HOLD._replace(timestamp=0)], 10**18)
+    assert statuses == [Status.DEBIT_ACCOUNT_NOT_FOUND]
+    assert machine.entries([HOLD], statuses) is None
