@@ -156,7 +156,7 @@ def check_config(
 
     Without --all, only what is set.
     """
-    from connector.node.preflight import NO_PEERS, check, without_effect
+    from connector.node.preflight import NO_PEERS, check, learned_first, without_effect
     from connector.settings.describe import describe
     from connector.settings.load import load
     from connector.settings.overlay import with_changes
@@ -182,6 +182,8 @@ def check_config(
     notes = without_effect(changed.settings)
     if not changed.settings.peers:
         notes.append(NO_PEERS)
+    if said := learned_first(changed.settings):
+        notes.append(said)
     for note in notes:
         screen.print(f"note: {plain(note)}")
     left_out = len(rows) - len(shown)

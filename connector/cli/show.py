@@ -202,13 +202,14 @@ def routes(
     def make(body: dict[str, Any]) -> Fitted:
         rows = table(
             "prefix", "next hop", "source", "age", "announced to", "path",
-            text=("prefix", "announced to", "path"), spare=("path", "age", "announced to", "source"),
+            text=("prefix", "source", "announced to", "path"), spare=("path", "age", "announced to", "source"),
         )  # fmt: skip
         for item in body["items"]:
             rows.add_row(
                 item["prefix"] or "(default)",
                 item["nextHop"] or "(this node)",
-                item["source"],
+                item["source"]
+                + (f", before {before}" if (before := item.get("goesBefore")) else ""),
                 _age(item.get("ageSeconds")),
                 " ".join(item.get("announcedTo", ())),
                 plain(" ".join(item["path"])),

@@ -87,3 +87,5 @@ AUDIT_SECONDS_MAX: Final = 3600.0
 AUDIT_LINE_BYTES_MAX: Final = 16 << 20
 """The report of 10,000 peers takes about 6 MB."""
 AUDIT_FAILED_SHOWN_MAX: Final = 10
+ROUTE_SHOWN_CHARACTERS_MAX: Final = 200
+"""Of a prefix that a peer has announced, in the log."""

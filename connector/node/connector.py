@@ -42,6 +42,7 @@ from connector.node.preflight import (
     NO_PEERS,
     check,
     check_ports,
+    learned_first,
     tls_context,
     without_effect,
 )
@@ -242,6 +243,8 @@ class Connector:
             self.log.warning("no_peers", detail=NO_PEERS)
         for detail in without_effect(settings):
             self.log.warning("setting_without_effect", detail=detail)
+        if detail := learned_first(settings):
+            self.log.info("learned_routes_not_bounded", detail=detail)
         if (why := why_interpreted()) is not None:
             self.log.info("core_interpreted", detail=why)
         self._check_ports(settings)

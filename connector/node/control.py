@@ -67,6 +67,9 @@ class ControlPlane:
         self._links = links
         self._driver = driver
         self._applier = applier
+        self._routes = routes
+        self._told_before: set[str] = set()
+        """Peers of which it was said that a route of theirs goes before one of the settings."""
         self._lines = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._events = float(bounds.ROUTE_EVENTS_BURST)
         self._events_at_s = 0.0
@@ -223,10 +226,25 @@ class ControlPlane:
     # --- what is told of routes
 
     def _route_changed(self, route: Route, is_new: bool) -> None:
+        if is_new and route.next_hop not in self._told_before:
+            self._tell_before(route)
         if not self._may_tell():
             return
         kind = RouteAdded if is_new else RouteRemoved
         self._emit(kind(prefix=route.prefix, next_hop=route.next_hop, source=route.origin))
+
+    def _tell_before(self, route: Route) -> None:
+        """Say once for each peer that what it announces takes packets of a route of the settings."""
+        before = self._routes.goes_before(route)
+        if before is not None:
+            self._told_before.add(route.next_hop)
+            self._log.warning(
+                "learned_route_goes_before",
+                peer_id=route.next_hop,
+                prefix=route.prefix[: bounds.ROUTE_SHOWN_CHARACTERS_MAX],
+                route=f"{before.prefix}={before.next_hop}",
+                detail="a longer prefix goes first: RECEIVE_PREFIXES of the peer bounds what it may announce",
+            )
 
     def _may_tell(self) -> bool:
         """Whether there is an event for one more route: more would displace all other events."""

@@ -17,6 +17,7 @@ from typing import Final
 from connector.base.errors import ConfigError, ListenError
 from connector.node import bounds
 from connector.settings.model import Settings
+from connector.settings.terms import routing_terms_of
 from connector.settings.types import PEER_VARIABLE
 from connector.sinks.sinks import sink_faults
 
@@ -24,6 +25,8 @@ NO_PEERS: Final = (
     "no peer is configured, so nobody can log in and nothing can be forwarded: set "
     "BTP_PEER_<ID>_SECRET, or add peers with the admin API"
 )
+_NAMES_MAX: Final = 5
+"""Of peers, in one line."""
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 _NOT_ITS_KEY: Final = frozenset(
     # The last one: the key is of another kind than that of the certificate.
@@ -54,6 +57,30 @@ def without_effect(settings: Settings) -> list[str]:
             variable = f"{PEER_VARIABLE}{peer.id.upper().replace('-', '_')}"
             found.append(f"{variable}_HTTP_TOKEN has no effect without {variable}_HTTP_URL")
     return found
+
+
+def learned_first(settings: Settings) -> str:
+    """What learned routes may do to those of the settings, in one sentence; empty: nothing."""
+    able = [
+        peer.id
+        for peer in settings.peers
+        if routing_terms_of(peer).receives and not peer.receive_prefixes
+    ]
+    covered = [
+        (prefix, next_hop)
+        for prefix, next_hop in (
+            *((route.prefix, route.next_hop) for route in settings.routes),
+            *((prefix, peer.id) for peer in settings.peers for prefix in peer.routes),
+        )
+        if "." in prefix and any(one != next_hop for one in able)
+    ]
+    if not covered:
+        return ""
+    names = ", ".join(able[:_NAMES_MAX]) + (", ..." if len(able) > _NAMES_MAX else "")
+    return (
+        f"what {names} may announce is not bounded: a longer prefix goes before a configured route such as "
+        f"{covered[0][0]}={covered[0][1]}; RECEIVE_PREFIXES bounds it, RECEIVE_ROUTES=false takes nothing"
+    )
 
 
 def check(settings: Settings) -> None:

@@ -279,6 +279,21 @@ class RoutingTable:
             if candidates is not None:
                 yield candidates
 
+    def goes_before(self, route: Route) -> Route | None:
+        """Of the settings' routes for shorter prefixes, the longest over another next hop that a learned one goes before.
+
+        None: there is none. The default route, and that of a whole network, are there to be gone before.
+        """
+        if route.learned is None:
+            return None
+        prefix = route.prefix.rpartition(".")[0]
+        while "." in prefix:
+            for one in self._routes.get(prefix, ()):
+                if one.learned is None and one.next_hop != route.next_hop:
+                    return one
+            prefix = prefix.rpartition(".")[0]
+        return None
+
     def explain(self, destination: str) -> Explanation:
         """Which route is taken, and which others there were."""
         matches = list(self._matches(destination))

@@ -226,6 +226,8 @@ class RouteInUse(RouteItem):
     """Of a route from CCP: for how long it is as it is."""
     announced_to: list[str]
     """The neighbours that have taken our announcement of it, of the first 32."""
+    goes_before: str | None
+    """Of a route from CCP: the route of the settings for a shorter prefix, as `prefix=next hop`, whose packets it takes."""
 
 
 class Explained(_Answer):

@@ -303,10 +303,12 @@ class NodeViews:
     def _route_in_use(self, route: Route) -> dict[str, Any]:
         learned = route.learned
         age_ms = None if learned is None else self._clock.now_ms() - learned.learned_ms
+        before = self._routes.goes_before(route)
         return {
             **self._route(route),
             "ageSeconds": None if age_ms is None else max(0, age_ms) // 1000,
             "announcedTo": self._announced_to(route),
+            "goesBefore": None if before is None else f"{before.prefix}={before.next_hop}",
         }
 
     def accounts_view(self) -> list[dict[str, Any]]:

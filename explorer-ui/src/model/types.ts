@@ -341,6 +341,8 @@ export interface RouteItem {
   readonly path?: readonly string[];
   readonly ageSeconds?: number | null;
   readonly announcedTo?: readonly string[];
+  /** Of a route from CCP: the route of the settings, as `prefix=next hop`, that it goes before. */
+  readonly goesBefore?: string | null;
 }
 
 /** `/api/explain` */

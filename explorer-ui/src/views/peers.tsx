@@ -201,6 +201,7 @@ function RouteRow(props: { route: RouteItem }) {
             <Act action={removeRoute(route.prefix, route.nextHop)} small />
           </>
         )}
+        {route.goesBefore && <span class="muted"> before {route.goesBefore}</span>}
         {route.ageSeconds !== null && route.ageSeconds !== undefined && (
           <span class="muted" title={`By way of ${(route.path ?? []).join(", ")}`}> {span(route.ageSeconds)}</span>
         )}

@@ -153,6 +153,36 @@ def test_requests_about_routes_are_neither_counted_nor_shown() -> None:
     simulate(scenario())
 
 
+def test_a_peer_that_announces_what_lies_below_a_configured_route_is_named_once() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        alice = Machine(
+            network,
+            settings_of(
+                "alice",
+                1,
+                peer("alice", "bob", routes=["g.bob"]),
+                peer("alice", "mallory", dials=2),
+            ),
+        )
+        mallory = Machine(
+            network,
+            settings_of(
+                "mallory", 2,
+                peer("mallory", "alice"),
+                peer("mallory", "dan", routes=["g.bob.wallet", "g.bob.shop"], transit=True),
+            ),
+        )  # fmt: skip
+        async with nodes(mallory, alice):
+            await until(lambda: alice.core.routes.best("g.bob.shop") is not None, 5)
+            lines = [one for one in alice.log.events if one[1] == "learned_route_goes_before"]
+            ((level, _, said),) = lines
+            assert level == "warning"
+            assert (said["peer_id"], said["route"]) == ("mallory", "g.bob=bob")
+
+    simulate(scenario())
+
+
 def test_a_peer_that_speaks_no_ccp_is_asked_less_and_less() -> None:
     async def scenario() -> None:
         network = MemoryNetwork()

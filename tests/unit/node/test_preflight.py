@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from connector.base.errors import ConfigError, ListenError
-from connector.node.preflight import check, check_ports, without_effect
+from connector.node.preflight import check, check_ports, learned_first, without_effect
 from connector.settings.model import PeerSettings, Settings
 
 EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
@@ -212,3 +212,28 @@ def test_what_has_no_effect_for_want_of_another_setting_is_named() -> None:
         update={"pay_port": 0, "ilp_http_port": 0, "peers": peers, "tigerbeetle_cluster_id": 1}
     )
     assert without_effect(whole) == without_effect(Settings()) == []
+
+
+@pytest.mark.parametrize(
+    ("bob", "mallory", "is_said"),
+    [
+        ({"routes": ["g.bob"]}, {}, True),
+        ({"routes": ["g.bob"]}, {"receive_prefixes": ["g.mallory"]}, False),
+        ({"routes": ["g.bob"]}, {"receive_routes": False}, False),
+        ({"routes": ["g.bob"]}, {"relation": "child"}, False),
+        ({"routes": ["g"]}, {}, False),
+        ({}, {}, False),
+    ],
+)
+def test_it_is_said_that_learned_routes_may_go_before_configured_ones(
+    bob: dict[str, Any], mallory: dict[str, Any], is_said: bool
+) -> None:
+    peers = [
+        PeerSettings(id="bob", secret="b", receive_routes=False, **bob),  # type: ignore[arg-type]
+        PeerSettings(id="mallory", secret="m", **mallory),  # type: ignore[arg-type]
+    ]
+    said = learned_first(Settings(peers=peers))
+    assert bool(said) is is_said
+    if is_said:
+        assert "mallory" in said
+        assert "g.bob=bob" in said

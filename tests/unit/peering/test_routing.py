@@ -7,7 +7,7 @@ import random
 import pytest
 
 from connector.peering import bounds as peering_bounds
-from connector.peering.routing import Explanation, Route, RouteSource, RoutingTable
+from connector.peering.routing import Explanation, Learned, Route, RouteSource, RoutingTable
 
 
 def route(prefix: str, next_hop: str = "bob", source: RouteSource = RouteSource.CONFIG) -> Route:
@@ -245,3 +245,34 @@ def test_an_explanation_without_a_route_says_that_there_is_none() -> None:
 def test_a_very_long_address_is_looked_up_like_a_short_one() -> None:
     table = RoutingTable([route("g.a", "a"), route("g.a.a.a", "deep")])
     assert hop(table, "g" + ".a" * 500) == "deep"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "next_hop", "expected"),
+    [
+        ("g.bob.wallet", "mallory", "bob"),
+        ("g.bob.wallet.7", "mallory", "bob"),
+        ("g.bob", "mallory", None),  # the configured one is used
+        ("g.bob.wallet", "bob", None),
+        ("g.bobby", "mallory", None),
+        ("g.carol", "mallory", None),  # a whole network's route and the default are no promise
+        ("g.dan.x", "mallory", None),  # learned as well
+    ],
+)
+def test_it_is_known_which_configured_route_a_learned_one_goes_before(
+    prefix: str, next_hop: str, expected: str | None
+) -> None:
+    learned = Learned(path=("g.x",), auth=bytes(32))
+    table = RoutingTable(
+        [
+            route("", "default"),
+            route("g", "network"),
+            route("g.bob", "bob"),
+            Route(RouteSource.PEER, "dan", "g.dan", learned),
+        ]
+    )
+    one = Route(RouteSource.PEER, next_hop, prefix, learned)
+    table.add(one)
+    before = table.goes_before(one)
+    assert (None if before is None else before.next_hop) == expected
+    assert table.goes_before(route(prefix, "mallory")) is None
