@@ -117,6 +117,8 @@ class Recovery:
         self._until_ms = 0
         self._looking_up = 0
         """Look-ups in progress."""
+        self._unknown: dict[str, tuple[int, int]] = {}
+        """By next hop: packets and their amount that may be fulfilled there, and that nobody asked for in time."""
 
     def begin(self) -> None:
         """Start the period in which packets accepted before this start may be resent."""
@@ -146,6 +148,7 @@ class Recovery:
             await asyncio.sleep(0)
         # None is found before all are: a packet is resumed only when the ledger is up.
         loaded = _Loaded({}, {})
+        lapsed: list[Reservation] = []
         ledger_ns = self._ledger_ns()
         found = packets.all()
         superseded = superseded_by_second_ways(found)
@@ -166,6 +169,8 @@ class Recovery:
                     if gone is not None:
                         self._note_gone(packet, gone, loaded)
                 elif packet.is_over(ledger_ns):
+                    if not packet.outcome:
+                        lapsed.append(reservation)
                     self._note_over(reservation, packet.outcome, loaded)
                 else:
                     self._take_up(reservation, packet.expires_at_ns, loaded)
@@ -181,6 +186,8 @@ class Recovery:
         self._recovered, self._unclaimed_holds = loaded
         self._expiries = _by_expiry(loaded)
         self._post_owed(owed, kept)
+        for reservation in lapsed:
+            self._count_unknown(reservation)
         if unknown:
             # The ledger has lost their holds (`--accept-ledger-loss`).
             details: dict[str, object] = {
@@ -456,6 +463,8 @@ class Recovery:
         """Drop expired holds, and packets that cannot be resent any more."""
         if self._expiries:
             self._drop_expired(self._clock.monotonic_s())
+        if self._unknown:
+            self._tell_unknown()
         if (
             len(self._recovered) > len(self._unclaimed_holds)
             and now_ms >= self._until_ms
@@ -478,10 +487,34 @@ class Recovery:
                 continue  # claimed
             _, reservation = held
             assert not reservation.posted, packet_id
+            self._count_unknown(reservation)
             if not _is_own(reservation):
                 reservation.move(PromiseEvent.LAPSED)
             for leg, (debit, credit) in zip(reservation.legs, reservation.books, strict=True):
                 self._mirror.release(debit, credit, leg.amount)
+
+    def _count_unknown(self, reservation: Reservation) -> None:
+        """A hold has expired, and nobody knows here what its next hop has done; payments of this node say so themselves."""
+        if _is_own(reservation):
+            return
+        for leg, (_, credit) in zip(reservation.legs, reservation.books, strict=True):
+            if credit.code is AccountCode.PEER:
+                packets, amount = self._unknown.get(credit.peer_id, (0, 0))
+                self._unknown[credit.peer_id] = packets + 1, amount + leg.amount
+
+    def _tell_unknown(self) -> None:
+        unknown, self._unknown = self._unknown, {}
+        for peer_id, (packets, amount) in unknown.items():
+            self._reports.alert(
+                "packets_outcome_unknown",
+                {
+                    "peerId": peer_id,
+                    "packets": packets,
+                    "amount": str(amount),
+                    "detail": "under way when a process of this node ended, and not asked for again in time: if the peer "
+                    "has fulfilled them, its books say so; compare them (`audit`)",
+                },
+            )
 
 
 def _is_own(reservation: Reservation) -> bool:

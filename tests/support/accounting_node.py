@@ -68,6 +68,8 @@ class AccountingNode:
         self.order: list[object] = []
         self.states: list[State] = []
         self.alerts: list[str] = []
+        self.told: list[tuple[str, dict[str, object]]] = []
+        """The same with their fields."""
         self.turns = 0
         self._told = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -78,7 +80,7 @@ class AccountingNode:
             ids=IdGenerator(random_bits=random.Random(len(self.ledger.requests)).getrandbits),
             outbox=self.outbox,
             on_state=lambda state, _why: self.states.append(state),
-            on_alert=lambda event, _fields: self.alerts.append(event),
+            on_alert=self._alerted,
             spool_transfers_max=spool,
             keeps_history=history,
             accept_ledger_loss=accept_loss,
@@ -99,6 +101,10 @@ class AccountingNode:
         self.outcomes[token] = outcome
         self.order.append((token, outcome))
         self._told.set()
+
+    def _alerted(self, event: str, fields: dict[str, object]) -> None:
+        self.alerts.append(event)
+        self.told.append((event, fields))
 
     def _turn(self) -> None:
         self.turns += 1

@@ -39,6 +39,37 @@ def is_over(node: AccountingNode, sender_id: int) -> bool:
     return found is not None and found.reservation.is_free and not found.fulfill
 
 
+# --- what nobody asked for in time
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+@simulated
+async def test_packets_whose_outcome_nobody_knows_are_told_with_their_next_hop(
+    is_away: bool,
+) -> None:
+    """Where the hold expires while the node is down, and where it does afterwards."""
+    async with AccountingNode() as node:
+        await node.hold("a", sender_id=11)
+        await node.hold("b", sender_id=12)
+        await node.hold("c", sender_id=13, next_hop=WE)
+        given_back = await node.hold("d", sender_id=14)
+        node.manager.void(given_back)
+        await node.pay("e", sender_id=15)
+        await asyncio.sleep(1)
+        ledger, outbox = node.ledger, node.outbox
+    if is_away:
+        await asyncio.sleep(HOLD_MS / 1000 + 60)
+    async with AccountingNode(ledger=ledger, outbox=outbox) as again:
+        if not is_away:
+            assert taken(again, 11) is not None  # asked for again
+            await asyncio.sleep(HOLD_MS / 1000 + 60)
+        await asyncio.sleep(1)
+        assert again.alerts.count("packets_outcome_unknown") == 1
+        (told,) = (one for one in again.told if one[0] == "packets_outcome_unknown")
+        assert told[1]["peerId"] == "bob"
+        assert told[1]["packets"] == (2 if is_away else 1)
+
+
 # --- a next hop that was removed
 
 FULFILL = b"\x0d\x21" + b"p" * 32 + b"\x00"
