@@ -359,6 +359,7 @@ class Core:
             router=self.control.router,
             clock=clock,
             log=log,
+            no_room=lambda: self.room.reason,
         )
         """Addresses and routes, as neighbours tell them to each other."""
 

@@ -7,7 +7,9 @@ written when they have changed, seldom, and at a stop. A fault of the file costs
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -18,6 +20,7 @@ from connector.base.log import Log
 from connector.base.sqlite import in_transaction
 from connector.base.words import words_of
 from connector.node import bounds
+from connector.peering.routing import Route
 from connector.routing import codec
 from connector.routing.codec import NO_TABLE, Announcement, RouteUpdate
 from connector.routing.router import Router
@@ -36,9 +39,24 @@ class RouteMemory:
     """See the module. One per node."""
 
     def __init__(
-        self, *, database: Database | None, router: Router, clock: Clock, log: Log
+        self,
+        *,
+        database: Database | None,
+        router: Router,
+        clock: Clock,
+        log: Log,
+        no_room: Callable[[], str] = lambda: "",
     ) -> None:
-        """`database`: None where nothing is kept, as with a ledger in memory."""
+        """Nothing is opened yet.
+
+        Args:
+            database: None where nothing is kept, as with a ledger in memory.
+            router: what it knows is kept.
+            clock: for the pace of writes.
+            log: for one line when the disk fails.
+            no_room: why nothing is to be written at the moment; empty: write.
+        """
+        self._no_room = no_room
         self._database = database
         self._router = router
         self._clock = clock
@@ -90,8 +108,10 @@ class RouteMemory:
         router, database = self._router, self._database
         if not self._is_open or database is None or self._written == router.changes:
             return
+        if self._no_room():
+            return  # the room on the disk is for packets
         self._written, began_s = router.changes, self._clock.monotonic_s()
-        rows = _rows(router)
+        rows = await _rows(router)
         try:
             await database.run(lambda connection: _replace(connection, rows))
         except _FAULTS as error:
@@ -105,33 +125,47 @@ class RouteMemory:
             self._log.warning("learned_routes_not_kept", reason=words_of(error))
 
 
-def _rows(router: Router) -> list[_Row]:
-    """The first of the routes of each neighbour, some at a time."""
+async def _rows(router: Router) -> list[_Row]:
+    """The first of the routes of each neighbour, some at a time: of a hundred thousand it takes a second."""
     rows: list[_Row] = []
-    for peer_id, one in islice(router.neighbours.items(), bounds.ROUTES_KEPT_PEERS_MAX):
-        routes = [
-            Announcement(
-                prefix=route.prefix,
-                path=route.learned.path,
-                auth=route.learned.auth,
-                properties=route.learned.properties,
-            )
-            for route in islice(one.receiver.routes.values(), bounds.ROUTES_KEPT_PER_PEER_MAX)
-            if route.learned is not None
-        ]
+    for peer_id, one in list(islice(router.neighbours.items(), bounds.ROUTES_KEPT_PEERS_MAX)):
+        routes = list(islice(one.receiver.routes.values(), bounds.ROUTES_KEPT_PER_PEER_MAX))
         for at in range(0, len(routes), bounds.ROUTES_KEPT_PER_ROW):
-            update = RouteUpdate(
-                table_id=NO_TABLE,
-                current_epoch=0,
-                from_epoch=0,
-                to_epoch=0,
-                hold_down_ms=0,
-                speaker=router.address,
-                new=tuple(routes[at : at + bounds.ROUTES_KEPT_PER_ROW]),
-                withdrawn=(),
+            await asyncio.sleep(0)
+            rows.append(
+                (
+                    peer_id,
+                    router.address,
+                    _octets(router.address, routes[at : at + bounds.ROUTES_KEPT_PER_ROW]),
+                )
             )
-            rows.append((peer_id, router.address, codec.encode_update(update)))
     return rows
+
+
+def _octets(address: str, routes: Sequence[Route]) -> bytes:
+    """These routes, as an update."""
+    new = tuple(
+        Announcement(
+            prefix=route.prefix,
+            path=route.learned.path,
+            auth=route.learned.auth,
+            properties=route.learned.properties,
+        )
+        for route in routes
+        if route.learned is not None
+    )
+    return codec.encode_update(
+        RouteUpdate(
+            table_id=NO_TABLE,
+            current_epoch=0,
+            from_epoch=0,
+            to_epoch=0,
+            hold_down_ms=0,
+            speaker=address,
+            new=new,
+            withdrawn=(),
+        )
+    )
 
 
 def _read(connection: sqlite3.Connection) -> list[_Row]:

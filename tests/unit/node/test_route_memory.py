@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
 from pathlib import Path
@@ -24,6 +25,7 @@ class Process:
 
     def __init__(self, folder: Path, *, address: str = "g.us", receives: bool = True) -> None:
         self.clock = ManualClock()
+        self.no_room = ""
         self.log = structlog.testing.CapturingLogger()
         self.table = RoutingTable()
         self.router = Router(
@@ -39,6 +41,7 @@ class Process:
             router=self.router,
             clock=self.clock,
             log=self.log,
+            no_room=lambda: self.no_room,
         )
 
     def learn(self, peer: str, *prefixes: str, hops: int = 1) -> None:
@@ -78,6 +81,49 @@ async def test_the_next_process_begins_with_what_the_one_before_has_learned(tmp_
     assert new.table.find("g.eve.shop") is not None
     await new.memory.close()
     await old.memory.close()
+
+
+async def test_others_have_their_turn_while_many_routes_are_written(tmp_path: Path) -> None:
+    one = Process(tmp_path)
+    await one.memory.open()
+    one.learn("bob", *(f"g.x{number}" for number in range(20 * bounds.ROUTES_KEPT_PER_ROW)))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            if turns == 3:
+                one.learn("eve", "g.eve")  # is in the next write, if not in this one
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(others())
+    await one.memory.tick()
+    counting.cancel()
+    assert turns >= 20
+    await one.memory.close()
+    new = Process(tmp_path)
+    await new.memory.open()
+    assert new.known == one.known
+    await new.memory.close()
+
+
+async def test_the_room_that_is_left_on_the_disk_is_not_for_routes(tmp_path: Path) -> None:
+    one = Process(tmp_path)
+    await one.memory.open()
+    one.no_room = "the disk is nearly full"
+    one.learn("bob", "g.bob")
+    await one.memory.tick()
+    with sqlite3.connect(tmp_path / FILE_NAME) as other:
+        assert other.execute("SELECT count(*) FROM learned").fetchone() == (0,)
+    other.close()
+    one.no_room = ""
+    await one.memory.tick()
+    await one.memory.close()
+    new = Process(tmp_path)
+    await new.memory.open()
+    assert new.known == {("bob", "g.bob")}
+    await new.memory.close()
 
 
 async def test_only_changes_are_written(tmp_path: Path) -> None:
