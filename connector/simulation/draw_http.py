@@ -26,10 +26,13 @@ def with_http(plan: Plan) -> Plan:
     names = {one.name for one in plan.nodes}
     links: list[LinkPlan] = []
     for one in plan.links:
-        mode = dice.choice(_MODES)
         between = one.left in names and one.right in names
+        if one.closes or not (between or one.left in plan.ends):
+            links.append(one)  # nothing is drawn for what other kinds add
+            continue
+        mode = dice.choice(_MODES)
         with_btp = between and one.resumable and dice.random() < 0.4
-        if not mode or not (between or one.left in plan.ends):
+        if not mode:
             links.append(one)
         elif between:
             links.append(
