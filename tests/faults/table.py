@@ -832,7 +832,7 @@ FAULTS = (
         "connector/ilp_http/peer.py",
         "                body = AGAIN + body\n",
         "                pass\n",
-        only("http", "crash", "answers-lost", "cut"),
+        only("http", "crash", "answers-lost", "gateway"),
         kind="http-again",
     ),
     Fault(
@@ -840,7 +840,7 @@ FAULTS = (
         "connector/ilp_http/listener.py",
         "            again = seen is Seen.SAME or now_ms < self._began_ms + limits.FORMER_PACKETS_MS\n",
         "            again = seen is Seen.SAME\n",
-        only("http", "crash", "answers-lost", "cut"),
+        only("http", "crash", "answers-lost", "gateway"),
         kind="http-again",
     ),
     Fault(
