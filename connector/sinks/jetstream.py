@@ -123,7 +123,7 @@ class JetStreamSink:
                     allow_reconnect=False,
                     # Else it would go on for as long as we let it; each server twice, to be exact.
                     max_reconnect_attempts=1,
-                    reconnect_time_wait=0.05,
+                    reconnect_time_wait=0,
                     connect_timeout=int(bounds.CONNECT_SECONDS_MAX),
                     tls=tls,
                 )

@@ -23,7 +23,8 @@ from connector.sinks.port import Record, SinkError
 from connector.sinks.postgres import PostgresSink, table_statement
 from connector.telemetry.events import PacketRejected
 from connector.tools.demo import DemoNode, start, stop, wait_ready
-from tests.support.admin import KEY
+from tests.support.admin import KEY, Operator
+from tests.support.commands import Done, command
 from tests.support.daemons import CLOCK, Daemon, EventLog, RunningNodes, until
 from tests.support.inherited import INHERITED
 from tests.support.load import load
@@ -145,7 +146,7 @@ async def test_a_password_of_a_stream_is_not_shown_and_a_wrong_one_is_said(tmp_p
         await server.start()
         url = f"nats://ilp:hunter2@127.0.0.1:{server.port}"
         sink = JetStreamSink(url, subject="s", stream="S", node_id="a")
-        with pytest.raises(SinkError, match="(?i)authorization") as caught:
+        with pytest.raises(SinkError, match=r"(?i)authorization") as caught:
             await sink.deliver([record(1)])
         assert "hunter2" not in str(caught.value) + sink.place
         await sink.close()
@@ -181,7 +182,7 @@ async def test_a_stream_server_that_stands_still_costs_a_bounded_time(
         assert list(await sink.deliver([record(1)])) == []
         server.freeze()
         for _ in range(3):
-            with pytest.raises(SinkError, match="no answer|in time"):
+            with pytest.raises(SinkError, match=r"no answer|in time"):
                 await sink.deliver([record(2)])
         server.thaw()
         async with asyncio.timeout(30):
@@ -333,6 +334,8 @@ class Receiver:
         self.port = free_port()
         self.deliveries: list[list[int]] = []
         self.answer = b"HTTP/1.1 204 No Content\r\n\r\n"
+        self.refuses = ""
+        """What is in it is answered with 422."""
         self.before_answer: Callable[[], Any] = lambda: None
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -358,7 +361,11 @@ class Receiver:
                     for line in head.split(b"\r\n")
                     if line.lower().startswith(b"content-length")
                 ]
-                body = json.loads(await reader.readexactly(length))
+                content = await reader.readexactly(length)
+                if self.refuses and self.refuses.encode() in content:
+                    writer.write(b"HTTP/1.1 422 x\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                body = json.loads(content)
                 self.deliveries.append([one["seq"] for one in body["events"]])
                 self.before_answer()
                 writer.write(self.answer)
@@ -470,6 +477,47 @@ async def test_packets_go_on_whatever_a_webhook_answers(
         await all_delivered(node, "webhook")
         got = {seq for batch in receiver.deliveries for seq in batch}
         assert [seq for seq in stored(node) if seq <= max(got) and seq not in got] == []
+
+
+async def test_the_commands_show_sinks_and_deliver_dead_letters_again(tmp_path: Path) -> None:
+    async with receiving() as receiver, RunningNodes(tmp_path) as network:
+        receiver.refuses = "g.bad"
+        node = await network.add("a", [], **webhook(receiver), admin_api_key=KEY)
+        url = f"http://127.0.0.1:{node.connector.http_port}"
+        env = {"CONNECTOR_URL": url, "ADMIN_API_KEY": KEY}
+
+        async def said(*arguments: str) -> Done:
+            return await asyncio.to_thread(lambda: command("sinks", *arguments, env=env))
+
+        node.connector.events.emit(rejected("no", destination="g.bad"))
+        await node.log.seen("sink_refused", events=1, reason="HTTP 422")
+        await all_delivered(node, "webhook")
+        shown = await said()
+        assert shown.code == 0, shown.err
+        assert f"http://127.0.0.1:{receiver.port}" in shown.out
+        assert "/events" not in shown.out  # a path may be a secret
+        assert "1 dead letters" in shown.out
+        (item,) = (await said("--json")).json["items"]
+        assert (item["sink"], item["state"], item["refused"]) == ("webhook", "current", 1)
+        letters = await said("--dead", "webhook")
+        assert "HTTP 422" in letters.out
+        assert "PACKET_REJECTED" in letters.out
+        (letter,) = (await said("--dead", "webhook", "--json")).json["items"]
+        status = await asyncio.to_thread(lambda: command("status", env=env))
+        assert "sink webhook" in status.out
+        receiver.refuses = ""
+        again = await said("--deliver-again", "webhook", "--seq", str(letter["seq"]))
+        assert "1 dead letters are delivered again" in again.out
+        await until(lambda: [letter["seq"]] in receiver.deliveries)
+        await until(lambda: node.connector.sinks.view()[0]["deadLetters"] == 0)
+        assert (await said("--deliver-again", "webhook")).out.startswith("0 dead")
+        other = await said("--dead", "other")
+        assert (other.code, "there is no sink 'other'" in other.err) == (1, True)
+        assert (await said("--seq", "1")).code == 2
+        assert (await said("--sql")).out == table_statement("ilp_events")
+        assert (await said("--sql", "--json")).json["statement"].startswith("CREATE TABLE")
+        kept = await Operator(node).events("ADMIN_ACTION", count=2)
+        assert {one["action"] for one in kept} == {"sink.deliver-again"}
 
 
 # --- the node itself

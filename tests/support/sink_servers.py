@@ -42,7 +42,7 @@ class _Server:
     async def start(self) -> None:
         """Start it and wait until it serves."""
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes no user otherwise
                 self.command(),
                 stdout=log,
                 stderr=log,
