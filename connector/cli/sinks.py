@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from connector.base import limits
-from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, Watch, faults_named
+from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, Watch, fail, faults_named, get
 from connector.cli.show import sink_words, table_command
 from connector.tools.terminal import Fitted, plain, table
 
@@ -45,13 +45,22 @@ def sinks(
         raise typer.BadParameter("--seq goes with --deliver-again")
     if sql:
         _print_sql(as_json)
-    elif deliver_again is not None:
+        return
+    if (named := dead or deliver_again) is not None:
+        _must_be_there(named, url, key)
+    if deliver_again is not None:
         _deliver_again(deliver_again, seq, url, key, as_json)
     elif dead is not None:
         path = f"/api/v1/sinks/{quote(dead, safe='')}/dead?{urlencode({'limit': count})}"
         table_command(path, _letters, url, key, as_json, watch, "no dead letters")
     else:
         table_command("/api/v1/sinks", _all, url, key, as_json, watch, "no sinks")
+
+
+def _must_be_there(name: str, url: str, key: str | None) -> None:
+    there = [one["sink"] for one in get(url, "/api/v1/sinks", key)["items"]]
+    if name not in there:
+        raise fail(f"no such sink {plain(name)}; there is {', '.join(there) or 'none'}", 2)
 
 
 def _all(body: dict[str, Any]) -> Fitted:

@@ -24,6 +24,7 @@ from connector.sinks.postgres import PostgresSink, table_statement
 from connector.telemetry.events import PacketRejected
 from connector.tools.demo import DemoNode, start, stop, wait_ready
 from tests.support.admin import KEY, Operator
+from tests.support.certificates import certificate
 from tests.support.commands import Done, command
 from tests.support.daemons import CLOCK, Daemon, EventLog, RunningNodes, until
 from tests.support.inherited import INHERITED
@@ -31,6 +32,8 @@ from tests.support.load import load
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import free_port, free_ports
 from tests.support.sink_servers import NatsServer, nats_server, postgres_server
+
+__all__ = ["certificate"]
 
 SECRET = "a-secret-of-this-test"
 ROUNDS = 3
@@ -153,6 +156,30 @@ async def test_a_password_of_a_stream_is_not_shown_and_a_wrong_one_is_said(tmp_p
         right = JetStreamSink(url.replace("hunter2", "right"), subject="s", stream="S", node_id="a")
         assert list(await right.deliver([record(1)])) == []
         await right.close()
+
+
+@pytest.mark.nats
+async def test_a_stream_over_tls_is_checked(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    async with nats_server() as server:
+        await server.kill()
+        for path in (cert, key):
+            copy = server.folder / path.name
+            copy.write_bytes(path.read_bytes())
+            copy.chmod(0o644)
+        server.configuration = (
+            f'tls {{ cert_file: "{server.folder / cert.name}", '
+            f'key_file: "{server.folder / key.name}" }}\n'
+        )
+        await server.start()
+        url = server.url.replace("nats:", "tls:")
+        known = JetStreamSink(url, subject="s", stream="S", node_id="a", tls_ca=cert)
+        assert list(await known.deliver([record(1)])) == []
+        await known.close()
+        unknown = JetStreamSink(url, subject="s", stream="S", node_id="a")
+        with pytest.raises(SinkError, match=r"(?i)certificate"):
+            await unknown.deliver([record(2)])
+        await unknown.close()
 
 
 @pytest.mark.nats
@@ -322,6 +349,45 @@ async def test_a_database_that_stands_still_costs_a_bounded_time(
                     await asyncio.sleep(0.05)
         await sink.close()
         assert len(await server.ask("SELECT seq FROM ilp_events")) == 2
+
+
+# --- servers that are something else
+
+
+@pytest.mark.parametrize("greeting", [b"", b"INFO {}", b"x" * 200_000 + b"\r\n", b"INFO {]\r\n"])
+@pytest.mark.parametrize("kind", ["nats", "postgres"])
+async def test_what_only_listens_costs_a_bounded_time_and_is_no_success(
+    kind: str, greeting: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nats" if kind == "nats" else "asyncpg")
+    for name in ("DELIVER_SECONDS_MAX", "CONNECT_SECONDS_MAX", "CLOSE_SECONDS_MAX"):
+        monkeypatch.setattr(bounds, name, 0.2 if kind == "postgres" else 1)
+
+    open_: list[asyncio.StreamWriter] = []
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_.append(writer)
+        writer.write(greeting)
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        sink: JetStreamSink | PostgresSink = (
+            JetStreamSink(f"nats://127.0.0.1:{port}", subject="s", stream="S", node_id="a")
+            if kind == "nats"
+            else PostgresSink(
+                f"postgresql://u@127.0.0.1:{port}/d?sslmode=disable",
+                table="t",
+                node_id="a",
+                log=EventLog(),
+            )
+        )
+        async with asyncio.timeout(30):
+            for _ in range(2):
+                with pytest.raises(SinkError):
+                    await sink.deliver([record(1)])
+            await sink.close()
+        for one in open_:
+            one.transport.abort()
 
 
 # --- webhooks
@@ -512,7 +578,8 @@ async def test_the_commands_show_sinks_and_deliver_dead_letters_again(tmp_path: 
         await until(lambda: node.connector.sinks.view()[0]["deadLetters"] == 0)
         assert (await said("--deliver-again", "webhook")).out.startswith("0 dead")
         other = await said("--dead", "other")
-        assert (other.code, "there is no sink 'other'" in other.err) == (1, True)
+        assert other.code == 2
+        assert "no such sink other; there is webhook" in other.err
         assert (await said("--seq", "1")).code == 2
         assert (await said("--sql")).out == table_statement("ilp_events")
         assert (await said("--sql", "--json")).json["statement"].startswith("CREATE TABLE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,45 @@ async def test_what_could_not_be_written_is_missed(opened: Open) -> None:
     seqs = await setup.tell(packet())
     assert await setup.take("all") == (seqs, 3)
     assert await setup.take("links") == ([], 1)
+
+
+async def test_what_a_full_disk_did_not_take_is_missed_and_told_when_there_is_room(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = await opened()
+    writing = setup.store._file._insert_events
+    fails = True
+
+    def full(file: sqlite3.Connection, batch: Any) -> None:
+        writing(file, batch)
+        if fails:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(setup.store._file, "_insert_events", full)
+    await setup.tell(packet(), link())
+    assert setup.store.dropped == 2
+    assert await setup.take("all") == ([], 0)
+    fails = False
+    setup.clock.advance(6)
+    seqs = await setup.tell(packet())
+    assert await setup.take("all") == (seqs, 2)
+    assert await setup.take("links") == ([], 1)
+
+
+async def test_what_is_stored_although_the_limits_could_not_be_applied_is_not_missed(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = await opened()
+
+    def fails(_file: sqlite3.Connection, _now_ms: int) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(setup.store._file, "_trim", fails)
+    seqs = await setup.tell(packet())
+    monkeypatch.undo()
+    setup.clock.advance(6)
+    seqs += await setup.tell(packet())
+    assert await setup.take("all") == (seqs, 0)
 
 
 async def test_what_overflowed_on_the_way_to_the_store_is_missed(
