@@ -51,6 +51,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "accounts": Operation("GET", "/api/accounts", models.Accounts),
     "keys": Operation("GET", "/api/keys", models.Keys),
     "log": Operation("GET", "/api/v1/log", models.LogPage, (*_FILTERS, *_PAGE, "after")),
+    "sinks": Operation("GET", "/api/v1/sinks", models.Sinks),
     "begin_audit": Operation("POST", "/admin/audit", models.Audit),
     "audit": Operation("GET", "/admin/audit", models.Audit),
     "peer": Operation("GET", "/admin/peers/{peer_id}", models.AdminPeer),
@@ -99,6 +100,10 @@ class Client:
     def peers(self) -> list[models.PeerItem]:
         """Peers and their links."""
         return self._answer("peers", models.Peers).items
+
+    def sinks(self) -> list[models.SinkItem]:
+        """Where events are delivered, and how that is going."""
+        return self._answer("sinks", models.Sinks).items
 
     def routes(self) -> Iterator[models.RouteInUse]:
         """The routes in use, by prefix; page after page."""

@@ -17,9 +17,9 @@ FAILURE_AGAIN_SECONDS: Final = 600.0
 """Between two lines of the log about a sink that keeps failing."""
 REST_SECONDS: Final = 0.02
 """Between two batches of one sink that is behind: packets come first."""
-STOP_SECONDS_MAX: Final = 3.0
+STOP_SECONDS_MAX: Final = 2.0
 """How long a stop waits for the delivery under way, so that it does not come twice."""
-CLOSE_SECONDS_MAX: Final = 2.0
+CLOSE_SECONDS_MAX: Final = 1.0
 LOOK_SECONDS: Final = 5.0
 """Between two looks at how far the sinks are behind."""
 # Webhooks

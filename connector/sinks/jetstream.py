@@ -19,7 +19,6 @@ from urllib.parse import unquote, urlsplit
 from connector.sinks import bounds
 from connector.sinks.port import Record, Refused, SinkError, fault_text
 
-_NO_STREAM: Final = 404
 _HEADER_BYTES: Final = 512
 """More than the headers of a message take."""
 
@@ -60,6 +59,8 @@ class JetStreamSink:
         self._jetstream: Any = None
         self._sent: list[asyncio.Future[Any]] = []
         """Acknowledgements of the batch under way."""
+        self._last: list[BaseException] = []
+        """What the client said last, of this connection."""
 
     async def close(self) -> None:
         """See `Sink`."""
@@ -73,17 +74,25 @@ class JetStreamSink:
 
     async def deliver(self, records: Sequence[Record]) -> Sequence[Refused]:
         """See `Sink`."""
+        from nats.js.errors import NoStreamResponseError  # noqa: PLC0415 - an optional library
+
         try:
             if self._client is None or not self._client.is_connected:
                 await self._connect()
             async with asyncio.timeout(bounds.DELIVER_SECONDS_MAX):
-                return await self._publish(records)
+                try:
+                    return await self._publish(records)
+                except NoStreamResponseError:
+                    await self._make_stream()
+                    return await self._publish(records)
         except SinkError:
             await self.close()
             raise
         except TimeoutError:
             await self.close()
-            raise SinkError(f"no answer within {bounds.DELIVER_SECONDS_MAX:g} s") from None
+            # Such as that we may not publish there: then there is no other answer.
+            said = f": {self._words(self._last[0])}" if self._last else ""
+            raise SinkError(f"no answer within {bounds.DELIVER_SECONDS_MAX:g} s{said}") from None
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -99,7 +108,7 @@ class JetStreamSink:
 
         await self.close()
         client = self._client = Client()
-        last: list[BaseException] = []
+        last = self._last = []
 
         async def note(error: Exception) -> None:
             last[:] = [error]
@@ -132,36 +141,31 @@ class JetStreamSink:
         except Exception as error:
             raise SinkError(self._words(last[0] if last else error)) from error
         self._jetstream = client.jetstream(timeout=bounds.DELIVER_SECONDS_MAX)
-        async with asyncio.timeout(bounds.DELIVER_SECONDS_MAX):
-            await self._find_stream()
 
-    async def _find_stream(self) -> None:
-        """Make the stream unless it is there."""
+    async def _make_stream(self) -> None:
+        """Make the stream, since none takes our subjects; a user who only publishes needs no right to."""
         from nats.js.api import DiscardPolicy, StorageType, StreamConfig  # noqa: PLC0415
-        from nats.js.errors import APIError, NotFoundError  # noqa: PLC0415
 
         try:
-            await self._jetstream.stream_info(self._stream)
-        except NotFoundError:
-            try:
-                await self._jetstream.add_stream(
-                    StreamConfig(
-                        name=self._stream,
-                        subjects=[f"{self._subject}.>"],
-                        storage=StorageType.FILE,
-                        discard=DiscardPolicy.OLD,
-                        max_bytes=bounds.STREAM_BYTES_MAX,
-                        duplicate_window=bounds.STREAM_DUPLICATES_SECONDS,
-                    )
+            await self._jetstream.add_stream(
+                StreamConfig(
+                    name=self._stream,
+                    subjects=[f"{self._subject}.>"],
+                    storage=StorageType.FILE,
+                    discard=DiscardPolicy.OLD,
+                    max_bytes=bounds.STREAM_BYTES_MAX,
+                    duplicate_window=bounds.STREAM_DUPLICATES_SECONDS,
                 )
-            except APIError as error:
-                raise SinkError(
-                    f"the stream {self._stream} is missing and cannot be made: {self._words(error)}"
-                ) from error
+            )
+        except TimeoutError:
+            raise
+        except Exception as error:
+            raise SinkError(
+                f"no stream takes {self._subject}.> and {self._stream} cannot be made: "
+                f"{self._words(error)}"
+            ) from error
 
     async def _publish(self, records: Sequence[Record]) -> list[Refused]:
-        from nats.js.errors import NoStreamResponseError  # noqa: PLC0415 - an optional library
-
         size_max = self._client.max_payload - _HEADER_BYTES
         refused: list[Refused] = []
         sent = self._sent = []
@@ -185,8 +189,6 @@ class JetStreamSink:
                     await asyncio.sleep(0)  # packets come first
             for one in sent:
                 await one
-        except NoStreamResponseError:
-            raise SinkError(f"no stream takes the subject {self._subject}.>") from None
         finally:
             for one in sent:
                 if not one.done():

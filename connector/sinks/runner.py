@@ -21,10 +21,11 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from connector.base import limits
 from connector.base.backoff import Backoff
 from connector.base.clock import Clock
 from connector.base.errors import EnvironmentFault
-from connector.base.log import Log
+from connector.base.log import Log, Sampler
 from connector.base.randomness import Randomness
 from connector.sinks import bounds
 from connector.sinks.dead import DeadCounts, DeadLetters
@@ -122,6 +123,9 @@ class Runner:
         self._wake = asyncio.Event()
         self._stopped = asyncio.Event()
         self._said_s = -bounds.FAILURE_AGAIN_SECONDS
+        self._failure_is_told = False
+        self._refusals: Final = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
+        self._gaps: Final = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
         self._looks_at_dead = True
 
     # --- how it is
@@ -182,7 +186,8 @@ class Runner:
                 wait_s = self._failed(error)
             except Exception as error:  # noqa: BLE001 - whatever a library raises
                 # A fault of ours or of a library: the node goes on without this sink, and tries again.
-                self._log.error("sink_broken", sink=self.sink.name, exc_info=True)
+                if self.fault != type(error).__name__:
+                    self._log.error("sink_broken", sink=self.sink.name, exc_info=True)
                 wait_s = self._failed(SinkError(type(error).__name__))
             await self._pause(wait_s)
 
@@ -230,14 +235,17 @@ class Runner:
         gone = await self._dead.put(self.sink.name, refused, self._clock.now_ms())
         self.refused += len(refused)
         self.dead_counts = await self._dead.counts(self.sink.name)
-        self._log.warning(
-            "sink_refused",
-            sink=self.sink.name,
-            events=len(refused),
-            first=refused[0].record.seq,
-            reason=refused[0].reason,
-            letters_gone=gone,
-        )
+        suppressed = self._refusals.allow(self._clock.monotonic_s())
+        if suppressed is not None:
+            self._log.warning(
+                "sink_refused",
+                sink=self.sink.name,
+                events=len(refused),
+                first=refused[0].record.seq,
+                reason=refused[0].reason,
+                letters_gone=gone,
+                suppressed=suppressed,
+            )
 
     async def _deliver_dead(self) -> None:
         """Deliver a batch of the dead letters that an operator has marked."""
@@ -277,7 +285,10 @@ class Runner:
                 await self._pause(wait_s)
             else:
                 break
-        if gap is not None:
+        if gap is None:
+            return
+        suppressed = self._gaps.allow(self._clock.monotonic_s())
+        if suppressed is not None:
             self._log.warning(
                 "sink_missed_events",
                 sink=self.sink.name,
@@ -285,6 +296,7 @@ class Runner:
                 total=gap.total,
                 from_seq=gap.from_seq,
                 to_seq=gap.to_seq,
+                suppressed=suppressed,
             )
 
     def _gap_record(self, gap: Gap) -> Record:
@@ -316,6 +328,7 @@ class Runner:
         now_s = self._clock.monotonic_s()
         if now_s >= self._said_s + bounds.FAILURE_AGAIN_SECONDS:
             self._said_s = now_s
+            self._failure_is_told = True
             self._log.warning(
                 "sink_failed",
                 sink=self.sink.name,
@@ -327,7 +340,8 @@ class Runner:
         return wait_s
 
     def _recovered(self) -> None:
-        if self.failures:
+        if self.failures and self._failure_is_told:
+            self._failure_is_told = False
             self._log.info("sink_recovered", sink=self.sink.name, attempts=self.failures)
         self.failures = 0
         self.fault = ""

@@ -159,9 +159,9 @@ class Sinks:
             if self._tasks:
                 await asyncio.wait(self._tasks)
             self._tasks = []
-        for runner in self.runners.values():
-            with contextlib.suppress(Exception):
-                await runner.sink.close()
+        async with asyncio.TaskGroup() as group:
+            for runner in self.runners.values():
+                group.create_task(_closed(runner.sink))
         await self._dead.close()
 
     async def _watch(self) -> None:
@@ -222,6 +222,12 @@ class Sinks:
             raise UnknownNameError("no dead letter of this sink has this number")
         runner.deliver_dead_again()
         return count
+
+
+async def _closed(sink: Sink) -> None:
+    """Close a sink; what a library raises then helps nobody."""
+    with contextlib.suppress(Exception):
+        await sink.close()
 
 
 def _shown(name: str, runner: Runner) -> dict[str, Any]:

@@ -183,6 +183,33 @@ async def test_a_stream_over_tls_is_checked(tmp_path: Path, certificate: tuple[P
 
 
 @pytest.mark.nats
+async def test_a_user_who_only_publishes_needs_no_more_and_else_is_told_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounds, "DELIVER_SECONDS_MAX", 1.0)
+    user = 'user: "ilp", password: "right", permissions: {{ publish: {}, subscribe: "_INBOX.>" }}'
+    async with nats_server() as server:
+        url = f"nats://ilp:right@127.0.0.1:{server.port}"
+        maker = JetStreamSink(server.url, subject="s", stream="S", node_id="a")
+        assert list(await maker.deliver([record(1)])) == []
+        await maker.close()
+        for allowed in ('["s.>"]', '["other"]'):
+            await server.kill()
+            admin = 'user: "admin", password: "admin"'
+            server.configuration = (
+                f"authorization {{ users: [ {{ {user.format(allowed)} }}, {{ {admin} }} ] }}\n"
+            )
+            await server.start()
+            sink = JetStreamSink(url, subject="s", stream="S", node_id="a")
+            if allowed == '["s.>"]':
+                assert list(await sink.deliver([record(2)])) == []
+            else:
+                with pytest.raises(SinkError, match=r"(?i)permissions violation"):
+                    await sink.deliver([record(3)])
+            await sink.close()
+
+
+@pytest.mark.nats
 async def test_a_stream_server_without_jetstream_is_said() -> None:
     async with nats_server() as server:
         await server.kill()
