@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,11 +75,11 @@ class JetStreamSink:
 
     async def deliver(self, records: Sequence[Record]) -> Sequence[Refused]:
         """See `Sink`."""
-        from nats.js.errors import NoStreamResponseError  # noqa: PLC0415 - an optional library
-
         try:
             if self._client is None or not self._client.is_connected:
                 await self._connect()
+            from nats.js.errors import NoStreamResponseError  # noqa: PLC0415 - an optional library
+
             async with asyncio.timeout(bounds.DELIVER_SECONDS_MAX):
                 try:
                     return await self._publish(records)
@@ -104,6 +105,8 @@ class JetStreamSink:
         return fault_text(str(error) or type(error).__name__, self._secrets)
 
     async def _connect(self) -> None:
+        # In a thread: packets do not wait for a library to be read.
+        await asyncio.to_thread(importlib.import_module, "nats.js.errors")
         from nats.aio.client import Client  # noqa: PLC0415 - an optional library
 
         await self.close()

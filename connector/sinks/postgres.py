@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import re
 from collections.abc import Sequence
@@ -110,8 +111,8 @@ class PostgresSink:
         return fault_text(str(error) or type(error).__name__, self._secrets)
 
     async def _connect(self) -> None:
-        import asyncpg  # noqa: PLC0415 - an optional library
-
+        # In a thread: packets do not wait for a library to be read.
+        asyncpg: Any = await asyncio.to_thread(importlib.import_module, "asyncpg")
         self._connection = await asyncpg.connect(
             self._url,
             timeout=bounds.CONNECT_SECONDS_MAX,
