@@ -172,8 +172,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 # Nothing that these test is compiled.
 _OF_SOURCES = frozenset(
-    ("unit/cli", "unit/settings", "unit/simulation", "unit/telemetry", "unit/tools", "unit/web",
-     "unit/test_build_hook.py", "unit/test_command_reference.py", "unit/test_docs.py", "unit/test_layout.py", "unit/test_scripts.py",
+    ("unit/cli", "unit/settings", "unit/simulation", "unit/sinks", "unit/telemetry", "unit/tools",
+     "unit/web", "unit/test_build_hook.py", "unit/test_command_reference.py", "unit/test_docs.py",
+     "unit/test_layout.py", "unit/test_scripts.py",
      "faults/test_table.py")
 )  # fmt: skip
 _ORDER = (

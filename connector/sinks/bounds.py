@@ -13,6 +13,8 @@ PAUSE_SECONDS_MAX: Final = 60.0
 RETRY_AFTER_SECONDS_MAX: Final = 300.0
 """How long a server may ask us to wait."""
 FAULT_CHARACTERS_MAX: Final = 200
+BEHIND_SECONDS_MIN: Final = 30.0
+"""How old the oldest event may be that is not delivered, for a sink that is called current."""
 FAILURE_AGAIN_SECONDS: Final = 600.0
 """Between two lines of the log about a sink that keeps failing."""
 REST_SECONDS: Final = 0.02

@@ -122,6 +122,8 @@ class Runner:
         """Of what is not delivered, as far as it was read."""
         self._wake = asyncio.Event()
         self._stopped = asyncio.Event()
+        self._woken_ms: int | None = clock.now_ms()
+        """Since when there may be more than was read; None: there is not."""
         self._said_s = -bounds.FAILURE_AGAIN_SECONDS
         self._failure_is_told = False
         self._refusals: Final = Sampler(limits.LOG_LINES_PER_SECOND_PER_EVENT_MAX)
@@ -137,10 +139,11 @@ class Runner:
 
     @property
     def lag_seconds(self) -> float:
-        """How old the oldest of these is."""
-        if self._oldest_ms is None or not self.lag_events:
+        """How old the oldest of these is; before it was read, how long it is known that there are some."""
+        since_ms = self._woken_ms if self._oldest_ms is None else self._oldest_ms
+        if since_ms is None or not self.lag_events:
             return 0.0
-        return max(0.0, (self._clock.now_ms() - self._oldest_ms) / 1000)
+        return max(0.0, (self._clock.now_ms() - since_ms) / 1000)
 
     @property
     def missed(self) -> int:
@@ -152,12 +155,18 @@ class Runner:
         """`failing`, `behind` or `current`."""
         if self.fault:
             return "failing"
-        return "behind" if self.lag_events > bounds.BATCH_EVENTS_MAX else "current"
+        is_behind = (
+            self.lag_events > bounds.BATCH_EVENTS_MAX
+            or self.lag_seconds > bounds.BEHIND_SECONDS_MIN
+        )
+        return "behind" if is_behind else "current"
 
     # --- what others ask for
 
     def wake(self) -> None:
         """There may be more."""
+        if self._woken_ms is None:
+            self._woken_ms = self._clock.now_ms()
         self._wake.set()
 
     def deliver_dead_again(self) -> None:
@@ -213,6 +222,8 @@ class Runner:
             Record(one.seq, one.at_ms, self._names[one.code], one.body) for one in reading.events
         ]
         self._oldest_ms = records[0].at_ms if records else None
+        if not reading.has_more:
+            self._woken_ms = None
         gap = reading.gap
         if gap is not None:
             records.insert(0, self._gap_record(gap))
@@ -326,7 +337,8 @@ class Runner:
             wait_s = max(wait_s, error.wait_s)
         self.next_ms = self._clock.now_ms() + int(wait_s * 1000)
         now_s = self._clock.monotonic_s()
-        if now_s >= self._said_s + bounds.FAILURE_AGAIN_SECONDS:
+        # One by itself is often a connection that was idle for too long.
+        if self.failures > 1 and now_s >= self._said_s + bounds.FAILURE_AGAIN_SECONDS:
             self._said_s = now_s
             self._failure_is_told = True
             self._log.warning(

@@ -73,7 +73,11 @@ class WebhookSink:
 
     async def deliver(self, records: Sequence[Record]) -> Sequence[Refused]:
         """See `Sink`."""
-        status = await self._post(records)
+        try:
+            status = await self._post(records)
+        except SinkError:
+            self._errors = 0
+            raise
         if _is_ok(status):
             self._errors = 0
             return ()

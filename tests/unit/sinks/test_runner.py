@@ -36,6 +36,7 @@ class FakeSink:
         self.batches: list[int] = []
         self.refuses: set[int] = set()
         self.fault: Exception | None = None
+        self.fails_once = False
         self.keeps_before_fault = False
         """Whether a batch that fails is there all the same."""
         self.gate: asyncio.Event | None = None
@@ -46,6 +47,9 @@ class FakeSink:
         self.began.set()
         if self.gate is not None:
             await self.gate.wait()
+        if self.fails_once:
+            self.fails_once = False
+            raise SinkError("the connection was idle for too long")
         if self.fault is not None:
             if self.keeps_before_fault:
                 self.got += records
@@ -351,6 +355,42 @@ async def test_an_alert_when_it_falls_behind_and_when_it_has_caught_up(tmp_path:
         sink.fault = None
         await setup.log.seen("sink_caught_up")
         assert setup.shown()["lagSeconds"] == 0
+
+
+async def test_a_sink_that_hangs_before_it_has_read_is_seen_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, clock = FakeSink(), ManualClock()
+    async with running(tmp_path, sink, clock, sink_lag_alert_seconds=60) as setup:
+        await setup.tell(1)
+        await until(lambda: setup.runner.delivered == 1)
+        clock.advance(3600)  # a quiet hour is no lag
+        gate = asyncio.Event()
+        read = setup.store.read_next
+
+        async def hangs(*args: Any, **named: Any) -> Any:
+            await gate.wait()
+            return await read(*args, **named)
+
+        monkeypatch.setattr(setup.store, "read_next", hangs)
+        await setup.tell(1)
+        assert setup.shown()["lagSeconds"] == 0
+        clock.advance(61)
+        await setup.log.seen("sink_lags", lag_seconds=61)
+        assert setup.shown()["state"] == "behind"
+        gate.set()
+        await setup.log.seen("sink_caught_up")
+
+
+async def test_a_single_failure_is_not_worth_an_alert(tmp_path: Path) -> None:
+    sink = FakeSink()
+    sink.fails_once = True
+    async with running(tmp_path, sink) as setup:
+        await setup.tell(1)
+        await until(lambda: setup.runner.delivered == 1)
+        assert setup.shown()["retried"] == 1
+        assert setup.log.count("sink_failed") == 0
+        assert setup.log.count("sink_recovered") == 0
 
 
 async def test_a_stop_lets_the_delivery_under_way_end_so_that_it_is_not_repeated(
