@@ -4,7 +4,7 @@ ARGS ?=
 # Handed on to the compose-tb-* verbs, which are explained by scripts/compose-tb.sh --help.
 export CONTAINER BACKUP FILE FOLLOW REPLICA
 
-.PHONY: help demo dev quick test full check lint bench \
+.PHONY: help demo dev quick test full check lint bench docs release \
   compose-tb-init compose-tb-build compose-tb-format compose-tb-up compose-tb-down \
   compose-tb-down-volumes compose-tb-status compose-tb-logs compose-tb-recover compose-tb-backup \
   compose-tb-restore
@@ -18,6 +18,8 @@ help:
 	@echo "make check   lint and types only"
 	@echo "make lint    format, and mend what can be mended"
 	@echo "make bench   packets per second through one connector"
+	@echo "make docs    the documentation as a site, in build/site"
+	@echo "make release ARGS=--dry-run   everything of a release, in dist/"
 	@echo ""
 	@echo "A TigerBeetle cluster of three replicas in containers (docs/deployment.md):"
 	@echo "make compose-tb-init          build, format, up"
@@ -32,7 +34,7 @@ help:
 	@echo "make compose-tb-backup        into backups/"
 	@echo "make compose-tb-restore       the latest, or BACKUP=<name> (asks)"
 
-demo dev test check lint bench:
+demo dev test check lint bench docs release:
 	@scripts/$@ $(ARGS)
 
 quick full:

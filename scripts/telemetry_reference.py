@@ -241,7 +241,9 @@ def log_events() -> dict[str, Found]:
         if level is None:
             continue
         names = [text for one in call.args for text in _texts(one) if _EVENT.fullmatch(text)]
-        shown = [_camel_case(one.arg) for one in call.keywords if one.arg and one.arg not in _NO_FIELDS]
+        shown = [
+            _camel_case(one.arg) for one in call.keywords if one.arg and one.arg not in _NO_FIELDS
+        ]
         for one in call.args:
             if isinstance(one, ast.Dict):
                 shown += [text for key in one.keys if key is not None for text in _texts(key)]
@@ -287,7 +289,9 @@ def metrics() -> dict[str, tuple[str, str, str]]:
         texts = [text for one in call.args for text in _texts(one)]
         if kind is None or len(texts) < 2:
             continue
-        labels = next((ast.literal_eval(one.value) for one in call.keywords if one.arg == "labels"), ())
+        labels = next(
+            (ast.literal_eval(one.value) for one in call.keywords if one.arg == "labels"), ()
+        )
         found[_scraped(texts[0], kind)] = (kind, _listed(list(labels)), texts[1])
     plain = set()
     for path in sorted(SOURCES.rglob("*.py")):
@@ -299,7 +303,9 @@ def metrics() -> dict[str, tuple[str, str, str]]:
                         if _COUNTER.fullmatch(text)
                     }  # fmt: skip
     if plain != COUNTERS.keys():
-        sys.exit(f"COUNTERS and the sources differ in: {', '.join(sorted(plain ^ COUNTERS.keys()))}")
+        sys.exit(
+            f"COUNTERS and the sources differ in: {', '.join(sorted(plain ^ COUNTERS.keys()))}"
+        )
     for name, text in COUNTERS.items():
         found[_scraped(name, "counter")] = ("counter", "", text)
     return dict(sorted(found.items()))

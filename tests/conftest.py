@@ -174,7 +174,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 _OF_SOURCES = frozenset(
     ("unit/cli", "unit/settings", "unit/simulation", "unit/sinks", "unit/telemetry", "unit/tools",
      "unit/web", "unit/test_build_hook.py", "unit/test_command_reference.py", "unit/test_docs.py",
-     "unit/test_layout.py", "unit/test_scripts.py",
+     "unit/test_docs_site.py", "unit/test_layout.py", "unit/test_release.py", "unit/test_scripts.py",
+     "unit/test_telemetry_reference.py",
      "faults/test_table.py")
 )  # fmt: skip
 _ORDER = (

@@ -14,7 +14,7 @@ import pytest
 
 from connector.version import __version__
 from tests.integration.test_written_blocks import in_background, programs, run
-from tests.support.written import ROOT, WHOLE
+from tests.support.written import ROOT, WHOLE, block
 
 __all__ = ["programs"]
 
@@ -122,3 +122,27 @@ def test_daily_tasks(tmp_path: Path, programs: str) -> None:
     assert "peer dave was added" in said
     assert "outgoing settlement of 2500 with bob: completed" in said
     assert "audit: ok" in said
+
+
+def test_an_upgrade_and_the_way_back(tmp_path: Path, programs: str) -> None:
+    """The commands as they stand, from this version to itself; what is between them is told in words."""
+    start = "(export NODE_ID=hub DATA_DIR=data; exec ilp-connector run) >> node.log 2>&1 &\n"
+    stop = "kill -TERM %%\nwait %% || true\n"
+    page = "docs/how-to/upgrade.md"
+    copy, look, back = (
+        block(page, first).script
+        for first in ("cp -a data", "ilp-connector healthcheck", "mv data data-of-0.2.0")
+    )
+    said = run(
+        "set -m\nexport BTP_PEER_BOB_SECRET=long-and-random-of-bob ADMIN_API_KEY=key-of-an-operator\n"
+        + f"{start}ready\n{stop}{block(page, 'ilp-connector check-config').script}{copy}{start}{look}"
+        + "ilp-connector settle bob --incoming 5000 --yes\nilp-connector balances --json\necho @@@\n"
+        + f"{stop}{back}{start}ready\nilp-connector balances --json\n{stop}",
+        tmp_path, programs, patience=PATIENCE,
+    )  # fmt: skip
+    upgraded, gone_back = said.split("@@@\n")
+    assert "BTP_PEER_BOB_SECRET" in upgraded
+    assert "audit: ok" in upgraded
+    balance = re.compile(r'"netBalance": "(-?\d+)"')
+    assert balance.findall(upgraded) == ["-5000"]
+    assert balance.findall(gone_back) == ["0"], "what was booked since is not in the copy"

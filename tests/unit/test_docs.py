@@ -106,8 +106,13 @@ def test_every_command_of_the_connector_has_the_options_that_are_shown() -> None
         if start is None:
             continue
         words = shlex.split(command[command.index(start) + len(start) :].split("|")[0])
-        words = words[: next((at for at, word in enumerate(words) if word in (">", "&&")), None)]
+        ends = (">", ">>", "&&", "||", "&", "2>&1")
+        words = words[: next((at for at, word in enumerate(words) if word in ends), None)]
+        # In a shell of its own: `(...; exec ilp-connector run)`.
+        words = [word.rstrip(")") for word in words]
         checked += 1
+        if words[:1] == ["--node"]:
+            words = words[2:]
         if not words:
             continue
         name, *arguments = words
@@ -117,7 +122,9 @@ def test_every_command_of_the_connector_has_the_options_that_are_shown() -> None
         assert found is not None, f"{page}: there is no command {name!r}: {command}"
         if arguments and arguments[0] in getattr(found, "commands", {}):
             found, arguments = found.commands[arguments[0]], arguments[1:]
-        known = {option for parameter in found.params for option in parameter.opts} | {"--help"}
+        known = {"--help"}
+        for parameter in found.params:
+            known.update(parameter.opts, parameter.secondary_opts)
         for word in arguments:
             if word.startswith("--"):
                 assert word.split("=")[0] in known, f"{page}: {name} has no {word}: {command}"

@@ -45,7 +45,8 @@ def test_the_tree_has_what_help_shows() -> None:
         for below in one.commands:
             assert re.search(rf"^  {re.escape(below.path[-1])}  ", shown, re.MULTILINE), below.name
         known = {name for option in one.options for name in option.names}
-        starts = re.findall(r"^ {2}(-[^ ,]+(?:, -[^ ,]+)*)", shown, re.MULTILINE)
+        options = shown.split("\nOptions:\n")[1]
+        starts = re.findall(r"^ {2}(-[^\s,]+(?:, -[^\s,]+)*)", options, re.MULTILINE)
         found = {name for start in starts for name in re.split(r"[,/ ]+", start)}
         assert found <= known, (one.name, found - known)
 
