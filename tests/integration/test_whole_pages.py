@@ -135,9 +135,9 @@ def test_an_upgrade_and_the_way_back(tmp_path: Path, programs: str) -> None:
     )
     said = run(
         "set -m\nexport BTP_PEER_BOB_SECRET=long-and-random-of-bob ADMIN_API_KEY=key-of-an-operator\n"
-        + f"{start}ready\n{stop}{block(page, 'ilp-connector check-config').script}{copy}{start}{look}"
-        + "ilp-connector settle bob --incoming 5000 --yes\nilp-connector balances --json\necho @@@\n"
-        + f"{stop}{back}{start}ready\nilp-connector balances --json\n{stop}",
+         f"{start}ready\n{stop}{block(page, 'ilp-connector check-config').script}{copy}{start}{look}"
+         "ilp-connector settle bob --incoming 5000 --yes\nilp-connector balances --json\necho @@@\n"
+         f"{stop}{back}{start}ready\nilp-connector balances --json\n{stop}",
         tmp_path, programs, patience=PATIENCE,
     )  # fmt: skip
     upgraded, gone_back = said.split("@@@\n")
