@@ -22,6 +22,8 @@ SOURCES: Final = ROOT / "connector"
 FOLDER: Final = ROOT / "docs" / "reference"
 
 COUNTERS: Final = {
+    "btp_authentication_failures": "Log-ins over BTP with a wrong name or secret.",
+    "btp_messages_ignored": "BTP messages that have no meaning here, such as answers that nobody waits for.",
     "ilp_answers_late": "Answers of next hops that came after their packet had expired.",
     "ilp_answers_malformed": "Answers of next hops that were no ILP packets.",
     "ilp_answers_undelivered": "Answers that could not be given back: the link of the sender was down.",
@@ -165,7 +167,7 @@ _LEVELS: Final = {
 """By the name of what is called with the name of the event."""
 _EVENT: Final = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+|standby")
 _NO_FIELDS: Final = frozenset(("exc_info",))
-_COUNTER: Final = re.compile(r"(ilp|telemetry|ledger|http|sinks?)_[a-z_]+")
+_COUNTER: Final = re.compile(r"(btp|ilp|telemetry|ledger|http|sinks?)_[a-z_]+")
 _LEFT_OUT: Final = ("simulation", "cli", "tools")
 """Packages that write nothing to the log of a node."""
 
