@@ -15,6 +15,7 @@ import { Accounts } from "./views/accounts";
 import { Dashboard } from "./views/dashboard";
 import { Help } from "./views/help";
 import { Keys } from "./views/keys";
+import { Log } from "./views/log";
 import { Login } from "./views/login";
 import { Packets } from "./views/packets";
 import { Palette } from "./views/palette";
@@ -26,9 +27,10 @@ const NAMES: Readonly<Record<Tab, string>> = {
   accounts: "Accounts",
   peers: "Peers",
   keys: "Keys",
+  log: "Log",
 };
 
-const VIEWS = { dashboard: Dashboard, packets: Packets, accounts: Accounts, peers: Peers, keys: Keys };
+const VIEWS = { dashboard: Dashboard, packets: Packets, accounts: Accounts, peers: Peers, keys: Keys, log: Log };
 
 export function App() {
   const dialog = useSignal<"none" | "help" | "search">("none");

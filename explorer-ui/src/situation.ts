@@ -2,6 +2,7 @@
 
 import { computed, effect, signal } from "@preact/signals";
 import { inbox, type InboxRow, needs } from "./model/inbox";
+import type { AlertEvent } from "./model/types";
 import type { RateBucket } from "./model/series";
 import { now, settlements, store } from "./state";
 
@@ -41,6 +42,7 @@ export const rows = computed<readonly InboxRow[]>(() => {
     settlements: settlements.value,
     success: success(),
     differing: differing.value,
+    alerts: store.incidents.value.map((one) => one.event).filter((event): event is AlertEvent => event.type === "ALERT"),
     nowMs: now.value + store.skewMs,
   });
 });

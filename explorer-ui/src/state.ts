@@ -5,7 +5,7 @@ import { ApiError, feedAddress, get } from "./model/api";
 import type { Asset } from "./model/format";
 import { Feed, type Socket } from "./model/feed";
 import { Gatherer, LOADING, READY, Store, withReason } from "./model/store";
-import type { AccountItem, Aggregates, Network, Page, PeerItem, RouteItem, SettlementItem, Status } from "./model/types";
+import type { AccountItem, Aggregates, LogPage, Network, Page, PeerItem, RouteItem, SettlementItem, Status, WireEvent } from "./model/types";
 import { formatPlace, parsePlace, type Place, type Tab, withQuery } from "./model/url";
 
 export const store = new Store();
@@ -64,6 +64,7 @@ export const feed = new Feed({
     store.needsLogin.value = false;
     void loadSettlements();
     void loadRates();
+    void recall();
   },
   onEvents: (events) => {
     store.heardAt = Date.now();
@@ -179,6 +180,18 @@ export async function loadSettlements(): Promise<void> {
   }
   settlementsAsked = false;
   if (settlementsAgain) void loadSettlements();
+}
+
+const RECALLED = 100;
+
+/** What happened before this page was opened. */
+async function recall(): Promise<void> {
+  try {
+    store.recall((await get<LogPage>("api/v1/log", { limit: RECALLED })).items as unknown as readonly WireEvent[]);
+  } catch (error) {
+    // A node of an earlier version has no log.
+    if (!(error instanceof ApiError && error.status === 404)) failed(error);
+  }
 }
 
 export async function loadAccounts(): Promise<void> {

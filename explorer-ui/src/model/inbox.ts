@@ -6,10 +6,11 @@
  */
 
 import { type Account, creditUsed, levelOf, towardsSettlement } from "./accounts";
+import { alertName, alertText, pressing } from "./alerts";
 import { accountingInWords } from "./attention";
 import { exact, plural, share as shareText } from "./format";
 import { type Action, actions } from "./operate";
-import type { PeerItem, SettlementItem, Status } from "./types";
+import type { AlertEvent, PeerItem, SettlementItem, Status } from "./types";
 import type { Tab } from "./url";
 
 export interface InboxRow {
@@ -66,11 +67,13 @@ export interface Situation {
   readonly success: number | null;
   /** Links of which the books differ. */
   readonly differing: readonly string[];
+  /** Warnings of the log, newest first. */
+  readonly alerts?: readonly AlertEvent[];
   readonly nowMs: number;
 }
 
 export function inbox(at: Situation): InboxRow[] {
-  const broken = [...node(at), ...links(at), ...routing(at)];
+  const broken = [...node(at), ...warnings(at), ...links(at), ...routing(at)];
   const rank = (one: InboxRow) => (one.level === "rose" ? 0 : 1);
   return [...decisions(at), ...broken.sort((a, b) => rank(a) - rank(b)), ...limits(at)];
 }
@@ -140,6 +143,18 @@ function node({ status, success, differing }: Situation): InboxRow[] {
     })); // prettier-ignore
   }
   return found;
+}
+
+function warnings({ alerts, nowMs }: Situation): InboxRow[] {
+  const found = pressing(alerts ?? [], nowMs);
+  const rows = found.map((alert) =>
+    row({
+      key: `alert ${alert.name} ${alert.peerId}`, level: alert.level === "error" ? "rose" : "amber", tab: "log", query: { group: "alert" },
+      text: `${alert.level === "error" ? "A fault of this node" : "Warning"}: ${alertName(alert.name)}${alert.peerId === "" ? "" : ` (${alert.peerId})`}`,
+      detail: alertText(alert),
+    }), // prettier-ignore
+  );
+  return grouped(rows, "alerts", `${rows.length} warnings in the last hour`, found.map((alert) => alertName(alert.name)));
 }
 
 function links({ peers }: Situation): InboxRow[] {

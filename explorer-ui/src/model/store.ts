@@ -306,6 +306,14 @@ export class Store {
     this.incidents.value = [incident, ...this.incidents.value].slice(0, INCIDENTS_MAX);
   }
 
+  /** What happened before this page was opened, from the log; newest first. */
+  recall(events: readonly WireEvent[]): void {
+    const known = new Set(this.incidents.value.map((one) => one.seq));
+    const past = events.filter((event) => !known.has(event.seq)).map((event) => ({ seq: event.seq, at: Date.parse(event.timestamp), event }));
+    if (past.length === 0) return;
+    this.incidents.value = [...this.incidents.value, ...past].sort((a, b) => b.seq - a.seq).slice(0, INCIDENTS_MAX);
+  }
+
   /** The clocks of daemon and page differ: only what is later than the quickest frame counts. */
   private noteLateness(sentMs: number, now: number): void {
     const offset = now - sentMs;

@@ -114,6 +114,31 @@ export interface SettlementEvent extends Envelope {
   readonly error?: string;
 }
 
+/** A warning of the node's log. */
+export interface AlertEvent extends Envelope {
+  readonly type: "ALERT";
+  readonly name: string;
+  readonly level: "warning" | "error";
+  readonly peerId: string;
+  /** A JSON object; empty: there is nothing more to say. */
+  readonly detail: string;
+  /** How many like it had no event before. */
+  readonly suppressed: number;
+}
+
+/** An item of `/api/v1/log`: an event, its group, and what it says in words. */
+export interface LogEvent extends Envelope {
+  readonly group: "operator" | "link" | "settlement" | "alert" | "books" | "node";
+  readonly said: string;
+  readonly peerId?: string;
+}
+
+export interface LogPage extends Page<LogEvent> {
+  readonly lastSeq: string;
+  readonly fault: string;
+  readonly notKept: number;
+}
+
 export interface AccountingEvent extends Envelope {
   readonly type: "ACCOUNTING_STATE";
   readonly state: string;
@@ -179,7 +204,8 @@ export type WireEvent =
   | SettlementEvent
   | AccountingEvent
   | NodeStatusEvent
-  | AdminEvent;
+  | AdminEvent
+  | AlertEvent;
 
 export interface AccountingView {
   readonly state: string;

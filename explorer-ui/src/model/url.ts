@@ -1,6 +1,6 @@
 /** The state that a link can carry: `#packets?peer=bob&state=rejected`; a peer has a page of its own, `#peers/bob`. */
 
-export const TABS = ["dashboard", "packets", "accounts", "peers", "keys"] as const;
+export const TABS = ["dashboard", "packets", "accounts", "peers", "keys", "log"] as const;
 export type Tab = (typeof TABS)[number];
 
 export interface Place {

@@ -3,7 +3,7 @@
 import { Dialog } from "../parts/bits";
 
 const KEYS: readonly (readonly [string, string])[] = [
-  ["1 – 5", "Dashboard, Packets, Accounts, Peers, Keys"],
+  ["1 – 6", "Dashboard, Packets, Accounts, Peers, Keys, Log"],
   ["Ctrl-K or /", "Go to a page, find a peer, account, packet or route, do something"],
   ["↑ ↓ Enter", "Walk through a list, open what is chosen"],
   ["j k", "The packet below, the one above, while one is open"],

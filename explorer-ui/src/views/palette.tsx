@@ -32,6 +32,7 @@ const PAGES: readonly (readonly [Tab, string])[] = [
   ["accounts", "Accounts"],
   ["peers", "Peers"],
   ["keys", "Keys"],
+  ["log", "Log"],
 ];
 
 function pages(): Hit[] {
