@@ -19,6 +19,7 @@ from pydantic import Field
 
 from connector.base import limits
 from connector.base.clock import Clock
+from connector.base.errors import HttpAnswerError
 from connector.base.http import check_json, off_loop
 from connector.peering.model import Asset
 from connector.telemetry import bounds as telemetry_bounds
@@ -109,7 +110,7 @@ class Hops:
                 if answer.status != 200:
                     await node.good("/api/status")  # it says why, where it refuses everything
                     raise SilentError(f"it answered {answer.status}")
-                told = await off_loop(_read, answer.body)
+                told, now_ms = await off_loop(_read, answer.body)
         except SilentError as silent:
             name, address = self._names.get(node.url) or self._others.last_name(node.url)
             return {
@@ -125,7 +126,7 @@ class Hops:
             "ilpAddress": told.ilp_address,
             "now": told.now,
             # It looked at its clock at some moment of the request.
-            "clockOffsetMs": round(_ms(told.now) - begun_ms - took_ms / 2, 1),
+            "clockOffsetMs": round(now_ms - begun_ms - took_ms / 2, 1),
             "clockErrorMs": round(took_ms / 2 + 1, 1),
             "items": items,
             "more": told.more,
@@ -198,13 +199,14 @@ class _Here(Told):
     more: bool
 
 
-def _read(octets: bytes) -> _Here:
+def _read(octets: bytes) -> tuple[_Here, float]:
+    """An answer, and the milliseconds of its clock."""
     check_json(octets)
-    return _Here.model_validate_json(octets)
-
-
-def _ms(moment_: str) -> float:
-    return datetime.fromisoformat(moment_).timestamp() * 1000
+    told = _Here.model_validate_json(octets)
+    try:
+        return told, datetime.fromisoformat(told.now).timestamp() * 1000
+    except (ValueError, OverflowError):
+        raise HttpAnswerError("its time is none") from None
 
 
 # --- routes
