@@ -84,7 +84,7 @@ ENV PATH=/opt/connector/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/b
     LOG_FORMAT=json \
     DATA_DIR=/data \
     BTP_SERVER_HOST=0.0.0.0 \
-    CONNECTOR_HEALTHCHECK_WAIT=5 \
+    CONNECTOR_HEALTHCHECK_WAIT=7 \
     TINI_SUBREAPER=
 # A health check waits so many seconds for a node that is starting: so it is healthy when it is ready, not
 # at the next check. The other name keeps tini quiet where the engine has an init of its own (--init).

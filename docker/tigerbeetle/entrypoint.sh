@@ -8,7 +8,9 @@
 #                forgotten what it promised the others. `scripts/compose-tb.sh recover` does it all.
 #   set-aside    renames a data file that is damaged to <file>.set-aside, so that `recover` can make a
 #                new one; an older one of that name goes. Nothing to do where there is none.
-#   healthcheck  exit 0 when the port takes connections; in a container of another command always
+#   healthcheck  exit 0 when the port takes connections; in a container of another command always. A
+#                server that is starting is waited for, so that it is healthy when it listens and not at
+#                the next check: TIGERBEETLE_HEALTHCHECK_WAIT seconds (default 4)
 #
 # Environment:
 #   TIGERBEETLE_CLUSTER_ID     decimal, up to 128 bits; 0 is for tests. Cannot change later.
@@ -228,7 +230,15 @@ case ${1:-start} in
     done
     own=${own%%,*}
     [ -z "$own" ] || port=${own#*:}
-    exec nc -w 1 127.0.0.1 "$port" </dev/null
+    left=${TIGERBEETLE_HEALTHCHECK_WAIT:-4}
+    is_number "$left" || die 2 "TIGERBEETLE_HEALTHCHECK_WAIT=$left is not a number of seconds"
+    # Five looks a second; who has no port here refuses at once.
+    left=$((left * 5))
+    while ! nc -w 1 127.0.0.1 "$port" </dev/null >/dev/null 2>&1; do
+      [ "$left" -gt 0 ] || die 1 "port $port takes no connections"
+      left=$((left - 1))
+      sleep 0.2
+    done
     ;;
   -h | --help) sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "$0" ;;
   *) exec "$program" "$@" ;;

@@ -361,6 +361,44 @@ def test_in_production_what_is_for_tests_is_refused(
     assert not list((tmp_path / "data").iterdir())
 
 
+def test_a_server_that_is_starting_is_waited_for_by_its_health_check(tmp_path: Path) -> None:
+    """So it is healthy when it listens, not at the next check; one that never listens is not."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, text in {
+        # Refused twice, then there.
+        "nc": f'echo "$4" >>"{tmp_path}/asked"; [ "$(wc -l <"{tmp_path}/asked")" -gt "$REFUSES" ]',
+        "sleep": ":",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    path = f"{programs}:/usr/bin:/bin"
+    waited = entrypoint(tmp_path, "healthcheck", PATH=path, REFUSES="2")
+    assert waited.returncode == 0, waited.stderr
+    assert (tmp_path / "asked").read_text().split() == ["1"] * 3
+    refused = entrypoint(
+        tmp_path, "healthcheck", PATH=path, REFUSES="999", TIGERBEETLE_HEALTHCHECK_WAIT="1"
+    )
+    assert refused.returncode == 1
+    assert "port 1 takes no connections" in refused.stderr
+    assert len((tmp_path / "asked").read_text().split()) == 3 + 6
+
+
+@per_file
+def test_a_health_check_may_take_as_long_as_it_waits(path: Path) -> None:
+    text = (SERVER / "entrypoint.sh").read_text("utf-8")
+    waits = {
+        is_server: int(re.findall(r"TIGERBEETLE_HEALTHCHECK_WAIT:-(\d+)", text)[0]),
+        is_connector: int(
+            re.findall(r"CONNECTOR_HEALTHCHECK_WAIT=(\d+)", (ROOT / "Dockerfile").read_text())[0]
+        ),
+    }
+    for service in read(path)["services"].values():
+        for kind, seconds in waits.items():
+            if kind(service):
+                assert int(service["healthcheck"]["timeout"].removesuffix("s")) > seconds + 1
+
+
 # --- the five peers
 
 
