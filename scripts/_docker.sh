@@ -181,7 +181,7 @@ make_env() {
     added+=("$name=$value")
   done
   # Not demanded, but without it Prometheus sees no balances.
-  if [ -z "$(env_value METRICS_KEY)${METRICS_KEY:-}" ] && grep -q '[$]{METRICS_KEY' "$file"; then
+  if [ -z "$(env_value METRICS_KEY)$(env_value METRICS_KEY_FILE)${METRICS_KEY:-}" ] && grep -q '[$]{METRICS_KEY' "$file"; then
     added+=("METRICS_KEY=$(random_hex)")
   fi
   # Not demanded, but 0 is for tests, and it cannot change once there are books.
@@ -324,6 +324,31 @@ wait_healthy() {
     say "Not healthy after $seconds s:$waiting"
   fi
   for service in "$@"; do explain "$service"; done
+  return 1
+}
+
+# wait_caught_up SECONDS SERVICE: until a replica of a cluster, which is healthy as soon as its port is open,
+# takes part again and is not behind the others. A single replica has nobody to be behind.
+wait_caught_up() {
+  local seconds=$1 service=$2 deadline id began now
+  id=$(need_container "$service")
+  [ "$(variable "$id" TIGERBEETLE_REPLICA_COUNT)" -gt 1 ] 2>/dev/null || return 0
+  began=$(docker inspect -f '{{.State.StartedAt}}' "$id")
+  deadline=$((SECONDS + seconds))
+  while :; do
+    # Its log begins lines with its number and status: `2R:` recovering, `2V:` view change, `2N:` normal, in
+    # small letters where another one leads.
+    now=$(docker logs --since "$began" "$id" 2>&1 | sed -n 's/^.*(replica): [0-9]*\([A-Za-z]\): .*$/\1/p' | tail -n 1)
+    case $now in
+      n | N)
+        ! docker logs --since 2s "$id" 2>&1 | grep -qE 'lagging behind the cluster|ignoring \((syncing|vsr[.])' || now=behind
+        ;;
+    esac
+    case $now in n | N) return 0 ;; esac
+    [ "$SECONDS" -lt "$deadline" ] || break
+    sleep 0.5
+  done
+  say "$service has not caught up with the other replicas after $seconds s (its status: ${now:-not in its log})"
   return 1
 }
 

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # A backup of the TigerBeetle data files of a compose file, while the connectors go on.
 #
-#   scripts/backup-tigerbeetle.sh [-f FILE] [-d FOLDER] [-k COUNT]
+#   scripts/backup-tigerbeetle.sh [-f FILE] [-d FOLDER] [-k COUNT] [--then COMMAND]
 #   scripts/backup-tigerbeetle.sh --list | --verify NAME [-f FILE] [-d FOLDER]
 #
 #   -f, --file FILE      compose file (default: docker-compose-5-peer-multihop.yml)
 #   -d, --dir FOLDER     where the backups are (default: backups/<project of the compose file>)
 #   -k, --keep COUNT     how many to keep; older ones are removed once the new one is verified (default: 7)
+#   --then COMMAND       run by bash with the folder of the new backup as $1, when that is verified: to encrypt
+#                        it and copy it off the machine (default: BACKUP_THEN of the environment)
 #   --list               what there is
 #   --verify NAME        checks a backup again; `latest` is the newest one
 #
@@ -16,18 +18,19 @@
 # ACCOUNTING_OUTAGE_POLICY says. Verified: TigerBeetle checks every checksum in the copy, and the
 # compressed file is unpacked again to check that of what was compressed. A copy that fails is not kept.
 #
-# Exit codes: 0 done, 1 it did not work, 2 wrong usage, 3 something is missing.
+# Exit codes: 0 done, 1 it did not work (or COMMAND did not: the backup is there then), 2 wrong usage, 3 something is missing.
 set -euo pipefail
 # shellcheck source=scripts/_docker.sh
 . "$(dirname "${BASH_SOURCE[0]}")/_docker.sh"
 usage "${1:-}"
 
-folder='' keep=7 verb=make name=''
+folder='' keep=7 verb=make name='' afterwards=${BACKUP_THEN:-}
 while [ $# -gt 0 ]; do
   case $1 in
     -f | --file) value_of "$1" "${2:-}" && file=$value && shift ;;
     -d | --dir) value_of "$1" "${2:-}" && folder=$value && shift ;;
     -k | --keep) number_of "$1" "${2:-}" && keep=$value && shift ;;
+    --then) value_of "$1" "${2:-}" && afterwards=$value && shift ;;
     --list) verb=list ;;
     --verify) value_of "$1" "${2:-}" && verb=verify name=$value && shift ;;
     -h | --help) usage "$1" ;;
@@ -162,4 +165,10 @@ backups "$folder" | awk -v keep="$keep" '{ names[NR] = $0 } END { for (i = 1; i 
     say "Removed $old (keeping $keep)."
   done
 say "Verified: $folder/$name ($(du -sh "$folder/$name" | cut -f 1), $(($(date +%s) - began)) s)"
+if [ -n "$afterwards" ]; then
+  # Its output is not that of this script, which is the folder alone.
+  bash -euo pipefail -c "$afterwards" backup "$folder/$name" >&2 ||
+    fail "$FAILED" "$folder/$name is made and verified, but what was to be done with it then failed with exit code $?"
+  say "Done with it: $afterwards"
+fi
 printf '%s\n' "$folder/$name"

@@ -112,6 +112,7 @@ recover() {
   compose run --rm --no-deps "$replica" recover >&2 || fail "$FAILED" "$replica cannot be recovered; it stays stopped"
   compose up -d --no-deps "$replica" >&2 || fail "$FAILED" "$replica does not start"
   wait_healthy "$START_SECONDS" "$replica" || fail "$FAILED" "$replica is not healthy"
+  wait_caught_up "$START_SECONDS" "$replica" || fail "$FAILED" "$replica runs, but is behind the others: see its log"
   say "$replica is recovered and healthy. When all is well, remove the file that was set aside, if there was one:"
   say "  docker exec $(container "$replica" | cut -c1-12) sh -c 'rm -f /data/*.set-aside'"
 }

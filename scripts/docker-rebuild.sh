@@ -3,6 +3,9 @@
 # one after the other, each healthy before the next: the rest of the network goes on meanwhile.
 # Volumes stay, and so do books.
 #
+# A replica of a TigerBeetle cluster has to catch up with the others before the next is replaced, and none
+# is while another one is not healthy: a majority has to be there all the time.
+#
 # A connector is drained first (SIGUSR2): it answers what it has in flight and says that it will be
 # back. Peers with packet ids hold new packets until it is, for 30 s at most, so that replacing it costs
 # none of them a packet; other senders get T01 meanwhile.
@@ -57,6 +60,18 @@ drain() {
   while is_running "$1" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
 }
 
+# others_are_there REPLICA: of a cluster, all the others are healthy and have caught up.
+others_are_there() {
+  local other id
+  for other in $(replicas); do
+    [ "$other" != "$1" ] || continue
+    id=$(container "$other")
+    [ "$(state "$id")" = healthy ] ||
+      fail "$FAILED" "$other is $(state "$id"): to replace $1 now could stop the ledger. Mend $other first (compose-tb.sh up, compose-tb.sh recover)"
+    wait_caught_up "$seconds" "$other" || fail "$FAILED" "$other is behind: $1 was not replaced"
+  done
+}
+
 need_stack
 for service in $chosen; do
   grep -qx -- "$service" <<<"$known_services" || misused "$(basename "$file") has no service $service"
@@ -80,6 +95,7 @@ for service in ${chosen:-$all_services}; do
     say "$service: runs what was built already, unchanged"
     continue
   fi
+  [ -z "$(variable "$before" TIGERBEETLE_REPLICA_ID)" ] || others_are_there "$service"
   stopped=$SECONDS
   [ -z "$(variable "$before" NODE_ID)" ] || ! is_running "$before" || drain "$before"
   force=()
@@ -91,6 +107,8 @@ for service in ${chosen:-$all_services}; do
   wait_healthy "$seconds" "$service" ||
     fail "$FAILED" "$service is not healthy with the new image; those after it still run the old one"
   [ "$(container "$service")" != "$before" ] || fail "$FAILED" "$service was not replaced"
+  wait_caught_up "$seconds" "$service" ||
+    fail "$FAILED" "$service is behind: to replace the next replica now could stop the ledger. Look at its log, then go on with the others"
   say "$service: replaced, healthy after $((SECONDS - stopped)) s"
   replaced=$((replaced + 1))
 done

@@ -146,6 +146,44 @@ _COMPOSE: Final[tuple[tuple[str, str | None, str, str, str], ...]] = (
     ),
     ("PROMETHEUS_IMAGE", None, "Image of Prometheus.", "prom/prometheus:v2.53.2", "the same"),
     ("GRAFANA_IMAGE", None, "Image of Grafana.", "grafana/grafana:11.1.4", "the same"),
+    (
+        "SECRETS_DIR", None, "Folder of secrets that scripts/production.sh makes, for the production file.",
+        "unused", "./secrets (default)",
+    ),
+    (
+        "PUBLIC_HOST", None, "Name at which the proxy of the production file serves peers and payers.",
+        "localhost", "the name that leads to this machine",
+    ),
+    (
+        "PROXY_TLS", None, "How that proxy gets its certificate: an e-mail address for the authority, or `internal`.",
+        "internal", "the e-mail address of an operator",
+    ),
+    (
+        "PROXY_BIND_ADDRESS", None, "Address of the host on which that proxy listens.",
+        "127.0.0.1", "0.0.0.0 (default); then BTP_BIND_ADDRESS=127.0.0.1",
+    ),
+    ("PROXY_HTTP_PORT", None, "Its port for http, which leads to https.", "8880", "80 (default)"),
+    ("PROXY_HTTPS_PORT", None, "Its port for https and wss.", "8443", "443 (default)"),
+    ("PROXY_IMAGE", None, "Image of that proxy.", "caddy:2.8.4", "the same"),
+    (
+        "ALERT_WEBHOOK_URL", None, "Where Alertmanager POSTs alerts; or docker/secrets/alertmanager/webhook-url.",
+        "unset", "what wakes an operator",
+    ),
+    (
+        "ALERTMANAGER_CONFIG", None, "Its configuration.",
+        "./monitoring/alertmanager.yml", "a file of your own for mail, chat or a pager",
+    ),
+    ("ALERTMANAGER_IMAGE", None, "Image of Alertmanager.", "prom/alertmanager:v0.27.0", "the same"),
+    (
+        "HOST_METRICS_DIR", None, "Folder into which scripts/docker-metrics.sh writes.",
+        "./metrics", "./metrics",
+    ),
+    ("NODE_EXPORTER_IMAGE", None, "Image of node-exporter, which serves that.", "prom/node-exporter:v1.8.2", "the same"),
+    (
+        "COLLECTOR_TARGET", None, "Where the collector hands traces on to (OTLP over HTTP).",
+        "unset", "https://... of what keeps your traces",
+    ),
+    ("COLLECTOR_IMAGE", None, "Image of the collector.", "otel/opentelemetry-collector:0.108.0", "the same"),
 )  # fmt: skip
 
 _ACTIVE: Final = {

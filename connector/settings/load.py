@@ -279,7 +279,7 @@ def _value(
         return text if is_secret else text.strip()
     if not env[variable]:
         return None  # as any other variable: empty is unset
-    if base in env:
+    if env.get(base):
         reading.faults.append(f"{base} and {variable} are both set: keep one")
         return None
     path = Path(env[variable])

@@ -222,6 +222,25 @@ def test_down_and_up_keeps_the_books(five: Stack) -> None:
     assert re.search(r"peer5 .* \d\d:\d\d:\d\d ok", shown), shown
 
 
+def test_the_host_tells_prometheus_of_containers_and_backups(five: Stack, tmp_path: Path) -> None:
+    said = written(
+        five,
+        "scripts/docker-metrics.sh -f docker/docker-compose.production.yml -o -",
+        "-d", str(tmp_path),
+    )  # fmt: skip
+    for service in ("tigerbeetle", *PEERS):
+        assert f'ilp_container_healthy{{project="{five.project}",service="{service}"}} 1\n' in said
+    assert f'ilp_backups{{project="{five.project}"}} 0\n' in said
+    (made,) = re.findall(r"^ilp_host_metrics_seconds (\d+)$", said, re.MULTILINE)
+    assert abs(int(made) - time.time()) < 300
+    assert re.search(r"^ilp_engine_disk_free_bytes \d+$", said, re.MULTILINE)
+    # Of the first second of 2026, by hand: 20,454 days.
+    (tmp_path / "20260101T000000Z").mkdir()
+    (tmp_path / "20260101T000000Z" / "MANIFEST").touch()
+    said = script(five, "docker-metrics.sh", "-o", "-", "-d", str(tmp_path))
+    assert f'ilp_backup_seconds{{project="{five.project}"}} {20_454 * 86_400}\n' in said
+
+
 def test_a_container_is_checked_from_inside_without_nc_and_ping(five: Stack) -> None:
     assert "ready" in written(five, "docker exec peer1 ilp-connector healthcheck")
     pinged = written(five, "docker exec peer1 ilp-connector ping g.peer5 --count 1")
@@ -378,6 +397,19 @@ def test_connectors_find_a_server_that_moved_within_five_seconds(five: Stack) ->
 def test_a_backup_brings_back_the_books_when_all_else_is_gone(five: Stack, tmp_path: Path) -> None:
     before = {name: five.balances(name) for name in PEERS}
     written(five, "scripts/backup-tigerbeetle.sh", "-d", str(tmp_path))
+    shown = written(
+        five, """scripts/backup-tigerbeetle.sh --then 'ls -l "$1"'""", "-d", str(tmp_path)
+    )
+    assert "MANIFEST" in shown, "handed on when it is whole"
+    script = [ROOT / "scripts" / "backup-tigerbeetle.sh", "-f", str(five.file), "-d", str(tmp_path)]
+    failed = subprocess.run(
+        [*script, "--then", "exit 7"],
+        check=False, capture_output=True, text=True, timeout=600,
+        env={**os.environ, "COMPOSE_PROJECT_NAME": five.project},
+    )  # fmt: skip
+    assert failed.returncode == 1
+    assert "is made and verified, but" in failed.stderr
+    assert "exit code 7" in failed.stderr
     five.send("peer1", "g.peer5", 10)
     written(five, "scripts/deploy-5-peer-multihop.sh clean", "-y")
     written(five, "scripts/restore-tigerbeetle.sh", "-d", str(tmp_path), "--yes")
@@ -562,6 +594,28 @@ def rebuild_under_load(stack: Stack, tmp_path: Path) -> None:
     assert stack.inspect("connector-b")["Id"] != before
 
 
+def replace_replicas_under_load(stack: Stack, replicas: list[str]) -> None:
+    """One after the other, and only while all others are there."""
+    before = [stack.inspect(name)["Id"] for name in replicas]
+    with load(stack, "connector-a", "g.connector-b"):
+        script(stack, "docker-rebuild.sh", "--no-build", "--restart", "-t", "120", *replicas)
+        seen = fulfilled(stack, "connector-a")
+        until(lambda: fulfilled(stack, "connector-a") > seen + 100)
+    assert not {stack.inspect(name)["Id"] for name in replicas} & set(before)
+    stack.compose("stop", "tigerbeetle-0")
+    refused = subprocess.run(
+        [ROOT / "scripts" / "docker-rebuild.sh", "-f", str(stack.file), "--no-build", "--restart", "tigerbeetle-1"],
+        check=False, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "COMPOSE_PROJECT_NAME": stack.project},
+    )  # fmt: skip
+    assert refused.returncode == 1
+    assert "tigerbeetle-0 is exited: to replace tigerbeetle-1 now could stop the ledger" in (
+        refused.stderr
+    )
+    stack.compose("start", "tigerbeetle-0")
+    stack.wait_healthy("tigerbeetle-0")
+
+
 def test_a_cluster_and_a_replica_that_lost_its_file_is_recovered_from_the_others(
     start: Start, tmp_path: Path
 ) -> None:
@@ -595,6 +649,7 @@ def test_a_cluster_and_a_replica_that_lost_its_file_is_recovered_from_the_others
             stack.wait_healthy(name)
         # Last: a replica that is recovered has all of it to fetch.
         rebuild_under_load(stack, tmp_path)
+        replace_replicas_under_load(stack, replicas)
         stack.assert_mirrored()
         stack.assert_audit()
         stack.assert_no_errors()

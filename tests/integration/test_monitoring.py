@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def test_prometheus_shows_the_key_that_the_compose_file_writes() -> None:
         ("prometheus-5-peer.yml", "docker-compose-5-peer-multihop.yml"),
         ("prometheus-production.yml", "docker/docker-compose.production.yml"),
     ):
-        (job,) = yaml.safe_load((FOLDER / name).read_text())["scrape_configs"]
+        job = yaml.safe_load((FOLDER / name).read_text())["scrape_configs"][0]
         file = job["authorization"]["credentials_file"]
         services = yaml.safe_load((FOLDER.parents[1] / path).read_text())["services"]
         prometheus = services["prometheus"]
@@ -168,3 +169,21 @@ def test_the_dashboard_can_be_provisioned() -> None:
             taken |= cells
             if panel["type"] != "row":
                 assert panel["datasource"]["uid"] == source["uid"]
+
+
+def test_rules_of_the_host_ask_for_what_the_script_writes() -> None:
+    script = (FOLDER.parents[1] / "scripts" / "docker-metrics.sh").read_text()
+    written = {
+        name: set(re.findall(r"(\w+)=", labels or ""))
+        for name, labels in re.findall(r"printf '(ilp_\w+)(?:\{(.*?)\})? %s", script)
+    }
+    assert set(re.findall(r"gauge (ilp_\w+) ", script)) == set(written), "each has its help"
+    groups = yaml.safe_load((FOLDER / "alerts-host.yml").read_text())["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        asked = [
+            part for part in parts(rule["expr"]) if isinstance(part, promql_parser.VectorSelector)
+        ]
+        assert asked, rule["alert"]
+        assert {one.name for one in asked} <= set(written), rule["alert"]
+        of_summary = set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"])))
+        assert of_summary <= set.union(*(written[one.name] for one in asked)), rule["alert"]

@@ -124,6 +124,10 @@ ELSEWHERE: Final = {
     ("docs/deployment.md", "scripts/backup-tigerbeetle.sh"): _ON_THE_ENGINE
     + "; `git pull` needs a newer version",
     ("docs/deployment.md", "scripts/docker-rebuild.sh peer3"): _ON_THE_ENGINE,
+    ("docs/deployment.md", "scripts/production.sh init"): _ON_THE_ENGINE,
+    ("docs/deployment.md", "export BACKUP_THEN="): "object storage; `--then`: tests/compose, on a Docker engine",
+    ("docs/deployment.md", "mkdir -p backups/ilp"): "object storage; the restore: tests/compose, on a Docker engine",
+    ("docs/deployment.md", "kubectl create secret"): "Kubernetes; what is rendered: tests/compose/test_helm.py",
     ("docs/deployment.md", "docker compose -f docker-compose-5-peer-multihop.yml --profile"):
         _ON_THE_ENGINE + ", with a stand-in for the image of Prometheus",
     ("docs/local-development.md", "cd ilp-connector"): _OF_SCRIPTS,

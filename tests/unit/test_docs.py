@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Final
 
 import pytest
 import typer
@@ -83,18 +84,27 @@ def test_every_yaml_block_can_be_used_as_a_configuration(one: Block, tmp_path: P
     load({"CONFIG_FILE": str(path)})
 
 
-def test_every_unit_of_systemd_starts_a_script_that_is_there() -> None:
-    units = blocks("ini")
-    assert units
-    for one in units:
-        unit = configparser.ConfigParser(strict=False)
-        unit.optionxform = str  # type: ignore[assignment,method-assign]
-        unit.read_string(one.text)
-        program, *arguments = shlex.split(unit["Service"]["ExecStart"])
+UNITS: Final = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_every_unit_of_systemd_starts_a_script_that_is_there(path: Path) -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(path.read_text("utf-8"))
+    program, *arguments = shlex.split(unit["Service"]["ExecStart"])
+    if program.startswith("/srv/ilp/"):
         script = ROOT / program.removeprefix("/srv/ilp/")
         assert script.is_file(), program
-        assert all(option in script.read_text("utf-8") for option in arguments), arguments
+        options = [word for word in arguments if word.startswith("-")]
+        assert all(option in script.read_text("utf-8") for option in options), arguments
+        for word in arguments:
+            if word.startswith("/srv/ilp/"):
+                assert (ROOT / word.removeprefix("/srv/ilp/")).exists(), word
+    timer = path.with_suffix(".timer")
+    if not timer.exists():
         assert unit["Install"]["WantedBy"].endswith(".target")
+    assert path.name in (path.parent / "README.md").read_text("utf-8")
 
 
 def test_every_command_of_the_connector_has_the_options_that_are_shown() -> None:

@@ -127,7 +127,7 @@ def helpers(project: Path, program: str, **variables: str) -> subprocess.Complet
 
 def test_there_are_scripts() -> None:
     assert "deploy-5-peer-multihop.sh" in DOCKER_SCRIPTS
-    assert len(DOCKER_SCRIPTS) == 9
+    assert len(DOCKER_SCRIPTS) == 11
 
 
 @pytest.mark.parametrize("name", DOCKER_SCRIPTS)
@@ -584,3 +584,78 @@ def test_every_verb_of_the_cluster_is_a_make_verb() -> None:
         assert f'@echo "make compose-tb-{verb} ' in makefile
         assert re.search(rf"^compose-tb-.*\bcompose-tb-{verb}[ :]|^compose-tb-{verb}[ :]", makefile,
                          re.MULTILINE), verb  # fmt: skip
+
+
+# --- scripts/production.sh, as far as it needs no engine
+
+
+@pytest.fixture
+def production(tmp_path: Path) -> Path:
+    """The production file in a folder of its own."""
+    (tmp_path / "deploy").mkdir()
+    file = tmp_path / "deploy" / "production.yml"
+    shutil.copy(ROOT / "docker" / "docker-compose.production.yml", file)
+    return file
+
+
+def variables_of(file: Path) -> dict[str, str]:
+    lines = (file.parent / ".env").read_text("utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+
+def test_production_begins_with_random_keys_in_files(production: Path) -> None:
+    script = str(SCRIPTS / "production.sh")
+    done = run([script, "init", "--node-id", "hub", "--address", "g.hub"], FILE=str(production))
+    assert done.returncode == 0, done.stderr
+    given = variables_of(production)
+    assert (given["NODE_ID"], given["ILP_ADDRESS"]) == ("hub", "g.hub")
+    assert int(given["TIGERBEETLE_CLUSTER_ID"]) > 0
+    secrets = production.parent / "secrets"
+    keys = [
+        (secrets / "connector" / Path(given[f"{name}_FILE"]).name).read_text()
+        for name in ("ADMIN_API_KEY", "READ_API_KEY", "METRICS_KEY")
+    ]
+    assert len({*keys}) == 3
+    assert all(re.fullmatch(r"[0-9a-f]{64}\n", key) for key in keys)
+    assert not any(key.strip() in (production.parent / ".env").read_text() for key in keys)
+    assert (secrets / "prometheus" / "metrics-key").read_text() == keys[2]
+    # Private on the host by the folder; readable for the user of the container that it is mounted into.
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
+    assert stat.S_IMODE((production.parent / ".env").stat().st_mode) == 0o600
+    assert stat.S_IMODE((secrets / "connector" / "admin-api-key").stat().st_mode) == 0o444
+    # Again: nothing changes.
+    assert run([script, "init"], FILE=str(production)).returncode == 0
+    assert variables_of(production) == given
+    assert (secrets / "connector" / "admin-api-key").read_text() == keys[0]
+
+
+def test_a_peer_of_production_has_a_secret_in_a_file(production: Path, tmp_path: Path) -> None:
+    script = str(SCRIPTS / "production.sh")
+    made = run([script, "peer", "alice-2"], FILE=str(production))
+    assert made.returncode == 0, made.stderr
+    assert re.fullmatch(r"[0-9a-f]{64}\n", Path(made.stdout.strip()).read_text())
+    assert variables_of(production)["BTP_PEER_ALICE_2_SECRET_FILE"] == "/run/secrets/peer-alice-2"
+    given = tmp_path / "given"
+    given.write_text("what-bob-has-given\n")
+    taken = run([script, "peer", "bob"], FILE=str(production), FROM=str(given))
+    assert Path(taken.stdout.strip()).read_text() == "what-bob-has-given\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["init"], 2, "--node-id is needed"),
+        (["init", "--node-id", "hub"], 2, "--address is needed"),
+        (["peer"], 2, "an id is needed"),
+        (["peer", "a b"], 2, "letters, digits"),
+        (["rotate", "peer-alice"], 2, "peers rotate-secret"),
+        (["rotate", "other"], 2, "is none of"),
+        (["rotate", "admin-api-key"], 3, "init makes it"),
+    ],
+)
+def test_what_production_cannot_do_is_said(
+    production: Path, arguments: list[str], code: int, said: str
+) -> None:
+    refused = run([str(SCRIPTS / "production.sh"), *arguments], FILE=str(production))
+    assert refused.returncode == code
+    assert said in refused.stderr

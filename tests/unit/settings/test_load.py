@@ -323,6 +323,17 @@ def test_a_value_and_a_file_for_it_are_one_too_many() -> None:
     )
 
 
+def test_an_empty_value_beside_a_file_is_unset(tmp_path: Path) -> None:
+    """A compose file hands a variable on, set or not."""
+    path = tmp_path / "key"
+    path.write_text("key-of-an-operator\n")
+    settings = load({"NODE_ID": "a", "ADMIN_API_KEY": "", "ADMIN_API_KEY_FILE": str(path)}).settings
+    assert settings.admin_api_key is not None
+    assert settings.admin_api_key.get_secret_value() == "key-of-an-operator"
+    peer = {"BTP_PEER_BOB_SECRET": "", "BTP_PEER_BOB_SECRET_FILE": str(path)}
+    assert load({"NODE_ID": "a", **peer}).settings.peers[0].id == "bob"
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
