@@ -42,7 +42,8 @@ def list_nodes(as_json: AsJson = False) -> None:
     if not found:
         print("no nodes: `nodes add NAME --url URL --key-file FILE` adds one")
         return
-    rows = table("node", "url", "key file", text=("url", "key file"))
+    # What is copied out of a table is whole: without room, one below the other.
+    rows = table("node", "url", "key file")
     for one in found:
         rows.add_row(plain(one.name), plain(one.url), plain(one.key_file or "(none)"))
     console().print(rows)

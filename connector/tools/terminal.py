@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -21,6 +22,7 @@ PIPE_COLUMNS: Final = 160
 """Width where no terminal reports one: a pipe, a log, `docker exec` without a terminal."""
 TEXT_COLUMNS_MIN: Final = 12
 """Least width of free text with longer words."""
+_FIGURE: Final = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 
 
 def console(*, quiet: bool = False) -> Console:
@@ -128,7 +130,7 @@ class Fitted:
             (
                 # A figure is not folded in free text either.
                 min(cell_len(word), TEXT_COLUMNS_MIN)
-                if column.text and not word.isdecimal()
+                if column.text and not _FIGURE.fullmatch(word)
                 else cell_len(word)
                 for word in words
             ),
