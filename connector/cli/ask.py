@@ -14,13 +14,38 @@ from typing import Annotated, Any
 
 import typer
 
-from connector.cli.common import fail, faults_named
+from connector.cli.common import fail, faults_named, get, no_such_peer
 from connector.tools.terminal import console, plain, table
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only show what would happen; nothing is changed.")
 ]
+
+
+def units_typed(url: str, key: str | None, text: str, peer: str | None = None) -> int:
+    """An amount as it was typed, in smallest units; the node is asked for an asset only where one is named.
+
+    Args:
+        url: of the node.
+        key: shown to it.
+        text: has passed `amount_form`.
+        peer: whose asset it is; None: that of the node itself.
+    """
+    from connector.tools.amounts import units_of
+
+    with faults_named():
+        if text.strip().isdecimal():
+            return units_of(text, "", 0)
+        if peer is None:
+            found, whose = get(url, "/api/status", key), "this node"
+        else:
+            items = get(url, "/api/accounts", key)["items"]
+            mine = [one for one in items if one["peerId"] == peer]
+            if not mine:
+                raise no_such_peer(peer)
+            found, whose = mine[0], "this peer"
+        return units_of(text, found["assetCode"], found["assetScale"], whose)
 
 
 def amount_form(text: str | None) -> str | None:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from connector.cli.ask import amount_form, units_typed
 from connector.cli.common import (
     DEFAULT_URL,
     AsJson,
@@ -32,9 +33,11 @@ def pay(
         typer.Argument(help="A payment pointer ($host/path), or the URL that it stands for."),
     ],
     amount: Annotated[
-        int,
+        str,
         typer.Option(
-            min=1, max=2**64 - 1, help="To be sent, in the smallest unit of the node's asset."
+            metavar="AMOUNT",
+            callback=amount_form,
+            help="To be sent: smallest units of the node's asset, or 1.25USD.",
         ),
     ],
     max_slippage: Annotated[
@@ -75,10 +78,13 @@ def pay(
         raise typer.BadParameter(
             "must be a number from 0 to 1, such as 0.01", param_hint="--max-slippage"
         )
+    units = units_typed(url, key, amount)
+    if units < 1:
+        raise typer.BadParameter("must be 1 or more", param_hint="--amount")
     key_of_it = idempotency_key or uuid.uuid4().hex
     order = {
         "target": target,
-        "amount": str(amount),
+        "amount": str(units),
         "maxSlippage": max_slippage,
         "minDelivered": str(min_delivered),
         "timeoutSeconds": timeout,
@@ -96,7 +102,7 @@ def pay(
             disable=as_json or not screen.is_terminal,
         ) as progress,
     ):
-        bar = progress.add_task(plain(target[:60]), total=amount)
+        bar = progress.add_task(plain(target[:60]), total=units)
         path = f"/admin/payments/{quote(key_of_it, safe='')}"
         is_cancelled = False
 

@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 import typer
 from rich.progress import Progress, TextColumn
 
-from connector.base import limits
 from connector.base.clock import SystemClock
 from connector.base.urls import is_dialable
+from connector.cli.ask import amount_form, units_typed
 from connector.cli.common import (
     DEFAULT_URL,
     AsJson,
@@ -45,7 +45,13 @@ Auth = Annotated[
         envvar="CONNECTOR_AUTH",
     ),
 ]  # fmt: skip
-Amount = Annotated[int, typer.Option(min=0, max=limits.AMOUNT_MAX, help="Amount of each packet.")]
+Amount = Annotated[
+    str,
+    typer.Option(
+        metavar="AMOUNT", callback=amount_form,
+        help="Amount of each packet: smallest units, or 1.25USD where a node is asked.",
+    ),
+]  # fmt: skip
 
 
 def _check(destination: str, url: str, key: str | None, auth: str | None) -> None:
@@ -63,9 +69,20 @@ def _check(destination: str, url: str, key: str | None, auth: str | None) -> Non
         raise typer.BadParameter("needs --auth USER:TOKEN", param_hint="--url ws://")
 
 
+def _units(url: str, key: str | None, text: str) -> int:
+    """The amount of packets; a connector that is asked over BTP does not tell its asset."""
+    if url.startswith(("http://", "https://")):
+        return units_typed(url, key, text)
+    if not text.strip().isdecimal():
+        raise typer.BadParameter(
+            "must be whole smallest units where --url is ws://", param_hint="--amount"
+        )
+    return units_typed(url, key, text)
+
+
 def ping(
     destination: Destination,
-    amount: Amount = 0,
+    amount: Amount = "0",
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many.")] = 4,
     interval: Annotated[
         float, typer.Option(min=0, max=3600, help="Seconds between two.", callback=finite)
@@ -86,6 +103,7 @@ def ping(
     from connector.tools.probe import ping as send_pings
 
     _check(destination, url, key, auth)
+    units = _units(url, key, amount)
     screen = console(quiet=as_json)
 
     def show(number: int, said: Said) -> None:
@@ -102,7 +120,7 @@ def ping(
         with stopped_by_signal() as stopped:
             async with prober(url, key, auth, SystemClock()) as one:
                 return await send_pings(
-                    one, destination, amount=amount, count=count, interval_s=interval,
+                    one, destination, amount=units, count=count, interval_s=interval,
                     expiry_ms=max(1, round(timeout * 1000)), stopped=stopped, on_answer=show,
                 )  # fmt: skip
 
@@ -128,7 +146,7 @@ def ping(
 
 def trace(
     destination: Destination,
-    amount: Amount = 0,
+    amount: Amount = "0",
     step: Annotated[
         int,
         typer.Option(
@@ -149,6 +167,7 @@ def trace(
     from connector.tools.probe import trace as send_probes
 
     _check(destination, url, key, auth)
+    units = _units(url, key, amount)
     screen = console(quiet=as_json)
 
     async def work(progress: Progress) -> Trace:
@@ -160,7 +179,7 @@ def trace(
         with stopped_by_signal() as stopped:
             async with prober(url, key, auth, SystemClock()) as one:
                 return await send_probes(
-                    one, destination, amount=amount, step_ms=step,
+                    one, destination, amount=units, step_ms=step,
                     expiry_ms_max=bounds.TRACE_MS_MAX, stopped=stopped, on_progress=show,
                 )  # fmt: skip
 
@@ -210,8 +229,13 @@ def _end_of(found: dict[str, Any]) -> str:
 def explain(
     destination: Destination,
     amount: Annotated[
-        int, typer.Option(min=0, max=limits.AMOUNT_MAX, help="In units of the sender's asset.")
-    ] = 0,
+        str,
+        typer.Option(
+            metavar="AMOUNT",
+            callback=amount_form,
+            help="Smallest units of the sender's asset, or 1.25USD.",
+        ),
+    ] = "0",
     source: Annotated[
         Optional[str], typer.Option("--from", metavar="PEER", help="Sender; else this node itself.")
     ] = None,
@@ -228,7 +252,7 @@ def explain(
     if source is not None:
         check_peer(url, key, source)
     query = {
-        "destination": destination, "amount": amount, "expirySeconds": expiry,
+        "destination": destination, "amount": units_typed(url, key, amount, source), "expirySeconds": expiry,
         **({} if source is None else {"from": source}),
     }  # fmt: skip
     body = get(url, f"/api/explain?{urlencode(query)}", key)

@@ -22,13 +22,14 @@ def fault_in(text: str) -> str:
     return ""
 
 
-def units_of(text: str, code: str, scale: int) -> int:
+def units_of(text: str, code: str, scale: int, whose: str = "this peer") -> int:
     """Smallest units of an asset: `1.25USD` is 125 at scale 2, and `125` is 125.
 
     Args:
         text: a whole number of smallest units, or a decimal number and the code of the asset.
         code: of the asset that it has to be in.
         scale: of that asset; 0 to 255.
+        whose: asset it is, for the message.
 
     Raises:
         OperatorError: it is not such a text, it is in another asset, finer than a smallest unit, or
@@ -45,7 +46,7 @@ def units_of(text: str, code: str, scale: int) -> int:
             raise OperatorError(f"{text!r} has a point: name its asset, {text}{code}")
         units = int(whole)
     elif named.upper() != code.upper():
-        raise OperatorError(f"{text!r} is in {named}, but the asset of this peer is {code}")
+        raise OperatorError(f"{text!r} is in {named}, but the asset of {whose} is {code}")
     else:
         kept = fraction.rstrip("0")
         if len(kept) > scale:
