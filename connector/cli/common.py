@@ -11,6 +11,7 @@ import contextlib
 import logging
 import math
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -97,6 +98,16 @@ def name_of(program: str) -> str:
     """The command as it was called, so that what help shows works as it stands."""
     called = Path(program).name
     return "python -m connector" if called == "__main__.py" else called
+
+
+def as_called() -> str:
+    """The command as it was called, with its `--node`: what a message shows asks the same node when it is pasted."""
+    name, *words = (name_of(sys.argv[0]), *sys.argv[1:3])
+    if words[:1] == ["--node"] and len(words) == 2:
+        return f"{name} --node {shlex.quote(words[1])}"
+    if words and words[0].startswith("--node="):
+        return f"{name} {shlex.quote(words[0])}"
+    return name
 
 
 def run_loop(work: Coroutine[Any, Any, Any]) -> Any:
@@ -232,7 +243,7 @@ def no_such_peer(peer: str) -> "typer.Exit":
     """Say so; returns the exception that ends the command."""
     from connector.tools.terminal import plain
 
-    return fail(f"no such peer {plain(peer)}: `{name_of(sys.argv[0])} peers` lists them", 2)
+    return fail(f"no such peer {plain(peer)}: `{as_called()} peers` lists them", 2)
 
 
 def get(url: str, path: str, key: str | None, *, verify: bool = True) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 
 from connector.base.errors import ConnectorError, OperatorError, UnknownNameError
 from connector.cli.ask import amount_form, confirmed
-from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, fail, faults_named, name_of
+from connector.cli.common import DEFAULT_URL, AsJson, Key, Url, as_called, fail, faults_named
 from connector.tools.amounts import in_asset
 from connector.tools.terminal import Fitted, console, plain, table
 
@@ -299,13 +299,11 @@ def _print_next(url: str, key: str | None, done: dict[str, Any]) -> None:
     """The balance now, or what an operator has to do next."""
     peer = done["peerId"]
     if done["phase"] == "pending":
-        print(
-            f"it is not booked yet: pay nothing before `{name_of(sys.argv[0])} settle {peer}` says so"
-        )
+        print(f"it is not booked yet: pay nothing before `{as_called()} settle {peer}` says so")
     elif done["payer"] == "operator" and done["phase"] == "booked":
         print(
             f"now pay {peer} {done['amount']} {done['assetCode']}/{done['assetScale']}, then: "
-            f"{name_of(sys.argv[0])} settle {peer} --confirm (or --cancel, if it is not paid)"
+            f"{as_called()} settle {peer} --confirm (or --cancel, if it is not paid)"
         )
     elif done["phase"] in ("completed", "cancelled", "declined"):
         # What was asked for is done: an answer that does not come now must not look as if it were not.

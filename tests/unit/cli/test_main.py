@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from connector.cli.common import as_called
 from connector.cli.main import name_of
 from connector.cli.send import _print_report
 from connector.cli.show import _but, _packet_row, _standing
@@ -163,6 +164,24 @@ def test_the_program_is_installed_under_both_of_its_names() -> None:
 )
 def test_help_shows_the_name_that_was_called(program: str, shown: str) -> None:
     assert name_of(program) == shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        (["settle", "bob"], "ilp-connector"),
+        (["--node", "hub", "settle", "bob"], "ilp-connector --node hub"),
+        (["--node=hub", "settle", "bob"], "ilp-connector --node=hub"),
+        (["--node", "a b", "settle"], "ilp-connector --node 'a b'"),
+        (["--version"], "ilp-connector"),
+        ([], "ilp-connector"),
+    ],
+)
+def test_what_is_to_be_typed_next_asks_the_same_node(
+    monkeypatch: pytest.MonkeyPatch, typed: list[str], shown: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/ilp-connector", *typed])
+    assert as_called() == shown
 
 
 def test_a_packet_of_another_day_has_its_date() -> None:
