@@ -6,6 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+
+def is_due(at_ms: int, now_ms: int, wait_s_max: float) -> bool:
+    """Whether what waits until `at_ms`, and never for longer than `wait_s_max`, is due.
+
+    Also where that is further ahead: the clock was set back since, and nobody waits for it to be there again.
+    """
+    return not now_ms < at_ms <= now_ms + int(wait_s_max * 1000)
+
+
 _DOUBLINGS_MAX: Final = 64
 """Exponents beyond this change nothing: every sensible maximum is reached, and no float overflows."""
 

@@ -27,7 +27,6 @@ from connector.base.errors import (
     CreditInUseError,
     EnvironmentFault,
 )
-from connector.base.files import FileNote
 from connector.base.log import Log
 from connector.node import bounds
 from connector.node.apply import LeftBehind, SettingsApplier, routes_of
@@ -94,9 +93,10 @@ class OperatorChanges:
             recorded: returns when all events up to the call are on disk; whether they are.
         """
         self._recorded = recorded
-        self._unrecorded = Unrecorded(FileNote(path.with_name(PENDING_FILE)))
+        self._unrecorded = Unrecorded(path.with_name(PENDING_FILE))
         self._now_ms = now_ms
         self._ending: asyncio.Task[None] | None = None
+        self._recording: asyncio.Task[None] | None = None
         self.overlay = found.overlay
         self._base = found.base
         self._path = path
@@ -323,7 +323,7 @@ class OperatorChanges:
             return await self._remove(peer_id)
         if peer_id not in self._finishing:
             self.note("peer.drain", peer_id)
-            await self._is_recorded()
+            await self._note_recorded()
             self._begin_finishing(peer_id)
         # In a task of its own: a caller that gives up does not end the removal.
         outcome = await asyncio.shield(self._finishing[peer_id])
@@ -335,8 +335,11 @@ class OperatorChanges:
         """Continue removals that a stop has interrupted, in tasks of `group`; record what was not."""
         self._group = group
         left = self._unrecorded.left(self.overlay)
-        if left is not None:
+        if left is None:
+            self._unrecorded.over()  # as it nearly always is: there is nothing
+        else:
             self._tell(left, _CUT_OFF)
+            self._recording = group.create_task(self._note_recorded())
         self._ending = group.create_task(self._keep_ending_graces())
         for peer_id in self.overlay.draining_peers:
             self._begin_finishing(peer_id)
@@ -457,10 +460,15 @@ class OperatorChanges:
             **({"detail": cut(about.detail)} if about.detail else {}),
         )
 
+    async def _note_recorded(self) -> None:
+        """`_is_recorded`, by itself: no further change is being written down meanwhile."""
+        async with self._one_at_a_time:
+            await self._is_recorded()
+
     async def _is_recorded(self) -> None:
-        """Forget what was written down of a change when its record is on disk."""
+        """Forget what was written down of a change when its record is on disk; within `_one_at_a_time`."""
         if await self._recorded():
-            await asyncio.to_thread(self._unrecorded.over)
+            self._unrecorded.over()
 
     # --- making a change
 

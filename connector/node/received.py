@@ -236,7 +236,10 @@ class ReceivedPayments:
         chosen = due[: bounds.WEBHOOKS_AT_ONCE_MAX]
         if not chosen:
             next_ms = await self._store.next_due_ms()
-            return None if next_ms is None else max(0.05, (next_ms - now_ms) / 1000)
+            if next_ms is None:
+                return None
+            # Looked at again soon: the clock may be set back meanwhile.
+            return min(max(0.05, (next_ms - now_ms) / 1000), bounds.WEBHOOK_LOOK_SECONDS_MAX)
         self._turn += 1
         for one in chosen:
             self._turns[one.payment.wallet] = self._turn

@@ -134,13 +134,14 @@ class ReceivedStore:
         await self._run(lambda connection: in_transaction(connection, work))
 
     async def due(self, now_ms: int) -> list[Received]:
-        """Those to be told now: of each wallet a few, oldest first."""
+        """Those to be told now: of each wallet a few, oldest first; see `base.backoff.is_due`."""
         select = (
             f"SELECT {_COLUMNS} FROM (SELECT *, row_number() OVER (PARTITION BY wallet ORDER BY seq) "  # noqa: S608 - our own columns
-            "AS place FROM received WHERE hook = 'waiting' AND next_ms <= ?) WHERE place <= ? "
+            "AS place FROM received WHERE hook = 'waiting' AND NOT (next_ms > ? AND next_ms <= ?)) WHERE place <= ? "
             "ORDER BY place, seq"
         )
-        arguments = (now_ms, bounds.WEBHOOKS_PER_WALLET_MAX)
+        latest_ms = now_ms + int(bounds.WEBHOOK_PAUSE_SECONDS_MAX * 1000)
+        arguments = (now_ms, latest_ms, bounds.WEBHOOKS_PER_WALLET_MAX)
         found: list[Received] = await self._run(
             lambda c: [_received(row) for row in c.execute(select, arguments)]
         )

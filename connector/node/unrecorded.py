@@ -11,32 +11,14 @@ import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final
 
-from connector.base.files import parse_json
+from connector.base.files import read_json, replace_private
 from connector.settings.overlay import Overlay
 
 FILE_NAME: Final = "changes.pending"
 _BYTES_MAX: Final = 1 << 20
-
-
-class Note(Protocol):
-    """A text that one process leaves to the next; see `base.files.FileNote`."""
-
-    def leave(self, text: str) -> None:
-        """Put it on disk, instead of an earlier one.
-
-        Raises:
-            OSError: it could not be written.
-        """
-
-    def take(self, bytes_max: int) -> bytes:
-        """What was left, once.
-
-        Raises:
-            OSError: nothing was, or it cannot be read.
-            ValueError: it is longer.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +36,9 @@ class About:
 class Unrecorded:
     """See the module. One per node."""
 
-    def __init__(self, note: Note) -> None:
-        """`note`: where it is written."""
-        self._note = note
+    def __init__(self, path: Path) -> None:
+        """`path`: where it is written."""
+        self._path = path
 
     def begin(self, about: About, becomes: Overlay) -> None:
         """Write down what is about to be done; `becomes`: the changes that are in effect then.
@@ -64,20 +46,21 @@ class Unrecorded:
         Raises:
             OSError: it could not be written.
         """
-        self._note.leave(json.dumps({**asdict(about), "becomes": _digest(becomes)}) + "\n")
+        content = {**asdict(about), "becomes": _digest(becomes)}
+        replace_private(self._path, json.dumps(content) + "\n")
 
     def over(self) -> None:
         """It is recorded, or undone. What cannot be removed is recorded once more at the next start."""
-        with contextlib.suppress(OSError, ValueError):
-            self._note.take(_BYTES_MAX)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def left(self, in_effect: Overlay) -> About | None:
-        """What an earlier process has put into effect and may not have recorded; it is forgotten.
+        """What an earlier process has put into effect and may not have recorded; it stays until `over`.
 
         `in_effect`: the changes that this one begins with.
         """
         try:
-            found = parse_json(self._note.take(_BYTES_MAX))
+            found = read_json(self._path, _BYTES_MAX)
         except (OSError, ValueError):
             return None  # as it nearly always is; or damaged, by whomever
         if not isinstance(found, dict) or found.get("becomes") != _digest(in_effect):

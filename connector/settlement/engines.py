@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from connector.base import limits
-from connector.base.backoff import Backoff
+from connector.base.backoff import Backoff, is_due
 from connector.base.clock import Clock
 from connector.base.errors import EngineError, SettlementUnknownError
 from connector.base.log import Log, Sampler
@@ -86,7 +86,12 @@ class Engines:
 
     def due(self, now_ms: int) -> list[str]:
         """Peers whose account is due to be created at their engine."""
-        return [peer_id for peer_id, (at_ms, _) in self._unannounced.items() if at_ms <= now_ms]
+        most_s = bounds.SETTLEMENT_RETRY_SECONDS_MAX
+        return [
+            peer_id
+            for peer_id, (at_ms, _) in self._unannounced.items()
+            if is_due(at_ms, now_ms, most_s)
+        ]
 
     async def announce(self, peer_id: str) -> None:
         """Create the account at the engine of a peer; after an error, schedule a retry."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from connector.accounting.manager import State as BooksState
 from connector.base import limits
+from connector.base.backoff import is_due
 from connector.base.clock import Clock
 from connector.base.errors import (
     LedgerUnavailableError,
@@ -189,7 +190,9 @@ class SettlementManager:
             return
         now_ms = self._clock.now_ms()
         for one in list(self._carrier.open.values()):
-            if one.next_attempt_ms <= now_ms and not self._carrier.awaits_operator(one):
+            if is_due(
+                one.next_attempt_ms, now_ms, bounds.SETTLEMENT_RETRY_SECONDS_MAX
+            ) and not self._carrier.awaits_operator(one):
                 self._begin(one.id, self._carrier.go_on(one))
         for peer_id in self._engines.due(now_ms):
             self._begin(("account", peer_id), self._engines.announce(peer_id))
@@ -200,7 +203,11 @@ class SettlementManager:
             if (
                 threshold is not None
                 and -books.net_balance > threshold
-                and self._carrier.not_before_ms.get(peer_id, 0) <= now_ms
+                and is_due(
+                    self._carrier.not_before_ms.get(peer_id, 0),
+                    now_ms,
+                    bounds.SETTLEMENT_RETRY_SECONDS_MAX,
+                )
                 and self.under_way(peer_id) is None
             ):
                 self._begin(("peer", peer_id), self._decide(peer_id))

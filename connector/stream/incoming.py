@@ -113,6 +113,8 @@ class IncomingPayments:
         """So many of those that have changed since they were taken last; ends what has ended."""
         now_ms = self._now_ms()
         for one in list(self._open.values()):
+            # Where the clock was set back: nobody waits until it is there again.
+            one.last_ms, one.closed_ms = min(one.last_ms, now_ms), min(one.closed_ms, now_ms)
             if one.closed_ms and now_ms - one.closed_ms >= bounds.CLOSED_GRACE_MS:
                 self._end(one, "closed")
             elif now_ms - one.last_ms >= self._quiet_ms:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.base.backoff import Backoff
+from connector.base.backoff import Backoff, is_due
 
 
 def least() -> float:
@@ -64,3 +64,11 @@ def test_impossible_bounds_are_our_own_fault() -> None:
         Backoff(min_s=2, max_s=1)
     with pytest.raises(AssertionError):
         Backoff(min_s=1, max_s=1).wait_s(0, most)
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "expected"),
+    [(0, True), (1000, True), (1001, False), (61_000, False), (61_001, True), (10**13, True)],
+)
+def test_what_waits_for_longer_than_it_ever_would_is_due(at_ms: int, expected: bool) -> None:
+    assert is_due(at_ms, 1000, 60.0) is expected

@@ -14,7 +14,6 @@ from pydantic.alias_generators import to_camel
 from connector import Fulfill, Prepare, Reject
 from connector.accounting.manager import AccountManager
 from connector.base.errors import ConfigError, LedgerUnavailableError, UnknownNameError
-from connector.base.files import FileNote
 from connector.ilp_http.peer import HttpPeer
 from connector.node.apply import LeftBehind
 from connector.node.changes import OperatorChanges
@@ -540,6 +539,8 @@ def test_a_change_is_in_effect_and_recorded_or_neither_wherever_the_process_ends
             assert outcome.startswith("ok: in effect since this start")
             (event,) = (one for one in machine.events if isinstance(one, AdminAction))
             assert "77" in event.detail
+        assert (tmp_path / "changes.pending").exists() is (at != "before")  # until that is on disk
+        await asyncio.sleep(1)
         following.stop()
         assert not (tmp_path / "changes.pending").exists()
         _after_a_stop(machine, tmp_path, group).stop()
@@ -579,10 +580,13 @@ def test_a_change_that_was_recorded_undone_or_refused_is_not_recorded_at_the_nex
 def test_whatever_stands_in_the_file_of_pending_changes_a_node_starts(
     tmp_path: Path, text: str
 ) -> None:
-    note = FileNote(tmp_path / "changes.pending")
-    note.leave(text)
-    assert Unrecorded(note).left(Overlay()) is None
-    assert not note.path.exists()
+    path = tmp_path / "changes.pending"
+    path.write_text(text)
+    pending = Unrecorded(path)
+    assert pending.left(Overlay()) is None
+    pending.over()
+    pending.over()
+    assert not path.exists()
 
 
 def test_a_change_whose_request_is_given_up_while_it_is_written_is_undone(

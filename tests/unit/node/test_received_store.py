@@ -130,3 +130,17 @@ async def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     store = ReceivedStore(SqliteFile(tmp_path / "received.db"))
     with pytest.raises(EnvironmentFault, match=r"received\.db: file is not a database"):
         await store.open()
+
+
+async def test_a_clock_that_was_set_back_keeps_no_webhook_waiting_for_longer(
+    tmp_path: Path,
+) -> None:
+    year_ms = 365 * 86_400_000
+    async with opened(tmp_path) as store:
+        await store.put([replace(ONE, ended="quiet")], tells=True, now_ms=year_ms)
+        await store.told(ONE.id, Outcome(Hook.WAITING, 1, year_ms + 2000, "away"))
+        assert not await store.due(year_ms)
+        (one,) = await store.due(0)
+        await store.told(ONE.id, Outcome(Hook.WAITING, 2, 4000, "away"))
+        assert not await store.due(0)
+        assert (one.attempts, len(await store.due(4000))) == (1, 1)

@@ -59,6 +59,18 @@ def test_a_close_ends_it_once_packets_on_their_way_are_counted() -> None:
     assert (ended.amount, ended.ended) == (6, "closed")
 
 
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_clock_that_is_set_back_delays_the_end_of_a_payment_no_longer(closes: bool) -> None:
+    one = Setup()
+    one.payments.received("t", "alice", 5)
+    if closes:
+        one.payments.closed("t")
+    one.take()
+    one.take(-900_000)
+    (ended,) = one.take(bounds.CLOSED_GRACE_MS if closes else QUIET_MS)
+    assert (ended.amount, ended.ended) == (5, "closed" if closes else "quiet")
+
+
 def test_nothing_comes_in_with_packets_without_an_amount() -> None:
     one = Setup()
     one.payments.received("t", "alice", 0)
