@@ -321,12 +321,15 @@ class OperatorChanges:
         await self._change(self._steps.drain_peer(peer_id), shown, is_last=False)
         if force or peer_id not in self.overlay.draining_peers or self._applier.is_drained(peer_id):
             return await self._remove(peer_id)
-        if peer_id not in self._finishing:
+        begins = peer_id not in self._finishing
+        if begins:
             self.note("peer.drain", peer_id)
-            await self._note_recorded()
             self._begin_finishing(peer_id)
+        finishing = self._finishing[peer_id]
+        if begins:
+            await self._note_recorded()
         # In a task of its own: a caller that gives up does not end the removal.
-        outcome = await asyncio.shield(self._finishing[peer_id])
+        outcome = await asyncio.shield(finishing)
         if isinstance(outcome, ConnectorError):
             raise outcome
         return outcome

@@ -614,3 +614,29 @@ def test_a_change_whose_request_is_given_up_while_it_is_written_is_undone(
         assert not (tmp_path / "changes.pending").exists()
 
     run(tmp_path, scenario)
+
+
+def test_a_peer_whose_removal_two_ask_for_at_once_is_removed_once(tmp_path: Path) -> None:
+    async def scenario(
+        group: asyncio.TaskGroup, machines: list[Machine], changes: OperatorChanges, slow: Slow
+    ) -> None:
+        alice, bob, _ = machines
+
+        async def slowly() -> bool:
+            await asyncio.sleep(0.5)
+            return True
+
+        changes._recorded = slowly
+        sending = group.create_task(
+            alice.core.send("g.carol", 7, fulfillment=FULFILLMENT, expiry_s=20)
+        )
+        await slow.asked.wait()
+        removing = [group.create_task(changes.delete_peer("carol")) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        slow.may_answer.set()
+        assert isinstance(await sending, Fulfill)
+        assert [await one for one in removing] == [LeftBehind(0, 0)] * 3
+        assert actions(bob) == [("peer.drain", "carol", "ok"), ("peer.delete", "carol", "ok")]
+        assert not (tmp_path / "changes.pending").exists()
+
+    run(tmp_path, scenario)
