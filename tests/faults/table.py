@@ -789,8 +789,8 @@ FAULTS = (
     Fault(
         "sequences-are-not-written-ahead",
         "connector/node/payment_run.py",
-        "        await self._store.put(self.status)\n        machine.commit(kept.high)\n",
-        "        machine.commit(kept.high)\n",
+        "        await self._store.put(self.status)\n        if is_first:\n",
+        "        if is_first:\n",
         only("stream", "crash"),
         kind="stream-crash",
     ),
