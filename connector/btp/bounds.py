@@ -14,10 +14,10 @@ HANDSHAKE_BYTES_MAX: Final = 16_384
 NOT_PLAIN_BYTES_AT_ONCE: Final = 1024
 ODD_FRAMES_PER_SECOND_MAX: Final = 1000
 # What a link may do in one turn of the event loop, in packets; then the others have theirs. What is no packet is dearer.
-WORK_PER_TURN: Final = 256
-WORK_RARE: Final = 8
-WORK_NOT_PLAIN: Final = 8
-WORK_NOT_PLAIN_BYTES: Final = 4
+WORK_PER_TURN: Final = 512
+WORK_RARE: Final = 16
+WORK_NOT_PLAIN: Final = 16
+WORK_NOT_PLAIN_BYTES: Final = 2
 SPLIT_BYTES_AT_ONCE: Final = 65_536
 DIAL_SECONDS_MAX: Final = 10.0
 CLOSE_SECONDS_MAX: Final = 1.0
