@@ -1,7 +1,8 @@
 """One WebSocket and its BTP session: moves octets and keeps the connection alive.
 
-`websockets` implements the protocol without I/O; this module adds the transport. All frames of one
-read are handled before anything is written; then every link with output is written to once.
+`websockets` implements the protocol without I/O; this module adds the transport. The frames of one
+read are handled before anything is written, up to a bound; then every link with output is written to once, and
+what is left has the next turn of the event loop.
 `connector.btp.links` owns the links and makes the decisions.
 
 Long because the transport, the WebSocket and the session of a connection share its state, and each
