@@ -645,7 +645,9 @@ class Link(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close the connection at once; what is queued is lost."""
-        if self._transport is not None:
+        if self._lost is not None:
+            self._end(self._lost)  # the transport has said so before
+        elif self._transport is not None:
             self._transport.abort()
 
     # --- keeping alive

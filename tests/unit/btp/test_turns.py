@@ -105,6 +105,21 @@ async def test_answers_that_came_before_the_connection_was_lost_count() -> None:
 
 
 @simulated
+async def test_a_link_that_is_given_up_after_its_connection_was_lost_ends() -> None:
+    async with LinksSetup(standstill_s=1.0) as setup:
+        socket, link = await _linked(setup)
+        asked, read = await _asked(setup, socket)
+        assert setup.a.links.standstill.seen()
+        link.data_received(read)
+        link.connection_lost(None)
+        setup.a.links.standstill._seen_s -= 2
+        assert not setup.a.links.standstill.seen()
+        setup.a.links.abandon()
+        assert link.closed.is_set()
+        assert asked[-1].answers == [Unanswered.LINK_LOST]
+
+
+@simulated
 async def test_a_link_that_is_dropped_handles_no_more_of_its_read() -> None:
     async with LinksSetup() as setup:
         socket, link = await _linked(setup)
