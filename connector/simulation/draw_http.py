@@ -46,7 +46,7 @@ def with_http(plan: Plan) -> Plan:
     faults = [
         fault
         for _ in range(dice.choice((0, 1, 2, 4)))
-        if (fault := _fault(dice, plan, dice.choice(by_http))) is not None
+        for fault in _faults(dice, plan, dice.choice(by_http))
     ]
     return replace(
         plan,
@@ -56,8 +56,8 @@ def with_http(plan: Plan) -> Plan:
     )
 
 
-def _fault(dice: random.Random, plan: Plan, link: LinkPlan) -> FaultPlan | None:
-    """Something between two hosts that speak HTTP."""
+def _faults(dice: random.Random, plan: Plan, link: LinkPlan) -> list[FaultPlan]:
+    """Something between two hosts that speak HTTP; perhaps one of them is killed before it is over."""
     possible = [Kind.ANSWERS_LOST, Kind.GATEWAY]
     if link.resumable or link.http == "async":
         possible.append(Kind.ASKED_TWICE)  # what has no name would be another packet
@@ -65,9 +65,9 @@ def _fault(dice: random.Random, plan: Plan, link: LinkPlan) -> FaultPlan | None:
         possible.append(Kind.ONE_CARRIER)
     possible = [kind for kind in possible if kind in plan.kinds]
     if not possible:
-        return None
+        return []
     where, other = dice.sample((link.left, link.right), 2)
-    return FaultPlan(
+    fault = FaultPlan(
         number=0,
         kind=dice.choice(possible),
         at_s=round(dice.random() * plan.traffic_s, 4),
@@ -78,3 +78,15 @@ def _fault(dice: random.Random, plan: Plan, link: LinkPlan) -> FaultPlan | None:
         after_operations=int(dice.random() < 0.6 and (link.resumable or link.http == "async")),
         size=dice.choice((0.0, 0.05, 1.0)),
     )
+    if Kind.CRASH not in plan.kinds or dice.random() < 0.6:
+        return [fault]
+    # What was done, and not answered in time, is asked for again of a process that knows nothing of it.
+    names = [one.name for one in plan.nodes if one.name in (where, other)]
+    crash = FaultPlan(
+        number=0,
+        kind=Kind.CRASH,
+        at_s=round(fault.at_s + fault.for_s * dice.random(), 4),
+        for_s=dice.choice((0.2, 0.7)),
+        where=dice.choice(names),
+    )
+    return [fault, crash]
