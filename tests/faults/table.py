@@ -828,22 +828,6 @@ FAULTS = (
         kind="http-again",
     ),
     Fault(
-        "not-said-that-it-is-sent-again",
-        "connector/ilp_http/peer.py",
-        "                body = AGAIN + body\n",
-        "                pass\n",
-        only("http", "crash", "answers-lost", "gateway"),
-        kind="http-again",
-    ),
-    Fault(
-        "request-id-of-an-earlier-process",
-        "connector/ilp_http/listener.py",
-        "            again = seen is Seen.SAME or now_ms < self._began_ms + limits.FORMER_PACKETS_MS\n",
-        "            again = seen is Seen.SAME\n",
-        only("http", "crash", "answers-lost", "gateway"),
-        kind="http-again",
-    ),
-    Fault(
         "answers-over-http-are-not-kept",
         "connector/ilp_http/carrier.py",
         "        return peer is None or peer.reach is not Reach.PLAIN\n",
