@@ -4,7 +4,7 @@ import { computed, effect, signal } from "@preact/signals";
 import { inbox, type InboxRow, needs } from "./model/inbox";
 import type { AlertEvent } from "./model/types";
 import type { RateBucket } from "./model/series";
-import { now, settlements, store } from "./state";
+import { accounts, now, settlements, store } from "./state";
 
 /** Links whose two sides book differently; the network panel finds them. */
 export const differing = signal<readonly string[]>([]);
@@ -38,7 +38,7 @@ export const rows = computed<readonly InboxRow[]>(() => {
   return inbox({
     status,
     peers: store.peers.value,
-    accounts: store.allAccounts(),
+    accounts: accounts.value,
     settlements: settlements.value,
     success: success(),
     differing: differing.value,

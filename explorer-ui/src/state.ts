@@ -1,6 +1,7 @@
 /** The one store of the page, its feed, and where the user is. */
 
-import { signal } from "@preact/signals";
+import { signal, untracked } from "@preact/signals";
+import type { Account } from "./model/accounts";
 import { ApiError, feedAddress, get } from "./model/api";
 import type { Asset } from "./model/format";
 import { Feed, type Socket } from "./model/feed";
@@ -32,6 +33,26 @@ export const routesLoad = signal(LOADING);
 export const routesMore = signal(false);
 /** Those that are not over: booked, waiting or being decided, newest first. */
 export const settlements = signal<readonly SettlementItem[]>([]);
+/**
+ * All accounts, for what shows many of them or sums: as they are a few times a second. Each balance has a signal of its own, which a
+ * card follows at once; who read them all would be drawn anew for every packet.
+ */
+export const accounts = signal<readonly Account[]>([]);
+const ACCOUNTS_MS = 400;
+let accountsDue = 0;
+
+function noteAccounts(soon = false): void {
+  if (soon) {
+    window.clearTimeout(accountsDue);
+    accountsDue = 0;
+    accounts.value = untracked(() => store.allAccounts());
+  } else if (accountsDue === 0) {
+    accountsDue = window.setTimeout(() => {
+      noteAccounts(true);
+    }, ACCOUNTS_MS);
+  }
+}
+
 /** Rises when an operator has changed something. */
 export const settingsVersion = signal(0);
 export const network = signal<Network | null>(null);
@@ -42,14 +63,18 @@ export function ownAsset(): Asset {
   return { code: status?.assetCode ?? "", scale: status?.assetScale ?? 0 };
 }
 
+/** Soon enough to be seen within a tenth of a second, and seldom enough for many packets at once. */
+const GATHER_MS = 40;
+
 function frame(work: () => void): void {
-  // A hidden page draws no frames; its numbers must not pile up until it is looked at again.
-  if (document.hidden) setTimeout(work, 250);
-  else requestAnimationFrame(work);
+  // Not by the next frame: to be asked for one, a browser draws it, also where nothing on the page has changed.
+  // A hidden page draws nothing; its numbers must not pile up until it is looked at again.
+  window.setTimeout(work, document.hidden ? 250 : GATHER_MS);
 }
 
 const gatherer = new Gatherer((events) => {
   store.apply(events, Date.now());
+  if (events.some((event) => event.type === "ACCOUNT_BALANCE")) noteAccounts();
 }, frame);
 
 export const feed = new Feed({
@@ -61,6 +86,7 @@ export const feed = new Feed({
     store.heardAt = Date.now();
     gatherer.flush();
     store.snapshot(snapshot, Date.now());
+    noteAccounts(true);
     store.needsLogin.value = false;
     void loadSettlements();
     void loadRates();
@@ -128,6 +154,7 @@ async function loadWaiting(): Promise<void> {
   waitingAsked = true;
   try {
     store.setWaiting((await get<Page<AccountItem>>("api/accounts")).items);
+    noteAccounts(true);
   } catch (error) {
     failed(error);
   }
@@ -197,6 +224,7 @@ async function recall(): Promise<void> {
 export async function loadAccounts(): Promise<void> {
   try {
     store.setAccounts((await get<Page<AccountItem>>("api/accounts")).items, Date.now());
+    noteAccounts(true);
   } catch (error) {
     failed(error);
   }

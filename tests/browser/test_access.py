@@ -20,7 +20,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
-TABS = ["Dashboard", "Packets", "Accounts", "Peers", "Keys"]
+TABS = ["Dashboard", "Packets", "Accounts", "Peers", "Keys", "Log"]
 WIDTHS = pytest.mark.parametrize("width", [pytest.param(360, marks=pytest.mark.slow), 1280])
 
 
@@ -208,8 +208,8 @@ async def test_arrows_walk_along_tabs_and_choices(viewer: Viewer, tmp_path: Path
 
         await page.get_by_role("tab", name="Dashboard").focus()
         for key, name in (
-            ("ArrowRight", "Packets"), ("End", "Keys"), ("ArrowRight", "Dashboard"),
-            ("ArrowLeft", "Keys"), ("Home", "Dashboard"), ("ArrowRight", "Packets"),
+            ("ArrowRight", "Packets"), ("End", "Log"), ("ArrowRight", "Dashboard"),
+            ("ArrowLeft", "Log"), ("Home", "Dashboard"), ("ArrowRight", "Packets"),
             ("ArrowRight", "Accounts"),
         ):  # fmt: skip
             await page.keyboard.press(key)

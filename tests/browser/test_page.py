@@ -24,7 +24,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
-TABS = ["Dashboard", "Packets", "Accounts", "Peers", "Keys"]
+TABS = ["Dashboard", "Packets", "Accounts", "Peers", "Keys", "Log"]
 # The only words of the browser for a server that is away; it says them whatever the page does.
 AWAY = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "WebSocket connection to")
 EMERALD, ROSE = "rgb(52, 211, 153)", "rgb(251, 113, 133)"
@@ -43,6 +43,7 @@ async def test_all_five_tabs_are_alive(viewer: Viewer, tmp_path: Path) -> None:
             "Accounts": ["owes us", "we owe"],
             "Peers": ["2 of 2 connected", "Routing table", "g.a"],
             "Keys": ["g.b", "Secrets of the links", "plain ws"],
+            "Log": ["a is connected", "started as g.b", "JSON lines"],
         }
         for name in TABS:
             await viewer.tab(name)

@@ -1,11 +1,20 @@
 /** What the card of an account and the page of its peer show alike. */
 
 import { type Account, creditUsed, levelOf, levelWords, towardsSettlement } from "../model/accounts";
-import { share } from "../model/format";
+import { type Asset, balance, exact, exactTitle, share } from "../model/format";
 import { Money, Progress } from "./bits";
 
 const assetOf = (account: Account) => ({ code: account.code, scale: account.scale });
 const inWords = (percent: number) => [share(percent), levelWords(percent)].filter(Boolean).join(", ");
+
+/** A balance beside others of its asset, which is named elsewhere. */
+function Exact(props: { value: bigint; asset: Asset }) {
+  return (
+    <span class="num" title={exactTitle(props.value, props.asset)}>
+      {balance(props.value, props.asset.scale)}
+    </span>
+  );
+}
 
 /** Both sides of the account, and what is held. */
 export function Sides(props: { account: Account }) {
@@ -16,13 +25,13 @@ export function Sides(props: { account: Account }) {
       <div>
         <dt title="What they sent through us, and what we paid them in settlements">They sent, or we paid</dt>
         <dd>
-          <Money value={account.debit} asset={asset} unit={false} />
+          <Exact value={account.debit} asset={asset} />
         </dd>
       </div>
       <div>
         <dt title="What we sent towards them, and what they paid us in settlements">We sent, or they paid</dt>
         <dd>
-          <Money value={account.credit} asset={asset} unit={false} />
+          <Exact value={account.credit} asset={asset} />
         </dd>
       </div>
       <div>
@@ -55,7 +64,7 @@ export function Limits(props: { account: Account }) {
             "no credit given"
           ) : (
             <>
-              <Money value={credit.used} asset={asset} unit={false} /> of <Money value={account.creditLimit} asset={asset} />
+              <span class="num">{exact(credit.used, asset.scale)}</span> of <Money value={account.creditLimit} asset={asset} />
               {" · "}
               {inWords(credit.share)}
             </>
@@ -70,7 +79,7 @@ export function Limits(props: { account: Account }) {
           level={levelOf(settle.share)}
           words={
             <>
-              <Money value={settle.owed} asset={asset} unit={false} /> of <Money value={account.threshold} asset={asset} />
+              <span class="num">{exact(settle.owed, asset.scale)}</span> of <Money value={account.threshold} asset={asset} />
               {" · "}
               {inWords(settle.share)}
             </>

@@ -267,6 +267,28 @@ export function useFocusBack(box: RefObject<HTMLElement | null>, find: () => HTM
   }, []);
 }
 
+/** A number that changes often, at most so often. */
+export function useThrottled(value: number, ms: number): number {
+  const [shown, setShown] = useState(value);
+  const timer = useRef(0);
+  const latest = useRef(value);
+  latest.current = value;
+  useEffect(() => {
+    if (timer.current !== 0 || shown === value) return;
+    timer.current = window.setTimeout(() => {
+      timer.current = 0;
+      setShown(latest.current);
+    }, ms);
+  }, [value, shown]);
+  useEffect(
+    () => () => {
+      window.clearTimeout(timer.current);
+    },
+    [],
+  );
+  return shown;
+}
+
 /** Whether the window is as narrow as a media query says. */
 export function useMedia(query: string): boolean {
   const [matches, setMatches] = useState(() => window.matchMedia(query).matches);

@@ -1,6 +1,6 @@
 /** The network: who is linked to whom, what passes, what both sides book, and who is silent. */
 
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { balance, count, exactTitle, span } from "../model/format";
 import { type Layout, layoutOf } from "../model/layout";
 import { drawn, type Memory, type NetLink, type NetNode, type NetPicture, NO_MEMORY, pictureOf } from "../model/network";
@@ -98,6 +98,35 @@ interface Drawing {
   readonly radius: number;
 }
 
+/** Of the dashes that move along a link, px. */
+const DASH = 16;
+const FLOW_MS = 200;
+/** For one dash, ms. */
+const PERIODS: Readonly<Record<string, number>> = { "net-slow": 2600, "net-fast": 800, "net-racing": 450 };
+const PERIOD = 1400;
+
+/**
+ * What passes moves, in a few steps a second: an animation of the browser would be drawn 60 times a second, which costs a
+ * page that is open all day more than everything else on it.
+ */
+function useFlow(box: { readonly current: HTMLDivElement | null }): void {
+  useEffect(() => {
+    if (window.matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    const timer = window.setInterval(() => {
+      if (document.hidden) return;
+      const at = performance.now();
+      box.current?.querySelectorAll<SVGLineElement>(".net-flow").forEach((line) => {
+        const pace = Object.keys(PERIODS).find((name) => line.classList.contains(name));
+        const period = PERIODS[pace ?? ""] ?? PERIOD;
+        line.style.strokeDashoffset = (-DASH * ((at / period) % 1)).toFixed(1);
+      });
+    }, FLOW_MS);
+    return () => {
+      window.clearInterval(timer);
+    };
+  }, []);
+}
+
 function Picture(props: { picture: NetPicture; layout: Layout; self: string; lit: string; onLit: (key: string) => void }) {
   const { picture, layout, self, lit } = props;
   const [ref, size] = useSize<HTMLDivElement>();
@@ -112,6 +141,7 @@ function Picture(props: { picture: NetPicture; layout: Layout; self: string; lit
     return Math.abs(a - b) < 0.05 ? null : a < b ? "a" : "b";
   };
   const isLit = (link: NetLink) => lit === link.key || lit === link.a || lit === link.b;
+  useFlow(ref);
   return (
     <div class="network" ref={ref}>
       {size.width > 0 && (

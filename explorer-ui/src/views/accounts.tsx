@@ -5,10 +5,10 @@ import { type Account, creditUsed, levelsOf, waitingInWords } from "../model/acc
 import { balance, exactTitle, owes } from "../model/format";
 import { inOrder } from "../model/inbox";
 import { Limits, Sides } from "../parts/accountparts";
-import { Chip, cls, Empty, Money, Segments, useNear } from "../parts/bits";
+import { Chip, cls, Dot, Empty, Money, Panel, Segments, useNear } from "../parts/bits";
 import { Icon } from "../parts/icons";
 import { isAsked, OpenSettlement } from "../parts/settlement";
-import { goTo, place, setQuery, settlements, store } from "../state";
+import { accounts, goTo, place, setQuery, settlements, store } from "../state";
 import { HistoryChart } from "./history";
 import { Wallets } from "./wallets";
 
@@ -41,9 +41,9 @@ export function Accounts() {
   const all = store.accountKeys.value;
   let keys = all.filter((key) => key.toLowerCase().includes(text));
   if (order !== undefined) {
-    // Reads every balance, so cards move as soon as their order changes.
+    // Cards move as soon as their order changes.
     const shown = new Set(keys);
-    keys = store.allAccounts().filter((one) => shown.has(one.key)).sort(order).map((one) => one.key);
+    keys = accounts.value.filter((one) => shown.has(one.key)).sort(order).map((one) => one.key);
   } else {
     keys = [...keys].sort(inOrder);
   }
@@ -90,14 +90,78 @@ export function Accounts() {
           <Empty title="No account fits">Take the filter away to see all of them.</Empty>
         )
       ) : (
-        <div class="cards">
-          {keys.map((key) => (
-            <Card key={key} accountKey={key} rangeMs={range[2]} />
-          ))}
-        </div>
+        <Shown keys={keys} rangeMs={range[2]} />
       )}
       <Wallets />
     </>
+  );
+}
+
+/** So many even accounts have cards of their own; more of them are a list. */
+const EVEN_CARDS_MAX = 4;
+
+function Shown(props: { keys: readonly string[]; rangeMs: number }) {
+  const { keys, rangeMs } = props;
+  // Follows the balances, and draws anew only when one becomes even, or ceases to be.
+  const even = useComputed(() => {
+    const busy = new Set(settlements.value.map((one) => one.peerId));
+    const isEven = (one: Account) => one.net === 0n && one.waiting.count === 0 && !busy.has(one.peerId);
+    return accounts.value.filter(isEven).map((one) => one.key).join("\n");
+  }); // prettier-ignore
+  const evens = new Set(even.value.split("\n"));
+  const listed = keys.filter((key) => evens.has(key));
+  const dense = listed.length > EVEN_CARDS_MAX;
+  const cards = dense ? keys.filter((key) => !evens.has(key)) : keys;
+  return (
+    <>
+      {cards.length > 0 && (
+        <div class="cards">
+          {cards.map((key) => (
+            <Card key={key} accountKey={key} rangeMs={rangeMs} />
+          ))}
+        </div>
+      )}
+      {dense && (
+        <Panel title="Even" class="even-panel" aside={<span class="muted">{listed.length} accounts: nobody owes anything</span>}>
+          <ul class="evens" data-testid="evens">
+            {listed.map((key) => (
+              <EvenRow key={key} accountKey={key} />
+            ))}
+          </ul>
+        </Panel>
+      )}
+    </>
+  );
+}
+
+function EvenRow(props: { accountKey: string }) {
+  const account = store.account(props.accountKey)?.value;
+  if (account === undefined) return null;
+  const peer = store.peers.value.find((one) => one.peerId === account.peerId);
+  const asset = { code: account.code, scale: account.scale };
+  return (
+    <li>
+      <button
+        type="button"
+        class="even-row"
+        data-testid={`even-${account.peerId}`}
+        onClick={() => {
+          goTo("peers", { peer: account.peerId });
+        }}
+      >
+        <span class="even-peer">
+          <Dot kind={peer?.connected === true ? "live" : peer?.offlineExpected === true ? "wait" : "bad"} />
+          {account.peerId}
+          {peer?.connected !== true && <span class="muted"> {peer === undefined ? "removed" : "down"}</span>}
+        </span>
+        <span class="muted" title="What passed each way so far">
+          {account.debit === 0n ? "nothing yet" : <Money value={account.debit} asset={asset} />}
+        </span>
+        <span class="muted" title="What it may owe us">
+          limit <Money value={account.creditLimit} asset={asset} />
+        </span>
+      </button>
+    </li>
   );
 }
 

@@ -1,15 +1,18 @@
 /** The node in five seconds: do packets flow, who owes whom, what is wrong. */
 
 import { clock, compact, count, duration, exactTitle, owes, plural, span } from "../model/format";
-import { Balance, Chip, cls, Dot, Empty, Money, Panel } from "../parts/bits";
+import { Balance, Chip, cls, Dot, Empty, Money, Panel, useThrottled } from "../parts/bits";
 import { Spark } from "../parts/chart";
 import { NetworkPanel } from "../parts/network";
 import { lastMinute, rate, rows, success } from "../situation";
-import { goTo, store } from "../state";
+import { accounts as balances, goTo, store } from "../state";
 import { Happened } from "./happened";
 import { Inbox, State } from "./inbox";
 import { name, StateChip } from "./packets";
 import { assetsOf, Charts } from "./rates";
+
+/** The last packets are drawn anew at most so often. */
+const DRAWN_MS = 500;
 
 export function Dashboard() {
   return (
@@ -108,8 +111,7 @@ function Number(props: { label: string; value: string; note: string; testId?: st
 
 /** Who owes whom, to one scale: to the right they owe us, to the left we owe them. */
 function Positions() {
-  const accounts = store
-    .allAccounts()
+  const accounts = balances.value
     .filter((one) => one.net !== 0n)
     .sort((a, b) => (size(b) > size(a) ? 1 : size(b) < size(a) ? -1 : 0));
   const byAsset = new Map<string, bigint>();
@@ -166,7 +168,7 @@ function size(account: { net: bigint }): bigint {
 }
 
 function LastPackets() {
-  void store.packetsVersion.value;
+  void useThrottled(store.packetsVersion.value, DRAWN_MS);
   const rows = store.packets.rows(() => true, 12);
   return (
     <Panel

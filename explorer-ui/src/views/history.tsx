@@ -1,18 +1,21 @@
 /** A balance over time: what is stored, and what has come since this page was opened. */
 
 import { signal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useMemo } from "preact/hooks";
 import type { Account } from "../model/accounts";
 import { get } from "../model/api";
 import { joined, type LevelLine } from "../model/points";
 import type { History, HistoryItem } from "../model/types";
 import { type Zoom, zoomText } from "../model/url";
+import { useThrottled } from "../parts/bits";
 import { BalanceChart, type Mark } from "../parts/chart";
 import { failed, now, store } from "../state";
 
 /** What was loaded, by account and range: going to another tab and back does not ask again. */
 const histories = new Map<string, ReturnType<typeof historyOf>>();
 const HISTORIES_MAX = 500;
+/** The line of a chart is drawn anew at most so often. */
+const DRAWN_MS = 400;
 
 function historyOf() {
   return { items: signal<readonly HistoryItem[]>([]), error: signal(""), loadedAt: 0, busy: false };
@@ -54,9 +57,10 @@ export function HistoryChart(props: {
     const stale = Date.now() - history.loadedAt > (zoom === null ? Math.min(60_000, rangeMs / 20) : 60_000);
     if (stale || gaps > 0) void load(account.peerId, zoom?.from ?? Date.now() - rangeMs, zoom === null ? null : Math.round(zoom.to), history);
   }, [key, gaps]);
-  // Always up to the newest balance, also between two steps of the clock.
+  // Up to the newest balance, also between two steps of the clock; drawn anew a few times a second at most.
   const live = store.livePoints(account.key);
-  const points = joined(history.items.value, live);
+  const drawn = useThrottled(live[live.length - 1]?.at ?? 0, DRAWN_MS);
+  const points = useMemo(() => joined(history.items.value, live), [history.items.value, drawn, key]);
   const to = zoom?.to ?? Math.max(now.value, points[points.length - 1]?.at ?? 0);
   return (
     <>

@@ -6,10 +6,10 @@ import { sentence } from "../model/sentence";
 import { cls } from "../parts/bits";
 import { Icon } from "../parts/icons";
 import { Act } from "../parts/operate";
-import { goTo, store } from "../state";
+import { accounts, goTo, store } from "../state";
 
 export function State(props: { rate: number | null; rows: readonly InboxRow[] }) {
-  const { parts } = sentence({ peers: store.peers.value, accounts: store.allAccounts(), rate: props.rate, needs: needs(props.rows) });
+  const { parts } = sentence({ peers: store.peers.value, accounts: accounts.value, rate: props.rate, needs: needs(props.rows) });
   return (
     <p class="sentence" data-testid="sentence" role="status" aria-live="off">
       {parts.map((part, index) => (

@@ -7,7 +7,7 @@ import { isFiltered, NO_FILTER, type PacketFilter, wanted } from "../model/filte
 import { clock, count, duration, plural, shortId } from "../model/format";
 import { isPacketEvent, type PacketRow, type PacketState } from "../model/packets";
 import type { Page, WireEvent } from "../model/types";
-import { Chip, cls, Empty, Failure, Money, useMedia, useSize } from "../parts/bits";
+import { Chip, cls, Empty, Failure, Money, useMedia, useSize, useThrottled } from "../parts/bits";
 import { failed, now, place, setQuery, store } from "../state";
 import { PacketDrawer } from "./packet";
 import { WayView } from "./way";
@@ -21,6 +21,8 @@ const SPANS: readonly (readonly [string, string])[] = [
   ["86400000", "last 24 hours"],
   ["604800000", "last 7 days"],
 ];
+/** The newest rows are drawn anew at most so often. */
+const DRAWN_MS = 400;
 const PAGE = 500;
 /** So many new rows end a search that was asked for by scrolling. */
 const ROWS_AT_ONCE = 40;
@@ -72,7 +74,7 @@ function List() {
   const frozen = useSignal<readonly PacketRow[] | null>(null);
 
   // The newest rows are drawn at most a few times a second: a busy node must stay readable.
-  const version = useThrottled(store.packetsVersion.value, 200);
+  const version = useThrottled(store.packetsVersion.value, DRAWN_MS);
   const live = useMemo(
     () => store.packets.rows(wanted(filter, now.peek())),
     [version, older.version, JSON.stringify(query), filter.span > 0 ? now.value : 0],
@@ -178,27 +180,6 @@ function useSettled(value: string, ms: number): string {
     };
   }, [value, ms]);
   return settled;
-}
-
-function useThrottled(value: number, ms: number): number {
-  const [shown, setShown] = useState(value);
-  const timer = useRef(0);
-  const latest = useRef(value);
-  latest.current = value;
-  useEffect(() => {
-    if (timer.current !== 0 || shown === value) return;
-    timer.current = window.setTimeout(() => {
-      timer.current = 0;
-      setShown(latest.current);
-    }, ms);
-  }, [value, shown]);
-  useEffect(
-    () => () => {
-      window.clearTimeout(timer.current);
-    },
-    [],
-  );
-  return shown;
 }
 
 /** Pages of older answers, from the event store. */
@@ -361,7 +342,7 @@ function Filters(props: { filter: PacketFilter; shown: number; all: boolean }) {
 
 // --- table
 
-const COLUMNS = ["Time", "Packet", "From", "Next hop", "Destination", "Amount", "Status", "Took"];
+const COLUMNS = ["Time", "Packet", "From", "Next hop", "Destination", "Amount", "Sent on", "Status", "Took", "Answer"];
 const ROWS_BEYOND = 12;
 
 function Table(props: {
@@ -433,6 +414,7 @@ function Table(props: {
         class="table-body"
         role="presentation"
         ref={ref}
+        style={{ "--rows": `calc(${rows.length * rowHeight}px + 4rem)` }}
         data-testid="packet-rows"
         onScroll={(event) => {
           const y = event.currentTarget.scrollTop;
@@ -579,11 +561,17 @@ function Row(props: {
       <span role="gridcell" class="cell cell-amount">
         <Money value={row.amount} asset={store.assetOf(row.peerId)} />
       </span>
+      <span role="gridcell" class="cell cell-sent-on">
+        {row.amountOut === null ? <span class="muted">–</span> : <Money value={row.amountOut} asset={store.assetOf(row.nextHop)} />}
+      </span>
       <span role="gridcell" class="cell cell-status">
         <StateChip row={row} state={row.state} />
       </span>
       <span role="gridcell" class="cell cell-took num">
         {duration(row.durationMs)}
+      </span>
+      <span role="gridcell" class="cell cell-answer" title={row.message}>
+        {row.state === "rejected" && `${row.message}${row.triggeredBy === "" ? "" : `, by ${row.triggeredBy}`}`}
       </span>
     </div>
   );

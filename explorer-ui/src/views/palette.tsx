@@ -14,7 +14,7 @@ import { cls, Dialog, useEvery } from "../parts/bits";
 import { Icon, type IconName } from "../parts/icons";
 import { begin, session } from "../parts/operate";
 import { rows } from "../situation";
-import { failed, goTo, loadRoutes, ownAsset, routes, store } from "../state";
+import { accounts as balances, failed, goTo, loadRoutes, ownAsset, routes, store } from "../state";
 import { setTheme, theme, THEMES } from "../theme";
 
 interface Hit extends Thing {
@@ -57,7 +57,7 @@ function peers(): Hit[] {
 }
 
 function accounts(): Hit[] {
-  return store.allAccounts().map((account) => ({
+  return balances.value.map((account) => ({
     key: `account ${account.key}`, rank: 3, icon: "accounts", title: `${account.peerId} · ${account.code}`,
     note: `account, ${owes(account.net)} ${account.net === 0n ? "" : balance(account.net < 0n ? -account.net : account.net, account.scale)}`,
     run: () => goTo("accounts", { q: account.peerId }),
@@ -89,7 +89,7 @@ function later(peer: PeerItem, label: string, title: string, words: string): Hit
 function doing(): Hit[] {
   if (session.value?.canOperate !== true) return [];
   const known = [...store.peers.value].sort((a, b) => inOrder(a.peerId, b.peerId));
-  const books = new Map(store.allAccounts().map((one) => [one.peerId, one]));
+  const books = new Map(balances.value.map((one) => [one.peerId, one]));
   return [
     act(addPeer(ownAsset()), "new connect"),
     ...(known.length > 0 ? [act(addRoute(known.map((peer) => peer.peerId)), "new prefix")] : []),

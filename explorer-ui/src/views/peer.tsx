@@ -14,7 +14,7 @@ import { Unzoom } from "../parts/frame";
 import { Icon } from "../parts/icons";
 import { Act } from "../parts/operate";
 import { isAsked, OpenSettlement } from "../parts/settlement";
-import { goTo, loadNetwork, loadPeers, loadRoutes, network, place, setQuery, settingsVersion, settlements, store } from "../state";
+import { accounts, goTo, loadNetwork, loadPeers, loadRoutes, network, place, setQuery, settingsVersion, settlements, store } from "../state";
 import { RANGES } from "./accounts";
 import { HistoryChart } from "./history";
 import { marksOf, PeerHistory, useHappened } from "./peerhistory";
@@ -32,20 +32,34 @@ export function PeerPage(props: { peerId: string }) {
     if (network.peek() === null) void loadNetwork();
   }, [version]);
   const peer = store.peers.value.find((one) => one.peerId === peerId);
-  const account = store.allAccounts().find((one) => one.peerId === peerId);
+  const key = accounts.value.find((one) => one.peerId === peerId)?.key;
+  // That of this peer is followed at once.
+  const account = key === undefined ? undefined : store.account(key)?.value;
+  return (
+    <div ref={frame} class="peer-page" id="peer-card">
+      {peer === undefined && account === undefined ? (
+        <>
+          <Head peerId={peerId} peer={peer} account={account} terms={null} />
+          <Panel title={peerId}>
+            <Empty title="There is no peer of that name" />
+          </Panel>
+        </>
+      ) : (
+        <Known peerId={peerId} peer={peer} account={account} />
+      )}
+    </div>
+  );
+}
+
+function Known(props: { peerId: string; peer: PeerItem | undefined; account: Account | undefined }) {
+  const { peerId, peer, account } = props;
   const limits = `${account?.creditLimit ?? ""} ${account?.threshold ?? ""} ${peer?.enabled ?? ""}`;
   const terms = useAsk<PeerTerms>(`api/peers/${encodeURIComponent(peerId)}`, {}, [peer === undefined, limits, settingsVersion.value]);
   return (
-    <div ref={frame} class="peer-page" id="peer-card">
+    <>
       <Head peerId={peerId} peer={peer} account={account} terms={peer === undefined ? null : terms.value} />
-      {peer === undefined && account === undefined ? (
-        <Panel title={peerId}>
-          <Empty title="There is no peer of that name" />
-        </Panel>
-      ) : (
-        <Body peerId={peerId} peer={peer} account={account} terms={terms} />
-      )}
-    </div>
+      <Body peerId={peerId} peer={peer} account={account} terms={terms} />
+    </>
   );
 }
 

@@ -11,7 +11,7 @@ import { type Zoom, zoomOf, zoomText } from "../model/url";
 import { cls, Panel, Segments, useEvery } from "../parts/bits";
 import { RateChart, type RateLine } from "../parts/chart";
 import { Unzoom } from "../parts/frame";
-import { failed, loadRates, place, ratesFault, setQuery, store } from "../state";
+import { accounts, failed, loadRates, place, ratesFault, setQuery, store } from "../state";
 
 const WINDOWS: readonly (readonly [string, string, number, number])[] = [
   // id, label, seconds, seconds of a point
@@ -53,7 +53,7 @@ async function load(key: string, seconds: number, points: number, zoom: Zoom | n
 /** Assets in which value moved, and those of accounts: key, code, scale. */
 export function assetsOf(): (readonly [string, string, number])[] {
   const keys = new Set<string>();
-  for (const account of store.allAccounts()) keys.add(`${account.code}|${account.scale}`);
+  for (const account of accounts.value) keys.add(`${account.code}|${account.scale}`);
   for (const one of store.rates.last(60)) for (const key of one.value.keys()) keys.add(key);
   return [...keys].map((key) => {
     const [code = "", scale = "0"] = key.split("|");
