@@ -20,6 +20,11 @@
 # shellcheck disable=SC2034 # for the scripts that source this
 readonly FAILED=1 MISUSED=2 MISSING=3 UNCONFIRMED=4
 
+# How long servers may take to be healthy. On a machine with nothing else to do it is 5 s; one that is far too busy
+# takes minutes, and what has failed for good is noticed at once (`gave_up`).
+# shellcheck disable=SC2034
+readonly START_SECONDS=300
+
 readonly LINE_FILE=docker-compose-5-peer-multihop.yml
 file=$LINE_FILE
 

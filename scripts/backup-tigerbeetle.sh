@@ -129,7 +129,7 @@ done
 start_again
 gap=$(($(date +%s) - began))
 # shellcheck disable=SC2086 # names of services have no spaces
-wait_healthy 60 $servers || fail "$FAILED" "TigerBeetle is not healthy again; nothing was changed in its volume"
+wait_healthy "$START_SECONDS" $servers || fail "$FAILED" "TigerBeetle is not healthy again; nothing was changed in its volume"
 say "Copied; TigerBeetle was away for about $gap s. Verifying ..."
 
 {

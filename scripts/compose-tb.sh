@@ -29,7 +29,6 @@ set -euo pipefail
 usage "${1:-}"
 
 file=${FILE:-docker/docker-compose.tigerbeetle-cluster.yml}
-readonly START_SECONDS=90
 verb=${1:-}
 [ $# -eq 0 ] || shift
 assume_yes='' replica=${REPLICA:-}

@@ -121,7 +121,7 @@ done <<<"$saved"
 say "Starting TigerBeetle ..."
 for service in $servers; do docker start "$(container "$service")" >/dev/null; done
 # shellcheck disable=SC2086 # names of services have no spaces
-wait_healthy 60 $servers || fail "$FAILED" "TigerBeetle does not run with the restored files"
+wait_healthy "$START_SECONDS" $servers || fail "$FAILED" "TigerBeetle does not run with the restored files"
 trap - EXIT INT TERM
 for service in $servers; do
   id=$(container "$service")
@@ -131,7 +131,7 @@ done
 
 if [ -n "$nodes" ]; then
   say "Starting the connectors ..."
-  start_all 120 || fail "$FAILED" "the files are restored, but not everything is healthy"
+  start_all "$START_SECONDS" || fail "$FAILED" "the files are restored, but not everything is healthy"
   first=$(container "${nodes%%$'\n'*}")
   ids=$(for service in $nodes; do variable "$(container "$service")" NODE_ID; done | tr '\n' ',' | sed 's/,$//')
   verdict=$(docker exec "$first" python -m connector audit --nodes "$ids" 2>&1) || {

@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import re
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Optional
@@ -35,6 +36,7 @@ from connector.base.stop import Stop
 # settings and the HTTP client take half a second to load, longer than most commands run.
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+_KEY_CHARACTERS_MAX: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,27 @@ def url_of(context: typer.Context, param: typer.CallbackParam, value: Any) -> An
 def key_of(context: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
     """Of options with a key: that of --node, and never the key of another node from the environment."""
     node = _chosen(context)
-    if node is None or _is_typed(context, param.name or ""):
+    if _is_typed(context, param.name or ""):
         return value
     # Where --url is typed beside CONNECTOR_NODE, the key is of the environment as ever.
-    return value if _is_typed(context, "url") else node.key
+    if node is not None and not _is_typed(context, "url"):
+        return node.key
+    return value if value is not None else key_in_file(os.environ)
+
+
+def key_in_file(environment: Mapping[str, str]) -> str | None:
+    """The key in the file that ADMIN_API_KEY_FILE or READ_API_KEY_FILE names, as a node reads it.
+
+    None without one that can be read: whether a key is needed says the node.
+    """
+    for name in ("ADMIN_API_KEY_FILE", "READ_API_KEY_FILE"):
+        if path := environment.get(name):
+            try:
+                with Path(path).open(encoding="utf-8") as file:
+                    return file.read(_KEY_CHARACTERS_MAX).strip() or None
+            except (OSError, ValueError):
+                continue
+    return None
 
 
 Url = Annotated[

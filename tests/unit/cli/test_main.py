@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connector.cli.common import as_called
+from connector.cli.common import as_called, key_in_file
 from connector.cli.main import name_of
 from connector.cli.send import _print_report
 from connector.cli.show import _but, _packet_row, _standing
@@ -207,3 +207,16 @@ def test_a_healthy_node_that_reaches_nobody_says_so(
 ) -> None:
     body = {"status": status, "peersConnected": connected, "peersTotal": total}
     assert _but(body) == said
+
+
+def test_a_key_is_read_from_the_file_that_the_environment_names(tmp_path: Path) -> None:
+    """As the variables of `init` and of the production file have it."""
+    admin, read = tmp_path / "admin", tmp_path / "read"
+    read.write_text("key-of-a-reader\n")
+    environment = {"ADMIN_API_KEY_FILE": str(admin), "READ_API_KEY_FILE": str(read)}
+    assert key_in_file({}) is None
+    assert key_in_file(environment) == "key-of-a-reader", "the other one cannot be read"
+    admin.write_text(" key-of-an-operator\n")
+    assert key_in_file(environment) == "key-of-an-operator"
+    admin.write_text("\n")
+    assert key_in_file({"ADMIN_API_KEY_FILE": str(admin)}) is None
