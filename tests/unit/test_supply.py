@@ -32,7 +32,7 @@ def name_of(requirement: str) -> str:
 
 
 def test_there_are_locks() -> None:
-    assert {path.stem for path in LOCKS} == {"build", "dev", "page", "runtime"}
+    assert {path.stem for path in LOCKS} == {"build", "dev", "docs", "page", "release", "runtime"}
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
