@@ -86,6 +86,8 @@ LOG_EVENTS: Final = {
     "ilp_http_request_refused": "A request of a peer was refused, and why.",
     "known_peers_not_written": "What is known of peers could not be written to DATA_DIR.",
     "known_peers_unreadable": "What was known of peers cannot be read; it is learned anew.",
+    "learned_route_goes_before": "A learned route with a longer prefix goes before one of yours: `RECEIVE_PREFIXES` bounds what a neighbour may announce.",
+    "learned_routes_not_bounded": "Peers may announce any prefix; which of them, and what to set.",
     "learned_routes_not_kept": "Learned routes could not be kept for the next start.",
     "lease_superseded": "Another process of this node has taken over. This one stops with exit code 3.",
     "ledger_behind": "**Somebody must look.** The ledger has less than it acknowledged: an older copy, or another ledger. Nothing is written to it.",
@@ -104,6 +106,7 @@ LOG_EVENTS: Final = {
     "outbox_transfer_unknown": "**Somebody must look.** The outbox is meant for another ledger: what was restored?",
     "outbox_was_removed": "Somebody removed the outbox while the node ran. It was written anew; nothing is lost.",
     "packet_rejected": "A packet was rejected; at a limited rate.",
+    "packets_outcome_unknown": "Packets were under way in a crash, and nobody can say whether their next hop has fulfilled them: by next hop, with the sum.",
     "pay_listener_started": "Payments by name are taken there.",
     "payment_data_failed": "PAY_DATA_URL did not answer whether data of a payment is accepted.",
     "payment_ended": "A payment of this node has ended.",
@@ -144,6 +147,15 @@ LOG_EVENTS: Final = {
     "settlement_triggered": "The threshold was reached, or an operator asked for it.",
     "settlement_waits_for_operator": "The engine reports more than is owed. Somebody has to accept or decline it.",
     "settlement_without_peer": "One is open of a peer that is not configured; it is kept.",
+    "sink_broken": "**A fault of this program** in a sink; it is tried again.",
+    "sink_caught_up": "A sink is no longer behind.",
+    "sink_dead_letters_unread": "The file of dead letters cannot be read; they wait in it.",
+    "sink_failed": "A sink does not take events; it is tried again, less and less often.",
+    "sink_lags": "A sink is behind by more than `SINK_LAG_ALERT_SECONDS`.",
+    "sink_missed_events": "Events were gone before a sink had taken them: how many, and which.",
+    "sink_recovered": "A sink takes events again.",
+    "sink_refused": "A sink refused events for good; they are dead letters (`sinks --dead`).",
+    "sink_table_made": "The table of events did not exist, and was made.",
     "spooled_reservation_refused": "A hold that was made while the ledger was away is refused; it is made again with credit granted.",
     "standby": "Why this process waits.",
     "standby_again": "It waits again: another process was first.",
@@ -286,7 +298,7 @@ def metrics() -> dict[str, tuple[str, str, str]]:
     for call in _calls():
         kind = {
             "CounterMetricFamily": "counter", "_counter": "counter", "GaugeMetricFamily": "gauge",
-            "HistogramMetricFamily": "histogram", "family": "histogram",
+            "HistogramMetricFamily": "histogram", "family_of": "histogram",
         }.get(_called(call))  # fmt: skip
         texts = [text for one in call.args for text in _texts(one)]
         if kind is None or len(texts) < 2:
