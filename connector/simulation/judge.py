@@ -537,8 +537,9 @@ class Judge:
     def _look_at_links(self) -> None:
         if not self._plan.faults and not self._plan.hostile_ends:
             for hosts, times in self._evidence.losses.items():
-                if self._plan.link_of(*sorted(hosts)).both_dial:
-                    continue  # of two connections one serves, and the other is closed
+                link = self._plan.link_of(*sorted(hosts))
+                if link.both_dial and link.resumable:
+                    continue  # of two connections one serves; a plugin needs both, and loses none
                 where = " and ".join(sorted(hosts))
                 self._find("dropped", where, f"lost {len(times)} times though nothing breaks")
         if any(one.rule in ("lost", "unproven") for one in self._findings):
