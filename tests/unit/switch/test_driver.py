@@ -65,7 +65,7 @@ class FakeAccounts:
         self.books: list[tuple[Book, Book]] = []
         self._last_id = 0
 
-    def new_packet_id(self, now_ms: int = 0) -> int:  # noqa: ARG002 - counted here
+    def new_packet_id(self, now_ms: int = 0) -> int:
         self._last_id += 1 << 8
         return self._last_id
 
