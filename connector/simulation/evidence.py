@@ -100,8 +100,9 @@ class Evidence:
         if not link.http:
             return lost_s
         if link.http == "sync":
-            # A process that stops closes connections; nobody but it knows that something was asked over them.
-            return [*lost_s, *self.deaths.get(there, ())]
+            # A process that stops closes connections; nobody but it knows that something was asked over them. And
+            # the answer to one that has stopped meanwhile reaches nobody.
+            return [*lost_s, *(at_s for one in (here, there) for at_s in self.deaths.get(one, ()))]
         if here not in nodes:
             return ()  # an end asks again until it has the answer
         # It asks again under the Request-Id until it is told 202; what it had asked dies with its process, and an
