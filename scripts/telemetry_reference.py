@@ -307,6 +307,7 @@ def metrics() -> dict[str, tuple[str, str, str]]:
             (ast.literal_eval(one.value) for one in call.keywords if one.arg == "labels"), ()
         )
         found[_scraped(texts[0], kind)] = (kind, _listed(list(labels)), texts[1])
+    found |= _tabled()
     plain = set()
     for path in sorted(SOURCES.rglob("*.py")):
         if path.relative_to(SOURCES).parts[0] in ("web", "ilp_http", "node"):
@@ -323,6 +324,19 @@ def metrics() -> dict[str, tuple[str, str, str]]:
     for name, text in COUNTERS.items():
         found[_scraped(name, "counter")] = ("counter", "", text)
     return dict(sorted(found.items()))
+
+
+def _tabled() -> dict[str, tuple[str, str, str]]:
+    """As `metrics`: those of a table of sinks, whose rows begin with their kind, name and meaning."""
+    kinds = {"CounterMetricFamily": "counter", "GaugeMetricFamily": "gauge"}
+    found: dict[str, tuple[str, str, str]] = {}
+    for node in ast.walk(ast.parse((SOURCES / "web" / "sinks.py").read_text("utf-8"))):
+        if isinstance(node, ast.Tuple) and isinstance(node.elts[0], ast.Name):
+            kind = kinds.get(node.elts[0].id)
+            texts = [text for one in node.elts[1:] for text in _texts(one)]
+            if kind is not None:
+                found[_scraped(texts[0], kind)] = (kind, "`sink`", texts[1])
+    return found
 
 
 def _scraped(name: str, kind: str) -> str:

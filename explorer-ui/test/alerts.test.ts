@@ -15,6 +15,10 @@ test("a warning says its fields, also where they were cut short", () => {
   expect(alertText(alert(1, { detail: '{"reason":"no room","freeBytes":7}', suppressed: 3 }))).toBe("no room · freeBytes 7 · 3 more before");
 });
 
+test("what strangers cause as they like needs nobody", () => {
+  expect(pressing([alert(1, { name: "http_authentication_failed" }), alert(2, { name: "btp_authentication_failed" })], T0)).toEqual([]);
+});
+
 test("of each kind and peer the newest of an hour needs somebody, unless another row says it", () => {
   const alerts = [
     alert(1), alert(3), alert(2, { name: "audit_failed" }), alert(4, { name: "btp_dial_failed", peerId: "bob" }),

@@ -98,7 +98,7 @@ async def test_the_former_secret_ends_by_itself_and_the_disk_forgets_it(
     network: RunningNodes,
 ) -> None:
     a, b = await pair(network)
-    await rotate(a, "b", grace=1)
+    await rotate(a, "b", grace=5)
     assert OLD in (network.folder / "a" / FILE_NAME).read_text()
     assert (await a.get("/api/status"))["secretRotations"][0]["peerId"] == "b"
     # b never changes it: its link is closed at the end, and its log-ins are refused from then on.

@@ -11,6 +11,11 @@ const SAID_ELSEWHERE: ReadonlySet<string> = new Set([
   "settlement_declined", "settlement_postponed", "settlement_refused", "settlement_waits_for_operator", "standby_again", "standby_instead",
 ]); // prettier-ignore
 
+/** What strangers cause as they like: it stands in the log, and would keep the page amber for ever. */
+const OF_STRANGERS: ReadonlySet<string> = new Set([
+  "btp_authentication_failed", "btp_connection_refused", "http_authentication_failed", "ilp_http_request_refused",
+]); // prettier-ignore
+
 /** `posts_not_durable` as "posts not durable". */
 export function alertName(name: string): string {
   return name.replaceAll("_", " ");
@@ -41,7 +46,7 @@ export function alertText(alert: AlertEvent): string {
 export function pressing(alerts: readonly AlertEvent[], nowMs: number): AlertEvent[] {
   const found = new Map<string, AlertEvent>();
   for (const alert of alerts) {
-    if (SAID_ELSEWHERE.has(alert.name) || nowMs - Date.parse(alert.timestamp) > SHOWN_MS) continue;
+    if (SAID_ELSEWHERE.has(alert.name) || OF_STRANGERS.has(alert.name) || nowMs - Date.parse(alert.timestamp) > SHOWN_MS) continue;
     const key = `${alert.name} ${alert.peerId}`;
     const known = found.get(key);
     if (known === undefined || known.seq < alert.seq) found.set(key, alert);
