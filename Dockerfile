@@ -47,6 +47,7 @@ RUN python -m pip --python /opt/build/bin/python wheel -q --no-deps --no-build-i
  && find /opt/connector -name tests -type d -prune -exec rm -rf {} + \
  && find /opt/connector \( -name '*.pyx' -o -name '*.pxd' -o -name '*.c' \) -delete \
  && find /opt/connector -path '*tigerbeetle/lib/*' -type f -not -path "*$(uname -m)-linux-gnu*" -delete \
+ && if command -v strip >/dev/null; then find /opt/connector -name '*.so' -exec strip --strip-debug {} +; fi \
  && /opt/connector/bin/python -m compileall -q -x pygments/lexers /opt/connector/lib \
  && mkdir /data
 
