@@ -464,9 +464,9 @@ async def test_packets_are_delivered_to_an_http_server(tmp_path: Path) -> None:
 async def test_a_receiver_that_never_answers_costs_nobody_anything(tmp_path: Path) -> None:
     async with RunningNodes(tmp_path) as network:
         a, _, c = await network.chain("a", "b", "c", node={
-            node_id: {"message_window_ms": 50} for node_id in ("a", "b", "c")
+            node_id: {"message_window_ms": 500} for node_id in ("a", "b", "c")
         })  # fmt: skip
         SlowReceiver(c)
-        answer = await a.connector.send("g.c.shop", 5, fulfillment=PREIMAGE, expiry_s=0.5)
+        answer = await a.connector.send("g.c.shop", 5, fulfillment=PREIMAGE, expiry_s=4)
         rejected(answer, "R00", "g.c")
         assert await network.stop() == []
