@@ -56,6 +56,11 @@ def _check(test: Callable[[Any], bool], message: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _matches(pattern: re.Pattern[str], message: str) -> AfterValidator:
+    """As `_check`: the whole text matches `pattern`."""
+    return _check(lambda text: pattern.fullmatch(text) is not None, message)
+
+
 def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
@@ -279,22 +284,22 @@ Prefixes = Annotated[list[Prefix], BeforeValidator(split_list)]
 Rates = Annotated[dict[tuple[str, str], Fraction], BeforeValidator(split_rates)]
 NodeId = Annotated[
     str,
-    _check(
-        lambda text: _NODE_ID.fullmatch(text) is not None,
+    _matches(
+        _NODE_ID,
         "must be 1 to 64 letters, digits, _, ~ and -",
     ),
 ]
 PeerId = Annotated[
     str,
-    _check(
-        lambda text: _PEER_ID.fullmatch(text) is not None,
+    _matches(
+        _PEER_ID,
         "must be 1 to 63 lower-case letters, digits and hyphens",
     ),
 ]
 WalletName = Annotated[
     str,
-    _check(
-        lambda text: _WALLET.fullmatch(text) is not None,
+    _matches(
+        _WALLET,
         "must be 1 to 64 lower-case letters, digits, _, ~, . and -, without . or - at its ends",
     ),
 ]
@@ -314,22 +319,22 @@ PlainHttpUrl = Annotated[
 ]
 TableName = Annotated[
     str,
-    _check(
-        lambda text: _TABLE.fullmatch(text) is not None,
+    _matches(
+        _TABLE,
         "must be a name of lower-case letters, digits and _, perhaps after a schema and a point",
     ),
 ]
 Subject = Annotated[
     str,
-    _check(
-        lambda text: _SUBJECT.fullmatch(text) is not None,
+    _matches(
+        _SUBJECT,
         "must be letters, digits, - and _, in parts divided by points",
     ),
 ]
 StreamName = Annotated[
     str,
-    _check(
-        lambda text: _STREAM.fullmatch(text) is not None,
+    _matches(
+        _STREAM,
         "must be 1 to 64 letters, digits, - and _",
     ),
 ]

@@ -30,7 +30,7 @@ AWAY = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "WebSocket connection 
 EMERALD, ROSE = "rgb(52, 211, 153)", "rgb(251, 113, 133)"
 
 
-async def test_all_five_tabs_are_alive(viewer: Viewer, tmp_path: Path) -> None:
+async def test_all_tabs_are_alive(viewer: Viewer, tmp_path: Path) -> None:
     async with RunningNodes(tmp_path) as network, viewer:
         a, b, _c = await network.chain("a", "b", "c")
         assert isinstance(await a.connector.send("g.c", 700), Fulfill)

@@ -31,7 +31,7 @@ from tests.support.inherited import INHERITED
 from tests.support.load import load
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import free_port, free_ports
-from tests.support.sink_servers import NatsServer, nats_server, postgres_server
+from tests.support.sink_servers import NatsServer, PostgresServer, nats_server, postgres_server
 
 __all__ = ["certificate"]
 
@@ -80,26 +80,30 @@ async def all_delivered(node: Daemon, name: str) -> None:
     await until(lambda: not sink.lag_events and not sink.fault)
 
 
+async def killed_under_load(node: Daemon, name: str, server: NatsServer | PostgresServer) -> None:
+    """Kill the server of a sink somewhere in a batch, and start it again, some times; all is delivered then."""
+    dice = random.Random(name)
+    sink = node.connector.sinks.runners[name]
+    async with under_load(node) as fulfilled:
+        for _ in range(ROUNDS):
+            before, had = sink.delivered, fulfilled()
+            await until(lambda: sink.delivered > before + 100)  # noqa: B023 - this round's own
+            await asyncio.sleep(dice.random() / 10)  # somewhere in a batch
+            await server.kill()
+            await until(lambda: bool(sink.fault) and fulfilled() > had + 50)  # noqa: B023 - as above
+            await server.start()
+    await all_delivered(node, name)
+
+
 # --- NATS
 
 
 @pytest.mark.nats
 async def test_a_stream_has_every_event_once_whatever_becomes_of_its_server(tmp_path: Path) -> None:
-    dice = random.Random(3)
     async with nats_server() as server, RunningNodes(tmp_path) as network:
         node = await network.add("a", [], sink_nats_url=server.url, **QUIET)
-        sink = node.connector.sinks.runners["nats"]
-        async with under_load(node) as fulfilled:
-            for round_ in range(ROUNDS):
-                before, had = sink.delivered, fulfilled()
-                await until(lambda: sink.delivered > before + 100)  # noqa: B023 - this round's own
-                await asyncio.sleep(dice.random() / 10)  # somewhere in a batch
-                await server.kill()
-                await node.log.seen("sink_failed")
-                await until(lambda: bool(sink.fault) and fulfilled() > had + 50)  # noqa: B023 - as above
-                await server.start()
-                assert round_ < ROUNDS
-        await all_delivered(node, "nats")
+        await killed_under_load(node, "nats", server)
+        await node.log.seen("sink_failed")
         last = node.connector.events.seq
         messages = await server.messages()
         expected = [seq for seq in stored(node) if seq <= last]
@@ -255,19 +259,9 @@ async def test_a_stream_server_that_stands_still_costs_a_bounded_time(
 
 @pytest.mark.postgres
 async def test_a_table_has_every_event_once_whatever_becomes_of_its_server(tmp_path: Path) -> None:
-    dice = random.Random(4)
     async with postgres_server() as server, RunningNodes(tmp_path) as network:
         node = await network.add("a", [], sink_postgres_url=server.url, **QUIET)
-        sink = node.connector.sinks.runners["postgres"]
-        async with under_load(node) as fulfilled:
-            for _ in range(ROUNDS):
-                before, had = sink.delivered, fulfilled()
-                await until(lambda: sink.delivered > before + 100)  # noqa: B023 - this round's own
-                await asyncio.sleep(dice.random() / 10)  # somewhere in a batch
-                await server.kill()
-                await until(lambda: bool(sink.fault) and fulfilled() > had + 50)  # noqa: B023 - as above
-                await server.start()
-        await all_delivered(node, "postgres")
+        await killed_under_load(node, "postgres", server)
         last = node.connector.events.seq
         rows = await server.ask(
             "SELECT seq, type, at, peer_id, event::text AS event FROM ilp_events"

@@ -225,6 +225,17 @@ class MemoryDisk:
     def hold(self, path: Path) -> MemoryHold:
         return MemoryHold()
 
+    def copy(self, path: Path) -> sqlite3.Connection:
+        """A file as it is now, for `restore`."""
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection(path).backup(copy)
+        return copy
+
+    def restore(self, path: Path, copy: sqlite3.Connection) -> None:
+        """A file is replaced by an earlier copy of it, while nobody has it open."""
+        self.connection(path).close()
+        self._connections[path] = copy
+
     def lose(self, name: str) -> None:
         """A file is deleted, while nobody has it open."""
         for path in [path for path in self._connections if path.name == name]:

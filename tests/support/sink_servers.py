@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import free_port
 
 
-class _Server:
+class _Server(ABC):
     """A process that is killed with all that it has started."""
 
     def __init__(self, folder: Path) -> None:
@@ -33,11 +34,13 @@ class _Server:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> Sequence[str]:
-        raise NotImplementedError
+        """The program and its arguments."""
 
+    @abstractmethod
     async def is_ready(self) -> bool:
-        raise NotImplementedError
+        """Whether it serves."""
 
     async def start(self) -> None:
         """Start it and wait until it serves."""

@@ -7,9 +7,11 @@ import base64
 import contextlib
 import json
 import random
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,7 +32,7 @@ from connector.stream.tokens import NONCE_BYTES
 from tests.support.accounts import Fault, ScriptedLedger, books_at_rest
 from tests.support.clocks import SimulatedClock, simulated
 from tests.support.cores import Machine, peer, settings_of
-from tests.support.in_memory import MemoryDisk, MemoryNetwork
+from tests.support.in_memory import MemoryNetwork
 
 pytestmark = pytest.mark.long
 URL = "https://carol.example/pay/carol"
@@ -75,6 +77,10 @@ class Payer(Machine):
         content = json.dumps(body).encode()
         return httpx.Response(200, stream=httpx.ByteStream(content))
 
+    @property
+    def payments_path(self) -> Path:
+        return self.settings.data_dir / "payments.db"
+
     async def pay(self, amount: int = AMOUNT, **more: Any) -> PaymentStatus:
         return await self.payments.pay(
             URL, amount, **{"slippage": Fraction("0.01"), "key": "one", **more}
@@ -87,7 +93,7 @@ class Payer(Machine):
 
     async def stored(self) -> PaymentStatus:
         """The payment as an earlier process has left it."""
-        store = PaymentStore(self.disk.database(self.settings.data_dir / "payments.db"))
+        store = PaymentStore(self.disk.database(self.payments_path))
         found = await store.find("one")
         await store.close()
         assert found is not None
@@ -143,6 +149,13 @@ class Line:
     async def restart(self, machine: Machine) -> None:
         await machine.crash()
         await machine.start(self.group)
+        await self.connected()
+
+    async def crash_and_restore(self, payments: sqlite3.Connection) -> None:
+        """alice is killed, and begins with an earlier copy of her payments."""
+        await self.alice.crash()
+        self.alice.disk.restore(self.alice.payments_path, payments)
+        await self.alice.start(self.group)
         await self.connected()
 
     async def until_received(self, amount: int) -> None:
@@ -376,7 +389,7 @@ async def test_a_key_that_another_data_dir_has_used_is_refused() -> None:
         await one.alice.begin()
         await one.until_received(AMOUNT // 4)
         await one.alice.crash()
-        del one.alice.disk._connections[one.alice.settings.data_dir / "payments.db"]
+        one.alice.disk.lose("payments.db")
         await one.alice.start(one.group)
         await one.connected()
         before = one.received
@@ -394,20 +407,14 @@ async def test_a_key_that_another_data_dir_has_used_is_refused() -> None:
 @simulated
 async def test_a_file_of_payments_that_was_restored_pays_nothing_again(is_finished: bool) -> None:
     async with line() as one:
-        path = one.alice.settings.data_dir / "payments.db"
         await one.alice.begin(5000 * PACKET_MAX)
         await one.until_received(700 * PACKET_MAX)
-        copy = MemoryDisk().connection(path)
-        one.alice.disk.connection(path).backup(copy)
+        copy = one.alice.disk.copy(one.alice.payments_path)
         if is_finished:
             assert (await one.alice.pay(5000 * PACKET_MAX)).state is PaymentState.COMPLETED
         else:
             await one.until_received(3500 * PACKET_MAX)
-        await one.alice.crash()
-        one.alice.disk.connection(path).close()
-        one.alice.disk._connections[path] = copy
-        await one.alice.start(one.group)
-        await one.connected()
+        await one.crash_and_restore(copy)
         result = await one.alice.pay(5000 * PACKET_MAX)
         assert result.state is PaymentState.FAILED
         assert "older than the ledger" in result.reason
@@ -421,7 +428,6 @@ async def test_a_file_that_was_restored_from_before_the_first_packet_pays_nothin
 ) -> None:
     """Nothing in the file says that anything was sent, or that the attempt was used."""
     async with line() as one:
-        path = one.alice.settings.data_dir / "payments.db"
         await one.alice.begin()
         if attempt == 2:
             await one.until_received(AMOUNT // 4)
@@ -432,14 +438,9 @@ async def test_a_file_that_was_restored_from_before_the_first_packet_pays_nothin
             async with asyncio.timeout(60):
                 while (await one.alice.stored()).attempt == 1:
                     await asyncio.sleep(0)
-        copy = MemoryDisk().connection(path)
-        one.alice.disk.connection(path).backup(copy)
+        copy = one.alice.disk.copy(one.alice.payments_path)
         assert (await one.alice.pay()).state is PaymentState.COMPLETED
-        await one.alice.crash()
-        one.alice.disk.connection(path).close()
-        one.alice.disk._connections[path] = copy
-        await one.alice.start(one.group)
-        await one.connected()
+        await one.crash_and_restore(copy)
         result = await one.alice.pay()
         assert one.received == AMOUNT
         assert result.state is PaymentState.FAILED
@@ -463,19 +464,13 @@ async def test_of_two_files_with_an_attempt_that_was_not_used_one_sends_money() 
 async def test_an_attempt_that_another_file_has_begun_is_not_made() -> None:
     """The restored file is of the time between two attempts."""
     async with line() as one:
-        path = one.alice.settings.data_dir / "payments.db"
         await one.alice.begin()
         await one.until_received(AMOUNT // 4)
         await one.restart(one.alice)
         await one.alice.at_rest()
-        copy = MemoryDisk().connection(path)
-        one.alice.disk.connection(path).backup(copy)
+        copy = one.alice.disk.copy(one.alice.payments_path)
         assert (await one.alice.pay()).state is PaymentState.COMPLETED
-        await one.alice.crash()
-        one.alice.disk.connection(path).close()
-        one.alice.disk._connections[path] = copy
-        await one.alice.start(one.group)
-        await one.connected()
+        await one.crash_and_restore(copy)
         result = await one.alice.pay()
         assert result.state is PaymentState.FAILED
         assert "used before" in result.reason
@@ -685,7 +680,7 @@ async def test_a_damaged_file_of_payments_is_said_and_stops_no_node() -> None:
         await one.alice.begin()
         await one.until_received(AMOUNT // 4)
         await one.alice.crash()
-        file = one.alice.disk.connection(one.alice.settings.data_dir / "payments.db")
+        file = one.alice.disk.connection(one.alice.payments_path)
         file.execute("UPDATE payments SET connection = '['")
         await one.alice.start(one.group)
         await one.connected()
